@@ -1,0 +1,282 @@
+package blobs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// Receiver stores blobs from streams: it verifies on the calling goroutine and writes on one of its own, several small blobs to
+// a transaction. What it has verified is in the store, whatever ends the stream, once Close has returned; after the
+// death of the process at most a few segments must be fetched again.
+//
+// A Receiver serves one goroutine.
+type Receiver struct {
+	s        *Store
+	ctx      context.Context
+	jobs     chan receiveJob
+	free     chan *segment
+	done     chan struct{}
+	verified func(int)
+
+	mu  sync.Mutex
+	err error // the first failed write
+}
+
+const (
+	receiveQueue = 3       // segments waiting to be written
+	batchBytes   = 1 << 20 // of content in one transaction
+	batchBlobs   = 512     // small blobs in one transaction
+)
+
+// receiveJob is a small blob or a segment to write.
+type receiveJob struct {
+	hash   Hash
+	size   uint64
+	inline []byte
+	seg    *segment
+	above  []upperBlock
+}
+
+// NewReceiver returns a receiver that works until Close. verified, if not nil, is told the length of each chunk group as it has
+// been verified.
+func (s *Store) NewReceiver(ctx context.Context, verified func(n int)) *Receiver {
+	if verified == nil {
+		verified = func(int) {}
+	}
+	rc := &Receiver{s: s, ctx: ctx, verified: verified,
+		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveQueue+2), done: make(chan struct{})}
+	for range receiveQueue + 2 {
+		rc.free <- new(segment)
+	}
+	go rc.write()
+	return rc
+}
+
+// ErrSizeNotProved reports a stream for a blob of which the store has nothing yet, and which does not begin with the last group.
+var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must come first")
+
+// ReceiveLast reads the stream of the last chunk group of h, which proves size, and makes the blob known to the store, as a
+// partial one unless the group is all of it. It returns the errors of Decode; nothing is stored then.
+func (rc *Receiver) ReceiveLast(r *bufio.Reader, h Hash, size uint64) error {
+	if groupCount(size) == 1 {
+		var content bytes.Buffer
+		d := newDecoder(r, h, size, Everything)
+		d.verified = rc.verified
+		d.onGroup = func(_ uint64, data []byte) error { content.Write(data); return nil }
+		if err := d.run(); err != nil {
+			return err
+		}
+		return rc.send(receiveJob{hash: h, size: size, inline: content.Bytes()})
+	}
+	return rc.Receive(r, h, size, Ranges{{size - 1, size}})
+}
+
+// Receive reads the stream of the byte ranges of h. The store must know h already, with this size, unless the last group is
+// among the wanted; or else the receiver fails with ErrSizeNotProved.
+func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges) error {
+	if size > MaxSize {
+		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
+	}
+	d := newDecoder(r, h, size, ranges)
+	d.verified = rc.verified
+	d.sink = receiverSink{rc, h, size}
+	select {
+	case d.seg = <-rc.free:
+	case <-rc.ctx.Done():
+		return rc.ctx.Err()
+	}
+	err := d.run()
+	if d.seg != nil {
+		rc.free <- d.seg
+	}
+	return err
+}
+
+type receiverSink struct {
+	rc   *Receiver
+	hash Hash
+	size uint64
+}
+
+func (k receiverSink) segment(seg *segment, above []upperBlock) (*segment, error) {
+	if err := k.rc.send(receiveJob{hash: k.hash, size: k.size, seg: seg, above: above}); err != nil {
+		return seg, err
+	}
+	select {
+	case next := <-k.rc.free:
+		return next, nil
+	case <-k.rc.ctx.Done():
+		return nil, k.rc.ctx.Err()
+	}
+}
+
+func (rc *Receiver) send(j receiveJob) error {
+	if err := rc.failed(); err != nil {
+		return err
+	}
+	select {
+	case rc.jobs <- j:
+		return nil
+	case <-rc.ctx.Done():
+		return rc.ctx.Err()
+	}
+}
+
+func (rc *Receiver) failed() error {
+	rc.mu.Lock()
+	defer rc.mu.Unlock()
+	return rc.err
+}
+
+// Close returns when everything received before has been written, with the first error of any write.
+func (rc *Receiver) Close() error {
+	close(rc.jobs)
+	<-rc.done
+	return rc.failed()
+}
+
+// write is the receiver's own goroutine. After a failed write it goes on taking jobs, so that nobody waits for it, and drops them.
+func (rc *Receiver) write() {
+	defer close(rc.done)
+	for j := range rc.jobs {
+		batch := []receiveJob{j}
+		size := j.bytes()
+	more:
+		for size < batchBytes && len(batch) < batchBlobs {
+			select {
+			case j, ok := <-rc.jobs:
+				if !ok {
+					break more
+				}
+				batch = append(batch, j)
+				size += j.bytes()
+			default:
+				break more
+			}
+		}
+		if rc.failed() == nil {
+			// A receiver that is told to stop still writes what was verified: it has been paid for.
+			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch); err != nil {
+				rc.mu.Lock()
+				rc.err = fmt.Errorf("store received blob: %w", err)
+				rc.mu.Unlock()
+			}
+		}
+		for _, j := range batch {
+			if j.seg != nil {
+				rc.free <- j.seg
+			}
+		}
+	}
+}
+
+func (j receiveJob) bytes() int {
+	if j.seg != nil {
+		return SegmentSize
+	}
+	return len(j.inline) + 64
+}
+
+func (s *Store) storeReceived(ctx context.Context, batch []receiveJob) error {
+	var finished []contentID
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		finished = finished[:0]
+		for _, j := range batch {
+			if j.seg == nil {
+				if err := putInline(tx, j.hash, j.inline); err != nil {
+					return err
+				}
+				continue
+			}
+			id, complete, err := putSegment(tx, j)
+			if err != nil {
+				return err
+			}
+			if complete {
+				finished = append(finished, id)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range finished {
+		// The masks have served. If this is cut short they remain, unread, until the blob is deleted.
+		if err := s.deleteAll(ctx, idKey(keyMask, id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putSegment adds the groups of a received segment to its blob, in one transaction with what is known about it, and reports
+// whether that completed the blob. The blob's size must have been proved.
+func putSegment(tx kv.Txn, j receiveJob) (id contentID, complete bool, err error) {
+	g := newGeometry(j.size)
+	rec, err := getRecord(tx, j.hash)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		last := j.seg.index*fanOut+uint64(j.seg.n) == g.counts[0] && j.seg.mask>>(j.seg.n-1)&1 == 1
+		if !last {
+			return 0, false, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrSizeNotProved)
+		}
+		rec = record{state: statePartial, size: j.size, id: newContentID()}
+	case err != nil:
+		return 0, false, err
+	case rec.state != statePartial:
+		return rec.id, false, nil // somebody else completed it
+	case rec.size != j.size:
+		return 0, false, fmt.Errorf("blob %s has %d bytes, not %d", j.hash.Short(), rec.size, j.size)
+	}
+	for _, b := range j.above {
+		if err := putUpper(tx, rec.id, b); err != nil {
+			return 0, false, err
+		}
+	}
+	// The same job may run again after a conflict, so what it merges goes to the record and, being verified, may stay in it.
+	var had uint32
+	err = viewSegment(tx, rec.id, g, j.seg.index, func(old storedSegment) error {
+		had = old.mask
+		j.seg.merge(old)
+		return nil
+	})
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return 0, false, err
+	}
+	rec.have += uint64(bits.OnesCount32(j.seg.mask &^ had))
+	if rec.have == g.counts[0] {
+		rec.state = stateComplete
+	}
+	mask := binary.LittleEndian.AppendUint32(nil, j.seg.mask)
+	return rec.id, rec.state == stateComplete, errors.Join(
+		tx.Set(blockKey(rec.id, 0, j.seg.index), j.seg.value(j.size)),
+		tx.Set(maskKey(rec.id, j.seg.index), mask),
+		tx.Set(recordKey(j.hash), rec.marshal()))
+}
+
+func putUpper(tx kv.Txn, id contentID, b upperBlock) error {
+	if len(b.tree) == 0 {
+		return nil
+	}
+	key := blockKey(id, b.level, b.index)
+	err := tx.Peek(key, func(old []byte) error {
+		if len(old) != len(b.tree) {
+			return errors.New("blob store: malformed block record")
+		}
+		mergeTree(b.tree, old)
+		return nil
+	})
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return err
+	}
+	return tx.Set(key, b.tree)
+}

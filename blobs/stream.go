@@ -1,0 +1,288 @@
+package blobs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// The stream of some groups of a blob is Bao's combined encoding with chunk groups, without the length in front: a walk of the
+// tree in pre-order that visits only nodes above a wanted group, giving 64 bytes for a parent and the content for a group. The
+// size, and which groups follow, are agreed before (docs/protocol/blobs.md).
+
+// Encode writes the stream of the chunk groups that the byte ranges touch. Content is not hashed again: the receiver
+// does that. It returns ErrNotFound or ErrIncomplete if the store does not have all of it.
+func (s *Store) Encode(ctx context.Context, w io.Writer, h Hash, ranges Ranges) error {
+	var rec record
+	var inline []byte
+	err := s.kv.View(ctx, func(r kv.Reader) (err error) {
+		if rec, err = getRecord(r, h); err == nil && rec.state == stateInline {
+			inline, err = r.Get(inlineKey(h))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	groups := ranges.groupsOf(rec.size)
+	if len(groups) == 0 {
+		return nil
+	}
+	if rec.state == stateInline {
+		_, err := w.Write(inline)
+		return err
+	}
+	e := encoder{ctx: ctx, s: s, w: w, h: h, id: rec.id, g: newGeometry(rec.size), want: groups}
+	return e.block(e.g.top(), 0)
+}
+
+type encoder struct {
+	ctx  context.Context
+	s    *Store
+	w    io.Writer
+	h    Hash
+	id   contentID
+	g    geometry
+	want Ranges // groups
+	buf  []byte // the encoding of one segment
+}
+
+// block writes a block that is known to hold a wanted group.
+func (e *encoder) block(level int, index uint64) error {
+	if level == 0 {
+		return e.segment(index)
+	}
+	n := e.g.children(level, index)
+	var tree []byte
+	if n > 1 {
+		err := e.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
+			tree, err = r.Get(blockKey(e.id, level, index))
+			return err
+		})
+		if err != nil || len(tree) != treeBytes(n) {
+			return e.missing(err)
+		}
+	}
+	return e.node(tree, level, index, 0, n)
+}
+
+// node writes the part of an upper block that spans n children from first on; tree begins with its parent.
+func (e *encoder) node(tree []byte, level int, index uint64, first, n int) error {
+	if !e.want.Overlaps(e.g.groups(level, index, first, n)) {
+		return nil
+	}
+	if n == 1 {
+		return e.block(level-1, index*fanOut+uint64(first))
+	}
+	if isZero(tree[:parentSize]) {
+		return e.missing(nil)
+	}
+	if _, err := e.w.Write(tree[:parentSize]); err != nil {
+		return err
+	}
+	l := leftCount(n)
+	if err := e.node(tree[parentSize:], level, index, first, l); err != nil {
+		return err
+	}
+	return e.node(tree[l*parentSize:], level, index, first+l, n-l)
+}
+
+// segment encodes a segment into memory and then writes it: while the record is looked at, the store holds a lock that a
+// slow receiver must not prolong.
+func (e *encoder) segment(index uint64) error {
+	e.buf = e.buf[:0]
+	err := e.s.kv.View(e.ctx, func(r kv.Reader) error {
+		return viewSegment(r, e.id, e.g, index, func(s storedSegment) error { return e.groups(s, s.tree, 0, s.n) })
+	})
+	if err != nil {
+		return e.missing(err)
+	}
+	_, err = e.w.Write(e.buf)
+	return err
+}
+
+func (e *encoder) groups(s storedSegment, tree []byte, first, n int) error {
+	if !e.want.Overlaps(Range{s.first + uint64(first), s.first + uint64(first+n)}) {
+		return nil
+	}
+	if n == 1 {
+		group := s.group(first)
+		if group == nil {
+			return ErrIncomplete
+		}
+		e.buf = append(e.buf, group...)
+		return nil
+	}
+	e.buf = append(e.buf, tree[:parentSize]...)
+	l := leftCount(n)
+	if err := e.groups(s, tree[parentSize:], first, l); err != nil {
+		return err
+	}
+	return e.groups(s, tree[l*parentSize:], first+l, n-l)
+}
+
+func (e *encoder) missing(err error) error {
+	if err == nil || errors.Is(err, kv.ErrNotFound) {
+		err = ErrIncomplete
+	}
+	return fmt.Errorf("blob %s: %w", e.h, err)
+}
+
+// sink takes what a decoder has verified.
+type sink interface {
+	// segment takes seg with at least one group and the blocks above it; it may keep both and returns a segment to go on with.
+	segment(seg *segment, above []upperBlock) (*segment, error)
+}
+
+// upperBlock is a block of level >= 1 as far as it is known.
+type upperBlock struct {
+	level int
+	index uint64
+	tree  []byte
+	dirty bool // holds parents that no sink has seen yet
+}
+
+// Decode reads the stream of the chunk groups that the byte ranges of blob h touch from r, and writes each verified group to w
+// at its offset. size is the blob's size as the sender claims it; it is proved if the last group is among the wanted.
+//
+// Nothing unverified reaches w. Decode returns a *CorruptError naming the first wrong byte, at the latest after the chunk group that
+// holds it has arrived, or io.ErrUnexpectedEOF if the stream ends early; what was written before stays valid.
+// Source: the Bao specification, "combined encoding".
+func Decode(r io.Reader, h Hash, size uint64, ranges Ranges, w io.WriterAt) error {
+	d := newDecoder(r, h, size, ranges)
+	d.onGroup = func(group uint64, data []byte) error {
+		_, err := w.WriteAt(data, int64(group*GroupSize))
+		return err
+	}
+	return d.run()
+}
+
+// decodeBuffer is the read buffer of a decoder; at least one group and a path of parents.
+const decodeBuffer = 128 << 10
+
+type decoder struct {
+	r     *bufio.Reader
+	h     Hash
+	g     geometry
+	want  Ranges       // groups
+	above []upperBlock // above[l-1] is the current block of level l
+
+	onGroup  func(group uint64, data []byte) error // data is valid only during the call
+	verified func(n int)                           // told the length of each verified group
+	sink     sink
+	seg      *segment // being filled for sink
+}
+
+func newDecoder(r io.Reader, h Hash, size uint64, ranges Ranges) *decoder {
+	br, ok := r.(*bufio.Reader)
+	if !ok || br.Size() < GroupSize {
+		br = bufio.NewReaderSize(r, decodeBuffer)
+	}
+	d := &decoder{r: br, h: h, g: newGeometry(size), want: ranges.groupsOf(size), verified: func(int) {}}
+	d.above = make([]upperBlock, d.g.top())
+	return d
+}
+
+func (d *decoder) run() error {
+	if d.g.size > MaxSize {
+		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", d.h.Short(), d.g.size, uint64(MaxSize))
+	}
+	if len(d.want) == 0 {
+		return nil
+	}
+	return d.block(d.g.top(), 0, d.h, true)
+}
+
+func (d *decoder) block(level int, index uint64, cv Hash, root bool) error {
+	n := d.g.children(level, index)
+	if level > 0 {
+		// above belongs to a sink once it has been handed over, so each block gets its own.
+		d.above[level-1] = upperBlock{level: level, index: index, tree: make([]byte, treeBytes(n))}
+		return d.node(d.above[level-1].tree, level, index, 0, n, cv, root)
+	}
+	if d.sink != nil {
+		d.seg.reset(index, n)
+		err := d.node(d.seg.tree(), 0, index, 0, n, cv, root)
+		if d.seg.mask == 0 {
+			return err
+		}
+		// Also after an error: what came before it is verified, and kept.
+		return errors.Join(err, d.handOver())
+	}
+	return d.node(make([]byte, treeBytes(n)), 0, index, 0, n, cv, root)
+}
+
+func (d *decoder) handOver() (err error) {
+	var above []upperBlock
+	for i := range d.above {
+		if b := &d.above[i]; b.dirty {
+			above = append(above, upperBlock{level: b.level, index: b.index, tree: append([]byte(nil), b.tree...)})
+			b.dirty = false
+		}
+	}
+	d.seg, err = d.sink.segment(d.seg, above)
+	return err
+}
+
+// node verifies n children of a block from first on, whose common ancestor has the value cv and its place at the start of tree.
+func (d *decoder) node(tree []byte, level int, index uint64, first, n int, cv Hash, root bool) error {
+	groups := d.g.groups(level, index, first, n)
+	if !d.want.Overlaps(groups) {
+		return nil
+	}
+	if n == 1 {
+		if level > 0 {
+			return d.block(level-1, index*fanOut+uint64(first), cv, root)
+		}
+		return d.group(groups.Start, first, cv, root)
+	}
+	pair, err := d.r.Peek(parentSize)
+	if err != nil {
+		return d.short(err)
+	}
+	if hashParent(pair, root) != cv {
+		return &CorruptError{Hash: d.h, Offset: groups.Start * GroupSize, Parent: true}
+	}
+	copy(tree, pair)
+	left, right := Hash(pair[:HashSize]), Hash(pair[HashSize:])
+	_, _ = d.r.Discard(parentSize) // of what was peeked: cannot fail
+	if level > 0 {
+		d.above[level-1].dirty = true
+	}
+	l := leftCount(n)
+	if err := d.node(tree[parentSize:], level, index, first, l, left, false); err != nil {
+		return err
+	}
+	return d.node(tree[l*parentSize:], level, index, first+l, n-l, right, false)
+}
+
+func (d *decoder) group(group uint64, i int, cv Hash, root bool) error {
+	n := groupLen(d.g.size, group)
+	data, err := d.r.Peek(n)
+	if err != nil {
+		return d.short(err)
+	}
+	if hashGroup(data, group, root) != cv {
+		return &CorruptError{Hash: d.h, Offset: group * GroupSize}
+	}
+	if d.sink != nil {
+		copy(d.seg.content()[i*GroupSize:], data)
+		d.seg.mask |= 1 << i
+	} else if err := d.onGroup(group, data); err != nil {
+		return err
+	}
+	_, _ = d.r.Discard(n)
+	d.verified(n)
+	return nil
+}
+
+func (d *decoder) short(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("blob %s: stream: %w", d.h.Short(), err)
+}

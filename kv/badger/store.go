@@ -1,0 +1,419 @@
+// Package badger implements kv.Store on a Badger database: the default store of a node, and with an empty directory name
+// an in-memory store for tests.
+//
+// Badger maps its files into memory, so a full disk would kill the process with a bus error instead of failing a write;
+// this package refuses writes while there is still room (see Options.Reserve).
+package badger
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	bdg "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
+const formatVersion = 1
+
+// versionKey sorts before every other key and holds formatVersion as one varint.
+var versionKey = []byte{0x00, 'v'}
+
+const (
+	memTableSize  = 16 << 20
+	valueLogSize  = 256 << 20 // bounds what is read again after a crash
+	conflictTries = 100
+)
+
+// Options tune a store; the zero value is right for a node.
+type Options struct {
+	// Reserve is how many bytes must stay free on the file system for a write to be accepted. 0 means 256 MiB.
+	Reserve uint64
+	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
+	FreeBytes func(dir string) (uint64, error)
+}
+
+// Store implements kv.Store.
+type Store struct {
+	db   *bdg.DB
+	dir  string // empty in memory
+	opt  Options
+	sync syncer
+}
+
+var _ kv.Store = (*Store)(nil)
+
+// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns *kv.LockedError when another
+// process has dir open and *kv.VersionError when a newer program wrote it.
+func Open(dir string, opt Options) (*Store, error) {
+	if opt.Reserve == 0 {
+		opt.Reserve = 256 << 20
+	}
+	if opt.FreeBytes == nil {
+		opt.FreeBytes = freeBytes
+	}
+	s := &Store{dir: dir, opt: opt}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if err := s.checkSpace(); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	bo := bdg.DefaultOptions(dir).
+		WithInMemory(dir == "").
+		WithLogger(nil).
+		WithMetricsEnabled(false).
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithBlockCacheSize(32 << 20).
+		WithValueLogFileSize(valueLogSize).
+		WithCompression(options.None) // content is compressed or random, keys and entries are hashes
+	if dir != "" {
+		bo = bo.WithValueThreshold(2 << 10)
+		// Level 0 is compacted with a single table, or the value log's discard statistics never learn what died.
+		bo = bo.WithNumLevelZeroTables(1).WithNumLevelZeroTablesStall(8)
+	}
+	db, err := bdg.Open(bo)
+	if err != nil {
+		if strings.Contains(err.Error(), "Another process is using") || strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return nil, &kv.LockedError{Dir: dir}
+		}
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s.db = db
+	s.sync.run = s.syncFiles
+	if err := s.checkVersion(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) checkVersion() error {
+	return s.db.Update(func(tx *bdg.Txn) error {
+		item, err := tx.Get(versionKey)
+		if errors.Is(err, bdg.ErrKeyNotFound) {
+			return tx.Set(versionKey, binary.AppendUvarint(nil, formatVersion))
+		}
+		if err != nil {
+			return err
+		}
+		return item.Value(func(v []byte) error {
+			if have, n := binary.Uvarint(v); n <= 0 || have > formatVersion {
+				return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
+			}
+			return nil
+		})
+	})
+}
+
+func (s *Store) checkSpace() error {
+	if s.dir == "" {
+		return nil
+	}
+	free, err := s.opt.FreeBytes(s.dir)
+	if err != nil {
+		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+	}
+	if free < s.opt.Reserve {
+		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: s.opt.Reserve}
+	}
+	return nil
+}
+
+// View implements kv.Store.
+func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	tx := s.db.NewTransaction(false)
+	defer tx.Discard()
+	return fn(&txn{ctx: ctx, tx: tx})
+}
+
+// Update implements kv.Store.
+func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := s.checkSpace(); err != nil {
+		return err
+	}
+	for try := range conflictTries {
+		if err := s.usable(ctx); err != nil {
+			return err
+		}
+		err := s.updateOnce(ctx, fn)
+		if !errors.Is(err, bdg.ErrConflict) {
+			return translate(err)
+		}
+		if try > 10 { // under heavy contention, let the others finish
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(try) * 100 * time.Microsecond):
+			}
+		}
+	}
+	return kv.ErrConflict
+}
+
+func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error) error {
+	tx := s.db.NewTransaction(true)
+	defer tx.Discard()
+	if err := fn(&txn{ctx: ctx, tx: tx}); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Batch implements kv.Store.
+func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	b := &batch{ctx: ctx, s: s, wb: s.db.NewWriteBatch()}
+	defer b.wb.Cancel()
+	if err := b.check(); err != nil {
+		return err
+	}
+	if err := fn(b); err != nil {
+		return err
+	}
+	return translate(b.wb.Flush())
+}
+
+// Sync implements kv.Store.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	return s.sync.wait()
+}
+
+// syncFiles flushes the write-ahead logs and the value log. Badger's own Sync leaves out the logs of memtables that are
+// full but not yet written as tables, so their files are flushed here by name.
+func (s *Store) syncFiles() error {
+	if s.dir == "" {
+		return nil
+	}
+	logs, err := filepath.Glob(filepath.Join(s.dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	if len(logs) > 1 {
+		for _, name := range logs {
+			f, err := os.OpenFile(name, os.O_RDWR, 0)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // written as a table meanwhile
+			}
+			if err != nil {
+				return fmt.Errorf("sync store: %w", err)
+			}
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				return fmt.Errorf("sync store: %w", err)
+			}
+		}
+	}
+	if err := s.db.Sync(); err != nil {
+		return fmt.Errorf("sync store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Close implements kv.Store.
+func (s *Store) Close() error {
+	if s.db.IsClosed() {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+func (s *Store) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.db.IsClosed() {
+		return kv.ErrClosed
+	}
+	return nil
+}
+
+func translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bdg.ErrTxnTooBig):
+		return kv.ErrTooBig
+	case errors.Is(err, bdg.ErrDBClosed), errors.Is(err, bdg.ErrBlockedWrites):
+		return kv.ErrClosed
+	}
+	return err
+}
+
+// txn adapts a Badger transaction.
+type txn struct {
+	ctx context.Context
+	tx  *bdg.Txn
+}
+
+func (t *txn) Get(key []byte) ([]byte, error) {
+	item, err := t.item(key)
+	if err != nil {
+		return nil, err
+	}
+	return item.ValueCopy(nil)
+}
+
+func (t *txn) Peek(key []byte, fn func([]byte) error) error {
+	item, err := t.item(key)
+	if err != nil {
+		return err
+	}
+	return item.Value(fn)
+}
+
+func (t *txn) Has(key []byte) (bool, error) {
+	_, err := t.item(key)
+	if errors.Is(err, kv.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (t *txn) item(key []byte) (*bdg.Item, error) {
+	item, err := t.tx.Get(key)
+	if errors.Is(err, bdg.ErrKeyNotFound) {
+		return nil, kv.ErrNotFound
+	}
+	return item, err
+}
+
+func (t *txn) Scan(r kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
+	return func(yield func(kv.Pair, error) bool) {
+		it := t.tx.NewIterator(bdg.IteratorOptions{Reverse: o.Reverse, PrefetchValues: false})
+		defer it.Close()
+		low, high := max(string(r.From), "\x01"), string(r.To) // keys below 0x01 are the store's own
+		if o.Reverse {
+			// Badger seeks backwards to the greatest key <= the one given; To itself is not in the range.
+			if r.To == nil {
+				it.Rewind()
+			} else {
+				it.Seek(r.To)
+				if it.Valid() && string(it.Item().Key()) == high {
+					it.Next()
+				}
+			}
+		} else {
+			it.Seek([]byte(low))
+		}
+		for n := 0; it.Valid(); it.Next() {
+			item := it.Item()
+			key := item.Key()
+			if o.Reverse && string(key) < low || !o.Reverse && r.To != nil && string(key) >= high {
+				return
+			}
+			if n++; n%256 == 0 && t.ctx.Err() != nil {
+				yield(kv.Pair{}, t.ctx.Err())
+				return
+			}
+			if o.KeysOnly {
+				if !yield(kv.Pair{Key: key}, nil) {
+					return
+				}
+				continue
+			}
+			more := true
+			if err := item.Value(func(v []byte) error {
+				more = yield(kv.Pair{Key: key, Value: v}, nil)
+				return nil
+			}); err != nil {
+				yield(kv.Pair{}, fmt.Errorf("scan: read value: %w", err))
+				return
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+func (t *txn) Set(key, value []byte) error {
+	if err := checkSizes(key, value); err != nil {
+		return err
+	}
+	return t.tx.Set(key, value)
+}
+
+func (t *txn) Delete(key []byte) error {
+	if err := checkSizes(key, nil); err != nil {
+		return err
+	}
+	return t.tx.Delete(key)
+}
+
+// batch adapts a Badger write batch, asking for free space again after every checkEvery bytes.
+type batch struct {
+	ctx     context.Context
+	s       *Store
+	wb      *bdg.WriteBatch
+	pending int
+}
+
+const checkEvery = 8 << 20
+
+func (b *batch) check() error {
+	if err := b.ctx.Err(); err != nil {
+		return err
+	}
+	b.pending = 0
+	return b.s.checkSpace()
+}
+
+func (b *batch) Set(key, value []byte) error {
+	if err := checkSizes(key, value); err != nil {
+		return err
+	}
+	if b.pending += len(key) + len(value); b.pending > checkEvery {
+		if err := b.check(); err != nil {
+			return err
+		}
+	}
+	return translate(b.wb.Set(key, value))
+}
+
+func (b *batch) Delete(key []byte) error {
+	if err := checkSizes(key, nil); err != nil {
+		return err
+	}
+	if b.pending += len(key) + 64; b.pending > checkEvery {
+		if err := b.check(); err != nil {
+			return err
+		}
+	}
+	return translate(b.wb.Delete(key))
+}
+
+func checkSizes(key, value []byte) error {
+	if len(key) == 0 || len(key) > kv.MaxKeySize {
+		return fmt.Errorf("key of %d bytes: must be 1 to %d", len(key), kv.MaxKeySize)
+	}
+	if key[0] == 0 {
+		return errors.New("keys that begin with a zero byte belong to the store itself")
+	}
+	if len(value) > kv.MaxValueSize {
+		return fmt.Errorf("value of %d bytes: must be at most %d", len(value), kv.MaxValueSize)
+	}
+	return nil
+}
