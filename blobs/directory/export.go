@@ -1,0 +1,198 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skerry-sync/skerry/blobs"
+)
+
+// Directory is a directory as the store knows it: its names, and where their contents are.
+type Directory struct {
+	Manifest Manifest
+	Sequence blobs.Sequence // child 0 is the manifest, child i+1 the content of file i
+}
+
+// Size returns the bytes of content.
+func (d *Directory) Size() (n uint64) {
+	for _, e := range d.Manifest {
+		n += e.Size
+	}
+	return n
+}
+
+// ExpectedSizes returns the sizes of the children as the manifest claims them; that of the manifest itself is its own.
+func (d *Directory) ExpectedSizes() []uint64 {
+	sizes := []uint64{uint64(len(d.Manifest.Bytes()))}
+	for _, e := range d.Manifest.Files() {
+		sizes = append(sizes, e.Size)
+	}
+	return sizes
+}
+
+// Load reads the sequence h and its manifest from the store. It returns blobs.ErrNotFound or blobs.ErrIncomplete if they are not there,
+// blobs.ErrNotSequence or ErrNotDirectory if h is something else, and a *NameError if its names must not be created.
+func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Directory, error) {
+	b, err := s.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if errors.Is(err, blobs.ErrTooLarge) {
+		return nil, fmt.Errorf("%w: %w", blobs.ErrNotSequence, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	seq, err := blobs.ParseSequence(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(seq) == 0 {
+		return nil, ErrNotDirectory
+	}
+	b, err = s.ReadAll(ctx, seq[0], MaxManifestSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseManifest(b)
+	if err != nil {
+		return nil, err
+	}
+	if files := len(m.Files()); files != len(seq)-1 {
+		return nil, fmt.Errorf("directory %s: manifest lists %d files, the sequence has %d", h.Short(), files, len(seq)-1)
+	}
+	return &Directory{m, seq}, nil
+}
+
+// Export creates the directory name, which must not exist or be empty, with everything in it; it appears whole or not at all.
+func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, report func(Progress)) (err error) {
+	tmp := fmt.Sprintf("%s.skerry-%08x", filepath.Clean(name), rand.Uint32())
+	if err := os.Mkdir(tmp, 0o777); err != nil {
+		return fmt.Errorf("export directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("export directory to %s: %w", name, errors.Join(err, os.RemoveAll(tmp)))
+		}
+	}()
+	root, err := os.OpenRoot(tmp)
+	if err != nil {
+		return err
+	}
+	err = d.write(ctx, s, root, newCounter(d.Manifest, report))
+	if err := errors.Join(err, root.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // it has something in it
+	}
+	return os.Rename(tmp, name)
+}
+
+// write creates all entries below root. Files are grouped by the directory that holds them, so that each directory is opened once, and
+// several directories are filled at a time. Links come last, so that nothing is ever written through one.
+func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c *counter) error {
+	type file struct {
+		Entry
+		hash blobs.Hash
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	flush := func(dir string, files []file) {
+		if len(files) == 0 {
+			return
+		}
+		g.Go(func() error {
+			if err := root.MkdirAll(dir, 0o777); err != nil {
+				return err
+			}
+			sub, err := root.OpenRoot(dir)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				if err = writeFile(gctx, s, sub, path.Base(f.Path), f.Entry, f.hash, c); err != nil {
+					err = fmt.Errorf("%s: %w", f.Path, err)
+					break
+				}
+			}
+			return errors.Join(err, sub.Close())
+		})
+	}
+	const most = 256 // files in one piece of work
+	var dir string
+	var files []file
+	child := 0
+	for _, e := range d.Manifest {
+		if !e.IsFile() {
+			continue
+		}
+		child++
+		if at := path.Dir(e.Path); at != dir || len(files) == most {
+			flush(dir, files)
+			dir, files = at, nil
+		}
+		files = append(files, file{e, d.Sequence[child]})
+	}
+	flush(dir, files)
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, e := range d.Manifest {
+		var err error
+		switch e.Kind {
+		case Empty:
+			err = root.MkdirAll(e.Path, 0o777)
+		case Link:
+			if err = root.MkdirAll(path.Dir(e.Path), 0o777); err == nil {
+				err = root.Symlink(filepath.FromSlash(e.Target), e.Path)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Path, err)
+		}
+	}
+	return nil
+}
+
+func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e Entry, h blobs.Hash, c *counter) error {
+	r, err := s.Reader(ctx, h)
+	if err != nil {
+		return err
+	}
+	if uint64(r.Size()) != e.Size {
+		return fmt.Errorf("the directory says %d bytes, its content has %d", e.Size, r.Size())
+	}
+	mode := fs.FileMode(0o666)
+	if e.Kind == Executable {
+		mode = 0o777
+	}
+	f, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = r.WriteTo(&countingWriter{f, c})
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	c.file()
+	return nil
+}
+
+type countingWriter struct {
+	w io.Writer
+	c *counter
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.c.bytes(uint64(n))
+	return n, err
+}

@@ -1,0 +1,215 @@
+// Package directory keeps a tree of files as a sequence of blobs: the first child is a manifest of names, the others are the
+// contents of the files, in the manifest's order.
+//
+// What belongs here: the manifest's format and rules, and the way from a directory on disk to blobs and back. What never
+// belongs here: following a directory as it changes (that is folder), peers, and single files, which are plain blobs.
+//
+// Kept are relative paths, contents, whether a file may be executed, empty directories and symbolic links. Owners, times and
+// other permissions are not: they mean little on another machine.
+package directory
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Kind says what stands under a path.
+type Kind byte
+
+// The kinds of a manifest, by their bytes in it.
+const (
+	File       Kind = 1
+	Executable Kind = 2 // a file that may be executed
+	Empty      Kind = 3 // a directory with nothing in it; others are implied by what they hold
+	Link       Kind = 4 // a symbolic link
+)
+
+// Entry is one path of a directory.
+type Entry struct {
+	Path   string // slash-separated, relative
+	Kind   Kind
+	Size   uint64 // of a file, in bytes
+	Target string // of a link, relative to the directory that holds the link
+}
+
+// IsFile reports whether the entry has content.
+func (e Entry) IsFile() bool { return e.Kind == File || e.Kind == Executable }
+
+// Manifest lists a directory, in ascending order of the paths' bytes.
+type Manifest []Entry
+
+// Limits of a manifest.
+const (
+	MaxEntries      = 1 << 22
+	MaxPath         = 4096 // bytes of a path or a link's target
+	MaxManifestSize = 1 << 30
+)
+
+// magic begins every manifest. The format, version 1:
+//
+//	magic    19 bytes  "skerry directory 1\n"
+//	count    varint    entries, at most 4,194,304
+//	entries            each: kind u8; path as varint length (1..4096) and bytes; for a file its size as a varint, for a link
+//	                   its target as varint length (1..4096) and bytes
+const magic = "skerry directory 1\n"
+
+// ErrNotDirectory reports bytes that do not begin like a manifest.
+var ErrNotDirectory = errors.New("not a directory manifest")
+
+// NameError reports a path or link that must not be created, since it could lead out of the target directory or cannot exist.
+type NameError struct{ Path, Reason string }
+
+func (e *NameError) Error() string { return fmt.Sprintf("refused name %q: %s", e.Path, e.Reason) }
+
+// IsManifest reports whether b begins like a manifest; the first 19 bytes are enough.
+func IsManifest(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
+
+// Bytes encodes m, which must be valid.
+func (m Manifest) Bytes() []byte {
+	b := binary.AppendUvarint([]byte(magic), uint64(len(m)))
+	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	for _, e := range m {
+		b = append(b, byte(e.Kind))
+		text(e.Path)
+		switch {
+		case e.IsFile():
+			b = binary.AppendUvarint(b, e.Size)
+		case e.Kind == Link:
+			text(e.Target)
+		}
+	}
+	return b
+}
+
+// ParseManifest decodes and checks b. It returns ErrNotDirectory or a *NameError where they apply.
+func ParseManifest(b []byte) (Manifest, error) {
+	if !IsManifest(b) {
+		return nil, ErrNotDirectory
+	}
+	r := bytes.NewReader(b[len(magic):])
+	cut := func(err error) error { return fmt.Errorf("directory manifest: cut short: %w", err) }
+	text := func() (string, error) {
+		n, err := binary.ReadUvarint(r)
+		if err != nil {
+			return "", cut(err)
+		}
+		if n == 0 || n > MaxPath || n > uint64(r.Len()) {
+			return "", fmt.Errorf("directory manifest: a name of %d bytes", n)
+		}
+		s := make([]byte, n)
+		_, err = r.Read(s)
+		return string(s), err
+	}
+	count, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, cut(err)
+	}
+	if count > MaxEntries || count > uint64(r.Len()) { // an entry takes more than a byte
+		return nil, fmt.Errorf("directory manifest: %d entries", count)
+	}
+	m := make(Manifest, 0, min(count, 1<<16))
+	for range count {
+		kind, err := r.ReadByte()
+		if err != nil {
+			return nil, cut(err)
+		}
+		e := Entry{Kind: Kind(kind)}
+		if e.Path, err = text(); err != nil {
+			return nil, err
+		}
+		switch e.Kind {
+		case File, Executable:
+			if e.Size, err = binary.ReadUvarint(r); err != nil {
+				return nil, cut(err)
+			}
+		case Link:
+			if e.Target, err = text(); err != nil {
+				return nil, err
+			}
+		case Empty:
+		default:
+			return nil, fmt.Errorf("directory manifest: %q is of unknown kind %d: use a newer skerry", e.Path, kind)
+		}
+		m = append(m, e)
+	}
+	if r.Len() > 0 {
+		return nil, fmt.Errorf("directory manifest: %d bytes too many", r.Len())
+	}
+	return m, m.check()
+}
+
+// Files returns the entries that have content: child i+1 of the sequence is the content of file i.
+func (m Manifest) Files() []Entry {
+	return slices.DeleteFunc(slices.Clone(m), func(e Entry) bool { return !e.IsFile() })
+}
+
+// check makes sure that creating the entries in an empty directory touches nothing outside it.
+func (m Manifest) check() error {
+	all := make(map[string]bool, len(m))
+	for i, e := range m {
+		if i > 0 && m[i-1].Path >= e.Path {
+			return &NameError{e.Path, "paths are out of order or twice there"}
+		}
+		if err := checkPath(e.Path); err != nil {
+			return err
+		}
+		if e.Kind == Link {
+			if err := checkLink(e); err != nil {
+				return err
+			}
+		}
+		all[e.Path] = true
+	}
+	for _, e := range m {
+		for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+			if all[dir] { // else writing below it could follow a link out of the directory
+				return &NameError{e.Path, fmt.Sprintf("%q is not a directory that may hold it", dir)}
+			}
+		}
+	}
+	return nil
+}
+
+func checkPath(p string) error {
+	if len(p) > MaxPath {
+		return &NameError{p[:64] + "…", fmt.Sprintf("longer than %d bytes", MaxPath)}
+	}
+	if strings.ContainsRune(p, 0) {
+		return &NameError{p, "contains a zero byte"}
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if name == "" || name == "." || name == ".." {
+			return &NameError{p, "must be a relative path without empty parts, . or .."}
+		}
+	}
+	return nil
+}
+
+// checkLink allows targets of the form ../../a/b with no more ".." than the link lies deep. Names may pass through other links, which
+// are held to the same rule; a ".." behind a name is refused, because it would climb from wherever that name leads.
+func checkLink(e Entry) error {
+	if strings.ContainsRune(e.Target, 0) || len(e.Target) > MaxPath || e.Target == "" {
+		return &NameError{e.Path, "link target is empty, too long or contains a zero byte"}
+	}
+	if strings.HasPrefix(e.Target, "/") || strings.Contains(e.Target, "\\") {
+		return &NameError{e.Path, fmt.Sprintf("link to %q leads out of the directory", e.Target)}
+	}
+	depth, descended := strings.Count(e.Path, "/"), false
+	for name := range strings.SplitSeq(e.Target, "/") {
+		switch name {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 || descended {
+				return &NameError{e.Path, fmt.Sprintf("link to %q may lead out of the directory", e.Target)}
+			}
+		default:
+			descended = true
+		}
+	}
+	return nil
+}
