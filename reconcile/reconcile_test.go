@@ -1,0 +1,458 @@
+package reconcile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"lukechampine.com/blake3"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memorySet maps keys to versions; the item's data is both, and a greater version replaces a smaller one.
+type memorySet struct {
+	mu   sync.Mutex
+	keys []string
+	m    map[string]uint64
+}
+
+func newMemorySet(m map[string]uint64) *memorySet {
+	s := &memorySet{keys: slices.Sorted(maps.Keys(m)), m: map[string]uint64{}}
+	maps.Copy(s.m, m)
+	return s
+}
+
+func encodeItem(key string, version uint64) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, version), key...)
+}
+
+func (s *memorySet) items(_ context.Context, r Range) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		s.mu.Lock()
+		keys := s.keys
+		s.mu.Unlock()
+		i, _ := slices.BinarySearch(keys, string(r.From))
+		for ; i < len(keys) && r.contains([]byte(keys[i])); i++ {
+			s.mu.Lock()
+			data := encodeItem(keys[i], s.m[keys[i]])
+			s.mu.Unlock()
+			if !yield(Item{Key: []byte(keys[i]), ID: blake3.Sum256(data), Data: data}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *memorySet) insert(_ context.Context, items [][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range items {
+		if len(b) < 8 {
+			return errors.New("bad item")
+		}
+		key, version := string(b[8:]), binary.BigEndian.Uint64(b)
+		s.m[key] = max(s.m[key], version)
+	}
+	if len(s.m) > len(s.keys) {
+		s.keys = slices.Sorted(maps.Keys(s.m)) // a new slice: iterations go on over the old one
+	}
+	return nil
+}
+
+func (s *memorySet) config(initiator bool) Config {
+	return Config{Set: Scanned(s.items), Insert: s.insert, Key: [32]byte{7}, Initiator: initiator}
+}
+
+// sync runs one session between two sets over a pipe.
+func syncSets(t require.TestingT, a, b *memorySet) (sa, sb Stats) {
+	ca, cb := net.Pipe()
+	defer ca.Close()
+	defer cb.Close()
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	go func() {
+		var err error
+		sb, err = Run(ctx, bufio.NewReader(cb), cb, func() { cb.Close() }, b.config(false))
+		done <- err
+	}()
+	sa, err := Run(ctx, bufio.NewReader(ca), ca, func() { ca.Close() }, a.config(true))
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	return sa, sb
+}
+
+// After a session both sides have the union, with the greater version of each key.
+func TestSessionProperty(t *testing.T) {
+	keyGen := rapid.Custom(func(t *rapid.T) string {
+		return string(rapid.SliceOfN(rapid.ByteRange(0, 5), 0, 5).Draw(t, "key"))
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		common := rapid.MapOfN(keyGen, rapid.Uint64Range(0, 3), 0, 300).Draw(t, "common")
+		ma, mb := maps.Clone(common), maps.Clone(common)
+		maps.Copy(ma, rapid.MapOfN(keyGen, rapid.Uint64Range(0, 3), 0, 40).Draw(t, "a"))
+		maps.Copy(mb, rapid.MapOfN(keyGen, rapid.Uint64Range(0, 3), 0, 40).Draw(t, "b"))
+		if rapid.IntRange(0, 5).Draw(t, "empty") == 0 {
+			mb = map[string]uint64{}
+		}
+		a, b := newMemorySet(ma), newMemorySet(mb)
+		syncSets(t, a, b)
+		want := maps.Clone(ma)
+		for k, v := range mb {
+			want[k] = max(want[k], v)
+		}
+		require.Equal(t, want, a.m)
+		require.Equal(t, want, b.m)
+		sa, _ := syncSets(t, a, b)
+		require.Zero(t, sa.ItemsSent+sa.ItemsReceived, "the second session finds nothing")
+		require.Equal(t, 1, sa.Rounds)
+	})
+}
+
+func numbered(n int) map[string]uint64 {
+	m := make(map[string]uint64, n)
+	for i := range n {
+		id := blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+		m[string(id[:])] = 1
+	}
+	return m
+}
+
+// The cost grows with the difference, not with the sets.
+func TestOneDifferenceIsCheap(t *testing.T) {
+	m := numbered(20_000)
+	a := newMemorySet(m)
+	m["one more"] = 1
+	b := newMemorySet(m)
+	sa, _ := syncSets(t, a, b)
+	require.Equal(t, b.m, a.m)
+	require.EqualValues(t, 1, sa.ItemsReceived)
+	require.Zero(t, sa.ItemsSent)
+	require.Less(t, sa.BytesSent+sa.BytesReceived, uint64(4000))
+	require.LessOrEqual(t, sa.Rounds, 4)
+}
+
+func TestOneSidedAndDisjointSets(t *testing.T) {
+	for name, sizes := range map[string][2]int{"all here": {30_000, 0}, "all there": {0, 30_000}, "few here": {10, 30_000},
+		"few there": {30_000, 10}, "all different": {20_000, 20_000}} {
+		t.Run(name, func(t *testing.T) {
+			all := numbered(sizes[0] + sizes[1])
+			ma, mb := map[string]uint64{}, map[string]uint64{}
+			for k, v := range all {
+				if len(ma) < sizes[0] {
+					ma[k] = v
+				} else {
+					mb[k] = v
+				}
+			}
+			a, b := newMemorySet(ma), newMemorySet(mb)
+			sa, sb := syncSets(t, a, b)
+			require.Equal(t, all, a.m)
+			require.Equal(t, all, b.m)
+			require.EqualValues(t, sizes[0], sa.ItemsSent)
+			require.EqualValues(t, sizes[1], sb.ItemsSent)
+			require.Equal(t, sa.BytesSent > 0, sb.BytesReceived > 0)
+		})
+	}
+}
+
+func TestSummaryIsHomomorphic(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 20).Draw(t, "n")
+		ids := make([][32]byte, n)
+		for i := range ids {
+			ids[i] = blake3.Sum256([]byte{byte(i), rapid.Byte().Draw(t, "id")})
+		}
+		cut := rapid.IntRange(0, n).Draw(t, "cut")
+		var all, left, right Summary
+		for i, id := range ids {
+			all.Add(id)
+			if i < cut {
+				left.Add(id)
+			} else {
+				right.Add(id)
+			}
+		}
+		merged := right
+		merged.Merge(&left)
+		require.Equal(t, all, merged)
+		for _, id := range ids[cut:] {
+			merged.Remove(id)
+		}
+		require.Equal(t, left, merged)
+	})
+}
+
+// The expansion is BLAKE3's own extendable output, and the lanes are 16 bits wide.
+func TestFingerprintAgainstPlainCode(t *testing.T) {
+	key := deriveKey("skerry reconcile lthash 1")
+	var sum Summary
+	var lanes [sumBytes / 2]uint16
+	for i := range 100 {
+		id := blake3.Sum256([]byte{byte(i)})
+		sum.Add(id)
+		h := blake3.New(32, key[:])
+		_, _ = h.Write(id[:])
+		var x [sumBytes]byte
+		_, err := io.ReadFull(h.XOF(), x[:])
+		require.NoError(t, err)
+		for j := range lanes {
+			lanes[j] += binary.LittleEndian.Uint16(x[2*j:])
+		}
+	}
+	var want []byte
+	want = binary.LittleEndian.AppendUint64(want, 100)
+	for _, l := range lanes {
+		want = binary.LittleEndian.AppendUint16(want, l)
+	}
+	require.Equal(t, want, sum.bytes())
+
+	session := newSessionKey([32]byte{9})
+	id := blake3.Sum256([]byte("x"))
+	h := blake3.New(8, session.key[:])
+	_, _ = h.Write(id[:])
+	require.Equal(t, shortID(binary.LittleEndian.Uint64(h.Sum(nil))), session.short(id))
+}
+
+// Golden: a summary never changes its meaning.
+func TestSummaryGolden(t *testing.T) {
+	var s Summary
+	s.Add(blake3.Sum256([]byte("a")))
+	s.Add(blake3.Sum256([]byte("b")))
+	require.Equal(t, "ad36331db66d9f4c", fmt.Sprintf("%x", s.Hash())[:16])
+}
+
+func TestSplitCoversTheRange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := newMemorySet(numbered(rapid.IntRange(0, 200).Draw(t, "n")))
+		k := rapid.IntRange(2, 20).Draw(t, "k")
+		s := Scanned(set.items)
+		parts, err := s.Split(context.Background(), All, k)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(parts), k)
+		require.Empty(t, parts[0].From)
+		require.Empty(t, parts[len(parts)-1].To)
+		var sum Summary
+		for i, p := range parts {
+			if i > 0 {
+				require.Equal(t, parts[i-1].To, p.From)
+			}
+			own, err := s.Summary(context.Background(), p.Range)
+			require.NoError(t, err)
+			require.Equal(t, own, p.Summary)
+			require.LessOrEqual(t, p.Count, uint64(len(set.keys)/k+1))
+			sum.Merge(&p.Summary)
+		}
+		require.EqualValues(t, len(set.keys), sum.Count)
+	})
+}
+
+func TestSeparator(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		gen := rapid.SliceOfN(rapid.ByteRange(0, 2), 0, 6)
+		a, b := gen.Draw(t, "a"), gen.Draw(t, "b")
+		if c := bytes.Compare(a, b); c == 0 {
+			return
+		} else if c > 0 {
+			a, b = b, a
+		}
+		s := Separator(a, b)
+		require.Negative(t, bytes.Compare(a, s))
+		require.LessOrEqual(t, bytes.Compare(s, b), 0)
+	})
+}
+
+// What a scripted peer does beside talking.
+const (
+	listens = iota // reads everything, until the session ends
+	hangsUp        // reads everything, and closes after its last word
+	isDeaf         // reads nothing
+)
+
+// talk runs a session of set against a peer that sends the given bytes.
+func talk(t *testing.T, set *memorySet, initiator bool, peer int, says []byte) error {
+	ours, theirs := net.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = theirs.Write(says)
+		if peer == hangsUp {
+			theirs.Close()
+		}
+	})
+	if peer != isDeaf {
+		wg.Go(func() { _, _ = io.Copy(io.Discard, theirs) })
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := Run(ctx, bufio.NewReader(ours), ours, func() { ours.Close() }, set.config(initiator))
+	ours.Close()
+	wg.Wait()
+	return err
+}
+
+func rangesPayload(round, answered uint64, qs ...question) []byte {
+	b := binary.AppendUvarint(nil, round)
+	b = binary.AppendUvarint(b, answered)
+	var prev []byte
+	for i := range qs {
+		b = appendQuestion(b, &prev, &qs[i])
+	}
+	return b
+}
+
+func TestHostilePeers(t *testing.T) {
+	bad := func(kind byte, b []byte) []byte { return appendFrame(nil, kind, b) }
+	var flood []byte
+	for range 20 {
+		var qs []question
+		for range 15_000 {
+			qs = append(qs, question{kind: kindList, r: Range{From: []byte("x")}})
+		}
+		flood = append(flood, bad(frameRanges, rangesPayload(1, 0, qs...))...)
+	}
+	for name, says := range map[string][]byte{
+		"unknown frame":          bad(99, nil),
+		"huge frame":             append([]byte{frameItems}, 0xff, 0xff, 0xff, 0x7f),
+		"unknown question":       bad(frameRanges, []byte{1, 0, 77, 0, 0, 0, 0}),
+		"cut question":           bad(frameRanges, []byte{1, 0, kindCompare, 0}),
+		"cut digest":             bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0, 0, 5, 1, 2}),
+		"too many ids":           bad(frameRanges, []byte{1, 0, kindOffer, 0, 0, 0, 0, 0xff, 0xff, 0x7f}),
+		"range backwards":        bad(frameRanges, rangesPayload(1, 0, question{kind: kindList, r: Range{[]byte("b"), []byte("a")}})),
+		"shares what is not":     bad(frameRanges, []byte{1, 0, kindList, 9, 0, 0, 0}),
+		"answers nothing asked":  bad(frameRanges, rangesPayload(1, 9)),
+		"endless rounds":         bad(frameRanges, rangesPayload(maxRounds, 0, question{kind: kindList})),
+		"beyond the last round":  bad(frameRanges, rangesPayload(maxRounds+1, 0)),
+		"done with content":      bad(frameDone, []byte{1}),
+		"item longer than frame": bad(frameItems, []byte{200, 1, 2}),
+		"huge item":              bad(frameItems, binary.AppendUvarint(nil, maxItem+1)),
+		"a flood of questions":   flood,
+	} {
+		for _, initiator := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/%v", name, initiator), func(t *testing.T) {
+				set := newMemorySet(numbered(100))
+				peer := listens
+				if name == "a flood of questions" {
+					peer = isDeaf
+				}
+				err := talk(t, set, initiator, peer, says)
+				var protocol *ProtocolError
+				require.ErrorAs(t, err, &protocol)
+				require.Equal(t, numbered(100), set.m)
+			})
+		}
+	}
+	err := talk(t, newMemorySet(numbered(10)), true, listens, bad(frameDone, nil))
+	var protocol *ProtocolError
+	require.ErrorAs(t, err, &protocol, "a responder may not end the session")
+	require.ErrorIs(t, talk(t, newMemorySet(nil), false, hangsUp, nil), io.ErrUnexpectedEOF)
+	require.ErrorIs(t, talk(t, newMemorySet(nil), false, hangsUp, []byte{frameItems, 5, 1}), io.ErrUnexpectedEOF)
+}
+
+// An item that is not accepted ends the session with the inserter's own error, and what came before stays.
+func TestInsertErrorEndsSession(t *testing.T) {
+	mine := errors.New("not for me")
+	a, b := newMemorySet(numbered(50)), newMemorySet(nil)
+	ca, cb := net.Pipe()
+	cfg := b.config(false)
+	cfg.Insert = func(context.Context, [][]byte) error { return mine }
+	done := make(chan error, 1)
+	go func() {
+		_, err := Run(context.Background(), bufio.NewReader(cb), cb, func() { cb.Close() }, cfg)
+		done <- err
+	}()
+	_, err := Run(context.Background(), bufio.NewReader(ca), ca, func() { ca.Close() }, a.config(true))
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.ErrorIs(t, <-done, mine)
+}
+
+func TestCancelEndsSession(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	_, err := Run(ctx, bufio.NewReader(ours), ours, func() { ours.Close() }, newMemorySet(numbered(3)).config(true))
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A session that is cut in the middle of a long transfer leaves what has come, and the next one fetches only the rest.
+func TestCutSessionGoesOn(t *testing.T) {
+	a, b := newMemorySet(numbered(20_000)), newMemorySet(nil)
+	ca, cb := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Run(context.Background(), bufio.NewReader(io.LimitReader(cb, 500_000)), cb, func() { cb.Close() }, b.config(false))
+		done <- err
+	}()
+	_, err := Run(context.Background(), bufio.NewReader(ca), ca, func() { ca.Close() }, a.config(true))
+	require.Error(t, err)
+	require.ErrorIs(t, <-done, io.ErrUnexpectedEOF)
+	got := len(b.m)
+	require.Greater(t, got, 1000)
+	_, sb := syncSets(t, a, b)
+	require.Equal(t, a.m, b.m)
+	require.EqualValues(t, 20_000-got, sb.ItemsReceived)
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindCompare, count: 3}, question{kind: kindOffer, ids: []shortID{1, 2}})), true)
+	f.Add(appendFrame(nil, frameItems, []byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 'k'}), false)
+	f.Add(appendFrame(nil, frameDone, nil), false)
+	f.Fuzz(func(t *testing.T, b []byte, initiator bool) {
+		set := newMemorySet(numbered(20))
+		_ = talk(t, set, initiator, hangsUp, b) // must end, without a panic
+		if frame, err := parseRanges(b); err == nil {
+			again, err := parseRanges(rangesPayload(uint64(frame.round), frame.answered, frame.questions...))
+			require.NoError(t, err)
+			require.Equal(t, frame, again)
+		}
+		_, _ = parseItems(b)
+	})
+}
+
+func BenchmarkSummaryAdd(b *testing.B) {
+	var s Summary
+	id := [32]byte{1}
+	for range b.N {
+		s.Add(id)
+	}
+}
+
+// BenchmarkSession reconciles sets of 100,000 items with some differences, in memory.
+func BenchmarkSession(b *testing.B) {
+	for _, d := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("differences=%d", d), func(b *testing.B) {
+			all := numbered(100_000)
+			keys := slices.Sorted(maps.Keys(all))
+			rng := rand.New(rand.NewPCG(1, 2))
+			less := maps.Clone(all)
+			for range d {
+				delete(less, keys[rng.IntN(len(keys))])
+			}
+			b.ResetTimer()
+			for range b.N {
+				b.StopTimer()
+				x, y := newMemorySet(less), newMemorySet(all)
+				b.StartTimer()
+				s, _ := syncSets(b, x, y)
+				b.ReportMetric(float64(s.BytesSent+s.BytesReceived), "bytes")
+				b.ReportMetric(float64(s.Rounds), "rounds")
+			}
+		})
+	}
+}

@@ -1,0 +1,111 @@
+// Package reconcile finds the difference between two ordered sets held by two peers, sending data in proportion to the
+// difference. It implements range-based set reconciliation (Meyer 2022, arXiv:2212.13567) over a pair of byte streams.
+//
+// What belongs here: fingerprints, ranges, the messages and the session that narrows down and exchanges what differs. What
+// never belongs here: what an item means, how it is stored, who may write it, and how peers are found; replica provides the
+// [Set], node provides the stream.
+//
+// Start at [Run]. The messages are described in wire.go and docs/protocol/reconcile.md, the fingerprint in fingerprint.go.
+package reconcile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+)
+
+// Item is one element of a set.
+type Item struct {
+	Key  []byte   // its place in the order; unique in a set
+	ID   [32]byte // a collision-resistant hash of everything that makes this item differ from another
+	Data []byte   // what a peer that lacks the item is sent
+}
+
+// Range is the items whose keys are From <= key < To. An empty To has no end.
+type Range struct{ From, To []byte }
+
+// All is the range of every item.
+var All = Range{}
+
+// contains reports whether a key lies in the range.
+func (r Range) contains(key []byte) bool {
+	return bytes.Compare(key, r.From) >= 0 && (len(r.To) == 0 || bytes.Compare(key, r.To) < 0)
+}
+
+// Part is a range with its summary.
+type Part struct {
+	Range
+	Summary
+}
+
+// Set is an ordered set of items as a session sees it. Its methods are called by one goroutine of a session, while another one inserts
+// what the peer sends; whether they see that is left open.
+type Set interface {
+	// Summary returns the fingerprint and count of the items in r.
+	Summary(ctx context.Context, r Range) (Summary, error)
+	// Split divides r into at most k consecutive parts of about equal counts that cover r exactly; k >= 2.
+	Split(ctx context.Context, r Range, k int) ([]Part, error)
+	// Items yields the items of r in order. An item is valid only until the next step.
+	Items(ctx context.Context, r Range) iter.Seq2[Item, error]
+}
+
+// Scanned is a Set that computes summaries by visiting every item of a range.
+type Scanned func(ctx context.Context, r Range) iter.Seq2[Item, error]
+
+var _ Set = Scanned(nil)
+
+// Items implements Set.
+func (s Scanned) Items(ctx context.Context, r Range) iter.Seq2[Item, error] { return s(ctx, r) }
+
+// Summary implements Set.
+func (s Scanned) Summary(ctx context.Context, r Range) (sum Summary, err error) {
+	for item, err := range s(ctx, r) {
+		if err != nil {
+			return Summary{}, err
+		}
+		sum.Add(item.ID)
+	}
+	return sum, nil
+}
+
+// Split implements Set.
+func (s Scanned) Split(ctx context.Context, r Range, k int) ([]Part, error) {
+	if k < 2 {
+		return nil, errors.New("reconcile: split into fewer than two parts")
+	}
+	var count uint64
+	for _, err := range s(ctx, r) {
+		if err != nil {
+			return nil, err
+		}
+		count++
+	}
+	parts := []Part{{Range: r}}
+	var seen uint64
+	var last []byte
+	for item, err := range s(ctx, r) {
+		if err != nil {
+			return nil, err
+		}
+		// The j-th part begins at item j*count/k; a set that grew meanwhile has a longer last part.
+		if j := uint64(len(parts)); j < uint64(k) && seen > 0 && seen >= j*count/uint64(k) {
+			at := Separator(last, item.Key)
+			parts[j-1].To = at
+			parts = append(parts, Part{Range: Range{From: at, To: r.To}})
+		}
+		parts[len(parts)-1].Add(item.ID)
+		last = append(last[:0], item.Key...)
+		seen++
+	}
+	return parts, nil
+}
+
+// Separator returns the shortest prefix of b that is greater than a, for a < b: a bound between the two that costs few bytes.
+func Separator(a, b []byte) []byte {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return bytes.Clone(b[:min(n+1, len(b))])
+}

@@ -1,0 +1,229 @@
+package reconcile
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A session is two streams of frames, one each way. A frame is
+//
+//	type     u8
+//	length   varint   of the payload, at most 262,144
+//	payload
+//
+// and these are the payloads:
+//
+//	1 ranges   round varint      the longest chain of question and answer that led here; at most 256
+//	           answered varint   how many questions of the peer this side has answered since its last ranges frame
+//	           questions         until the end: kind u8, from bound, to bound, then by kind
+//	             1 compare       count varint, digest[16]: what the sender has in the range
+//	             2 offer         n varint (at most 4,096), n short ids[8]: all that the sender has in the range; the peer
+//	                             sends the items that are not among them, and asks for those it lacks
+//	             3 send          n varint (at most 4,096), n short ids[8]: the sender lacks these
+//	             4 list          the sender wants an offer of the range
+//	2 items    items until the end: length varint (at most 131,072 + 65,535), data
+//	3 done     empty: the initiator has no open question; the responder answers with the same
+//
+// A bound is the number of its first bytes that it shares with the bound before it in the frame, as a varint, the number of further
+// bytes as a varint, and these. Bounds start from the empty one; an empty "to" has no end. Short ids are u64 LE.
+// Each question obliges the peer to answer it, if only by counting it.
+const (
+	frameRanges = 1
+	frameItems  = 2
+	frameDone   = 3
+
+	kindCompare = 1
+	kindOffer   = 2
+	kindSend    = 3
+	kindList    = 4
+
+	maxFrame  = 256 << 10
+	maxRounds = 256
+	maxIDs    = 4096
+	maxItem   = 192 << 10
+	maxBound  = 160 << 10 // an escaped key of 65,535 bytes and an author
+)
+
+// ProtocolError reports a peer that does not keep to the protocol.
+type ProtocolError struct{ Reason string }
+
+func (e *ProtocolError) Error() string { return "reconcile: peer broke the protocol: " + e.Reason }
+
+func protocolErrorf(format string, args ...any) error {
+	return &ProtocolError{fmt.Sprintf(format, args...)}
+}
+
+// question is one record of a ranges frame.
+type question struct {
+	kind   byte
+	r      Range
+	count  uint64
+	digest [digestSize]byte
+	ids    []shortID
+	round  int
+}
+
+// memory is about what the question occupies while it waits.
+func (q *question) memory() int { return 128 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) }
+
+func appendQuestion(b []byte, prev *[]byte, q *question) []byte {
+	b = append(b, q.kind)
+	b = appendBound(b, prev, q.r.From)
+	b = appendBound(b, prev, q.r.To)
+	switch q.kind {
+	case kindCompare:
+		b = binary.AppendUvarint(b, q.count)
+		b = append(b, q.digest[:]...)
+	case kindOffer, kindSend:
+		b = binary.AppendUvarint(b, uint64(len(q.ids)))
+		for _, id := range q.ids {
+			b = binary.LittleEndian.AppendUint64(b, uint64(id))
+		}
+	}
+	return b
+}
+
+func appendBound(b []byte, prev *[]byte, bound []byte) []byte {
+	n := 0
+	for n < len(*prev) && n < len(bound) && (*prev)[n] == bound[n] {
+		n++
+	}
+	b = binary.AppendUvarint(b, uint64(n))
+	b = binary.AppendUvarint(b, uint64(len(bound)-n))
+	*prev = bound
+	return append(b, bound[n:]...)
+}
+
+// rangesFrame is a parsed ranges frame.
+type rangesFrame struct {
+	round     int
+	answered  uint64
+	questions []question
+}
+
+// payload reads what a frame holds; after the first error it reads zeros.
+type payload struct {
+	b   []byte
+	err error
+}
+
+func (p *payload) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = protocolErrorf(format, args...)
+	}
+	p.b = nil
+}
+
+func (p *payload) uvarint(limit uint64, what string) uint64 {
+	x, n := binary.Uvarint(p.b)
+	if n <= 0 {
+		p.fail("%s is cut short", what)
+		return 0
+	}
+	if x > limit {
+		p.fail("%s is %d, at most %d is allowed", what, x, limit)
+		return 0
+	}
+	p.b = p.b[n:]
+	return x
+}
+
+func (p *payload) bytes(n uint64, what string) []byte {
+	if n > uint64(len(p.b)) {
+		p.fail("%s is cut short", what)
+		return nil
+	}
+	out := p.b[:n:n]
+	p.b = p.b[n:]
+	return out
+}
+
+func (p *payload) bound(prev *[]byte) []byte {
+	shared := p.uvarint(maxBound, "bound")
+	rest := p.uvarint(maxBound-shared, "bound")
+	if shared > uint64(len(*prev)) {
+		p.fail("bound shares %d bytes of %d", shared, len(*prev))
+		return nil
+	}
+	suffix := p.bytes(rest, "bound")
+	if shared+rest == 0 {
+		*prev = nil
+		return nil
+	}
+	out := append(append(make([]byte, 0, shared+rest), (*prev)[:shared]...), suffix...)
+	*prev = out
+	return out
+}
+
+func parseRanges(b []byte) (f rangesFrame, err error) {
+	p := &payload{b: b}
+	f.round = int(p.uvarint(maxRounds, "round"))
+	f.answered = p.uvarint(1<<62, "answered")
+	var prev []byte
+	for len(p.b) > 0 && p.err == nil {
+		q := question{round: f.round, kind: p.bytes(1, "kind")[0]}
+		q.r.From = p.bound(&prev)
+		q.r.To = p.bound(&prev)
+		if len(q.r.To) > 0 && string(q.r.From) >= string(q.r.To) {
+			p.fail("a range ends before it begins")
+		}
+		switch q.kind {
+		case kindCompare:
+			q.count = p.uvarint(1<<62, "count")
+			copy(q.digest[:], p.bytes(digestSize, "digest"))
+		case kindOffer, kindSend:
+			n := p.uvarint(maxIDs, "number of ids")
+			ids := p.bytes(n*shortIDSize, "ids")
+			for len(ids) > 0 {
+				q.ids = append(q.ids, shortID(binary.LittleEndian.Uint64(ids)))
+				ids = ids[shortIDSize:]
+			}
+		case kindList:
+		default:
+			p.fail("question of unknown kind %d", q.kind)
+		}
+		f.questions = append(f.questions, q)
+	}
+	return f, p.err
+}
+
+func parseItems(b []byte) (items [][]byte, err error) {
+	p := &payload{b: b}
+	for len(p.b) > 0 && p.err == nil {
+		items = append(items, p.bytes(p.uvarint(maxItem, "item"), "item"))
+	}
+	return items, p.err
+}
+
+func readFrame(r *bufio.Reader) (kind byte, b []byte, err error) {
+	if kind, err = r.ReadByte(); err != nil {
+		return 0, nil, err
+	}
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return 0, nil, noEOF(err)
+	}
+	if n > maxFrame {
+		return 0, nil, protocolErrorf("a frame of %d bytes, at most %d is allowed", n, maxFrame)
+	}
+	b = make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return 0, nil, noEOF(err)
+	}
+	return kind, b, nil
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func appendFrame(b []byte, kind byte, payload []byte) []byte {
+	b = binary.AppendUvarint(append(b, kind), uint64(len(payload)))
+	return append(b, payload...)
+}
