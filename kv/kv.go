@@ -102,7 +102,8 @@ type Reader interface {
 	Peek(key []byte, fn func(value []byte) error) error
 	// Has reports whether key has a value.
 	Has(key []byte) (bool, error)
-	// Scan yields the pairs of r in key order. After an error it yields no more.
+	// Scan yields the pairs of r in key order. After an error it yields no more. In an Update, one scan must end before the next
+	// begins; in a View they may be nested.
 	Scan(r Range, o ScanOptions) iter.Seq2[Pair, error]
 }
 

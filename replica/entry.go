@@ -1,0 +1,170 @@
+package replica
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/blobs"
+)
+
+// MaxKey is the longest key of an entry in bytes.
+const MaxKey = 65535
+
+// MaxAhead is how far an entry's timestamp may be ahead of the local clock.
+const MaxAhead = 10 * time.Minute
+
+// Entry says that an author gave a key the content of a blob. Its signed bytes, and nothing else is hashed or sent for it:
+//
+//	"skerry entry 1\n"  15 bytes
+//	replica             32 bytes
+//	author              32 bytes
+//	timestamp           u64 big-endian, microseconds since 1970
+//	size                u64 big-endian, bytes
+//	hash                32 bytes, BLAKE3
+//	key length          u16 big-endian
+//	key
+//
+// followed by the author's Ed25519 signature over them, 64 bytes. An entry of size 0 and the empty hash is a tombstone.
+type Entry struct {
+	Replica   ID
+	Author    AuthorID
+	Timestamp uint64
+	Size      uint64
+	Hash      blobs.Hash
+	Key       []byte
+	Signature [64]byte
+}
+
+const (
+	entryMagic = "skerry entry 1\n"
+	entryFixed = len(entryMagic) + 32 + 32 + 8 + 8 + 32 + 2
+)
+
+var (
+	// ErrMalformed reports bytes that are not an entry, or one that contradicts itself.
+	ErrMalformed = errors.New("malformed entry")
+	// ErrBadSignature reports an entry or grant that its author did not sign.
+	ErrBadSignature = errors.New("bad signature")
+	// ErrWrongReplica reports an entry or grant of another replica.
+	ErrWrongReplica = errors.New("belongs to another replica")
+	// ErrNotGranted reports an entry of an author whom no grant allows to write it.
+	ErrNotGranted = errors.New("author has no grant for this key at this time")
+	// ErrFuture reports an entry whose timestamp is too far ahead of the local clock: it may be accepted later.
+	ErrFuture = errors.New("timestamp is more than 10 minutes ahead of this node's clock")
+	// ErrKeyTooLong reports a key over MaxKey bytes.
+	ErrKeyTooLong = errors.New("key is longer than 65,535 bytes")
+	// ErrEmptyValue reports an attempt to set a key to no bytes, which would be a tombstone.
+	ErrEmptyValue = errors.New("an empty value marks a deletion: delete the key instead")
+)
+
+// EntryError reports what is wrong with one entry.
+type EntryError struct {
+	Key    []byte
+	Author AuthorID
+	Err    error
+}
+
+func (e *EntryError) Error() string {
+	key := e.Key
+	if len(key) > 64 {
+		key = append(key[:64:64], "…"...)
+	}
+	return fmt.Sprintf("entry %q by %s: %v", key, e.Author.String()[:10], e.Err)
+}
+
+func (e *EntryError) Unwrap() error { return e.Err }
+
+func (e *Entry) failed(err error) error { return &EntryError{e.Key, e.Author, err} }
+
+// signedBytes appends the signed bytes.
+func (e *Entry) signedBytes(b []byte) []byte {
+	b = append(b, entryMagic...)
+	b = append(b, e.Replica[:]...)
+	b = append(b, e.Author[:]...)
+	b = binary.BigEndian.AppendUint64(b, e.Timestamp)
+	b = binary.BigEndian.AppendUint64(b, e.Size)
+	b = append(b, e.Hash[:]...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(e.Key)))
+	return append(b, e.Key...)
+}
+
+// AppendBinary appends the signed bytes and the signature.
+func (e *Entry) AppendBinary(b []byte) ([]byte, error) {
+	if len(e.Key) > MaxKey {
+		return nil, ErrKeyTooLong
+	}
+	return append(e.signedBytes(b), e.Signature[:]...), nil
+}
+
+// ParseEntry reads what AppendBinary wrote. It does not verify the signature. The key is part of b.
+func ParseEntry(b []byte) (e Entry, err error) {
+	if len(b) < entryFixed+64 || string(b[:len(entryMagic)]) != entryMagic {
+		return e, ErrMalformed
+	}
+	p := b[len(entryMagic):]
+	p = p[copy(e.Replica[:], p):]
+	p = p[copy(e.Author[:], p):]
+	e.Timestamp, p = binary.BigEndian.Uint64(p), p[8:]
+	e.Size, p = binary.BigEndian.Uint64(p), p[8:]
+	p = p[copy(e.Hash[:], p):]
+	n := int(binary.BigEndian.Uint16(p))
+	if p = p[2:]; len(p) != n+64 {
+		return e, fmt.Errorf("%w: %d bytes of key and signature, expected %d", ErrMalformed, len(p), n+64)
+	}
+	e.Key = p[:n:n]
+	copy(e.Signature[:], p[n:])
+	return e, e.check()
+}
+
+// check makes sure that the entry does not contradict itself.
+func (e *Entry) check() error {
+	if (e.Size == 0) != (e.Hash == blobs.EmptyHash) {
+		return e.failed(fmt.Errorf("%w: size %d does not fit the hash", ErrMalformed, e.Size))
+	}
+	if e.Size > blobs.MaxSize {
+		return e.failed(fmt.Errorf("%w: size %d is more than a blob may have", ErrMalformed, e.Size))
+	}
+	return nil
+}
+
+// ID is the BLAKE3 hash of the signed bytes.
+func (e *Entry) ID() [32]byte { return blake3.Sum256(e.signedBytes(nil)) }
+
+// IsTombstone reports whether the entry marks a deletion.
+func (e *Entry) IsTombstone() bool { return e.Size == 0 && e.Hash == blobs.EmptyHash }
+
+// Time returns the timestamp.
+func (e *Entry) Time() time.Time { return time.UnixMicro(int64(e.Timestamp)) }
+
+// Sign fills in the author and the signature.
+func (e *Entry) Sign(author SecretKey) {
+	e.Author = author.Author()
+	e.Signature = author.sign(e.signedBytes(nil))
+}
+
+// Verify returns ErrBadSignature unless the author signed the entry.
+func (e *Entry) Verify() error {
+	if !verify(e.Author, e.signedBytes(nil), e.Signature) {
+		return e.failed(ErrBadSignature)
+	}
+	return nil
+}
+
+// replaces reports whether e takes the place of an older version of its key by the same author: the greater (timestamp, hash) wins.
+func (e *Entry) replaces(timestamp uint64, hash blobs.Hash) bool {
+	if e.Timestamp != timestamp {
+		return e.Timestamp > timestamp
+	}
+	return bytes.Compare(e.Hash[:], hash[:]) > 0
+}
+
+// later orders the versions of one key by different authors, for the Latest view.
+func later(a, b *Entry) bool {
+	return cmp.Or(cmp.Compare(a.Timestamp, b.Timestamp), bytes.Compare(a.Author[:], b.Author[:])) > 0
+}

@@ -1,0 +1,106 @@
+package replica
+
+import (
+	"context"
+	"sync"
+)
+
+// Event tells of an entry that was stored.
+type Event struct {
+	Entry Entry
+	From  Origin
+}
+
+// Subscription delivers the events of one replica, or of all.
+type Subscription struct {
+	hub  *hub
+	id   ID
+	all  bool
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []Event
+	lost  uint64
+}
+
+// maxQueued is how many events wait for a subscriber that does not keep up; beyond, the oldest are dropped and counted.
+const maxQueued = 1 << 14
+
+// hub hands events to subscriptions. It never blocks a writer.
+type hub struct {
+	mu   sync.Mutex
+	subs map[*Subscription]struct{}
+}
+
+func (h *hub) publish(entries []Entry, from Origin) {
+	if len(entries) == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subs {
+		s.add(entries, from)
+	}
+}
+
+func (s *Subscription) add(entries []Entry, from Origin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if !s.all && e.Replica != s.id {
+			continue
+		}
+		if len(s.queue) == maxQueued {
+			s.queue = s.queue[1:]
+			s.lost++
+		}
+		s.queue = append(s.queue, Event{e, from})
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Subscribe delivers events of the replica id from now on, until Close.
+func (s *Store) Subscribe(id ID) *Subscription { return s.events.subscribe(&Subscription{id: id}) }
+
+// SubscribeAll delivers events of all replicas from now on, until Close.
+func (s *Store) SubscribeAll() *Subscription { return s.events.subscribe(&Subscription{all: true}) }
+
+func (h *hub) subscribe(s *Subscription) *Subscription {
+	s.hub, s.wake = h, make(chan struct{}, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs == nil {
+		h.subs = map[*Subscription]struct{}{}
+	}
+	h.subs[s] = struct{}{}
+	return s
+}
+
+// Next waits for events and returns all that have come, in the order they were stored, and how many were dropped before them because
+// the subscriber was too slow. It returns ctx's error when that ends.
+func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, err error) {
+	for {
+		s.mu.Lock()
+		events, s.queue = s.queue, nil
+		lost, s.lost = s.lost, 0
+		s.mu.Unlock()
+		if len(events) > 0 {
+			return events, lost, nil
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+	}
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	delete(s.hub.subs, s)
+}

@@ -1,0 +1,117 @@
+package replica
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+
+	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+)
+
+// text32 is the text form of keys: lower-case base32 without padding, 52 characters for 32 bytes.
+var text32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+func parse32(s, what string) (id [32]byte, err error) {
+	b, err := text32.DecodeString(strings.ToLower(s))
+	if err != nil || len(b) != 32 || text32.EncodeToString(b) != strings.ToLower(s) {
+		return id, fmt.Errorf("not %s: expected 52 characters of base32, got %q", what, s)
+	}
+	return [32]byte(b), nil
+}
+
+// ID names a replica: the Ed25519 public key of the replica key.
+type ID [32]byte
+
+// ParseID reads the text form of a replica id.
+func ParseID(s string) (ID, error) {
+	id, err := parse32(s, "a replica id")
+	return ID(id), err
+}
+
+func (id ID) String() string { return text32.EncodeToString(id[:]) }
+
+// Short returns the first 10 characters, for people.
+func (id ID) Short() string { return id.String()[:10] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *ID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseID(string(b))
+	return err
+}
+
+// AuthorID names an author: the Ed25519 public key that entries are signed with.
+type AuthorID [32]byte
+
+// ParseAuthorID reads the text form of an author id.
+func ParseAuthorID(s string) (AuthorID, error) {
+	id, err := parse32(s, "an author id")
+	return AuthorID(id), err
+}
+
+func (id AuthorID) String() string { return text32.EncodeToString(id[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id AuthorID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *AuthorID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseAuthorID(string(b))
+	return err
+}
+
+// SecretKey is an Ed25519 key: of a replica (whoever holds it may write, and grant others to write) or of an author. It never
+// prints itself.
+type SecretKey struct{ key ed25519.PrivateKey }
+
+// NewSecretKey makes a new key from the system's randomness.
+func NewSecretKey() SecretKey {
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	return SecretKeyFromSeed(seed)
+}
+
+// SecretKeyFromSeed returns the key of a 32-byte Ed25519 seed.
+func SecretKeyFromSeed(seed [32]byte) SecretKey {
+	return SecretKey{ed25519.NewKeyFromSeed(seed[:])}
+}
+
+// Seed returns the 32 secret bytes.
+func (k SecretKey) Seed() [32]byte { return [32]byte(k.key.Seed()) }
+
+// IsZero reports whether there is no key.
+func (k SecretKey) IsZero() bool { return k.key == nil }
+
+func (k SecretKey) public() [32]byte { return [32]byte(k.key.Public().(ed25519.PublicKey)) }
+
+// Replica returns the id of the replica whose key this is.
+func (k SecretKey) Replica() ID { return k.public() }
+
+// Author returns the id of the author whose key this is.
+func (k SecretKey) Author() AuthorID { return k.public() }
+
+// String hides the key.
+func (k SecretKey) String() string { return "[secret key]" }
+
+// GoString hides the key.
+func (k SecretKey) GoString() string { return k.String() }
+
+// MarshalText refuses: secrets are written only by code that means to.
+func (k SecretKey) MarshalText() ([]byte, error) {
+	return nil, errors.New("a secret key is not written as text")
+}
+
+func (k SecretKey) sign(msg []byte) (sig [64]byte) { return [64]byte(ed25519.Sign(k.key, msg)) }
+
+// signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying in batches accept the same
+// signatures, so that all nodes agree whichever way they check.
+var signatureRules = &voi.Options{Verify: voi.VerifyOptionsZIP_215}
+
+func verify(public [32]byte, msg []byte, sig [64]byte) bool {
+	return voi.VerifyWithOptions(public[:], msg, sig[:], signatureRules)
+}

@@ -1,0 +1,706 @@
+package replica
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/reconcile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var bg = context.Background()
+
+// clock is a clock that tests set.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func newClock() *clock { return &clock{time.UnixMicro(1_700_000_000_000_000)} }
+
+func newStore(t require.TestingT, c *clock) *Store {
+	db, err := badger.Open("", badger.Options{})
+	require.NoError(t, err)
+	if tb, ok := t.(interface{ Cleanup(func()) }); ok {
+		tb.Cleanup(func() { _ = db.Close() })
+	}
+	s, err := Open(bg, db, Config{Now: c.now})
+	require.NoError(t, err)
+	return s
+}
+
+func testKey(b byte) SecretKey { return SecretKeyFromSeed([32]byte{b}) }
+
+func hold(t require.TestingT, s *Store, key SecretKey, c Capability) ID {
+	r := Replica{ID: key.Replica(), Name: "r" + key.Replica().String()[:6], Capability: c}
+	if c == Write {
+		r.Secret = key
+	}
+	_, err := s.Join(bg, r)
+	require.NoError(t, err)
+	return r.ID
+}
+
+func change(key, value string) Change {
+	return Change{Key: []byte(key), Hash: blobs.HashOf([]byte(value)), Size: uint64(len(value))}
+}
+
+func write(t require.TestingT, s *Store, id ID, author SecretKey, pairs ...string) []Entry {
+	var cs []Change
+	for i := 0; i < len(pairs); i += 2 {
+		cs = append(cs, change(pairs[i], pairs[i+1]))
+	}
+	entries, err := s.Write(bg, id, author, cs)
+	require.NoError(t, err)
+	return entries
+}
+
+func collect(t require.TestingT, seq func(func(Entry, error) bool)) (out []Entry) {
+	for e, err := range seq {
+		require.NoError(t, err)
+		out = append(out, e)
+	}
+	return out
+}
+
+func keysOf(entries []Entry) (keys []string) {
+	for _, e := range entries {
+		keys = append(keys, string(e.Key))
+	}
+	return keys
+}
+
+// Golden: the bytes that are signed, sent and hashed for an entry (OBJ-M1, OBJ-M2).
+func TestEntryGolden(t *testing.T) {
+	e := Entry{Replica: testKey(1).Replica(), Timestamp: 1_700_000_000_000_000, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("greeting")}
+	e.Sign(testKey(2))
+	b, err := e.AppendBinary(nil)
+	require.NoError(t, err)
+	want := hex.EncodeToString([]byte("skerry entry 1\n")) +
+		"cecc1507dc1ddd7295951c290888f095adb9044d1b73d696e6df065d683bd4fc" + // replica
+		"6b79c57e6a095239282c04818e96112f3f03a4001ba97a564c23852a3f1ea5fc" + // author
+		"00060a24181e4000" + "0000000000000005" +
+		"ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f" +
+		"0008" + hex.EncodeToString([]byte("greeting"))
+	require.Equal(t, want, hex.EncodeToString(b[:len(b)-64]))
+	require.NoError(t, e.Verify())
+	back, err := ParseEntry(b)
+	require.NoError(t, err)
+	require.Equal(t, e, back)
+}
+
+func TestGrantGolden(t *testing.T) {
+	g := NewGrant(testKey(1), testKey(2).Author(), 7)
+	want := hex.EncodeToString([]byte("skerry grant 1\n")) +
+		"cecc1507dc1ddd7295951c290888f095adb9044d1b73d696e6df065d683bd4fc" +
+		"6b79c57e6a095239282c04818e96112f3f03a4001ba97a564c23852a3f1ea5fc" +
+		"0000000000000007" + "0000000000000000" + "ffffffffffffffff" + "0000"
+	require.Equal(t, want, hex.EncodeToString(g.signedBytes()))
+	back, err := ParseGrant(g.Bytes())
+	require.NoError(t, err)
+	require.Equal(t, g.ID(), back.ID())
+	require.NoError(t, back.Verify())
+	back.NotAfter--
+	require.ErrorIs(t, back.Verify(), ErrBadSignature)
+}
+
+func TestGrantLimits(t *testing.T) {
+	g := Grant{Replica: ID{1}, Author: AuthorID{2}, NotBefore: 10, NotAfter: 20, Prefix: []byte("a/")}
+	ok := Entry{Replica: ID{1}, Author: AuthorID{2}, Timestamp: 10, Key: []byte("a/b")}
+	for name, c := range map[string]struct {
+		change func(*Entry)
+		want   bool
+	}{
+		"inside":        {func(*Entry) {}, true},
+		"last moment":   {func(e *Entry) { e.Timestamp = 20 }, true},
+		"too early":     {func(e *Entry) { e.Timestamp = 9 }, false},
+		"too late":      {func(e *Entry) { e.Timestamp = 21 }, false},
+		"other prefix":  {func(e *Entry) { e.Key = []byte("a") }, false},
+		"other author":  {func(e *Entry) { e.Author = AuthorID{3} }, false},
+		"other replica": {func(e *Entry) { e.Replica = ID{3} }, false},
+	} {
+		e := ok
+		c.change(&e)
+		require.Equal(t, c.want, g.Allows(&e), name)
+	}
+}
+
+func TestSetGetAndLatest(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	id := hold(t, s, testKey(1), Write)
+	alice, bob := testKey(2), testKey(3)
+	write(t, s, id, alice, "b", "1", "a", "2")
+	c.t = c.t.Add(time.Second)
+	write(t, s, id, bob, "a", "3")
+
+	require.Equal(t, []string{"a", "a", "b"}, keysOf(collect(t, s.Entries(bg, id, Query{}))), "OBJ-M3: both versions are kept")
+	e, err := s.LatestOf(bg, id, []byte("a"))
+	require.NoError(t, err)
+	require.Equal(t, bob.Author(), e.Author)
+	require.Equal(t, []string{"a", "b"}, keysOf(collect(t, s.Latest(bg, id, Query{}))))
+	require.Equal(t, []string{"b", "a"}, keysOf(collect(t, s.Latest(bg, id, Query{Reverse: true}))))
+	require.Equal(t, []string{"b"}, keysOf(collect(t, s.Latest(bg, id, Query{Reverse: true, Limit: 1}))))
+
+	// The clock goes back; alice's own next version is still later than her last (and her last only).
+	c.t = c.t.Add(-time.Hour)
+	got := write(t, s, id, alice, "a", "4")
+	require.Equal(t, uint64(1_700_000_000_000_001), got[0].Timestamp)
+
+	// A tombstone hides the key, in the view only.
+	c.t = c.t.Add(2 * time.Hour)
+	_, err = s.Write(bg, id, bob, []Change{{Key: []byte("a")}})
+	require.NoError(t, err)
+	_, err = s.LatestOf(bg, id, []byte("a"))
+	require.ErrorIs(t, err, ErrNotFound)
+	require.Equal(t, []string{"b"}, keysOf(collect(t, s.Latest(bg, id, Query{}))))
+	require.Equal(t, []string{"a", "b"}, keysOf(collect(t, s.Latest(bg, id, Query{Tombstones: true}))))
+	counts, err := s.Counts(bg, id)
+	require.NoError(t, err)
+	require.Equal(t, Counts{Entries: 2, Tombstones: 1}, counts)
+	authors, err := s.AuthorsOf(bg, id)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []AuthorID{alice.Author(), bob.Author()}, authors)
+}
+
+func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
+	c := newClock()
+	owner, reader := newStore(t, c), newStore(t, c)
+	id := hold(t, owner, testKey(1), Write)
+	hold(t, reader, testKey(1), Read)
+	_, err := reader.Write(bg, id, testKey(5), []Change{change("k", "v")})
+	var denied *NotAllowedError
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, Write, denied.Need)
+
+	g := NewGrant(testKey(1), testKey(5).Author(), 1)
+	n, err := reader.InsertGrants(bg, id, []Grant{g})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	write(t, reader, id, testKey(5), "k", "v")
+}
+
+func TestLimitsOfKeys(t *testing.T) {
+	s := newStore(t, newClock())
+	id := hold(t, s, testKey(1), Write)
+	for _, n := range []int{0, 1, 511, 512, 513, 1024, 1025, MaxKey} {
+		for _, fill := range []string{"x", "\x00", "\xff"} {
+			key := strings.Repeat(fill, n)
+			write(t, s, id, testKey(2), key, "v"+fill)
+			e, err := s.LatestOf(bg, id, []byte(key))
+			require.NoError(t, err, "length %d", n)
+			require.Equal(t, key, string(e.Key))
+		}
+	}
+	_, err := s.Write(bg, id, testKey(2), []Change{change(strings.Repeat("x", MaxKey+1), "v")})
+	require.ErrorIs(t, err, ErrKeyTooLong)
+}
+
+func TestRefusedEntries(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	author := testKey(2)
+	id := hold(t, s, testKey(1), Read)
+	_, err := s.InsertGrants(bg, id, []Grant{NewGrant(testKey(1), author.Author(), 1)})
+	require.NoError(t, err)
+	now := uint64(c.t.UnixMicro())
+	valid := func(key string) Entry {
+		ch := change(key, "v")
+		e := Entry{Replica: id, Timestamp: now, Size: ch.Size, Hash: ch.Hash, Key: ch.Key}
+		e.Sign(author)
+		return e
+	}
+	resign := func(e Entry, by SecretKey) Entry { e.Sign(by); return e }
+	for name, tc := range map[string]struct {
+		bad  Entry
+		want error
+	}{
+		"bad signature":     {func() Entry { e := valid("x"); e.Signature[3] ^= 1; return e }(), ErrBadSignature},
+		"changed size":      {func() Entry { e := valid("x"); e.Size++; return e }(), ErrBadSignature},
+		"wrong replica":     {func() Entry { e := valid("x"); e.Replica = ID{9}; return resign(e, author) }(), ErrWrongReplica},
+		"no grant":          {resign(valid("x"), testKey(9)), ErrNotGranted},
+		"size without hash": {func() Entry { e := valid("x"); e.Hash = blobs.EmptyHash; return resign(e, author) }(), ErrMalformed},
+		"hash without size": {func() Entry { e := valid("x"); e.Size = 0; return resign(e, author) }(), ErrMalformed},
+		"impossible size":   {func() Entry { e := valid("x"); e.Size = 1 << 60; return resign(e, author) }(), ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := valid("good " + name)
+			more := valid("more " + name)
+			got, err := s.Insert(bg, id, []Entry{good, tc.bad, more, valid("even more " + name), valid("and more " + name)}, "peer")
+			require.ErrorIs(t, err, tc.want)
+			var which *EntryError
+			require.ErrorAs(t, err, &which)
+			require.Equal(t, tc.bad.Key, which.Key)
+			require.Len(t, got.Added, 4, "the good ones are stored")
+		})
+	}
+	future := valid("future")
+	future.Timestamp = uint64(c.t.Add(MaxAhead + time.Second).UnixMicro())
+	future.Sign(author)
+	got, err := s.Insert(bg, id, []Entry{future}, "peer")
+	require.NoError(t, err)
+	require.Equal(t, Inserted{Later: 1}, got)
+	c.t = c.t.Add(2 * time.Second)
+	got, err = s.Insert(bg, id, []Entry{future}, "peer")
+	require.NoError(t, err)
+	require.Len(t, got.Added, 1, "later it is accepted")
+	got, err = s.Insert(bg, id, []Entry{future}, "peer")
+	require.NoError(t, err)
+	require.Equal(t, 1, got.Known)
+
+	_, err = s.Insert(bg, ID{9}, nil, "peer")
+	require.NoError(t, err)
+	e := valid("k")
+	e.Replica = ID{9}
+	e.Sign(author)
+	_, err = s.Insert(bg, ID{9}, []Entry{e}, "peer")
+	require.ErrorIs(t, err, ErrNotFound)
+	forged := NewGrant(testKey(8), author.Author(), 1)
+	_, err = s.InsertGrants(bg, id, []Grant{forged})
+	require.ErrorIs(t, err, ErrWrongReplica)
+	forged.Replica = id
+	_, err = s.InsertGrants(bg, id, []Grant{forged})
+	require.ErrorIs(t, err, ErrBadSignature)
+}
+
+// keyGen draws keys that share long prefixes and cross the edges of the stored pieces.
+var keyGen = rapid.Custom(func(t *rapid.T) string {
+	head := strings.Repeat(rapid.SampledFrom([]string{"a", "\x00", "\xff"}).Draw(t, "fill"),
+		rapid.SampledFrom([]int{0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1600}).Draw(t, "length"))
+	return head + string(rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 0xff}), 0, 3).Draw(t, "tail"))
+})
+
+// Every walk over any range, both ways, gives the entries in the order of (key, author).
+func TestWalkAgainstSortedList(t *testing.T) {
+	type item struct {
+		key    string
+		author AuthorID
+	}
+	c := newClock()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newStore(rt, c)
+		id := hold(rt, s, testKey(1), Write)
+		authors := []SecretKey{testKey(2), testKey(3)}
+		var model []item
+		for range rapid.IntRange(1, 25).Draw(rt, "entries") {
+			it := item{keyGen.Draw(rt, "key"), rapid.SampledFrom(authors).Draw(rt, "author").Author()}
+			for _, a := range authors {
+				if a.Author() == it.author {
+					write(rt, s, id, a, it.key, "v")
+				}
+			}
+			model = append(model, it)
+		}
+		slices.SortFunc(model, func(a, b item) int {
+			if x := strings.Compare(a.key, b.key); x != 0 {
+				return x
+			}
+			return bytes.Compare(a.author[:], b.author[:])
+		})
+		model = slices.Compact(model)
+		bound := func(label string) []byte {
+			it := rapid.SampledFrom(model).Draw(rt, label)
+			o := orderBytes([]byte(it.key), it.author)
+			o = o[:rapid.IntRange(0, len(o)).Draw(rt, label+" cut")]
+			if rapid.Bool().Draw(rt, label+" more") {
+				o = append(o, rapid.Byte().Draw(rt, label+" byte"))
+			}
+			return o
+		}
+		r := kv.Range{From: bound("from")}
+		if rapid.Bool().Draw(rt, "to?") {
+			r.To = bound("to")
+		}
+		reverse := rapid.Bool().Draw(rt, "reverse")
+		var want, got []item
+		for _, it := range model {
+			o := orderBytes([]byte(it.key), it.author)
+			if bytes.Compare(o, r.From) >= 0 && (r.To == nil || bytes.Compare(o, r.To) < 0) {
+				want = append(want, it)
+			}
+		}
+		if reverse {
+			slices.Reverse(want)
+		}
+		require.NoError(rt, s.kv.View(bg, func(rd kv.Reader) error {
+			return walk(rd, id, r, reverse, func(key []byte, author AuthorID, _ []byte) bool {
+				got = append(got, item{string(key), author})
+				return true
+			})
+		}))
+		require.Equal(rt, want, got)
+
+		prefix := keyGen.Draw(rt, "prefix")
+		var wantKeys []string
+		for _, it := range model {
+			if strings.HasPrefix(it.key, prefix) {
+				wantKeys = append(wantKeys, it.key)
+			}
+		}
+		require.Equal(rt, wantKeys, keysOf(collect(rt, s.Entries(bg, id, Query{Prefix: []byte(prefix)}))))
+		require.NoError(rt, s.Leave(bg, id))
+		require.Zero(rt, countRecords(rt, s), "leaving erases everything")
+		require.NoError(rt, s.kv.Close())
+	})
+}
+
+func countRecords(t require.TestingT, s *Store) (n int) {
+	require.NoError(t, s.kv.View(bg, func(r kv.Reader) error {
+		for _, err := range r.Scan(kv.Prefix([]byte("r")), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	}))
+	return n
+}
+
+func TestQueries(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	id := hold(t, s, testKey(1), Write)
+	start := c.t
+	alice, bob := testKey(2), testKey(3)
+	for i, key := range []string{"p/3", "p/1", "q/2", "p/2"} {
+		c.t = start.Add(time.Duration(i) * time.Second)
+		write(t, s, id, []SecretKey{alice, bob}[i%2], key, key)
+	}
+	c.t = start.Add(10 * time.Second)
+	write(t, s, id, alice, "p/3", "again") // replaces the first: the index must follow
+	a := alice.Author()
+	for name, tc := range map[string]struct {
+		q    Query
+		want []string
+	}{
+		"by key":          {Query{}, []string{"p/1", "p/2", "p/3", "q/2"}},
+		"prefix":          {Query{Prefix: []byte("p/")}, []string{"p/1", "p/2", "p/3"}},
+		"key":             {Query{Key: []byte("p/2")}, []string{"p/2"}},
+		"author":          {Query{Author: &a}, []string{"p/3", "q/2"}},
+		"by time":         {Query{ByTime: true}, []string{"p/1", "q/2", "p/2", "p/3"}},
+		"latest first":    {Query{ByTime: true, Reverse: true, Limit: 2}, []string{"p/3", "p/2"}},
+		"author by time":  {Query{ByTime: true, Author: &a}, []string{"q/2", "p/3"}},
+		"since":           {Query{ByTime: true, Since: start.Add(2 * time.Second)}, []string{"q/2", "p/2", "p/3"}},
+		"until":           {Query{ByTime: true, Until: start.Add(2 * time.Second)}, []string{"p/1"}},
+		"between, by key": {Query{Since: start.Add(time.Second), Until: start.Add(4 * time.Second)}, []string{"p/1", "p/2", "q/2"}},
+		"prefix by time":  {Query{ByTime: true, Prefix: []byte("p/"), Limit: 2}, []string{"p/1", "p/2"}},
+		"nothing":         {Query{Prefix: []byte("z")}, nil},
+	} {
+		require.Equal(t, tc.want, keysOf(collect(t, s.Entries(bg, id, tc.q))), name)
+	}
+}
+
+func TestSubscriptions(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	id, other := hold(t, s, testKey(1), Write), hold(t, s, testKey(4), Write)
+	one, all := s.Subscribe(id), s.SubscribeAll()
+	defer all.Close()
+	written := write(t, s, id, testKey(2), "a", "1", "b", "2")
+	write(t, s, other, testKey(2), "c", "3")
+	events, lost, err := one.Next(bg)
+	require.NoError(t, err)
+	require.Zero(t, lost)
+	require.Equal(t, []Event{{written[0], Local}, {written[1], Local}}, events)
+	events, _, err = all.Next(bg)
+	require.NoError(t, err)
+	require.Len(t, events, 3)
+
+	got, err := s.Insert(bg, id, written, "peer")
+	require.NoError(t, err)
+	require.Equal(t, 2, got.Known)
+	ctx, cancel := context.WithTimeout(bg, 20*time.Millisecond)
+	defer cancel()
+	_, _, err = one.Next(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "what was known already is no event")
+	one.Close()
+
+	slow := s.Subscribe(id)
+	defer slow.Close()
+	slow.add(slices.Repeat(written[:1], maxQueued+10), Local)
+	events, lost, err = slow.Next(bg)
+	require.NoError(t, err)
+	require.Len(t, events, maxQueued)
+	require.EqualValues(t, 10, lost)
+}
+
+// exchange reconciles grants, then entries, between two stores over a pipe.
+func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
+	side := func(s *Store, c net.Conn, initiator bool) (st reconcile.Stats, err error) {
+		r := bufio.NewReader(c)
+		abort := func() { c.Close() }
+		_, err = reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.GrantSet(id), Initiator: initiator,
+			Insert: func(ctx context.Context, items [][]byte) error {
+				for _, b := range items {
+					g, err := ParseGrant(b)
+					if err != nil {
+						return err
+					}
+					if _, err := s.InsertGrants(ctx, id, []Grant{g}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}})
+		if err != nil {
+			return st, err
+		}
+		return reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.EntrySet(id), Initiator: initiator,
+			Insert: func(ctx context.Context, items [][]byte) error {
+				var entries []Entry
+				for _, b := range items {
+					e, err := ParseEntry(b)
+					if err != nil {
+						return err
+					}
+					entries = append(entries, e)
+				}
+				_, err := s.Insert(ctx, id, entries, "peer")
+				return err
+			}})
+	}
+	ca, cb := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := side(b, cb, false)
+		done <- err
+	}()
+	stats, err := side(a, ca, true)
+	require.NoError(t, errors.Join(err, <-done))
+	return stats
+}
+
+// OBJ-M8: whatever two nodes wrote, in whatever order, after sessions with each other they hold the same.
+func TestNodesConverge(t *testing.T) {
+	c := newClock()
+	rapid.Check(t, func(rt *rapid.T) {
+		key := testKey(1)
+		var stores []*Store
+		for range 3 {
+			s := newStore(rt, c)
+			hold(rt, s, key, Write)
+			stores = append(stores, s)
+		}
+		id := key.Replica()
+		for range rapid.IntRange(0, 40).Draw(rt, "writes") {
+			s := rapid.SampledFrom(stores).Draw(rt, "store")
+			author := testKey(rapid.ByteRange(2, 4).Draw(rt, "author"))
+			k := rapid.SampledFrom([]string{"a", "b", "c", "d", strings.Repeat("long", 300)}).Draw(rt, "key")
+			if rapid.IntRange(0, 4).Draw(rt, "delete") == 0 {
+				_, err := s.Write(bg, id, author, []Change{{Key: []byte(k)}})
+				require.NoError(rt, err)
+			} else {
+				write(rt, s, id, author, k, fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "value")))
+			}
+			c.t = c.t.Add(time.Duration(rapid.IntRange(0, 3).Draw(rt, "time")) * time.Microsecond)
+		}
+		exchange(rt, stores[0], stores[1], id)
+		exchange(rt, stores[2], stores[1], id)
+		exchange(rt, stores[1], stores[0], id)
+		all := Query{Tombstones: true}
+		want := collect(rt, stores[0].Entries(bg, id, all))
+		wantCounts, err := stores[0].Counts(bg, id)
+		require.NoError(rt, err)
+		live := 0
+		for _, e := range want {
+			if !e.IsTombstone() {
+				live++
+			}
+		}
+		require.Equal(rt, Counts{uint64(live), uint64(len(want) - live)}, wantCounts)
+		f, err := stores[0].Fingerprint(bg, id)
+		require.NoError(rt, err)
+		for _, s := range stores[1:] {
+			require.Equal(rt, want, collect(rt, s.Entries(bg, id, all)))
+			counts, err := s.Counts(bg, id)
+			require.NoError(rt, err)
+			require.Equal(rt, wantCounts, counts)
+			g, err := s.Fingerprint(bg, id)
+			require.NoError(rt, err)
+			require.Equal(rt, f, g)
+		}
+		for _, s := range stores {
+			require.NoError(rt, s.kv.Close())
+		}
+	})
+}
+
+func TestJoinNamesAndResolve(t *testing.T) {
+	s := newStore(t, newClock())
+	r, err := s.Create(bg, "photos")
+	require.NoError(t, err)
+	require.Equal(t, Write, r.Capability)
+	_, err = s.Create(bg, "photos")
+	require.ErrorIs(t, err, ErrExists)
+	for _, bad := range []string{"", " x", "a/b", "-x", "a\nb", strings.Repeat("x", 129), r.ID.String()} {
+		if bad == "" {
+			require.ErrorIs(t, CheckName(bad), ErrBadName)
+			continue
+		}
+		_, err := s.Create(bg, bad)
+		require.ErrorIs(t, err, ErrBadName, "%q", bad)
+	}
+	for _, text := range []string{"photos", r.ID.String(), strings.ToUpper(r.ID.String()), r.ID.String()[:4]} {
+		got, err := s.Resolve(bg, text)
+		require.NoError(t, err)
+		require.Equal(t, r.ID, got.ID)
+	}
+	_, err = s.Resolve(bg, "nothing")
+	require.ErrorIs(t, err, ErrNotFound)
+
+	key := testKey(7)
+	_, err = s.Join(bg, Replica{ID: key.Replica(), Name: "shared", Capability: Read})
+	require.NoError(t, err)
+	got, err := s.Join(bg, Replica{ID: key.Replica(), Name: "ignored", Capability: Write, Secret: key})
+	require.NoError(t, err)
+	require.Equal(t, Write, got.Capability, "a greater capability raises the lesser")
+	require.Equal(t, "shared", got.Name)
+	got, err = s.Join(bg, Replica{ID: key.Replica(), Capability: Sync})
+	require.NoError(t, err)
+	require.Equal(t, Write, got.Capability)
+	_, err = s.Join(bg, Replica{ID: ID{1}, Capability: Write, Secret: key})
+	require.ErrorContains(t, err, "does not belong")
+	require.NoError(t, s.Leave(bg, key.Replica()))
+	require.ErrorIs(t, s.Leave(bg, key.Replica()), ErrNotFound)
+}
+
+func TestAuthors(t *testing.T) {
+	s := newStore(t, newClock())
+	first, err := s.DefaultAuthor(bg)
+	require.NoError(t, err)
+	again, err := s.DefaultAuthor(bg)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	second, err := s.NewAuthor(bg)
+	require.NoError(t, err)
+	require.NoError(t, s.SetDefaultAuthor(bg, second))
+	again, err = s.DefaultAuthor(bg)
+	require.NoError(t, err)
+	require.Equal(t, second, again)
+	require.ErrorIs(t, s.SetDefaultAuthor(bg, AuthorID{1}), ErrNotFound)
+	all, err := s.Authors(bg)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []AuthorID{first, second}, all)
+	key, err := s.AuthorKey(bg, first)
+	require.NoError(t, err)
+	require.Equal(t, first, key.Author())
+	_, err = s.AuthorKey(bg, AuthorID{1})
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	key := testKey(1)
+	seed := key.Seed()
+	r := Replica{ID: key.Replica(), Secret: key}
+	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v %+v", r, r)} {
+		require.NotContains(t, text, hex.EncodeToString(seed[:4]))
+		require.NotContains(t, text, fmt.Sprint(seed[:4])[1:8])
+	}
+	_, err := key.MarshalText()
+	require.Error(t, err)
+}
+
+// The hook runs in the transaction that stores the entry, and its failure keeps the entry out.
+func TestOnPut(t *testing.T) {
+	db, err := badger.Open("", badger.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	fail := errors.New("no")
+	s, err := Open(bg, db, Config{OnPut: func(tx kv.Txn, e *Entry) error {
+		if string(e.Key) == "bad" {
+			return fail
+		}
+		return tx.Set(append([]byte("seen"), e.Key...), nil)
+	}})
+	require.NoError(t, err)
+	id := hold(t, s, testKey(1), Write)
+	write(t, s, id, testKey(2), "ok", "v")
+	_, err = s.Write(bg, id, testKey(2), []Change{change("bad", "v")})
+	require.ErrorIs(t, err, fail)
+	require.NoError(t, db.View(bg, func(r kv.Reader) error {
+		has, err := r.Has([]byte("seenok"))
+		require.True(t, has)
+		return err
+	}))
+	require.Len(t, collect(t, s.Entries(bg, id, Query{})), 1)
+}
+
+func FuzzParseEntry(f *testing.F) {
+	e := Entry{Replica: ID{1}, Timestamp: 5, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("k")}
+	e.Sign(testKey(2))
+	b, err := e.AppendBinary(nil)
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := ParseEntry(b)
+		if err != nil {
+			return
+		}
+		again, err := e.AppendBinary(nil)
+		require.NoError(t, err)
+		require.Equal(t, b, again, "one entry has one encoding")
+	})
+}
+
+func FuzzParseGrant(f *testing.F) {
+	g := NewGrant(testKey(1), AuthorID{1}, 5)
+	f.Add(g.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		g, err := ParseGrant(b)
+		if err == nil {
+			require.Equal(t, b, g.Bytes())
+		}
+	})
+}
+
+func BenchmarkWriteOne(b *testing.B) {
+	s := newStore(b, newClock())
+	id := hold(b, s, testKey(1), Write)
+	for i := range b.N {
+		write(b, s, id, testKey(2), fmt.Sprint(i), "v")
+	}
+}
+
+func BenchmarkInsert(b *testing.B) {
+	c := newClock()
+	source := newStore(b, c)
+	id := hold(b, source, testKey(1), Write)
+	var cs []Change
+	for range 20_000 {
+		cs = append(cs, change(fmt.Sprint(rand.Uint64()), "v"))
+	}
+	entries, err := source.Write(bg, id, testKey(2), cs)
+	require.NoError(b, err)
+	grants, err := source.Grants(bg, id)
+	require.NoError(b, err)
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		s := newStore(b, c)
+		hold(b, s, testKey(1), Read)
+		_, err := s.InsertGrants(bg, id, grants)
+		require.NoError(b, err)
+		b.StartTimer()
+		_, err = s.Insert(bg, id, slices.Clone(entries), "peer")
+		require.NoError(b, err)
+	}
+	b.ReportMetric(float64(len(entries)*b.N)/b.Elapsed().Seconds(), "entries/s")
+}

@@ -1,0 +1,404 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// Records of the store; all keys begin with 'r'. Integers are big-endian.
+//
+//	r r replica[32]                            a replica that this node holds: see Replica.marshal
+//	r n name                                   its id
+//	r a author[32]                             an author's seed[32]
+//	r d                                        the default author's id
+//	r g replica author grant-id[32]            a grant
+//	r e replica 00 order bytes                 an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
+//	r e replica 01 space[16] order bytes       keys over 512 bytes
+//	r t replica timestamp[8] place[16]         author[32] and key of the entry, by time
+//	r x replica author timestamp[8] place[16]  key of the entry, by author and time
+//	r c replica                                counts: entries u64, of these tombstones u64
+//	r l replica                                the replica has been left, its records are being deleted
+const (
+	keyReplica  = "rr"
+	keyName     = "rn"
+	keyAuthor   = "ra"
+	keyDefault  = "rd"
+	keyGrant    = "rg"
+	keyByTime   = "rt"
+	keyByAuthor = "rx"
+	keyCounts   = "rc"
+	keyLeft     = "rl"
+)
+
+var (
+	// ErrNotFound reports a replica, author or key that is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrExists reports a name that is taken, or a replica that the node holds already.
+	ErrExists = errors.New("exists already")
+	// ErrAmbiguous reports an id prefix that fits several replicas.
+	ErrAmbiguous = errors.New("is ambiguous")
+	// ErrBadName reports a name that a replica cannot have.
+	ErrBadName = errors.New("bad replica name")
+)
+
+// Config sets up a Store; the zero value is fine.
+type Config struct {
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with it. It may run
+	// several times for one entry and must have no other effect.
+	OnPut func(tx kv.Txn, e *Entry) error
+}
+
+// Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the same time from many goroutines.
+type Store struct {
+	kv     kv.Store
+	cfg    Config
+	events hub
+	writes stripes // one writer at a time for each replica, so that they do not run into conflicts
+}
+
+// Open returns the store kept in s. No other Store may be open on s.
+func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	st := &Store{kv: s, cfg: cfg}
+	var left []ID
+	err := s.View(ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Prefix([]byte(keyLeft)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			left = append(left, ID(p.Key[len(keyLeft):]))
+		}
+		return nil
+	})
+	for _, id := range left {
+		err = errors.Join(err, st.erase(ctx, id))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open replica store: %w", err)
+	}
+	return st, nil
+}
+
+type stripes [64]sync.Mutex
+
+func (s *stripes) of(id ID) *sync.Mutex { return &s[id[0]%64] }
+
+// Replica is what a node knows of a replica that it holds.
+type Replica struct {
+	ID         ID
+	Name       string // local to the node
+	Capability Capability
+	Secret     SecretKey // zero unless Capability is Write
+	Created    time.Time // on this node
+}
+
+// marshal gives: version u8 = 1, capability u8, created u64 µs, seed[32] if the capability is Write, name.
+func (r *Replica) marshal() []byte {
+	b := binary.BigEndian.AppendUint64([]byte{1, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
+	if r.Capability == Write {
+		seed := r.Secret.Seed()
+		b = append(b, seed[:]...)
+	}
+	return append(b, r.Name...)
+}
+
+func parseReplica(id ID, b []byte) (r Replica, err error) {
+	bad := errors.New("replica store: malformed replica record")
+	if len(b) < 10 || b[0] != 1 {
+		return r, bad
+	}
+	r = Replica{ID: id, Capability: Capability(b[1]), Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[2:])))}
+	b = b[10:]
+	if r.Capability == Write {
+		if len(b) < 32 {
+			return r, bad
+		}
+		r.Secret = SecretKeyFromSeed([32]byte(b[:32]))
+		b = b[32:]
+	}
+	r.Name = string(b)
+	return r, nil
+}
+
+func idKey(kind string, id ID) []byte { return append([]byte(kind), id[:]...) }
+
+// CheckName returns ErrBadName unless a replica may have this name: 1 to 128 bytes of printable text without slashes, and not an id.
+func CheckName(name string) error {
+	if name == "" || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsAny(name, "/\\") ||
+		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
+		return fmt.Errorf("%w %q: 1 to 128 bytes of printable text, without slashes or a leading dash", ErrBadName, name)
+	}
+	if _, err := ParseID(name); err == nil {
+		return fmt.Errorf("%w %q: it is an id", ErrBadName, name)
+	}
+	return nil
+}
+
+// Create makes a new replica, which this node may write.
+func (s *Store) Create(ctx context.Context, name string) (Replica, error) {
+	key := NewSecretKey()
+	return s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key})
+}
+
+// Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. If the node holds it already with a smaller
+// capability, that is raised and the name is kept; with the same or a greater one, Join changes nothing. An empty name is replaced by
+// one made from the id. Returns what the node holds now, or ErrExists if the name is taken by another replica.
+func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
+	if r.Name == "" {
+		r.Name = "replica-" + r.ID.String()[:8]
+	}
+	if err := CheckName(r.Name); err != nil {
+		return Replica{}, err
+	}
+	if r.Capability == Write && (r.Secret.IsZero() || r.Secret.Replica() != r.ID) {
+		return Replica{}, fmt.Errorf("join replica %s: the secret does not belong to it", r.ID.Short())
+	}
+	r.Created = s.cfg.Now().Truncate(time.Microsecond)
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		if old, err := getReplica(tx, r.ID); err == nil {
+			if old.Capability >= r.Capability {
+				r = old
+				return nil
+			}
+			r.Name, r.Created = old.Name, old.Created
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		} else if has, err := tx.Has(append([]byte(keyName), r.Name...)); err != nil {
+			return err
+		} else if has {
+			return fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
+		}
+		return errors.Join(
+			tx.Set(idKey(keyReplica, r.ID), r.marshal()),
+			tx.Set(append([]byte(keyName), r.Name...), r.ID[:]))
+	})
+	if err != nil {
+		return Replica{}, err
+	}
+	return r, s.kv.Sync(ctx)
+}
+
+func getReplica(r kv.Reader, id ID) (Replica, error) {
+	b, err := r.Get(idKey(keyReplica, id))
+	if errors.Is(err, kv.ErrNotFound) {
+		return Replica{}, fmt.Errorf("replica %s: %w", id.Short(), ErrNotFound)
+	}
+	if err != nil {
+		return Replica{}, err
+	}
+	return parseReplica(id, b)
+}
+
+// Get returns the replica with this id, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, id ID) (r Replica, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		r, err = getReplica(rd, id)
+		return err
+	})
+	return r, err
+}
+
+// List returns all replicas, in the order of their names.
+func (s *Store) List(ctx context.Context) (all []Replica, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		all = nil
+		for p, err := range rd.Scan(kv.Prefix([]byte(keyName)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			r, err := getReplica(rd, ID(p.Value))
+			if err != nil {
+				return err
+			}
+			all = append(all, r)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Resolve finds a replica by its name, its id, or a prefix of its id of 4 characters or more that fits no other. It returns ErrNotFound or
+// ErrAmbiguous.
+func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
+	all, err := s.List(ctx)
+	if err != nil {
+		return Replica{}, err
+	}
+	var found []Replica
+	for _, r := range all {
+		if r.Name == text {
+			return r, nil
+		}
+		if len(text) >= 4 && strings.HasPrefix(r.ID.String(), strings.ToLower(text)) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Replica{}, fmt.Errorf("replica %q: %w (skerry replica ls shows what is here)", text, ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	return Replica{}, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
+}
+
+// Leave forgets the replica id with all its entries. It returns ErrNotFound.
+func (s *Store) Leave(ctx context.Context, id ID) error {
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		r, err := getReplica(tx, id)
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
+			tx.Set(idKey(keyLeft, id), nil))
+	})
+	if err != nil {
+		return err
+	}
+	return s.erase(ctx, id)
+}
+
+// erase deletes all records of a replica that has been left.
+func (s *Store) erase(ctx context.Context, id ID) error {
+	for _, kind := range []string{keyEntry, keyByTime, keyByAuthor, keyGrant, keyCounts} {
+		err := s.kv.View(ctx, func(r kv.Reader) error {
+			return s.kv.Batch(ctx, func(w kv.Writer) error {
+				for p, err := range r.Scan(kv.Prefix(idKey(kind, id)), kv.ScanOptions{KeysOnly: true}) {
+					if err != nil {
+						return err
+					}
+					if err := w.Delete(bytes.Clone(p.Key)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("erase replica %s: %w", id.Short(), err)
+		}
+	}
+	return s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Delete(idKey(keyLeft, id)) })
+}
+
+// Counts are the numbers of a replica's entries.
+type Counts struct {
+	Entries    uint64 // without tombstones
+	Tombstones uint64
+}
+
+// Counts returns the numbers of a replica's entries, by all authors.
+func (s *Store) Counts(ctx context.Context, id ID) (c Counts, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		c, err = getCounts(r, id)
+		return err
+	})
+	return c, err
+}
+
+func getCounts(r kv.Reader, id ID) (c Counts, err error) {
+	err = r.Peek(idKey(keyCounts, id), func(b []byte) error {
+		if len(b) != 16 {
+			return errors.New("replica store: malformed counts")
+		}
+		c = Counts{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return c, nil
+	}
+	return c, err
+}
+
+func setCounts(tx kv.Txn, id ID, c Counts) error {
+	return tx.Set(idKey(keyCounts, id), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, c.Entries), c.Tombstones))
+}
+
+// NewAuthor makes and keeps a new author; the first one becomes the default.
+func (s *Store) NewAuthor(ctx context.Context) (AuthorID, error) {
+	key := NewSecretKey()
+	id, seed := key.Author(), key.Seed()
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		has, err := tx.Has([]byte(keyDefault))
+		if err == nil && !has {
+			err = tx.Set([]byte(keyDefault), id[:])
+		}
+		return errors.Join(err, tx.Set(append([]byte(keyAuthor), id[:]...), seed[:]))
+	})
+	if err != nil {
+		return AuthorID{}, err
+	}
+	return id, s.kv.Sync(ctx)
+}
+
+// Authors returns the authors whose keys this node has.
+func (s *Store) Authors(ctx context.Context) (all []AuthorID, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		all = nil
+		for p, err := range r.Scan(kv.Prefix([]byte(keyAuthor)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			all = append(all, AuthorID(p.Key[len(keyAuthor):]))
+		}
+		return nil
+	})
+	return all, err
+}
+
+// AuthorKey returns the key of an author, or ErrNotFound.
+func (s *Store) AuthorKey(ctx context.Context, id AuthorID) (key SecretKey, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		return r.Peek(append([]byte(keyAuthor), id[:]...), func(seed []byte) error {
+			key = SecretKeyFromSeed([32]byte(seed))
+			return nil
+		})
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return key, fmt.Errorf("author %s: key %w", id, ErrNotFound)
+	}
+	return key, err
+}
+
+// DefaultAuthor returns the author that writes unless another is named; the first call on a new node makes it.
+func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		return r.Peek([]byte(keyDefault), func(b []byte) error { id = AuthorID(b); return nil })
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return s.NewAuthor(ctx)
+	}
+	return id, err
+}
+
+// SetDefaultAuthor chooses the default among the authors whose keys this node has, or returns ErrNotFound.
+func (s *Store) SetDefaultAuthor(ctx context.Context, id AuthorID) error {
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		has, err := tx.Has(append([]byte(keyAuthor), id[:]...))
+		if err == nil && !has {
+			err = fmt.Errorf("author %s: key %w", id, ErrNotFound)
+		}
+		return errors.Join(err, tx.Set([]byte(keyDefault), id[:]))
+	})
+	if err != nil {
+		return err
+	}
+	return s.kv.Sync(ctx)
+}
