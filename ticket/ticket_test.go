@@ -1,0 +1,171 @@
+package ticket
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+const peerID = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+
+func addrs(t testing.TB, texts ...string) (out []ma.Multiaddr) {
+	for _, s := range texts {
+		a, err := ma.NewMultiaddr(s)
+		require.NoError(t, err)
+		out = append(out, a)
+	}
+	return out
+}
+
+func examples(t testing.TB) map[string]Ticket {
+	one := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID)
+	two := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/ip6/2001:db8::1/udp/4001/quic-v1/p2p/"+peerID)
+	key := replica.SecretKeyFromSeed([32]byte{1})
+	return map[string]Ticket{
+		"blob":     &Blob{Hash: blobs.HashOf([]byte("hello")), Addrs: one},
+		"sequence": &Blob{Hash: blobs.HashOf([]byte("hello")), Sequence: true, Addrs: two},
+		"sync":     &Doc{Capability: replica.Sync, Replica: key.Replica(), Addrs: one},
+		"read":     &Doc{Capability: replica.Read, Replica: key.Replica(), Addrs: two},
+		"write":    &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, Addrs: one},
+	}
+}
+
+// Golden: tickets that people have written down stay valid.
+func TestGolden(t *testing.T) {
+	raw, err := os.ReadFile("testdata/tickets.json")
+	require.NoError(t, err)
+	var golden map[string]string
+	require.NoError(t, json.Unmarshal(raw, &golden))
+	all := examples(t)
+	require.Len(t, golden, len(all))
+	for name, tk := range all {
+		text, err := tk.Text()
+		require.NoError(t, err)
+		require.Equal(t, golden[name], text, name)
+		for _, form := range []string{text, strings.ToUpper(text), " " + text[:20] + "\n  " + text[20:] + "\r\n"} {
+			back, err := Parse(form)
+			require.NoError(t, err)
+			require.Equal(t, tk, back)
+			require.True(t, Looks(form))
+		}
+	}
+}
+
+// Every way to be wrong has its own error (OBJ-T3).
+func TestErrors(t *testing.T) {
+	for name, tk := range examples(t) {
+		good, err := tk.Text()
+		require.NoError(t, err)
+		for i := range len(good) {
+			_, err := Parse(good[:i])
+			if i < 4 && !strings.HasPrefix(good[:i], "doc") {
+				require.ErrorIs(t, err, ErrNotTicket)
+			} else {
+				require.ErrorIs(t, err, ErrCutShort, "%s cut to %d", name, i)
+			}
+		}
+		prefix := len("blob")
+		if strings.HasPrefix(good, "doc") {
+			prefix = len("doc")
+		}
+		for i := prefix; i < len(good); i++ { // every single wrong character is noticed
+			for _, c := range "a7b" {
+				if rune(good[i]) == c {
+					continue
+				}
+				_, err := Parse(good[:i] + string(c) + good[i+1:])
+				require.Error(t, err, "%s with %q at %d", name, c, i)
+			}
+			_, err := Parse(good[:i] + "1" + good[i+1:])
+			require.ErrorIs(t, err, ErrMistyped)
+			require.ErrorContains(t, err, fmt.Sprintf("character %d", i+1))
+		}
+		_, err = Parse(good + "aaaaaaaa")
+		require.ErrorIs(t, err, ErrMistyped)
+	}
+	for _, s := range []string{"", "hello", "blo", "https://example.org", strings.Repeat("x", MaxText+1)} {
+		_, err := Parse(s)
+		require.ErrorIs(t, err, ErrNotTicket)
+	}
+	sealed := func(prefix string, body ...byte) string {
+		return prefix + encoding.EncodeToString(append(body, checksum(prefix, body)...))
+	}
+	_, err := Parse(sealed(prefixBlob, 2, 1, 2, 3))
+	require.ErrorIs(t, err, ErrNewer)
+	none := append([]byte{1, 0}, make([]byte, 33)...)
+	_, err = Parse(sealed(prefixBlob, none...))
+	require.ErrorIs(t, err, ErrNoAddresses)
+	_, err = (&Blob{}).Text()
+	require.ErrorIs(t, err, ErrNoAddresses)
+	anonymous := addrs(t, "/ip4/192.0.2.7/tcp/4001")
+	_, err = (&Blob{Addrs: anonymous}).Text()
+	require.Error(t, err)
+	body := append(append([]byte{1, 0}, make([]byte, 32)...), 1, byte(len(anonymous[0].Bytes())))
+	_, err = Parse(sealed(prefixBlob, append(body, anonymous[0].Bytes()...)...))
+	require.Error(t, err, "an address without a peer id")
+
+	// A blob's ticket under the other prefix does not pass.
+	text, err := examples(t)["blob"].Text()
+	require.NoError(t, err)
+	_, err = Parse("doc" + strings.TrimPrefix(text, "blob"))
+	require.ErrorIs(t, err, ErrMistyped)
+	_, err = ParseDoc(text)
+	require.ErrorIs(t, err, ErrWrongKind)
+	text, err = examples(t)["read"].Text()
+	require.NoError(t, err)
+	_, err = ParseBlob(text)
+	require.ErrorIs(t, err, ErrWrongKind)
+}
+
+// OBJ-T4: a write ticket is a secret and does not show it unasked.
+func TestSecretIsHidden(t *testing.T) {
+	tk := examples(t)["write"]
+	seed := tk.(*Doc).Secret.Seed()
+	for _, s := range []string{tk.String(), fmt.Sprintf("%v %+v", tk, tk), fmt.Sprintf("%v", *tk.(*Doc))} {
+		require.NotContains(t, s, hex.EncodeToString(seed[:4]))
+		require.NotContains(t, s, encoding.EncodeToString(seed[:])[:8])
+	}
+}
+
+func TestPeersAreGrouped(t *testing.T) {
+	peers := examples(t)["read"].Peers()
+	require.Len(t, peers, 1)
+	require.Len(t, peers[0].Addrs, 2)
+	require.Equal(t, peerID, peers[0].ID.String())
+}
+
+func TestLooks(t *testing.T) {
+	require.False(t, Looks(strings.Repeat("b10b", 16)), "a hash")
+	require.False(t, Looks("documents"), "a name")
+	require.False(t, Looks("blobfish"))
+}
+
+func FuzzParse(f *testing.F) {
+	for _, tk := range examples(f) {
+		s, err := tk.Text()
+		require.NoError(f, err)
+		f.Add(s)
+	}
+	f.Add("blob")
+	f.Add("docaeaq")
+	f.Fuzz(func(t *testing.T, s string) {
+		tk, err := Parse(s)
+		if err != nil {
+			return
+		}
+		text, err := tk.Text()
+		require.NoError(t, err)
+		back, err := Parse(text)
+		require.NoError(t, err)
+		require.Equal(t, tk, back)
+	})
+}
