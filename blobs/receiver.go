@@ -118,16 +118,13 @@ func (k receiverSink) segment(seg *segment, above []upperBlock) (*segment, error
 	}
 }
 
+// send hands over verified content even when the receiver is told to stop: the writer goes on until Close.
 func (rc *Receiver) send(j receiveJob) error {
 	if err := rc.failed(); err != nil {
 		return err
 	}
-	select {
-	case rc.jobs <- j:
-		return nil
-	case <-rc.ctx.Done():
-		return rc.ctx.Err()
-	}
+	rc.jobs <- j
+	return nil
 }
 
 func (rc *Receiver) failed() error {

@@ -196,3 +196,8 @@ func (s *Store) AuthorsOf(ctx context.Context, id ID) (authors []AuthorID, err e
 	})
 	return authors, err
 }
+
+// EntryIn returns the entry of a key by an author, as part of a larger transaction on the store kept in r's kv.Store, or ErrNotFound.
+func EntryIn(r kv.Reader, id ID, key []byte, author AuthorID) (Entry, error) {
+	return getEntry(r, id, key, author)
+}

@@ -1,0 +1,384 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Wanted content, in the store, so that a restart goes on where the last run stopped. Written in the same transaction as the entry that
+// points at the content:
+//
+//	n w hash[32] replica[32] place[16]   size u64, author[32], key of the entry
+const keyWanted = "nw"
+
+func wantedKey(e *replica.Entry) []byte {
+	place := blake3.Sum256(append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
+	b := append([]byte(keyWanted), e.Hash[:]...)
+	return append(append(b, e.Replica[:]...), place[:16]...)
+}
+
+// wantContent is the replica store's OnPut: it notes content that the entry points at and the blob store does not have.
+func wantContent(tx kv.Txn, e *replica.Entry) error {
+	if e.IsTombstone() {
+		return nil
+	}
+	has, err := blobs.Has(tx, e.Hash)
+	if err != nil || has {
+		return err
+	}
+	b := binary.BigEndian.AppendUint64(nil, e.Size)
+	return tx.Set(wantedKey(e), append(append(b, e.Author[:]...), e.Key...))
+}
+
+// wantedContent is a record of wanted content.
+type wantedContent struct {
+	key     []byte
+	hash    blobs.Hash
+	replica replica.ID
+	size    uint64
+	author  replica.AuthorID
+	entry   []byte // the entry's key
+}
+
+func parseWanted(p kv.Pair) (w wantedContent, err error) {
+	if len(p.Key) != len(keyWanted)+80 || len(p.Value) < 40 {
+		return w, errors.New("node store: malformed record of wanted content")
+	}
+	w.key = bytes.Clone(p.Key)
+	k := p.Key[len(keyWanted):]
+	w.hash, w.replica = blobs.Hash(k[:32]), replica.ID(k[32:64])
+	w.size = binary.BigEndian.Uint64(p.Value)
+	w.author = replica.AuthorID(p.Value[8:40])
+	w.entry = bytes.Clone(p.Value[40:])
+	return w, nil
+}
+
+// downloads fetches the content that entries point at, from connected peers that hold the replica: one worker for each peer, so that
+// several peers share the work, and no blob is asked of two at a time.
+type downloads struct {
+	n *Node
+
+	mu     sync.Mutex
+	busy   map[blobs.Hash]bool    // asked of some peer right now
+	failed map[wantedAt]time.Time // not to be asked again of this peer before
+	active map[peer.ID]bool       // has a worker
+	bell   chan struct{}
+}
+
+type wantedAt struct {
+	p peer.ID
+	h blobs.Hash
+}
+
+const (
+	downloadBatch = 512
+	// notHereFor is how long a peer is not asked again for content that it did not have; a session with it makes it due sooner.
+	notHereFor = 10 * time.Second
+)
+
+func newDownloads(n *Node) *downloads {
+	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]time.Time{}, active: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
+}
+
+func (d *downloads) wake() {
+	select {
+	case d.bell <- struct{}{}:
+	default:
+	}
+}
+
+// run gives each peer that has something to give a worker, whenever something may have become wanted or available.
+func (d *downloads) run(ctx context.Context) {
+	again := time.NewTicker(notHereFor)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.bell:
+		case <-again.C:
+		}
+		for _, p := range d.n.peers.allSharing() {
+			d.mu.Lock()
+			start := !d.active[p]
+			if start {
+				d.active[p] = true
+			}
+			d.mu.Unlock()
+			if start {
+				d.n.work.Go(func() { d.work(ctx, p) })
+			}
+		}
+	}
+}
+
+// allSharing returns the connected peers that hold anything.
+func (b *peerBook) allSharing() (out []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p := range b.connected {
+		for _, peers := range b.sharing {
+			if s := peers[p]; s != nil && s.seen {
+				out = append(out, p)
+				break
+			}
+		}
+	}
+	return out
+}
+
+func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.sharing[id][p]
+	return s != nil && s.seen && b.connected[p]
+}
+
+// work fetches from p until it has nothing more that is wanted.
+func (d *downloads) work(ctx context.Context, p peer.ID) {
+	defer func() {
+		d.mu.Lock()
+		delete(d.active, p)
+		d.mu.Unlock()
+	}()
+	for ctx.Err() == nil {
+		batch, err := d.claim(ctx, p)
+		if err != nil {
+			d.n.log.Error("downloads", "error", err)
+			return
+		}
+		if len(batch) == 0 {
+			return
+		}
+		err = d.fetch(ctx, p, batch)
+		d.release(ctx, p, batch)
+		if err != nil {
+			d.n.log.Info("download", "peer", p, "error", err)
+			return // a session or the ticker tries again
+		}
+	}
+}
+
+// claim picks wanted content that p may have and nobody fetches.
+func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent, err error) {
+	now := d.n.cfg.Now()
+	var obsolete [][]byte
+	err = d.n.kv.View(ctx, func(r kv.Reader) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for pair, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			w, err := parseWanted(pair)
+			if err != nil {
+				return err
+			}
+			if d.busy[w.hash] || !d.n.peers.holds(p, w.replica) || now.Before(d.failed[wantedAt{p, w.hash}]) {
+				continue
+			}
+			if still, err := d.stillWanted(ctx, r, w); err != nil {
+				return err
+			} else if !still {
+				obsolete = append(obsolete, w.key)
+				continue
+			}
+			d.busy[w.hash] = true
+			if batch = append(batch, w); len(batch) == downloadBatch {
+				break
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = d.n.dropKeys(ctx, obsolete)
+	}
+	if err != nil {
+		d.unclaim(batch)
+		return nil, err
+	}
+	return batch, nil
+}
+
+// stillWanted reports whether the entry still points at the content and the content is still missing.
+func (d *downloads) stillWanted(ctx context.Context, r kv.Reader, w wantedContent) (bool, error) {
+	if has, err := blobs.Has(r, w.hash); has || err != nil {
+		return false, err
+	}
+	e, err := replica.EntryIn(r, w.replica, w.entry, w.author)
+	if errors.Is(err, replica.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && e.Hash == w.hash, err
+}
+
+func (d *downloads) unclaim(batch []wantedContent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range batch {
+		delete(d.busy, w.hash)
+	}
+}
+
+func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
+	wants := make([]Want, 0, len(batch))
+	for _, w := range batch {
+		wants = append(wants, Want{w.hash, w.size})
+	}
+	for len(wants) > 0 {
+		_, err := d.n.fetchFrom(ctx, p, wants, nil)
+		var size *SizeError
+		if !errors.As(err, &size) {
+			return err
+		}
+		// The entry is wrong, not the peer: leave this one out and go on with the others.
+		d.n.log.Warn("an entry gives a wrong size", "error", err)
+		before := len(wants)
+		wants = slices.DeleteFunc(wants, func(w Want) bool { return w.Hash == size.Hash })
+		if len(wants) == before {
+			return err
+		}
+	}
+	return nil
+}
+
+// release takes what has arrived off the list of wanted content, makes it durable, and remembers what p did not give.
+func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedContent) {
+	d.unclaim(batch)
+	ctx = context.WithoutCancel(ctx) // also when the node closes: what has arrived has arrived
+	var done [][]byte
+	for _, w := range batch {
+		has, err := d.n.Blobs.Has(ctx, w.hash)
+		if err != nil {
+			d.n.log.Error("downloads", "error", err)
+			return
+		}
+		if has {
+			done = append(done, w.key)
+			continue
+		}
+		d.mu.Lock()
+		d.failed[wantedAt{p, w.hash}] = d.n.cfg.Now().Add(notHereFor)
+		d.mu.Unlock()
+	}
+	if len(done) == 0 {
+		return
+	}
+	if err := errors.Join(d.n.Blobs.Sync(ctx), d.n.dropKeys(ctx, done)); err != nil {
+		d.n.log.Error("downloads", "error", err)
+		return
+	}
+	d.n.arrived.publish()
+	d.prune()
+}
+
+// prune forgets refusals that have run out.
+func (d *downloads) prune() {
+	now := d.n.cfg.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for k, until := range d.failed {
+		if now.After(until) {
+			delete(d.failed, k)
+		}
+	}
+}
+
+// dueAgain lets p be asked again for everything: it may have got it meanwhile.
+func (d *downloads) dueAgain(p peer.ID) {
+	d.mu.Lock()
+	for k := range d.failed {
+		if k.p == p {
+			delete(d.failed, k)
+		}
+	}
+	d.mu.Unlock()
+	d.wake()
+}
+
+func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return n.kv.Batch(ctx, func(w kv.Writer) error {
+		for _, k := range keys {
+			if err := w.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
+func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
+	err = n.kv.View(ctx, func(r kv.Reader) error {
+		count = 0
+		for p, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			w, err := parseWanted(p)
+			if err != nil {
+				return err
+			}
+			if w.replica == id {
+				count++
+			}
+		}
+		return nil
+	})
+	return count, err
+}
+
+// arrivals tells those who wait for content that some has come.
+type arrivals struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+func (a *arrivals) publish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.next != nil {
+		close(a.next)
+		a.next = nil
+	}
+}
+
+// wait returns a channel that is closed when the next content has come.
+func (a *arrivals) wait() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.next == nil {
+		a.next = make(chan struct{})
+	}
+	return a.next
+}
+
+// WaitContent waits until the blob h is whole here, or ctx ends.
+func (n *Node) WaitContent(ctx context.Context, h blobs.Hash) error {
+	for {
+		wait := n.arrived.wait()
+		if has, err := n.Blobs.Has(ctx, h); has || err != nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

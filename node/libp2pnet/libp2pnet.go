@@ -1,0 +1,274 @@
+// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, and discovery on the local network by mDNS.
+//
+// What belongs here: how connections and streams are made. What never belongs here: what is said on them.
+package libp2pnet
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// Config sets up a Network.
+type Config struct {
+	Key    ed25519.PrivateKey
+	Listen []ma.Multiaddr // none: do not listen
+	MDNS   bool           // find and be found on the local network
+	Log    *slog.Logger
+}
+
+const (
+	// ConnectTimeout bounds one attempt to reach a peer. (OBJECTS names 30 s; a person who waits wants to know sooner.)
+	ConnectTimeout = 10 * time.Second
+	openTimeout    = 10 * time.Second
+	// quicDelay is the head start of TCP, which on fast networks carries three times as much as QUIC.
+	quicDelay = 250 * time.Millisecond
+	mdnsName  = "_skerry._udp"
+)
+
+// Network implements node.Network.
+type Network struct {
+	host host.Host
+	cfg  Config
+	mdns mdns.Service
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards closed, so that no work is added while Close waits for it
+	closed bool
+	work   sync.WaitGroup // handlers and dials to peers found by mDNS
+}
+
+// do runs fn in a goroutine that Close waits for, unless the network is closed.
+func (n *Network) do(fn func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.work.Go(fn)
+	}
+	return !n.closed
+}
+
+var _ node.Network = (*Network)(nil)
+
+// New makes a network that listens but, until Start, has no one to answer.
+func New(cfg Config) (*Network, error) {
+	key, err := crypto.UnmarshalEd25519PrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("node key: %w", err)
+	}
+	// The default allows few connections from one address; on the loopback interface all come from one.
+	limits := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&limits)
+	manager, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
+		rcmgr.WithNetworkPrefixLimit([]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("127.0.0.0/8"), ConnCount: 4096}},
+			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("::1/128"), ConnCount: 4096}}))
+	if err != nil {
+		return nil, fmt.Errorf("resource manager: %w", err)
+	}
+	h, err := libp2p.New(
+		libp2p.Identity(key),
+		libp2p.ListenAddrs(cfg.Listen...),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.ResourceManager(manager),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
+		libp2p.UserAgent("skerry"),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close()))
+	}
+	n := &Network{host: h, cfg: cfg}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	return n, nil
+}
+
+// tcpFirst dials TCP at once and QUIC a little later.
+func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {
+	out := make([]network.AddrDelay, 0, len(addrs))
+	for _, a := range addrs {
+		d := network.AddrDelay{Addr: a}
+		if _, err := a.ValueForProtocol(ma.P_QUIC_V1); err == nil {
+			d.Delay = quicDelay
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// ID implements node.Network.
+func (n *Network) ID() peer.ID { return n.host.ID() }
+
+// Addrs implements node.Network.
+func (n *Network) Addrs() []ma.Multiaddr {
+	out, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(n.host))
+	if err != nil {
+		n.cfg.Log.Error("own addresses", "error", err)
+	}
+	return out
+}
+
+// Connect implements node.Network.
+func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
+	if p.ID == n.ID() {
+		return &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
+	}
+	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	err := n.host.Connect(limited, p)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	unreachable := &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: err}
+	if limited.Err() != nil {
+		unreachable.Timeout = ConnectTimeout
+	}
+	var dial *swarm.DialError
+	if errors.As(err, &dial) && len(dial.DialErrors) > 0 {
+		unreachable.Err = dial.DialErrors[0].Cause // the others say the same of other addresses
+	}
+	return unreachable
+}
+
+// Open implements node.Network.
+func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Stream, error) {
+	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), openTimeout)
+	defer cancel()
+	s, err := n.host.NewStream(ctx, p, protocol.ID(proto))
+	if err != nil {
+		return nil, &node.UnreachableError{Peer: p, Err: err}
+	}
+	return stream{s}, nil
+}
+
+// Handle implements node.Network.
+func (n *Network) Handle(proto string, fn func(node.Stream)) {
+	n.host.SetStreamHandler(protocol.ID(proto), func(s network.Stream) {
+		done := make(chan struct{})
+		if !n.do(func() { defer close(done); fn(stream{s}) }) {
+			_ = s.Reset() // the connection is being closed anyway
+			return
+		}
+		<-done
+	})
+}
+
+// Start implements node.Network.
+func (n *Network) Start(changed func(peer.ID, bool)) error {
+	sub, err := n.host.EventBus().Subscribe(new(event.EvtPeerConnectednessChanged))
+	if err != nil {
+		return fmt.Errorf("subscribe to connections: %w", err)
+	}
+	n.do(func() {
+		defer sub.Close()
+		for {
+			select {
+			case <-n.ctx.Done():
+				return
+			case e := <-sub.Out():
+				change := e.(event.EvtPeerConnectednessChanged)
+				changed(change.Peer, change.Connectedness == network.Connected)
+			}
+		}
+	})
+	if !n.cfg.MDNS {
+		return nil
+	}
+	n.mdns = mdns.NewMdnsService(n.host, mdnsName, found{n})
+	if err := n.mdns.Start(); err != nil {
+		n.cfg.Log.Warn("no discovery on the local network", "error", err)
+		n.mdns = nil
+	}
+	return nil
+}
+
+// found takes peers that mDNS has found.
+type found struct{ n *Network }
+
+func (f found) HandlePeerFound(p peer.AddrInfo) {
+	n := f.n
+	if p.ID == n.ID() {
+		return
+	}
+	n.do(func() {
+		if err := n.Connect(n.ctx, p); err != nil {
+			n.cfg.Log.Debug("peer on the local network", "peer", p.ID, "error", err)
+		}
+	})
+}
+
+// Peers implements node.Network.
+func (n *Network) Peers() []node.Peer {
+	var out []node.Peer
+	for _, id := range n.host.Network().Peers() {
+		conns := n.host.Network().ConnsToPeer(id)
+		if len(conns) == 0 {
+			continue
+		}
+		p := node.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
+		if _, err := p.Addr.ValueForProtocol(ma.P_QUIC_V1); err == nil {
+			p.Transport = "quic-v1"
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// KnownAddrs implements node.Network.
+func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
+	addrs := n.host.Peerstore().Addrs(p)
+	for _, c := range n.host.Network().ConnsToPeer(p) {
+		if c.Stat().Direction == network.DirOutbound { // an inbound connection's port is not one that listens
+			addrs = append(addrs, c.RemoteMultiaddr())
+		}
+	}
+	return ma.Unique(addrs)
+}
+
+// Close implements node.Network.
+func (n *Network) Close() error {
+	n.cancel()
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	var err error
+	if n.mdns != nil {
+		err = n.mdns.Close()
+	}
+	err = errors.Join(err, n.host.Close())
+	n.work.Wait()
+	return err
+}
+
+type stream struct{ network.Stream }
+
+func (s stream) Remote() peer.ID { return s.Conn().RemotePeer() }

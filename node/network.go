@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Network is all that a node needs of a network. Package libp2pnet is the real one; a simulator's can stand in for it.
+type Network interface {
+	// ID returns the node's own id.
+	ID() peer.ID
+	// Addrs returns where others may reach the node, each ending in /p2p/ID.
+	Addrs() []ma.Multiaddr
+	// Connect makes sure that there is a connection to the peer. An *UnreachableError says why there is none.
+	Connect(ctx context.Context, p peer.AddrInfo) error
+	// Open opens a stream for a protocol to a connected peer.
+	Open(ctx context.Context, p peer.ID, protocol string) (Stream, error)
+	// Handle calls fn, in a goroutine of its own, for each stream that a peer opens for a protocol. It must be called before Start.
+	Handle(protocol string, fn func(Stream))
+	// Start begins to accept connections. changed is called, never twice at once, when a peer has come or gone.
+	Start(changed func(p peer.ID, connected bool)) error
+	// Peers returns the connected peers.
+	Peers() []Peer
+	// KnownAddrs returns where a connected peer says it can be reached, without /p2p/ID.
+	KnownAddrs(p peer.ID) []ma.Multiaddr
+	// Close ends all connections and waits until no handler runs.
+	Close() error
+}
+
+// Stream is a reliable two-way byte stream to one peer.
+type Stream interface {
+	io.ReadWriteCloser
+	// CloseWrite tells the peer that nothing more will be written.
+	CloseWrite() error
+	// Reset ends both directions at once; the peer's reads fail.
+	Reset() error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	// Remote returns the authenticated id of the peer.
+	Remote() peer.ID
+}
+
+// Peer is a connected peer.
+type Peer struct {
+	ID        peer.ID
+	Addr      ma.Multiaddr // of the connection in use
+	Transport string       // "tcp", "quic-v1"
+	Direct    bool         // not through a relay
+}
+
+// UnreachableError reports a peer to which no connection could be made.
+type UnreachableError struct {
+	Peer    peer.ID
+	Addrs   []ma.Multiaddr
+	Timeout time.Duration // that ended the attempt, or 0 if it failed before
+	Err     error
+}
+
+func (e *UnreachableError) Error() string {
+	at := "no known address"
+	if len(e.Addrs) > 0 {
+		at = fmt.Sprint(e.Addrs[0])
+		if n := len(e.Addrs) - 1; n > 0 {
+			at += fmt.Sprintf(" and %d more", n)
+		}
+	}
+	if e.Timeout > 0 {
+		return fmt.Sprintf("peer %s unreachable at %s: no answer within %s; is it running?", e.Peer, at, e.Timeout)
+	}
+	return fmt.Sprintf("peer %s unreachable at %s: %v", e.Peer, at, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// ErrOffline reports an operation that needs a network on a node that was opened without one.
+var ErrOffline = errors.New("this node is offline")
+
+// patient is a stream on which every read and write must make progress within a time.
+type patient struct {
+	Stream
+	idle time.Duration
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.SetReadDeadline(time.Now().Add(p.idle)); err != nil {
+		return 0, err
+	}
+	n, err := p.Stream.Read(b)
+	return n, p.named(err)
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	if err := p.SetWriteDeadline(time.Now().Add(p.idle)); err != nil {
+		return 0, err
+	}
+	n, err := p.Stream.Write(b)
+	return n, p.named(err)
+}
+
+func (p patient) named(err error) error {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &UnreachableError{Peer: p.Remote(), Timeout: p.idle, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,284 @@
+// Package node is the running peer: one data directory, its blobs and replicas, and the protocols that keep them in step with other nodes'.
+//
+// What belongs here: the protocols over streams (blobs.go, sync.go, push.go), when to talk to whom (peers.go), and what to download from
+// where (fetch.go, downloads.go). What never belongs here: the formats and rules of blobs and entries, and how people or
+// programs talk to a node (package api). How streams are made is behind the [Network] interface; libp2pnet implements it.
+//
+// Start at [Open]. The protocols are described beside their code and in docs/protocol.
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// Config sets up a Node.
+type Config struct {
+	// Dir is the data directory; it is created if it is not there.
+	Dir string
+	// SyncInterval is the time between sessions with a connected peer that holds the same replica. 0 means one minute.
+	SyncInterval time.Duration
+	// Log takes events; nil discards them.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Store tunes the key-value store.
+	Store badger.Options
+}
+
+// Node is a peer. Its methods may be called at the same time from many goroutines.
+type Node struct {
+	Blobs    *blobs.Store
+	Replicas *replica.Store
+
+	cfg  Config
+	log  *slog.Logger
+	lock *lock
+	kv   kv.Store
+	key  ed25519.PrivateKey
+	id   peer.ID
+
+	ctx    context.Context // ends when the node closes
+	cancel context.CancelFunc
+	work   sync.WaitGroup // background goroutines
+
+	net       Network // nil while offline
+	serving   chan struct{}
+	peers     *peerBook
+	downloads *downloads
+	arrived   arrivals
+	outboxMu  sync.Mutex
+	outboxes  map[peer.ID]*outbox
+	closing   sync.Once
+	closeErr  error
+}
+
+const keyFile = "node.key"
+
+// Open opens the data directory, without a network. It returns an *InUseError if another process has it open.
+func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
+	if cfg.SyncInterval == 0 {
+		cfg.SyncInterval = time.Minute
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: make(chan struct{}, maxBlobStreams), outboxes: map[peer.ID]*outbox{}}
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.lock, err = acquire(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if n.key, err = loadKey(filepath.Join(cfg.Dir, keyFile)); err != nil {
+		return nil, err
+	}
+	pub, err := crypto.UnmarshalEd25519PublicKey(n.key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, fmt.Errorf("node key: %w", err)
+	}
+	if n.id, err = peer.IDFromPublicKey(pub); err != nil {
+		return nil, fmt.Errorf("node key: %w", err)
+	}
+	n.lock.info.NodeID = n.id.String()
+	if err := n.lock.write(); err != nil {
+		return nil, err
+	}
+	store, err := badger.Open(filepath.Join(cfg.Dir, "store"), cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	n.kv = store
+	if n.Blobs, err = blobs.Open(ctx, n.kv); err != nil {
+		return nil, err
+	}
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: wantContent}); err != nil {
+		return nil, err
+	}
+	n.peers, n.downloads = newPeerBook(n), newDownloads(n)
+	return n, n.peers.load(ctx)
+}
+
+// loadKey reads the node's Ed25519 seed, or makes it.
+func loadKey(name string) (ed25519.PrivateKey, error) {
+	seed, err := os.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		seed = make([]byte, ed25519.SeedSize)
+		_, _ = rand.Read(seed) // never fails
+		tmp := name + ".new"
+		if err := os.WriteFile(tmp, seed, 0o600); err != nil {
+			return nil, fmt.Errorf("node key: %w", err)
+		}
+		if err := os.Rename(tmp, name); err != nil {
+			return nil, fmt.Errorf("node key: %w", err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("node key: %w", err)
+	case len(seed) != ed25519.SeedSize:
+		return nil, fmt.Errorf("node key: %s has %d bytes, expected %d", name, len(seed), ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// ID returns the node's id.
+func (n *Node) ID() peer.ID { return n.id }
+
+// Key returns the node's key, for the network to prove the id with.
+func (n *Node) Key() ed25519.PrivateKey { return n.key }
+
+// Dir returns the data directory.
+func (n *Node) Dir() string { return n.cfg.Dir }
+
+// SetAPI makes known where the node's local API answers.
+func (n *Node) SetAPI(path string) error {
+	n.lock.info.API = path
+	return n.lock.write()
+}
+
+// Online reports whether the node has a network.
+func (n *Node) Online() bool { return n.net != nil }
+
+// GoOnline gives the node a network, which it then owns, and starts to serve, sync and download. It may be called once, before the node
+// is used from several goroutines.
+func (n *Node) GoOnline(network Network) error {
+	if n.net != nil {
+		return errors.Join(errors.New("the node is online already"), network.Close())
+	}
+	n.net = network
+	network.Handle(blobProtocol, n.serveBlobs)
+	network.Handle(syncProtocol, n.serveSync)
+	network.Handle(pushProtocol, n.servePush)
+	if err := network.Start(n.peers.changed); err != nil {
+		return fmt.Errorf("go online: %w", err)
+	}
+	n.work.Go(func() { n.push(n.ctx) })
+	n.work.Go(func() { n.peers.run(n.ctx) })
+	n.work.Go(func() { n.downloads.run(n.ctx) })
+	return nil
+}
+
+// Close ends everything and returns when it has ended.
+func (n *Node) Close() error {
+	n.closing.Do(func() {
+		n.cancel()
+		var errs []error
+		if n.net != nil {
+			errs = append(errs, n.net.Close())
+		}
+		n.work.Wait()
+		if n.kv != nil {
+			errs = append(errs, n.kv.Close())
+		}
+		if n.lock != nil {
+			errs = append(errs, n.lock.release())
+		}
+		n.closeErr = errors.Join(errs...)
+	})
+	return n.closeErr
+}
+
+// Addrs returns where others may reach the node, for tickets; nothing while offline.
+func (n *Node) Addrs() []ma.Multiaddr {
+	if n.net == nil {
+		return nil
+	}
+	addrs := n.net.Addrs()
+	return addrs[:min(len(addrs), ticket.MaxAddrs)]
+}
+
+// Peers returns the connected peers.
+func (n *Node) Peers() []Peer {
+	if n.net == nil {
+		return nil
+	}
+	return n.net.Peers()
+}
+
+// KnownPeers returns the peers that are remembered for a replica, the connected ones first.
+func (n *Node) KnownPeers(id replica.ID) []peer.AddrInfo { return n.peers.known(id) }
+
+// JoinResult tells what became of a join.
+type JoinResult struct {
+	Replica replica.Replica
+	Synced  []SyncResult
+}
+
+// Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with each that can be reached. If none could
+// be, the replica is joined all the same, and the error, which says why, is that of the first peer.
+func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult, error) {
+	var out JoinResult
+	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
+	if err != nil {
+		return out, err
+	}
+	out.Replica = r
+	for _, p := range t.Peers() {
+		if err := n.peers.add(ctx, r.ID, p); err != nil {
+			return out, err
+		}
+	}
+	if n.net == nil {
+		return out, nil
+	}
+	if out.Synced, err = n.SyncNow(ctx, r.ID, ""); err != nil {
+		return out, err
+	}
+	for _, s := range out.Synced {
+		if s.Err == nil {
+			return out, nil
+		}
+	}
+	if len(out.Synced) > 0 {
+		return out, out.Synced[0].Err
+	}
+	return out, ErrNotShared
+}
+
+// Leave forgets a replica. Content stays until somebody removes it.
+func (n *Node) Leave(ctx context.Context, id replica.ID) error {
+	if err := n.Replicas.Leave(ctx, id); err != nil {
+		return err
+	}
+	return n.peers.forget(ctx, id)
+}
+
+// Ticket makes a doc ticket for a replica, at this node.
+func (n *Node) Ticket(r replica.Replica, c replica.Capability) (*ticket.Doc, error) {
+	if c > r.Capability {
+		return nil, &replica.NotAllowedError{Op: "share", Name: r.Name, Have: r.Capability, Need: c}
+	}
+	t := &ticket.Doc{Capability: c, Replica: r.ID, Addrs: n.Addrs()}
+	if c == replica.Write {
+		t.Secret = r.Secret
+	}
+	return t, nil
+}

@@ -1,0 +1,414 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Records of a node; all keys begin with 'n'.
+//
+//	n p replica[32] peer-id          a peer that holds the replica: addresses as count varint, then each: length varint, bytes
+//	n w hash[32] replica[32] ...     content that is wanted: see downloads.go
+const keySharing = "np"
+
+// Sessions with a peer are repeated, to mend what pushes have missed: after syncInterval with jitter, and after a failure
+// with back-off from firstRetry to lastRetry (OBJ-M10).
+const (
+	firstRetry = 2 * time.Second
+	lastRetry  = 5 * time.Minute
+	tick       = 500 * time.Millisecond
+	maxKnown   = 64 // peers remembered for a replica
+)
+
+// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to run a session with whom.
+type peerBook struct {
+	n *Node
+
+	mu        sync.Mutex
+	sharing   map[replica.ID]map[peer.ID]*sharer
+	connected map[peer.ID]bool
+	strangers map[peer.ID]bool // connected, and not yet asked about our replicas
+	wakeUp    chan struct{}
+	running   chan struct{} // holds a token for each session under way
+}
+
+// sharer is a peer that holds a replica.
+type sharer struct {
+	addrs   []ma.Multiaddr
+	next    time.Time // of the next session
+	retry   time.Duration
+	running bool
+	seen    bool // has taken part in a session since it connected
+}
+
+const parallelSessions = 8
+
+func newPeerBook(n *Node) *peerBook {
+	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{},
+		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
+}
+
+func sharingKey(id replica.ID, p peer.ID) []byte {
+	return append(append([]byte(keySharing), id[:]...), p...)
+}
+
+func marshalAddrs(addrs []ma.Multiaddr) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(addrs)))
+	for _, a := range addrs {
+		b = append(binary.AppendUvarint(b, uint64(len(a.Bytes()))), a.Bytes()...)
+	}
+	return b
+}
+
+func parseAddrs(b []byte) (addrs []ma.Multiaddr, err error) {
+	bad := errors.New("node store: malformed addresses")
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count > 64 {
+		return nil, bad
+	}
+	b = b[n:]
+	for range count {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return nil, bad
+		}
+		a, err := ma.NewMultiaddrBytes(b[n : n+int(size)])
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", bad, err)
+		}
+		addrs, b = append(addrs, a), b[n+int(size):]
+	}
+	return addrs, nil
+}
+
+// load reads who is remembered.
+func (b *peerBook) load(ctx context.Context) error {
+	return b.n.kv.View(ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Prefix([]byte(keySharing)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			id, who := replica.ID(p.Key[len(keySharing):]), peer.ID(p.Key[len(keySharing)+32:])
+			addrs, err := parseAddrs(p.Value)
+			if err != nil {
+				return err
+			}
+			b.of(id)[who] = &sharer{addrs: addrs}
+		}
+		return nil
+	})
+}
+
+func (b *peerBook) of(id replica.ID) map[peer.ID]*sharer {
+	if b.sharing[id] == nil {
+		b.sharing[id] = map[peer.ID]*sharer{}
+	}
+	return b.sharing[id]
+}
+
+// add remembers that p holds the replica id, at addrs, without having seen it.
+func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) error {
+	if b.n.net != nil && p.ID == b.n.net.ID() {
+		return nil
+	}
+	b.mu.Lock()
+	s := b.of(id)[p.ID]
+	if s == nil {
+		s = &sharer{next: b.n.cfg.Now().Add(firstRetry)} // whoever adds a peer runs the first session
+		b.of(id)[p.ID] = s
+	}
+	s.addrs = ma.Unique(append(slices.Clone(s.addrs), p.Addrs...))
+	if len(s.addrs) > 16 {
+		s.addrs = s.addrs[len(s.addrs)-16:]
+	}
+	value := marshalAddrs(s.addrs)
+	b.mu.Unlock()
+	return b.n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p.ID), value) })
+}
+
+// shares notes that a session or push has shown that p holds the replica id.
+func (b *peerBook) shares(p peer.ID, id replica.ID) {
+	now := b.n.cfg.Now()
+	addrs := b.n.net.KnownAddrs(p)
+	b.mu.Lock()
+	s := b.of(id)[p]
+	known := s != nil && s.seen
+	if s == nil {
+		if len(b.of(id)) >= maxKnown {
+			b.forgetOne(id)
+		}
+		s = &sharer{}
+		b.of(id)[p] = s
+	}
+	if !s.seen || len(addrs) > len(s.addrs) {
+		known = false
+	}
+	s.seen, s.retry = true, 0
+	if len(addrs) > 0 {
+		s.addrs = addrs[:min(len(addrs), 16)]
+	}
+	s.next = now.Add(jitter(b.n.cfg.SyncInterval))
+	delete(b.strangers, p)
+	value := marshalAddrs(s.addrs)
+	b.mu.Unlock()
+	if !known {
+		if err := b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p), value) }); err != nil {
+			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
+		}
+	}
+	b.n.downloads.dueAgain(p)
+}
+
+// forgetOne drops a peer that is not connected, to make room.
+func (b *peerBook) forgetOne(id replica.ID) {
+	for p := range b.of(id) {
+		if !b.connected[p] {
+			delete(b.of(id), p)
+			return
+		}
+	}
+}
+
+// forget drops what is known of a replica that has been left.
+func (b *peerBook) forget(ctx context.Context, id replica.ID) error {
+	b.mu.Lock()
+	var keys [][]byte
+	for p := range b.sharing[id] {
+		keys = append(keys, sharingKey(id, p))
+	}
+	delete(b.sharing, id)
+	b.mu.Unlock()
+	return b.n.kv.Batch(ctx, func(w kv.Writer) error {
+		for _, k := range keys {
+			if err := w.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// jitter spreads d over three quarters to five quarters of it.
+func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
+
+// changed is told by the network that a peer has come or gone.
+func (b *peerBook) changed(p peer.ID, connected bool) {
+	b.mu.Lock()
+	now := b.n.cfg.Now()
+	known := false
+	if connected {
+		b.connected[p] = true
+	} else {
+		delete(b.connected, p)
+		delete(b.strangers, p)
+	}
+	for _, peers := range b.sharing {
+		if s := peers[p]; s != nil {
+			known = true
+			s.next, s.retry = now, 0
+			if !connected {
+				s.seen = false
+				s.next = now.Add(firstRetry)
+			}
+		}
+	}
+	if connected && !known {
+		b.strangers[p] = true
+	}
+	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *peerBook) wake() {
+	select {
+	case b.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// connectedSharing returns the connected peers that are known to hold the replica id.
+func (b *peerBook) connectedSharing(id replica.ID) (out []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, s := range b.sharing[id] {
+		if s.seen && b.connected[p] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// known returns all remembered peers of a replica, the connected ones first.
+func (b *peerBook) known(id replica.ID) (out []peer.AddrInfo) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, s := range b.sharing[id] {
+		out = append(out, peer.AddrInfo{ID: p, Addrs: s.addrs})
+	}
+	slices.SortFunc(out, func(x, y peer.AddrInfo) int {
+		switch cx, cy := b.connected[x.ID], b.connected[y.ID]; {
+		case cx && !cy:
+			return -1
+		case cy && !cx:
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// syncSoon makes every session with a connected peer due.
+func (b *peerBook) syncSoon() {
+	b.mu.Lock()
+	now := b.n.cfg.Now()
+	for _, peers := range b.sharing {
+		for p, s := range peers {
+			if b.connected[p] && s.next.After(now.Add(time.Second)) {
+				s.next = now.Add(time.Second)
+			}
+		}
+	}
+	b.mu.Unlock()
+}
+
+// run starts sessions when they are due, until ctx ends. The peers of all replicas share one timer.
+func (b *peerBook) run(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		b.start(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-b.wakeUp:
+		}
+	}
+}
+
+type dueSession struct {
+	id replica.ID
+	p  peer.AddrInfo
+}
+
+func (b *peerBook) start(ctx context.Context) {
+	var strangers []peer.ID
+	b.mu.Lock()
+	now := b.n.cfg.Now()
+	var due []dueSession
+	for id, peers := range b.sharing {
+		for p, s := range peers {
+			if !s.running && !s.next.After(now) && len(due) < parallelSessions-len(b.running) {
+				s.running = true
+				due = append(due, dueSession{id, peer.AddrInfo{ID: p, Addrs: s.addrs}})
+			}
+		}
+	}
+	for p := range b.strangers {
+		strangers = append(strangers, p)
+	}
+	clear(b.strangers)
+	b.mu.Unlock()
+	for _, d := range due {
+		b.running <- struct{}{} // there is room: only this goroutine adds
+		b.n.work.Go(func() {
+			defer func() { <-b.running; b.wake() }()
+			b.done(d, b.n.connectAndSync(ctx, d.p, d.id))
+		})
+	}
+	for _, p := range strangers {
+		b.n.work.Go(func() { b.n.introduce(ctx, p) })
+	}
+}
+
+func (b *peerBook) done(d dueSession, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.sharing[d.id][d.p.ID]
+	if s == nil {
+		return // left meanwhile
+	}
+	s.running = false
+	if err == nil {
+		return // shares has set the next time
+	}
+	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
+	s.next = b.n.cfg.Now().Add(jitter(s.retry))
+	b.n.log.Debug("session failed", "peer", d.p.ID, "replica", d.id.Short(), "retry", s.retry, "error", err)
+}
+
+func (n *Node) connectAndSync(ctx context.Context, p peer.AddrInfo, id replica.ID) error {
+	_, err := n.syncOnce(ctx, p, id)
+	return err
+}
+
+func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID) (SyncStats, error) {
+	if err := n.net.Connect(ctx, p); err != nil {
+		return SyncStats{Peer: p.ID}, err
+	}
+	return n.syncWith(ctx, p.ID, id)
+}
+
+// introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
+// one learns nothing from being asked.
+func (n *Node) introduce(ctx context.Context, p peer.ID) {
+	const most = 256
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return // the node closes
+	}
+	for _, r := range all[:min(len(all), most)] {
+		if _, err := n.syncWith(ctx, p, r.ID); err != nil && !errors.Is(err, ErrNotShared) {
+			n.log.Debug("introduction", "peer", p, "error", err)
+			return
+		}
+	}
+}
+
+// SyncResult is the outcome of one session that somebody asked for.
+type SyncResult struct {
+	SyncStats
+	Err error
+}
+
+// SyncNow runs a session for the replica id with each peer that is remembered for it or connected, or only with the one named, and returns
+// when all have ended. Peers that turn out not to hold the replica are left out.
+func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID) ([]SyncResult, error) {
+	if n.net == nil {
+		return nil, ErrOffline
+	}
+	peers := n.peers.known(id)
+	for _, p := range n.net.Peers() {
+		if !slices.ContainsFunc(peers, func(k peer.AddrInfo) bool { return k.ID == p.ID }) {
+			peers = append(peers, peer.AddrInfo{ID: p.ID})
+		}
+	}
+	if only != "" {
+		peers = slices.DeleteFunc(peers, func(p peer.AddrInfo) bool { return p.ID != only })
+		if len(peers) == 0 {
+			return nil, &UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
+		}
+	}
+	results := make([]SyncResult, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() {
+			st, err := n.syncOnce(ctx, p, id)
+			results[i] = SyncResult{st, err}
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(results, func(r SyncResult) bool { return only == "" && errors.Is(r.Err, ErrNotShared) }), ctx.Err()
+}
