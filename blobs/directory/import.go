@@ -153,7 +153,7 @@ func scan(ctx context.Context, dir string, o ImportOptions) (m Manifest, skipped
 		return nil, nil, fmt.Errorf("%d paths: a directory may have %d", len(m), MaxEntries)
 	}
 	slices.SortFunc(m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
-	return m, skipped, m.check()
+	return m, skipped, m.Check()
 }
 
 // counter adds up progress from several goroutines.

@@ -140,7 +140,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if r.Len() > 0 {
 		return nil, fmt.Errorf("directory manifest: %d bytes too many", r.Len())
 	}
-	return m, m.check()
+	return m, m.Check()
 }
 
 // Files returns the entries that have content: child i+1 of the sequence is the content of file i.
@@ -148,14 +148,14 @@ func (m Manifest) Files() []Entry {
 	return slices.DeleteFunc(slices.Clone(m), func(e Entry) bool { return !e.IsFile() })
 }
 
-// check makes sure that creating the entries in an empty directory touches nothing outside it.
-func (m Manifest) check() error {
+// Check returns a *NameError unless creating the entries in an empty directory touches nothing outside it.
+func (m Manifest) Check() error {
 	all := make(map[string]bool, len(m))
 	for i, e := range m {
 		if i > 0 && m[i-1].Path >= e.Path {
 			return &NameError{e.Path, "paths are out of order or twice there"}
 		}
-		if err := checkPath(e.Path); err != nil {
+		if err := CheckPath(e.Path); err != nil {
 			return err
 		}
 		if e.Kind == Link {
@@ -175,7 +175,8 @@ func (m Manifest) check() error {
 	return nil
 }
 
-func checkPath(p string) error {
+// CheckPath returns a *NameError unless p may be created inside a directory.
+func CheckPath(p string) error {
 	if len(p) > MaxPath {
 		return &NameError{p[:64] + "…", fmt.Sprintf("longer than %d bytes", MaxPath)}
 	}

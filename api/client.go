@@ -1,0 +1,173 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Client talks to a node.
+type Client struct {
+	http *http.Client
+	// Progress, if set, is told how far long operations have come.
+	Progress func(Progress)
+}
+
+// Dial returns a client for the node that serves its API on the Unix socket path.
+func Dial(path string) *Client {
+	var d net.Dialer
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) },
+	}}}
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+const base = "http://node/v1/"
+
+// Call runs an operation that has one result.
+func Call[Res any](ctx context.Context, c *Client, op string, req any) (Res, error) {
+	return stream[struct{}, Res](ctx, c, op, req, nil)
+}
+
+// Each runs an operation that gives items, and calls fn for each.
+func Each[Item any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) error {
+	_, err := stream[Item, struct{}](ctx, c, op, req, fn)
+	return err
+}
+
+// Both runs an operation that gives items and, at the end, a result.
+func Both[Item, Res any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) (Res, error) {
+	return stream[Item, Res](ctx, c, op, req, fn)
+}
+
+func stream[Item, Res any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) (res Res, err error) {
+	if req == nil {
+		req = struct{}{}
+	}
+	b, err := json.Marshal(req)
+	if err != nil {
+		return res, err
+	}
+	return send[Item, Res](ctx, c, op, "application/json", bytes.NewReader(b), fn)
+}
+
+func send[Item, Res any](ctx context.Context, c *Client, op, contentType string, body io.Reader, fn func(Item) error) (res Res, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+op, body)
+	if err != nil {
+		return res, err
+	}
+	r.Header.Set("Content-Type", contentType)
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return res, talkError(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return res, fmt.Errorf("talk to the node: it does not know %q (%s): is it of another version?", op, resp.Status)
+	}
+	dec := json.NewDecoder(bufio.NewReaderSize(resp.Body, 64<<10))
+	for {
+		var l line
+		if err := dec.Decode(&l); err != nil {
+			if ctx.Err() != nil {
+				return res, ctx.Err()
+			}
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errClosed
+			}
+			return res, err
+		}
+		switch {
+		case l.Progress != nil:
+			if c.Progress != nil {
+				c.Progress(*l.Progress)
+			}
+		case l.Item != nil:
+			var it Item
+			if err := json.Unmarshal(l.Item, &it); err != nil {
+				return res, err
+			}
+			if err := fn(it); err != nil {
+				return res, err
+			}
+		case l.Error != nil:
+			return res, l.Error
+		default:
+			return res, json.Unmarshal(l.Result, &res)
+		}
+	}
+}
+
+// talkError explains why a request could not be made. What is wrong with its own body is told as it is.
+func talkError(err error) error {
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err // without the made-up address
+	}
+	return fmt.Errorf("talk to the node: %w", err)
+}
+
+// ImportBlob stores what r yields.
+func (c *Client) ImportBlob(ctx context.Context, r io.Reader) (Added, error) {
+	return send[struct{}, Added](ctx, c, "blob", "application/octet-stream", r, nil)
+}
+
+// ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other.
+func (c *Client) ImportItems(ctx context.Context, name, author string, r io.Reader) (Imported, error) {
+	q := url.Values{"name": {name}, "author": {author}}
+	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
+}
+
+// ReadBlob writes the bytes of a blob to w, from offset on, at most length of them unless that is negative.
+func (c *Client) ReadBlob(ctx context.Context, hash string, offset, length int64, w io.Writer) error {
+	q := url.Values{"hash": {hash}, "offset": {strconv.FormatInt(offset, 10)}}
+	if length >= 0 {
+		q.Set("length", strconv.FormatInt(length, 10))
+	}
+	return c.read(ctx, "blob?"+q.Encode(), w)
+}
+
+// ReadValue writes the bytes of the latest value of a key to w.
+func (c *Client) ReadValue(ctx context.Context, name string, key Key, w io.Writer) error {
+	return c.read(ctx, "value?"+url.Values{"name": {name}, "key": {key.String()}}.Encode(), w)
+}
+
+func (c *Client) read(ctx context.Context, path string, w io.Writer) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return talkError(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e Error
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+			return fmt.Errorf("talk to the node: %s", resp.Status)
+		}
+		return &e
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, 256<<10)); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errClosed
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// AsError gives err its kind. Where several apply, what a person can act on comes first: a peer that lied before one that did not answer.
+func AsError(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return &Error{known.Kind, err.Error()}
+	}
+	return &Error{kindOf(err), err.Error()}
+}
+
+func is[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+func isAny(err error, targets ...error) bool {
+	for _, t := range targets {
+		if errors.Is(err, t) {
+			return true
+		}
+	}
+	return false
+}
+
+func kindOf(err error) Kind {
+	switch {
+	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature):
+		return Verification
+	case is[*replica.NotAllowedError](err), errors.Is(err, fs.ErrPermission):
+		return NotAllowed
+	case is[*node.UnreachableError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
+		return Unreachable
+	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
+		blobs.ErrNotHash, blobs.ErrAmbiguous, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue):
+		return Usage
+	case isAny(err, blobs.ErrNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
+		return NotFound
+	}
+	return Failed
+}

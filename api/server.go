@@ -1,0 +1,218 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// Server answers the API for one node.
+type Server struct {
+	node    *node.Node
+	version string
+	mux     *http.ServeMux
+}
+
+// NewServer returns a server for n; version is what Status reports.
+func NewServer(n *node.Node, version string) *Server {
+	s := &Server{node: n, version: version, mux: http.NewServeMux()}
+	handle(s, "status", s.status)
+	handle(s, "blob/add", s.blobAdd)
+	handle(s, "blob/ls", s.blobList)
+	handle(s, "blob/rm", s.blobRemove)
+	handle(s, "blob/verify", s.blobVerify)
+	handle(s, "blob/export", s.blobExport)
+	handle(s, "share", s.share)
+	handle(s, "get", s.get)
+	handle(s, "replica/new", s.replicaNew)
+	handle(s, "replica/ls", s.replicaList)
+	handle(s, "replica/join", s.replicaJoin)
+	handle(s, "replica/leave", s.replicaLeave)
+	handle(s, "replica/share", s.replicaShare)
+	handle(s, "replica/info", s.replicaInfo)
+	handle(s, "replica/set", s.replicaSet)
+	handle(s, "replica/get", s.replicaGet)
+	handle(s, "replica/del", s.replicaDelete)
+	handle(s, "replica/list", s.entries)
+	handle(s, "replica/export", s.replicaExport)
+	handle(s, "replica/watch", s.replicaWatch)
+	handle(s, "replica/sync", s.replicaSync)
+	handle(s, "author/new", s.authorNew)
+	handle(s, "author/ls", s.authorList)
+	handle(s, "author/default", s.authorDefault)
+	s.mux.HandleFunc("GET /v1/blob", s.readBlob)
+	s.mux.HandleFunc("POST /v1/blob", s.importBlob)
+	s.mux.HandleFunc("GET /v1/value", s.readValue)
+	s.mux.HandleFunc("POST /v1/replica/import", s.replicaImport)
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// maxRequest bounds the JSON of a request; values of more than this travel as files or imports.
+const maxRequest = 64 << 20
+
+// line is one line of an answer.
+type line struct {
+	Progress *Progress       `json:"progress,omitempty"`
+	Item     json.RawMessage `json:"item,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
+}
+
+// answer writes the lines of one answer. It may be used from several goroutines.
+type answer struct {
+	mu   sync.Mutex
+	w    http.ResponseWriter
+	last time.Time // of the last progress
+}
+
+const progressEvery = 100 * time.Millisecond
+
+func (a *answer) write(l line) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.writeLocked(l)
+}
+
+func (a *answer) writeLocked(l line) error {
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	_, err = a.w.Write(append(b, '\n'))
+	return err
+}
+
+// progress sends p unless it follows too soon on the last.
+func (a *answer) progress(p Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := time.Now(); now.Sub(a.last) >= progressEvery {
+		a.last = now
+		_ = a.writeLocked(line{Progress: &p}) // a client that is gone ends the request's context
+		a.flush()
+	}
+}
+
+func (a *answer) flush() { _ = http.NewResponseController(a.w).Flush() } // likewise
+
+func (a *answer) item(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return a.write(line{Item: b})
+}
+
+// finish sends the end of the answer.
+func (a *answer) finish(result any, err error) {
+	l := line{}
+	if err == nil {
+		l.Result, err = json.Marshal(result)
+	}
+	if err != nil {
+		l = line{Error: AsError(err)}
+	}
+	_ = a.write(l) // likewise
+}
+
+// handle adds an operation.
+func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, *answer) (Res, error)) {
+	s.mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
+		a := begin(w)
+		var req Req
+		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+			var known *Error
+			if !errors.As(err, &known) {
+				err = UsageErrorf("request %s: %v", name, err)
+			}
+			a.finish(nil, err)
+			return
+		}
+		res, err := fn(r.Context(), req, a)
+		a.finish(res, err)
+	})
+}
+
+func begin(w http.ResponseWriter) *answer {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return &answer{w: w}
+}
+
+// fail answers a request for bytes that cannot be had: a status that is not 200, and the error as JSON.
+func fail(w http.ResponseWriter, err error) {
+	e := AsError(err)
+	w.Header().Set("Content-Type", "application/json")
+	status, ok := map[Kind]int{Usage: 400, NotFound: 404, NotAllowed: 403, Unreachable: 504}[e.Kind]
+	if !ok {
+		status = 500
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(e) // a client that is gone needs no answer
+}
+
+// Listener serves the API on a Unix socket.
+type Listener struct {
+	Path   string
+	srv    *http.Server
+	done   chan error
+	remove string // a directory made for the socket, or empty
+}
+
+// maxSocketPath is less than what any system allows for the path of a Unix socket.
+const maxSocketPath = 100
+
+// Listen serves s on a socket in the data directory dir, that only its owner can use. Where the path would be too long for a socket, it lies in
+// a directory of its own under the system's temporary one.
+func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
+	l := &Listener{Path: filepath.Join(dir, "api.sock"), done: make(chan error, 1)}
+	if len(l.Path) > maxSocketPath {
+		tmp, err := os.MkdirTemp("", "skerry-")
+		if err != nil {
+			return nil, fmt.Errorf("api socket: %w", err)
+		}
+		l.remove, l.Path = tmp, filepath.Join(tmp, "api.sock")
+	}
+	// Whoever has the lock of the data directory is alone here, so a socket that is left is of a process that died.
+	if err := os.Remove(l.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("api socket: %w", err)
+	}
+	ln, err := net.Listen("unix", l.Path)
+	if err != nil {
+		return nil, fmt.Errorf("api socket: %w", err)
+	}
+	if err := os.Chmod(l.Path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("api socket: %w", err), ln.Close())
+	}
+	l.srv = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	go func() { l.done <- l.srv.Serve(ln) }()
+	return l, nil
+}
+
+// Close ends all requests and waits for the server.
+func (l *Listener) Close() error {
+	err := l.srv.Close()
+	if served := <-l.done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	if l.remove != "" {
+		err = errors.Join(err, os.RemoveAll(l.remove))
+	}
+	return err
+}

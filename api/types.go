@@ -1,0 +1,374 @@
+// Package api is how programs on the same machine talk to a node: JSON over HTTP on a Unix socket in the data directory, with a server, and
+// the client that the command line uses.
+//
+// What belongs here: requests, results, errors and their translation from and to those of the node. What never belongs here: the
+// work itself, which is node's, and anything about terminals, which is cmd/skerry's.
+//
+// An operation is POST /v1/NAME with a JSON body. The answer is a sequence of JSON lines, each with one field: progress any number of
+// times, item for each element of a list, and at the end result or error. Bytes travel as bodies: GET /v1/blob and GET
+// /v1/value answer with them, POST /v1/blob takes them. See docs/api.md.
+package api
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Kind tells programs what went wrong.
+type Kind string
+
+// The kinds, and the exit codes that the command line gives for them.
+const (
+	Failed       Kind = "failed"       // 1
+	Usage        Kind = "usage"        // 2
+	NotFound     Kind = "not_found"    // 3
+	Verification Kind = "verification" // 4
+	NotAllowed   Kind = "not_allowed"  // 5
+	Unreachable  Kind = "unreachable"  // 6
+)
+
+var exitCodes = map[Kind]int{Failed: 1, Usage: 2, NotFound: 3, Verification: 4, NotAllowed: 5, Unreachable: 6}
+
+// Error is an operation's failure as it crosses the API.
+type Error struct {
+	Kind    Kind   `json:"kind"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// ExitCode returns the exit code that a command gives for err: 0 for none, 1 for what has no kind.
+func ExitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if code := exitCodes[AsError(err).Kind]; code != 0 {
+		return code
+	}
+	return 1
+}
+
+// UsageErrorf makes an error about how something was asked for.
+func UsageErrorf(format string, args ...any) error {
+	return &Error{Usage, fmt.Sprintf(format, args...)}
+}
+
+// Progress tells how far a long operation has come. Totals are 0 while unknown.
+type Progress struct {
+	Doing      string `json:"doing"` // "adding", "fetching", "writing", "checking", "importing"
+	Bytes      uint64 `json:"bytes"`
+	TotalBytes uint64 `json:"total_bytes,omitempty"`
+	Files      int    `json:"files,omitempty"`
+	TotalFiles int    `json:"total_files,omitempty"`
+}
+
+// Status describes a running node.
+type Status struct {
+	NodeID   string          `json:"node_id"`
+	Addrs    []string        `json:"addrs"`
+	Peers    []PeerStatus    `json:"peers"`
+	Replicas []ReplicaStatus `json:"replicas"`
+	Blobs    BlobStatus      `json:"blobs"`
+	Version  string          `json:"version"`
+}
+
+// PeerStatus describes a connected peer.
+type PeerStatus struct {
+	ID        string `json:"id"`
+	Addr      string `json:"addr"`
+	Transport string `json:"transport"`
+	Direct    bool   `json:"direct"`
+}
+
+// ReplicaStatus describes a replica.
+type ReplicaStatus struct {
+	ReplicaID  replica.ID         `json:"replica_id"`
+	Name       string             `json:"name"`
+	Capability replica.Capability `json:"capability"`
+	Entries    uint64             `json:"entries"`
+}
+
+// BlobStatus counts blobs.
+type BlobStatus struct {
+	Count   int    `json:"count"`
+	Bytes   uint64 `json:"bytes"`
+	Partial int    `json:"partial"`
+}
+
+// AddRequest asks to import files and directories of this machine.
+type AddRequest struct {
+	Paths           []string `json:"paths"` // absolute
+	SkipUnsafeLinks bool     `json:"skip_unsafe_links,omitempty"`
+}
+
+// Added describes what was imported.
+type Added struct {
+	Path    string     `json:"path"`
+	Hash    blobs.Hash `json:"hash"`
+	Size    uint64     `json:"size"`
+	Kind    string     `json:"kind"` // "blob" or "directory"
+	Chunked bool       `json:"chunked"`
+	Files   int        `json:"files,omitempty"`
+	Skipped []string   `json:"skipped,omitempty"`
+}
+
+// BlobInfo describes a blob.
+type BlobInfo struct {
+	Hash     blobs.Hash `json:"hash"`
+	Size     uint64     `json:"size"`
+	Complete bool       `json:"complete"`
+	Present  uint64     `json:"present"`
+	Pins     []string   `json:"pins"`
+}
+
+// HashRequest names a blob, by its hash or the first 8 or more digits of it.
+type HashRequest struct {
+	Hash string `json:"hash"`
+}
+
+// VerifyRequest names blobs; none means all.
+type VerifyRequest struct {
+	Hashes []string `json:"hashes"`
+}
+
+// Damage is a damaged part of a blob.
+type Damage struct {
+	Hash   blobs.Hash `json:"hash"`
+	Offset uint64     `json:"offset"`
+	Length uint64     `json:"length"`
+	Cause  string     `json:"cause"`
+}
+
+// Verified sums up a check.
+type Verified struct {
+	Blobs   int    `json:"blobs"`
+	Bytes   uint64 `json:"bytes"`
+	Damaged int    `json:"damaged"`
+}
+
+// ExportRequest asks to write a blob or directory to a path that does not exist.
+type ExportRequest struct {
+	Hash string `json:"hash"`
+	Path string `json:"path"` // absolute
+}
+
+// Shared is a ticket for content.
+type Shared struct {
+	Ticket string     `json:"ticket"`
+	Hash   blobs.Hash `json:"hash"`
+	Size   uint64     `json:"size"`
+	Kind   string     `json:"kind"`
+}
+
+// GetRequest asks to fetch what a ticket or hash names, and to write it to Path unless that is empty.
+type GetRequest struct {
+	What string `json:"what"`
+	Path string `json:"path"` // absolute; must not exist
+}
+
+// Got describes what was fetched.
+type Got struct {
+	Hash         blobs.Hash `json:"hash"`
+	Path         string     `json:"path"`
+	Size         uint64     `json:"size"`
+	FetchedBytes uint64     `json:"fetched_bytes"`
+	Seconds      float64    `json:"seconds"`
+	Providers    []string   `json:"providers"`
+	Kind         string     `json:"kind"`
+}
+
+// NameRequest names a replica, by its name, id or a unique prefix of its id.
+type NameRequest struct {
+	Name string `json:"name"`
+}
+
+// JoinRequest asks to join the replica of a ticket.
+type JoinRequest struct {
+	Ticket string `json:"ticket"`
+	Name   string `json:"name,omitempty"`
+}
+
+// ShareReplicaRequest asks for a ticket.
+type ShareReplicaRequest struct {
+	Name string             `json:"name"`
+	Mode replica.Capability `json:"mode"`
+}
+
+// ReplicaTicket is a ticket for a replica.
+type ReplicaTicket struct {
+	Ticket    string             `json:"ticket"`
+	ReplicaID replica.ID         `json:"replica_id"`
+	Mode      replica.Capability `json:"mode"`
+}
+
+// ReplicaInfo describes a replica at length.
+type ReplicaInfo struct {
+	ReplicaStatus
+	Tombstones     uint64             `json:"tombstones"`
+	Fingerprint    string             `json:"fingerprint"`
+	Authors        []replica.AuthorID `json:"authors"`
+	Peers          []KnownPeer        `json:"peers"`
+	PendingContent int                `json:"pending_content"`
+	Created        time.Time          `json:"created"`
+}
+
+// KnownPeer is a peer that is remembered to hold a replica.
+type KnownPeer struct {
+	ID        string   `json:"id"`
+	Connected bool     `json:"connected"`
+	Addrs     []string `json:"addrs"`
+}
+
+// Key is an entry's key as text: the key itself if it is printable UTF-8, or "hex:" and its bytes.
+type Key []byte
+
+const hexPrefix = "hex:"
+
+// ParseKey reads the text of a key.
+func ParseKey(s string) (Key, error) {
+	if digits, ok := strings.CutPrefix(s, hexPrefix); ok {
+		b, err := hex.DecodeString(digits)
+		if err != nil {
+			return nil, UsageErrorf("key %q: after hex: must come an even number of hex digits", s)
+		}
+		return b, nil
+	}
+	if len(s) > replica.MaxKey {
+		return nil, UsageErrorf("%v: it has %d", replica.ErrKeyTooLong, len(s))
+	}
+	return Key(s), nil
+}
+
+func (k Key) String() string {
+	s := string(k)
+	if !utf8.ValidString(s) || strings.HasPrefix(s, hexPrefix) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return hexPrefix + hex.EncodeToString(k)
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *Key) UnmarshalText(b []byte) (err error) {
+	*k, err = ParseKey(string(b))
+	return err
+}
+
+// Entry describes an entry.
+type Entry struct {
+	Key       Key              `json:"key"`
+	Author    replica.AuthorID `json:"author"`
+	Hash      blobs.Hash       `json:"hash"`
+	Size      uint64           `json:"size"`
+	Timestamp uint64           `json:"timestamp"`         // microseconds since 1970
+	Content   string           `json:"content,omitempty"` // "complete", "partial" or "missing"
+	Deleted   bool             `json:"deleted,omitempty"`
+	From      string           `json:"from,omitempty"` // the peer it came from, in events
+}
+
+// SetRequest asks to set a key to a value, or to the content of a file of this machine.
+type SetRequest struct {
+	Name   string `json:"name"`
+	Key    Key    `json:"key"`
+	Value  []byte `json:"value,omitempty"`
+	File   string `json:"file,omitempty"`   // absolute
+	Author string `json:"author,omitempty"` // the default author if empty
+}
+
+// KeyRequest names a key of a replica, or with Prefix all keys that begin with it.
+type KeyRequest struct {
+	Name   string `json:"name"`
+	Key    Key    `json:"key"`
+	Prefix bool   `json:"prefix,omitempty"`
+	Author string `json:"author,omitempty"`
+}
+
+// Removed counts keys.
+type Removed struct {
+	Removed int `json:"removed"`
+}
+
+// ListRequest selects entries.
+type ListRequest struct {
+	Name    string    `json:"name"`
+	Prefix  Key       `json:"prefix"`
+	Author  string    `json:"author,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   int       `json:"limit,omitempty"`
+	All     bool      `json:"all,omitempty"` // every author's, and deletions
+	Reverse bool      `json:"reverse,omitempty"`
+	ByTime  bool      `json:"by_time,omitempty"`
+}
+
+// ImportItem is one line of an import.
+type ImportItem struct {
+	Key   Key     `json:"key"`
+	Value *string `json:"value,omitempty"`
+	File  string  `json:"file,omitempty"` // absolute
+}
+
+// Imported sums up an import.
+type Imported struct {
+	Imported int     `json:"imported"`
+	Seconds  float64 `json:"seconds"`
+}
+
+// ExportReplicaRequest asks to write the latest values to a directory that does not exist or is empty.
+type ExportReplicaRequest struct {
+	Name       string `json:"name"`
+	Dir        string `json:"dir"` // absolute
+	SkipUnsafe bool   `json:"skip_unsafe,omitempty"`
+}
+
+// Exported counts files.
+type Exported struct {
+	Exported int      `json:"exported"`
+	Skipped  []string `json:"skipped,omitempty"`
+}
+
+// SyncRequest asks for sessions with all peers of a replica, or one.
+type SyncRequest struct {
+	Name string `json:"name"`
+	Peer string `json:"peer,omitempty"`
+}
+
+// Session describes a session.
+type Session struct {
+	Peer            string  `json:"peer"`
+	Rounds          int     `json:"rounds"`
+	BytesSent       uint64  `json:"bytes_sent"`
+	BytesReceived   uint64  `json:"bytes_received"`
+	EntriesSent     uint64  `json:"entries_sent"`
+	EntriesReceived uint64  `json:"entries_received"`
+	Milliseconds    float64 `json:"milliseconds"`
+	Error           string  `json:"error"`
+}
+
+// Synced lists sessions.
+type Synced struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// Author describes an author whose key the node has.
+type Author struct {
+	Author  replica.AuthorID `json:"author"`
+	Default bool             `json:"default"`
+}
+
+// AuthorRequest names an author; empty asks for the default.
+type AuthorRequest struct {
+	Author string `json:"author,omitempty"`
+}
+
+// errClosed reports a server that went away in the middle of an answer.
+var errClosed = errors.New("the node stopped before it had answered")

@@ -1,0 +1,100 @@
+// Command skerry is the command line of a node. Each group of commands is a file; none has logic of its own: commands ask the node
+// over its API, or open the data directory and ask themselves.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// app is what commands share.
+type app struct {
+	dir    string
+	json   bool
+	quiet  bool
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	bar    *bar // of the work under way, or nil
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	root := a.root()
+	root.SetArgs(args)
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case !started: // cobra did not accept the arguments
+		err = api.UsageErrorf("%v (skerry help shows what there is)", err)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
+	a.bar.clear()
+	fmt.Fprintf(a.stderr, "skerry: %v\n", err)
+	return api.ExitCode(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "skerry",
+		Short:         "Sync content and replicas between your devices, peer to peer",
+		Long:          "Skerry keeps blobs and replicas the same on all your devices, and with everybody you give a ticket.\nStart with: skerry share PATH on one machine, and skerry get TICKET on another.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVar(&a.dir, "dir", defaultDir(), "data directory of the node (or SKERRY_DIR)")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
+	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
+	root.AddCommand(a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
+		a.authorCommand(), a.ticketCommand(), a.benchCommand(), a.versionCommand())
+	return root
+}
+
+func defaultDir() string {
+	if dir := os.Getenv("SKERRY_DIR"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".skerry"
+	}
+	return filepath.Join(home, ".skerry")
+}
+
+// version is set by the release build; otherwise the module's own version counts.
+var version = ""
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		return a.print(map[string]string{"version": versionText()}, versionText(), "skerry "+versionText())
+	}}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+// print writes a result: as JSON, as its essential (nothing if that is empty), or for people.
+func (a *app) print(value any, essential, text string) error {
+	a.bar.clear()
+	switch {
+	case a.json:
+		return a.printJSON(value)
+	case a.quiet:
+		if essential == "" {
+			return nil
+		}
+		text = essential
+	}
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
+}
+
+func (a *app) printJSON(value any) error {
+	a.bar.clear()
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(value)
+}
+
+// note tells a person something beside the result.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet && !a.json {
+		a.bar.clear()
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+// list collects or prints the items of a list, depending on the form of output.
+type list[T any] struct {
+	a     *app
+	items []T
+	line  func(T) (essential, text string)
+}
+
+func newList[T any](a *app, line func(T) (essential, text string)) *list[T] {
+	return &list[T]{a: a, items: []T{}, line: line}
+}
+
+func (l *list[T]) add(item T) error {
+	if l.a.json {
+		l.items = append(l.items, item)
+		return nil
+	}
+	essential, text := l.line(item)
+	return l.a.print(item, essential, text)
+}
+
+func (l *list[T]) end() error {
+	if l.a.json {
+		return l.a.printJSON(l.items)
+	}
+	return nil
+}
+
+func bytesText(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, u := float64(n), 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	if u == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[u])
+}
+
+func timeText(micros uint64) string {
+	return time.UnixMicro(int64(micros)).Local().Format("2006-01-02 15:04:05")
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// bar shows the progress of long work on a terminal, in one line that is rewritten.
+type bar struct {
+	w     io.Writer // nil shows nothing
+	start time.Time
+	doing string
+	base  uint64 // bytes when this stage began
+	width int    // of what stands there
+}
+
+func (a *app) newBar() *bar {
+	b := &bar{start: time.Now()}
+	a.bar = b
+	if isTerminal(a.stderr) && !a.quiet {
+		b.w = a.stderr
+	}
+	return b
+}
+
+// quietTime is how long work may take before a bar appears.
+const quietTime = 300 * time.Millisecond
+
+func (b *bar) show(p api.Progress) {
+	if b.w == nil {
+		return
+	}
+	now := time.Now()
+	if p.Doing != b.doing {
+		b.doing, b.start, b.base = p.Doing, now, p.Bytes
+	}
+	elapsed := now.Sub(b.start)
+	if elapsed < quietTime {
+		return
+	}
+	text := barText(p, b.base, elapsed)
+	fmt.Fprintf(b.w, "\r%s%s", text, strings.Repeat(" ", max(0, b.width-len(text))))
+	b.width = len(text)
+}
+
+// barText gives what, how much of how much, rate, and time left.
+func barText(p api.Progress, base uint64, elapsed time.Duration) string {
+	text := fmt.Sprintf("%-9s ", p.Doing)
+	if p.TotalBytes > 0 {
+		done := min(float64(p.Bytes)/float64(p.TotalBytes), 1)
+		const cells = 24
+		full := int(done * cells)
+		text += fmt.Sprintf("[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
+	}
+	if p.Bytes > 0 {
+		text += bytesText(p.Bytes)
+		if p.TotalBytes > 0 {
+			text += " of " + bytesText(p.TotalBytes)
+		}
+	}
+	switch {
+	case p.TotalFiles > 1:
+		text += fmt.Sprintf("  %d/%d files", p.Files, p.TotalFiles)
+	case p.Files > 0:
+		text += fmt.Sprintf("  %d items", p.Files)
+	}
+	if rate := float64(p.Bytes-min(base, p.Bytes)) / elapsed.Seconds(); rate > 0 {
+		text += "  " + bytesText(uint64(rate)) + "/s"
+		if p.TotalBytes > p.Bytes {
+			left := time.Duration(float64(p.TotalBytes-p.Bytes) / rate * float64(time.Second))
+			text += "  " + left.Round(time.Second).String() + " left"
+		}
+	}
+	return text
+}
+
+// clear takes the bar off the terminal, so that something else can be printed there.
+func (b *bar) clear() {
+	if b != nil && b.w != nil && b.width > 0 {
+		fmt.Fprintf(b.w, "\r%s\r", strings.Repeat(" ", b.width))
+		b.width = 0
+	}
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/mdp/qrterminal/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+func (a *app) shareCommand() *cobra.Command {
+	var skipUnsafe bool
+	cmd := &cobra.Command{
+		Use:   "share PATH",
+		Short: "Import a file or directory, print its ticket, and serve it until interrupted",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), true, func(s *session) error {
+				shared, err := api.Call[api.Shared](cmd.Context(), s.Client, "share", api.AddRequest{Paths: []string{path}, SkipUnsafeLinks: skipUnsafe})
+				if err != nil {
+					return err
+				}
+				a.note("%s  %s  %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash.Short())
+				if err := a.print(shared, shared.Ticket, shared.Ticket); err != nil {
+					return err
+				}
+				a.showQR(shared.Ticket)
+				if s.own == nil {
+					a.note("The running node goes on serving it. Ctrl-C ends this command only.")
+				} else {
+					a.note("Serving until Ctrl-C.")
+				}
+				<-cmd.Context().Done()
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&skipUnsafe, "skip-unsafe-links", false, "leave out symbolic links that lead out of the directory")
+	return cmd
+}
+
+// showQR draws a ticket on a terminal, in capitals, for which a QR code needs less room.
+func (a *app) showQR(text string) {
+	if a.quiet || a.json || !isTerminal(a.stderr) {
+		return
+	}
+	qrterminal.GenerateWithConfig(strings.ToUpper(text), qrterminal.Config{
+		Level: qrterminal.L, Writer: a.stderr, HalfBlocks: true, QuietZone: 2,
+		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE,
+		BlackWhiteChar: qrterminal.BLACK_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK,
+	})
+}
+
+func (a *app) getCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "get TICKET|HASH",
+		Short: "Fetch a blob or directory and write it to a path; resumes where it stopped",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				out = "skerry-" + nameFor(args[0])
+			}
+			path, err := filepath.Abs(out)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), true, func(s *session) error {
+				got, err := api.Call[api.Got](cmd.Context(), s.Client, "get", api.GetRequest{What: args[0], Path: path})
+				if err != nil {
+					return err
+				}
+				text := fmt.Sprintf("%s  %s", got.Path, bytesText(got.Size))
+				if got.FetchedBytes > 0 {
+					text += fmt.Sprintf("  (fetched %s in %.1f s)", bytesText(got.FetchedBytes), got.Seconds)
+				}
+				return a.print(got, got.Path, text)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&out, "output", "o", "", "path to write to; it must not exist (default: skerry- and the hash's first digits, here)")
+	return cmd
+}
+
+// nameFor gives the first digits of the hash that text names.
+func nameFor(text string) string {
+	if t, err := ticket.ParseBlob(text); err == nil {
+		return t.Hash.Short()
+	}
+	return filepath.Base(text[:min(len(text), 10)])
+}
+
+func (a *app) ticketCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ticket", Short: "Look at tickets"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "inspect TICKET",
+		Short: "Show what a ticket names and whom to ask, never its secret",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := ticket.Parse(args[0])
+			if err != nil {
+				return err
+			}
+			type peerInfo struct {
+				ID    string   `json:"id"`
+				Addrs []string `json:"addrs"`
+			}
+			peers := []peerInfo{}
+			text := t.String()
+			for _, p := range t.Peers() {
+				one := peerInfo{ID: p.ID.String(), Addrs: []string{}}
+				for _, m := range p.Addrs {
+					one.Addrs = append(one.Addrs, m.String())
+				}
+				peers = append(peers, one)
+				text += fmt.Sprintf("\nat %s  %s", one.ID, strings.Join(one.Addrs, "  "))
+			}
+			value := map[string]any{"peers": peers}
+			essential := ""
+			switch t := t.(type) {
+			case *ticket.Blob:
+				value["kind"], value["hash"], value["mode"] = "blob", t.Hash, "blob"
+				if t.Sequence {
+					value["mode"] = "sequence"
+				}
+				essential = t.Hash.String()
+			case *ticket.Doc:
+				value["kind"], value["replica_id"], value["mode"] = "doc", t.Replica, t.Capability
+				essential = t.Replica.String()
+			}
+			return a.print(value, essential, text)
+		},
+	})
+	return cmd
+}
