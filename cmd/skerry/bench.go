@@ -1,5 +1,75 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+	"os"
 
-func (a *app) benchCommand() *cobra.Command { return &cobra.Command{Use: "bench"} }
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/bench"
+)
+
+func (a *app) benchCommand() *cobra.Command {
+	var in string
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine: adding, transfer, reconciliation and entries",
+		Long:  "Measure this machine, beside the limit that it sets in the same run. Nothing of the data directory is touched; files go to a temporary directory.",
+	}
+	cmd.PersistentFlags().StringVar(&in, "in", os.TempDir(), "directory for temporary files: choose one on the disk to be measured")
+	config := func(size int64, files int) bench.Config {
+		return bench.Config{Dir: in, Size: size, Files: files, Note: a.note}
+	}
+	var size int64
+	var files, items, entries int
+	add := &cobra.Command{Use: "add", Short: "Add a large file, beside copying it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Add(cmd.Context(), config(size<<20, 0))
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("copy  %7.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f CPU seconds per GiB, heap at most %.0f MiB",
+			r.CopySeconds, r.AddSeconds, r.AddMBs, r.Ratio, r.CPUSecondsGiB, r.PeakHeapMiB))
+	}}
+	transfer := &cobra.Command{Use: "transfer", Short: "Move a large blob and many small files between two nodes over loopback", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Transfer(cmd.Context(), config(size<<20, files))
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("copy             %7.0f MB/s\nraw TLS          %7.0f MB/s\nstore to discard %7.0f MB/s  %.2f of raw TLS, %.2f CPU seconds per GiB\n"+
+			"store to store   %7.0f MB/s  %.2f of copy, %.2f CPU seconds per GiB\nheap of both nodes at most %.0f MiB\n%d small files  shared in %.2f s, fetched in %.2f s",
+			r.CopyMBs, r.RawTLSMBs, r.DiscardMBs, r.DiscardToTLS, r.DiscardCPUGiB, r.StoreMBs, r.StoreToCopy, r.StoreCPUGiB, r.PeakHeapMiB,
+			r.SmallFiles, r.SmallAddSeconds, r.SmallGetSeconds))
+	}}
+	for _, c := range []*cobra.Command{add, transfer} {
+		c.Flags().Int64Var(&size, "mib", 1024, "size of the large file in MiB")
+	}
+	transfer.Flags().IntVar(&files, "files", 10_000, "number of small files")
+	var differences []int
+	reconcile := &cobra.Command{Use: "reconcile", Short: "Reconcile two sets in memory", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		all, err := bench.Reconcile(cmd.Context(), config(0, 0), items, differences)
+		if err != nil {
+			return err
+		}
+		text := ""
+		for i, r := range all {
+			if i > 0 {
+				text += "\n"
+			}
+			text += fmt.Sprintf("%d differences in %d: %d rounds, %s beyond the items, %.0f ms", r.Differences, r.Items, r.Rounds, bytesText(r.Overhead), r.Milliseconds)
+		}
+		return a.print(all, "", text)
+	}}
+	reconcile.Flags().IntVar(&items, "items", 1_000_000, "items in each set")
+	reconcile.Flags().IntSliceVar(&differences, "differences", []int{1, 100, 1000, 10_000}, "numbers of differing items")
+	live := &cobra.Command{Use: "entries", Short: "Set, sync and push entries between two nodes over loopback", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Entries(cmd.Context(), config(0, 0), entries)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("set         %.0f entries/s in batches, %.0f/s singly and synced\nfirst sync  %.0f entries/s\nlive        %.2f ms median, %.2f ms p99\nheap of both nodes at most %.0f MiB",
+			r.BatchPerSecond, r.SinglePerSecond, r.SyncPerSecond, r.LiveMedianMillis, r.LiveP99Millis, r.PeakHeapMiB))
+	}}
+	live.Flags().IntVar(&entries, "entries", 100_000, "number of entries")
+	cmd.AddCommand(add, transfer, reconcile, live)
+	return cmd
+}

@@ -1,0 +1,37 @@
+package bench
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Every measurement runs, on a small load, and fills in what it reports; how fast it was is not tested.
+func TestMeasurementsRun(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Size: 8 << 20, Files: 50, Note: t.Logf}
+	add, err := Add(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, cfg.Size, add.Bytes)
+	require.Positive(t, add.AddMBs)
+
+	transfer, err := Transfer(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Positive(t, transfer.DiscardMBs)
+	require.Positive(t, transfer.StoreMBs)
+	require.Positive(t, transfer.RawTLSMBs)
+	require.Equal(t, cfg.Files, transfer.SmallFiles)
+
+	entries, err := Entries(t.Context(), cfg, 3000)
+	require.NoError(t, err)
+	require.Positive(t, entries.LiveMedianMillis)
+	require.GreaterOrEqual(t, entries.LiveP99Millis, entries.LiveMedianMillis)
+
+	sessions, err := Reconcile(t.Context(), cfg, 5000, []int{0, 1, 100})
+	require.NoError(t, err)
+	require.Zero(t, sessions[0].ItemBytes)
+	require.EqualValues(t, itemSize, sessions[1].ItemBytes)
+	require.EqualValues(t, 100*itemSize, sessions[2].ItemBytes)
+}
