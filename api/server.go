@@ -151,6 +151,8 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 }
 
 func begin(w http.ResponseWriter) *answer {
+	// Progress may be told before all of the body has been read. Where this is not to be had, progress comes late.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return &answer{w: w}
 }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"skerry": main})
+}
+
+// TestScripts runs the terminal sessions in testdata/script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("TMPDIR", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text,
+		},
+	})
+}
+
+// random FILE SIZE makes a file of incompressible bytes, the same each time.
+func random(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(size)}).Read(b)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+}
+
+// mistype FILE changes one character in the middle of the file.
+func mistype(ts *testscript.TestScript, _ bool, args []string) {
+	b := []byte(ts.ReadFile(args[0]))
+	i := len(b) / 2
+	if b[i] == 'a' {
+		b[i] = 'b'
+	} else {
+		b[i] = 'a'
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+}
+
+// setenv NAME FILE sets a variable to what is in a file.
+func setenv(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// eventually COMMAND... runs a command until it succeeds, for up to 20 seconds.
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	var err error
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = ts.Exec(args[0], args[1:]...); err == nil {
+			return
+		}
+	}
+	ts.Fatalf("%v never succeeded: %v", args, err)
+}
+
+// sametree A B fails unless two directories hold the same names, contents, links and execute bits.
+func sameTree(ts *testscript.TestScript, neg bool, args []string) {
+	a, err := describe(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b, err := describe(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if same := a == b; same == neg {
+		ts.Fatalf("same: %v\n%s:\n%s\n%s:\n%s", same, args[0], a, args[1], b)
+	}
+}
+
+func describe(dir string) (string, error) {
+	var out bytes.Buffer
+	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, name)
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		content := []byte("dir")
+		switch {
+		case d.Type()&os.ModeSymlink != 0:
+			target, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			content = []byte("-> " + target)
+		case !d.IsDir():
+			if content, err = os.ReadFile(name); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&out, "%s %v %d %x\n", rel, d.IsDir() || st.Mode()&0o111 != 0, len(content), content[:min(len(content), 64)])
+		return nil
+	})
+	return out.String(), err
+}
+
+// exits CODE COMMAND... fails unless the command ends with this exit code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, expected %s", code, args[0])
+	}
+}
+
+// text FILE CONTENT makes a file of just these bytes, without a line end.
+func text(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]), 0o644))
+}
