@@ -29,7 +29,16 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		if err := writeUntilKilled(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func loopback(t testing.TB) []ma.Multiaddr {
 	a, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")

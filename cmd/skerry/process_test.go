@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+// proc is a node in a process of its own.
+type proc struct {
+	t   *testing.T
+	dir string
+	cmd *exec.Cmd
+}
+
+func startProc(t *testing.T, dir string, listen string) *proc {
+	t.Helper()
+	p := &proc{t: t, dir: dir, cmd: exec.Command("skerry", "--dir", dir, "up", "-q", "--no-discovery", "--listen", listen)}
+	p.cmd.Stderr = os.Stderr
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(p.kill)
+	require.Eventually(t, func() bool { return exec.Command("skerry", "--dir", dir, "status").Run() == nil }, 20*time.Second, 20*time.Millisecond)
+	return p
+}
+
+// kill ends the process as a power switch would; a second call does nothing.
+func (p *proc) kill() {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended by itself
+		_ = p.cmd.Wait()                          // reports the signal
+	}
+}
+
+func (p *proc) run(args ...string) (string, error) {
+	out, err := exec.Command("skerry", append([]string{"--dir", p.dir}, args...)...).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (p *proc) must(args ...string) string {
+	p.t.Helper()
+	out, err := p.run(args...)
+	require.NoError(p.t, err, "%v", args)
+	return out
+}
+
+// present returns how much of the only large blob the node has.
+func (p *proc) present() (have, size uint64) {
+	out, err := p.run("blob", "ls", "--json")
+	if err != nil {
+		return 0, 0
+	}
+	var all []api.BlobInfo
+	require.NoError(p.t, json.Unmarshal([]byte(out), &all))
+	for _, b := range all {
+		if b.Size > 1<<20 {
+			return b.Present, b.Size
+		}
+	}
+	return 0, 0
+}
+
+// TestKilledTransferResumes kills the receiving node, and then the serving one, in the middle of a transfer between real processes. What
+// was verified and written is there afterwards and is not fetched again, what was acknowledged is not lost, and the content is right.
+func TestKilledTransferResumes(t *testing.T) {
+	const listen = "/ip4/127.0.0.1/tcp/0"
+	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	a, b := startProc(t, dirA, listen), startProc(t, dirB, listen)
+	data := make([]byte, 192<<20)
+	for i := range data {
+		data[i] = byte(i>>12 ^ i*7)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	a.must("replica", "new", "notes")
+	a.must("replica", "set", "notes", "key", "acknowledged")
+	share := exec.Command("skerry", "--dir", dirA, "share", "-q", file)
+	out, err := share.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, share.Start())
+	t.Cleanup(func() { _ = share.Process.Kill(); _ = share.Wait() })
+	line := make([]byte, 16<<10)
+	n, err := out.Read(line)
+	require.NoError(t, err)
+	ticket := strings.TrimSpace(string(line[:n]))
+
+	interrupted := func(victim *proc) (have uint64) {
+		target := filepath.Join(t.TempDir(), "never")
+		get := exec.Command("skerry", "--dir", dirB, "get", ticket, "-o", target)
+		require.NoError(t, get.Start())
+		start, _ := b.present()
+		require.Eventually(t, func() bool { have, _ = b.present(); return have > start+16<<20 }, 30*time.Second, time.Millisecond)
+		victim.kill()
+		require.Error(t, get.Wait(), "the transfer was cut")
+		require.NoFileExists(t, target)
+		return have
+	}
+
+	have := interrupted(b)
+	b = startProc(t, dirB, listen)
+	after, size := b.present()
+	require.GreaterOrEqual(t, after, have, "nothing that was stored is lost")
+	require.Less(t, after, size, "the transfer was cut in the middle")
+
+	have = interrupted(a)
+	after, _ = b.present()
+	require.GreaterOrEqual(t, after, have)
+	require.Less(t, after, size)
+	a = startProc(t, dirA, addressIn(t, ticket)) // where it was
+	require.Equal(t, "acknowledged", a.must("replica", "get", "notes", "key"))
+
+	target := filepath.Join(t.TempDir(), "got")
+	var got api.Got
+	require.NoError(t, json.Unmarshal([]byte(b.must("get", ticket, "-o", target, "--json")), &got))
+	require.Equal(t, size-after, got.FetchedBytes, "no verified group is fetched again")
+	result, err := os.ReadFile(target)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, result))
+	b.must("blob", "verify")
+}
+
+// addressIn returns the first address in a ticket, without the peer.
+func addressIn(t *testing.T, ticket string) string {
+	out, err := exec.Command("skerry", "ticket", "inspect", ticket, "--json").Output()
+	require.NoError(t, err)
+	var info struct {
+		Peers []struct{ Addrs []string }
+	}
+	require.NoError(t, json.Unmarshal(out, &info))
+	return info.Peers[0].Addrs[0]
+}
