@@ -71,9 +71,9 @@ type downloads struct {
 	n *Node
 
 	mu     sync.Mutex
-	busy   map[blobs.Hash]bool    // asked of some peer right now
-	failed map[wantedAt]time.Time // not to be asked again of this peer before
-	active map[peer.ID]bool       // has a worker
+	busy   map[blobs.Hash]bool // asked of some peer right now
+	failed map[wantedAt]refusal
+	active map[peer.ID]bool // has a worker
 	bell   chan struct{}
 }
 
@@ -82,14 +82,20 @@ type wantedAt struct {
 	h blobs.Hash
 }
 
+// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon asked again, and then less and less often.
+type refusal struct {
+	until time.Time
+	wait  time.Duration
+}
+
 const (
 	downloadBatch = 512
-	// notHereFor is how long a peer is not asked again for content that it did not have; a session with it makes it due sooner.
-	notHereFor = 10 * time.Second
+	firstRefusal  = 200 * time.Millisecond
+	lastRefusal   = 30 * time.Second
 )
 
 func newDownloads(n *Node) *downloads {
-	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]time.Time{}, active: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
+	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
 }
 
 func (d *downloads) wake() {
@@ -101,9 +107,10 @@ func (d *downloads) wake() {
 
 // run gives each peer that has something to give a worker, whenever something may have become wanted or available.
 func (d *downloads) run(ctx context.Context) {
-	again := time.NewTicker(notHereFor)
+	again := time.NewTimer(lastRefusal)
 	defer again.Stop()
 	for {
+		again.Reset(d.untilDue())
 		select {
 		case <-ctx.Done():
 			return
@@ -122,6 +129,19 @@ func (d *downloads) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// untilDue is the time until some peer may be asked again.
+func (d *downloads) untilDue() time.Duration {
+	now, next := d.n.cfg.Now(), lastRefusal
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.failed {
+		if r.until.After(now) { // one that is over has been seen by the workers, or will be with the next
+			next = min(next, r.until.Sub(now))
+		}
+	}
+	return max(next, 10*time.Millisecond)
 }
 
 // allSharing returns the connected peers that hold anything.
@@ -186,7 +206,7 @@ func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent
 			if err != nil {
 				return err
 			}
-			if d.busy[w.hash] || !d.n.peers.holds(p, w.replica) || now.Before(d.failed[wantedAt{p, w.hash}]) {
+			if d.busy[w.hash] || !d.n.peers.holds(p, w.replica) || now.Before(d.failed[wantedAt{p, w.hash}].until) {
 				continue
 			}
 			if still, err := d.stillWanted(ctx, r, w); err != nil {
@@ -270,8 +290,14 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 			continue
 		}
 		d.mu.Lock()
-		d.failed[wantedAt{p, w.hash}] = d.n.cfg.Now().Add(notHereFor)
+		at := wantedAt{p, w.hash}
+		wait := min(max(2*d.failed[at].wait, firstRefusal), lastRefusal)
+		d.failed[at] = refusal{d.n.cfg.Now().Add(wait), wait}
 		d.mu.Unlock()
+	}
+	d.prune()
+	if len(done) < len(batch) {
+		d.wake() // for the timer to be set
 	}
 	if len(done) == 0 {
 		return
@@ -281,16 +307,15 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 		return
 	}
 	d.n.arrived.publish()
-	d.prune()
 }
 
-// prune forgets refusals that have run out.
+// prune forgets refusals of long ago.
 func (d *downloads) prune() {
 	now := d.n.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for k, until := range d.failed {
-		if now.After(until) {
+	for k, r := range d.failed {
+		if now.After(r.until.Add(2 * lastRefusal)) {
 			delete(d.failed, k)
 		}
 	}
