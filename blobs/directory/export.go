@@ -182,7 +182,7 @@ func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	c.file()
+	c.add(1, 0)
 	return nil
 }
 
@@ -193,6 +193,6 @@ type countingWriter struct {
 
 func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
-	w.c.bytes(uint64(n))
+	w.c.add(0, uint64(n))
 	return n, err
 }

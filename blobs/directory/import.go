@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,7 +26,7 @@ type Progress struct {
 type ImportOptions struct {
 	// SkipUnsafeLinks leaves out symbolic links that lead, or may lead, out of the directory, instead of failing.
 	SkipUnsafeLinks bool
-	// Progress, if set, is called now and then, from several goroutines.
+	// Progress, if set, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
 }
 
@@ -58,14 +58,14 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (I
 		g.Go(func() error {
 			var before uint64
 			got, err := s.ImportFile(gctx, filepath.Join(dir, filepath.FromSlash(m[i].Path)), blobs.ImportOptions{
-				Progress: func(read uint64) { counter.bytes(read - before); before = read },
+				Progress: func(read uint64) { counter.add(0, read-before); before = read },
 			})
 			if err != nil {
 				return err
 			}
 			// The size is of what was read: the file may have changed since it was listed.
 			hashes[i], m[i].Size = got.Hash, got.Size
-			counter.file()
+			counter.add(1, 0)
 			return nil
 		})
 	}
@@ -158,9 +158,8 @@ func scan(ctx context.Context, dir string, o ImportOptions) (m Manifest, skipped
 
 // counter adds up progress from several goroutines.
 type counter struct {
-	total  Progress
-	files  atomic.Int64
-	done   atomic.Uint64
+	mu     sync.Mutex
+	done   Progress
 	report func(Progress)
 }
 
@@ -168,27 +167,19 @@ func newCounter(m Manifest, report func(Progress)) *counter {
 	c := &counter{report: report}
 	for _, e := range m {
 		if e.IsFile() {
-			c.total.TotalFiles++
-			c.total.TotalBytes += e.Size
+			c.done.TotalFiles++
+			c.done.TotalBytes += e.Size
 		}
 	}
 	return c
 }
 
-func (c *counter) bytes(n uint64) {
-	c.done.Add(n)
-	c.tell()
-}
-
-func (c *counter) file() {
-	c.files.Add(1)
-	c.tell()
-}
-
-func (c *counter) tell() {
+func (c *counter) add(files int, bytes uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done.Files += files
+	c.done.Bytes += bytes
 	if c.report != nil {
-		p := c.total
-		p.Files, p.Bytes = int(c.files.Load()), c.done.Load()
-		c.report(p)
+		c.report(c.done)
 	}
 }

@@ -1,0 +1,218 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T) (*Client, *node.Node) {
+	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	c, stop := Local(NewServer(n, "test"))
+	t.Cleanup(func() { require.NoError(t, errors.Join(stop(), n.Close())) })
+	return c, n
+}
+
+func TestErrorKinds(t *testing.T) {
+	for want, errs := range map[Kind][]error{
+		Failed:       {errors.New("x"), fs.ErrExist},
+		Usage:        {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, UsageErrorf("x")},
+		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
+		Verification: {&blobs.CorruptError{}, &node.SizeError{}, replica.ErrBadSignature},
+		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
+		Unreachable:  {&node.UnreachableError{}, context.DeadlineExceeded, node.ErrNotShared},
+	} {
+		for _, err := range errs {
+			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
+		}
+	}
+	// A blob that could not be had, since the one provider lied and the other did not answer: the lie is what to report.
+	both := &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}, &blobs.CorruptError{}}}
+	require.Equal(t, 4, ExitCode(both))
+	require.Equal(t, 6, ExitCode(&node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}}}))
+	require.Zero(t, ExitCode(nil))
+	require.Equal(t, "context: x", AsError(fmt.Errorf("context: %w", UsageErrorf("x"))).Message, "context is kept")
+}
+
+func TestErrorsCrossTheAPI(t *testing.T) {
+	c, _ := open(t)
+	ctx := t.Context()
+	kind := func(err error) Kind {
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		return e.Kind
+	}
+	_, err := Call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: "nothing"})
+	require.Equal(t, NotFound, kind(err))
+	_, err = Call[ReplicaInfo](ctx, c, "replica/info", map[string]any{"name": "x", "bogus": 1})
+	require.Equal(t, Usage, kind(err))
+	require.ErrorContains(t, err, "bogus")
+	_, err = Call[ReplicaStatus](ctx, c, "replica/no-such", nil)
+	require.ErrorContains(t, err, "another version")
+	err = c.ReadBlob(ctx, blobs.EmptyHash.String(), 0, -1, io.Discard)
+	require.Equal(t, NotFound, kind(err))
+	err = c.ReadValue(ctx, "nothing", Key("k"), io.Discard)
+	require.Equal(t, NotFound, kind(err))
+	_, err = Call[Got](ctx, c, "get", GetRequest{What: blobs.EmptyHash.String(), Path: "relative"})
+	require.Equal(t, Usage, kind(err))
+	_, err = Call[ReplicaStatus](ctx, c, "replica/new", NameRequest{Name: "x"})
+	require.NoError(t, err)
+	_, err = Call[Entry](ctx, c, "replica/set", SetRequest{Name: "x", Key: make(Key, replica.MaxKey+1)})
+	require.Equal(t, Usage, kind(err))
+}
+
+// Content that is missing is told as an error, not as a short body; a body that breaks off is not taken for whole.
+func TestReadPartialBlob(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	other, err := node.Open(ctx, node.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer other.Close()
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	info, err := other.Blobs.ImportBytes(ctx, data)
+	require.NoError(t, err)
+	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: info.Size - 1, End: info.Size}})
+	var out bytes.Buffer
+	var e *Error
+	require.ErrorAs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, &out), &e)
+	require.Contains(t, e.Message, "incomplete")
+	require.NoError(t, c.ReadBlob(ctx, info.Hash.String(), int64(info.Size)-5, -1, &out))
+	require.Equal(t, "bcdef", out.String())
+
+	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: 0, End: 600_000}})
+	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, io.Discard), errClosed)
+}
+
+func TestImportTellsTheItem(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	r, err := n.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	items := func(texts ...string) io.Reader { return strings.NewReader(strings.Join(texts, "\n")) }
+	sum, err := c.ImportItems(ctx, "r", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`))
+	require.NoError(t, err)
+	require.Equal(t, 2, sum.Imported)
+	for bad, says := range map[string]string{`{"key":"c"}`: "neither a value nor a file", `{"key":"c","value":""}`: "delete the key", `{"key":1}`: "item 2",
+		`nonsense`: "item 2", `{"key":"c","file":"/no/such/file"}`: "no such file", `{"key":"c","colour":1}`: "colour"} {
+		_, err := c.ImportItems(ctx, "r", "", items(`{"key":"a","value":"1"}`, bad))
+		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, "item 2")
+	}
+	var many []string
+	for i := range 3000 {
+		many = append(many, fmt.Sprintf(`{"key":"many/%d","value":"%d"}`, i, i))
+	}
+	sum, err = c.ImportItems(ctx, r.ID.String(), "", items(many...))
+	require.NoError(t, err)
+	require.Equal(t, 3000, sum.Imported)
+	count := 0
+	require.NoError(t, Each(ctx, c, "replica/list", ListRequest{Name: "r", Prefix: Key("many/")}, func(e Entry) error {
+		require.Equal(t, "complete", e.Content)
+		count++
+		return nil
+	}))
+	require.Equal(t, 3000, count)
+}
+
+func TestWatchAndSocket(t *testing.T) {
+	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	l, err := Listen(NewServer(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	st, err := os.Stat(l.Path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), st.Mode().Perm(), "for its owner only")
+	c := Dial(l.Path)
+	_, err = Call[ReplicaStatus](t.Context(), c, "replica/new", NameRequest{Name: "r"})
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seen := make(chan Entry, 10)
+	done := make(chan error, 1)
+	go func() {
+		done <- Each(ctx, c, "replica/watch", NameRequest{Name: "r"}, func(e Entry) error { seen <- e; return nil })
+	}()
+	require.Eventually(t, func() bool { // the first ones may come before the watch has begun
+		_, err := Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte(fmt.Sprint(time.Now()))})
+		require.NoError(t, err)
+		return len(seen) > 0
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Equal(t, Key("k"), (<-seen).Key)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+
+	go func() {
+		done <- Each(t.Context(), c, "replica/watch", NameRequest{Name: "r"}, func(Entry) error { return nil })
+	}()
+	time.Sleep(20 * time.Millisecond)
+	require.NoError(t, l.Close())
+	require.Error(t, <-done, "a node that stops ends its watches")
+	c.Close()
+	_, err = net.Dial("unix", l.Path)
+	require.Error(t, err)
+	require.NoError(t, n.Close())
+}
+
+func TestFreePaths(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, free(filepath.Join(dir, "new")))
+	require.NoError(t, free(dir), "an empty directory may be filled")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	require.ErrorContains(t, free(filepath.Join(dir, "file")), "exists")
+	require.ErrorContains(t, free(dir), "not empty")
+	require.ErrorIs(t, free(filepath.Join(dir, "missing", "x")), fs.ErrNotExist)
+	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
+	require.ErrorContains(t, free(filepath.Join(dir, "link")), "exists", "a dangling link is not free either")
+}
+
+// move transfers ranges of a blob between stores.
+func move(t *testing.T, from, to *blobs.Store, info blobs.Info, ranges blobs.Ranges) {
+	var stream bytes.Buffer
+	require.NoError(t, from.Encode(t.Context(), &stream, info.Hash, ranges))
+	rc := to.NewReceiver(t.Context(), nil)
+	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges))
+	require.NoError(t, rc.Close())
+}
+
+func FuzzKey(f *testing.F) {
+	for _, s := range []string{"", "plain", "hex:00ff", "hex:zz", "\xff", "a\nb", "ünicode"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1000 {
+			return
+		}
+		back, err := ParseKey(Key(b).String())
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(b, back))
+		j, err := json.Marshal(Key(b))
+		require.NoError(t, err)
+		var k Key
+		require.NoError(t, json.Unmarshal(j, &k))
+		require.True(t, bytes.Equal(b, k))
+	})
+}

@@ -1,0 +1,57 @@
+package libp2pnet
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/stretchr/testify/require"
+)
+
+// The port is chosen once and kept; while somebody else has it, others are used and the kept one is not forgotten.
+func TestDefaultListenKeepsThePort(t *testing.T) {
+	dir := t.TempDir()
+	first, err := DefaultListen(dir)
+	require.NoError(t, err)
+	require.Len(t, first, 4)
+	again, err := DefaultListen(dir)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	port, err := first[0].ValueForProtocol(ma.P_TCP)
+	require.NoError(t, err)
+
+	l, err := net.Listen("tcp", ":"+port)
+	require.NoError(t, err)
+	other, err := DefaultListen(dir)
+	require.NoError(t, err)
+	require.Equal(t, "/ip4/0.0.0.0/tcp/0", other[0].String())
+	require.NoError(t, l.Close())
+	again, err = DefaultListen(dir)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, portFile), []byte("x"), 0o600))
+	_, err = DefaultListen(dir)
+	require.ErrorContains(t, err, "not a port")
+}
+
+func TestTCPIsDialledFirst(t *testing.T) {
+	var addrs []ma.Multiaddr
+	for _, s := range []string{"/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1"} {
+		a, err := ma.NewMultiaddr(s)
+		require.NoError(t, err)
+		addrs = append(addrs, a)
+	}
+	for _, d := range tcpFirst(addrs) {
+		want := time.Duration(0)
+		if strings.Contains(fmt.Sprint(d.Addr), "quic") {
+			want = quicDelay
+		}
+		require.Equal(t, want, d.Delay)
+	}
+}
