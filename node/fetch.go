@@ -180,7 +180,8 @@ func (n *Node) fetchPart(ctx context.Context, rc *blobs.Receiver, p peer.ID, wan
 			return errors.Join(err, ignoreReset(s))
 		}
 	}
-	return s.Close()
+	_ = s.Close() // everything has come; the provider may have closed before us, which some transports call an error
+	return nil
 }
 
 // ignoreReset gives up a stream that is no longer of use; that this can fail is of no use either.
@@ -264,5 +265,6 @@ func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.W
 	if err != nil {
 		return 0, errors.Join(err, ignoreReset(s))
 	}
-	return head.size, s.Close()
+	_ = s.Close() // likewise
+	return head.size, nil
 }

@@ -49,13 +49,20 @@ func loopback(t testing.TB) []ma.Multiaddr {
 // start opens a node in dir and brings it online on the loopback interface; stop is called at the end of the test at the latest.
 func start(t testing.TB, dir string) (n *node.Node, stop func()) {
 	t.Helper()
+	return startAt(t, dir, "/ip4/127.0.0.1/tcp/0")
+}
+
+func startAt(t testing.TB, dir, listen string) (n *node.Node, stop func()) {
+	t.Helper()
+	addr, err := ma.NewMultiaddr(listen)
+	require.NoError(t, err)
 	cfg := node.Config{Dir: dir, SyncInterval: 2 * time.Second}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(dir))
 	}
-	n, err := node.Open(t.Context(), cfg)
+	n, err = node.Open(t.Context(), cfg)
 	require.NoError(t, err)
-	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{addr}, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(net))
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -116,6 +123,26 @@ func TestGetBlobAndDirectory(t *testing.T) {
 		require.NoError(t, b.Export(ctx, &c, filepath.Join(t.TempDir(), "out"), nil))
 	}
 	require.LessOrEqual(t, last.Fetched, last.Total)
+}
+
+// Where TCP is blocked, QUIC does the same.
+func TestOverQUIC(t *testing.T) {
+	a, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
+	b, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
+	ctx := t.Context()
+	info, err := a.Blobs.ImportBytes(ctx, random(1, 5<<20))
+	require.NoError(t, err)
+	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	require.NoError(t, err)
+	require.Equal(t, "quic-v1", b.Peers()[0].Transport)
+	r, err := a.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	tk, err := a.Ticket(r, replica.Read)
+	require.NoError(t, err)
+	_, err = b.Join(ctx, tk, "")
+	require.NoError(t, err)
+	set(t, a, r.ID, "k", "v")
+	eventually(t, "live", func() bool { return has(b, r.ID, "k", "v") })
 }
 
 func TestGetErrors(t *testing.T) {

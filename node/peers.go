@@ -142,7 +142,11 @@ func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) erro
 func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	now := b.n.cfg.Now()
 	addrs := b.n.net.KnownAddrs(p)
+	here := slices.ContainsFunc(b.n.net.Peers(), func(k Peer) bool { return k.ID == p })
 	b.mu.Lock()
+	if here {
+		b.connected[p] = true // the network may not have said so yet, and what is set now must be pushed
+	}
 	s := b.of(id)[p]
 	known := s != nil && s.seen
 	if s == nil {
@@ -343,6 +347,9 @@ func (b *peerBook) done(d dueSession, err error) {
 	s.running = false
 	if err == nil {
 		return // shares has set the next time
+	}
+	if errors.Is(err, ErrNotShared) {
+		s.seen = false // it has left the replica: nothing is pushed there any more
 	}
 	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
 	s.next = b.n.cfg.Now().Add(jitter(s.retry))

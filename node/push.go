@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -215,7 +216,11 @@ func readPush(r *bufio.Reader) (p pushed, err error) {
 
 func (n *Node) servePush(s Stream) {
 	if err := n.takePush(n.ctx, patient{s, idleTimeout}); err != nil {
-		n.log.Info("push refused", "peer", s.Remote(), "error", err)
+		level := slog.LevelInfo
+		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
+			level = slog.LevelDebug // it was shared until lately, or this node is closing
+		}
+		n.log.Log(n.ctx, level, "push refused", "peer", s.Remote(), "error", err)
 		_ = s.Reset()
 		return
 	}

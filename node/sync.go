@@ -93,7 +93,8 @@ func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID) (st SyncS
 		return st, errors.Join(err, ignoreReset(s))
 	}
 	n.peers.shares(p, id)
-	return st, s.Close()
+	_ = s.Close() // both sides have said that they are done
+	return st, nil
 }
 
 // greet is the initiator's part before the session.

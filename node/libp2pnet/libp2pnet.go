@@ -141,6 +141,7 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
+	start := time.Now()
 	err := n.host.Connect(limited, p)
 	if err == nil {
 		return nil
@@ -148,15 +149,28 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	unreachable := &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: err}
-	if limited.Err() != nil {
-		unreachable.Timeout = ConnectTimeout
-	}
-	var dial *swarm.DialError
-	if errors.As(err, &dial) && len(dial.DialErrors) > 0 {
-		unreachable.Err = dial.DialErrors[0].Cause // the others say the same of other addresses
+	unreachable := &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: firstCause(err, p.Addrs)}
+	var timeout interface{ Timeout() bool }
+	if limited.Err() != nil || errors.As(unreachable.Err, &timeout) && timeout.Timeout() {
+		unreachable.Timeout = max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
 	}
 	return unreachable
+}
+
+// firstCause returns what went wrong with the first of the addresses; the others, of other interfaces, say less.
+func firstCause(err error, addrs []ma.Multiaddr) error {
+	var dial *swarm.DialError
+	if !errors.As(err, &dial) || len(dial.DialErrors) == 0 {
+		return err
+	}
+	for _, a := range addrs {
+		for _, e := range dial.DialErrors {
+			if e.Address.Equal(a) {
+				return e.Cause
+			}
+		}
+	}
+	return dial.DialErrors[0].Cause
 }
 
 // Open implements node.Network.
@@ -190,6 +204,9 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	}
 	n.do(func() {
 		defer sub.Close()
+		for _, p := range n.host.Network().Peers() { // who came before anybody listened
+			changed(p, true)
+		}
 		for {
 			select {
 			case <-n.ctx.Done():
