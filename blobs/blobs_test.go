@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -707,4 +708,45 @@ func TestParseHash(t *testing.T) {
 		_, err := ParseHash(bad)
 		require.ErrorIs(t, err, ErrNotHash)
 	}
+}
+
+// A blob that is deleted while it arrives stays deleted, and leaves nothing behind.
+func TestDeletionDuringDownload(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(1, 8*SegmentSize))
+	require.NoError(t, err)
+	transfer(t, source, to, info.Hash, nil)
+	rc := to.NewReceiver(bg, nil)
+	receive := func(r Ranges) error {
+		var stream bytes.Buffer
+		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
+		return rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, r)
+	}
+	require.NoError(t, receive(Ranges{{0, 4 * SegmentSize}}))
+	require.Eventually(t, func() bool {
+		present, err := to.Present(bg, info.Hash)
+		return err == nil && present.Count() > 4*SegmentSize
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, to.Delete(bg, info.Hash))
+	_ = receive(Ranges{{4 * SegmentSize, 7 * SegmentSize}}) // may fail already, or in Close
+	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
+	require.Zero(t, countKeys(t, to, "b"))
+}
+
+// Segments that were written for a blob that is gone by the time they are noted are cleared; those of a blob that is there are not.
+func TestStaleSegmentsAreDropped(t *testing.T) {
+	source, s := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))
+	require.NoError(t, err)
+	transfer(t, source, s, info.Hash, nil)
+	var rec record
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		rec, err = getRecord(tx, info.Hash)
+		return errors.Join(err, tx.Set(blockKey(77, 0, 0), []byte("stale")), tx.Set(maskKey(77, 0), []byte("1234")))
+	}))
+	before := countKeys(t, s, keySegment)
+	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: 77, {9}: 78}))
+	require.Equal(t, before-1, countKeys(t, s, keySegment))
+	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: rec.id}))
+	require.Equal(t, before-1, countKeys(t, s, keySegment))
 }

@@ -31,9 +31,10 @@ type Receiver struct {
 }
 
 const (
-	receiveQueue = 3       // segments waiting to be written
-	batchBytes   = 1 << 20 // of content in one transaction
-	batchBlobs   = 512     // small blobs in one transaction
+	receiveQueue  = 8       // segments waiting to be written
+	batchSegments = 6       // segments written together
+	batchBytes    = 1 << 20 // of small blobs and incomplete segments in one transaction
+	batchBlobs    = 512     // small blobs in one transaction
 )
 
 // receiveJob is a small blob or a segment to write.
@@ -52,8 +53,8 @@ func (s *Store) NewReceiver(ctx context.Context, verified func(n int)) *Receiver
 		verified = func(int) {}
 	}
 	rc := &Receiver{s: s, ctx: ctx, verified: verified,
-		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveQueue+2), done: make(chan struct{})}
-	for range receiveQueue + 2 {
+		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveQueue+batchSegments+1), done: make(chan struct{})}
+	for range receiveQueue + batchSegments + 1 {
 		rc.free <- new(segment)
 	}
 	go rc.write()
@@ -144,30 +145,29 @@ func (rc *Receiver) Close() error {
 func (rc *Receiver) write() {
 	defer close(rc.done)
 	for j := range rc.jobs {
-		batch := []receiveJob{j}
-		size := j.bytes()
+		var batch receiveBatch
+		batch.add(j)
 	more:
-		for size < batchBytes && len(batch) < batchBlobs {
+		for !batch.full() {
 			select {
 			case j, ok := <-rc.jobs:
 				if !ok {
 					break more
 				}
-				batch = append(batch, j)
-				size += j.bytes()
+				batch.add(j)
 			default:
 				break more
 			}
 		}
 		if rc.failed() == nil {
 			// A receiver that is told to stop still writes what was verified: it has been paid for.
-			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch); err != nil {
+			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), &batch); err != nil {
 				rc.mu.Lock()
 				rc.err = fmt.Errorf("store received blob: %w", err)
 				rc.mu.Unlock()
 			}
 		}
-		for _, j := range batch {
+		for _, j := range batch.jobs {
 			if j.seg != nil {
 				rc.free <- j.seg
 			}
@@ -175,36 +175,63 @@ func (rc *Receiver) write() {
 	}
 }
 
-func (j receiveJob) bytes() int {
-	if j.seg != nil {
-		return SegmentSize
-	}
-	return len(j.inline) + 64
+// receiveBatch is jobs that are stored together.
+type receiveBatch struct {
+	jobs     []receiveJob
+	segments int
+	bytes    int // of what goes into the transaction
 }
 
-func (s *Store) storeReceived(ctx context.Context, batch []receiveJob) error {
+func (b *receiveBatch) add(j receiveJob) {
+	b.jobs = append(b.jobs, j)
+	switch {
+	case j.seg == nil:
+		b.bytes += len(j.inline) + 64
+	case j.seg.whole():
+		b.segments++
+	default:
+		b.segments++
+		b.bytes += SegmentSize
+	}
+}
+
+func (b *receiveBatch) full() bool {
+	return len(b.jobs) >= batchBlobs || b.segments >= batchSegments || b.bytes >= batchBytes
+}
+
+// storeReceived writes whole segments first, in one go, and then, in a transaction, everything else: what they are part of, small
+// blobs, and segments of which only some groups came. A whole segment may be there before anything says so, since it is right
+// whatever else happens; an incomplete one must not replace a better one, so it is merged in the transaction.
+func (s *Store) storeReceived(ctx context.Context, batch *receiveBatch) error {
+	written, err := s.writeWhole(ctx, batch)
+	if err != nil {
+		return err
+	}
 	var finished []contentID
-	err := s.kv.Update(ctx, func(tx kv.Txn) error {
-		finished = finished[:0]
-		for _, j := range batch {
+	var stale bool
+	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+		finished, stale = finished[:0], false
+		for _, j := range batch.jobs {
 			if j.seg == nil {
 				if err := putInline(tx, j.hash, j.inline); err != nil {
 					return err
 				}
 				continue
 			}
-			id, complete, err := putSegment(tx, j)
+			as, ok := written[j.hash]
+			id, complete, err := putSegment(tx, j, func(id contentID) bool { return ok && as == id && j.seg.whole() })
 			if err != nil {
 				return err
 			}
 			if complete {
 				finished = append(finished, id)
 			}
+			stale = stale || ok && as != id
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err != nil || stale {
+		return errors.Join(err, s.dropStale(ctx, written))
 	}
 	for _, id := range finished {
 		// The masks have served. If this is cut short they remain, unread, until the blob is deleted.
@@ -215,9 +242,72 @@ func (s *Store) storeReceived(ctx context.Context, batch []receiveJob) error {
 	return nil
 }
 
+// writeWhole writes the whole segments of blobs that the store knows to be partial, and returns the ids it wrote under.
+func (s *Store) writeWhole(ctx context.Context, batch *receiveBatch) (map[Hash]contentID, error) {
+	ids := map[Hash]contentID{}
+	if batch.segments == 0 {
+		return ids, nil
+	}
+	err := s.kv.View(ctx, func(r kv.Reader) error {
+		for _, j := range batch.jobs {
+			if j.seg == nil || !j.seg.whole() {
+				continue
+			}
+			switch rec, err := getRecord(r, j.hash); {
+			case errors.Is(err, ErrNotFound):
+			case err != nil:
+				return err
+			case rec.state == statePartial && rec.size == j.size:
+				ids[j.hash] = rec.id
+			}
+		}
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return ids, s.kv.Batch(ctx, func(w kv.Writer) error {
+		for _, j := range batch.jobs {
+			if j.seg == nil || !j.seg.whole() {
+				continue
+			}
+			if id, ok := ids[j.hash]; ok {
+				if err := w.Set(blockKey(id, 0, j.seg.index), j.seg.value(j.size)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// dropStale clears what was written for blobs that were deleted, or completed by somebody else, in the meantime.
+func (s *Store) dropStale(ctx context.Context, written map[Hash]contentID) error {
+	for h, id := range written {
+		var current bool
+		err := s.kv.View(ctx, func(r kv.Reader) error {
+			rec, err := getRecord(r, h)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			current = rec.state != stateInline && rec.id == id
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !current {
+			if err := s.reap(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // putSegment adds the groups of a received segment to its blob, in one transaction with what is known about it, and reports
-// whether that completed the blob. The blob's size must have been proved.
-func putSegment(tx kv.Txn, j receiveJob) (id contentID, complete bool, err error) {
+// whether that completed the blob. The blob's size must have been proved. written tells whether the segment's record is there already.
+func putSegment(tx kv.Txn, j receiveJob, written func(contentID) bool) (id contentID, complete bool, err error) {
 	g := newGeometry(j.size)
 	rec, err := getRecord(tx, j.hash)
 	switch {
@@ -239,25 +329,45 @@ func putSegment(tx kv.Txn, j receiveJob) (id contentID, complete bool, err error
 			return 0, false, err
 		}
 	}
-	// The same job may run again after a conflict, so what it merges goes to the record and, being verified, may stay in it.
-	var had uint32
-	err = viewSegment(tx, rec.id, g, j.seg.index, func(old storedSegment) error {
-		had = old.mask
-		j.seg.merge(old)
-		return nil
-	})
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+	had, err := getMask(tx, rec.id, j.seg.index)
+	if err != nil {
 		return 0, false, err
+	}
+	if !written(rec.id) {
+		// After a conflict this runs again; what was merged then is verified, and may stay in the segment.
+		err = viewSegment(tx, rec.id, g, j.seg.index, func(old storedSegment) error {
+			j.seg.merge(old)
+			return nil
+		})
+		if err != nil && !errors.Is(err, kv.ErrNotFound) {
+			return 0, false, err
+		}
+		if err := tx.Set(blockKey(rec.id, 0, j.seg.index), j.seg.value(j.size)); err != nil {
+			return 0, false, err
+		}
 	}
 	rec.have += uint64(bits.OnesCount32(j.seg.mask &^ had))
 	if rec.have == g.counts[0] {
 		rec.state = stateComplete
 	}
-	mask := binary.LittleEndian.AppendUint32(nil, j.seg.mask)
 	return rec.id, rec.state == stateComplete, errors.Join(
-		tx.Set(blockKey(rec.id, 0, j.seg.index), j.seg.value(j.size)),
-		tx.Set(maskKey(rec.id, j.seg.index), mask),
+		tx.Set(maskKey(rec.id, j.seg.index), binary.LittleEndian.AppendUint32(nil, j.seg.mask)),
 		tx.Set(recordKey(j.hash), rec.marshal()))
+}
+
+// getMask returns which groups of a segment of a partial blob are there.
+func getMask(r kv.Reader, id contentID, index uint64) (mask uint32, err error) {
+	err = r.Peek(maskKey(id, index), func(v []byte) error {
+		if len(v) != 4 {
+			return errors.New("blob store: malformed mask")
+		}
+		mask = binary.LittleEndian.Uint32(v)
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return 0, nil
+	}
+	return mask, err
 }
 
 func putUpper(tx kv.Txn, id contentID, b upperBlock) error {

@@ -31,6 +31,9 @@ func (s *segment) reset(index uint64, n int) {
 	clear(s.tree())
 }
 
+// whole reports whether all its groups are there.
+func (s *segment) whole() bool { return s.mask == fullMask(s.n) }
+
 func (s *segment) tree() []byte { return s.buf[maskBytes : maskBytes+treeBytes(s.n)] }
 
 // content is the room for the groups.
@@ -41,7 +44,7 @@ func (s *segment) value(size uint64) []byte {
 	first := s.index * fanOut
 	head := maskBytes + treeBytes(s.n)
 	binary.LittleEndian.PutUint32(s.buf, s.mask)
-	if s.mask == fullMask(s.n) {
+	if s.whole() {
 		return s.buf[:head+int(min(SegmentSize, size-first*GroupSize))]
 	}
 	out := append(make([]byte, 0, head+bits.OnesCount32(s.mask)*GroupSize), s.buf[:head]...)
