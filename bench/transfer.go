@@ -22,6 +22,7 @@ type TransferResult struct {
 	DiscardToTLS     float64 `json:"discard_to_raw_tls"`
 	StoreMBs         float64 `json:"store_mb_per_s"` // store to store, synced to disk
 	StoreToCopy      float64 `json:"store_to_copy"`
+	StoreToSynced    float64 `json:"store_to_synced_copy"`
 	DiscardCPUGiB    float64 `json:"discard_cpu_seconds_per_gib"` // of both nodes together
 	StoreCPUGiB      float64 `json:"store_cpu_seconds_per_gib"`
 	PeakHeapMiB      float64 `json:"peak_heap_mib"` // of both nodes together
@@ -73,20 +74,21 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	}
 	h := watchHeap()
 	gib := float64(cfg.Size) / (1 << 30)
-	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(cfg.Size, copied), perSecond(cfg.Size, raw)
+	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(cfg.Size, copied.copied), perSecond(cfg.Size, raw)
 	cpu, start := cpuTime(), time.Now()
 	if _, err := p.b.Stream(ctx, info.Hash, p.infoA[0], nowhere{}); err != nil {
 		return res, err
 	}
-	res.DiscardMBs, res.DiscardCPUGiB = perSecond(cfg.Size, time.Since(start)), (cpuTime()-cpu).Seconds()/gib
+	res.DiscardMBs, res.DiscardCPUGiB = perSecond(cfg.Size, time.Since(start)), cpuPerGiB(cpu, gib)
 	cpu, start = cpuTime(), time.Now()
 	if _, err := p.b.Get(ctx, info.Hash, node.Raw, p.infoA, nil); err != nil { // syncs at its end
 		return res, err
 	}
-	res.StoreMBs, res.StoreCPUGiB = perSecond(cfg.Size, time.Since(start)), (cpuTime()-cpu).Seconds()/gib
+	res.StoreMBs, res.StoreCPUGiB = perSecond(cfg.Size, time.Since(start)), cpuPerGiB(cpu, gib)
 	res.PeakHeapMiB = h.end()
 	res.DiscardToTLS = ratio(res.DiscardMBs, res.RawTLSMBs)
 	res.StoreToCopy = ratio(res.StoreMBs, res.CopyMBs)
+	res.StoreToSynced = ratio(res.StoreMBs, perSecond(cfg.Size, copied.synced))
 	return res, small(ctx, cfg, dir, p, &res)
 }
 
@@ -125,4 +127,8 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 	got := time.Since(start)
 	res.SmallFiles, res.SmallAddSeconds, res.SmallGetSeconds, res.SmallBothSeconds = cfg.Files, seconds(added), seconds(got), seconds(added+got)
 	return err
+}
+
+func cpuPerGiB(since time.Duration, gib float64) float64 {
+	return seconds(time.Duration(float64(cpuTime()-since) / gib))
 }
