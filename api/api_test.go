@@ -168,7 +168,6 @@ func TestWatchAndSocket(t *testing.T) {
 	go func() {
 		done <- Each(t.Context(), c, "replica/watch", NameRequest{Name: "r"}, func(Entry) error { return nil })
 	}()
-	time.Sleep(20 * time.Millisecond)
 	require.NoError(t, l.Close())
 	require.Error(t, <-done, "a node that stops ends its watches")
 	c.Close()

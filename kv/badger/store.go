@@ -36,7 +36,8 @@ const (
 
 // Options tune a store; the zero value is right for a node.
 type Options struct {
-	// Reserve is how many bytes must stay free on the file system for a write to be accepted. 0 means 256 MiB.
+	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means 256 MiB. Small records and
+	// deletions are accepted while a quarter of it is free, so that a full disk can still be read, and tidied up.
 	Reserve uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
@@ -66,7 +67,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
-		if err := s.checkSpace(); err != nil {
+		if err := s.checkSpace(smallRecords); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
@@ -118,16 +119,31 @@ func (s *Store) checkVersion() error {
 	})
 }
 
-func (s *Store) checkSpace() error {
+// need is what a write needs the reserve for.
+type need bool
+
+const (
+	smallRecords need = false
+	content      need = true
+)
+
+// contentSize is the length from which a value counts as content.
+const contentSize = 4 << 10
+
+func (s *Store) checkSpace(n need) error {
 	if s.dir == "" {
 		return nil
+	}
+	reserve := s.opt.Reserve
+	if n == smallRecords {
+		reserve /= 4
 	}
 	free, err := s.opt.FreeBytes(s.dir)
 	if err != nil {
 		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
 	}
-	if free < s.opt.Reserve {
-		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: s.opt.Reserve}
+	if free < reserve {
+		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
 	}
 	return nil
 }
@@ -144,7 +160,7 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 
 // Update implements kv.Store.
 func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := s.checkSpace(); err != nil {
+	if err := s.checkSpace(smallRecords); err != nil {
 		return err
 	}
 	for try := range conflictTries {
@@ -169,7 +185,7 @@ func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
 func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error) error {
 	tx := s.db.NewTransaction(true)
 	defer tx.Discard()
-	if err := fn(&txn{ctx: ctx, tx: tx}); err != nil {
+	if err := fn(&txn{ctx: ctx, tx: tx, s: s}); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -182,7 +198,7 @@ func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
 	}
 	b := &batch{ctx: ctx, s: s, wb: s.db.NewWriteBatch()}
 	defer b.wb.Cancel()
-	if err := b.check(); err != nil {
+	if err := b.check(smallRecords); err != nil {
 		return err
 	}
 	if err := fn(b); err != nil {
@@ -264,8 +280,10 @@ func translate(err error) error {
 
 // txn adapts a Badger transaction.
 type txn struct {
-	ctx context.Context
-	tx  *bdg.Txn
+	ctx     context.Context
+	tx      *bdg.Txn
+	s       *Store
+	content bool // has been checked for
 }
 
 func (t *txn) Get(key []byte) ([]byte, error) {
@@ -353,6 +371,12 @@ func (t *txn) Set(key, value []byte) error {
 	if err := checkSizes(key, value); err != nil {
 		return err
 	}
+	if len(value) >= contentSize && !t.content {
+		if err := t.s.checkSpace(content); err != nil {
+			return err
+		}
+		t.content = true
+	}
 	return t.tx.Set(key, value)
 }
 
@@ -369,24 +393,26 @@ type batch struct {
 	s       *Store
 	wb      *bdg.WriteBatch
 	pending int
+	content bool // has been checked for
 }
 
 const checkEvery = 8 << 20
 
-func (b *batch) check() error {
+func (b *batch) check(n need) error {
 	if err := b.ctx.Err(); err != nil {
 		return err
 	}
 	b.pending = 0
-	return b.s.checkSpace()
+	return b.s.checkSpace(n)
 }
 
 func (b *batch) Set(key, value []byte) error {
 	if err := checkSizes(key, value); err != nil {
 		return err
 	}
-	if b.pending += len(key) + len(value); b.pending > checkEvery {
-		if err := b.check(); err != nil {
+	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
+		b.content = b.content || len(value) >= contentSize
+		if err := b.check(need(b.content)); err != nil {
 			return err
 		}
 	}
@@ -398,7 +424,7 @@ func (b *batch) Delete(key []byte) error {
 		return err
 	}
 	if b.pending += len(key) + 64; b.pending > checkEvery {
-		if err := b.check(); err != nil {
+		if err := b.check(smallRecords); err != nil {
 			return err
 		}
 	}

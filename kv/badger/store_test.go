@@ -70,6 +70,13 @@ func TestFullDiskRefusesWritesAndKeepsData(t *testing.T) {
 		return err
 	}))
 
+	free = 512 << 10 // a quarter is left: content is refused, small records and deletions are not
+	large := func(tx kv.Txn) error { return tx.Set([]byte("large"), make([]byte, contentSize)) }
+	require.ErrorAs(t, s.Update(ctx, large), &full)
+	require.ErrorAs(t, s.Batch(ctx, func(w kv.Writer) error { return w.Set([]byte("large"), make([]byte, contentSize)) }), &full)
+	require.NoError(t, s.Update(ctx, put))
+	require.NoError(t, s.Batch(ctx, func(w kv.Writer) error { return w.Delete([]byte("k")) }))
+
 	free = math.MaxUint64 // it fills up in the middle of a batch
 	err = s.Batch(ctx, func(w kv.Writer) error {
 		for i := range 64 {
