@@ -18,8 +18,8 @@ import (
 // The push protocol. One stream carries new entries of one replica to a peer that is known to hold it:
 //
 //	version u8 = 1, lookup[32] (see sync.go)
-//	grants: count varint (at most 1,024), then each: length varint, bytes
-//	entries: count varint (at most 1,024), then each: length varint, bytes
+//	grants: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
+//	entries: likewise
 //
 // Nothing is answered: what is lost or refused is mended by the next session.
 const (
@@ -27,6 +27,7 @@ const (
 	pushVersion  = 1
 	maxPush      = 1024
 	maxPushItem  = 128 << 10
+	maxPushBytes = 2 << 20 // of all grants, and of all entries
 	// maxOutbox is how many entries wait for a peer; when more do, they are dropped, and a session mends it.
 	maxOutbox = 8192
 )
@@ -104,8 +105,9 @@ func (o *outbox) run(ctx context.Context) {
 			return
 		}
 		id := o.entries[0].Replica
-		k := 1
-		for k < len(o.entries) && k < maxPush && o.entries[k].Replica == id {
+		k, size := 1, len(o.entries[0].Key)
+		for k < len(o.entries) && k < maxPush && o.entries[k].Replica == id && size < maxPushBytes/2 {
+			size += len(o.entries[k].Key) + 256
 			k++
 		}
 		batch := o.entries[:k:k]
@@ -173,6 +175,7 @@ func readItems(r *bufio.Reader) ([][]byte, error) {
 		return nil, fmt.Errorf("push of %d items, at most %d", count, maxPush)
 	}
 	var items [][]byte
+	var total uint64
 	for range count {
 		size, err := binary.ReadUvarint(r)
 		if err != nil {
@@ -180,6 +183,9 @@ func readItems(r *bufio.Reader) ([][]byte, error) {
 		}
 		if size > maxPushItem {
 			return nil, fmt.Errorf("push of an item of %d bytes, at most %d", size, maxPushItem)
+		}
+		if total += size; total > maxPushBytes {
+			return nil, fmt.Errorf("push of more than %d bytes", maxPushBytes)
 		}
 		it := make([]byte, size)
 		if _, err := io.ReadFull(r, it); err != nil {

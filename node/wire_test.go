@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +40,18 @@ func TestLookupIsBound(t *testing.T) {
 	require.Equal(t, base, lookupOf(replica.ID{1}, "peer", 20000))
 	for _, other := range [][32]byte{lookupOf(replica.ID{2}, "peer", 20000), lookupOf(replica.ID{1}, "other", 20000), lookupOf(replica.ID{1}, "peer", 20001)} {
 		require.NotEqual(t, base, other)
+	}
+}
+
+func TestPushIsBounded(t *testing.T) {
+	head := append([]byte{pushVersion}, make([]byte, 32)...)
+	for name, items := range map[string][][]byte{
+		"too many":  make([][]byte, maxPush+1),
+		"too long":  {make([]byte, maxPushItem+1)},
+		"too large": slices.Repeat([][]byte{make([]byte, maxPushItem)}, maxPushBytes/maxPushItem+1),
+	} {
+		_, err := readPush(bufio.NewReader(bytes.NewReader(appendItems(appendItems(head, nil), items))))
+		require.ErrorContains(t, err, "push of", name)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +171,25 @@ func TestOneSidedAndDisjointSets(t *testing.T) {
 			require.Equal(t, sa.BytesSent > 0, sb.BytesReceived > 0)
 		})
 	}
+}
+
+// Keys at the limit that differ only at their ends make the longest bounds there are.
+func TestLongestKeys(t *testing.T) {
+	ma, mb := map[string]uint64{}, map[string]uint64{}
+	for i := range 200 {
+		for _, fill := range []string{"\x00", "\x01\x00"} {
+			key := strings.Repeat(fill, 131_000/len(fill)) + string(binary.BigEndian.AppendUint16(nil, uint16(i)))
+			if i%3 == 0 {
+				ma[key] = 1
+			} else {
+				mb[key] = 1
+			}
+		}
+	}
+	a, b := newMemorySet(ma), newMemorySet(mb)
+	syncSets(t, a, b)
+	require.Len(t, a.m, 400)
+	require.Equal(t, a.m, b.m)
 }
 
 func TestSummaryIsHomomorphic(t *testing.T) {

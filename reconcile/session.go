@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	splitInto = 16 // parts that a differing range is divided into
-	listBelow = 32 // items of a range below which they are listed rather than divided
+	// itemsFrame is the length from which items are sent: short enough that the peer has something to do while more is read.
+	itemsFrame = 128 << 10
+	splitInto  = 16 // parts that a differing range is divided into
+	listBelow  = 32 // items of a range below which they are listed rather than divided
 	// much is how many times more items one side must have for the smaller one to list its own at once.
 	much = 8
 	// softOpen is the number of open questions above which a side stops dividing ranges and lists items instead, so that
@@ -364,7 +366,7 @@ func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, 
 				continue
 			}
 		}
-		if len(s.items)+len(item.Data)+binary.MaxVarintLen32 > maxFrame {
+		if len(s.items) > 0 && len(s.items)+len(item.Data)+binary.MaxVarintLen32 > itemsFrame {
 			if err := s.flushItems(); err != nil {
 				return err
 			}

@@ -11,7 +11,7 @@ import (
 // A session is two streams of frames, one each way. A frame is
 //
 //	type     u8
-//	length   varint   of the payload, at most 262,144
+//	length   varint   of the payload, at most 524,288
 //	payload
 //
 // and these are the payloads:
@@ -24,7 +24,7 @@ import (
 //	                             sends the items that are not among them, and asks for those it lacks
 //	             3 send          n varint (at most 4,096), n short ids[8]: the sender lacks these
 //	             4 list          the sender wants an offer of the range
-//	2 items    items until the end: length varint (at most 131,072 + 65,535), data
+//	2 items    items until the end: length varint (at most 196,608), data
 //	3 done     empty: the initiator has no open question; the responder answers with the same
 //
 // A bound is the number of its first bytes that it shares with the bound before it in the frame, as a varint, the number of further
@@ -40,7 +40,7 @@ const (
 	kindSend    = 3
 	kindList    = 4
 
-	maxFrame  = 256 << 10
+	maxFrame  = 512 << 10 // more than one question with two bounds and all ids that it may have
 	maxRounds = 256
 	maxIDs    = 4096
 	maxItem   = 192 << 10
