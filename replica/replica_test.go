@@ -1,14 +1,11 @@
 package replica
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -16,12 +13,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/badger"
-	"github.com/skerry-sync/skerry/reconcile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -197,22 +192,6 @@ func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
 	write(t, reader, id, testKey(5), "k", "v")
 }
 
-func TestLimitsOfKeys(t *testing.T) {
-	s := newStore(t, newClock())
-	id := hold(t, s, testKey(1), Write)
-	for _, n := range []int{0, 1, 511, 512, 513, 1024, 1025, MaxKey} {
-		for _, fill := range []string{"x", "\x00", "\xff"} {
-			key := strings.Repeat(fill, n)
-			write(t, s, id, testKey(2), key, "v"+fill)
-			e, err := s.LatestOf(bg, id, []byte(key))
-			require.NoError(t, err, "length %d", n)
-			require.Equal(t, key, string(e.Key))
-		}
-	}
-	_, err := s.Write(bg, id, testKey(2), []Change{change(strings.Repeat("x", MaxKey+1), "v")})
-	require.ErrorIs(t, err, ErrKeyTooLong)
-}
-
 func TestRefusedEntries(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -281,133 +260,7 @@ func TestRefusedEntries(t *testing.T) {
 }
 
 // keyGen draws keys that share long prefixes and cross the edges of the stored pieces.
-var keyGen = rapid.Custom(func(t *rapid.T) string {
-	head := strings.Repeat(rapid.SampledFrom([]string{"a", "\x00", "\xff"}).Draw(t, "fill"),
-		rapid.SampledFrom([]int{0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1600}).Draw(t, "length"))
-	return head + string(rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 0xff}), 0, 3).Draw(t, "tail"))
-})
-
 // Every walk over any range, both ways, gives the entries in the order of (key, author).
-func TestWalkAgainstSortedList(t *testing.T) {
-	type item struct {
-		key    string
-		author AuthorID
-	}
-	c := newClock()
-	rapid.Check(t, func(rt *rapid.T) {
-		s := newStore(rt, c)
-		id := hold(rt, s, testKey(1), Write)
-		authors := []SecretKey{testKey(2), testKey(3)}
-		var model []item
-		for range rapid.IntRange(1, 25).Draw(rt, "entries") {
-			it := item{keyGen.Draw(rt, "key"), rapid.SampledFrom(authors).Draw(rt, "author").Author()}
-			for _, a := range authors {
-				if a.Author() == it.author {
-					write(rt, s, id, a, it.key, "v")
-				}
-			}
-			model = append(model, it)
-		}
-		slices.SortFunc(model, func(a, b item) int {
-			if x := strings.Compare(a.key, b.key); x != 0 {
-				return x
-			}
-			return bytes.Compare(a.author[:], b.author[:])
-		})
-		model = slices.Compact(model)
-		bound := func(label string) []byte {
-			it := rapid.SampledFrom(model).Draw(rt, label)
-			o := orderBytes([]byte(it.key), it.author)
-			o = o[:rapid.IntRange(0, len(o)).Draw(rt, label+" cut")]
-			if rapid.Bool().Draw(rt, label+" more") {
-				o = append(o, rapid.Byte().Draw(rt, label+" byte"))
-			}
-			return o
-		}
-		r := kv.Range{From: bound("from")}
-		if rapid.Bool().Draw(rt, "to?") {
-			r.To = bound("to")
-		}
-		reverse := rapid.Bool().Draw(rt, "reverse")
-		var want, got []item
-		for _, it := range model {
-			o := orderBytes([]byte(it.key), it.author)
-			if bytes.Compare(o, r.From) >= 0 && (r.To == nil || bytes.Compare(o, r.To) < 0) {
-				want = append(want, it)
-			}
-		}
-		if reverse {
-			slices.Reverse(want)
-		}
-		require.NoError(rt, s.kv.View(bg, func(rd kv.Reader) error {
-			return walk(rd, id, r, reverse, func(key []byte, author AuthorID, _ []byte) bool {
-				got = append(got, item{string(key), author})
-				return true
-			})
-		}))
-		require.Equal(rt, want, got)
-
-		prefix := keyGen.Draw(rt, "prefix")
-		var wantKeys []string
-		for _, it := range model {
-			if strings.HasPrefix(it.key, prefix) {
-				wantKeys = append(wantKeys, it.key)
-			}
-		}
-		require.Equal(rt, wantKeys, keysOf(collect(rt, s.Entries(bg, id, Query{Prefix: []byte(prefix)}))))
-		require.NoError(rt, s.Leave(bg, id))
-		require.Zero(rt, countRecords(rt, s), "leaving erases everything")
-		require.NoError(rt, s.kv.Close())
-	})
-}
-
-func countRecords(t require.TestingT, s *Store) (n int) {
-	require.NoError(t, s.kv.View(bg, func(r kv.Reader) error {
-		for _, err := range r.Scan(kv.Prefix([]byte("r")), kv.ScanOptions{KeysOnly: true}) {
-			if err != nil {
-				return err
-			}
-			n++
-		}
-		return nil
-	}))
-	return n
-}
-
-func TestQueries(t *testing.T) {
-	c := newClock()
-	s := newStore(t, c)
-	id := hold(t, s, testKey(1), Write)
-	start := c.t
-	alice, bob := testKey(2), testKey(3)
-	for i, key := range []string{"p/3", "p/1", "q/2", "p/2"} {
-		c.t = start.Add(time.Duration(i) * time.Second)
-		write(t, s, id, []SecretKey{alice, bob}[i%2], key, key)
-	}
-	c.t = start.Add(10 * time.Second)
-	write(t, s, id, alice, "p/3", "again") // replaces the first: the index must follow
-	a := alice.Author()
-	for name, tc := range map[string]struct {
-		q    Query
-		want []string
-	}{
-		"by key":          {Query{}, []string{"p/1", "p/2", "p/3", "q/2"}},
-		"prefix":          {Query{Prefix: []byte("p/")}, []string{"p/1", "p/2", "p/3"}},
-		"key":             {Query{Key: []byte("p/2")}, []string{"p/2"}},
-		"author":          {Query{Author: &a}, []string{"p/3", "q/2"}},
-		"by time":         {Query{ByTime: true}, []string{"p/1", "q/2", "p/2", "p/3"}},
-		"latest first":    {Query{ByTime: true, Reverse: true, Limit: 2}, []string{"p/3", "p/2"}},
-		"author by time":  {Query{ByTime: true, Author: &a}, []string{"q/2", "p/3"}},
-		"since":           {Query{ByTime: true, Since: start.Add(2 * time.Second)}, []string{"q/2", "p/2", "p/3"}},
-		"until":           {Query{ByTime: true, Until: start.Add(2 * time.Second)}, []string{"p/1"}},
-		"between, by key": {Query{Since: start.Add(time.Second), Until: start.Add(4 * time.Second)}, []string{"p/1", "p/2", "q/2"}},
-		"prefix by time":  {Query{ByTime: true, Prefix: []byte("p/"), Limit: 2}, []string{"p/1", "p/2"}},
-		"nothing":         {Query{Prefix: []byte("z")}, nil},
-	} {
-		require.Equal(t, tc.want, keysOf(collect(t, s.Entries(bg, id, tc.q))), name)
-	}
-}
-
 func TestSubscriptions(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -443,106 +296,7 @@ func TestSubscriptions(t *testing.T) {
 }
 
 // exchange reconciles grants, then entries, between two stores over a pipe.
-func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
-	side := func(s *Store, c net.Conn, initiator bool) (st reconcile.Stats, err error) {
-		r := bufio.NewReader(c)
-		abort := func() { c.Close() }
-		_, err = reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.GrantSet(id), Initiator: initiator,
-			Insert: func(ctx context.Context, items [][]byte) error {
-				for _, b := range items {
-					g, err := ParseGrant(b)
-					if err != nil {
-						return err
-					}
-					if _, err := s.InsertGrants(ctx, id, []Grant{g}); err != nil {
-						return err
-					}
-				}
-				return nil
-			}})
-		if err != nil {
-			return st, err
-		}
-		return reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.EntrySet(id), Initiator: initiator,
-			Insert: func(ctx context.Context, items [][]byte) error {
-				var entries []Entry
-				for _, b := range items {
-					e, err := ParseEntry(b)
-					if err != nil {
-						return err
-					}
-					entries = append(entries, e)
-				}
-				_, err := s.Insert(ctx, id, entries, "peer")
-				return err
-			}})
-	}
-	ca, cb := net.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		_, err := side(b, cb, false)
-		done <- err
-	}()
-	stats, err := side(a, ca, true)
-	require.NoError(t, errors.Join(err, <-done))
-	return stats
-}
-
 // OBJ-M8: whatever two nodes wrote, in whatever order, after sessions with each other they hold the same.
-func TestNodesConverge(t *testing.T) {
-	c := newClock()
-	rapid.Check(t, func(rt *rapid.T) {
-		key := testKey(1)
-		var stores []*Store
-		for range 3 {
-			s := newStore(rt, c)
-			hold(rt, s, key, Write)
-			stores = append(stores, s)
-		}
-		id := key.Replica()
-		for range rapid.IntRange(0, 40).Draw(rt, "writes") {
-			s := rapid.SampledFrom(stores).Draw(rt, "store")
-			author := testKey(rapid.ByteRange(2, 4).Draw(rt, "author"))
-			k := rapid.SampledFrom([]string{"a", "b", "c", "d", strings.Repeat("long", 300)}).Draw(rt, "key")
-			if rapid.IntRange(0, 4).Draw(rt, "delete") == 0 {
-				_, err := s.Write(bg, id, author, []Change{{Key: []byte(k)}})
-				require.NoError(rt, err)
-			} else {
-				write(rt, s, id, author, k, fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "value")))
-			}
-			c.t = c.t.Add(time.Duration(rapid.IntRange(0, 3).Draw(rt, "time")) * time.Microsecond)
-		}
-		exchange(rt, stores[0], stores[1], id)
-		exchange(rt, stores[2], stores[1], id)
-		exchange(rt, stores[1], stores[0], id)
-		all := Query{Tombstones: true}
-		want := collect(rt, stores[0].Entries(bg, id, all))
-		wantCounts, err := stores[0].Counts(bg, id)
-		require.NoError(rt, err)
-		live := 0
-		for _, e := range want {
-			if !e.IsTombstone() {
-				live++
-			}
-		}
-		require.Equal(rt, Counts{uint64(live), uint64(len(want) - live)}, wantCounts)
-		f, err := stores[0].Fingerprint(bg, id)
-		require.NoError(rt, err)
-		for _, s := range stores[1:] {
-			require.Equal(rt, want, collect(rt, s.Entries(bg, id, all)))
-			counts, err := s.Counts(bg, id)
-			require.NoError(rt, err)
-			require.Equal(rt, wantCounts, counts)
-			g, err := s.Fingerprint(bg, id)
-			require.NoError(rt, err)
-			require.Equal(rt, f, g)
-		}
-		for _, s := range stores {
-			require.NoError(rt, s.kv.Close())
-		}
-	})
-}
-
 func TestJoinNamesAndResolve(t *testing.T) {
 	s := newStore(t, newClock())
 	r, err := s.Create(bg, "photos")

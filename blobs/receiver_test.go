@@ -1,0 +1,196 @@
+package blobs
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
+	info, err := from.Stat(bg, h)
+	require.NoError(t, err)
+	rc := to.NewReceiver(bg, nil)
+	if _, err := to.Stat(bg, h); errors.Is(err, ErrNotFound) {
+		var stream bytes.Buffer
+		require.NoError(t, from.Encode(bg, &stream, h, Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}))
+		require.NoError(t, rc.ReceiveLast(bufio.NewReader(&stream), h, info.Size))
+	}
+	if info.Size > GroupSize {
+		var stream bytes.Buffer
+		require.NoError(t, from.Encode(bg, &stream, h, ranges))
+		require.NoError(t, rc.Receive(bufio.NewReader(&stream), h, info.Size, ranges))
+	}
+	require.NoError(t, rc.Close())
+}
+
+func TestPartialBlobProperty(t *testing.T) {
+	source := newStore(t)
+	infos := map[int]Info{}
+	for _, n := range sizes {
+		info, err := source.ImportBytes(bg, random(uint64(n), n))
+		require.NoError(t, err)
+		infos[n] = info
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.SampledFrom(sizes).Draw(rt, "size")
+		info, data := infos[n], random(uint64(n), n)
+		to, third := newStore(t), newStore(t)
+		have := Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}.groupsOf(info.Size)
+		for range rapid.IntRange(1, 4).Draw(rt, "steps") {
+			ranges := rangesOf(rt, n)
+			transfer(rt, source, to, info.Hash, ranges)
+			have = have.Union(ranges.groupsOf(info.Size))
+			present, err := to.Present(bg, info.Hash)
+			require.NoError(rt, err)
+			require.Equal(rt, have.bytesOf(info.Size), present)
+			st, err := to.Stat(bg, info.Hash)
+			require.NoError(rt, err)
+			require.Equal(rt, have.Count() == groupCount(info.Size), st.Complete)
+			require.Equal(rt, uint64(n), st.Size)
+			damage, err := to.Verify(bg, info.Hash, nil)
+			require.NoError(rt, err)
+			require.Empty(rt, damage)
+
+			transfer(rt, to, third, info.Hash, present)
+			r, err := third.Reader(bg, info.Hash)
+			require.NoError(rt, err)
+			for _, x := range present {
+				p := make([]byte, x.End-x.Start)
+				_, err := r.ReadAt(p, int64(x.Start))
+				require.NoError(rt, err)
+				require.True(rt, bytes.Equal(data[x.Start:x.End], p))
+			}
+			if missing := (Ranges{{0, info.Size}}).Without(present); len(missing) > 0 {
+				_, err := r.ReadAt(make([]byte, 1), int64(missing[0].Start))
+				require.ErrorIs(rt, err, ErrIncomplete)
+				require.ErrorIs(rt, to.Encode(bg, io.Discard, info.Hash, missing), ErrIncomplete)
+			}
+		}
+		transfer(rt, source, to, info.Hash, Everything)
+		got, err := to.ReadAll(bg, info.Hash, info.Size)
+		require.NoError(rt, err)
+		require.True(rt, bytes.Equal(data, got))
+		require.Zero(rt, countKeys(rt, to, keyMask), "masks go when the blob is whole")
+	})
+}
+
+func TestDeepTree(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	data := random(4, 33*SegmentSize+5)
+	info, err := source.Import(bg, bytes.NewReader(data), ImportOptions{})
+	require.NoError(t, err)
+	require.Equal(t, HashOf(data), info.Hash)
+	require.Equal(t, 2, newGeometry(info.Size).top())
+	transfer(t, source, to, info.Hash, Ranges{{20 * SegmentSize, 21 * SegmentSize}, {32*SegmentSize - 1, 32*SegmentSize + 1}})
+	transfer(t, source, to, info.Hash, Everything)
+	got, err := to.ReadAll(bg, info.Hash, info.Size)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+	damage, err := to.Verify(bg, info.Hash, nil)
+	require.NoError(t, err)
+	require.Empty(t, damage)
+}
+
+func TestUnprovedSizeIsNotStored(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))
+	require.NoError(t, err)
+	var stream bytes.Buffer
+	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
+	rc := to.NewReceiver(bg, nil)
+	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Ranges{{0, 10}}))
+	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
+	_, err = to.Stat(bg, info.Hash)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	data := random(2, SegmentSize+10*GroupSize)
+	info, err := source.ImportBytes(bg, data)
+	require.NoError(t, err)
+	transfer(t, source, to, info.Hash, nil)
+	var stream bytes.Buffer
+	require.NoError(t, source.Encode(bg, &stream, info.Hash, Everything))
+	bad := stream.Bytes()
+	bad[len(bad)-2*GroupSize] ^= 1
+	verified := 0
+	rc := to.NewReceiver(bg, func(n int) { verified += n })
+	err = rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Everything)
+	var corrupt *CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.NoError(t, rc.Close())
+	present, err := to.Present(bg, info.Hash)
+	require.NoError(t, err)
+	require.Equal(t, Ranges{{0, corrupt.Offset}, {uint64(len(data)) - GroupSize, uint64(len(data))}}, present)
+	require.EqualValues(t, verified, corrupt.Offset)
+}
+
+func TestTwoReceiversOfOneBlob(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	data := random(2, 6*SegmentSize+10)
+	info, err := source.ImportBytes(bg, data)
+	require.NoError(t, err)
+	transfer(t, source, to, info.Hash, nil)
+	done := make(chan error, 2)
+	for range 2 {
+		go func() {
+			var stream bytes.Buffer
+			err := source.Encode(bg, &stream, info.Hash, Everything)
+			rc := to.NewReceiver(bg, nil)
+			err = errors.Join(err, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Everything), rc.Close())
+			done <- err
+		}()
+	}
+	require.NoError(t, errors.Join(<-done, <-done))
+	got, err := to.ReadAll(bg, info.Hash, info.Size)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+}
+
+func TestDeletionDuringDownload(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(1, 8*SegmentSize))
+	require.NoError(t, err)
+	transfer(t, source, to, info.Hash, nil)
+	rc := to.NewReceiver(bg, nil)
+	receive := func(r Ranges) error {
+		var stream bytes.Buffer
+		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
+		return rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, r)
+	}
+	require.NoError(t, receive(Ranges{{0, 4 * SegmentSize}}))
+	require.Eventually(t, func() bool {
+		present, err := to.Present(bg, info.Hash)
+		return err == nil && present.Count() > 4*SegmentSize
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, to.Delete(bg, info.Hash))
+	_ = receive(Ranges{{4 * SegmentSize, 7 * SegmentSize}}) // may fail already, or in Close
+	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
+	require.Zero(t, countKeys(t, to, "b"))
+}
+
+func TestStaleSegmentsAreDropped(t *testing.T) {
+	source, s := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))
+	require.NoError(t, err)
+	transfer(t, source, s, info.Hash, nil)
+	var rec record
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		rec, err = getRecord(tx, info.Hash)
+		return errors.Join(err, tx.Set(blockKey(77, 0, 0), []byte("stale")), tx.Set(maskKey(77, 0), []byte("1234")))
+	}))
+	before := countKeys(t, s, keySegment)
+	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: 77, {9}: 78}))
+	require.Equal(t, before-1, countKeys(t, s, keySegment))
+	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: rec.id}))
+	require.Equal(t, before-1, countKeys(t, s, keySegment))
+}
