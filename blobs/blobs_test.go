@@ -92,8 +92,6 @@ func TestHashVectors(t *testing.T) {
 	}
 }
 
-// OBJ-B5: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
-// withoutContent drops the groups from the stream of a whole blob.
 func TestImportReadBack(t *testing.T) {
 	s := newStore(t)
 	for _, n := range sizes {
@@ -150,16 +148,16 @@ func TestReaderSeeks(t *testing.T) {
 	})
 }
 
-// rangesOf draws byte ranges around a blob of n bytes: overlapping, empty and beyond its end among them.
-// OBJ-B4: any set of ranges of any blob arrives, and only its groups.
-// OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing wrong comes through.
+func (m memoryFile) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// transfer moves ranges of h from one store to another the way a download does: the last group first if it is unknown.
-// A blob that arrives in any pieces, in any order, with overlaps, knows at each step what it has, serves that to a third
-// store, and is whole in the end.
-// A deep tree: more than 32 segments, so that there are two levels of blocks above them.
-// What was verified before the stream failed is kept, also inside a segment.
 func countKeys(t require.TestingT, s *Store, prefix string) (n int) {
 	require.NoError(t, s.kv.View(bg, func(r kv.Reader) error {
 		for _, err := range r.Scan(kv.Prefix([]byte(prefix)), kv.ScanOptions{KeysOnly: true}) {
@@ -325,7 +323,13 @@ func TestList(t *testing.T) {
 	require.Equal(t, Totals{Count: 3, Partial: 1, Bytes: 10 + SegmentSize + GroupSize}, total)
 }
 
-// FuzzDecode feeds a decoder anything: it must end, and write nothing but the true content.
+func (w *checkingWriter) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > int64(len(w.data)) || !bytes.Equal(w.data[off:off+int64(len(p))], p) {
+		w.wrong = true
+	}
+	return len(p), nil
+}
+
 func TestSequence(t *testing.T) {
 	seq := Sequence{HashOf([]byte("a")), EmptyHash}
 	back, err := ParseSequence(seq.Bytes())
@@ -341,6 +345,3 @@ func TestParseHash(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotHash)
 	}
 }
-
-// A blob that is deleted while it arrives stays deleted, and leaves nothing behind.
-// Segments that were written for a blob that is gone by the time they are noted are cleared; those of a blob that is there are not.

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
+// transfer moves ranges of h from one store to another the way a download does: the last group first if it is unknown.
 func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	info, err := from.Stat(bg, h)
 	require.NoError(t, err)
@@ -31,6 +32,8 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	require.NoError(t, rc.Close())
 }
 
+// A blob that arrives in any pieces, in any order, with overlaps, knows at each step what it has, serves that to a third
+// store, and is whole in the end.
 func TestPartialBlobProperty(t *testing.T) {
 	source := newStore(t)
 	infos := map[int]Info{}
@@ -82,6 +85,7 @@ func TestPartialBlobProperty(t *testing.T) {
 	})
 }
 
+// A deep tree: more than 32 segments, so that there are two levels of blocks above them.
 func TestDeepTree(t *testing.T) {
 	source, to := newStore(t), newStore(t)
 	data := random(4, 33*SegmentSize+5)
@@ -112,6 +116,7 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 }
 
+// What was verified before the stream failed is kept, also inside a segment.
 func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 	source, to := newStore(t), newStore(t)
 	data := random(2, SegmentSize+10*GroupSize)
@@ -156,6 +161,7 @@ func TestTwoReceiversOfOneBlob(t *testing.T) {
 	require.True(t, bytes.Equal(data, got))
 }
 
+// A blob that is deleted while it arrives stays deleted, and leaves nothing behind.
 func TestDeletionDuringDownload(t *testing.T) {
 	source, to := newStore(t), newStore(t)
 	info, err := source.ImportBytes(bg, random(1, 8*SegmentSize))
@@ -178,6 +184,7 @@ func TestDeletionDuringDownload(t *testing.T) {
 	require.Zero(t, countKeys(t, to, "b"))
 }
 
+// Segments that were written for a blob that is gone by the time they are noted are cleared; those of a blob that is there are not.
 func TestStaleSegmentsAreDropped(t *testing.T) {
 	source, s := newStore(t), newStore(t)
 	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))

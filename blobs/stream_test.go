@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
+// OBJ-B5: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
 func TestOutboardVectors(t *testing.T) {
 	s := newStore(t)
 	for _, c := range loadVectors(t).Bao16.Cases {
@@ -29,6 +30,7 @@ func TestOutboardVectors(t *testing.T) {
 	}
 }
 
+// withoutContent drops the groups from the stream of a whole blob.
 func withoutContent(t *testing.T, stream []byte, size int) (outboard []byte) {
 	var walk func(n int)
 	walk = func(n int) {
@@ -48,6 +50,7 @@ func withoutContent(t *testing.T, stream []byte, size int) (outboard []byte) {
 	return outboard
 }
 
+// rangesOf draws byte ranges around a blob of n bytes: overlapping, empty and beyond its end among them.
 func rangesOf(t *rapid.T, n int) Ranges {
 	var rs []Range
 	for range rapid.IntRange(0, 4).Draw(t, "ranges") {
@@ -59,8 +62,7 @@ func rangesOf(t *rapid.T, n int) Ranges {
 
 type memoryFile []byte
 
-func (m memoryFile) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
-
+// OBJ-B4: any set of ranges of any blob arrives, and only its groups.
 func TestEncodeDecodeProperty(t *testing.T) {
 	s := newStore(t)
 	infos := map[int]Info{}
@@ -90,6 +92,7 @@ func TestEncodeDecodeProperty(t *testing.T) {
 	})
 }
 
+// OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing wrong comes through.
 func TestFlippedBitIsRefused(t *testing.T) {
 	s := newStore(t)
 	data := random(9, SegmentSize+3*GroupSize+100)
@@ -121,12 +124,6 @@ type countingReader struct {
 	n int
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += n
-	return n, err
-}
-
 func TestWrongSizeIsRefused(t *testing.T) {
 	s := newStore(t)
 	data := random(3, 3*GroupSize+100)
@@ -151,6 +148,7 @@ func TestWrongSizeIsRefused(t *testing.T) {
 
 type zeroReader struct{}
 
+// FuzzDecode feeds a decoder anything: it must end, and write nothing but the true content.
 func FuzzDecode(f *testing.F) {
 	s := newStore(f)
 	data := random(1, 5*GroupSize+100)
@@ -174,11 +172,4 @@ func FuzzDecode(f *testing.F) {
 type checkingWriter struct {
 	data  []byte
 	wrong bool
-}
-
-func (w *checkingWriter) WriteAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > int64(len(w.data)) || !bytes.Equal(w.data[off:off+int64(len(p))], p) {
-		w.wrong = true
-	}
-	return len(p), nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
+// exchange reconciles grants, then entries, between two stores over a pipe.
 func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 	side := func(s *Store, c net.Conn, initiator bool) (st reconcile.Stats, err error) {
 		r := bufio.NewReader(c)
@@ -61,6 +62,7 @@ func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 	return stats
 }
 
+// OBJ-M8: whatever two nodes wrote, in whatever order, after sessions with each other they hold the same.
 func TestNodesConverge(t *testing.T) {
 	c := newClock()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -259,8 +259,6 @@ func TestRefusedEntries(t *testing.T) {
 	require.ErrorIs(t, err, ErrBadSignature)
 }
 
-// keyGen draws keys that share long prefixes and cross the edges of the stored pieces.
-// Every walk over any range, both ways, gives the entries in the order of (key, author).
 func TestSubscriptions(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -295,8 +293,6 @@ func TestSubscriptions(t *testing.T) {
 	require.EqualValues(t, 10, lost)
 }
 
-// exchange reconciles grants, then entries, between two stores over a pipe.
-// OBJ-M8: whatever two nodes wrote, in whatever order, after sessions with each other they hold the same.
 func TestJoinNamesAndResolve(t *testing.T) {
 	s := newStore(t, newClock())
 	r, err := s.Create(bg, "photos")

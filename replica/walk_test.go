@@ -29,12 +29,14 @@ func TestLimitsOfKeys(t *testing.T) {
 	require.ErrorIs(t, err, ErrKeyTooLong)
 }
 
+// keyGen draws keys that share long prefixes and cross the edges of the stored pieces.
 var keyGen = rapid.Custom(func(t *rapid.T) string {
 	head := strings.Repeat(rapid.SampledFrom([]string{"a", "\x00", "\xff"}).Draw(t, "fill"),
 		rapid.SampledFrom([]int{0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1600}).Draw(t, "length"))
 	return head + string(rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 0xff}), 0, 3).Draw(t, "tail"))
 })
 
+// Every walk over any range, both ways, gives the entries in the order of (key, author).
 func TestWalkAgainstSortedList(t *testing.T) {
 	type item struct {
 		key    string

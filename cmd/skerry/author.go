@@ -1,0 +1,44 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func (a *app) authorCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "author", Short: "Work with the keys that sign entries"}
+	show := func(x api.Author) (string, string) {
+		text := x.Author.String()
+		if x.Default {
+			text += "  (default)"
+		}
+		return x.Author.String(), text
+	}
+	none := func([]string) (struct{}, error) { return struct{}{}, nil }
+	cmd.AddCommand(
+		one(a, &cobra.Command{Use: "new", Short: "Make an author", Args: cobra.NoArgs}, false, "author/new", none, show),
+		one(a, &cobra.Command{Use: "default [AUTHOR]", Short: "Show or choose the author that writes unless another is named", Args: cobra.MaximumNArgs(1)}, false,
+			"author/default", func(args []string) (api.AuthorRequest, error) {
+				if len(args) == 1 {
+					return api.AuthorRequest{Author: args[0]}, nil
+				}
+				return api.AuthorRequest{}, nil
+			}, show),
+		&cobra.Command{Use: "ls", Short: "List the authors whose keys this node has", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				all, err := api.Call[[]api.Author](cmd.Context(), s.Client, "author/ls", nil)
+				if err != nil {
+					return err
+				}
+				out := newList(a, show)
+				for _, x := range all {
+					if err := out.add(x); err != nil {
+						return err
+					}
+				}
+				return out.end()
+			})
+		}})
+	return cmd
+}

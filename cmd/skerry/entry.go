@@ -1,0 +1,275 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func (a *app) replicaSet() *cobra.Command {
+	var file, author string
+	cmd := &cobra.Command{
+		Use:   "set NAME KEY [VALUE]",
+		Short: "Set a key to a value, to a file (-f) or to standard input (-)",
+		Args:  cobra.RangeArgs(2, 3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := api.ParseKey(args[1])
+			if err != nil {
+				return err
+			}
+			if (len(args) == 3) == (file != "") {
+				return api.UsageErrorf("give either a value, - for standard input, or -f FILE")
+			}
+			req := api.SetRequest{Name: args[0], Key: key, Author: author}
+			var cleanup func() error
+			switch {
+			case file != "":
+				if req.File, err = filepath.Abs(file); err != nil {
+					return err
+				}
+			case args[2] == "-":
+				if req.File, cleanup, err = spool(a.stdin); err != nil {
+					return err
+				}
+				defer func() { _ = cleanup() }() // in the system's temporary directory, which is cleared anyway
+			default:
+				req.Value = []byte(args[2])
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				e, err := api.Call[api.Entry](cmd.Context(), s.Client, "replica/set", req)
+				if err != nil {
+					return err
+				}
+				return a.print(e, e.Hash.String(), fmt.Sprintf("set %s  %s  %s", e.Key, bytesText(e.Size), e.Hash))
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "take the value from this file")
+	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
+	return cmd
+}
+
+// spool keeps what r yields in a temporary file, so that values of any size can be set from standard input.
+func spool(r io.Reader) (name string, remove func() error, err error) {
+	f, err := os.CreateTemp("", "skerry-value-*")
+	if err != nil {
+		return "", nil, err
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", nil, errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), func() error { return os.Remove(f.Name()) }, nil
+}
+
+func (a *app) replicaGet() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get NAME KEY",
+		Short: "Write the latest value of a key to standard output; with --json, describe every author's entry",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := api.ParseKey(args[1])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				if !a.json {
+					return s.ReadValue(cmd.Context(), args[0], key, a.stdout)
+				}
+				out := newList(a, func(api.Entry) (string, string) { return "", "" })
+				if err := api.Each(cmd.Context(), s.Client, "replica/get", api.KeyRequest{Name: args[0], Key: key}, out.add); err != nil {
+					return err
+				}
+				return out.end()
+			})
+		},
+	}
+}
+
+func (a *app) replicaDel() *cobra.Command {
+	var prefix bool
+	var author string
+	cmd := &cobra.Command{Use: "del NAME KEY", Short: "Delete a key, or with --prefix all keys that begin with it", Args: cobra.ExactArgs(2)}
+	cmd.Flags().BoolVar(&prefix, "prefix", false, "delete all keys that begin with KEY")
+	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
+	return one(a, cmd, false, "replica/del", func(args []string) (api.KeyRequest, error) {
+		key, err := api.ParseKey(args[1])
+		return api.KeyRequest{Name: args[0], Key: key, Prefix: prefix, Author: author}, err
+	}, func(r api.Removed) (string, string) {
+		return strconv.Itoa(r.Removed), fmt.Sprintf("deleted %d keys", r.Removed)
+	})
+}
+
+// parseTime reads a time: RFC 3339, a date, or how long ago.
+func parseTime(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if d, err := time.ParseDuration(text); err == nil {
+		return time.Now().Add(-d.Abs()), nil
+	}
+	if us, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.UnixMicro(us), nil
+	}
+	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or how long ago (90m)", flag, text)
+}
+
+func entryLine(e api.Entry) (string, string) {
+	what := fmt.Sprintf("%10s  %s", bytesText(e.Size), e.Content)
+	if e.Deleted {
+		what = "   deleted"
+	}
+	return e.Key.String(), fmt.Sprintf("%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key)
+}
+
+func (a *app) replicaEntries() *cobra.Command {
+	var req api.ListRequest
+	var prefix, since, until string
+	cmd := &cobra.Command{
+		Use:   "list NAME",
+		Short: "List the latest entry of each key; with --all, every author's, and deletions",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			req.Name = args[0]
+			if req.Prefix, err = api.ParseKey(prefix); err != nil {
+				return err
+			}
+			if req.Since, err = parseTime("since", since); err != nil {
+				return err
+			}
+			if req.Until, err = parseTime("until", until); err != nil {
+				return err
+			}
+			if req.Limit < 0 {
+				return api.UsageErrorf("--limit must not be negative")
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				out := newList(a, entryLine)
+				if err := api.Each(cmd.Context(), s.Client, "replica/list", req, out.add); err != nil {
+					return err
+				}
+				return out.end()
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&prefix, "prefix", "", "only keys that begin with this")
+	f.StringVar(&req.Author, "author", "", "only entries by this author")
+	f.StringVar(&since, "since", "", "only entries at or after this time, or not older than this (90m)")
+	f.StringVar(&until, "until", "", "only entries before this time")
+	f.IntVar(&req.Limit, "limit", 0, "at most this many")
+	f.BoolVar(&req.All, "all", false, "every author's entries, and deletions")
+	f.BoolVar(&req.Reverse, "reverse", false, "from the last to the first")
+	f.BoolVar(&req.ByTime, "by-time", false, "in the order of time (with --all)")
+	return cmd
+}
+
+func (a *app) replicaImport() *cobra.Command {
+	var author string
+	cmd := &cobra.Command{
+		Use:   "import NAME FILE",
+		Short: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} (- for standard input)",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			in, dir := a.stdin, "."
+			if args[1] != "-" {
+				f, err := os.Open(args[1])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in, dir = f, filepath.Dir(args[1])
+			}
+			if dir, err = filepath.Abs(dir); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				r, w := io.Pipe()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					_ = w.CloseWithError(absoluteFiles(in, dir, w)) // documented to return nil
+				}()
+				sum, err := s.ImportItems(cmd.Context(), args[0], author, r)
+				_ = r.Close() // ends the goroutine if it is still at work; likewise
+				<-done
+				if err != nil {
+					return err
+				}
+				return a.print(sum, strconv.Itoa(sum.Imported), fmt.Sprintf("set %d keys in %.1f s", sum.Imported, sum.Seconds))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
+	return cmd
+}
+
+// absoluteFiles copies import items, with the names of files, which are relative to the import's own directory, made absolute.
+func absoluteFiles(r io.Reader, dir string, w io.Writer) error {
+	dec, enc := json.NewDecoder(r), json.NewEncoder(w)
+	dec.DisallowUnknownFields()
+	for at := 1; ; at++ {
+		var it api.ImportItem
+		if err := dec.Decode(&it); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return api.UsageErrorf("import: item %d: %v", at, err)
+		}
+		if it.File != "" && !filepath.IsAbs(it.File) {
+			it.File = filepath.Join(dir, it.File)
+		}
+		if err := enc.Encode(it); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *app) replicaExport() *cobra.Command {
+	var skip bool
+	cmd := &cobra.Command{Use: "export NAME DIR", Short: "Write the latest value of each key to a file under DIR, which must not exist or be empty", Args: cobra.ExactArgs(2)}
+	cmd.Flags().BoolVar(&skip, "skip-unsafe", false, "leave out keys that cannot be names of files below DIR")
+	return one(a, cmd, false, "replica/export", func(args []string) (api.ExportReplicaRequest, error) {
+		dir, err := filepath.Abs(args[1])
+		return api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip}, err
+	}, func(r api.Exported) (string, string) {
+		text := fmt.Sprintf("wrote %d files", r.Exported)
+		for _, k := range r.Skipped {
+			text += "\n  left out: " + k
+		}
+		return "", text
+	})
+}
+
+func (a *app) replicaWatch() *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch NAME",
+		Short: "Print entries as they are stored, until interrupted",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), true, func(s *session) error {
+				err := api.Each(cmd.Context(), s.Client, "replica/watch", api.NameRequest{Name: args[0]}, func(e api.Entry) error {
+					essential, text := entryLine(e)
+					return a.print(e, essential, text)
+				})
+				if cmd.Context().Err() != nil {
+					return nil // that is how a watch ends
+				}
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,81 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// NewAuthor makes and keeps a new author; the first one becomes the default.
+func (s *Store) NewAuthor(ctx context.Context) (AuthorID, error) {
+	key := NewSecretKey()
+	id, seed := key.Author(), key.Seed()
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		has, err := tx.Has([]byte(keyDefault))
+		if err == nil && !has {
+			err = tx.Set([]byte(keyDefault), id[:])
+		}
+		return errors.Join(err, tx.Set(append([]byte(keyAuthor), id[:]...), seed[:]))
+	})
+	if err != nil {
+		return AuthorID{}, err
+	}
+	return id, s.kv.Sync(ctx)
+}
+
+// Authors returns the authors whose keys this node has.
+func (s *Store) Authors(ctx context.Context) (all []AuthorID, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		all = nil
+		for p, err := range r.Scan(kv.Prefix([]byte(keyAuthor)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			all = append(all, AuthorID(p.Key[len(keyAuthor):]))
+		}
+		return nil
+	})
+	return all, err
+}
+
+// AuthorKey returns the key of an author, or ErrNotFound.
+func (s *Store) AuthorKey(ctx context.Context, id AuthorID) (key SecretKey, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		return r.Peek(append([]byte(keyAuthor), id[:]...), func(seed []byte) error {
+			key = SecretKeyFromSeed([32]byte(seed))
+			return nil
+		})
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return key, fmt.Errorf("author %s: key %w", id, ErrNotFound)
+	}
+	return key, err
+}
+
+// DefaultAuthor returns the author that writes unless another is named; the first call on a new node makes it.
+func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		return r.Peek([]byte(keyDefault), func(b []byte) error { id = AuthorID(b); return nil })
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return s.NewAuthor(ctx)
+	}
+	return id, err
+}
+
+// SetDefaultAuthor chooses the default among the authors whose keys this node has, or returns ErrNotFound.
+func (s *Store) SetDefaultAuthor(ctx context.Context, id AuthorID) error {
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		has, err := tx.Has(append([]byte(keyAuthor), id[:]...))
+		if err == nil && !has {
+			err = fmt.Errorf("author %s: key %w", id, ErrNotFound)
+		}
+		return errors.Join(err, tx.Set([]byte(keyDefault), id[:]))
+	})
+	if err != nil {
+		return err
+	}
+	return s.kv.Sync(ctx)
+}
