@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,9 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // proc is a node in a process of its own.
@@ -137,4 +146,59 @@ func addressIn(t *testing.T, ticket string) string {
 	}
 	require.NoError(t, json.Unmarshal(out, &info))
 	return info.Peers[0].Addrs[0]
+}
+
+// TestLyingPeer fetches by a ticket whose first peer serves wrong bytes: alone, that ends with exit code 4 and nothing stored; with an honest
+// peer behind it in the ticket, the content arrives.
+func TestLyingPeer(t *testing.T) {
+	content := []byte("the true content")
+	honest := startProc(t, filepath.Join(t.TempDir(), "honest"), "/ip4/127.0.0.1/tcp/0")
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	hash, err := blobs.ParseHash(honest.must("blob", "add", "-q", file))
+	require.NoError(t, err)
+	var status api.Status
+	require.NoError(t, json.Unmarshal([]byte(honest.must("status", "--json")), &status))
+
+	_, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
+	require.NoError(t, err)
+	liar, err := libp2pnet.New(libp2pnet.Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, liar.Close()) })
+	liar.Handle("/skerry/blobs/1", func(s node.Stream) {
+		_, _ = io.Copy(io.Discard, s) // the request
+		// Here it is; its size; no ranges beyond the last group; and that group, of the right length.
+		_, _ = s.Write(append([]byte{0, byte(len(content)), 0}, "the wrong content"[:len(content)]...))
+		_ = s.Close()
+	})
+	require.NoError(t, liar.Start(func(peer.ID, bool) {}))
+
+	text := func(addrs ...ma.Multiaddr) string {
+		s, err := (&ticket.Blob{Hash: hash, Addrs: addrs}).Text()
+		require.NoError(t, err)
+		return s
+	}
+	dir, target := filepath.Join(t.TempDir(), "new"), filepath.Join(t.TempDir(), "got")
+	get := func(ticket string) (string, int) {
+		cmd := exec.Command("skerry", "--dir", dir, "get", ticket, "-o", target)
+		out, _ := cmd.CombinedOutput() // the exit code tells
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	out, code := get(text(liar.Addrs()[0]))
+	require.Equal(t, 4, code, out)
+	require.Contains(t, out, "verification failed")
+	require.NoFileExists(t, target)
+	listed, err := exec.Command("skerry", "--dir", dir, "blob", "ls", "-q").Output()
+	require.NoError(t, err)
+	require.Empty(t, listed, "nothing is stored")
+
+	truth, err := ma.NewMultiaddr(status.Addrs[0])
+	require.NoError(t, err)
+	out, code = get(text(liar.Addrs()[0], truth))
+	require.Zero(t, code, out)
+	got, err := os.ReadFile(target)
+	require.NoError(t, err)
+	require.Equal(t, content, got)
 }
