@@ -38,7 +38,7 @@ func (a *app) ticketCommand() *cobra.Command {
 			essential := ""
 			switch t := t.(type) {
 			case *ticket.Blob:
-				value["kind"], value["hash"], value["mode"] = "blob", t.Hash, "blob"
+				value["kind"], value["hash"], value["mode"] = "blob", t.Hash, "raw"
 				if t.Sequence {
 					value["mode"] = "sequence"
 				}
