@@ -31,8 +31,8 @@ type Receiver struct {
 }
 
 const (
-	receiveQueue  = 8       // segments waiting to be written
-	batchSegments = 6       // segments written together
+	receiveQueue  = 16      // segments waiting to be written
+	batchSegments = 12      // segments written together
 	batchBytes    = 1 << 20 // of small blobs and incomplete segments in one transaction
 	batchBlobs    = 512     // small blobs in one transaction
 )

@@ -62,20 +62,19 @@ func (p *proc) must(args ...string) string {
 	return out
 }
 
-// present returns how much of the only large blob the node has.
+// present returns how much of the only large blob the node has. It asks the node directly, to be quick enough to catch it in the middle.
 func (p *proc) present() (have, size uint64) {
-	out, err := p.run("blob", "ls", "--json")
-	if err != nil {
-		return 0, 0
-	}
-	var all []api.BlobInfo
-	require.NoError(p.t, json.Unmarshal([]byte(out), &all))
-	for _, b := range all {
+	owner, err := node.ReadOwner(p.dir)
+	require.NoError(p.t, err)
+	c := api.Dial(owner.API)
+	defer c.Close()
+	require.NoError(p.t, api.Each(p.t.Context(), c, "blob/ls", nil, func(b api.BlobInfo) error {
 		if b.Size > 1<<20 {
-			return b.Present, b.Size
+			have, size = b.Present, b.Size
 		}
-	}
-	return 0, 0
+		return nil
+	}))
+	return have, size
 }
 
 // TestKilledTransferResumes kills the receiving node, and then the serving one, in the middle of a transfer between real processes. What
