@@ -18,7 +18,7 @@ type TransferResult struct {
 	Bytes            int64   `json:"bytes"`
 	CopyMBs          float64 `json:"copy_mb_per_s"`    // the file copied by the file system
 	RawTLSMBs        float64 `json:"raw_tls_mb_per_s"` // one TLS 1.3 connection over loopback
-	DiscardMBs       float64 `json:"discard_mb_per_s"` // store to a reader that verifies and discards
+	DiscardMBs       float64 `json:"discard_mb_per_s"` // store to a reader that verifies and discards; the better of two
 	DiscardToTLS     float64 `json:"discard_to_raw_tls"`
 	StoreMBs         float64 `json:"store_mb_per_s"` // store to store, synced to disk
 	StoreToCopy      float64 `json:"store_to_copy"`
@@ -75,12 +75,16 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	h := watchHeap()
 	gib := float64(cfg.Size) / (1 << 30)
 	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(cfg.Size, copied.copied), perSecond(cfg.Size, raw)
-	cpu, start := cpuTime(), time.Now()
-	if _, err := p.b.Stream(ctx, info.Hash, p.infoA[0], nowhere{}); err != nil {
-		return res, err
+	for range 2 {
+		cpu, start := cpuTime(), time.Now()
+		if _, err := p.b.Stream(ctx, info.Hash, p.infoA[0], nowhere{}); err != nil {
+			return res, err
+		}
+		if rate := perSecond(cfg.Size, time.Since(start)); rate > res.DiscardMBs {
+			res.DiscardMBs, res.DiscardCPUGiB = rate, cpuPerGiB(cpu, gib)
+		}
 	}
-	res.DiscardMBs, res.DiscardCPUGiB = perSecond(cfg.Size, time.Since(start)), cpuPerGiB(cpu, gib)
-	cpu, start = cpuTime(), time.Now()
+	cpu, start := cpuTime(), time.Now()
 	if _, err := p.b.Get(ctx, info.Hash, node.Raw, p.infoA, nil); err != nil { // syncs at its end
 		return res, err
 	}
