@@ -19,6 +19,7 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/kvtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +31,7 @@ func newStore(t testing.TB) *Store {
 	db, err := badger.Open("", badger.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s, err := Open(bg, db)
+	s, err := Open(bg, kvtest.Rerun(db)) // everything must bear a conflict
 	require.NoError(t, err)
 	return s
 }

@@ -44,6 +44,11 @@ type receiveJob struct {
 	inline []byte
 	seg    *segment
 	above  []upperBlock
+
+	// ahead is set once the segment, whole as it came, has been written under the id aheadAs. A segment that becomes whole by
+	// merging has not been.
+	ahead   bool
+	aheadAs contentID
 }
 
 // NewReceiver returns a receiver that works until Close. verified, if not nil, is told the length of each chunk group as it has
@@ -218,15 +223,14 @@ func (s *Store) storeReceived(ctx context.Context, batch *receiveBatch) error {
 				}
 				continue
 			}
-			as, ok := written[j.hash]
-			id, complete, err := putSegment(tx, j, func(id contentID) bool { return ok && as == id && j.seg.whole() })
+			id, complete, err := putSegment(tx, j)
 			if err != nil {
 				return err
 			}
 			if complete {
 				finished = append(finished, id)
 			}
-			stale = stale || ok && as != id
+			stale = stale || j.ahead && j.aheadAs != id
 		}
 		return nil
 	})
@@ -267,11 +271,13 @@ func (s *Store) writeWhole(ctx context.Context, batch *receiveBatch) (map[Hash]c
 		return nil, err
 	}
 	return ids, s.kv.Batch(ctx, func(w kv.Writer) error {
-		for _, j := range batch.jobs {
+		for i := range batch.jobs {
+			j := &batch.jobs[i]
 			if j.seg == nil || !j.seg.whole() {
 				continue
 			}
 			if id, ok := ids[j.hash]; ok {
+				j.ahead, j.aheadAs = true, id
 				if err := w.Set(blockKey(id, 0, j.seg.index), j.seg.value(j.size)); err != nil {
 					return err
 				}
@@ -306,8 +312,8 @@ func (s *Store) dropStale(ctx context.Context, written map[Hash]contentID) error
 }
 
 // putSegment adds the groups of a received segment to its blob, in one transaction with what is known about it, and reports
-// whether that completed the blob. The blob's size must have been proved. written tells whether the segment's record is there already.
-func putSegment(tx kv.Txn, j receiveJob, written func(contentID) bool) (id contentID, complete bool, err error) {
+// whether that completed the blob. The blob's size must have been proved.
+func putSegment(tx kv.Txn, j receiveJob) (id contentID, complete bool, err error) {
 	g := newGeometry(j.size)
 	rec, err := getRecord(tx, j.hash)
 	switch {
@@ -333,7 +339,7 @@ func putSegment(tx kv.Txn, j receiveJob, written func(contentID) bool) (id conte
 	if err != nil {
 		return 0, false, err
 	}
-	if !written(rec.id) {
+	if !j.ahead || j.aheadAs != rec.id {
 		// After a conflict this runs again; what was merged then is verified, and may stay in the segment.
 		err = viewSegment(tx, rec.id, g, j.seg.index, func(old storedSegment) error {
 			j.seg.merge(old)

@@ -201,3 +201,48 @@ func TestStaleSegmentsAreDropped(t *testing.T) {
 	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: rec.id}))
 	require.Equal(t, before-1, countKeys(t, s, keySegment))
 }
+
+// A batch in which one segment is written ahead, and another becomes whole only by what the store had of it, under a conflict: both must
+// be there in the end, not only be noted.
+func TestBatchOfWholeAndCompletedSegments(t *testing.T) {
+	source, s := newStore(t), newStore(t)
+	data := random(6, 3*SegmentSize)
+	info, err := source.ImportBytes(bg, data)
+	require.NoError(t, err)
+	transfer(t, source, s, info.Hash, Ranges{{0, 5 * GroupSize}})
+	jobs := map[uint64]receiveJob{}
+	collect := func(r Ranges) {
+		var stream bytes.Buffer
+		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
+		d := newDecoder(&stream, info.Hash, info.Size, r)
+		d.seg, d.sink = new(segment), collectSink{info, jobs}
+		require.NoError(t, d.run())
+	}
+	collect(Ranges{{5 * GroupSize, 2 * SegmentSize}}) // the rest of segment 0, and all of segment 1
+	require.False(t, jobs[0].seg.whole())
+	require.True(t, jobs[1].seg.whole())
+	var batch receiveBatch
+	batch.add(jobs[0])
+	batch.add(jobs[1])
+	require.NoError(t, s.storeReceived(bg, &batch))
+	damage, err := s.Verify(bg, info.Hash, nil)
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	r, err := s.Reader(bg, info.Hash)
+	require.NoError(t, err)
+	got := make([]byte, 2*SegmentSize)
+	_, err = r.ReadAt(got, 0)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data[:2*SegmentSize], got))
+}
+
+// collectSink keeps segments instead of storing them.
+type collectSink struct {
+	info Info
+	jobs map[uint64]receiveJob
+}
+
+func (k collectSink) segment(seg *segment, above []upperBlock) (*segment, error) {
+	k.jobs[seg.index] = receiveJob{hash: k.info.Hash, size: k.info.Size, seg: seg, above: above}
+	return new(segment), nil
+}

@@ -73,9 +73,17 @@ type downloads struct {
 	mu     sync.Mutex
 	busy   map[blobs.Hash]bool // asked of some peer right now
 	failed map[wantedAt]refusal
-	active map[peer.ID]bool // has a worker
+	active map[peer.ID]work // has a worker
 	bell   chan struct{}
 }
+
+// work is the state of a peer's worker.
+type work int
+
+const (
+	atWork   work = 1
+	lookOnce work = 2 // something has changed since it last looked: look once more before it ends
+)
 
 type wantedAt struct {
 	p peer.ID
@@ -95,7 +103,7 @@ const (
 )
 
 func newDownloads(n *Node) *downloads {
-	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
+	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]work{}, bell: make(chan struct{}, 1)}
 }
 
 func (d *downloads) wake() {
@@ -119,10 +127,8 @@ func (d *downloads) run(ctx context.Context) {
 		}
 		for _, p := range d.n.peers.allSharing() {
 			d.mu.Lock()
-			start := !d.active[p]
-			if start {
-				d.active[p] = true
-			}
+			start := d.active[p] == 0
+			d.active[p] = lookOnce
 			d.mu.Unlock()
 			if start {
 				d.n.work.Go(func() { d.work(ctx, p) })
@@ -168,27 +174,37 @@ func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
 
 // work fetches from p until it has nothing more that is wanted.
 func (d *downloads) work(ctx context.Context, p peer.ID) {
-	defer func() {
-		d.mu.Lock()
-		delete(d.active, p)
-		d.mu.Unlock()
-	}()
-	for ctx.Err() == nil {
-		batch, err := d.claim(ctx, p)
-		if err != nil {
-			d.n.log.Error("downloads", "error", err)
-			return
-		}
-		if len(batch) == 0 {
-			return
-		}
-		err = d.fetch(ctx, p, batch)
-		d.release(ctx, p, batch)
-		if err != nil {
-			d.n.log.Info("download", "peer", p, "error", err)
-			return // a session or the ticker tries again
+	failed := false
+	for !d.ends(p, failed || ctx.Err() != nil) {
+		for ctx.Err() == nil {
+			batch, err := d.claim(ctx, p)
+			if failed = err != nil; failed {
+				d.n.log.Error("downloads", "error", err)
+				break
+			}
+			if len(batch) == 0 {
+				break
+			}
+			err = d.fetch(ctx, p, batch)
+			d.release(ctx, p, batch)
+			if failed = err != nil; failed {
+				d.n.log.Info("download", "peer", p, "error", err)
+				break // a session or the timer tries again
+			}
 		}
 	}
+}
+
+// ends decides, in one step with being asked to look again, whether the worker of p ends.
+func (d *downloads) ends(p peer.ID, must bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if must || d.active[p] != lookOnce {
+		delete(d.active, p)
+		return true
+	}
+	d.active[p] = atWork
+	return false
 }
 
 // claim picks wanted content that p may have and nobody fetches.
@@ -333,6 +349,37 @@ func (d *downloads) dueAgain(p peer.ID) {
 	d.wake()
 }
 
+// forget drops what was wanted for a replica that has been left.
+func (d *downloads) forget(ctx context.Context, id replica.ID) error {
+	var keys [][]byte
+	err := d.n.eachWanted(ctx, func(w wantedContent) {
+		if w.replica == id {
+			keys = append(keys, w.key)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return d.n.dropKeys(ctx, keys)
+}
+
+// eachWanted calls fn for each record of wanted content.
+func (n *Node) eachWanted(ctx context.Context, fn func(wantedContent)) error {
+	return n.kv.View(ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			w, err := parseWanted(p)
+			if err != nil {
+				return err
+			}
+			fn(w)
+		}
+		return nil
+	})
+}
+
 func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
 	if len(keys) == 0 {
 		return nil
@@ -349,21 +396,10 @@ func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
 
 // PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
 func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
-	err = n.kv.View(ctx, func(r kv.Reader) error {
-		count = 0
-		for p, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			w, err := parseWanted(p)
-			if err != nil {
-				return err
-			}
-			if w.replica == id {
-				count++
-			}
+	err = n.eachWanted(ctx, func(w wantedContent) {
+		if w.replica == id {
+			count++
 		}
-		return nil
 	})
 	return count, err
 }

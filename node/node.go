@@ -268,7 +268,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if err := n.Replicas.Leave(ctx, id); err != nil {
 		return err
 	}
-	return n.peers.forget(ctx, id)
+	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node.

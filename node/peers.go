@@ -143,6 +143,7 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	now := b.n.cfg.Now()
 	addrs := b.n.net.KnownAddrs(p)
 	here := slices.ContainsFunc(b.n.net.Peers(), func(k Peer) bool { return k.ID == p })
+	var dropped [][]byte
 	b.mu.Lock()
 	if here {
 		b.connected[p] = true // the network may not have said so yet, and what is set now must be pushed
@@ -151,7 +152,7 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	known := s != nil && s.seen
 	if s == nil {
 		if len(b.of(id)) >= maxKnown {
-			b.forgetOne(id)
+			dropped = b.forgetOne(id)
 		}
 		s = &sharer{}
 		b.of(id)[p] = s
@@ -168,21 +169,30 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	value := marshalAddrs(s.addrs)
 	b.mu.Unlock()
 	if !known {
-		if err := b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p), value) }); err != nil {
+		err := b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error {
+			for _, k := range dropped {
+				if err := tx.Delete(k); err != nil {
+					return err
+				}
+			}
+			return tx.Set(sharingKey(id, p), value)
+		})
+		if err != nil {
 			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
 		}
 	}
 	b.n.downloads.dueAgain(p)
 }
 
-// forgetOne drops a peer that is not connected, to make room.
-func (b *peerBook) forgetOne(id replica.ID) {
+// forgetOne drops a peer that is not connected, to make room, and returns the key of its record.
+func (b *peerBook) forgetOne(id replica.ID) [][]byte {
 	for p := range b.of(id) {
 		if !b.connected[p] {
 			delete(b.of(id), p)
-			return
+			return [][]byte{sharingKey(id, p)}
 		}
 	}
+	return nil
 }
 
 // forget drops what is known of a replica that has been left.

@@ -50,7 +50,7 @@ func (s *Store) InsertGrants(ctx context.Context, id ID, grants []Grant) (added 
 		if g.Replica != id {
 			err = fmt.Errorf("grant for %s: %w", g.Author, ErrWrongReplica)
 		}
-		if firstErr = cmpErr(firstErr, err); err == nil {
+		if firstErr = firstOf(firstErr, err); err == nil {
 			good = append(good, g)
 		}
 	}
@@ -73,5 +73,5 @@ func (s *Store) InsertGrants(ctx context.Context, id ID, grants []Grant) (added 
 		}
 		return nil
 	})
-	return added, cmpErr(err, firstErr)
+	return added, firstOf(err, firstErr)
 }

@@ -51,7 +51,7 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 			err = e.failed(ErrKeyTooLong)
 		}
 		if err != nil {
-			firstErr = cmpErr(firstErr, err)
+			firstErr = firstOf(firstErr, err)
 		} else if e.Timestamp > limit {
 			out.Later++
 		} else {
@@ -59,7 +59,7 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 		}
 	}
 	good, err := verifyAll(good)
-	firstErr = cmpErr(firstErr, err)
+	firstErr = firstOf(firstErr, err)
 
 	lock := s.writes.of(id)
 	lock.Lock()
@@ -78,7 +78,7 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 	return out, firstErr
 }
 
-func cmpErr(first, next error) error {
+func firstOf(first, next error) error {
 	if first != nil {
 		return first
 	}
@@ -101,7 +101,7 @@ func verifyAll(entries []Entry) ([]Entry, error) {
 	var first error
 	return slices.DeleteFunc(entries, func(e Entry) bool {
 		err := e.Verify()
-		first = cmpErr(first, err)
+		first = firstOf(first, err)
 		return err != nil
 	}), first
 }
@@ -124,7 +124,7 @@ func (s *Store) insertSome(ctx context.Context, id ID, entries []Entry, from Ori
 				return err
 			}
 			if !ok {
-				notGranted = cmpErr(notGranted, e.failed(ErrNotGranted))
+				notGranted = firstOf(notGranted, e.failed(ErrNotGranted))
 				continue
 			}
 			stored, err := p.put(e)
@@ -142,7 +142,7 @@ func (s *Store) insertSome(ctx context.Context, id ID, entries []Entry, from Ori
 	if err != nil {
 		return err
 	}
-	*refused = cmpErr(*refused, notGranted)
+	*refused = firstOf(*refused, notGranted)
 	out.Known += known
 	out.Added = append(out.Added, added...)
 	s.events.publish(added, from)

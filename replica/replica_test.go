@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/kvtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +37,7 @@ func newStore(t require.TestingT, c *clock) *Store {
 	if tb, ok := t.(interface{ Cleanup(func()) }); ok {
 		tb.Cleanup(func() { _ = db.Close() })
 	}
-	s, err := Open(bg, db, Config{Now: c.now})
+	s, err := Open(bg, kvtest.Rerun(db), Config{Now: c.now}) // everything must bear a conflict
 	require.NoError(t, err)
 	return s
 }
