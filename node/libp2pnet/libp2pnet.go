@@ -92,7 +92,9 @@ func New(cfg Config) (*Network, error) {
 	h, err := libp2p.New(
 		libp2p.Identity(key),
 		libp2p.ListenAddrs(cfg.Listen...),
-		libp2p.Transport(tcp.NewTCPTransport),
+		// Two nodes that find each other often dial at the same moment. From their listening ports that would be one TCP connection
+		// opened from both ends, with a TLS client at each; so each dials from a port of its own.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.ResourceManager(manager),

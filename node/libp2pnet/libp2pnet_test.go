@@ -1,7 +1,10 @@
 package libp2pnet
 
 import (
+	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 )
@@ -53,5 +57,38 @@ func TestTCPIsDialledFirst(t *testing.T) {
 			want = quicDelay
 		}
 		require.Equal(t, want, d.Delay)
+	}
+}
+
+// Nodes that dial each other at the same moment, as those do that have found each other by multicast, meet over TCP all the same.
+func TestSimultaneousDialsUseTCP(t *testing.T) {
+	network := func() *Network {
+		_, key, err := ed25519.GenerateKey(nil)
+		require.NoError(t, err)
+		var listen []ma.Multiaddr
+		for _, s := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+			a, err := ma.NewMultiaddr(s)
+			require.NoError(t, err)
+			listen = append(listen, a)
+		}
+		n, err := New(Config{Key: key, Listen: listen, Log: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		require.NoError(t, n.Start(func(peer.ID, bool) {}))
+		return n
+	}
+	for range 20 {
+		a, b := network(), network()
+		infoA, err := peer.AddrInfosFromP2pAddrs(a.Addrs()...)
+		require.NoError(t, err)
+		infoB, err := peer.AddrInfosFromP2pAddrs(b.Addrs()...)
+		require.NoError(t, err)
+		start, done := make(chan struct{}), make(chan error, 2)
+		go func() { <-start; done <- a.Connect(t.Context(), infoB[0]) }()
+		go func() { <-start; done <- b.Connect(t.Context(), infoA[0]) }()
+		close(start)
+		require.NoError(t, errors.Join(<-done, <-done))
+		require.Equal(t, "tcp", a.Peers()[0].Transport)
+		require.Equal(t, "tcp", b.Peers()[0].Transport)
+		require.NoError(t, errors.Join(a.Close(), b.Close()))
 	}
 }
