@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv/badger"
 )
 
@@ -17,9 +18,7 @@ func diskStore(b *testing.B) *Store {
 	db, err := badger.Open(b.TempDir(), badger.Options{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, db.Close()) })
-	s, err := Open(bg, db)
-	require.NoError(b, err)
-	return s
+	return openStore(b, db, files.Options{})
 }
 
 func BenchmarkHash(b *testing.B) {

@@ -17,6 +17,7 @@ import (
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/badger"
 	"github.com/skerry-sync/skerry/kv/kvtest"
@@ -31,9 +32,27 @@ func newStore(t testing.TB) *Store {
 	db, err := badger.Open("", badger.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s, err := Open(bg, kvtest.Rerun(db)) // everything must bear a conflict
+	return openStore(t, kvtest.Rerun(db), files.Options{}) // everything must bear a conflict
+}
+
+func openStore(t testing.TB, db kv.Store, o files.Options) *Store {
+	t.Helper()
+	fs, err := files.Open(t.TempDir(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, fs.Close()) })
+	s, err := Open(bg, db, fs)
 	require.NoError(t, err)
 	return s
+}
+
+// requireEmpty checks that the store holds nothing: no record but its own, and no file but packs.
+func requireEmpty(t require.TestingT, s *Store) {
+	left, err := s.files.Files()
+	require.NoError(t, err)
+	require.Empty(t, left)
+	for _, kind := range []string{keyRecord, keyInline, keyTree, keyMask, keyGarbage, keySegmentV1} {
+		require.Zero(t, countKeys(t, s, kind), "records of %q", kind)
+	}
 }
 
 // pattern is the content of the shared vectors: byte i is i mod 251.
@@ -89,7 +108,7 @@ func TestHashVectors(t *testing.T) {
 		require.Equal(t, c.Hash, HashOf(pattern(c.Length)), "length %d", c.Length)
 		info, err := s.Import(bg, bytes.NewReader(pattern(c.Length)), ImportOptions{})
 		require.NoError(t, err)
-		require.Equal(t, Info{c.Hash, uint64(c.Length), true, uint64(c.Length)}, info)
+		require.Equal(t, Info{Hash: c.Hash, Size: uint64(c.Length), Complete: true, Present: uint64(c.Length)}, info)
 	}
 }
 
@@ -184,7 +203,7 @@ func TestFailedImportLeavesNothing(t *testing.T) {
 		}
 	}})
 	require.ErrorIs(t, err, context.Canceled)
-	require.Zero(t, countKeys(t, s, "b"))
+	requireEmpty(t, s)
 }
 
 type failingReader struct{ err error }
@@ -198,8 +217,11 @@ func TestImportTwiceStoresOnce(t *testing.T) {
 		_, err := s.ImportBytes(bg, data)
 		require.NoError(t, err)
 	}
-	require.Equal(t, 3, countKeys(t, s, keySegment)-1, "three segments and one block above them")
+	require.Equal(t, 3, countKeys(t, s, keyTree)-1, "three segments and one block above them")
 	require.Zero(t, countKeys(t, s, keyGarbage))
+	stored, err := s.files.Files()
+	require.NoError(t, err)
+	require.Len(t, stored, 1)
 }
 
 func TestImportCompletesPartial(t *testing.T) {
@@ -211,7 +233,7 @@ func TestImportCompletesPartial(t *testing.T) {
 	got, err := s.ImportBytes(bg, data)
 	require.NoError(t, err)
 	require.True(t, got.Complete)
-	require.Equal(t, 4, countKeys(t, s, keySegment))
+	require.Equal(t, 4, countKeys(t, s, keyTree))
 	require.Zero(t, countKeys(t, s, keyMask)+countKeys(t, s, keyGarbage))
 }
 
@@ -227,7 +249,7 @@ func TestDelete(t *testing.T) {
 		_, err = io.ReadAll(r)
 		require.ErrorIs(t, err, ErrNotFound)
 	}
-	require.Zero(t, countKeys(t, s, "b"))
+	requireEmpty(t, s)
 }
 
 func TestResolve(t *testing.T) {
@@ -248,7 +270,7 @@ func TestResolve(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 	other := info.Hash
 	other[31] ^= 1
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return putInline(tx, other, []byte("x")) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(recordKey(other), record{state: stateInline, size: 1}.marshal()) }))
 	_, err = s.Resolve(bg, full[:20])
 	require.ErrorIs(t, err, ErrAmbiguous)
 }
@@ -260,27 +282,76 @@ func TestVerifyFindsDamage(t *testing.T) {
 	require.NoError(t, err)
 	small, err := s.ImportBytes(bg, []byte("small"))
 	require.NoError(t, err)
-	var rec record
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
-		rec, err = getRecord(tx, info.Hash)
+	packed, err := s.ImportBytes(bg, random(2, 5*GroupSize))
+	require.NoError(t, err)
+	rec, err := s.lookUp(bg, info.Hash)
+	require.NoError(t, err)
+	flip := func(path string, at int64) {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		require.NoError(t, err)
-		v, err := tx.Get(blockKey(rec.id, 0, 1))
+		var b [1]byte
+		_, err = f.ReadAt(b[:], at)
 		require.NoError(t, err)
-		v[maskBytes+treeBytes(fanOut)+3*GroupSize+7] ^= 1
-		return errors.Join(tx.Set(blockKey(rec.id, 0, 1), v), tx.Set(inlineKey(small.Hash), []byte("snall")))
-	}))
+		b[0] ^= 1
+		_, err = f.WriteAt(b[:], at)
+		require.NoError(t, errors.Join(err, f.Close()))
+	}
+	digits := fmt.Sprintf("%016x", uint64(rec.id))
+	flip(filepath.Join(s.files.Dir(), "own", digits[:2], digits), SegmentSize+3*GroupSize+7)
+	flip(filepath.Join(s.files.Dir(), "packs", "00000001"), int64(treeBytes(5))+2*GroupSize)
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(inlineKey(small.Hash), []byte("snall")) }))
 	damage, err := s.Verify(bg, info.Hash, nil)
 	require.NoError(t, err)
 	at := uint64(SegmentSize + 3*GroupSize)
-	require.Equal(t, []Damage{{info.Hash, Range{at, at + GroupSize}, "content does not match"}}, damage)
-	damage, err = s.Verify(bg, small.Hash, nil)
-	require.NoError(t, err)
-	require.Len(t, damage, 1)
+	require.Equal(t, []Damage{{Hash: info.Hash, Range: Range{at, at + GroupSize}, Cause: "content does not match"}}, damage)
+	for _, h := range []Hash{small.Hash, packed.Hash} {
+		damage, err := s.Verify(bg, h, nil)
+		require.NoError(t, err)
+		require.Len(t, damage, 1)
+		require.NoError(t, s.Drop(bg, h, damage))
+		_, err = s.Stat(bg, h)
+		require.ErrorIs(t, err, ErrNotFound, "a small blob is dropped whole")
+	}
 
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Delete(blockKey(rec.id, 0, 2)) }))
+	// What is damaged is dropped, and only that, and can be fetched again.
+	source := newStore(t)
+	_, err = source.ImportBytes(bg, data)
+	require.NoError(t, err)
+	require.NoError(t, s.Drop(bg, info.Hash, damage))
+	present, err := s.Present(bg, info.Hash)
+	require.NoError(t, err)
+	require.Equal(t, Ranges{{0, at}, {at + GroupSize, info.Size}}, present)
+	transfer(t, source, s, info.Hash, Ranges{{at, at + 1}})
+	got, err := s.ReadAll(bg, info.Hash, info.Size)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+
+	// A damaged tree takes its segment with it.
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		v, err := tx.Get(blockKey(rec.id, 0, 1))
+		require.NoError(t, err)
+		v[70] ^= 1
+		return tx.Set(blockKey(rec.id, 0, 1), v)
+	}))
 	damage, err = s.Verify(bg, info.Hash, nil)
 	require.NoError(t, err)
-	require.Len(t, damage, 2)
+	require.NotEmpty(t, damage)
+	require.True(t, damage[0].Tree)
+	require.NoError(t, s.Drop(bg, info.Hash, damage))
+	damage, err = s.Verify(bg, info.Hash, nil)
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	transfer(t, source, s, info.Hash, Ranges{{SegmentSize, 2 * SegmentSize}})
+	st, err := s.Stat(bg, info.Hash)
+	require.NoError(t, err)
+	require.True(t, st.Complete)
+
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Delete(blockKey(rec.id, 1, 0)) }))
+	damage, err = s.Verify(bg, info.Hash, nil)
+	require.NoError(t, err)
+	require.Len(t, damage, 1)
+	require.NoError(t, s.Drop(bg, info.Hash, damage))
+	requireEmpty(t, s)
 	_, err = s.Verify(bg, Hash{1}, nil)
 	require.ErrorIs(t, err, ErrNotFound)
 }

@@ -6,260 +6,343 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// importWorkers is how many segments of one import are hashed and written at the same time; it bounds the memory of an
-// import to twice as many segments.
-const importWorkers = 3
-
 // ImportOptions tune an import; the zero value is fine.
 type ImportOptions struct {
-	// Progress, if set, is called now and then with the number of bytes read so far.
+	// Progress, if set, is called now and then, by one goroutine at a time, with the number of bytes read so far.
 	Progress func(read uint64)
+	// Reference makes ImportFile store only the tree, and the file's place: its content is read from there whenever it is wanted, and
+	// verified each time.
+	Reference bool
 }
 
 // Import stores everything that r yields and returns what became of it. Memory does not grow with the size. If ctx
 // ends or r fails, nothing remains. The blob is durable after the next Sync.
 func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Info, error) {
-	if o.Progress == nil {
-		o.Progress = func(uint64) {}
-	}
-	first := make([]byte, GroupSize+1)
+	first := make([]byte, SegmentSize+1)
 	n, err := io.ReadFull(r, first)
 	switch {
 	case err == nil:
-		return s.importLarge(ctx, first, r, o)
+		return s.importLarge(ctx, &streamSource{r: r, ahead: first}, o, nil)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		o.Progress(uint64(n))
+		if o.Progress != nil {
+			o.Progress(uint64(n))
+		}
 		return s.ImportBytes(ctx, first[:n])
 	}
 	return Info{}, fmt.Errorf("import: %w", err)
 }
 
-// ImportFile imports a regular file.
-func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (Info, error) {
+// ImportFile imports a regular file. One that is written to meanwhile gives an error, or is stored as it was at some moment of each part.
+func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (info Info, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
 	defer f.Close()
-	info, err := s.Import(ctx, f, o)
+	st, err := f.Stat()
+	if err != nil {
+		return Info{}, fmt.Errorf("import: %w", err)
+	}
+	size := uint64(max(st.Size(), 0))
+	switch {
+	case o.Reference && st.Mode().IsRegular() && size > 0:
+		info, err = s.reference(ctx, f, st, o)
+	case st.Mode().IsRegular() && size > SegmentSize:
+		info, err = s.importLarge(ctx, &fileSource{f: f, size: size}, o, nil)
+	default:
+		info, err = s.Import(ctx, f, o)
+	}
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return info, nil
 }
 
-// ImportBytes stores data.
-func (s *Store) ImportBytes(ctx context.Context, data []byte) (Info, error) {
-	if len(data) > GroupSize {
-		return s.importLarge(ctx, data, eof{}, ImportOptions{Progress: func(uint64) {}})
-	}
-	h := hashGroup(data, 0, true)
-	err := s.kv.Update(ctx, func(tx kv.Txn) error { return putInline(tx, h, data) })
+// reference notes f without copying it.
+func (s *Store) reference(ctx context.Context, f *os.File, st os.FileInfo, o ImportOptions) (Info, error) {
+	path, err := filepath.Abs(f.Name())
 	if err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
-	return record{state: stateInline, size: uint64(len(data))}.info(h), nil
+	return s.importLarge(ctx, &fileSource{f: f, size: uint64(st.Size())}, o, &reference{path, st.ModTime()})
+}
+
+// ImportBytes stores data.
+func (s *Store) ImportBytes(ctx context.Context, data []byte) (Info, error) {
+	if len(data) > SegmentSize {
+		return s.importLarge(ctx, &streamSource{r: eof{}, ahead: data}, ImportOptions{}, nil)
+	}
+	b := hashSmall(make([]byte, 0, treeBytes(fanOut)+len(data)), data)
+	if err := s.putSmall(ctx, []smallBlob{b}); err != nil {
+		return Info{}, fmt.Errorf("import: %w", err)
+	}
+	return Info{Hash: b.hash, Size: b.size, Complete: true, Present: b.size}, nil
 }
 
 type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
-// putInline stores a blob of one group.
-func putInline(tx kv.Txn, h Hash, data []byte) error {
-	if has, err := tx.Has(recordKey(h)); has || err != nil {
-		return err
+// segmentSource gives out content a segment at a time. Its methods may be called at the same time.
+type segmentSource interface {
+	// next fills buf, of SegmentSize bytes, with the next segment; n is 0 when there is none. last is set with the last one.
+	next(buf []byte) (index uint64, n int, last bool, err error)
+}
+
+// fileSource reads segments at their offsets, several at a time.
+type fileSource struct {
+	f    *os.File
+	size uint64
+	mu   sync.Mutex
+	at   uint64 // index of the next segment
+}
+
+func (x *fileSource) next(buf []byte) (index uint64, n int, last bool, err error) {
+	x.mu.Lock()
+	index = x.at
+	x.at++
+	x.mu.Unlock()
+	off := index * SegmentSize
+	if off >= x.size {
+		return index, 0, false, nil
 	}
-	return errors.Join(
-		tx.Set(recordKey(h), record{state: stateInline, size: uint64(len(data))}.marshal()),
-		tx.Set(inlineKey(h), data))
+	want := int(min(SegmentSize, x.size-off))
+	n, err = x.f.ReadAt(buf[:want], int64(off))
+	if n == want {
+		return index, n, off+uint64(n) == x.size, nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("the file became shorter while it was read: try again")
+	}
+	return index, n, false, err
 }
 
-// segmentJob is a segment on its way through an import.
-type segmentJob struct {
-	seg  *segment
-	len  int
-	root bool      // it is the whole blob
-	cv   chan Hash // receives the segment's value once it is stored
+// streamSource reads one segment after the other, and one byte ahead, so that it knows which one is the last.
+type streamSource struct {
+	r     io.Reader
+	mu    sync.Mutex
+	ahead []byte // read, and not given out yet
+	at    uint64
+	done  bool
+	one   [1]byte
 }
 
-func (s *Store) importLarge(ctx context.Context, head []byte, r io.Reader, o ImportOptions) (Info, error) {
-	id := newContentID()
-	// Until the record is there, the content counts as garbage: a crash leaves nothing behind that Open does not clear.
-	if err := s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(idKey(keyGarbage, id), nil) }); err != nil {
+func (x *streamSource) next(buf []byte) (index uint64, n int, last bool, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done {
+		return x.at, 0, false, nil
+	}
+	index = x.at
+	x.at++
+	n = copy(buf, x.ahead)
+	x.ahead = x.ahead[n:]
+	m, err := io.ReadFull(x.r, buf[n:])
+	n += m
+	if err == nil && len(x.ahead) == 0 {
+		if _, err = io.ReadFull(x.r, x.one[:]); err == nil {
+			x.ahead = x.one[:]
+		}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		x.done, err = len(x.ahead) == 0, nil
+	}
+	return index, n, x.done, err
+}
+
+// importLarge stores content of its own file, or only its tree, if ref says where it lies already.
+func (s *Store) importLarge(ctx context.Context, from segmentSource, o ImportOptions, ref *reference) (info Info, err error) {
+	rec := record{state: stateComplete}
+	if ref != nil {
+		rec = record{state: stateReferenced, ref: *ref, id: newContentID()}
+		// Until the record is there, the blocks count as garbage, as the file of newFile does.
+		err = s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(idKey(keyGarbage, rec.id), nil) })
+	} else {
+		rec.id, err = s.newFile(ctx)
+	}
+	if err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
-	hash, size, err := s.importSegments(ctx, id, head, r, o)
+	w := &importWork{s: s, from: from, rec: &rec, progress: o.Progress}
+	hash, err := w.run(ctx)
 	if err == nil {
-		err = s.publish(ctx, hash, record{state: stateComplete, size: size, id: id})
+		err = s.publish(ctx, hash, rec)
 	}
 	if err != nil {
 		// The cause may be that ctx has ended; what was written must go all the same, now or at the next Open.
-		return Info{}, errors.Join(fmt.Errorf("import: %w", err), s.reap(context.WithoutCancel(ctx), id))
+		return Info{}, errors.Join(fmt.Errorf("import: %w", err), s.reap(context.WithoutCancel(ctx), rec.id))
 	}
-	return record{state: stateComplete, size: size}.info(hash), nil
+	return rec.info(hash), nil
 }
 
-func (s *Store) importSegments(ctx context.Context, id contentID, head []byte, r io.Reader, o ImportOptions) (hash Hash, size uint64, err error) {
+// importWork hashes and writes the segments of one blob, several at a time.
+type importWork struct {
+	s        *Store
+	from     segmentSource
+	rec      *record
+	progress func(uint64)
+}
+
+// hashedSegment is a segment on its way from a worker to the tree.
+type hashedSegment struct {
+	index uint64
+	cv    Hash
+	tree  []byte
+	len   int
+}
+
+// treeBatch is how many blocks of parents are written together.
+const treeBatch = 128
+
+func (w *importWork) run(ctx context.Context) (hash Hash, err error) {
 	g, ctx := errgroup.WithContext(ctx)
-	work := make(chan *segmentJob)                   // to the workers
-	ordered := make(chan *segmentJob, importWorkers) // the same jobs, in order, to the tree
-	free := make(chan *segment, 2*importWorkers)     // segments to fill
-	for range 2 * importWorkers {
-		free <- new(segment)
+	workers, workCtx := errgroup.WithContext(ctx)
+	out := make(chan hashedSegment, treeBatch)
+	for range runtime.GOMAXPROCS(0) + 1 { // one more than run at a time, since they also wait for the disk
+		workers.Go(func() error { return w.work(workCtx, out) })
 	}
 	g.Go(func() error {
-		defer close(work)
-		defer close(ordered)
-		n, err := readSegments(ctx, head, r, o, free, work, ordered)
-		size = n
+		defer close(out)
+		return workers.Wait()
+	})
+	g.Go(func() (err error) {
+		hash, err = w.collect(ctx, out)
 		return err
 	})
-	for range importWorkers {
-		g.Go(func() error {
-			for job := range work {
-				cv, err := s.storeImported(ctx, id, job)
-				if err != nil {
+	return hash, g.Wait()
+}
+
+func (w *importWork) work(ctx context.Context, out chan<- hashedSegment) error {
+	buf := make([]byte, SegmentSize)
+	for {
+		index, n, last, err := w.from.next(buf)
+		if err != nil || n == 0 {
+			return err
+		}
+		if index >= MaxSize/SegmentSize {
+			return fmt.Errorf("larger than %d bytes", uint64(MaxSize))
+		}
+		h := hashSegment(index, buf[:n], last && index == 0)
+		if w.rec.state == stateComplete {
+			if err := w.s.files.WriteAt(w.rec.id, buf[:n], index*SegmentSize); err != nil {
+				return err
+			}
+		}
+		select {
+		case out <- h:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hashSegment hashes segment number index; root says that it is the whole blob.
+func hashSegment(index uint64, data []byte, root bool) hashedSegment {
+	n := int(groupCount(uint64(len(data))))
+	h := hashedSegment{index: index, tree: make([]byte, treeBytes(n)), len: len(data)}
+	var cvs [fanOut]Hash
+	for i := range n {
+		at := i * GroupSize
+		cvs[i] = hashGroup(data[at:min(at+GroupSize, len(data))], index*fanOut+uint64(i), root && n == 1)
+	}
+	h.cv = buildBlock(h.tree, cvs[:n], root)
+	return h
+}
+
+// collect puts the segments in order, builds the tree above them, stores all blocks and returns the blob's hash. It sets the size in the
+// record.
+func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash Hash, err error) {
+	var blocks []upperBlock
+	flush := func() error {
+		err := w.s.kv.Batch(ctx, func(kw kv.Writer) error {
+			for _, b := range blocks {
+				if err := kw.Set(blockKey(w.rec.id, b.level, b.index), b.tree); err != nil {
 					return err
 				}
-				job.cv <- cv
-				free <- job.seg
 			}
 			return nil
 		})
-	}
-	g.Go(func() error {
-		tree := treeBuilder{put: func(level int, index uint64, tree []byte) error {
-			return s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(blockKey(id, level, index), tree) })
-		}}
-		for job := range ordered {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case cv := <-job.cv:
-				if job.root {
-					hash = cv
-					continue
-				}
-				if err := tree.add(cv); err != nil {
-					return err
-				}
-			}
-		}
-		if ctx.Err() != nil || len(tree.levels) == 0 {
-			return ctx.Err()
-		}
-		var err error
-		hash, err = tree.finish()
+		blocks = blocks[:0]
 		return err
-	})
-	return hash, size, g.Wait()
-}
-
-// readSegments cuts the content into segments, reading one byte ahead so that it knows which one is the last.
-func readSegments(ctx context.Context, head []byte, r io.Reader, o ImportOptions, free <-chan *segment, work, ordered chan<- *segmentJob) (uint64, error) {
-	var size uint64
-	for index := uint64(0); ; index++ {
-		var seg *segment
-		select {
-		case seg = <-free:
-		case <-ctx.Done():
-			return size, ctx.Err()
+	}
+	put := func(level int, index uint64, tree []byte) error {
+		if len(tree) > 0 {
+			blocks = append(blocks, upperBlock{level: level, index: index, tree: tree})
 		}
-		seg.reset(index, fanOut)
-		// A segment of n groups has its content behind n-1 parents; until n is known, read to where 32 groups begin.
-		room := seg.content()
-		n := copy(room, head)
-		head = head[n:]
-		m, err := io.ReadFull(r, room[n:])
-		n += m
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
-			return size, err
+		if len(blocks) < treeBatch {
+			return nil
 		}
-		var ahead [1]byte
-		if !last && len(head) == 0 {
-			switch _, err := io.ReadFull(r, ahead[:]); {
-			case errors.Is(err, io.EOF):
-				last = true
-			case err != nil:
-				return size, err
-			default:
-				head = ahead[:]
+		return flush()
+	}
+	tree := treeBuilder{put: put}
+	waiting := map[uint64]hashedSegment{} // came before their turn; not more than there are workers, and room in the channel
+	for next := uint64(0); ; {
+		h, ok := waiting[next]
+		if !ok {
+			if h, ok = <-in; !ok {
+				break
 			}
+			waiting[h.index] = h
+			continue
 		}
-		if len(head) > 0 {
-			last = false
+		delete(waiting, next)
+		next++
+		w.rec.size += uint64(h.len)
+		if w.progress != nil {
+			w.progress(w.rec.size)
 		}
-		if n == 0 {
-			return size, nil
-		}
-		if size += uint64(n); size > MaxSize {
-			return size, fmt.Errorf("larger than %d bytes", uint64(MaxSize))
-		}
-		o.Progress(size)
-		if groups := int(groupCount(uint64(n))); groups < fanOut {
-			seg.n = groups
-			copy(seg.content(), room[:n])
-		}
-		job := &segmentJob{seg: seg, len: n, root: last && index == 0, cv: make(chan Hash, 1)}
-		for _, to := range []chan<- *segmentJob{ordered, work} {
-			select {
-			case to <- job:
-			case <-ctx.Done():
-				return size, ctx.Err()
-			}
-		}
-		if last {
-			return size, nil
+		hash = h.cv
+		if err := errors.Join(put(0, h.index, h.tree), tree.add(h.cv)); err != nil {
+			return hash, err
 		}
 	}
-}
-
-func (s *Store) storeImported(ctx context.Context, id contentID, job *segmentJob) (Hash, error) {
-	seg := job.seg
-	var cvs [fanOut]Hash
-	for i := range seg.n {
-		at := i * GroupSize
-		group := seg.content()[at:min(at+GroupSize, job.len)]
-		cvs[i] = hashGroup(group, seg.index*fanOut+uint64(i), job.root && seg.n == 1)
+	if err := ctx.Err(); err != nil || len(tree.levels) == 0 {
+		return hash, err
 	}
-	cv := buildBlock(seg.tree(), cvs[:seg.n], job.root)
-	seg.mask = fullMask(seg.n)
-	value := seg.value(seg.index*SegmentSize + uint64(job.len))
-	return cv, s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(blockKey(id, 0, seg.index), value) })
+	if len(tree.levels[0].children) > 1 || len(tree.levels) > 1 {
+		if hash, err = tree.finish(); err != nil {
+			return hash, err
+		}
+	}
+	return hash, flush()
 }
 
 // publish makes the content under rec.id the blob h, unless there is one already; what is not needed is cleared away.
 func (s *Store) publish(ctx context.Context, h Hash, rec record) error {
-	var waste contentID
-	var wasted bool
+	s.Touch(ctx, h)
+	var waste []contentID
+	s.writing.RLock()
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
-		wasted = false
-		old, err := getRecord(tx, h)
+		waste = waste[:0]
+		old, stored, err := s.publishIn(tx, h, rec)
 		switch {
-		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			return err
-		case old.state != statePartial:
-			waste, wasted = rec.id, true
+		case !stored:
+			waste = append(waste, rec.id)
 			return nil // stays marked as garbage
-		default:
-			waste, wasted = old.id, true
-			if err := tx.Set(idKey(keyGarbage, old.id), nil); err != nil {
-				return err
-			}
+		case old.hasBlocks():
+			waste = append(waste, old.id)
 		}
-		return errors.Join(tx.Set(recordKey(h), rec.marshal()), tx.Delete(idKey(keyGarbage, rec.id)))
+		return tx.Delete(idKey(keyGarbage, rec.id))
 	})
-	if err != nil || !wasted {
+	s.writing.RUnlock()
+	if err != nil {
 		return err
 	}
-	return s.reap(ctx, waste)
+	for _, id := range waste {
+		if err := s.reap(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }

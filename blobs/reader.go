@@ -7,20 +7,24 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 )
 
 // Reader reads the content of one blob. Its methods may not be called at the same time, except ReadAt.
 //
-// Content was verified when it was stored and is not hashed again; Store.Verify does that.
+// Content in the store was verified when it was stored and is not hashed again; Store.Verify does that. Content of a referenced file is
+// verified group by group as it is read.
 type Reader struct {
-	ctx context.Context
-	s   *Store
-	h   Hash
-	rec record
-	g   geometry
-	at  int64
+	ctx  context.Context
+	s    *Store
+	h    Hash
+	size uint64
+	at   int64
+
+	mu sync.Mutex
+	c  content // as last looked up; guarded by mu
 }
 
 var (
@@ -32,15 +36,33 @@ var (
 // Reader opens the blob h, which may be partial, for as long as ctx lives. It returns ErrNotFound.
 func (s *Store) Reader(ctx context.Context, h Hash) (*Reader, error) {
 	r := &Reader{ctx: ctx, s: s, h: h}
-	err := s.kv.View(ctx, func(rd kv.Reader) (err error) {
-		r.rec, err = getRecord(rd, h)
+	if err := r.lookUp(); err != nil {
+		return nil, err
+	}
+	r.size = r.c.rec.size // proved, so the same for as long as the blob is there
+	return r, nil
+}
+
+// lookUp finds where the content lies now.
+func (r *Reader) lookUp() error {
+	var c content
+	err := r.s.kv.View(r.ctx, func(rd kv.Reader) (err error) {
+		c, err = r.s.openContent(rd, r.h)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r.g = newGeometry(r.rec.size)
-	return r, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.c = c
+	return nil
+}
+
+func (r *Reader) content() content {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.c
 }
 
 // ReadAll returns the whole content of the blob h, or ErrTooLarge if it is larger than limit.
@@ -49,10 +71,10 @@ func (s *Store) ReadAll(ctx context.Context, h Hash, limit uint64) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	if r.rec.size > limit {
-		return nil, fmt.Errorf("%w: blob %s has %d bytes, limit %d", ErrTooLarge, h, r.rec.size, limit)
+	if r.size > limit {
+		return nil, fmt.Errorf("%w: blob %s has %d bytes, limit %d", ErrTooLarge, h, r.size, limit)
 	}
-	b := make([]byte, r.rec.size)
+	b := make([]byte, r.size)
 	if _, err := io.ReadFull(r, b); err != nil && len(b) > 0 {
 		return nil, err
 	}
@@ -63,14 +85,15 @@ func (s *Store) ReadAll(ctx context.Context, h Hash, limit uint64) ([]byte, erro
 var ErrTooLarge = errors.New("blob is too large")
 
 // Size returns the length of the blob in bytes.
-func (r *Reader) Size() int64 { return int64(r.rec.size) }
+func (r *Reader) Size() int64 { return int64(r.size) }
 
-// ReadAt implements io.ReaderAt. It returns ErrIncomplete where content is missing.
+// ReadAt implements io.ReaderAt. It returns ErrIncomplete where content is missing, and a *ReferenceError for a referenced file that
+// is not what it was.
 func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("blob %s: negative offset", r.h)
 	}
-	for n < len(p) && uint64(off) < r.rec.size {
+	for n < len(p) && uint64(off) < r.size {
 		m, err := r.readPart(p[n:], uint64(off))
 		n += m
 		off += int64(m)
@@ -84,40 +107,124 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// readPart reads at least one byte at off < size, and at most up to the end of the segment.
+// readPart reads at least one byte at off < size. If the content has moved since it was looked up, it is looked up again.
 func (r *Reader) readPart(p []byte, off uint64) (n int, err error) {
-	err = r.s.kv.View(r.ctx, func(rd kv.Reader) error {
-		if r.rec.state == stateInline {
-			return rd.Peek(inlineKey(r.h), func(v []byte) error {
-				n = copy(p, v[off:])
-				return nil
-			})
-		}
-		index := off / SegmentSize
-		return viewSegment(rd, r.rec.id, r.g, index, func(s storedSegment) error {
-			if s.mask == fullMask(s.n) {
-				n = copy(p, s.content[off%SegmentSize:])
-				return nil
-			}
-			for n < len(p) {
-				at := off + uint64(n)
-				group := at/GroupSize - index*fanOut
-				if group >= uint64(s.n) || s.group(int(group)) == nil {
-					break
-				}
-				m := copy(p[n:], s.group(int(group))[at%GroupSize:])
-				if m == 0 {
-					break // the end of the blob
-				}
-				n += m
-			}
-			return nil
-		})
-	})
-	if errors.Is(err, kv.ErrNotFound) || err == nil && n == 0 {
-		err = r.whyMissing(off)
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return n, err
+	for try := 0; ; try++ {
+		c := r.content()
+		n, err = c.read(r.ctx, p[:min(uint64(len(p)), c.rec.size-off)], off)
+		if errors.Is(err, ErrIncomplete) {
+			err = r.whyMissing(off)
+		}
+		if !errors.Is(err, errGone) {
+			return n, err
+		}
+		if err := r.lookUp(); err != nil {
+			return 0, err
+		}
+		if try > 0 && c.rec == r.content().rec {
+			return 0, fmt.Errorf("blob %s: its content is missing from the data directory: see skerry blob verify", r.h)
+		}
+	}
+}
+
+// read reads at least one byte at off, which lies before the end of the blob, as does off+len(p).
+func (c *content) read(ctx context.Context, p []byte, off uint64) (int, error) {
+	switch c.rec.state {
+	case stateInline:
+		n := 0
+		err := c.s.kv.View(ctx, func(rd kv.Reader) error {
+			b, err := c.inline(rd)
+			if err == nil && off < uint64(len(b)) {
+				n = copy(p, b[off:])
+			}
+			return err
+		})
+		return n, err
+	case stateComplete, statePacked:
+		return c.readStored(p, off)
+	case statePartial:
+		return c.readPartial(ctx, p, off)
+	}
+	return c.readReferenced(ctx, p, off)
+}
+
+func (c *content) readStored(p []byte, off uint64) (int, error) {
+	x, err := c.bytes()
+	if err != nil {
+		return 0, err
+	}
+	defer x.close()
+	if err := x.readAt(p, off); err != nil {
+		return 0, fmt.Errorf("blob %s: at byte %d: %w", c.h, off, err)
+	}
+	return len(p), nil
+}
+
+// view looks up the segment that holds off; cv is the value of its group, if the blob is referenced and the segment has only one.
+func (c *content) view(ctx context.Context, off uint64) (v segmentView, cv Hash, err error) {
+	index := off / SegmentSize
+	err = c.s.kv.View(ctx, func(rd kv.Reader) error {
+		if v, err = c.viewSegment(rd, index); err != nil {
+			return err
+		}
+		if v.n == 1 && c.rec.state == stateReferenced {
+			cv, err = c.onlyGroup(rd, index)
+		}
+		return err
+	})
+	return v, cv, err
+}
+
+func (c *content) readPartial(ctx context.Context, p []byte, off uint64) (int, error) {
+	v, _, err := c.view(ctx, off)
+	if err != nil {
+		return 0, err
+	}
+	end := off
+	for i := off/GroupSize - v.first; i < uint64(v.n) && v.mask>>i&1 == 1; i++ {
+		end = min((v.first+i+1)*GroupSize, c.rec.size)
+	}
+	if end == off {
+		return 0, ErrIncomplete
+	}
+	return c.readStored(p[:min(uint64(len(p)), end-off)], off)
+}
+
+func (c *content) readReferenced(ctx context.Context, p []byte, off uint64) (n int, err error) {
+	v, cv, err := c.view(ctx, off)
+	if err != nil {
+		return 0, err
+	}
+	x, err := c.bytes()
+	if err != nil {
+		return 0, err
+	}
+	defer x.close()
+	group := groupBuffers.Get().(*[GroupSize]byte)
+	defer groupBuffers.Put(group)
+	for at := off; n < len(p) && at/SegmentSize == off/SegmentSize; at = off + uint64(n) {
+		i := at / GroupSize
+		data := group[:groupLen(c.rec.size, i)]
+		if err := x.readAt(data, i*GroupSize); err != nil {
+			return n, c.referenceFault(err)
+		}
+		if err := c.checkReferenced(v, int(i-v.first), data, cv); err != nil {
+			return n, err
+		}
+		n += copy(p[n:], data[at%GroupSize:])
+	}
+	return n, nil
+}
+
+// referenceFault names the file that could not be read; one that has become shorter has been changed.
+func (c *content) referenceFault(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return &ReferenceError{c.h, c.rec.ref.path, err}
 }
 
 // whyMissing tells a missing range from a blob that was deleted, or completed anew under another id, since it was opened.
@@ -159,6 +266,9 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 
 // WriteTo implements io.WriterTo, a segment at a time.
 func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
+	if r.at == 0 && r.size == 0 {
+		return 0, nil
+	}
 	buf := make([]byte, min(SegmentSize, max(r.Size()-r.at, 0)))
 	for r.at < r.Size() {
 		// Up to the next segment's start, so that each segment is looked up once.
@@ -192,17 +302,48 @@ func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(w
 			err = fmt.Errorf("export %s to %s: %w", h.Short(), name, err)
 		}
 	}()
-	var w io.Writer = tmp
-	if progress != nil {
-		w = &progressWriter{w: tmp, report: progress}
-	}
-	if _, err := r.WriteTo(w); err != nil {
+	if err := r.CopyTo(tmp, progress); err != nil {
 		return err
 	}
 	if err := tmp.Close(); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), name)
+}
+
+// exportPiece is how much is copied between two reports of progress.
+const exportPiece = 32 << 20
+
+// CopyTo writes the whole content to f. Between two files the operating system copies by itself, or only shares the blocks, where it can.
+// progress, if not nil, is told the bytes written.
+func (r *Reader) CopyTo(f *os.File, progress func(uint64)) error {
+	if progress == nil {
+		progress = func(uint64) {}
+	}
+	c := r.content()
+	if c.rec.state != stateComplete {
+		_, err := r.WriteTo(&progressWriter{w: f, report: progress})
+		return err
+	}
+	own, err := r.s.files.OpenFile(c.rec.id)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	for done := uint64(0); done < r.size; progress(done) {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.ReadFrom(io.LimitReader(own, exportPiece))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("blob %s: its file ends after %d of %d bytes", r.h, done, r.size)
+		}
+		done += uint64(n)
+	}
+	return nil
 }
 
 type progressWriter struct {

@@ -2,65 +2,66 @@ package blobs
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/bits"
 	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Receiver stores blobs from streams: it verifies on the calling goroutine and writes on one of its own, several small blobs to
-// a transaction. What it has verified is in the store, whatever ends the stream, once Close has returned; after the
+// Receiver stores blobs from streams: it verifies on the calling goroutines and writes on one of its own, several blobs and segments
+// together. What it has verified is in the store, whatever ends the streams, once Close has returned; after the
 // death of the process at most a few segments must be fetched again.
 //
-// A Receiver serves one goroutine.
+// Its methods, except Close, may be called at the same time from several goroutines. Its memory does not grow with their number, nor with
+// the speed of the streams: those that are ahead of the disk wait.
 type Receiver struct {
 	s        *Store
 	ctx      context.Context
 	jobs     chan receiveJob
 	free     chan *segment
 	done     chan struct{}
-	verified func(int)
+	verified func(Hash, int)
 
 	mu  sync.Mutex
 	err error // the first failed write
 }
 
 const (
-	receiveQueue  = 16      // segments waiting to be written
-	batchSegments = 12      // segments written together
-	batchBytes    = 1 << 20 // of small blobs and incomplete segments in one transaction
-	batchBlobs    = 512     // small blobs in one transaction
+	receiveQueue   = 12  // segments waiting to be written
+	batchSegments  = 8   // segments written together
+	receiveStreams = 16  // segments being filled
+	batchBlobs     = 512 // small blobs in one transaction
+	batchBytes     = 1 << 20
 )
 
 // receiveJob is a small blob or a segment to write.
 type receiveJob struct {
-	hash   Hash
-	size   uint64
-	inline []byte
-	seg    *segment
-	above  []upperBlock
-
-	// ahead is set once the segment, whole as it came, has been written under the id aheadAs. A segment that becomes whole by
-	// merging has not been.
-	ahead   bool
-	aheadAs contentID
+	hash  Hash
+	size  uint64
+	tiny  []byte // a whole blob of one group
+	seg   *segment
+	above []upperBlock
 }
 
-// NewReceiver returns a receiver that works until Close. verified, if not nil, is told the length of each chunk group as it has
-// been verified.
-func (s *Store) NewReceiver(ctx context.Context, verified func(n int)) *Receiver {
+// packed reports whether the job is a whole blob of one segment.
+func (j receiveJob) packed() bool { return j.seg != nil && j.size <= SegmentSize && j.seg.whole() }
+
+// NewReceiver returns a receiver that works until Close. verified, if not nil, is told the length of each chunk group of a blob as it has
+// been verified, from any of the goroutines.
+func (s *Store) NewReceiver(ctx context.Context, verified func(h Hash, n int)) *Receiver {
 	if verified == nil {
-		verified = func(int) {}
+		verified = func(Hash, int) {}
 	}
+	const segments = receiveQueue + batchSegments + receiveStreams
 	rc := &Receiver{s: s, ctx: ctx, verified: verified,
-		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveQueue+batchSegments+1), done: make(chan struct{})}
-	for range receiveQueue + batchSegments + 1 {
-		rc.free <- new(segment)
+		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, segments), done: make(chan struct{})}
+	for range segments {
+		rc.free <- new(segment) // its memory is made when it is first used
 	}
 	go rc.write()
 	return rc
@@ -69,21 +70,73 @@ func (s *Store) NewReceiver(ctx context.Context, verified func(n int)) *Receiver
 // ErrSizeNotProved reports a stream for a blob of which the store has nothing yet, and which does not begin with the last group.
 var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must come first")
 
-// ReceiveLast reads the stream of the last chunk group of h, which proves size, and makes the blob known to the store, as a
-// partial one unless the group is all of it. It returns the errors of Decode; nothing is stored then.
-func (rc *Receiver) ReceiveLast(r *bufio.Reader, h Hash, size uint64) error {
-	if groupCount(size) == 1 {
-		var content bytes.Buffer
-		d := newDecoder(r, h, size, Everything)
-		d.verified = rc.verified
-		d.onGroup = func(_ uint64, data []byte) error { content.Write(data); return nil }
-		if err := d.run(); err != nil {
-			return err
-		}
-		return rc.send(receiveJob{hash: h, size: size, inline: content.Bytes()})
+// ErrDeleted reports a blob that was deleted while it was being received.
+var ErrDeleted = errors.New("blob was deleted while it was being received")
+
+// ReceiveNew reads the stream of the last chunk group of h, which proves size, calls proved, and then, unless that fails, reads the stream of
+// the byte ranges, which leave out the last group. It returns the errors of Decode and of proved; nothing that is not verified is stored.
+// The buffer of r must have room for a chunk group.
+func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, proved func() error) error {
+	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
+	switch {
+	case groupCount(size) == 1:
+		return rc.receiveGroup(r, h, size, proved)
+	case size <= SegmentSize:
+		return rc.receiveSegment(r, h, size, []Ranges{last, ranges}, proved)
 	}
-	return rc.Receive(r, h, size, Ranges{{size - 1, size}})
+	if err := rc.Receive(r, h, size, last); err != nil {
+		return err
+	}
+	if err := proved(); err != nil {
+		return err
+	}
+	return rc.Receive(r, h, size, ranges)
 }
+
+func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, proved func() error) error {
+	content := make([]byte, 0, size)
+	d := rc.decoder(r, h, size, Everything)
+	d.onGroup = func(_ uint64, data []byte) error { content = append(content, data...); return nil }
+	if err := d.run(); err != nil {
+		return err
+	}
+	if err := rc.send(receiveJob{hash: h, size: size, tiny: content}); err != nil {
+		return err
+	}
+	return proved()
+}
+
+// receiveSegment fills one segment from several streams, one behind the other, before it is stored: a small blob that comes whole needs no
+// file of its own.
+func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams []Ranges, proved func() error) error {
+	seg, err := rc.take()
+	if err != nil {
+		return err
+	}
+	seg.reset(0, int(groupCount(size)))
+	for i, ranges := range streams {
+		d := rc.decoder(r, h, size, ranges)
+		d.seg, d.goOn, d.sink = seg, true, keepSegment{}
+		if err = d.run(); err != nil {
+			break
+		}
+		if i == 0 {
+			if err = proved(); err != nil {
+				break
+			}
+		}
+	}
+	if seg.mask == 0 {
+		rc.free <- seg
+		return err
+	}
+	return errors.Join(err, rc.send(receiveJob{hash: h, size: size, seg: seg}))
+}
+
+// keepSegment leaves a segment with the decoder.
+type keepSegment struct{}
+
+func (keepSegment) segment(seg *segment, _ []upperBlock) (*segment, error) { return seg, nil }
 
 // Receive reads the stream of the byte ranges of h. The store must know h already, with this size, unless the last group is
 // among the wanted; or else the receiver fails with ErrSizeNotProved.
@@ -91,19 +144,33 @@ func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges)
 	if size > MaxSize {
 		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
 	}
-	d := newDecoder(r, h, size, ranges)
-	d.verified = rc.verified
+	d := rc.decoder(r, h, size, ranges)
 	d.sink = receiverSink{rc, h, size}
-	select {
-	case d.seg = <-rc.free:
-	case <-rc.ctx.Done():
-		return rc.ctx.Err()
+	var err error
+	if d.seg, err = rc.take(); err != nil {
+		return err
 	}
-	err := d.run()
+	err = d.run()
 	if d.seg != nil {
 		rc.free <- d.seg
 	}
 	return err
+}
+
+func (rc *Receiver) decoder(r *bufio.Reader, h Hash, size uint64, ranges Ranges) *decoder {
+	d := newDecoder(r, h, size, ranges)
+	d.verified = func(n int) { rc.verified(h, n) }
+	return d
+}
+
+// take waits for a segment that nobody uses.
+func (rc *Receiver) take() (*segment, error) {
+	select {
+	case seg := <-rc.free:
+		return seg, nil
+	case <-rc.ctx.Done():
+		return nil, rc.ctx.Err()
+	}
 }
 
 type receiverSink struct {
@@ -114,19 +181,17 @@ type receiverSink struct {
 
 func (k receiverSink) segment(seg *segment, above []upperBlock) (*segment, error) {
 	if err := k.rc.send(receiveJob{hash: k.hash, size: k.size, seg: seg, above: above}); err != nil {
-		return seg, err
+		return nil, err
 	}
-	select {
-	case next := <-k.rc.free:
-		return next, nil
-	case <-k.rc.ctx.Done():
-		return nil, k.rc.ctx.Err()
-	}
+	return k.rc.take()
 }
 
 // send hands over verified content even when the receiver is told to stop: the writer goes on until Close.
 func (rc *Receiver) send(j receiveJob) error {
 	if err := rc.failed(); err != nil {
+		if j.seg != nil {
+			rc.free <- j.seg
+		}
 		return err
 	}
 	rc.jobs <- j
@@ -139,7 +204,7 @@ func (rc *Receiver) failed() error {
 	return rc.err
 }
 
-// Close returns when everything received before has been written, with the first error of any write.
+// Close returns when everything received before has been written, with the first error of any write. No other method may be running.
 func (rc *Receiver) Close() error {
 	close(rc.jobs)
 	<-rc.done
@@ -166,7 +231,7 @@ func (rc *Receiver) write() {
 		}
 		if rc.failed() == nil {
 			// A receiver that is told to stop still writes what was verified: it has been paid for.
-			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), &batch); err != nil {
+			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch.jobs); err != nil {
 				rc.mu.Lock()
 				rc.err = fmt.Errorf("store received blob: %w", err)
 				rc.mu.Unlock()
@@ -184,58 +249,78 @@ func (rc *Receiver) write() {
 type receiveBatch struct {
 	jobs     []receiveJob
 	segments int
-	bytes    int // of what goes into the transaction
+	bytes    int // of tiny blobs
 }
 
 func (b *receiveBatch) add(j receiveJob) {
 	b.jobs = append(b.jobs, j)
-	switch {
-	case j.seg == nil:
-		b.bytes += len(j.inline) + 64
-	case j.seg.whole():
+	if j.seg != nil {
 		b.segments++
-	default:
-		b.segments++
-		b.bytes += SegmentSize
 	}
+	b.bytes += len(j.tiny)
 }
 
 func (b *receiveBatch) full() bool {
 	return len(b.jobs) >= batchBlobs || b.segments >= batchSegments || b.bytes >= batchBytes
 }
 
-// storeReceived writes whole segments first, in one go, and then, in a transaction, everything else: what they are part of, small
-// blobs, and segments of which only some groups came. A whole segment may be there before anything says so, since it is right
-// whatever else happens; an incomplete one must not replace a better one, so it is merged in the transaction.
-func (s *Store) storeReceived(ctx context.Context, batch *receiveBatch) error {
-	written, err := s.writeWhole(ctx, batch)
+// storeReceived writes content first, and then, in one transaction, what says that it is there. Content of a blob is the same whoever
+// writes it, so it may be written twice, or by two receivers at once.
+func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
+	var small []smallBlob
+	var segs []receiveJob
+	for _, j := range jobs {
+		switch {
+		case j.seg == nil:
+			small = append(small, smallBlob{j.hash, j.size, j.tiny})
+		case j.packed():
+			small = append(small, smallBlob{j.hash, j.size, j.seg.buf[:treeBytes(j.seg.n)+int(j.size)]})
+		default:
+			segs = append(segs, j)
+		}
+	}
+	if err := s.putSmall(ctx, small); err != nil || len(segs) == 0 {
+		return err
+	}
+	ids, err := s.filesOf(ctx, segs)
 	if err != nil {
 		return err
 	}
+	s.writing.RLock()
+	defer s.writing.RUnlock()
+	for _, j := range segs {
+		id, wanted := ids[j.hash]
+		if !wanted {
+			continue // it is complete
+		}
+		err := j.seg.runs(j.size, func(off uint64, p []byte) error { return s.files.WriteAt(id, p, off) })
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("blob %s: %w", j.hash.Short(), ErrDeleted)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	var finished []contentID
-	var stale bool
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		finished, stale = finished[:0], false
-		for _, j := range batch.jobs {
-			if j.seg == nil {
-				if err := putInline(tx, j.hash, j.inline); err != nil {
-					return err
-				}
+		finished = finished[:0]
+		for _, j := range segs {
+			id, wanted := ids[j.hash]
+			if !wanted {
 				continue
 			}
-			id, complete, err := putSegment(tx, j)
+			complete, err := s.putSegment(tx, id, j)
 			if err != nil {
 				return err
 			}
 			if complete {
 				finished = append(finished, id)
 			}
-			stale = stale || j.ahead && j.aheadAs != id
 		}
 		return nil
 	})
-	if err != nil || stale {
-		return errors.Join(err, s.dropStale(ctx, written))
+	if err != nil {
+		return err
 	}
 	for _, id := range finished {
 		// The masks have served. If this is cut short they remain, unread, until the blob is deleted.
@@ -246,150 +331,102 @@ func (s *Store) storeReceived(ctx context.Context, batch *receiveBatch) error {
 	return nil
 }
 
-// writeWhole writes the whole segments of blobs that the store knows to be partial, and returns the ids it wrote under.
-func (s *Store) writeWhole(ctx context.Context, batch *receiveBatch) (map[Hash]contentID, error) {
+// filesOf returns the file of each blob that is partial, and makes those of blobs that are new, if their size is proved. Complete blobs are
+// left out.
+func (s *Store) filesOf(ctx context.Context, jobs []receiveJob) (map[Hash]contentID, error) {
 	ids := map[Hash]contentID{}
-	if batch.segments == 0 {
-		return ids, nil
-	}
-	err := s.kv.View(ctx, func(r kv.Reader) error {
-		for _, j := range batch.jobs {
-			if j.seg == nil || !j.seg.whole() {
-				continue
-			}
-			switch rec, err := getRecord(r, j.hash); {
-			case errors.Is(err, ErrNotFound):
-			case err != nil:
-				return err
-			case rec.state == statePartial && rec.size == j.size:
-				ids[j.hash] = rec.id
-			}
+	for _, j := range jobs {
+		if _, known := ids[j.hash]; known {
+			continue
 		}
-		return nil
-	})
-	if err != nil || len(ids) == 0 {
-		return nil, err
-	}
-	return ids, s.kv.Batch(ctx, func(w kv.Writer) error {
-		for i := range batch.jobs {
-			j := &batch.jobs[i]
-			if j.seg == nil || !j.seg.whole() {
-				continue
+		rec, err := s.lookUp(ctx, j.hash)
+		if errors.Is(err, ErrNotFound) {
+			if last := j.seg.index*fanOut+uint64(j.seg.n) == groupCount(j.size) && j.seg.mask>>(j.seg.n-1)&1 == 1; !last {
+				return nil, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrSizeNotProved)
 			}
-			if id, ok := ids[j.hash]; ok {
-				j.ahead, j.aheadAs = true, id
-				if err := w.Set(blockKey(id, 0, j.seg.index), j.seg.value(j.size)); err != nil {
-					return err
-				}
-			}
+			rec, err = s.createPartial(ctx, j.hash, j.size)
 		}
-		return nil
-	})
+		switch {
+		case err != nil:
+			return nil, err
+		case rec.state != statePartial:
+		case rec.size != j.size:
+			return nil, fmt.Errorf("blob %s has %d bytes, not %d", j.hash.Short(), rec.size, j.size)
+		default:
+			ids[j.hash] = rec.id
+		}
+	}
+	return ids, nil
 }
 
-// dropStale clears what was written for blobs that were deleted, or completed by somebody else, in the meantime.
-func (s *Store) dropStale(ctx context.Context, written map[Hash]contentID) error {
-	for h, id := range written {
-		var current bool
-		err := s.kv.View(ctx, func(r kv.Reader) error {
-			rec, err := getRecord(r, h)
-			if errors.Is(err, ErrNotFound) {
-				return nil
-			}
-			current = rec.state != stateInline && rec.id == id
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if !current {
-			if err := s.reap(ctx, id); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+func (s *Store) lookUp(ctx context.Context, h Hash) (rec record, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		rec, err = getRecord(r, h)
+		return err
+	})
+	return rec, err
 }
 
-// putSegment adds the groups of a received segment to its blob, in one transaction with what is known about it, and reports
-// whether that completed the blob. The blob's size must have been proved.
-func putSegment(tx kv.Txn, j receiveJob) (id contentID, complete bool, err error) {
-	g := newGeometry(j.size)
+// createPartial makes a blob known, with nothing of it there yet, or returns the record that somebody else has made meanwhile.
+func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec record, err error) {
+	s.Touch(ctx, h)
+	id, err := s.newFile(ctx)
+	if err != nil {
+		return rec, err
+	}
+	s.writing.RLock()
+	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+		if rec, err = getRecord(tx, h); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		rec = record{state: statePartial, size: size, id: id}
+		return errors.Join(s.markUnsynced(tx, rec), tx.Set(recordKey(h), rec.marshal()), tx.Delete(idKey(keyGarbage, id)))
+	})
+	s.writing.RUnlock()
+	if err != nil || rec.id != id {
+		return rec, errors.Join(err, s.reap(context.WithoutCancel(ctx), id))
+	}
+	return rec, nil
+}
+
+// newFile makes a content file, which counts as garbage until a record points at it: a crash leaves nothing that Open does not clear.
+func (s *Store) newFile(ctx context.Context) (contentID, error) {
+	id := newContentID()
+	if err := s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(idKey(keyGarbage, id), nil) }); err != nil {
+		return id, err
+	}
+	if err := s.files.Create(id); err != nil {
+		return id, errors.Join(err, s.reap(context.WithoutCancel(ctx), id))
+	}
+	return id, nil
+}
+
+// putSegment notes the groups of a segment, which have been written to the file id, and reports whether they completed the blob.
+func (s *Store) putSegment(tx kv.Txn, id contentID, j receiveJob) (complete bool, err error) {
 	rec, err := getRecord(tx, j.hash)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		last := j.seg.index*fanOut+uint64(j.seg.n) == g.counts[0] && j.seg.mask>>(j.seg.n-1)&1 == 1
-		if !last {
-			return 0, false, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrSizeNotProved)
-		}
-		rec = record{state: statePartial, size: j.size, id: newContentID()}
+	case errors.Is(err, ErrNotFound) || err == nil && rec.state == statePartial && rec.id != id:
+		return false, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrDeleted)
 	case err != nil:
-		return 0, false, err
+		return false, err
 	case rec.state != statePartial:
-		return rec.id, false, nil // somebody else completed it
-	case rec.size != j.size:
-		return 0, false, fmt.Errorf("blob %s has %d bytes, not %d", j.hash.Short(), rec.size, j.size)
+		return false, nil // somebody else completed it
 	}
-	for _, b := range j.above {
-		if err := putUpper(tx, rec.id, b); err != nil {
-			return 0, false, err
+	for _, b := range append([]upperBlock{{index: j.seg.index, tree: j.seg.tree()}}, j.above...) {
+		if err := putBlock(tx, id, b); err != nil {
+			return false, err
 		}
 	}
-	had, err := getMask(tx, rec.id, j.seg.index)
+	had, err := getMask(tx, id, j.seg.index)
 	if err != nil {
-		return 0, false, err
-	}
-	if !j.ahead || j.aheadAs != rec.id {
-		// After a conflict this runs again; what was merged then is verified, and may stay in the segment.
-		err = viewSegment(tx, rec.id, g, j.seg.index, func(old storedSegment) error {
-			j.seg.merge(old)
-			return nil
-		})
-		if err != nil && !errors.Is(err, kv.ErrNotFound) {
-			return 0, false, err
-		}
-		if err := tx.Set(blockKey(rec.id, 0, j.seg.index), j.seg.value(j.size)); err != nil {
-			return 0, false, err
-		}
+		return false, err
 	}
 	rec.have += uint64(bits.OnesCount32(j.seg.mask &^ had))
-	if rec.have == g.counts[0] {
+	if rec.have == groupCount(rec.size) {
 		rec.state = stateComplete
 	}
-	return rec.id, rec.state == stateComplete, errors.Join(
-		tx.Set(maskKey(rec.id, j.seg.index), binary.LittleEndian.AppendUint32(nil, j.seg.mask)),
+	return rec.state == stateComplete, errors.Join(
+		tx.Set(maskKey(id, j.seg.index), binary.LittleEndian.AppendUint32(nil, had|j.seg.mask)),
+		s.markUnsynced(tx, rec),
 		tx.Set(recordKey(j.hash), rec.marshal()))
-}
-
-// getMask returns which groups of a segment of a partial blob are there.
-func getMask(r kv.Reader, id contentID, index uint64) (mask uint32, err error) {
-	err = r.Peek(maskKey(id, index), func(v []byte) error {
-		if len(v) != 4 {
-			return errors.New("blob store: malformed mask")
-		}
-		mask = binary.LittleEndian.Uint32(v)
-		return nil
-	})
-	if errors.Is(err, kv.ErrNotFound) {
-		return 0, nil
-	}
-	return mask, err
-}
-
-func putUpper(tx kv.Txn, id contentID, b upperBlock) error {
-	if len(b.tree) == 0 {
-		return nil
-	}
-	key := blockKey(id, b.level, b.index)
-	err := tx.Peek(key, func(old []byte) error {
-		if len(old) != len(b.tree) {
-			return errors.New("blob store: malformed block record")
-		}
-		mergeTree(b.tree, old)
-		return nil
-	})
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
-		return err
-	}
-	return tx.Set(key, b.tree)
 }

@@ -10,8 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
-
-	"github.com/skerry-sync/skerry/kv"
 )
 
 // transfer moves ranges of h from one store to another the way a download does: the last group first if it is unknown.
@@ -19,15 +17,22 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	info, err := from.Stat(bg, h)
 	require.NoError(t, err)
 	rc := to.NewReceiver(bg, nil)
+	last := Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}
 	if _, err := to.Stat(bg, h); errors.Is(err, ErrNotFound) {
+		rest := Ranges{}
+		for _, g := range ranges.groupsOf(info.Size).Without(last.groupsOf(info.Size)).bytesOf(info.Size) {
+			rest = append(rest, g)
+		}
 		var stream bytes.Buffer
-		require.NoError(t, from.Encode(bg, &stream, h, Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}))
-		require.NoError(t, rc.ReceiveLast(bufio.NewReader(&stream), h, info.Size))
-	}
-	if info.Size > GroupSize {
+		require.NoError(t, from.Encode(bg, &stream, h, last))
+		require.NoError(t, from.Encode(bg, &stream, h, rest))
+		proved := false
+		require.NoError(t, rc.ReceiveNew(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, rest, func() error { proved = true; return nil }))
+		require.True(t, proved)
+	} else {
 		var stream bytes.Buffer
 		require.NoError(t, from.Encode(bg, &stream, h, ranges))
-		require.NoError(t, rc.Receive(bufio.NewReader(&stream), h, info.Size, ranges))
+		require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, ranges))
 	}
 	require.NoError(t, rc.Close())
 }
@@ -110,7 +115,7 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 	var stream bytes.Buffer
 	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
 	rc := to.NewReceiver(bg, nil)
-	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Ranges{{0, 10}}))
+	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}))
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
 	_, err = to.Stat(bg, info.Hash)
 	require.ErrorIs(t, err, ErrNotFound)
@@ -128,8 +133,8 @@ func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 	bad := stream.Bytes()
 	bad[len(bad)-2*GroupSize] ^= 1
 	verified := 0
-	rc := to.NewReceiver(bg, func(n int) { verified += n })
-	err = rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Everything)
+	rc := to.NewReceiver(bg, func(_ Hash, n int) { verified += n })
+	err = rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.NoError(t, rc.Close())
@@ -151,7 +156,7 @@ func TestTwoReceiversOfOneBlob(t *testing.T) {
 			var stream bytes.Buffer
 			err := source.Encode(bg, &stream, info.Hash, Everything)
 			rc := to.NewReceiver(bg, nil)
-			err = errors.Join(err, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, Everything), rc.Close())
+			err = errors.Join(err, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything), rc.Close())
 			done <- err
 		}()
 	}
@@ -171,7 +176,7 @@ func TestDeletionDuringDownload(t *testing.T) {
 	receive := func(r Ranges) error {
 		var stream bytes.Buffer
 		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
-		return rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, r)
+		return rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, r)
 	}
 	require.NoError(t, receive(Ranges{{0, 4 * SegmentSize}}))
 	require.Eventually(t, func() bool {
@@ -181,68 +186,5 @@ func TestDeletionDuringDownload(t *testing.T) {
 	require.NoError(t, to.Delete(bg, info.Hash))
 	_ = receive(Ranges{{4 * SegmentSize, 7 * SegmentSize}}) // may fail already, or in Close
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
-	require.Zero(t, countKeys(t, to, "b"))
-}
-
-// Segments that were written for a blob that is gone by the time they are noted are cleared; those of a blob that is there are not.
-func TestStaleSegmentsAreDropped(t *testing.T) {
-	source, s := newStore(t), newStore(t)
-	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))
-	require.NoError(t, err)
-	transfer(t, source, s, info.Hash, nil)
-	var rec record
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
-		rec, err = getRecord(tx, info.Hash)
-		return errors.Join(err, tx.Set(blockKey(77, 0, 0), []byte("stale")), tx.Set(maskKey(77, 0), []byte("1234")))
-	}))
-	before := countKeys(t, s, keySegment)
-	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: 77, {9}: 78}))
-	require.Equal(t, before-1, countKeys(t, s, keySegment))
-	require.NoError(t, s.dropStale(bg, map[Hash]contentID{info.Hash: rec.id}))
-	require.Equal(t, before-1, countKeys(t, s, keySegment))
-}
-
-// A batch in which one segment is written ahead, and another becomes whole only by what the store had of it, under a conflict: both must
-// be there in the end, not only be noted.
-func TestBatchOfWholeAndCompletedSegments(t *testing.T) {
-	source, s := newStore(t), newStore(t)
-	data := random(6, 3*SegmentSize)
-	info, err := source.ImportBytes(bg, data)
-	require.NoError(t, err)
-	transfer(t, source, s, info.Hash, Ranges{{0, 5 * GroupSize}})
-	jobs := map[uint64]receiveJob{}
-	collect := func(r Ranges) {
-		var stream bytes.Buffer
-		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
-		d := newDecoder(&stream, info.Hash, info.Size, r)
-		d.seg, d.sink = new(segment), collectSink{info, jobs}
-		require.NoError(t, d.run())
-	}
-	collect(Ranges{{5 * GroupSize, 2 * SegmentSize}}) // the rest of segment 0, and all of segment 1
-	require.False(t, jobs[0].seg.whole())
-	require.True(t, jobs[1].seg.whole())
-	var batch receiveBatch
-	batch.add(jobs[0])
-	batch.add(jobs[1])
-	require.NoError(t, s.storeReceived(bg, &batch))
-	damage, err := s.Verify(bg, info.Hash, nil)
-	require.NoError(t, err)
-	require.Empty(t, damage)
-	r, err := s.Reader(bg, info.Hash)
-	require.NoError(t, err)
-	got := make([]byte, 2*SegmentSize)
-	_, err = r.ReadAt(got, 0)
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(data[:2*SegmentSize], got))
-}
-
-// collectSink keeps segments instead of storing them.
-type collectSink struct {
-	info Info
-	jobs map[uint64]receiveJob
-}
-
-func (k collectSink) segment(seg *segment, above []upperBlock) (*segment, error) {
-	k.jobs[seg.index] = receiveJob{hash: k.info.Hash, size: k.info.Size, seg: seg, above: above}
-	return new(segment), nil
+	requireEmpty(t, to)
 }

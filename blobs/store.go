@@ -9,28 +9,10 @@ import (
 	"iter"
 	"math/bits"
 	"math/rand/v2"
+	"sync"
 
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
-)
-
-// Records of the store; all keys begin with 'b'. Integers in keys are big-endian, so that they sort.
-//
-//	b h hash[32]                  what is known of a blob: see record
-//	b i hash[32]                  the content of a blob of at most one group
-//	b s id[8] 00 index[4]         a segment: mask u32 LE of the groups it holds, its parents in pre-order (64 bytes each,
-//	                              zero where unknown), then those groups, back to back
-//	b s id[8] level[1] index[4]   a block of parents above the segments, level >= 1, zero where unknown
-//	b m id[8] index[4]            while a blob is partial: the mask of a segment, again, small and quick to scan
-//	b d id[8]                     the segments under id are garbage: an import under way, or a deletion not yet finished
-//
-// Content lies under a random id, since a stream's hash is known only at its end. A partial blob's size is always proved:
-// its record is made only after the last group has been verified.
-const (
-	keyRecord  = "bh"
-	keyInline  = "bi"
-	keySegment = "bs"
-	keyMask    = "bm"
-	keyGarbage = "bd"
 )
 
 var (
@@ -42,15 +24,36 @@ var (
 	ErrAmbiguous = errors.New("hash prefix is ambiguous")
 )
 
-// Store keeps blobs in a kv.Store. Its methods may be called at the same time from many goroutines.
-type Store struct{ kv kv.Store }
+// Store keeps blobs in a kv.Store and in files. Its methods may be called at the same time from many goroutines.
+type Store struct {
+	kv    kv.Store
+	files *files.Store
 
-// Open returns the store kept in s, after clearing away what interrupted imports and deletions left. No other Store may be
-// open on s.
-func Open(ctx context.Context, s kv.Store) (*Store, error) {
-	st := &Store{kv: s}
+	// writing is held for reading from a write to a file until the commit of the record that makes it part of a blob, so that Sync and
+	// Collect can wait for those under way.
+	writing sync.RWMutex
+	epoch   uint64 // counts syncs; guarded by writing
+
+	touches touches
+	collect sync.Mutex // held by Collect: one at a time
+}
+
+// Open returns the store kept in s and fs, after clearing away what interrupted imports and deletions left. No other Store may be
+// open on them.
+func Open(ctx context.Context, s kv.Store, fs *files.Store) (*Store, error) {
+	st := &Store{kv: s, files: fs}
+	for _, step := range []func(context.Context) error{st.migrate, st.clearGarbage, st.recover} {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("open blob store: %w", err)
+		}
+	}
+	return st, nil
+}
+
+// clearGarbage finishes deletions, and takes back imports, that the end of the last process cut short.
+func (s *Store) clearGarbage(ctx context.Context) error {
 	var garbage []contentID
-	err := s.View(ctx, func(r kv.Reader) error {
+	err := s.kv.View(ctx, func(r kv.Reader) error {
 		for p, err := range r.Scan(kv.Prefix([]byte(keyGarbage)), kv.ScanOptions{KeysOnly: true}) {
 			if err != nil {
 				return err
@@ -60,98 +63,17 @@ func Open(ctx context.Context, s kv.Store) (*Store, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open blob store: %w", err)
+		return err
 	}
 	for _, id := range garbage {
-		if err := st.reap(ctx, id); err != nil {
-			return nil, fmt.Errorf("open blob store: %w", err)
+		if err := s.reap(ctx, id); err != nil {
+			return err
 		}
 	}
-	return st, nil
+	return nil
 }
-
-// contentID names the segments of one blob.
-type contentID uint64
 
 func newContentID() contentID { return contentID(rand.Uint64()) }
-
-// state of a blob in its record.
-type state byte
-
-const (
-	stateInline   state = 0
-	stateComplete state = 1
-	statePartial  state = 2
-)
-
-// record is the value under keyRecord: version u8 = 1, state u8, size varint; unless inline, then id u64 BE; if partial, then
-// the number of groups present as a varint.
-type record struct {
-	state state
-	size  uint64
-	id    contentID
-	have  uint64
-}
-
-func (r record) marshal() []byte {
-	b := binary.AppendUvarint([]byte{1, byte(r.state)}, r.size)
-	if r.state != stateInline {
-		b = binary.BigEndian.AppendUint64(b, uint64(r.id))
-	}
-	if r.state == statePartial {
-		b = binary.AppendUvarint(b, r.have)
-	}
-	return b
-}
-
-func parseRecord(b []byte) (r record, err error) {
-	bad := errors.New("blob store: malformed record")
-	if len(b) < 3 || b[0] != 1 || b[1] > byte(statePartial) {
-		return r, bad
-	}
-	r.state = state(b[1])
-	b = b[2:]
-	size, n := binary.Uvarint(b)
-	if n <= 0 {
-		return r, bad
-	}
-	r.size, b = size, b[n:]
-	if r.state != stateInline {
-		if len(b) < 8 {
-			return r, bad
-		}
-		r.id, b = contentID(binary.BigEndian.Uint64(b)), b[8:]
-	}
-	if r.state == statePartial {
-		if r.have, n = binary.Uvarint(b); n <= 0 {
-			return r, bad
-		}
-	}
-	return r, nil
-}
-
-func recordKey(h Hash) []byte { return append([]byte(keyRecord), h[:]...) }
-func inlineKey(h Hash) []byte { return append([]byte(keyInline), h[:]...) }
-func idKey(kind string, id contentID) []byte {
-	return binary.BigEndian.AppendUint64([]byte(kind), uint64(id))
-}
-func blockKey(id contentID, level int, index uint64) []byte {
-	return binary.BigEndian.AppendUint32(append(idKey(keySegment, id), byte(level)), uint32(index))
-}
-func maskKey(id contentID, index uint64) []byte {
-	return binary.BigEndian.AppendUint32(idKey(keyMask, id), uint32(index))
-}
-
-func getRecord(r kv.Reader, h Hash) (rec record, err error) {
-	err = r.Peek(recordKey(h), func(v []byte) error {
-		rec, err = parseRecord(v)
-		return err
-	})
-	if errors.Is(err, kv.ErrNotFound) {
-		return rec, fmt.Errorf("%w: %s", ErrNotFound, h)
-	}
-	return rec, err
-}
 
 // Info describes a blob in the store.
 type Info struct {
@@ -159,14 +81,8 @@ type Info struct {
 	Size     uint64 // proved, also for a partial blob
 	Complete bool
 	Present  uint64 // content bytes present, whole groups
-}
 
-func (r record) info(h Hash) Info {
-	i := Info{Hash: h, Size: r.size, Complete: r.state != statePartial, Present: r.size}
-	if !i.Complete {
-		i.Present = min(r.have*GroupSize, r.size)
-	}
-	return i
+	Reference string // path of the file it lies in, if it is not the store's own
 }
 
 // Stat describes the blob h, or returns ErrNotFound.
@@ -332,35 +248,47 @@ func presentGroups(r kv.Reader, rec record) (Ranges, error) {
 	return out, nil
 }
 
-// Delete removes the blob h, or returns ErrNotFound. Readers that have it open fail with ErrNotFound.
+// Delete removes the blob h, or returns ErrNotFound. Readers that have it open fail with ErrNotFound, or go on. A referenced file
+// stays; only what is known of it goes. The room of a small blob is given back by Collect.
 func (s *Store) Delete(ctx context.Context, h Hash) error {
 	var rec record
 	err := s.kv.Update(ctx, func(tx kv.Txn) (err error) {
 		if rec, err = getRecord(tx, h); err != nil {
 			return err
 		}
-		return s.forget(tx, h, rec)
+		return forget(tx, h, rec)
 	})
 	if err != nil {
 		return err
 	}
-	if rec.state == stateInline {
+	return s.reapRecord(ctx, rec)
+}
+
+// forget removes the record of h and marks what lies under its id as garbage.
+func forget(tx kv.Txn, h Hash, rec record) error {
+	switch {
+	case rec.state == stateInline:
+		return errors.Join(tx.Delete(recordKey(h)), tx.Delete(inlineKey(h)))
+	case rec.hasBlocks():
+		return errors.Join(tx.Delete(recordKey(h)), tx.Set(idKey(keyGarbage, rec.id), nil))
+	}
+	return tx.Delete(recordKey(h))
+}
+
+// reapRecord removes what a record that has been forgotten pointed at.
+func (s *Store) reapRecord(ctx context.Context, rec record) error {
+	if !rec.hasBlocks() {
 		return nil
 	}
 	return s.reap(ctx, rec.id)
 }
 
-// forget removes the record of h and marks its content as garbage.
-func (s *Store) forget(tx kv.Txn, h Hash, rec record) error {
-	if rec.state == stateInline {
-		return errors.Join(tx.Delete(recordKey(h)), tx.Delete(inlineKey(h)))
-	}
-	return errors.Join(tx.Delete(recordKey(h)), tx.Set(idKey(keyGarbage, rec.id), nil))
-}
-
-// reap deletes the content under id and then the mark that it is garbage.
+// reap deletes the file and blocks under id and then the mark that they are garbage.
 func (s *Store) reap(ctx context.Context, id contentID) error {
-	for _, kind := range []string{keySegment, keyMask} {
+	if err := s.files.Remove(id); err != nil {
+		return err
+	}
+	for _, kind := range []string{keyTree, keyMask} {
 		if err := s.deleteAll(ctx, idKey(kind, id)); err != nil {
 			return err
 		}
@@ -383,6 +311,3 @@ func (s *Store) deleteAll(ctx context.Context, prefix []byte) error {
 		})
 	})
 }
-
-// Sync returns when everything stored before the call survives the loss of power.
-func (s *Store) Sync(ctx context.Context) error { return s.kv.Sync(ctx) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -14,122 +15,164 @@ import (
 // tree in pre-order that visits only nodes above a wanted group, giving 64 bytes for a parent and the content for a group. The
 // size, and which groups follow, are agreed before (docs/protocol/blobs.md).
 
-// Encode writes the stream of the chunk groups that the byte ranges touch. Content is not hashed again: the receiver
-// does that. It returns ErrNotFound or ErrIncomplete if the store does not have all of it.
+// Encode writes the stream of the chunk groups that the byte ranges touch. Content of the store is not hashed again: the receiver
+// does that; content of a referenced file is. It returns ErrNotFound or ErrIncomplete if the store does not have all of it, and a
+// *ReferenceError if a referenced file is no longer what it was; what was written before is right.
 func (s *Store) Encode(ctx context.Context, w io.Writer, h Hash, ranges Ranges) error {
-	var rec record
+	for try := 0; ; try++ {
+		e := encoder{ctx: ctx, w: w}
+		err := e.run(s, h, ranges)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errGone) {
+			// A packed blob is written in one piece, so nothing has been written yet: a compaction has moved it.
+			if e.c.rec.state == statePacked && try < 3 {
+				continue
+			}
+			err = ErrIncomplete // deleted meanwhile
+		}
+		return fmt.Errorf("blob %s: %w", h, err)
+	}
+}
+
+type encoder struct {
+	ctx  context.Context
+	w    io.Writer
+	c    content
+	want Ranges // groups
+	buf  []byte // the encoding of one segment
+}
+
+func (e *encoder) run(s *Store, h Hash, ranges Ranges) error {
 	var inline []byte
-	err := s.kv.View(ctx, func(r kv.Reader) (err error) {
-		if rec, err = getRecord(r, h); err == nil && rec.state == stateInline {
-			inline, err = r.Get(inlineKey(h))
+	err := s.kv.View(e.ctx, func(r kv.Reader) (err error) {
+		if e.c, err = s.openContent(r, h); err == nil && e.c.rec.state == stateInline {
+			inline, err = e.c.inline(r)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	groups := ranges.groupsOf(rec.size)
-	if len(groups) == 0 {
+	e.want = ranges.groupsOf(e.c.rec.size)
+	if len(e.want) == 0 {
 		return nil
 	}
-	if rec.state == stateInline {
-		_, err := w.Write(inline)
+	if e.c.rec.state == stateInline {
+		_, err := e.w.Write(inline)
 		return err
 	}
-	e := encoder{ctx: ctx, s: s, w: w, h: h, id: rec.id, g: newGeometry(rec.size), want: groups}
-	return e.block(e.g.top(), 0)
+	return e.block(e.c.g.top(), 0, h)
 }
 
-type encoder struct {
-	ctx  context.Context
-	s    *Store
-	w    io.Writer
-	h    Hash
-	id   contentID
-	g    geometry
-	want Ranges // groups
-	buf  []byte // the encoding of one segment
-}
-
-// block writes a block that is known to hold a wanted group.
-func (e *encoder) block(level int, index uint64) error {
+// block writes a block, of the value cv, that is known to hold a wanted group.
+func (e *encoder) block(level int, index uint64, cv Hash) error {
 	if level == 0 {
-		return e.segment(index)
+		return e.segment(index, cv)
 	}
-	n := e.g.children(level, index)
+	n := e.c.g.children(level, index)
 	var tree []byte
 	if n > 1 {
-		err := e.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
-			tree, err = r.Get(blockKey(e.id, level, index))
+		err := e.c.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
+			tree, err = e.c.upper(r, level, index)
 			return err
 		})
-		if err != nil || len(tree) != treeBytes(n) {
-			return e.missing(err)
+		if err != nil {
+			return err
 		}
 	}
-	return e.node(tree, level, index, 0, n)
+	return e.node(tree, level, index, 0, n, cv)
 }
 
 // node writes the part of an upper block that spans n children from first on; tree begins with its parent.
-func (e *encoder) node(tree []byte, level int, index uint64, first, n int) error {
-	if !e.want.Overlaps(e.g.groups(level, index, first, n)) {
+func (e *encoder) node(tree []byte, level int, index uint64, first, n int, cv Hash) error {
+	if !e.want.Overlaps(e.c.g.groups(level, index, first, n)) {
 		return nil
 	}
 	if n == 1 {
-		return e.block(level-1, index*fanOut+uint64(first))
+		return e.block(level-1, index*fanOut+uint64(first), cv)
 	}
 	if isZero(tree[:parentSize]) {
-		return e.missing(nil)
+		return ErrIncomplete
 	}
 	if _, err := e.w.Write(tree[:parentSize]); err != nil {
 		return err
 	}
 	l := leftCount(n)
-	if err := e.node(tree[parentSize:], level, index, first, l); err != nil {
+	if err := e.node(tree[parentSize:], level, index, first, l, Hash(tree[:HashSize])); err != nil {
 		return err
 	}
-	return e.node(tree[l*parentSize:], level, index, first+l, n-l)
+	return e.node(tree[l*parentSize:], level, index, first+l, n-l, Hash(tree[HashSize:parentSize]))
 }
 
-// segment encodes a segment into memory and then writes it: while the record is looked at, the store holds a lock that a
-// slow receiver must not prolong.
-func (e *encoder) segment(index uint64) error {
-	e.buf = e.buf[:0]
-	err := e.s.kv.View(e.ctx, func(r kv.Reader) error {
-		return viewSegment(r, e.id, e.g, index, func(s storedSegment) error { return e.groups(s, s.tree, 0, s.n) })
+// segment encodes a segment into memory and then writes it, so that no file is held open for a slow receiver, and nothing is sent of a
+// segment that turns out to be wrong.
+func (e *encoder) segment(index uint64, cv Hash) error {
+	var v segmentView
+	err := e.c.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
+		v, err = e.c.viewSegment(r, index)
+		return err
 	})
+	if err == nil && v.mask == 0 {
+		err = ErrIncomplete
+	}
 	if err != nil {
-		return e.missing(err)
+		return err
+	}
+	x, err := e.c.bytes()
+	if err != nil {
+		return err
+	}
+	if e.c.rec.state == statePacked {
+		v.tree, err = e.c.packedTree(x)
+	}
+	e.buf = e.buf[:0]
+	if err == nil {
+		err = e.groups(x, v, v.tree, 0, v.n, cv)
+	}
+	x.close()
+	if err != nil {
+		return err
 	}
 	_, err = e.w.Write(e.buf)
 	return err
 }
 
-func (e *encoder) groups(s storedSegment, tree []byte, first, n int) error {
-	if !e.want.Overlaps(Range{s.first + uint64(first), s.first + uint64(first+n)}) {
+func (e *encoder) groups(x source, v segmentView, tree []byte, first, n int, cv Hash) error {
+	at := Range{v.first + uint64(first), v.first + uint64(first+n)}
+	if !e.want.Overlaps(at) {
 		return nil
 	}
 	if n == 1 {
-		group := s.group(first)
-		if group == nil {
-			return ErrIncomplete
-		}
-		e.buf = append(e.buf, group...)
-		return nil
+		return e.group(x, v, first, cv)
 	}
 	e.buf = append(e.buf, tree[:parentSize]...)
 	l := leftCount(n)
-	if err := e.groups(s, tree[parentSize:], first, l); err != nil {
+	if err := e.groups(x, v, tree[parentSize:], first, l, Hash(tree[:HashSize])); err != nil {
 		return err
 	}
-	return e.groups(s, tree[l*parentSize:], first+l, n-l)
+	return e.groups(x, v, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]))
 }
 
-func (e *encoder) missing(err error) error {
-	if err == nil || errors.Is(err, kv.ErrNotFound) {
-		err = ErrIncomplete
+func (e *encoder) group(x source, v segmentView, i int, cv Hash) error {
+	if v.mask>>i&1 == 0 {
+		return ErrIncomplete
 	}
-	return fmt.Errorf("blob %s: %w", e.h, err)
+	group := v.first + uint64(i)
+	at, n := len(e.buf), groupLen(e.c.rec.size, group)
+	e.buf = slices.Grow(e.buf, n)[:at+n]
+	err := x.readAt(e.buf[at:], group*GroupSize)
+	if e.c.rec.state != stateReferenced {
+		return err
+	}
+	if err != nil {
+		return e.c.referenceFault(err)
+	}
+	if hashGroup(e.buf[at:], group, e.c.g.counts[0] == 1) != cv {
+		return &ReferenceError{Hash: e.c.h, Path: e.c.rec.ref.path}
+	}
+	return nil
 }
 
 // sink takes what a decoder has verified.
@@ -175,6 +218,7 @@ type decoder struct {
 	verified func(n int)                           // told the length of each verified group
 	sink     sink
 	seg      *segment // being filled for sink
+	goOn     bool     // seg holds groups of this blob, of one segment, already
 }
 
 func newDecoder(r io.Reader, h Hash, size uint64, ranges Ranges) *decoder {
@@ -205,7 +249,9 @@ func (d *decoder) block(level int, index uint64, cv Hash, root bool) error {
 		return d.node(d.above[level-1].tree, level, index, 0, n, cv, root)
 	}
 	if d.sink != nil {
-		d.seg.reset(index, n)
+		if !d.goOn {
+			d.seg.reset(index, n)
+		}
 		err := d.node(d.seg.tree(), 0, index, 0, n, cv, root)
 		if d.seg.mask == 0 {
 			return err

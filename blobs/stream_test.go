@@ -134,7 +134,7 @@ func TestWrongSizeIsRefused(t *testing.T) {
 	require.NoError(t, s.Encode(bg, &stream, info.Hash, last))
 	for _, size := range []uint64{1, GroupSize, info.Size - 1, info.Size + 1, info.Size + GroupSize, 100 * SegmentSize, MaxSize} {
 		rc := newStore(t).NewReceiver(bg, nil)
-		err := rc.ReceiveLast(bufio.NewReader(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{})), info.Hash, size)
+		err := rc.ReceiveNew(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{}), decodeBuffer), info.Hash, size, nil, func() error { return nil })
 		var corrupt *CorruptError
 		require.ErrorAs(t, err, &corrupt, "size %d", size)
 		require.NoError(t, rc.Close())
@@ -142,7 +142,7 @@ func TestWrongSizeIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotFound, "nothing is stored")
 	}
 	rc := newStore(t).NewReceiver(bg, nil)
-	require.ErrorContains(t, rc.ReceiveLast(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1), "limit")
+	require.ErrorContains(t, rc.ReceiveNew(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1, nil, nil), "limit")
 	require.NoError(t, rc.Close())
 }
 

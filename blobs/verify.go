@@ -2,8 +2,10 @@ package blobs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -11,8 +13,9 @@ import (
 // Damage is a part of a blob whose stored bytes no longer give its hash.
 type Damage struct {
 	Hash  Hash
-	Range Range // bytes; the whole blob if its upper tree is damaged
+	Range Range // bytes
 	Cause string
+	Tree  bool // the hash tree above the bytes is damaged
 }
 
 func (d Damage) String() string {
@@ -25,84 +28,86 @@ func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64))
 	if progress == nil {
 		progress = func(uint64) {}
 	}
-	v := verifier{ctx: ctx, s: s, h: h, progress: progress}
-	err := s.kv.View(ctx, func(r kv.Reader) error {
-		rec, err := getRecord(r, h)
-		if err != nil {
+	v := verifier{ctx: ctx, h: h, progress: progress}
+	err := s.kv.View(ctx, func(r kv.Reader) (err error) {
+		if v.c, err = s.openContent(r, h); err != nil {
 			return err
 		}
-		v.r, v.rec, v.g = r, rec, newGeometry(rec.size)
-		if rec.state == stateInline {
+		v.r = r
+		if v.c.rec.state == stateInline {
 			return v.inline()
 		}
-		present, err := presentGroups(r, rec)
-		if err != nil {
+		if v.have, err = presentGroups(r, v.c.rec); err != nil {
 			return err
 		}
-		v.have = present
-		return v.block(v.g.top(), 0, h, true)
+		return v.block(v.c.g.top(), 0, h, true)
 	})
 	return v.damage, err
 }
 
 type verifier struct {
 	ctx      context.Context
-	s        *Store
 	r        kv.Reader
 	h        Hash
-	rec      record
-	g        geometry
+	c        content
 	have     Ranges // groups
 	done     uint64
 	progress func(uint64)
 	damage   []Damage
+	buf      []byte
 }
 
 func (v *verifier) inline() error {
-	data, err := v.r.Get(inlineKey(v.h))
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+	data, err := v.c.inline(v.r)
+	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	if err != nil || uint64(len(data)) != v.rec.size || HashOf(data) != v.h {
+	if err != nil || uint64(len(data)) != v.c.rec.size || HashOf(data) != v.h {
 		v.report(Range{0, 1}, "content does not match")
 	}
-	v.progress(v.rec.size)
+	v.progress(v.c.rec.size)
 	return nil
 }
 
 func (v *verifier) report(groups Range, cause string) {
-	v.damage = append(v.damage, Damage{v.h, Range{groups.Start * GroupSize, min(groups.End*GroupSize, v.rec.size)}, cause})
+	size := v.c.rec.size
+	v.damage = append(v.damage, Damage{Hash: v.h, Range: Range{groups.Start * GroupSize, min(groups.End*GroupSize, size)}, Cause: cause})
+}
+
+func (v *verifier) reportTree(groups Range, cause string) {
+	v.report(groups, cause)
+	v.damage[len(v.damage)-1].Tree = true
 }
 
 func (v *verifier) block(level int, index uint64, cv Hash, root bool) error {
 	if err := v.ctx.Err(); err != nil {
 		return err
 	}
-	n := v.g.children(level, index)
-	groups := v.g.groups(level, index, 0, n)
+	n := v.c.g.children(level, index)
+	groups := v.c.g.groups(level, index, 0, n)
 	if !v.have.Overlaps(groups) {
 		return nil
 	}
 	if level == 0 {
-		return v.segment(index, cv, root)
+		v.segment(index, cv, root)
+		return nil
 	}
 	var tree []byte
 	if n > 1 {
 		var err error
-		tree, err = v.r.Get(blockKey(v.rec.id, level, index))
-		if err != nil && !errors.Is(err, kv.ErrNotFound) {
-			return err
-		}
-		if err != nil || len(tree) != treeBytes(n) {
-			v.report(groups, "hash tree is missing")
+		switch tree, err = v.c.upper(v.r, level, index); {
+		case errors.Is(err, errGone), errors.Is(err, errMalformed):
+			v.reportTree(groups, "hash tree is missing")
 			return nil
+		case err != nil:
+			return err
 		}
 	}
 	return v.node(tree, level, index, 0, n, cv, root)
 }
 
 func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv Hash, root bool) error {
-	groups := v.g.groups(level, index, first, n)
+	groups := v.c.g.groups(level, index, first, n)
 	if !v.have.Overlaps(groups) {
 		return nil
 	}
@@ -110,7 +115,7 @@ func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv H
 		return v.block(level-1, index*fanOut+uint64(first), cv, root)
 	}
 	if hashParent(tree[:parentSize], root) != cv {
-		v.report(groups, "hash tree does not match")
+		v.reportTree(groups, "hash tree does not match")
 		return nil
 	}
 	l := leftCount(n)
@@ -121,40 +126,170 @@ func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv H
 }
 
 // segment checks the groups of a segment, each by itself, so that all damage is found.
-func (v *verifier) segment(index uint64, cv Hash, root bool) error {
-	var s storedSegment
-	value, err := v.r.Get(blockKey(v.rec.id, 0, index))
-	if err == nil {
-		s, err = parseSegment(value, v.g, index)
-	}
+func (v *verifier) segment(index uint64, cv Hash, root bool) {
+	groups := v.c.g.groups(0, index, 0, v.c.g.children(0, index))
+	view, err := v.c.viewSegment(v.r, index)
 	if err != nil {
-		n := v.g.children(0, index)
-		v.report(v.g.groups(0, index, 0, n), "segment is missing or malformed")
-		return nil
+		v.reportTree(groups, "hash tree is missing")
+		return
 	}
-	v.groups(s, s.tree, 0, s.n, cv, root)
-	v.done += uint64(len(s.content))
-	v.progress(v.done)
-	return nil
+	x, err := v.c.bytes()
+	if err != nil {
+		v.report(groups, missingCause(err))
+		return
+	}
+	defer x.close()
+	if v.c.rec.state == statePacked {
+		if view.tree, err = v.c.packedTree(x); err != nil {
+			v.report(groups, "content is missing")
+			return
+		}
+	}
+	if v.buf == nil {
+		v.buf = make([]byte, GroupSize)
+	}
+	v.groups(x, view, view.tree, 0, view.n, cv, root)
+	v.done += uint64(bits.OnesCount32(view.mask)) * GroupSize
+	v.progress(min(v.done, v.c.rec.size))
 }
 
-func (v *verifier) groups(s storedSegment, tree []byte, first, n int, cv Hash, root bool) {
-	at := Range{s.first + uint64(first), s.first + uint64(first+n)}
+func missingCause(err error) string {
+	var ref *ReferenceError
+	if errors.As(err, &ref) {
+		return ref.Error()
+	}
+	return "content is missing"
+}
+
+func (v *verifier) groups(x source, view segmentView, tree []byte, first, n int, cv Hash, root bool) {
+	at := Range{view.first + uint64(first), view.first + uint64(first+n)}
 	if !v.have.Overlaps(at) {
 		return
 	}
 	if n == 1 {
-		group := s.group(first)
-		if group == nil || hashGroup(group, at.Start, root) != cv {
+		data := v.buf[:groupLen(v.c.rec.size, at.Start)]
+		err := x.readAt(data, at.Start*GroupSize)
+		switch {
+		case v.c.rec.state == stateReferenced && (err != nil || hashGroup(data, at.Start, root) != cv):
+			v.report(at, v.c.referenceFault(err).Error())
+		case err != nil:
+			v.report(at, "content cannot be read: "+err.Error())
+		case hashGroup(data, at.Start, root) != cv:
 			v.report(at, "content does not match")
 		}
 		return
 	}
 	if hashParent(tree[:parentSize], root) != cv {
-		v.report(at, "hash tree does not match")
+		v.reportTree(at, "hash tree does not match")
 		return
 	}
 	l := leftCount(n)
-	v.groups(s, tree[parentSize:], first, l, Hash(tree[:HashSize]), false)
-	v.groups(s, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
+	v.groups(x, view, tree[parentSize:], first, l, Hash(tree[:HashSize]), false)
+	v.groups(x, view, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
+}
+
+// Drop forgets what is damaged, so that it can be fetched again: the groups, of a blob that has a file of its own; of another, or if the
+// last group or the upper tree is damaged, the whole blob. Of a segment whose tree is damaged, all goes.
+func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
+	if len(damage) == 0 {
+		return nil
+	}
+	rec, err := s.lookUp(ctx, h)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	bad, segments := damagedGroups(rec.size, damage)
+	count := groupCount(rec.size)
+	if !rec.hasFile() || segments == nil || bad.Overlaps(Range{count - 1, count}) { // without its last group, a size is not proved
+		err := s.Delete(ctx, h)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	if rec.state == stateComplete {
+		// The masks of a complete blob are not looked at, so they may be written before the record says that it is partial.
+		if err := s.writeMasks(ctx, rec); err != nil {
+			return fmt.Errorf("drop damaged content of blob %s: %w", h.Short(), err)
+		}
+	}
+	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+		now, err := getRecord(tx, h)
+		if err != nil || now.state != rec.state || now.id != rec.id {
+			return err
+		}
+		if now.state == stateComplete {
+			now.state, now.have = statePartial, count
+		}
+		for index, whole := range segments {
+			mask, err := getMask(tx, now.id, index)
+			if err != nil {
+				return err
+			}
+			n := newGeometry(now.size).children(0, index)
+			lost := fullMask(n)
+			if !whole {
+				lost = maskOf(bad, index, n)
+			} else if err := tx.Delete(blockKey(now.id, 0, index)); err != nil {
+				return err
+			}
+			now.have -= uint64(bits.OnesCount32(mask & lost))
+			if err := tx.Set(maskKey(now.id, index), binary.LittleEndian.AppendUint32(nil, mask&^lost)); err != nil {
+				return err
+			}
+		}
+		return tx.Set(recordKey(h), now.marshal())
+	})
+	if err != nil {
+		return fmt.Errorf("drop damaged content of blob %s: %w", h.Short(), err)
+	}
+	return nil
+}
+
+// damagedGroups returns the groups of the damage, and the segments they lie in, with whether all of a segment is lost. segments is nil if the tree
+// above segments is damaged, or there is too much to note.
+func damagedGroups(size uint64, damage []Damage) (bad Ranges, segments map[uint64]bool) {
+	const most = 4096
+	segments = map[uint64]bool{}
+	var all []Range
+	for _, d := range damage {
+		groups := Range{d.Range.Start / GroupSize, max((d.Range.End+GroupSize-1)/GroupSize, d.Range.Start/GroupSize+1)}
+		first, last := groups.Start/fanOut, (groups.End-1)/fanOut
+		if d.Tree && first != last || last-first+uint64(len(segments)) > most {
+			return nil, nil
+		}
+		if d.Tree {
+			groups = Range{first * fanOut, min((first+1)*fanOut, groupCount(size))}
+		}
+		for i := first; i <= last; i++ {
+			segments[i] = segments[i] || d.Tree
+		}
+		all = append(all, groups)
+	}
+	return NewRanges(all...), segments
+}
+
+// maskOf returns which of the n groups of a segment are in groups.
+func maskOf(groups Ranges, index uint64, n int) (mask uint32) {
+	for _, r := range groups.Intersect(Ranges{{index * fanOut, index*fanOut + uint64(n)}}) {
+		mask |= fullMask(int(r.End-r.Start)) << (r.Start - index*fanOut)
+	}
+	return mask
+}
+
+// writeMasks notes every group of a complete blob as there.
+func (s *Store) writeMasks(ctx context.Context, rec record) error {
+	g := newGeometry(rec.size)
+	return s.kv.Batch(ctx, func(w kv.Writer) error {
+		for index := range (g.counts[0] + fanOut - 1) / fanOut {
+			mask := fullMask(g.children(0, index))
+			if err := w.Set(maskKey(rec.id, index), binary.LittleEndian.AppendUint32(nil, mask)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

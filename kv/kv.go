@@ -136,6 +136,9 @@ type Store interface {
 	Batch(ctx context.Context, fn func(Writer) error) error
 	// Sync returns when everything committed before the call is on stable storage. Concurrent calls share the work.
 	Sync(ctx context.Context) error
+	// Compact gives the room of what was deleted or overwritten back to the file system, as far as the backend can tell what that is. Other
+	// calls go on beside it.
+	Compact(ctx context.Context) error
 	// Close ends all background work and closes the store.
 	Close() error
 }

@@ -140,7 +140,7 @@ func (n *Node) missing(ctx context.Context, wants []Want) (out []Want, err error
 // fetchFrom asks one connected peer for blobs, several requests one after the other, and returns the content bytes it gave. Blobs that
 // the peer does not have are no error.
 func (n *Node) fetchFrom(ctx context.Context, p peer.ID, wants []Want, progress func(int)) (got uint64, err error) {
-	rc := n.Blobs.NewReceiver(ctx, func(k int) {
+	rc := n.Blobs.NewReceiver(ctx, func(_ blobs.Hash, k int) {
 		got += uint64(k)
 		if progress != nil {
 			progress(k)
@@ -232,13 +232,12 @@ func (n *Node) receive(rc *blobs.Receiver, r *bufio.Reader, q *blobRequest, w Wa
 		}
 		return rc.Receive(r, w.Hash, head.size, head.ranges)
 	}
-	if err := rc.ReceiveLast(r, w.Hash, head.size); err != nil {
-		return err
-	}
-	if w.Size != 0 && head.size != w.Size {
-		return &SizeError{w.Hash, w.Size, head.size}
-	}
-	return rc.Receive(r, w.Hash, head.size, head.ranges)
+	return rc.ReceiveNew(r, w.Hash, head.size, head.ranges, func() error {
+		if w.Size != 0 && head.size != w.Size {
+			return &SizeError{w.Hash, w.Size, head.size}
+		}
+		return nil
+	})
 }
 
 // Stream fetches the whole blob h from one provider and writes it to w as it is verified, without storing it. It returns the size.

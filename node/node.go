@@ -25,6 +25,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/badger"
 	"github.com/skerry-sync/skerry/replica"
@@ -50,12 +51,13 @@ type Node struct {
 	Blobs    *blobs.Store
 	Replicas *replica.Store
 
-	cfg  Config
-	log  *slog.Logger
-	lock *lock
-	kv   kv.Store
-	key  ed25519.PrivateKey
-	id   peer.ID
+	cfg   Config
+	log   *slog.Logger
+	lock  *lock
+	kv    kv.Store
+	files *files.Store
+	key   ed25519.PrivateKey
+	id    peer.ID
 
 	ctx    context.Context // ends when the node closes
 	cancel context.CancelFunc
@@ -117,7 +119,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.kv = store
-	if n.Blobs, err = blobs.Open(ctx, n.kv); err != nil {
+	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes}); err != nil {
+		return nil, err
+	}
+	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: wantContent}); err != nil {
@@ -195,6 +200,9 @@ func (n *Node) Close() error {
 			errs = append(errs, n.net.Close())
 		}
 		n.work.Wait()
+		if n.files != nil {
+			errs = append(errs, n.files.Close())
+		}
 		if n.kv != nil {
 			errs = append(errs, n.kv.Close())
 		}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv/badger"
 )
 
@@ -27,7 +28,10 @@ func newStore(t testing.TB) *blobs.Store {
 	db, err := badger.Open("", badger.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s, err := blobs.Open(bg, db)
+	content, err := files.Open(t.TempDir(), files.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, content.Close()) })
+	s, err := blobs.Open(bg, db, content)
 	require.NoError(t, err)
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -15,12 +14,37 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
 // Directory is a directory as the store knows it: its names, and where their contents are.
 type Directory struct {
 	Manifest Manifest
-	Sequence blobs.Sequence // child 0 is the manifest, child i+1 the content of file i
+	Sequence blobs.Sequence // child 0 is the manifest; then come the contents of the files
+}
+
+// content returns the children that hold the content of a file, whose first child is number first.
+func (d *Directory) content(e Entry, first int) chunked.Chunks {
+	c := chunked.Chunks{Hashes: d.Sequence[first : first+e.children()], Sizes: e.Chunks}
+	if e.Chunks == nil {
+		c.Sizes = []uint64{e.Size}
+	}
+	return c
+}
+
+// Find returns the entry at a slash-separated path, and the blobs that hold its content if it is a file.
+func (d *Directory) Find(name string) (Entry, chunked.Chunks, error) {
+	child := 1
+	for _, e := range d.Manifest {
+		if e.Path == name {
+			if !e.IsFile() {
+				return e, chunked.Chunks{}, nil
+			}
+			return e, d.content(e, child), nil
+		}
+		child += e.children()
+	}
+	return Entry{}, chunked.Chunks{}, fmt.Errorf("%w: %q is not in the directory", fs.ErrNotExist, name)
 }
 
 // Size returns the bytes of content.
@@ -35,7 +59,11 @@ func (d *Directory) Size() (n uint64) {
 func (d *Directory) ExpectedSizes() []uint64 {
 	sizes := []uint64{uint64(len(d.Manifest.Bytes()))}
 	for _, e := range d.Manifest.Files() {
-		sizes = append(sizes, e.Size)
+		if e.Chunks == nil {
+			sizes = append(sizes, e.Size)
+			continue
+		}
+		sizes = append(sizes, e.Chunks...)
 	}
 	return sizes
 }
@@ -65,8 +93,12 @@ func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Directory, error)
 	if err != nil {
 		return nil, err
 	}
-	if files := len(m.Files()); files != len(seq)-1 {
-		return nil, fmt.Errorf("directory %s: manifest lists %d files, the sequence has %d", h.Short(), files, len(seq)-1)
+	children := 1
+	for _, e := range m {
+		children += e.children()
+	}
+	if children != len(seq) {
+		return nil, fmt.Errorf("directory %s: manifest lists %d files and chunks, the sequence has %d", h.Short(), children-1, len(seq)-1)
 	}
 	return &Directory{m, seq}, nil
 }
@@ -101,7 +133,7 @@ func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, rep
 func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c *counter) error {
 	type file struct {
 		Entry
-		hash blobs.Hash
+		content chunked.Chunks
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
@@ -118,7 +150,7 @@ func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c 
 				return err
 			}
 			for _, f := range files {
-				if err = writeFile(gctx, s, sub, path.Base(f.Path), f.Entry, f.hash, c); err != nil {
+				if err = writeFile(gctx, s, sub, path.Base(f.Path), f.Entry, f.content, c); err != nil {
 					err = fmt.Errorf("%s: %w", f.Path, err)
 					break
 				}
@@ -129,17 +161,17 @@ func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c 
 	const most = 256 // files in one piece of work
 	var dir string
 	var files []file
-	child := 0
+	child := 1
 	for _, e := range d.Manifest {
 		if !e.IsFile() {
 			continue
 		}
-		child++
 		if at := path.Dir(e.Path); at != dir || len(files) == most {
 			flush(dir, files)
 			dir, files = at, nil
 		}
-		files = append(files, file{e, d.Sequence[child]})
+		files = append(files, file{e, d.content(e, child)})
+		child += e.children()
 	}
 	flush(dir, files)
 	if err := g.Wait(); err != nil {
@@ -162,14 +194,7 @@ func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c 
 	return nil
 }
 
-func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e Entry, h blobs.Hash, c *counter) error {
-	r, err := s.Reader(ctx, h)
-	if err != nil {
-		return err
-	}
-	if uint64(r.Size()) != e.Size {
-		return fmt.Errorf("the directory says %d bytes, its content has %d", e.Size, r.Size())
-	}
+func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e Entry, content chunked.Chunks, c *counter) error {
 	mode := fs.FileMode(0o666)
 	if e.Kind == Executable {
 		mode = 0o777
@@ -178,7 +203,11 @@ func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e
 	if err != nil {
 		return err
 	}
-	_, err = r.WriteTo(&countingWriter{f, c})
+	for i, h := range content.Hashes {
+		if err = writeBlob(ctx, s, f, h, content.Sizes[i], c); err != nil {
+			break
+		}
+	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
@@ -186,13 +215,14 @@ func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e
 	return nil
 }
 
-type countingWriter struct {
-	w io.Writer
-	c *counter
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.c.add(0, uint64(n))
-	return n, err
+func writeBlob(ctx context.Context, s *blobs.Store, f *os.File, h blobs.Hash, size uint64, c *counter) error {
+	r, err := s.Reader(ctx, h)
+	if err != nil {
+		return err
+	}
+	if uint64(r.Size()) != size {
+		return fmt.Errorf("the directory says %d bytes, its content has %d", size, r.Size())
+	}
+	var before uint64
+	return r.CopyTo(f, func(written uint64) { c.add(0, written-before); before = written })
 }

@@ -3,17 +3,21 @@ package directory
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
 // Progress counts work on a directory.
@@ -26,6 +30,11 @@ type Progress struct {
 type ImportOptions struct {
 	// SkipUnsafeLinks leaves out symbolic links that lead, or may lead, out of the directory, instead of failing.
 	SkipUnsafeLinks bool
+	// Reference leaves the files where they are, and stores only the trees above their contents (see blobs.ImportOptions). None is chunked
+	// then.
+	Reference bool
+	// Whole keeps every file as one blob, however large.
+	Whole bool
 	// Progress, if set, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
 }
@@ -47,38 +56,20 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (I
 		return info, fmt.Errorf("import directory %s: %w", dir, err)
 	}
 	info.Skipped = skipped
-	hashes := make([]blobs.Hash, len(m))
-	counter := newCounter(m, o.Progress)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for i := range m {
-		if !m[i].IsFile() {
-			continue
-		}
-		g.Go(func() error {
-			var before uint64
-			got, err := s.ImportFile(gctx, filepath.Join(dir, filepath.FromSlash(m[i].Path)), blobs.ImportOptions{
-				Progress: func(read uint64) { counter.add(0, read-before); before = read },
-			})
-			if err != nil {
-				return err
-			}
-			// The size is of what was read: the file may have changed since it was listed.
-			hashes[i], m[i].Size = got.Hash, got.Size
-			counter.add(1, 0)
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	im := importer{s: s, dir: dir, o: o, counter: newCounter(m, o.Progress), contents: make([][]blobs.Hash, len(m))}
+	if err := im.run(ctx, m); err != nil {
 		return info, fmt.Errorf("import directory %s: %w", dir, err)
 	}
 	seq := blobs.Sequence{{}}
 	for i, e := range m {
 		if e.IsFile() {
-			seq = append(seq, hashes[i])
+			seq = append(seq, im.contents[i]...)
 			info.Size += e.Size
 			info.Files++
 		}
+	}
+	if len(seq) > blobs.MaxChildren {
+		return info, fmt.Errorf("import directory %s: %d files and chunks, at most %d fit", dir, len(seq)-1, blobs.MaxChildren-1)
 	}
 	manifest, err := s.ImportBytes(ctx, m.Bytes())
 	if err != nil {
@@ -88,6 +79,109 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (I
 	root, err := s.ImportBytes(ctx, seq.Bytes())
 	info.Hash = root.Hash
 	return info, err
+}
+
+// importer stores the contents of files, several at a time.
+type importer struct {
+	s        *blobs.Store
+	dir      string
+	o        ImportOptions
+	counter  *counter
+	contents [][]blobs.Hash // of the entries of the manifest: one hash, or those of the chunks
+}
+
+// importWorkers is how many files are read at a time: enough for some to wait for the disk.
+func importWorkers() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// run imports the files of m, and sets their sizes and chunks to what was read: a file may have changed since it was listed.
+func (im *importer) run(ctx context.Context, m Manifest) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range importWorkers() {
+		g.Go(func() error {
+			small := im.s.NewImporter(ctx)
+			buf := make([]byte, blobs.SegmentSize)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(m) {
+					return small.Flush()
+				}
+				if !m[i].IsFile() {
+					continue
+				}
+				var err error
+				if im.contents[i], err = im.file(ctx, &m[i], small, buf); err != nil {
+					return err
+				}
+				im.counter.add(1, 0)
+			}
+		})
+	}
+	return g.Wait()
+}
+
+func (im *importer) file(ctx context.Context, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
+	name := filepath.Join(im.dir, filepath.FromSlash(e.Path))
+	var before uint64
+	progress := func(read uint64) { im.counter.add(0, read-before); before = read }
+	switch {
+	case im.o.Reference:
+	case e.Size <= uint64(len(buf)):
+		return im.smallFile(name, e, small, buf)
+	case e.Size >= chunked.Threshold && e.Size <= chunked.MaxSize && !im.o.Whole:
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		chunks, err := chunked.Split(ctx, im.s, f, progress)
+		if err != nil || len(chunks.Sizes) == 0 {
+			return nil, errors.Join(err, changed(name, len(chunks.Sizes) == 0))
+		}
+		e.Size, e.Chunks = chunks.Size(), chunks.Sizes
+		return chunks.Hashes, nil
+	}
+	got, err := im.s.ImportFile(ctx, name, blobs.ImportOptions{Progress: progress, Reference: im.o.Reference})
+	e.Size = got.Size
+	return []blobs.Hash{got.Hash}, err
+}
+
+// changed is the error of a file that is not what it was when it was listed.
+func changed(name string, is bool) error {
+	if !is {
+		return nil
+	}
+	return fmt.Errorf("%s changed while it was read: try again", name)
+}
+
+// smallFile reads a file that should fit in buf, and goes the long way if it has grown meanwhile.
+func (im *importer) smallFile(name string, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	n := 0
+	for n < len(buf) {
+		var m int
+		m, err = f.Read(buf[n:])
+		if n += m; err != nil {
+			break
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if err == nil && n == len(buf) {
+		var one [1]byte
+		if m, _ := f.Read(one[:]); m > 0 {
+			return nil, changed(name, true)
+		}
+	}
+	e.Size = uint64(n)
+	h, err := small.Add(buf[:n])
+	im.counter.add(0, uint64(n))
+	return []blobs.Hash{h}, err
 }
 
 // scan lists dir without reading files.

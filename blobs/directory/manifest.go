@@ -16,6 +16,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
 // Kind says what stands under a path.
@@ -35,6 +37,20 @@ type Entry struct {
 	Kind   Kind
 	Size   uint64 // of a file, in bytes
 	Target string // of a link, relative to the directory that holds the link
+	// Chunks are the lengths of the chunks in which a large file is kept (package chunked), as many children of the sequence; nil for a
+	// file that is one blob.
+	Chunks []uint64
+}
+
+// children returns how many children of the sequence hold the content of the entry.
+func (e Entry) children() int {
+	switch {
+	case !e.IsFile():
+		return 0
+	case e.Chunks != nil:
+		return len(e.Chunks)
+	}
+	return 1
 }
 
 // IsFile reports whether the entry has content.
@@ -55,8 +71,15 @@ const (
 //	magic    19 bytes  "skerry directory 1\n"
 //	count    varint    entries, at most 4,194,304
 //	entries            each: kind u8; path as varint length (1..4096) and bytes; for a file its size as a varint, for a link
-//	                   its target as varint length (1..4096) and bytes
+//	                   its target as varint length (1..4096) and bytes; for a file in chunks their number and the length of each as varints
+//
+// In it, a file in chunks is of kind 5, or of kind 6 if it may be executed.
 const magic = "skerry directory 1\n"
+
+const (
+	chunkedFile       Kind = 5
+	chunkedExecutable Kind = 6
+)
 
 // ErrNotDirectory reports bytes that do not begin like a manifest.
 var ErrNotDirectory = errors.New("not a directory manifest")
@@ -74,9 +97,15 @@ func (m Manifest) Bytes() []byte {
 	b := binary.AppendUvarint([]byte(magic), uint64(len(m)))
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	for _, e := range m {
-		b = append(b, byte(e.Kind))
+		kind := e.Kind
+		if e.Chunks != nil {
+			kind += chunkedFile - File
+		}
+		b = append(b, byte(kind))
 		text(e.Path)
 		switch {
+		case e.Chunks != nil:
+			b = chunked.AppendSizes(b, e.Chunks)
 		case e.IsFile():
 			b = binary.AppendUvarint(b, e.Size)
 		case e.Kind == Link:
@@ -123,6 +152,14 @@ func ParseManifest(b []byte) (Manifest, error) {
 			return nil, err
 		}
 		switch e.Kind {
+		case chunkedFile, chunkedExecutable:
+			e.Kind -= chunkedFile - File
+			if e.Chunks, err = chunked.ReadSizes(r); err != nil {
+				return nil, fmt.Errorf("directory manifest: %q: %w", e.Path, err)
+			}
+			for _, n := range e.Chunks {
+				e.Size += n
+			}
 		case File, Executable:
 			if e.Size, err = binary.ReadUvarint(r); err != nil {
 				return nil, cut(err)
@@ -143,7 +180,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 	return m, m.Check()
 }
 
-// Files returns the entries that have content: child i+1 of the sequence is the content of file i.
+// Files returns the entries that have content, in the order of their children in the sequence; the first file begins with child 1.
 func (m Manifest) Files() []Entry {
 	return slices.DeleteFunc(slices.Clone(m), func(e Entry) bool { return !e.IsFile() })
 }

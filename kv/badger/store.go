@@ -19,11 +19,12 @@ import (
 	bdg "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 
+	"github.com/skerry-sync/skerry/internal/diskspace"
 	"github.com/skerry-sync/skerry/kv"
 )
 
 // formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
-const formatVersion = 1
+const formatVersion = 2
 
 // versionKey sorts before every other key and holds formatVersion as one varint.
 var versionKey = []byte{0x00, 'v'}
@@ -31,6 +32,7 @@ var versionKey = []byte{0x00, 'v'}
 const (
 	memTableSize  = 16 << 20
 	valueLogSize  = 256 << 20 // bounds what is read again after a crash
+	inTables      = 64 << 10  // values up to this length lie in tables, where compactions drop what is dead
 	conflictTries = 100
 )
 
@@ -60,7 +62,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		opt.Reserve = 256 << 20
 	}
 	if opt.FreeBytes == nil {
-		opt.FreeBytes = freeBytes
+		opt.FreeBytes = diskspace.Free
 	}
 	s := &Store{dir: dir, opt: opt}
 	if dir != "" {
@@ -82,7 +84,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		WithValueLogFileSize(valueLogSize).
 		WithCompression(options.None) // content is compressed or random, keys and entries are hashes
 	if dir != "" {
-		bo = bo.WithValueThreshold(2 << 10)
+		bo = bo.WithValueThreshold(inTables)
 		// Level 0 is compacted with a single table, or the value log's discard statistics never learn what died.
 		bo = bo.WithNumLevelZeroTables(1).WithNumLevelZeroTablesStall(8)
 	}
@@ -110,12 +112,19 @@ func (s *Store) checkVersion() error {
 		if err != nil {
 			return err
 		}
-		return item.Value(func(v []byte) error {
-			if have, n := binary.Uvarint(v); n <= 0 || have > formatVersion {
+		var have uint64
+		err = item.Value(func(v []byte) error {
+			var n int
+			if have, n = binary.Uvarint(v); n <= 0 || have > formatVersion {
 				return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
 			}
 			return nil
 		})
+		if err != nil || have == formatVersion {
+			return err
+		}
+		// The packages above migrate their records; from now on an older program must not touch them.
+		return tx.Set(versionKey, binary.AppendUvarint(nil, formatVersion))
 	})
 }
 
@@ -243,6 +252,29 @@ func (s *Store) syncFiles() error {
 		return fmt.Errorf("sync store %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+// valueLogWaste is the share of a value log file that must be dead for it to be written anew.
+const valueLogWaste = 0.2
+
+// Compact implements kv.Store. Tables are merged into one level, which drops what is dead in them and counts what is dead in the value log; then
+// log files are written anew until none is worth it.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil || s.dir == "" {
+		return err
+	}
+	if err := s.db.Flatten(2); err != nil {
+		return fmt.Errorf("compact store %s: %w", s.dir, translate(err))
+	}
+	for ctx.Err() == nil {
+		switch err := s.db.RunValueLogGC(valueLogWaste); {
+		case errors.Is(err, bdg.ErrNoRewrite), errors.Is(err, bdg.ErrRejected):
+			return nil // nothing more to gain, or it is being done already
+		case err != nil:
+			return fmt.Errorf("compact store %s: %w", s.dir, translate(err))
+		}
+	}
+	return ctx.Err()
 }
 
 // Close implements kv.Store.

@@ -1,0 +1,291 @@
+// Package chunked keeps large content as many blobs, cut where the content itself says, so that an edit changes only the chunks around it,
+// and what two versions have in common is stored and sent once.
+//
+// What belongs here: where to cut, the file format (a sequence whose first child lists the lengths of the others), and reading the parts as
+// one. What never belongs here: names of files, which package directory keeps, and peers.
+//
+// Cuts are those of FastCDC (Xia et al., USENIX ATC 2016) with the parameters below. They are part of the format: nodes that cut alike share
+// chunks.
+package chunked
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	chunkers "github.com/PlakarKorp/go-cdc-chunkers"
+	_ "github.com/PlakarKorp/go-cdc-chunkers/chunkers/fastcdc" // registers the algorithm
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skerry-sync/skerry/blobs"
+)
+
+const (
+	// MinChunk, AverageChunk and MaxChunk bound the length of a chunk in bytes; only the last one may be shorter.
+	MinChunk     = 64 << 10
+	AverageChunk = 256 << 10
+	MaxChunk     = blobs.SegmentSize
+	// Threshold is the size in bytes from which content is worth to be chunked.
+	Threshold = 4 << 20
+	// MaxSize is the largest content in bytes that can be chunked: its chunks must fit in one sequence.
+	MaxSize = (blobs.MaxChildren - 1) * uint64(MinChunk)
+
+	algorithm = "fastcdc-v1.0.0"
+)
+
+// Chunks is content in parts.
+type Chunks struct {
+	Hashes []blobs.Hash
+	Sizes  []uint64 // bytes; as many as Hashes
+}
+
+// Size returns the length of the content in bytes.
+func (c Chunks) Size() (n uint64) {
+	for _, s := range c.Sizes {
+		n += s
+	}
+	return n
+}
+
+// batch is consecutive chunks on their way to the store.
+type batch struct {
+	first int // index of the first chunk
+	buf   []byte
+	sizes []int
+}
+
+const batchBytes = 2 * MaxChunk
+
+// Split cuts what r yields and stores the chunks. Cutting runs beside hashing and writing. It is durable after the store's next Sync.
+func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (Chunks, error) {
+	var out Chunks
+	g, gctx := errgroup.WithContext(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	work, free := make(chan *batch), make(chan *batch, workers+1)
+	for range workers + 1 {
+		free <- &batch{buf: make([]byte, 0, batchBytes)}
+	}
+	type placed struct {
+		first  int
+		hashes []blobs.Hash
+	}
+	done := make(chan placed, workers)
+	g.Go(func() error {
+		defer close(work)
+		var err error
+		out.Sizes, err = cut(gctx, r, free, work, progress)
+		return err
+	})
+	hashing, hctx := errgroup.WithContext(gctx)
+	for range workers {
+		hashing.Go(func() error {
+			im := s.NewImporter(hctx)
+			for b := range work {
+				p := placed{first: b.first}
+				at := 0
+				for _, n := range b.sizes {
+					h, err := im.Add(b.buf[at : at+n])
+					if err != nil {
+						return err
+					}
+					p.hashes = append(p.hashes, h)
+					at += n
+				}
+				free <- b
+				done <- p
+			}
+			return im.Flush()
+		})
+	}
+	g.Go(func() error {
+		defer close(done)
+		return hashing.Wait()
+	})
+	var all []placed
+	g.Go(func() error {
+		for p := range done {
+			all = append(all, p)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return Chunks{}, err
+	}
+	out.Hashes = make([]blobs.Hash, len(out.Sizes))
+	for _, p := range all {
+		copy(out.Hashes[p.first:], p.hashes)
+	}
+	return out, nil
+}
+
+// cut reads r to its end and sends the chunks in batches.
+func cut(ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batch, progress func(uint64)) (sizes []uint64, err error) {
+	opts := &chunkers.ChunkerOpts{MinSize: MinChunk, NormalSize: AverageChunk, MaxSize: MaxChunk}
+	c, err := chunkers.NewChunkerBuffer(algorithm, r, opts, make([]byte, 4*MaxChunk))
+	if err != nil {
+		return nil, fmt.Errorf("content-defined chunking: %w", err)
+	}
+	var b *batch
+	send := func() error {
+		select {
+		case work <- b:
+			b = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var total uint64
+	for {
+		chunk, err := c.Next()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if len(chunk) > 0 {
+			if b != nil && len(b.buf)+len(chunk) > batchBytes {
+				if err := send(); err != nil {
+					return nil, err
+				}
+			}
+			if b == nil {
+				select {
+				case b = <-free:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+				b.first, b.buf, b.sizes = len(sizes), b.buf[:0], b.sizes[:0]
+			}
+			b.buf = append(b.buf, chunk...)
+			b.sizes = append(b.sizes, len(chunk))
+			sizes = append(sizes, uint64(len(chunk)))
+			if total += uint64(len(chunk)); total > MaxSize || len(sizes) >= blobs.MaxChildren {
+				return nil, fmt.Errorf("larger than %d bytes: too large to be chunked", MaxSize)
+			}
+			if progress != nil {
+				progress(total)
+			}
+		}
+		if err != nil {
+			if b == nil {
+				return sizes, nil
+			}
+			return sizes, send()
+		}
+	}
+}
+
+// A chunked file is a sequence: child 0 is the list, and the others are the chunks. The list is
+//
+//	"skerry file 1\n", number of chunks varint, then the length of each as a varint
+const magic = "skerry file 1\n"
+
+// MaxList is the longest list in bytes.
+const MaxList = 16 << 20
+
+// ErrNotChunked reports a blob that is not the sequence of a chunked file.
+var ErrNotChunked = errors.New("not a chunked file")
+
+// List encodes the lengths of the chunks.
+func List(sizes []uint64) []byte { return AppendSizes([]byte(magic), sizes) }
+
+// AppendSizes appends the number of sizes and each, as varints.
+func AppendSizes(b []byte, sizes []uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(sizes)))
+	for _, n := range sizes {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+// ReadSizes reads what AppendSizes wrote. It fails for a length that a chunk cannot have.
+func ReadSizes(r *bytes.Reader) ([]uint64, error) {
+	count, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, fmt.Errorf("lengths of chunks: cut short: %w", err)
+	}
+	if count == 0 || count >= blobs.MaxChildren || count > uint64(r.Len()) {
+		return nil, fmt.Errorf("%d chunks", count)
+	}
+	sizes := make([]uint64, count)
+	for i := range sizes {
+		if sizes[i], err = binary.ReadUvarint(r); err != nil {
+			return nil, fmt.Errorf("lengths of chunks: cut short: %w", err)
+		}
+		if sizes[i] == 0 || sizes[i] > MaxChunk {
+			return nil, fmt.Errorf("a chunk of %d bytes", sizes[i])
+		}
+	}
+	return sizes, nil
+}
+
+// ParseList decodes a list, or returns ErrNotChunked.
+func ParseList(b []byte) ([]uint64, error) {
+	if !bytes.HasPrefix(b, []byte(magic)) {
+		return nil, ErrNotChunked
+	}
+	r := bytes.NewReader(b[len(magic):])
+	sizes, err := ReadSizes(r)
+	if err == nil && r.Len() > 0 {
+		err = fmt.Errorf("%d bytes too many", r.Len())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("chunked file: %w", err)
+	}
+	return sizes, nil
+}
+
+// File is what Import stored.
+type File struct {
+	Hash   blobs.Hash // of the sequence
+	Size   uint64     // of the content, in bytes
+	Chunks int
+}
+
+// Import stores what r yields as a chunked file.
+func Import(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (File, error) {
+	chunks, err := Split(ctx, s, r, progress)
+	if err != nil {
+		return File{}, fmt.Errorf("import in chunks: %w", err)
+	}
+	if len(chunks.Hashes) == 0 {
+		return File{}, errors.New("import in chunks: nothing to import")
+	}
+	list, err := s.ImportBytes(ctx, List(chunks.Sizes))
+	if err != nil {
+		return File{}, err
+	}
+	seq, err := s.ImportBytes(ctx, append(blobs.Sequence{list.Hash}, chunks.Hashes...).Bytes())
+	return File{seq.Hash, chunks.Size(), len(chunks.Hashes)}, err
+}
+
+// Load reads the sequence h and its list from the store. It returns ErrNotChunked, or blobs.ErrNotFound or blobs.ErrIncomplete if they are not
+// there.
+func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (Chunks, error) {
+	b, err := s.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if errors.Is(err, blobs.ErrTooLarge) {
+		return Chunks{}, ErrNotChunked
+	}
+	if err != nil {
+		return Chunks{}, err
+	}
+	seq, err := blobs.ParseSequence(b)
+	if err != nil || len(seq) < 2 {
+		return Chunks{}, ErrNotChunked
+	}
+	list, err := s.ReadAll(ctx, seq[0], MaxList)
+	if errors.Is(err, blobs.ErrTooLarge) {
+		return Chunks{}, ErrNotChunked
+	}
+	if err != nil {
+		return Chunks{}, err
+	}
+	sizes, err := ParseList(list)
+	if err == nil && len(sizes) != len(seq)-1 {
+		err = fmt.Errorf("chunked file %s: its list has %d chunks, its sequence %d", h.Short(), len(sizes), len(seq)-1)
+	}
+	return Chunks{Hashes: seq[1:], Sizes: sizes}, err
+}

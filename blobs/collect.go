@@ -1,0 +1,408 @@
+package blobs
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// CollectOptions tune Collect.
+type CollectOptions struct {
+	// Keep calls keep with every blob that is wanted for a reason that the store does not know; with sequence set, also its children
+	// are. It is called once, while the store is in use.
+	Keep func(ctx context.Context, keep func(h Hash, sequence bool) error) error
+	// DryRun only counts.
+	DryRun bool
+	// Progress, if set, is told now and then what is going on.
+	Progress func(CollectProgress)
+}
+
+// CollectProgress tells how far Collect has come.
+type CollectProgress struct {
+	Doing string // "marking", "sweeping", "compacting"
+	Blobs int    // looked at in this stage
+	Bytes uint64 // removed or moved in this stage
+}
+
+// Collected is what Collect found, or with DryRun would have done.
+type Collected struct {
+	Kept         int    // blobs
+	KeptBytes    uint64 // of their content that is there
+	Removed      int
+	RemovedBytes uint64
+	Moved        uint64 // bytes of small blobs copied to close gaps
+	Freed        uint64 // bytes of files given back to the file system, without those moved
+}
+
+// Collect removes blobs that nothing keeps, and gives their room back to the file system. Blobs are kept by pins, by o.Keep, by a hold (see
+// Hold), and by being children of a sequence that is kept as one. It runs beside other work; what that stores or finds meanwhile
+// stays. Only one Collect runs at a time; another waits.
+func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, err error) {
+	s.collect.Lock()
+	defer s.collect.Unlock()
+	if o.Progress == nil {
+		o.Progress = func(CollectProgress) {}
+	}
+	c := &collector{s: s, o: o, ctx: ctx, res: &res}
+	s.touches.begin()
+	defer s.touches.end()
+	for _, step := range []func() error{c.mark, c.sweep, c.orphans, c.compact} {
+		if err := step(); err != nil {
+			return res, fmt.Errorf("collect garbage: %w", err)
+		}
+	}
+	if !o.DryRun {
+		if err := errors.Join(s.kv.Compact(ctx), s.Sync(ctx)); err != nil {
+			return res, fmt.Errorf("collect garbage: %w", err)
+		}
+	}
+	return res, nil
+}
+
+type collector struct {
+	s    *Store
+	o    CollectOptions
+	ctx  context.Context
+	res  *Collected
+	live []uint64 // the first 8 bytes of hashes, sorted: two that agree in them are kept or not together
+}
+
+func (c *collector) mark() error {
+	keep := func(h Hash, sequence bool) error {
+		c.live = append(c.live, shortKey(h))
+		if len(c.live)%4096 == 0 {
+			c.o.Progress(CollectProgress{Doing: "marking", Blobs: len(c.live)})
+		}
+		if !sequence {
+			return nil
+		}
+		return c.s.EachChild(c.ctx, h, func(child Hash) error {
+			c.live = append(c.live, shortKey(child))
+			return nil
+		})
+	}
+	for p, err := range c.s.Pins(c.ctx) {
+		if err != nil {
+			return err
+		}
+		if err := keep(p.Hash, p.Sequence); err != nil {
+			return err
+		}
+	}
+	if c.o.Keep != nil {
+		if err := c.o.Keep(c.ctx, keep); err != nil {
+			return err
+		}
+	}
+	slices.Sort(c.live)
+	c.live = slices.Compact(c.live)
+	return nil
+}
+
+// EachChild calls fn with each child of the sequence h, as far as it is in the store; with none if it is not a sequence.
+func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
+	b, err := s.ReadAll(ctx, h, MaxChildren*HashSize)
+	switch {
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrIncomplete), errors.Is(err, ErrTooLarge):
+		return nil
+	case err != nil:
+		return err
+	}
+	seq, err := ParseSequence(b)
+	if err != nil {
+		return nil
+	}
+	for _, child := range seq {
+		if err := fn(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const sweepBatch = 128
+
+func (c *collector) sweep() error {
+	var batch []Hash
+	looked := 0
+	flush := func() error {
+		err := c.drop(batch)
+		batch = batch[:0]
+		c.o.Progress(CollectProgress{Doing: "sweeping", Blobs: looked, Bytes: c.res.RemovedBytes})
+		return err
+	}
+	for info, err := range c.s.List(c.ctx) {
+		if err != nil {
+			return err
+		}
+		if looked++; c.keeps(info.Hash) {
+			c.res.Kept++
+			c.res.KeptBytes += info.Present
+			continue
+		}
+		if batch = append(batch, info.Hash); len(batch) == sweepBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+func (c *collector) keeps(h Hash) bool {
+	_, live := slices.BinarySearch(c.live, shortKey(h))
+	return live
+}
+
+// drop forgets blobs that are not in use. While it decides and commits, nobody can begin to use one: who does touches it first, and then
+// looks it up.
+func (c *collector) drop(batch []Hash) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	var dropped []record
+	c.s.touches.mu.Lock()
+	err := c.s.kv.Update(c.ctx, func(tx kv.Txn) error {
+		dropped = dropped[:0]
+		for _, h := range batch {
+			if c.s.touches.inUse(h) {
+				continue
+			}
+			rec, err := getRecord(tx, h)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			dropped = append(dropped, rec)
+			if c.o.DryRun {
+				continue
+			}
+			if err := forget(tx, h, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.s.touches.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, rec := range dropped {
+		present := rec.info(Hash{}).Present
+		c.res.Removed++
+		c.res.RemovedBytes += present
+		if rec.hasFile() {
+			c.res.Freed += present
+		}
+		if !c.o.DryRun {
+			if err := c.s.reapRecord(c.ctx, rec); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// orphans removes files that no record points at: what a loss of power left of deletions and imports.
+func (c *collector) orphans() error {
+	all, err := c.s.files.Files() // first: a file that is made from now on is not in it, and one that is, has its record already
+	if err != nil {
+		return err
+	}
+	known := map[contentID]bool{}
+	err = c.s.kv.View(c.ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Prefix([]byte(keyGarbage)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			known[contentID(binary.BigEndian.Uint64(p.Key[len(keyGarbage):]))] = true
+		}
+		return eachRecord(r, func(_ Hash, rec record) error {
+			if rec.hasFile() {
+				known[rec.id] = true
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		if known[f.ID] {
+			continue
+		}
+		if !c.o.DryRun {
+			if err := c.s.files.Remove(f.ID); err != nil {
+				return err
+			}
+		}
+		c.res.Freed += f.Size
+	}
+	return nil
+}
+
+func eachRecord(r kv.Reader, fn func(Hash, record) error) error {
+	for p, err := range r.Scan(kv.Prefix([]byte(keyRecord)), kv.ScanOptions{}) {
+		if err != nil {
+			return err
+		}
+		rec, err := parseRecord(p.Value)
+		if err != nil {
+			return err
+		}
+		if err := fn(Hash(p.Key[len(keyRecord):]), rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that not everything is copied for a little.
+const (
+	keptWaste   = 10
+	compactStep = 1 << 18 // blobs whose places are held in memory at a time
+)
+
+func (c *collector) compact() error {
+	next := c.s.files.Seal()
+	c.s.writing.Lock() // now all that was appended to sealed packs has its record
+	c.s.writing.Unlock()
+	packs, err := c.s.files.Packs()
+	if err != nil {
+		return err
+	}
+	used := map[files.Pack]uint64{}
+	err = c.s.kv.View(c.ctx, func(r kv.Reader) error {
+		return eachRecord(r, func(_ Hash, rec record) error {
+			if rec.state == statePacked {
+				used[rec.extent.Pack] += rec.extent.Length
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	sparse := map[files.Pack]uint64{} // to be emptied, with their lengths
+	for _, p := range packs {
+		if p.Pack < next && used[p.Pack]*100 <= p.Length*(100-keptWaste) {
+			sparse[p.Pack] = p.Length
+			c.res.Freed += p.Length - min(used[p.Pack], p.Length)
+			c.res.Moved += used[p.Pack]
+		}
+	}
+	if c.o.DryRun || len(sparse) == 0 {
+		return nil
+	}
+	for more := true; more; {
+		if more, err = c.moveSome(sparse); err != nil {
+			return err
+		}
+	}
+	// The copies must be durable before the originals go.
+	if err := c.s.Sync(c.ctx); err != nil {
+		return err
+	}
+	for p := range sparse {
+		if err := c.s.files.RemovePack(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placed is a packed blob and where it lies.
+type placed struct {
+	hash Hash
+	rec  record
+}
+
+// moveSome moves blobs out of sparse packs, and reports whether there may be more.
+func (c *collector) moveSome(sparse map[files.Pack]uint64) (more bool, err error) {
+	var found []placed
+	errFull := errors.New("full")
+	err = c.s.kv.View(c.ctx, func(r kv.Reader) error {
+		return eachRecord(r, func(h Hash, rec record) error {
+			if rec.state == statePacked && sparse[rec.extent.Pack] > 0 {
+				if found = append(found, placed{h, rec}); len(found) == compactStep {
+					return errFull
+				}
+			}
+			return nil
+		})
+	})
+	if more = errors.Is(err, errFull); err != nil && !more {
+		return false, err
+	}
+	slices.SortFunc(found, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.rec.extent.Pack, b.rec.extent.Pack), cmp.Compare(a.rec.extent.Offset, b.rec.extent.Offset))
+	})
+	for len(found) > 0 {
+		n, bytes := 0, uint64(0)
+		for n < len(found) && n < importerBlobs && (n == 0 || bytes+found[n].rec.extent.Length <= importerBytes) {
+			bytes += found[n].rec.extent.Length
+			n++
+		}
+		if err := c.move(found[:n]); err != nil {
+			return false, err
+		}
+		c.o.Progress(CollectProgress{Doing: "compacting", Blobs: n, Bytes: bytes})
+		found = found[n:]
+	}
+	return more, nil
+}
+
+// move copies some packed blobs to the current pack.
+func (c *collector) move(some []placed) error {
+	var parts [][]byte
+	for _, b := range some {
+		part, err := c.readExtent(b.rec.extent)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, part)
+	}
+	c.s.writing.RLock()
+	defer c.s.writing.RUnlock()
+	extents, err := c.s.files.Append(parts)
+	if err != nil {
+		return err
+	}
+	return c.s.kv.Update(c.ctx, func(tx kv.Txn) error {
+		for i, b := range some {
+			rec, err := getRecord(tx, b.hash)
+			if errors.Is(err, ErrNotFound) || err == nil && rec != b.rec {
+				continue // deleted, or stored anew
+			}
+			if err != nil {
+				return err
+			}
+			rec.extent = extents[i]
+			if err := errors.Join(c.s.markUnsynced(tx, rec), tx.Set(recordKey(b.hash), rec.marshal())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *collector) readExtent(e files.Extent) ([]byte, error) {
+	r, err := c.s.files.PackReader(e.Pack)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b := make([]byte, e.Length)
+	if n, err := r.ReadAt(b, int64(e.Offset)); n < len(b) {
+		return nil, fmt.Errorf("pack %08x at %d: %w", e.Pack, e.Offset, err)
+	}
+	return b, nil
+}
