@@ -3,7 +3,10 @@ package blobs
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +44,24 @@ func BenchmarkImport(b *testing.B) {
 		_, err := s.Import(bg, bytes.NewReader(data), ImportOptions{})
 		require.NoError(b, err)
 		require.NoError(b, s.Sync(bg))
+	}
+}
+
+// BenchmarkImportFile leaves out the sync, as cp does; reference only hashes.
+func BenchmarkImportFile(b *testing.B) {
+	name := filepath.Join(b.TempDir(), "file")
+	require.NoError(b, os.WriteFile(name, random(1, benchSize), 0o600))
+	for _, reference := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reference=%v", reference), func(b *testing.B) {
+			b.SetBytes(benchSize)
+			for range b.N {
+				b.StopTimer()
+				s := diskStore(b)
+				b.StartTimer()
+				_, err := s.ImportFile(bg, name, ImportOptions{Reference: reference})
+				require.NoError(b, err)
+			}
+		})
 	}
 }
 

@@ -184,20 +184,22 @@ func (s *Store) importLarge(ctx context.Context, from segmentSource, o ImportOpt
 	return rec.info(hash), nil
 }
 
-// importWork hashes and writes the segments of one blob, several at a time.
+// importWork hashes the segments of one blob, several at a time, and writes them one after the other: the file system lets only one writer
+// into a file anyway, and is fastest when the file grows at its end.
 type importWork struct {
 	s        *Store
 	from     segmentSource
 	rec      *record
 	progress func(uint64)
+	free     chan []byte // buffers of SegmentSize
 }
 
-// hashedSegment is a segment on its way from a worker to the tree.
+// hashedSegment is a segment on its way from a worker to the file and the tree.
 type hashedSegment struct {
 	index uint64
 	cv    Hash
 	tree  []byte
-	len   int
+	data  []byte
 }
 
 // treeBatch is how many blocks of parents are written together.
@@ -205,10 +207,16 @@ const treeBatch = 128
 
 func (w *importWork) run(ctx context.Context) (hash Hash, err error) {
 	g, ctx := errgroup.WithContext(ctx)
-	workers, workCtx := errgroup.WithContext(ctx)
-	out := make(chan hashedSegment, treeBatch)
-	for range runtime.GOMAXPROCS(0) + 1 { // one more than run at a time, since they also wait for the disk
-		workers.Go(func() error { return w.work(workCtx, out) })
+	count := runtime.GOMAXPROCS(0)
+	buffers := 2*count + 2
+	w.free = make(chan []byte, buffers)
+	for range buffers {
+		w.free <- make([]byte, SegmentSize)
+	}
+	out := make(chan hashedSegment, buffers)
+	var workers errgroup.Group
+	for range count {
+		workers.Go(func() error { return w.work(ctx, out) })
 	}
 	g.Go(func() error {
 		defer close(out)
@@ -221,9 +229,15 @@ func (w *importWork) run(ctx context.Context) (hash Hash, err error) {
 	return hash, g.Wait()
 }
 
+// work takes a buffer before it asks for a segment, so that the segment which is next in turn always has one.
 func (w *importWork) work(ctx context.Context, out chan<- hashedSegment) error {
-	buf := make([]byte, SegmentSize)
 	for {
+		var buf []byte
+		select {
+		case buf = <-w.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		index, n, last, err := w.from.next(buf)
 		if err != nil || n == 0 {
 			return err
@@ -231,24 +245,14 @@ func (w *importWork) work(ctx context.Context, out chan<- hashedSegment) error {
 		if index >= MaxSize/SegmentSize {
 			return fmt.Errorf("larger than %d bytes", uint64(MaxSize))
 		}
-		h := hashSegment(index, buf[:n], last && index == 0)
-		if w.rec.state == stateComplete {
-			if err := w.s.files.WriteAt(w.rec.id, buf[:n], index*SegmentSize); err != nil {
-				return err
-			}
-		}
-		select {
-		case out <- h:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		out <- hashSegment(index, buf[:n], last && index == 0) // has room for all buffers
 	}
 }
 
 // hashSegment hashes segment number index; root says that it is the whole blob.
 func hashSegment(index uint64, data []byte, root bool) hashedSegment {
 	n := int(groupCount(uint64(len(data))))
-	h := hashedSegment{index: index, tree: make([]byte, treeBytes(n)), len: len(data)}
+	h := hashedSegment{index: index, tree: make([]byte, treeBytes(n)), data: data}
 	var cvs [fanOut]Hash
 	for i := range n {
 		at := i * GroupSize
@@ -258,8 +262,8 @@ func hashSegment(index uint64, data []byte, root bool) hashedSegment {
 	return h
 }
 
-// collect puts the segments in order, builds the tree above them, stores all blocks and returns the blob's hash. It sets the size in the
-// record.
+// collect puts the segments in order, writes them, builds the tree above them, stores all blocks and returns the blob's hash. It sets the
+// size in the record.
 func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash Hash, err error) {
 	var blocks []upperBlock
 	flush := func() error {
@@ -284,7 +288,7 @@ func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash
 		return flush()
 	}
 	tree := treeBuilder{put: put}
-	waiting := map[uint64]hashedSegment{} // came before their turn; not more than there are workers, and room in the channel
+	waiting := map[uint64]hashedSegment{} // came before their turn; not more than there are buffers
 	for next := uint64(0); ; {
 		h, ok := waiting[next]
 		if !ok {
@@ -296,7 +300,13 @@ func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash
 		}
 		delete(waiting, next)
 		next++
-		w.rec.size += uint64(h.len)
+		if w.rec.state == stateComplete {
+			if err := w.s.files.WriteAt(w.rec.id, h.data, h.index*SegmentSize); err != nil {
+				return hash, err
+			}
+		}
+		w.rec.size += uint64(len(h.data))
+		w.free <- h.data[:SegmentSize]
 		if w.progress != nil {
 			w.progress(w.rec.size)
 		}
