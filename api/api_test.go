@@ -72,7 +72,7 @@ func TestErrorsCrossTheAPI(t *testing.T) {
 	require.ErrorContains(t, err, "bogus")
 	_, err = Call[ReplicaStatus](ctx, c, "replica/no-such", nil)
 	require.ErrorContains(t, err, "another version")
-	err = c.ReadBlob(ctx, blobs.EmptyHash.String(), 0, -1, io.Discard)
+	err = c.ReadBlob(ctx, blobs.EmptyHash.String(), 0, -1, false, io.Discard)
 	require.Equal(t, NotFound, kind(err))
 	err = c.ReadValue(ctx, "nothing", Key("k"), io.Discard)
 	require.Equal(t, NotFound, kind(err))
@@ -97,13 +97,13 @@ func TestReadPartialBlob(t *testing.T) {
 	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: info.Size - 1, End: info.Size}})
 	var out bytes.Buffer
 	var e *Error
-	require.ErrorAs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, &out), &e)
+	require.ErrorAs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, &out), &e)
 	require.Contains(t, e.Message, "incomplete")
-	require.NoError(t, c.ReadBlob(ctx, info.Hash.String(), int64(info.Size)-5, -1, &out))
+	require.NoError(t, c.ReadBlob(ctx, info.Hash.String(), int64(info.Size)-5, -1, false, &out))
 	require.Equal(t, "bcdef", out.String())
 
 	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: 0, End: 600_000}})
-	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, io.Discard), errClosed)
+	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), errClosed)
 }
 
 func TestImportTellsTheItem(t *testing.T) {
@@ -192,8 +192,8 @@ func TestFreePaths(t *testing.T) {
 func move(t *testing.T, from, to *blobs.Store, info blobs.Info, ranges blobs.Ranges) {
 	var stream bytes.Buffer
 	require.NoError(t, from.Encode(t.Context(), &stream, info.Hash, ranges))
-	rc := to.NewReceiver(t.Context(), nil)
-	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges))
+	rc := to.NewReceiver(t.Context())
+	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges, blobs.Hooks{}))
 	require.NoError(t, rc.Close())
 }
 

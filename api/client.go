@@ -132,9 +132,13 @@ func (c *Client) ImportItems(ctx context.Context, name, author string, r io.Read
 	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
 }
 
-// ReadBlob writes the bytes of a blob to w, from offset on, at most length of them unless that is negative.
-func (c *Client) ReadBlob(ctx context.Context, hash string, offset, length int64, w io.Writer) error {
-	q := url.Values{"hash": {hash}, "offset": {strconv.FormatInt(offset, 10)}}
+// ReadBlob writes the bytes of what a hash or ticket names to w, from offset on, at most length of them unless that is negative. Of a file in
+// chunks, raw gives the sequence instead of the content.
+func (c *Client) ReadBlob(ctx context.Context, what string, offset, length int64, raw bool, w io.Writer) error {
+	q := url.Values{"hash": {what}, "offset": {strconv.FormatInt(offset, 10)}}
+	if raw {
+		q.Set("raw", "1")
+	}
 	if length >= 0 {
 		q.Set("length", strconv.FormatInt(length, 10))
 	}

@@ -35,7 +35,10 @@ func isAny(err error, targets ...error) bool {
 }
 
 func kindOf(err error) Kind {
+	var ref *blobs.ReferenceError
 	switch {
+	case errors.As(err, &ref) && ref.Err == nil:
+		return Verification
 	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature):
 		return Verification
 	case is[*replica.NotAllowedError](err), errors.Is(err, fs.ErrPermission):
@@ -45,7 +48,7 @@ func kindOf(err error) Kind {
 	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
 		blobs.ErrNotHash, blobs.ErrAmbiguous, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue):
 		return Usage
-	case isAny(err, blobs.ErrNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
+	case isAny(err, blobs.ErrNotFound, blobs.ErrPinNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
 		return NotFound
 	}
 	return Failed

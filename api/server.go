@@ -34,6 +34,12 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "blob/rm", s.blobRemove)
 	handle(s, "blob/verify", s.blobVerify)
 	handle(s, "blob/export", s.blobExport)
+	handle(s, "blob/stat", s.blobStat)
+	handle(s, "blob/pin", s.blobPin)
+	handle(s, "blob/unpin", s.blobUnpin)
+	handle(s, "blob/pins", s.blobPins)
+	handle(s, "blob/gc", s.blobCollect)
+	handle(s, "blob/fetch", s.blobFetch)
 	handle(s, "share", s.share)
 	handle(s, "get", s.get)
 	handle(s, "replica/new", s.replicaNew)
@@ -42,6 +48,7 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "replica/leave", s.replicaLeave)
 	handle(s, "replica/share", s.replicaShare)
 	handle(s, "replica/info", s.replicaInfo)
+	handle(s, "replica/policy", s.replicaPolicy)
 	handle(s, "replica/set", s.replicaSet)
 	handle(s, "replica/get", s.replicaGet)
 	handle(s, "replica/del", s.replicaDelete)
@@ -145,7 +152,10 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 			a.finish(nil, err)
 			return
 		}
-		res, err := fn(r.Context(), req, a)
+		// What an operation stores is kept until it has ended, and by then something else keeps it.
+		ctx, release := s.node.Blobs.Hold(r.Context())
+		defer release()
+		res, err := fn(ctx, req, a)
 		a.finish(res, err)
 	})
 }

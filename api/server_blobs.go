@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/libp2p/go-libp2p/core/peer"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/node"
-	"github.com/skerry-sync/skerry/ticket"
 )
 
 const (
@@ -43,12 +40,17 @@ func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st Status, 
 }
 
 func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct{}, error) {
-	if len(req.Paths) == 0 {
+	switch {
+	case len(req.Paths) == 0:
 		return struct{}{}, UsageErrorf("no paths to add")
+	case req.Pin != "" && (len(req.Paths) > 1 || req.NoPin):
+		return struct{}{}, UsageErrorf("a pin's name is for one path that is to be pinned")
+	case req.Chunked && (req.NoCopy || req.Whole):
+		return struct{}{}, UsageErrorf("a file is cut in chunks, or left where it is, or kept whole: choose one")
 	}
 	var all []Added
 	for _, p := range req.Paths {
-		one, err := s.addPath(ctx, p, req.SkipUnsafeLinks, a)
+		one, err := s.addPath(ctx, p, req, a)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -66,7 +68,7 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 	return struct{}{}, nil
 }
 
-func (s *Server) addPath(ctx context.Context, path string, skipUnsafe bool, a *answer) (Added, error) {
+func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *answer) (Added, error) {
 	if !filepath.IsAbs(path) {
 		return Added{}, UsageErrorf("path %q is not absolute", path)
 	}
@@ -74,18 +76,55 @@ func (s *Server) addPath(ctx context.Context, path string, skipUnsafe bool, a *a
 	if err != nil {
 		return Added{}, err
 	}
+	out := Added{Path: path, Kind: kindBlob}
+	progress := func(read uint64) { a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: uint64(st.Size())}) }
 	switch {
 	case st.IsDir():
-		info, err := directory.Import(ctx, s.node.Blobs, path, directory.ImportOptions{SkipUnsafeLinks: skipUnsafe,
-			Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }})
-		return Added{Path: path, Hash: info.Hash, Size: info.Size, Kind: kindDirectory, Files: info.Files, Skipped: info.Skipped}, err
+		info, err := directory.Import(ctx, s.node.Blobs, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
+			Reference: req.NoCopy, Whole: req.Whole, Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }})
+		if err != nil {
+			return out, err
+		}
+		out.Hash, out.Size, out.Kind, out.Files, out.Skipped = info.Hash, info.Size, kindDirectory, info.Files, info.Skipped
+		out.Chunked = info.Chunked > 0
+	case st.Mode().IsRegular() && req.Chunked && st.Size() > 0:
+		f, err := os.Open(path)
+		if err != nil {
+			return out, err
+		}
+		defer f.Close()
+		c, err := chunked.Import(ctx, s.node.Blobs, f, progress)
+		if err != nil {
+			return out, err
+		}
+		out.Hash, out.Size, out.Chunked = c.Hash, c.Size, true
 	case st.Mode().IsRegular():
-		info, err := s.node.Blobs.ImportFile(ctx, path, blobs.ImportOptions{Progress: func(read uint64) {
-			a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: uint64(st.Size())})
-		}})
-		return Added{Path: path, Hash: info.Hash, Size: info.Size, Kind: kindBlob}, err
+		info, err := s.node.Blobs.ImportFile(ctx, path, blobs.ImportOptions{Progress: progress, Reference: req.NoCopy})
+		if err != nil {
+			return out, err
+		}
+		out.Hash, out.Size = info.Hash, info.Size
+	default:
+		return out, UsageErrorf("%s is neither a file nor a directory", path)
 	}
-	return Added{}, UsageErrorf("%s is neither a file nor a directory", path)
+	return out, s.pinAdded(ctx, &out, req)
+}
+
+// pinAdded keeps what was added under the name that was asked for or, without one, under its path.
+func (s *Server) pinAdded(ctx context.Context, one *Added, req AddRequest) (err error) {
+	pin := blobs.Pin{Name: req.Pin, Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked}
+	switch {
+	case req.NoPin:
+		return nil
+	case req.Pin != "":
+		one.Pin = req.Pin
+		return s.node.Blobs.Pin(ctx, pin)
+	}
+	if pin.Name = one.Path; len(pin.Name) > blobs.MaxPinName-16 || strings.ContainsFunc(pin.Name, unicode.IsControl) || !utf8.ValidString(pin.Name) {
+		pin.Name = one.Hash.String()
+	}
+	one.Pin, err = s.node.Blobs.PinNew(ctx, pin)
+	return err
 }
 
 func directoryProgress(doing string, p directory.Progress) Progress {
@@ -95,69 +134,56 @@ func directoryProgress(doing string, p directory.Progress) Progress {
 // importBlob stores the body of a request.
 func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
-	info, err := s.node.Blobs.Import(r.Context(), r.Body, blobs.ImportOptions{})
+	ctx, release := s.node.Blobs.Hold(r.Context())
+	defer release()
+	info, err := s.node.Blobs.Import(ctx, r.Body, blobs.ImportOptions{})
+	one := Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}
 	if err == nil {
-		err = s.node.Blobs.Sync(r.Context())
+		one.Pin = info.Hash.String()
+		err = s.node.Blobs.Pin(ctx, blobs.Pin{Name: one.Pin, Hash: info.Hash})
 	}
-	a.finish(Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}, err)
+	if err == nil {
+		err = s.node.Blobs.Sync(ctx)
+	}
+	a.finish(one, err)
 }
 
-// readBlob answers with a blob's bytes from offset on, at most length of them.
-func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
-	h, err := s.node.Blobs.Resolve(r.Context(), r.FormValue("hash"))
-	if err != nil {
-		fail(w, err)
-		return
+// pinsOf returns the names of all pins, by what they keep.
+func (s *Server) pinsOf(ctx context.Context) (map[blobs.Hash][]string, error) {
+	out := map[blobs.Hash][]string{}
+	for p, err := range s.node.Blobs.Pins(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		out[p.Hash] = append(out[p.Hash], p.Name)
 	}
-	s.sendBlob(w, r, h)
+	return out, nil
 }
 
-func (s *Server) sendBlob(w http.ResponseWriter, r *http.Request, h blobs.Hash) {
-	rd, err := s.node.Blobs.Reader(r.Context(), h)
-	if err != nil {
-		fail(w, err)
-		return
+func blobInfo(info blobs.Info, pins []string) BlobInfo {
+	if pins == nil {
+		pins = []string{}
 	}
-	offset, length := int64(0), rd.Size()
-	for _, q := range []struct {
-		name string
-		to   *int64
-	}{{"offset", &offset}, {"length", &length}} {
-		if text := r.FormValue(q.name); text != "" {
-			if *q.to, err = strconv.ParseInt(text, 10, 64); err != nil || *q.to < 0 {
-				fail(w, UsageErrorf("%s %q is not a number of bytes", q.name, text))
-				return
-			}
-		}
-	}
-	offset = min(offset, rd.Size())
-	length = min(length, rd.Size()-offset)
-	var probe [1]byte
-	if length > 0 { // a missing first byte can still be told as an error
-		if _, err := rd.ReadAt(probe[:], offset); err != nil {
-			fail(w, err)
-			return
-		}
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, io.NewSectionReader(rd, offset, length), make([]byte, blobs.SegmentSize)); err != nil {
-		panic(http.ErrAbortHandler) // too late for an error: cut the answer short, so that nobody takes it for whole
-	}
+	return BlobInfo{info.Hash, info.Size, info.Complete, info.Present, pins}
 }
 
 func (s *Server) blobList(ctx context.Context, _ struct{}, a *answer) (struct{}, error) {
+	pins, err := s.pinsOf(ctx)
+	if err != nil {
+		return struct{}{}, err
+	}
 	for info, err := range s.node.Blobs.List(ctx) {
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := a.item(BlobInfo{info.Hash, info.Size, info.Complete, info.Present, []string{}}); err != nil {
+		if err := a.item(blobInfo(info, pins[info.Hash])); err != nil {
 			return struct{}{}, err
 		}
 	}
 	return struct{}{}, nil
 }
 
+// blobRemove removes a blob, and the pins that keep it: whoever names it means it.
 func (s *Server) blobRemove(ctx context.Context, req HashRequest, _ *answer) (BlobInfo, error) {
 	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
 	if err != nil {
@@ -167,10 +193,19 @@ func (s *Server) blobRemove(ctx context.Context, req HashRequest, _ *answer) (Bl
 	if err != nil {
 		return BlobInfo{}, err
 	}
+	pins, err := s.pinsOf(ctx)
+	if err != nil {
+		return BlobInfo{}, err
+	}
+	for _, name := range pins[h] {
+		if err := s.node.Blobs.Unpin(ctx, name); err != nil && !errors.Is(err, blobs.ErrPinNotFound) {
+			return BlobInfo{}, err
+		}
+	}
 	if err := s.node.Blobs.Delete(ctx, h); err != nil {
 		return BlobInfo{}, err
 	}
-	return BlobInfo{info.Hash, info.Size, info.Complete, info.Present, []string{}}, s.node.Blobs.Sync(ctx)
+	return blobInfo(info, pins[h]), s.node.Blobs.Sync(ctx)
 }
 
 func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (sum Verified, err error) {
@@ -213,8 +248,18 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		if len(damage) > 0 {
 			sum.Damaged++
 		}
+		var repairErr error
+		if req.Repair && len(damage) > 0 {
+			if repairErr = s.node.Repair(ctx, h, damage); repairErr == nil {
+				sum.Repaired++
+			}
+		}
 		for _, d := range damage {
-			if err := a.item(Damage{d.Hash, d.Range.Start, d.Range.End - d.Range.Start, d.Cause}); err != nil {
+			item := Damage{Hash: d.Hash, Offset: d.Range.Start, Length: d.Range.End - d.Range.Start, Cause: d.Cause, Repaired: req.Repair && repairErr == nil}
+			if repairErr != nil {
+				item.RepairError = repairErr.Error()
+			}
+			if err := a.item(item); err != nil {
 				return sum, err
 			}
 		}
@@ -255,76 +300,4 @@ func (s *Server) blobExport(ctx context.Context, req ExportRequest, a *answer) (
 		return Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
 	}
 	return s.fetchTo(ctx, h, node.Unknown, nil, req.Path, a)
-}
-
-func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, error) {
-	if len(req.Paths) != 1 {
-		return Shared{}, UsageErrorf("share takes one path")
-	}
-	one, err := s.addPath(ctx, req.Paths[0], req.SkipUnsafeLinks, a)
-	if err != nil {
-		return Shared{}, err
-	}
-	if err := s.node.Blobs.Sync(ctx); err != nil {
-		return Shared{}, err
-	}
-	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory, Addrs: s.node.Addrs()}
-	text, err := t.Text()
-	return Shared{text, one.Hash, one.Size, one.Kind}, err
-}
-
-func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error) {
-	what := strings.TrimSpace(req.What)
-	if ticket.Looks(what) {
-		t, err := ticket.ParseBlob(what)
-		if err != nil {
-			return Got{}, err
-		}
-		form := node.Raw
-		if t.Sequence {
-			form = node.Sequence
-		}
-		return s.fetchTo(ctx, t.Hash, form, t.Peers(), req.Path, a)
-	}
-	h, err := s.node.Blobs.Resolve(ctx, what)
-	if err != nil {
-		if errors.Is(err, blobs.ErrNotHash) {
-			_, asTicket := ticket.ParseBlob(what)
-			if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {
-				return Got{}, asTicket
-			}
-			err = UsageErrorf("%q is neither a ticket nor a hash", what)
-		}
-		return Got{}, err
-	}
-	return s.fetchTo(ctx, h, node.Unknown, nil, req.Path, a)
-}
-
-// fetchTo brings content into the store and writes it to path, unless that is empty. Whether the path is free is asked before anything
-// is fetched.
-func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
-	start := time.Now()
-	if path != "" {
-		if err := free(path); err != nil {
-			return Got{}, err
-		}
-	}
-	c, err := s.node.Get(ctx, h, form, providers, func(p node.GetProgress) {
-		a.progress(Progress{Doing: "fetching", Bytes: p.Fetched, TotalBytes: p.Total})
-	})
-	if err != nil {
-		return Got{}, err
-	}
-	got := Got{Hash: h, Path: path, Size: c.Size, FetchedBytes: c.Fetched.Bytes, Providers: []string{}, Kind: kindBlob}
-	if c.Directory != nil {
-		got.Kind = kindDirectory
-	}
-	for _, p := range c.Fetched.Providers {
-		got.Providers = append(got.Providers, p.String())
-	}
-	if path != "" {
-		err = s.node.Export(ctx, &c, path, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
-	}
-	got.Seconds = time.Since(start).Seconds()
-	return got, err
 }

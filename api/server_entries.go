@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -40,17 +41,9 @@ func (s *Server) describe(ctx context.Context, e *replica.Entry, content bool) (
 	if !content || out.Deleted {
 		return out, nil
 	}
-	switch info, err := s.node.Blobs.Stat(ctx, e.Hash); {
-	case errors.Is(err, blobs.ErrNotFound):
-		out.Content = "missing"
-	case err != nil:
-		return out, err
-	case info.Complete:
-		out.Content = "complete"
-	default:
-		out.Content = "partial"
-	}
-	return out, nil
+	state, err := s.node.ContentState(ctx, e.Hash, e.Size)
+	out.Content = state.String()
+	return out, err
 }
 
 func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Entry, error) {
@@ -68,7 +61,7 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	}
 	entries, err := s.node.Replicas.Write(ctx, r.ID, key, []replica.Change{c})
 	if err == nil {
-		err = s.node.Replicas.Sync(ctx)
+		err = s.node.Blobs.Sync(ctx)
 	}
 	if err != nil {
 		return Entry{}, err
@@ -83,22 +76,24 @@ func (s *Server) store(ctx context.Context, it ImportItem, a *answer) (c replica
 	if len(it.Key) > replica.MaxKey {
 		return c, fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(it.Key))
 	}
-	var info blobs.Info
+	c.Key = it.Key
 	switch {
 	case it.File != "":
 		if !filepath.IsAbs(it.File) {
 			return c, UsageErrorf("path %q is not absolute", it.File)
 		}
-		info, err = s.node.Blobs.ImportFile(ctx, it.File, blobs.ImportOptions{Progress: func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }})
+		c.Hash, c.Size, err = s.node.ImportContent(ctx, it.File, func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) })
 	case it.Value != nil:
+		var info blobs.Info
 		info, err = s.node.Blobs.ImportBytes(ctx, []byte(*it.Value))
+		c.Hash, c.Size = info.Hash, info.Size
 	default:
 		return c, UsageErrorf("key %q has neither a value nor a file", it.Key)
 	}
-	if err == nil && info.Size == 0 {
+	if err == nil && c.Size == 0 {
 		err = fmt.Errorf("key %q: %w", it.Key, replica.ErrEmptyValue)
 	}
-	return replica.Change{Key: it.Key, Hash: info.Hash, Size: info.Size}, err
+	return c, err
 }
 
 func (s *Server) replicaGet(ctx context.Context, req KeyRequest, a *answer) (struct{}, error) {
@@ -151,11 +146,19 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.waitContent(ctx, e)
 	}
+	var content node.ContentReader
+	if err == nil {
+		content, err = s.node.OpenContent(ctx, e.Hash, e.Size)
+	}
+	var span span
+	if err == nil {
+		span, err = spanOf(r)
+	}
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	s.sendBlob(w, r, e.Hash)
+	sendContent(w, content, span)
 }
 
 func (s *Server) waitContent(ctx context.Context, e replica.Entry) error {
@@ -165,10 +168,10 @@ func (s *Server) waitContent(ctx context.Context, e replica.Entry) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if has, err := s.node.Blobs.Has(ctx, e.Hash); has || err != nil {
+	if state, err := s.node.ContentState(ctx, e.Hash, e.Size); state == node.ContentComplete || err != nil {
 		return err
 	}
-	err := s.node.WaitContent(limited, e.Hash)
+	err := s.node.WaitContent(limited, e.Hash, e.Size)
 	if err != nil && ctx.Err() == nil {
 		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(e.Key), e.Hash, e.Size, wait)}
 	}
@@ -201,7 +204,7 @@ func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (
 	if _, err := s.node.Replicas.Write(ctx, r.ID, author, changes); err != nil {
 		return Removed{}, err
 	}
-	return Removed{len(changes)}, s.node.Replicas.Sync(ctx)
+	return Removed{len(changes)}, s.node.Blobs.Sync(ctx)
 }
 
 func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (struct{}, error) {
@@ -247,7 +250,9 @@ const importBatch = 1024
 // replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in batches. What was set before an error stays.
 func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
-	n, err := s.importItems(r.Context(), r.FormValue("name"), r.FormValue("author"), r.Body, a)
+	ctx, release := s.node.Blobs.Hold(r.Context())
+	defer release()
+	n, err := s.importItems(ctx, r.FormValue("name"), r.FormValue("author"), r.Body, a)
 	a.finish(n, err)
 }
 
@@ -294,7 +299,7 @@ func (s *Server) importItems(ctx context.Context, name, author string, body io.R
 	if err := flush(); err != nil {
 		return sum, err
 	}
-	return sum, s.node.Replicas.Sync(ctx)
+	return sum, s.node.Blobs.Sync(ctx)
 }
 
 func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a *answer) (out Exported, err error) {
@@ -307,14 +312,14 @@ func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a 
 	}
 	type file struct {
 		directory.Entry
-		hash blobs.Hash
+		content []blobs.Hash
 	}
 	var files []file
 	for e, err := range s.node.Replicas.Latest(ctx, r.ID, replica.Query{}) {
 		if err != nil {
 			return out, err
 		}
-		f := file{directory.Entry{Path: string(e.Key), Kind: directory.File, Size: e.Size}, e.Hash}
+		f := file{directory.Entry{Path: string(e.Key), Kind: directory.File, Size: e.Size}, []blobs.Hash{e.Hash}}
 		if err := directory.CheckPath(f.Path); err != nil {
 			if !req.SkipUnsafe {
 				return out, fmt.Errorf("export %s: %w (leave such keys out with --skip-unsafe)", r.Name, err)
@@ -325,13 +330,22 @@ func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a 
 		if err := s.waitContent(ctx, e); err != nil {
 			return out, err
 		}
+		if info, err := s.node.Blobs.Stat(ctx, e.Hash); err != nil {
+			return out, err
+		} else if info.Size != e.Size {
+			chunks, err := s.node.Chunks(ctx, e.Hash, e.Size)
+			if err != nil {
+				return out, err
+			}
+			f.Chunks, f.content = chunks.Sizes, chunks.Hashes
+		}
 		files = append(files, f)
 	}
 	slices.SortFunc(files, func(x, y file) int { return bytes.Compare([]byte(x.Path), []byte(y.Path)) })
 	d := directory.Directory{Sequence: blobs.Sequence{{}}}
 	for _, f := range files {
 		d.Manifest = append(d.Manifest, f.Entry)
-		d.Sequence = append(d.Sequence, f.hash)
+		d.Sequence = append(d.Sequence, f.content...)
 	}
 	if err := d.Manifest.Check(); err != nil {
 		return out, fmt.Errorf("export %s: %w", r.Name, err)

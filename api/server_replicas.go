@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -55,7 +56,15 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 	if err != nil {
 		return ReplicaStatus{}, err
 	}
-	joined, err := s.node.Join(ctx, t, req.Name)
+	var policy *node.Policy
+	if req.Policy != nil {
+		p, err := req.Policy.parse()
+		if err != nil {
+			return ReplicaStatus{}, err
+		}
+		policy = &p
+	}
+	joined, err := s.node.JoinWith(ctx, t, req.Name, policy)
 	if err != nil {
 		if joined.Replica.Name != "" && kindOf(err) == Unreachable {
 			err = &Error{Unreachable, fmt.Sprintf("joined as %q, but nothing is here yet: %v; a running node keeps trying", joined.Replica.Name, err)}
@@ -117,6 +126,7 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	if info.PendingContent, err = s.node.PendingContent(ctx, r.ID); err != nil {
 		return info, err
 	}
+	info.Policy = policyText(s.node.Policy(r.ID))
 	connected := map[peer.ID]bool{}
 	for _, p := range s.node.Peers() {
 		connected[p.ID] = true
@@ -203,4 +213,65 @@ func (s *Server) authorDefault(ctx context.Context, req AuthorRequest, _ *answer
 	}
 	id, err := s.node.Replicas.DefaultAuthor(ctx)
 	return Author{id, true}, err
+}
+
+// The modes of a Policy.
+const (
+	fetchEverything = "everything"
+	fetchNothing    = "nothing"
+	fetchPrefixes   = "prefixes"
+)
+
+func (p Policy) parse() (out node.Policy, err error) {
+	out.MaxSize = p.MaxSize
+	switch p.Mode {
+	case fetchEverything, "":
+	case fetchNothing:
+		out.Nothing = true
+	case fetchPrefixes:
+		if len(p.Prefixes) == 0 {
+			return out, UsageErrorf("a download policy by prefixes needs at least one prefix")
+		}
+		for _, k := range p.Prefixes {
+			out.Prefixes = append(out.Prefixes, k)
+		}
+	default:
+		return out, UsageErrorf("download policy %q: expected %s, %s or %s", p.Mode, fetchEverything, fetchNothing, fetchPrefixes)
+	}
+	if p.Mode != fetchPrefixes && len(p.Prefixes) > 0 {
+		return out, UsageErrorf("a download policy of %s has no prefixes", p.Mode)
+	}
+	return out, nil
+}
+
+func policyText(p node.Policy) Policy {
+	out := Policy{Mode: fetchEverything, MaxSize: p.MaxSize}
+	switch {
+	case len(p.Prefixes) > 0:
+		out.Mode = fetchPrefixes
+		for _, k := range p.Prefixes {
+			out.Prefixes = append(out.Prefixes, k)
+		}
+	case p.Nothing:
+		out.Mode = fetchNothing
+	}
+	return out
+}
+
+// replicaPolicy changes a replica's download policy, if there is one in the request, and tells it.
+func (s *Server) replicaPolicy(ctx context.Context, req PolicyRequest, _ *answer) (Policy, error) {
+	r, err := s.resolve(ctx, req.Name, "policy", replica.Sync)
+	if err != nil {
+		return Policy{}, err
+	}
+	if req.Policy != nil {
+		p, err := req.Policy.parse()
+		if err == nil {
+			err = s.node.SetPolicy(ctx, r.ID, p)
+		}
+		if err != nil {
+			return Policy{}, err
+		}
+	}
+	return policyText(s.node.Policy(r.ID)), nil
 }

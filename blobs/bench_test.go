@@ -88,8 +88,8 @@ func BenchmarkStream(b *testing.B) {
 					require.NoError(b, Decode(r, info.Hash, info.Size, Everything, discard{}))
 				} else {
 					transfer(b, source, to, info.Hash, nil)
-					rc := to.NewReceiver(bg, nil)
-					require.NoError(b, rc.Receive(bufio.NewReaderSize(r, decodeBuffer), info.Hash, info.Size, Everything))
+					rc := to.NewReceiver(bg)
+					require.NoError(b, rc.Receive(bufio.NewReaderSize(r, decodeBuffer), info.Hash, info.Size, Everything, Hooks{}))
 					require.NoError(b, rc.Close())
 				}
 				require.NoError(b, <-done)

@@ -58,7 +58,7 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 		}
 	}
 	if !o.DryRun {
-		if err := errors.Join(s.kv.Compact(ctx), s.Sync(ctx)); err != nil {
+		if err := errors.Join(s.kv.Compact(ctx), s.Sync(ctx), s.files.Recount()); err != nil {
 			return res, fmt.Errorf("collect garbage: %w", err)
 		}
 	}

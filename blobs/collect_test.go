@@ -286,8 +286,8 @@ func TestDiskFullAtAnyWrite(t *testing.T) {
 				err := source.Encode(bg, w, info.Hash, last)
 				w.CloseWithError(errors.Join(err, source.Encode(bg, w, info.Hash, Ranges{{0, 3 * SegmentSize}})))
 			}()
-			rc := s.NewReceiver(bg, nil)
-			err := rc.ReceiveNew(readerOf(r), info.Hash, info.Size, Ranges{{0, 3 * SegmentSize}}, func() error { return nil })
+			rc := s.NewReceiver(bg)
+			err := rc.ReceiveNew(readerOf(r), info.Hash, info.Size, Ranges{{0, 3 * SegmentSize}}, Hooks{})
 			_, _ = io.Copy(io.Discard, r)
 			return errors.Join(err, rc.Close())
 		}},

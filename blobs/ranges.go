@@ -94,6 +94,19 @@ func (a Ranges) Count() (n uint64) {
 	return n
 }
 
+// Align rounds byte ranges outwards to chunk groups.
+func (a Ranges) Align() Ranges {
+	var out []Range
+	for _, r := range a {
+		r.Start = r.Start / GroupSize * GroupSize
+		if r.End < maxPosition {
+			r.End = (r.End + GroupSize - 1) / GroupSize * GroupSize
+		}
+		out = append(out, r)
+	}
+	return NewRanges(out...)
+}
+
 // groupsOf rounds byte ranges of a blob of size bytes outwards to its chunk groups. A blob of no bytes has one empty group,
 // which every set that contains position 0 selects.
 func (a Ranges) groupsOf(size uint64) Ranges {

@@ -286,23 +286,31 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 }
 
 // Export writes the blob h to the file name, which appears whole or not at all. progress, if not nil, is told the bytes written.
-func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(written uint64)) (err error) {
+func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(written uint64)) error {
 	r, err := s.Reader(ctx, h)
 	if err != nil {
 		return err
 	}
+	if err := WriteNew(name, func(f *os.File) error { return r.CopyTo(f, progress) }); err != nil {
+		return fmt.Errorf("export %s: %w", h.Short(), err)
+	}
+	return nil
+}
+
+// WriteNew makes the file name with what write puts into it: whole, or not at all.
+func WriteNew(name string, write func(f *os.File) error) (err error) {
 	tmp, err := os.OpenFile(fmt.Sprintf("%s.skerry-%08x", name, rand.Uint32()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return fmt.Errorf("export %s: %w", h.Short(), err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = tmp.Close() // a second close after success is never reached
 			_ = os.Remove(tmp.Name())
-			err = fmt.Errorf("export %s to %s: %w", h.Short(), name, err)
+			err = fmt.Errorf("write %s: %w", name, err)
 		}
 	}()
-	if err := r.CopyTo(tmp, progress); err != nil {
+	if err := write(tmp); err != nil {
 		return err
 	}
 	if err := tmp.Close(); err != nil {

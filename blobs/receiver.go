@@ -20,12 +20,11 @@ import (
 // Its methods, except Close, may be called at the same time from several goroutines. Its memory does not grow with their number, nor with
 // the speed of the streams: those that are ahead of the disk wait.
 type Receiver struct {
-	s        *Store
-	ctx      context.Context
-	jobs     chan receiveJob
-	free     chan *segment
-	done     chan struct{}
-	verified func(Hash, int)
+	s    *Store
+	ctx  context.Context
+	jobs chan receiveJob
+	free chan *segment
+	done chan struct{}
 
 	mu  sync.Mutex
 	err error // the first failed write
@@ -46,19 +45,17 @@ type receiveJob struct {
 	tiny  []byte // a whole blob of one group
 	seg   *segment
 	above []upperBlock
+
+	flushed chan struct{} // not content: close this when all before it is stored
 }
 
 // packed reports whether the job is a whole blob of one segment.
 func (j receiveJob) packed() bool { return j.seg != nil && j.size <= SegmentSize && j.seg.whole() }
 
-// NewReceiver returns a receiver that works until Close. verified, if not nil, is told the length of each chunk group of a blob as it has
-// been verified, from any of the goroutines.
-func (s *Store) NewReceiver(ctx context.Context, verified func(h Hash, n int)) *Receiver {
-	if verified == nil {
-		verified = func(Hash, int) {}
-	}
+// NewReceiver returns a receiver that works until Close.
+func (s *Store) NewReceiver(ctx context.Context) *Receiver {
 	const segments = receiveQueue + batchSegments + receiveStreams
-	rc := &Receiver{s: s, ctx: ctx, verified: verified,
+	rc := &Receiver{s: s, ctx: ctx,
 		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, segments), done: make(chan struct{})}
 	for range segments {
 		rc.free <- new(segment) // its memory is made when it is first used
@@ -73,29 +70,50 @@ var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must
 // ErrDeleted reports a blob that was deleted while it was being received.
 var ErrDeleted = errors.New("blob was deleted while it was being received")
 
-// ReceiveNew reads the stream of the last chunk group of h, which proves size, calls proved, and then, unless that fails, reads the stream of
-// the byte ranges, which leave out the last group. It returns the errors of Decode and of proved; nothing that is not verified is stored.
-// The buffer of r must have room for a chunk group.
-func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, proved func() error) error {
+// ReceiveNew reads the stream of the last chunk group of h, which proves size, says so, and then, unless the hook fails, reads the stream of
+// the byte ranges, which leave out the last group. It returns the errors of Decode and of the hook; nothing that is not verified is stored.
+// on is told what goes on, and the buffer of r must have room for a chunk group.
+func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
 	switch {
 	case groupCount(size) == 1:
-		return rc.receiveGroup(r, h, size, proved)
+		return rc.receiveGroup(r, h, size, on)
 	case size <= SegmentSize:
-		return rc.receiveSegment(r, h, size, []Ranges{last, ranges}, proved)
+		return rc.receiveSegment(r, h, size, []Ranges{last, ranges}, on)
 	}
-	if err := rc.Receive(r, h, size, last); err != nil {
+	if err := rc.Receive(r, h, size, last, on); err != nil {
 		return err
 	}
-	if err := proved(); err != nil {
+	if err := on.proved(); err != nil {
 		return err
 	}
-	return rc.Receive(r, h, size, ranges)
+	return rc.Receive(r, h, size, ranges, on)
 }
 
-func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, proved func() error) error {
+// Hooks are told what goes on while a stream is received, on the goroutine that receives it. Each may be nil.
+type Hooks struct {
+	Verified func(n int)  // n bytes of content, a chunk group, have been verified
+	Proved   func() error // the size has been proved; an error ends the receiving
+}
+
+func (o Hooks) proved() error {
+	if o.Proved == nil {
+		return nil
+	}
+	return o.Proved()
+}
+
+// Flush returns when everything received before the call is in the store, with the first error of any write.
+func (rc *Receiver) Flush() error {
+	done := make(chan struct{})
+	rc.jobs <- receiveJob{flushed: done}
+	<-done
+	return rc.failed()
+}
+
+func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, on Hooks) error {
 	content := make([]byte, 0, size)
-	d := rc.decoder(r, h, size, Everything)
+	d := rc.decoder(r, h, size, Everything, on)
 	d.onGroup = func(_ uint64, data []byte) error { content = append(content, data...); return nil }
 	if err := d.run(); err != nil {
 		return err
@@ -103,25 +121,25 @@ func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, proved fu
 	if err := rc.send(receiveJob{hash: h, size: size, tiny: content}); err != nil {
 		return err
 	}
-	return proved()
+	return on.proved()
 }
 
 // receiveSegment fills one segment from several streams, one behind the other, before it is stored: a small blob that comes whole needs no
 // file of its own.
-func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams []Ranges, proved func() error) error {
+func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams []Ranges, on Hooks) error {
 	seg, err := rc.take()
 	if err != nil {
 		return err
 	}
 	seg.reset(0, int(groupCount(size)))
 	for i, ranges := range streams {
-		d := rc.decoder(r, h, size, ranges)
+		d := rc.decoder(r, h, size, ranges, on)
 		d.seg, d.goOn, d.sink = seg, true, keepSegment{}
 		if err = d.run(); err != nil {
 			break
 		}
 		if i == 0 {
-			if err = proved(); err != nil {
+			if err = on.proved(); err != nil {
 				break
 			}
 		}
@@ -140,11 +158,11 @@ func (keepSegment) segment(seg *segment, _ []upperBlock) (*segment, error) { ret
 
 // Receive reads the stream of the byte ranges of h. The store must know h already, with this size, unless the last group is
 // among the wanted; or else the receiver fails with ErrSizeNotProved.
-func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges) error {
+func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	if size > MaxSize {
 		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
 	}
-	d := rc.decoder(r, h, size, ranges)
+	d := rc.decoder(r, h, size, ranges, on)
 	d.sink = receiverSink{rc, h, size}
 	var err error
 	if d.seg, err = rc.take(); err != nil {
@@ -157,9 +175,11 @@ func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges)
 	return err
 }
 
-func (rc *Receiver) decoder(r *bufio.Reader, h Hash, size uint64, ranges Ranges) *decoder {
+func (rc *Receiver) decoder(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) *decoder {
 	d := newDecoder(r, h, size, ranges)
-	d.verified = func(n int) { rc.verified(h, n) }
+	if on.Verified != nil {
+		d.verified = on.Verified
+	}
 	return d
 }
 
@@ -197,6 +217,9 @@ func (rc *Receiver) send(j receiveJob) error {
 	rc.jobs <- j
 	return nil
 }
+
+// Err returns the first error of any write so far.
+func (rc *Receiver) Err() error { return rc.failed() }
 
 func (rc *Receiver) failed() error {
 	rc.mu.Lock()
@@ -241,6 +264,9 @@ func (rc *Receiver) write() {
 			if j.seg != nil {
 				rc.free <- j.seg
 			}
+			if j.flushed != nil {
+				close(j.flushed)
+			}
 		}
 	}
 }
@@ -271,6 +297,7 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
 	var segs []receiveJob
 	for _, j := range jobs {
 		switch {
+		case j.flushed != nil:
 		case j.seg == nil:
 			small = append(small, smallBlob{j.hash, j.size, j.tiny})
 		case j.packed():

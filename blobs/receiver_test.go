@@ -16,7 +16,7 @@ import (
 func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	info, err := from.Stat(bg, h)
 	require.NoError(t, err)
-	rc := to.NewReceiver(bg, nil)
+	rc := to.NewReceiver(bg)
 	last := Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}
 	if _, err := to.Stat(bg, h); errors.Is(err, ErrNotFound) {
 		rest := Ranges{}
@@ -27,12 +27,12 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 		require.NoError(t, from.Encode(bg, &stream, h, last))
 		require.NoError(t, from.Encode(bg, &stream, h, rest))
 		proved := false
-		require.NoError(t, rc.ReceiveNew(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, rest, func() error { proved = true; return nil }))
+		require.NoError(t, rc.ReceiveNew(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, rest, Hooks{Proved: func() error { proved = true; return nil }}))
 		require.True(t, proved)
 	} else {
 		var stream bytes.Buffer
 		require.NoError(t, from.Encode(bg, &stream, h, ranges))
-		require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, ranges))
+		require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, ranges, Hooks{}))
 	}
 	require.NoError(t, rc.Close())
 }
@@ -114,8 +114,8 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 	require.NoError(t, err)
 	var stream bytes.Buffer
 	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
-	rc := to.NewReceiver(bg, nil)
-	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}))
+	rc := to.NewReceiver(bg)
+	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}, Hooks{}))
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
 	_, err = to.Stat(bg, info.Hash)
 	require.ErrorIs(t, err, ErrNotFound)
@@ -133,8 +133,8 @@ func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 	bad := stream.Bytes()
 	bad[len(bad)-2*GroupSize] ^= 1
 	verified := 0
-	rc := to.NewReceiver(bg, func(_ Hash, n int) { verified += n })
-	err = rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything)
+	rc := to.NewReceiver(bg)
+	err = rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{Verified: func(n int) { verified += n }})
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.NoError(t, rc.Close())
@@ -155,8 +155,8 @@ func TestTwoReceiversOfOneBlob(t *testing.T) {
 		go func() {
 			var stream bytes.Buffer
 			err := source.Encode(bg, &stream, info.Hash, Everything)
-			rc := to.NewReceiver(bg, nil)
-			err = errors.Join(err, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything), rc.Close())
+			rc := to.NewReceiver(bg)
+			err = errors.Join(err, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{}), rc.Close())
 			done <- err
 		}()
 	}
@@ -172,11 +172,11 @@ func TestDeletionDuringDownload(t *testing.T) {
 	info, err := source.ImportBytes(bg, random(1, 8*SegmentSize))
 	require.NoError(t, err)
 	transfer(t, source, to, info.Hash, nil)
-	rc := to.NewReceiver(bg, nil)
+	rc := to.NewReceiver(bg)
 	receive := func(r Ranges) error {
 		var stream bytes.Buffer
 		require.NoError(t, source.Encode(bg, &stream, info.Hash, r))
-		return rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, r)
+		return rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, r, Hooks{})
 	}
 	require.NoError(t, receive(Ranges{{0, 4 * SegmentSize}}))
 	require.Eventually(t, func() bool {

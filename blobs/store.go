@@ -104,6 +104,12 @@ func (s *Store) Has(ctx context.Context, h Hash) (has bool, err error) {
 	return has, err
 }
 
+// StatIn describes the blob h, as part of a larger transaction, or returns ErrNotFound.
+func StatIn(r kv.Reader, h Hash) (Info, error) {
+	rec, err := getRecord(r, h)
+	return rec.info(h), err
+}
+
 // Has reports whether the store kept in r's kv.Store has the complete blob h, as part of a larger transaction.
 func Has(r kv.Reader, h Hash) (bool, error) {
 	rec, err := getRecord(r, h)
@@ -197,6 +203,47 @@ func (s *Store) Resolve(ctx context.Context, text string) (Hash, error) {
 }
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// StatRanges describes the blob h, and says which byte ranges of it are there: of a whole one, all positions up to its size, or the position 0 if
+// it is empty. It returns ErrNotFound.
+func (s *Store) StatRanges(ctx context.Context, h Hash) (info Info, present Ranges, err error) {
+	err = s.kv.View(ctx, func(r kv.Reader) error {
+		rec, err := getRecord(r, h)
+		if err != nil {
+			return err
+		}
+		info = rec.info(h)
+		if info.Complete {
+			present = Ranges{{0, max(info.Size, 1)}}
+			return nil
+		}
+		groups, err := presentGroups(r, rec)
+		present = groups.bytesOf(rec.size)
+		return err
+	})
+	return info, present, err
+}
+
+// Stats calls fn for each of the hashes, from one state of the store: whether the blob is known, what is known of it, and a function that returns
+// the byte ranges that are there of a partial one.
+func (s *Store) Stats(ctx context.Context, hashes []Hash, fn func(i int, info Info, known bool, present func() (Ranges, error)) error) error {
+	return s.kv.View(ctx, func(r kv.Reader) error {
+		for i, h := range hashes {
+			rec, err := getRecord(r, h)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			present := func() (Ranges, error) {
+				groups, err := presentGroups(r, rec)
+				return groups.bytesOf(rec.size), err
+			}
+			if err := fn(i, rec.info(h), err == nil, present); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // Present returns the byte ranges of h that the store has; empty if it knows nothing of h.
 func (s *Store) Present(ctx context.Context, h Hash) (Ranges, error) {

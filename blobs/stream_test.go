@@ -133,16 +133,16 @@ func TestWrongSizeIsRefused(t *testing.T) {
 	var stream bytes.Buffer
 	require.NoError(t, s.Encode(bg, &stream, info.Hash, last))
 	for _, size := range []uint64{1, GroupSize, info.Size - 1, info.Size + 1, info.Size + GroupSize, 100 * SegmentSize, MaxSize} {
-		rc := newStore(t).NewReceiver(bg, nil)
-		err := rc.ReceiveNew(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{}), decodeBuffer), info.Hash, size, nil, func() error { return nil })
+		rc := newStore(t).NewReceiver(bg)
+		err := rc.ReceiveNew(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{}), decodeBuffer), info.Hash, size, nil, Hooks{})
 		var corrupt *CorruptError
 		require.ErrorAs(t, err, &corrupt, "size %d", size)
 		require.NoError(t, rc.Close())
 		_, err = rc.s.Stat(bg, info.Hash)
 		require.ErrorIs(t, err, ErrNotFound, "nothing is stored")
 	}
-	rc := newStore(t).NewReceiver(bg, nil)
-	require.ErrorContains(t, rc.ReceiveNew(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1, nil, nil), "limit")
+	rc := newStore(t).NewReceiver(bg)
+	require.ErrorContains(t, rc.ReceiveNew(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1, nil, Hooks{}), "limit")
 	require.NoError(t, rc.Close())
 }
 

@@ -2,156 +2,23 @@ package node
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"time"
-
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 )
 
-// The blob protocol. One stream carries one request, for up to 4,096 blobs, and its answers in the same order:
-//
-//	request   version u8 = 1, count varint, then for each blob:
-//	            hash[32], flags u8 (1: prove the size first), ranges (byte ranges: see blobs.Ranges)
-//	answer    for each blob: status u8 (0 here it is, 1 not here), and if it is here
-//	            size varint, ranges that follow (wanted, and present at the provider)
-//	            if the size is to be proved: the stream of the last chunk group
-//	            the stream of the ranges, without the last chunk group if that came first
-//
-// The requester closes its side after the request, the provider after the answers. Neither waits more than idleTimeout for the other.
-// See docs/protocol/blobs.md.
 const (
-	blobProtocol   = "/skerry/blobs/1"
-	blobVersion    = 1
-	maxRequest     = 4096
-	flagProveSize  = 1
-	statusHere     = 0
-	statusNotHere  = 1
-	idleTimeout    = 30 * time.Second
-	blobBuffer     = 256 << 10
-	maxBlobStreams = 64 // served at a time; more wait
+	idleTimeout = 30 * time.Second
+	blobBuffer  = 256 << 10
 )
 
-// blobRequest asks for a part of one blob.
-type blobRequest struct {
-	hash      blobs.Hash
-	proveSize bool
-	ranges    blobs.Ranges
-	size      uint64 // not sent: what the requester knows it to be, unless it is to be proved
-}
-
-func appendRequests(b []byte, reqs []blobRequest) ([]byte, error) {
-	b = binary.AppendUvarint(append(b, blobVersion), uint64(len(reqs)))
-	for _, r := range reqs {
-		b = append(b, r.hash[:]...)
-		flags := byte(0)
-		if r.proveSize {
-			flags = flagProveSize
-		}
-		var err error
-		if b, err = r.ranges.AppendBinary(append(b, flags)); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-func readRequests(r *bufio.Reader) ([]blobRequest, error) {
-	version, err := r.ReadByte()
-	if err != nil {
-		return nil, fmt.Errorf("blob request: %w", err)
-	}
-	if version != blobVersion {
-		return nil, fmt.Errorf("blob request of version %d, expected %d", version, blobVersion)
-	}
-	count, err := binary.ReadUvarint(r)
-	if err != nil {
-		return nil, fmt.Errorf("blob request: %w", err)
-	}
-	if count == 0 || count > maxRequest {
-		return nil, fmt.Errorf("blob request for %d blobs, at most %d", count, maxRequest)
-	}
-	reqs := make([]blobRequest, 0, count)
-	total := 0
-	for range count {
-		var q blobRequest
-		if _, err := io.ReadFull(r, q.hash[:]); err != nil {
-			return nil, fmt.Errorf("blob request: %w", err)
-		}
-		flags, err := r.ReadByte()
-		if err != nil {
-			return nil, fmt.Errorf("blob request: %w", err)
-		}
-		if flags&^flagProveSize != 0 {
-			return nil, fmt.Errorf("blob request with unknown flags %#x", flags)
-		}
-		q.proveSize = flags&flagProveSize != 0
-		if q.ranges, err = blobs.ReadRanges(r); err != nil {
-			return nil, fmt.Errorf("blob request: %w", err)
-		}
-		if total += len(q.ranges); total > 4*blobs.MaxWireRanges {
-			return nil, fmt.Errorf("blob request with more than %d ranges", 4*blobs.MaxWireRanges)
-		}
-		reqs = append(reqs, q)
-	}
-	return reqs, nil
-}
-
-// answerHead is what comes before the streams of one blob.
-type answerHead struct {
-	here   bool
-	size   uint64
-	ranges blobs.Ranges
-}
-
-func (h answerHead) append(b []byte) ([]byte, error) {
-	if !h.here {
-		return append(b, statusNotHere), nil
-	}
-	return h.ranges.AppendBinary(binary.AppendUvarint(append(b, statusHere), h.size))
-}
-
-func readAnswerHead(r *bufio.Reader) (h answerHead, err error) {
-	status, err := r.ReadByte()
-	if err != nil {
-		return h, noEOF(err)
-	}
-	switch status {
-	case statusNotHere:
-		return h, nil
-	case statusHere:
-	default:
-		return h, fmt.Errorf("blob answer with unknown status %d", status)
-	}
-	h.here = true
-	if h.size, err = binary.ReadUvarint(r); err != nil {
-		return h, noEOF(err)
-	}
-	h.ranges, err = blobs.ReadRanges(r)
-	return h, err
-}
-
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// lastGroup is the byte range of the last chunk group of a blob; of an empty one, the position 0.
-func lastGroup(size uint64) blobs.Ranges {
-	return blobs.Ranges{{Start: (max(size, 1) - 1) / blobs.GroupSize * blobs.GroupSize, End: max(size, 1)}}
-}
-
-// serveBlobs answers one request.
+// serveBlobs answers the requests of one stream.
 func (n *Node) serveBlobs(s Stream) {
-	err := n.answerBlobs(n.ctx, patient{s, idleTimeout})
+	err := n.answerBlobs(n.ctx, s)
 	if err != nil {
 		n.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
@@ -161,55 +28,70 @@ func (n *Node) serveBlobs(s Stream) {
 }
 
 func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
-	select {
-	case n.serving <- struct{}{}:
-		defer func() { <-n.serving }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	reqs, err := readRequests(bufio.NewReader(s))
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(s, blobBuffer)
-	for i := range reqs {
-		if err := n.answerBlob(ctx, w, &reqs[i]); err != nil {
+	p := patient{s, idleTimeout}
+	r := bufio.NewReader(p)
+	out := n.limits.upload(s.Remote())
+	for {
+		background, reqs, err := readRequests(r)
+		if errors.Is(err, io.EOF) {
+			return s.CloseWrite()
+		}
+		if err != nil {
+			return err
+		}
+		w := bufio.NewWriterSize(limitedWriter{ctx, p, out, background}, blobBuffer)
+		for i := range reqs {
+			if err := n.serveOne(ctx, s, w, &reqs[i], background); err != nil {
+				return err
+			}
+		}
+		if err := w.Flush(); err != nil {
 			return err
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return s.CloseWrite()
 }
 
-func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest) error {
-	var head answerHead
-	present, err := n.Blobs.Present(ctx, q.hash)
-	if err != nil {
+// serveOne answers one item. Only so many are worked on at a time; what somebody waits for goes first.
+func (n *Node) serveOne(ctx context.Context, s Stream, w *bufio.Writer, q *blobRequest, background bool) error {
+	for _, g := range []*gate{n.limits.of(s.Remote()).serving, n.serving} {
+		leave, err := g.enter(ctx, background)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
+	if err := n.answerBlob(ctx, w, q, 0); err != nil || q.children == nil {
 		return err
 	}
-	info, err := n.Blobs.Stat(ctx, q.hash)
+	return n.answerChildren(ctx, w, q)
+}
+
+// answerBlob answers for one blob; of one that is larger than limit, only with its size.
+func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, limit uint64) error {
+	head := answerHead{status: statusNotHere}
+	info, present, err := n.Blobs.StatRanges(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
-	if err == nil {
-		last := lastGroup(info.Size)
-		if info.Complete {
-			present = blobs.Everything
-		}
-		head = answerHead{here: true, size: info.Size, ranges: q.ranges.Intersect(present)}
+	switch last := lastGroup(info.Size); {
+	case err != nil:
+	case limit > 0 && info.Size > limit:
+		head = answerHead{status: statusLarger, size: info.Size}
+	case q.proveSize && len(last.Without(present)) > 0:
+	default:
+		head = answerHead{statusHere, info.Size, q.ranges.Intersect(present)}
 		if q.proveSize {
-			head.here = len(last.Without(present)) == 0
 			head.ranges = head.ranges.Without(last)
 		}
-		head.ranges = head.ranges.Intersect(blobs.Ranges{{Start: 0, End: max(info.Size, 1)}})
+		if len(head.ranges) > blobs.MaxWireRanges {
+			head.ranges = head.ranges[:blobs.MaxWireRanges]
+		}
 	}
 	b, err := head.append(nil)
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(b); err != nil || !head.here {
+	if _, err := w.Write(b); err != nil || head.status != statusHere || q.describe {
 		return err
 	}
 	if q.proveSize {
@@ -223,22 +105,24 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest) 
 	return n.Blobs.Encode(ctx, w, q.hash, head.ranges)
 }
 
-// request sends a request and returns the stream, from which the answers can be read.
-func (n *Node) request(ctx context.Context, p peer.ID, reqs []blobRequest) (Stream, *bufio.Reader, error) {
-	b, err := appendRequests(nil, reqs)
-	if err != nil {
-		return nil, nil, err
+// answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
+func (n *Node) answerChildren(ctx context.Context, w *bufio.Writer, q *blobRequest) error {
+	var children blobs.Sequence
+	if content, err := n.Blobs.ReadAll(ctx, q.hash, blobs.MaxChildren*blobs.HashSize); err == nil {
+		if children, err = blobs.ParseSequence(content); err != nil {
+			children = nil
+		}
 	}
-	raw, err := n.net.Open(ctx, p, blobProtocol)
-	if err != nil {
-		return nil, nil, err
+	c := q.children
+	first := min(c.first, uint64(len(children)))
+	children = children[first:min(first+c.count, uint64(len(children)))]
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(children)))); err != nil {
+		return err
 	}
-	s := patient{raw, idleTimeout}
-	if _, err := io.Copy(s, bytes.NewReader(b)); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("ask %s for blobs: %w", p, err), raw.Reset())
+	for _, h := range children {
+		if err := n.answerBlob(ctx, w, &blobRequest{hash: h, proveSize: true, ranges: c.ranges}, c.limit); err != nil {
+			return err
+		}
 	}
-	if err := s.CloseWrite(); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("ask %s for blobs: %w", p, err), raw.Reset())
-	}
-	return s, bufio.NewReaderSize(s, blobBuffer), nil
+	return nil
 }

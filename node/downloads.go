@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -29,15 +31,27 @@ func wantedKey(e *replica.Entry) []byte {
 	return append(append(b, e.Replica[:]...), place[:16]...)
 }
 
-// wantContent is the replica store's OnPut: it notes content that the entry points at and the blob store does not have.
-func wantContent(tx kv.Txn, e *replica.Entry) error {
+// wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store does not
+// have. Content in chunks is noted in any case; whether all its chunks are here is for the download to see.
+func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 	if e.IsTombstone() {
 		return nil
 	}
-	has, err := blobs.Has(tx, e.Hash)
-	if err != nil || has {
+	n.Blobs.Touch(n.ctx, e.Hash)
+	info, err := blobs.StatIn(tx, e.Hash)
+	if err == nil && info.Complete && info.Size == e.Size {
+		return nil
+	}
+	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
+	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {
+		return nil
+	}
+	return setWanted(tx, e)
+}
+
+func setWanted(tx kv.Txn, e *replica.Entry) error {
 	b := binary.BigEndian.AppendUint64(nil, e.Size)
 	return tx.Set(wantedKey(e), append(append(b, e.Author[:]...), e.Key...))
 }
@@ -250,7 +264,8 @@ func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent
 
 // stillWanted reports whether the entry still points at the content and the content is still missing.
 func (d *downloads) stillWanted(ctx context.Context, r kv.Reader, w wantedContent) (bool, error) {
-	if has, err := blobs.Has(r, w.hash); has || err != nil {
+	info, err := blobs.StatIn(r, w.hash)
+	if err == nil && info.Complete && info.Size == w.size || err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return false, err
 	}
 	e, err := replica.EntryIn(r, w.replica, w.entry, w.author)
@@ -268,26 +283,136 @@ func (d *downloads) unclaim(batch []wantedContent) {
 	}
 }
 
+// largeContent is the size in bytes from which content is fetched from all peers that hold it together; less is not worth asking several.
+const largeContent = 4 << 20
+
 func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
-	wants := make([]Want, 0, len(batch))
-	for _, w := range batch {
-		wants = append(wants, Want{w.hash, w.size})
+	if limit := d.n.cfg.Limits.PeerStorage; limit > 0 && d.n.taken(ctx, p) >= limit {
+		return fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
 	}
-	for len(wants) > 0 {
-		_, err := d.n.fetchFrom(ctx, p, wants, nil)
+	providers := []peer.AddrInfo{{ID: p}}
+	replicas := map[replica.ID]bool{}
+	for _, w := range batch {
+		if w.size >= largeContent {
+			replicas[w.replica] = true
+		}
+	}
+	for _, q := range d.n.peers.holders(replicas) {
+		if q != p {
+			providers = append(providers, peer.AddrInfo{ID: q})
+		}
+	}
+	for len(batch) > 0 {
+		f := d.n.newFetcher(ctx, providers, nil, true, nil)
+		err := d.n.fetchContent(f, batch)
+		got, closeErr := f.close()
+		d.n.addTaken(p, got.Bytes)
+		err = errors.Join(err, closeErr)
 		var size *SizeError
-		if !errors.As(err, &size) {
-			return err
+		var missing *MissingError
+		switch {
+		case errors.As(err, &size):
+			// The entry is wrong, not the peer: leave this one out and go on with the others.
+			d.n.log.Warn("an entry gives a wrong size", "error", err)
+			before := len(batch)
+			batch = slices.DeleteFunc(slices.Clone(batch), func(w wantedContent) bool { return w.hash == size.Hash })
+			if len(batch) == before {
+				return err
+			}
+			continue
+		case errors.As(err, &missing) && len(missing.Causes) == 0:
+			return nil // release notes what did not come
 		}
-		// The entry is wrong, not the peer: leave this one out and go on with the others.
-		d.n.log.Warn("an entry gives a wrong size", "error", err)
-		before := len(wants)
-		wants = slices.DeleteFunc(wants, func(w Want) bool { return w.Hash == size.Hash })
-		if len(wants) == before {
-			return err
-		}
+		return err
 	}
 	return nil
+}
+
+// fetchContent gets what entries point at: blobs, and of those that turn out to be in chunks, the chunks.
+func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
+	wants := make([]Want, 0, len(batch))
+	sizes := make(map[blobs.Hash]uint64, len(batch))
+	for _, w := range batch {
+		wants = append(wants, Want{Hash: w.hash, Size: w.size, Chunked: w.size >= chunked.Threshold})
+		sizes[w.hash] = w.size
+	}
+	err := f.fetch(wants...)
+	var missing *MissingError
+	if err != nil && !errors.As(err, &missing) {
+		return err
+	}
+	for _, w := range wants {
+		if w.Chunked {
+			if chunkErr := n.fetchChunks(f, w.Hash, sizes[w.Hash]); chunkErr != nil {
+				return chunkErr
+			}
+		}
+	}
+	return err
+}
+
+// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the blob h is.
+func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
+	if err := f.rc.Flush(); err != nil {
+		return storeFault{err}
+	}
+	info, err := n.Blobs.Stat(f.ctx, h)
+	if errors.Is(err, blobs.ErrNotFound) || err == nil && (!info.Complete || info.Size == size) {
+		return nil // nobody had it, or it is one blob
+	}
+	if err != nil {
+		return err
+	}
+	content, err := n.Blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if err != nil {
+		return err
+	}
+	seq, err := blobs.ParseSequence(content)
+	if err != nil || len(seq) < 2 {
+		return &SizeError{h, size, info.Size}
+	}
+	if err := f.fetch(Want{Hash: seq[0]}); err != nil {
+		return err
+	}
+	if err := f.rc.Flush(); err != nil {
+		return storeFault{err}
+	}
+	chunks, err := chunked.Load(f.ctx, n.Blobs, h)
+	if err != nil || chunks.Size() != size {
+		n.log.Warn("an entry points at a list of chunks that does not fit", "blob", h, "error", err)
+		return &SizeError{h, size, info.Size}
+	}
+	return f.fetch(chunkWants(chunks)...)
+}
+
+// taken returns how many bytes of content have been fetched from p in the background.
+func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {
+	err := n.kv.View(ctx, func(r kv.Reader) error {
+		return r.Peek(append([]byte(keyTaken), p...), func(v []byte) error {
+			if len(v) == 8 {
+				bytes = binary.BigEndian.Uint64(v)
+			}
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
+	}
+	return bytes
+}
+
+func (n *Node) addTaken(p peer.ID, bytes uint64) {
+	if bytes == 0 || n.cfg.Limits.PeerStorage == 0 {
+		return
+	}
+	ctx := context.WithoutCancel(n.ctx)
+	total := n.taken(ctx, p) + bytes
+	err := n.kv.Update(ctx, func(tx kv.Txn) error {
+		return tx.Set(append([]byte(keyTaken), p...), binary.BigEndian.AppendUint64(nil, total))
+	})
+	if err != nil {
+		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
+	}
 }
 
 // release takes what has arrived off the list of wanted content, makes it durable, and remembers what p did not give.
@@ -296,12 +421,12 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	ctx = context.WithoutCancel(ctx) // also when the node closes: what has arrived has arrived
 	var done [][]byte
 	for _, w := range batch {
-		has, err := d.n.Blobs.Has(ctx, w.hash)
+		state, err := d.n.ContentState(ctx, w.hash, w.size)
 		if err != nil {
 			d.n.log.Error("downloads", "error", err)
 			return
 		}
-		if has {
+		if state == ContentComplete {
 			done = append(done, w.key)
 			continue
 		}
@@ -429,11 +554,11 @@ func (a *arrivals) wait() <-chan struct{} {
 	return a.next
 }
 
-// WaitContent waits until the blob h is whole here, or ctx ends.
-func (n *Node) WaitContent(ctx context.Context, h blobs.Hash) error {
+// WaitContent waits until the content that an entry names by hash and size is all here, or ctx ends.
+func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {
 	for {
 		wait := n.arrived.wait()
-		if has, err := n.Blobs.Has(ctx, h); has || err != nil {
+		if state, err := n.ContentState(ctx, h, size); state == ContentComplete || err != nil {
 			return err
 		}
 		select {

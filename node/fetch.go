@@ -1,22 +1,34 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
 // Want names a blob to fetch.
 type Want struct {
 	Hash blobs.Hash
 	Size uint64 // as whoever names the blob claims; 0 if unknown
+	// Chunked says that Size is that of content which may be in chunks; then Hash is that of their sequence, and of another size.
+	Chunked bool
+	Ranges  blobs.Ranges // bytes; nil is all
+}
+
+// check returns a *SizeError if the blob has turned out to be of another size than claimed.
+func (w Want) check(size uint64) error {
+	if w.Size == 0 || size == w.Size || w.Chunked && w.Size > size && size%blobs.HashSize == 0 && size >= 2*blobs.HashSize {
+		return nil
+	}
+	return &SizeError{w.Hash, w.Size, size}
 }
 
 // SizeError reports a blob whose proved size is not the one that an entry or directory gives.
@@ -53,58 +65,7 @@ func (e *MissingError) Unwrap() []error { return e.Causes }
 // Fetched counts what a fetch did.
 type Fetched struct {
 	Bytes     uint64    // of content, verified
-	Providers []peer.ID // that gave some
-}
-
-// Fetch gets all wants that the store does not have, from one provider after another: what the first cannot give, or gives wrong, is asked
-// of the next. What has been verified is kept, also if Fetch fails, and is not fetched again. progress, if not nil, is told the
-// length of each verified piece. Returns a *MissingError if something is missing in the end.
-func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int)) (Fetched, error) {
-	var out Fetched
-	var causes []error
-	for _, p := range providers {
-		missing, err := n.missing(ctx, wants)
-		if err != nil {
-			return out, err
-		}
-		if len(missing) == 0 {
-			return out, nil
-		}
-		if n.net == nil {
-			return out, ErrOffline
-		}
-		if err := n.net.Connect(ctx, p); err != nil {
-			if ctx.Err() != nil {
-				return out, ctx.Err()
-			}
-			causes = append(causes, err)
-			continue
-		}
-		got, err := n.fetchFrom(ctx, p.ID, missing, progress)
-		if out.Bytes += got; got > 0 {
-			out.Providers = append(out.Providers, p.ID)
-		}
-		if ctx.Err() != nil {
-			return out, ctx.Err()
-		}
-		var size *SizeError
-		switch {
-		case errors.As(err, &size), localFault(err):
-			return out, err // no other provider can help
-		case err != nil:
-			n.log.Info("provider dropped", "peer", p.ID, "error", err)
-			causes = append(causes, fmt.Errorf("peer %s: %w", p.ID, err))
-		}
-	}
-	missing, err := n.missing(ctx, wants)
-	if err != nil || len(missing) == 0 {
-		return out, err
-	}
-	e := &MissingError{Count: len(missing), Causes: causes}
-	for _, w := range missing[:min(len(missing), 8)] {
-		e.Hashes = append(e.Hashes, w.Hash)
-	}
-	return out, e
+	Providers []peer.ID // that gave some, in the order in which they were named
 }
 
 // storeFault is a failure of this node's own store while it was receiving.
@@ -113,131 +74,297 @@ type storeFault struct{ err error }
 func (e storeFault) Error() string { return e.err.Error() }
 func (e storeFault) Unwrap() error { return e.err }
 
-func localFault(err error) bool {
-	var fault storeFault
-	return errors.As(err, &fault)
+// fetchWindow is how many blobs a fetch looks at together.
+const fetchWindow = 1 << 16
+
+// fetcher gets blobs from several providers at once. Its providers, and what is known of them, last for several calls of fetch, one after
+// the other.
+type fetcher struct {
+	n          *Node
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background bool
+	progress   func(n int)
+	sizeKnown  func(size uint64) // told of a size that has been proved; may be nil
+	rc         *blobs.Receiver
+	sched      *schedule
+	providers  []*provider
+	work       sync.WaitGroup
+	started    bool
+	release    func() // of the hold on what is fetched
+	leave      func() // of the turn
+
+	mu    sync.Mutex
+	bytes uint64
+	fatal error // no provider can help
 }
 
-// missing returns the wants that the store does not have whole, each once.
-func (n *Node) missing(ctx context.Context, wants []Want) (out []Want, err error) {
-	seen := make(map[blobs.Hash]bool, len(wants))
-	for _, w := range wants {
-		if seen[w.Hash] {
+// newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not have. progress, if not nil, is told the length of each
+// verified piece, by one goroutine at a time. background says that nobody waits for it. It must be closed.
+func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrInfo, background bool, progress func(n int)) *fetcher {
+	f := &fetcher{n: n, background: background, progress: progress, sched: newSchedule()}
+	ctx, f.release = n.Blobs.Hold(ctx)
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.rc = n.Blobs.NewReceiver(f.ctx)
+	f.leave = n.working(background)
+	seen := map[peer.ID]bool{}
+	var liars []*provider
+	for i, p := range slices.Concat(providers, fallback) {
+		if seen[p.ID] {
 			continue
 		}
-		seen[w.Hash] = true
-		has, err := n.Blobs.Has(ctx, w.Hash)
-		if err != nil {
-			return nil, err
+		seen[p.ID] = true
+		x := &provider{f: f, info: p, fallback: i >= len(providers)}
+		if n.peers.lied(p.ID) { // perhaps it has been mended; but only if nobody else can help
+			x.fallback = true
+			liars = append(liars, x)
+			continue
 		}
-		if !has {
-			out = append(out, w)
+		f.providers = append(f.providers, x)
+	}
+	f.providers = append(f.providers, liars...)
+	if !slices.ContainsFunc(f.providers, func(p *provider) bool { return !p.fallback }) {
+		for _, p := range f.providers {
+			p.fallback = false
 		}
 	}
-	return out, nil
+	return f
 }
 
-// fetchFrom asks one connected peer for blobs, several requests one after the other, and returns the content bytes it gave. Blobs that
-// the peer does not have are no error.
-func (n *Node) fetchFrom(ctx context.Context, p peer.ID, wants []Want, progress func(int)) (got uint64, err error) {
-	rc := n.Blobs.NewReceiver(ctx, func(_ blobs.Hash, k int) {
-		got += uint64(k)
-		if progress != nil {
-			progress(k)
-		}
-	})
-	for part := range slices.Chunk(wants, maxRequest/4) {
-		if err = n.fetchPart(ctx, rc, p, part); err != nil {
-			break
+// close ends everything and returns what was fetched.
+func (f *fetcher) close() (Fetched, error) {
+	f.sched.end()
+	f.cancel()
+	f.work.Wait()
+	err := f.rc.Close()
+	if err != nil {
+		err = storeFault{err}
+	}
+	f.release()
+	f.leave()
+	out := Fetched{Bytes: f.bytes}
+	for _, p := range f.providers {
+		if p.gave > 0 {
+			out.Providers = append(out.Providers, p.info.ID)
 		}
 	}
-	if closeErr := rc.Close(); closeErr != nil {
-		err = storeFault{closeErr}
-	}
-	return got, err
+	return out, err
 }
 
-func (n *Node) fetchPart(ctx context.Context, rc *blobs.Receiver, p peer.ID, wants []Want) error {
-	var reqs []blobRequest
-	for _, w := range wants {
-		q, err := n.wanted(ctx, w)
-		if err != nil {
+// came takes account of n verified bytes, from any provider.
+func (f *fetcher) came(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bytes += uint64(n)
+	if f.progress != nil {
+		f.progress(n)
+	}
+}
+
+// start begins to ask the providers, or now the fallback ones, too.
+func (f *fetcher) start(fallback bool) (any bool) {
+	for _, p := range f.providers {
+		p.mu.Lock()
+		begin := p.fallback == fallback && !p.running
+		if begin {
+			p.running, p.fallback, any = true, false, true
+		}
+		p.mu.Unlock()
+		if begin {
+			f.work.Go(func() { p.run(f.ctx) })
+		}
+	}
+	return any
+}
+
+// providerError decides what an error on a stream means: the fault of the provider, of the wanted, or of this node.
+func (f *fetcher) providerError(p *provider, err error) {
+	var size *SizeError
+	var local storeFault
+	if errors.As(err, &size) || errors.As(err, &local) {
+		f.mu.Lock()
+		if f.fatal == nil {
+			f.fatal = err
+		}
+		f.mu.Unlock()
+		f.sched.end()
+		return
+	}
+	f.n.log.Info("provider dropped", "peer", p.info.ID, "error", err)
+	var corrupt *blobs.CorruptError
+	var fault *PeerFault
+	if errors.As(err, &corrupt) || errors.As(err, &fault) {
+		f.n.peers.noteLie(p.info.ID, err)
+	}
+	p.fail(err)
+}
+
+func (f *fetcher) fatalError() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fatal
+}
+
+// fetch gets all wants that the store does not have. What has been verified is kept, also if it fails, and is not fetched again. It returns
+// a *MissingError if something is missing in the end, or a *SizeError.
+func (f *fetcher) fetch(wants ...Want) error {
+	for part := range slices.Chunk(wants, fetchWindow) {
+		if err := f.fetchPart(part, nil); err != nil {
 			return err
 		}
-		reqs = append(reqs, q)
 	}
-	s, r, err := n.request(ctx, p, reqs)
-	if err != nil {
+	return nil
+}
+
+// fetchSequence gets the blob h, which is likely to be a sequence, and lets small children come along.
+func (f *fetcher) fetchSequence(h blobs.Hash) error {
+	return f.fetchPart([]Want{{Hash: h}}, eagerRequest())
+}
+
+// fetchPart gets at most fetchWindow wants. children says how to ask for the children of the first together with it.
+func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
+	open, err := f.addAll(wants, children)
+	if err != nil || open == 0 {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() }) // so that a read that waits for the peer ends
-	defer stop()
-	for i := range reqs {
-		if err := n.receive(rc, r, &reqs[i], wants[i]); err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
+	if f.n.net == nil {
+		return ErrOffline
+	}
+	if !f.started {
+		f.started = true
+		f.start(false)
+	}
+	for {
+		f.sched.mu.Lock()
+		changed, open, ended := f.sched.changed, f.sched.open, f.sched.ended
+		alive, causes := f.alive()
+		hopeless := f.sched.hopeless(alive)
+		f.sched.mu.Unlock()
+		switch {
+		case f.fatalError() != nil:
+			return f.fatalError()
+		case f.ctx.Err() != nil:
+			return f.ctx.Err()
+		case open == 0:
+			return nil
+		case ended:
+			return errors.New("fetch: ended")
+		case hopeless && !f.start(true):
+			return f.missing(causes)
+		}
+		select {
+		case <-changed:
+		case <-f.ctx.Done():
+			return f.ctx.Err()
+		}
+	}
+}
+
+// alive returns the providers that are being asked, and why the others are not.
+func (f *fetcher) alive() (alive []*provider, causes []error) {
+	for _, p := range f.providers {
+		p.mu.Lock()
+		switch {
+		case p.dead:
+			var unreachable *UnreachableError
+			if errors.As(p.err, &unreachable) {
+				causes = append(causes, p.err)
+			} else {
+				causes = append(causes, fmt.Errorf("peer %s: %w", p.info.ID, p.err))
 			}
-			return errors.Join(err, ignoreReset(s))
+		case !p.fallback:
+			alive = append(alive, p)
 		}
+		p.mu.Unlock()
 	}
-	_ = s.Close() // everything has come; the provider may have closed before us, which some transports call an error
-	return nil
+	return alive, causes
 }
 
-// ignoreReset gives up a stream that is no longer of use; that this can fail is of no use either.
-func ignoreReset(s Stream) error {
-	_ = s.Reset()
-	return nil
+// missing reports what nobody has, and takes it off the schedule.
+func (f *fetcher) missing(causes []error) error {
+	f.sched.mu.Lock()
+	defer f.sched.mu.Unlock()
+	e := &MissingError{Causes: causes}
+	for _, x := range f.sched.ready {
+		if x.done {
+			continue
+		}
+		e.Count++
+		if len(e.Hashes) < 8 {
+			e.Hashes = append(e.Hashes, x.want.Hash)
+		}
+		f.sched.finish(x)
+		delete(f.sched.needs, x.want.Hash)
+	}
+	f.sched.ready = nil
+	return e
 }
 
-// wanted asks for what the store lacks of a blob.
-func (n *Node) wanted(ctx context.Context, w Want) (blobRequest, error) {
-	q := blobRequest{hash: w.Hash, proveSize: true, ranges: blobs.Everything}
-	info, err := n.Blobs.Stat(ctx, w.Hash)
-	if errors.Is(err, blobs.ErrNotFound) {
-		return q, nil
+// addAll puts what is missing of wants on the schedule, and returns how much is open.
+func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
+	if err := f.rc.Flush(); err != nil {
+		return 0, storeFault{err}
 	}
-	if err != nil {
-		return q, err
+	var fresh []*need
+	hashes := make([]blobs.Hash, len(wants))
+	for i, w := range wants {
+		hashes[i] = w.Hash
+		f.n.Blobs.Touch(f.ctx, w.Hash)
 	}
-	if w.Size != 0 && info.Size != w.Size {
-		return q, &SizeError{w.Hash, w.Size, info.Size}
-	}
-	q.proveSize, q.size = false, info.Size
-	present, err := n.Blobs.Present(ctx, w.Hash)
-	if err != nil {
-		return q, err
-	}
-	q.ranges = q.ranges.Without(present)
-	if len(q.ranges) > blobs.MaxWireRanges {
-		q.ranges = q.ranges[:blobs.MaxWireRanges] // the next fetch asks for the rest
-	}
-	return q, nil
-}
-
-func (n *Node) receive(rc *blobs.Receiver, r *bufio.Reader, q *blobRequest, w Want) error {
-	head, err := readAnswerHead(r)
-	if err != nil {
-		return fmt.Errorf("blob %s: %w", w.Hash.Short(), err)
-	}
-	if !head.here {
-		return nil
-	}
-	if !q.proveSize {
-		if head.size != q.size {
-			return fmt.Errorf("blob %s: the peer claims %d bytes, it is known to have %d", w.Hash.Short(), head.size, q.size)
+	err := f.n.Blobs.Stats(f.ctx, hashes, func(i int, info blobs.Info, known bool, present func() (blobs.Ranges, error)) error {
+		w := wants[i]
+		x := &need{want: w}
+		if i == 0 {
+			x.children = children
 		}
-		if len(head.ranges.Without(q.ranges)) > 0 {
-			return fmt.Errorf("blob %s: the peer sends ranges that nobody asked for", w.Hash.Short())
+		x.left = blobs.Everything
+		if w.Ranges != nil {
+			x.left = w.Ranges.Align()
 		}
-		return rc.Receive(r, w.Hash, head.size, head.ranges)
-	}
-	return rc.ReceiveNew(r, w.Hash, head.size, head.ranges, func() error {
-		if w.Size != 0 && head.size != w.Size {
-			return &SizeError{w.Hash, w.Size, head.size}
+		if known {
+			if err := w.check(info.Size); err != nil {
+				return err
+			}
+			if info.Complete {
+				return nil
+			}
+			have, err := present()
+			if err != nil {
+				return err
+			}
+			x.proved, x.size = true, info.Size
+			x.left = x.left.Intersect(blobs.Ranges{{Start: 0, End: info.Size}}).Without(have)
+			if len(x.left) == 0 {
+				return nil
+			}
+			x.children = nil
 		}
+		x.missing = x.left
+		fresh = append(fresh, x)
 		return nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	f.sched.mu.Lock()
+	defer f.sched.mu.Unlock()
+	clear(f.sched.needs)
+	f.sched.ready = f.sched.ready[:0]
+	for _, x := range fresh {
+		f.sched.add(x)
+	}
+	f.sched.notify()
+	return f.sched.open, nil
+}
+
+// Fetch gets all wants that the store does not have, from the providers together, each giving as much as it is fast. What has been verified is
+// kept, also if Fetch fails, and is not fetched again. progress, if not nil, is told the length of each verified piece. It returns a
+// *MissingError if something is missing in the end, and a *SizeError if a blob is not of the size that is claimed.
+func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int)) (Fetched, error) {
+	f := n.newFetcher(ctx, providers, nil, false, progress)
+	err := f.fetch(wants...)
+	got, closeErr := f.close()
+	return got, errors.Join(err, closeErr)
 }
 
 // Stream fetches the whole blob h from one provider and writes it to w as it is verified, without storing it. It returns the size.
@@ -248,22 +375,32 @@ func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.W
 	if err := n.net.Connect(ctx, p); err != nil {
 		return 0, err
 	}
-	s, r, err := n.request(ctx, p.ID, []blobRequest{{hash: h, ranges: blobs.Everything}})
-	if err != nil {
+	f := &fetcher{n: n, ctx: ctx}
+	s := &openStream{p: &provider{f: f, info: p}}
+	f.sched = newSchedule()
+	defer func() { s.close(true) }()
+	b := &block{items: []*blockItem{{req: blobRequest{hash: h, ranges: blobs.Everything}}}}
+	if err := s.ask(ctx, b); err != nil {
 		return 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	head, err := readAnswerHead(r)
-	if err == nil && !head.here {
+	head, err := readAnswerHead(s.r)
+	if err == nil && head.status != statusHere {
 		err = &MissingError{Hashes: []blobs.Hash{h}, Count: 1}
 	}
 	if err == nil {
-		err = blobs.Decode(r, h, head.size, blobs.Everything, w)
+		err = blobs.Decode(s.r, h, head.size, blobs.Everything, w)
 	}
 	if err != nil {
-		return 0, errors.Join(err, ignoreReset(s))
+		return 0, err
 	}
-	_ = s.Close() // likewise
 	return head.size, nil
+}
+
+// chunkWants returns what is to be fetched for the chunks of content in chunks.
+func chunkWants(c chunked.Chunks) []Want {
+	out := make([]Want, len(c.Hashes))
+	for i, h := range c.Hashes {
+		out[i] = Want{Hash: h, Size: c.Sizes[i]}
+	}
+	return out
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 )
 
@@ -18,7 +21,7 @@ type Form int
 const (
 	Unknown  Form = iota // a bare hash: look and see
 	Raw                  // a blob
-	Sequence             // a sequence, of a directory or of anything
+	Sequence             // a sequence, of a directory, of a file in chunks, or of anything
 )
 
 // Content is what a hash names, once it is all in the store.
@@ -26,8 +29,13 @@ type Content struct {
 	Hash      blobs.Hash
 	Size      uint64               // of the blob, or of all children
 	Directory *directory.Directory // nil unless it is one
+	Chunks    *chunked.Chunks      // nil unless it is a file in chunks
+	Children  blobs.Sequence       // of any sequence
 	Fetched   Fetched
 }
+
+// IsSequence reports whether the content is more than the blob itself.
+func (c *Content) IsSequence() bool { return len(c.Children) > 0 }
 
 // GetProgress tells how far Get has come.
 type GetProgress struct {
@@ -35,75 +43,67 @@ type GetProgress struct {
 	Total   uint64 // bytes to fetch in this run, as far as is known; 0 while nothing is
 }
 
-// Get brings everything that h names into the store, from providers and, for what they lack, from connected peers. It goes on
-// where an earlier Get stopped. Errors are those of Fetch, and of directory.Load.
+// Get brings everything that h names into the store, from the providers together and, for what they lack, from connected peers. It goes on
+// where an earlier Get stopped. Errors are those of Fetch, and of directory.Load. What it brings is not collected before the hold of ctx ends, if
+// there is one (see blobs.Store.Hold).
 func (n *Node) Get(ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo, progress func(GetProgress)) (Content, error) {
-	g := getter{n: n, out: Content{Hash: h}, providers: n.withConnected(providers), progress: progress}
+	ctx, release := n.Blobs.Hold(ctx)
+	defer release()
+	g := getter{n: n, out: Content{Hash: h}, progress: progress}
+	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
 	err := g.run(ctx, form)
-	if err == nil {
+	got, closeErr := g.f.close()
+	g.out.Fetched = got
+	if err = errors.Join(err, closeErr); err == nil {
 		err = n.Blobs.Sync(ctx)
 	}
 	return g.out, err
 }
 
-// withConnected adds the connected peers behind the given ones.
-func (n *Node) withConnected(providers []peer.AddrInfo) []peer.AddrInfo {
-	seen := map[peer.ID]bool{}
-	out := append([]peer.AddrInfo(nil), providers...)
-	for _, p := range providers {
-		seen[p.ID] = true
-	}
+// connectedPeers returns the peers that are connected right now.
+func (n *Node) connectedPeers() (out []peer.AddrInfo) {
 	for _, p := range n.Peers() {
-		if !seen[p.ID] {
-			out = append(out, peer.AddrInfo{ID: p.ID})
-		}
+		out = append(out, peer.AddrInfo{ID: p.ID})
 	}
 	return out
 }
 
 type getter struct {
-	n         *Node
-	providers []peer.AddrInfo
-	progress  func(GetProgress)
-	told      GetProgress
-	out       Content
+	n        *Node
+	f        *fetcher
+	progress func(GetProgress)
+	out      Content
+
+	mu   sync.Mutex
+	told GetProgress
 }
 
-func (g *getter) fetch(ctx context.Context, wants ...Want) error {
-	got, err := g.n.Fetch(ctx, wants, g.providers, func(k int) {
-		g.told.Fetched += uint64(k)
-		if g.progress != nil {
-			g.progress(g.told)
-		}
-	})
-	g.out.Fetched.Bytes += got.Bytes
-	for _, p := range got.Providers {
-		g.useFirst(p)
+func (g *getter) came(k int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told.Fetched += uint64(k)
+	if g.told.Total > 0 {
+		g.told.Total = max(g.told.Total, g.told.Fetched)
 	}
-	return err
+	if g.progress != nil {
+		g.progress(g.told)
+	}
 }
 
-// useFirst notes that p gives content, and asks it first from now on.
-func (g *getter) useFirst(p peer.ID) {
-	for i, q := range g.providers {
-		if q.ID == p {
-			copy(g.providers[1:i+1], g.providers[:i])
-			g.providers[0] = q
-		}
+// expect adds bytes to what is to be fetched.
+func (g *getter) expect(ctx context.Context, wants []Want) error {
+	total, err := g.n.toFetch(ctx, wants)
+	if err != nil {
+		return err
 	}
-	for _, known := range g.out.Fetched.Providers {
-		if known == p {
-			return
-		}
-	}
-	g.out.Fetched.Providers = append(g.out.Fetched.Providers, p)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told.Total = g.told.Fetched + total
+	return nil
 }
 
 func (g *getter) run(ctx context.Context, form Form) error {
-	if err := g.fetch(ctx, Want{Hash: g.out.Hash}); err != nil {
-		return err
-	}
-	info, err := g.n.Blobs.Stat(ctx, g.out.Hash)
+	info, err := g.root(ctx, form)
 	if err != nil {
 		return err
 	}
@@ -119,66 +119,131 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	if err != nil || len(seq) == 0 {
 		return err
 	}
-	// The first child tells a directory from another sequence. If nobody has it, a bare hash names a blob that only looks like a sequence.
-	if err := g.fetch(ctx, Want{Hash: seq[0]}); err != nil {
+	// The first child tells a directory, or a file in chunks, from another sequence. If nobody has it, a bare hash names a blob that only
+	// looks like a sequence.
+	if err := g.f.fetch(Want{Hash: seq[0]}); err != nil {
 		var missing *MissingError
 		if form == Unknown && (errors.As(err, &missing) && len(missing.Causes) == 0 || errors.Is(err, ErrOffline)) {
 			return nil
 		}
 		return fmt.Errorf("sequence %s: %w", g.out.Hash.Short(), err)
 	}
-	var wants []Want
-	switch dir, err := directory.Load(ctx, g.n.Blobs, g.out.Hash); {
-	case err == nil:
-		g.out.Directory, g.out.Size = dir, dir.Size()
-		for i, size := range dir.ExpectedSizes() {
-			wants = append(wants, Want{dir.Sequence[i], size})
-		}
-	case errors.Is(err, directory.ErrNotDirectory), errors.Is(err, blobs.ErrTooLarge):
-		if form == Unknown {
-			return nil
-		}
-		for _, h := range seq {
-			wants = append(wants, Want{Hash: h})
-		}
-	default:
+	wants, err := g.children(ctx, seq, form)
+	if err != nil || wants == nil {
 		return err
 	}
-	if g.told.Total, err = g.toFetch(ctx, wants); err != nil {
+	g.out.Children = seq
+	if err := g.expect(ctx, wants); err != nil {
 		return err
 	}
-	g.told.Total += g.told.Fetched
-	if err := g.fetch(ctx, wants...); err != nil {
+	if err := g.f.fetch(wants...); err != nil {
 		return fmt.Errorf("sequence %s: %w", g.out.Hash.Short(), err)
 	}
 	return nil
 }
 
-// toFetch adds up what is missing.
-func (g *getter) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
-	missing, err := g.n.missing(ctx, wants)
-	if err != nil {
-		return 0, err
-	}
-	for _, w := range missing {
-		total += w.Size
-		if info, err := g.n.Blobs.Stat(ctx, w.Hash); err == nil {
-			total -= min(total, info.Present)
-		} else if !errors.Is(err, blobs.ErrNotFound) {
-			return 0, err
+// root fetches the blob itself.
+func (g *getter) root(ctx context.Context, form Form) (blobs.Info, error) {
+	var err error
+	if form == Sequence {
+		err = g.f.fetchSequence(g.out.Hash)
+	} else {
+		if err := g.expectRoot(ctx); err != nil {
+			return blobs.Info{}, err
 		}
+		err = g.f.fetch(Want{Hash: g.out.Hash})
 	}
-	return total, nil
+	if err == nil {
+		err = g.f.rc.Flush()
+	}
+	if err != nil {
+		return blobs.Info{}, err
+	}
+	return g.n.Blobs.Stat(ctx, g.out.Hash)
+}
+
+// expectRoot sets the total of a blob that is here in part; that of an unknown one becomes known with its size.
+func (g *getter) expectRoot(ctx context.Context) error {
+	info, err := g.n.Blobs.Stat(ctx, g.out.Hash)
+	if errors.Is(err, blobs.ErrNotFound) {
+		g.f.sizeKnown = func(size uint64) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.told.Total = max(g.told.Total, size)
+		}
+		return nil
+	}
+	if err == nil && !info.Complete {
+		g.mu.Lock()
+		g.told.Total = info.Size - info.Present
+		g.mu.Unlock()
+	}
+	return err
+}
+
+// children returns what is to be fetched for the children of seq, once its first child is here; nil if seq is no sequence after all.
+func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (wants []Want, err error) {
+	if err := g.f.rc.Flush(); err != nil {
+		return nil, err
+	}
+	dir, err := directory.Load(ctx, g.n.Blobs, g.out.Hash)
+	if err == nil {
+		g.out.Directory, g.out.Size = dir, dir.Size()
+		for i, size := range dir.ExpectedSizes() {
+			wants = append(wants, Want{Hash: dir.Sequence[i], Size: size})
+		}
+		return wants, nil
+	}
+	if !errors.Is(err, directory.ErrNotDirectory) && !errors.Is(err, blobs.ErrTooLarge) {
+		return nil, err
+	}
+	chunks, err := chunked.Load(ctx, g.n.Blobs, g.out.Hash)
+	if err == nil {
+		g.out.Chunks, g.out.Size = &chunks, chunks.Size()
+		return chunkWants(chunks), nil
+	}
+	if !errors.Is(err, chunked.ErrNotChunked) {
+		return nil, err
+	}
+	if form == Unknown {
+		return nil, nil
+	}
+	for _, h := range seq {
+		wants = append(wants, Want{Hash: h})
+	}
+	return wants, nil
+}
+
+// toFetch adds up what is missing.
+func (n *Node) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
+	hashes := make([]blobs.Hash, len(wants))
+	for i, w := range wants {
+		hashes[i] = w.Hash
+	}
+	err = n.Blobs.Stats(ctx, hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+		switch {
+		case !known:
+			total += wants[i].Size
+		case !info.Complete:
+			total += info.Size - info.Present
+		}
+		return nil
+	})
+	return total, err
 }
 
 // Export writes the content to name, which must not exist: a file, or a directory with everything in it.
 func (n *Node) Export(ctx context.Context, c *Content, name string, progress func(directory.Progress)) error {
-	if c.Directory != nil {
-		return c.Directory.Export(ctx, n.Blobs, name, progress)
-	}
-	return n.Blobs.Export(ctx, c.Hash, name, func(written uint64) {
+	report := func(written uint64) {
 		if progress != nil {
 			progress(directory.Progress{TotalFiles: 1, Bytes: written, TotalBytes: c.Size})
 		}
-	})
+	}
+	switch {
+	case c.Directory != nil:
+		return c.Directory.Export(ctx, n.Blobs, name, progress)
+	case c.Chunks != nil:
+		return blobs.WriteNew(name, func(f *os.File) error { return c.Chunks.CopyTo(ctx, n.Blobs, f, report) })
+	}
+	return n.Blobs.Export(ctx, c.Hash, name, report)
 }

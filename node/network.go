@@ -110,3 +110,9 @@ func (p patient) named(err error) error {
 	}
 	return err
 }
+
+// ignoreReset gives up a stream that is no longer of use; that this can fail is of no use either.
+func ignoreReset(s Stream) error {
+	_ = s.Reset()
+	return nil
+}

@@ -42,8 +42,10 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Store tunes the key-value store.
+	// Store tunes the key-value store, and the files of content alike.
 	Store badger.Options
+	// Limits bound what is given and taken.
+	Limits Limits
 }
 
 // Node is a peer. Its methods may be called at the same time from many goroutines.
@@ -64,7 +66,10 @@ type Node struct {
 	work   sync.WaitGroup // background goroutines
 
 	net       Network // nil while offline
-	serving   chan struct{}
+	serving   *gate
+	limits    *limiter
+	turns     turns
+	policies  policies
 	peers     *peerBook
 	downloads *downloads
 	arrived   arrivals
@@ -90,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: make(chan struct{}, maxBlobStreams), outboxes: map[peer.ID]*outbox{}}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), outboxes: map[peer.ID]*outbox{}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -119,17 +124,17 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.kv = store
-	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes}); err != nil {
+	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage}); err != nil {
 		return nil, err
 	}
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: wantContent}); err != nil {
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent}); err != nil {
 		return nil, err
 	}
 	n.peers, n.downloads = newPeerBook(n), newDownloads(n)
-	return n, n.peers.load(ctx)
+	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
 }
 
 // loadKey reads the node's Ed25519 seed, or makes it.
@@ -243,12 +248,22 @@ type JoinResult struct {
 // Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with each that can be reached. If none could
 // be, the replica is joined all the same, and the error, which says why, is that of the first peer.
 func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult, error) {
+	return n.JoinWith(ctx, t, name, nil)
+}
+
+// JoinWith is Join with a download policy that holds from the start; nil is the one the replica has, or everything.
+func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
 	var out JoinResult
 	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
 	if err != nil {
 		return out, err
 	}
 	out.Replica = r
+	if policy != nil {
+		if err := n.SetPolicy(ctx, r.ID, *policy); err != nil {
+			return out, err
+		}
+	}
 	for _, p := range t.Peers() {
 		if err := n.peers.add(ctx, r.ID, p); err != nil {
 			return out, err
@@ -276,7 +291,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if err := n.Replicas.Leave(ctx, id); err != nil {
 		return err
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id))
+	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node.

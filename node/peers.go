@@ -21,7 +21,17 @@ import (
 //
 //	n p replica[32] peer-id          a peer that holds the replica: addresses as count varint, then each: length varint, bytes
 //	n w hash[32] replica[32] ...     content that is wanted: see downloads.go
-const keySharing = "np"
+//	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
+//	n d replica[32]                  which content of the replica is wanted: see policy.go
+//	n q peer-id                      bytes of content fetched from the peer in the background, u64
+const (
+	keySharing = "np"
+	keyLie     = "nl"
+	keyTaken   = "nq"
+)
+
+// lieMemory is how long a peer that sent something wrong is asked only when nobody else can help.
+const lieMemory = 24 * time.Hour
 
 // Sessions with a peer are repeated, to mend what pushes have missed: after syncInterval with jitter, and after a failure
 // with back-off from firstRetry to lastRetry (OBJ-M10).
@@ -40,6 +50,7 @@ type peerBook struct {
 	sharing   map[replica.ID]map[peer.ID]*sharer
 	connected map[peer.ID]bool
 	strangers map[peer.ID]bool // connected, and not yet asked about our replicas
+	lies      map[peer.ID]time.Time
 	wakeUp    chan struct{}
 	running   chan struct{} // holds a token for each session under way
 }
@@ -56,7 +67,7 @@ type sharer struct {
 const parallelSessions = 8
 
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{},
+	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{}, lies: map[peer.ID]time.Time{},
 		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
 }
 
@@ -107,8 +118,66 @@ func (b *peerBook) load(ctx context.Context) error {
 			}
 			b.of(id)[who] = &sharer{addrs: addrs}
 		}
+		for p, err := range r.Scan(kv.Prefix([]byte(keyLie)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			if len(p.Value) == 8 {
+				b.lies[peer.ID(p.Key[len(keyLie):])] = time.Unix(int64(binary.BigEndian.Uint64(p.Value)), 0)
+			}
+		}
 		return nil
 	})
+}
+
+// lied reports whether p has sent something wrong not long ago.
+func (b *peerBook) lied(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, ok := b.lies[p]
+	return ok && b.n.cfg.Now().Before(at.Add(lieMemory))
+}
+
+// noteLie remembers that p has sent something wrong.
+func (b *peerBook) noteLie(p peer.ID, cause error) {
+	now := b.n.cfg.Now()
+	var old [][]byte
+	b.mu.Lock()
+	for q, at := range b.lies {
+		if now.After(at.Add(lieMemory)) {
+			delete(b.lies, q)
+			old = append(old, append([]byte(keyLie), q...))
+		}
+	}
+	b.lies[p] = now
+	b.mu.Unlock()
+	b.n.log.Warn("a peer sent something wrong, and is asked last from now on", "peer", p, "error", cause)
+	err := b.n.kv.Update(context.WithoutCancel(b.n.ctx), func(tx kv.Txn) error {
+		for _, k := range old {
+			if err := tx.Delete(k); err != nil {
+				return err
+			}
+		}
+		return tx.Set(append([]byte(keyLie), p...), binary.BigEndian.AppendUint64(nil, uint64(now.Unix())))
+	})
+	if err != nil {
+		b.n.log.Warn("remembering that a peer lied", "peer", p, "error", err)
+	}
+}
+
+// holders returns the connected peers that hold any of the replicas.
+func (b *peerBook) holders(ids map[replica.ID]bool) (out []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p := range b.connected {
+		for id := range ids {
+			if s := b.sharing[id][p]; s != nil && s.seen {
+				out = append(out, p)
+				break
+			}
+		}
+	}
+	return out
 }
 
 func (b *peerBook) of(id replica.ID) map[peer.ID]*sharer {

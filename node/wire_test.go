@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"slices"
 	"testing"
 
@@ -14,24 +15,41 @@ import (
 
 // Golden: the bytes of a blob request and of an answer's head.
 func TestBlobWireGolden(t *testing.T) {
-	reqs := []blobRequest{{hash: blobs.Hash{1}, proveSize: true, ranges: blobs.Everything}, {hash: blobs.Hash{2}, ranges: blobs.Ranges{{Start: 16384, End: 49152}}}}
-	b, err := appendRequests(nil, reqs)
+	reqs := []blobRequest{
+		{hash: blobs.Hash{1}, proveSize: true, ranges: blobs.Everything},
+		{hash: blobs.Hash{2}, ranges: blobs.Ranges{{Start: 16384, End: 49152}}},
+		{hash: blobs.Hash{3}, proveSize: true, ranges: blobs.Everything, children: &childRequest{first: 5, count: 300, limit: 65535, ranges: blobs.Ranges{{Start: 0, End: 16384}}}},
+	}
+	b, err := appendRequests(nil, true, reqs)
 	require.NoError(t, err)
-	want := []byte{1, 2}
-	want = append(append(append(want, 1), make([]byte, 31)...), 1, 1, 0, 0)
-	want = append(append(append(want, 2), make([]byte, 31)...), 0, 1, 0x80, 0x80, 1, 0x80, 0x80, 2)
+	hash := func(first byte) []byte { return append([]byte{first}, make([]byte, 31)...) }
+	want := slices.Concat([]byte{2, 1, 3},
+		[]byte{0}, hash(1), []byte{1, 1, 0, 0},
+		[]byte{0}, hash(2), []byte{0, 1, 0x80, 0x80, 1, 0x80, 0x80, 2},
+		[]byte{1}, hash(3), []byte{1, 1, 0, 0, 5, 0xac, 2, 0xff, 0xff, 3, 1, 0, 0x80, 0x80, 1})
 	require.Equal(t, want, b)
-	back, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
+	background, back, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
 	require.NoError(t, err)
+	require.True(t, background)
 	require.Equal(t, reqs, back)
+	_, _, err = readRequests(bufio.NewReader(bytes.NewReader(nil)))
+	require.Equal(t, io.EOF, err)
 
-	head := answerHead{here: true, size: 300, ranges: blobs.Ranges{{Start: 0, End: 300}}}
-	b, err = head.append(nil)
-	require.NoError(t, err)
-	require.Equal(t, []byte{0, 0xac, 2, 1, 0, 0xac, 2}, b)
-	got, err := readAnswerHead(bufio.NewReader(bytes.NewReader(b)))
-	require.NoError(t, err)
-	require.Equal(t, head, got)
+	for _, c := range []struct {
+		head answerHead
+		want []byte
+	}{
+		{answerHead{statusHere, 300, blobs.Ranges{{Start: 0, End: 300}}}, []byte{0, 0xac, 2, 1, 0, 0xac, 2}},
+		{answerHead{status: statusNotHere}, []byte{1}},
+		{answerHead{status: statusLarger, size: 300}, []byte{2, 0xac, 2}},
+	} {
+		b, err = c.head.append(nil)
+		require.NoError(t, err)
+		require.Equal(t, c.want, b)
+		got, err := readAnswerHead(bufio.NewReader(bytes.NewReader(b)))
+		require.NoError(t, err)
+		require.Equal(t, c.head, got)
+	}
 }
 
 // A lookup is good for one replica, one responder and one day.
@@ -56,17 +74,18 @@ func TestPushIsBounded(t *testing.T) {
 }
 
 func FuzzReadRequests(f *testing.F) {
-	b, err := appendRequests(nil, []blobRequest{{proveSize: true, ranges: blobs.Everything}, {ranges: blobs.Ranges{{Start: 1, End: 2}}}})
+	b, err := appendRequests(nil, false, []blobRequest{{proveSize: true, ranges: blobs.Everything},
+		{ranges: blobs.Ranges{{Start: 1, End: 2}}, children: &childRequest{count: 7, ranges: blobs.Everything}}})
 	require.NoError(f, err)
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reqs, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
+		background, reqs, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}
-		again, err := appendRequests(nil, reqs)
+		again, err := appendRequests(nil, background, reqs)
 		require.NoError(t, err)
-		back, err := readRequests(bufio.NewReader(bytes.NewReader(again)))
+		_, back, err := readRequests(bufio.NewReader(bytes.NewReader(again)))
 		require.NoError(t, err)
 		require.Equal(t, reqs, back)
 	})
@@ -75,6 +94,7 @@ func FuzzReadRequests(f *testing.F) {
 func FuzzReadAnswerHead(f *testing.F) {
 	f.Add([]byte{0, 0xac, 2, 1, 0, 0xac, 2})
 	f.Add([]byte{1})
+	f.Add([]byte{2, 5})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := readAnswerHead(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {

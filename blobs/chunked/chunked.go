@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 
 	chunkers "github.com/PlakarKorp/go-cdc-chunkers"
@@ -49,6 +50,27 @@ func (c Chunks) Size() (n uint64) {
 		n += s
 	}
 	return n
+}
+
+// CopyTo writes the content to f. progress, if not nil, is told the bytes written.
+func (c Chunks) CopyTo(ctx context.Context, s *blobs.Store, f *os.File, progress func(written uint64)) error {
+	var done uint64
+	for i, h := range c.Hashes {
+		r, err := s.Reader(ctx, h)
+		if err != nil {
+			return err
+		}
+		if uint64(r.Size()) != c.Sizes[i] {
+			return fmt.Errorf("chunk %s has %d bytes, its list says %d", h.Short(), r.Size(), c.Sizes[i])
+		}
+		if err := r.CopyTo(f, nil); err != nil {
+			return err
+		}
+		if done += c.Sizes[i]; progress != nil {
+			progress(done)
+		}
+	}
+	return nil
 }
 
 // batch is consecutive chunks on their way to the store.
@@ -188,6 +210,11 @@ const MaxList = 16 << 20
 
 // ErrNotChunked reports a blob that is not the sequence of a chunked file.
 var ErrNotChunked = errors.New("not a chunked file")
+
+// MayBe reports whether a blob of size bytes can be the sequence of a chunked file.
+func MayBe(size uint64) bool {
+	return size >= 2*blobs.HashSize && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize
+}
 
 // List encodes the lengths of the chunks.
 func List(sizes []uint64) []byte { return AppendSizes([]byte(magic), sizes) }

@@ -44,6 +44,7 @@ type Info struct {
 	Hash    blobs.Hash // of the sequence
 	Size    uint64     // bytes of content
 	Files   int
+	Chunked int      // files that are kept in chunks
 	Skipped []string // paths left out: devices, sockets, pipes, and unsafe links if asked for
 }
 
@@ -66,6 +67,9 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (I
 			seq = append(seq, im.contents[i]...)
 			info.Size += e.Size
 			info.Files++
+			if e.Chunks != nil {
+				info.Chunked++
+			}
 		}
 	}
 	if len(seq) > blobs.MaxChildren {

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -51,6 +52,8 @@ const maxOpen = 128
 type Options struct {
 	// Reserve is how many bytes must stay free on the file system. 0 means 256 MiB.
 	Reserve uint64
+	// Limit is how many bytes the files may have together. 0 is no limit.
+	Limit uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
 	// Fault, if set, is asked before each change of the disk ("create", "write", "sync", "remove"); an error it returns is that
@@ -63,8 +66,9 @@ type Options struct {
 //	own/xx/xxxxxxxxxxxxxxxx   the file of an ID, in hex; xx are its first two digits
 //	packs/xxxxxxxx            a pack, in hex
 type Store struct {
-	dir string
-	opt Options
+	dir  string
+	opt  Options
+	used atomic.Int64 // bytes of all files; sparse ones count as what was written
 
 	mu        sync.Mutex
 	open      map[name]*handle
@@ -118,7 +122,7 @@ func Open(dir string, opt Options) (*Store, error) {
 	if n := len(packs); n > 0 {
 		s.pack, s.packSize = packs[n-1].Pack, packs[n-1].Length
 	}
-	return s, nil
+	return s, s.Recount()
 }
 
 // Dir returns the directory.
@@ -132,8 +136,22 @@ func (s *Store) path(n name) string {
 	return filepath.Join(s.dir, "own", digits[:2], digits)
 }
 
-// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free.
+// LimitError reports a write refused because the files have reached Options.Limit.
+type LimitError struct{ Used, Limit uint64 }
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("storage limit reached: content takes %d MiB of %d MiB; remove some (skerry blob rm, skerry blob gc), or raise the limit",
+		e.Used>>20, e.Limit>>20)
+}
+
+// Used returns how many bytes the files have together.
+func (s *Store) Used() uint64 { return uint64(max(s.used.Load(), 0)) }
+
+// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free, and a *LimitError if the files have reached their limit.
 func (s *Store) CheckSpace() error {
+	if used := s.Used(); s.opt.Limit > 0 && used >= s.opt.Limit {
+		return &LimitError{used, s.opt.Limit}
+	}
 	free, err := s.opt.FreeBytes(s.dir)
 	if err != nil {
 		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
@@ -245,7 +263,8 @@ func (s *Store) write(n name, p []byte, off uint64) error {
 		return fmt.Errorf("write content: %w", err)
 	}
 	defer s.release(h)
-	_, err = h.f.WriteAt(p, int64(off))
+	written, err := h.f.WriteAt(p, int64(off))
+	s.used.Add(int64(written))
 	// After the write: a sync that began before it must leave the file dirty.
 	s.mu.Lock()
 	s.dirty[n] = true
@@ -391,6 +410,9 @@ func (s *Store) remove(n name) error {
 	}
 	delete(s.dirty, n)
 	s.mu.Unlock()
+	if st, err := os.Stat(s.path(n)); err == nil {
+		s.used.Add(-int64(allocated(st)))
+	}
 	if err := os.Remove(s.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove content: %w", err)
 	}
@@ -473,7 +495,7 @@ func (s *Store) syncAll(ctx context.Context, dirty map[name]bool, dirs map[strin
 // File describes a file of a blob.
 type File struct {
 	ID   ID
-	Size uint64
+	Size uint64 // bytes that it takes
 }
 
 // Files lists the files of blobs, in no order. Those that come or go meanwhile may be in the list or not.
@@ -491,7 +513,7 @@ func (s *Store) Files() (out []File, err error) {
 			return nil
 		}
 		if err == nil {
-			out = append(out, File{ID(n), uint64(st.Size())})
+			out = append(out, File{ID(n), allocated(st)})
 		}
 		return err
 	})
@@ -499,6 +521,27 @@ func (s *Store) Files() (out []File, err error) {
 		return nil, fmt.Errorf("list content files: %w", err)
 	}
 	return out, nil
+}
+
+// Recount adds up anew how many bytes the files take.
+func (s *Store) Recount() error {
+	own, err := s.Files()
+	if err != nil {
+		return err
+	}
+	packs, err := s.Packs()
+	if err != nil {
+		return err
+	}
+	var n uint64
+	for _, f := range own {
+		n += f.Size
+	}
+	for _, p := range packs {
+		n += p.Length
+	}
+	s.used.Store(int64(n))
+	return nil
 }
 
 // Packs lists the packs, in order, as extents of their whole length.

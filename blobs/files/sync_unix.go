@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // syncDir makes the names in a directory durable.
@@ -18,4 +19,12 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// allocated returns the bytes that a file takes on the disk, which are fewer than its length if it has holes.
+func allocated(st os.FileInfo) uint64 {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return min(uint64(sys.Blocks)*512, uint64(st.Size()))
+	}
+	return uint64(st.Size())
 }

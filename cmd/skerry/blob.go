@@ -7,19 +7,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 func (a *app) blobCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "blob", Short: "Work with content by its hash"}
-	cmd.AddCommand(a.blobAdd(), a.blobCat(), a.blobList(), a.blobRemove(), a.blobVerify(), a.blobExport())
+	cmd.AddCommand(a.blobAdd(), a.blobCat(), a.blobList(), a.blobStat(), a.blobFetch(), a.blobPin(), a.blobUnpin(), a.blobPins(), a.blobRemove(),
+		a.blobCollect(), a.blobVerify(), a.blobExport())
 	return cmd
 }
 
+// addFlags are those of commands that import.
+func addFlags(cmd *cobra.Command, req *api.AddRequest) {
+	cmd.Flags().BoolVar(&req.SkipUnsafeLinks, "skip-unsafe-links", false, "leave out symbolic links that lead out of a directory")
+	cmd.Flags().StringVar(&req.Pin, "pin", "", "keep it under this name (default: its path)")
+	cmd.Flags().BoolVar(&req.NoPin, "no-pin", false, "let the next gc remove it")
+	cmd.Flags().BoolVar(&req.NoCopy, "no-copy", false, "leave files where they are; they are verified whenever they are read")
+	cmd.Flags().BoolVar(&req.Chunked, "chunked", false, "cut single files in content-defined chunks, too, as large files of directories are")
+	cmd.Flags().BoolVar(&req.Whole, "whole", false, "cut no file in chunks")
+}
+
 func (a *app) blobAdd() *cobra.Command {
-	var skipUnsafe bool
+	var req api.AddRequest
 	cmd := &cobra.Command{
 		Use:   "add PATH...",
-		Short: "Import files and directories (- for standard input) and print their hashes",
+		Short: "Import files and directories (- for standard input), pin them, and print their hashes",
+		Long:  "Import files and directories, pin them so that gc keeps them, and print their hashes. The hash of a file is its BLAKE3 hash, unless it is cut in\nchunks; large files of directories are, so that an edit costs only the chunks around it.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
@@ -48,7 +61,11 @@ func (a *app) blobAdd() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					if err := api.Each(cmd.Context(), s.Client, "blob/add", api.AddRequest{Paths: []string{path}, SkipUnsafeLinks: skipUnsafe}, out.add); err != nil {
+					req.Paths = []string{path}
+					if req.Pin != "" && len(args) > 1 {
+						return api.UsageErrorf("--pin is for one path")
+					}
+					if err := api.Each(cmd.Context(), s.Client, "blob/add", req, out.add); err != nil {
 						return err
 					}
 				}
@@ -56,27 +73,29 @@ func (a *app) blobAdd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&skipUnsafe, "skip-unsafe-links", false, "leave out symbolic links that lead out of a directory")
+	addFlags(cmd, &req)
 	return cmd
 }
 
 func (a *app) blobCat() *cobra.Command {
 	var offset, length int64
+	var raw bool
 	cmd := &cobra.Command{
-		Use:   "cat HASH",
-		Short: "Write the bytes of a blob to standard output",
+		Use:   "cat HASH|TICKET",
+		Short: "Write the bytes of a blob to standard output, fetching what is not here",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if offset < 0 || cmd.Flags().Changed("length") && length < 0 {
 				return api.UsageErrorf("--offset and --length must not be negative")
 			}
-			return a.with(cmd.Context(), false, func(s *session) error {
-				return s.ReadBlob(cmd.Context(), args[0], offset, length, a.stdout)
+			return a.with(cmd.Context(), ticket.Looks(args[0]), func(s *session) error {
+				return s.ReadBlob(cmd.Context(), args[0], offset, length, raw, a.stdout)
 			})
 		},
 	}
 	cmd.Flags().Int64Var(&offset, "offset", 0, "start at this byte")
 	cmd.Flags().Int64Var(&length, "length", -1, "write at most this many bytes")
+	cmd.Flags().BoolVar(&raw, "raw", false, "of a file in chunks, write the list of its chunks' hashes")
 	return cmd
 }
 
@@ -92,7 +111,11 @@ func (a *app) blobList() *cobra.Command {
 					if !b.Complete {
 						state = fmt.Sprintf("partial, %s here", bytesText(b.Present))
 					}
-					return b.Hash.String(), fmt.Sprintf("%s  %10s  %s", b.Hash, bytesText(b.Size), state)
+					text := fmt.Sprintf("%s  %10s  %s", b.Hash, bytesText(b.Size), state)
+					for _, name := range b.Pins {
+						text += "  pinned as " + name
+					}
+					return b.Hash.String(), text
 				})
 				if err := api.Each(cmd.Context(), s.Client, "blob/ls", nil, out.add); err != nil {
 					return err
@@ -106,8 +129,8 @@ func (a *app) blobList() *cobra.Command {
 func (a *app) blobRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm HASH...",
-		Short: "Remove blobs from this node",
-		Long:  "Remove blobs from this node. Content that an entry of a replica points at is missing then, until it is added again.",
+		Short: "Remove blobs, and their pins, from this node",
+		Long:  "Remove blobs, and the pins that keep them, from this node. The files of a directory stay until gc, and the room of small blobs is given back by gc. Content that an entry of a replica points at is missing then, until it is added again.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
@@ -130,15 +153,22 @@ func (a *app) blobRemove() *cobra.Command {
 }
 
 func (a *app) blobVerify() *cobra.Command {
-	return &cobra.Command{
+	var repair bool
+	cmd := &cobra.Command{
 		Use:   "verify [HASH...]",
 		Short: "Hash stored content again and report what is damaged (all of it, unless hashes are given)",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), false, func(s *session) error {
+			return a.with(cmd.Context(), repair, func(s *session) error {
 				damage := []api.Damage{}
-				sum, err := api.Both[api.Damage, api.Verified](cmd.Context(), s.Client, "blob/verify", api.VerifyRequest{Hashes: args}, func(d api.Damage) error {
+				sum, err := api.Both[api.Damage, api.Verified](cmd.Context(), s.Client, "blob/verify", api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
 					damage = append(damage, d)
-					a.note("damaged: %s  bytes %d to %d: %s", d.Hash, d.Offset, d.Offset+d.Length, d.Cause)
+					state := ""
+					if d.Repaired {
+						state = "  (fetched again)"
+					} else if d.RepairError != "" {
+						state = "  (dropped, but not fetched again: " + d.RepairError + ")"
+					}
+					a.note("damaged: %s  bytes %d to %d: %s%s", d.Hash, d.Offset, d.Offset+d.Length, d.Cause, state)
 					return nil
 				})
 				if err != nil {
@@ -148,16 +178,22 @@ func (a *app) blobVerify() *cobra.Command {
 					api.Verified
 					Damage []api.Damage `json:"damage"`
 				}{sum, damage}
-				if err := a.print(value, fmt.Sprint(sum.Damaged), fmt.Sprintf("%d blobs, %s: %d damaged", sum.Blobs, bytesText(sum.Bytes), sum.Damaged)); err != nil {
+				text := fmt.Sprintf("%d blobs, %s: %d damaged", sum.Blobs, bytesText(sum.Bytes), sum.Damaged)
+				if repair {
+					text += fmt.Sprintf(", %d of these repaired", sum.Repaired)
+				}
+				if err := a.print(value, fmt.Sprint(sum.Damaged-sum.Repaired), text); err != nil {
 					return err
 				}
-				if sum.Damaged > 0 {
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %d blobs are damaged: remove them (skerry blob rm) and fetch or add them again", sum.Damaged, sum.Blobs)}
+				if left := sum.Damaged - sum.Repaired; left > 0 {
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %d blobs are damaged: fetch them again from peers (skerry blob verify --repair), or add them again", left, sum.Blobs)}
 				}
 				return nil
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "drop what is damaged and fetch it again from connected peers")
+	return cmd
 }
 
 func (a *app) blobExport() *cobra.Command {

@@ -14,7 +14,7 @@ import (
 func (a *app) replicaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
 	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
-		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync())
+		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaPolicy())
 	return cmd
 }
 
@@ -73,13 +73,18 @@ func (a *app) replicaLs() *cobra.Command {
 
 func (a *app) replicaJoin() *cobra.Command {
 	var name string
+	var policy policyFlags
 	cmd := &cobra.Command{
 		Use:   "join TICKET",
 		Short: "Join the replica of a ticket and sync it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			chosen, err := policy.chosen()
+			if err != nil {
+				return err
+			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				r, err := api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", api.JoinRequest{Ticket: args[0], Name: name})
+				r, err := api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", api.JoinRequest{Ticket: args[0], Name: name, Policy: chosen})
 				if err != nil {
 					return err
 				}
@@ -91,6 +96,7 @@ func (a *app) replicaJoin() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name of the replica on this node (default: made from its id)")
+	policy.add(cmd)
 	return cmd
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) shareCommand() *cobra.Command {
-	var skipUnsafe bool
+	var req api.AddRequest
 	cmd := &cobra.Command{
 		Use:   "share PATH",
 		Short: "Import a file or directory, print its ticket, and serve it until interrupted",
@@ -23,8 +23,9 @@ func (a *app) shareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			req.Paths = []string{path}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				shared, err := api.Call[api.Shared](cmd.Context(), s.Client, "share", api.AddRequest{Paths: []string{path}, SkipUnsafeLinks: skipUnsafe})
+				shared, err := api.Call[api.Shared](cmd.Context(), s.Client, "share", req)
 				if err != nil {
 					return err
 				}
@@ -43,7 +44,7 @@ func (a *app) shareCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&skipUnsafe, "skip-unsafe-links", false, "leave out symbolic links that lead out of the directory")
+	addFlags(cmd, &req)
 	return cmd
 }
 

@@ -1,0 +1,193 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// readBlob answers with the bytes of what a ticket or hash names, from offset on, at most length of them. Of a file in chunks that is its content,
+// unless raw is asked for. What is not here is fetched as it is read, and not more.
+func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	span, err := spanOf(r)
+	var x named
+	if err == nil {
+		x, err = s.name(ctx, r.FormValue("hash"))
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	session := s.node.NewSession(ctx, x.providers)
+	defer func() { _, _ = session.Close() }() // what was wrong has been told by the reads
+	content, err := openNamed(session, x.hash, span, r.FormValue("raw") != "")
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	sendContent(w, content, span)
+}
+
+// openNamed opens a blob, or what the chunks hold of which it is the sequence.
+func openNamed(session *node.Session, h blobs.Hash, at span, raw bool) (node.ContentReader, error) {
+	first := uint64(0)
+	if at.length >= 0 {
+		first = uint64(at.length)
+	}
+	b, err := session.OpenAt(h, uint64(at.offset), max(first, 1))
+	if err != nil || raw || !chunked.MayBe(uint64(b.Size())) {
+		return b, err
+	}
+	chunks, err := session.Chunks(h)
+	var missing *node.MissingError
+	if errors.Is(err, chunked.ErrNotChunked) || errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrNotSequence) {
+		return b, nil // it only looks like one
+	}
+	if err != nil {
+		return nil, err
+	}
+	return session.OpenChunks(chunks), nil
+}
+
+// span is the part of some content that is asked for; a negative length is all.
+type span struct{ offset, length int64 }
+
+func spanOf(r *http.Request) (span, error) {
+	x := span{0, -1}
+	for _, q := range []struct {
+		name string
+		to   *int64
+	}{{"offset", &x.offset}, {"length", &x.length}} {
+		if text := r.FormValue(q.name); text != "" {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < 0 {
+				return x, UsageErrorf("%s %q is not a number of bytes", q.name, text)
+			}
+			*q.to = n
+		}
+	}
+	return x, nil
+}
+
+// sendContent answers with bytes.
+func sendContent(w http.ResponseWriter, content node.ContentReader, x span) {
+	offset := min(x.offset, content.Size())
+	length := content.Size() - offset
+	if x.length >= 0 {
+		length = min(length, x.length)
+	}
+	var probe [1]byte
+	if length > 0 { // a missing first byte can still be told as an error
+		if _, err := content.ReadAt(probe[:], offset); err != nil {
+			fail(w, err)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, io.NewSectionReader(content, offset, length), make([]byte, blobs.SegmentSize)); err != nil {
+		panic(http.ErrAbortHandler) // too late for an error: cut the answer short, so that nobody takes it for whole
+	}
+}
+
+func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, error) {
+	if len(req.Paths) != 1 {
+		return Shared{}, UsageErrorf("share takes one path")
+	}
+	one, err := s.addPath(ctx, req.Paths[0], req, a)
+	if err != nil {
+		return Shared{}, err
+	}
+	if err := s.node.Blobs.Sync(ctx); err != nil {
+		return Shared{}, err
+	}
+	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs()}
+	text, err := t.Text()
+	return Shared{text, one.Hash, one.Size, one.Kind}, err
+}
+
+// named is what a ticket or hash names.
+type named struct {
+	hash      blobs.Hash
+	form      node.Form
+	providers []peer.AddrInfo
+}
+
+// name reads a ticket or a hash.
+func (s *Server) name(ctx context.Context, what string) (x named, err error) {
+	what = strings.TrimSpace(what)
+	if ticket.Looks(what) {
+		t, err := ticket.ParseBlob(what)
+		if err != nil {
+			return x, err
+		}
+		x = named{t.Hash, node.Raw, t.Peers()}
+		if t.Sequence {
+			x.form = node.Sequence
+		}
+		return x, nil
+	}
+	x.hash, err = s.node.Blobs.Resolve(ctx, what)
+	if errors.Is(err, blobs.ErrNotHash) {
+		_, asTicket := ticket.ParseBlob(what)
+		if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {
+			return x, asTicket
+		}
+		err = UsageErrorf("%q is neither a ticket nor a hash: %v", what, err)
+	}
+	return x, err
+}
+
+func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error) {
+	x, err := s.name(ctx, req.What)
+	if err != nil {
+		return Got{}, err
+	}
+	return s.fetchTo(ctx, x.hash, x.form, x.providers, req.Path, a)
+}
+
+// fetchTo brings content into the store and writes it to path, unless that is empty. Whether the path is free is asked before anything
+// is fetched.
+func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
+	start := time.Now()
+	if path != "" {
+		if err := free(path); err != nil {
+			return Got{}, err
+		}
+	}
+	c, err := s.node.Get(ctx, h, form, providers, fetchProgress(a))
+	if err != nil {
+		return Got{}, err
+	}
+	got := Got{Hash: h, Path: path, Size: c.Size, FetchedBytes: c.Fetched.Bytes, Providers: []string{}, Kind: kindBlob}
+	if c.Directory != nil {
+		got.Kind = kindDirectory
+	}
+	for _, p := range c.Fetched.Providers {
+		got.Providers = append(got.Providers, p.String())
+	}
+	if path != "" {
+		err = s.node.Export(ctx, &c, path, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
+	}
+	got.Seconds = time.Since(start).Seconds()
+	return got, err
+}
+
+func fetchProgress(a *answer) func(node.GetProgress) {
+	return func(p node.GetProgress) {
+		a.progress(Progress{Doing: "fetching", Bytes: p.Fetched, TotalBytes: p.Total})
+	}
+}

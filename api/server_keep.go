@@ -1,0 +1,187 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/directory"
+)
+
+func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out BlobStat, err error) {
+	x, err := s.name(ctx, req.Hash)
+	if err != nil {
+		return out, err
+	}
+	out = BlobStat{BlobInfo: BlobInfo{Hash: x.hash, Pins: []string{}}, Kind: kindBlob, Ranges: []Span{}, Providers: []Provider{}}
+	if s.node.Online() {
+		for _, p := range s.node.Providers(ctx, x.hash) {
+			out.Providers = append(out.Providers, Provider{p.ID.String(), p.Present, p.Present >= p.Size})
+		}
+	}
+	info, present, err := s.node.Blobs.StatRanges(ctx, x.hash)
+	if errors.Is(err, blobs.ErrNotFound) && len(out.Providers) > 0 {
+		return out, nil // others have it
+	}
+	if err != nil {
+		return out, err
+	}
+	pins, err := s.pinsOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.BlobInfo, out.Reference, out.Content = blobInfo(info, pins[x.hash]), info.Reference, info.Size
+	for _, r := range present {
+		if r.End = min(r.End, info.Size); r.Start < r.End {
+			out.Ranges = append(out.Ranges, Span{r.Start, r.End - r.Start})
+		}
+	}
+	return out, s.statSequence(ctx, &out)
+}
+
+// statSequence adds what is known of the children.
+func (s *Server) statSequence(ctx context.Context, out *BlobStat) error {
+	if !out.Complete || out.Size == 0 || out.Size%blobs.HashSize != 0 {
+		return nil
+	}
+	if dir, err := directory.Load(ctx, s.node.Blobs, out.Hash); err == nil {
+		out.Kind, out.Content = kindDirectory, dir.Size()
+	} else if chunks, err := chunked.Load(ctx, s.node.Blobs, out.Hash); err == nil {
+		out.Kind, out.Content = "chunked", chunks.Size()
+	} else {
+		pin, err := s.pinned(ctx, out.Hash)
+		if err != nil || !pin.Sequence {
+			return err // most likely just a blob
+		}
+		out.Kind = "sequence"
+	}
+	return s.node.Blobs.EachChild(ctx, out.Hash, func(h blobs.Hash) error {
+		has, err := s.node.Blobs.Has(ctx, h)
+		if out.Children++; !has {
+			out.Missing++
+		}
+		return err
+	})
+}
+
+// pinned returns a pin that keeps h, preferably with its children.
+func (s *Server) pinned(ctx context.Context, h blobs.Hash) (found blobs.Pin, err error) {
+	for p, err := range s.node.Blobs.Pins(ctx) {
+		if err != nil {
+			return found, err
+		}
+		if p.Hash == h && !found.Sequence {
+			found = p
+		}
+	}
+	return found, nil
+}
+
+func (s *Server) blobPin(ctx context.Context, req PinRequest, _ *answer) (Pin, error) {
+	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
+	if err != nil {
+		return Pin{}, err
+	}
+	pin := blobs.Pin{Name: req.Name, Hash: h}
+	if pin.Name == "" {
+		pin.Name = h.String()
+	}
+	if !req.Single {
+		stat := BlobStat{BlobInfo: BlobInfo{Hash: h}}
+		info, err := s.node.Blobs.Stat(ctx, h)
+		if err != nil {
+			return Pin{}, err
+		}
+		stat.Complete, stat.Size = info.Complete, info.Size
+		if err := s.statSequence(ctx, &stat); err != nil {
+			return Pin{}, err
+		}
+		pin.Sequence = stat.Children > 0
+	}
+	if err := s.node.Blobs.Pin(ctx, pin); err != nil {
+		return Pin{}, err
+	}
+	return Pin(pin), s.node.Blobs.Sync(ctx)
+}
+
+func (s *Server) blobUnpin(ctx context.Context, req UnpinRequest, a *answer) (struct{}, error) {
+	var found []blobs.Pin
+	h, notHash := s.node.Blobs.Resolve(ctx, req.Name)
+	for p, err := range s.node.Blobs.Pins(ctx) {
+		if err != nil {
+			return struct{}{}, err
+		}
+		if p.Name == req.Name || notHash == nil && p.Hash == h {
+			found = append(found, p)
+		}
+	}
+	if len(found) == 0 {
+		return struct{}{}, fmt.Errorf("%w: %q is neither the name of a pin nor the hash of a pinned blob", blobs.ErrPinNotFound, req.Name)
+	}
+	for _, p := range found {
+		if err := s.node.Blobs.Unpin(ctx, p.Name); err != nil {
+			return struct{}{}, err
+		}
+		if err := a.item(Pin(p)); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, s.node.Blobs.Sync(ctx)
+}
+
+func (s *Server) blobPins(ctx context.Context, _ struct{}, a *answer) (struct{}, error) {
+	for p, err := range s.node.Blobs.Pins(ctx) {
+		if err != nil {
+			return struct{}{}, err
+		}
+		if err := a.item(Pin(p)); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, nil
+}
+
+func (s *Server) blobCollect(ctx context.Context, req CollectRequest, a *answer) (Collected, error) {
+	start := time.Now()
+	got, err := s.node.Collect(ctx, req.DryRun, func(p blobs.CollectProgress) {
+		a.progress(Progress{Doing: p.Doing, Bytes: p.Bytes, Files: p.Blobs})
+	})
+	return Collected{req.DryRun, got.Kept, got.KeptBytes, got.Removed, got.RemovedBytes, got.Freed, time.Since(start).Seconds()}, err
+}
+
+func rangesOf(spans []Span) (out blobs.Ranges, err error) {
+	var all []blobs.Range
+	for _, x := range spans {
+		end := x.Offset + x.Length
+		if x.Length == 0 || x.Offset > blobs.MaxSize || end > blobs.MaxSize || end < x.Offset {
+			return nil, UsageErrorf("%d bytes at %d are no range of a blob", x.Length, x.Offset)
+		}
+		all = append(all, blobs.Range{Start: x.Offset, End: end})
+	}
+	return blobs.NewRanges(all...), nil
+}
+
+func (s *Server) blobFetch(ctx context.Context, req FetchRequest, a *answer) (out FetchedPart, err error) {
+	start := time.Now()
+	x, err := s.name(ctx, req.What)
+	if err != nil {
+		return out, err
+	}
+	ranges, err := rangesOf(req.Ranges)
+	if err != nil {
+		return out, err
+	}
+	children, err := rangesOf(req.Children)
+	if err != nil {
+		return out, err
+	}
+	got, err := s.node.FetchPart(ctx, x.hash, ranges, children, x.providers, fetchProgress(a))
+	out = FetchedPart{x.hash, got.Bytes, []string{}, time.Since(start).Seconds()}
+	for _, p := range got.Providers {
+		out.Providers = append(out.Providers, p.String())
+	}
+	return out, err
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func (a *app) blobStat() *cobra.Command {
+	cmd := &cobra.Command{Use: "stat HASH|TICKET", Short: "Show a blob's size, which parts of it are here, who has it, and what keeps it", Args: cobra.ExactArgs(1)}
+	return one(a, cmd, false, "blob/stat", func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
+		func(b api.BlobStat) (string, string) { return b.Hash.String(), statText(b) })
+}
+
+func statText(b api.BlobStat) string {
+	lines := []string{fmt.Sprintf("hash      %s", b.Hash)}
+	add := func(name, format string, args ...any) {
+		lines = append(lines, fmt.Sprintf("%-9s ", name)+fmt.Sprintf(format, args...))
+	}
+	kind := b.Kind
+	if b.Children > 0 {
+		kind += fmt.Sprintf(" of %d children, %d of them not here", b.Children, b.Missing)
+		add("content", "%s", bytesText(b.Content))
+	}
+	add("kind", "%s", kind)
+	add("size", "%s (%d bytes)", bytesText(b.Size), b.Size)
+	switch {
+	case b.Complete:
+		add("here", "all of it")
+	default:
+		add("here", "%s", bytesText(b.Present))
+	}
+	if b.Size > 0 {
+		add("map", "[%s]", mapText(b, 60))
+	}
+	if b.Reference != "" {
+		add("lies in", "%s", b.Reference)
+	}
+	for _, p := range b.Pins {
+		add("pinned as", "%s", p)
+	}
+	for _, p := range b.Providers {
+		what := bytesText(p.Present)
+		if p.Complete {
+			what = "all of it"
+		}
+		add("provider", "%s  %s", p.ID, what)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// mapText draws which parts are here: # all, + some, . none of a cell.
+func mapText(b api.BlobStat, cells int) string {
+	var out strings.Builder
+	for i := range uint64(cells) {
+		start, end := b.Size*i/uint64(cells), b.Size*(i+1)/uint64(cells)
+		if start == end {
+			end = start + 1
+		}
+		var have uint64
+		for _, r := range b.Ranges {
+			if from, to := max(start, r.Offset), min(end, r.Offset+r.Length); from < to {
+				have += to - from
+			}
+		}
+		switch {
+		case have == 0:
+			out.WriteByte('.')
+		case have < min(end, b.Size)-min(start, b.Size):
+			out.WriteByte('+')
+		default:
+			out.WriteByte('#')
+		}
+	}
+	return out.String()
+}
+
+func (a *app) blobFetch() *cobra.Command {
+	var ranges, children []string
+	cmd := &cobra.Command{
+		Use:   "fetch HASH|TICKET",
+		Short: "Fetch a blob, or parts of it and of its children, into the store",
+		Long: "Fetch a blob, or only byte ranges of it, into the store. With --children, fetch the blob and those byte ranges of each child of the sequence\n" +
+			"or directory, such as --children 0-64KiB for the beginning of each file. Ranges are FROM-TO, in bytes or with a unit; TO is not included.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req := api.FetchRequest{What: args[0]}
+			var err error
+			if req.Ranges, err = parseSpans(ranges); err != nil {
+				return err
+			}
+			if req.Children, err = parseSpans(children); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), true, func(s *session) error {
+				got, err := api.Call[api.FetchedPart](cmd.Context(), s.Client, "blob/fetch", req)
+				if err != nil {
+					return err
+				}
+				return a.print(got, got.Hash.String(), fmt.Sprintf("%s  fetched %s in %.1f s", got.Hash, bytesText(got.FetchedBytes), got.Seconds))
+			})
+		},
+	}
+	cmd.Flags().StringArrayVar(&ranges, "range", nil, "bytes of the blob, such as 1MiB-2MiB (repeatable; default: all)")
+	cmd.Flags().StringArrayVar(&children, "children", nil, "bytes of each child (repeatable)")
+	return cmd
+}
+
+func parseSpans(texts []string) (out []api.Span, err error) {
+	for _, t := range texts {
+		from, to, ok := strings.Cut(t, "-")
+		var x, y byteSize
+		if !ok || x.Set(from) != nil || y.Set(to) != nil || y <= x {
+			return nil, api.UsageErrorf("range %q: expected FROM-TO, such as 0-64KiB", t)
+		}
+		out = append(out, api.Span{Offset: uint64(x), Length: uint64(y - x)})
+	}
+	return out, nil
+}
+
+func (a *app) blobPin() *cobra.Command {
+	var req api.PinRequest
+	cmd := &cobra.Command{
+		Use:   "pin HASH",
+		Short: "Keep a blob, and what it lists, from gc",
+		Args:  cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&req.Name, "name", "", "name of the pin (default: the hash)")
+	cmd.Flags().BoolVar(&req.Single, "single", false, "of a directory or sequence, keep only the list itself")
+	return one(a, cmd, false, "blob/pin", func(args []string) (api.PinRequest, error) { req.Hash = args[0]; return req, nil },
+		func(p api.Pin) (string, string) { return p.Name, fmt.Sprintf("pinned %s as %s", p.Hash, p.Name) })
+}
+
+func (a *app) blobUnpin() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unpin NAME|HASH",
+		Short: "Remove a pin, or all pins of a blob; gc may remove the blob then",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.pins(cmd, "blob/unpin", api.UnpinRequest{Name: args[0]}, "unpinned ")
+		},
+	}
+}
+
+func (a *app) blobPins() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pins",
+		Short: "List the pins",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.pins(cmd, "blob/pins", nil, "") },
+	}
+}
+
+func (a *app) pins(cmd *cobra.Command, op string, req any, before string) error {
+	return a.with(cmd.Context(), false, func(s *session) error {
+		out := newList(a, func(p api.Pin) (string, string) { return p.Name, fmt.Sprintf("%s%s  %s", before, p.Hash, p.Name) })
+		if err := api.Each(cmd.Context(), s.Client, op, req, out.add); err != nil {
+			return err
+		}
+		return out.end()
+	})
+}
+
+func (a *app) blobCollect() *cobra.Command {
+	var req api.CollectRequest
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what nothing keeps, and give its room back",
+		Long:  "Remove blobs that no pin and no replica's entry keeps and that are not being fetched, and give their room back to the file system.",
+		Args:  cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
+	return one(a, cmd, false, "blob/gc", func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, string) {
+		verb := "removed"
+		if c.DryRun {
+			verb = "would remove"
+		}
+		return fmt.Sprint(c.Removed), fmt.Sprintf("%s %d blobs of %s, giving back %s; %d blobs of %s stay",
+			verb, c.Removed, bytesText(c.RemovedBytes), bytesText(c.FreedBytes), c.Kept, bytesText(c.KeptBytes))
+	})
+}

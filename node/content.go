@@ -1,0 +1,276 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/directory"
+)
+
+// ContentReader reads content at any place.
+type ContentReader interface {
+	io.ReadSeeker
+	io.ReaderAt
+	Size() int64
+}
+
+// ImportContent stores a file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
+func (n *Node) ImportContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return h, 0, err
+	}
+	if !st.Mode().IsRegular() || uint64(st.Size()) < chunked.Threshold || uint64(st.Size()) > chunked.MaxSize {
+		info, err := n.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Progress: progress})
+		return info.Hash, info.Size, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return h, 0, err
+	}
+	defer f.Close()
+	c, err := chunked.Import(ctx, n.Blobs, f, progress)
+	return c.Hash, c.Size, err
+}
+
+// OpenContent opens the content that an entry names by hash and size, for as long as ctx lives. What is not here gives blobs.ErrNotFound or
+// blobs.ErrIncomplete, now or when it is read.
+func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (ContentReader, error) {
+	r, err := n.Blobs.Reader(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(r.Size()) == size {
+		return r, nil
+	}
+	c, err := n.Chunks(ctx, h, size)
+	if err != nil {
+		return nil, err
+	}
+	return chunked.NewReader(ctx, chunked.FromStore(n.Blobs), c), nil
+}
+
+// Chunks returns the chunks of content of size bytes that is named by its sequence h, or a *SizeError if h is something else.
+func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (chunked.Chunks, error) {
+	c, err := chunked.Load(ctx, n.Blobs, h)
+	if errors.Is(err, chunked.ErrNotChunked) || err == nil && c.Size() != size {
+		info, statErr := n.Blobs.Stat(ctx, h)
+		return c, errors.Join(&SizeError{h, size, info.Size}, statErr)
+	}
+	return c, err
+}
+
+// Session reads blobs that may not be here, fetching what is read, and no more, from providers. Several reads go over the same streams.
+type Session struct {
+	n  *Node
+	mu sync.Mutex // fetches are one after the other
+	f  *fetcher
+}
+
+// NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked for what the providers do not have.
+func (n *Node) NewSession(ctx context.Context, providers []peer.AddrInfo) *Session {
+	return &Session{n: n, f: n.newFetcher(ctx, providers, n.connectedPeers(), false, nil)}
+}
+
+// Close ends the session and says what was fetched.
+func (s *Session) Close() (Fetched, error) { return s.f.close() }
+
+// ensure brings byte ranges of a blob into the store; nil is all of it.
+func (s *Session) ensure(w Want) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.f.fetch(w)
+	if err == nil {
+		err = s.f.rc.Flush()
+	}
+	if !errors.Is(err, ErrOffline) {
+		return err
+	}
+	info, err := s.n.Blobs.Stat(s.f.ctx, w.Hash)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s has %d of %d bytes, and this node is offline", blobs.ErrIncomplete, w.Hash, info.Present, info.Size)
+}
+
+// Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.
+func (s *Session) Open(h blobs.Hash) (*SessionReader, error) {
+	info, err := s.n.Blobs.Stat(s.f.ctx, h)
+	if errors.Is(err, blobs.ErrNotFound) {
+		// The request for the first bytes proves the size, too.
+		if err = s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: 0, End: 1}}}); err == nil {
+			info, err = s.n.Blobs.Stat(s.f.ctx, h)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.reader(h, info.Size)
+}
+
+// OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of the size, in one round trip.
+func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (*SessionReader, error) {
+	if _, err := s.n.Blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
+		length = min(length, readAhead)
+		if err := s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: off, End: off + length}}}); err != nil {
+			return nil, err
+		}
+	}
+	return s.Open(h)
+}
+
+func (s *Session) reader(h blobs.Hash, size uint64) (*SessionReader, error) {
+	r, err := s.n.Blobs.Reader(s.f.ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &SessionReader{s: s, h: h, size: size, r: r}, nil
+}
+
+// Directory fetches and reads the names of a directory; blobs.ErrNotSequence or directory.ErrNotDirectory if h is something else.
+func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
+	seq, err := s.sequence(h)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ensure(Want{Hash: seq[0]}); err != nil {
+		return nil, err
+	}
+	return directory.Load(s.f.ctx, s.n.Blobs, h)
+}
+
+// Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something else.
+func (s *Session) Chunks(h blobs.Hash) (chunked.Chunks, error) {
+	seq, err := s.sequence(h)
+	if err != nil {
+		return chunked.Chunks{}, err
+	}
+	if err := s.ensure(Want{Hash: seq[0]}); err != nil {
+		return chunked.Chunks{}, err
+	}
+	return chunked.Load(s.f.ctx, s.n.Blobs, h)
+}
+
+// sequence fetches a sequence of at least one child.
+func (s *Session) sequence(h blobs.Hash) (blobs.Sequence, error) {
+	r, err := s.Open(h)
+	if err != nil {
+		return nil, err
+	}
+	if r.size == 0 || r.size%blobs.HashSize != 0 || r.size > blobs.MaxChildren*blobs.HashSize {
+		return nil, fmt.Errorf("%w: %s has %d bytes", blobs.ErrNotSequence, h, r.size)
+	}
+	if err := s.ensure(Want{Hash: h, Size: r.size}); err != nil {
+		return nil, err
+	}
+	content, err := s.n.Blobs.ReadAll(s.f.ctx, h, r.size)
+	if err != nil {
+		return nil, err
+	}
+	return blobs.ParseSequence(content)
+}
+
+// OpenChunks reads content in chunks as one.
+func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
+	if len(c.Hashes) == 1 {
+		if r, err := s.Open(c.Hashes[0]); err == nil && r.size == c.Size() {
+			return r
+		}
+	}
+	return chunked.NewReader(s.f.ctx, func(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }, c)
+}
+
+// readAhead is how many bytes at most are fetched for a read that goes on from the one before; the first reads fetch less.
+const readAhead = 8 << 20
+
+// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of reads that follow on each other.
+type SessionReader struct {
+	s    *Session
+	h    blobs.Hash
+	size uint64
+	r    *blobs.Reader
+	at   int64
+
+	mu    sync.Mutex
+	next  uint64 // where the last read ended
+	ahead uint64 // bytes fetched ahead of it
+}
+
+var _ ContentReader = (*SessionReader)(nil)
+
+// Size returns the length of the blob in bytes.
+func (r *SessionReader) Size() int64 { return int64(r.size) }
+
+// ReadAt implements io.ReaderAt.
+func (r *SessionReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errors.New("negative offset")
+	}
+	n, err := r.r.ReadAt(p, off)
+	if !errors.Is(err, blobs.ErrIncomplete) {
+		r.note(uint64(off) + uint64(n))
+		return n, err
+	}
+	start := uint64(off) + uint64(n)
+	end := min(uint64(off)+uint64(len(p)), r.size) + r.lookAhead(uint64(off))
+	if err := r.s.ensure(Want{Hash: r.h, Ranges: blobs.Ranges{{Start: start, End: min(end, r.size)}}}); err != nil {
+		return n, err
+	}
+	n, err = r.r.ReadAt(p, off)
+	r.note(uint64(off) + uint64(n))
+	return n, err
+}
+
+func (r *SessionReader) note(end uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = end
+}
+
+// lookAhead returns how many bytes are to be fetched beyond a read at off: none, unless it goes on where the last one ended.
+func (r *SessionReader) lookAhead(off uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if off == 0 || off != r.next {
+		r.ahead = 0
+		return 0
+	}
+	r.ahead = min(max(2*r.ahead, 256<<10), readAhead)
+	return r.ahead
+}
+
+// Read implements io.Reader.
+func (r *SessionReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := r.ReadAt(p, r.at)
+	r.at += int64(n)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// Seek implements io.Seeker.
+func (r *SessionReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.at
+	case io.SeekEnd:
+		offset += r.Size()
+	}
+	if offset < 0 {
+		return r.at, errors.New("seek before the start")
+	}
+	r.at = offset
+	return offset, nil
+}

@@ -1,0 +1,196 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or an entry of a replica points at it, or it is
+// being fetched right now.
+func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.CollectProgress)) (blobs.Collected, error) {
+	return n.Blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
+}
+
+func (n *Node) keepEntries(ctx context.Context, keep func(h blobs.Hash, sequence bool) error) error {
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+			if err != nil {
+				return err
+			}
+			if err := n.keepContent(ctx, e.Hash, e.Size, keep); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keepContent keeps what an entry names, and its chunks, if that is what it names.
+func (n *Node) keepContent(ctx context.Context, h blobs.Hash, size uint64, keep func(h blobs.Hash, sequence bool) error) error {
+	info, err := n.Blobs.Stat(ctx, h)
+	if errors.Is(err, blobs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return keep(h, info.Size != size)
+}
+
+// Repair drops what is damaged of the blob h, and fetches it again from connected peers. It returns a *MissingError if nobody has it.
+func (n *Node) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Damage) error {
+	if len(damage) == 0 {
+		return nil
+	}
+	info, err := n.Blobs.Stat(ctx, h)
+	if err != nil {
+		return err
+	}
+	ctx, release := n.Blobs.Hold(ctx)
+	defer release()
+	n.Blobs.Touch(ctx, h)
+	if err := n.Blobs.Drop(ctx, h, damage); err != nil {
+		return err
+	}
+	want := Want{Hash: h}
+	if info.Present < info.Size { // what was missing before is not part of the repair
+		for _, d := range damage {
+			want.Ranges = want.Ranges.Union(blobs.Ranges{{Start: d.Range.Start, End: d.Range.End}})
+		}
+	}
+	_, err = n.Fetch(ctx, []Want{want}, n.connectedPeers(), nil)
+	return errors.Join(err, n.Blobs.Sync(ctx))
+}
+
+// ProviderInfo is what a peer says it has of a blob. Nothing of it is proved.
+type ProviderInfo struct {
+	ID      peer.ID
+	Size    uint64
+	Present uint64 // bytes
+}
+
+// askTimeout is how long a peer has to say what it has.
+const askTimeout = 3 * time.Second
+
+// Providers asks all connected peers what they have of the blob h, and returns those that have some.
+func (n *Node) Providers(ctx context.Context, h blobs.Hash) []ProviderInfo {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var out []ProviderInfo
+	var wg sync.WaitGroup
+	for _, p := range n.Peers() {
+		wg.Go(func() {
+			info, err := n.describe(ctx, p.ID, h)
+			if err != nil {
+				n.log.Debug("asking what a peer has", "peer", p.ID, "error", err)
+				return
+			}
+			if info.Present > 0 || info.Size > 0 {
+				mu.Lock()
+				out = append(out, info)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (info ProviderInfo, err error) {
+	info.ID = p
+	s, err := n.net.Open(ctx, p, blobProtocol)
+	if err != nil {
+		return info, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	msg, err := appendRequests(nil, false, []blobRequest{{hash: h, describe: true, ranges: blobs.Everything}})
+	if err == nil {
+		_, err = s.Write(msg)
+	}
+	if err = errors.Join(err, s.CloseWrite()); err != nil {
+		return info, errors.Join(err, ignoreReset(s))
+	}
+	head, err := readAnswerHead(bufio.NewReader(s))
+	if err != nil {
+		return info, errors.Join(err, ignoreReset(s))
+	}
+	if head.status == statusHere {
+		info.Size, info.Present = head.size, head.ranges.Count()
+	}
+	_ = s.Close() // it has said all it was asked
+	return info, nil
+}
+
+// FetchPart brings byte ranges of the blob h and, if children is not nil, those byte ranges of each of its children, into the store. A sequence that
+// is not known here comes with its children in one request.
+func (n *Node) FetchPart(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo, progress func(GetProgress)) (Fetched, error) {
+	g := getter{n: n, progress: progress}
+	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
+	err := g.part(ctx, h, ranges, children)
+	got, closeErr := g.f.close()
+	if err = errors.Join(err, closeErr); err == nil {
+		err = n.Blobs.Sync(ctx)
+	}
+	return got, err
+}
+
+func (g *getter) part(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges) error {
+	if children == nil {
+		return g.f.fetch(Want{Hash: h, Ranges: ranges})
+	}
+	all := &childRequest{count: blobs.MaxChildren, ranges: children.Align()}
+	if err := g.f.fetchPart([]Want{{Hash: h}}, all); err != nil {
+		return err
+	}
+	if err := g.f.rc.Flush(); err != nil {
+		return storeFault{err}
+	}
+	content, err := g.n.Blobs.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if err != nil {
+		return err
+	}
+	seq, err := blobs.ParseSequence(content)
+	if err != nil {
+		return err
+	}
+	wants := make([]Want, len(seq))
+	for i, child := range seq {
+		wants[i] = Want{Hash: child, Ranges: children}
+	}
+	g.f.finishChildren()
+	return g.f.fetch(wants...)
+}
+
+// finishChildren waits until the children that come with a sequence have come.
+func (f *fetcher) finishChildren() {
+	for {
+		f.sched.mu.Lock()
+		changed, busy := f.sched.changed, false
+		for b := range f.sched.blocks {
+			busy = busy || len(b.items) > 0 && b.items[0].req.children != nil
+		}
+		f.sched.mu.Unlock()
+		if !busy {
+			return
+		}
+		select {
+		case <-changed:
+		case <-f.ctx.Done():
+			return
+		}
+	}
+}

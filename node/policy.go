@@ -1,0 +1,212 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Policy says which content of a replica's entries a node fetches without being asked. Entries themselves are always kept. The zero value is
+// everything. Its record is its JSON, under "nd" and the replica's id.
+type Policy struct {
+	// Nothing fetches no content, but that of the prefixes.
+	Nothing bool `json:"nothing,omitempty"`
+	// Prefixes, if there are any, limit what is fetched to entries whose keys begin with one of them.
+	Prefixes [][]byte `json:"prefixes,omitempty"`
+	// MaxSize, if not 0, leaves out content of more bytes.
+	MaxSize uint64 `json:"max_size,omitempty"`
+}
+
+const keyPolicy = "nd"
+
+// maxPolicyPrefixes bounds a policy.
+const maxPolicyPrefixes = 256
+
+func policyKey(id replica.ID) []byte { return append([]byte(keyPolicy), id[:]...) }
+
+// Wants reports whether content of size bytes under key is to be fetched.
+func (p Policy) Wants(key []byte, size uint64) bool {
+	if p.MaxSize > 0 && size > p.MaxSize {
+		return false
+	}
+	if len(p.Prefixes) == 0 {
+		return !p.Nothing
+	}
+	return slices.ContainsFunc(p.Prefixes, func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) })
+}
+
+// policies are those of all replicas that have one.
+type policies struct {
+	mu sync.Mutex
+	of map[replica.ID]Policy
+}
+
+func (ps *policies) load(ctx context.Context, s kv.Store) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.of = map[replica.ID]Policy{}
+	return s.View(ctx, func(r kv.Reader) error {
+		for pair, err := range r.Scan(kv.Prefix([]byte(keyPolicy)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			if len(pair.Key) != len(keyPolicy)+32 {
+				return errors.New("node store: malformed record of a policy")
+			}
+			var p Policy
+			if err := json.Unmarshal(pair.Value, &p); err != nil {
+				return fmt.Errorf("node store: policy: %w", err)
+			}
+			ps.of[replica.ID(pair.Key[len(keyPolicy):])] = p
+		}
+		return nil
+	})
+}
+
+func (ps *policies) get(id replica.ID) Policy {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.of[id]
+}
+
+func (ps *policies) forget(ctx context.Context, s kv.Store, id replica.ID) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if _, ok := ps.of[id]; !ok {
+		return nil
+	}
+	delete(ps.of, id)
+	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(policyKey(id)) })
+}
+
+// Policy returns the download policy of a replica.
+func (n *Node) Policy(id replica.ID) Policy { return n.policies.get(id) }
+
+// SetPolicy changes the download policy of a replica, and then catches up: content that is wanted now and missing is fetched, and what is
+// no longer wanted is not. Content that is here stays.
+func (n *Node) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
+	if _, err := n.Replicas.Get(ctx, id); err != nil {
+		return err
+	}
+	if len(p.Prefixes) > maxPolicyPrefixes {
+		return fmt.Errorf("a download policy of %d prefixes: at most %d", len(p.Prefixes), maxPolicyPrefixes)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	n.policies.mu.Lock()
+	err = n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(policyKey(id), b) })
+	if err == nil {
+		n.policies.of[id] = p
+	}
+	n.policies.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.CatchUp(ctx, id)
+}
+
+// CatchUp compares the entries of a replica with the content that is here, and notes what is wanted and missing. It is for after a change of policy, and
+// after a loss of content.
+func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
+	policy := n.policies.get(id)
+	var obsolete [][]byte
+	err := n.eachWanted(ctx, func(w wantedContent) {
+		if w.replica == id && !policy.Wants(w.entry, w.size) {
+			obsolete = append(obsolete, w.key)
+		}
+	})
+	if err == nil {
+		err = n.dropKeys(ctx, obsolete)
+	}
+	if err != nil {
+		return err
+	}
+	var missing []replica.Entry
+	flush := func() error {
+		err := n.kv.Update(ctx, func(tx kv.Txn) error {
+			for i := range missing {
+				if err := setWanted(tx, &missing[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		missing = missing[:0]
+		return err
+	}
+	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
+		if err != nil {
+			return err
+		}
+		if e.IsTombstone() || !policy.Wants(e.Key, e.Size) {
+			continue
+		}
+		state, err := n.ContentState(ctx, e.Hash, e.Size)
+		if err != nil {
+			return err
+		}
+		if state == ContentComplete {
+			continue
+		}
+		if missing = append(missing, e); len(missing) == 256 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	n.downloads.wake()
+	return nil
+}
+
+// ContentState says how much of some content is here.
+type ContentState int
+
+// The states of content.
+const (
+	ContentMissing ContentState = iota
+	ContentPartial
+	ContentComplete
+)
+
+func (s ContentState) String() string {
+	return [...]string{"missing", "partial", "complete"}[s]
+}
+
+// ContentState says how much is here of the content that an entry names by hash and size: the blob itself or, if that has another size, the
+// chunks that it lists.
+func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (ContentState, error) {
+	info, err := n.Blobs.Stat(ctx, h)
+	switch {
+	case errors.Is(err, blobs.ErrNotFound):
+		return ContentMissing, nil
+	case err != nil:
+		return ContentMissing, err
+	case !info.Complete:
+		return ContentPartial, nil
+	case info.Size == size:
+		return ContentComplete, nil
+	}
+	whole := true
+	err = n.Blobs.EachChild(ctx, h, func(child blobs.Hash) error {
+		has, err := n.Blobs.Has(ctx, child)
+		whole = whole && has
+		return err
+	})
+	if err != nil || !whole {
+		return ContentPartial, err
+	}
+	return ContentComplete, nil
+}
