@@ -33,7 +33,7 @@ func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
 	}
 	session := s.node.NewSession(ctx, x.providers)
 	defer func() { _, _ = session.Close() }() // what was wrong has been told by the reads
-	content, err := openNamed(session, x.hash, span, r.FormValue("raw") != "")
+	content, err := openNamed(session, x.hash, span, x.form == node.Raw || r.FormValue("raw") != "")
 	if err != nil {
 		fail(w, err)
 		return
@@ -48,13 +48,12 @@ func openNamed(session *node.Session, h blobs.Hash, at span, raw bool) (node.Con
 		first = uint64(at.length)
 	}
 	b, err := session.OpenAt(h, uint64(at.offset), max(first, 1))
-	if err != nil || raw || !chunked.MayBe(uint64(b.Size())) {
+	if err != nil || raw {
 		return b, err
 	}
 	chunks, err := session.Chunks(h)
-	var missing *node.MissingError
-	if errors.Is(err, chunked.ErrNotChunked) || errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrNotSequence) {
-		return b, nil // it only looks like one
+	if errors.Is(err, chunked.ErrNotChunked) {
+		return b, nil
 	}
 	if err != nil {
 		return nil, err

@@ -135,13 +135,12 @@ func (s *Session) reader(h blobs.Hash, size uint64) (*SessionReader, error) {
 	return &SessionReader{s: s, h: h, size: size, r: r}, nil
 }
 
-// Directory fetches and reads the names of a directory; blobs.ErrNotSequence or directory.ErrNotDirectory if h is something else.
+// Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something else.
 func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
-	seq, err := s.sequence(h)
-	if err != nil {
-		return nil, err
+	if first, err := s.firstChild(h); err != nil || !directory.IsManifest(first) {
+		return nil, errors.Join(directory.ErrNotDirectory, err)
 	}
-	if err := s.ensure(Want{Hash: seq[0]}); err != nil {
+	if err := s.sequence(h); err != nil {
 		return nil, err
 	}
 	return directory.Load(s.f.ctx, s.n.Blobs, h)
@@ -149,33 +148,56 @@ func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
 
 // Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something else.
 func (s *Session) Chunks(h blobs.Hash) (chunked.Chunks, error) {
-	seq, err := s.sequence(h)
-	if err != nil {
-		return chunked.Chunks{}, err
+	if first, err := s.firstChild(h); err != nil || !chunked.IsList(first) {
+		return chunked.Chunks{}, errors.Join(chunked.ErrNotChunked, err)
 	}
-	if err := s.ensure(Want{Hash: seq[0]}); err != nil {
+	if err := s.sequence(h); err != nil {
 		return chunked.Chunks{}, err
 	}
 	return chunked.Load(s.f.ctx, s.n.Blobs, h)
 }
 
-// sequence fetches a sequence of at least one child.
-func (s *Session) sequence(h blobs.Hash) (blobs.Sequence, error) {
+// firstChild returns the beginning of the first child of h, if h may be a sequence and its first child is to be had; or nothing. No more than is needed
+// to tell is fetched: most blobs are not sequences.
+func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	r, err := s.Open(h)
 	if err != nil {
 		return nil, err
 	}
-	if r.size == 0 || r.size%blobs.HashSize != 0 || r.size > blobs.MaxChildren*blobs.HashSize {
-		return nil, fmt.Errorf("%w: %s has %d bytes", blobs.ErrNotSequence, h, r.size)
+	if r.size < blobs.HashSize || r.size%blobs.HashSize != 0 || r.size > blobs.MaxChildren*blobs.HashSize {
+		return nil, nil
 	}
-	if err := s.ensure(Want{Hash: h, Size: r.size}); err != nil {
+	var child blobs.Hash
+	if _, err := r.ReadAt(child[:], 0); err != nil {
 		return nil, err
 	}
-	content, err := s.n.Blobs.ReadAll(s.f.ctx, h, r.size)
+	c, err := s.Open(child)
+	var missing *MissingError
+	if errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return blobs.ParseSequence(content)
+	first := make([]byte, min(c.size, 32))
+	_, err = c.ReadAt(first, 0)
+	return first, err
+}
+
+// sequence fetches all of a sequence, and its first child.
+func (s *Session) sequence(h blobs.Hash) error {
+	if err := s.ensure(Want{Hash: h}); err != nil {
+		return err
+	}
+	content, err := s.n.Blobs.ReadAll(s.f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if err != nil {
+		return err
+	}
+	seq, err := blobs.ParseSequence(content)
+	if err != nil || len(seq) == 0 {
+		return err
+	}
+	return s.ensure(Want{Hash: seq[0]})
 }
 
 // OpenChunks reads content in chunks as one.

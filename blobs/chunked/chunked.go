@@ -211,10 +211,8 @@ const MaxList = 16 << 20
 // ErrNotChunked reports a blob that is not the sequence of a chunked file.
 var ErrNotChunked = errors.New("not a chunked file")
 
-// MayBe reports whether a blob of size bytes can be the sequence of a chunked file.
-func MayBe(size uint64) bool {
-	return size >= 2*blobs.HashSize && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize
-}
+// IsList reports whether b begins like a list; the first 14 bytes are enough.
+func IsList(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
 
 // List encodes the lengths of the chunks.
 func List(sizes []uint64) []byte { return AppendSizes([]byte(magic), sizes) }
