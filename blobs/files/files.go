@@ -79,6 +79,9 @@ type Store struct {
 	packSize  uint64
 	closed    bool
 
+	runs chan run
+	done chan struct{}
+
 	syncing sync.Mutex // held by Sync, so that none returns while another still has its files in hand
 }
 
@@ -96,6 +99,52 @@ type handle struct {
 	refs int
 	used uint64
 	gone bool // removed: close when the last user is done
+
+	mu         sync.Mutex
+	start, end int64 // the run of writes that has not been handed to the disk
+}
+
+// writebackPiece is how much of a file is written before the system is asked to begin to bring it to the disk.
+const writebackPiece = 16 << 20
+
+// writeback takes account of a write. Only files that grow by long runs are worth it. If the disk is behind, runs are left to the next Sync.
+func (s *Store) writeback(n name, h *handle, off, length int64) {
+	h.mu.Lock()
+	if off != h.end {
+		h.start, h.end = off, off
+	}
+	h.end += length
+	run := run{n, h.start, h.end - h.start}
+	if run.length >= writebackPiece {
+		h.start = h.end
+	}
+	h.mu.Unlock()
+	if run.length < writebackPiece {
+		return
+	}
+	select {
+	case s.runs <- run:
+	default:
+	}
+}
+
+// run is a part of a file that has been written.
+type run struct {
+	name          name
+	start, length int64
+}
+
+// writeRuns begins to bring runs to the disk, until the store is closed. The system may make the caller wait, so it has a goroutine of its own.
+func (s *Store) writeRuns() {
+	defer close(s.done)
+	for r := range s.runs {
+		h, err := s.acquire(r.name)
+		if err != nil {
+			continue // removed, or closed
+		}
+		startWriteback(h.f, r.start, r.length)
+		s.release(h)
+	}
 }
 
 // Open opens or creates the directory dir.
@@ -122,7 +171,12 @@ func Open(dir string, opt Options) (*Store, error) {
 	if n := len(packs); n > 0 {
 		s.pack, s.packSize = packs[n-1].Pack, packs[n-1].Length
 	}
-	return s, s.Recount()
+	if err := s.Recount(); err != nil {
+		return nil, err
+	}
+	s.runs, s.done = make(chan run, 16), make(chan struct{})
+	go s.writeRuns()
+	return s, nil
 }
 
 // Dir returns the directory.
@@ -265,6 +319,7 @@ func (s *Store) write(n name, p []byte, off uint64) error {
 	defer s.release(h)
 	written, err := h.f.WriteAt(p, int64(off))
 	s.used.Add(int64(written))
+	s.writeback(n, h, int64(off), int64(written))
 	// After the write: a sync that began before it must leave the file dirty.
 	s.mu.Lock()
 	s.dirty[n] = true
@@ -571,8 +626,16 @@ func (s *Store) Packs() (out []Extent, err error) {
 // Close closes all files. Nothing may be in use any more.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
 	s.closed = true
+	s.mu.Unlock()
+	close(s.runs)
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var errs []error
 	for _, h := range s.open {
 		errs = append(errs, h.f.Close())
