@@ -210,25 +210,44 @@ type pair struct {
 func newPair(ctx context.Context, dir string) (p *pair, err error) {
 	p = &pair{}
 	for i, to := range []**node.Node{&p.a, &p.b} {
-		n, err := node.Open(ctx, node.Config{Dir: filepath.Join(dir, fmt.Sprint("node", i))})
-		if err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-		*to = n
-		listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
-		if err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-		network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
-		if err == nil {
-			err = n.GoOnline(network)
-		}
-		if err != nil {
+		if *to, err = online(ctx, filepath.Join(dir, fmt.Sprint("node", i))); err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 	}
 	p.infoA = (&ticket.Blob{Addrs: p.a.Addrs()}).Peers()
 	return p, nil
+}
+
+// online opens a node that listens on the loopback interface.
+func online(ctx context.Context, dir string) (*node.Node, error) {
+	n, err := node.Open(ctx, node.Config{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		err = n.GoOnline(network)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// reopenB replaces the second node by one that has nothing.
+func (p *pair) reopenB(ctx context.Context, dir string) error {
+	if err := p.b.Close(); err != nil {
+		return err
+	}
+	n, err := online(ctx, dir)
+	if err == nil {
+		p.b = n
+	}
+	return err
 }
 
 func (p *pair) close() error {
@@ -241,8 +260,9 @@ func (p *pair) close() error {
 	return err
 }
 
-// rawTLS moves size bytes over one TLS 1.3 connection on the loopback interface: what the wire and the cipher can do.
-func rawTLS(size int64) (d time.Duration, err error) {
+// rawTLS moves size bytes over one TLS 1.3 connection on the loopback interface: what the wire and the cipher can do. Any other path is made by
+// a delaying proxy.
+func rawTLS(size int64, path Path) (d time.Duration, err error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return 0, err
@@ -276,8 +296,17 @@ func rawTLS(size int64) (d time.Duration, err error) {
 		}
 		done <- errors.Join(err, c.Close())
 	}()
+	addr := l.Addr().String()
+	if path != (Path{}) {
+		proxy, err := newDelay(addr, path)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, proxy.close()) }()
+		addr = fmt.Sprintf("127.0.0.1:%d", proxy.port())
+	}
 	start := time.Now()
-	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "bench", MinVersion: tls.VersionTLS13})
+	c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, ServerName: "bench", MinVersion: tls.VersionTLS13})
 	if err != nil {
 		return 0, err
 	}

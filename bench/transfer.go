@@ -68,7 +68,7 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 		return res, err
 	}
 	cfg.Note("moving it over raw TLS, to a discarding reader, and into a store")
-	raw, err := rawTLS(cfg.Size)
+	raw, err := rawTLS(cfg.Size, Path{})
 	if err != nil {
 		return res, err
 	}
@@ -101,18 +101,8 @@ func ratio(a, b float64) float64 { return float64(int(100*a/b)) / 100 }
 func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferResult) error {
 	cfg.Note("sharing and fetching %d files of 4 KiB", cfg.Files)
 	in := filepath.Join(dir, "in")
-	content := make([]byte, 4096)
-	for i := range cfg.Files {
-		name := filepath.Join(in, fmt.Sprintf("%03d", i/1000), fmt.Sprintf("%05d", i))
-		if i%1000 == 0 {
-			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-				return err
-			}
-		}
-		copy(content, fmt.Sprintf("%08d", i))
-		if err := os.WriteFile(name, content, 0o644); err != nil {
-			return err
-		}
+	if err := smallFiles(in, cfg.Files); err != nil {
+		return err
 	}
 	start := time.Now()
 	info, err := directory.Import(ctx, p.a.Blobs, in, directory.ImportOptions{})
@@ -135,4 +125,24 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 
 func cpuPerGiB(since time.Duration, gib float64) float64 {
 	return seconds(time.Duration(float64(cpuTime()-since) / gib))
+}
+
+const smallSize = 4096
+
+// smallFiles makes files of 4 KiB, a thousand to a directory.
+func smallFiles(dir string, count int) error {
+	content := make([]byte, smallSize)
+	for i := range count {
+		name := filepath.Join(dir, fmt.Sprintf("%03d", i/1000), fmt.Sprintf("%05d", i))
+		if i%1000 == 0 {
+			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+				return err
+			}
+		}
+		copy(content, fmt.Sprintf("%08d", i))
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

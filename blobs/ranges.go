@@ -94,6 +94,20 @@ func (a Ranges) Count() (n uint64) {
 	return n
 }
 
+// First returns the n lowest positions in the set, or all, if it has fewer.
+func (a Ranges) First(n uint64) Ranges {
+	var out Ranges
+	for _, r := range a {
+		if n == 0 {
+			break
+		}
+		r.End = r.Start + min(n, r.End-r.Start)
+		out = append(out, r)
+		n -= r.End - r.Start
+	}
+	return out
+}
+
 // Align rounds byte ranges outwards to chunk groups.
 func (a Ranges) Align() Ranges {
 	var out []Range

@@ -72,7 +72,7 @@ var ErrDeleted = errors.New("blob was deleted while it was being received")
 
 // ReceiveNew reads the stream of the last chunk group of h, which proves size, says so, and then, unless the hook fails, reads the stream of
 // the byte ranges, which leave out the last group. It returns the errors of Decode and of the hook; nothing that is not verified is stored.
-// on is told what goes on, and the buffer of r must have room for a chunk group.
+// on is told what goes on.
 func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
 	switch {

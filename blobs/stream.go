@@ -204,8 +204,8 @@ func Decode(r io.Reader, h Hash, size uint64, ranges Ranges, w io.WriterAt) erro
 	return d.run()
 }
 
-// decodeBuffer is the read buffer of a decoder; at least one group and a path of parents.
-const decodeBuffer = 128 << 10
+// decodeBuffer is the read buffer of a decoder. It is for the parents; groups, which are longer, pass it by.
+const decodeBuffer = 4 << 10
 
 type decoder struct {
 	r     *bufio.Reader
@@ -216,6 +216,7 @@ type decoder struct {
 
 	onGroup  func(group uint64, data []byte) error // data is valid only during the call
 	verified func(n int)                           // told the length of each verified group
+	buf      []byte                                // of a group for onGroup
 	sink     sink
 	seg      *segment // being filled for sink
 	goOn     bool     // seg holds groups of this blob, of one segment, already
@@ -223,7 +224,7 @@ type decoder struct {
 
 func newDecoder(r io.Reader, h Hash, size uint64, ranges Ranges) *decoder {
 	br, ok := r.(*bufio.Reader)
-	if !ok || br.Size() < GroupSize {
+	if !ok {
 		br = bufio.NewReaderSize(r, decodeBuffer)
 	}
 	d := &decoder{r: br, h: h, g: newGeometry(size), want: ranges.groupsOf(size), verified: func(int) {}}
@@ -308,20 +309,26 @@ func (d *decoder) node(tree []byte, level int, index uint64, first, n int, cv Ha
 
 func (d *decoder) group(group uint64, i int, cv Hash, root bool) error {
 	n := groupLen(d.g.size, group)
-	data, err := d.r.Peek(n)
-	if err != nil {
+	var data []byte
+	if d.sink != nil {
+		data = d.seg.content()[i*GroupSize:][:n]
+	} else {
+		if d.buf == nil {
+			d.buf = make([]byte, min(d.g.size, GroupSize))
+		}
+		data = d.buf[:n]
+	}
+	if _, err := io.ReadFull(d.r, data); err != nil {
 		return d.short(err)
 	}
 	if hashGroup(data, group, root) != cv {
 		return &CorruptError{Hash: d.h, Offset: group * GroupSize}
 	}
 	if d.sink != nil {
-		copy(d.seg.content()[i*GroupSize:], data)
 		d.seg.mask |= 1 << i
 	} else if err := d.onGroup(group, data); err != nil {
 		return err
 	}
-	_, _ = d.r.Discard(n)
 	d.verified(n)
 	return nil
 }

@@ -13,12 +13,17 @@ import (
 
 const (
 	idleTimeout = 30 * time.Second
-	blobBuffer  = 256 << 10
+	blobBuffer  = 256 << 10 // of an answer that is being written
+	readBuffer  = 4 << 10   // of one that is being read: content passes it by
 )
 
 // serveBlobs answers the requests of one stream.
 func (n *Node) serveBlobs(s Stream) {
-	err := n.answerBlobs(n.ctx, s)
+	leave, err := n.limits.of(s.Remote()).admit(s.Remote())
+	if err == nil {
+		err = n.answerBlobs(n.ctx, s)
+		leave()
+	}
 	if err != nil {
 		n.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
@@ -60,18 +65,18 @@ func (n *Node) serveOne(ctx context.Context, s Stream, w *bufio.Writer, q *blobR
 		}
 		defer leave()
 	}
-	if err := n.answerBlob(ctx, w, q, 0); err != nil || q.children == nil {
+	if _, err := n.answerBlob(ctx, w, q, 0); err != nil || q.children == nil {
 		return err
 	}
 	return n.answerChildren(ctx, w, q)
 }
 
-// answerBlob answers for one blob; of one that is larger than limit, only with its size.
-func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, limit uint64) error {
+// answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is larger than limit, it tells only the size.
+func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, limit uint64) (sent uint64, err error) {
 	head := answerHead{status: statusNotHere}
 	info, present, err := n.Blobs.StatRanges(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
-		return err
+		return 0, err
 	}
 	switch last := lastGroup(info.Size); {
 	case err != nil:
@@ -89,20 +94,22 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 	}
 	b, err := head.append(nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := w.Write(b); err != nil || head.status != statusHere || q.describe {
-		return err
+		return 0, err
 	}
 	if q.proveSize {
-		if err := n.Blobs.Encode(ctx, w, q.hash, lastGroup(info.Size)); err != nil {
-			return err
+		last := lastGroup(info.Size)
+		if err := n.Blobs.Encode(ctx, w, q.hash, last); err != nil {
+			return 0, err
 		}
+		sent = last.Count()
 	}
 	if len(head.ranges) == 0 {
-		return nil
+		return sent, nil
 	}
-	return n.Blobs.Encode(ctx, w, q.hash, head.ranges)
+	return sent + head.ranges.Count(), n.Blobs.Encode(ctx, w, q.hash, head.ranges)
 }
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
@@ -119,10 +126,16 @@ func (n *Node) answerChildren(ctx context.Context, w *bufio.Writer, q *blobReque
 	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(children)))); err != nil {
 		return err
 	}
+	var total uint64
 	for _, h := range children {
-		if err := n.answerBlob(ctx, w, &blobRequest{hash: h, proveSize: true, ranges: c.ranges}, c.limit); err != nil {
+		if c.budget > 0 && total >= c.budget {
+			return w.WriteByte(statusSpent)
+		}
+		sent, err := n.answerBlob(ctx, w, &blobRequest{hash: h, proveSize: true, ranges: c.ranges}, c.limit)
+		if err != nil {
 			return err
 		}
+		total += sent
 	}
 	return nil
 }

@@ -16,10 +16,11 @@ import (
 //	request   version u8 = 2, flags u8 (1: background, nobody waits for it), count varint (1 to 4,096), then for each item:
 //	            kind u8 (0 blob, 1 sequence), hash[32], flags u8 (1: prove the size first; 2: only say what is there, and send
 //	            no streams), ranges (byte ranges: see blobs.Ranges)
-//	            a sequence also: first child varint, number of children varint, limit varint (bytes; 0 is none), ranges of each child
+//	            a sequence also: first child varint, number of children varint, limit and budget varints (bytes; 0 is none), ranges of
+//	            each child
 //	answer    for each item: the answer of the blob; for a sequence then the number of children that follow as a varint, and for each of them the
 //	          answer of a blob of which the size is proved first
-//	blob      status u8: 0 here it is, 1 not here, 2 larger than the limit
+//	blob      status u8: 0 here it is, 1 not here, 2 larger than the limit, 3 no more children: the budget is spent
 //	          if it is larger: size varint
 //	          if it is here: size varint, ranges that follow (wanted, and present at the provider)
 //	            if the size is to be proved: the stream of the last chunk group
@@ -38,6 +39,7 @@ const (
 	statusHere     = 0
 	statusNotHere  = 1
 	statusLarger   = 2
+	statusSpent    = 3
 )
 
 // blobRequest asks for a part of one blob, or of a sequence and its children.
@@ -54,6 +56,7 @@ type blobRequest struct {
 type childRequest struct {
 	first, count uint64
 	limit        uint64 // bytes; 0 is none
+	budget       uint64 // bytes of blobs sent, after which no more children follow; 0 is none
 	ranges       blobs.Ranges
 }
 
@@ -68,7 +71,9 @@ func appendRequests(b []byte, background bool, reqs []blobRequest) ([]byte, erro
 			return nil, err
 		}
 		if c := r.children; c != nil {
-			b = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(b, c.first), c.count), c.limit)
+			for _, x := range []uint64{c.first, c.count, c.limit, c.budget} {
+				b = binary.AppendUvarint(b, x)
+			}
 			if b, err = c.ranges.AppendBinary(b); err != nil {
 				return nil, err
 			}
@@ -147,7 +152,7 @@ func readRequest(r *bufio.Reader) (q blobRequest, err error) {
 		return q, err
 	}
 	c := new(childRequest)
-	for _, x := range []*uint64{&c.first, &c.count, &c.limit} {
+	for _, x := range []*uint64{&c.first, &c.count, &c.limit, &c.budget} {
 		if *x, err = binary.ReadUvarint(r); err != nil {
 			return q, err
 		}
@@ -169,7 +174,7 @@ type answerHead struct {
 
 func (h answerHead) append(b []byte) ([]byte, error) {
 	b = append(b, h.status)
-	if h.status == statusNotHere {
+	if h.status == statusNotHere || h.status == statusSpent {
 		return b, nil
 	}
 	if b = binary.AppendUvarint(b, h.size); h.status == statusLarger {
@@ -182,10 +187,10 @@ func readAnswerHead(r *bufio.Reader) (h answerHead, err error) {
 	if h.status, err = r.ReadByte(); err != nil {
 		return h, noEOF(err)
 	}
-	if h.status > statusLarger {
+	if h.status > statusSpent {
 		return h, fmt.Errorf("blob answer with unknown status %d", h.status)
 	}
-	if h.status == statusNotHere {
+	if h.status == statusNotHere || h.status == statusSpent {
 		return h, nil
 	}
 	if h.size, err = binary.ReadUvarint(r); err != nil || h.status == statusLarger {

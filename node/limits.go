@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -100,7 +102,20 @@ type limiter struct {
 type peerLimits struct {
 	up, down *throttle
 	serving  *gate
+	streams  atomic.Int32 // being served
 	used     time.Time
+}
+
+// maxPeerStreams is how many blob streams one peer may have open: each may hold a window of requests that are not read yet.
+const maxPeerStreams = 32
+
+// admit counts a stream until the function it returns is called, or refuses it.
+func (x *peerLimits) admit(p peer.ID) (leave func(), err error) {
+	if x.streams.Add(1) > maxPeerStreams {
+		x.streams.Add(-1)
+		return nil, fmt.Errorf("peer %s has more than %d streams open", p, maxPeerStreams)
+	}
+	return func() { x.streams.Add(-1) }, nil
 }
 
 // How many items are answered at a time: for all peers, and for one, so that a few slow readers do not keep the others waiting.

@@ -94,6 +94,11 @@ func (p *provider) idle() time.Duration {
 func (p *provider) blockBytes() uint64 {
 	speed := p.rate()
 	if speed == 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.streams > 1 {
+			return firstFarBlock
+		}
 		return firstBlock
 	}
 	return uint64(min(max(speed*blockTime.Seconds(), minBlock), maxBlock))
@@ -236,7 +241,7 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		quiet := patient{raw, idleTimeout}
 		limits := s.p.f.n.limits.download(s.p.info.ID)
 		background := s.p.f.background
-		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }}, blobBuffer)
+		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }}, readBuffer)
 		s.w = quiet
 	}
 	s.p.f.sched.mu.Lock()
@@ -305,8 +310,8 @@ func (s *openStream) readItem(b *block, it *blockItem) error {
 		return fmt.Errorf("blob %s: %w", want.Hash.Short(), err)
 	}
 	switch {
-	case head.status == statusLarger:
-		return &PeerFault{"a blob is said to be over a limit that was not given"}
+	case head.status == statusLarger, head.status == statusSpent:
+		return &PeerFault{"a blob is said to be over a limit or budget that was not given"}
 	case head.status == statusNotHere:
 		if it.req.children != nil {
 			if n, err := binary.ReadUvarint(s.r); err != nil || n > 0 {
@@ -413,7 +418,8 @@ func (s *openStream) readChildren(b *block, it *blockItem, refused bool) error {
 		return errEnough // most would come for nothing: ask for what is missing, by name
 	}
 	for i, child := range children {
-		if err := s.readChild(child, it.req.children, have[i]); err != nil {
+		more, err := s.readChild(child, it.req.children, have[i])
+		if err != nil || !more {
 			return err
 		}
 	}
@@ -443,18 +449,22 @@ func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs
 	return children, have, nil
 }
 
-func (s *openStream) readChild(h blobs.Hash, req *childRequest, have bool) error {
+// readChild reads the answer for one child; more says whether others follow.
+func (s *openStream) readChild(h blobs.Hash, req *childRequest, have bool) (more bool, err error) {
 	f := s.p.f
 	head, err := readAnswerHead(s.r)
 	if err != nil {
-		return fmt.Errorf("blob %s: %w", h.Short(), err)
+		return false, fmt.Errorf("blob %s: %w", h.Short(), err)
 	}
-	if head.status != statusHere {
+	switch {
+	case head.status == statusSpent && req.budget > 0:
+		return false, nil
+	case head.status != statusHere:
 		f.sched.childCame(h, false)
-		return nil
+		return true, nil
 	}
 	if req.limit > 0 && head.size > req.limit || len(head.ranges.Without(req.ranges)) > 0 {
-		return &PeerFault{fmt.Sprintf("blob %s is more than was asked for", h.Short())}
+		return false, &PeerFault{fmt.Sprintf("blob %s is more than was asked for", h.Short())}
 	}
 	f.n.Blobs.Touch(f.ctx, h)
 	on := blobs.Hooks{Verified: func(n int) { s.p.came(n); f.came(n) }}
@@ -463,11 +473,11 @@ func (s *openStream) readChild(h blobs.Hash, req *childRequest, have bool) error
 	}
 	if err := f.rc.ReceiveNew(s.r, h, head.size, head.ranges, on); err != nil {
 		if local := f.rc.Err(); local != nil {
-			return storeFault{local}
+			return false, storeFault{local}
 		}
-		return err
+		return false, err
 	}
 	whole := len(blobs.Ranges{{Start: 0, End: head.size}}.Without(lastGroup(head.size)).Without(head.ranges)) == 0
 	f.sched.childCame(h, whole)
-	return nil
+	return true, nil
 }

@@ -14,14 +14,16 @@ import (
 // not give goes back. When nothing is left to take, a fast provider takes over what a slow one still owes.
 
 const (
-	minBlock     = 512 << 10 // bytes
-	maxBlock     = 8 << 20
-	firstBlock   = 1 << 20 // of a provider whose speed is not known
-	blockTime    = 250 * time.Millisecond
-	blockItems   = 1024
-	firstRanges  = 8 << 20 // bytes asked of a blob whose size nobody claims
-	hedgeAfter   = 300 * time.Millisecond
-	hedgeUnknown = time.Second // likewise, if it is not known how fast the taker is
+	minBlock   = 512 << 10 // bytes
+	maxBlock   = 8 << 20
+	firstBlock = 1 << 20 // of a provider whose speed is not known
+	// firstFarBlock is likewise of one that is far away: what is asked for at first must last for a round trip.
+	firstFarBlock = 4 << 20
+	blockTime     = 250 * time.Millisecond
+	blockItems    = 1024
+	firstRanges   = 8 << 20 // bytes asked of a blob whose size nobody claims
+	hedgeAfter    = 300 * time.Millisecond
+	hedgeUnknown  = time.Second // likewise, if it is not known how fast the taker is
 )
 
 // need is a blob that is to be fetched, or a part of it.
@@ -213,7 +215,7 @@ func (x *need) take(budget uint64) (it *blockItem, cost uint64) {
 			cost = min(x.want.Size, limit)
 		}
 		if x.want.Size == 0 || x.want.Size > limit {
-			it.req.ranges = x.left.Intersect(blobs.Ranges{{Start: 0, End: limit}})
+			it.req.ranges = x.left.First(limit)
 		}
 		return it, max(cost, 256) // an answer is not free, even of nothing
 	}
@@ -462,12 +464,13 @@ func (s *schedule) hopeless(alive []*provider) bool {
 // Children of a sequence that is asked for as a whole: as many of the first ones as are small come at once, without being asked for by
 // their hashes, which the requester does not know yet.
 const (
-	eagerChildren = 2048
+	eagerChildren = 1 << 16
 	eagerLimit    = 64<<10 - 1 // less than the shortest chunk of a file
+	eagerBudget   = 64 << 20
 )
 
 func eagerRequest() *childRequest {
-	return &childRequest{count: eagerChildren, limit: eagerLimit, ranges: blobs.Everything}
+	return &childRequest{count: eagerChildren, limit: eagerLimit, budget: eagerBudget, ranges: blobs.Everything}
 }
 
 // expectChildren notes that children come unasked. Those that are there already are left out.

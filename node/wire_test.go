@@ -18,7 +18,7 @@ func TestBlobWireGolden(t *testing.T) {
 	reqs := []blobRequest{
 		{hash: blobs.Hash{1}, proveSize: true, ranges: blobs.Everything},
 		{hash: blobs.Hash{2}, ranges: blobs.Ranges{{Start: 16384, End: 49152}}},
-		{hash: blobs.Hash{3}, proveSize: true, ranges: blobs.Everything, children: &childRequest{first: 5, count: 300, limit: 65535, ranges: blobs.Ranges{{Start: 0, End: 16384}}}},
+		{hash: blobs.Hash{3}, proveSize: true, ranges: blobs.Everything, children: &childRequest{first: 5, count: 300, limit: 65535, budget: 128, ranges: blobs.Ranges{{Start: 0, End: 16384}}}},
 	}
 	b, err := appendRequests(nil, true, reqs)
 	require.NoError(t, err)
@@ -26,7 +26,7 @@ func TestBlobWireGolden(t *testing.T) {
 	want := slices.Concat([]byte{2, 1, 3},
 		[]byte{0}, hash(1), []byte{1, 1, 0, 0},
 		[]byte{0}, hash(2), []byte{0, 1, 0x80, 0x80, 1, 0x80, 0x80, 2},
-		[]byte{1}, hash(3), []byte{1, 1, 0, 0, 5, 0xac, 2, 0xff, 0xff, 3, 1, 0, 0x80, 0x80, 1})
+		[]byte{1}, hash(3), []byte{1, 1, 0, 0, 5, 0xac, 2, 0xff, 0xff, 3, 0x80, 1, 1, 0, 0x80, 0x80, 1})
 	require.Equal(t, want, b)
 	background, back, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
 	require.NoError(t, err)
@@ -42,6 +42,7 @@ func TestBlobWireGolden(t *testing.T) {
 		{answerHead{statusHere, 300, blobs.Ranges{{Start: 0, End: 300}}}, []byte{0, 0xac, 2, 1, 0, 0xac, 2}},
 		{answerHead{status: statusNotHere}, []byte{1}},
 		{answerHead{status: statusLarger, size: 300}, []byte{2, 0xac, 2}},
+		{answerHead{status: statusSpent}, []byte{3}},
 	} {
 		b, err = c.head.append(nil)
 		require.NoError(t, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,6 +71,21 @@ func (a *app) benchCommand() *cobra.Command {
 			r.BatchPerSecond, r.SinglePerSecond, r.SyncPerSecond, r.LiveMedianMillis, r.LiveP99Millis, r.PeakHeapMiB))
 	}}
 	live.Flags().IntVar(&entries, "entries", 100_000, "number of entries")
-	cmd.AddCommand(add, transfer, reconcile, live)
+	var path bench.Path
+	var rate byteSize
+	far := &cobra.Command{Use: "far", Short: "Move a large blob and many small files across a path with a long round trip", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		path.Rate = float64(rate)
+		r, err := bench.Far(cmd.Context(), config(size<<20, files), path)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
+			r.RoundTripMillis, r.RawTLSMBs, r.LargeMBs, r.LargeToTLS, r.SmallFiles, r.SmallSeconds, r.RawSmallSeconds, r.SmallToTLS, r.FirstByteMillis, r.FirstReadBytes))
+	}}
+	far.Flags().Int64Var(&size, "size", 1024, "size of the large blob in MiB")
+	far.Flags().IntVar(&files, "files", 10_000, "number of small files")
+	far.Flags().DurationVar(&path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
+	far.Flags().Var(&rate, "rate", "bytes a second that the path carries, such as 125MB (default: as many as this machine can pass on)")
+	cmd.AddCommand(add, transfer, far, reconcile, live)
 	return cmd
 }

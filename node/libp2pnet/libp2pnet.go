@@ -19,14 +19,18 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	multistream "github.com/multiformats/go-multistream"
 
 	"github.com/skerry-sync/skerry/node"
 )
@@ -43,6 +47,8 @@ const (
 	// ConnectTimeout bounds one attempt to reach a peer. (OBJECTS names 30 s; a person who waits wants to know sooner.)
 	ConnectTimeout = 10 * time.Second
 	openTimeout    = 10 * time.Second
+	closeTimeout   = 5 * time.Second
+	identifyWait   = 2 * time.Second
 	// quicDelay is the head start of TCP, which on fast networks carries three times as much as QUIC.
 	quicDelay = 250 * time.Millisecond
 	mdnsName  = "_skerry._udp"
@@ -97,6 +103,7 @@ func New(cfg Config) (*Network, error) {
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Muxer(yamux.ID, muxer()),
 		libp2p.ResourceManager(manager),
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
@@ -109,6 +116,19 @@ func New(cfg Config) (*Network, error) {
 	n := &Network{host: h, cfg: cfg}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n, nil
+}
+
+// Windows of a stream in bytes: what a peer may send before it hears that it was read. What is on the way over a far connection must fit in
+// them, from the start, or a short transfer is over before they have grown.
+const (
+	firstWindow = 8 << 20
+	lastWindow  = 32 << 20
+)
+
+func muxer() *yamux.Transport {
+	cfg := *yamux.DefaultTransport.Config()
+	cfg.InitialStreamWindowSize, cfg.MaxStreamWindowSize = firstWindow, lastWindow
+	return (*yamux.Transport)(&cfg)
 }
 
 // tcpFirst dials TCP at once and QUIC a little later.
@@ -144,7 +164,9 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
 	start := time.Now()
-	err := n.host.Connect(limited, p)
+	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
+	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	_, err := n.host.Network().DialPeer(limited, p.ID)
 	if err == nil {
 		return nil
 	}
@@ -179,11 +201,47 @@ func firstCause(err error, addrs []ma.Multiaddr) error {
 func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Stream, error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), openTimeout)
 	defer cancel()
-	s, err := n.host.NewStream(ctx, p, protocol.ID(proto))
+	s, err := n.host.Network().NewStream(ctx, p)
+	if err == nil {
+		err = s.SetProtocol(protocol.ID(proto))
+	}
 	if err != nil {
+		if s != nil {
+			_ = s.Reset() // of no use
+		}
 		return nil, &node.UnreachableError{Peer: p, Err: err}
 	}
-	return stream{s}, nil
+	// The protocol's name goes out with the first bytes, and what the peer says to it is read before its first ones.
+	return &lazyStream{stream: stream{s}, rw: multistream.NewMSSelect(s, protocol.ID(proto))}, nil
+}
+
+// lazyStream is a stream on which the protocol is agreed on by the way.
+type lazyStream struct {
+	stream
+	rw multistream.LazyConn
+}
+
+func (s *lazyStream) Read(b []byte) (int, error) {
+	n, err := s.rw.Read(b)
+	var unknown multistream.ErrNotSupported[protocol.ID]
+	if errors.As(err, &unknown) {
+		err = &node.UnreachableError{Peer: s.Remote(), Err: fmt.Errorf("it does not speak %v: is it of another version?", unknown.Protos)}
+	}
+	return n, err
+}
+
+func (s *lazyStream) Write(b []byte) (int, error) { return s.rw.Write(b) }
+
+func (s *lazyStream) CloseWrite() error {
+	if f, ok := s.rw.(interface{ Flush() error }); ok {
+		_ = f.Flush() // what is wrong shows in the next read
+	}
+	return s.stream.CloseWrite()
+}
+
+func (s *lazyStream) Close() error {
+	_ = s.SetReadDeadline(time.Now().Add(closeTimeout)) // it may still have to hear that the peer speaks the protocol
+	return s.rw.Close()
 }
 
 // Handle implements node.Network.
@@ -264,6 +322,16 @@ func (n *Network) Peers() []node.Peer {
 
 // KnownAddrs implements node.Network.
 func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
+	if h, ok := n.host.(interface{ IDService() identify.IDService }); ok {
+		timeout := time.After(identifyWait)
+		for _, c := range n.host.Network().ConnsToPeer(p) {
+			select { // until the peer has said where it listens
+			case <-h.IDService().IdentifyWait(c):
+			case <-timeout:
+			case <-n.ctx.Done():
+			}
+		}
+	}
 	addrs := n.host.Peerstore().Addrs(p)
 	for _, c := range n.host.Network().ConnsToPeer(p) {
 		if c.Stat().Direction == network.DirOutbound { // an inbound connection's port is not one that listens
