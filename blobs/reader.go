@@ -115,16 +115,17 @@ func (r *Reader) readPart(p []byte, off uint64) (n int, err error) {
 	for try := 0; ; try++ {
 		c := r.content()
 		n, err = c.read(r.ctx, p[:min(uint64(len(p)), c.rec.size-off)], off)
-		if errors.Is(err, ErrIncomplete) {
-			err = r.whyMissing(off)
-		}
-		if !errors.Is(err, errGone) {
+		if !errors.Is(err, errGone) && !errors.Is(err, ErrIncomplete) {
 			return n, err
 		}
 		if err := r.lookUp(); err != nil {
 			return 0, err
 		}
-		if try > 0 && c.rec == r.content().rec {
+		same := c.rec == r.content().rec
+		if errors.Is(err, ErrIncomplete) && same {
+			return 0, r.whyMissing(off)
+		}
+		if try > 0 && same {
 			return 0, fmt.Errorf("blob %s: its content is missing from the data directory: see skerry blob verify", r.h)
 		}
 	}

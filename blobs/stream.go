@@ -19,55 +19,85 @@ import (
 // does that; content of a referenced file is. It returns ErrNotFound or ErrIncomplete if the store does not have all of it, and a
 // *ReferenceError if a referenced file is no longer what it was; what was written before is right.
 func (s *Store) Encode(ctx context.Context, w io.Writer, h Hash, ranges Ranges) error {
+	e, err := s.Encoder(ctx, h)
+	if err != nil {
+		return err
+	}
+	return e.Encode(w, ranges)
+}
+
+// Encoder writes streams of one blob, which it has looked up once. It serves one goroutine.
+type Encoder struct {
+	Info    Info
+	Present Ranges // bytes; of an empty blob that is here, the position 0
+
+	ctx    context.Context
+	c      content
+	inline []byte
+	w      io.Writer
+	want   Ranges // groups
+	buf    []byte // the encoding of one segment
+}
+
+// Encoder looks up the blob h, or returns ErrNotFound.
+func (s *Store) Encoder(ctx context.Context, h Hash) (*Encoder, error) {
+	e := &Encoder{ctx: ctx}
+	if err := e.lookUp(s, h); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Encoder) lookUp(s *Store, h Hash) error {
+	return s.kv.View(e.ctx, func(r kv.Reader) (err error) {
+		if e.c, err = s.openContent(r, h); err != nil {
+			return err
+		}
+		e.Info, e.Present = e.c.rec.info(h), Ranges{{0, max(e.c.rec.size, 1)}}
+		switch e.c.rec.state {
+		case stateInline:
+			e.inline, err = e.c.inline(r)
+		case statePartial:
+			var groups Ranges
+			groups, err = presentGroups(r, e.c.rec)
+			e.Present = groups.bytesOf(e.c.rec.size)
+		}
+		return err
+	})
+}
+
+// Encode is Store.Encode.
+func (e *Encoder) Encode(w io.Writer, ranges Ranges) error {
 	for try := 0; ; try++ {
-		e := encoder{ctx: ctx, w: w}
-		err := e.run(s, h, ranges)
+		e.w, e.want = w, ranges.groupsOf(e.c.rec.size)
+		err := e.run()
 		if err == nil {
 			return nil
 		}
 		if errors.Is(err, errGone) {
 			// A packed blob is written in one piece, so nothing has been written yet: a compaction has moved it.
-			if e.c.rec.state == statePacked && try < 3 {
+			if e.c.rec.state == statePacked && try < 3 && e.lookUp(e.c.s, e.c.h) == nil {
 				continue
 			}
 			err = ErrIncomplete // deleted meanwhile
 		}
-		return fmt.Errorf("blob %s: %w", h, err)
+		return fmt.Errorf("blob %s: %w", e.c.h, err)
 	}
 }
 
-type encoder struct {
-	ctx  context.Context
-	w    io.Writer
-	c    content
-	want Ranges // groups
-	buf  []byte // the encoding of one segment
-}
-
-func (e *encoder) run(s *Store, h Hash, ranges Ranges) error {
-	var inline []byte
-	err := s.kv.View(e.ctx, func(r kv.Reader) (err error) {
-		if e.c, err = s.openContent(r, h); err == nil && e.c.rec.state == stateInline {
-			inline, err = e.c.inline(r)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	e.want = ranges.groupsOf(e.c.rec.size)
+func (e *Encoder) run() error {
 	if len(e.want) == 0 {
 		return nil
 	}
 	if e.c.rec.state == stateInline {
-		_, err := e.w.Write(inline)
+		_, err := e.w.Write(e.inline)
 		return err
 	}
-	return e.block(e.c.g.top(), 0, h)
+	return e.block(e.c.g.top(), 0, e.c.h)
 }
 
 // block writes a block, of the value cv, that is known to hold a wanted group.
-func (e *encoder) block(level int, index uint64, cv Hash) error {
+func (e *Encoder) block(level int, index uint64, cv Hash) error {
 	if level == 0 {
 		return e.segment(index, cv)
 	}
@@ -86,7 +116,7 @@ func (e *encoder) block(level int, index uint64, cv Hash) error {
 }
 
 // node writes the part of an upper block that spans n children from first on; tree begins with its parent.
-func (e *encoder) node(tree []byte, level int, index uint64, first, n int, cv Hash) error {
+func (e *Encoder) node(tree []byte, level int, index uint64, first, n int, cv Hash) error {
 	if !e.want.Overlaps(e.c.g.groups(level, index, first, n)) {
 		return nil
 	}
@@ -108,7 +138,7 @@ func (e *encoder) node(tree []byte, level int, index uint64, first, n int, cv Ha
 
 // segment encodes a segment into memory and then writes it, so that no file is held open for a slow receiver, and nothing is sent of a
 // segment that turns out to be wrong.
-func (e *encoder) segment(index uint64, cv Hash) error {
+func (e *Encoder) segment(index uint64, cv Hash) error {
 	var v segmentView
 	err := e.c.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
 		v, err = e.c.viewSegment(r, index)
@@ -139,7 +169,7 @@ func (e *encoder) segment(index uint64, cv Hash) error {
 	return err
 }
 
-func (e *encoder) groups(x source, v segmentView, tree []byte, first, n int, cv Hash) error {
+func (e *Encoder) groups(x source, v segmentView, tree []byte, first, n int, cv Hash) error {
 	at := Range{v.first + uint64(first), v.first + uint64(first+n)}
 	if !e.want.Overlaps(at) {
 		return nil
@@ -155,7 +185,7 @@ func (e *encoder) groups(x source, v segmentView, tree []byte, first, n int, cv 
 	return e.groups(x, v, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]))
 }
 
-func (e *encoder) group(x source, v segmentView, i int, cv Hash) error {
+func (e *Encoder) group(x source, v segmentView, i int, cv Hash) error {
 	if v.mask>>i&1 == 0 {
 		return ErrIncomplete
 	}

@@ -74,22 +74,23 @@ func (n *Node) serveOne(ctx context.Context, s Stream, w *bufio.Writer, q *blobR
 // answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is larger than limit, it tells only the size.
 func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, limit uint64) (sent uint64, err error) {
 	head := answerHead{status: statusNotHere}
-	info, present, err := n.Blobs.StatRanges(ctx, q.hash)
+	e, err := n.Blobs.Encoder(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return 0, err
 	}
-	switch last := lastGroup(info.Size); {
-	case err != nil:
-	case limit > 0 && info.Size > limit:
-		head = answerHead{status: statusLarger, size: info.Size}
-	case q.proveSize && len(last.Without(present)) > 0:
-	default:
-		head = answerHead{statusHere, info.Size, q.ranges.Intersect(present)}
-		if q.proveSize {
-			head.ranges = head.ranges.Without(last)
-		}
-		if len(head.ranges) > blobs.MaxWireRanges {
-			head.ranges = head.ranges[:blobs.MaxWireRanges]
+	var last blobs.Ranges
+	if err == nil {
+		last = lastGroup(e.Info.Size)
+		switch {
+		case limit > 0 && e.Info.Size > limit:
+			head = answerHead{status: statusLarger, size: e.Info.Size}
+		case q.proveSize && len(last.Without(e.Present)) > 0:
+		default:
+			head = answerHead{statusHere, e.Info.Size, q.ranges.Intersect(e.Present)}
+			if q.proveSize {
+				head.ranges = head.ranges.Without(last)
+			}
+			head.ranges = head.ranges[:min(len(head.ranges), blobs.MaxWireRanges)]
 		}
 	}
 	b, err := head.append(nil)
@@ -100,8 +101,7 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 		return 0, err
 	}
 	if q.proveSize {
-		last := lastGroup(info.Size)
-		if err := n.Blobs.Encode(ctx, w, q.hash, last); err != nil {
+		if err := e.Encode(w, last); err != nil {
 			return 0, err
 		}
 		sent = last.Count()
@@ -109,7 +109,7 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 	if len(head.ranges) == 0 {
 		return sent, nil
 	}
-	return sent + head.ranges.Count(), n.Blobs.Encode(ctx, w, q.hash, head.ranges)
+	return sent + head.ranges.Count(), e.Encode(w, head.ranges)
 }
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.

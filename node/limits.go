@@ -61,14 +61,14 @@ func (t *throttle) wait(ctx context.Context, n int, background bool) error {
 				return ctx.Err()
 			}
 		}
-		return t.rate.WaitN(ctx, n)
+		return t.pass(ctx, n)
 	}
 	t.mu.Lock()
 	if t.waiting++; t.free == nil {
 		t.free = make(chan struct{})
 	}
 	t.mu.Unlock()
-	err := t.rate.WaitN(ctx, n)
+	err := t.pass(ctx, n)
 	t.mu.Lock()
 	if t.waiting--; t.waiting == 0 {
 		close(t.free)
@@ -76,6 +76,15 @@ func (t *throttle) wait(ctx context.Context, n int, background bool) error {
 	}
 	t.mu.Unlock()
 	return err
+}
+
+// pass waits for the rate alone. The limiter gives up at once if it sees that ctx will have ended by then; that is no other failure.
+func (t *throttle) pass(ctx context.Context, n int) error {
+	if t.rate.WaitN(ctx, n) == nil {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // throttles are the limits of one direction: of all peers together, and of each.

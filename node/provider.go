@@ -441,10 +441,12 @@ func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs
 	}
 	children = children[req.first : req.first+count]
 	have := make([]bool, count)
-	for i, child := range children {
-		if have[i], err = f.n.Blobs.Has(f.ctx, child); err != nil {
-			return nil, nil, storeFault{err}
-		}
+	err = f.n.Blobs.Stats(f.ctx, children, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+		have[i] = known && info.Complete
+		return nil
+	})
+	if err != nil {
+		return nil, nil, storeFault{err}
 	}
 	return children, have, nil
 }

@@ -319,9 +319,10 @@ func (s *schedule) takeOver(p *provider) *block {
 		if it.need.done || len(owed) == 0 {
 			continue
 		}
-		again := &blockItem{need: it.need, req: blobRequest{hash: it.req.hash, ranges: owed, proveSize: !it.need.proved}}
-		if again.req.proveSize {
-			again.req.ranges = it.req.ranges
+		again := &blockItem{need: it.need, req: blobRequest{hash: it.req.hash, ranges: owed}}
+		if !it.need.proved || it.req.proveSize && it.need.size <= blobs.SegmentSize {
+			// The proof of a small blob is stored together with the rest of it, which has not come.
+			again.req.ranges, again.req.proveSize = it.req.ranges, true
 		}
 		b.items = append(b.items, again)
 	}

@@ -121,7 +121,7 @@ func New(cfg Config) (*Network, error) {
 // Windows of a stream in bytes: what a peer may send before it hears that it was read. What is on the way over a far connection must fit in
 // them, from the start, or a short transfer is over before they have grown.
 const (
-	firstWindow = 8 << 20
+	firstWindow = 16 << 20
 	lastWindow  = 32 << 20
 )
 
