@@ -15,7 +15,7 @@ import (
 
 // Receiver stores blobs from streams: it verifies on the calling goroutines and writes on one of its own, several blobs and segments
 // together. What it has verified is in the store, whatever ends the streams, once Close has returned; after the
-// death of the process at most a few segments must be fetched again.
+// death of the process at most one segment of each stream must be fetched again, since none goes on before its last segment is stored.
 //
 // Its methods, except Close, may be called at the same time from several goroutines. Its memory does not grow with their number, nor with
 // the speed of the streams: those that are ahead of the disk wait.
@@ -26,16 +26,20 @@ type Receiver struct {
 	free chan *segment
 	done chan struct{}
 
-	mu  sync.Mutex
-	err error // the first failed write
+	mu      sync.Mutex
+	err     error      // the first failed write
+	pending int        // bytes of small blobs that are not stored yet
+	room    *sync.Cond // of pending
 }
 
 const (
-	receiveQueue   = 12  // segments waiting to be written
-	batchSegments  = 8   // segments written together
-	receiveStreams = 16  // segments being filled
+	receiveQueue   = 64  // jobs waiting to be written
+	receiveStreams = 32  // segments being filled or written
+	batchSegments  = 16  // segments written together
 	batchBlobs     = 512 // small blobs in one transaction
 	batchBytes     = 1 << 20
+	// pendingBytes is how many bytes of small blobs may be verified and not stored yet. Streams wait for them only beyond that.
+	pendingBytes = SegmentSize / 2
 )
 
 // receiveJob is a small blob or a segment to write.
@@ -46,7 +50,7 @@ type receiveJob struct {
 	seg   *segment
 	above []upperBlock
 
-	flushed chan struct{} // not content: close this when all before it is stored
+	stored chan struct{} // closed when the job, and all before it, are stored
 }
 
 // packed reports whether the job is a whole blob of one segment.
@@ -54,10 +58,10 @@ func (j receiveJob) packed() bool { return j.seg != nil && j.size <= SegmentSize
 
 // NewReceiver returns a receiver that works until Close.
 func (s *Store) NewReceiver(ctx context.Context) *Receiver {
-	const segments = receiveQueue + batchSegments + receiveStreams
 	rc := &Receiver{s: s, ctx: ctx,
-		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, segments), done: make(chan struct{})}
-	for range segments {
+		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveStreams), done: make(chan struct{})}
+	rc.room = sync.NewCond(&rc.mu)
+	for range receiveStreams {
 		rc.free <- new(segment) // its memory is made when it is first used
 	}
 	go rc.write()
@@ -106,7 +110,7 @@ func (o Hooks) proved() error {
 // Flush returns when everything received before the call is in the store, with the first error of any write.
 func (rc *Receiver) Flush() error {
 	done := make(chan struct{})
-	rc.jobs <- receiveJob{flushed: done}
+	rc.jobs <- receiveJob{stored: done}
 	<-done
 	return rc.failed()
 }
@@ -206,7 +210,8 @@ func (k receiverSink) segment(seg *segment, above []upperBlock) (*segment, error
 	return k.rc.take()
 }
 
-// send hands over verified content even when the receiver is told to stop: the writer goes on until Close.
+// send hands over verified content even when the receiver is told to stop: the writer goes on until Close. A segment of a large blob is stored
+// when it returns; small blobs are unless they are few.
 func (rc *Receiver) send(j receiveJob) error {
 	if err := rc.failed(); err != nil {
 		if j.seg != nil {
@@ -214,6 +219,18 @@ func (rc *Receiver) send(j receiveJob) error {
 		}
 		return err
 	}
+	if j.seg != nil && !j.packed() {
+		j.stored = make(chan struct{})
+		rc.jobs <- j
+		<-j.stored
+		return rc.failed()
+	}
+	rc.mu.Lock()
+	for rc.pending > 0 && rc.pending+int(j.size) > pendingBytes {
+		rc.room.Wait()
+	}
+	rc.pending += int(j.size)
+	rc.mu.Unlock()
 	rc.jobs <- j
 	return nil
 }
@@ -260,14 +277,21 @@ func (rc *Receiver) write() {
 				rc.mu.Unlock()
 			}
 		}
+		small := 0
 		for _, j := range batch.jobs {
+			if j.stored != nil {
+				close(j.stored)
+			} else {
+				small += int(j.size)
+			}
 			if j.seg != nil {
 				rc.free <- j.seg
 			}
-			if j.flushed != nil {
-				close(j.flushed)
-			}
 		}
+		rc.mu.Lock()
+		rc.pending -= small
+		rc.room.Broadcast()
+		rc.mu.Unlock()
 	}
 }
 
@@ -297,7 +321,7 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
 	var segs []receiveJob
 	for _, j := range jobs {
 		switch {
-		case j.flushed != nil:
+		case j.seg == nil && j.stored != nil: // of a flush
 		case j.seg == nil:
 			small = append(small, smallBlob{j.hash, j.size, j.tiny})
 		case j.packed():

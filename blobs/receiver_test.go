@@ -115,7 +115,7 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 	var stream bytes.Buffer
 	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
 	rc := to.NewReceiver(bg)
-	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}, Hooks{}))
+	require.ErrorIs(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}, Hooks{}), ErrSizeNotProved)
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
 	_, err = to.Stat(bg, info.Hash)
 	require.ErrorIs(t, err, ErrNotFound)

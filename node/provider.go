@@ -19,9 +19,10 @@ import (
 const (
 	// pipeline is how many blocks are asked for on one stream before the first is answered.
 	pipeline = 2
-	// maxStreams is how many streams one provider is asked on, if it is far away: each has a window of its own, and the windows together must
-	// hold what is on the way.
-	maxStreams = 4
+	// nearStreams and farStreams are how many streams one provider is asked on. One waits while its last segment is being stored, and another
+	// goes on. Each has a window of its own, and together they must hold what is on the way to one that is far away.
+	nearStreams = 2
+	farStreams  = 4
 	// farAway is the round trip from which a provider counts as far away.
 	farAway = 3 * time.Millisecond
 	// streamIdle is how long an unused stream is kept; less than idleTimeout, after which the provider would end it.
@@ -42,6 +43,7 @@ type provider struct {
 	last     time.Time // something came
 	gave     uint64
 	streams  int
+	far      bool
 	err      error // why it is not asked any more
 	dead     bool
 }
@@ -96,7 +98,7 @@ func (p *provider) blockBytes() uint64 {
 	if speed == 0 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.streams > 1 {
+		if p.far {
 			return firstFarBlock
 		}
 		return firstBlock
@@ -134,14 +136,19 @@ func (p *provider) failed() bool {
 	return p.dead
 }
 
-// addStreams opens further streams to a provider that is far away.
+// addStreams opens further streams, once the first has been answered.
 func (p *provider) addStreams(ctx context.Context, roundTrip time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if roundTrip < farAway || p.dead || p.f.background {
+	most := nearStreams
+	if roundTrip >= farAway {
+		p.far = true
+		most = farStreams
+	}
+	if p.dead || p.f.background {
 		return
 	}
-	for p.streams < maxStreams {
+	for p.streams < most {
 		p.streams++
 		p.f.work.Go(func() { p.stream(ctx) })
 	}

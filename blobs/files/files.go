@@ -79,8 +79,8 @@ type Store struct {
 	packSize  uint64
 	closed    bool
 
-	runs chan run
-	done chan struct{}
+	behind chan part // of files with much that is not on the disk yet
+	done   chan struct{}
 
 	syncing sync.Mutex // held by Sync, so that none returns while another still has its files in hand
 }
@@ -100,49 +100,54 @@ type handle struct {
 	used uint64
 	gone bool // removed: close when the last user is done
 
-	mu         sync.Mutex
-	start, end int64 // the run of writes that has not been handed to the disk
+	mu        sync.Mutex
+	unwritten int64 // bytes of part that were written
+	part      part
 }
 
 // writebackPiece is how much of a file is written before the system is asked to begin to bring it to the disk.
 const writebackPiece = 16 << 20
 
-// writeback takes account of a write. Only files that grow by long runs are worth it. If the disk is behind, runs are left to the next Sync.
+// part is a part of a file with bytes that the disk has not been asked to take.
+type part struct {
+	name       name
+	start, end int64
+}
+
+// writeback takes account of a write, and now and then has what was written to the file brought to the disk. If the disk is behind, that is left to
+// the next Sync.
 func (s *Store) writeback(n name, h *handle, off, length int64) {
 	h.mu.Lock()
-	if off != h.end {
-		h.start, h.end = off, off
+	if h.unwritten == 0 {
+		h.part = part{n, off, off}
 	}
-	h.end += length
-	run := run{n, h.start, h.end - h.start}
-	if run.length >= writebackPiece {
-		h.start = h.end
+	h.part.start, h.part.end = min(h.part.start, off), max(h.part.end, off+length)
+	h.unwritten += length
+	p := h.part
+	if h.unwritten < writebackPiece {
+		p.end = p.start
+	} else {
+		h.unwritten = 0
 	}
 	h.mu.Unlock()
-	if run.length < writebackPiece {
+	if p.start == p.end {
 		return
 	}
 	select {
-	case s.runs <- run:
+	case s.behind <- p:
 	default:
 	}
 }
 
-// run is a part of a file that has been written.
-type run struct {
-	name          name
-	start, length int64
-}
-
-// writeRuns begins to bring runs to the disk, until the store is closed. The system may make the caller wait, so it has a goroutine of its own.
-func (s *Store) writeRuns() {
+// writeBehind begins to bring files to the disk, until the store is closed. The system may make the caller wait, so it has a goroutine of its own.
+func (s *Store) writeBehind() {
 	defer close(s.done)
-	for r := range s.runs {
-		h, err := s.acquire(r.name)
+	for p := range s.behind {
+		h, err := s.acquire(p.name)
 		if err != nil {
 			continue // removed, or closed
 		}
-		startWriteback(h.f, r.start, r.length)
+		startWriteback(h.f, p.start, p.end-p.start)
 		s.release(h)
 	}
 }
@@ -174,8 +179,8 @@ func Open(dir string, opt Options) (*Store, error) {
 	if err := s.Recount(); err != nil {
 		return nil, err
 	}
-	s.runs, s.done = make(chan run, 16), make(chan struct{})
-	go s.writeRuns()
+	s.behind, s.done = make(chan part, 16), make(chan struct{})
+	go s.writeBehind()
 	return s, nil
 }
 
@@ -632,7 +637,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	close(s.runs)
+	close(s.behind)
 	<-s.done
 	s.mu.Lock()
 	defer s.mu.Unlock()
