@@ -2,6 +2,7 @@ package bench
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -23,6 +24,17 @@ func TestMeasurementsRun(t *testing.T) {
 	require.Positive(t, transfer.StoreMBs)
 	require.Positive(t, transfer.RawTLSMBs)
 	require.Equal(t, cfg.Files, transfer.SmallFiles)
+
+	far, err := Far(t.Context(), cfg, Path{RoundTrip: 4 * time.Millisecond, Rate: 500e6})
+	require.NoError(t, err)
+	require.Positive(t, far.LargeMBs)
+	require.Positive(t, far.SmallSeconds)
+	require.LessOrEqual(t, far.FirstReadBytes, uint64(100<<10))
+
+	edit, err := Edit(t.Context(), cfg, []int{1000})
+	require.NoError(t, err)
+	require.Positive(t, edit.Edits[0].FetchedBytes)
+	require.Less(t, edit.Edits[0].FetchedBytes, uint64(2<<20))
 
 	entries, err := Entries(t.Context(), cfg, 3000)
 	require.NoError(t, err)

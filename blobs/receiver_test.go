@@ -188,3 +188,50 @@ func TestDeletionDuringDownload(t *testing.T) {
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
 	requireEmpty(t, to)
 }
+
+// However a process ends, at most one segment of a stream that was verified is not stored.
+func TestAtMostOneSegmentIsNotStored(t *testing.T) {
+	source, to := newStore(t), newStore(t)
+	info, err := source.ImportBytes(bg, random(3, 9*SegmentSize+5))
+	require.NoError(t, err)
+	transfer(t, source, to, info.Hash, nil)
+	var stream bytes.Buffer
+	require.NoError(t, source.Encode(bg, &stream, info.Hash, Everything))
+	before, err := to.Stat(bg, info.Hash)
+	require.NoError(t, err)
+	rc := to.NewReceiver(bg)
+	verified, looked := uint64(0), 0
+	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{Verified: func(n int) {
+		verified += uint64(n)
+		st, err := to.Stat(bg, info.Hash)
+		require.NoError(t, err)
+		require.LessOrEqual(t, verified, st.Present-before.Present+SegmentSize)
+		looked++
+	}}))
+	require.NoError(t, rc.Close())
+	require.Equal(t, 9*fanOut+1, looked)
+
+	// Of small blobs, not more either.
+	small := make([]Info, 300)
+	stream.Reset()
+	for i := range small {
+		small[i], err = source.ImportBytes(bg, random(uint64(i), 5000+i))
+		require.NoError(t, err)
+		require.NoError(t, source.Encode(bg, &stream, small[i].Hash, Everything))
+	}
+	r := bufio.NewReaderSize(&stream, decodeBuffer)
+	stored := func() uint64 {
+		total, err := to.Totals(bg)
+		require.NoError(t, err)
+		return total.Bytes
+	}
+	base, sum := stored(), uint64(0)
+	rc = to.NewReceiver(bg)
+	for _, s := range small {
+		require.NoError(t, rc.ReceiveNew(r, s.Hash, s.Size, nil, Hooks{}))
+		sum += s.Size
+		require.LessOrEqual(t, sum, stored()-base+SegmentSize)
+	}
+	require.NoError(t, rc.Close())
+	require.Equal(t, sum, stored()-base)
+}

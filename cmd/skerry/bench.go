@@ -86,6 +86,18 @@ func (a *app) benchCommand() *cobra.Command {
 	far.Flags().IntVar(&files, "files", 10_000, "number of small files")
 	far.Flags().DurationVar(&path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
 	far.Flags().Var(&rate, "rate", "bytes a second that the path carries, such as 125MB (default: as many as this machine can pass on)")
-	cmd.AddCommand(add, transfer, far, reconcile, live)
+	edit := &cobra.Command{Use: "edit", Short: "Edit a large file that is kept in chunks, and sync it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Edit(cmd.Context(), config(size<<20, 0), []int{1 << 10, 1 << 20})
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("first     imported in %.2f s, synced in %.2f s", r.ImportSeconds, r.SyncSeconds)
+		for _, e := range r.Edits {
+			text += fmt.Sprintf("\n%7s   imported in %.2f s, synced in %.2f s, %s fetched", bytesText(uint64(e.EditedBytes)), e.ImportSeconds, e.SyncSeconds, bytesText(e.FetchedBytes))
+		}
+		return a.print(r, "", text)
+	}}
+	edit.Flags().Int64Var(&size, "size", 1024, "size of the file in MiB")
+	cmd.AddCommand(add, transfer, far, edit, reconcile, live)
 	return cmd
 }
