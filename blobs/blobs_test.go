@@ -42,6 +42,7 @@ func openStore(t testing.TB, db kv.Store, o files.Options) *Store {
 	t.Cleanup(func() { require.NoError(t, fs.Close()) })
 	s, err := Open(bg, db, fs)
 	require.NoError(t, err)
+	s.settleTime = 0
 	return s
 }
 

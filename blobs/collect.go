@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
@@ -52,6 +53,9 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 	c := &collector{s: s, o: o, ctx: ctx, res: &res}
 	s.touches.begin()
 	defer s.touches.end()
+	if err := s.settle(ctx); err != nil {
+		return res, err
+	}
 	for _, step := range []func() error{c.mark, c.sweep, c.orphans, c.compact} {
 		if err := step(); err != nil {
 			return res, fmt.Errorf("collect garbage: %w", err)
@@ -63,6 +67,19 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 		}
 	}
 	return res, nil
+}
+
+// settleTime is much longer than any transaction takes.
+const settleTime = 100 * time.Millisecond
+
+// settle waits for transactions that found a blob to be there just before touches were noted, and whose commit is what keeps the blob.
+func (s *Store) settle(ctx context.Context) error {
+	select {
+	case <-time.After(s.settleTime):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 type collector struct {
@@ -265,15 +282,18 @@ func eachRecord(r kv.Reader, fn func(Hash, record) error) error {
 	return nil
 }
 
-// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that not everything is copied for a little.
+// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that not everything is copied for a little. So are short
+// ones, as each collection leaves one, when there are many.
 const (
 	keptWaste   = 10
+	shortPack   = files.PackSize / 8
+	shortPacks  = 8
 	compactStep = 1 << 18 // blobs whose places are held in memory at a time
 )
 
 func (c *collector) compact() error {
+	c.s.writing.Lock() // so that all that was appended to the packs that are sealed has its record
 	next := c.s.files.Seal()
-	c.s.writing.Lock() // now all that was appended to sealed packs has its record
 	c.s.writing.Unlock()
 	packs, err := c.s.files.Packs()
 	if err != nil {
@@ -291,9 +311,15 @@ func (c *collector) compact() error {
 	if err != nil {
 		return err
 	}
+	short := 0
+	for _, p := range packs {
+		if p.Length < shortPack {
+			short++
+		}
+	}
 	sparse := map[files.Pack]uint64{} // to be emptied, with their lengths
 	for _, p := range packs {
-		if p.Pack < next && used[p.Pack]*100 <= p.Length*(100-keptWaste) {
+		if p.Pack < next && (used[p.Pack]*100 <= p.Length*(100-keptWaste) || short > shortPacks && p.Length < shortPack) {
 			sparse[p.Pack] = p.Length
 			c.res.Freed += p.Length - min(used[p.Pack], p.Length)
 			c.res.Moved += used[p.Pack]

@@ -393,7 +393,8 @@ func (s *Store) filesOf(ctx context.Context, jobs []receiveJob) (map[Hash]conten
 		rec, err := s.lookUp(ctx, j.hash)
 		if errors.Is(err, ErrNotFound) {
 			if last := j.seg.index*fanOut+uint64(j.seg.n) == groupCount(j.size) && j.seg.mask>>(j.seg.n-1)&1 == 1; !last {
-				return nil, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrSizeNotProved)
+				// Whoever sends this believed the blob to be known.
+				return nil, fmt.Errorf("blob %s: %w, or %w", j.hash.Short(), ErrDeleted, ErrSizeNotProved)
 			}
 			rec, err = s.createPartial(ctx, j.hash, j.size)
 		}

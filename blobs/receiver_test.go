@@ -19,10 +19,7 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	rc := to.NewReceiver(bg)
 	last := Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}
 	if _, err := to.Stat(bg, h); errors.Is(err, ErrNotFound) {
-		rest := Ranges{}
-		for _, g := range ranges.groupsOf(info.Size).Without(last.groupsOf(info.Size)).bytesOf(info.Size) {
-			rest = append(rest, g)
-		}
+		rest := ranges.groupsOf(info.Size).Without(last.groupsOf(info.Size)).bytesOf(info.Size)
 		var stream bytes.Buffer
 		require.NoError(t, from.Encode(bg, &stream, h, last))
 		require.NoError(t, from.Encode(bg, &stream, h, rest))

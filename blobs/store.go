@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
@@ -34,14 +35,15 @@ type Store struct {
 	writing sync.RWMutex
 	epoch   uint64 // counts syncs; guarded by writing
 
-	touches touches
-	collect sync.Mutex // held by Collect: one at a time
+	touches    touches
+	collect    sync.Mutex // held by Collect: one at a time
+	settleTime time.Duration
 }
 
 // Open returns the store kept in s and fs, after clearing away what interrupted imports and deletions left. No other Store may be
 // open on them.
 func Open(ctx context.Context, s kv.Store, fs *files.Store) (*Store, error) {
-	st := &Store{kv: s, files: fs}
+	st := &Store{kv: s, files: fs, settleTime: settleTime}
 	for _, step := range []func(context.Context) error{st.migrate, st.clearGarbage, st.recover} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("open blob store: %w", err)

@@ -114,24 +114,34 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
 func (n *Node) answerChildren(ctx context.Context, w *bufio.Writer, q *blobRequest) error {
-	var children blobs.Sequence
-	if content, err := n.Blobs.ReadAll(ctx, q.hash, blobs.MaxChildren*blobs.HashSize); err == nil {
-		if children, err = blobs.ParseSequence(content); err != nil {
-			children = nil
-		}
-	}
-	c := q.children
-	first := min(c.first, uint64(len(children)))
-	children = children[first:min(first+c.count, uint64(len(children)))]
-	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(children)))); err != nil {
+	c, count := q.children, uint64(0)
+	list, err := n.Blobs.Reader(ctx, q.hash)
+	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
+	if err == nil {
+		has, err := n.Blobs.Has(ctx, q.hash)
+		if err != nil {
+			return err
+		}
+		if size := uint64(list.Size()); has && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize && size/blobs.HashSize > c.first {
+			count = min(c.count, size/blobs.HashSize-c.first)
+		}
+	}
+	if _, err := w.Write(binary.AppendUvarint(nil, count)); err != nil || count == 0 {
+		return err
+	}
+	hashes := bufio.NewReaderSize(io.NewSectionReader(list, int64(c.first)*blobs.HashSize, int64(count)*blobs.HashSize), 32<<10)
 	var total uint64
-	for _, h := range children {
+	for range count {
 		if c.budget > 0 && total >= c.budget {
 			return w.WriteByte(statusSpent)
 		}
-		sent, err := n.answerBlob(ctx, w, &blobRequest{hash: h, proveSize: true, ranges: c.ranges}, c.limit)
+		child := blobRequest{proveSize: true, ranges: c.ranges}
+		if _, err := io.ReadFull(hashes, child.hash[:]); err != nil {
+			return err
+		}
+		sent, err := n.answerBlob(ctx, w, &child, c.limit)
 		if err != nil {
 			return err
 		}

@@ -304,10 +304,8 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 	}
 	for len(batch) > 0 {
 		f := d.n.newFetcher(ctx, providers, nil, true, nil)
-		err := d.n.fetchContent(f, batch)
-		got, closeErr := f.close()
+		got, err := f.end(d.n.fetchContent(f, batch))
 		d.n.addTaken(p, got.Bytes)
-		err = errors.Join(err, closeErr)
 		var size *SizeError
 		var missing *MissingError
 		switch {

@@ -131,6 +131,16 @@ func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrIn
 	return f
 }
 
+// end closes the fetcher and adds what that finds to err, the error of the fetch.
+func (f *fetcher) end(err error) (Fetched, error) {
+	got, closeErr := f.close()
+	var known storeFault
+	if errors.As(err, &known) { // it is the same
+		return got, err
+	}
+	return got, errors.Join(err, closeErr)
+}
+
 // close ends everything and returns what was fetched.
 func (f *fetcher) close() (Fetched, error) {
 	f.sched.end()
@@ -161,20 +171,26 @@ func (f *fetcher) came(n int) {
 	}
 }
 
-// start begins to ask the providers, or now the fallback ones, too.
-func (f *fetcher) start(fallback bool) (any bool) {
+// maxProviders is how many providers are asked at first, and how many more each time those cannot help. More would only share what the receiver can
+// take anyway.
+const maxProviders = 8
+
+// start begins to ask further providers: the first ones, or now the fallback ones, too. It reports whether there were any.
+func (f *fetcher) start(fallback bool) bool {
+	begun := 0
 	for _, p := range f.providers {
 		p.mu.Lock()
-		begin := p.fallback == fallback && !p.running
+		begin := (fallback || !p.fallback) && !p.running && begun < maxProviders
 		if begin {
-			p.running, p.fallback, any = true, false, true
+			p.running, p.fallback = true, false
+			begun++
 		}
 		p.mu.Unlock()
 		if begin {
 			f.work.Go(func() { p.run(f.ctx) })
 		}
 	}
-	return any
+	return begun > 0
 }
 
 // providerError decides what an error on a stream means: the fault of the provider, of the wanted, or of this node.
@@ -272,7 +288,7 @@ func (f *fetcher) alive() (alive []*provider, causes []error) {
 			} else {
 				causes = append(causes, fmt.Errorf("peer %s: %w", p.info.ID, p.err))
 			}
-		case !p.fallback:
+		case p.running:
 			alive = append(alive, p)
 		}
 		p.mu.Unlock()
@@ -362,9 +378,7 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 // *MissingError if something is missing in the end, and a *SizeError if a blob is not of the size that is claimed.
 func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int)) (Fetched, error) {
 	f := n.newFetcher(ctx, providers, nil, false, progress)
-	err := f.fetch(wants...)
-	got, closeErr := f.close()
-	return got, errors.Join(err, closeErr)
+	return f.end(f.fetch(wants...))
 }
 
 // Stream fetches the whole blob h from one provider and writes it to w as it is verified, without storing it. It returns the size.

@@ -516,6 +516,59 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Two downloads of one blob at once both end well, and so does one during which the blob is deleted, or collected.
+func TestConcurrentDownloadsAndDeletion(t *testing.T) {
+	ctx := t.Context()
+	a := startWith(t, node.Limits{Upload: 100 << 20})
+	data := random(10, 24<<20)
+	info, err := a.Blobs.ImportBytes(ctx, data)
+	require.NoError(t, err)
+	b, _ := start(t, t.TempDir())
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			_, err := b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	requireContent(t, b, info.Hash, data)
+
+	// Collection keeps what is being fetched, though nothing else keeps it.
+	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
+	var once sync.Once
+	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {
+		if p.Fetched > 4<<20 {
+			once.Do(func() {
+				both.Go(func() {
+					if _, err := b.Collect(ctx, false, nil); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	})
+	both.Wait()
+	require.NoError(t, err)
+	requireContent(t, b, info.Hash, data)
+
+	// Deletion by somebody else ends the download with an error that says so, and the next one starts anew.
+	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
+	once = sync.Once{}
+	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {
+		if p.Fetched > 4<<20 {
+			once.Do(func() { both.Go(func() { _ = b.Blobs.Delete(ctx, info.Hash) }) })
+		}
+	})
+	both.Wait()
+	require.ErrorIs(t, err, blobs.ErrDeleted)
+	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	require.NoError(t, err)
+	requireContent(t, b, info.Hash, data)
+}
+
 // A reader that reads nothing makes nobody's memory grow: the provider waits.
 func TestSlowReaderIsWaitedFor(t *testing.T) {
 	ctx := t.Context()

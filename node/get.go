@@ -52,9 +52,8 @@ func (n *Node) Get(ctx context.Context, h blobs.Hash, form Form, providers []pee
 	g := getter{n: n, out: Content{Hash: h}, progress: progress}
 	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
 	err := g.run(ctx, form)
-	got, closeErr := g.f.close()
-	g.out.Fetched = got
-	if err = errors.Join(err, closeErr); err == nil {
+	g.out.Fetched, err = g.f.end(err)
+	if err == nil {
 		err = n.Blobs.Sync(ctx)
 	}
 	return g.out, err

@@ -140,9 +140,8 @@ func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (info Prov
 func (n *Node) FetchPart(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo, progress func(GetProgress)) (Fetched, error) {
 	g := getter{n: n, progress: progress}
 	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
-	err := g.part(ctx, h, ranges, children)
-	got, closeErr := g.f.close()
-	if err = errors.Join(err, closeErr); err == nil {
+	got, err := g.f.end(g.part(ctx, h, ranges, children))
+	if err == nil {
 		err = n.Blobs.Sync(ctx)
 	}
 	return got, err

@@ -146,7 +146,7 @@ func (l *limiter) of(p peer.ID) *peerLimits {
 	if x == nil {
 		if len(l.peers) >= maxPeerLimits {
 			for q, old := range l.peers {
-				if time.Since(old.used) > time.Minute { // its tokens are full again by now
+				if old.streams.Load() == 0 && time.Since(old.used) > time.Minute { // its tokens are full again by now
 					delete(l.peers, q)
 				}
 			}

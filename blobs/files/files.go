@@ -423,9 +423,7 @@ func (s *Store) nextPack() error {
 func (s *Store) Seal() (next Pack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.packSize > 0 {
-		s.packSize = PackSize // full: the next append begins another
-	}
+	s.packSize = PackSize // full: the next append begins another
 	return s.pack + 1
 }
 

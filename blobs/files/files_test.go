@@ -105,6 +105,20 @@ func TestPacks(t *testing.T) {
 	require.Equal(t, []Extent{{Pack: 2, Length: 6}}, packs)
 }
 
+// A pack that is still empty, as the end of a process may leave it, is sealed and removed like any other.
+func TestSealOfAnEmptyPack(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "packs"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "packs", "00000001"), nil, 0o600))
+	s := open(t, dir, Options{})
+	defer s.Close()
+	require.Equal(t, Pack(2), s.Seal())
+	require.NoError(t, s.RemovePack(1))
+	e, err := s.Append([][]byte{{1}})
+	require.NoError(t, err)
+	require.Equal(t, Pack(2), e[0].Pack)
+}
+
 func TestFullDisk(t *testing.T) {
 	free := uint64(1 << 40)
 	full := error(nil)
