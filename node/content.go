@@ -102,7 +102,7 @@ func (s *Session) ensure(w Want) error {
 }
 
 // Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.
-func (s *Session) Open(h blobs.Hash) (*SessionReader, error) {
+func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
 	info, err := s.n.Blobs.Stat(s.f.ctx, h)
 	if errors.Is(err, blobs.ErrNotFound) {
 		// The request for the first bytes proves the size, too.
@@ -111,28 +111,28 @@ func (s *Session) Open(h blobs.Hash) (*SessionReader, error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return SessionReader{}, err
 	}
 	return s.reader(h, info.Size)
 }
 
 // OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of the size, in one round trip.
-func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (*SessionReader, error) {
+func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error) {
 	if _, err := s.n.Blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
 		length = min(length, readAhead)
 		if err := s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: off, End: off + length}}}); err != nil {
-			return nil, err
+			return SessionReader{}, err
 		}
 	}
 	return s.Open(h)
 }
 
-func (s *Session) reader(h blobs.Hash, size uint64) (*SessionReader, error) {
+func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 	r, err := s.n.Blobs.Reader(s.f.ctx, h)
 	if err != nil {
-		return nil, err
+		return SessionReader{}, err
 	}
-	return &SessionReader{s: s, h: h, size: size, r: r}, nil
+	return SessionReader{io.NewSectionReader(&sessionBlob{s: s, h: h, size: size, r: r}, 0, int64(size))}, nil
 }
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something else.
@@ -164,7 +164,7 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.size < blobs.HashSize || r.size%blobs.HashSize != 0 || r.size > blobs.MaxChildren*blobs.HashSize {
+	if r.Size() < blobs.HashSize || r.Size()%blobs.HashSize != 0 || r.Size() > blobs.MaxChildren*blobs.HashSize {
 		return nil, nil
 	}
 	var child blobs.Hash
@@ -179,7 +179,7 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	first := make([]byte, min(c.size, 32))
+	first := make([]byte, min(c.Size(), 32))
 	_, err = c.ReadAt(first, 0)
 	return first, err
 }
@@ -203,7 +203,7 @@ func (s *Session) sequence(h blobs.Hash) error {
 // OpenChunks reads content in chunks as one.
 func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
 	if len(c.Hashes) == 1 {
-		if r, err := s.Open(c.Hashes[0]); err == nil && r.size == c.Size() {
+		if r, err := s.Open(c.Hashes[0]); err == nil && uint64(r.Size()) == c.Size() {
 			return r
 		}
 	}
@@ -213,29 +213,26 @@ func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
 // readAhead is how many bytes at most are fetched for a read that goes on from the one before; the first reads fetch less.
 const readAhead = 8 << 20
 
-// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of reads that follow on each other.
-type SessionReader struct {
+// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of reads that follow on each other. Its methods may
+// not be called at the same time, except ReadAt.
+type SessionReader struct{ *io.SectionReader }
+
+var _ ContentReader = SessionReader{}
+
+// sessionBlob is the blob that a SessionReader reads.
+type sessionBlob struct {
 	s    *Session
 	h    blobs.Hash
 	size uint64
 	r    *blobs.Reader
-	at   int64
 
 	mu    sync.Mutex
 	next  uint64 // where the last read ended
 	ahead uint64 // bytes fetched ahead of it
 }
 
-var _ ContentReader = (*SessionReader)(nil)
-
-// Size returns the length of the blob in bytes.
-func (r *SessionReader) Size() int64 { return int64(r.size) }
-
 // ReadAt implements io.ReaderAt.
-func (r *SessionReader) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("negative offset")
-	}
+func (r *sessionBlob) ReadAt(p []byte, off int64) (int, error) {
 	n, err := r.r.ReadAt(p, off)
 	if !errors.Is(err, blobs.ErrIncomplete) {
 		r.note(uint64(off) + uint64(n))
@@ -251,14 +248,14 @@ func (r *SessionReader) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (r *SessionReader) note(end uint64) {
+func (r *sessionBlob) note(end uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next = end
 }
 
 // lookAhead returns how many bytes are to be fetched beyond a read at off: none, unless it goes on where the last one ended.
-func (r *SessionReader) lookAhead(off uint64) uint64 {
+func (r *sessionBlob) lookAhead(off uint64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if off == 0 || off != r.next {
@@ -267,32 +264,4 @@ func (r *SessionReader) lookAhead(off uint64) uint64 {
 	}
 	r.ahead = min(max(2*r.ahead, 256<<10), readAhead)
 	return r.ahead
-}
-
-// Read implements io.Reader.
-func (r *SessionReader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	n, err := r.ReadAt(p, r.at)
-	r.at += int64(n)
-	if n > 0 && errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, err
-}
-
-// Seek implements io.Seeker.
-func (r *SessionReader) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += r.at
-	case io.SeekEnd:
-		offset += r.Size()
-	}
-	if offset < 0 {
-		return r.at, errors.New("seek before the start")
-	}
-	r.at = offset
-	return offset, nil
 }
