@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -583,4 +584,69 @@ func TestSlowReaderIsWaitedFor(t *testing.T) {
 	st, err := b.Blobs.Stat(t.Context(), info.Hash)
 	require.NoError(t, err)
 	require.Less(t, st.Present, uint64(8<<20))
+}
+
+// Lies about the children of a sequence: the liar is dropped, nothing wrong is stored, and the honest provider behind it is used.
+func TestLyingAboutChildren(t *testing.T) {
+	ctx := t.Context()
+	honest, _ := start(t, t.TempDir())
+	var seq blobs.Sequence
+	for i := range 3 {
+		info, err := honest.Blobs.ImportBytes(ctx, random(byte(i), 1000+i))
+		require.NoError(t, err)
+		seq = append(seq, info.Hash)
+	}
+	root, err := honest.Blobs.ImportBytes(ctx, seq.Bytes())
+	require.NoError(t, err)
+	odd, err := honest.Blobs.ImportBytes(ctx, random(9, 50)) // not a whole number of hashes
+	require.NoError(t, err)
+
+	// The answer of a blob of one group: here it is, its size, no further ranges, its content.
+	blob := func(content []byte) []byte {
+		return append(append(binary.AppendUvarint([]byte{0}, uint64(len(content))), 0), content...)
+	}
+	list := blob(seq.Bytes())
+	for name, tc := range map[string]struct {
+		hash blobs.Hash
+		says []byte
+	}{
+		"more children than there are":   {root.Hash, append(list, 4)},
+		"far too many":                   {root.Hash, append(list, 0xff, 0xff, 0xff, 0xff, 0x7f)},
+		"a child that is not the hash's": {root.Hash, append(append(list, 3), blob(random(7, 1000))...)},
+		"a child over the limit":         {root.Hash, append(append(list, 3), 0, 0x80, 0x80, 0x40, 0)},
+		"a child with ranges unasked":    {root.Hash, append(append(list, 3), 0, 0xe8, 7, 1, 0x80, 0x80, 0x80, 8, 5)},
+		"children that break off":        {root.Hash, append(append(list, 3), blob(random(0, 1000))...)},
+		"no children at all":             {root.Hash, append(list, 0)},
+		"children of what has none":      {odd.Hash, append(blob(random(9, 50)), 1)},
+		"children of what is not here":   {root.Hash, []byte{1, 2}},
+		"an unknown status":              {root.Hash, append(append(list, 3), 9)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			liar := stranger(t)
+			liar.Handle("/skerry/blobs/2", func(s node.Stream) {
+				readBlobRequest(s)
+				_, _ = s.Write(tc.says)
+				_ = s.CloseWrite()
+				_, _ = io.Copy(io.Discard, s)
+				_ = s.Close()
+			})
+			liarInfo := *must(peer.AddrInfoFromP2pAddr(liar.Addrs()[0]))(t)
+			b, _ := start(t, t.TempDir())
+			_, err := b.Get(t.Context(), tc.hash, node.Sequence, []peer.AddrInfo{liarInfo}, nil)
+			require.Error(t, err)
+			for info, err := range b.Blobs.List(t.Context()) {
+				require.NoError(t, err)
+				damage, err := b.Blobs.Verify(t.Context(), info.Hash, nil)
+				require.NoError(t, err)
+				require.Empty(t, damage, "nothing wrong is stored")
+			}
+			if tc.hash != root.Hash {
+				return // it is no sequence, whoever is asked
+			}
+			c, err := b.Get(t.Context(), tc.hash, node.Sequence, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+			require.NoError(t, err)
+			require.Len(t, c.Children, 3)
+		})
+	}
 }

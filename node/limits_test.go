@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// When the gate is full, those that somebody waits for go in before all background work, in the order in which they came.
+func TestGatePriorities(t *testing.T) {
+	ctx := t.Context()
+	g := newGate(1)
+	leave, err := g.enter(ctx, true)
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var order []string
+	var done sync.WaitGroup
+	waiting := func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.waiting[0]) + len(g.waiting[1])
+	}
+	for i, name := range []string{"background 1", "background 2", "person 1", "person 2"} {
+		done.Go(func() {
+			leave, err := g.enter(ctx, i < 2)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			order = append(order, name)
+			mu.Unlock()
+			leave()
+		})
+		require.Eventually(t, func() bool { return waiting() == i+1 }, 5*time.Second, time.Millisecond)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = g.enter(gone, false)
+	require.ErrorIs(t, err, context.Canceled)
+	leave()
+	done.Wait()
+	require.Equal(t, []string{"person 1", "person 2", "background 1", "background 2"}, order)
+	require.Equal(t, 1, g.free)
+}
+
+// While something that a person waits for is being fetched, background work only trickles.
+func TestBackgroundWaitsForPeople(t *testing.T) {
+	n := &Node{}
+	ctx := t.Context()
+	began := time.Now()
+	require.NoError(t, n.turn(ctx, true))
+	require.Less(t, time.Since(began), trickle/2, "nobody waits")
+	leave := n.working(false)
+	again := n.working(false)
+	require.NoError(t, n.turn(ctx, false), "people do not wait for each other")
+	began = time.Now()
+	require.NoError(t, n.turn(ctx, true))
+	require.GreaterOrEqual(t, time.Since(began), trickle)
+	leave()
+	turned := make(chan error, 1)
+	go func() { turned <- n.turn(ctx, true) }()
+	again()
+	require.NoError(t, <-turned)
+	began = time.Now()
+	require.NoError(t, n.turn(ctx, true))
+	require.Less(t, time.Since(began), trickle/2)
+	n.working(true)()
+}
+
+// A limit passes what it allows, and background work after the rest.
+func TestThrottle(t *testing.T) {
+	ctx := t.Context()
+	unlimited := newThrottle(0)
+	require.NoError(t, unlimited.wait(ctx, 1<<30, false))
+	limited := newThrottle(1 << 20)
+	began := time.Now()
+	for range 12 { // 768 KiB, of which 102 KiB may come at once
+		require.NoError(t, limited.wait(ctx, limitPiece, false))
+	}
+	require.GreaterOrEqual(t, time.Since(began), 500*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	for err := error(nil); ; err = limited.wait(short, limitPiece, true) {
+		if err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			break
+		}
+	}
+}
