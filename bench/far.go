@@ -25,6 +25,8 @@ type FarResult struct {
 	RawTLSMBs       float64 `json:"raw_tls_mb_per_s"` // one TLS 1.3 stream through the same proxy, with its handshake
 	LargeMBs        float64 `json:"large_mb_per_s"`   // one blob, store to store, with the connection being made
 	LargeToTLS      float64 `json:"large_to_raw_tls"`
+	LargeCPUGiB     float64 `json:"large_cpu_seconds_per_gib"` // of both nodes and the proxy
+	RawCPUGiB       float64 `json:"raw_tls_cpu_seconds_per_gib"`
 	SmallFiles      int     `json:"small_files"`
 	SmallBytes      int64   `json:"small_bytes"`
 	RawSmallSeconds float64 `json:"raw_small_seconds"` // as many bytes over the raw TLS stream
@@ -73,15 +75,19 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 		return res, err
 	}
 	cfg.Note("moving them over a round trip of %s", path.RoundTrip)
+	gib := float64(cfg.Size) / (1 << 30)
+	cpu := cpuTime()
 	raw, err := rawTLS(cfg.Size, path)
 	if err != nil {
 		return res, err
 	}
+	res.RawCPUGiB = cpuPerGiB(cpu, gib)
 	rawSmall, err := rawTLS(res.SmallBytes, path)
 	if err != nil {
 		return res, err
 	}
 	res.RawTLSMBs, res.RawSmallSeconds = perSecond(cfg.Size, raw), seconds(rawSmall)
+	cpu = cpuTime()
 	start := time.Now()
 	if err := p.far(ctx, path, func(far *pair) error {
 		_, err := far.b.Get(ctx, large.Hash, node.Raw, far.infoA, nil)
@@ -89,7 +95,7 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 	}); err != nil {
 		return res, err
 	}
-	res.LargeMBs = perSecond(cfg.Size, time.Since(start))
+	res.LargeMBs, res.LargeCPUGiB = perSecond(cfg.Size, time.Since(start)), cpuPerGiB(cpu, gib)
 	res.LargeToTLS = ratio(res.LargeMBs, res.RawTLSMBs)
 	if err := p.reopenB(ctx, filepath.Join(dir, "small")); err != nil {
 		return res, err

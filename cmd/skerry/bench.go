@@ -82,7 +82,7 @@ func (a *app) benchCommand() *cobra.Command {
 		return a.print(r, "", fmt.Sprintf("round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
 			r.RoundTripMillis, r.RawTLSMBs, r.LargeMBs, r.LargeToTLS, r.SmallFiles, r.SmallSeconds, r.RawSmallSeconds, r.SmallToTLS, r.FirstByteMillis, r.FirstReadBytes))
 	}}
-	far.Flags().Int64Var(&size, "size", 1024, "size of the large blob in MiB")
+	far.Flags().Int64Var(&size, "mib", 1024, "size of the large blob in MiB")
 	far.Flags().IntVar(&files, "files", 10_000, "number of small files")
 	far.Flags().DurationVar(&path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
 	far.Flags().Var(&rate, "rate", "bytes a second that the path carries, such as 125MB (default: as many as this machine can pass on)")
@@ -97,7 +97,7 @@ func (a *app) benchCommand() *cobra.Command {
 		}
 		return a.print(r, "", text)
 	}}
-	edit.Flags().Int64Var(&size, "size", 1024, "size of the file in MiB")
+	edit.Flags().Int64Var(&size, "mib", 1024, "size of the file in MiB")
 	cmd.AddCommand(add, transfer, far, edit, reconcile, live)
 	return cmd
 }
