@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -186,6 +187,26 @@ func writeV1(t *testing.T, db kv.Store, source *Store, h Hash, data []byte, id c
 			return w.Set(recordKey(h), b)
 		})
 	}))
+}
+
+// Golden: the records of format 2.
+func TestRecordGolden(t *testing.T) {
+	for _, c := range []struct {
+		rec  record
+		want []byte
+	}{
+		{record{state: stateInline, size: 300}, []byte{2, 0, 0xac, 2}},
+		{record{state: stateComplete, size: 300, id: 258}, []byte{2, 1, 0xac, 2, 0, 0, 0, 0, 0, 0, 1, 2}},
+		{record{state: statePartial, size: 300, id: 1, have: 300}, []byte{2, 2, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2}},
+		{record{state: statePacked, size: 300, extent: files.Extent{Pack: 3, Offset: 300, Length: 300}}, []byte{2, 3, 0xac, 2, 3, 0xac, 2}},
+		{record{state: stateReferenced, size: 300, id: 1, ref: reference{"/a", time.Unix(0, 5)}}, []byte{2, 4, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 10, '/', 'a'}},
+	} {
+		require.Equal(t, c.want, c.rec.marshal())
+		back, err := parseRecord(c.want)
+		require.NoError(t, err)
+		require.Equal(t, c.rec, back)
+	}
+	require.Equal(t, append([]byte{1, 1, 7}, make([]byte, 31)...), Pin{Hash: Hash{7}, Sequence: true}.marshal())
 }
 
 func FuzzParseRecord(f *testing.F) {

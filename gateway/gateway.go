@@ -259,11 +259,11 @@ func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Se
 				}
 			}
 			if e.IsFile() {
-				tag := h.String() + "-" + e.Path
+				tag := blobs.HashOf([]byte(h.String() + "/" + e.Path)).String()
 				if len(content.Hashes) == 1 {
 					tag = content.Hashes[0].String()
 				}
-				g.send(w, r, s.OpenChunks(content), fmt.Sprintf("%x", blobs.HashOf([]byte(tag))), e.Path)
+				g.send(w, r, s.OpenChunks(content), tag, e.Path)
 				return
 			}
 			name = e.Path

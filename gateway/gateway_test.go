@@ -157,6 +157,7 @@ func TestDirectory(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 	require.Equal(t, "text", string(b))
 	require.Contains(t, resp.Header.Get("Content-Type"), "text/plain")
+	require.Equal(t, `"`+blobs.HashOf([]byte("text")).String()+`"`, resp.Header.Get("ETag"))
 	resp, b = get(t, l, at+"/link.json")
 	require.Equal(t, "{}", string(b))
 	require.Contains(t, resp.Header.Get("Content-Type"), "json")

@@ -198,7 +198,54 @@ func TestManifestGolden(t *testing.T) {
 	require.Len(t, back.Files(), 2)
 }
 
+// The kinds of files in chunks, likewise.
+func TestManifestGoldenChunks(t *testing.T) {
+	m := Manifest{{Path: "a", Kind: File, Size: 301, Chunks: []uint64{300, 1}}, {Path: "b", Kind: Executable, Size: 2, Chunks: []uint64{2}}}
+	want := append([]byte("skerry directory 1\n\x02"), 5, 1, 'a', 2, 0xac, 2, 1, 6, 1, 'b', 1, 2)
+	require.Equal(t, want, m.Bytes())
+	back, err := ParseManifest(want)
+	require.NoError(t, err)
+	require.Equal(t, m, back)
+	for _, bad := range [][]byte{{5, 1, 'a', 0}, {5, 1, 'a', 1, 0}, {5, 1, 'a', 1, 0x81, 0x80, 0x20}, {5, 1, 'a', 9, 1}} {
+		_, err := ParseManifest(append([]byte("skerry directory 1\n\x01"), bad...))
+		require.Error(t, err, "%v", bad)
+	}
+}
+
+// Large files are kept in chunks, unless they are to be whole, or to stay where they are; all three come back the same.
+func TestLargeFiles(t *testing.T) {
+	s := newStore(t)
+	dir := filepath.Join(t.TempDir(), "in")
+	large := make([]byte, 9<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(large)
+	plant(t, dir, map[string]string{"large*": string(large), "mid": string(large[:1<<20]), "small": "x", "none": ""})
+	for _, o := range []ImportOptions{{}, {Whole: true}, {Reference: true}} {
+		info, err := Import(bg, s, dir, o)
+		require.NoError(t, err)
+		require.EqualValues(t, 10<<20+1, info.Size)
+		d, err := Load(bg, s, info.Hash)
+		require.NoError(t, err)
+		e, content, err := d.Find("large")
+		require.NoError(t, err)
+		require.Equal(t, Executable, e.Kind)
+		if !o.Whole && !o.Reference {
+			require.Equal(t, 1, info.Chunked)
+			require.Greater(t, len(content.Hashes), 16)
+			require.Len(t, d.ExpectedSizes(), len(d.Sequence))
+		} else {
+			require.Zero(t, info.Chunked)
+			require.Equal(t, []blobs.Hash{blobs.HashOf(large)}, content.Hashes)
+		}
+		out := filepath.Join(t.TempDir(), "out")
+		require.NoError(t, d.Export(bg, s, out, nil))
+		require.Equal(t, snapshot(t, dir), snapshot(t, out))
+		_, _, err = d.Find("nothing")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
+}
+
 func FuzzParseManifest(f *testing.F) {
+	f.Add(Manifest{{Path: "c", Kind: File, Size: 3, Chunks: []uint64{1, 2}}}.Bytes())
 	f.Add(Manifest{{Path: "a/b", Kind: File, Size: 3}, {Path: "l", Kind: Link, Target: "a"}}.Bytes())
 	f.Add([]byte(magic + "\xff\xff\xff\x7f"))
 	f.Fuzz(func(t *testing.T, b []byte) {

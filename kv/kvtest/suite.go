@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t testing.TB) kv.Store) {
 	t.Run("no write skew", func(t *testing.T) { testWriteSkew(t, open(t)) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, open(t)) })
 	t.Run("sync by many", func(t *testing.T) { testSync(t, open(t)) })
+	t.Run("compaction keeps what is there", func(t *testing.T) { testCompact(t, open(t)) })
 	t.Run("cancelled and closed", func(t *testing.T) { testCancelledAndClosed(t, open(t)) })
 }
 
@@ -331,6 +332,41 @@ func testSync(t *testing.T, s kv.Store) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
+}
+
+func testCompact(t *testing.T, s kv.Store) {
+	ctx := context.Background()
+	value := bytes.Repeat([]byte("v"), 100_000) // some backends keep long values apart
+	for round := range 3 {
+		require.NoError(t, s.Batch(ctx, func(w kv.Writer) error {
+			for i := range 300 {
+				k := fmt.Appendf(nil, "c%03d", i)
+				if i%3 == round {
+					if err := w.Delete(k); err != nil {
+						return err
+					}
+					continue
+				}
+				if err := w.Set(k, append(fmt.Appendf(nil, "%d ", round), value...)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		require.NoError(t, s.Compact(ctx))
+	}
+	require.NoError(t, s.View(ctx, func(r kv.Reader) error {
+		for i := range 300 {
+			v, err := r.Get(fmt.Appendf(nil, "c%03d", i))
+			if i%3 == 2 {
+				require.ErrorIs(t, err, kv.ErrNotFound)
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, "2 v", string(v[:3]))
+		}
+		return nil
+	}))
 }
 
 func testCancelledAndClosed(t *testing.T, s kv.Store) {
