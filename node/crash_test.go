@@ -42,8 +42,26 @@ func writeUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
+	collecting := make(chan error, 1)
+	go func() { // beside the writing, until the process ends
+		for {
+			if _, err := n.Collect(ctx, false, nil); err != nil {
+				collecting <- err
+				return
+			}
+		}
+	}()
 	sizes := []int{10, 5000, 20_000, 600_000, 3 << 20}
 	for i := range 100_000 {
+		select {
+		case err := <-collecting:
+			return err
+		default:
+		}
+		if _, err := n.Blobs.ImportBytes(ctx, random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
+			return err
+		}
+		ctx, release := n.Blobs.Hold(ctx)
 		data := random(byte(i), sizes[i%len(sizes)])
 		binary.BigEndian.PutUint64(data, uint64(time.Now().UnixNano()))
 		info, err := n.Blobs.ImportBytes(ctx, data)
@@ -54,7 +72,8 @@ func writeUntilKilled(dir string) error {
 		if _, err := n.Replicas.Write(ctx, r.ID, key, []replica.Change{{Key: []byte(name), Hash: info.Hash, Size: info.Size}}); err != nil {
 			return err
 		}
-		if err := n.Replicas.Sync(ctx); err != nil {
+		release()
+		if err := n.Blobs.Sync(ctx); err != nil {
 			return err
 		}
 		if i%7 == 6 { // deletions are interrupted, too
@@ -116,6 +135,13 @@ func TestStoreSurvivesKills(t *testing.T) {
 			entries++
 		}
 		require.Equal(t, counts.Entries, entries, "the index of time, the entries and their count agree")
+		got, err := n.Collect(t.Context(), false, nil)
+		require.NoError(t, err)
+		again, err := n.Collect(t.Context(), true, nil)
+		require.NoError(t, err)
+		require.Zero(t, again.Removed)
+		require.Zero(t, again.Freed, "all garbage is gone, whatever the kill interrupted")
+		require.GreaterOrEqual(t, got.Kept, len(acknowledged))
 		require.NoError(t, n.Close())
 	}
 }
