@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
@@ -62,7 +63,11 @@ func (s *Store) migrate(ctx context.Context) error {
 			return fmt.Errorf("migrate blob %s from format 1: %w", h.Short(), err)
 		}
 	}
-	if len(old) > 0 { // the copies must be durable before the originals go
+	if len(old) > 0 {
+		if err := s.pinMigrated(ctx, old); err != nil {
+			return err
+		}
+		// The copies must be durable before the originals go.
 		if err := s.Sync(ctx); err != nil {
 			return err
 		}
@@ -73,6 +78,23 @@ func (s *Store) migrate(ctx context.Context) error {
 	return s.kv.Update(ctx, func(tx kv.Txn) error {
 		return tx.Set([]byte(keyFormat), binary.AppendUvarint(nil, formatVersion))
 	})
+}
+
+// migratedPin is the name of the pin that keeps what was in a store of format 1. That had no pins, and nothing was ever collected.
+const migratedPin = "from before pins"
+
+// pinMigrated keeps blobs as the children of one sequence; of more than a sequence can have, as those of several.
+func (s *Store) pinMigrated(ctx context.Context, all []Hash) error {
+	for part := range slices.Chunk(all, MaxChildren) {
+		info, err := s.ImportBytes(ctx, Sequence(part).Bytes())
+		if err == nil {
+			_, err = s.PinNew(ctx, Pin{Name: migratedPin, Hash: info.Hash, Sequence: true})
+		}
+		if err != nil {
+			return fmt.Errorf("pin what was there: %w", err)
+		}
+	}
+	return nil
 }
 
 func parseRecordV1(b []byte) (rec record, err error) {

@@ -130,8 +130,15 @@ func TestMigration(t *testing.T) {
 	}
 	s, err := Open(bg, db, fs)
 	require.NoError(t, err)
+	got, err := s.Collect(bg, CollectOptions{})
+	require.NoError(t, err)
+	require.Zero(t, got.Removed, "what was there before there were pins is kept")
 	transfer(t, source, s, partHash, Everything)
 	require.True(t, s.mustHave(t, partHash).Complete)
+	require.NoError(t, s.Unpin(bg, migratedPin))
+	got, err = s.Collect(bg, CollectOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 5, got.Removed)
 }
 
 // writeV1 writes a blob as format 1 did; masks, if not nil, gives the groups that are there.
