@@ -9,21 +9,15 @@
 package files
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/internal/diskspace"
 	"github.com/skerry-sync/skerry/kv"
@@ -31,19 +25,6 @@ import (
 
 // ID names a file of one large blob. It is chosen at random by whoever creates the file.
 type ID uint64
-
-// Pack numbers a file that many small blobs share.
-type Pack uint32
-
-// Extent is a place in a pack.
-type Extent struct {
-	Pack   Pack
-	Offset uint64
-	Length uint64 // bytes
-}
-
-// PackSize is the length in bytes at which a pack is closed and the next one begun; the last extent may reach beyond it.
-const PackSize = 64 << 20
 
 // maxOpen is how many files are kept open between uses.
 const maxOpen = 128
@@ -103,53 +84,6 @@ type handle struct {
 	mu        sync.Mutex
 	unwritten int64 // bytes of part that were written
 	part      part
-}
-
-// writebackPiece is how much of a file is written before the system is asked to begin to bring it to the disk.
-const writebackPiece = 16 << 20
-
-// part is a part of a file with bytes that the disk has not been asked to take.
-type part struct {
-	name       name
-	start, end int64
-}
-
-// writeback takes account of a write, and now and then has what was written to the file brought to the disk. If the disk is behind, that is left to
-// the next Sync.
-func (s *Store) writeback(n name, h *handle, off, length int64) {
-	h.mu.Lock()
-	if h.unwritten == 0 {
-		h.part = part{n, off, off}
-	}
-	h.part.start, h.part.end = min(h.part.start, off), max(h.part.end, off+length)
-	h.unwritten += length
-	p := h.part
-	if h.unwritten < writebackPiece {
-		p.end = p.start
-	} else {
-		h.unwritten = 0
-	}
-	h.mu.Unlock()
-	if p.start == p.end {
-		return
-	}
-	select {
-	case s.behind <- p:
-	default:
-	}
-}
-
-// writeBehind begins to bring files to the disk, until the store is closed. The system may make the caller wait, so it has a goroutine of its own.
-func (s *Store) writeBehind() {
-	defer close(s.done)
-	for p := range s.behind {
-		h, err := s.acquire(p.name)
-		if err != nil {
-			continue // removed, or closed
-		}
-		startWriteback(h.f, p.start, p.end-p.start)
-		s.release(h)
-	}
 }
 
 // Open opens or creates the directory dir.
@@ -339,94 +273,6 @@ func (s *Store) write(n name, p []byte, off uint64) error {
 // is full; some of p may have been written then.
 func (s *Store) WriteAt(id ID, p []byte, off uint64) error { return s.write(own(id), p, off) }
 
-// Append writes the parts, one behind the other, to the current pack, and returns the place of each. They lie in the same pack.
-func (s *Store) Append(parts [][]byte) ([]Extent, error) {
-	total := 0
-	for _, p := range parts {
-		total += len(p)
-	}
-	at, err := s.reserve(uint64(total))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Extent, len(parts))
-	start := at.Offset
-	var small []byte // parts that go into one write
-	flush := func() error {
-		if len(small) == 0 {
-			return nil
-		}
-		err := s.write(packName(at.Pack), small, start)
-		start += uint64(len(small))
-		small = small[:0]
-		return err
-	}
-	for i, p := range parts {
-		out[i] = Extent{Pack: at.Pack, Offset: at.Offset, Length: uint64(len(p))}
-		at.Offset += uint64(len(p))
-		if len(p) < joinBelow {
-			small = append(small, p...)
-			continue
-		}
-		if err = errors.Join(flush(), s.write(packName(at.Pack), p, start)); err != nil {
-			return nil, err
-		}
-		start += uint64(len(p))
-	}
-	// After an error, what was reserved stays unused; the next compaction drops it.
-	if err := flush(); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// joinBelow is the length in bytes below which a copy is cheaper than a write of its own.
-const joinBelow = 32 << 10
-
-// reserve gives out room in the current pack, or begins the next one.
-func (s *Store) reserve(n uint64) (Extent, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return Extent{}, kv.ErrClosed
-	}
-	if s.pack == 0 || s.packSize >= PackSize {
-		if err := s.nextPack(); err != nil {
-			return Extent{}, err
-		}
-	}
-	e := Extent{Pack: s.pack, Offset: s.packSize, Length: n}
-	s.packSize += n
-	return e, nil
-}
-
-// nextPack begins a pack. The caller holds mu.
-func (s *Store) nextPack() error {
-	if s.pack == math.MaxUint32 {
-		return errors.New("content files: all pack numbers are used")
-	}
-	if err := s.opt.Fault("create"); err != nil {
-		return s.full(err)
-	}
-	n := packName(s.pack + 1)
-	f, err := os.OpenFile(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return s.full(fmt.Errorf("create pack: %w", err))
-	}
-	s.created(n, f)
-	s.pack, s.packSize = s.pack+1, 0
-	return nil
-}
-
-// Seal ends the current pack, so that nothing is appended to it or to any before it that is not being appended already, and returns the
-// number from which on packs are left alone by whoever compacts.
-func (s *Store) Seal() (next Pack) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.packSize = PackSize // full: the next append begins another
-	return s.pack + 1
-}
-
 // A Reader reads one file at offsets, until it is closed.
 type Reader struct {
 	s *Store
@@ -442,12 +288,6 @@ func (r Reader) Close() { r.s.release(r.h) }
 // Reader opens the file of id; fs.ErrNotExist if it has been removed. It must be closed, and stays readable until then.
 func (s *Store) Reader(id ID) (Reader, error) {
 	h, err := s.acquire(own(id))
-	return Reader{s, h}, err
-}
-
-// PackReader opens a pack likewise.
-func (s *Store) PackReader(p Pack) (Reader, error) {
-	h, err := s.acquire(packName(p))
 	return Reader{s, h}, err
 }
 
@@ -479,76 +319,6 @@ func (s *Store) remove(n name) error {
 
 // Remove removes the file of id, if it is there. Readers that have it open go on.
 func (s *Store) Remove(id ID) error { return s.remove(own(id)) }
-
-// RemovePack removes a pack likewise. It must not be the current one.
-func (s *Store) RemovePack(p Pack) error { return s.remove(packName(p)) }
-
-// Sync returns when everything written before the call is on stable storage.
-func (s *Store) Sync(ctx context.Context) error {
-	s.syncing.Lock()
-	defer s.syncing.Unlock()
-	s.mu.Lock()
-	dirty, dirs := s.dirty, s.dirtyDirs
-	s.dirty, s.dirtyDirs = map[name]bool{}, map[string]bool{}
-	s.mu.Unlock()
-	err := s.syncAll(ctx, dirty, dirs)
-	if err != nil { // they are as dirty as before
-		s.mu.Lock()
-		for n := range dirty {
-			s.dirty[n] = true
-		}
-		for d := range dirs {
-			s.dirtyDirs[d] = true
-		}
-		s.mu.Unlock()
-		return fmt.Errorf("sync content: %w", s.full(err))
-	}
-	return nil
-}
-
-// MarkDirty makes the next Sync include files that an earlier process may have written to.
-func (s *Store) MarkDirty(ids []ID, packs []Pack) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range ids {
-		s.dirty[own(id)] = true
-		s.dirtyDirs[filepath.Dir(s.path(own(id)))] = true
-	}
-	for _, p := range packs {
-		s.dirty[packName(p)] = true
-	}
-	s.dirtyDirs[filepath.Join(s.dir, "own")], s.dirtyDirs[filepath.Join(s.dir, "packs")] = true, true
-}
-
-func (s *Store) syncAll(ctx context.Context, dirty map[name]bool, dirs map[string]bool) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8) // enough for the file system to join its commits
-	for n := range dirty {
-		g.Go(func() error {
-			if err := errors.Join(ctx.Err(), s.opt.Fault("sync")); err != nil {
-				return err
-			}
-			h, err := s.acquire(n)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // removed meanwhile
-			}
-			if err != nil {
-				return err
-			}
-			defer s.release(h)
-			return h.f.Sync()
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // File describes a file of a blob.
 type File struct {
@@ -600,30 +370,6 @@ func (s *Store) Recount() error {
 	}
 	s.used.Store(int64(n))
 	return nil
-}
-
-// Packs lists the packs, in order, as extents of their whole length.
-func (s *Store) Packs() (out []Extent, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, "packs"))
-	if err != nil {
-		return nil, fmt.Errorf("list packs: %w", err)
-	}
-	for _, d := range entries {
-		n, err := strconv.ParseUint(d.Name(), 16, 32)
-		if err != nil || len(d.Name()) != 8 {
-			continue // not ours
-		}
-		st, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list packs: %w", err)
-		}
-		out = append(out, Extent{Pack: Pack(n), Length: uint64(st.Size())})
-	}
-	slices.SortFunc(out, func(a, b Extent) int { return cmp.Compare(a.Pack, b.Pack) })
-	return out, nil
 }
 
 // Close closes all files. Nothing may be in use any more.
