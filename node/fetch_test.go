@@ -294,9 +294,6 @@ func TestRandomReadFetchesLittle(t *testing.T) {
 
 // A sequence of a million children, of which many are the same.
 func TestMillionChildren(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
-	}
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
 	im := a.Blobs.NewImporter(ctx)

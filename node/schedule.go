@@ -57,7 +57,6 @@ type blockItem struct {
 	need     *need
 	req      blobRequest
 	expect   blobs.Ranges // what follows in the answer, once that is known
-	proved   bool         // by this answer
 	got      uint64       // bytes of expect that have come
 	answered bool
 }
@@ -337,7 +336,6 @@ func (s *schedule) takeOver(p *provider) *block {
 func (s *schedule) setProved(it *blockItem, size uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it.proved = true
 	x := it.need
 	if x.proved {
 		return
