@@ -77,7 +77,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
 	data := random(2, 24<<20)
-	slow, fast := startWith(t, node.Limits{Upload: 64 << 10}), startWith(t, node.Limits{})
+	slow, fast := startWith(t, node.Limits{Upload: 1}), startWith(t, node.Limits{}) // but for a first 64 KiB
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
 		info, err := p.Blobs.ImportBytes(ctx, data)
@@ -85,12 +85,12 @@ func TestSlowProviderLosesWork(t *testing.T) {
 		hash = info.Hash
 	}
 	b, _ := start(t, t.TempDir())
-	began := time.Now()
-	_, err := b.Get(ctx, hash, node.Raw, infosOf(t, slow, fast), nil)
+	// Sooner than a provider that sends nothing would be given up.
+	limited, cancel := context.WithTimeout(ctx, 25*time.Second)
+	defer cancel()
+	_, err := b.Get(limited, hash, node.Raw, infosOf(t, slow, fast), nil)
 	require.NoError(t, err)
 	requireContent(t, b, hash, data)
-	// At its rate, one block of the slow one alone would take 16 s, and all of it six minutes.
-	require.Less(t, time.Since(began), 10*time.Second)
 }
 
 // What a provider owes that vanishes in the middle goes back, and comes from another.
