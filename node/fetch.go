@@ -300,6 +300,7 @@ func (f *fetcher) alive() (alive []*provider, causes []error) {
 func (f *fetcher) missing(causes []error) error {
 	f.sched.mu.Lock()
 	defer f.sched.mu.Unlock()
+	f.sched.line()
 	e := &MissingError{Causes: causes}
 	for _, x := range f.sched.ready {
 		if x.done {
@@ -365,7 +366,7 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 	f.sched.mu.Lock()
 	defer f.sched.mu.Unlock()
 	clear(f.sched.needs)
-	f.sched.ready = f.sched.ready[:0]
+	f.sched.ready, f.sched.first = nil, nil
 	for _, x := range fresh {
 		f.sched.add(x)
 	}

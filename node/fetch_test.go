@@ -145,6 +145,29 @@ func TestPartialProvidersTogether(t *testing.T) {
 	require.ErrorAs(t, err, &missing)
 }
 
+// Likewise of many small blobs: each has its proof from one, and the rest from the other.
+func TestPartialProvidersOfSmallBlobs(t *testing.T) {
+	ctx := t.Context()
+	origin, _ := start(t, t.TempDir())
+	half, _ := start(t, t.TempDir())
+	var wants []node.Want
+	var contents [][]byte
+	for i := range 40 {
+		data := random(byte(i), 300_000+i)
+		info, err := origin.Blobs.ImportBytes(ctx, data)
+		require.NoError(t, err)
+		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
+		require.NoError(t, err)
+		wants, contents = append(wants, node.Want{Hash: info.Hash}), append(contents, data)
+	}
+	b, _ := start(t, t.TempDir())
+	_, err := b.Fetch(ctx, wants, infosOf(t, half, origin), nil)
+	require.NoError(t, err)
+	for i, w := range wants {
+		requireContent(t, b, w.Hash, contents[i])
+	}
+}
+
 // The children of a directory come from several providers.
 func TestSeveralProvidersShareADirectory(t *testing.T) {
 	ctx := t.Context()

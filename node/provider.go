@@ -252,7 +252,7 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		s.w = quiet
 	}
 	s.p.f.sched.mu.Lock()
-	b.cancel = func() { _ = s.raw.Reset() }
+	b.cancel = func() { s.p.f.work.Go(func() { _ = s.raw.Reset() }) } // which may wait for the network; who cancels holds the schedule
 	s.p.f.sched.mu.Unlock()
 	reqs := make([]blobRequest, len(b.items))
 	for i, it := range b.items {

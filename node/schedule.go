@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +93,7 @@ type schedule struct {
 	changed chan struct{} // closed at every change
 	needs   map[blobs.Hash]*need
 	ready   []*need // something is left to ask for
+	first   []*need // likewise, and before the others; the last one is the very first
 	open    int     // needs that are not done
 	blocks  map[*block]bool
 	eager   map[blobs.Hash]bool // children that come unasked: whether they are still to come
@@ -142,10 +144,20 @@ func (s *schedule) queue(x *need, front bool) {
 	}
 	x.queued = true
 	if front {
-		s.ready = append([]*need{x}, s.ready...)
+		s.first = append(s.first, x)
 	} else {
 		s.ready = append(s.ready, x)
 	}
+}
+
+// line puts all that is ready in order. The caller holds mu.
+func (s *schedule) line() {
+	if len(s.first) == 0 {
+		return
+	}
+	slices.Reverse(s.first)
+	s.ready = append(s.first, s.ready...)
+	s.first = nil
 }
 
 // finish notes that a need is met. The caller holds mu.
@@ -158,6 +170,7 @@ func (s *schedule) finish(x *need) {
 
 // tryTake gives p work, if there is any for it. The caller holds mu.
 func (s *schedule) tryTake(p *provider) *block {
+	s.line()
 	b := &block{p: p, started: time.Now()}
 	budget := p.blockBytes()
 	ranges := 0
@@ -343,7 +356,9 @@ func (s *schedule) setProved(it *blockItem, size uint64) {
 	all := blobs.Ranges{{Start: 0, End: size}}
 	x.proved, x.size, x.asking = true, size, false
 	x.missing = x.missing.Intersect(all).Without(lastGroup(size))
-	x.left = x.missing.Without(it.expect)
+	if x.left = nil; size > blobs.SegmentSize {
+		x.left = x.missing.Without(it.expect)
+	} // of a small blob the proof is stored only with the rest of the answer, after which settle queues what did not come
 	if len(x.left) > 0 {
 		s.queue(x, true)
 	}
@@ -447,6 +462,7 @@ func (s *schedule) hopeless(alive []*provider) bool {
 	if len(s.blocks) > 0 || s.open == 0 {
 		return false
 	}
+	s.line()
 	for _, x := range s.ready {
 		if x.done {
 			continue
