@@ -41,9 +41,11 @@ func TestMeasurementsRun(t *testing.T) {
 	require.Positive(t, entries.LiveMedianMillis)
 	require.GreaterOrEqual(t, entries.LiveP99Millis, entries.LiveMedianMillis)
 
-	sessions, err := Reconcile(t.Context(), cfg, 5000, []int{0, 1, 100})
+	sessions, err := Reconcile(t.Context(), cfg, 5000, []int{0, 1, 100}, true)
 	require.NoError(t, err)
-	require.Zero(t, sessions[0].ItemBytes)
-	require.EqualValues(t, itemSize, sessions[1].ItemBytes)
-	require.EqualValues(t, 100*itemSize, sessions[2].ItemBytes)
+	require.Len(t, sessions, 6)
+	for i, d := range []int{0, 0, 1, 1, 100, 100} {
+		require.EqualValues(t, d*itemSize, sessions[i].ItemBytes)
+		require.Equal(t, i%2 == 1, sessions[i].Plain)
+	}
 }

@@ -1,20 +1,13 @@
 package bench
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
-	"net"
 	"slices"
 	"time"
 
-	"lukechampine.com/blake3"
-
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -134,76 +127,4 @@ func live(ctx context.Context, cfg Config, p *pair, id replica.ID, author replic
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	res.LiveSamples, res.LiveMedianMillis, res.LiveP99Millis = samples, ms(times[samples/2]), ms(times[samples*99/100])
 	return nil
-}
-
-// ReconcileResult is the outcome of one session of Reconcile.
-type ReconcileResult struct {
-	Items         int     `json:"items"`
-	Differences   int     `json:"differences"`
-	Rounds        int     `json:"rounds"`
-	BytesSent     uint64  `json:"bytes_sent"`
-	BytesReceived uint64  `json:"bytes_received"`
-	ItemBytes     uint64  `json:"item_bytes"`     // of these, the differing items themselves
-	Overhead      uint64  `json:"overhead_bytes"` // of these, everything else
-	Milliseconds  float64 `json:"milliseconds"`
-}
-
-// Reconcile runs sessions between two sets in memory that differ in some items, which lie scattered, half of them on each side.
-func Reconcile(ctx context.Context, cfg Config, items int, differences []int) ([]ReconcileResult, error) {
-	var out []ReconcileResult
-	for _, d := range differences {
-		cfg.Note("reconciling %d items, %d of them different", items, d)
-		a, b := newItems(items, d, 0), newItems(items, d, 1)
-		ca, cb := net.Pipe()
-		done := make(chan error, 1)
-		key := [32]byte{1}
-		insert := func(context.Context, [][]byte) error { return nil }
-		start := time.Now()
-		go func() {
-			_, err := reconcile.Run(ctx, bufio.NewReader(cb), cb, func() { _ = cb.Close() }, reconcile.Config{Set: b.set(), Insert: insert, Key: key})
-			done <- err
-		}()
-		st, err := reconcile.Run(ctx, bufio.NewReader(ca), ca, func() { _ = ca.Close() }, reconcile.Config{Set: a.set(), Insert: insert, Key: key, Initiator: true})
-		took := time.Since(start)
-		if err = errors.Join(err, <-done, ca.Close(), cb.Close()); err != nil {
-			return out, err
-		}
-		moved := (st.ItemsSent + st.ItemsReceived) * itemSize
-		out = append(out, ReconcileResult{Items: items, Differences: d, Rounds: st.Rounds, BytesSent: st.BytesSent, BytesReceived: st.BytesReceived,
-			ItemBytes: moved, Overhead: st.BytesSent + st.BytesReceived - moved, Milliseconds: float64(took.Microseconds()) / 1000})
-	}
-	return out, nil
-}
-
-const itemSize = 200 // about that of an entry with a short key
-
-// items is a sorted list of random 32-byte ids.
-type items [][32]byte
-
-// newItems makes the set of one side: of n items, d lie on one side only.
-func newItems(n, d, side int) items {
-	out := make(items, 0, n)
-	step := max(n/max(d, 1), 1)
-	for i := range n {
-		if d > 0 && i%step == 0 && i/step < d && i/step%2 != side {
-			continue
-		}
-		out = append(out, blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))))
-	}
-	slices.SortFunc(out, func(x, y [32]byte) int { return slices.Compare(x[:], y[:]) })
-	return out
-}
-
-func (s items) set() reconcile.Set {
-	return reconcile.Scanned(func(_ context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
-		return func(yield func(reconcile.Item, error) bool) {
-			data := make([]byte, itemSize)
-			at, _ := slices.BinarySearchFunc(s, r.From, func(x [32]byte, from []byte) int { return slices.Compare(x[:], from) })
-			for ; at < len(s) && (len(r.To) == 0 || slices.Compare(s[at][:], r.To) < 0); at++ {
-				if !yield(reconcile.Item{Key: s[at][:], ID: s[at], Data: data}, nil) {
-					return
-				}
-			}
-		}
-	})
 }

@@ -2,12 +2,19 @@ package reconcile
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
 )
 
-// Summary is the count of some items and the sum of their hashes.
+// Mark is what a summary takes in of an item.
+type Mark struct {
+	ID      [32]byte // a collision-resistant hash of everything that makes this item differ from others
+	Element Element
+}
+
+// Summary is the count of some items, the sum of their hashes, and a sketch of them.
 //
 // The sum is LtHash with 1,024 lanes of 16 bits (Lewi, Kim, Maykov, Weis: "Securing Update Propagation with Homomorphic Hashing", 2019): each
 // item's ID is expanded to 2 KiB by BLAKE3's extendable output, and the lanes are added modulo 2^16. Finding two different sets with
@@ -16,8 +23,9 @@ import (
 //
 // The zero value is the summary of no items.
 type Summary struct {
-	Count uint64
-	sum   [sumWords]uint64
+	Count  uint64
+	sum    [sumWords]uint64
+	sketch Sketch
 }
 
 const (
@@ -64,29 +72,36 @@ func expand(out *[sumWords]uint64, id *[32]byte) {
 
 const highBits = 0x8000_8000_8000_8000
 
-// Add puts the item with this ID into the summary.
-func (s *Summary) Add(id [32]byte) {
+// Add puts an item into the summary.
+func (s *Summary) Add(m Mark) {
 	var x [sumWords]uint64
-	expand(&x, &id)
+	expand(&x, &m.ID)
 	s.Count++
 	addLanes(&s.sum, &x)
+	s.sketch.toggle(m.Element)
 }
 
-// Remove takes the item with this ID out of the summary.
-func (s *Summary) Remove(id [32]byte) {
+// Remove takes an item out of the summary.
+func (s *Summary) Remove(m Mark) {
 	var x [sumWords]uint64
-	expand(&x, &id)
+	expand(&x, &m.ID)
 	s.Count--
-	for i, v := range x { // subtraction of lanes: borrow from the high bit of the lane itself only
-		a := s.sum[i]
-		s.sum[i] = ((a | highBits) - (v &^ highBits)) ^ ((a ^ ^v) & highBits)
-	}
+	subtractLanes(&s.sum, &x)
+	s.sketch.toggle(m.Element)
 }
 
 // Merge adds the summary of other items.
 func (s *Summary) Merge(o *Summary) {
 	s.Count += o.Count
 	addLanes(&s.sum, &o.sum)
+	s.sketch.merge(&o.sketch)
+}
+
+// Subtract takes out the items of another summary. What comes of it is again something to add, also if o has items that s has not.
+func (s *Summary) Subtract(o *Summary) {
+	s.Count -= o.Count
+	subtractLanes(&s.sum, &o.sum)
+	s.sketch.merge(&o.sketch)
 }
 
 func addLanes(sum, x *[sumWords]uint64) {
@@ -96,11 +111,20 @@ func addLanes(sum, x *[sumWords]uint64) {
 	}
 }
 
-// Hash returns a 32-byte digest of the count and the sum, for people to compare.
-func (s *Summary) Hash() [32]byte { return blake3.Sum256(s.bytes()) }
+// subtractLanes borrows from the high bit of a lane itself only.
+func subtractLanes(sum, x *[sumWords]uint64) {
+	for i, v := range x {
+		a := sum[i]
+		sum[i] = ((a | highBits) - (v &^ highBits)) ^ ((a ^ ^v) & highBits)
+	}
+}
 
-func (s *Summary) bytes() []byte {
-	b := make([]byte, 0, 8+sumBytes)
+// Hash returns a 32-byte digest of the count and the sum, for people to compare.
+func (s *Summary) Hash() [32]byte { return blake3.Sum256(s.hashed()) }
+
+func (s *Summary) hashed() []byte { return s.appendCountAndSum(make([]byte, 0, 8+sumBytes)) }
+
+func (s *Summary) appendCountAndSum(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, s.Count)
 	for _, w := range s.sum {
 		b = binary.LittleEndian.AppendUint64(b, w)
@@ -108,9 +132,30 @@ func (s *Summary) bytes() []byte {
 	return b
 }
 
+// SummarySize is the length of a summary as bytes.
+const SummarySize = 8 + sumBytes + capacity*sketchSumSize
+
+// AppendBinary appends the count (u64 LE), the sum (1,024 lanes, u16 LE) and the sketch (8 sums of 16 bytes LE).
+func (s *Summary) AppendBinary(b []byte) ([]byte, error) {
+	return s.sketch.appendSums(s.appendCountAndSum(b), capacity), nil
+}
+
+// UnmarshalBinary reads what AppendBinary wrote.
+func (s *Summary) UnmarshalBinary(b []byte) error {
+	if len(b) != SummarySize {
+		return errors.New("reconcile: malformed summary")
+	}
+	s.Count = binary.LittleEndian.Uint64(b)
+	for i := range s.sum {
+		s.sum[i] = binary.LittleEndian.Uint64(b[8+8*i:])
+	}
+	s.sketch.setSums(b[8+sumBytes:])
+	return nil
+}
+
 // digestSize is the length of a fingerprint on the wire. It is keyed by the session, so nobody can prepare sets that look the same; a
-// chance match has a probability of 2^-128.
-const digestSize = 16
+// chance match, with a probability of 2^-64 for each comparison, would hide a difference for the length of a session.
+const digestSize = 8
 
 // shortIDSize is the length of an item's short ID on the wire, keyed likewise. Two items of one range that share one would hide a
 // difference for the length of a session, with a probability of 2^-64 for each pair.
@@ -128,7 +173,7 @@ func newSessionKey(k [32]byte) sessionKey { return sessionKey{k, keyWords(k)} }
 
 func (k *sessionKey) digest(s *Summary) (d [digestSize]byte) {
 	h := blake3.New(digestSize, k.key[:])
-	_, _ = h.Write(s.bytes()) // never fails
+	_, _ = h.Write(s.hashed()) // never fails
 	h.Sum(d[:0])
 	return d
 }

@@ -39,6 +39,15 @@ func newMemorySet(m map[string]uint64) *memorySet {
 	return s
 }
 
+func markOf(data []byte) Mark {
+	h := blake3.Sum256(data)
+	m := Mark{ID: h, Element: Element(h[:])}
+	if bytes.Contains(data, []byte("twin")) { // chosen so that sketches do not show it
+		m.Element = Element{1}
+	}
+	return m
+}
+
 func encodeItem(key string, version uint64) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, version), key...)
 }
@@ -49,11 +58,11 @@ func (s *memorySet) items(_ context.Context, r Range) iter.Seq2[Item, error] {
 		keys := s.keys
 		s.mu.Unlock()
 		i, _ := slices.BinarySearch(keys, string(r.From))
-		for ; i < len(keys) && r.contains([]byte(keys[i])); i++ {
+		for ; i < len(keys) && r.Contains([]byte(keys[i])); i++ {
 			s.mu.Lock()
 			data := encodeItem(keys[i], s.m[keys[i]])
 			s.mu.Unlock()
-			if !yield(Item{Key: []byte(keys[i]), ID: blake3.Sum256(data), Data: data}, nil) {
+			if !yield(Item{Key: []byte(keys[i]), Mark: markOf(data), Data: data}, nil) {
 				return
 			}
 		}
@@ -149,6 +158,102 @@ func TestOneDifferenceIsCheap(t *testing.T) {
 	require.LessOrEqual(t, sa.Rounds, 4)
 }
 
+// Whoever chooses elements can make sketches lie. What they hide is found all the same, in the same session.
+func TestSketchesThatLie(t *testing.T) {
+	for _, others := range []int{0, 1, 3} {
+		m := numbered(5000)
+		a, b := newMemorySet(m), newMemorySet(m)
+		extra := map[string]uint64{"twin of a": 1}
+		for i := range others {
+			extra[fmt.Sprintf("honest %d", i)] = 1
+		}
+		require.NoError(t, a.insert(t.Context(), encoded(extra)))
+		require.NoError(t, b.insert(t.Context(), encoded(map[string]uint64{"twin of b": 1})))
+		syncSets(t, a, b)
+		require.Equal(t, a.m, b.m)
+		require.Len(t, a.m, 5002+others)
+	}
+}
+
+func encoded(m map[string]uint64) (items [][]byte) {
+	for k, v := range m {
+		items = append(items, encodeItem(k, v))
+	}
+	return items
+}
+
+// A session of a range leaves everything outside of it alone.
+func TestRangeSession(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.SampledFrom([]string{"a", "photos", "photos/", "photos/1", "photos/2/x", "photos0", "z"})
+		a := newMemorySet(rapid.MapOf(key, rapid.Uint64Range(1, 3)).Draw(t, "a"))
+		b := newMemorySet(rapid.MapOf(key, rapid.Uint64Range(1, 3)).Draw(t, "b"))
+		r := Range{[]byte("photos/"), []byte("photos0")}
+		wantA, wantB := maps.Clone(a.m), maps.Clone(b.m)
+		for _, m := range []map[string]uint64{a.m, b.m} {
+			for k, v := range m {
+				if r.Contains([]byte(k)) {
+					wantA[k], wantB[k] = max(wantA[k], v), max(wantB[k], v)
+				}
+			}
+		}
+		ca, cb := net.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			cfg := b.config(false)
+			cfg.Range = r
+			_, err := Run(context.Background(), bufio.NewReader(cb), cb, func() { cb.Close() }, cfg)
+			done <- err
+		}()
+		cfg := a.config(true)
+		cfg.Range = r
+		_, err := Run(context.Background(), bufio.NewReader(ca), ca, func() { ca.Close() }, cfg)
+		require.NoError(t, err)
+		require.NoError(t, <-done)
+		require.Equal(t, wantA, a.m)
+		require.Equal(t, wantB, b.m)
+	})
+}
+
+// A peer that asks beyond the range of the session, or claims items that it never sends, breaks the protocol.
+func TestQuestionsOutOfRange(t *testing.T) {
+	for _, r := range []Range{{}, {From: []byte("photos/")}, {[]byte("a"), []byte("photos/1")}, {[]byte("photos/1"), []byte("z")}} {
+		set := newMemorySet(numbered(10))
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = theirs.Write(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindList, r: r})))
+			_, _ = io.Copy(io.Discard, theirs)
+		}()
+		cfg := set.config(false)
+		cfg.Range = Range{[]byte("photos/"), []byte("photos0")}
+		_, err := Run(context.Background(), bufio.NewReader(ours), ours, func() { ours.Close() }, cfg)
+		var protocol *ProtocolError
+		require.ErrorAs(t, err, &protocol)
+	}
+}
+
+func TestClaimsThatAreNotKept(t *testing.T) {
+	ids := make([]shortID, 100)
+	for i := range ids {
+		ids[i] = shortID(i)
+	}
+	says := appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindOffer, ids: ids}))
+	says = appendFrame(says, frameRanges, rangesPayload(3, 1)) // "answers" the question for them, without any
+	says = appendFrame(says, frameDone, nil)
+	ours, theirs := net.Pipe()
+	go func() {
+		_, _ = theirs.Write(says[:len(says)-len(appendFrame(nil, frameRanges, rangesPayload(3, 1)))-2])
+		buf := make([]byte, 1<<16)
+		_, _ = theirs.Read(buf) // the question
+		_, _ = theirs.Write(says[len(says)-len(appendFrame(nil, frameRanges, rangesPayload(3, 1)))-2:])
+		_, _ = io.Copy(io.Discard, theirs)
+	}()
+	_, err := Run(context.Background(), bufio.NewReader(ours), ours, func() { ours.Close() }, newMemorySet(nil).config(false))
+	var protocol *ProtocolError
+	require.ErrorAs(t, err, &protocol)
+	require.Contains(t, protocol.Reason, "100 items")
+}
+
 func TestOneSidedAndDisjointSets(t *testing.T) {
 	for name, sizes := range map[string][2]int{"all here": {30_000, 0}, "all there": {0, 30_000}, "few here": {10, 30_000},
 		"few there": {30_000, 10}, "all different": {20_000, 20_000}} {
@@ -202,18 +307,18 @@ func TestSummaryIsHomomorphic(t *testing.T) {
 		cut := rapid.IntRange(0, n).Draw(t, "cut")
 		var all, left, right Summary
 		for i, id := range ids {
-			all.Add(id)
+			all.Add(markOf(id[:]))
 			if i < cut {
-				left.Add(id)
+				left.Add(markOf(id[:]))
 			} else {
-				right.Add(id)
+				right.Add(markOf(id[:]))
 			}
 		}
 		merged := right
 		merged.Merge(&left)
 		require.Equal(t, all, merged)
 		for _, id := range ids[cut:] {
-			merged.Remove(id)
+			merged.Remove(markOf(id[:]))
 		}
 		require.Equal(t, left, merged)
 	})
@@ -226,7 +331,7 @@ func TestFingerprintAgainstPlainCode(t *testing.T) {
 	var lanes [sumBytes / 2]uint16
 	for i := range 100 {
 		id := blake3.Sum256([]byte{byte(i)})
-		sum.Add(id)
+		sum.Add(Mark{ID: id})
 		h := blake3.New(32, key[:])
 		_, _ = h.Write(id[:])
 		var x [sumBytes]byte
@@ -241,7 +346,7 @@ func TestFingerprintAgainstPlainCode(t *testing.T) {
 	for _, l := range lanes {
 		want = binary.LittleEndian.AppendUint16(want, l)
 	}
-	require.Equal(t, want, sum.bytes())
+	require.Equal(t, want, sum.hashed())
 
 	session := newSessionKey([32]byte{9})
 	id := blake3.Sum256([]byte("x"))
@@ -253,8 +358,8 @@ func TestFingerprintAgainstPlainCode(t *testing.T) {
 // Golden: a summary never changes its meaning.
 func TestSummaryGolden(t *testing.T) {
 	var s Summary
-	s.Add(blake3.Sum256([]byte("a")))
-	s.Add(blake3.Sum256([]byte("b")))
+	s.Add(markOf([]byte("a")))
+	s.Add(markOf([]byte("b")))
 	require.Equal(t, "ad36331db66d9f4c", fmt.Sprintf("%x", s.Hash())[:16])
 }
 
@@ -273,7 +378,7 @@ func TestSplitCoversTheRange(t *testing.T) {
 			if i > 0 {
 				require.Equal(t, parts[i-1].To, p.From)
 			}
-			own, err := s.Summary(context.Background(), p.Range)
+			own, err := SummaryOf(context.Background(), s, p.Range)
 			require.NoError(t, err)
 			require.Equal(t, own, p.Summary)
 			require.LessOrEqual(t, p.Count, uint64(len(set.keys)/k+1))
@@ -350,8 +455,17 @@ func TestHostilePeers(t *testing.T) {
 		"unknown frame":          bad(99, nil),
 		"huge frame":             append([]byte{frameItems}, 0xff, 0xff, 0xff, 0x7f),
 		"unknown question":       bad(frameRanges, []byte{1, 0, 77, 0, 0, 0, 0}),
-		"cut question":           bad(frameRanges, []byte{1, 0, kindCompare, 0}),
-		"cut digest":             bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0, 0, 5, 1, 2}),
+		"cut question":           bad(frameRanges, []byte{1, 0, kindCompare, 0, 0}),
+		"cut digest":             bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 0, 0, 0, 5, 1, 2}),
+		"cut sums":               bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 2, 0, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9}),
+		"no parts":               bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0, 0}),
+		"too many parts":         bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0x81, 2, 0}),
+		"too many sums":          bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, capacity + 1, 0, 0}),
+		"strict with sums":       bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, strictBit | 1, 0, 0}),
+		"a part behind the end":  bad(frameRanges, rangesPayload(1, 0, question{kind: kindCompare, parts: []claim{{}, {to: []byte("a")}}})),
+		"parts backwards":        bad(frameRanges, rangesPayload(1, 0, question{kind: kindCompare, parts: []claim{{to: []byte("b")}, {to: []byte("a")}}})),
+		"too many elements":      bad(frameRanges, []byte{1, 0, kindFetch, 0, 0, 0xff, 0xff, 0x7f}),
+		"a fetch with a bound":   bad(frameRanges, []byte{1, 0, kindFetch, 0, 1, 'x', 0}),
 		"too many ids":           bad(frameRanges, []byte{1, 0, kindOffer, 0, 0, 0, 0, 0xff, 0xff, 0x7f}),
 		"range backwards":        bad(frameRanges, rangesPayload(1, 0, question{kind: kindList, r: Range{[]byte("b"), []byte("a")}})),
 		"shares what is not":     bad(frameRanges, []byte{1, 0, kindList, 9, 0, 0, 0}),
@@ -430,7 +544,7 @@ func TestCutSessionGoesOn(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	f.Add(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindCompare, count: 3}, question{kind: kindOffer, ids: []shortID{1, 2}})), true)
+	f.Add(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindCompare, sums: 2, parts: []claim{{to: []byte("m"), count: 3}, {count: 4}}}, question{kind: kindFetch, elements: []Element{{1}}}, question{kind: kindCompare, strict: true, parts: []claim{{}}}, question{kind: kindOffer, ids: []shortID{1, 2}})), true)
 	f.Add(appendFrame(nil, frameItems, []byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 'k'}), false)
 	f.Add(appendFrame(nil, frameDone, nil), false)
 	f.Fuzz(func(t *testing.T, b []byte, initiator bool) {
@@ -449,7 +563,7 @@ func BenchmarkSummaryAdd(b *testing.B) {
 	var s Summary
 	id := [32]byte{1}
 	for range b.N {
-		s.Add(id)
+		s.Add(Mark{ID: id, Element: Element(id[:])})
 	}
 }
 

@@ -13,33 +13,46 @@ import (
 const (
 	// itemsFrame is the length from which items are sent: short enough that the peer has something to do while more is read.
 	itemsFrame = 128 << 10
-	splitInto  = 16 // parts that a differing range is divided into
-	listBelow  = 32 // items of a range below which they are listed rather than divided
-	// much is how many times more items one side must have for the smaller one to list its own at once.
-	much = 8
 	// softOpen is the number of open questions above which a side stops dividing ranges and lists items instead, so that
 	// the number of questions under way stays bounded on both sides.
 	softOpen = 1 << 15
 	// hardOpen and hardMemory bound what a peer may leave waiting: its questions, and the bytes that they occupy.
 	hardOpen   = 1 << 18
 	hardMemory = 64 << 20
+	// hardParts bounds what a peer may ask in all: each part costs a look at the tree.
+	hardParts = 1 << 24
 )
 
 // Config says what a session reconciles.
 type Config struct {
 	Set Set
-	// Insert stores items that the peer sent, in the order they came; it copies what it keeps. It is called by one goroutine at a time; what it
-	// does not accept it reports by an error, which ends the session.
+	// Range is what is reconciled of the set, on both sides; the zero value is all of it.
+	Range Range
+	// Insert takes items that the peer sent, in the order they came; it copies what it keeps. It is called by one goroutine at a time, and may
+	// return before the items are stored, but should wait when many are not. What it does not accept it reports by an
+	// error, then or later, which ends the session.
 	Insert func(ctx context.Context, items [][]byte) error
+	// Flush, if set, returns when all items taken before are stored and Set shows them.
+	Flush func(ctx context.Context) error
 	// Key keys digests and short ids. Both sides must have contributed to it, freshly for this session.
 	Key [32]byte
+	// Plain does without sketches: for measuring what they are worth.
+	Plain bool
 	// Initiator is set on the side that asks first.
 	Initiator bool
+}
+
+func (c *Config) flush(ctx context.Context) error {
+	if c.Flush == nil {
+		return nil
+	}
+	return c.Flush(ctx)
 }
 
 // Stats counts what a session did.
 type Stats struct {
 	Rounds        int    // round trips of the longest chain of question and answer
+	Messages      int    // frames, both ways together
 	BytesSent     uint64 // with items
 	BytesReceived uint64
 	ItemsSent     uint64
@@ -89,13 +102,15 @@ type session struct {
 	open     uint64 // own questions that the peer has not answered
 	peerDone bool
 	stats    Stats
+	parts    uint64 // that the peer has asked about
+	asked    uint64 // items that were asked for by their ids or elements
 
 	wake chan struct{} // tells the writer that something above has changed
 
 	// The rest belongs to the writer.
 	ranges   []byte // questions of the frame being built
 	bound    []byte // the last bound in it
-	asked    uint64 // questions in it
+	pending  uint64 // questions in it
 	round    int    // the highest round in it
 	answered uint64 // of the peer's questions, in all
 	told     uint64 // of these, the peer knows
@@ -116,7 +131,8 @@ func (s *session) read(ctx context.Context) error {
 			return noEOF(err)
 		}
 		s.mu.Lock()
-		s.stats.BytesReceived += uint64(len(b)) + 2
+		s.stats.BytesReceived += uint64(frameSize(len(b)))
+		s.stats.Messages++
 		s.mu.Unlock()
 		switch kind {
 		case frameItems:
@@ -159,11 +175,19 @@ func (s *session) take(f rangesFrame) error {
 	s.open -= f.answered
 	s.stats.Rounds = max(s.stats.Rounds, (f.round+1)/2)
 	for i := range f.questions {
-		s.memory += f.questions[i].memory()
+		q := &f.questions[i]
+		if q.kind != kindFetch && !q.r.within(s.cfg.Range) {
+			return protocolErrorf("a question about what is not reconciled")
+		}
+		s.memory += q.memory()
+		s.parts += uint64(max(1, len(q.parts)))
 	}
 	s.queue = append(s.queue, f.questions...)
 	if len(s.queue) > hardOpen || s.memory > hardMemory {
 		return protocolErrorf("%d questions wait for an answer", len(s.queue))
+	}
+	if s.parts > hardParts {
+		return protocolErrorf("more than %d questions", hardParts)
 	}
 	return nil
 }
@@ -183,11 +207,11 @@ func (s *session) takeDone() error {
 // something that has been decided.
 func (s *session) write(ctx context.Context) error {
 	if s.cfg.Initiator {
-		if err := s.compare(ctx, Part{Range: All}, 1); err != nil {
+		if err := s.compareAll(ctx, false, 1); err != nil {
 			return err
 		}
 	}
-	saidDone := false
+	checked, saidDone := false, false
 	for {
 		q, ok, over := s.next()
 		switch {
@@ -198,19 +222,23 @@ func (s *session) write(ctx context.Context) error {
 			s.answered++
 			continue
 		case over:
-			if !s.cfg.Initiator {
-				return s.send(frameDone, nil)
-			}
-			if !saidDone {
-				return protocolErrorf("done before the initiator said so")
-			}
-			return nil
+			return s.end(ctx, saidDone)
 		}
 		if err := s.flush(); err != nil {
 			return err
 		}
 		if s.cfg.Initiator && !saidDone && s.quiet() {
+			if st := s.current(); !checked && st.ItemsSent+st.ItemsReceived > 0 {
+				checked = true
+				if err := s.compareAll(ctx, true, 2*st.Rounds+1); err != nil {
+					return err
+				}
+				continue
+			}
 			saidDone = true
+			if err := s.cfg.flush(ctx); err != nil {
+				return err
+			}
 			if err := s.send(frameDone, nil); err != nil {
 				return err
 			}
@@ -221,6 +249,61 @@ func (s *session) write(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// compareAll asks about everything: at first with a sketch, then strictly, to make sure of what sketches have shown.
+func (s *session) compareAll(ctx context.Context, strict bool, round int) error {
+	sums := capacity
+	if strict {
+		if err := s.cfg.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if strict || s.cfg.Plain {
+		sums = 0
+	}
+	r := s.cfg.Range
+	sum, err := SummaryOf(ctx, s.cfg.Set, r)
+	if err != nil {
+		return err
+	}
+	return s.ask(&question{kind: kindCompare, r: r, sums: sums, strict: strict, parts: []claim{s.claim(r, &sum)}}, round)
+}
+
+// end is called when the peer has said that it is done.
+func (s *session) end(ctx context.Context, saidDone bool) error {
+	if s.cfg.Initiator && !saidDone {
+		return protocolErrorf("done before the initiator said so")
+	}
+	if !s.cfg.Initiator {
+		if err := s.cfg.flush(ctx); err != nil {
+			return err
+		}
+		if err := s.send(frameDone, nil); err != nil {
+			return err
+		}
+	}
+	// An item may have been replaced by a newer one when the peer is asked for it, but not most of many.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	const many = 16
+	if s.asked >= many && s.stats.ItemsReceived < s.asked/2 {
+		return protocolErrorf("it claimed %d items that it did not send", s.asked-s.stats.ItemsReceived)
+	}
+	return nil
+}
+
+// wanted counts items that the peer is asked for.
+func (s *session) wanted(n int) {
+	s.mu.Lock()
+	s.asked += uint64(n)
+	s.mu.Unlock()
+}
+
+func (s *session) current() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
 }
 
 // next takes the latest question, so that ranges are narrowed down depth first and few are open at a time. over means that there
@@ -258,125 +341,30 @@ func (s *session) answer(ctx context.Context, q *question) error {
 		return s.offer(ctx, q.r, round)
 	case kindOffer:
 		return s.answerOffer(ctx, q, round)
+	case kindFetch:
+		return s.answerFetch(ctx, q)
 	default: // kindSend
-		return s.sendItems(ctx, q.r, wanted(q.ids), true, nil)
+		return s.sendItems(ctx, q.r, idSet(q.ids), true, nil)
 	}
-}
-
-func (s *session) answerCompare(ctx context.Context, q *question, round int) error {
-	mine, err := s.cfg.Set.Summary(ctx, q.r)
-	if err != nil {
-		return err
-	}
-	switch {
-	case s.key.digest(&mine) == q.digest && mine.Count == q.count:
-		return nil
-	case q.count == 0:
-		return s.sendItems(ctx, q.r, nil, false, nil)
-	case mine.Count <= listBelow, mine.Count <= q.count/much, s.crowded():
-		return s.offer(ctx, q.r, round)
-	case q.count <= listBelow, q.count <= mine.Count/much:
-		return s.ask(&question{kind: kindList, r: q.r}, round)
-	}
-	parts, err := s.cfg.Set.Split(ctx, q.r, splitInto)
-	if err != nil {
-		return err
-	}
-	for _, p := range parts {
-		if err := s.compare(ctx, p, round); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *session) crowded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open+s.asked > softOpen
+	return s.open+s.pending > softOpen
 }
 
-func (s *session) compare(ctx context.Context, p Part, round int) error {
-	if len(p.Range.From) == 0 && len(p.Range.To) == 0 && p.Count == 0 { // the whole set: not summed up yet
-		var err error
-		if p.Summary, err = s.cfg.Set.Summary(ctx, p.Range); err != nil {
+func (s *session) sendItem(item *Item) error {
+	if len(s.items) > 0 && len(s.items)+len(item.Data)+binary.MaxVarintLen32 > itemsFrame {
+		if err := s.flushItems(); err != nil {
 			return err
 		}
 	}
-	return s.ask(&question{kind: kindCompare, r: p.Range, count: p.Count, digest: s.key.digest(&p.Summary)}, round)
-}
-
-// offer lists all items of a range, in pieces of at most maxIDs.
-func (s *session) offer(ctx context.Context, r Range, round int) error {
-	q := question{kind: kindOffer, r: r}
-	var last []byte
-	for item, err := range s.cfg.Set.Items(ctx, r) {
-		if err != nil {
-			return err
-		}
-		if len(q.ids) == maxIDs {
-			at := Separator(last, item.Key)
-			q.r.To = at
-			if err := s.ask(&q, round); err != nil {
-				return err
-			}
-			q.r, q.ids = Range{From: at, To: r.To}, q.ids[:0]
-		}
-		q.ids = append(q.ids, s.key.short(item.ID))
-		last = append(last[:0], item.Key...)
-	}
-	return s.ask(&q, round)
-}
-
-func wanted(ids []shortID) map[shortID]bool {
-	m := make(map[shortID]bool, len(ids))
-	for _, id := range ids {
-		m[id] = true
-	}
-	return m
-}
-
-// answerOffer sends what the peer did not list, and asks for what it did and is not here.
-func (s *session) answerOffer(ctx context.Context, q *question, round int) error {
-	offered := wanted(q.ids)
-	lacking := wanted(q.ids)
-	if err := s.sendItems(ctx, q.r, offered, false, lacking); err != nil || len(lacking) == 0 {
-		return err
-	}
-	ids := make([]shortID, 0, len(lacking))
-	for _, id := range q.ids {
-		if lacking[id] {
-			ids = append(ids, id)
-			delete(lacking, id) // an id that is listed twice is asked for once
-		}
-	}
-	return s.ask(&question{kind: kindSend, r: q.r, ids: ids}, round)
-}
-
-// sendItems sends the items of r whose short id is in ids, or is not, depending on in; what it meets it takes out of seen.
-func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, in bool, seen map[shortID]bool) error {
-	for item, err := range s.cfg.Set.Items(ctx, r) {
-		if err != nil {
-			return err
-		}
-		if ids != nil {
-			id := s.key.short(item.ID)
-			delete(seen, id)
-			if ids[id] != in {
-				continue
-			}
-		}
-		if len(s.items) > 0 && len(s.items)+len(item.Data)+binary.MaxVarintLen32 > itemsFrame {
-			if err := s.flushItems(); err != nil {
-				return err
-			}
-		}
-		s.items = binary.AppendUvarint(s.items, uint64(len(item.Data)))
-		s.items = append(s.items, item.Data...)
-		s.mu.Lock()
-		s.stats.ItemsSent++
-		s.mu.Unlock()
-	}
+	s.items = binary.AppendUvarint(s.items, uint64(len(item.Data)))
+	s.items = append(s.items, item.Data...)
+	s.mu.Lock()
+	s.stats.ItemsSent++
+	s.mu.Unlock()
 	return nil
 }
 
@@ -390,7 +378,7 @@ func (s *session) ask(q *question, round int) error {
 		b = appendQuestion(s.ranges, &s.bound, q)
 	}
 	s.ranges = b
-	s.asked++
+	s.pending++
 	s.round = max(s.round, round)
 	return nil
 }
@@ -400,17 +388,17 @@ func (s *session) flush() error {
 	if err := s.flushItems(); err != nil {
 		return err
 	}
-	if s.asked == 0 && s.answered == s.told {
+	if s.pending == 0 && s.answered == s.told {
 		return nil
 	}
 	b := binary.AppendUvarint(nil, uint64(s.round))
 	b = binary.AppendUvarint(b, s.answered-s.told)
 	b = append(b, s.ranges...)
 	s.mu.Lock()
-	s.open += s.asked // before they are sent: the answer may come at once
+	s.open += s.pending // before they are sent: the answer may come at once
 	s.stats.Rounds = max(s.stats.Rounds, (s.round+1)/2)
 	s.mu.Unlock()
-	s.told, s.asked, s.ranges, s.bound, s.round = s.answered, 0, s.ranges[:0], nil, 0
+	s.told, s.pending, s.ranges, s.bound, s.round = s.answered, 0, s.ranges[:0], nil, 0
 	return s.send(frameRanges, b)
 }
 
@@ -427,6 +415,7 @@ func (s *session) send(kind byte, payload []byte) error {
 	frame := appendFrame(nil, kind, payload)
 	s.mu.Lock()
 	s.stats.BytesSent += uint64(len(frame))
+	s.stats.Messages++
 	s.mu.Unlock()
 	_, err := s.w.Write(frame)
 	if errors.Is(err, io.ErrClosedPipe) {

@@ -17,9 +17,9 @@ import (
 
 // Item is one element of a set.
 type Item struct {
-	Key  []byte   // its place in the order; unique in a set
-	ID   [32]byte // a collision-resistant hash of everything that makes this item differ from another
-	Data []byte   // what a peer that lacks the item is sent
+	Key  []byte // its place in the order; unique in a set
+	Mark        // what it adds to a summary
+	Data []byte // what a peer that lacks the item is sent
 }
 
 // Range is the items whose keys are From <= key < To. An empty To has no end.
@@ -28,9 +28,14 @@ type Range struct{ From, To []byte }
 // All is the range of every item.
 var All = Range{}
 
-// contains reports whether a key lies in the range.
-func (r Range) contains(key []byte) bool {
+// Contains reports whether a key lies in the range.
+func (r Range) Contains(key []byte) bool {
 	return bytes.Compare(key, r.From) >= 0 && (len(r.To) == 0 || bytes.Compare(key, r.To) < 0)
+}
+
+// within reports whether all of r lies in o.
+func (r Range) within(o Range) bool {
+	return bytes.Compare(r.From, o.From) >= 0 && (len(o.To) == 0 || len(r.To) > 0 && bytes.Compare(r.To, o.To) <= 0)
 }
 
 // Part is a range with its summary.
@@ -42,15 +47,18 @@ type Part struct {
 // Set is an ordered set of items as a session sees it. Its methods are called by one goroutine of a session, while another one inserts
 // what the peer sends; whether they see that is left open.
 type Set interface {
-	// Summary returns the fingerprint and count of the items in r.
-	Summary(ctx context.Context, r Range) (Summary, error)
+	// Summaries returns the summaries of the consecutive ranges between bounds, of which there are at least two, in ascending order. An
+	// empty last bound has no end.
+	Summaries(ctx context.Context, bounds [][]byte) ([]Summary, error)
 	// Split divides r into at most k consecutive parts of about equal counts that cover r exactly; k >= 2.
 	Split(ctx context.Context, r Range, k int) ([]Part, error)
 	// Items yields the items of r in order. An item is valid only until the next step.
 	Items(ctx context.Context, r Range) iter.Seq2[Item, error]
+	// Find yields the items of r that have one of the elements, in any order. Those that are not there are left out.
+	Find(ctx context.Context, r Range, elements []Element) iter.Seq2[Item, error]
 }
 
-// Scanned is a Set that computes summaries by visiting every item of a range.
+// Scanned is a Set that computes everything by visiting every item of a range.
 type Scanned func(ctx context.Context, r Range) iter.Seq2[Item, error]
 
 var _ Set = Scanned(nil)
@@ -58,15 +66,44 @@ var _ Set = Scanned(nil)
 // Items implements Set.
 func (s Scanned) Items(ctx context.Context, r Range) iter.Seq2[Item, error] { return s(ctx, r) }
 
-// Summary implements Set.
-func (s Scanned) Summary(ctx context.Context, r Range) (sum Summary, err error) {
-	for item, err := range s(ctx, r) {
-		if err != nil {
-			return Summary{}, err
-		}
-		sum.Add(item.ID)
+// Find implements Set.
+func (s Scanned) Find(ctx context.Context, r Range, elements []Element) iter.Seq2[Item, error] {
+	wanted := make(map[Element]bool, len(elements))
+	for _, e := range elements {
+		wanted[e] = true
 	}
-	return sum, nil
+	return func(yield func(Item, error) bool) {
+		for item, err := range s(ctx, r) {
+			if (err != nil || wanted[item.Element]) && !yield(item, err) {
+				return
+			}
+		}
+	}
+}
+
+// Summaries implements Set.
+func (s Scanned) Summaries(ctx context.Context, bounds [][]byte) ([]Summary, error) {
+	sums := make([]Summary, len(bounds)-1)
+	at := 0
+	for item, err := range s(ctx, Range{bounds[0], bounds[len(bounds)-1]}) {
+		if err != nil {
+			return nil, err
+		}
+		for at+1 < len(sums) && bytes.Compare(item.Key, bounds[at+1]) >= 0 {
+			at++
+		}
+		sums[at].Add(item.Mark)
+	}
+	return sums, nil
+}
+
+// SummaryOf returns the summary of one range of a set.
+func SummaryOf(ctx context.Context, s Set, r Range) (Summary, error) {
+	sums, err := s.Summaries(ctx, [][]byte{r.From, r.To})
+	if err != nil {
+		return Summary{}, err
+	}
+	return sums[0], nil
 }
 
 // Split implements Set.
@@ -94,7 +131,7 @@ func (s Scanned) Split(ctx context.Context, r Range, k int) ([]Part, error) {
 			parts[j-1].To = at
 			parts = append(parts, Part{Range: Range{From: at, To: r.To}})
 		}
-		parts[len(parts)-1].Add(item.ID)
+		parts[len(parts)-1].Add(item.Mark)
 		last = append(last[:0], item.Key...)
 		seen++
 	}

@@ -18,18 +18,22 @@ import (
 //
 //	1 ranges   round varint      the longest chain of question and answer that led here; at most 256
 //	           answered varint   how many questions of the peer this side has answered since its last ranges frame
-//	           questions         until the end: kind u8, from bound, to bound, then by kind
-//	             1 compare       count varint, digest[16]: what the sender has in the range
-//	             2 offer         n varint (at most 4,096), n short ids[8]: all that the sender has in the range; the peer
+//	           questions         until the end: kind u8, from bound, then by kind
+//	             1 compare       n varint (1 to 256), how u8 (the number of sums, 0 to 8; 128 more for a strict one), then n parts, of
+//	                             which each begins where the one before it ends: to bound, count varint, digest[8], sums: what the sender
+//	                             has in the part
+//	             2 offer         to bound, n varint (at most 4,096), n short ids[8]: all that the sender has in the range; the peer
 //	                             sends the items that are not among them, and asks for those it lacks
-//	             3 send          n varint (at most 4,096), n short ids[8]: the sender lacks these
-//	             4 list          the sender wants an offer of the range
+//	             3 send          to bound, n varint (at most 4,096), n short ids[8]: the sender lacks these
+//	             4 list          to bound: the sender wants an offer of the range
+//	             5 fetch         n varint (at most 4,096), n elements[16]: the sender lacks these; from is empty
 //	2 items    items until the end: length varint (at most 196,608), data
 //	3 done     empty: the initiator has no open question; the responder answers with the same
 //
 // A bound is the number of its first bytes that it shares with the bound before it in the frame, as a varint, the number of further
-// bytes as a varint, and these. Bounds start from the empty one; an empty "to" has no end. Short ids are u64 LE.
-// Each question obliges the peer to answer it, if only by counting it.
+// bytes as a varint, and these. Bounds start from the empty one; an empty "to" has no end. Short ids are u64 LE, sums as in Sketch.
+// Each question obliges the peer to answer it, if only by counting it. A strict compare is answered after all items that came before it
+// are stored, and without sketches, as are those that follow from it.
 const (
 	frameRanges = 1
 	frameItems  = 2
@@ -39,12 +43,15 @@ const (
 	kindOffer   = 2
 	kindSend    = 3
 	kindList    = 4
+	kindFetch   = 5
 
 	maxFrame  = 512 << 10 // more than one question with two bounds and all ids that it may have
 	maxRounds = 256
+	maxParts  = 256
 	maxIDs    = 4096
 	maxItem   = 192 << 10
 	maxBound  = 160 << 10 // an escaped key of 65,535 bytes and an author
+	strictBit = 128
 )
 
 // ProtocolError reports a peer that does not keep to the protocol.
@@ -58,29 +65,75 @@ func protocolErrorf(format string, args ...any) error {
 
 // question is one record of a ranges frame.
 type question struct {
-	kind   byte
-	r      Range
+	kind     byte
+	r        Range   // of a compare: all parts together
+	parts    []claim // of a compare
+	sums     int     // that each part has
+	strict   bool
+	ids      []shortID
+	elements []Element
+	round    int
+}
+
+// claim is what the sender of a compare has in a part.
+type claim struct {
+	to     []byte
 	count  uint64
 	digest [digestSize]byte
-	ids    []shortID
-	round  int
+	sketch Sketch // the first sums
+}
+
+// bounds are those of the parts, from the first to the last.
+func (q *question) bounds() [][]byte {
+	b := make([][]byte, 1, len(q.parts)+1)
+	b[0] = q.r.From
+	for i := range q.parts {
+		b = append(b, q.parts[i].to)
+	}
+	return b
 }
 
 // memory is about what the question occupies while it waits.
-func (q *question) memory() int { return 128 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) }
+func (q *question) memory() int {
+	n := 256 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) + 16*len(q.elements)
+	for i := range q.parts {
+		n += 192 + len(q.parts[i].to)
+	}
+	return n
+}
 
 func appendQuestion(b []byte, prev *[]byte, q *question) []byte {
 	b = append(b, q.kind)
 	b = appendBound(b, prev, q.r.From)
-	b = appendBound(b, prev, q.r.To)
+	if q.kind == kindCompare {
+		b = binary.AppendUvarint(b, uint64(len(q.parts)))
+		how := byte(q.sums)
+		if q.strict {
+			how |= strictBit
+		}
+		b = append(b, how)
+		for i := range q.parts {
+			p := &q.parts[i]
+			b = appendBound(b, prev, p.to)
+			b = binary.AppendUvarint(b, p.count)
+			b = append(b, p.digest[:]...)
+			b = p.sketch.appendSums(b, q.sums)
+		}
+		return b
+	}
+	if q.kind != kindFetch {
+		b = appendBound(b, prev, q.r.To)
+	}
 	switch q.kind {
-	case kindCompare:
-		b = binary.AppendUvarint(b, q.count)
-		b = append(b, q.digest[:]...)
 	case kindOffer, kindSend:
 		b = binary.AppendUvarint(b, uint64(len(q.ids)))
 		for _, id := range q.ids {
 			b = binary.LittleEndian.AppendUint64(b, uint64(id))
+		}
+	case kindFetch:
+		b = binary.AppendUvarint(b, uint64(len(q.elements)))
+		for _, e := range q.elements {
+			b = append(b, e[:]...)
 		}
 	}
 	return b
@@ -166,15 +219,11 @@ func parseRanges(b []byte) (f rangesFrame, err error) {
 	for len(p.b) > 0 && p.err == nil {
 		q := question{round: f.round, kind: p.bytes(1, "kind")[0]}
 		q.r.From = p.bound(&prev)
-		q.r.To = p.bound(&prev)
-		if len(q.r.To) > 0 && string(q.r.From) >= string(q.r.To) {
-			p.fail("a range ends before it begins")
-		}
 		switch q.kind {
 		case kindCompare:
-			q.count = p.uvarint(1<<62, "count")
-			copy(q.digest[:], p.bytes(digestSize, "digest"))
+			p.parts(&q, &prev)
 		case kindOffer, kindSend:
+			q.r.To = p.end(q.r.From, &prev)
 			n := p.uvarint(maxIDs, "number of ids")
 			ids := p.bytes(n*shortIDSize, "ids")
 			for len(ids) > 0 {
@@ -182,12 +231,63 @@ func parseRanges(b []byte) (f rangesFrame, err error) {
 				ids = ids[shortIDSize:]
 			}
 		case kindList:
+			q.r.To = p.end(q.r.From, &prev)
+		case kindFetch:
+			if len(q.r.From) > 0 {
+				p.fail("a fetch with a bound")
+			}
+			n := p.uvarint(maxIDs, "number of elements")
+			elements := p.bytes(n*uint64(len(Element{})), "elements")
+			for len(elements) > 0 {
+				q.elements = append(q.elements, Element(elements))
+				elements = elements[len(Element{}):]
+			}
 		default:
 			p.fail("question of unknown kind %d", q.kind)
 		}
 		f.questions = append(f.questions, q)
 	}
 	return f, p.err
+}
+
+// end reads the bound where a range ends that begins at from.
+func (p *payload) end(from []byte, prev *[]byte) []byte {
+	to := p.bound(prev)
+	if len(to) > 0 && string(from) >= string(to) {
+		p.fail("a range ends before it begins")
+	}
+	return to
+}
+
+func (p *payload) parts(q *question, prev *[]byte) {
+	n := p.uvarint(maxParts, "number of parts")
+	if n == 0 {
+		p.fail("a comparison of nothing")
+		return
+	}
+	how := p.bytes(1, "number of sums")
+	if p.err != nil {
+		return
+	}
+	q.strict, q.sums = how[0]&strictBit != 0, int(how[0]&^strictBit)
+	if q.sums > capacity || q.strict && q.sums > 0 {
+		p.fail("a comparison by %d sums", q.sums)
+	}
+	from := q.r.From
+	for i := range n {
+		if p.err != nil {
+			return
+		}
+		if i > 0 && len(from) == 0 {
+			p.fail("a part behind the end")
+		}
+		c := claim{to: p.end(from, prev), count: p.uvarint(1<<62, "count")}
+		copy(c.digest[:], p.bytes(digestSize, "digest"))
+		c.sketch.setSums(p.bytes(uint64(q.sums)*sketchSumSize, "sums"))
+		q.parts = append(q.parts, c)
+		from = c.to
+	}
+	q.r.To = from
 }
 
 func parseItems(b []byte) (items [][]byte, err error) {
@@ -221,6 +321,15 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// frameSize is the length of a frame with a payload of n bytes.
+func frameSize(n int) int {
+	size := 2 + n
+	for x := n; x >= 0x80; x >>= 7 {
+		size++
+	}
+	return size
 }
 
 func appendFrame(b []byte, kind byte, payload []byte) []byte {

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"iter"
 
 	"lukechampine.com/blake3"
@@ -27,7 +28,7 @@ func (s *Store) EntrySet(id ID) reconcile.Set {
 					key = append(append(appendEscaped(key[:0], e.Key), 0, endOfKey), e.Author[:]...)
 					signed := e.signedBytes(data[:0])
 					data = append(signed, e.Signature[:]...)
-					stopped = !yield(reconcile.Item{Key: key, ID: blake3.Sum256(signed), Data: data}, nil)
+					stopped = !yield(reconcile.Item{Key: key, Mark: markOf(&e, blake3.Sum256(signed)), Data: data}, nil)
 					return !stopped
 				})
 			})
@@ -58,7 +59,7 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 					if len(p.Key) != len(prefix)+64 {
 						return errBadEntryKey
 					}
-					item := reconcile.Item{Key: p.Key[len(prefix):], ID: [32]byte(p.Key[len(prefix)+32:]), Data: p.Value}
+					item := reconcile.Item{Key: p.Key[len(prefix):], Mark: grantMark(p.Key[len(prefix)+32:]), Data: p.Value}
 					if stopped = !yield(item, nil); stopped {
 						return nil
 					}
@@ -74,6 +75,17 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 
 // Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they hold the same ones.
 func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
-	sum, err := s.EntrySet(id).Summary(ctx, reconcile.All)
+	sum, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)
 	return sum.Hash(), err
+}
+
+func markOf(e *Entry, id [32]byte) (m reconcile.Mark) {
+	m.ID = id
+	binary.BigEndian.PutUint64(m.Element[:], e.Timestamp)
+	copy(m.Element[8:], id[:])
+	return m
+}
+
+func grantMark(id []byte) reconcile.Mark {
+	return reconcile.Mark{ID: [32]byte(id), Element: reconcile.Element(id)}
 }

@@ -46,8 +46,9 @@ func (a *app) benchCommand() *cobra.Command {
 	}
 	transfer.Flags().IntVar(&files, "files", 10_000, "number of small files")
 	var differences []int
-	reconcile := &cobra.Command{Use: "reconcile", Short: "Reconcile two sets in memory", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		all, err := bench.Reconcile(cmd.Context(), config(0, 0), items, differences)
+	var plain bool
+	reconcile := &cobra.Command{Use: "reconcile", Short: "Reconcile two sets of random items", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		all, err := bench.Reconcile(cmd.Context(), config(0, 0), items, differences, plain)
 		if err != nil {
 			return err
 		}
@@ -56,11 +57,16 @@ func (a *app) benchCommand() *cobra.Command {
 			if i > 0 {
 				text += "\n"
 			}
-			text += fmt.Sprintf("%d differences in %d: %d rounds, %s beyond the items, %.0f ms", r.Differences, r.Items, r.Rounds, bytesText(r.Overhead), r.Milliseconds)
+			how := ""
+			if r.Plain {
+				how = ", without sketches"
+			}
+			text += fmt.Sprintf("%d differences in %d%s: %d rounds, %d messages, %s beyond the items, %.1f ms", r.Differences, r.Items, how, r.Rounds, r.Messages, bytesText(r.Overhead), r.Milliseconds)
 		}
 		return a.print(all, "", text)
 	}}
 	reconcile.Flags().IntVar(&items, "items", 1_000_000, "items in each set")
+	reconcile.Flags().BoolVar(&plain, "plain", false, "run each session without sketches, too")
 	reconcile.Flags().IntSliceVar(&differences, "differences", []int{1, 100, 1000, 10_000}, "numbers of differing items")
 	live := &cobra.Command{Use: "entries", Short: "Set, sync and push entries between two nodes over loopback", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Entries(cmd.Context(), config(0, 0), entries)
