@@ -214,13 +214,16 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, id replic
 	if err != nil {
 		return fmt.Errorf("sync grants: %w", err)
 	}
+	x := n.Replicas.NewInserter(ctx, id, replica.Origin(s.Remote().String()))
 	entries, err := reconcile.Run(ctx, r, s, abort, reconcile.Config{
 		Set: n.Replicas.EntrySet(id), Key: keyed(key, []byte("entries")), Initiator: initiator,
-		Insert: func(ctx context.Context, items [][]byte) error { return n.insertEntries(ctx, id, items, s.Remote()) },
+		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
+		Flush:  func(context.Context) error { return x.Flush() },
 	})
+	_, bad := x.Close()
 	add(entries)
 	st.EntriesSent, st.EntriesReceived = entries.ItemsSent, entries.ItemsReceived
-	if err != nil {
+	if err = errors.Join(err, bad); err != nil {
 		return fmt.Errorf("sync entries: %w", err)
 	}
 	if entries.ItemsReceived > 0 || grants.ItemsReceived > 0 {

@@ -134,7 +134,9 @@ func (e *Entry) check() error {
 }
 
 // ID is the BLAKE3 hash of the signed bytes.
-func (e *Entry) ID() [32]byte { return blake3.Sum256(e.signedBytes(nil)) }
+func (e *Entry) ID() [32]byte { return hashOf(e.signedBytes(make([]byte, 0, entryFixed+len(e.Key)))) }
+
+func hashOf(signed []byte) [32]byte { return blake3.Sum256(signed) }
 
 // IsTombstone reports whether the entry marks a deletion.
 func (e *Entry) IsTombstone() bool { return e.Size == 0 && e.Hash == blobs.EmptyHash }

@@ -81,6 +81,11 @@ func SecretKeyFromSeed(seed [32]byte) SecretKey {
 	return SecretKey{ed25519.NewKeyFromSeed(seed[:])}
 }
 
+// secretKey returns the key of a replica whose seed and id are known: without the work of SecretKeyFromSeed.
+func secretKey(seed [32]byte, id ID) SecretKey {
+	return SecretKey{append(append(make([]byte, 0, 64), seed[:]...), id[:]...)}
+}
+
 // Seed returns the 32 secret bytes.
 func (k SecretKey) Seed() [32]byte { return [32]byte(k.key.Seed()) }
 
@@ -106,7 +111,9 @@ func (k SecretKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a secret key is not written as text")
 }
 
-func (k SecretKey) sign(msg []byte) (sig [64]byte) { return [64]byte(ed25519.Sign(k.key, msg)) }
+func (k SecretKey) sign(msg []byte) (sig [64]byte) {
+	return [64]byte(voi.Sign(voi.PrivateKey(k.key), msg)) // the same signature as the standard library's, in half the time
+}
 
 // signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying in batches accept the same
 // signatures, so that all nodes agree whichever way they check.

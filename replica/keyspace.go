@@ -60,26 +60,24 @@ type space struct {
 	cut    []byte
 }
 
-const keyEntry = "re"
-
-func rootSpace(id ID) space {
-	return space{prefix: append(append([]byte(keyEntry), id[:]...), 0)}
+func rootSpace(n number) space {
+	return space{prefix: append(numberKey(keyEntry, n), 0)}
 }
 
 // below returns the space of the keys that begin with all of cut.
-func below(id ID, cut []byte) space {
+func below(n number, cut []byte) space {
 	h := blake3.Sum256(cut)
-	prefix := append(append([]byte(keyEntry), id[:]...), 1)
+	prefix := append(numberKey(keyEntry, n), 1)
 	return space{prefix: append(prefix, h[:16]...), cut: cut}
 }
 
 // entryKey returns the kv key of an entry, and those of the marks that lead to it.
-func entryKey(id ID, key []byte, author AuthorID) (entry []byte, marks [][]byte) {
-	at := rootSpace(id)
+func entryKey(n number, key []byte, author AuthorID) (entry []byte, marks [][]byte) {
+	at := rootSpace(n)
 	for len(key)-len(at.cut) > pieceSize {
 		piece := key[len(at.cut) : len(at.cut)+pieceSize]
 		marks = append(marks, append(appendEscaped(bytes.Clone(at.prefix), piece), 0, goesOn))
-		at = below(id, key[:len(at.cut)+pieceSize])
+		at = below(n, key[:len(at.cut)+pieceSize])
 	}
 	return append(bytes.Clone(at.prefix), orderBytes(key[len(at.cut):], author)...), marks
 }
@@ -132,12 +130,12 @@ func firstPiece(order []byte) ([]byte, bool) {
 
 // walk visits the entries of a replica whose order bytes lie in r, in order or in reverse. visit gets the whole key, which it may keep, and
 // the record, valid only during the call; it returns false to stop.
-func walk(rd kv.Reader, id ID, r kv.Range, reverse bool, visit func(key []byte, author AuthorID, value []byte) bool) error {
-	_, err := walkSpace(rd, id, rootSpace(id), r, reverse, visit)
+func walk(rd kv.Reader, n number, r kv.Range, reverse bool, visit func(key []byte, author AuthorID, value []byte) bool) error {
+	_, err := walkSpace(rd, n, rootSpace(n), r, reverse, visit)
 	return err
 }
 
-func walkSpace(rd kv.Reader, id ID, at space, r kv.Range, reverse bool, visit func([]byte, AuthorID, []byte) bool) (bool, error) {
+func walkSpace(rd kv.Reader, n number, at space, r kv.Range, reverse bool, visit func([]byte, AuthorID, []byte) bool) (bool, error) {
 	if r.To != nil && bytes.Compare(r.From, r.To) >= 0 {
 		return true, nil
 	}
@@ -178,7 +176,7 @@ func walkSpace(rd kv.Reader, id ID, at space, r kv.Range, reverse bool, visit fu
 		if !ok {
 			continue
 		}
-		if goOn, err := walkSpace(rd, id, below(id, key), inner, reverse, visit); !goOn || err != nil {
+		if goOn, err := walkSpace(rd, n, below(n, key), inner, reverse, visit); !goOn || err != nil {
 			return false, err
 		}
 	}

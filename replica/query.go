@@ -53,12 +53,12 @@ func (q *Query) selects(e *Entry) bool {
 
 // Entries yields the entries of every author that q selects, from one state of the replica.
 func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
-	return s.yieldEntries(ctx, q.Limit, func(rd kv.Reader, visit func(Entry) bool) error {
+	return s.yieldEntries(ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
 		keep := func(e Entry) bool { return !q.selects(&e) || visit(e) }
 		if q.ByTime {
-			return walkTime(rd, id, &q, keep)
+			return walkTime(rd, r, &q, keep)
 		}
-		return walkEntries(rd, id, q.order(), q.Reverse, keep)
+		return walkEntries(rd, r, q.order(), q.Reverse, keep)
 	})
 }
 
@@ -66,7 +66,7 @@ func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, er
 // decision: the other entries stay. A key whose latest entry is a tombstone is left out unless q.Tombstones. Author and times select among
 // the latest entries.
 func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
-	return s.yieldEntries(ctx, q.Limit, func(rd kv.Reader, visit func(Entry) bool) error {
+	return s.yieldEntries(ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
 		var best Entry
 		var any, stopped bool
 		done := func() bool { // the entries of a key have all been seen
@@ -75,7 +75,7 @@ func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, err
 			}
 			return !stopped
 		}
-		err := walkEntries(rd, id, q.order(), q.Reverse, func(e Entry) bool {
+		err := walkEntries(rd, r, q.order(), q.Reverse, func(e Entry) bool {
 			if any && bytes.Equal(best.Key, e.Key) {
 				if later(&e, &best) {
 					best = e
@@ -106,27 +106,27 @@ func (s *Store) LatestOf(ctx context.Context, id ID, key []byte) (Entry, error) 
 	return Entry{}, ErrNotFound
 }
 
-// yieldEntries turns a walk inside a View into an iterator, with a limit.
-func (s *Store) yieldEntries(ctx context.Context, limit int, run func(kv.Reader, func(Entry) bool) error) iter.Seq2[Entry, error] {
+// yieldEntries turns a walk inside a view into an iterator, with a limit. A replica that is not held has no entries.
+func (s *Store) yieldEntries(ctx context.Context, id ID, limit int, run func(kv.Reader, *Replica, func(Entry) bool) error) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped, n := false, 0
-		err := s.kv.View(ctx, func(rd kv.Reader) error {
-			return run(rd, func(e Entry) bool {
+		err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+			return run(rd, r, func(e Entry) bool {
 				n++
 				stopped = !yield(e, nil) || n == limit
 				return !stopped
 			})
 		})
-		if err != nil && !stopped {
+		if err != nil && !stopped && !errors.Is(err, ErrNotFound) {
 			yield(Entry{}, err)
 		}
 	}
 }
 
-func walkEntries(rd kv.Reader, id ID, order kv.Range, reverse bool, visit func(Entry) bool) error {
+func walkEntries(rd kv.Reader, r *Replica, order kv.Range, reverse bool, visit func(Entry) bool) error {
 	var bad error
-	err := walk(rd, id, order, reverse, func(key []byte, author AuthorID, value []byte) bool {
-		e, err := parseValue(id, key, author, value)
+	err := walk(rd, r.number, order, reverse, func(key []byte, author AuthorID, value []byte) bool {
+		e, err := parseValue(r.ID, key, author, value)
 		if err != nil {
 			bad = err
 			return false
@@ -136,68 +136,76 @@ func walkEntries(rd kv.Reader, id ID, order kv.Range, reverse bool, visit func(E
 	return errors.Join(err, bad)
 }
 
-// walkTime visits entries by the index of time, or that of author and time if q names one.
-func walkTime(rd kv.Reader, id ID, q *Query, visit func(Entry) bool) error {
-	prefix := idKey(keyByTime, id)
-	if q.Author != nil {
-		prefix = append(idKey(keyByAuthor, id), q.Author[:]...)
-	}
+// walkTime visits entries in the order of time. If q names an author, it looks only where that one has entries, and stops behind the last of them.
+func walkTime(rd kv.Reader, r *Replica, q *Query, visit func(Entry) bool) error {
 	from, to := q.times()
-	r := kv.Range{From: binary.BigEndian.AppendUint64(bytes.Clone(prefix), from), To: binary.BigEndian.AppendUint64(bytes.Clone(prefix), to)}
-	if to == math.MaxUint64 {
-		r.To = kv.After(prefix)
+	left := uint64(math.MaxUint64)
+	var only writer
+	if q.Author != nil {
+		var err error
+		if only, err = getWriter(rd, r.number, *q.Author); errors.Is(err, ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		from, left = max(from, only.first), only.entries
+		if only.last < to {
+			to = only.last + 1
+		}
 	}
-	for p, err := range rd.Scan(r, kv.ScanOptions{Reverse: q.Reverse}) {
+	prefix := numberKey(keyByTime, r.number)
+	span := kv.Range{From: binary.BigEndian.AppendUint64(bytes.Clone(prefix), from), To: binary.BigEndian.AppendUint64(bytes.Clone(prefix), to)}
+	if to == math.MaxUint64 {
+		span.To = kv.After(prefix)
+	}
+	authors := writerIDs{rd: rd, of: r.number}
+	for p, err := range rd.Scan(span, kv.ScanOptions{Reverse: q.Reverse}) {
 		if err != nil {
 			return err
 		}
-		var author AuthorID
-		key := p.Value
-		if q.Author != nil {
-			author = *q.Author
-		} else {
-			if len(key) < len(author) {
-				return errors.New("replica store: malformed index record")
-			}
-			key = key[copy(author[:], key):]
+		if len(p.Value) < 4 {
+			return errBadRecord
 		}
-		e, err := getEntry(rd, id, bytes.Clone(key), author)
+		n := binary.BigEndian.Uint32(p.Value)
+		if q.Author != nil && n != only.number {
+			continue
+		}
+		author, err := authors.get(n)
 		if err != nil {
 			return err
 		}
-		if !visit(e) {
+		e, err := getEntry(rd, r, bytes.Clone(p.Value[4:]), author)
+		if err != nil {
+			return err
+		}
+		if left--; !visit(e) || left == 0 {
 			return nil
 		}
 	}
 	return nil
 }
 
-// AuthorsOf returns the authors who have entries in the replica id, each found by one seek.
+// AuthorsOf returns the authors who have entries in the replica id, in the order of their ids.
 func (s *Store) AuthorsOf(ctx context.Context, id ID) (authors []AuthorID, err error) {
-	err = s.kv.View(ctx, func(rd kv.Reader) error {
+	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		authors = nil
-		r := kv.Prefix(idKey(keyByAuthor, id))
-		for {
-			var next []byte
-			for p, err := range rd.Scan(r, kv.ScanOptions{KeysOnly: true}) {
-				if err != nil {
-					return err
-				}
-				author := AuthorID(p.Key[len(keyByAuthor)+32:])
-				authors = append(authors, author)
-				next = kv.After(append(idKey(keyByAuthor, id), author[:]...))
-				break
+		prefix := numberKey(keyWriter, r.number)
+		for p, err := range rd.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
 			}
-			if next == nil {
-				return nil
-			}
-			r.From = next
+			authors = append(authors, AuthorID(p.Key[len(prefix):]))
 		}
+		return nil
 	})
 	return authors, err
 }
 
 // EntryIn returns the entry of a key by an author, as part of a larger transaction on the store kept in r's kv.Store, or ErrNotFound.
-func EntryIn(r kv.Reader, id ID, key []byte, author AuthorID) (Entry, error) {
-	return getEntry(r, id, key, author)
+func EntryIn(rd kv.Reader, id ID, key []byte, author AuthorID) (Entry, error) {
+	r, err := getReplica(rd, id)
+	if err != nil {
+		return Entry{}, err
+	}
+	return getEntry(rd, &r, key, author)
 }

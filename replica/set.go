@@ -4,39 +4,136 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"iter"
-
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/reconcile/tree"
 )
 
-// EntrySet is the set of a replica's entries for reconciliation: the key is the order bytes, the id the hash of the signed bytes, the data
-// the entry with its signature.
-func (s *Store) EntrySet(id ID) reconcile.Set {
-	return reconcile.Scanned(func(ctx context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
-		return func(yield func(reconcile.Item, error) bool) {
-			order := kv.Range{From: r.From, To: r.To}
-			if len(r.To) == 0 {
-				order.To = nil
-			}
-			var key, data []byte
-			stopped := false
-			err := s.kv.View(ctx, func(rd kv.Reader) error {
-				return walkEntries(rd, id, order, false, func(e Entry) bool {
-					key = append(append(appendEscaped(key[:0], e.Key), 0, endOfKey), e.Author[:]...)
-					signed := e.signedBytes(data[:0])
-					data = append(signed, e.Signature[:]...)
-					stopped = !yield(reconcile.Item{Key: key, Mark: markOf(&e, blake3.Sum256(signed)), Data: data}, nil)
-					return !stopped
-				})
-			})
-			if err != nil && !stopped {
-				yield(reconcile.Item{}, err)
+// entrySet is the set of a replica's entries for reconciliation: the key is the order bytes, the id the hash of the signed bytes, the element the
+// timestamp and the first 8 bytes of the id, the data the entry with its signature.
+type entrySet struct {
+	s  *Store
+	id ID
+}
+
+var _ reconcile.Set = entrySet{}
+
+// EntrySet returns the set of a replica's entries. Its summaries come from the tree.
+func (s *Store) EntrySet(id ID) reconcile.Set { return entrySet{s, id} }
+
+// PrefixRange is the range of an EntrySet that holds the entries whose keys begin with prefix.
+func PrefixRange(prefix []byte) reconcile.Range {
+	r := orderOfPrefix(prefix)
+	return reconcile.Range{From: r.From, To: r.To}
+}
+
+func (s entrySet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconcile.Summary, err error) {
+	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
+		sums, err = treeOf(r).Summaries(rd, bounds)
+		if errors.Is(err, tree.ErrNoTree) {
+			sums, err = make([]reconcile.Summary, len(bounds)-1), nil // a replica without entries
+		}
+		return err
+	})
+	return sums, err
+}
+
+func (s entrySet) Split(ctx context.Context, span reconcile.Range, k int) (parts []reconcile.Part, err error) {
+	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
+		parts, err = treeOf(r).Split(rd, span, k)
+		if errors.Is(err, tree.ErrNoTree) {
+			parts, err = []reconcile.Part{{Range: span}}, nil
+		}
+		return err
+	})
+	return parts, err
+}
+
+func orderRange(r reconcile.Range) kv.Range {
+	if len(r.To) == 0 {
+		return kv.Range{From: r.From}
+	}
+	return kv.Range{From: r.From, To: r.To}
+}
+
+// itemBuffers are used again for each item.
+type itemBuffers struct{ key, data []byte }
+
+func (b *itemBuffers) item(e *Entry) reconcile.Item {
+	b.key = append(append(appendEscaped(b.key[:0], e.Key), 0, endOfKey), e.Author[:]...)
+	signed := e.signedBytes(b.data[:0])
+	b.data = append(signed, e.Signature[:]...)
+	return reconcile.Item{Key: b.key, Mark: markOf(e.Timestamp, hashOf(signed)), Data: b.data}
+}
+
+func (s entrySet) Items(ctx context.Context, span reconcile.Range) iter.Seq2[reconcile.Item, error] {
+	return s.yield(ctx, func(rd kv.Reader, r *Replica, visit func(*Entry) bool) error {
+		return walkEntries(rd, r, orderRange(span), false, func(e Entry) bool { return visit(&e) })
+	})
+}
+
+func (s entrySet) Find(ctx context.Context, span reconcile.Range, elements []reconcile.Element) iter.Seq2[reconcile.Item, error] {
+	within := func(e *Entry) bool { return span.Contains(orderBytes(e.Key, e.Author)) }
+	return s.yield(ctx, func(rd kv.Reader, r *Replica, visit func(*Entry) bool) error {
+		authors := writerIDs{rd: rd, of: r.number}
+		for _, element := range elements {
+			for p, err := range rd.Scan(kv.Prefix(append(numberKey(keyByTime, r.number), element[:]...)), kv.ScanOptions{}) {
+				if err != nil {
+					return err
+				}
+				if len(p.Value) < 4 {
+					return errBadRecord
+				}
+				author, err := authors.get(binary.BigEndian.Uint32(p.Value))
+				if err != nil {
+					return err
+				}
+				e, err := getEntry(rd, r, bytes.Clone(p.Value[4:]), author)
+				if err != nil {
+					return err
+				}
+				if within(&e) && !visit(&e) {
+					return nil
+				}
 			}
 		}
+		return nil
 	})
+}
+
+func (s entrySet) yield(ctx context.Context, run func(kv.Reader, *Replica, func(*Entry) bool) error) iter.Seq2[reconcile.Item, error] {
+	return func(yield func(reconcile.Item, error) bool) {
+		var buf itemBuffers
+		stopped := false
+		err := s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
+			return run(rd, r, func(e *Entry) bool {
+				stopped = !yield(buf.item(e), nil)
+				return !stopped
+			})
+		})
+		if err != nil && !stopped {
+			yield(reconcile.Item{}, err)
+		}
+	}
+}
+
+// treeItems yields what the tree needs to know of entries.
+func (r *Replica) treeItems(rd kv.Reader, span reconcile.Range) iter.Seq2[tree.Item, error] {
+	return func(yield func(tree.Item, error) bool) {
+		var buf itemBuffers
+		stopped := false
+		err := walkEntries(rd, r, orderRange(span), false, func(e Entry) bool {
+			it := buf.item(&e)
+			stopped = !yield(tree.Item{Key: it.Key, Mark: it.Mark}, nil)
+			return !stopped
+		})
+		if err != nil && !stopped {
+			yield(tree.Item{}, err)
+		}
+	}
 }
 
 // GrantSet is the set of a replica's grants, which is reconciled before the entries that need them: the key is the author and the grant's
@@ -57,10 +154,11 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 						return err
 					}
 					if len(p.Key) != len(prefix)+64 {
-						return errBadEntryKey
+						return errBadRecord
 					}
-					item := reconcile.Item{Key: p.Key[len(prefix):], Mark: grantMark(p.Key[len(prefix)+32:]), Data: p.Value}
-					if stopped = !yield(item, nil); stopped {
+					grantID := [32]byte(p.Key[len(prefix)+32:])
+					mark := reconcile.Mark{ID: grantID, Element: reconcile.Element(grantID[:])}
+					if stopped = !yield(reconcile.Item{Key: p.Key[len(prefix):], Mark: mark, Data: p.Value}, nil); stopped {
 						return nil
 					}
 				}
@@ -73,19 +171,8 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 	})
 }
 
-// Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they hold the same ones.
+// Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they hold the same ones. It returns ErrNotFound.
 func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	sum, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)
 	return sum.Hash(), err
-}
-
-func markOf(e *Entry, id [32]byte) (m reconcile.Mark) {
-	m.ID = id
-	binary.BigEndian.PutUint64(m.Element[:], e.Timestamp)
-	copy(m.Element[8:], id[:])
-	return m
-}
-
-func grantMark(id []byte) reconcile.Mark {
-	return reconcile.Mark{ID: [32]byte(id), Element: reconcile.Element(id)}
 }

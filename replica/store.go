@@ -15,31 +15,6 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Records of the store; all keys begin with 'r'. Integers are big-endian.
-//
-//	r r replica[32]                            a replica that this node holds: see Replica.marshal
-//	r n name                                   its id
-//	r a author[32]                             an author's seed[32]
-//	r d                                        the default author's id
-//	r g replica author grant-id[32]            a grant
-//	r e replica 00 order bytes                 an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
-//	r e replica 01 space[16] order bytes       keys over 512 bytes
-//	r t replica timestamp[8] place[16]         author[32] and key of the entry, by time
-//	r x replica author timestamp[8] place[16]  key of the entry, by author and time
-//	r c replica                                counts: entries u64, of these tombstones u64
-//	r l replica                                the replica has been left, its records are being deleted
-const (
-	keyReplica  = "rr"
-	keyName     = "rn"
-	keyAuthor   = "ra"
-	keyDefault  = "rd"
-	keyGrant    = "rg"
-	keyByTime   = "rt"
-	keyByAuthor = "rx"
-	keyCounts   = "rc"
-	keyLeft     = "rl"
-)
-
 var (
 	// ErrNotFound reports a replica, author or key that is not there.
 	ErrNotFound = errors.New("not found")
@@ -62,10 +37,11 @@ type Config struct {
 
 // Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the same time from many goroutines.
 type Store struct {
-	kv     kv.Store
-	cfg    Config
-	events hub
-	writes stripes // one writer at a time for each replica, so that they do not run into conflicts
+	kv       kv.Store
+	cfg      Config
+	events   hub
+	expanded expandedKeys
+	writes   stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 
 // Open returns the store kept in s. No other Store may be open on s.
@@ -74,20 +50,7 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 		cfg.Now = time.Now
 	}
 	st := &Store{kv: s, cfg: cfg}
-	var left []ID
-	err := s.View(ctx, func(r kv.Reader) error {
-		for p, err := range r.Scan(kv.Prefix([]byte(keyLeft)), kv.ScanOptions{KeysOnly: true}) {
-			if err != nil {
-				return err
-			}
-			left = append(left, ID(p.Key[len(keyLeft):]))
-		}
-		return nil
-	})
-	for _, id := range left {
-		err = errors.Join(err, st.erase(ctx, id))
-	}
-	if err != nil {
+	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}
 	return st, nil
@@ -104,37 +67,8 @@ type Replica struct {
 	Capability Capability
 	Secret     SecretKey // zero unless Capability is Write
 	Created    time.Time // on this node
+	number     number
 }
-
-// marshal gives: version u8 = 1, capability u8, created u64 µs, seed[32] if the capability is Write, name.
-func (r *Replica) marshal() []byte {
-	b := binary.BigEndian.AppendUint64([]byte{1, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
-	if r.Capability == Write {
-		seed := r.Secret.Seed()
-		b = append(b, seed[:]...)
-	}
-	return append(b, r.Name...)
-}
-
-func parseReplica(id ID, b []byte) (r Replica, err error) {
-	bad := errors.New("replica store: malformed replica record")
-	if len(b) < 10 || b[0] != 1 {
-		return r, bad
-	}
-	r = Replica{ID: id, Capability: Capability(b[1]), Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[2:])))}
-	b = b[10:]
-	if r.Capability == Write {
-		if len(b) < 32 {
-			return r, bad
-		}
-		r.Secret = SecretKeyFromSeed([32]byte(b[:32]))
-		b = b[32:]
-	}
-	r.Name = string(b)
-	return r, nil
-}
-
-func idKey(kind string, id ID) []byte { return append([]byte(kind), id[:]...) }
 
 // CheckName returns ErrBadName unless a replica may have this name: 1 to 128 bytes of printable text without slashes, and not an id.
 func CheckName(name string) error {
@@ -174,13 +108,15 @@ func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
 				r = old
 				return nil
 			}
-			r.Name, r.Created = old.Name, old.Created
+			r.Name, r.Created, r.number = old.Name, old.Created, old.number
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
 		} else if has, err := tx.Has(append([]byte(keyName), r.Name...)); err != nil {
 			return err
 		} else if has {
 			return fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
+		} else if r.number, err = nextNumber(tx); err != nil {
+			return err
 		}
 		return errors.Join(
 			tx.Set(idKey(keyReplica, r.ID), r.marshal()),
@@ -261,26 +197,63 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
+	var n number
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		r, err := getReplica(tx, id)
 		if err != nil {
 			return err
 		}
+		n = r.number
 		return errors.Join(tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
-			tx.Set(idKey(keyLeft, id), nil))
+			tx.Set(leftKey(id, n), nil))
 	})
 	if err != nil {
 		return err
 	}
-	return s.erase(ctx, id)
+	return s.erase(ctx, id, n)
+}
+
+func leftKey(id ID, n number) []byte {
+	return binary.BigEndian.AppendUint32(idKey(keyLeft, id), uint32(n))
+}
+
+// eraseLeft goes on with what Leave has begun.
+func (s *Store) eraseLeft(ctx context.Context) error {
+	var left [][]byte
+	err := s.kv.View(ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Prefix([]byte(keyLeft)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			left = append(left, bytes.Clone(p.Key[len(keyLeft):]))
+		}
+		return nil
+	})
+	for _, b := range left {
+		if len(b) == 36 {
+			err = errors.Join(err, s.erase(ctx, ID(b), number(binary.BigEndian.Uint32(b[32:]))))
+		}
+	}
+	return err
 }
 
 // erase deletes all records of a replica that has been left.
-func (s *Store) erase(ctx context.Context, id ID) error {
-	for _, kind := range []string{keyEntry, keyByTime, keyByAuthor, keyGrant, keyCounts} {
+func (s *Store) erase(ctx context.Context, id ID, n number) error {
+	prefixes := [][]byte{idKey(keyGrant, id)}
+	for _, kind := range perEntry {
+		prefixes = append(prefixes, numberKey(kind, n))
+	}
+	if err := s.deletePrefixes(ctx, prefixes); err != nil {
+		return fmt.Errorf("erase replica %s: %w", id.Short(), err)
+	}
+	return s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Delete(leftKey(id, n)) })
+}
+
+func (s *Store) deletePrefixes(ctx context.Context, prefixes [][]byte) error {
+	for _, prefix := range prefixes {
 		err := s.kv.View(ctx, func(r kv.Reader) error {
 			return s.kv.Batch(ctx, func(w kv.Writer) error {
-				for p, err := range r.Scan(kv.Prefix(idKey(kind, id)), kv.ScanOptions{KeysOnly: true}) {
+				for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
 					if err != nil {
 						return err
 					}
@@ -292,41 +265,29 @@ func (s *Store) erase(ctx context.Context, id ID) error {
 			})
 		})
 		if err != nil {
-			return fmt.Errorf("erase replica %s: %w", id.Short(), err)
+			return err
 		}
 	}
-	return s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Delete(idKey(keyLeft, id)) })
+	return nil
 }
 
-// Counts are the numbers of a replica's entries.
-type Counts struct {
-	Entries    uint64 // without tombstones
-	Tombstones uint64
-}
-
-// Counts returns the numbers of a replica's entries, by all authors.
+// Counts returns the numbers of a replica's entries, by all authors. It returns ErrNotFound.
 func (s *Store) Counts(ctx context.Context, id ID) (c Counts, err error) {
-	err = s.kv.View(ctx, func(r kv.Reader) error {
-		c, err = getCounts(r, id)
+	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		t, err := getTally(rd, r.number)
+		c = t.Counts
 		return err
 	})
 	return c, err
 }
 
-func getCounts(r kv.Reader, id ID) (c Counts, err error) {
-	err = r.Peek(idKey(keyCounts, id), func(b []byte) error {
-		if len(b) != 16 {
-			return errors.New("replica store: malformed counts")
+// view runs fn on a snapshot with the replica id as it is in it, or returns ErrNotFound.
+func (s *Store) view(ctx context.Context, id ID, fn func(rd kv.Reader, r *Replica) error) error {
+	return s.kv.View(ctx, func(rd kv.Reader) error {
+		r, err := getReplica(rd, id)
+		if err != nil {
+			return err
 		}
-		c = Counts{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
-		return nil
+		return fn(rd, &r)
 	})
-	if errors.Is(err, kv.ErrNotFound) {
-		return c, nil
-	}
-	return c, err
-}
-
-func setCounts(tx kv.Txn, id ID, c Counts) error {
-	return tx.Set(idKey(keyCounts, id), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, c.Entries), c.Tombstones))
 }

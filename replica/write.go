@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
@@ -31,63 +34,152 @@ func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Ch
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
-	var all []Entry
+	w := writing{s: s, id: id, author: author}
 	for len(changes) > 0 {
-		n, size := 0, 0
-		for n < len(changes) && n < insertEntries && size < insertBytes {
-			size += 2*len(changes[n].Key) + 256
-			n++
+		n := fitting(changes, func(c *Change) int { return len(c.Key) })
+		if err := w.prepare(ctx, changes[:n]); err != nil {
+			return w.done(), fmt.Errorf("write to replica: %w", err)
 		}
-		entries, err := s.writeSome(ctx, id, author, changes[:n])
-		if err != nil {
-			return all, fmt.Errorf("write to replica: %w", err)
-		}
-		all = append(all, entries...)
 		changes = changes[n:]
 	}
-	return all, nil
+	err := w.wait()
+	if err != nil {
+		err = fmt.Errorf("write to replica: %w", err)
+	}
+	return w.done(), err
 }
 
-func (s *Store) writeSome(ctx context.Context, id ID, author SecretKey, changes []Change) (entries []Entry, err error) {
-	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		entries = make([]Entry, 0, len(changes))
+// writing is one call of Write. While one batch of entries is stored, the next is signed.
+type writing struct {
+	s       *Store
+	id      ID
+	author  SecretKey
+	stored  []Entry
+	pending chan error // of the batch that is being stored, or nil
+	batch   []Entry    // that one
+}
+
+// wait returns when no batch is being stored.
+func (w *writing) wait() error {
+	if w.pending == nil {
+		return nil
+	}
+	err := <-w.pending
+	w.pending = nil
+	if err == nil {
+		w.stored = append(w.stored, w.batch...)
+	}
+	return err
+}
+
+// done waits, and returns what has been stored.
+func (w *writing) done() []Entry {
+	_ = w.wait() // has been reported, or an earlier error has
+	return w.stored
+}
+
+// prepare signs entries for some changes, waits for those before, and begins to store these.
+func (w *writing) prepare(ctx context.Context, changes []Change) error {
+	entries := make([]Entry, len(changes))
+	now := uint64(w.s.cfg.Now().UnixMicro())
+	author := w.author.Author()
+	latest := map[string]uint64{} // timestamps of this call, which may not be stored yet
+	for i := range w.batch {
+		latest[string(w.batch[i].Key)] = w.batch[i].Timestamp
+	}
+	err := w.s.view(ctx, w.id, func(rd kv.Reader, r *Replica) error {
+		for i, c := range changes {
+			e := &entries[i]
+			*e = Entry{Replica: w.id, Author: author, Timestamp: now, Size: c.Size, Hash: c.Hash, Key: c.Key}
+			// A writer's time never goes back, even if its clock does.
+			switch old, err := getEntry(rd, r, c.Key, author); {
+			case err == nil:
+				e.Timestamp = max(e.Timestamp, old.Timestamp+1)
+			case !errors.Is(err, ErrNotFound):
+				return err
+			}
+			if t, ok := latest[string(c.Key)]; ok {
+				e.Timestamp = max(e.Timestamp, t+1)
+			}
+			latest[string(c.Key)] = e.Timestamp
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	sign(entries, w.author)
+	if err := w.wait(); err != nil {
+		return err
+	}
+	w.batch, w.pending = entries, make(chan error, 1)
+	if len(entries) == 1 { // most often the only one: not worth a goroutine
+		w.pending <- w.s.storeWritten(ctx, w.id, w.author, entries)
+		return nil
+	}
+	go func() { w.pending <- w.s.storeWritten(ctx, w.id, w.author, entries) }()
+	return nil
+}
+
+// sign fills in signatures, on all cores.
+func sign(entries []Entry, author SecretKey) {
+	const each = 64
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for len(entries) > each {
+		some := entries[:each]
+		entries = entries[each:]
+		g.Go(func() error {
+			for i := range some {
+				some[i].Sign(author)
+			}
+			return nil
+		})
+	}
+	for i := range entries {
+		entries[i].Sign(author)
+	}
+	_ = g.Wait() // never fails
+}
+
+// storeWritten stores entries that this node has signed, and grants their author what it needs if this node holds the replica's key.
+func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entries []Entry) error {
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		r, err := getReplica(tx, id)
 		if err != nil {
 			return err
 		}
-		now := uint64(s.cfg.Now().UnixMicro())
-		p := putter{s: s, tx: tx, id: id, grants: map[AuthorID][]Grant{}}
-		for _, c := range changes {
-			e := Entry{Replica: id, Author: author.Author(), Timestamp: now, Size: c.Size, Hash: c.Hash, Key: c.Key}
-			switch old, err := getEntry(tx, id, c.Key, e.Author); {
-			case err == nil:
-				e.Timestamp = max(now, old.Timestamp+1) // a writer's time never goes back, even if its clock does
-			case !errors.Is(err, ErrNotFound):
-				return err
-			}
-			if ok, err := p.granted(&e); err != nil {
+		p := s.putter(tx, &r)
+		for i := range entries {
+			e := &entries[i]
+			if ok, err := p.granted(e); err != nil {
 				return err
 			} else if !ok {
 				if r.Capability < Write {
 					return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write}
 				}
-				g := NewGrant(r.Secret, e.Author, now)
+				g := NewGrant(r.Secret, e.Author, e.Timestamp)
 				if err := tx.Set(grantKey(&g), g.Bytes()); err != nil {
 					return err
 				}
 				p.grants[e.Author] = append(p.grants[e.Author], g)
 			}
-			e.Sign(author)
-			if _, err := p.put(&e); err != nil {
+			if _, err := p.put(e); err != nil {
 				return err
 			}
-			entries = append(entries, e)
 		}
-		return p.finish()
+		return p.finish(ctx)
 	})
+	if errors.Is(err, kv.ErrTooBig) && len(entries) > 1 { // entries that lie far apart touch many nodes of the tree
+		half := len(entries) / 2
+		if err := s.storeWritten(ctx, id, author, entries[:half]); err != nil {
+			return err
+		}
+		return s.storeWritten(ctx, id, author, entries[half:])
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.events.publish(entries, Local)
-	return entries, nil
+	return nil
 }

@@ -24,7 +24,7 @@ import (
 )
 
 // formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
-const formatVersion = 2
+const formatVersion = 3
 
 // versionKey sorts before every other key and holds formatVersion as one varint.
 var versionKey = []byte{0x00, 'v'}

@@ -1,0 +1,191 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/reconcile/tree"
+)
+
+// treeOf is the summary tree of a replica's entries.
+func treeOf(r *Replica) *tree.Tree {
+	return &tree.Tree{Prefix: numberKey(keyTree, r.number), Items: r.treeItems, Bound: boundOf}
+}
+
+// boundOf is the part of order bytes that stands for the key: all authors of a key lie on one side of a bound.
+func boundOf(order []byte) []byte {
+	if n := len(order) - len(AuthorID{}) - 2; n > 0 && n <= tree.MaxBound {
+		return order[:n]
+	}
+	return nil
+}
+
+// markOf is what an entry adds to a summary. Its element is the timestamp and the first 8 bytes of the id, by which the index of time finds it.
+func markOf(timestamp uint64, id [32]byte) (m reconcile.Mark) {
+	m.ID = id
+	binary.BigEndian.PutUint64(m.Element[:], timestamp)
+	copy(m.Element[8:], id[:])
+	return m
+}
+
+// putter stores entries within one transaction: put decides, finish writes.
+type putter struct {
+	s      *Store
+	tx     kv.Txn
+	r      *Replica
+	grants map[AuthorID][]Grant
+	puts   map[string]*putting // by order bytes
+	buf    []byte
+}
+
+// putting is an entry that is going to be stored.
+type putting struct {
+	entry *Entry
+	mark  reconcile.Mark
+	old   *Entry // that it replaces in the store
+	was   reconcile.Mark
+}
+
+func (s *Store) putter(tx kv.Txn, r *Replica) *putter {
+	return &putter{s: s, tx: tx, r: r, grants: map[AuthorID][]Grant{}, puts: map[string]*putting{}}
+}
+
+func (p *putter) granted(e *Entry) (bool, error) {
+	grants, ok := p.grants[e.Author]
+	if !ok {
+		var err error
+		if grants, err = grantsOf(p.tx, p.r.ID, &e.Author); err != nil {
+			return false, err
+		}
+		p.grants[e.Author] = grants
+	}
+	return slices.ContainsFunc(grants, func(g Grant) bool { return g.Allows(e) }), nil
+}
+
+// put takes e unless what is there wins over it. e must not change until finish.
+func (p *putter) put(e *Entry) (bool, error) {
+	p.buf = append(append(appendEscaped(p.buf[:0], e.Key), 0, endOfKey), e.Author[:]...)
+	x := p.puts[string(p.buf)]
+	if x == nil {
+		switch old, err := getEntry(p.tx, p.r, e.Key, e.Author); {
+		case errors.Is(err, ErrNotFound):
+			x = &putting{}
+		case err != nil:
+			return false, err
+		case !e.replaces(old.Timestamp, old.Hash):
+			return false, nil
+		default:
+			x = &putting{old: &old, was: markOf(old.Timestamp, old.ID())}
+		}
+		p.puts[string(p.buf)] = x
+	} else if !e.replaces(x.entry.Timestamp, x.entry.Hash) {
+		return false, nil
+	}
+	p.buf = e.signedBytes(p.buf[:0])
+	x.entry, x.mark = e, markOf(e.Timestamp, hashOf(p.buf))
+	return true, nil
+}
+
+// finish writes what put has taken, with all that must agree with it.
+func (p *putter) finish(ctx context.Context) error {
+	if len(p.puts) == 0 {
+		return nil
+	}
+	changes := make([]tree.Change, 0, len(p.puts))
+	for order, x := range p.puts {
+		c := tree.Change{Key: []byte(order), Add: &x.mark}
+		if x.old != nil {
+			c.Remove = &x.was
+		}
+		changes = append(changes, c)
+	}
+	slices.SortFunc(changes, func(a, b tree.Change) int { return bytes.Compare(a.Key, b.Key) })
+	// A view opened now shows the replica as it is before this transaction: if another writer comes between, their counts conflict.
+	err := p.s.kv.View(ctx, func(rd kv.Reader) error { return treeOf(p.r).Apply(rd, p.tx, changes) })
+	if err != nil {
+		return err
+	}
+	counts, err := getTally(p.tx, p.r.number)
+	if err != nil {
+		return err
+	}
+	writers := map[AuthorID]*writer{}
+	for _, c := range changes {
+		x := p.puts[string(c.Key)]
+		w, err := p.writer(writers, x.entry.Author, &counts)
+		if err != nil {
+			return err
+		}
+		if err := p.write(x, w); err != nil {
+			return err
+		}
+		if x.old != nil {
+			counts.add(x.old, -1)
+		} else {
+			w.entries++
+		}
+		counts.add(x.entry, 1)
+	}
+	for author, w := range writers {
+		if err := p.tx.Set(writerKey(p.r.number, author), w.marshal()); err != nil {
+			return err
+		}
+	}
+	return setTally(p.tx, p.r.number, counts)
+}
+
+func (c *Counts) add(e *Entry, by int) {
+	if e.IsTombstone() {
+		c.Tombstones += uint64(by)
+	} else {
+		c.Entries += uint64(by)
+	}
+}
+
+// writer returns the record of an author, which it begins if there is none.
+func (p *putter) writer(known map[AuthorID]*writer, author AuthorID, counts *tally) (*writer, error) {
+	if w := known[author]; w != nil {
+		return w, nil
+	}
+	w, err := getWriter(p.tx, p.r.number, author)
+	if errors.Is(err, ErrNotFound) {
+		counts.authors++
+		w = writer{number: counts.authors, first: 1<<64 - 1}
+		err = p.tx.Set(writerIDKey(p.r.number, w.number), bytes.Clone(author[:]))
+	}
+	known[author] = &w
+	return &w, err
+}
+
+// write stores one entry with its record by time.
+func (p *putter) write(x *putting, w *writer) error {
+	e := x.entry
+	at, marks := entryKey(p.r.number, e.Key, e.Author)
+	if x.old != nil {
+		if err := p.tx.Delete(timeKey(p.r.number, x.old.Timestamp, &x.was.ID)); err != nil {
+			return err
+		}
+	} else {
+		for _, m := range marks {
+			if err := p.tx.Set(m, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if p.s.cfg.OnPut != nil {
+		if err := p.s.cfg.OnPut(p.tx, e); err != nil {
+			return err
+		}
+	}
+	w.first, w.last = min(w.first, e.Timestamp), max(w.last, e.Timestamp)
+	value := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(e.Key)), w.number), e.Key...)
+	if err := p.tx.Set(timeKey(p.r.number, e.Timestamp, &x.mark.ID), value); err != nil {
+		return err
+	}
+	return p.tx.Set(at, e.marshalValue())
+}

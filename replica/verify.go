@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"runtime"
+	"sync"
+
+	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+)
+
+const (
+	// batchSize is the number of signatures verified together; more gains little.
+	batchSize = 1024
+	// worthwhile is the number below which verifying one by one is as fast.
+	worthwhile = 4
+	// maxExpanded is the number of authors whose keys are kept expanded: each takes about 1.5 KiB.
+	maxExpanded = 1024
+)
+
+// expandedKeys keeps the keys of authors in the form that verification needs.
+type expandedKeys struct {
+	mu   sync.Mutex
+	keys map[AuthorID]*voi.ExpandedPublicKey
+}
+
+// get returns nil for what is no point of the curve.
+func (x *expandedKeys) get(author AuthorID) *voi.ExpandedPublicKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k, ok := x.keys[author]
+	if ok {
+		return k
+	}
+	k, err := voi.NewExpandedPublicKey(author[:])
+	if err != nil {
+		k = nil
+	}
+	if x.keys == nil || len(x.keys) >= maxExpanded {
+		x.keys = make(map[AuthorID]*voi.ExpandedPublicKey, maxExpanded)
+	}
+	x.keys[author] = k
+	return k
+}
+
+// verifyAll returns the entries whose signatures are right, in their order, and the error of the first that is not. It verifies in batches, on
+// all cores; by the rules of ZIP-215, the outcome for each entry is that of Entry.Verify.
+func (s *Store) verifyAll(entries []Entry) ([]Entry, error) {
+	right := make([]bool, len(entries))
+	var wg sync.WaitGroup
+	cores := make(chan struct{}, runtime.GOMAXPROCS(0))
+	size := batchSize
+	if len(entries) < cap(cores)*batchSize { // shared out evenly
+		size = max(64, (len(entries)+cap(cores)-1)/cap(cores))
+	}
+	for from := 0; from < len(entries); from += size {
+		to := min(from+size, len(entries))
+		if to == len(entries) { // the last, or the only one, in this goroutine
+			s.verifyBatch(entries[from:to], right[from:to])
+			break
+		}
+		cores <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-cores }()
+			s.verifyBatch(entries[from:to], right[from:to])
+		})
+	}
+	wg.Wait()
+	var first error
+	good := make([]Entry, 0, len(entries))
+	for i := range entries {
+		if right[i] {
+			good = append(good, entries[i])
+		} else if first == nil {
+			first = entries[i].failed(ErrBadSignature)
+		}
+	}
+	return good, first
+}
+
+// verifyBatch notes which signatures are right: all of a batch that passes; a batch that fails is halved until the wrong ones are found.
+func (s *Store) verifyBatch(entries []Entry, right []bool) {
+	if len(entries) < worthwhile {
+		for i := range entries {
+			right[i] = entries[i].Verify() == nil
+		}
+		return
+	}
+	v := voi.NewBatchVerifierWithCapacity(len(entries))
+	var signed []byte
+	decodes := true
+	for i := range entries {
+		e := &entries[i]
+		key := s.expanded.get(e.Author)
+		if key == nil {
+			decodes = false
+			break
+		}
+		signed = e.signedBytes(signed[:0])
+		v.AddExpandedWithOptions(key, signed, e.Signature[:], signatureRules)
+	}
+	if decodes && v.VerifyBatchOnly(nil) {
+		for i := range right {
+			right[i] = true
+		}
+		return
+	}
+	half := len(entries) / 2
+	s.verifyBatch(entries[:half], right[:half])
+	s.verifyBatch(entries[half:], right[half:])
+}
