@@ -153,7 +153,7 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 			return Synced{}, UsageErrorf("%q is not a node id: %v", req.Peer, err)
 		}
 	}
-	results, err := s.node.SyncNow(ctx, r.ID, only)
+	results, err := s.node.SyncNow(ctx, r.ID, only, nil)
 	if err != nil {
 		return Synced{}, err
 	}

@@ -71,6 +71,7 @@ type Node struct {
 	turns     turns
 	policies  policies
 	peers     *peerBook
+	sessions  *sessions
 	downloads *downloads
 	arrived   arrivals
 	outboxMu  sync.Mutex
@@ -95,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), outboxes: map[peer.ID]*outbox{}}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), outboxes: map[peer.ID]*outbox{}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -130,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent}); err != nil {
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
 	n.peers, n.downloads = newPeerBook(n), newDownloads(n)
@@ -183,6 +184,9 @@ func (n *Node) GoOnline(network Network) error {
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
+	if err := n.refreshLookups(n.ctx); err != nil {
+		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
+	}
 	n.net = network
 	network.Handle(blobProtocol, n.serveBlobs)
 	network.Handle(syncProtocol, n.serveSync)
@@ -191,6 +195,7 @@ func (n *Node) GoOnline(network Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	n.work.Go(func() { n.push(n.ctx) })
+	n.work.Go(func() { n.keepLookups(n.ctx) })
 	n.work.Go(func() { n.peers.run(n.ctx) })
 	n.work.Go(func() { n.downloads.run(n.ctx) })
 	return nil
@@ -272,7 +277,7 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.SyncNow(ctx, r.ID, ""); err != nil {
+	if out.Synced, err = n.SyncNow(ctx, r.ID, "", nil); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {

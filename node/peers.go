@@ -51,6 +51,7 @@ type peerBook struct {
 	connected map[peer.ID]bool
 	strangers map[peer.ID]bool // connected, and not yet asked about our replicas
 	lies      map[peer.ID]time.Time
+	rubbish   map[peer.ID]time.Time // when a peer last broke the sync protocol
 	wakeUp    chan struct{}
 	running   chan struct{} // holds a token for each session under way
 }
@@ -67,7 +68,7 @@ type sharer struct {
 const parallelSessions = 8
 
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{}, lies: map[peer.ID]time.Time{},
+	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
 		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
 }
 
@@ -163,6 +164,31 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 	if err != nil {
 		b.n.log.Warn("remembering that a peer lied", "peer", p, "error", err)
 	}
+}
+
+// rubbishMemory is how long a peer that broke the sync protocol, or sent entries that are wrong, is refused.
+const rubbishMemory = 10 * time.Minute
+
+// noteRubbish remembers such a peer, as long as this node runs.
+func (b *peerBook) noteRubbish(p peer.ID, cause error) {
+	now := b.n.cfg.Now()
+	b.mu.Lock()
+	for q, at := range b.rubbish {
+		if now.After(at.Add(rubbishMemory)) {
+			delete(b.rubbish, q)
+		}
+	}
+	b.rubbish[p] = now
+	b.mu.Unlock()
+	b.n.log.Warn("a peer broke the sync protocol, and is refused for a while", "peer", p, "for", rubbishMemory, "error", cause)
+}
+
+// refused reports whether sessions with p are refused.
+func (b *peerBook) refused(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, ok := b.rubbish[p]
+	return ok && b.n.cfg.Now().Before(at.Add(rubbishMemory))
 }
 
 // holders returns the connected peers that hold any of the replicas.
@@ -427,6 +453,10 @@ func (b *peerBook) done(d dueSession, err error) {
 	if err == nil {
 		return // shares has set the next time
 	}
+	if errors.Is(err, ErrBusy) {
+		s.next = b.n.cfg.Now().Add(jitter(firstRetry)) // the session that is under way may set a later time
+		return
+	}
 	if errors.Is(err, ErrNotShared) {
 		s.seen = false // it has left the replica: nothing is pushed there any more
 	}
@@ -436,15 +466,15 @@ func (b *peerBook) done(d dueSession, err error) {
 }
 
 func (n *Node) connectAndSync(ctx context.Context, p peer.AddrInfo, id replica.ID) error {
-	_, err := n.syncOnce(ctx, p, id)
+	_, err := n.syncOnce(ctx, p, id, nil)
 	return err
 }
 
-func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID) (SyncStats, error) {
+func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {
 	if err := n.net.Connect(ctx, p); err != nil {
 		return SyncStats{Peer: p.ID}, err
 	}
-	return n.syncWith(ctx, p.ID, id)
+	return n.syncWith(ctx, p.ID, id, prefix)
 }
 
 // introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
@@ -456,7 +486,7 @@ func (n *Node) introduce(ctx context.Context, p peer.ID) {
 		return // the node closes
 	}
 	for _, r := range all[:min(len(all), most)] {
-		if _, err := n.syncWith(ctx, p, r.ID); err != nil && !errors.Is(err, ErrNotShared) {
+		if _, err := n.syncWith(ctx, p, r.ID, nil); err != nil && !errors.Is(err, ErrNotShared) && !errors.Is(err, ErrBusy) {
 			n.log.Debug("introduction", "peer", p, "error", err)
 			return
 		}
@@ -469,9 +499,9 @@ type SyncResult struct {
 	Err error
 }
 
-// SyncNow runs a session for the replica id with each peer that is remembered for it or connected, or only with the one named, and returns
-// when all have ended. Peers that turn out not to hold the replica are left out.
-func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID) ([]SyncResult, error) {
+// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected, or only with the
+// one named, and returns when all have ended. Peers that turn out not to hold the replica are left out.
+func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
 	if n.net == nil {
 		return nil, ErrOffline
 	}
@@ -491,7 +521,10 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID) ([]Sync
 	var wg sync.WaitGroup
 	for i, p := range peers {
 		wg.Go(func() {
-			st, err := n.syncOnce(ctx, p, id)
+			st, err := n.syncOnce(ctx, p, id, prefix)
+			for tries := 0; errors.Is(err, ErrBusy) && tries < 3; tries++ { // the peer's own session goes on: begin waits for its end
+				st, err = n.syncOnce(ctx, p, id, prefix)
+			}
 			results[i] = SyncResult{st, err}
 		})
 	}

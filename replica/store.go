@@ -33,6 +33,8 @@ type Config struct {
 	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with it. It may run
 	// several times for one entry and must have no other effect.
 	OnPut func(tx kv.Txn, e *Entry) error
+	// OnHold and OnLeave, if set, run likewise in the transaction with which the node begins or ceases to hold a replica.
+	OnHold, OnLeave func(tx kv.Txn, id ID) error
 }
 
 // Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the same time from many goroutines.
@@ -117,6 +119,10 @@ func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
 			return fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
 		} else if r.number, err = nextNumber(tx); err != nil {
 			return err
+		} else if s.cfg.OnHold != nil {
+			if err := s.cfg.OnHold(tx, r.ID); err != nil {
+				return err
+			}
 		}
 		return errors.Join(
 			tx.Set(idKey(keyReplica, r.ID), r.marshal()),
@@ -204,6 +210,11 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 			return err
 		}
 		n = r.number
+		if s.cfg.OnLeave != nil {
+			if err := s.cfg.OnLeave(tx, id); err != nil {
+				return err
+			}
+		}
 		return errors.Join(tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
 			tx.Set(leftKey(id, n), nil))
 	})

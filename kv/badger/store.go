@@ -31,8 +31,8 @@ var versionKey = []byte{0x00, 'v'}
 
 const (
 	memTableSize  = 32 << 20
-	tableSize     = 8 << 20  // few tables: each is a file, synced when it is written
-	firstLevel    = 64 << 20 // bytes of the first level below that of whole memtables
+	tableSize     = 8 << 20   // few tables: each is a file, synced when it is written
+	firstLevel    = 64 << 20  // bytes of the first level below that of whole memtables
 	valueLogSize  = 256 << 20 // bounds what is read again after a crash
 	inTables      = 64 << 10  // values up to this length lie in tables, where compactions drop what is dead
 	conflictTries = 100
