@@ -15,13 +15,17 @@ import (
 type EntriesResult struct {
 	Entries          int     `json:"entries"`
 	BatchPerSecond   float64 `json:"batch_sets_per_s"`  // signed and stored, in batches
-	SinglePerSecond  float64 `json:"single_sets_per_s"` // each in a transaction of its own, synced to disk
+	SinglePerSecond  float64 `json:"single_sets_per_s"` // each in a transaction of its own
+	SyncedPerSecond  float64 `json:"synced_sets_per_s"` // likewise, and each on the disk before the next
 	SyncPerSecond    float64 `json:"first_sync_entries_per_s"`
 	LiveSamples      int     `json:"live_samples"`
 	LiveMedianMillis float64 `json:"live_median_ms"` // from set to stored, verified, at a connected peer
 	LiveP99Millis    float64 `json:"live_p99_ms"`
 	PeakHeapMiB      float64 `json:"peak_heap_mib"` // of both nodes together
 }
+
+// setBatch is how many entries are set together.
+const setBatch = 8192
 
 // Entries sets, syncs and pushes entries between two nodes in this process over loopback.
 func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, err error) {
@@ -52,9 +56,9 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 	}
 	cfg.Note("setting %d entries", entries)
 	start := time.Now()
-	for at := 0; at < entries; at += 1024 {
+	for at := 0; at < entries; at += setBatch {
 		var changes []replica.Change
-		for i := at; i < min(at+1024, entries); i++ {
+		for i := at; i < min(at+setBatch, entries); i++ {
 			changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "entry/%012d", i), Hash: value.Hash, Size: value.Size})
 		}
 		if _, err := p.a.Replicas.Write(ctx, r.ID, author, changes); err != nil {
@@ -65,17 +69,28 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 		return res, err
 	}
 	res.BatchPerSecond = rate(entries, start)
-	const singles = 500
-	start = time.Now()
-	for i := range singles {
-		if _, err := p.a.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Appendf(nil, "single/%d", i), Hash: value.Hash, Size: value.Size}}); err != nil {
-			return res, err
+	const singles = 2000
+	single := func(prefix string, sync bool) (float64, error) {
+		start := time.Now()
+		for i := range singles {
+			if _, err := p.a.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Appendf(nil, "%s/%d", prefix, i), Hash: value.Hash, Size: value.Size}}); err != nil {
+				return 0, err
+			}
+			if !sync {
+				continue
+			}
+			if err := p.a.Replicas.Sync(ctx); err != nil {
+				return 0, err
+			}
 		}
-		if err := p.a.Replicas.Sync(ctx); err != nil {
-			return res, err
-		}
+		return rate(singles, start), nil
 	}
-	res.SinglePerSecond = rate(singles, start)
+	if res.SinglePerSecond, err = single("single", false); err != nil {
+		return res, err
+	}
+	if res.SyncedPerSecond, err = single("synced", true); err != nil {
+		return res, err
+	}
 	cfg.Note("syncing them to a new node")
 	t, err := p.a.Ticket(r, replica.Read)
 	if err != nil {
@@ -85,7 +100,7 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 	if _, err := p.b.Join(ctx, t, "bench"); err != nil {
 		return res, err
 	}
-	res.SyncPerSecond = rate(entries+singles, start)
+	res.SyncPerSecond = rate(entries+2*singles, start)
 	if err := live(ctx, cfg, p, r.ID, author, value, &res); err != nil {
 		return res, err
 	}

@@ -221,45 +221,61 @@ func (d *downloads) ends(p peer.ID, must bool) bool {
 	return false
 }
 
+// dropAtOnce is how many records of content that is no longer wanted are dropped together.
+const dropAtOnce = 4096
+
 // claim picks wanted content that p may have and nobody fetches.
 func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent, err error) {
-	now := d.n.cfg.Now()
-	var obsolete [][]byte
-	err = d.n.kv.View(ctx, func(r kv.Reader) error {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		for pair, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			w, err := parseWanted(pair)
-			if err != nil {
-				return err
-			}
-			if d.busy[w.hash] || !d.n.peers.holds(p, w.replica) || now.Before(d.failed[wantedAt{p, w.hash}].until) {
-				continue
-			}
-			if still, err := d.stillWanted(ctx, r, w); err != nil {
-				return err
-			} else if !still {
-				obsolete = append(obsolete, w.key)
-				continue
-			}
-			d.busy[w.hash] = true
-			if batch = append(batch, w); len(batch) == downloadBatch {
-				break
-			}
+	for from := []byte(keyWanted); from != nil && err == nil && len(batch) < downloadBatch; {
+		var obsolete [][]byte
+		err = d.n.kv.View(ctx, func(r kv.Reader) error {
+			from, err = d.claimFrom(ctx, r, p, from, &batch, &obsolete)
+			return err
+		})
+		if err == nil {
+			err = d.n.dropKeys(ctx, obsolete)
 		}
-		return nil
-	})
-	if err == nil {
-		err = d.n.dropKeys(ctx, obsolete)
 	}
 	if err != nil {
 		d.unclaim(batch)
 		return nil, err
 	}
 	return batch, nil
+}
+
+// claimFrom goes on from a key, and returns the one to go on from after that; nil at the end.
+func (d *downloads) claimFrom(ctx context.Context, r kv.Reader, p peer.ID, from []byte, batch *[]wantedContent, obsolete *[][]byte) (next []byte, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.n.cfg.Now()
+	for pair, err := range r.Scan(kv.Range{From: from, To: kv.After([]byte(keyWanted))}, kv.ScanOptions{}) {
+		if err != nil {
+			return nil, err
+		}
+		w, err := parseWanted(pair)
+		if err != nil {
+			return nil, err
+		}
+		if d.busy[w.hash] || now.Before(d.failed[wantedAt{p, w.hash}].until) {
+			return kv.After(append([]byte(keyWanted), w.hash[:]...)), nil // however many entries point at it
+		}
+		if !d.n.peers.holds(p, w.replica) {
+			continue
+		}
+		if still, err := d.stillWanted(ctx, r, w); err != nil {
+			return nil, err
+		} else if !still {
+			if *obsolete = append(*obsolete, w.key); len(*obsolete) == dropAtOnce {
+				return append(w.key[:len(w.key):len(w.key)], 0), nil
+			}
+			continue
+		}
+		d.busy[w.hash] = true
+		if *batch = append(*batch, w); len(*batch) == downloadBatch {
+			break
+		}
+	}
+	return nil, nil
 }
 
 // stillWanted reports whether the entry still points at the content and the content is still missing.

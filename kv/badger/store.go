@@ -30,8 +30,8 @@ const formatVersion = 3
 var versionKey = []byte{0x00, 'v'}
 
 const (
-	memTableSize  = 32 << 20
-	tableSize     = 8 << 20   // few tables: each is a file, synced when it is written
+	memTableSize  = 8 << 20
+	tableSize     = 4 << 20   // half of a memtable: builders of tables double their buffers from twice this, and a few are at work at once
 	firstLevel    = 64 << 20  // bytes of the first level below that of whole memtables
 	valueLogSize  = 256 << 20 // bounds what is read again after a crash
 	inTables      = 64 << 10  // values up to this length lie in tables, where compactions drop what is dead

@@ -1,0 +1,470 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"lukechampine.com/blake3"
+	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/reconcile"
+)
+
+// wholesome requires that everything kept beside the entries of a replica agrees with them.
+func wholesome(t require.TestingT, s *Store, id ID) CheckReport {
+	rep, err := s.Check(bg, id, false, nil)
+	require.NoError(t, err)
+	require.Empty(t, rep.Faults)
+	require.Zero(t, rep.Bad)
+	f, err := s.Fingerprint(bg, id)
+	require.NoError(t, err)
+	require.Equal(t, rep.Fingerprint, f)
+	return rep
+}
+
+// Whatever is written in whatever order, indexes, counts and the tree agree with the entries, and two stores with the same entries have
+// the same fingerprint.
+func TestRecordsAgree(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newClock()
+		a, b := newStore(rt, c), newStore(rt, c)
+		defer a.kv.Close()
+		defer b.kv.Close()
+		id := hold(rt, a, testKey(1), Write)
+		hold(rt, b, testKey(1), Sync)
+		for range rapid.IntRange(1, 6).Draw(rt, "batches") {
+			c.t = c.t.Add(time.Second)
+			var changes []Change
+			for range rapid.IntRange(1, 40).Draw(rt, "changes") {
+				changes = append(changes, change(keyGen.Draw(rt, "key"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(rt, "value")))
+			}
+			_, err := a.Write(bg, id, testKey(rapid.ByteRange(2, 4).Draw(rt, "author")), changes)
+			require.NoError(rt, err)
+		}
+		rep := wholesome(rt, a, id)
+		entries := rapid.Permutation(collect(rt, a.Entries(bg, id, Query{Tombstones: true}))).Draw(rt, "order")
+		grants, err := a.Grants(bg, id)
+		require.NoError(rt, err)
+		_, err = b.InsertGrants(bg, id, grants)
+		require.NoError(rt, err)
+		for len(entries) > 0 {
+			n := rapid.IntRange(1, len(entries)).Draw(rt, "batch")
+			_, err := b.Insert(bg, id, entries[:n], "a")
+			require.NoError(rt, err)
+			entries = entries[n:]
+		}
+		require.Equal(rt, rep, wholesome(rt, b, id))
+	})
+}
+
+// Check names every record that is wrong, and repair writes it anew.
+func TestCheckRepairs(t *testing.T) {
+	s := newStore(t, newClock())
+	id := hold(t, s, testKey(1), Write)
+	for i := range 300 {
+		write(t, s, id, testKey(byte(2+i%2)), fmt.Sprintf("key %d", i), "v")
+	}
+	want := wholesome(t, s, id)
+	r, err := s.Get(bg, id)
+	require.NoError(t, err)
+	for _, kind := range perEntry {
+		if kind == keyEntry {
+			continue
+		}
+		for name, breakIt := range map[string]func(tx kv.Txn, key []byte) error{
+			"gone":    func(tx kv.Txn, key []byte) error { return tx.Delete(key) },
+			"garbled": func(tx kv.Txn, key []byte) error { return tx.Set(key, []byte("not what it was")) },
+		} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+					var last []byte
+					for p, err := range tx.Scan(kv.Prefix(numberKey(kind, r.number)), kv.ScanOptions{KeysOnly: true}) {
+						if err != nil {
+							return err
+						}
+						last = bytes.Clone(p.Key)
+					}
+					return breakIt(tx, last)
+				}))
+				rep, err := s.Check(bg, id, false, nil)
+				require.NoError(t, err)
+				require.NotEmpty(t, rep.Faults)
+				require.False(t, rep.Repaired)
+				require.Equal(t, want.Fingerprint, rep.Fingerprint, "that is computed from the entries")
+				rep, err = s.Check(bg, id, true, nil)
+				require.NoError(t, err)
+				require.True(t, rep.Repaired)
+				require.Equal(t, want, wholesome(t, s, id))
+			})
+		}
+	}
+	_, err = s.Check(bg, ID{9}, false, nil)
+	require.ErrorIs(t, err, ErrNotFound)
+	entries := collect(t, s.Entries(bg, id, Query{Limit: 1}))
+	at, _ := entryKey(r.number, entries[0].Key, entries[0].Author)
+	entries[0].Signature[0]++
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(at, entries[0].marshalValue()) }))
+	rep, err := s.Check(bg, id, false, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, rep.Bad)
+}
+
+// A failing store stops after some writes.
+type failing struct {
+	kv.Store
+	left int
+}
+
+var errBroken = errors.New("broken")
+
+func (f *failing) spend() error {
+	if f.left--; f.left < 0 {
+		return errBroken
+	}
+	return nil
+}
+
+func (f *failing) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := f.spend(); err != nil {
+		return err
+	}
+	return f.Store.Update(ctx, fn)
+}
+
+func (f *failing) Batch(ctx context.Context, fn func(kv.Writer) error) error {
+	return f.Store.Batch(ctx, func(w kv.Writer) error { return fn(failingWriter{f, w}) })
+}
+
+type failingWriter struct {
+	f *failing
+	w kv.Writer
+}
+
+func (w failingWriter) Set(k, v []byte) error {
+	if err := w.f.spend(); err != nil {
+		return err
+	}
+	return w.w.Set(k, v)
+}
+
+func (w failingWriter) Delete(k []byte) error {
+	if err := w.f.spend(); err != nil {
+		return err
+	}
+	return w.w.Delete(k)
+}
+
+// oldStore writes a replica as version 1 of the format had it.
+func oldStore(t *testing.T, db kv.Store, key SecretKey, name string, entries []Entry, grants []Grant) {
+	id := key.Replica()
+	seed := key.Seed()
+	record := append(binary.BigEndian.AppendUint64([]byte{1, byte(Write)}, 1_700_000_000_000_000), seed[:]...)
+	require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
+		errs := []error{tx.Set(idKey("rr", id), append(record, name...)), tx.Set([]byte("rn"+name), id[:])}
+		for i := range grants {
+			errs = append(errs, tx.Set(grantKey(&grants[i]), grants[i].Bytes()))
+		}
+		for _, e := range entries {
+			at, marks := entryKey(0, e.Key, e.Author)
+			old := func(k []byte) []byte { return append(idKey("re", id), k[6:]...) }
+			errs = append(errs, tx.Set(old(at), e.marshalValue()))
+			for _, m := range marks {
+				errs = append(errs, tx.Set(old(m), nil))
+			}
+			place := blake3.Sum256(append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
+			errs = append(errs, tx.Set(append(binary.BigEndian.AppendUint64(idKey("rt", id), e.Timestamp), place[:16]...), append(e.Author[:len(e.Author):len(e.Author)], e.Key...)),
+				tx.Set(append(binary.BigEndian.AppendUint64(append(idKey("rx", id), e.Author[:]...), e.Timestamp), place[:16]...), e.Key))
+		}
+		errs = append(errs, tx.Set(idKey("rc", id), make([]byte, 16)))
+		return errors.Join(errs...)
+	}))
+}
+
+// A store of version 1 is migrated, whichever write is the last before a crash.
+func TestMigration(t *testing.T) {
+	source := newStore(t, newClock())
+	id := hold(t, source, testKey(1), Write)
+	write(t, source, id, testKey(2), "a", "1", "b", "2", strings.Repeat("long", 700), "3")
+	write(t, source, id, testKey(3), "a", "4", "gone", "")
+	want := wholesome(t, source, id)
+	entries := collect(t, source.Entries(bg, id, Query{Tombstones: true}))
+	grants, err := source.Grants(bg, id)
+	require.NoError(t, err)
+	for crash := 0; ; crash++ {
+		db, err := badger.Open("", badger.Options{})
+		require.NoError(t, err)
+		oldStore(t, db, testKey(1), "old", entries, grants)
+		oldStore(t, db, testKey(7), "left", nil, nil)
+		left := testKey(7).Replica()
+		require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
+			return errors.Join(tx.Delete(idKey("rr", left)), tx.Delete([]byte("rnleft")), tx.Set(idKey(keyLeft, left), nil), tx.Set(append(idKey("re", left), 'x'), nil))
+		}))
+		f := &failing{db, crash}
+		_, err = Open(bg, f, Config{Now: newClock().now})
+		finished := err == nil
+		if !finished {
+			require.ErrorIs(t, err, errBroken)
+		}
+		s, err := Open(bg, db, Config{Now: newClock().now})
+		require.NoError(t, err)
+		require.Equal(t, want, wholesome(t, s, id))
+		require.Equal(t, entries, collect(t, s.Entries(bg, id, Query{Tombstones: true})))
+		r, err := s.Resolve(bg, "old")
+		require.NoError(t, err)
+		require.Equal(t, testKey(1).Seed(), r.Secret.Seed())
+		write(t, s, id, testKey(2), "after", "5")
+		wholesome(t, s, id)
+		require.NoError(t, s.kv.View(bg, func(rd kv.Reader) error {
+			for _, kind := range append(oldKinds, keyMigrating, keyLeft) {
+				for p, err := range rd.Scan(kv.Prefix([]byte(kind)), kv.ScanOptions{}) {
+					require.NoError(t, err)
+					t.Fatalf("left over: %q", p.Key)
+				}
+			}
+			return nil
+		}))
+		require.NoError(t, db.Close())
+		if finished {
+			require.Greater(t, crash, 20)
+			return
+		}
+	}
+}
+
+// An inserter stores the good ones of what it gets, names the first bad one, and loses nothing that was added.
+func TestInserter(t *testing.T) {
+	source, s := newStore(t, newClock()), newStore(t, newClock())
+	id := hold(t, source, testKey(1), Write)
+	hold(t, s, testKey(1), Read)
+	var items [][]byte
+	var ok int
+	for i := range 3000 {
+		e := write(t, source, id, testKey(2), fmt.Sprint(i), "v")[0]
+		if i == 2500 {
+			e.Signature[3]++
+		} else if i < 2500 {
+			ok++
+		}
+		b, err := e.AppendBinary(nil)
+		require.NoError(t, err)
+		items = append(items, b)
+	}
+	grants, err := source.Grants(bg, id)
+	require.NoError(t, err)
+	_, err = s.InsertGrants(bg, id, grants)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancel(bg)
+	x := s.NewInserter(ctx, id, "peer")
+	require.NoError(t, x.Add(items[:10]))
+	require.NoError(t, x.Flush())
+	c, err := s.Counts(bg, id)
+	require.NoError(t, err)
+	require.EqualValues(t, 10, c.Entries)
+	require.NoError(t, x.Add(items[:1000]))
+	cancel() // the session has ended; what came is stored all the same
+	for at := 1000; at < len(items) && err == nil; at += 100 {
+		err = x.Add(items[at : at+100])
+	}
+	out, closeErr := x.Close()
+	var bad *EntryError
+	require.ErrorAs(t, closeErr, &bad)
+	require.ErrorIs(t, closeErr, ErrBadSignature)
+	require.Equal(t, "2500", string(bad.Key))
+	require.Equal(t, 10, out.Known)
+	c, err = s.Counts(bg, id)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, c.Entries, uint64(ok))
+	wholesome(t, s, id)
+
+	x = s.NewInserter(bg, id, "peer")
+	_ = x.Add([][]byte{[]byte("rubbish"), items[2999]})
+	_, err = x.Close()
+	require.ErrorIs(t, err, ErrMalformed)
+	x = s.NewInserter(bg, ID{9}, "peer")
+	require.NoError(t, x.Add(items[:1]))
+	require.ErrorIs(t, x.Flush(), ErrWrongReplica)
+	_, err = x.Close()
+	require.ErrorIs(t, err, ErrWrongReplica)
+}
+
+// torsion are all encodings of the points of small order, canonical or not (ZIP-215).
+var torsion = []string{
+	"0100000000000000000000000000000000000000000000000000000000000000",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"0000000000000000000000000000000000000000000000000000000000000000",
+	"0000000000000000000000000000000000000000000000000000000000000080",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+	"0100000000000000000000000000000000000000000000000000000000000080",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+}
+
+// Every entry gets the same verdict alone and in a batch, whatever its neighbours: also those signed by points of small order, which the rules of
+// ZIP-215 accept, and those with a scalar or point out of bounds.
+func TestBatchAndSingleAgree(t *testing.T) {
+	s := &Store{}
+	var entries []Entry
+	for _, a := range torsion {
+		for _, r := range torsion {
+			e := Entry{Key: []byte(a + r)}
+			_, err := hex.Decode(e.Author[:], []byte(a))
+			require.NoError(t, err)
+			_, err = hex.Decode(e.Signature[:32], []byte(r))
+			require.NoError(t, err)
+			require.NoError(t, e.Verify(), "ZIP-215 accepts %s %s", a, r)
+			entries = append(entries, e)
+		}
+	}
+	for i := range 200 {
+		e := Entry{Key: fmt.Append(nil, i)}
+		e.Sign(testKey(byte(i % 5)))
+		switch i % 7 {
+		case 1:
+			e.Signature[i%64] ^= 1
+		case 2:
+			e.Signature[63] |= 0xe0 // a scalar that is not reduced
+		case 3:
+			e.Author[0] ^= byte(i) // perhaps no point at all
+		case 4:
+			e.Key = append(e.Key, '!')
+		case 5: // R plus a point of small order is what the cofactor forgives: only of R itself, so this is wrong
+			copy(e.Signature[:32], entries[i%len(torsion)].Signature[:32])
+		}
+		entries = append(entries, e)
+	}
+	verdicts := func(some []Entry) (right []bool) {
+		for i := range some {
+			right = append(right, some[i].Verify() == nil)
+		}
+		return right
+	}
+	right := make([]bool, len(entries))
+	s.verifyBatch(entries, right)
+	require.Equal(t, verdicts(entries), right)
+	rapid.Check(t, func(t *rapid.T) {
+		some := rapid.SliceOfN(rapid.SampledFrom(entries), 1, 40).Draw(t, "entries")
+		got := make([]bool, len(some))
+		s.verifyBatch(some, got)
+		require.Equal(t, verdicts(some), got)
+		good, err := s.verifyAll(some)
+		var want []Entry
+		for _, e := range some {
+			if e.Verify() == nil {
+				want = append(want, e)
+			}
+		}
+		require.Equal(t, len(want), len(good))
+		require.Equal(t, len(want) < len(some), err != nil)
+	})
+}
+
+// An author who signs two entries of one key and time makes no two nodes differ for long: the greater hash wins, and sketches, which cannot show the
+// two apart by their time alone, do.
+func TestEquivocation(t *testing.T) {
+	a, b := newStore(t, newClock()), newStore(t, newClock())
+	id := hold(t, a, testKey(1), Write)
+	hold(t, b, testKey(1), Write)
+	ea := write(t, a, id, testKey(2), "k", "one")[0]
+	eb := write(t, b, id, testKey(2), "k", "two")[0]
+	require.Equal(t, ea.Timestamp, eb.Timestamp)
+	require.NotEqual(t, markOf(ea.Timestamp, ea.ID()).Element, markOf(eb.Timestamp, eb.ID()).Element)
+	for _, s := range []*Store{a, b} {
+		_, err := s.Insert(bg, id, []Entry{ea, eb}, "x")
+		require.NoError(t, err)
+	}
+	require.Equal(t, wholesome(t, a, id), wholesome(t, b, id))
+	require.Len(t, collect(t, a.Entries(bg, id, Query{})), 1)
+}
+
+func TestPrefixRange(t *testing.T) {
+	s := newStore(t, newClock())
+	id := hold(t, s, testKey(1), Write)
+	write(t, s, id, testKey(2), "photos", "1", "photos/", "2", "photos/a", "3", "photos/\xff", "4", "photos0", "5")
+	var keys []string
+	for it, err := range s.EntrySet(id).Items(bg, PrefixRange([]byte("photos/"))) {
+		require.NoError(t, err)
+		e, err := ParseEntry(it.Data)
+		require.NoError(t, err)
+		keys = append(keys, string(e.Key))
+	}
+	require.Equal(t, []string{"photos/", "photos/a", "photos/\xff"}, keys)
+	require.Equal(t, reconcile.Range{}, PrefixRange(nil))
+}
+
+// EntrySet answers from the tree what a scan would.
+func TestEntrySetAgainstScan(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newStore(rt, newClock())
+		defer s.kv.Close()
+		id := hold(rt, s, testKey(1), Write)
+		for range rapid.IntRange(0, 60).Draw(rt, "entries") {
+			write(rt, s, id, testKey(rapid.ByteRange(2, 3).Draw(rt, "author")), keyGen.Draw(rt, "key"), "v")
+		}
+		set := s.EntrySet(id)
+		scanned := reconcile.Scanned(set.Items)
+		from := orderBytes([]byte(keyGen.Draw(rt, "from")), AuthorID{})
+		bounds := [][]byte{nil, from, nil}
+		want, err := scanned.Summaries(bg, bounds)
+		require.NoError(rt, err)
+		got, err := set.Summaries(bg, bounds)
+		require.NoError(rt, err)
+		require.True(rt, want[0] == got[0] && want[1] == got[1])
+		var elements []reconcile.Element
+		keys := map[string]bool{}
+		for it, err := range set.Items(bg, reconcile.All) {
+			require.NoError(rt, err)
+			if rapid.Bool().Draw(rt, "find") {
+				elements = append(elements, it.Element)
+				keys[string(it.Key)] = true
+			}
+		}
+		for it, err := range set.Find(bg, reconcile.All, append(elements, reconcile.Element{1})) {
+			require.NoError(rt, err)
+			require.True(rt, keys[string(it.Key)])
+			delete(keys, string(it.Key))
+		}
+		require.Empty(rt, keys)
+	})
+}
+
+// BenchmarkVerify compares verifying one by one with batches.
+func BenchmarkVerify(b *testing.B) {
+	s := &Store{}
+	entries := make([]Entry, 4096)
+	for i := range entries {
+		entries[i] = Entry{Key: fmt.Append(nil, i), Hash: blobs.EmptyHash}
+		entries[i].Sign(testKey(1))
+	}
+	b.Run("single", func(b *testing.B) {
+		for i := range b.N {
+			if entries[i%len(entries)].Verify() != nil {
+				b.Fatal("wrong")
+			}
+		}
+	})
+	b.Run("batches", func(b *testing.B) {
+		for i := 0; i < b.N; i += len(entries) {
+			if _, err := s.verifyAll(entries); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
