@@ -1,0 +1,281 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// offline opens a node without a network, on a clock.
+func offline(t testing.TB, now *time.Time) *Node {
+	var mu sync.Mutex
+	n, err := Open(t.Context(), Config{Dir: t.TempDir(), Now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return *now
+	}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n
+}
+
+func countKeys(t *testing.T, s kv.Store, prefix string) (n int) {
+	require.NoError(t, s.View(t.Context(), func(rd kv.Reader) error {
+		for _, err := range rd.Scan(kv.Prefix([]byte(prefix)), kv.ScanOptions{KeysOnly: true}) {
+			require.NoError(t, err)
+			n++
+		}
+		return nil
+	}))
+	return n
+}
+
+// A replica is found on the days for which somebody with a wrong clock may ask, as long as it is held, and on no other.
+func TestLookUp(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	ctx := t.Context()
+	a, err := n.Replicas.Create(ctx, "a") // before the first refresh
+	require.NoError(t, err)
+	require.NoError(t, n.refreshLookups(ctx))
+	b, err := n.Replicas.Create(ctx, "b")
+	require.NoError(t, err)
+	found := func(id replica.ID, at time.Time) bool {
+		got, err := n.lookUp(ctx, lookupOf(id, n.id, dayOf(at)))
+		if err != nil {
+			require.ErrorIs(t, err, ErrNotShared)
+			return false
+		}
+		require.Equal(t, id, got)
+		return true
+	}
+	day := 24 * time.Hour
+	for range 5 { // days go by
+		for _, id := range []replica.ID{a.ID, b.ID} {
+			for offset := -3; offset <= 3; offset++ {
+				require.Equal(t, offset >= -1 && offset <= 1, found(id, now.Add(time.Duration(offset)*day)), offset)
+			}
+			_, err := n.lookUp(ctx, lookupOf(id, "another responder", dayOf(now)))
+			require.ErrorIs(t, err, ErrNotShared)
+		}
+		require.False(t, found(replica.ID{9}, now))
+		require.Equal(t, 2*len(keptDays(0)), countKeys(t, n.kv, keyLookup), "those of past days are dropped")
+		now = now.Add(day)
+		require.True(t, found(a.ID, now), "the next day is prepared before it comes")
+		require.NoError(t, n.refreshLookups(ctx))
+	}
+	now = now.Add(100 * day) // switched off for long
+	require.False(t, found(a.ID, now))
+	require.NoError(t, n.refreshLookups(ctx))
+	require.True(t, found(a.ID, now))
+	require.NoError(t, n.Leave(ctx, a.ID))
+	require.False(t, found(a.ID, now))
+	require.True(t, found(b.ID, now))
+	require.Equal(t, len(keptDays(0)), countKeys(t, n.kv, keyLookup))
+}
+
+// pipeStream is one end of a stream in memory.
+type pipeStream struct {
+	net.Conn
+	remote peer.ID
+}
+
+func (p pipeStream) CloseWrite() error { return p.Conn.Close() }
+func (p pipeStream) Reset() error      { return p.Conn.Close() }
+func (p pipeStream) Remote() peer.ID   { return p.remote }
+
+// ask sends a greeting and returns what a node answers, and whether it waits for the next message.
+func ask(t *testing.T, n *Node, from peer.ID, hello []byte) (answer []byte, waits bool) {
+	ours, theirs := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
+		_ = theirs.Close()
+		done <- err
+	}()
+	_, err := ours.Write(hello)
+	require.NoError(t, err)
+	answer = make([]byte, 64)
+	_, err = io.ReadFull(ours, answer)
+	require.NoError(t, err)
+	_, err = ours.Write(make([]byte, 32)) // no proof
+	waits = err == nil
+	rest, _ := io.ReadAll(ours)
+	require.Empty(t, rest)
+	require.Error(t, <-done)
+	return answer, waits
+}
+
+// To a peer that knows a replica's id, a node that does not hold it and one that refuses the peer look the same.
+func TestUnknownAndRefusedLookTheSame(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	r, err := n.Replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	n.peers.rubbish["refused"] = now
+	hello := func(id replica.ID) ([]byte, [32]byte) {
+		var nonce [32]byte
+		_, _ = rand.Read(nonce[:])
+		lookup := lookupOf(id, n.id, dayOf(now))
+		return append(append(append([]byte{syncVersion}, nonce[:]...), lookup[:]...), make([]byte, grantsDigest)...), nonce
+	}
+	proven := func(answer []byte, nonce [32]byte, id replica.ID, from peer.ID) bool {
+		key := sessionKey(id, nonce, [32]byte(answer), from, n.id)
+		same, differ := proofOf(key, "responder", true), proofOf(key, "responder", false)
+		return bytes.Equal(same[:], answer[32:]) || bytes.Equal(differ[:], answer[32:])
+	}
+	for name, c := range map[string]struct {
+		id   replica.ID
+		from peer.ID
+		want bool
+	}{
+		"held":    {r.ID, "friend", true},
+		"unknown": {replica.ID{5}, "friend", false},
+		"refused": {r.ID, "refused", false},
+	} {
+		h, nonce := hello(c.id)
+		answer, waits := ask(t, n, c.from, h)
+		require.Equal(t, c.want, proven(answer, nonce, c.id, c.from), name)
+		require.True(t, waits, name)
+		again, _ := ask(t, n, c.from, h) // a replay is answered with a new nonce, and gives nothing to compare
+		require.NotEqual(t, answer[:32], again[:32], name)
+		require.NotEqual(t, answer[32:], again[32:], name)
+	}
+	now = now.Add(rubbishMemory)
+	h, nonce := hello(r.ID)
+	answer, _ := ask(t, n, "refused", h)
+	require.True(t, proven(answer, nonce, r.ID, "refused"), "after a while it may try again")
+}
+
+// A node with 10,000 fake replicas asked for answers as before, and keeps nothing of it.
+func TestManyFakeReplicas(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	r, err := n.Replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	before := countKeys(t, n.kv, "")
+	for range 10_000 {
+		var id replica.ID
+		_, _ = rand.Read(id[:])
+		_, err := n.lookUp(t.Context(), lookupOf(id, n.id, dayOf(now)))
+		require.ErrorIs(t, err, ErrNotShared)
+	}
+	got, err := n.lookUp(t.Context(), lookupOf(r.ID, n.id, dayOf(now)))
+	require.NoError(t, err)
+	require.Equal(t, r.ID, got)
+	require.Equal(t, before, countKeys(t, n.kv, ""))
+}
+
+func FuzzGreeting(f *testing.F) {
+	f.Add(append([]byte{syncVersion}, make([]byte, helloBytes+40)...))
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(f, &now)
+	r, err := n.Replicas.Create(f.Context(), "r")
+	require.NoError(f, err)
+	lookup := lookupOf(r.ID, n.id, dayOf(now))
+	f.Add(append(append(append([]byte{syncVersion}, make([]byte, 32)...), lookup[:]...), make([]byte, 80)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := n.welcome(t.Context(), reading{bytes.NewReader(b)}, bufio.NewReader(bytes.NewReader(b)))
+		require.Error(t, err, "nobody can guess a proof")
+	})
+}
+
+// reading is a stream of which only the reading side matters.
+type reading struct{ io.Reader }
+
+func (reading) Write(b []byte) (int, error)      { return len(b), nil }
+func (reading) Close() error                     { return nil }
+func (reading) CloseWrite() error                { return nil }
+func (reading) Reset() error                     { return nil }
+func (reading) SetReadDeadline(time.Time) error  { return nil }
+func (reading) SetWriteDeadline(time.Time) error { return nil }
+func (reading) Remote() peer.ID                  { return "peer" }
+
+// Of two sessions of one replica between two nodes, exactly one goes on, whichever began first.
+func TestSessionsDoNotMeet(t *testing.T) {
+	id := replica.ID{1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a, b := newSessions(), newSessions() // of the nodes "a" and "b"
+	endA, err := a.begin(ctx, id, "b")
+	require.NoError(t, err)
+	endB, err := b.begin(ctx, id, "a")
+	require.NoError(t, err)
+	_, ok := a.accept(id, "b", "a")
+	require.False(t, ok, "the one with the smaller id goes on with its own")
+	endAtB, ok := b.accept(id, "a", "b")
+	require.True(t, ok)
+	endB() // refused by a
+	_, ok = b.accept(id, "a", "b")
+	require.False(t, ok, "one at a time")
+	began := make(chan func())
+	go func() {
+		end, err := b.begin(ctx, id, "a")
+		require.NoError(t, err)
+		began <- end
+	}()
+	select {
+	case <-began:
+		t.Fatal("b began while a's session ran")
+	case <-time.After(10 * time.Millisecond):
+	}
+	endA()
+	endAtB()
+	(<-began)()
+
+	end1, err := a.begin(ctx, id, "c")
+	require.NoError(t, err)
+	short, stop := context.WithCancel(ctx)
+	stop()
+	_, err = a.begin(short, id, "d")
+	require.ErrorIs(t, err, context.Canceled, "one that this node began at a time")
+	endD, ok := a.accept(id, "d", "a")
+	require.True(t, ok, "others may begin theirs")
+	endOther, err := a.begin(ctx, replica.ID{2}, "c")
+	require.NoError(t, err)
+	for _, end := range []func(){end1, endD, endOther} {
+		end()
+	}
+	require.Empty(t, a.running)
+	require.Empty(t, a.outgoing)
+	require.Empty(t, b.running)
+}
+
+func BenchmarkLookUp(b *testing.B) {
+	for _, held := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprintf("replicas=%d", held), func(b *testing.B) {
+			now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+			n := offline(b, &now)
+			var lookups [][32]byte
+			require.NoError(b, n.kv.Batch(b.Context(), func(w kv.Writer) error {
+				for range held {
+					var id replica.ID
+					_, _ = rand.Read(id[:])
+					lookup := lookupOf(id, n.id, dayOf(now))
+					lookups = append(lookups, lookup)
+					if err := w.Set(lookupKey(dayOf(now), &lookup), bytes.Clone(id[:])); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			b.ResetTimer()
+			for i := range b.N {
+				_, _ = n.lookUp(b.Context(), lookups[i%held]) // found, and then not held: that is not what is measured
+			}
+		})
+	}
+}
