@@ -56,6 +56,7 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "replica/export", s.replicaExport)
 	handle(s, "replica/watch", s.replicaWatch)
 	handle(s, "replica/sync", s.replicaSync)
+	handle(s, "replica/verify", s.replicaVerify)
 	handle(s, "author/new", s.authorNew)
 	handle(s, "author/ls", s.authorList)
 	handle(s, "author/default", s.authorDefault)

@@ -153,7 +153,7 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 			return Synced{}, UsageErrorf("%q is not a node id: %v", req.Peer, err)
 		}
 	}
-	results, err := s.node.SyncNow(ctx, r.ID, only, nil)
+	results, err := s.node.SyncNow(ctx, r.ID, only, req.Prefix)
 	if err != nil {
 		return Synced{}, err
 	}
@@ -161,7 +161,7 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 	var failed error
 	good := 0
 	for _, x := range results {
-		one := Session{Peer: x.Peer.String(), Rounds: x.Rounds, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
+		one := Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
 			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
 		if x.Err != nil {
 			one.Error, failed = x.Err.Error(), x.Err
@@ -274,4 +274,16 @@ func (s *Server) replicaPolicy(ctx context.Context, req PolicyRequest, _ *answer
 		}
 	}
 	return policyText(s.node.Policy(r.ID)), nil
+}
+
+func (s *Server) replicaVerify(ctx context.Context, req CheckRequest, a *answer) (out Checked, err error) {
+	r, err := s.resolve(ctx, req.Name, "verify", replica.Sync)
+	if err != nil {
+		return out, err
+	}
+	rep, err := s.node.Replicas.Check(ctx, r.ID, req.Repair, func(entries uint64) { a.progress(Progress{Doing: "checking", Entries: entries}) })
+	if err != nil {
+		return out, fmt.Errorf("verify %s: %w", r.Name, err)
+	}
+	return Checked{r.ID, rep.Entries, rep.Bad, fmt.Sprintf("%x", rep.Fingerprint), append([]string{}, rep.Faults...), rep.Repaired}, nil
 }

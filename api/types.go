@@ -67,6 +67,7 @@ type Progress struct {
 	TotalBytes uint64 `json:"total_bytes,omitempty"`
 	Files      int    `json:"files,omitempty"`
 	TotalFiles int    `json:"total_files,omitempty"`
+	Entries    uint64 `json:"entries,omitempty"`
 }
 
 // Status describes a running node.
@@ -438,14 +439,32 @@ type Exported struct {
 
 // SyncRequest asks for sessions with all peers of a replica, or one.
 type SyncRequest struct {
-	Name string `json:"name"`
-	Peer string `json:"peer,omitempty"`
+	Name   string `json:"name"`
+	Peer   string `json:"peer,omitempty"`
+	Prefix Key    `json:"prefix,omitempty"` // only keys that begin with it
+}
+
+// CheckRequest asks for a check of a replica.
+type CheckRequest struct {
+	Name   string `json:"name"`
+	Repair bool   `json:"repair"`
+}
+
+// Checked is what a check of a replica has found.
+type Checked struct {
+	ReplicaID   replica.ID `json:"replica_id"`
+	Entries     uint64     `json:"entries"`     // with deletions
+	Bad         uint64     `json:"bad"`         // entries with a wrong signature or without a grant
+	Fingerprint string     `json:"fingerprint"` // computed from the entries
+	Faults      []string   `json:"faults"`      // what does not agree with the entries
+	Repaired    bool       `json:"repaired"`
 }
 
 // Session describes a session.
 type Session struct {
 	Peer            string  `json:"peer"`
 	Rounds          int     `json:"rounds"`
+	Messages        int     `json:"messages"`
 	BytesSent       uint64  `json:"bytes_sent"`
 	BytesReceived   uint64  `json:"bytes_received"`
 	EntriesSent     uint64  `json:"entries_sent"`

@@ -150,6 +150,8 @@ func barText(p api.Progress, base uint64, elapsed time.Duration) string {
 		text += fmt.Sprintf("  %d/%d files", p.Files, p.TotalFiles)
 	case p.Files > 0:
 		text += fmt.Sprintf("  %d items", p.Files)
+	case p.Entries > 0:
+		text += fmt.Sprintf("%d entries", p.Entries)
 	}
 	if rate := float64(p.Bytes-min(base, p.Bytes)) / elapsed.Seconds(); rate > 0 {
 		text += "  " + bytesText(uint64(rate)) + "/s"

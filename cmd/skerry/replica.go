@@ -14,7 +14,7 @@ import (
 func (a *app) replicaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
 	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
-		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaPolicy())
+		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(), a.replicaPolicy())
 	return cmd
 }
 
@@ -192,14 +192,18 @@ func (a *app) replicaInfo() *cobra.Command {
 }
 
 func (a *app) replicaSync() *cobra.Command {
-	var who string
+	var who, prefix string
 	cmd := &cobra.Command{
 		Use:   "sync NAME",
 		Short: "Run a session with each peer of a replica now, and wait for the end",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			from, err := api.ParseKey(prefix)
+			if err != nil {
+				return err
+			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				res, err := api.Call[api.Synced](cmd.Context(), s.Client, "replica/sync", api.SyncRequest{Name: args[0], Peer: who})
+				res, err := api.Call[api.Synced](cmd.Context(), s.Client, "replica/sync", api.SyncRequest{Name: args[0], Peer: who, Prefix: from})
 				if err != nil {
 					return err
 				}
@@ -215,7 +219,7 @@ func (a *app) replicaSync() *cobra.Command {
 						text += fmt.Sprintf("%s  failed: %s", x.Peer, x.Error)
 						continue
 					}
-					text += fmt.Sprintf("%s  %d entries sent, %d received, %d rounds, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds,
+					text += fmt.Sprintf("%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
 						bytesText(x.BytesSent+x.BytesReceived), x.Milliseconds)
 				}
 				return a.print(res, "", text)
@@ -223,5 +227,44 @@ func (a *app) replicaSync() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&who, "peer", "", "only with the peer of this node id")
+	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with this")
+	return cmd
+}
+
+func (a *app) replicaVerify() *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify NAME",
+		Short: "Check every entry of a replica, and what is kept beside them",
+		Long: "Verify the signature and the grant of every entry of a replica, and compare its indexes, counts and summary tree with what the entries say. With --repair\n" +
+			"these are written anew if one is wrong; entries are never changed. It ends with exit code 4 if something is wrong and has not been repaired.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				c, err := api.Call[api.Checked](cmd.Context(), s.Client, "replica/verify", api.CheckRequest{Name: args[0], Repair: repair})
+				if err != nil {
+					return err
+				}
+				for _, f := range c.Faults {
+					a.note("wrong: %s", f)
+				}
+				text := fmt.Sprintf("%d entries, fingerprint %s: %d bad, %d faults", c.Entries, c.Fingerprint[:16], c.Bad, len(c.Faults))
+				if c.Repaired {
+					text += ", repaired"
+				}
+				if err := a.print(c, c.Fingerprint, text); err != nil {
+					return err
+				}
+				switch {
+				case c.Bad > 0:
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have a wrong signature or no grant: leave the replica, and join it again", c.Bad, args[0])}
+				case len(c.Faults) > 0 && !c.Repaired:
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("what is kept beside the entries of %s is wrong: mend it with skerry replica verify --repair %s", args[0], args[0])}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "write what is wrong anew")
 	return cmd
 }
