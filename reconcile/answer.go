@@ -16,7 +16,7 @@ const (
 	// moreSums is how many they get when there are few such parts, so that hardly any needs another round.
 	moreSums = 6
 	// crowd is the share of differing parts from which on they are divided rather than compared by sketches.
-	crowd = 0.9
+	crowd = 0.96
 	// enoughParts is the number of parts that say something about how the differences are spread.
 	enoughParts = 8
 	listBelow   = 32 // items of a range below which they are listed

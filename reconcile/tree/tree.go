@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"slices"
 
 	"lukechampine.com/blake3"
 
@@ -324,38 +325,47 @@ func (t *Tree) Split(rd kv.Reader, r reconcile.Range, k int) ([]reconcile.Part, 
 		if inside, err = t.inside(rd, level, reconcile.Range{From: first, To: r.To}); err != nil {
 			return nil, err
 		}
-		if len(inside) >= k-1 || level == 1 {
+		if len(inside) >= evenly*k || level == 1 {
 			break
 		}
 	}
-	ends := [][]byte{r.From}
-	if len(inside) < k/4 || len(inside) == 0 { // all within a few nodes of level 1
+	nodes := len(inside) >= k/4 && len(inside) > 0
+	if !nodes { // all within a few nodes of level 1
 		if inside, err = t.itemSeparators(rd, r, k); err != nil {
 			return nil, err
 		}
-		ends = append(ends, inside...)
-	} else {
-		pieces := min(k, len(inside)+1)
-		for i := 1; i < pieces; i++ { // evenly spread: on one level, nodes have about equal counts
-			at := i*(len(inside)+1)/pieces - 1
-			sep, err := t.shorten(rd, level, inside, at, r.From)
-			if err != nil {
-				return nil, err
-			}
-			ends = append(ends, sep)
-		}
 	}
-	ends = append(ends, r.To)
-	sums, err := t.Summaries(rd, ends)
+	cells, err := t.Summaries(rd, slices.Concat([][]byte{r.From}, inside, [][]byte{r.To}))
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]reconcile.Part, len(sums))
-	for i := range parts {
-		parts[i] = reconcile.Part{Range: reconcile.Range{From: ends[i], To: ends[i+1]}, Summary: sums[i]}
+	var total, seen uint64
+	for i := range cells {
+		total += cells[i].Count
+	}
+	parts := []reconcile.Part{{Range: r, Summary: cells[0]}}
+	for i := 1; i < len(cells); i++ {
+		last := &parts[len(parts)-1]
+		seen += cells[i-1].Count
+		// The j-th part ends at the cell where the count is nearest to j/k of all.
+		if len(parts) == k || (2*seen+cells[i].Count)*uint64(k) < 2*total*uint64(len(parts)) {
+			last.Merge(&cells[i])
+			continue
+		}
+		sep := inside[i-1]
+		if nodes {
+			if sep, err = t.shorten(rd, level, inside, i-1, first); err != nil {
+				return nil, err
+			}
+		}
+		last.To = sep
+		parts = append(parts, reconcile.Part{Range: reconcile.Range{From: sep, To: r.To}, Summary: cells[i]})
 	}
 	return parts, nil
 }
+
+// evenly is how many nodes Split would have for each part: their sizes differ much, those of some together less.
+const evenly = 4
 
 // first returns the key of the first item in r, or where r begins if it has none: a bound before it would cut off nothing.
 func (t *Tree) first(rd kv.Reader, r reconcile.Range) ([]byte, error) {
@@ -380,7 +390,7 @@ func (t *Tree) inside(rd kv.Reader, level int, r reconcile.Range) (inside [][]by
 	return inside, nil
 }
 
-// shorten returns the shortest bound that has the same items on its two sides as the one at a place among those inside a range that begins at from.
+// shorten returns the shortest bound that has the same items on its two sides as the one at a place among those inside a range whose first item is from.
 func (t *Tree) shorten(rd kv.Reader, level int, inside [][]byte, at int, from []byte) (sep []byte, err error) {
 	var before *node
 	if at > 0 {
