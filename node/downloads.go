@@ -164,28 +164,6 @@ func (d *downloads) untilDue() time.Duration {
 	return max(next, 10*time.Millisecond)
 }
 
-// allSharing returns the connected peers that hold anything.
-func (b *peerBook) allSharing() (out []peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for p := range b.connected {
-		for _, peers := range b.sharing {
-			if s := peers[p]; s != nil && s.seen {
-				out = append(out, p)
-				break
-			}
-		}
-	}
-	return out
-}
-
-func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.sharing[id][p]
-	return s != nil && s.seen && b.connected[p]
-}
-
 // work fetches from p until it has nothing more that is wanted.
 func (d *downloads) work(ctx context.Context, p peer.ID) {
 	failed := false

@@ -1,6 +1,6 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, push.go), when to talk to whom (peers.go), and what to download from
+// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go), when to talk to whom (peers.go, contacts.go), and what to download from
 // where (fetch.go, downloads.go). What never belongs here: the formats and rules of blobs and entries, and how people or
 // programs talk to a node (package api). How streams are made is behind the [Network] interface; libp2pnet implements it.
 //
@@ -190,6 +190,7 @@ func (n *Node) GoOnline(network Network) error {
 	n.net = network
 	network.Handle(blobProtocol, n.serveBlobs)
 	network.Handle(syncProtocol, n.serveSync)
+	network.Handle(overviewProtocol, n.serveOverview)
 	network.Handle(pushProtocol, n.servePush)
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -33,42 +32,29 @@ const (
 // lieMemory is how long a peer that sent something wrong is asked only when nobody else can help.
 const lieMemory = 24 * time.Hour
 
-// Sessions with a peer are repeated, to mend what pushes have missed: after syncInterval with jitter, and after a failure
-// with back-off from firstRetry to lastRetry (OBJ-M10).
-const (
-	firstRetry = 2 * time.Second
-	lastRetry  = 5 * time.Minute
-	tick       = 500 * time.Millisecond
-	maxKnown   = 64 // peers remembered for a replica
-)
+const maxKnown = 64 // peers remembered for a replica
 
-// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to run a session with whom.
+// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to talk to whom (see contacts.go).
 type peerBook struct {
 	n *Node
 
-	mu        sync.Mutex
-	sharing   map[replica.ID]map[peer.ID]*sharer
-	connected map[peer.ID]bool
-	strangers map[peer.ID]bool // connected, and not yet asked about our replicas
-	lies      map[peer.ID]time.Time
-	rubbish   map[peer.ID]time.Time // when a peer last broke the sync protocol
-	wakeUp    chan struct{}
-	running   chan struct{} // holds a token for each session under way
+	mu       sync.Mutex
+	sharing  map[replica.ID]map[peer.ID]*sharer
+	contacts map[peer.ID]*contact
+	lies     map[peer.ID]time.Time
+	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
+	wakeUp   chan struct{}
+	running  chan struct{} // holds a token for each session under way
 }
 
 // sharer is a peer that holds a replica.
 type sharer struct {
-	addrs   []ma.Multiaddr
-	next    time.Time // of the next session
-	retry   time.Duration
-	running bool
-	seen    bool // has taken part in a session since it connected
+	addrs []ma.Multiaddr
+	seen  bool // it has shown that it holds the replica since it connected
 }
 
-const parallelSessions = 8
-
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, connected: map[peer.ID]bool{}, strangers: map[peer.ID]bool{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
+	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
 		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
 }
 
@@ -117,7 +103,7 @@ func (b *peerBook) load(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			b.of(id)[who] = &sharer{addrs: addrs}
+			b.put(id, who, &sharer{addrs: addrs})
 		}
 		for p, err := range r.Scan(kv.Prefix([]byte(keyLie)), kv.ScanOptions{}) {
 			if err != nil {
@@ -187,43 +173,48 @@ func (b *peerBook) noteRubbish(p peer.ID, cause error) {
 func (b *peerBook) refused(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.refusedLocked(p)
+}
+
+func (b *peerBook) refusedLocked(p peer.ID) bool {
 	at, ok := b.rubbish[p]
 	return ok && b.n.cfg.Now().Before(at.Add(rubbishMemory))
 }
 
-// holders returns the connected peers that hold any of the replicas.
-func (b *peerBook) holders(ids map[replica.ID]bool) (out []peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for p := range b.connected {
-		for id := range ids {
-			if s := b.sharing[id][p]; s != nil && s.seen {
-				out = append(out, p)
-				break
-			}
-		}
-	}
-	return out
-}
-
-func (b *peerBook) of(id replica.ID) map[peer.ID]*sharer {
+// put enters a peer that holds the replica id; the caller holds the lock, or is alone.
+func (b *peerBook) put(id replica.ID, p peer.ID, s *sharer) {
 	if b.sharing[id] == nil {
 		b.sharing[id] = map[peer.ID]*sharer{}
 	}
-	return b.sharing[id]
+	b.sharing[id][p] = s
+	b.contact(p).shared[id] = s
 }
 
-// add remembers that p holds the replica id, at addrs, without having seen it.
+// drop takes a peer out again, and returns the key of its record.
+func (b *peerBook) drop(id replica.ID, p peer.ID) []byte {
+	delete(b.sharing[id], p)
+	if c := b.contacts[p]; c != nil {
+		delete(c.shared, id)
+		delete(c.sessions, id)
+		if len(c.shared) == 0 && !c.connected {
+			delete(b.contacts, p)
+		}
+	}
+	return sharingKey(id, p)
+}
+
+// add remembers that p holds the replica id, at addrs, without having seen it. Whoever adds a peer runs the first session.
 func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) error {
 	if b.n.net != nil && p.ID == b.n.net.ID() {
 		return nil
 	}
 	b.mu.Lock()
-	s := b.of(id)[p.ID]
+	s := b.sharing[id][p.ID]
 	if s == nil {
-		s = &sharer{next: b.n.cfg.Now().Add(firstRetry)} // whoever adds a peer runs the first session
-		b.of(id)[p.ID] = s
+		s = &sharer{}
+		b.put(id, p.ID, s)
 	}
+	b.contact(p.ID).dueBy(b.n.cfg.Now().Add(firstRetry))
 	s.addrs = ma.Unique(append(slices.Clone(s.addrs), p.Addrs...))
 	if len(s.addrs) > 16 {
 		s.addrs = s.addrs[len(s.addrs)-16:]
@@ -233,34 +224,35 @@ func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) erro
 	return b.n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p.ID), value) })
 }
 
-// shares notes that a session or push has shown that p holds the replica id.
+// shares notes that a session or push has shown that p holds the replica id, and is active.
 func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	now := b.n.cfg.Now()
 	addrs := b.n.net.KnownAddrs(p)
 	here := slices.ContainsFunc(b.n.net.Peers(), func(k Peer) bool { return k.ID == p })
 	var dropped [][]byte
 	b.mu.Lock()
-	if here {
-		b.connected[p] = true // the network may not have said so yet, and what is set now must be pushed
-	}
-	s := b.of(id)[p]
+	c := b.contact(p)
+	c.connected = c.connected || here // the network may not have said so yet, and what is set now must be pushed
+	s := b.sharing[id][p]
 	known := s != nil && s.seen
 	if s == nil {
-		if len(b.of(id)) >= maxKnown {
-			dropped = b.forgetOne(id)
+		if len(b.sharing[id]) >= maxKnown {
+			dropped = b.dropOne(id)
 		}
 		s = &sharer{}
-		b.of(id)[p] = s
+		b.put(id, p, s)
 	}
-	if !s.seen || len(addrs) > len(s.addrs) {
+	if len(addrs) > len(s.addrs) {
 		known = false
 	}
-	s.seen, s.retry = true, 0
+	s.seen = true
+	delete(c.sessions, id)
 	if len(addrs) > 0 {
 		s.addrs = addrs[:min(len(addrs), 16)]
 	}
-	s.next = now.Add(jitter(b.n.cfg.SyncInterval))
-	delete(b.strangers, p)
+	c.stranger = false
+	c.pause = b.n.cfg.SyncInterval // what an active peer pushes may get lost: look again before long
+	c.dueBy(now.Add(jitter(c.pause)))
 	value := marshalAddrs(s.addrs)
 	b.mu.Unlock()
 	if !known {
@@ -279,12 +271,11 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	b.n.downloads.dueAgain(p)
 }
 
-// forgetOne drops a peer that is not connected, to make room, and returns the key of its record.
-func (b *peerBook) forgetOne(id replica.ID) [][]byte {
-	for p := range b.of(id) {
-		if !b.connected[p] {
-			delete(b.of(id), p)
-			return [][]byte{sharingKey(id, p)}
+// dropOne drops a peer that is not connected, to make room, and returns the key of its record.
+func (b *peerBook) dropOne(id replica.ID) [][]byte {
+	for p := range b.sharing[id] {
+		if !b.isConnected(p) {
+			return [][]byte{b.drop(id, p)}
 		}
 	}
 	return nil
@@ -295,7 +286,7 @@ func (b *peerBook) forget(ctx context.Context, id replica.ID) error {
 	b.mu.Lock()
 	var keys [][]byte
 	for p := range b.sharing[id] {
-		keys = append(keys, sharingKey(id, p))
+		keys = append(keys, b.drop(id, p))
 	}
 	delete(b.sharing, id)
 	b.mu.Unlock()
@@ -309,51 +300,62 @@ func (b *peerBook) forget(ctx context.Context, id replica.ID) error {
 	})
 }
 
-// jitter spreads d over three quarters to five quarters of it.
-func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
-
-// changed is told by the network that a peer has come or gone.
-func (b *peerBook) changed(p peer.ID, connected bool) {
-	b.mu.Lock()
-	now := b.n.cfg.Now()
-	known := false
-	if connected {
-		b.connected[p] = true
-	} else {
-		delete(b.connected, p)
-		delete(b.strangers, p)
-	}
-	for _, peers := range b.sharing {
-		if s := peers[p]; s != nil {
-			known = true
-			s.next, s.retry = now, 0
-			if !connected {
-				s.seen = false
-				s.next = now.Add(firstRetry)
-			}
-		}
-	}
-	if connected && !known {
-		b.strangers[p] = true
-	}
-	b.mu.Unlock()
-	b.wake()
+func (b *peerBook) isConnected(p peer.ID) bool {
+	c := b.contacts[p]
+	return c != nil && c.connected
 }
 
-func (b *peerBook) wake() {
-	select {
-	case b.wakeUp <- struct{}{}:
-	default:
-	}
-}
-
-// connectedSharing returns the connected peers that are known to hold the replica id.
+// connectedSharing returns the connected peers that have shown that they hold the replica id.
 func (b *peerBook) connectedSharing(id replica.ID) (out []peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for p, s := range b.sharing[id] {
-		if s.seen && b.connected[p] {
+		if s.seen && b.isConnected(p) {
 			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// holders returns the connected peers that hold any of the replicas.
+func (b *peerBook) holders(ids map[replica.ID]bool) (out []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, c := range b.contacts {
+		if !c.connected {
+			continue
+		}
+		for id := range ids {
+			if s := c.shared[id]; s != nil && s.seen {
+				out = append(out, p)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// holds reports whether p is connected and holds the replica id.
+func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.sharing[id][p]
+	return s != nil && s.seen && b.isConnected(p)
+}
+
+// allSharing returns the connected peers that hold any replica of this node.
+func (b *peerBook) allSharing() (out []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, c := range b.contacts {
+		if !c.connected {
+			continue
+		}
+		for _, s := range c.shared {
+			if s.seen {
+				out = append(out, p)
+				break
+			}
 		}
 	}
 	return out
@@ -367,7 +369,7 @@ func (b *peerBook) known(id replica.ID) (out []peer.AddrInfo) {
 		out = append(out, peer.AddrInfo{ID: p, Addrs: s.addrs})
 	}
 	slices.SortFunc(out, func(x, y peer.AddrInfo) int {
-		switch cx, cy := b.connected[x.ID], b.connected[y.ID]; {
+		switch cx, cy := b.isConnected(x.ID), b.isConnected(y.ID); {
 		case cx && !cy:
 			return -1
 		case cy && !cx:
@@ -376,121 +378,6 @@ func (b *peerBook) known(id replica.ID) (out []peer.AddrInfo) {
 		return 0
 	})
 	return out
-}
-
-// syncSoon makes every session with a connected peer due.
-func (b *peerBook) syncSoon() {
-	b.mu.Lock()
-	now := b.n.cfg.Now()
-	for _, peers := range b.sharing {
-		for p, s := range peers {
-			if b.connected[p] && s.next.After(now.Add(time.Second)) {
-				s.next = now.Add(time.Second)
-			}
-		}
-	}
-	b.mu.Unlock()
-}
-
-// run starts sessions when they are due, until ctx ends. The peers of all replicas share one timer.
-func (b *peerBook) run(ctx context.Context) {
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	for {
-		b.start(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		case <-b.wakeUp:
-		}
-	}
-}
-
-type dueSession struct {
-	id replica.ID
-	p  peer.AddrInfo
-}
-
-func (b *peerBook) start(ctx context.Context) {
-	var strangers []peer.ID
-	b.mu.Lock()
-	now := b.n.cfg.Now()
-	var due []dueSession
-	for id, peers := range b.sharing {
-		for p, s := range peers {
-			if !s.running && !s.next.After(now) && len(due) < parallelSessions-len(b.running) {
-				s.running = true
-				due = append(due, dueSession{id, peer.AddrInfo{ID: p, Addrs: s.addrs}})
-			}
-		}
-	}
-	for p := range b.strangers {
-		strangers = append(strangers, p)
-	}
-	clear(b.strangers)
-	b.mu.Unlock()
-	for _, d := range due {
-		b.running <- struct{}{} // there is room: only this goroutine adds
-		b.n.work.Go(func() {
-			defer func() { <-b.running; b.wake() }()
-			b.done(d, b.n.connectAndSync(ctx, d.p, d.id))
-		})
-	}
-	for _, p := range strangers {
-		b.n.work.Go(func() { b.n.introduce(ctx, p) })
-	}
-}
-
-func (b *peerBook) done(d dueSession, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.sharing[d.id][d.p.ID]
-	if s == nil {
-		return // left meanwhile
-	}
-	s.running = false
-	if err == nil {
-		return // shares has set the next time
-	}
-	if errors.Is(err, ErrBusy) {
-		s.next = b.n.cfg.Now().Add(jitter(firstRetry)) // the session that is under way may set a later time
-		return
-	}
-	if errors.Is(err, ErrNotShared) {
-		s.seen = false // it has left the replica: nothing is pushed there any more
-	}
-	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
-	s.next = b.n.cfg.Now().Add(jitter(s.retry))
-	b.n.log.Debug("session failed", "peer", d.p.ID, "replica", d.id.Short(), "retry", s.retry, "error", err)
-}
-
-func (n *Node) connectAndSync(ctx context.Context, p peer.AddrInfo, id replica.ID) error {
-	_, err := n.syncOnce(ctx, p, id, nil)
-	return err
-}
-
-func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {
-	if err := n.net.Connect(ctx, p); err != nil {
-		return SyncStats{Peer: p.ID}, err
-	}
-	return n.syncWith(ctx, p.ID, id, prefix)
-}
-
-// introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
-// one learns nothing from being asked.
-func (n *Node) introduce(ctx context.Context, p peer.ID) {
-	const most = 256
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return // the node closes
-	}
-	for _, r := range all[:min(len(all), most)] {
-		if _, err := n.syncWith(ctx, p, r.ID, nil); err != nil && !errors.Is(err, ErrNotShared) && !errors.Is(err, ErrBusy) {
-			n.log.Debug("introduction", "peer", p, "error", err)
-			return
-		}
-	}
 }
 
 // SyncResult is the outcome of one session that somebody asked for.

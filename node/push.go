@@ -43,7 +43,7 @@ func (n *Node) push(ctx context.Context) {
 			return // the node closes
 		}
 		if lost > 0 {
-			n.peers.syncSoon()
+			n.peers.compareSoon()
 		}
 		remote := map[replica.ID]bool{}
 		for _, e := range events {
@@ -87,7 +87,7 @@ func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	defer o.mu.Unlock()
 	if len(o.entries) >= maxOutbox {
 		o.entries = nil
-		o.n.peers.syncSoon()
+		o.n.peers.compareSoonWith(o.p)
 	}
 	o.entries = append(o.entries, e)
 	if !o.busy {
@@ -115,7 +115,7 @@ func (o *outbox) run(ctx context.Context) {
 		o.mu.Unlock()
 		if err := o.n.pushTo(ctx, o.p, id, batch); err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
-			o.n.peers.syncSoon()
+			o.n.peers.compareSoonWith(o.p)
 		}
 	}
 }

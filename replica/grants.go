@@ -73,5 +73,6 @@ func (s *Store) InsertGrants(ctx context.Context, id ID, grants []Grant) (added 
 		}
 		return nil
 	})
+	s.prints.changed(id)
 	return added, firstOf(err, firstErr)
 }

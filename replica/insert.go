@@ -141,6 +141,7 @@ func (s *Store) storeSome(ctx context.Context, id ID, entries []Entry, from Orig
 	*refused = firstOf(*refused, notGranted)
 	out.Known += known
 	out.Added = append(out.Added, added...)
+	s.prints.changed(id)
 	s.events.publish(added, from)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -175,4 +176,69 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	sum, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)
 	return sum.Hash(), err
+}
+
+// SharedFingerprint is the digest of what a replica's holders agree on, its entries and its grants: equal on two nodes exactly if a session would find
+// nothing to do. It is remembered until the replica changes. It returns ErrNotFound.
+func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) {
+	if f, ok := s.prints.get(id); ok {
+		return f, nil
+	}
+	before := s.prints.now()
+	entries, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	grants, err := reconcile.SummaryOf(ctx, s.GrantSet(id), reconcile.All)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	e, g := entries.Hash(), grants.Hash()
+	f := hashOf(append(e[:], g[:]...))
+	s.prints.put(id, f, before)
+	return f, nil
+}
+
+// maxPrints is the number of fingerprints that are remembered.
+const maxPrints = 1 << 17
+
+// prints remembers fingerprints.
+type prints struct {
+	mu      sync.Mutex
+	known   map[ID][32]byte
+	changes uint64 // of all replicas
+}
+
+func (p *prints) get(id ID) (f [32]byte, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok = p.known[id]
+	return f, ok
+}
+
+func (p *prints) now() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changes
+}
+
+// put remembers a fingerprint, unless something has changed since.
+func (p *prints) put(id ID, f [32]byte, since uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changes != since {
+		return
+	}
+	if p.known == nil || len(p.known) >= maxPrints {
+		p.known = map[ID][32]byte{}
+	}
+	p.known[id] = f
+}
+
+// changed forgets that of a replica, after a transaction that has changed it.
+func (p *prints) changed(id ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changes++
+	delete(p.known, id)
 }

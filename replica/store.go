@@ -43,6 +43,7 @@ type Store struct {
 	cfg      Config
 	events   hub
 	expanded expandedKeys
+	prints   prints
 	writes   stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 
@@ -221,6 +222,7 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 	if err != nil {
 		return err
 	}
+	s.prints.changed(id)
 	return s.erase(ctx, id, n)
 }
 

@@ -180,6 +180,7 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 	if err != nil {
 		return err
 	}
+	s.prints.changed(id)
 	s.events.publish(entries, Local)
 	return nil
 }

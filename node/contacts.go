@@ -1,0 +1,332 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// When to talk to whom is decided for each peer, not for each replica: there may be thousands of these. A peer that holds a replica of this node is
+// dialled again when it is gone. When it is here, one overview after the other compares all replicas that the two share (see overview.go), and
+// only those that differ are synced. Overviews are the rarer the longer nothing happens; entries do not wait for them, but are pushed.
+const (
+	firstRetry = 2 * time.Second
+	lastRetry  = 5 * time.Minute // OBJ-M10
+	tick       = 500 * time.Millisecond
+	// maxPause is the longest time between two overviews, in sync intervals.
+	maxPause         = 10
+	parallelSessions = 8
+)
+
+// contact is a peer that is connected, or holds a replica of this node.
+type contact struct {
+	shared    map[replica.ID]*sharer
+	sessions  map[replica.ID]*dueSession // that are to be run
+	connected bool
+	stranger  bool          // connected, and not yet asked about our replicas
+	busy      bool          // it is being dialled, asked, or compared with
+	due       time.Time     // of the next overview, or of the next attempt to connect
+	retry     time.Duration // of these attempts
+	pause     time.Duration // between overviews
+}
+
+// dueSession is a session that is to be run.
+type dueSession struct {
+	next    time.Time
+	retry   time.Duration
+	running bool
+}
+
+// contact returns what is known of a peer; the caller holds the lock.
+func (b *peerBook) contact(p peer.ID) *contact {
+	c := b.contacts[p]
+	if c == nil {
+		c = &contact{shared: map[replica.ID]*sharer{}, sessions: map[replica.ID]*dueSession{}, pause: b.n.cfg.SyncInterval}
+		b.contacts[p] = c
+	}
+	return c
+}
+
+func (c *contact) dueBy(t time.Time) {
+	if c.due.IsZero() || c.due.After(t) {
+		c.due = t
+	}
+}
+
+// addrs are all places where the peer may be.
+func (c *contact) addrs() (all []ma.Multiaddr) {
+	const enough = 32
+	for _, s := range c.shared {
+		if all = append(all, s.addrs...); len(all) >= enough {
+			break
+		}
+	}
+	return ma.Unique(all)
+}
+
+// jitter spreads d over three quarters to five quarters of it.
+func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
+
+// changed is told by the network that a peer has come or gone.
+func (b *peerBook) changed(p peer.ID, connected bool) {
+	b.mu.Lock()
+	now := b.n.cfg.Now()
+	c := b.contact(p)
+	c.connected, c.retry, c.pause = connected, 0, b.n.cfg.SyncInterval
+	switch {
+	case !connected:
+		c.stranger = false
+		clear(c.sessions)
+		for _, s := range c.shared {
+			s.seen = false
+		}
+		c.due = now.Add(firstRetry)
+		if len(c.shared) == 0 {
+			delete(b.contacts, p)
+		}
+	case len(c.shared) == 0:
+		c.stranger = true
+	case b.n.id < p:
+		c.due = now
+	default: // the peer begins; unless it has forgotten
+		c.due = now.Add(jitter(firstRetry))
+	}
+	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *peerBook) wake() {
+	select {
+	case b.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// compareSoon makes the overviews with all connected peers due, because something has been missed.
+func (b *peerBook) compareSoon() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.n.cfg.Now()
+	for _, c := range b.contacts {
+		if c.connected {
+			c.dueBy(now.Add(jitter(time.Second)))
+		}
+	}
+}
+
+// compareSoonWith is compareSoon for one peer.
+func (b *peerBook) compareSoonWith(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contacts[p]; c != nil && c.connected {
+		c.dueBy(b.n.cfg.Now().Add(jitter(time.Second)))
+	}
+}
+
+// run starts what is due, until ctx ends. All peers share one timer.
+func (b *peerBook) run(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		b.start(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-b.wakeUp:
+		}
+	}
+}
+
+func (b *peerBook) start(ctx context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.n.cfg.Now()
+	for p, c := range b.contacts {
+		b.startSessions(ctx, p, c, now)
+		if c.busy || b.refusedLocked(p) {
+			continue
+		}
+		switch {
+		case c.connected && c.stranger:
+			c.stranger = false
+			b.busyWith(c, func() { b.n.introduce(ctx, p) })
+		case len(c.shared) == 0 || c.due.After(now):
+		case c.connected:
+			b.busyWith(c, func() { b.compare(ctx, p) })
+		default:
+			to := peer.AddrInfo{ID: p, Addrs: c.addrs()}
+			b.busyWith(c, func() { b.dial(ctx, to) })
+		}
+	}
+}
+
+// busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock.
+func (b *peerBook) busyWith(c *contact, do func()) {
+	c.busy = true
+	b.n.work.Go(func() {
+		do()
+		b.mu.Lock()
+		c.busy = false
+		b.mu.Unlock()
+		b.wake()
+	})
+}
+
+// startSessions starts the sessions with a peer that are due, as far as there is room.
+func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now time.Time) {
+	if !c.connected {
+		return
+	}
+	for id, d := range c.sessions {
+		if len(b.running) == cap(b.running) {
+			return
+		}
+		if d.running || d.next.After(now) {
+			continue
+		}
+		d.running = true
+		b.running <- struct{}{} // there is room: only this goroutine adds
+		b.n.work.Go(func() {
+			_, err := b.n.syncWith(ctx, p, id, nil)
+			<-b.running
+			b.done(p, id, err)
+			b.wake()
+		})
+	}
+}
+
+// done notes how a session ended.
+func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	if c == nil || c.sessions[id] == nil {
+		return // done, as shares has noted; or the peer or the replica is gone
+	}
+	if err == nil {
+		delete(c.sessions, id)
+		return
+	}
+	d := c.sessions[id]
+	d.running = false
+	if errors.Is(err, ErrNotShared) && c.shared[id] != nil {
+		c.shared[id].seen = false // it has left the replica: nothing is pushed there any more
+	}
+	if !errors.Is(err, ErrBusy) {
+		d.retry = min(max(2*d.retry, firstRetry), lastRetry)
+	}
+	d.next = b.n.cfg.Now().Add(jitter(max(d.retry, firstRetry)))
+	b.n.log.Debug("session failed", "peer", p, "replica", id.Short(), "retry", d.retry, "error", err)
+}
+
+// dial connects to a peer that is gone.
+func (b *peerBook) dial(ctx context.Context, to peer.AddrInfo) {
+	err := b.n.net.Connect(ctx, to)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contacts[to.ID]; c != nil && !c.connected {
+		c.retry = min(max(2*c.retry, firstRetry), lastRetry)
+		c.due = b.n.cfg.Now().Add(jitter(c.retry))
+		if err != nil {
+			b.n.log.Debug("a peer cannot be reached", "peer", to.ID, "retry", c.retry, "error", err)
+		}
+	}
+}
+
+// compare runs an overview with a connected peer.
+func (b *peerBook) compare(ctx context.Context, p peer.ID) {
+	err := b.n.overviewWith(ctx, p)
+	if err == nil {
+		return // compared has set the next time
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contacts[p]; c != nil {
+		c.retry = min(max(2*c.retry, firstRetry), lastRetry)
+		c.due = b.n.cfg.Now().Add(jitter(c.retry))
+		b.n.log.Debug("overview failed", "peer", p, "retry", c.retry, "error", err)
+	}
+}
+
+// toCompare returns the replicas that p is known to hold.
+func (b *peerBook) toCompare(p peer.ID) []replica.ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	if c == nil {
+		return nil
+	}
+	ids := make([]replica.ID, 0, len(c.shared))
+	for id := range c.shared {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// compared notes the outcome of an overview: all replicas that were compared are the same on both sides but those that differ, and those that the
+// peer seems not to hold. Whoever began it syncs what differs.
+func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
+	if b.noteCompared(p, all, differ, gone, began) {
+		b.n.downloads.dueAgain(p) // there is somebody to fetch from
+	}
+	b.wake()
+}
+
+func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	if c == nil {
+		return false
+	}
+	now := b.n.cfg.Now()
+	for _, id := range all {
+		s := c.shared[id]
+		if s == nil {
+			continue // left meanwhile
+		}
+		news = news || !s.seen && !gone[id]
+		s.seen = !gone[id]
+		if (differ[id] || gone[id]) && began && c.sessions[id] == nil {
+			c.sessions[id] = &dueSession{next: now}
+		}
+	}
+	c.retry = 0
+	if len(differ) > 0 {
+		c.pause = b.n.cfg.SyncInterval
+	} else {
+		c.pause = min(2*c.pause, maxPause*b.n.cfg.SyncInterval)
+	}
+	c.due = now.Add(jitter(c.pause))
+	return news
+}
+
+// introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
+// one learns nothing from being asked.
+func (n *Node) introduce(ctx context.Context, p peer.ID) {
+	const most = 256
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return // the node closes
+	}
+	for _, r := range all[:min(len(all), most)] {
+		if _, err := n.syncWith(ctx, p, r.ID, nil); err != nil && !errors.Is(err, ErrNotShared) && !errors.Is(err, ErrBusy) {
+			n.log.Debug("introduction", "peer", p, "error", err)
+			return
+		}
+	}
+}
+
+func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {
+	if err := n.net.Connect(ctx, p); err != nil {
+		return SyncStats{Peer: p.ID}, err
+	}
+	return n.syncWith(ctx, p.ID, id, prefix)
+}

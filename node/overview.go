@@ -1,0 +1,242 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// The overview protocol compares all replicas that two peers share, in one stream:
+//
+//	initiator  version u8 = 1, nonce[32]
+//	responder  nonce[32]
+//	initiator  digest[32]: of the tokens and fingerprints of all replicas that it knows the responder to hold
+//	responder  status u8: 0 its own digest is the same, and that is all; 1 it is not
+//	both       if not: a reconcile session for the set of these tokens, in which an item's id is made of its token and fingerprint
+//
+// The token of a replica is its id, hashed with both nonces and both peers: it tells nothing to a peer that does not hold the replica. Afterwards
+// each side knows what the other holds in another state, and what it does not hold; the initiator begins sessions for these.
+const (
+	overviewProtocol = "/skerry/overview/1"
+	overviewVersion  = 1
+	statusSame       = 0
+	statusDiffer     = 1
+	maxOverview      = 1 << 20 // replicas compared with one peer
+)
+
+// overview is one side of an overview: the replicas in the order of their tokens.
+type overview struct {
+	key    [32]byte
+	tokens [][32]byte
+	prints [][32]byte
+	ids    []replica.ID
+}
+
+func overviewKey(nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
+	var public [32]byte // the tokens are made with secrets; this key only ties them to the occasion
+	return keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+}
+
+func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
+	o := &overview{key: key}
+	type line struct {
+		token, print [32]byte
+		id           replica.ID
+	}
+	var lines []line
+	for _, id := range n.peers.toCompare(p) {
+		print, err := n.Replicas.SharedFingerprint(ctx, id)
+		if errors.Is(err, replica.ErrNotFound) {
+			continue // left meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, line{keyed(id, []byte("skerry token 1\n"), key[:]), print, id})
+	}
+	lines = lines[:min(len(lines), maxOverview)]
+	slices.SortFunc(lines, func(a, b line) int { return bytes.Compare(a.token[:], b.token[:]) })
+	for _, l := range lines {
+		o.tokens, o.prints, o.ids = append(o.tokens, l.token), append(o.prints, l.print), append(o.ids, l.id)
+	}
+	return o, nil
+}
+
+func (o *overview) digest() [32]byte {
+	all := make([]byte, 0, 64*len(o.tokens))
+	for i := range o.tokens {
+		all = append(append(all, o.tokens[i][:]...), o.prints[i][:]...)
+	}
+	return keyed(o.key, []byte("digest"), all)
+}
+
+// set is the set of tokens; data is the token.
+func (o *overview) set() reconcile.Set {
+	return reconcile.Scanned(func(_ context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
+		return func(yield func(reconcile.Item, error) bool) {
+			at, _ := slices.BinarySearchFunc(o.tokens, r.From, func(t [32]byte, from []byte) int { return bytes.Compare(t[:], from) })
+			for ; at < len(o.tokens) && (len(r.To) == 0 || bytes.Compare(o.tokens[at][:], r.To) < 0); at++ {
+				id := keyed(o.tokens[at], o.prints[at][:])
+				mark := reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}
+				if !yield(reconcile.Item{Key: o.tokens[at][:], Mark: mark, Data: o.tokens[at][:]}, nil) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// compare runs the reconcile session, and returns the replicas that differ, and those that the peer does not hold.
+func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initiator bool) (differ, gone map[replica.ID]bool, err error) {
+	byToken := make(map[[32]byte]replica.ID, len(o.tokens))
+	for i, t := range o.tokens {
+		byToken[t] = o.ids[i]
+	}
+	var mu sync.Mutex // sent by the session's writer, received by its reader
+	sent := map[replica.ID]bool{}
+	differ, gone = map[replica.ID]bool{}, map[replica.ID]bool{}
+	received := 0
+	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
+		Set: o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true,
+		Insert: func(_ context.Context, items [][]byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if received += len(items); received > maxOverview {
+				return &reconcile.ProtocolError{Reason: "too many replicas in an overview"}
+			}
+			for _, b := range items {
+				if len(b) != 32 {
+					return &reconcile.ProtocolError{Reason: "a token of the wrong length"}
+				}
+				if id, ok := byToken[[32]byte(b)]; ok { // others are of replicas that this node does not know the peer to hold
+					differ[id] = true
+				}
+			}
+			return nil
+		},
+		Sent: func(it *reconcile.Item) {
+			mu.Lock()
+			defer mu.Unlock()
+			sent[byToken[[32]byte(it.Key)]] = true
+		},
+	})
+	for id := range sent {
+		if !differ[id] {
+			gone[id] = true
+		}
+	}
+	return differ, gone, err
+}
+
+// overviewWith compares all shared replicas with a connected peer.
+func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
+	raw, err := n.net.Open(ctx, p, overviewProtocol)
+	if err != nil {
+		return err
+	}
+	s := patient{raw, idleTimeout}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if err := n.askOverview(ctx, s); err != nil {
+		return errors.Join(err, ignoreReset(s))
+	}
+	_ = s.Close()
+	return nil
+}
+
+// askOverview is the initiator's part.
+func (n *Node) askOverview(ctx context.Context, s Stream) error {
+	p := s.Remote()
+	var nonceI, nonceR [32]byte
+	_, _ = rand.Read(nonceI[:]) // never fails
+	if _, err := s.Write(append([]byte{overviewVersion}, nonceI[:]...)); err != nil {
+		return fmt.Errorf("overview: %w", err)
+	}
+	r := bufio.NewReader(s)
+	if _, err := io.ReadFull(r, nonceR[:]); err != nil {
+		return fmt.Errorf("overview: %w", noEOF(err))
+	}
+	o, err := n.newOverview(ctx, overviewKey(nonceI, nonceR, n.id, p), p)
+	if err != nil {
+		return err
+	}
+	digest := o.digest()
+	if _, err := s.Write(digest[:]); err != nil {
+		return fmt.Errorf("overview: %w", err)
+	}
+	status, err := r.ReadByte()
+	if err != nil {
+		return fmt.Errorf("overview: %w", noEOF(err))
+	}
+	var differ, gone map[replica.ID]bool
+	if status != statusSame {
+		if differ, gone, err = o.compare(ctx, s, r, true); err != nil {
+			return n.blame(p, fmt.Errorf("overview: %w", err))
+		}
+	}
+	n.peers.compared(p, o.ids, differ, gone, true)
+	return nil
+}
+
+// serveOverview is the responder's part.
+func (n *Node) serveOverview(s Stream) {
+	if err := n.answerOverview(n.ctx, patient{s, idleTimeout}); err != nil {
+		n.log.Debug("serving an overview", "peer", s.Remote(), "error", err)
+		_ = s.Reset()
+		return
+	}
+	_ = s.Close()
+}
+
+func (n *Node) answerOverview(ctx context.Context, s Stream) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	r := bufio.NewReader(s)
+	var hello [33]byte
+	if _, err := io.ReadFull(r, hello[:]); err != nil {
+		return fmt.Errorf("overview: %w", noEOF(err))
+	}
+	if hello[0] != overviewVersion {
+		return fmt.Errorf("overview of version %d, expected %d", hello[0], overviewVersion)
+	}
+	var nonceR, theirs [32]byte
+	_, _ = rand.Read(nonceR[:]) // never fails
+	if _, err := s.Write(nonceR[:]); err != nil {
+		return fmt.Errorf("overview: %w", err)
+	}
+	if _, err := io.ReadFull(r, theirs[:]); err != nil {
+		return fmt.Errorf("overview: %w", noEOF(err))
+	}
+	p := s.Remote()
+	o, err := n.newOverview(ctx, overviewKey([32]byte(hello[1:]), nonceR, p, n.id), p)
+	if err != nil {
+		return err
+	}
+	status := byte(statusDiffer)
+	if o.digest() == theirs {
+		status = statusSame
+	}
+	if _, err := s.Write([]byte{status}); err != nil {
+		return fmt.Errorf("overview: %w", err)
+	}
+	var differ, gone map[replica.ID]bool
+	if status == statusDiffer {
+		if differ, gone, err = o.compare(ctx, s, r, false); err != nil {
+			return n.blame(p, fmt.Errorf("overview: %w", err))
+		}
+	}
+	n.peers.compared(p, o.ids, differ, gone, false)
+	return nil
+}

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// shareAll makes two offline nodes hold the same replicas and know it of each other.
+func shareAll(t *testing.T, a, b *Node, names ...string) (ids []replica.ID) {
+	for _, name := range names {
+		r, err := a.Replicas.Create(t.Context(), name)
+		require.NoError(t, err)
+		_, err = b.Replicas.Join(t.Context(), r)
+		require.NoError(t, err)
+		a.peers.put(r.ID, b.id, &sharer{})
+		b.peers.put(r.ID, a.id, &sharer{})
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// overviewOnce runs an overview that a begins with b, and returns how many bytes a was sent.
+func overviewOnce(t *testing.T, a, b *Node) int {
+	ours, theirs := net.Pipe()
+	counted := &countingConn{Conn: ours}
+	done := make(chan error, 1)
+	go func() {
+		done <- b.answerOverview(t.Context(), pipeStream{theirs, a.id})
+		theirs.Close()
+	}()
+	require.NoError(t, a.askOverview(t.Context(), pipeStream{counted, b.id}))
+	require.NoError(t, <-done)
+	ours.Close()
+	return counted.n
+}
+
+type countingConn struct {
+	net.Conn
+	n int
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.n += n
+	return n, err
+}
+
+func due(n *Node, p *Node) map[replica.ID]bool {
+	out := map[replica.ID]bool{}
+	for id := range n.peers.contacts[p.id].sessions {
+		out[id] = true
+	}
+	return out
+}
+
+// An overview of many replicas costs next to nothing if they are the same, and finds those that are not, whatever it is that differs.
+func TestOverview(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	a, b := offline(t, &now), offline(t, &now)
+	var names []string
+	for i := range 400 {
+		names = append(names, fmt.Sprintf("r%d", i))
+	}
+	ids := shareAll(t, a, b, names...)
+	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "a nonce and a status")
+	require.Empty(t, due(a, b))
+	require.Equal(t, 2*a.cfg.SyncInterval, a.peers.contacts[b.id].pause, "the longer nothing happens, the rarer")
+	require.True(t, a.peers.contacts[b.id].shared[ids[0]].seen)
+
+	author := replica.NewSecretKey()
+	change := []replica.Change{{Key: []byte("k"), Hash: blobs.HashOf([]byte("v")), Size: 1}}
+	for _, i := range []int{3, 77} {
+		_, err := a.Replicas.Write(t.Context(), ids[i], author, change)
+		require.NoError(t, err)
+	}
+	_, err := b.Replicas.Write(t.Context(), ids[200], author, change)
+	require.NoError(t, err)
+	secret, err := b.Replicas.Get(t.Context(), ids[300])
+	require.NoError(t, err)
+	_, err = b.Replicas.InsertGrants(t.Context(), ids[300], []replica.Grant{replica.NewGrant(secret.Secret, author.Author(), 1)})
+	require.NoError(t, err)
+	require.NoError(t, b.Replicas.Leave(t.Context(), ids[9])) // a does not know yet
+	require.Less(t, overviewOnce(t, a, b), 4000)
+	require.Equal(t, map[replica.ID]bool{ids[3]: true, ids[77]: true, ids[200]: true, ids[300]: true, ids[9]: true}, due(a, b))
+	require.Empty(t, due(b, a), "whoever began goes on")
+	require.False(t, a.peers.contacts[b.id].shared[ids[9]].seen)
+	require.True(t, a.peers.contacts[b.id].shared[ids[3]].seen)
+	require.Equal(t, a.cfg.SyncInterval, a.peers.contacts[b.id].pause)
+}
+
+// A peer that knows nothing of a replica does not learn from an overview that there is one, beyond the number.
+func TestOverviewTellsNothing(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	a, b := offline(t, &now), offline(t, &now)
+	r, err := a.Replicas.Create(t.Context(), "secret")
+	require.NoError(t, err)
+	a.peers.put(r.ID, b.id, &sharer{}) // wrongly
+	ours, theirs := net.Pipe()
+	seen := &recordingConn{Conn: theirs}
+	done := make(chan error, 1)
+	go func() {
+		done <- b.answerOverview(t.Context(), pipeStream{seen, a.id})
+		theirs.Close()
+	}()
+	require.NoError(t, a.askOverview(t.Context(), pipeStream{ours, b.id}))
+	require.NoError(t, <-done)
+	require.False(t, bytes.Contains(seen.all, r.ID[:]))
+	require.False(t, a.peers.contacts[b.id].shared[r.ID].seen)
+	require.True(t, due(a, b)[r.ID], "it is asked once more, by name")
+}
+
+type recordingConn struct {
+	net.Conn
+	all []byte
+}
+
+func (c *recordingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.all = append(c.all, b[:n]...)
+	return n, err
+}
+
+// A peer that talks rubbish in an overview is refused from then on.
+func TestRubbishInOverview(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	a, b := offline(t, &now), offline(t, &now)
+	shareAll(t, a, b, "r")
+	ours, theirs := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- b.answerOverview(t.Context(), pipeStream{theirs, a.id})
+		theirs.Close()
+	}()
+	_, err := ours.Write(append([]byte{overviewVersion}, make([]byte, 32)...))
+	require.NoError(t, err)
+	_, err = ours.Read(make([]byte, 64))
+	require.NoError(t, err)
+	_, err = ours.Write(make([]byte, 32)) // another digest
+	require.NoError(t, err)
+	_, err = ours.Read(make([]byte, 1))
+	require.NoError(t, err)
+	_, _ = ours.Write([]byte{99, 0}) // no frame of a session
+	var protocol *reconcile.ProtocolError
+	require.ErrorAs(t, <-done, &protocol)
+	ours.Close()
+	require.True(t, b.peers.refused(a.id))
+}
+
+func FuzzOverview(f *testing.F) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(f, &now)
+	f.Add(append([]byte{overviewVersion}, make([]byte, 100)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_ = n.answerOverview(t.Context(), reading{bytes.NewReader(b)}) // must end, without a panic
+	})
+}
+
+// BenchmarkOverview compares 10,000 replicas that are the same, both sides.
+func BenchmarkOverview(b *testing.B) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	x, y := offline(b, &now), offline(b, &now)
+	for i := range 10_000 {
+		r, err := x.Replicas.Create(b.Context(), fmt.Sprintf("r%d", i))
+		require.NoError(b, err)
+		_, err = y.Replicas.Join(b.Context(), r)
+		require.NoError(b, err)
+		x.peers.put(r.ID, y.id, &sharer{})
+		y.peers.put(r.ID, x.id, &sharer{})
+	}
+	b.ResetTimer()
+	for range b.N {
+		ours, theirs := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- y.answerOverview(b.Context(), pipeStream{theirs, x.id}) }()
+		if err := x.askOverview(b.Context(), pipeStream{ours, y.id}); err != nil {
+			b.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+}
