@@ -373,7 +373,7 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 			if err != nil {
 				return struct{}{}, err
 			}
-			d.From = string(e.From)
+			d.From = e.From.Peer
 			if err := a.item(d); err != nil {
 				return struct{}{}, err
 			}

@@ -12,3 +12,14 @@ import (
 func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
 	return n.pushTo(ctx, p, id, entries)
 }
+
+// Listeners returns the peers that listen to a replica's topic.
+func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(topicOf(id)) }
+
+// PublishRaw publishes whatever bytes it is given.
+func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
+	return n.net.Publish(ctx, topicOf(id), appendItems(appendItems([]byte{gossipVersion}, grants), entries))
+}
+
+// Refuses reports whether n refuses p.
+func Refuses(n *Node, p peer.ID) bool { return n.peers.isRefused(p) }

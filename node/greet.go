@@ -199,7 +199,7 @@ func (n *Node) lookUpFor(ctx context.Context, p peer.ID, lookup [32]byte, g *gre
 	if err != nil {
 		return err
 	}
-	if n.peers.refused(p) {
+	if n.peers.isRefused(p) {
 		return ErrNotShared
 	}
 	g.id = id

@@ -29,6 +29,15 @@ type Network interface {
 	Peers() []Peer
 	// KnownAddrs returns where a connected peer says it can be reached, without /p2p/ID.
 	KnownAddrs(p peer.ID) []ma.Multiaddr
+	// Join listens to a topic. take is called with each message that another peer publishes or passes on, before it is passed on to others, from many
+	// goroutines at once; what it returns decides whether it is. Joining twice changes nothing.
+	Join(topic string, take func(ctx context.Context, from peer.ID, msg []byte) Verdict) error
+	// Part ceases to listen to a topic.
+	Part(topic string)
+	// Publish sends a message of at most MaxGossip bytes to all who listen to a topic that has been joined.
+	Publish(ctx context.Context, topic string, msg []byte) error
+	// Listeners returns the connected peers that are known to listen to a topic that has been joined.
+	Listeners(topic string) []peer.ID
 	// Close ends all connections and waits until no handler runs.
 	Close() error
 }
@@ -45,6 +54,19 @@ type Stream interface {
 	// Remote returns the authenticated id of the peer.
 	Remote() peer.ID
 }
+
+// MaxGossip is the length of the longest message published to a topic.
+const MaxGossip = 512 << 10
+
+// Verdict is what becomes of a message that came by gossip.
+type Verdict int
+
+// Ignore neither passes a message on nor blames anybody for it; Accept passes it on; Reject blames the peer that sent it.
+const (
+	Ignore Verdict = iota
+	Accept
+	Reject
+)
 
 // Peer is a connected peer.
 type Peer struct {

@@ -72,6 +72,7 @@ type Node struct {
 	policies  policies
 	peers     *peerBook
 	sessions  *sessions
+	active    active
 	downloads *downloads
 	arrived   arrivals
 	outboxMu  sync.Mutex
@@ -96,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), outboxes: map[peer.ID]*outbox{}}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -195,7 +196,7 @@ func (n *Node) GoOnline(network Network) error {
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
-	n.work.Go(func() { n.push(n.ctx) })
+	n.work.Go(func() { n.spread(n.ctx) })
 	n.work.Go(func() { n.keepLookups(n.ctx) })
 	n.work.Go(func() { n.peers.run(n.ctx) })
 	n.work.Go(func() { n.downloads.run(n.ctx) })
@@ -296,6 +297,9 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if err := n.Replicas.Leave(ctx, id); err != nil {
 		return err
+	}
+	if n.net != nil {
+		n.restNow(id)
 	}
 	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id))
 }

@@ -152,7 +152,7 @@ func TestRubbishInOverview(t *testing.T) {
 	var protocol *reconcile.ProtocolError
 	require.ErrorAs(t, <-done, &protocol)
 	ours.Close()
-	require.True(t, b.peers.refused(a.id))
+	require.True(t, b.peers.isRefused(a.id))
 }
 
 func FuzzOverview(f *testing.F) {

@@ -169,8 +169,8 @@ func (b *peerBook) noteRubbish(p peer.ID, cause error) {
 	b.n.log.Warn("a peer broke the sync protocol, and is refused for a while", "peer", p, "for", rubbishMemory, "error", cause)
 }
 
-// refused reports whether sessions with p are refused.
-func (b *peerBook) refused(p peer.ID) bool {
+// isRefused reports whether sessions with p are refused.
+func (b *peerBook) isRefused(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.refusedLocked(p)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -32,32 +33,75 @@ const (
 	maxOutbox = 8192
 )
 
-// push sends entries that have just been stored to connected peers that hold the replica, except the one they came from. Each peer has
-// an outbox that one goroutine at a time empties, so that a slow peer holds up no other.
-func (n *Node) push(ctx context.Context) {
+// spread brings entries that have just been stored to others who hold the replica: by gossip to those who listen to it, and directly to the other
+// connected peers, but not back where they came from. Each peer has an outbox that one goroutine at a time empties, so that a slow peer holds up no
+// other.
+func (n *Node) spread(ctx context.Context) {
 	sub := n.Replicas.SubscribeAll()
 	defer sub.Close()
+	idle := time.NewTicker(time.Minute)
+	defer idle.Stop()
 	for {
-		events, lost, err := sub.Next(ctx)
-		if err != nil {
+		select {
+		case <-idle.C:
+			n.restIdle()
+		default:
+		}
+		waiting, cancel := context.WithTimeout(ctx, time.Minute)
+		events, lost, err := sub.Next(waiting)
+		cancel()
+		if ctx.Err() != nil {
 			return // the node closes
+		}
+		if err != nil {
+			continue // nothing has happened for a minute
 		}
 		if lost > 0 {
 			n.peers.compareSoon()
 		}
-		remote := map[replica.ID]bool{}
-		for _, e := range events {
-			if e.From != replica.Local {
-				remote[e.Entry.Replica] = true
+		remote := false
+		for len(events) > 0 {
+			k := 1
+			for k < len(events) && events[k].Entry.Replica == events[0].Entry.Replica && events[k].From == events[0].From {
+				k++
 			}
-			for _, p := range n.peers.connectedSharing(e.Entry.Replica) {
-				if p.String() != string(e.From) {
-					n.outbox(p).add(ctx, e.Entry)
-				}
-			}
+			remote = remote || events[0].From != replica.Local
+			n.spreadSome(ctx, events[:k])
+			events = events[k:]
 		}
-		if len(remote) > 0 {
+		if remote {
 			n.downloads.wake()
+		}
+	}
+}
+
+// spreadSome spreads entries of one replica that came from one place.
+func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
+	id, from := events[0].Entry.Replica, events[0].From
+	entries := make([]replica.Entry, len(events))
+	for i := range events {
+		entries[i] = events[i].Entry
+	}
+	sharing := n.peers.connectedSharing(id)
+	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
+		return // nobody else is here, as in a first sync
+	}
+	n.keepActive(id)
+	told := map[peer.ID]bool{}
+	if from.Spread {
+		for _, p := range n.net.Listeners(topicOf(id)) {
+			told[p] = true // by whoever passed it on, or by this node, which has
+		}
+	} else {
+		told = n.publish(ctx, id, entries)
+	}
+	for _, p := range sharing {
+		if p.String() == from.Peer || told[p] {
+			continue
+		}
+		o := n.outbox(p)
+		for i := range entries {
+			o.add(ctx, entries[i])
 		}
 	}
 }
@@ -121,32 +165,12 @@ func (o *outbox) run(ctx context.Context) {
 }
 
 func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
-	grants, err := n.Replicas.Grants(ctx, id)
+	grants, items, err := n.marshalPush(ctx, id, entries)
 	if err != nil {
 		return err
 	}
-	authors := map[replica.AuthorID]bool{}
-	for _, e := range entries {
-		authors[e.Author] = true
-	}
 	lookup := lookupOf(id, p, dayOf(n.cfg.Now()))
-	b := append([]byte{pushVersion}, lookup[:]...)
-	var items [][]byte
-	for _, g := range grants {
-		if authors[g.Author] && len(items) < maxPush {
-			items = append(items, g.Bytes())
-		}
-	}
-	b = appendItems(b, items)
-	items = items[:0]
-	for i := range entries {
-		raw, err := entries[i].AppendBinary(nil)
-		if err != nil {
-			return err
-		}
-		items = append(items, raw)
-	}
-	b = appendItems(b, items)
+	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), grants), items)
 	raw, err := n.net.Open(ctx, p, pushProtocol)
 	if err != nil {
 		return err
@@ -156,6 +180,31 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 		return errors.Join(err, ignoreReset(s))
 	}
 	return s.Close()
+}
+
+// marshalPush gives the bytes of entries, and of the grants of their authors.
+func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (grants, items [][]byte, err error) {
+	all, err := n.Replicas.Grants(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	authors := map[replica.AuthorID]bool{}
+	for i := range entries {
+		authors[entries[i].Author] = true
+	}
+	for _, g := range all {
+		if authors[g.Author] && len(grants) < maxPush {
+			grants = append(grants, g.Bytes())
+		}
+	}
+	for i := range entries {
+		raw, err := entries[i].AppendBinary(nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		items = append(items, raw)
+	}
+	return grants, items, nil
 }
 
 func appendItems(b []byte, items [][]byte) []byte {
@@ -245,9 +294,10 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if _, err := n.insertGrants(ctx, id, p.grants); err != nil {
 		return err
 	}
-	if err := n.insertEntries(ctx, id, p.entries, s.Remote()); err != nil {
+	if err := n.insertEntries(ctx, id, p.entries, replica.Origin{Peer: s.Remote().String()}); err != nil {
 		return err
 	}
 	n.peers.shares(s.Remote(), id)
+	n.keepActive(id) // the next ones come by gossip
 	return n.Replicas.Sync(ctx)
 }

@@ -116,7 +116,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 			return n.blame(s.Remote(), fmt.Errorf("sync grants: %w", err))
 		}
 	}
-	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin(s.Remote().String()))
+	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, s, abort, reconcile.Config{
 		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator,
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
@@ -137,11 +137,20 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 // blame remembers a peer that has broken the protocol or sent entries that are wrong; sessions with it are refused for a while.
 func (n *Node) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
-	var entry *replica.EntryError
-	if errors.As(err, &protocol) || errors.As(err, &entry) && !errors.Is(err, replica.ErrNotGranted) || errors.Is(err, replica.ErrMalformed) {
+	if errors.As(err, &protocol) || isRubbish(err) {
 		n.peers.noteRubbish(p, err)
 	}
 	return err
+}
+
+// isRubbish reports entries or grants that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
+func isRubbish(err error) bool {
+	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
+		if errors.Is(err, wrong) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *Node) insertGrants(ctx context.Context, id replica.ID, items [][]byte) (int, error) {
@@ -156,7 +165,7 @@ func (n *Node) insertGrants(ctx context.Context, id replica.ID, items [][]byte) 
 	return n.Replicas.InsertGrants(ctx, id, grants)
 }
 
-func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from peer.ID) error {
+func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {
 	entries := make([]replica.Entry, 0, len(items))
 	var bad error
 	for _, b := range items {
@@ -167,6 +176,6 @@ func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte,
 		}
 		entries = append(entries, e)
 	}
-	_, err := n.Replicas.Insert(ctx, id, entries, replica.Origin(from.String()))
+	_, err := n.Replicas.Insert(ctx, id, entries, from)
 	return errors.Join(err, bad)
 }

@@ -47,7 +47,7 @@ func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 					}
 					entries = append(entries, e)
 				}
-				_, err := s.Insert(ctx, id, entries, "peer")
+				_, err := s.Insert(ctx, id, entries, Origin{Peer: "peer"})
 				return err
 			}})
 	}

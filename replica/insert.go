@@ -14,11 +14,14 @@ const (
 	insertBytes   = 512 << 10
 )
 
-// Origin says where entries come from: a peer's id, or nothing for this node itself.
-type Origin string
+// Origin says where entries come from.
+type Origin struct {
+	Peer   string // the peer's id, or nothing for this node itself
+	Spread bool   // the way by which they came brings them to other peers, too
+}
 
 // Local is the origin of what this node writes.
-const Local Origin = ""
+var Local Origin
 
 // Inserted tells what became of entries.
 type Inserted struct {

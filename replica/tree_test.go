@@ -60,7 +60,7 @@ func TestRecordsAgree(t *testing.T) {
 		require.NoError(rt, err)
 		for len(entries) > 0 {
 			n := rapid.IntRange(1, len(entries)).Draw(rt, "batch")
-			_, err := b.Insert(bg, id, entries[:n], "a")
+			_, err := b.Insert(bg, id, entries[:n], Origin{Peer: "a"})
 			require.NoError(rt, err)
 			entries = entries[n:]
 		}
@@ -266,7 +266,7 @@ func TestInserter(t *testing.T) {
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(bg)
-	x := s.NewInserter(ctx, id, "peer")
+	x := s.NewInserter(ctx, id, Origin{Peer: "peer"})
 	require.NoError(t, x.Add(items[:10]))
 	require.NoError(t, x.Flush())
 	c, err := s.Counts(bg, id)
@@ -288,11 +288,11 @@ func TestInserter(t *testing.T) {
 	require.GreaterOrEqual(t, c.Entries, uint64(ok))
 	wholesome(t, s, id)
 
-	x = s.NewInserter(bg, id, "peer")
+	x = s.NewInserter(bg, id, Origin{Peer: "peer"})
 	_ = x.Add([][]byte{[]byte("rubbish"), items[2999]})
 	_, err = x.Close()
 	require.ErrorIs(t, err, ErrMalformed)
-	x = s.NewInserter(bg, ID{9}, "peer")
+	x = s.NewInserter(bg, ID{9}, Origin{Peer: "peer"})
 	require.NoError(t, x.Add(items[:1]))
 	require.ErrorIs(t, x.Flush(), ErrWrongReplica)
 	_, err = x.Close()
@@ -387,7 +387,7 @@ func TestEquivocation(t *testing.T) {
 	require.Equal(t, ea.Timestamp, eb.Timestamp)
 	require.NotEqual(t, markOf(ea.Timestamp, ea.ID()).Element, markOf(eb.Timestamp, eb.ID()).Element)
 	for _, s := range []*Store{a, b} {
-		_, err := s.Insert(bg, id, []Entry{ea, eb}, "x")
+		_, err := s.Insert(bg, id, []Entry{ea, eb}, Origin{Peer: "x"})
 		require.NoError(t, err)
 	}
 	require.Equal(t, wholesome(t, a, id), wholesome(t, b, id))

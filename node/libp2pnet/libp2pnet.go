@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -59,6 +60,10 @@ type Network struct {
 	host host.Host
 	cfg  Config
 	mdns mdns.Service
+
+	gossip   *pubsub.PubSub
+	topicsMu sync.Mutex
+	topics   map[string]topic
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -115,6 +120,9 @@ func New(cfg Config) (*Network, error) {
 	}
 	n := &Network{host: h, cfg: cfg}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.startGossip(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	return n, nil
 }
 

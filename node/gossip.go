@@ -1,0 +1,179 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// New entries of an active replica are published to its topic, the name of which is made with the replica's id, and passed on by those who listen. A message is
+//
+//	version u8 = 1
+//	grants: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
+//	entries: likewise; together at most 524,288 bytes
+//
+// and is passed on only after its entries have been verified and stored. A replica is active for a while after something was written to it, here or
+// elsewhere; peers that hold it and do not listen are sent new entries directly (see push.go), which makes it active with them. So a node with
+// thousands of replicas listens to the few that are in use.
+const (
+	gossipVersion = 1
+	activeFor     = 10 * time.Minute
+	maxActive     = 512
+)
+
+// topicOf names the topic of a replica. Only who knows the replica's id can make it.
+func topicOf(id replica.ID) string {
+	h := keyed(id, []byte("skerry topic 1\n"))
+	return "/skerry/gossip/1/" + hex.EncodeToString(h[:16])
+}
+
+// active knows the replicas whose topics this node listens to.
+type active struct {
+	mu    sync.Mutex
+	until map[replica.ID]time.Time
+}
+
+// keepActive listens to the topic of a replica for some time from now.
+func (n *Node) keepActive(id replica.ID) {
+	now := n.cfg.Now()
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	_, known := n.active.until[id]
+	if !known && len(n.active.until) >= maxActive {
+		oldest := id
+		for other, t := range n.active.until {
+			if oldest == id || t.Before(n.active.until[oldest]) {
+				oldest = other
+			}
+		}
+		n.rest(oldest)
+	}
+	n.active.until[id] = now.Add(activeFor)
+	if known {
+		return
+	}
+	err := n.net.Join(topicOf(id), func(ctx context.Context, from peer.ID, msg []byte) Verdict { return n.takeGossip(ctx, id, from, msg) })
+	if err != nil {
+		delete(n.active.until, id)
+		n.log.Warn("listening to a topic", "replica", id.Short(), "error", err)
+	}
+}
+
+// rest ceases to listen; the caller holds the lock.
+func (n *Node) rest(id replica.ID) {
+	delete(n.active.until, id)
+	n.net.Part(topicOf(id))
+}
+
+// restIdle ceases to listen to replicas that have not been active lately.
+func (n *Node) restIdle() {
+	now := n.cfg.Now()
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	for id, t := range n.active.until {
+		if now.After(t) {
+			n.rest(id)
+		}
+	}
+}
+
+func (n *Node) restNow(id replica.ID) {
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	if _, ok := n.active.until[id]; ok {
+		n.rest(id)
+	}
+}
+
+// publish sends entries to all who listen to their replica's topic, and returns these.
+func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Entry) (told map[peer.ID]bool) {
+	topic := topicOf(id)
+	told = map[peer.ID]bool{}
+	for _, p := range n.net.Listeners(topic) {
+		told[p] = true
+	}
+	if len(told) == 0 {
+		return told
+	}
+	for len(entries) > 0 {
+		k, size := 0, 0
+		for k < len(entries) && k < maxPush && (k == 0 || size < MaxGossip/4) {
+			size += len(entries[k].Key) + 256
+			k++
+		}
+		grants, items, err := n.marshalPush(ctx, id, entries[:k])
+		msg := appendItems(appendItems([]byte{gossipVersion}, grants), items)
+		if err == nil && len(msg) > MaxGossip {
+			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long grants: push has room for them
+		}
+		if err == nil {
+			err = n.net.Publish(ctx, topic, msg)
+		}
+		if err != nil {
+			n.log.Debug("publish", "replica", id.Short(), "error", err)
+			return map[peer.ID]bool{}
+		}
+		entries = entries[k:]
+	}
+	return told
+}
+
+// takeGossip stores what a message holds, and says whether it may be passed on.
+func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) Verdict {
+	if n.peers.isRefused(from) {
+		return Ignore
+	}
+	grants, entries, err := readGossip(msg)
+	if err == nil {
+		_, err = n.insertGrants(ctx, id, grants)
+	}
+	if err == nil {
+		err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
+	}
+	var protocol *reconcile.ProtocolError
+	switch {
+	case err == nil:
+		return Accept
+	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
+		return Ignore
+	case errors.Is(err, replica.ErrNotGranted):
+		n.peers.compareSoonWith(from) // its grant may be on another way
+		return Ignore
+	case isRubbish(err) || errors.As(err, &protocol):
+		_ = n.blame(from, fmt.Errorf("gossip: %w", err)) // that is all there is to do
+		return Reject
+	}
+	n.log.Debug("gossip", "peer", from, "replica", id.Short(), "error", err)
+	return Ignore
+}
+
+func readGossip(msg []byte) (grants, entries [][]byte, err error) {
+	bad := func(err error) error {
+		return &reconcile.ProtocolError{Reason: fmt.Sprintf("a malformed message: %v", err)}
+	}
+	if len(msg) == 0 || msg[0] != gossipVersion {
+		return nil, nil, bad(errors.New("unknown version"))
+	}
+	r := bufio.NewReader(bytes.NewReader(msg[1:]))
+	if grants, err = readItems(r); err != nil {
+		return nil, nil, bad(err)
+	}
+	if entries, err = readItems(r); err != nil {
+		return nil, nil, bad(err)
+	}
+	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
+		return nil, nil, bad(errors.New("something follows"))
+	}
+	return grants, entries, nil
+}

@@ -1,0 +1,141 @@
+package libp2pnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// Gossip is GossipSub 1.1. Messages carry no sender and no signature: the entries in them do.
+const (
+	// maxTopics is how many topics a peer may announce; a node joins those of its active replicas.
+	maxTopics = 4096
+	// A peer's score falls by badMessage times the square of the number of its bad messages, of which a tenth is forgotten each minute. Below
+	// noGossip it is told nothing more about messages, below noPublish sent none, and below noWord not listened to.
+	badMessage = -20
+	noGossip   = -10
+	noPublish  = -40
+	noWord     = -80
+)
+
+// topic is a topic that has been joined.
+type topic struct {
+	t    *pubsub.Topic
+	stop pubsub.RelayCancelFunc
+}
+
+func (n *Network) startGossip() error {
+	score := &pubsub.PeerScoreParams{SkipAtomicValidation: true, Topics: map[string]*pubsub.TopicScoreParams{}, AppSpecificScore: func(peer.ID) float64 { return 0 },
+		DecayInterval: time.Minute, DecayToZero: 0.01, RetainScore: time.Hour}
+	limits := &pubsub.PeerScoreThresholds{SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish, GraylistThreshold: noWord}
+	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(func(m *pb.Message) string {
+			h := blake3.Sum256(m.Data)
+			return string(h[:16])
+		}),
+		pubsub.WithFloodPublish(true), // what this node writes goes to all that listen at once
+		pubsub.WithPeerScore(score, limits),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(anyTopic{}, maxTopics)),
+		pubsub.WithMaxMessageSize(2*node.MaxGossip),
+	)
+	if err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	n.gossip, n.topics = ps, map[string]topic{}
+	return nil
+}
+
+// anyTopic lets peers announce what they want.
+type anyTopic struct{}
+
+func (anyTopic) CanSubscribe(string) bool { return true }
+
+func (anyTopic) FilterIncomingSubscriptions(_ peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
+	return subs, nil
+}
+
+// Join implements node.Network.
+func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID, msg []byte) node.Verdict) error {
+	n.topicsMu.Lock()
+	defer n.topicsMu.Unlock()
+	if _, ok := n.topics[name]; ok {
+		return nil
+	}
+	validate := func(ctx context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+		if from == n.ID() {
+			return pubsub.ValidationAccept
+		}
+		switch take(ctx, from, m.Data) {
+		case node.Accept:
+			return pubsub.ValidationAccept
+		case node.Reject:
+			return pubsub.ValidationReject
+		}
+		return pubsub.ValidationIgnore
+	}
+	if err := n.gossip.RegisterTopicValidator(name, validate); err != nil {
+		return fmt.Errorf("join topic: %w", err)
+	}
+	t, err := n.gossip.Join(name)
+	if err != nil {
+		return errors.Join(fmt.Errorf("join topic: %w", err), n.gossip.UnregisterTopicValidator(name))
+	}
+	err = t.SetScoreParams(&pubsub.TopicScoreParams{SkipAtomicValidation: true, TopicWeight: 1, TimeInMeshQuantum: time.Second,
+		InvalidMessageDeliveriesWeight: badMessage, InvalidMessageDeliveriesDecay: 0.9})
+	var stop pubsub.RelayCancelFunc
+	if err == nil {
+		stop, err = t.Relay() // the validator has the messages already
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("join topic: %w", err), t.Close(), n.gossip.UnregisterTopicValidator(name))
+	}
+	n.topics[name] = topic{t, stop}
+	return nil
+}
+
+// Part implements node.Network.
+func (n *Network) Part(name string) {
+	n.topicsMu.Lock()
+	defer n.topicsMu.Unlock()
+	t, ok := n.topics[name]
+	if !ok {
+		return
+	}
+	delete(n.topics, name)
+	t.stop()
+	if err := errors.Join(n.gossip.UnregisterTopicValidator(name), t.t.Close()); err != nil && n.ctx.Err() == nil {
+		n.cfg.Log.Warn("leaving a topic", "error", err)
+	}
+}
+
+// Publish implements node.Network.
+func (n *Network) Publish(ctx context.Context, name string, msg []byte) error {
+	n.topicsMu.Lock()
+	t, ok := n.topics[name]
+	n.topicsMu.Unlock()
+	if !ok {
+		return errors.New("publish: the topic has not been joined")
+	}
+	return t.t.Publish(ctx, msg)
+}
+
+// Listeners implements node.Network.
+func (n *Network) Listeners(name string) []peer.ID {
+	n.topicsMu.Lock()
+	t, ok := n.topics[name]
+	n.topicsMu.Unlock()
+	if !ok {
+		return nil
+	}
+	return t.t.ListPeers()
+}
