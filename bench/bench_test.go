@@ -41,6 +41,14 @@ func TestMeasurementsRun(t *testing.T) {
 	require.Positive(t, entries.LiveMedianMillis)
 	require.GreaterOrEqual(t, entries.LiveP99Millis, entries.LiveMedianMillis)
 
+	group, err := Live(t.Context(), cfg, 3)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, group.LastMillis, group.MedianMillis)
+
+	idle, err := Idle(t.Context(), cfg, 3, 20, 100*time.Millisecond)
+	require.NoError(t, err)
+	require.Equal(t, 20, idle.Replicas)
+
 	sessions, err := Reconcile(t.Context(), cfg, 5000, []int{0, 1, 100}, true)
 	require.NoError(t, err)
 	require.Len(t, sessions, 6)

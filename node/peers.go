@@ -205,10 +205,20 @@ func (b *peerBook) drop(id replica.ID, p peer.ID) []byte {
 
 // add remembers that p holds the replica id, at addrs, without having seen it. Whoever adds a peer runs the first session.
 func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) error {
+	value := b.note(id, p)
+	if value == nil {
+		return nil
+	}
+	return b.n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p.ID), value) })
+}
+
+// note enters what add remembers, and returns the record of it; nil for this node itself.
+func (b *peerBook) note(id replica.ID, p peer.AddrInfo) []byte {
 	if b.n.net != nil && p.ID == b.n.net.ID() {
 		return nil
 	}
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	s := b.sharing[id][p.ID]
 	if s == nil {
 		s = &sharer{}
@@ -219,9 +229,37 @@ func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) erro
 	if len(s.addrs) > 16 {
 		s.addrs = s.addrs[len(s.addrs)-16:]
 	}
-	value := marshalAddrs(s.addrs)
-	b.mu.Unlock()
-	return b.n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p.ID), value) })
+	return marshalAddrs(s.addrs)
+}
+
+// Remember notes that peers hold replicas of this node, as a ticket would say it.
+func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.AddrInfo) error {
+	return n.kv.Batch(ctx, func(w kv.Writer) error {
+		for _, id := range ids {
+			for _, p := range peers {
+				if value := n.peers.note(id, p); value != nil {
+					if err := w.Set(sharingKey(id, p.ID), value); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Sharing returns how many times a connected peer is known to hold a replica of this node.
+func (n *Node) Sharing() (count int) {
+	n.peers.mu.Lock()
+	defer n.peers.mu.Unlock()
+	for _, c := range n.peers.contacts {
+		for _, s := range c.shared {
+			if c.connected && s.seen {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // shares notes that a session or push has shown that p holds the replica id, and is active.

@@ -104,6 +104,27 @@ func (a *app) benchCommand() *cobra.Command {
 		return a.print(r, "", text)
 	}}
 	edit.Flags().Int64Var(&size, "mib", 1024, "size of the file in MiB")
-	cmd.AddCommand(add, transfer, far, edit, reconcile, live)
+	var nodes, idleNodes, replicas int
+	var wait time.Duration
+	group := &cobra.Command{Use: "live", Short: "Time entries from set to stored at several connected nodes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Live(cmd.Context(), config(0, 0), nodes)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("%d nodes    %.2f ms median, %.2f ms until the last one, %.2f ms p99", r.Nodes, r.MedianMillis, r.LastMillis, r.P99Millis))
+	}}
+	group.Flags().IntVar(&nodes, "nodes", 5, "number of nodes")
+	idle := &cobra.Command{Use: "idle", Short: "Let nodes that hold many replicas in common do nothing", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Idle(cmd.Context(), config(0, 0), idleNodes, replicas, wait)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("compared    after %.0f ms, %.2f CPU seconds\nidle        %.2f %% of a core for %d nodes together, %.2f %% each, %.0f MiB of heap",
+			r.SetupMillis, r.FirstCPU, r.CPUPercent, r.Nodes, r.PerNode, r.HeapMiB))
+	}}
+	idle.Flags().IntVar(&idleNodes, "nodes", 10, "number of nodes")
+	idle.Flags().IntVar(&replicas, "replicas", 10_000, "number of replicas")
+	idle.Flags().DurationVar(&wait, "time", time.Minute, "how long")
+	cmd.AddCommand(add, transfer, far, edit, reconcile, live, group, idle)
 	return cmd
 }
