@@ -66,6 +66,9 @@ func (n *Node) keepActive(id replica.ID) {
 	err := n.net.Join(topicOf(id), func(ctx context.Context, from peer.ID, msg []byte) Verdict { return n.takeGossip(ctx, id, from, msg) })
 	if err != nil {
 		delete(n.active.until, id)
+		if n.ctx.Err() != nil {
+			return // the node closes
+		}
 		n.log.Warn("listening to a topic", "replica", id.Short(), "error", err)
 	}
 }

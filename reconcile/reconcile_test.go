@@ -543,6 +543,29 @@ func TestCutSessionGoesOn(t *testing.T) {
 	require.EqualValues(t, 20_000-got, sb.ItemsReceived)
 }
 
+// Golden: frames never change their meaning.
+func TestFramesGolden(t *testing.T) {
+	var sum Summary
+	sum.Add(markOf([]byte("a")))
+	s := session{key: newSessionKey([32]byte{3})}
+	c := s.claim(Range{To: []byte("photos/a")}, &sum)
+	qs := []question{
+		{kind: kindCompare, r: Range{From: []byte("photos/")}, sums: 1, parts: []claim{c, {to: []byte("photos/b"), count: 300}}},
+		{kind: kindCompare, strict: true, parts: []claim{{}}},
+		{kind: kindOffer, r: Range{[]byte("a"), []byte("b")}, ids: []shortID{1}},
+		{kind: kindSend, r: Range{[]byte("a"), nil}, ids: []shortID{s.key.short([32]byte{7})}},
+		{kind: kindList, r: Range{[]byte("a"), []byte("ab")}},
+		{kind: kindFetch, elements: []Element{{1, 2}}},
+	}
+	frame := appendFrame(nil, frameRanges, rangesPayload(3, 2, qs...))
+	require.Equal(t, "019101030201000770686f746f732f020107016101ed1c9f1482fe9733a2eec37a71655d9253a469d9dd2f7617070162ac0200000000000000000000000000000000000000000000000001000001800000000000000000000000020001610001620101000000000000000300016100000169b4dea6914b251f040001610101620500000101020000000000000000000000000000", fmt.Sprintf("%x", frame))
+	parsed, err := parseRanges(frame[3:])
+	require.NoError(t, err)
+	require.Len(t, parsed.questions, len(qs))
+	items := appendFrame(nil, frameItems, append(append([]byte{3}, "abc"...), 1, 'd'))
+	require.Equal(t, "0206036162630164", fmt.Sprintf("%x", items))
+}
+
 func FuzzFrames(f *testing.F) {
 	f.Add(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindCompare, sums: 2, parts: []claim{{to: []byte("m"), count: 3}, {count: 4}}}, question{kind: kindFetch, elements: []Element{{1}}}, question{kind: kindCompare, strict: true, parts: []claim{{}}}, question{kind: kindOffer, ids: []shortID{1, 2}})), true)
 	f.Add(appendFrame(nil, frameItems, []byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 'k'}), false)
