@@ -22,12 +22,15 @@ const (
 	// maxPause is the longest time between two overviews, in sync intervals.
 	maxPause         = 10
 	parallelSessions = 8
+	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an overview.
+	maxAsking = 32
 )
 
 // contact is a peer that is connected, or holds a replica of this node.
 type contact struct {
 	shared    map[replica.ID]*sharer
 	sessions  map[replica.ID]*dueSession // that are to be run
+	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
@@ -271,7 +274,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 }
 
 // compared notes the outcome of an overview: all replicas that were compared are the same on both sides but those that differ, and those that the
-// peer seems not to hold. Whoever began it syncs what differs.
+// peer seems not to hold. Whoever began it syncs what differs, and asks by name for what was gone twice.
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	if b.noteCompared(p, all, differ, gone, began) {
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
@@ -287,6 +290,7 @@ func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[re
 		return false
 	}
 	now := b.n.cfg.Now()
+	asking, newlyGone := 0, false
 	for _, id := range all {
 		s := c.shared[id]
 		if s == nil {
@@ -294,17 +298,32 @@ func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[re
 		}
 		news = news || !s.seen && !gone[id]
 		s.seen = !gone[id]
-		if (differ[id] || gone[id]) && began && c.sessions[id] == nil {
-			c.sessions[id] = &dueSession{next: now}
+		d := c.sessions[id]
+		switch {
+		case differ[id]:
+			if d == nil && began {
+				c.sessions[id] = &dueSession{next: now}
+			}
+		case gone[id] && !c.gone[id]: // the peer may hold it, and only not have known that this node does: now it does
+			newlyGone = true
+		case gone[id]:
+			if asking++; d == nil && began && asking <= maxAsking {
+				c.sessions[id] = &dueSession{next: now}
+			}
+		case d != nil && !d.running: // it has been mended by other ways
+			delete(c.sessions, id)
 		}
 	}
-	c.retry = 0
+	c.retry, c.gone = 0, gone
 	if len(differ) > 0 {
 		c.pause = b.n.cfg.SyncInterval
 	} else {
 		c.pause = min(2*c.pause, maxPause*b.n.cfg.SyncInterval)
 	}
 	c.due = now.Add(jitter(c.pause))
+	if newlyGone {
+		c.due = now.Add(jitter(firstRetry))
+	}
 	return news
 }
 

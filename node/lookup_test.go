@@ -13,13 +13,21 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// offline opens a node without a network, on a clock.
+// nowhere is a network without peers.
+type nowhere struct{ Network }
+
+func (nowhere) ID() peer.ID                       { return "nobody" }
+func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
+func (nowhere) Close() error                      { return nil }
+
+// offline opens a node that knows nobody, on a clock.
 func offline(t testing.TB, now *time.Time) *Node {
 	var mu sync.Mutex
 	n, err := Open(t.Context(), Config{Dir: t.TempDir(), Now: func() time.Time {
@@ -28,6 +36,7 @@ func offline(t testing.TB, now *time.Time) *Node {
 		return *now
 	}})
 	require.NoError(t, err)
+	n.net = nowhere{}
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n
 }

@@ -64,7 +64,7 @@ func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overv
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, line{keyed(id, []byte("skerry token 1\n"), key[:]), print, id})
+		lines = append(lines, line{tokenOf(id, key), print, id})
 	}
 	lines = lines[:min(len(lines), maxOverview)]
 	slices.SortFunc(lines, func(a, b line) int { return bytes.Compare(a.token[:], b.token[:]) })
@@ -98,15 +98,22 @@ func (o *overview) set() reconcile.Set {
 	})
 }
 
-// compare runs the reconcile session, and returns the replicas that differ, and those that the peer does not hold.
-func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initiator bool) (differ, gone map[replica.ID]bool, err error) {
+// outcome is what an overview has shown.
+type outcome struct {
+	differ  map[replica.ID]bool
+	gone    map[replica.ID]bool // the peer does not hold, or does not know this node to hold
+	unknown map[[32]byte]bool   // tokens of replicas that the peer holds, and this node did not know it to
+}
+
+// compare runs the reconcile session.
+func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initiator bool) (out outcome, err error) {
 	byToken := make(map[[32]byte]replica.ID, len(o.tokens))
 	for i, t := range o.tokens {
 		byToken[t] = o.ids[i]
 	}
 	var mu sync.Mutex // sent by the session's writer, received by its reader
 	sent := map[replica.ID]bool{}
-	differ, gone = map[replica.ID]bool{}, map[replica.ID]bool{}
+	out = outcome{map[replica.ID]bool{}, map[replica.ID]bool{}, map[[32]byte]bool{}}
 	received := 0
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
 		Set: o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true,
@@ -120,8 +127,10 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 				if len(b) != 32 {
 					return &reconcile.ProtocolError{Reason: "a token of the wrong length"}
 				}
-				if id, ok := byToken[[32]byte(b)]; ok { // others are of replicas that this node does not know the peer to hold
-					differ[id] = true
+				if id, ok := byToken[[32]byte(b)]; ok {
+					out.differ[id] = true
+				} else {
+					out.unknown[[32]byte(b)] = true
 				}
 			}
 			return nil
@@ -133,11 +142,34 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 		},
 	})
 	for id := range sent {
-		if !differ[id] {
-			gone[id] = true
+		if !out.differ[id] {
+			out.gone[id] = true
 		}
 	}
-	return differ, gone, err
+	return out, err
+}
+
+// conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too: from now on it is compared with the others.
+func (n *Node) conclude(ctx context.Context, p peer.ID, o *overview, out outcome, began bool) error {
+	n.peers.compared(p, o.ids, out.differ, out.gone, began)
+	if len(out.unknown) == 0 {
+		return nil
+	}
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return err
+	}
+	var ids []replica.ID
+	for i := range all {
+		if out.unknown[tokenOf(all[i].ID, o.key)] {
+			ids = append(ids, all[i].ID)
+		}
+	}
+	return n.Remember(ctx, ids, []peer.AddrInfo{{ID: p, Addrs: n.net.KnownAddrs(p)}})
+}
+
+func tokenOf(id replica.ID, key [32]byte) [32]byte {
+	return keyed(id, []byte("skerry token 1\n"), key[:])
 }
 
 // overviewWith compares all shared replicas with a connected peer.
@@ -180,14 +212,13 @@ func (n *Node) askOverview(ctx context.Context, s Stream) error {
 	if err != nil {
 		return fmt.Errorf("overview: %w", noEOF(err))
 	}
-	var differ, gone map[replica.ID]bool
+	var out outcome
 	if status != statusSame {
-		if differ, gone, err = o.compare(ctx, s, r, true); err != nil {
+		if out, err = o.compare(ctx, s, r, true); err != nil {
 			return n.blame(p, fmt.Errorf("overview: %w", err))
 		}
 	}
-	n.peers.compared(p, o.ids, differ, gone, true)
-	return nil
+	return n.conclude(ctx, p, o, out, true)
 }
 
 // serveOverview is the responder's part.
@@ -231,12 +262,11 @@ func (n *Node) answerOverview(ctx context.Context, s Stream) error {
 	if _, err := s.Write([]byte{status}); err != nil {
 		return fmt.Errorf("overview: %w", err)
 	}
-	var differ, gone map[replica.ID]bool
+	var out outcome
 	if status == statusDiffer {
-		if differ, gone, err = o.compare(ctx, s, r, false); err != nil {
+		if out, err = o.compare(ctx, s, r, false); err != nil {
 			return n.blame(p, fmt.Errorf("overview: %w", err))
 		}
 	}
-	n.peers.compared(p, o.ids, differ, gone, false)
-	return nil
+	return n.conclude(ctx, p, o, out, false)
 }
