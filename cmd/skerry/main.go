@@ -24,10 +24,6 @@ func main() {
 		// of what a node moves is in buffers that are used again.
 		debug.SetGCPercent(50)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		// Where work comes in bursts, such as a first sync of a million entries, collecting more often above this size keeps the peak down.
-		debug.SetMemoryLimit(256 << 20)
-	}
 	os.Exit(run(os.Args[1:]))
 }
 
