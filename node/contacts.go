@@ -152,8 +152,11 @@ func (b *peerBook) start(ctx context.Context) {
 	defer b.mu.Unlock()
 	now := b.n.cfg.Now()
 	for p, c := range b.contacts {
+		if b.refusedLocked(p) {
+			continue
+		}
 		b.startSessions(ctx, p, c, now)
-		if c.busy || b.refusedLocked(p) {
+		if c.busy {
 			continue
 		}
 		switch {

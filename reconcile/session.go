@@ -32,7 +32,7 @@ type Config struct {
 	// return before the items are stored, but should wait when many are not. What it does not accept it reports by an
 	// error, then or later, which ends the session.
 	Insert func(ctx context.Context, items [][]byte) error
-	// Flush, if set, returns when all items taken before are stored and Set shows them.
+	// Flush, if set, returns when all items taken before are stored and Set shows them. It may be called while Insert runs.
 	Flush func(ctx context.Context) error
 	// Key keys digests and short ids. Both sides must have contributed to it, freshly for this session.
 	Key [32]byte

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -81,24 +82,63 @@ func firstOf(first, next error) error {
 // store puts verified entries, in as many transactions as they need; the caller holds the replica's lock.
 func (s *Store) store(ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error) error {
 	for len(entries) > 0 {
-		n := fitting(entries, func(e *Entry) int { return len(e.Key) })
+		n := fitting(entries, s.atOnce.get(), func(e *Entry) int { return len(e.Key) })
 		err := s.storeSome(ctx, id, entries[:n], from, out, refused)
-		for errors.Is(err, kv.ErrTooBig) && n > 1 { // entries that lie far apart touch many nodes of the tree
+		for errors.Is(err, kv.ErrTooBig) && n > 1 {
+			s.atOnce.tooBig(n)
 			n = (n + 1) / 2
 			err = s.storeSome(ctx, id, entries[:n], from, out, refused)
 		}
 		if err != nil {
 			return err
 		}
+		s.atOnce.fits()
 		entries = entries[n:]
 	}
 	return nil
 }
 
+// atOnce is how many entries are put into a transaction. Those that lie far apart touch many nodes of the tree, and where such come,
+// transactions must be smaller for a while.
+type atOnce struct {
+	mu   sync.Mutex
+	less int // 0 for insertEntries
+	good int // transactions that fitted since it changed
+}
+
+func (a *atOnce) get() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.less == 0 {
+		return insertEntries
+	}
+	return a.less
+}
+
+func (a *atOnce) tooBig(tried int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.less, a.good = max((tried+1)/2, 1), 0
+}
+
+func (a *atOnce) fits() {
+	const patience = 64
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.less == 0 {
+		return
+	}
+	if a.good++; a.good == patience {
+		if a.less, a.good = 2*a.less, 0; a.less >= insertEntries {
+			a.less = 0
+		}
+	}
+}
+
 // fitting returns how many of some entries go into one transaction.
-func fitting[T any](all []T, keyLen func(*T) int) int {
+func fitting[T any](all []T, most int, keyLen func(*T) int) int {
 	n, size := 0, 0
-	for n < len(all) && n < insertEntries && size < insertBytes {
+	for n < len(all) && n < most && size < insertBytes {
 		size += 2*keyLen(&all[n]) + 256
 		n++
 	}

@@ -9,15 +9,17 @@ import (
 // maxInserting is how many batches of entries an Inserter holds that are not stored yet.
 const maxInserting = 4
 
-// Inserter stores entries of one replica that come one after the other: while some are stored, the next are verified, on all cores. Its methods
-// are for one goroutine. It must be closed.
+// Inserter stores entries of one replica that come one after the other: while some are stored, the next are verified, on all cores. Add and
+// Flush may be called at the same time. It must be closed, after that.
 type Inserter struct {
-	s     *Store
-	ctx   context.Context
-	id    ID
-	from  Origin
-	batch []Entry
-	size  int // bytes of it
+	s    *Store
+	ctx  context.Context
+	id   ID
+	from Origin
+
+	adding sync.Mutex // guards the batch, and the order of jobs
+	batch  []Entry
+	size   int // bytes of it
 
 	jobs    chan *insertJob // in the order they came
 	running sync.WaitGroup
@@ -47,6 +49,8 @@ func (s *Store) NewInserter(ctx context.Context, id ID, from Origin) *Inserter {
 // Add takes encoded entries, and copies them. It waits while many are not stored yet. The error is the first of all entries until now, as Insert
 // would return it; after one, no more are taken.
 func (x *Inserter) Add(items [][]byte) error {
+	x.adding.Lock()
+	defer x.adding.Unlock()
 	total := 0
 	for _, b := range items {
 		total += len(b)
@@ -67,7 +71,7 @@ func (x *Inserter) Add(items [][]byte) error {
 	return x.failed()
 }
 
-// verify sends the batch on its way.
+// verify sends the batch on its way; the caller holds the lock, or is alone.
 func (x *Inserter) verify() {
 	if len(x.batch) == 0 {
 		return
@@ -83,9 +87,11 @@ func (x *Inserter) verify() {
 
 // Flush returns when everything added has been stored, with the first error of all.
 func (x *Inserter) Flush() error {
+	x.adding.Lock()
 	x.verify()
 	job := &insertJob{flush: make(chan struct{})}
 	x.jobs <- job
+	x.adding.Unlock()
 	<-job.flush
 	return x.failed()
 }

@@ -44,6 +44,7 @@ type Store struct {
 	events   hub
 	expanded expandedKeys
 	prints   prints
+	atOnce   atOnce
 	writes   stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,6 +298,62 @@ func TestInserter(t *testing.T) {
 	require.ErrorIs(t, x.Flush(), ErrWrongReplica)
 	_, err = x.Close()
 	require.ErrorIs(t, err, ErrWrongReplica)
+}
+
+// Entries that lie so far apart that a transaction of them would be too big are stored in smaller ones.
+func TestScatteredEntries(t *testing.T) {
+	db, err := badger.Open("", badger.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	s, err := Open(bg, db, Config{Now: newClock().now})
+	require.NoError(t, err)
+	id := hold(t, s, testKey(1), Write)
+	var changes []Change
+	for i := range 80_000 {
+		h := blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+		changes = append(changes, change(hex.EncodeToString(h[:8]), "v"))
+	}
+	for batch := range slices.Chunk(changes, 4000) {
+		_, err := s.Write(bg, id, testKey(2), batch)
+		require.NoError(t, err)
+	}
+	require.Less(t, s.atOnce.get(), insertEntries)
+	require.EqualValues(t, len(changes), wholesome(t, s, id).Entries)
+}
+
+// A peer that sends items while this side makes sure of what it has got loses none of them, and harms nothing.
+func TestInserterAddsWhileItFlushes(t *testing.T) {
+	source, s := newStore(t, newClock()), newStore(t, newClock())
+	id := hold(t, source, testKey(1), Write)
+	hold(t, s, testKey(1), Write)
+	var items [][]byte
+	for i := range 600 {
+		b, err := write(t, source, id, testKey(2), fmt.Sprint(i), "v")[0].AppendBinary(nil)
+		require.NoError(t, err)
+		items = append(items, b)
+	}
+	grants, err := source.Grants(bg, id)
+	require.NoError(t, err)
+	_, err = s.InsertGrants(bg, id, grants)
+	require.NoError(t, err)
+	x := s.NewInserter(bg, id, Origin{Peer: "peer"})
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for range 20 {
+			err = errors.Join(err, x.Flush())
+		}
+		done <- err
+	}()
+	for _, b := range items {
+		require.NoError(t, x.Add([][]byte{b}))
+	}
+	require.NoError(t, <-done)
+	_, err = x.Close()
+	require.NoError(t, err)
+	c, err := s.Counts(bg, id)
+	require.NoError(t, err)
+	require.EqualValues(t, len(items), c.Entries)
 }
 
 // torsion are all encodings of the points of small order, canonical or not (ZIP-215).

@@ -36,7 +36,7 @@ func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Ch
 	defer lock.Unlock()
 	w := writing{s: s, id: id, author: author}
 	for len(changes) > 0 {
-		n := fitting(changes, func(c *Change) int { return len(c.Key) })
+		n := fitting(changes, s.atOnce.get(), func(c *Change) int { return len(c.Key) })
 		if err := w.prepare(ctx, changes[:n]); err != nil {
 			return w.done(), fmt.Errorf("write to replica: %w", err)
 		}
@@ -170,7 +170,8 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 		}
 		return p.finish(ctx)
 	})
-	if errors.Is(err, kv.ErrTooBig) && len(entries) > 1 { // entries that lie far apart touch many nodes of the tree
+	if errors.Is(err, kv.ErrTooBig) && len(entries) > 1 {
+		s.atOnce.tooBig(len(entries))
 		half := len(entries) / 2
 		if err := s.storeWritten(ctx, id, author, entries[:half]); err != nil {
 			return err
@@ -180,6 +181,7 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 	if err != nil {
 		return err
 	}
+	s.atOnce.fits()
 	s.prints.changed(id)
 	s.events.publish(entries, Local)
 	return nil
