@@ -364,9 +364,14 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 	defer sub.Close()
 	a.flush() // the client knows now that nothing will be missed
 	for {
-		events, _, err := sub.Next(ctx)
+		events, missed, err := sub.Next(ctx)
 		if err != nil {
 			return struct{}{}, err
+		}
+		if missed > 0 {
+			if err := a.item(Entry{Missed: missed}); err != nil {
+				return struct{}{}, err
+			}
 		}
 		for _, e := range events {
 			d, err := s.describe(ctx, &e.Entry, true)

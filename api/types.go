@@ -373,7 +373,8 @@ type Entry struct {
 	Timestamp uint64           `json:"timestamp"`         // microseconds since 1970
 	Content   string           `json:"content,omitempty"` // "complete", "partial" or "missing"
 	Deleted   bool             `json:"deleted,omitempty"`
-	From      string           `json:"from,omitempty"` // the peer it came from, in events
+	From      string           `json:"from,omitempty"`   // the peer it came from, in events
+	Missed    uint64           `json:"missed,omitempty"` // of a watch: so many entries came too fast to be told of; all else is empty
 }
 
 // SetRequest asks to set a key to a value, or to the content of a file of this machine.

@@ -262,6 +262,13 @@ func (a *app) replicaWatch() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), true, func(s *session) error {
 				err := api.Each(cmd.Context(), s.Client, "replica/watch", api.NameRequest{Name: args[0]}, func(e api.Entry) error {
+					if e.Missed > 0 {
+						a.note("%d entries were stored too fast to be shown", e.Missed)
+						if a.json {
+							return a.print(map[string]uint64{"missed": e.Missed}, "", "")
+						}
+						return nil
+					}
 					essential, text := entryLine(e)
 					return a.print(e, essential, text)
 				})
