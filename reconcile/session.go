@@ -20,7 +20,7 @@ const (
 	hardOpen   = 1 << 18
 	hardMemory = 64 << 20
 	// hardParts bounds what a peer may ask in all: each part costs a look at the tree.
-	hardParts = 1 << 24
+	hardParts = 1 << 21
 )
 
 // Config says what a session reconciles.
