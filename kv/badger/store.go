@@ -84,7 +84,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		WithNumCompactors(2).
 		WithBaseTableSize(tableSize).
 		WithBaseLevelSize(firstLevel).
-		WithBlockCacheSize(32 << 20).
+		WithBlockCacheSize(0). // blocks are neither compressed nor encrypted: the page cache has them as they are
 		WithValueLogFileSize(valueLogSize).
 		WithCompression(options.None) // content is compressed or random, keys and entries are hashes
 	if dir != "" {
