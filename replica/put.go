@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -15,6 +16,18 @@ import (
 // treeOf is the summary tree of a replica's entries.
 func treeOf(r *Replica) *tree.Tree {
 	return &tree.Tree{Prefix: numberKey(keyTree, r.number), Items: r.treeItems, Bound: boundOf}
+}
+
+// ErrNoTree reports a replica with entries whose summary tree is missing: nothing is read from it or written to it until Check has repaired it.
+var ErrNoTree = errors.New("the summary tree is missing: mend it with skerry replica verify --repair")
+
+// needsNoTree returns ErrNoTree unless the replica is without entries, which has none.
+func needsNoTree(rd kv.Reader, r *Replica) error {
+	c, err := getTally(rd, r.number)
+	if err == nil && c.Counts != (Counts{}) {
+		err = fmt.Errorf("replica %s: %w", r.ID.Short(), ErrNoTree)
+	}
+	return err
 }
 
 // boundOf is the part of order bytes that stands for the key: all authors of a key lie on one side of a bound.
@@ -106,7 +119,15 @@ func (p *putter) finish(ctx context.Context) error {
 	}
 	slices.SortFunc(changes, func(a, b tree.Change) int { return bytes.Compare(a.Key, b.Key) })
 	// A view opened now shows the replica as it is before this transaction: if another writer comes between, their counts conflict.
-	err := p.s.kv.View(ctx, func(rd kv.Reader) error { return treeOf(p.r).Apply(rd, p.tx, changes) })
+	err := p.s.kv.View(ctx, func(rd kv.Reader) error {
+		t := treeOf(p.r)
+		if _, err := t.Height(rd); errors.Is(err, tree.ErrNoTree) {
+			if err := needsNoTree(rd, p.r); err != nil {
+				return err
+			}
+		}
+		return t.Apply(rd, p.tx, changes)
+	})
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (s entrySet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconc
 	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
 		sums, err = treeOf(r).Summaries(rd, bounds)
 		if errors.Is(err, tree.ErrNoTree) {
-			sums, err = make([]reconcile.Summary, len(bounds)-1), nil // a replica without entries
+			sums, err = make([]reconcile.Summary, len(bounds)-1), needsNoTree(rd, r)
 		}
 		return err
 	})
@@ -46,7 +46,7 @@ func (s entrySet) Split(ctx context.Context, span reconcile.Range, k int) (parts
 	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
 		parts, err = treeOf(r).Split(rd, span, k)
 		if errors.Is(err, tree.ErrNoTree) {
-			parts, err = []reconcile.Part{{Range: span}}, nil
+			parts, err = []reconcile.Part{{Range: span}}, needsNoTree(rd, r)
 		}
 		return err
 	})

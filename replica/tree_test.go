@@ -121,6 +121,27 @@ func TestCheckRepairs(t *testing.T) {
 	require.EqualValues(t, 1, rep.Bad)
 }
 
+// Without its tree a replica is neither taken for empty nor written to.
+func TestMissingTree(t *testing.T) {
+	s := newStore(t, newClock())
+	id := hold(t, s, testKey(1), Write)
+	write(t, s, id, testKey(2), "k", "v")
+	want := wholesome(t, s, id)
+	r, err := s.Get(bg, id)
+	require.NoError(t, err)
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Delete(append(numberKey(keyTree, r.number), 0)) }))
+	_, err = s.Fingerprint(bg, id)
+	require.ErrorIs(t, err, ErrNoTree)
+	_, err = s.EntrySet(id).Split(bg, reconcile.All, 2)
+	require.ErrorIs(t, err, ErrNoTree)
+	_, err = s.Write(bg, id, testKey(2), []Change{change("other", "v")})
+	require.ErrorIs(t, err, ErrNoTree)
+	rep, err := s.Check(bg, id, true, nil)
+	require.NoError(t, err)
+	require.True(t, rep.Repaired)
+	require.Equal(t, want, wholesome(t, s, id))
+}
+
 // A failing store stops after some writes.
 type failing struct {
 	kv.Store

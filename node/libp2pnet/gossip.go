@@ -75,6 +75,10 @@ func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID,
 		if from == n.ID() {
 			return pubsub.ValidationAccept
 		}
+		if !n.enter() { // the network is being closed, and what take would use with it
+			return pubsub.ValidationIgnore
+		}
+		defer n.work.Done()
 		switch take(ctx, from, m.Data) {
 		case node.Accept:
 			return pubsub.ValidationAccept

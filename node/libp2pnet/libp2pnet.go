@@ -70,7 +70,7 @@ type Network struct {
 
 	mu     sync.Mutex // guards closed, so that no work is added while Close waits for it
 	closed bool
-	work   sync.WaitGroup // handlers and dials to peers found by mDNS
+	work   sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
 }
 
 // do runs fn in a goroutine that Close waits for, unless the network is closed.
@@ -79,6 +79,16 @@ func (n *Network) do(fn func()) bool {
 	defer n.mu.Unlock()
 	if !n.closed {
 		n.work.Go(fn)
+	}
+	return !n.closed
+}
+
+// enter makes Close wait until n.work.Done, unless the network is closed. It is for work in goroutines of others.
+func (n *Network) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.work.Add(1)
 	}
 	return !n.closed
 }
