@@ -82,6 +82,9 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	for i := range events {
 		entries[i] = events[i].Entry
 	}
+	if from.Spread {
+		n.keepActive(id) // others go on by gossip as long as this node listens
+	}
 	sharing := n.peers.connectedSharing(id)
 	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
 		return // nobody else is here, as in a first sync
