@@ -18,7 +18,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/reconcile/tree"
 )
@@ -140,7 +140,7 @@ type itemSet struct {
 var _ reconcile.Set = (*itemSet)(nil)
 
 func newItemSet(ctx context.Context, dir string, all [][32]byte, lacking map[int]bool) (*itemSet, error) {
-	store, err := badger.Open(dir, badger.Options{})
+	store, err := pebble.Open(dir, pebble.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/files"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 const benchSize = 256 << 20
 
 func diskStore(b *testing.B) *Store {
-	db, err := badger.Open(b.TempDir(), badger.Options{})
+	db, err := pebble.Open(b.TempDir(), pebble.Options{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, db.Close()) })
 	return openStore(b, db, files.Options{})

@@ -19,7 +19,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 )
 
@@ -29,7 +29,7 @@ var bg = context.Background()
 
 func newStore(t testing.TB) *Store {
 	t.Helper()
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return openStore(t, kvtest.Rerun(db), files.Options{}) // everything must bear a conflict

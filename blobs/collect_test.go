@@ -16,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs/files"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 // diskUse adds up the bytes of the store's files.
@@ -299,7 +299,7 @@ func TestDiskFullAtAnyWrite(t *testing.T) {
 		for failAt := 1; ; failAt++ {
 			var mu sync.Mutex
 			count, armed := 0, false
-			db, err := badger.Open("", badger.Options{})
+			db, err := pebble.Open("", pebble.Options{})
 			require.NoError(t, err)
 			s := openStore(t, db, files.Options{Fault: func(what string) error {
 				mu.Lock()

@@ -14,7 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 func readerOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, decodeBuffer) }
@@ -22,7 +22,7 @@ func readerOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, decodeB
 // After a loss of power, records may be there whose content is not: what was not synced is hashed again, what is wrong goes, and what was
 // synced is not touched.
 func TestRecoveryAfterLossOfPower(t *testing.T) {
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	dir := t.TempDir()
@@ -89,7 +89,7 @@ func (s *Store) mustHave(t *testing.T, h Hash) Info {
 
 // A store of format 1, in which all content lay in the key-value store, is brought into the present one.
 func TestMigration(t *testing.T) {
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	source := newStore(t)

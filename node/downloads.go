@@ -104,7 +104,8 @@ type wantedAt struct {
 	h blobs.Hash
 }
 
-// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon asked again, and then less and less often.
+// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon asked again, and then less and less often: content
+// is found after at most twice the time in which it was not there, or lastRefusal later. A peer that comes, or turns out to hold a replica, is asked anew.
 type refusal struct {
 	until time.Time
 	wait  time.Duration
@@ -113,7 +114,7 @@ type refusal struct {
 const (
 	downloadBatch = 512
 	firstRefusal  = 200 * time.Millisecond
-	lastRefusal   = 30 * time.Second
+	lastRefusal   = 10 * time.Minute
 )
 
 func newDownloads(n *Node) *downloads {

@@ -27,7 +27,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -43,7 +43,7 @@ type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Store tunes the key-value store, and the files of content alike.
-	Store badger.Options
+	Store pebble.Options
 	// Limits bound what is given and taken.
 	Limits Limits
 }
@@ -121,11 +121,9 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.lock.write(); err != nil {
 		return nil, err
 	}
-	store, err := badger.Open(filepath.Join(cfg.Dir, "store"), cfg.Store)
-	if err != nil {
+	if n.kv, err = n.openStore(ctx); err != nil {
 		return nil, err
 	}
-	n.kv = store
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage}); err != nil {
 		return nil, err
 	}
@@ -271,10 +269,8 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 			return out, err
 		}
 	}
-	for _, p := range t.Peers() {
-		if err := n.peers.add(ctx, r.ID, p); err != nil {
-			return out, err
-		}
+	if err := n.Remember(ctx, []replica.ID{r.ID}, t.Peers()); err != nil {
+		return out, err
 	}
 	if n.net == nil {
 		return out, nil

@@ -22,7 +22,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
@@ -491,7 +491,7 @@ func TestUnusableDirectories(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err := node.Open(t.Context(), node.Config{Dir: file})
 	require.ErrorContains(t, err, file)
-	full := badger.Options{FreeBytes: func(string) (uint64, error) { return 0, nil }}
+	full := pebble.Options{FreeBytes: func(string) (uint64, error) { return 0, nil }}
 	_, err = node.Open(t.Context(), node.Config{Dir: t.TempDir(), Store: full})
 	require.ErrorContains(t, err, "disk full")
 }
@@ -503,7 +503,7 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	info, err := a.Blobs.ImportBytes(ctx, random(1, 16<<20))
 	require.NoError(t, err)
 	var full atomic.Bool
-	b, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Store: badger.Options{FreeBytes: func(string) (uint64, error) {
+	b, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Store: pebble.Options{FreeBytes: func(string) (uint64, error) {
 		if full.Load() {
 			return 0, nil
 		}

@@ -202,17 +202,7 @@ func (b *peerBook) drop(id replica.ID, p peer.ID) []byte {
 	}
 	return sharingKey(id, p)
 }
-
-// add remembers that p holds the replica id, at addrs, without having seen it. Whoever adds a peer runs the first session.
-func (b *peerBook) add(ctx context.Context, id replica.ID, p peer.AddrInfo) error {
-	value := b.note(id, p)
-	if value == nil {
-		return nil
-	}
-	return b.n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(sharingKey(id, p.ID), value) })
-}
-
-// note enters what add remembers, and returns the record of it; nil for this node itself.
+// note enters that a peer holds a replica, and returns the record of it; nil for this node itself.
 func (b *peerBook) note(id replica.ID, p peer.AddrInfo) []byte {
 	if b.n.net != nil && p.ID == b.n.net.ID() {
 		return nil
@@ -232,9 +222,10 @@ func (b *peerBook) note(id replica.ID, p peer.AddrInfo) []byte {
 	return marshalAddrs(s.addrs)
 }
 
-// Remember notes that peers hold replicas of this node, as a ticket would say it.
+// Remember notes that peers hold replicas of this node, as a ticket would say it. That is durable when it returns: a replica whose peers were forgotten would stay
+// alone.
 func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.AddrInfo) error {
-	return n.kv.Batch(ctx, func(w kv.Writer) error {
+	err := n.kv.Batch(ctx, func(w kv.Writer) error {
 		for _, id := range ids {
 			for _, p := range peers {
 				if value := n.peers.note(id, p); value != nil {
@@ -246,6 +237,10 @@ func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.Addr
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return n.kv.Sync(ctx)
 }
 
 // Sharing returns how many times a connected peer is known to hold a replica of this node.

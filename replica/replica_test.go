@@ -16,7 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 )
 
@@ -32,7 +32,7 @@ func (c *clock) now() time.Time { return c.t }
 func newClock() *clock { return &clock{time.UnixMicro(1_700_000_000_000_000)} }
 
 func newStore(t require.TestingT, c *clock) *Store {
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	if tb, ok := t.(interface{ Cleanup(func()) }); ok {
 		tb.Cleanup(func() { _ = db.Close() })
@@ -371,7 +371,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 // The hook runs in the transaction that stores the entry, and its failure keeps the entry out.
 func TestOnPut(t *testing.T) {
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	fail := errors.New("no")

@@ -18,7 +18,8 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/kvtest"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
@@ -224,7 +225,7 @@ func TestMigration(t *testing.T) {
 	grants, err := source.Grants(bg, id)
 	require.NoError(t, err)
 	for crash := 0; ; crash++ {
-		db, err := badger.Open("", badger.Options{})
+		db, err := pebble.Open("", pebble.Options{})
 		require.NoError(t, err)
 		oldStore(t, db, testKey(1), "old", entries, grants)
 		oldStore(t, db, testKey(7), "left", nil, nil)
@@ -323,14 +324,14 @@ func TestInserter(t *testing.T) {
 
 // Entries that lie so far apart that a transaction of them would be too big are stored in smaller ones.
 func TestScatteredEntries(t *testing.T) {
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()
-	s, err := Open(bg, db, Config{Now: newClock().now})
+	s, err := Open(bg, kvtest.Limit(db, 256<<10), Config{Now: newClock().now})
 	require.NoError(t, err)
 	id := hold(t, s, testKey(1), Write)
 	var changes []Change
-	for i := range 80_000 {
+	for i := range 20_000 {
 		h := blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
 		changes = append(changes, change(hex.EncodeToString(h[:8]), "v"))
 	}

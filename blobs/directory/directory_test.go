@@ -16,7 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,7 +25,7 @@ var bg = context.Background()
 
 func newStore(t testing.TB) *blobs.Store {
 	t.Helper()
-	db, err := badger.Open("", badger.Options{})
+	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	content, err := files.Open(t.TempDir(), files.Options{})

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // writebackPiece is how much of a file is written before the system is asked to begin to bring it to the disk.
@@ -117,7 +119,7 @@ func (s *Store) syncAll(ctx context.Context, dirty map[name]bool, dirs map[strin
 		return err
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
+		if err := disk.SyncDir(dir); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/skerry-sync/skerry/internal/diskspace"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -92,7 +92,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		opt.Reserve = 256 << 20
 	}
 	if opt.FreeBytes == nil {
-		opt.FreeBytes = diskspace.Free
+		opt.FreeBytes = disk.Free
 	}
 	if opt.Fault == nil {
 		opt.Fault = func(string) error { return nil }

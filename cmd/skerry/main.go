@@ -19,11 +19,6 @@ import (
 )
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		// A node lives beside other programs. Collecting at half the growth keeps a fifth less memory, and costs no time that can be measured: most
-		// of what a node moves is in buffers that are used again.
-		debug.SetGCPercent(50)
-	}
 	os.Exit(run(os.Args[1:]))
 }
 

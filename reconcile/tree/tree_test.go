@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/badger"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
@@ -29,7 +29,7 @@ type set struct {
 }
 
 func newSet(t testing.TB) *set {
-	store, err := badger.Open("", badger.Options{})
+	store, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	return emptySet(store)
@@ -201,7 +201,7 @@ func drawKey(t *rapid.T) string {
 
 // After any changes, in any batches, the tree is the one that the items alone would give, and answers like a scan.
 func TestTreeProperty(t *testing.T) {
-	store, err := badger.Open("", badger.Options{})
+	store, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	rapid.Check(t, func(t *rapid.T) {
@@ -428,7 +428,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, order := range []string{"ascending", "random"} {
 		for _, batch := range []int{1, 1024} {
 			b.Run(fmt.Sprintf("%s/batch=%d", order, batch), func(b *testing.B) {
-				store, err := badger.Open(b.TempDir(), badger.Options{})
+				store, err := pebble.Open(b.TempDir(), pebble.Options{})
 				require.NoError(b, err)
 				defer store.Close()
 				s := emptySet(store)

@@ -3,23 +3,9 @@
 package files
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"syscall"
 )
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
 
 // allocated returns the bytes that a file takes on the disk, which are fewer than its length if it has holes.
 func allocated(st os.FileInfo) uint64 {

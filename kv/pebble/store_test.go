@@ -1,11 +1,17 @@
-package badger
+package pebble
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
+	pbl "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -39,6 +45,69 @@ func TestReopenKeepsData(t *testing.T) {
 		require.Equal(t, big, v)
 		return err
 	}))
+}
+
+// What is committed is handed to the operating system at once: the files as they are then are all that is left when the process is killed.
+func TestCommittedSurvivesTheProcess(t *testing.T) {
+	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	s := open(t, dir)
+	for i := range 100 {
+		require.NoError(t, s.Update(context.Background(), func(tx kv.Txn) error { return tx.Set(fmt.Appendf(nil, "k%d", i), nil) }))
+	}
+	require.NoError(t, s.Batch(context.Background(), func(w kv.Writer) error { return w.Set([]byte("batch"), nil) }))
+	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
+	s = open(t, copied)
+	require.NoError(t, s.View(context.Background(), func(r kv.Reader) error {
+		for i := range 100 {
+			has, err := r.Has(fmt.Appendf(nil, "k%d", i))
+			require.NoError(t, err)
+			require.True(t, has, i)
+		}
+		has, err := r.Has([]byte("batch"))
+		require.True(t, has)
+		return err
+	}))
+}
+
+// After the loss of power everything is there that was committed before the last Sync, and of what came later the beginning.
+func TestLossOfPower(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		disk := vfs.NewCrashableMem()
+		s, err := Open("kv", Options{FS: disk})
+		require.NoError(t, err)
+		committed, synced := 0, 0
+		for range rng.IntN(400) {
+			value := make([]byte, rng.IntN(40<<10)) // logs and tables change now and then
+			require.NoError(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set(fmt.Appendf(nil, "k%06d", committed), value) }))
+			if committed++; rng.IntN(20) == 0 {
+				require.NoError(t, s.Sync(ctx))
+				synced = committed
+			}
+		}
+		cfg := vfs.CrashCloneCfg{}
+		if seed%3 > 0 {
+			cfg = vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(100), RNG: rng}
+		}
+		after := disk.CrashClone(cfg)
+		require.NoError(t, s.Close())
+
+		s, err = Open("kv", Options{FS: after})
+		require.NoError(t, err, "seed %d", seed)
+		require.NoError(t, s.View(ctx, func(r kv.Reader) error {
+			n := 0
+			for p, err := range r.Scan(kv.Range{}, kv.ScanOptions{KeysOnly: true}) {
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprintf("k%06d", n), string(p.Key), "seed %d", seed)
+				n++
+			}
+			require.GreaterOrEqual(t, n, synced, "seed %d", seed)
+			require.LessOrEqual(t, n, committed)
+			return nil
+		}))
+		require.NoError(t, s.Close())
+	}
 }
 
 func TestSecondOpenNamesTheLock(t *testing.T) {
@@ -95,9 +164,7 @@ func TestFullDiskRefusesWritesAndKeepsData(t *testing.T) {
 func TestNewerFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	tx := s.db.NewTransaction(true)
-	require.NoError(t, tx.Set(versionKey, []byte{formatVersion + 1}))
-	require.NoError(t, tx.Commit())
+	require.NoError(t, s.db.Set(versionKey, []byte{formatVersion + 1}, pbl.Sync))
 	require.NoError(t, s.Close())
 	_, err := Open(dir, Options{})
 	var newer *kv.VersionError

@@ -1,8 +1,11 @@
 //go:build !unix
 
-package diskspace
+package disk
 
 import "math"
 
 // Free cannot ask portably here; a full disk is then noticed only by the write that fails.
 func Free(string) (uint64, error) { return math.MaxUint64, nil }
+
+// SyncDir does nothing where directories cannot be synced; the file system keeps names by itself.
+func SyncDir(string) error { return nil }

@@ -1,0 +1,376 @@
+// Package pebble implements kv.Store on a Pebble database, a log-structured merge tree: the default store of a node, and with an empty
+// directory name an in-memory store for tests.
+//
+// What belongs here: opening, transactions with detection of conflicts (which Pebble itself does not have), and the guard against full
+// disks. What never belongs here: any knowledge of the records.
+//
+// Start at [Open].
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	pbl "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
+const formatVersion = 4
+
+// pebbleFormat is the version of Pebble's files. The next one notes in the log how far it has been synced, and refuses a log with a hole before that
+// place; but what logFS calls a sync is none, and after the loss of power there may be holes, where the log then ends.
+const pebbleFormat = pbl.FormatColumnarBlocks
+
+// versionKey sorts before every other key and holds formatVersion as one varint.
+var versionKey = []byte{0x00, 'v'}
+
+const (
+	memTableSize  = 16 << 20
+	memTables     = 3
+	cacheSize     = 64 << 20 // blocks of tables; the operating system has the rest in its page cache
+	smallTable    = 4 << 20  // of level 0
+	largeTable    = 32 << 20 // of the lowest levels: bounds what a compaction needs beside what is there
+	blockSize     = 8 << 10
+	indexSize     = 32 << 10 // of a block of a table's index; larger indexes have two levels, so that a large store needs little of them at once
+	firstLevel    = 64 << 20 // bytes of the first level below level 0
+	openFiles     = 500
+	maxTxnSize    = 4 << 20 // half of the size from which Pebble makes a table of a batch at once
+	batchSize     = 1 << 20
+	conflictTries = 16 // from then on a transaction runs alone
+)
+
+// Options tune a store; the zero value is right for a node.
+type Options struct {
+	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means 256 MiB. Small records and
+	// deletions are accepted while a quarter of it is free, so that a full disk can still be read, and tidied up.
+	Reserve uint64
+	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
+	FreeBytes func(dir string) (uint64, error)
+	// FS is where the files lie; nil is the operating system's, or memory for an empty dir. Tests that simulate the loss of power set it.
+	FS vfs.FS
+}
+
+// Store implements kv.Store.
+type Store struct {
+	db     *pbl.DB
+	dir    string // empty in memory
+	opt    Options
+	logs   *logFS
+	sync   syncer
+	oracle *oracle
+	use    usage
+}
+
+var _ kv.Store = (*Store)(nil)
+
+// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns *kv.LockedError when another
+// process has dir open and *kv.VersionError when a newer program wrote it.
+func Open(dir string, opt Options) (*Store, error) {
+	if opt.Reserve == 0 {
+		opt.Reserve = 256 << 20
+	}
+	if opt.FreeBytes == nil {
+		opt.FreeBytes = disk.Free
+	}
+	s := &Store{dir: dir, opt: opt, oracle: newOracle()}
+	switch {
+	case opt.FS != nil:
+		s.dir = ""
+	case dir == "":
+		opt.FS = vfs.NewMem()
+	default:
+		opt.FS = vfs.Default
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if err := s.checkSpace(smallRecords); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	s.logs = newLogFS(opt.FS)
+	s.sync.run = s.logs.sync
+	cache := pbl.NewCache(cacheSize)
+	defer cache.Unref()
+	o := &pbl.Options{
+		FS:                          s.logs,
+		Cache:                       cache,
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: memTables,
+		LBaseMaxBytes:               firstLevel,
+		MaxOpenFiles:                openFiles,
+		FormatMajorVersion:          pebbleFormat,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      logger{},
+	}
+	for i := range o.Levels {
+		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
+		o.Levels[i].BlockSize = blockSize
+		o.Levels[i].IndexBlockSize = indexSize
+		if i < len(o.Levels)-1 { // those of the last level would be nine tenths of all filters, and push everything else out of the cache
+			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		}
+		// Keys and entries are hashes and signatures, content is compressed or random: there is nothing to gain.
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	}
+	db, err := pbl.Open(dir, o)
+	if err != nil {
+		if strings.Contains(err.Error(), "lock held by current process") || strings.Contains(err.Error(), "resource temporarily unavailable") {
+			return nil, &kv.LockedError{Dir: dir}
+		}
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s.db = db
+	s.use.init()
+	if err := s.checkVersion(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) checkVersion() error {
+	v, done, err := s.db.Get(versionKey)
+	switch {
+	case errors.Is(err, pbl.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("open store %s: %w", s.dir, err)
+	default:
+		have, n := binary.Uvarint(v)
+		if err := done.Close(); err != nil {
+			return fmt.Errorf("open store %s: %w", s.dir, err)
+		}
+		if n <= 0 || have > formatVersion {
+			return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
+		}
+		if have == formatVersion {
+			return nil
+		}
+	}
+	if err := s.db.Set(versionKey, binary.AppendUvarint(nil, formatVersion), pbl.Sync); err != nil {
+		return fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// logger takes what Pebble has to say. Only what it cannot go on after is worth saying: it never returns from Fatalf.
+type logger struct{}
+
+func (logger) Infof(string, ...any)  {}
+func (logger) Errorf(string, ...any) {}
+func (logger) Fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "skerry: the store cannot go on: "+format+"\n", args...)
+	os.Exit(1)
+}
+
+// need is what a write needs the reserve for.
+type need bool
+
+const (
+	smallRecords need = false
+	content      need = true
+)
+
+// contentSize is the length from which a value counts as content.
+const contentSize = 4 << 10
+
+func (s *Store) checkSpace(n need) error {
+	if s.dir == "" {
+		return nil
+	}
+	reserve := s.opt.Reserve
+	if n == smallRecords {
+		reserve /= 4
+	}
+	free, err := s.opt.FreeBytes(s.dir)
+	if err != nil {
+		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+	}
+	if free < reserve {
+		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
+	}
+	return nil
+}
+
+// View implements kv.Store.
+func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
+	if err := s.use.begin(ctx); err != nil {
+		return err
+	}
+	defer s.use.end()
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	r := &reader{ctx: ctx, from: snap}
+	defer r.close()
+	return fn(r)
+}
+
+// Update implements kv.Store.
+func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := s.checkSpace(smallRecords); err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		err := s.updateOnce(ctx, fn, try >= conflictTries)
+		if !errors.Is(err, kv.ErrConflict) {
+			return err
+		}
+		if try > 4 { // let the others finish
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(try) * 100 * time.Microsecond):
+			}
+		}
+	}
+}
+
+// updateOnce runs fn once. A transaction that runs alone keeps others from committing meanwhile, and so has no conflicts.
+func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone bool) error {
+	if err := s.use.begin(ctx); err != nil {
+		return err
+	}
+	defer s.use.end()
+	if alone {
+		s.oracle.commits.Lock()
+		defer s.oracle.commits.Unlock()
+	}
+	start := s.oracle.begin()
+	defer s.oracle.end(start)
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	tx := &txn{reader: reader{ctx: ctx, from: snap, watch: s.oracle.hash}, s: s, batch: s.db.NewBatch()}
+	defer func() { _ = tx.batch.Close() }() // of a batch that was not applied there is nothing to be said
+	defer tx.close()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if tx.batch.Empty() {
+		return nil
+	}
+	if !alone {
+		s.oracle.commits.Lock()
+		defer s.oracle.commits.Unlock()
+		if s.oracle.changed(tx.watched, start) {
+			return kv.ErrConflict
+		}
+	}
+	if err := s.apply(tx.batch); err != nil {
+		return err
+	}
+	s.oracle.committed(tx.changed, start, true)
+	return nil
+}
+
+// apply writes a batch and hands it to the operating system. The caller holds oracle.commits.
+func (s *Store) apply(b *pbl.Batch) error {
+	if err := s.db.Apply(b, pbl.Sync); err != nil {
+		return fmt.Errorf("write to store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Batch implements kv.Store.
+func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
+	if err := s.use.begin(ctx); err != nil {
+		return err
+	}
+	defer s.use.end()
+	b := &batch{ctx: ctx, s: s, b: s.db.NewBatch()}
+	defer func() { _ = b.b.Close() }()
+	if err := b.check(smallRecords); err != nil {
+		return err
+	}
+	if err := fn(b); err != nil {
+		return err
+	}
+	return b.flush()
+}
+
+// Sync implements kv.Store.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := s.use.begin(ctx); err != nil {
+		return err
+	}
+	defer s.use.end()
+	if err := s.sync.wait(); err != nil {
+		return fmt.Errorf("sync store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Compact implements kv.Store: all tables are merged, which drops what is dead in them.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.use.begin(ctx); err != nil {
+		return err
+	}
+	defer s.use.end()
+	if err := s.db.Compact(ctx, []byte{0}, []byte{0xff, 0xff, 0xff, 0xff}, true); err != nil {
+		return fmt.Errorf("compact store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Close implements kv.Store. It waits for calls under way.
+func (s *Store) Close() error {
+	if !s.use.close() {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// usage counts the calls under way, so that the database is not closed under them: Pebble would panic.
+type usage struct {
+	mu     sync.Mutex
+	idle   *sync.Cond
+	calls  int
+	closed bool
+}
+
+func (u *usage) init() { u.idle = sync.NewCond(&u.mu) }
+
+func (u *usage) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return kv.ErrClosed
+	}
+	u.calls++
+	return nil
+}
+
+func (u *usage) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.calls--; u.calls == 0 {
+		u.idle.Broadcast()
+	}
+}
+
+// close reports whether this is the first call; it returns once no other call is under way.
+func (u *usage) close() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first := !u.closed
+	u.closed = true
+	for u.calls > 0 {
+		u.idle.Wait()
+	}
+	return first
+}
