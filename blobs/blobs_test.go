@@ -19,8 +19,8 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/kv/kvtest"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -202,6 +202,7 @@ func (b *peerBook) drop(id replica.ID, p peer.ID) []byte {
 	}
 	return sharingKey(id, p)
 }
+
 // note enters that a peer holds a replica, and returns the record of it; nil for this node itself.
 func (b *peerBook) note(id replica.ID, p peer.AddrInfo) []byte {
 	if b.n.net != nil && p.ID == b.n.net.ID() {
