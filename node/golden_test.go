@@ -17,14 +17,14 @@ func TestWireGolden(t *testing.T) {
 	key := sessionKey(id, nonceI, nonceR, "initiator", "responder")
 	var grants reconcile.Summary
 	grants.Add(reconcile.Mark{ID: [32]byte{6}, Element: reconcile.Element{7}})
-	digest := grantsDigestOf(id, nonceI, &grants)
+	digest := statementsDigestOf(id, nonceI, &grants)
 	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"), tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
 	lookup := lookupOf(id, "responder", 20574)
 	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false), proofOf(key, "responder", true)}
 	all := o.digest()
 	for name, got := range map[string][]byte{
-		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:], "same grants": proofs[2][:],
-		"grants": digest[:], "overview key": o.key[:], "overview digest": all[:],
+		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:], "same statements": proofs[2][:],
+		"statements": digest[:], "overview key": o.key[:], "overview digest": all[:],
 	} {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
@@ -38,16 +38,16 @@ func TestWireGolden(t *testing.T) {
 }
 
 var golden = map[string]string{
-	"grants":          "4b1e92121793ef69",
-	"initiator":       "d48b317c0f00900add7937a3b8064c9ce2d1ea77e872fd5db75472f0939339b7",
-	"key":             "0338eb9571ce089d67808ff02d599600d3a066aac0f4ae9921948f26b505631b",
+	"statements":      "2439fd6db9d35cad",
+	"initiator":       "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
+	"key":             "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",
 	"lookup":          "164dfc66368a7238546ea630b45ee920505d1b14034aba98fe62d3be6541e15d",
-	"message":         "0101020102020103020405",
+	"message":         "0201020102020103020405",
 	"overview digest": "eae5b4cbe255e684b346c71a12b378a77e65b2eedc5fa2806595966251dc6069",
 	"overview key":    "73dc22a4e4a270d8556859487e65d0cee4cfc7b0a589560c4acc4dbcf489f90e",
-	"responder":       "34f9d843be0eeea7fdfc106ce51afc40aa8738c84e28aee5c69bcaafbb929322",
-	"same grants":     "c98fffce5591cac1ef850856c473aa97e375e4ba971d1f7558700d9bbfd47c5b",
-	"topic":           "/skerry/gossip/1/45a5daf04078354e0de5244b15004a21",
+	"responder":       "ae3d354c8f1d295c8ac7a8de2ef78d35f99f65428a80c2f8bf453470de83eef6",
+	"same statements": "6ff6289901166897b16b25cf45d28bfd7df6912b4017ee621890aeabcd44daaf",
+	"topic":           "/skerry/gossip/2/c38269cb7b3be45103fc7024edc44e14",
 }
 
 func FuzzGossip(f *testing.F) {

@@ -20,22 +20,22 @@ import (
 // New entries of an active replica are published to its topic, the name of which is made with the replica's id, and passed on by those who listen. A message is
 //
 //	version u8 = 1
-//	grants: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
+//	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
 //	entries: likewise; together at most 524,288 bytes
 //
 // and is passed on only after its entries have been verified and stored. A replica is active for a while after something was written to it, here or
 // elsewhere; peers that hold it and do not listen are sent new entries directly (see push.go), which makes it active with them. So a node with
 // thousands of replicas listens to the few that are in use.
 const (
-	gossipVersion = 1
+	gossipVersion = 2
 	activeFor     = 10 * time.Minute
 	maxActive     = 512
 )
 
 // topicOf names the topic of a replica. Only who knows the replica's id can make it.
 func topicOf(id replica.ID) string {
-	h := keyed(id, []byte("skerry topic 1\n"))
-	return "/skerry/gossip/1/" + hex.EncodeToString(h[:16])
+	h := keyed(id, []byte("skerry topic 2\n"))
+	return "/skerry/gossip/2/" + hex.EncodeToString(h[:16])
 }
 
 // active knows the replicas whose topics this node listens to.
@@ -115,10 +115,10 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 			size += len(entries[k].Key) + 256
 			k++
 		}
-		grants, items, err := n.marshalPush(ctx, id, entries[:k])
-		msg := appendItems(appendItems([]byte{gossipVersion}, grants), items)
+		statements, items, err := n.marshalPush(ctx, id, entries[:k])
+		msg := appendItems(appendItems([]byte{gossipVersion}, statements), items)
 		if err == nil && len(msg) > MaxGossip {
-			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long grants: push has room for them
+			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long statements: push has room for them
 		}
 		if err == nil {
 			err = n.net.Publish(ctx, topic, msg)
@@ -137,9 +137,9 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	if n.peers.isRefused(from) {
 		return Ignore
 	}
-	grants, entries, err := readGossip(msg)
+	statements, entries, err := readGossip(msg)
 	if err == nil {
-		_, err = n.insertGrants(ctx, id, grants)
+		_, err = n.insertStatements(ctx, id, statements)
 	}
 	if err == nil {
 		err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
@@ -161,7 +161,7 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	return Ignore
 }
 
-func readGossip(msg []byte) (grants, entries [][]byte, err error) {
+func readGossip(msg []byte) (statements, entries [][]byte, err error) {
 	bad := func(err error) error {
 		return &reconcile.ProtocolError{Reason: fmt.Sprintf("a malformed message: %v", err)}
 	}
@@ -169,7 +169,7 @@ func readGossip(msg []byte) (grants, entries [][]byte, err error) {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
 	r := bufio.NewReader(bytes.NewReader(msg[1:]))
-	if grants, err = readItems(r); err != nil {
+	if statements, err = readItems(r); err != nil {
 		return nil, nil, bad(err)
 	}
 	if entries, err = readItems(r); err != nil {
@@ -178,5 +178,5 @@ func readGossip(msg []byte) (grants, entries [][]byte, err error) {
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
 		return nil, nil, bad(errors.New("something follows"))
 	}
-	return grants, entries, nil
+	return statements, entries, nil
 }

@@ -19,27 +19,27 @@ import (
 
 // The sync protocol. One stream carries one session for one replica, or for the keys of it that begin with a prefix:
 //
-//	initiator  version u8 = 2, nonce[32], lookup[32], grants[8]
+//	initiator  version u8 = 3, nonce[32], lookup[32], statements[8]
 //	responder  nonce[32], proof[32]
 //	initiator  proof[32], prefix length u16, prefix
 //	responder  status u8: 0 go on, 1 busy with a session of this replica with the same peer
-//	both       a reconcile session for the grants, if they differ, then one for the entries (see package reconcile)
+//	both       a reconcile session for the statements, if they differ, then one for the entries (see package reconcile)
 //
 // The key of the session is made from the replica's id, both nonces and both peers; the proofs, made with it, show that each side knows the id, before anything about
 // the replica is said. A responder that does not hold the replica, or does not want to talk to the peer, sends a proof of 32 random
-// bytes, after the same time. grants is a digest of the initiator's grants keyed with the id and its nonce; the responder's proof says whether its own
+// bytes, after the same time. statements is a digest of the initiator's statements keyed with the id and its nonce; the responder's proof says whether its own
 // are the same.
 const (
-	syncProtocol = "/skerry/sync/2"
-	syncVersion  = 2
+	syncProtocol = "/skerry/sync/3"
+	syncVersion  = 3
 	statusGoOn   = 0
 	statusBusy   = 1
 	// answerTime is after what time a responder answers, whatever it has found: longer than it takes to find out.
 	answerTime = 2 * time.Millisecond
 	// helloBytes is the length of the initiator's first message.
-	helloBytes = 1 + 32 + 32 + grantsDigest
-	// grantsDigest is the length of the digest of the grants.
-	grantsDigest = 8
+	helloBytes = 1 + 32 + 32 + statementsDigest
+	// statementsDigest is the length of the digest of the statements.
+	statementsDigest = 8
 )
 
 var (
@@ -50,30 +50,30 @@ var (
 )
 
 func sessionKey(id replica.ID, nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
-	return keyed(id, []byte("skerry session 2\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+	return keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
 }
 
-// proofOf is what a side proves with that it knows the session's key; sameGrants is the responder's.
-func proofOf(key [32]byte, role string, sameGrants bool) [32]byte {
-	if sameGrants {
-		role += " same grants"
+// proofOf is what a side proves with that it knows the session's key; sameStatements is the responder's.
+func proofOf(key [32]byte, role string, sameStatements bool) [32]byte {
+	if sameStatements {
+		role += " same statements"
 	}
 	return keyed(key, []byte(role))
 }
 
-func grantsDigestOf(id replica.ID, nonce [32]byte, sum *reconcile.Summary) (d [grantsDigest]byte) {
+func statementsDigestOf(id replica.ID, nonce [32]byte, sum *reconcile.Summary) (d [statementsDigest]byte) {
 	all := sum.Hash()
-	h := keyed(id, []byte("skerry grants 2\n"), nonce[:], all[:])
+	h := keyed(id, []byte("skerry statements 3\n"), nonce[:], all[:])
 	copy(d[:], h[:])
 	return d
 }
 
 // greeting is the outcome of a greeting: the two sides know each other to hold the replica.
 type greeting struct {
-	id         replica.ID
-	key        [32]byte
-	sameGrants bool
-	prefix     []byte
+	id             replica.ID
+	key            [32]byte
+	sameStatements bool
+	prefix         []byte
 }
 
 // greet is the initiator's part. What the responder says afterwards begins with its status.
@@ -81,12 +81,12 @@ func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
-	grants, err := reconcile.SummaryOf(ctx, n.Replicas.GrantSet(id), reconcile.All)
+	statements, err := reconcile.SummaryOf(ctx, n.Replicas.StatementSet(id), reconcile.All)
 	if err != nil {
 		return g, err
 	}
 	lookup := lookupOf(id, s.Remote(), dayOf(n.cfg.Now()))
-	digest := grantsDigestOf(id, nonceI, &grants)
+	digest := statementsDigestOf(id, nonceI, &statements)
 	hello := append(append(append([]byte{syncVersion}, nonceI[:]...), lookup[:]...), digest[:]...)
 	if _, err := s.Write(hello); err != nil {
 		return g, fmt.Errorf("sync: %w", err)
@@ -100,7 +100,7 @@ func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.
 	same, differ := proofOf(g.key, "responder", true), proofOf(g.key, "responder", false)
 	switch {
 	case subtle.ConstantTimeCompare(same[:], proof[:]) == 1:
-		g.sameGrants = true
+		g.sameStatements = true
 	case subtle.ConstantTimeCompare(differ[:], proof[:]) != 1:
 		return g, ErrNotShared
 	}
@@ -146,19 +146,19 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 	}
 	answerAt := time.NewTimer(answerTime)
 	defer answerAt.Stop()
-	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]), [grantsDigest]byte(hello[65:])
+	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]), [statementsDigest]byte(hello[65:])
 	var nonceR, answer, proof [32]byte
 	_, _ = rand.Read(nonceR[:]) // never fails
 	_, _ = rand.Read(answer[:])
 	found := n.lookUpFor(ctx, s.Remote(), lookup, &g)
 	if found == nil {
-		grants, err := reconcile.SummaryOf(ctx, n.Replicas.GrantSet(g.id), reconcile.All)
+		statements, err := reconcile.SummaryOf(ctx, n.Replicas.StatementSet(g.id), reconcile.All)
 		if err != nil {
 			return g, err
 		}
-		g.sameGrants = grantsDigestOf(g.id, nonceI, &grants) == digest
+		g.sameStatements = statementsDigestOf(g.id, nonceI, &statements) == digest
 		g.key = sessionKey(g.id, nonceI, nonceR, s.Remote(), n.id)
-		answer = proofOf(g.key, "responder", g.sameGrants)
+		answer = proofOf(g.key, "responder", g.sameStatements)
 	} else if !errors.Is(found, ErrNotShared) {
 		return g, found
 	}

@@ -139,7 +139,7 @@ func TestUnknownAndRefusedLookTheSame(t *testing.T) {
 		var nonce [32]byte
 		_, _ = rand.Read(nonce[:])
 		lookup := lookupOf(id, n.id, dayOf(now))
-		return append(append(append([]byte{syncVersion}, nonce[:]...), lookup[:]...), make([]byte, grantsDigest)...), nonce
+		return append(append(append([]byte{syncVersion}, nonce[:]...), lookup[:]...), make([]byte, statementsDigest)...), nonce
 	}
 	proven := func(answer []byte, nonce [32]byte, id replica.ID, from peer.ID) bool {
 		key := sessionKey(id, nonce, [32]byte(answer), from, n.id)

@@ -86,7 +86,8 @@ func TestOverview(t *testing.T) {
 	require.NoError(t, err)
 	secret, err := b.Replicas.Get(t.Context(), ids[300])
 	require.NoError(t, err)
-	_, err = b.Replicas.InsertGrants(t.Context(), ids[300], []replica.Grant{replica.NewGrant(secret.Secret, author.Author(), 1)})
+	g := replica.NewGrant(secret.Secret, author.Author(), 1)
+	_, err = b.Replicas.InsertStatements(t.Context(), ids[300], []replica.Statement{&g})
 	require.NoError(t, err)
 	require.NoError(t, b.Replicas.Leave(t.Context(), ids[9])) // a does not know yet
 	require.Less(t, overviewOnce(t, a, b), 4000)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,16 +20,16 @@ import (
 // The push protocol. One stream carries new entries of one replica to a peer that is known to hold it:
 //
 //	version u8 = 1, lookup[32] (see sync.go)
-//	grants: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
+//	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
 //	entries: likewise
 //
 // Nothing is answered: what is lost or refused is mended by the next session.
 const (
-	pushProtocol = "/skerry/push/1"
-	pushVersion  = 1
+	pushProtocol = "/skerry/push/2"
+	pushVersion  = 2
 	maxPush      = 1024
 	maxPushItem  = 128 << 10
-	maxPushBytes = 2 << 20 // of all grants, and of all entries
+	maxPushBytes = 2 << 20 // of all statements, and of all entries
 	// maxOutbox is how many entries wait for a peer; when more do, they are dropped, and a session mends it.
 	maxOutbox = 8192
 )
@@ -60,6 +61,7 @@ func (n *Node) spread(ctx context.Context) {
 			n.peers.compareSoon()
 		}
 		remote := false
+		events = slices.DeleteFunc(events, func(e replica.Event) bool { return e.Dropped }) // the others drop them by themselves
 		for len(events) > 0 {
 			k := 1
 			for k < len(events) && events[k].Entry.Replica == events[0].Entry.Replica && events[k].From == events[0].From {
@@ -168,12 +170,12 @@ func (o *outbox) run(ctx context.Context) {
 }
 
 func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
-	grants, items, err := n.marshalPush(ctx, id, entries)
+	statements, items, err := n.marshalPush(ctx, id, entries)
 	if err != nil {
 		return err
 	}
 	lookup := lookupOf(id, p, dayOf(n.cfg.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), grants), items)
+	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	raw, err := n.net.Open(ctx, p, pushProtocol)
 	if err != nil {
 		return err
@@ -185,21 +187,16 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	return s.Close()
 }
 
-// marshalPush gives the bytes of entries, and of the grants of their authors.
-func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (grants, items [][]byte, err error) {
-	all, err := n.Replicas.Grants(ctx, id)
-	if err != nil {
-		return nil, nil, err
-	}
+// marshalPush gives the bytes of entries, and of the statements that decide about them.
+func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (statements, items [][]byte, err error) {
 	authors := map[replica.AuthorID]bool{}
 	for i := range entries {
 		authors[entries[i].Author] = true
 	}
-	for _, g := range all {
-		if authors[g.Author] && len(grants) < maxPush {
-			grants = append(grants, g.Bytes())
-		}
+	if statements, err = n.Replicas.StatementsAbout(ctx, id, authors); err != nil {
+		return nil, nil, err
 	}
+	statements = statements[:min(len(statements), maxPush)]
 	for i := range entries {
 		raw, err := entries[i].AppendBinary(nil)
 		if err != nil {
@@ -207,7 +204,7 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 		}
 		items = append(items, raw)
 	}
-	return grants, items, nil
+	return statements, items, nil
 }
 
 func appendItems(b []byte, items [][]byte) []byte {
@@ -250,8 +247,8 @@ func readItems(r *bufio.Reader) ([][]byte, error) {
 
 // pushed is a parsed push.
 type pushed struct {
-	lookup          [32]byte
-	grants, entries [][]byte
+	lookup              [32]byte
+	statements, entries [][]byte
 }
 
 func readPush(r *bufio.Reader) (p pushed, err error) {
@@ -265,7 +262,7 @@ func readPush(r *bufio.Reader) (p pushed, err error) {
 	if _, err := io.ReadFull(r, p.lookup[:]); err != nil {
 		return p, noEOF(err)
 	}
-	if p.grants, err = readItems(r); err != nil {
+	if p.statements, err = readItems(r); err != nil {
 		return p, err
 	}
 	p.entries, err = readItems(r)
@@ -294,10 +291,14 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.insertGrants(ctx, id, p.grants); err != nil {
+	if _, err := n.insertStatements(ctx, id, p.statements); err != nil {
 		return err
 	}
-	if err := n.insertEntries(ctx, id, p.entries, replica.Origin{Peer: s.Remote().String()}); err != nil {
+	err = n.insertEntries(ctx, id, p.entries, replica.Origin{Peer: s.Remote().String()})
+	if errors.Is(err, replica.ErrNotGranted) {
+		n.peers.compareSoonWith(s.Remote()) // one of the two does not know all statements
+	}
+	if err != nil {
 		return err
 	}
 	n.peers.shares(s.Remote(), id)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -92,7 +93,7 @@ func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id repl
 	return g.id, n.session(ctx, s, r, g, false, st)
 }
 
-// session reconciles the grants and then the entries, and makes what came durable.
+// session reconciles the statements and then the entries, and makes what came durable.
 func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats) error {
 	abort := func() { _ = s.Reset() }
 	add := func(x reconcile.Stats) {
@@ -101,19 +102,19 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		st.BytesSent += x.BytesSent
 		st.BytesReceived += x.BytesReceived
 	}
-	var grants reconcile.Stats
-	if !g.sameGrants {
+	var statements reconcile.Stats
+	if !g.sameStatements {
 		var err error
-		grants, err = reconcile.Run(ctx, r, s, abort, reconcile.Config{
-			Set: n.Replicas.GrantSet(g.id), Key: keyed(g.key, []byte("grants")), Initiator: initiator,
+		statements, err = reconcile.Run(ctx, r, s, abort, reconcile.Config{
+			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator,
 			Insert: func(ctx context.Context, items [][]byte) error {
-				_, err := n.insertGrants(ctx, g.id, items)
+				_, err := n.insertStatements(ctx, g.id, items)
 				return err
 			},
 		})
-		add(grants)
+		add(statements)
 		if err != nil {
-			return n.blame(s.Remote(), fmt.Errorf("sync grants: %w", err))
+			return n.blame(s.Remote(), fmt.Errorf("sync statements: %w", err))
 		}
 	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
@@ -128,7 +129,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
 	}
-	if entries.ItemsReceived > 0 || grants.ItemsReceived > 0 {
+	if entries.ItemsReceived > 0 || statements.ItemsReceived > 0 {
 		return n.Replicas.Sync(ctx)
 	}
 	return nil
@@ -143,9 +144,9 @@ func (n *Node) blame(p peer.ID, err error) error {
 	return err
 }
 
-// isRubbish reports entries or grants that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
+// isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
 func isRubbish(err error) bool {
-	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
+	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrTooWide, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
 		if errors.Is(err, wrong) {
 			return true
 		}
@@ -153,16 +154,23 @@ func isRubbish(err error) bool {
 	return false
 }
 
-func (n *Node) insertGrants(ctx context.Context, id replica.ID, items [][]byte) (int, error) {
-	grants := make([]replica.Grant, 0, len(items))
+// insertStatements stores statements that came from a peer. Revocations soon go on to the others: entries take their statements along, but who is revoked has none
+// to take them.
+func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (int, error) {
+	statements := make([]replica.Statement, 0, len(items))
 	for _, b := range items {
-		g, err := replica.ParseGrant(b)
+		st, err := replica.ParseStatement(b)
 		if err != nil {
 			return 0, err
 		}
-		grants = append(grants, g)
+		statements = append(statements, st)
 	}
-	return n.Replicas.InsertGrants(ctx, id, grants)
+	added, err := n.Replicas.InsertStatements(ctx, id, statements)
+	revokes := func(st replica.Statement) bool { _, ok := st.(*replica.Revocation); return ok }
+	if added > 0 && slices.ContainsFunc(statements, revokes) {
+		n.peers.compareSoon()
+	}
+	return added, err
 }
 
 func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {

@@ -116,7 +116,7 @@ func FuzzReadPush(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := appendItems(appendItems(append([]byte{pushVersion}, p.lookup[:]...), p.grants), p.entries)
+		again := appendItems(appendItems(append([]byte{pushVersion}, p.lookup[:]...), p.statements), p.entries)
 		back, err := readPush(bufio.NewReader(bytes.NewReader(again)))
 		require.NoError(t, err)
 		require.Equal(t, p, back)

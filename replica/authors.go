@@ -43,10 +43,16 @@ func (s *Store) Authors(ctx context.Context) (all []AuthorID, err error) {
 // AuthorKey returns the key of an author, or ErrNotFound.
 func (s *Store) AuthorKey(ctx context.Context, id AuthorID) (key SecretKey, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {
-		return r.Peek(append([]byte(keyAuthor), id[:]...), func(seed []byte) error {
-			key = SecretKeyFromSeed([32]byte(seed))
-			return nil
-		})
+		key, err = authorKey(r, id)
+		return err
+	})
+	return key, err
+}
+
+func authorKey(r kv.Reader, id AuthorID) (key SecretKey, err error) {
+	err = r.Peek(append([]byte(keyAuthor), id[:]...), func(seed []byte) error {
+		key = SecretKeyFromSeed([32]byte(seed))
+		return nil
 	})
 	if errors.Is(err, kv.ErrNotFound) {
 		return key, fmt.Errorf("author %s: key %w", id, ErrNotFound)

@@ -122,21 +122,18 @@ func (c *checking) entry(e *Entry) error {
 func (c *checking) signatures() error {
 	good, _ := c.s.verifyAll(c.batch)
 	c.rep.Bad += uint64(len(c.batch) - len(good))
-	grants := map[AuthorID][]Grant{}
+	allows := map[AuthorID]Authority{}
 	for i := range good {
 		e := &good[i]
-		if _, ok := grants[e.Author]; !ok {
-			g, err := grantsOf(c.rd, c.r.ID, &e.Author)
-			if err != nil {
+		a, ok := allows[e.Author]
+		if !ok {
+			var err error
+			if a, err = authority(c.rd, c.r.ID, e.Author); err != nil {
 				return err
 			}
-			grants[e.Author] = g
+			allows[e.Author] = a
 		}
-		allowed := false
-		for _, g := range grants[e.Author] {
-			allowed = allowed || g.Allows(e)
-		}
-		if !allowed {
+		if !a.Allows(e) {
 			c.rep.Bad++
 		}
 	}

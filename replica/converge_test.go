@@ -16,19 +16,19 @@ import (
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
-// exchange reconciles grants, then entries, between two stores over a pipe.
+// exchange reconciles statements, then entries, between two stores over a pipe.
 func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 	side := func(s *Store, c net.Conn, initiator bool) (st reconcile.Stats, err error) {
 		r := bufio.NewReader(c)
 		abort := func() { c.Close() }
-		_, err = reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.GrantSet(id), Initiator: initiator,
+		_, err = reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.StatementSet(id), Initiator: initiator,
 			Insert: func(ctx context.Context, items [][]byte) error {
 				for _, b := range items {
-					g, err := ParseGrant(b)
+					st, err := ParseStatement(b)
 					if err != nil {
 						return err
 					}
-					if _, err := s.InsertGrants(ctx, id, []Grant{g}); err != nil {
+					if _, err := s.InsertStatements(ctx, id, []Statement{st}); err != nil {
 						return err
 					}
 				}

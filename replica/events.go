@@ -5,10 +5,11 @@ import (
 	"sync"
 )
 
-// Event tells of an entry that was stored.
+// Event tells of an entry that was stored, or dropped.
 type Event struct {
-	Entry Entry
-	From  Origin
+	Entry   Entry
+	From    Origin
+	Dropped bool // a revocation has made it void
 }
 
 // Subscription delivers the events of one replica, or of all.
@@ -32,18 +33,18 @@ type hub struct {
 	subs map[*Subscription]struct{}
 }
 
-func (h *hub) publish(entries []Entry, from Origin) {
+func (h *hub) publish(entries []Entry, from Origin, dropped bool) {
 	if len(entries) == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.subs {
-		s.add(entries, from)
+		s.add(entries, from, dropped)
 	}
 }
 
-func (s *Subscription) add(entries []Entry, from Origin) {
+func (s *Subscription) add(entries []Entry, from Origin, dropped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range entries {
@@ -54,7 +55,7 @@ func (s *Subscription) add(entries []Entry, from Origin) {
 			s.queue = s.queue[1:]
 			s.lost++
 		}
-		s.queue = append(s.queue, Event{e, from})
+		s.queue = append(s.queue, Event{e, from, dropped})
 	}
 	select {
 	case s.wake <- struct{}{}:

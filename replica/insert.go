@@ -185,7 +185,7 @@ func (s *Store) storeSome(ctx context.Context, id ID, entries []Entry, from Orig
 	out.Known += known
 	out.Added = append(out.Added, added...)
 	s.prints.changed(id)
-	s.events.publish(added, from)
+	s.events.publish(added, from, false)
 	return nil
 }
 

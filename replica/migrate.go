@@ -153,7 +153,7 @@ func (s *Store) clearOld(ctx context.Context, id ID) error {
 		return err
 	}
 	if gone {
-		prefixes = append(prefixes, idKey(keyGrant, id))
+		prefixes = append(prefixes, idKey(keyStatement, id))
 	}
 	if err := s.deletePrefixes(ctx, prefixes); err != nil {
 		return err

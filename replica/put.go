@@ -51,33 +51,44 @@ type putter struct {
 	s      *Store
 	tx     kv.Txn
 	r      *Replica
-	grants map[AuthorID][]Grant
+	allows map[AuthorID]Authority
 	puts   map[string]*putting // by order bytes
 	buf    []byte
 }
 
-// putting is an entry that is going to be stored.
+// putting is an entry that is going to be stored, or dropped.
 type putting struct {
-	entry *Entry
+	entry *Entry // nil if the old one is dropped
 	mark  reconcile.Mark
 	old   *Entry // that it replaces in the store
 	was   reconcile.Mark
 }
 
 func (s *Store) putter(tx kv.Txn, r *Replica) *putter {
-	return &putter{s: s, tx: tx, r: r, grants: map[AuthorID][]Grant{}, puts: map[string]*putting{}}
+	return &putter{s: s, tx: tx, r: r, allows: map[AuthorID]Authority{}, puts: map[string]*putting{}}
 }
 
+// granted reports whether a grant allows e.
 func (p *putter) granted(e *Entry) (bool, error) {
-	grants, ok := p.grants[e.Author]
+	a, ok := p.allows[e.Author]
 	if !ok {
+		if len(p.allows) == 0 {
+			if _, err := statementsVersion(p.tx, p.r.ID); err != nil { // conflicts with whoever adds a statement
+				return false, err
+			}
+		}
 		var err error
-		if grants, err = grantsOf(p.tx, p.r.ID, &e.Author); err != nil {
+		if a, err = authority(p.tx, p.r.ID, e.Author); err != nil {
 			return false, err
 		}
-		p.grants[e.Author] = grants
+		p.allows[e.Author] = a
 	}
-	return slices.ContainsFunc(grants, func(g Grant) bool { return g.Allows(e) }), nil
+	return a.Allows(e), nil
+}
+
+// drop takes an entry out of the store. e must not change until finish.
+func (p *putter) drop(e *Entry) {
+	p.puts[string(orderBytes(e.Key, e.Author))] = &putting{old: e, was: markOf(e.Timestamp, e.ID())}
 }
 
 // put takes e unless what is there wins over it. e must not change until finish.
@@ -111,7 +122,10 @@ func (p *putter) finish(ctx context.Context) error {
 	}
 	changes := make([]tree.Change, 0, len(p.puts))
 	for order, x := range p.puts {
-		c := tree.Change{Key: []byte(order), Add: &x.mark}
+		c := tree.Change{Key: []byte(order)}
+		if x.entry != nil {
+			c.Add = &x.mark
+		}
 		if x.old != nil {
 			c.Remove = &x.was
 		}
@@ -138,6 +152,18 @@ func (p *putter) finish(ctx context.Context) error {
 	writers := map[AuthorID]*writer{}
 	for _, c := range changes {
 		x := p.puts[string(c.Key)]
+		if x.entry == nil {
+			w, err := p.writer(writers, x.old.Author, &counts)
+			if err != nil {
+				return err
+			}
+			if err := p.remove(x); err != nil {
+				return err
+			}
+			counts.add(x.old, -1)
+			w.entries--
+			continue
+		}
 		w, err := p.writer(writers, x.entry.Author, &counts)
 		if err != nil {
 			return err
@@ -181,6 +207,15 @@ func (p *putter) writer(known map[AuthorID]*writer, author AuthorID, counts *tal
 	}
 	known[author] = &w
 	return &w, err
+}
+
+// remove deletes one entry with its record by time. The marks that lead to a long key stay; others may need them.
+func (p *putter) remove(x *putting) error {
+	at, _ := entryKey(p.r.number, x.old.Key, x.old.Author)
+	if err := p.tx.Delete(timeKey(p.r.number, x.old.Timestamp, &x.was.ID)); err != nil {
+		return err
+	}
+	return p.tx.Delete(at)
 }
 
 // write stores one entry with its record by time.

@@ -16,7 +16,9 @@ import (
 //	r z                                 the next number of a replica, u32
 //	r a author[32]                      an author's seed[32]
 //	r d                                 the default author's id
-//	r g replica author grant-id[32]     a grant
+//	r g replica author id[32]           a statement about the author: a grant or a revocation
+//	r h replica[32]                     how many transactions have added statements, u64
+//	r p replica[32]                     from when on entries may be void by a revocation: the key of a record by time, or the first 8 bytes of one
 //	r o number[4] 00 order bytes        an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
 //	r o number[4] 01 space[16] order    keys over 512 bytes
 //	r i number[4] timestamp[8] id[16]   the same entry by time: number of the author u32, key; id is the first half of the entry's
@@ -33,7 +35,9 @@ const (
 	keyNextNumber = "rz"
 	keyAuthor     = "ra"
 	keyDefault    = "rd"
-	keyGrant      = "rg"
+	keyStatement  = "rg"
+	keyStatements = "rh"
+	keyVoid       = "rp"
 	keyEntry      = "ro"
 	keyByTime     = "ri"
 	keyWriter     = "rw"

@@ -102,42 +102,6 @@ func TestEntryGolden(t *testing.T) {
 	require.Equal(t, e, back)
 }
 
-func TestGrantGolden(t *testing.T) {
-	g := NewGrant(testKey(1), testKey(2).Author(), 7)
-	want := hex.EncodeToString([]byte("skerry grant 1\n")) +
-		"cecc1507dc1ddd7295951c290888f095adb9044d1b73d696e6df065d683bd4fc" +
-		"6b79c57e6a095239282c04818e96112f3f03a4001ba97a564c23852a3f1ea5fc" +
-		"0000000000000007" + "0000000000000000" + "ffffffffffffffff" + "0000"
-	require.Equal(t, want, hex.EncodeToString(g.signedBytes()))
-	back, err := ParseGrant(g.Bytes())
-	require.NoError(t, err)
-	require.Equal(t, g.ID(), back.ID())
-	require.NoError(t, back.Verify())
-	back.NotAfter--
-	require.ErrorIs(t, back.Verify(), ErrBadSignature)
-}
-
-func TestGrantLimits(t *testing.T) {
-	g := Grant{Replica: ID{1}, Author: AuthorID{2}, NotBefore: 10, NotAfter: 20, Prefix: []byte("a/")}
-	ok := Entry{Replica: ID{1}, Author: AuthorID{2}, Timestamp: 10, Key: []byte("a/b")}
-	for name, c := range map[string]struct {
-		change func(*Entry)
-		want   bool
-	}{
-		"inside":        {func(*Entry) {}, true},
-		"last moment":   {func(e *Entry) { e.Timestamp = 20 }, true},
-		"too early":     {func(e *Entry) { e.Timestamp = 9 }, false},
-		"too late":      {func(e *Entry) { e.Timestamp = 21 }, false},
-		"other prefix":  {func(e *Entry) { e.Key = []byte("a") }, false},
-		"other author":  {func(e *Entry) { e.Author = AuthorID{3} }, false},
-		"other replica": {func(e *Entry) { e.Replica = ID{3} }, false},
-	} {
-		e := ok
-		c.change(&e)
-		require.Equal(t, c.want, g.Allows(&e), name)
-	}
-}
-
 func TestSetGetAndLatest(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -187,7 +151,7 @@ func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
 	require.Equal(t, Write, denied.Need)
 
 	g := NewGrant(testKey(1), testKey(5).Author(), 1)
-	n, err := reader.InsertGrants(bg, id, []Grant{g})
+	n, err := reader.InsertStatements(bg, id, []Statement{ref(g)})
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	write(t, reader, id, testKey(5), "k", "v")
@@ -198,7 +162,7 @@ func TestRefusedEntries(t *testing.T) {
 	s := newStore(t, c)
 	author := testKey(2)
 	id := hold(t, s, testKey(1), Read)
-	_, err := s.InsertGrants(bg, id, []Grant{NewGrant(testKey(1), author.Author(), 1)})
+	_, err := s.InsertStatements(bg, id, []Statement{ref(NewGrant(testKey(1), author.Author(), 1))})
 	require.NoError(t, err)
 	now := uint64(c.t.UnixMicro())
 	valid := func(key string) Entry {
@@ -253,10 +217,10 @@ func TestRefusedEntries(t *testing.T) {
 	_, err = s.Insert(bg, ID{9}, []Entry{e}, Origin{Peer: "peer"})
 	require.ErrorIs(t, err, ErrNotFound)
 	forged := NewGrant(testKey(8), author.Author(), 1)
-	_, err = s.InsertGrants(bg, id, []Grant{forged})
+	_, err = s.InsertStatements(bg, id, []Statement{ref(forged)})
 	require.ErrorIs(t, err, ErrWrongReplica)
 	forged.Replica = id
-	_, err = s.InsertGrants(bg, id, []Grant{forged})
+	_, err = s.InsertStatements(bg, id, []Statement{ref(forged)})
 	require.ErrorIs(t, err, ErrBadSignature)
 }
 
@@ -271,7 +235,7 @@ func TestSubscriptions(t *testing.T) {
 	events, lost, err := one.Next(bg)
 	require.NoError(t, err)
 	require.Zero(t, lost)
-	require.Equal(t, []Event{{written[0], Local}, {written[1], Local}}, events)
+	require.Equal(t, []Event{{Entry: written[0]}, {Entry: written[1]}}, events)
 	events, _, err = all.Next(bg)
 	require.NoError(t, err)
 	require.Len(t, events, 3)
@@ -287,7 +251,7 @@ func TestSubscriptions(t *testing.T) {
 
 	slow := s.Subscribe(id)
 	defer slow.Close()
-	slow.add(slices.Repeat(written[:1], maxQueued+10), Local)
+	slow.add(slices.Repeat(written[:1], maxQueued+10), Local, false)
 	events, lost, err = slow.Next(bg)
 	require.NoError(t, err)
 	require.Len(t, events, maxQueued)
@@ -411,17 +375,6 @@ func FuzzParseEntry(f *testing.F) {
 	})
 }
 
-func FuzzParseGrant(f *testing.F) {
-	g := NewGrant(testKey(1), AuthorID{1}, 5)
-	f.Add(g.Bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		g, err := ParseGrant(b)
-		if err == nil {
-			require.Equal(t, b, g.Bytes())
-		}
-	})
-}
-
 func BenchmarkWriteOne(b *testing.B) {
 	s := newStore(b, newClock())
 	id := hold(b, s, testKey(1), Write)
@@ -447,11 +400,20 @@ func BenchmarkInsert(b *testing.B) {
 		b.StopTimer()
 		s := newStore(b, c)
 		hold(b, s, testKey(1), Read)
-		_, err := s.InsertGrants(bg, id, grants)
+		_, err := s.InsertStatements(bg, id, allStatements(grants))
 		require.NoError(b, err)
 		b.StartTimer()
 		_, err = s.Insert(bg, id, slices.Clone(entries), Origin{Peer: "peer"})
 		require.NoError(b, err)
 	}
 	b.ReportMetric(float64(len(entries)*b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+func ref[T any](x T) *T { return &x }
+
+func allStatements(grants []Grant) (all []Statement) {
+	for i := range grants {
+		all = append(all, &grants[i])
+	}
+	return all
 }

@@ -137,12 +137,12 @@ func (r *Replica) treeItems(rd kv.Reader, span reconcile.Range) iter.Seq2[tree.I
 	}
 }
 
-// GrantSet is the set of a replica's grants, which is reconciled before the entries that need them: the key is the author and the grant's
-// id, the data the grant with its signature.
-func (s *Store) GrantSet(id ID) reconcile.Set {
+// StatementSet is the set of a replica's grants and revocations, which is reconciled before the entries that need them: the key is the author and the statement's
+// id, the data the statement with its signature.
+func (s *Store) StatementSet(id ID) reconcile.Set {
 	return reconcile.Scanned(func(ctx context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
 		return func(yield func(reconcile.Item, error) bool) {
-			prefix := idKey(keyGrant, id)
+			prefix := idKey(keyStatement, id)
 			scan := kv.Prefix(prefix)
 			scan.From = append(bytes.Clone(prefix), r.From...)
 			if len(r.To) > 0 {
@@ -157,8 +157,8 @@ func (s *Store) GrantSet(id ID) reconcile.Set {
 					if len(p.Key) != len(prefix)+64 {
 						return errBadRecord
 					}
-					grantID := [32]byte(p.Key[len(prefix)+32:])
-					mark := reconcile.Mark{ID: grantID, Element: reconcile.Element(grantID[:])}
+					statementID := [32]byte(p.Key[len(prefix)+32:])
+					mark := reconcile.Mark{ID: statementID, Element: reconcile.Element(statementID[:])}
 					if stopped = !yield(reconcile.Item{Key: p.Key[len(prefix):], Mark: mark, Data: p.Value}, nil); stopped {
 						return nil
 					}
@@ -178,7 +178,7 @@ func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	return sum.Hash(), err
 }
 
-// SharedFingerprint is the digest of what a replica's holders agree on, its entries and its grants: equal on two nodes exactly if a session would find
+// SharedFingerprint is the digest of what a replica's holders agree on, its entries and its statements: equal on two nodes exactly if a session would find
 // nothing to do. It is remembered until the replica changes. It returns ErrNotFound.
 func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	if f, ok := s.prints.get(id); ok {
@@ -189,12 +189,12 @@ func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) 
 	if err != nil {
 		return [32]byte{}, err
 	}
-	grants, err := reconcile.SummaryOf(ctx, s.GrantSet(id), reconcile.All)
+	statements, err := reconcile.SummaryOf(ctx, s.StatementSet(id), reconcile.All)
 	if err != nil {
 		return [32]byte{}, err
 	}
-	e, g := entries.Hash(), grants.Hash()
-	f := hashOf(append(e[:], g[:]...))
+	e, st := entries.Hash(), statements.Hash()
+	f := hashOf(append(e[:], st[:]...))
 	s.prints.put(id, f, before)
 	return f, nil
 }

@@ -54,7 +54,7 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 		cfg.Now = time.Now
 	}
 	st := &Store{kv: s, cfg: cfg}
-	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx)); err != nil {
+	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx), st.resumeVoid(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}
 	return st, nil
@@ -253,7 +253,7 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 
 // erase deletes all records of a replica that has been left.
 func (s *Store) erase(ctx context.Context, id ID, n number) error {
-	prefixes := [][]byte{idKey(keyGrant, id)}
+	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyStatements, id), idKey(keyVoid, id)}
 	for _, kind := range perEntry {
 		prefixes = append(prefixes, numberKey(kind, n))
 	}

@@ -58,7 +58,7 @@ func TestRecordsAgree(t *testing.T) {
 		entries := rapid.Permutation(collect(rt, a.Entries(bg, id, Query{Tombstones: true}))).Draw(rt, "order")
 		grants, err := a.Grants(bg, id)
 		require.NoError(rt, err)
-		_, err = b.InsertGrants(bg, id, grants)
+		_, err = b.InsertStatements(bg, id, allStatements(grants))
 		require.NoError(rt, err)
 		for len(entries) > 0 {
 			n := rapid.IntRange(1, len(entries)).Draw(rt, "batch")
@@ -196,7 +196,7 @@ func oldStore(t *testing.T, db kv.Store, key SecretKey, name string, entries []E
 	require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
 		errs := []error{tx.Set(idKey("rr", id), append(record, name...)), tx.Set([]byte("rn"+name), id[:])}
 		for i := range grants {
-			errs = append(errs, tx.Set(grantKey(&grants[i]), grants[i].Bytes()))
+			errs = append(errs, tx.Set(statementKey(&grants[i]), grants[i].Bytes()))
 		}
 		for _, e := range entries {
 			at, marks := entryKey(0, e.Key, e.Author)
@@ -285,7 +285,7 @@ func TestInserter(t *testing.T) {
 	}
 	grants, err := source.Grants(bg, id)
 	require.NoError(t, err)
-	_, err = s.InsertGrants(bg, id, grants)
+	_, err = s.InsertStatements(bg, id, allStatements(grants))
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(bg)
@@ -356,7 +356,7 @@ func TestInserterAddsWhileItFlushes(t *testing.T) {
 	}
 	grants, err := source.Grants(bg, id)
 	require.NoError(t, err)
-	_, err = s.InsertGrants(bg, id, grants)
+	_, err = s.InsertStatements(bg, id, allStatements(grants))
 	require.NoError(t, err)
 	x := s.NewInserter(bg, id, Origin{Peer: "peer"})
 	done := make(chan error, 1)

@@ -158,11 +158,9 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 				if r.Capability < Write {
 					return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write}
 				}
-				g := NewGrant(r.Secret, e.Author, e.Timestamp)
-				if err := tx.Set(grantKey(&g), g.Bytes()); err != nil {
+				if err := p.grantAll(e.Author, e.Timestamp); err != nil {
 					return err
 				}
-				p.grants[e.Author] = append(p.grants[e.Author], g)
 			}
 			if _, err := p.put(e); err != nil {
 				return err
@@ -183,6 +181,6 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 	}
 	s.atOnce.fits()
 	s.prints.changed(id)
-	s.events.publish(entries, Local)
+	s.events.publish(entries, Local, false)
 	return nil
 }

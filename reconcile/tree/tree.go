@@ -35,8 +35,8 @@ import (
 //
 //	00                version u8 = 1, height u8
 //	01 level bound    a node of the level begins here; level is u8, 1 to height; the first node of a level has the empty bound
-//	02 level bound    the node: count u64 LE, sum (1,024 lanes, u16 LE), sketch (8 sums of 16 bytes LE), then the key of its last item, of
-//	                  which at most 1,100 bytes
+//	02 level bound    the node: count u64 LE, sum (1,024 lanes, u16 LE), sketch (8 sums of 16 bytes LE), then the key of the last item that it
+//	                  ever had, of which at most 1,100 bytes
 //
 // Bounds have records of their own because these never change: a log-structured store is slow to scan over what has many versions.
 const (

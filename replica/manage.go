@@ -1,0 +1,168 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// ErrCannotGrant reports a grant or revocation that nobody whose key this node holds may make.
+var ErrCannotGrant = errors.New("this node holds neither the replica's key nor that of an author with a grant to delegate")
+
+// Permission is what a grant is to allow.
+type Permission struct {
+	Prefix    []byte
+	NotBefore uint64 // microseconds since 1970, inclusive
+	NotAfter  uint64 // inclusive; 0 is Forever
+	Delegable bool   // the author may grant others as much, or less
+}
+
+// grantAll has the replica key allow an author everything.
+func (p *putter) grantAll(author AuthorID, now uint64) error {
+	g := Grant{Replica: p.r.ID, Author: author, NotAfter: Forever}
+	var err error
+	if g.Issued, err = issueTime(p.tx, p.r.ID, author, now); err != nil {
+		return err
+	}
+	g.Sign(p.r.Secret)
+	if err := errors.Join(p.tx.Set(statementKey(&g), g.Bytes()), touchStatements(p.tx, p.r.ID)); err != nil {
+		return err
+	}
+	p.allows[author], err = authority(p.tx, p.r.ID, author)
+	return err
+}
+
+// issueTime returns now, or a later time if the statements about an author were made later: a grant after a revocation must not seem older than it.
+func issueTime(rd kv.Reader, id ID, author AuthorID, now uint64) (uint64, error) {
+	st, err := statementsOf(rd, id, &author)
+	for i := range st.revocations {
+		now = max(now, st.revocations[i].Issued+1)
+	}
+	for i := range st.grants {
+		now = max(now, st.grants[i].Issued+1)
+	}
+	return now, err
+}
+
+// Grant lets an author write. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
+// ErrCannotGrant if there is none, and ErrNotFound. The grant is durable when it returns.
+func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
+	if may.NotAfter == 0 {
+		may.NotAfter = Forever
+	}
+	if may.NotBefore > may.NotAfter {
+		return g, errors.New("the grant would end before it begins")
+	}
+	if len(may.Prefix) > MaxDelegablePrefix {
+		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
+	}
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		g = Grant{Replica: id, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter, Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable}
+		if g.Issued, err = issueTime(rd, id, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
+			return err
+		}
+		if r.Capability == Write {
+			g.Sign(r.Secret)
+			return nil
+		}
+		return s.delegate(rd, id, func(parent *Grant, key SecretKey) bool {
+			g.Parent = parent
+			g.Sign(key)
+			if g.Verify() != nil { // wider than that one
+				return false
+			}
+			_, err := ParseGrant(g.Bytes()) // too long a chain
+			return err == nil
+		})
+	})
+	if err != nil {
+		return g, fmt.Errorf("grant: %w", err)
+	}
+	if _, err := s.storeStatements(ctx, id, []Statement{&g}); err != nil {
+		return g, fmt.Errorf("grant: %w", err)
+	}
+	return g, s.kv.Sync(ctx)
+}
+
+// delegate tries the delegable grants of authors whose keys this node holds until use takes one, or returns ErrCannotGrant.
+func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key SecretKey) bool) error {
+	all, err := statementsOf(rd, id, nil)
+	if err != nil {
+		return err
+	}
+	now := uint64(s.cfg.Now().UnixMicro())
+	for i := range all.grants {
+		g := &all.grants[i]
+		if !g.Delegable {
+			continue
+		}
+		key, err := authorKey(rd, g.Author)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		valid, err := authority(rd, id, g.Author)
+		if err != nil {
+			return err
+		}
+		// A grant that is revoked by now would make nothing that counts.
+		if !valid.Allows(&Entry{Author: g.Author, Key: g.Prefix, Timestamp: min(max(now, g.NotBefore), g.NotAfter)}) {
+			continue
+		}
+		if use(g, key) {
+			return nil
+		}
+	}
+	return ErrCannotGrant
+}
+
+// Revoke ends what an author may write, from a time on, in microseconds since 1970; 0 makes everything void that the author ever wrote. Entries that are void are
+// dropped, here and by all who learn of it. It returns ErrCannotGrant, and ErrNotFound for a replica that is not here or an author about whom nothing was
+// granted that this node could revoke. The revocation is durable when it returns.
+func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64) (r Revocation, err error) {
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	err = s.view(ctx, id, func(rd kv.Reader, held *Replica) error {
+		st, err := statementsOf(rd, id, &author)
+		if err != nil {
+			return err
+		}
+		if len(st.grants) == 0 {
+			return fmt.Errorf("a grant for author %s: %w", author, ErrNotFound)
+		}
+		r = Revocation{Replica: id, Author: author, From: from}
+		if r.Issued, err = issueTime(rd, id, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
+			return err
+		}
+		if held.Capability == Write {
+			r.Sign(held.Secret)
+			return nil
+		}
+		return s.delegate(rd, id, func(own *Grant, key SecretKey) bool {
+			r.Authority = own
+			r.Sign(key)
+			for i := range st.grants {
+				if r.appliesTo(&st.grants[i]) {
+					return true
+				}
+			}
+			return false
+		})
+	})
+	if err != nil {
+		return r, fmt.Errorf("revoke: %w", err)
+	}
+	if _, err := s.storeStatements(ctx, id, []Statement{&r}); err != nil {
+		return r, fmt.Errorf("revoke: %w", err)
+	}
+	return r, s.kv.Sync(ctx)
+}
