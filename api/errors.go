@@ -41,7 +41,7 @@ func kindOf(err error) Kind {
 		return Verification
 	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature):
 		return Verification
-	case is[*replica.NotAllowedError](err), errors.Is(err, fs.ErrPermission):
+	case is[*replica.NotAllowedError](err), errors.Is(err, replica.ErrCannotGrant), errors.Is(err, fs.ErrPermission):
 		return NotAllowed
 	case is[*node.UnreachableError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
 		return Unreachable

@@ -378,7 +378,7 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 			if err != nil {
 				return struct{}{}, err
 			}
-			d.From = e.From.Peer
+			d.From, d.Dropped = e.From.Peer, e.Dropped
 			if err := a.item(d); err != nil {
 				return struct{}{}, err
 			}

@@ -373,8 +373,9 @@ type Entry struct {
 	Timestamp uint64           `json:"timestamp"`         // microseconds since 1970
 	Content   string           `json:"content,omitempty"` // "complete", "partial" or "missing"
 	Deleted   bool             `json:"deleted,omitempty"`
-	From      string           `json:"from,omitempty"`   // the peer it came from, in events
-	Missed    uint64           `json:"missed,omitempty"` // of a watch: so many entries came too fast to be told of; all else is empty
+	From      string           `json:"from,omitempty"`    // the peer it came from, in events
+	Dropped   bool             `json:"dropped,omitempty"` // in events: a revocation has made it void
+	Missed    uint64           `json:"missed,omitempty"`  // of a watch: so many entries came too fast to be told of; all else is empty
 }
 
 // SetRequest asks to set a key to a value, or to the content of a file of this machine.
@@ -492,3 +493,56 @@ type AuthorRequest struct {
 
 // errClosed reports a server that went away in the middle of an answer.
 var errClosed = errors.New("the node stopped before it had answered")
+
+// GrantRequest asks to let an author write.
+type GrantRequest struct {
+	Name      string    `json:"name"`
+	Author    string    `json:"author"`
+	Prefix    Key       `json:"prefix"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Delegable bool      `json:"delegable,omitempty"`
+}
+
+// Grant is what an author may write.
+type Grant struct {
+	ID          string           `json:"id"`
+	Author      replica.AuthorID `json:"author"`
+	By          string           `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
+	Prefix      Key              `json:"prefix"`
+	Issued      time.Time        `json:"issued"`
+	NotBefore   time.Time        `json:"not_before,omitzero"`
+	NotAfter    time.Time        `json:"not_after,omitzero"`
+	Delegable   bool             `json:"delegable"`
+	Revoked     bool             `json:"revoked"` // in whole or from a time on
+	RevokedFrom time.Time        `json:"revoked_from,omitzero"`
+}
+
+// RevokeRequest asks to end what an author may write: everything, or from a time on, which is now unless given.
+type RevokeRequest struct {
+	Name   string    `json:"name"`
+	Author string    `json:"author"`
+	From   time.Time `json:"from,omitzero"`
+	All    bool      `json:"all,omitempty"`
+}
+
+// Revoked tells what a revocation did.
+type Revoked struct {
+	Author  replica.AuthorID `json:"author"`
+	From    time.Time        `json:"from,omitzero"` // nothing for everything
+	Dropped uint64           `json:"dropped"`       // entries, on this node
+}
+
+// Revocation is one of a replica.
+type Revocation struct {
+	Author replica.AuthorID `json:"author"`
+	By     string           `json:"by,omitempty"` // the author who made it; nothing for the replica key
+	Issued time.Time        `json:"issued"`
+	From   time.Time        `json:"from,omitzero"` // nothing for everything
+}
+
+// Grants are the statements of a replica about who may write.
+type Grants struct {
+	Grants      []Grant      `json:"grants"`
+	Revocations []Revocation `json:"revocations"`
+}

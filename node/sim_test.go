@@ -10,11 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
-	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -93,74 +91,13 @@ var (
 	firstSeed = flag.Uint64("sim.first", 0, "the first of them")
 )
 
-type simNode struct {
-	*Node
-	end    *simEnd
-	dir    string     // of keys and large content
-	disk   *vfs.MemFS // of the store
-	skew   time.Duration
-	author replica.SecretKey // nobody else writes as this one
-	keys   map[string]*history
-}
-
-// history is what was written to a key.
-type history struct {
-	versions [][32]byte // entry ids
-	safe     int        // the first version that may be the last one in the end; later ones may be lost with their writer's power
-	doubtful int        // how many versions were there when the writer last lost power
-}
-
-// losePower leaves a node with what its disk may hold after the loss of power.
-func (n *simNode) losePower(rng *rand.Rand) error {
-	cfg := vfs.CrashCloneCfg{}
-	if rng.IntN(2) == 0 {
-		cfg = vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(100), RNG: rng}
-	}
-	disk := n.disk.CrashClone(cfg)
-	err := n.Close() // what this still writes goes to the disk that is no longer looked at
-	n.disk = disk
-	for _, h := range n.keys {
-		h.doubtful = len(h.versions)
-	}
-	return err
-}
-
-// synced notes that everything that was written so far will survive.
-func (n *simNode) synced() {
-	for _, h := range n.keys {
-		if len(h.versions) > h.doubtful {
-			h.safe = len(h.versions) - 1
-		}
-	}
-}
-
 func simulate(t *testing.T, seed uint64) {
 	ctx := context.Background()
-	s := newSimNet(seed)
-	rng := rand.New(rand.NewPCG(seed, 2))
-	s.loss = rng.Float64() / 2
-	open := func(n *simNode) {
-		var err error
-		n.Node, err = Open(ctx, Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Now: func() time.Time { return time.Now().Add(n.skew) }})
-		require.NoError(t, err)
-		n.end = s.end(n.ID())
-		require.NoError(t, n.GoOnline(n.end))
-	}
-	nodes := make([]*simNode, 2+rng.IntN(3))
-	for i := range nodes {
-		nodes[i] = &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(), keys: map[string]*history{}, skew: time.Duration(rng.Int64N(int64(24*time.Minute))) - 12*time.Minute}
-		open(nodes[i])
-	}
-	r, err := nodes[0].Replicas.Create(ctx, "r")
-	require.NoError(t, err)
-	for i, n := range nodes[1:] {
-		_, err := n.Replicas.Join(ctx, r)
-		require.NoError(t, err)
-		to := nodes[rng.IntN(i+1)]
-		require.NoError(t, n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: to.ID()}}))
-	}
+	w := newSimWorld(t, seed)
+	rng, nodes := w.rng, w.nodes
+	r := w.found(replica.Write)
 	acknowledged := map[[32]byte]bool{}
-	bad := newMallory(s, seed)
+	bad := newMallory(w.simNet, seed)
 	var written []replica.Entry
 	for range 30 {
 		i := rng.IntN(len(nodes))
@@ -168,25 +105,8 @@ func simulate(t *testing.T, seed uint64) {
 		switch rng.IntN(12) {
 		case 3:
 			bad.strike(ctx, n, r.ID, written)
-		case 0:
-			a, b := nodes[rng.IntN(len(nodes))], n
-			if a != b {
-				s.unlink(a.end, b.end)
-			}
-		case 1:
-			a := nodes[rng.IntN(len(nodes))]
-			s.mu.Lock()
-			s.cut[pairOf(a.ID(), n.ID())] = rng.IntN(2) == 0
-			s.mu.Unlock()
-		case 2:
-			require.NoError(t, n.Close())
-			n.synced()
-			time.Sleep(time.Duration(rng.Int64N(int64(time.Minute))))
-			open(n)
-		case 4:
-			require.NoError(t, n.losePower(rng))
-			time.Sleep(time.Duration(rng.Int64N(int64(time.Minute))))
-			open(n)
+		case 0, 1, 2, 4:
+			w.trouble(n)
 		case 5:
 			require.NoError(t, n.Replicas.Sync(ctx))
 			n.synced()
@@ -210,31 +130,25 @@ func simulate(t *testing.T, seed uint64) {
 			}
 			written = append(written, entries...)
 		}
-		time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Second))))
+		w.sleep(20 * time.Second)
 	}
 	require.NoError(t, bad.Close())
-	for _, n := range nodes {
-		n.synced() // nobody loses power any more
-	}
-	s.mu.Lock()
-	clear(s.cut)
-	s.mu.Unlock()
+	w.heal()
+	w.mu.Lock()
+	clear(w.opens)
+	w.mu.Unlock()
 	time.Sleep(time.Hour)
-	s.mu.Lock()
-	clear(s.opens)
-	s.mu.Unlock()
-	time.Sleep(time.Hour)
-	s.mu.Lock()
+	w.mu.Lock()
 	pairs := len(nodes) * (len(nodes) - 1) / 2
 	total := 0
-	for protocol, n := range s.opens {
+	for protocol, n := range w.opens {
 		if protocol != blobProtocol { // content that was lost with the power, and that nobody else has, is asked for now and then
 			total += n
 		}
 	}
-	require.LessOrEqual(t, s.opens[blobProtocol], 20*pairs)
-	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", s.opens)
-	s.mu.Unlock()
+	require.LessOrEqual(t, w.opens[blobProtocol], 20*pairs)
+	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", w.opens)
+	w.mu.Unlock()
 	var want map[[32]byte]bool
 	for _, n := range nodes {
 		have := map[[32]byte]bool{}
@@ -243,8 +157,8 @@ func simulate(t *testing.T, seed uint64) {
 			require.True(t, acknowledged[e.ID()], "an entry that nobody wrote")
 			have[e.ID()] = true
 		}
-		for _, w := range nodes {
-			for key, h := range w.keys {
+		for _, writer := range nodes {
+			for key, h := range writer.keys {
 				require.True(t, h.safe < 0 || slices.ContainsFunc(h.versions[h.safe:], func(id [32]byte) bool { return have[id] }), "what was safe of %q is lost", key)
 			}
 		}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -64,6 +65,19 @@ func authorityOf(grants []Grant, revocations func(AuthorID) ([]Revocation, error
 	return a, nil
 }
 
+// GoodUntil returns the last time, in microseconds since 1970, at which a grant still allows anything, given the revocations in the store. It is before the grant's
+// NotBefore, or 0, if that is never.
+func (s *Store) GoodUntil(ctx context.Context, g *Grant) (until uint64, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		a, err := authorityOf([]Grant{*g}, revocationsIn(rd, g.Replica, map[AuthorID][]Revocation{}))
+		for i := range a {
+			until = a[i].to
+		}
+		return err
+	})
+	return until, err
+}
+
 // appliesTo reports whether the revocation ends the grant g; see Authority.
 func (r *Revocation) appliesTo(g *Grant) bool {
 	if g.Author != r.Author || g.Replica != r.Replica {
@@ -82,18 +96,21 @@ func (r *Revocation) appliesTo(g *Grant) bool {
 
 // authority returns what the statements in the store allow an author.
 func authority(rd kv.Reader, id ID, author AuthorID) (Authority, error) {
-	known := map[AuthorID][]Revocation{}
 	st, err := statementsOf(rd, id, &author)
 	if err != nil {
 		return nil, err
 	}
-	known[author] = st.revocations
-	return authorityOf(st.grants, func(a AuthorID) ([]Revocation, error) {
+	return authorityOf(st.grants, revocationsIn(rd, id, map[AuthorID][]Revocation{author: st.revocations}))
+}
+
+// revocationsIn returns a function that finds the revocations of an author, and adds them to the known ones.
+func revocationsIn(rd kv.Reader, id ID, known map[AuthorID][]Revocation) func(AuthorID) ([]Revocation, error) {
+	return func(a AuthorID) ([]Revocation, error) {
 		if rs, ok := known[a]; ok {
 			return rs, nil
 		}
 		st, err := statementsOf(rd, id, &a)
 		known[a] = st.revocations
 		return st.revocations, err
-	})
+	}
 }

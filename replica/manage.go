@@ -16,7 +16,7 @@ var ErrCannotGrant = errors.New("this node holds neither the replica's key nor t
 type Permission struct {
 	Prefix    []byte
 	NotBefore uint64 // microseconds since 1970, inclusive
-	NotAfter  uint64 // inclusive; 0 is Forever
+	NotAfter  uint64 // inclusive; 0 is as long as the issuer may: Forever for the replica key
 	Delegable bool   // the author may grant others as much, or less
 }
 
@@ -50,10 +50,7 @@ func issueTime(rd kv.Reader, id ID, author AuthorID, now uint64) (uint64, error)
 // Grant lets an author write. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
 // ErrCannotGrant if there is none, and ErrNotFound. The grant is durable when it returns.
 func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
-	if may.NotAfter == 0 {
-		may.NotAfter = Forever
-	}
-	if may.NotBefore > may.NotAfter {
+	if may.NotAfter > 0 && may.NotBefore > may.NotAfter {
 		return g, errors.New("the grant would end before it begins")
 	}
 	if len(may.Prefix) > MaxDelegablePrefix {
@@ -68,11 +65,20 @@ func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permissio
 			return err
 		}
 		if r.Capability == Write {
+			if g.NotAfter == 0 {
+				g.NotAfter = Forever
+			}
 			g.Sign(r.Secret)
 			return nil
 		}
 		return s.delegate(rd, id, func(parent *Grant, key SecretKey) bool {
 			g.Parent = parent
+			if may.NotBefore == 0 {
+				g.NotBefore = parent.NotBefore
+			}
+			if may.NotAfter == 0 {
+				g.NotAfter = parent.NotAfter
+			}
 			g.Sign(key)
 			if g.Verify() != nil { // wider than that one
 				return false

@@ -156,7 +156,7 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 				return err
 			} else if !ok {
 				if r.Capability < Write {
-					return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write}
+					return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: e.Author}
 				}
 				if err := p.grantAll(e.Author, e.Timestamp); err != nil {
 					return err

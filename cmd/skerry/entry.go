@@ -110,7 +110,12 @@ func (a *app) replicaDel() *cobra.Command {
 }
 
 // parseTime reads a time: RFC 3339, a date, or how long ago.
-func parseTime(flag, text string) (time.Time, error) {
+func parseTime(flag, text string) (time.Time, error) { return parseTimeFrom(flag, text, -1) }
+
+// parseAhead reads a time: RFC 3339, a date, or how long from now.
+func parseAhead(flag, text string) (time.Time, error) { return parseTimeFrom(flag, text, 1) }
+
+func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -120,18 +125,25 @@ func parseTime(flag, text string) (time.Time, error) {
 		}
 	}
 	if d, err := time.ParseDuration(text); err == nil {
-		return time.Now().Add(-d.Abs()), nil
+		return time.Now().Add(ahead * d.Abs()), nil
 	}
 	if us, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.UnixMicro(us), nil
 	}
-	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or how long ago (90m)", flag, text)
+	how := "how long ago"
+	if ahead > 0 {
+		how = "how long from now"
+	}
+	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m)", flag, text, how)
 }
 
 func entryLine(e api.Entry) (string, string) {
 	what := fmt.Sprintf("%10s  %s", bytesText(e.Size), e.Content)
 	if e.Deleted {
 		what = "   deleted"
+	}
+	if e.Dropped {
+		what = "   revoked"
 	}
 	return e.Key.String(), fmt.Sprintf("%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key)
 }

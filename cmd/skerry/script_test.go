@@ -62,15 +62,15 @@ func setenv(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
 
-// eventually COMMAND... runs a command until it succeeds, for up to 20 seconds.
-func eventually(ts *testscript.TestScript, _ bool, args []string) {
+// eventually COMMAND... runs a command until it succeeds, or with ! until it fails, for up to 20 seconds.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = ts.Exec(args[0], args[1:]...); err == nil {
+		if err = ts.Exec(args[0], args[1:]...); (err != nil) == neg {
 			return
 		}
 	}
-	ts.Fatalf("%v never succeeded: %v", args, err)
+	ts.Fatalf("%v (to fail: %v) never happened: %v", args, neg, err)
 }
 
 // sametree A B fails unless two directories hold the same names, contents, links and execute bits.

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+func micros(t time.Time) (uint64, error) {
+	if t.IsZero() {
+		return 0, nil
+	}
+	us := t.UnixMicro()
+	if us <= 0 {
+		return 0, UsageErrorf("%s is before 1970", t.Format(time.RFC3339))
+	}
+	return uint64(us), nil
+}
+
+func fromMicros(us uint64) time.Time {
+	if us == 0 || us > math.MaxInt64 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(us)).UTC()
+}
+
+func describeGrant(g *replica.Grant) Grant {
+	id := g.ID()
+	out := Grant{
+		ID: hex.EncodeToString(id[:]), Author: g.Author, Prefix: g.Prefix, Issued: fromMicros(g.Issued),
+		NotBefore: fromMicros(g.NotBefore), NotAfter: fromMicros(g.NotAfter), Delegable: g.Delegable,
+	}
+	if g.Parent != nil {
+		out.By = g.Parent.Author.String()
+	}
+	return out
+}
+
+func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) (Grant, error) {
+	r, err := s.resolve(ctx, req.Name, "grant", replica.Sync)
+	if err != nil {
+		return Grant{}, err
+	}
+	author, err := replica.ParseAuthorID(req.Author)
+	if err != nil {
+		return Grant{}, UsageErrorf("%v", err)
+	}
+	may := replica.Permission{Prefix: req.Prefix, Delegable: req.Delegable}
+	if may.NotBefore, err = micros(req.NotBefore); err != nil {
+		return Grant{}, err
+	}
+	if may.NotAfter, err = micros(req.NotAfter); err != nil {
+		return Grant{}, err
+	}
+	if may.NotAfter != 0 && may.NotBefore > may.NotAfter {
+		return Grant{}, UsageErrorf("the grant would end before it begins")
+	}
+	if len(may.Prefix) > replica.MaxDelegablePrefix {
+		return Grant{}, UsageErrorf("the prefix has %d bytes, at most %d", len(may.Prefix), replica.MaxDelegablePrefix)
+	}
+	g, err := s.node.Grant(ctx, r.ID, author, may)
+	if err != nil {
+		return Grant{}, err
+	}
+	return describeGrant(&g), nil
+}
+
+func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer) (Revoked, error) {
+	r, err := s.resolve(ctx, req.Name, "revoke", replica.Sync)
+	if err != nil {
+		return Revoked{}, err
+	}
+	author, err := replica.ParseAuthorID(req.Author)
+	if err != nil {
+		return Revoked{}, UsageErrorf("%v", err)
+	}
+	var from uint64
+	switch {
+	case req.All && !req.From.IsZero():
+		return Revoked{}, UsageErrorf("either everything or from a time on, not both")
+	case !req.All && req.From.IsZero():
+		from = uint64(time.Now().UnixMicro())
+	case !req.All:
+		if from, err = micros(req.From); err != nil {
+			return Revoked{}, err
+		}
+	}
+	before, err := s.node.Replicas.Counts(ctx, r.ID)
+	if err != nil {
+		return Revoked{}, err
+	}
+	v, err := s.node.Revoke(ctx, r.ID, author, from)
+	if err != nil {
+		return Revoked{}, err
+	}
+	after, err := s.node.Replicas.Counts(ctx, r.ID)
+	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
+	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0))}, err
+}
+
+func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) (out Grants, err error) {
+	r, err := s.resolve(ctx, req.Name, "grants", replica.Sync)
+	if err != nil {
+		return out, err
+	}
+	out = Grants{Grants: []Grant{}, Revocations: []Revocation{}}
+	grants, err := s.node.Replicas.Grants(ctx, r.ID)
+	if err != nil {
+		return out, err
+	}
+	for i := range grants {
+		g := describeGrant(&grants[i])
+		until, err := s.node.Replicas.GoodUntil(ctx, &grants[i])
+		if err != nil {
+			return out, err
+		}
+		g.Revoked = until < grants[i].NotAfter || until < grants[i].NotBefore
+		if g.Revoked && until > 0 {
+			g.RevokedFrom = fromMicros(until + 1)
+		}
+		out.Grants = append(out.Grants, g)
+	}
+	revocations, err := s.node.Replicas.Revocations(ctx, r.ID)
+	for i := range revocations {
+		v := &revocations[i]
+		x := Revocation{Author: v.Author, Issued: fromMicros(v.Issued), From: fromMicros(v.From)}
+		if v.Authority != nil {
+			x.By = v.Authority.Author.String()
+		}
+		out.Revocations = append(out.Revocations, x)
+	}
+	if err != nil {
+		err = fmt.Errorf("grants of %s: %w", r.Name, err)
+	}
+	return out, err
+}

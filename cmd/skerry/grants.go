@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func (a *app) replicaGrant() *cobra.Command {
+	var prefix, from, until string
+	var delegable bool
+	cmd := &cobra.Command{
+		Use:   "grant NAME AUTHOR",
+		Short: "Let an author write to a replica",
+		Long: `Let an author write to a replica. This node must hold a write ticket, or an author who may delegate that much.
+AUTHOR is an id, as skerry author ls shows it on the author's node; that node needs a read ticket besides.`,
+		Args: cobra.ExactArgs(2),
+	}
+	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with this")
+	cmd.Flags().StringVar(&from, "from", "", "only entries with a timestamp from this on: a time, or how long from now")
+	cmd.Flags().StringVar(&until, "until", "", "only entries with a timestamp up to this: a time, or how long from now")
+	cmd.Flags().BoolVar(&delegable, "delegable", false, "the author may grant others as much, or less")
+	return one(a, cmd, false, "replica/grant", func(args []string) (req api.GrantRequest, err error) {
+		req = api.GrantRequest{Name: args[0], Author: args[1], Delegable: delegable}
+		if req.Prefix, err = api.ParseKey(prefix); err != nil {
+			return req, err
+		}
+		if req.NotBefore, err = parseAhead("from", from); err != nil {
+			return req, err
+		}
+		req.NotAfter, err = parseAhead("until", until)
+		return req, err
+	}, func(g api.Grant) (string, string) { return g.ID, grantText(g) })
+}
+
+func (a *app) replicaRevoke() *cobra.Command {
+	var from string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "revoke NAME AUTHOR",
+		Short: "End what an author may write to a replica",
+		Long: `End what an author may write to a replica, and what others may by grants of that author. Entries from now on are void, and dropped by all nodes.
+The author can still write entries that pretend to be older. --from an earlier time, or --all, leaves less or no room for that, and makes void what was written since.`,
+		Args: cobra.ExactArgs(2),
+	}
+	cmd.Flags().StringVar(&from, "from", "", "entries from this time on are void (default: now)")
+	cmd.Flags().BoolVar(&all, "all", false, "everything that the author ever wrote is void")
+	return one(a, cmd, false, "replica/revoke", func(args []string) (req api.RevokeRequest, err error) {
+		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all}
+		req.From, err = parseTime("from", from)
+		return req, err
+	}, func(r api.Revoked) (string, string) {
+		since := "all its entries are void"
+		if !r.From.IsZero() {
+			since = "its entries are void from " + dateText(r.From) + " on"
+		}
+		return r.Author.String(), fmt.Sprintf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
+	})
+}
+
+func (a *app) replicaGrants() *cobra.Command {
+	return &cobra.Command{
+		Use:   "grants NAME",
+		Short: "List who may write to a replica, and who no longer may",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				all, err := api.Call[api.Grants](cmd.Context(), s.Client, "replica/grants", api.NameRequest{Name: args[0]})
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.print(all, "", "")
+				}
+				out := newList(a, func(g api.Grant) (string, string) { return g.Author.String(), grantText(g) })
+				for _, g := range all.Grants {
+					if err := out.add(g); err != nil {
+						return err
+					}
+				}
+				return out.end()
+			})
+		},
+	}
+}
+
+func dateText(t time.Time) string { return t.Local().Format(time.DateTime) }
+
+func grantText(g api.Grant) string {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s may write", g.Author)
+	if len(g.Prefix) > 0 {
+		fmt.Fprintf(b, " %s…", g.Prefix)
+	}
+	if !g.NotBefore.IsZero() {
+		fmt.Fprintf(b, "  from %s", dateText(g.NotBefore))
+	}
+	if !g.NotAfter.IsZero() {
+		fmt.Fprintf(b, "  until %s", dateText(g.NotAfter))
+	}
+	if g.Delegable {
+		b.WriteString("  and delegate")
+	}
+	if g.By != "" {
+		fmt.Fprintf(b, "  by %s", g.By)
+	}
+	switch {
+	case g.Revoked && g.RevokedFrom.IsZero():
+		b.WriteString("  REVOKED")
+	case g.Revoked:
+		fmt.Fprintf(b, "  REVOKED from %s", dateText(g.RevokedFrom))
+	}
+	return b.String()
+}
