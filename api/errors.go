@@ -43,10 +43,12 @@ func kindOf(err error) Kind {
 		return Verification
 	case is[*replica.NotAllowedError](err), errors.Is(err, replica.ErrCannotGrant), errors.Is(err, fs.ErrPermission):
 		return NotAllowed
-	case is[*node.UnreachableError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
+	case is[*node.InviteError](err) && !is[*node.PendingInviteError](err):
+		return NotAllowed
+	case is[*node.UnreachableError](err), is[*node.PendingInviteError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
 		return Unreachable
 	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
-		blobs.ErrNotHash, blobs.ErrAmbiguous, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue):
+		blobs.ErrNotHash, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue):
 		return Usage
 	case isAny(err, blobs.ErrNotFound, blobs.ErrPinNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
 		return NotFound

@@ -48,6 +48,8 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "replica/leave", s.replicaLeave)
 	handle(s, "replica/share", s.replicaShare)
 	handle(s, "replica/info", s.replicaInfo)
+	handle(s, "replica/invites", s.replicaInvites)
+	handle(s, "replica/uninvite", s.replicaUninvite)
 	handle(s, "replica/grant", s.replicaGrant)
 	handle(s, "replica/revoke", s.replicaRevoke)
 	handle(s, "replica/grants", s.replicaGrants)

@@ -52,10 +52,6 @@ func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]Repl
 }
 
 func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (ReplicaStatus, error) {
-	t, err := ticket.ParseDoc(req.Ticket)
-	if err != nil {
-		return ReplicaStatus{}, err
-	}
 	var policy *node.Policy
 	if req.Policy != nil {
 		p, err := req.Policy.parse()
@@ -64,7 +60,7 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 		}
 		policy = &p
 	}
-	joined, err := s.node.JoinWith(ctx, t, req.Name, policy)
+	joined, err := s.join(ctx, req.Ticket, req.Name, policy)
 	if err != nil {
 		if joined.Replica.Name != "" && kindOf(err) == Unreachable {
 			err = &Error{Unreachable, fmt.Sprintf("joined as %q, but nothing is here yet: %v; a running node keeps trying", joined.Replica.Name, err)}
@@ -87,9 +83,16 @@ func (s *Server) replicaLeave(ctx context.Context, req NameRequest, _ *answer) (
 }
 
 func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *answer) (ReplicaTicket, error) {
-	r, err := s.resolve(ctx, req.Name, "share", req.Mode)
+	need := req.Mode
+	if req.Invite != nil {
+		need = min(need, replica.Read) // an author may let others write by a grant
+	}
+	r, err := s.resolve(ctx, req.Name, "share", need)
 	if err != nil {
 		return ReplicaTicket{}, err
+	}
+	if req.Invite != nil {
+		return s.invite(ctx, r, req.Invite, req.Mode)
 	}
 	t, err := s.node.Ticket(r, req.Mode)
 	if err != nil {
@@ -97,9 +100,9 @@ func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *a
 	}
 	text, err := t.Text()
 	if errors.Is(err, ticket.ErrNoAddresses) {
-		err = fmt.Errorf("share %s: the node has no address to be reached at: start it with skerry up", r.Name)
+		err = noAddress(r)
 	}
-	return ReplicaTicket{text, r.ID, req.Mode}, err
+	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: req.Mode}, err
 }
 
 func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (info ReplicaInfo, err error) {

@@ -299,13 +299,79 @@ type PolicyRequest struct {
 type ShareReplicaRequest struct {
 	Name string             `json:"name"`
 	Mode replica.Capability `json:"mode"`
+	// Invite, if there, asks for an invite instead of a ticket that anybody may use for ever.
+	Invite *InviteRequest `json:"invite,omitempty"`
 }
 
-// ReplicaTicket is a ticket for a replica.
+// InviteRequest sets the limits of an invite.
+type InviteRequest struct {
+	Prefix    Key       `json:"prefix"`              // of what may be written
+	Delegable bool      `json:"delegable,omitempty"` // the grant may be passed on
+	Expires   time.Time `json:"expires,omitzero"`    // in 7 days if this is not given
+	Forever   bool      `json:"forever,omitempty"`   // it does not expire
+	Uses      *int      `json:"uses,omitempty"`      // 1 if this is not given, 0 for no limit
+}
+
+// ReplicaTicket is a ticket for a replica, or an invite to it.
 type ReplicaTicket struct {
 	Ticket    string             `json:"ticket"`
 	ReplicaID replica.ID         `json:"replica_id"`
 	Mode      replica.Capability `json:"mode"`
+	Invite    string             `json:"invite,omitempty"` // its id
+	Expires   time.Time          `json:"expires,omitzero"` // of an invite
+	Uses      int                `json:"uses,omitempty"`   // of an invite
+}
+
+// InvitesRequest asks for the invites to one replica, or for all.
+type InvitesRequest struct {
+	Name string `json:"name,omitempty"`
+}
+
+// Invites are those that this node has made, and those that it was given and could not redeem yet.
+type Invites struct {
+	Issued  []Invite        `json:"issued"`
+	Pending []PendingInvite `json:"pending"`
+}
+
+// Invite is one that this node has made.
+type Invite struct {
+	ID        string             `json:"id"`
+	ReplicaID replica.ID         `json:"replica_id"`
+	Replica   string             `json:"replica,omitempty"` // its name, if it is still here
+	Mode      replica.Capability `json:"mode"`
+	Prefix    Key                `json:"prefix"`
+	Delegable bool               `json:"delegable"`
+	Created   time.Time          `json:"created"`
+	Expires   time.Time          `json:"expires,omitzero"`
+	Uses      int                `json:"uses"`  // 0 for no limit
+	State     string             `json:"state"` // "open", "expired", "used" or "revoked"
+	Redeemed  []Redemption       `json:"redeemed"`
+}
+
+// Redemption tells who has used an invite.
+type Redemption struct {
+	Author replica.AuthorID `json:"author"`
+	Node   string           `json:"node"`
+	At     time.Time        `json:"at"`
+}
+
+// PendingInvite is one whose node has not been reached yet.
+type PendingInvite struct {
+	ID      string    `json:"id"`
+	From    []string  `json:"from"` // ids of nodes
+	Created time.Time `json:"created"`
+	Error   string    `json:"error"`             // of the last attempt
+	Refused bool      `json:"refused,omitempty"` // it is not tried again
+}
+
+// UninviteRequest names an invite by its id, or the first 8 or more digits of it.
+type UninviteRequest struct {
+	ID string `json:"id"`
+}
+
+// Uninvited is the id of an invite that is worthless now, or was given up.
+type Uninvited struct {
+	ID string `json:"id"`
 }
 
 // ReplicaInfo describes a replica at length.

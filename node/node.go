@@ -75,6 +75,8 @@ type Node struct {
 	active    active
 	downloads *downloads
 	arrived   arrivals
+	redeeming sync.Mutex
+	invited   chan struct{} // an invite was kept that could not be redeemed
 	outboxMu  sync.Mutex
 	outboxes  map[peer.ID]*outbox
 	closing   sync.Once
@@ -97,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -191,6 +193,7 @@ func (n *Node) GoOnline(network Network) error {
 	network.Handle(syncProtocol, n.serveSync)
 	network.Handle(overviewProtocol, n.serveOverview)
 	network.Handle(pushProtocol, n.servePush)
+	network.Handle(inviteProtocol, n.serveInvite)
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
@@ -198,6 +201,7 @@ func (n *Node) GoOnline(network Network) error {
 	n.work.Go(func() { n.keepLookups(n.ctx) })
 	n.work.Go(func() { n.peers.run(n.ctx) })
 	n.work.Go(func() { n.downloads.run(n.ctx) })
+	n.work.Go(func() { n.retryInvites(n.ctx) })
 	return nil
 }
 

@@ -111,6 +111,13 @@ func (k SecretKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a secret key is not written as text")
 }
 
+// Sign signs a message of another package. It must begin with a line that says what it is and that no other message begins with, so that no signature can be taken for one
+// of something else.
+func (k SecretKey) Sign(msg []byte) [64]byte { return k.sign(msg) }
+
+// Verify reports whether the author has signed a message of another package.
+func (id AuthorID) Verify(msg []byte, sig [64]byte) bool { return verify(id, msg, sig) }
+
 func (k SecretKey) sign(msg []byte) (sig [64]byte) {
 	return [64]byte(voi.Sign(voi.PrivateKey(k.key), msg)) // the same signature as the standard library's, in half the time
 }

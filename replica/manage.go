@@ -50,42 +50,12 @@ func issueTime(rd kv.Reader, id ID, author AuthorID, now uint64) (uint64, error)
 // Grant lets an author write. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
 // ErrCannotGrant if there is none, and ErrNotFound. The grant is durable when it returns.
 func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
-	if may.NotAfter > 0 && may.NotBefore > may.NotAfter {
-		return g, errors.New("the grant would end before it begins")
-	}
-	if len(may.Prefix) > MaxDelegablePrefix {
-		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
-	}
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
-		g = Grant{Replica: id, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter, Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable}
-		if g.Issued, err = issueTime(rd, id, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
-			return err
-		}
-		if r.Capability == Write {
-			if g.NotAfter == 0 {
-				g.NotAfter = Forever
-			}
-			g.Sign(r.Secret)
-			return nil
-		}
-		return s.delegate(rd, id, func(parent *Grant, key SecretKey) bool {
-			g.Parent = parent
-			if may.NotBefore == 0 {
-				g.NotBefore = parent.NotBefore
-			}
-			if may.NotAfter == 0 {
-				g.NotAfter = parent.NotAfter
-			}
-			g.Sign(key)
-			if g.Verify() != nil { // wider than that one
-				return false
-			}
-			_, err := ParseGrant(g.Bytes()) // too long a chain
-			return err == nil
-		})
+		g, err = s.makeGrant(rd, r, author, may)
+		return err
 	})
 	if err != nil {
 		return g, fmt.Errorf("grant: %w", err)
@@ -94,6 +64,50 @@ func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permissio
 		return g, fmt.Errorf("grant: %w", err)
 	}
 	return g, s.kv.Sync(ctx)
+}
+
+func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permission) (g Grant, err error) {
+	if may.NotAfter > 0 && may.NotBefore > may.NotAfter {
+		return g, errors.New("the grant would end before it begins")
+	}
+	if len(may.Prefix) > MaxDelegablePrefix {
+		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
+	}
+	g = Grant{Replica: r.ID, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter, Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable}
+	if g.Issued, err = issueTime(rd, r.ID, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
+		return g, err
+	}
+	if r.Capability == Write {
+		if g.NotAfter == 0 {
+			g.NotAfter = Forever
+		}
+		g.Sign(r.Secret)
+		return g, nil
+	}
+	err = s.delegate(rd, r.ID, func(parent *Grant, key SecretKey) bool {
+		g.Parent = parent
+		if may.NotBefore == 0 {
+			g.NotBefore = parent.NotBefore
+		}
+		if may.NotAfter == 0 {
+			g.NotAfter = parent.NotAfter
+		}
+		g.Sign(key)
+		if g.Verify() != nil { // wider than that one
+			return false
+		}
+		_, err := ParseGrant(g.Bytes()) // too long a chain
+		return err == nil
+	})
+	return g, err
+}
+
+// CanGrant returns nil if Grant could let somebody write that much now, or the error that it would return.
+func (s *Store) CanGrant(ctx context.Context, id ID, may Permission) error {
+	return s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		_, err := s.makeGrant(rd, r, AuthorID{}, may)
+		return err
+	})
 }
 
 // delegate tries the delegable grants of authors whose keys this node holds until use takes one, or returns ErrCannotGrant.

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 
@@ -25,8 +26,8 @@ import (
 //
 //	version   u8        1
 //	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (whose first child may be a directory's manifest)
-//	                    of a doc ticket: the capability, 1 sync, 2 read, 3 write
-//	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed
+//	                    of a doc ticket: the capability, 1 sync, 2 read, 3 write; or 4 for an invite
+//	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed; an invite's secret
 //	peers     varint    count (1..16), then each: varint length (<= 512) and a multiaddr that ends in /p2p/ID
 //	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
 //
@@ -37,6 +38,7 @@ const (
 	checksumSize = 4
 	prefixBlob   = "blob"
 	prefixDoc    = "doc"
+	kindInvite   = 4
 
 	// MaxAddrs is how many addresses a ticket may have.
 	MaxAddrs = 16
@@ -63,7 +65,7 @@ var (
 	ErrWrongKind = errors.New("wrong kind of ticket")
 )
 
-// Ticket is a *Blob or a *Doc.
+// Ticket is a *Blob, a *Doc or an *Invite.
 type Ticket interface {
 	// Text returns the ticket as people pass it on; of a write ticket it is a secret. It returns ErrNoAddresses, or an error if
 	// there are too many addresses or one has no peer id.
@@ -89,7 +91,13 @@ type Doc struct {
 	Addrs      []ma.Multiaddr
 }
 
-var _, _ Ticket = (*Blob)(nil), (*Doc)(nil)
+// Invite asks the node that made it for a capability, and perhaps for a grant. It says nothing about the replica, and is a secret as long as it has not been used.
+type Invite struct {
+	Secret InviteSecret
+	Addrs  []ma.Multiaddr // of that node
+}
+
+var _, _, _ Ticket = (*Blob)(nil), (*Doc)(nil), (*Invite)(nil)
 
 // Text implements Ticket.
 func (t *Blob) Text() (string, error) {
@@ -111,6 +119,27 @@ func (t *Doc) Text() (string, error) {
 	}
 	return text(prefixDoc, byte(t.Capability), id, t.Addrs)
 }
+
+// Text implements Ticket.
+func (t *Invite) Text() (string, error) { return text(prefixDoc, kindInvite, t.Secret, t.Addrs) }
+
+// Peers implements Ticket.
+func (t *Invite) Peers() []peer.AddrInfo { return peersOf(t.Addrs) }
+
+// String says nothing about the secret.
+func (t *Invite) String() string { return "invite to a replica" }
+
+// InviteSecret is what an invite is known by. It does not print itself.
+type InviteSecret [32]byte
+
+// String hides the secret.
+func (InviteSecret) String() string { return "[secret]" }
+
+// GoString hides the secret.
+func (s InviteSecret) GoString() string { return s.String() }
+
+// Format hides the secret, whatever the verb.
+func (s InviteSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // Peers implements Ticket.
 func (t *Blob) Peers() []peer.AddrInfo { return peersOf(t.Addrs) }
@@ -256,6 +285,9 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 		}
 		return &Blob{Hash: id, Sequence: kind == 1, Addrs: addrs}, nil
 	}
+	if kind == kindInvite {
+		return &Invite{InviteSecret(id), addrs}, nil
+	}
 	t := &Doc{Capability: replica.Capability(kind), Replica: id, Addrs: addrs}
 	switch t.Capability {
 	case replica.Sync, replica.Read:
@@ -327,6 +359,9 @@ func ParseDoc(s string) (*Doc, error) {
 	}
 	if d, ok := t.(*Doc); ok {
 		return d, nil
+	}
+	if _, ok := t.(*Invite); ok {
+		return nil, fmt.Errorf("%w: this one is an invite: use skerry replica join", ErrWrongKind)
 	}
 	return nil, fmt.Errorf("%w: this one is for a blob: use skerry get", ErrWrongKind)
 }

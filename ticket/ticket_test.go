@@ -36,6 +36,7 @@ func examples(t testing.TB) map[string]Ticket {
 		"sync":     &Doc{Capability: replica.Sync, Replica: key.Replica(), Addrs: one},
 		"read":     &Doc{Capability: replica.Read, Replica: key.Replica(), Addrs: two},
 		"write":    &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, Addrs: one},
+		"invite":   &Invite{Secret: InviteSecret{2}, Addrs: one},
 	}
 }
 
@@ -168,4 +169,14 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, tk, back)
 	})
+}
+
+// An invite is a secret, too.
+func TestInviteHidesItsSecret(t *testing.T) {
+	tk := examples(t)["invite"].(*Invite)
+	tk.Secret = InviteSecret{0xab, 0xcd, 0xef}
+	for _, s := range []string{tk.String(), fmt.Sprintf("%v %+v %#v %x", tk, *tk, *tk, *tk)} {
+		require.NotContains(t, strings.ToLower(s), "cdef")
+		require.NotContains(t, s, "171 205 239")
+	}
 }

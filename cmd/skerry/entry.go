@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,6 +125,11 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 			return t, nil
 		}
 	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			text = fmt.Sprintf("%dh", 24*n)
+		}
+	}
 	if d, err := time.ParseDuration(text); err == nil {
 		return time.Now().Add(ahead * d.Abs()), nil
 	}
@@ -134,7 +140,7 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	if ahead > 0 {
 		how = "how long from now"
 	}
-	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m)", flag, text, how)
+	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m, 7d)", flag, text, how)
 }
 
 func entryLine(e api.Entry) (string, string) {

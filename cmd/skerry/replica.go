@@ -8,14 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
-	"github.com/skerry-sync/skerry/replica"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
 	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
 		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(), a.replicaPolicy(),
-		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants())
+		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaInvites(), a.replicaUninvite())
 	return cmd
 }
 
@@ -77,7 +76,7 @@ func (a *app) replicaJoin() *cobra.Command {
 	var policy policyFlags
 	cmd := &cobra.Command{
 		Use:   "join TICKET",
-		Short: "Join the replica of a ticket and sync it",
+		Short: "Join the replica of a ticket or an invite, and sync it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			chosen, err := policy.chosen()
@@ -134,40 +133,6 @@ func (a *app) replicaLeave() *cobra.Command {
 		"replica/leave", named, func(r api.ReplicaStatus) (string, string) {
 			return r.ReplicaID.String(), fmt.Sprintf("left replica %s", r.Name)
 		})
-}
-
-func (a *app) replicaShare() *cobra.Command {
-	var mode string
-	cmd := &cobra.Command{
-		Use:   "share NAME",
-		Short: "Print a ticket for a replica; a write ticket is a secret",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := replica.ParseCapability(mode)
-			if err != nil {
-				return api.UsageErrorf("--mode: %v", err)
-			}
-			return a.with(cmd.Context(), true, func(s *session) error {
-				t, err := api.Call[api.ReplicaTicket](cmd.Context(), s.Client, "replica/share", api.ShareReplicaRequest{Name: args[0], Mode: c})
-				if err != nil {
-					return err
-				}
-				if c == replica.Write {
-					a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
-				}
-				if err := a.print(t, t.Ticket, t.Ticket); err != nil {
-					return err
-				}
-				a.showQR(t.Ticket)
-				if s.own != nil {
-					a.note("No node is running: start one with skerry up, so that others can reach it.")
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().StringVar(&mode, "mode", "read", "what the ticket allows: sync, read or write")
-	return cmd
 }
 
 func (a *app) replicaInfo() *cobra.Command {

@@ -57,9 +57,10 @@ func mistype(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
 }
 
-// setenv NAME FILE sets a variable to what is in a file.
+// setenv NAME FILE sets a variable to the first line of a file.
 func setenv(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+	line, _, _ := strings.Cut(strings.TrimSpace(ts.ReadFile(args[1])), "\n")
+	ts.Setenv(args[0], line)
 }
 
 // eventually COMMAND... runs a command until it succeeds, or with ! until it fails, for up to 20 seconds.

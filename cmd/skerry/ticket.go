@@ -46,6 +46,8 @@ func (a *app) ticketCommand() *cobra.Command {
 			case *ticket.Doc:
 				value["kind"], value["replica_id"], value["mode"] = "doc", t.Replica, t.Capability
 				essential = t.Replica.String()
+			case *ticket.Invite:
+				value["kind"], value["mode"] = "doc", "invite"
 			}
 			return a.print(value, essential, text)
 		},

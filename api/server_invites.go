@@ -1,0 +1,153 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// inviteLasts is how long an invite is good unless its maker says otherwise.
+const inviteLasts = 7 * 24 * time.Hour
+
+// invite makes an invite to r.
+func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteRequest, mode replica.Capability) (ReplicaTicket, error) {
+	v := node.Invite{Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.Expires.UTC(), Uses: 1}
+	if req.Uses != nil {
+		v.Uses = *req.Uses
+	}
+	now := time.Now()
+	switch {
+	case v.Uses < 0:
+		return ReplicaTicket{}, UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
+	case req.Forever && !v.Expires.IsZero():
+		return ReplicaTicket{}, UsageErrorf("an invite either expires or not")
+	case !req.Forever && v.Expires.IsZero():
+		v.Expires = now.Add(inviteLasts).UTC().Truncate(time.Second)
+	case !v.Expires.IsZero() && !v.Expires.After(now):
+		return ReplicaTicket{}, UsageErrorf("the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime))
+	case mode < replica.Write && (len(v.Prefix) > 0 || v.Delegable):
+		return ReplicaTicket{}, UsageErrorf("a prefix and the right to delegate are limits of writing: use mode write")
+	}
+	if len(s.node.Addrs()) == 0 {
+		return ReplicaTicket{}, noAddress(r)
+	}
+	made, t, err := s.node.Invite(ctx, r, v)
+	if err != nil {
+		return ReplicaTicket{}, fmt.Errorf("invite to %s: %w", r.Name, err)
+	}
+	text, err := t.Text()
+	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: mode, Invite: hex.EncodeToString(made.ID[:]), Expires: made.Expires, Uses: made.Uses}, err
+}
+
+func noAddress(r replica.Replica) error {
+	return fmt.Errorf("share %s: the node has no address to be reached at: start it with skerry up", r.Name)
+}
+
+var inviteStates = map[node.InviteStatus]string{
+	node.InviteTaken: "open", node.InviteExpired: "expired", node.InviteUsedUp: "used", node.InviteRevoked: "revoked",
+}
+
+func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answer) (out Invites, err error) {
+	out = Invites{Issued: []Invite{}, Pending: []PendingInvite{}}
+	var only *replica.ID
+	if req.Name != "" {
+		r, err := s.resolve(ctx, req.Name, "invites", replica.Sync)
+		if err != nil {
+			return out, err
+		}
+		only = &r.ID
+	}
+	issued, err := s.node.Invites(ctx)
+	if err != nil {
+		return out, err
+	}
+	for i := range issued {
+		v := &issued[i]
+		if only != nil && v.Replica != *only {
+			continue
+		}
+		x := Invite{
+			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires,
+			Uses: v.Uses, State: inviteStates[s.node.InviteState(v)], Redeemed: []Redemption{},
+		}
+		if r, err := s.node.Replicas.Get(ctx, v.Replica); err == nil {
+			x.Replica = r.Name
+		} else if !errors.Is(err, replica.ErrNotFound) {
+			return out, err
+		}
+		for _, u := range v.Redeemed {
+			x.Redeemed = append(x.Redeemed, Redemption{u.Author, u.Node, u.At})
+		}
+		out.Issued = append(out.Issued, x)
+	}
+	if only != nil {
+		return out, nil
+	}
+	pending, err := s.node.PendingInvites(ctx)
+	for id, p := range pending {
+		out.Pending = append(out.Pending, PendingInvite{hex.EncodeToString(id[:]), p.Inviters(), p.Created, p.Error, p.Refused})
+	}
+	slices.SortFunc(out.Pending, func(a, b PendingInvite) int { return b.Created.Compare(a.Created) })
+	return out, err
+}
+
+func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *answer) (Uninvited, error) {
+	prefix := strings.ToLower(req.ID)
+	if len(prefix) < 8 {
+		return Uninvited{}, UsageErrorf("%q: give the id of an invite, or at least 8 digits of it (skerry replica invites)", req.ID)
+	}
+	all, err := s.replicaInvites(ctx, InvitesRequest{}, nil)
+	if err != nil {
+		return Uninvited{}, err
+	}
+	found := map[string]func(context.Context, [32]byte) error{}
+	for _, v := range all.Issued {
+		if strings.HasPrefix(v.ID, prefix) {
+			found[v.ID] = s.node.RevokeInvite
+		}
+	}
+	for _, p := range all.Pending {
+		if strings.HasPrefix(p.ID, prefix) {
+			found[p.ID] = s.node.DropPendingInvite
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Uninvited{}, &Error{NotFound, fmt.Sprintf("invite %s: not found (skerry replica invites shows what is there)", req.ID)}
+	case 1:
+	default:
+		return Uninvited{}, UsageErrorf("invite %s: %d have an id that begins so", req.ID, len(found))
+	}
+	for id, end := range found {
+		raw, err := hex.DecodeString(id)
+		if err == nil {
+			err = end(ctx, [32]byte(raw))
+		}
+		return Uninvited{id}, err
+	}
+	panic("unreachable")
+}
+
+// join joins the replica of a ticket or an invite.
+func (s *Server) join(ctx context.Context, text, name string, policy *node.Policy) (node.JoinResult, error) {
+	t, err := ticket.Parse(text)
+	if err != nil {
+		return node.JoinResult{}, err
+	}
+	if v, ok := t.(*ticket.Invite); ok {
+		return s.node.JoinInvite(ctx, v, name, policy)
+	}
+	doc, err := ticket.ParseDoc(text)
+	if err != nil {
+		return node.JoinResult{}, err
+	}
+	return s.node.JoinWith(ctx, doc, name, policy)
+}

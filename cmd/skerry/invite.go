@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// inviteFlags are those that make a ticket an invite.
+type inviteFlags struct {
+	invite, delegable bool
+	prefix, expires   string
+	uses              int
+	cmd               *cobra.Command
+}
+
+func (f *inviteFlags) add(cmd *cobra.Command) {
+	f.cmd = cmd
+	cmd.Flags().BoolVar(&f.invite, "invite", false, "make an invite: this node gives what it says to whoever brings it, as often as --uses and until --expires")
+	cmd.Flags().StringVar(&f.expires, "expires", "7d", "of an invite: a time, how long from now (24h, 7d), or never")
+	cmd.Flags().IntVar(&f.uses, "uses", 1, "of an invite: how many authors may use it, 0 for no limit")
+	cmd.Flags().StringVar(&f.prefix, "prefix", "", "of an invite to write: only keys that begin with this")
+	cmd.Flags().BoolVar(&f.delegable, "delegable", false, "of an invite to write: whoever uses it may let others write as much, or less")
+}
+
+// request returns nil if no invite is asked for.
+func (f *inviteFlags) request() (*api.InviteRequest, error) {
+	asked := f.invite
+	for _, name := range []string{"expires", "uses", "prefix", "delegable"} {
+		asked = asked || f.cmd.Flags().Changed(name)
+	}
+	if !asked {
+		return nil, nil
+	}
+	prefix, err := api.ParseKey(f.prefix)
+	if err != nil {
+		return nil, err
+	}
+	req := &api.InviteRequest{Prefix: prefix, Delegable: f.delegable, Uses: &f.uses}
+	if f.expires == "never" {
+		req.Forever = true
+		return req, nil
+	}
+	req.Expires, err = parseAhead("expires", f.expires)
+	return req, err
+}
+
+func (a *app) replicaShare() *cobra.Command {
+	var mode string
+	var flags inviteFlags
+	cmd := &cobra.Command{
+		Use:   "share NAME",
+		Short: "Print a ticket for a replica, or an invite to it",
+		Long: `Print a ticket for a replica, or, with one of the flags of invites, an invite to it.
+A ticket works at any node that holds the replica, for whoever has it and for ever; a write ticket is the replica's key. An invite works at this node only, while it runs: it gives
+whoever brings it the capability, and for writing a grant, which can be revoked. skerry replica invites lists them, skerry replica uninvite ends one.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := replica.ParseCapability(mode)
+			if err != nil {
+				return api.UsageErrorf("--mode: %v", err)
+			}
+			invite, err := flags.request()
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), true, func(s *session) error {
+				t, err := api.Call[api.ReplicaTicket](cmd.Context(), s.Client, "replica/share", api.ShareReplicaRequest{Name: args[0], Mode: c, Invite: invite})
+				if err != nil {
+					return err
+				}
+				switch {
+				case invite != nil:
+					a.note("%s", inviteNote(t))
+				case c == replica.Write:
+					a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
+				}
+				if err := a.print(t, t.Ticket, t.Ticket); err != nil {
+					return err
+				}
+				a.showQR(t.Ticket)
+				if s.own != nil {
+					a.note("No node is running: start one with skerry up, so that others can reach it.")
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&mode, "mode", "read", "what the ticket or invite allows: sync, read or write")
+	flags.add(cmd)
+	return cmd
+}
+
+func inviteNote(t api.ReplicaTicket) string {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "Invite %s to %s, for ", t.Invite[:8], t.Mode)
+	switch t.Uses {
+	case 0:
+		b.WriteString("anybody who brings it")
+	case 1:
+		b.WriteString("whoever brings it first")
+	default:
+		fmt.Fprintf(b, "the first %d who bring it", t.Uses)
+	}
+	if !t.Expires.IsZero() {
+		fmt.Fprintf(b, ", until %s", dateText(t.Expires))
+	}
+	b.WriteString(". This node must run for it to be taken.")
+	return b.String()
+}
+
+func (a *app) replicaInvites() *cobra.Command {
+	return &cobra.Command{
+		Use:   "invites [NAME]",
+		Short: "List the invites that this node has made, and those that it could not redeem yet",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var req api.InvitesRequest
+			if len(args) == 1 {
+				req.Name = args[0]
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				all, err := api.Call[api.Invites](cmd.Context(), s.Client, "replica/invites", req)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.print(all, "", "")
+				}
+				issued := newList(a, inviteText)
+				for _, v := range all.Issued {
+					if err := issued.add(v); err != nil {
+						return err
+					}
+				}
+				if err := issued.end(); err != nil {
+					return err
+				}
+				pending := newList(a, func(p api.PendingInvite) (string, string) {
+					state := "not redeemed yet"
+					if p.Refused {
+						state = "refused"
+					}
+					return p.ID, fmt.Sprintf("%s  from %s  %s: %s", p.ID[:8], strings.Join(p.From, ", "), state, p.Error)
+				})
+				for _, p := range all.Pending {
+					if err := pending.add(p); err != nil {
+						return err
+					}
+				}
+				return pending.end()
+			})
+		},
+	}
+}
+
+func inviteText(v api.Invite) (string, string) {
+	name := v.Replica
+	if name == "" {
+		name = v.ReplicaID.String()[:10]
+	}
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s  %-7s  %s %s", v.ID[:8], v.State, v.Mode, name)
+	if len(v.Prefix) > 0 {
+		fmt.Fprintf(b, " %s…", v.Prefix)
+	}
+	if v.Delegable {
+		b.WriteString(" and delegate")
+	}
+	fmt.Fprintf(b, "  used %d", len(v.Redeemed))
+	if v.Uses > 0 {
+		fmt.Fprintf(b, " of %d", v.Uses)
+	}
+	if !v.Expires.IsZero() {
+		fmt.Fprintf(b, "  until %s", dateText(v.Expires))
+	}
+	for _, u := range v.Redeemed {
+		fmt.Fprintf(b, "\n    %s  author %s at node %s", dateText(u.At), u.Author, u.Node)
+	}
+	return v.ID, b.String()
+}
+
+func (a *app) replicaUninvite() *cobra.Command {
+	return one(a, &cobra.Command{
+		Use:   "uninvite ID",
+		Short: "End an invite, or give up one that could not be redeemed yet",
+		Long: `End an invite: nobody can use it any more. What it has given stays; skerry replica revoke ends what an author may write.
+ID is that of skerry replica invites, or its first 8 or more digits.`,
+		Args: cobra.ExactArgs(1),
+	}, false, "replica/uninvite", func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
+		func(u api.Uninvited) (string, string) { return u.ID, "ended invite " + u.ID[:8] })
+}

@@ -1,0 +1,378 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its other end:
+//
+//	joiner   version u8 = 1, secret[32], author[32], signature[64]
+//	inviter  status u8 (see InviteStatus); if that is 0: capability u8, 1 sync or 2 read, replica[32], length u8 and the name that the replica has there,
+//	         statements as in a push
+//
+// The author signs "skerry redeem 1\n", the hash of the secret (see keyInvite), and the node ids of inviter and joiner, each after its length as u16 big-endian.
+//
+// A joiner that does not reach the inviter keeps the invite and tries again while it runs:
+//
+//	n u hash[32]   JSON, see PendingInvite
+const (
+	inviteProtocol = "/skerry/invite/1"
+	inviteVersion  = 1
+	keyPending     = "nu"
+	firstInviteTry = 5 * time.Second
+	lastInviteTry  = 5 * time.Minute
+)
+
+// serveInvite answers somebody who brings an invite.
+func (n *Node) serveInvite(raw Stream) {
+	s := patient{raw, idleTimeout}
+	if err := n.answerInvite(n.ctx, s); err != nil {
+		n.log.Info("an invite was not taken", "peer", s.Remote(), "error", err)
+		var refused *InviteError
+		if !errors.As(err, &refused) {
+			_ = s.Reset()
+			return
+		}
+	}
+	_ = s.Close()
+}
+
+func (n *Node) answerInvite(ctx context.Context, s Stream) error {
+	var msg [1 + 32 + 32 + 64]byte
+	if _, err := io.ReadFull(s, msg[:]); err != nil {
+		return fmt.Errorf("read: %w", noEOF(err))
+	}
+	if msg[0] != inviteVersion {
+		return fmt.Errorf("invite of version %d, expected %d", msg[0], inviteVersion)
+	}
+	secret, author := ticket.InviteSecret(msg[1:33]), replica.AuthorID(msg[33:65])
+	if !author.Verify(redeemProof(secret, string(n.id), string(s.Remote())), [64]byte(msg[65:])) {
+		return replica.ErrBadSignature
+	}
+	given, err := n.redeem(ctx, secret, author, s.Remote().String())
+	var refused *InviteError
+	if errors.As(err, &refused) {
+		_, writeErr := s.Write([]byte{byte(refused.Status)})
+		return errors.Join(err, writeErr)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.Write(append([]byte{byte(InviteTaken)}, given.marshal()...)); err != nil {
+		return err
+	}
+	n.log.Info("an invite was taken", "replica", given.Name, "peer", s.Remote(), "author", author)
+	return nil
+}
+
+// askForInvite brings an invite to one of the nodes that its ticket names.
+func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.InviteSecret, author replica.SecretKey) (g Given, err error) {
+	if err := n.net.Connect(ctx, p); err != nil {
+		return g, err
+	}
+	raw, err := n.net.Open(ctx, p.ID, inviteProtocol)
+	if err != nil {
+		return g, err
+	}
+	s := patient{raw, idleTimeout}
+	defer func() { _ = s.Reset() }() // after Close it does nothing
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if _, err := s.Write(appendRedeem(secret, author.Author(), author.Sign(redeemProof(secret, string(p.ID), string(n.id))))); err != nil {
+		return g, fmt.Errorf("redeem invite: %w", err)
+	}
+	if g, err = readGiven(bufio.NewReader(s)); err != nil {
+		return g, err
+	}
+	return g, s.Close()
+}
+
+// readGiven reads the answer to an invite, or returns an *InviteError.
+func readGiven(r *bufio.Reader) (g Given, err error) {
+	bad := func(err error) error { return fmt.Errorf("redeem invite: the answer: %w", noEOF(err)) }
+	status, err := r.ReadByte()
+	if err != nil {
+		return g, bad(err)
+	}
+	if InviteStatus(status) != InviteTaken {
+		return g, &InviteError{InviteStatus(status)}
+	}
+	var head [1 + 32 + 1]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return g, bad(err)
+	}
+	g.Capability, g.Replica = replica.Capability(head[0]), replica.ID(head[1:33])
+	if g.Capability != replica.Sync && g.Capability != replica.Read {
+		return g, bad(fmt.Errorf("it gives %s", g.Capability))
+	}
+	name := make([]byte, head[33])
+	if _, err := io.ReadFull(r, name); err != nil {
+		return g, bad(err)
+	}
+	g.Name = string(name)
+	if g.Statements, err = readItems(r); err != nil {
+		return g, bad(err)
+	}
+	return g, nil
+}
+
+// ErrOwnInvite reports an invite that was brought to the node that made it.
+var ErrOwnInvite = errors.New("this node has made the invite itself: it is for others")
+
+// PendingInvite is an invite whose node has not been reached yet.
+type PendingInvite struct {
+	Secret  []byte           `json:"secret"`
+	Addrs   []string         `json:"addrs"`
+	Name    string           `json:"name,omitempty"`
+	Policy  *Policy          `json:"policy,omitempty"`
+	Author  replica.AuthorID `json:"author"`
+	Created time.Time        `json:"created"`
+	Error   string           `json:"error"`             // of the last attempt
+	Refused bool             `json:"refused,omitempty"` // it is not tried again
+}
+
+// Inviters returns the ids of the nodes that could be asked.
+func (p *PendingInvite) Inviters() (ids []string) {
+	if t, err := p.ticket(); err == nil {
+		for _, x := range t.Peers() {
+			ids = append(ids, x.ID.String())
+		}
+	}
+	return ids
+}
+
+func (p *PendingInvite) ticket() (*ticket.Invite, error) {
+	t := &ticket.Invite{}
+	if copy(t.Secret[:], p.Secret) != len(t.Secret) || len(p.Secret) != len(t.Secret) {
+		return nil, errors.New("node store: malformed record of an invite")
+	}
+	for _, s := range p.Addrs {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("node store: malformed record of an invite: %w", err)
+		}
+		t.Addrs = append(t.Addrs, a)
+	}
+	return t, nil
+}
+
+// PendingInviteError reports that an invite's node could not be reached. The invite is kept, and tried again while the node runs.
+type PendingInviteError struct{ Err error }
+
+func (e *PendingInviteError) Error() string {
+	return fmt.Sprintf("the invite is kept, but the node that made it cannot be reached: %v; a running node keeps trying", e.Err)
+}
+
+func (e *PendingInviteError) Unwrap() error { return e.Err }
+
+// JoinInvite redeems an invite for the default author and joins the replica that it is to. Name and policy are as for JoinWith; without a name the replica is called as it is at the
+// node that invites. It returns a *InviteError if the invite is no good, and a *PendingInviteError if that node cannot be reached.
+func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, policy *Policy) (JoinResult, error) {
+	if n.net == nil {
+		return JoinResult{}, ErrOffline
+	}
+	if name != "" {
+		if err := replica.CheckName(name); err != nil {
+			return JoinResult{}, err
+		}
+	}
+	for _, p := range t.Peers() {
+		if p.ID == n.id {
+			return JoinResult{}, ErrOwnInvite
+		}
+	}
+	author, err := n.Replicas.DefaultAuthor(ctx)
+	if err != nil {
+		return JoinResult{}, err
+	}
+	given, from, err := n.redeemAt(ctx, t, author)
+	if err == nil {
+		return n.accept(ctx, given, from, name, policy, inviteID(t.Secret))
+	}
+	var refused *InviteError
+	if errors.As(err, &refused) && refused.Status != InviteFailed || ctx.Err() != nil {
+		return JoinResult{}, err
+	}
+	p := PendingInvite{Secret: t.Secret[:], Name: name, Policy: policy, Author: author, Created: n.cfg.Now().UTC().Truncate(time.Second), Error: err.Error()}
+	for _, a := range t.Addrs {
+		p.Addrs = append(p.Addrs, a.String())
+	}
+	if keepErr := n.setPending(ctx, inviteID(t.Secret), &p); keepErr != nil {
+		return JoinResult{}, errors.Join(err, keepErr)
+	}
+	select {
+	case n.invited <- struct{}{}:
+	default:
+	}
+	return JoinResult{}, &PendingInviteError{err}
+}
+
+// redeemAt asks the nodes of an invite, one after the other, until one gives something. The error is that of the first that answered, or else of the first.
+func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.AuthorID) (g Given, from peer.AddrInfo, err error) {
+	key, err := n.Replicas.AuthorKey(ctx, author)
+	if err != nil {
+		return g, from, err
+	}
+	for _, p := range t.Peers() {
+		given, oneErr := n.askForInvite(ctx, p, t.Secret, key)
+		if oneErr == nil {
+			return given, p, nil
+		}
+		var refused *InviteError
+		if err == nil || errors.As(oneErr, &refused) {
+			err = oneErr
+		}
+	}
+	return g, from, err
+}
+
+// accept joins the replica that an invite has given, and forgets that the invite was pending.
+func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name string, policy *Policy, id [32]byte) (JoinResult, error) {
+	t := &ticket.Doc{Capability: g.Capability, Replica: g.Replica, Addrs: n.net.KnownAddrs(from.ID)}
+	if addrs, err := peer.AddrInfoToP2pAddrs(&from); err == nil && len(addrs) > 0 {
+		t.Addrs = addrs
+	}
+	own := name
+	if own == "" && replica.CheckName(g.Name) == nil {
+		own = g.Name
+	}
+	joined, err := n.JoinWith(ctx, t, own, policy)
+	if name == "" && errors.Is(err, replica.ErrExists) { // another replica has that name
+		joined, err = n.JoinWith(ctx, t, "", policy)
+	}
+	if joined.Replica.Name == "" {
+		return joined, err // not even that
+	}
+	_, stErr := n.insertStatements(ctx, g.Replica, g.Statements)
+	return joined, errors.Join(err, stErr, n.dropKeys(ctx, [][]byte{pendingKey(id)}), n.kv.Sync(ctx))
+}
+
+func pendingKey(id [32]byte) []byte { return append([]byte(keyPending), id[:]...) }
+
+func (n *Node) setPending(ctx context.Context, id [32]byte, p *PendingInvite) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	err = n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(pendingKey(id), b) })
+	if err != nil {
+		return err
+	}
+	return n.kv.Sync(ctx)
+}
+
+// PendingInvites returns the invites whose nodes have not been reached yet, by their ids.
+func (n *Node) PendingInvites(ctx context.Context) (all map[[32]byte]PendingInvite, err error) {
+	all = map[[32]byte]PendingInvite{}
+	err = n.kv.View(ctx, func(r kv.Reader) error {
+		for rec, err := range r.Scan(kv.Prefix([]byte(keyPending)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			var p PendingInvite
+			if err := json.Unmarshal(rec.Value, &p); err != nil || len(rec.Key) != len(keyPending)+32 {
+				return errors.Join(errors.New("node store: malformed record of an invite"), err)
+			}
+			all[[32]byte(rec.Key[len(keyPending):])] = p
+		}
+		return nil
+	})
+	return all, err
+}
+
+// DropPendingInvite forgets an invite whose node has not been reached. It returns a *InviteError if there is none.
+func (n *Node) DropPendingInvite(ctx context.Context, id [32]byte) error {
+	err := n.kv.Update(ctx, func(tx kv.Txn) error {
+		has, err := tx.Has(pendingKey(id))
+		if err == nil && !has {
+			err = &InviteError{InviteUnknown}
+		}
+		if err != nil {
+			return err
+		}
+		return tx.Delete(pendingKey(id))
+	})
+	if err != nil {
+		return err
+	}
+	return n.kv.Sync(ctx)
+}
+
+// retryInvites tries pending invites again, the less often the longer, and waits while there are none.
+func (n *Node) retryInvites(ctx context.Context) {
+	for wait := time.Duration(0); ; {
+		again, err := n.retryAll(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				n.log.Error("pending invites", "error", err)
+			}
+			return
+		}
+		wait = min(max(2*wait, firstInviteTry), lastInviteTry)
+		var due <-chan time.Time
+		if again {
+			due = time.After(jitter(wait))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.invited:
+			wait = 0
+			select { // it was just tried
+			case <-ctx.Done():
+				return
+			case <-time.After(jitter(firstInviteTry)):
+			}
+		case <-due:
+		}
+	}
+}
+
+// retryAll tries all pending invites once, and reports whether any are left to be tried.
+func (n *Node) retryAll(ctx context.Context) (again bool, err error) {
+	all, err := n.PendingInvites(ctx)
+	for id, p := range all {
+		if !p.Refused && ctx.Err() == nil {
+			again = n.retryInvite(ctx, id, &p) || again
+		}
+	}
+	return again, err
+}
+
+// retryInvite tries a pending invite, and reports whether it is to be tried again.
+func (n *Node) retryInvite(ctx context.Context, id [32]byte, p *PendingInvite) (again bool) {
+	t, err := p.ticket()
+	if err == nil {
+		var given Given
+		var from peer.AddrInfo
+		if given, from, err = n.redeemAt(ctx, t, p.Author); err == nil {
+			joined, err := n.accept(ctx, given, from, p.Name, p.Policy, id)
+			n.log.Info("an invite was taken at last", "replica", joined.Replica.Name, "error", err)
+			return joined.Replica.Name == ""
+		}
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	var refused *InviteError
+	p.Refused = errors.As(err, &refused) && refused.Status != InviteFailed
+	p.Error = err.Error()
+	n.log.Debug("a pending invite", "error", err)
+	if err := n.setPending(ctx, id, p); err != nil {
+		n.log.Error("a pending invite", "error", err)
+	}
+	return !p.Refused
+}
