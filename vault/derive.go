@@ -1,0 +1,48 @@
+// Package vault is the replica that catalogues all replicas of an identity, which only the identity can even find: its keys, derived from that of the identity, and its entries, which say nothing
+// to whoever hosts them.
+//
+// What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1). What never belongs here: networking, and identity keys other than for the moment of deriving
+// (OBJ-V4).
+//
+// Start at [Derive].
+package vault
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+const derivationInfo = "OBJECTS-protocol-vault-namespace-v1"
+
+// Keys are those of a vault. They never print themselves.
+type Keys struct {
+	Replica   replica.SecretKey // the vault's replica key: who has it may write the vault, and find it
+	Catalogue CatalogueKey
+}
+
+// CatalogueKey seals the entries of the catalogue. It does not print itself.
+type CatalogueKey [32]byte
+
+// String hides the key.
+func (CatalogueKey) String() string { return "[catalogue key]" }
+
+// GoString hides the key.
+func (k CatalogueKey) GoString() string { return k.String() }
+
+// Format hides the key, whatever the verb.
+func (k CatalogueKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes, of which the
+// first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue key. The kind of key does not enter. Nobody without the identity's key can compute either, or even the vault's id (OBJ-V5).
+func Derive(key identity.Key) (k Keys, err error) {
+	secret := key.Secret()
+	okm, err := hkdf.Key(sha256.New, secret[:], nil, derivationInfo, 64)
+	if err != nil {
+		return k, fmt.Errorf("derive vault: %w", err)
+	}
+	return Keys{replica.SecretKeyFromSeed([32]byte(okm)), CatalogueKey(okm[32:])}, nil
+}
