@@ -175,8 +175,8 @@ func TestSignatures(t *testing.T) {
 			stolen.PublicKey = other.Public()
 			require.ErrorIs(t, stolen.Verify(m, IDOf(other.Public(), nonce), nonce), ErrBadSignature)
 			for i := range good.Signature {
-				s := sign()
-				s.Signature = bytes.Clone(s.Signature)
+				s := good
+				s.Signature = bytes.Clone(good.Signature)
 				s.Signature[i] ^= 1
 				require.ErrorIs(t, s.Verify(m, id, nonce), ErrBadSignature, i)
 			}

@@ -128,7 +128,7 @@ type Store interface {
 	View(ctx context.Context, fn func(Reader) error) error
 	// Update runs fn and commits its changes atomically, as if no other transaction ran at the same time. fn runs again
 	// when a key it read was changed meanwhile, so it must have no effect but on its arguments and on variables that it
-	// sets afresh each time. Keys that a scan did not meet are not watched: to guard against additions to a
+	// sets afresh each time, and it must begin no other Update or Batch. Keys that a scan did not meet are not watched: to guard against additions to a
 	// range, read and write one key that stands for it. Returns fn's error unchanged, ErrConflict, ErrTooBig or *NoSpaceError.
 	Update(ctx context.Context, fn func(Txn) error) error
 	// Batch runs fn and writes its changes in as many transactions as they need. It is not atomic: after an error or a

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ func Run(t *testing.T, open func(t testing.TB) kv.Store) {
 	t.Run("failed update leaves nothing", func(t *testing.T) { testRollback(t, open(t)) })
 	t.Run("counter under concurrent updates", func(t *testing.T) { testCounter(t, open(t)) })
 	t.Run("no write skew", func(t *testing.T) { testWriteSkew(t, open(t)) })
+	t.Run("transfers keep the sum", func(t *testing.T) { testTransfers(t, open(t)) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, open(t)) })
 	t.Run("sync by many", func(t *testing.T) { testSync(t, open(t)) })
 	t.Run("compaction keeps what is there", func(t *testing.T) { testCompact(t, open(t)) })
@@ -185,6 +187,11 @@ func testScanModel(t *testing.T, open func(testing.TB) kv.Store) {
 
 func testScanOwnWrites(t *testing.T, s kv.Store) {
 	set(t, s, "a", "1", "c", "3")
+	require.NoError(t, s.View(context.Background(), func(r kv.Reader) error {
+		got, err := collect(r, kv.Range{From: []byte("c"), To: []byte("a")}, kv.ScanOptions{})
+		require.Empty(t, got, "a range that ends before it begins")
+		return err
+	}))
 	require.NoError(t, s.Update(context.Background(), func(tx kv.Txn) error {
 		require.NoError(t, tx.Set([]byte("b"), []byte("2")))
 		require.NoError(t, tx.Delete([]byte("c")))
@@ -284,6 +291,82 @@ func testWriteSkew(t *testing.T, s kv.Store) {
 		_, hasA := get(t, s, string(a))
 		_, hasB := get(t, s, string(b))
 		require.True(t, hasA != hasB, "exactly one may win")
+	}
+}
+
+// testTransfers moves amounts between accounts, in transactions that read some more of them, by scans, too, while others look at the sum of all.
+func testTransfers(t *testing.T, s kv.Store) {
+	const accounts, workers, each, amount = 12, 6, 120, 1000
+	ctx := context.Background()
+	key := func(i int) []byte { return fmt.Appendf(nil, "a%02d", i) }
+	number := func(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+	require.NoError(t, s.Batch(ctx, func(w kv.Writer) error {
+		for i := range accounts {
+			if err := w.Set(key(i), binary.BigEndian.AppendUint64(nil, amount)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	sum := func(r kv.Reader) (total uint64, err error) {
+		for p, err := range r.Scan(kv.Prefix([]byte("a")), kv.ScanOptions{}) {
+			if err != nil {
+				return 0, err
+			}
+			total += number(p.Value)
+		}
+		return total, nil
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 2*workers)
+	for w := range workers {
+		rng := rand.New(rand.NewPCG(uint64(w), 0))
+		wg.Go(func() {
+			for range each {
+				from, to, whole := rng.IntN(accounts), rng.IntN(accounts), rng.IntN(8) == 0
+				errs <- s.Update(ctx, func(tx kv.Txn) error {
+					if whole {
+						if total, err := sum(tx); err != nil || total != accounts*amount {
+							return errors.Join(err, fmt.Errorf("a transaction sees a sum of %d", total))
+						}
+					}
+					a, err := tx.Get(key(from))
+					if err != nil {
+						return err
+					}
+					have := number(a)
+					if from == to || have == 0 {
+						return nil
+					}
+					b, err := tx.Get(key(to))
+					if err != nil {
+						return err
+					}
+					some := have/2 + 1
+					if err := tx.Set(key(from), binary.BigEndian.AppendUint64(nil, have-some)); err != nil {
+						return err
+					}
+					return tx.Set(key(to), binary.BigEndian.AppendUint64(nil, number(b)+some))
+				})
+			}
+		})
+		wg.Go(func() {
+			for range each {
+				errs <- s.View(ctx, func(r kv.Reader) error {
+					if total, err := sum(r); err != nil || total != accounts*amount {
+						return errors.Join(err, fmt.Errorf("a view sees a sum of %d", total))
+					}
+					return nil
+				})
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(errs)
+	}()
+	for err := range errs {
+		require.NoError(t, err)
 	}
 }
 

@@ -18,6 +18,8 @@ type oracle struct {
 	active map[uint64]int
 }
 
+const manyKeys = 1 << 16
+
 type commit struct {
 	time uint64
 	keys []uint64
@@ -72,6 +74,9 @@ func (o *oracle) committed(keys []uint64, start uint64, transaction bool) {
 	o.mu.Unlock()
 	// Who begins from now on sees this commit; only those under way must know of it.
 	if others == 0 {
+		if len(o.written) > manyKeys {
+			o.written = map[uint64]uint64{} // a map does not shrink
+		}
 		clear(o.written)
 		o.history = nil
 		return

@@ -125,6 +125,9 @@ func (r *reader) Scan(rg kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 		if len(low) == 0 || low[0] == 0 {
 			low = []byte{1} // keys below are the store's own
 		}
+		if rg.To != nil && bytes.Compare(low, rg.To) >= 0 {
+			return
+		}
 		it, err := r.scanner(low, rg.To)
 		if err != nil {
 			yield(kv.Pair{}, fmt.Errorf("scan store: %w", err))

@@ -12,7 +12,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -92,7 +94,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		opt.FS = vfs.NewMem()
 	default:
 		opt.FS = vfs.Default
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(dir); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 		if err := s.checkSpace(smallRecords); err != nil {
@@ -137,6 +139,17 @@ func Open(dir string, opt Options) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
+}
+
+// makeDir makes a directory, and its name durable, unless it is there.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return disk.SyncDir(filepath.Dir(dir))
 }
 
 func (s *Store) checkVersion() error {
