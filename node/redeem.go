@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -40,9 +41,14 @@ const (
 func (n *Node) serveInvite(raw Stream) {
 	s := patient{raw, idleTimeout}
 	if err := n.answerInvite(n.ctx, s); err != nil {
-		n.log.Info("an invite was not taken", "peer", s.Remote(), "error", err)
 		var refused *InviteError
-		if !errors.As(err, &refused) {
+		known := errors.As(err, &refused)
+		level := slog.LevelDebug // anybody can ask
+		if known && refused.Status != InviteUnknown {
+			level = slog.LevelInfo
+		}
+		n.log.Log(n.ctx, level, "an invite was not taken", "peer", s.Remote(), "error", err)
+		if !known {
 			_ = s.Reset()
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -54,12 +55,9 @@ type Project struct {
 	unknown []byte    // fields of later versions
 }
 
-// ProjectID is the id of the project that a replica is.
-func ProjectID(id replica.ID) string { return fmt.Sprintf("%x", id[:16]) }
-
 // NewProject describes a replica.
 func NewProject(id replica.ID, name string, created time.Time) Project {
-	return Project{ID: ProjectID(id), Replica: id, Name: name, Created: created.UTC().Truncate(time.Second)}
+	return Project{ID: project.IDOf(id), Replica: id, Name: name, Created: created.UTC().Truncate(time.Second)}
 }
 
 // Key returns the key of the project's entry in the vault.
