@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -92,6 +93,53 @@ func (r *Revocation) appliesTo(g *Grant) bool {
 		}
 	}
 	return false
+}
+
+// authorities remembers what authors of some replicas may write, as long as the statements stay the same.
+type authorities struct {
+	mu  sync.Mutex
+	all map[ID]*knownAuthority
+}
+
+type knownAuthority struct {
+	version uint64
+	authors map[AuthorID]Authority
+}
+
+// Limits of what is remembered.
+const (
+	maxAuthorities = 1024 // replicas
+	maxKnown       = 1024 // authors of each
+)
+
+func (k *authorities) get(id ID, version uint64, author AuthorID) (a Authority, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if of := k.all[id]; of != nil && of.version == version {
+		a, ok = of.authors[author]
+	}
+	return a, ok
+}
+
+func (k *authorities) put(id ID, version uint64, author AuthorID, a Authority) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	of := k.all[id]
+	if of == nil || of.version != version || len(of.authors) >= maxKnown {
+		of = &knownAuthority{version, map[AuthorID]Authority{}}
+		if k.all == nil || len(k.all) >= maxAuthorities {
+			k.all = map[ID]*knownAuthority{}
+		}
+		k.all[id] = of
+	}
+	of.authors[author] = a
+}
+
+// forget is called for a replica that is left: statements of another time may come under the number 0 again.
+func (k *authorities) forget(id ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.all, id)
 }
 
 // authority returns what the statements in the store allow an author.

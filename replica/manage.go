@@ -31,6 +31,7 @@ func (p *putter) grantAll(author AuthorID, now uint64) error {
 	if err := errors.Join(p.tx.Set(statementKey(&g), g.Bytes()), touchStatements(p.tx, p.r.ID)); err != nil {
 		return err
 	}
+	p.changed = true
 	p.allows[author], err = authority(p.tx, p.r.ID, author)
 	return err
 }

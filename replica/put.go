@@ -48,12 +48,13 @@ func markOf(timestamp uint64, id [32]byte) (m reconcile.Mark) {
 
 // putter stores entries within one transaction: put decides, finish writes.
 type putter struct {
-	s      *Store
-	tx     kv.Txn
-	r      *Replica
-	allows map[AuthorID]Authority
-	puts   map[string]*putting // by order bytes
-	buf    []byte
+	s       *Store
+	tx      kv.Txn
+	r       *Replica
+	allows  map[AuthorID]Authority
+	changed bool                // statements, in this transaction
+	puts    map[string]*putting // by order bytes
+	buf     []byte
 }
 
 // putting is an entry that is going to be stored, or dropped.
@@ -72,14 +73,17 @@ func (s *Store) putter(tx kv.Txn, r *Replica) *putter {
 func (p *putter) granted(e *Entry) (bool, error) {
 	a, ok := p.allows[e.Author]
 	if !ok {
-		if len(p.allows) == 0 {
-			if _, err := statementsVersion(p.tx, p.r.ID); err != nil { // conflicts with whoever adds a statement
+		version, err := statementsVersion(p.tx, p.r.ID) // conflicts with whoever adds a statement
+		if err != nil {
+			return false, err
+		}
+		if a, ok = p.s.known.get(p.r.ID, version, e.Author); !ok {
+			if a, err = authority(p.tx, p.r.ID, e.Author); err != nil {
 				return false, err
 			}
-		}
-		var err error
-		if a, err = authority(p.tx, p.r.ID, e.Author); err != nil {
-			return false, err
+			if !p.changed { // what this transaction has stated may come to nothing
+				p.s.known.put(p.r.ID, version, e.Author, a)
+			}
 		}
 		p.allows[e.Author] = a
 	}

@@ -17,7 +17,7 @@ import (
 //	r a author[32]                      an author's seed[32]
 //	r d                                 the default author's id
 //	r g replica author id[32]           a statement about the author: a grant or a revocation
-//	r h replica[32]                     how many transactions have added statements, u64
+//	r h replica[32]                     a random number, u64, that changes with the statements
 //	r p replica[32]                     from when on entries may be void by a revocation: the key of a record by time, or the first 8 bytes of one
 //	r o number[4] 00 order bytes        an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
 //	r o number[4] 01 space[16] order    keys over 512 bytes

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -202,16 +203,15 @@ func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (ad
 	return added, err
 }
 
-// touchStatements changes the record that stands for all statements of a replica, so that transactions that have read some conflict with one that adds others.
+// touchStatements changes the record that stands for all statements of a replica, so that transactions that have read some conflict with one that adds others. The number is
+// random, so that one stands for the same statements wherever it is met.
 func touchStatements(tx kv.Txn, id ID) error {
-	n, err := statementsVersion(tx, id)
-	if err != nil {
-		return err
-	}
-	return tx.Set(idKey(keyStatements, id), binary.BigEndian.AppendUint64(nil, n+1))
+	var n [8]byte
+	_, _ = rand.Read(n[:]) // never fails
+	return tx.Set(idKey(keyStatements, id), n[:])
 }
 
-// statementsVersion counts the transactions that have added statements.
+// statementsVersion returns that number; 0 if there are no statements, or only some that a program of an earlier version has stored.
 func statementsVersion(r kv.Reader, id ID) (n uint64, err error) {
 	err = r.Peek(idKey(keyStatements, id), func(b []byte) error {
 		if len(b) != 8 {

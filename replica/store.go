@@ -44,6 +44,7 @@ type Store struct {
 	events   hub
 	expanded expandedKeys
 	prints   prints
+	known    authorities
 	atOnce   atOnce
 	writes   stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
@@ -223,6 +224,7 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 	if err != nil {
 		return err
 	}
+	s.known.forget(id)
 	s.prints.changed(id)
 	return s.erase(ctx, id, n)
 }
