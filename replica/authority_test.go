@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
@@ -231,7 +232,7 @@ func TestDroppingIsResumed(t *testing.T) {
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()
-	cut := &cutOff{Store: db, left: math.MaxInt}
+	cut := &cutOff{Store: kvtest.Limit(db, 64<<10), left: math.MaxInt}
 	c := newClock()
 	s, err := Open(bg, cut, Config{Now: c.now})
 	require.NoError(t, err)
@@ -244,7 +245,7 @@ func TestDroppingIsResumed(t *testing.T) {
 		_, err = s.Write(bg, id, testKey(author), changes)
 		require.NoError(t, err)
 	}
-	cut.left = 3
+	cut.left = 12
 	_, err = s.Revoke(bg, id, testKey(2).Author(), 0)
 	require.ErrorIs(t, err, errCutOff)
 	cut.left = math.MaxInt

@@ -14,8 +14,11 @@ import (
 // leaves a record (see keyVoid) from when on entries may be void; dropping them goes through these by time, and moves that record along, so that it goes on after a
 // crash where it stopped.
 
-// voidAtOnce is how many entries are looked at in one transaction.
-const voidAtOnce = 1024
+// How many entries are looked at in one transaction, and about how many bytes of keys.
+const (
+	voidAtOnce = 1024
+	voidBytes  = 1 << 20
+)
 
 // noteVoid notes that entries from a time on may be void.
 func noteVoid(tx kv.Txn, id ID, from uint64) error {
@@ -58,8 +61,12 @@ func (s *Store) resumeVoid(ctx context.Context) error {
 func (s *Store) dropVoid(ctx context.Context, id ID) error {
 	ctx = context.WithoutCancel(ctx)
 	allowed := map[AuthorID]Authority{}
-	for {
-		dropped, done, err := s.dropSomeVoid(ctx, id, allowed)
+	for most := voidAtOnce; ; {
+		dropped, done, err := s.dropSomeVoid(ctx, id, most, allowed)
+		if errors.Is(err, kv.ErrTooBig) && most > 1 {
+			most /= 2
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("drop revoked entries of replica %s: %w", id.Short(), err)
 		}
@@ -73,8 +80,8 @@ func (s *Store) dropVoid(ctx context.Context, id ID) error {
 	}
 }
 
-// dropSomeVoid goes on from where the record says. allowed holds what is known of authors, and is added to.
-func (s *Store) dropSomeVoid(ctx context.Context, id ID, allowed map[AuthorID]Authority) (dropped []Entry, done bool, err error) {
+// dropSomeVoid goes on from where the record says, with some entries at most. allowed holds what is known of authors, and is added to.
+func (s *Store) dropSomeVoid(ctx context.Context, id ID, most int, allowed map[AuthorID]Authority) (dropped []Entry, done bool, err error) {
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
 		dropped, done = nil, false
 		r, err := getReplica(tx, id)
@@ -94,7 +101,7 @@ func (s *Store) dropSomeVoid(ctx context.Context, id ID, allowed map[AuthorID]Au
 			return err
 		}
 		p := s.putter(tx, &r)
-		last, err := p.dropVoid(next, allowed)
+		last, err := p.dropVoid(next, most, allowed)
 		if err != nil {
 			return err
 		}
@@ -113,7 +120,7 @@ func (s *Store) dropSomeVoid(ctx context.Context, id ID, allowed map[AuthorID]Au
 }
 
 // dropVoid drops what is void among some records by time, from a place on. It returns the last place that it has looked at, or nil if there are no more.
-func (p *putter) dropVoid(from []byte, allowed map[AuthorID]Authority) (last []byte, err error) {
+func (p *putter) dropVoid(from []byte, most int, allowed map[AuthorID]Authority) (last []byte, err error) {
 	prefix := numberKey(keyByTime, p.r.number)
 	span := kv.Prefix(prefix)
 	span.From = append(bytes.Clone(prefix), from...)
@@ -123,6 +130,7 @@ func (p *putter) dropVoid(from []byte, allowed map[AuthorID]Authority) (last []b
 		key       []byte
 	}
 	var places []place // a scan must end before the next begins
+	size := 0
 	for rec, err := range p.tx.Scan(span, kv.ScanOptions{}) {
 		if err != nil {
 			return nil, err
@@ -132,7 +140,7 @@ func (p *putter) dropVoid(from []byte, allowed map[AuthorID]Authority) (last []b
 			return nil, errBadRecord
 		}
 		places = append(places, place{binary.BigEndian.Uint32(rec.Value), binary.BigEndian.Uint64(at), bytes.Clone(rec.Value[4:])})
-		if len(places) == voidAtOnce {
+		if size += len(rec.Value); len(places) == most || size > voidBytes {
 			last = bytes.Clone(at)
 			break
 		}
