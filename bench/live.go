@@ -47,18 +47,32 @@ type LiveResult struct {
 	P99Millis    float64 `json:"p99_ms"`
 }
 
-// Live times entries from set to stored at each of the other nodes, which are all connected.
-func Live(ctx context.Context, cfg Config, nodes int) (res LiveResult, err error) {
+// withGroup gives fn some nodes, and removes them afterwards.
+func withGroup(ctx context.Context, cfg Config, nodes int, fn func(g group) error) (err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {
-		return res, err
+		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	g, err := newGroup(ctx, dir, nodes)
 	if err != nil {
-		return res, err
+		return err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
+	return fn(g)
+}
+
+// Live times entries from set to stored at each of the other nodes, which are all connected.
+func Live(ctx context.Context, cfg Config, nodes int) (res LiveResult, err error) {
+	err = withGroup(ctx, cfg, nodes, func(g group) error {
+		res, err = spread(ctx, cfg, g)
+		return err
+	})
+	return res, err
+}
+
+func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error) {
+	nodes := len(g)
 	r, err := g[0].Replicas.Create(ctx, "bench")
 	if err != nil {
 		return res, err
@@ -152,16 +166,15 @@ type IdleResult struct {
 
 // Idle makes nodes that all hold the same replicas, and measures what they use of the processors while nothing happens.
 func Idle(ctx context.Context, cfg Config, nodes, replicas int, wait time.Duration) (res IdleResult, err error) {
-	dir, remove, err := workDir(cfg)
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	g, err := newGroup(ctx, dir, nodes)
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, g.close()) }()
+	err = withGroup(ctx, cfg, nodes, func(g group) error {
+		res, err = idle(ctx, cfg, g, replicas, wait)
+		return err
+	})
+	return res, err
+}
+
+func idle(ctx context.Context, cfg Config, g group, replicas int, wait time.Duration) (res IdleResult, err error) {
+	nodes := len(g)
 	cfg.Note("making %d replicas at %d nodes", replicas, nodes)
 	keys := make([]replica.SecretKey, replicas)
 	ids := make([]replica.ID, replicas)

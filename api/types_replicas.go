@@ -1,0 +1,219 @@
+package api
+
+import (
+	"encoding/hex"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// NameRequest names a replica, by its name, id or a unique prefix of its id.
+type NameRequest struct {
+	Name string `json:"name"`
+}
+
+// JoinRequest asks to join the replica of a ticket.
+type JoinRequest struct {
+	Ticket string  `json:"ticket"`
+	Name   string  `json:"name,omitempty"`
+	Policy *Policy `json:"policy,omitempty"`
+}
+
+// Policy says which content of a replica is fetched without being asked for.
+type Policy struct {
+	Mode     string `json:"mode"` // "everything", "nothing" or "prefixes"
+	Prefixes []Key  `json:"prefixes,omitempty"`
+	MaxSize  uint64 `json:"max_size,omitempty"` // bytes; 0 is no limit
+}
+
+// PolicyRequest asks for a replica's policy or, with one, to change it.
+type PolicyRequest struct {
+	Name   string  `json:"name"`
+	Policy *Policy `json:"policy,omitempty"`
+}
+
+// ReplicaInfo describes a replica at length.
+type ReplicaInfo struct {
+	ReplicaStatus
+	Tombstones     uint64             `json:"tombstones"`
+	Fingerprint    string             `json:"fingerprint"`
+	Authors        []replica.AuthorID `json:"authors"`
+	Peers          []KnownPeer        `json:"peers"`
+	PendingContent int                `json:"pending_content"`
+	Policy         Policy             `json:"policy"`
+	Created        time.Time          `json:"created"`
+}
+
+// KnownPeer is a peer that is remembered to hold a replica.
+type KnownPeer struct {
+	ID        string   `json:"id"`
+	Connected bool     `json:"connected"`
+	Addrs     []string `json:"addrs"`
+}
+
+// Key is an entry's key as text: the key itself if it is printable UTF-8, or "hex:" and its bytes.
+type Key []byte
+
+const hexPrefix = "hex:"
+
+// ParseKey reads the text of a key.
+func ParseKey(s string) (Key, error) {
+	if digits, ok := strings.CutPrefix(s, hexPrefix); ok {
+		b, err := hex.DecodeString(digits)
+		if err != nil {
+			return nil, UsageErrorf("key %q: after hex: must come an even number of hex digits", s)
+		}
+		return b, nil
+	}
+	if len(s) > replica.MaxKey {
+		return nil, UsageErrorf("%v: it has %d", replica.ErrKeyTooLong, len(s))
+	}
+	return Key(s), nil
+}
+
+func (k Key) String() string {
+	s := string(k)
+	if !utf8.ValidString(s) || strings.HasPrefix(s, hexPrefix) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return hexPrefix + hex.EncodeToString(k)
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *Key) UnmarshalText(b []byte) (err error) {
+	*k, err = ParseKey(string(b))
+	return err
+}
+
+// Entry describes an entry.
+type Entry struct {
+	Key       Key              `json:"key"`
+	Author    replica.AuthorID `json:"author"`
+	Hash      blobs.Hash       `json:"hash"`
+	Size      uint64           `json:"size"`
+	Timestamp uint64           `json:"timestamp"`         // microseconds since 1970
+	Content   string           `json:"content,omitempty"` // "complete", "partial" or "missing"
+	Deleted   bool             `json:"deleted,omitempty"`
+	From      string           `json:"from,omitempty"`    // the peer it came from, in events
+	Dropped   bool             `json:"dropped,omitempty"` // in events: a revocation has made it void
+	Missed    uint64           `json:"missed,omitempty"`  // of a watch: so many entries came too fast to be told of; all else is empty
+}
+
+// SetRequest asks to set a key to a value, or to the content of a file of this machine.
+type SetRequest struct {
+	Name   string `json:"name"`
+	Key    Key    `json:"key"`
+	Value  []byte `json:"value,omitempty"`
+	File   string `json:"file,omitempty"`   // absolute
+	Author string `json:"author,omitempty"` // the default author if empty
+}
+
+// KeyRequest names a key of a replica, or with Prefix all keys that begin with it.
+type KeyRequest struct {
+	Name   string `json:"name"`
+	Key    Key    `json:"key"`
+	Prefix bool   `json:"prefix,omitempty"`
+	Author string `json:"author,omitempty"`
+}
+
+// Removed counts keys.
+type Removed struct {
+	Removed int `json:"removed"`
+}
+
+// ListRequest selects entries.
+type ListRequest struct {
+	Name    string    `json:"name"`
+	Prefix  Key       `json:"prefix"`
+	Author  string    `json:"author,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   int       `json:"limit,omitempty"`
+	All     bool      `json:"all,omitempty"` // every author's, and deletions
+	Reverse bool      `json:"reverse,omitempty"`
+	ByTime  bool      `json:"by_time,omitempty"`
+}
+
+// ImportItem is one line of an import.
+type ImportItem struct {
+	Key   Key     `json:"key"`
+	Value *string `json:"value,omitempty"`
+	File  string  `json:"file,omitempty"` // absolute
+}
+
+// Imported sums up an import.
+type Imported struct {
+	Imported int     `json:"imported"`
+	Seconds  float64 `json:"seconds"`
+}
+
+// ExportReplicaRequest asks to write the latest values to a directory that does not exist or is empty.
+type ExportReplicaRequest struct {
+	Name       string `json:"name"`
+	Dir        string `json:"dir"` // absolute
+	SkipUnsafe bool   `json:"skip_unsafe,omitempty"`
+}
+
+// Exported counts files.
+type Exported struct {
+	Exported int      `json:"exported"`
+	Skipped  []string `json:"skipped,omitempty"`
+}
+
+// SyncRequest asks for sessions with all peers of a replica, or one.
+type SyncRequest struct {
+	Name   string `json:"name"`
+	Peer   string `json:"peer,omitempty"`
+	Prefix Key    `json:"prefix,omitempty"` // only keys that begin with it
+}
+
+// CheckRequest asks for a check of a replica.
+type CheckRequest struct {
+	Name   string `json:"name"`
+	Repair bool   `json:"repair"`
+}
+
+// Checked is what a check of a replica has found.
+type Checked struct {
+	ReplicaID   replica.ID `json:"replica_id"`
+	Entries     uint64     `json:"entries"`     // with deletions
+	Bad         uint64     `json:"bad"`         // entries with a wrong signature or without a grant
+	Fingerprint string     `json:"fingerprint"` // computed from the entries
+	Faults      []string   `json:"faults"`      // what does not agree with the entries
+	Repaired    bool       `json:"repaired"`
+}
+
+// Session describes a session.
+type Session struct {
+	Peer            string  `json:"peer"`
+	Rounds          int     `json:"rounds"`
+	Messages        int     `json:"messages"`
+	BytesSent       uint64  `json:"bytes_sent"`
+	BytesReceived   uint64  `json:"bytes_received"`
+	EntriesSent     uint64  `json:"entries_sent"`
+	EntriesReceived uint64  `json:"entries_received"`
+	Milliseconds    float64 `json:"milliseconds"`
+	Error           string  `json:"error"`
+}
+
+// Synced lists sessions.
+type Synced struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// Author describes an author whose key the node has.
+type Author struct {
+	Author  replica.AuthorID `json:"author"`
+	Default bool             `json:"default"`
+}
+
+// AuthorRequest names an author; empty asks for the default.
+type AuthorRequest struct {
+	Author string `json:"author,omitempty"`
+}

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"time"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// ShareReplicaRequest asks for a ticket.
+type ShareReplicaRequest struct {
+	Name string             `json:"name"`
+	Mode replica.Capability `json:"mode"`
+	// Invite, if there, asks for an invite instead of a ticket that anybody may use for ever.
+	Invite *InviteRequest `json:"invite,omitempty"`
+}
+
+// InviteRequest sets the limits of an invite.
+type InviteRequest struct {
+	Prefix    Key       `json:"prefix"`              // of what may be written
+	Delegable bool      `json:"delegable,omitempty"` // the grant may be passed on
+	Expires   time.Time `json:"expires,omitzero"`    // in 7 days if this is not given
+	Forever   bool      `json:"forever,omitempty"`   // it does not expire
+	Uses      *int      `json:"uses,omitempty"`      // 1 if this is not given, 0 for no limit
+}
+
+// ReplicaTicket is a ticket for a replica, or an invite to it.
+type ReplicaTicket struct {
+	Ticket    string             `json:"ticket"`
+	ReplicaID replica.ID         `json:"replica_id"`
+	Mode      replica.Capability `json:"mode"`
+	Invite    string             `json:"invite,omitempty"` // its id
+	Expires   time.Time          `json:"expires,omitzero"` // of an invite
+	Uses      int                `json:"uses,omitempty"`   // of an invite
+}
+
+// InvitesRequest asks for the invites to one replica, or for all.
+type InvitesRequest struct {
+	Name string `json:"name,omitempty"`
+}
+
+// Invites are those that this node has made, and those that it was given and could not redeem yet.
+type Invites struct {
+	Issued  []Invite        `json:"issued"`
+	Pending []PendingInvite `json:"pending"`
+}
+
+// Invite is one that this node has made.
+type Invite struct {
+	ID        string             `json:"id"`
+	ReplicaID replica.ID         `json:"replica_id"`
+	Replica   string             `json:"replica,omitempty"` // its name, if it is still here
+	Mode      replica.Capability `json:"mode"`
+	Prefix    Key                `json:"prefix"`
+	Delegable bool               `json:"delegable"`
+	Created   time.Time          `json:"created"`
+	Expires   time.Time          `json:"expires,omitzero"`
+	Uses      int                `json:"uses"`  // 0 for no limit
+	State     string             `json:"state"` // "open", "expired", "used" or "revoked"
+	Redeemed  []Redemption       `json:"redeemed"`
+}
+
+// Redemption tells who has used an invite.
+type Redemption struct {
+	Author replica.AuthorID `json:"author"`
+	Node   string           `json:"node"`
+	At     time.Time        `json:"at"`
+}
+
+// PendingInvite is one whose node has not been reached yet.
+type PendingInvite struct {
+	ID      string    `json:"id"`
+	From    []string  `json:"from"` // ids of nodes
+	Created time.Time `json:"created"`
+	Error   string    `json:"error"`             // of the last attempt
+	Refused bool      `json:"refused,omitempty"` // it is not tried again
+}
+
+// UninviteRequest names an invite by its id, or the first 8 or more digits of it.
+type UninviteRequest struct {
+	ID string `json:"id"`
+}
+
+// Uninvited is the id of an invite that is worthless now, or was given up.
+type Uninvited struct {
+	ID string `json:"id"`
+}
+
+// GrantRequest asks to let an author write.
+type GrantRequest struct {
+	Name      string    `json:"name"`
+	Author    string    `json:"author"`
+	Prefix    Key       `json:"prefix"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Delegable bool      `json:"delegable,omitempty"`
+}
+
+// Grant is what an author may write.
+type Grant struct {
+	ID          string           `json:"id"`
+	Author      replica.AuthorID `json:"author"`
+	By          string           `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
+	Prefix      Key              `json:"prefix"`
+	Issued      time.Time        `json:"issued"`
+	NotBefore   time.Time        `json:"not_before,omitzero"`
+	NotAfter    time.Time        `json:"not_after,omitzero"`
+	Delegable   bool             `json:"delegable"`
+	Revoked     bool             `json:"revoked"` // in whole or from a time on
+	RevokedFrom time.Time        `json:"revoked_from,omitzero"`
+}
+
+// RevokeRequest asks to end what an author may write: everything, or from a time on, which is now unless given.
+type RevokeRequest struct {
+	Name   string    `json:"name"`
+	Author string    `json:"author"`
+	From   time.Time `json:"from,omitzero"`
+	All    bool      `json:"all,omitempty"`
+}
+
+// Revoked tells what a revocation did.
+type Revoked struct {
+	Author  replica.AuthorID `json:"author"`
+	From    time.Time        `json:"from,omitzero"` // nothing for everything
+	Dropped uint64           `json:"dropped"`       // entries, on this node
+}
+
+// Revocation is one of a replica.
+type Revocation struct {
+	Author replica.AuthorID `json:"author"`
+	By     string           `json:"by,omitempty"` // the author who made it; nothing for the replica key
+	Issued time.Time        `json:"issued"`
+	From   time.Time        `json:"from,omitzero"` // nothing for everything
+}
+
+// Grants are the statements of a replica about who may write.
+type Grants struct {
+	Grants      []Grant      `json:"grants"`
+	Revocations []Revocation `json:"revocations"`
+}
