@@ -115,6 +115,8 @@ const (
 	downloadBatch = 512
 	firstRefusal  = 200 * time.Millisecond
 	lastRefusal   = 10 * time.Minute
+	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is asked at once.
+	oldRefusal = time.Minute
 )
 
 func newDownloads(n *Node) *downloads {
@@ -421,6 +423,9 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 		}
 		if state == ContentComplete {
 			done = append(done, w.key)
+			d.mu.Lock()
+			delete(d.failed, wantedAt{p, w.hash})
+			d.mu.Unlock()
 			continue
 		}
 		d.mu.Lock()
@@ -449,7 +454,7 @@ func (d *downloads) prune() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for k, r := range d.failed {
-		if now.After(r.until.Add(2 * lastRefusal)) {
+		if now.After(r.until.Add(oldRefusal)) {
 			delete(d.failed, k)
 		}
 	}

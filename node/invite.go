@@ -130,6 +130,9 @@ func inviteKey(id [32]byte) []byte { return append([]byte(keyInvite), id[:]...) 
 // Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires and Uses of what is given, and returns it with the ticket to pass on, which cannot be had
 // again. It returns a *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite offers.
 func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite, *ticket.Invite, error) {
+	if v.Mode < replica.Sync || v.Mode > replica.Write {
+		return v, nil, fmt.Errorf("invite to %s: unknown %s", r.Name, v.Mode)
+	}
 	if v.Mode < replica.Write {
 		if len(v.Prefix) > 0 || v.Delegable {
 			return v, nil, errors.New("a prefix and the right to delegate are limits of writing: use mode write")
@@ -274,6 +277,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, map[replica.AuthorID]bool{author: true}); err != nil {
 		return g, err
 	}
+	g.Statements = fewEnough(g.Statements)
 	return g, n.kv.Sync(ctx)
 }
 

@@ -321,3 +321,18 @@ func FuzzGiven(f *testing.F) {
 		}
 	})
 }
+
+// However many statements there are, a receiver gets no more than it takes.
+func TestFewEnough(t *testing.T) {
+	require.Len(t, fewEnough(make([][]byte, maxPush+5)), maxPush)
+	large := make([][]byte, 40)
+	for i := range large {
+		large[i] = make([]byte, maxPushItem)
+	}
+	some := fewEnough(large)
+	require.Len(t, some, maxPushBytes/maxPushItem)
+	back, err := readItems(bufio.NewReader(bytes.NewReader(appendItems(nil, some))))
+	require.NoError(t, err)
+	require.Len(t, back, len(some))
+	require.Len(t, fewEnough(large[:2]), 2)
+}

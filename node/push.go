@@ -196,7 +196,7 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 	if statements, err = n.Replicas.StatementsAbout(ctx, id, authors); err != nil {
 		return nil, nil, err
 	}
-	statements = statements[:min(len(statements), maxPush)]
+	statements = fewEnough(statements)
 	for i := range entries {
 		raw, err := entries[i].AppendBinary(nil)
 		if err != nil {
@@ -205,6 +205,17 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 		items = append(items, raw)
 	}
 	return statements, items, nil
+}
+
+// fewEnough returns the first of some items, as many as a receiver takes.
+func fewEnough(items [][]byte) [][]byte {
+	total := 0
+	for i, it := range items {
+		if total += len(it); i == maxPush || total > maxPushBytes {
+			return items[:i]
+		}
+	}
+	return items
 }
 
 func appendItems(b []byte, items [][]byte) []byte {

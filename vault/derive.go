@@ -10,6 +10,7 @@ package vault
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/skerry-sync/skerry/identity"
@@ -39,6 +40,9 @@ func (k CatalogueKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.Stri
 // Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes, of which the
 // first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue key. The kind of key does not enter. Nobody without the identity's key can compute either, or even the vault's id (OBJ-V5).
 func Derive(key identity.Key) (k Keys, err error) {
+	if key.IsZero() {
+		return k, errors.New("derive vault: there is no key")
+	}
 	secret := key.Secret()
 	okm, err := hkdf.Key(sha256.New, secret[:], nil, derivationInfo, 64)
 	if err != nil {

@@ -57,6 +57,8 @@ func unhex(t testing.TB, s string) []byte {
 
 // OBJ-V1: the derivation, for both kinds of keys.
 func TestDerive(t *testing.T) {
+	_, err := Derive(identity.Key{})
+	require.Error(t, err)
 	v := load(t)
 	require.Len(t, v.Vault.Cases, 3)
 	for _, c := range v.Vault.Cases {

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"golang.org/x/crypto/chacha20poly1305"
+	"lukechampine.com/blake3"
 )
 
 // Sealed content is
@@ -52,8 +53,11 @@ func ContentSize(sealed uint64) (uint64, error) {
 	return size, nil
 }
 
-// Salt returns the salt of content with some BLAKE3 hash: without the key nobody can tell whether content that they guess is what was sealed.
-func (k ReadKey) Salt(content [32]byte) (salt [saltSize]byte) {
+// ErrChanged reports content that was not what its hash said when it was sealed. What was written must be thrown away: it may have used the key of other content again.
+var ErrChanged = errors.New("content changed while it was sealed")
+
+// salt returns the salt of content with some BLAKE3 hash: without the key nobody can tell whether content that they guess is what was sealed.
+func (k ReadKey) salt(content [32]byte) (salt [saltSize]byte) {
 	copy(salt[:], keyed(k.derive("content salt"), saltSize, content[:]))
 	return salt
 }
@@ -83,6 +87,8 @@ func nonce(number uint64, last bool) (n [chacha20poly1305.NonceSizeX]byte) {
 type Writer struct {
 	w      io.Writer
 	s      segments
+	want   [32]byte // hash of the content
+	hash   *blake3.Hasher
 	number uint64
 	buf    []byte // content of the segment under way; a whole one is held back until it is known whether it is the last
 	out    []byte
@@ -90,16 +96,16 @@ type Writer struct {
 	closed bool
 }
 
-// Seal returns a Writer for content whose salt is known; see Salt.
-func (k ReadKey) Seal(w io.Writer, epoch uint32, salt [saltSize]byte) (*Writer, error) {
-	s, err := k.segments(epoch, salt)
+// Seal returns a Writer for content whose BLAKE3 hash is known. Close returns ErrChanged if it is another.
+func (k ReadKey) Seal(w io.Writer, epoch uint32, content [32]byte) (*Writer, error) {
+	s, err := k.segments(epoch, k.salt(content))
 	if err != nil {
 		return nil, err
 	}
 	if _, err := w.Write(s.head); err != nil {
 		return nil, err
 	}
-	return &Writer{w: w, s: s, buf: make([]byte, 0, SegmentSize), out: make([]byte, 0, SegmentSize+tagSize)}, nil
+	return &Writer{w: w, s: s, want: content, hash: blake3.New(32, nil), buf: make([]byte, 0, SegmentSize), out: make([]byte, 0, SegmentSize+tagSize)}, nil
 }
 
 // Write implements io.Writer.
@@ -120,6 +126,7 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 }
 
 func (w *Writer) flush(last bool) {
+	_, _ = w.hash.Write(w.buf) // never fails
 	at := nonce(w.number, last)
 	w.out = w.s.aead.Seal(w.out[:0], at[:], w.buf, w.s.head)
 	_, w.err = w.w.Write(w.out)
@@ -127,10 +134,13 @@ func (w *Writer) flush(last bool) {
 	w.number++
 }
 
-// Close seals what is left.
+// Close seals what is left. It returns ErrChanged, after which what was written must not be kept.
 func (w *Writer) Close() error {
 	if !w.closed && w.err == nil {
 		w.flush(true)
+		if w.err == nil && [32]byte(w.hash.Sum(nil)) != w.want {
+			w.err = ErrChanged
+		}
 	}
 	w.closed = true
 	return w.err

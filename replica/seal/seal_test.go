@@ -26,7 +26,7 @@ func random(seed byte, n int) []byte {
 
 func sealed(t testing.TB, k ReadKey, epoch uint32, content []byte) []byte {
 	var out bytes.Buffer
-	w, err := k.Seal(&out, epoch, k.Salt(blake3.Sum256(content)))
+	w, err := k.Seal(&out, epoch, blake3.Sum256(content))
 	require.NoError(t, err)
 	n, err := w.Write(content)
 	require.NoError(t, err)
@@ -153,6 +153,19 @@ func TestChangedContent(t *testing.T) {
 	require.Equal(t, content[5:15], got[:n])
 }
 
+// A file that changes between being hashed and being sealed is noticed: its key is that of other content.
+func TestChangedWhileSealed(t *testing.T) {
+	content := random(5, SegmentSize+5)
+	for _, other := range [][]byte{content[1:], append(bytes.Clone(content), 1), nil} {
+		w, err := key.Seal(io.Discard, 1, blake3.Sum256(content))
+		require.NoError(t, err)
+		_, err = w.Write(other)
+		require.NoError(t, err)
+		require.ErrorIs(t, w.Close(), ErrChanged)
+		require.ErrorIs(t, w.Close(), ErrChanged)
+	}
+}
+
 func TestSizes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.Uint64Range(0, 20*SegmentSize).Draw(t, "size")
@@ -277,9 +290,9 @@ func FuzzOpenContent(f *testing.F) {
 func BenchmarkSeal(b *testing.B) {
 	content := random(4, 8<<20)
 	b.SetBytes(int64(len(content)))
-	salt := key.Salt(blake3.Sum256(content))
+	hash := blake3.Sum256(content)
 	for range b.N {
-		w, err := key.Seal(io.Discard, 1, salt)
+		w, err := key.Seal(io.Discard, 1, hash)
 		require.NoError(b, err)
 		_, err = w.Write(content)
 		require.NoError(b, errors.Join(err, w.Close()))
