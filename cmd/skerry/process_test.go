@@ -76,6 +76,16 @@ func (p *proc) present() (have, size uint64) {
 	return have, size
 }
 
+// commit returns when a small change has been committed, without waiting for the disk, and so all that was committed before it. The node holds a replica "own".
+func (p *proc) commit() {
+	owner, err := node.ReadOwner(p.dir)
+	require.NoError(p.t, err)
+	c := api.Dial(owner.API)
+	defer c.Close()
+	_, err = api.Call[api.Policy](p.t.Context(), c, "replica/policy", api.PolicyRequest{Name: "own", Policy: &api.Policy{}})
+	require.NoError(p.t, err)
+}
+
 // TestKilledTransferResumes kills the receiving node, and then the serving one, in the middle of a transfer between real processes. What
 // was verified and written is there afterwards and is not fetched again, what was acknowledged is not lost, and the content is right.
 func TestKilledTransferResumes(t *testing.T) {
@@ -90,6 +100,7 @@ func TestKilledTransferResumes(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 	a.must("replica", "new", "notes")
 	a.must("replica", "set", "notes", "key", "acknowledged")
+	b.must("replica", "new", "own")
 	share := exec.Command("skerry", "--dir", dirA, "share", "-q", file)
 	out, err := share.StdoutPipe()
 	require.NoError(t, err)
@@ -106,6 +117,7 @@ func TestKilledTransferResumes(t *testing.T) {
 		require.NoError(t, get.Start())
 		start, _ := b.present()
 		require.Eventually(t, func() bool { have, _ = b.present(); return have > start+16<<20 }, 30*time.Second, time.Millisecond)
+		b.commit() // what has been seen may have been on its way to the system still
 		victim.kill()
 		require.Error(t, get.Wait(), "the transfer was cut")
 		require.NoFileExists(t, target)
