@@ -146,7 +146,7 @@ func (n *Node) blame(p peer.ID, err error) error {
 
 // isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
 func isRubbish(err error) bool {
-	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrTooWide, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
+	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrMalformedEpoch, replica.ErrMalformedKey, replica.ErrTooWide, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
 		if errors.Is(err, wrong) {
 			return true
 		}

@@ -14,7 +14,7 @@ var ErrCannotGrant = errors.New("this node holds neither the replica's key nor t
 
 // Permission is what a grant is to allow.
 type Permission struct {
-	Prefix    []byte
+	Prefix    []byte // of an encrypted replica in plain, and whole parts: it ends with a slash
 	NotBefore uint64 // microseconds since 1970, inclusive
 	NotAfter  uint64 // inclusive; 0 is as long as the issuer may: Forever for the replica key
 	Delegable bool   // the author may grant others as much, or less
@@ -45,23 +45,30 @@ func issueTime(rd kv.Reader, id ID, author AuthorID, now uint64) (uint64, error)
 	for i := range st.grants {
 		now = max(now, st.grants[i].Issued+1)
 	}
+	for i := range st.wrapped {
+		now = max(now, st.wrapped[i].Issued+1)
+	}
 	return now, err
 }
 
-// Grant lets an author write. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
-// ErrCannotGrant if there is none, and ErrNotFound. The grant is durable when it returns.
+// Grant lets an author write, and hands over the read key of an encrypted replica if this node has the replica key. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
+// ErrCannotGrant if there is none, ErrNotFound, and ErrNoReadKey and seal.ErrName for a prefix that cannot be sealed. The grant is durable when it returns.
 func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
+	var key []Statement
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
-		g, err = s.makeGrant(rd, r, author, may)
+		if g, err = s.makeGrant(rd, r, author, may); err != nil {
+			return err
+		}
+		key, err = s.keyFor(rd, r, author)
 		return err
 	})
 	if err != nil {
 		return g, fmt.Errorf("grant: %w", err)
 	}
-	if _, err := s.storeStatements(ctx, id, []Statement{&g}); err != nil {
+	if _, err := s.storeStatements(ctx, id, append([]Statement{&g}, key...)); err != nil {
 		return g, fmt.Errorf("grant: %w", err)
 	}
 	return g, s.kv.Sync(ctx)
@@ -70,6 +77,15 @@ func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permissio
 func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permission) (g Grant, err error) {
 	if may.NotAfter > 0 && may.NotBefore > may.NotAfter {
 		return g, errors.New("the grant would end before it begins")
+	}
+	if r.Encrypted && len(may.Prefix) > 0 {
+		now, _, err := readKeys(rd, r)
+		if err != nil {
+			return g, err
+		}
+		if may.Prefix, err = now.Key.Names(now.Epoch).SealPrefix(may.Prefix); err != nil {
+			return g, err
+		}
 	}
 	if len(may.Prefix) > MaxDelegablePrefix {
 		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
@@ -147,7 +163,8 @@ func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key Secret
 
 // Revoke ends what an author may write, from a time on, in microseconds since 1970; 0 makes everything void that the author ever wrote. Entries that are void are
 // dropped, here and by all who learn of it. It returns ErrCannotGrant, and ErrNotFound for a replica that is not here or an author about whom nothing was
-// granted that this node could revoke. The revocation is durable when it returns.
+// granted that this node could revoke. Of an encrypted replica, the revocation also takes the read key from the author, by a new epoch, if this node has the replica key; see Rotate. The
+// revocation is durable when it returns.
 func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64) (r Revocation, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
@@ -157,7 +174,7 @@ func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64)
 		if err != nil {
 			return err
 		}
-		if len(st.grants) == 0 {
+		if len(st.grants) == 0 && len(st.wrapped) == 0 {
 			return fmt.Errorf("a grant for author %s: %w", author, ErrNotFound)
 		}
 		r = Revocation{Replica: id, Author: author, From: from}
@@ -183,6 +200,9 @@ func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64)
 		return r, fmt.Errorf("revoke: %w", err)
 	}
 	if _, err := s.storeStatements(ctx, id, []Statement{&r}); err != nil {
+		return r, fmt.Errorf("revoke: %w", err)
+	}
+	if _, err := s.rotateIfDue(ctx, id); err != nil {
 		return r, fmt.Errorf("revoke: %w", err)
 	}
 	return r, s.kv.Sync(ctx)

@@ -18,6 +18,7 @@ import (
 //	r d                                 the default author's id
 //	r g replica author id[32]           a statement about the author: a grant or a revocation
 //	r h replica[32]                     a random number, u64, that changes with the statements
+//	r e replica[32] epoch[4] commit[8]  the read key[32] of an epoch, under the beginning of its commitment
 //	r p replica[32]                     from when on entries may be void by a revocation: the key of a record by time, or the first 8 bytes of one
 //	r o number[4] 00 order bytes        an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
 //	r o number[4] 01 space[16] order    keys over 512 bytes
@@ -38,6 +39,7 @@ const (
 	keyStatement  = "rg"
 	keyStatements = "rh"
 	keyVoid       = "rp"
+	keyReadKey    = "re"
 	keyEntry      = "ro"
 	keyByTime     = "ri"
 	keyWriter     = "rw"
@@ -61,9 +63,13 @@ func numberKey(kind string, n number) []byte {
 
 var errBadRecord = errors.New("replica store: malformed record")
 
-// marshal gives: version u8 = 2, capability u8, created u64 µs, number u32, seed[32] if the capability is Write, name.
+// marshal gives: version u8 = 2, or 3 if the replica is encrypted, capability u8, created u64 µs, number u32, seed[32] if the capability is Write, name.
 func (r *Replica) marshal() []byte {
-	b := binary.BigEndian.AppendUint64([]byte{2, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
+	version := byte(2)
+	if r.Encrypted {
+		version = 3
+	}
+	b := binary.BigEndian.AppendUint64([]byte{version, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.number))
 	if r.Capability == Write {
 		seed := r.Secret.Seed()
@@ -73,12 +79,13 @@ func (r *Replica) marshal() []byte {
 }
 
 func parseReplica(id ID, b []byte) (r Replica, err error) {
-	if len(b) < 10 || b[0] < 1 || b[0] > 2 {
+	if len(b) < 10 || b[0] < 1 || b[0] > 3 {
 		return r, errBadRecord
 	}
 	r = Replica{ID: id, Capability: Capability(b[1]), Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[2:])))}
 	version := b[0]
-	if b = b[10:]; version == 2 {
+	r.Encrypted = version == 3
+	if b = b[10:]; version >= 2 {
 		if len(b) < 4 {
 			return r, errBadRecord
 		}

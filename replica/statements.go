@@ -12,7 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Statement is a *Grant or a *Revocation. The statements of a replica are a set of their own, which only grows, and is reconciled before the entries.
+// Statement is a *Grant, a *Revocation, an *Epoch or a *WrappedKey. The statements of a replica are a set of their own, which only grows, and is reconciled before the entries.
 type Statement interface {
 	// Bytes returns the signed bytes and the signature, at most MaxStatement.
 	Bytes() []byte
@@ -39,6 +39,12 @@ func ParseStatement(b []byte) (Statement, error) {
 	case bytes.HasPrefix(b, []byte("skerry grant ")):
 		g, err := ParseGrant(b)
 		return &g, err
+	case bytes.HasPrefix(b, []byte(epochMagic)):
+		e, err := ParseEpoch(b)
+		return &e, err
+	case bytes.HasPrefix(b, []byte(wrappedMagic)):
+		w, err := ParseWrappedKey(b)
+		return &w, err
 	case bytes.HasPrefix(b, []byte(revocationMagic)):
 		r, err := ParseRevocation(b)
 		return &r, err
@@ -56,6 +62,8 @@ func statementKey(st Statement) []byte {
 type statements struct {
 	grants      []Grant
 	revocations []Revocation
+	epochs      []Epoch
+	wrapped     []WrappedKey
 }
 
 // statementsOf returns the statements about one author, or all if author is nil.
@@ -77,6 +85,10 @@ func statementsOf(r kv.Reader, id ID, author *AuthorID) (all statements, err err
 			all.grants = append(all.grants, *st)
 		case *Revocation:
 			all.revocations = append(all.revocations, *st)
+		case *Epoch:
+			all.epochs = append(all.epochs, *st)
+		case *WrappedKey:
+			all.wrapped = append(all.wrapped, *st)
 		}
 	}
 	return all, nil
@@ -102,7 +114,7 @@ func (s *Store) statements(ctx context.Context, id ID) (st statements, err error
 	return st, err
 }
 
-// StatementsAbout returns the encoded statements that decide about entries of some authors: theirs, and those about the authors above them.
+// StatementsAbout returns the encoded grants and revocations that decide about entries of some authors: theirs, and those about the authors above them.
 func (s *Store) StatementsAbout(ctx context.Context, id ID, authors map[AuthorID]bool) (items [][]byte, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {
 		items = nil
@@ -162,10 +174,11 @@ func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (a
 
 // storeStatements stores verified statements; the caller holds the replica's lock.
 func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (added int, err error) {
-	revoked := false
+	revoked, keys := false, false
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		added, revoked = 0, false
-		if _, err := getReplica(tx, id); err != nil {
+		added, revoked, keys = 0, false, false
+		r, err := getReplica(tx, id)
+		if err != nil {
 			return err
 		}
 		for _, st := range all {
@@ -181,17 +194,20 @@ func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (ad
 			if err := tx.Set(key, st.Bytes()); err != nil {
 				return err
 			}
-			if r, ok := st.(*Revocation); ok {
+			switch st := st.(type) {
+			case *Revocation:
 				revoked = true
-				if err := noteVoid(tx, id, r.From); err != nil {
+				if err := noteVoid(tx, id, st.From); err != nil {
 					return err
 				}
+			case *Epoch, *WrappedKey:
+				keys = true
 			}
 		}
 		if added == 0 {
 			return nil
 		}
-		return touchStatements(tx, id)
+		return errors.Join(touchStatements(tx, id), learnIf(keys, tx, &r, nil))
 	})
 	if err != nil {
 		return 0, err

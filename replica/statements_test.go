@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // Golden: statements never change their form.
@@ -73,7 +75,8 @@ func FuzzParseStatement(f *testing.F) {
 	parent := grantFrom(nil, testKey(1), testKey(2), 7, delegable)
 	delegated := grantFrom(&parent, testKey(2), testKey(3), 8, under("p/"))
 	for _, st := range []Statement{ref(NewGrant(testKey(1), AuthorID{1}, 5)), &parent, &delegated,
-		ref(revocation(testKey(1), nil, testKey(2), 7, 8)), ref(revocation(testKey(2), &parent, testKey(3), 9, 0))} {
+		ref(revocation(testKey(1), nil, testKey(2), 7, 8)), ref(revocation(testKey(2), &parent, testKey(3), 9, 0)),
+		&Epoch{Replica: ID{1}, Number: 2, Older: []seal.Older{{1}}}, &WrappedKey{Replica: ID{1}, Author: AuthorID{2}, Epoch: 1}} {
 		f.Add(st.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -71,6 +71,7 @@ type Replica struct {
 	Name       string // local to the node
 	Capability Capability
 	Secret     SecretKey // zero unless Capability is Write
+	Encrypted  bool      // names and content are sealed; see Plain
 	Created    time.Time // on this node
 	number     number
 }
@@ -95,8 +96,8 @@ func (s *Store) Create(ctx context.Context, name string) (Replica, error) {
 
 // Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. If the node holds it already with a smaller
 // capability, that is raised and the name is kept; with the same or a greater one, Join changes nothing. An empty name is replaced by
-// one made from the id. Returns what the node holds now, or ErrExists if the name is taken by another replica.
-func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
+// one made from the id. Read keys make the replica an encrypted one, and are kept in any case. Returns what the node holds now, or ErrExists if the name is taken by another replica.
+func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica, error) {
 	if r.Name == "" {
 		r.Name = "replica-" + r.ID.String()[:8]
 	}
@@ -107,13 +108,15 @@ func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
 		return Replica{}, fmt.Errorf("join replica %s: the secret does not belong to it", r.ID.Short())
 	}
 	r.Created = s.cfg.Now().Truncate(time.Microsecond)
+	asked := r
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		r = asked // also when the transaction runs again
 		if old, err := getReplica(tx, r.ID); err == nil {
 			if old.Capability >= r.Capability {
 				r = old
-				return nil
+				return learnIf(len(keys) > 0, tx, &r, keys)
 			}
-			r.Name, r.Created, r.number = old.Name, old.Created, old.number
+			r.Name, r.Created, r.number, r.Encrypted = old.Name, old.Created, old.number, old.Encrypted
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
 		} else if has, err := tx.Has(append([]byte(keyName), r.Name...)); err != nil {
@@ -129,12 +132,20 @@ func (s *Store) Join(ctx context.Context, r Replica) (Replica, error) {
 		}
 		return errors.Join(
 			tx.Set(idKey(keyReplica, r.ID), r.marshal()),
-			tx.Set(append([]byte(keyName), r.Name...), r.ID[:]))
+			tx.Set(append([]byte(keyName), r.Name...), r.ID[:]),
+			learnIf(len(keys) > 0 || r.Encrypted, tx, &r, keys))
 	})
 	if err != nil {
 		return Replica{}, err
 	}
 	return r, s.kv.Sync(ctx)
+}
+
+func learnIf(any bool, tx kv.Txn, r *Replica, keys []EpochKey) error {
+	if !any {
+		return nil
+	}
+	return learn(tx, r, keys...)
 }
 
 func getReplica(r kv.Reader, id ID) (Replica, error) {
@@ -255,7 +266,7 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 
 // erase deletes all records of a replica that has been left.
 func (s *Store) erase(ctx context.Context, id ID, n number) error {
-	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyStatements, id), idKey(keyVoid, id)}
+	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyStatements, id), idKey(keyVoid, id), idKey(keyReadKey, id)}
 	for _, kind := range perEntry {
 		prefixes = append(prefixes, numberKey(kind, n))
 	}

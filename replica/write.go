@@ -17,6 +17,8 @@ type Change struct {
 	Key  []byte
 	Hash blobs.Hash
 	Size uint64
+
+	after uint64 // the timestamp is later than this
 }
 
 // Write signs and stores changes to the replica id as author, all with one timestamp or later, and returns the entries. It returns a
@@ -90,7 +92,7 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 	err := w.s.view(ctx, w.id, func(rd kv.Reader, r *Replica) error {
 		for i, c := range changes {
 			e := &entries[i]
-			*e = Entry{Replica: w.id, Author: author, Timestamp: now, Size: c.Size, Hash: c.Hash, Key: c.Key}
+			*e = Entry{Replica: w.id, Author: author, Timestamp: max(now, c.after+1), Size: c.Size, Hash: c.Hash, Key: c.Key}
 			// A writer's time never goes back, even if its clock does.
 			switch old, err := getEntry(rd, r, c.Key, author); {
 			case err == nil:
