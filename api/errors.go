@@ -8,6 +8,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -39,16 +40,16 @@ func kindOf(err error) Kind {
 	switch {
 	case errors.As(err, &ref) && ref.Err == nil:
 		return Verification
-	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature):
+	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature, seal.ErrSealed):
 		return Verification
-	case is[*replica.NotAllowedError](err), errors.Is(err, replica.ErrCannotGrant), errors.Is(err, fs.ErrPermission):
+	case is[*replica.NotAllowedError](err), isAny(err, replica.ErrCannotGrant, replica.ErrNoReadKey), errors.Is(err, fs.ErrPermission):
 		return NotAllowed
 	case is[*node.InviteError](err) && !is[*node.PendingInviteError](err):
 		return NotAllowed
 	case is[*node.UnreachableError](err), is[*node.PendingInviteError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
 		return Unreachable
 	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
-		blobs.ErrNotHash, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue):
+		blobs.ErrNotHash, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue, seal.ErrName):
 		return Usage
 	case isAny(err, blobs.ErrNotFound, blobs.ErrPinNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
 		return NotFound

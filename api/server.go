@@ -53,6 +53,7 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "replica/grant", s.replicaGrant)
 	handle(s, "replica/revoke", s.replicaRevoke)
 	handle(s, "replica/grants", s.replicaGrants)
+	handle(s, "replica/rotate", s.replicaRotate)
 	handle(s, "replica/policy", s.replicaPolicy)
 	handle(s, "replica/set", s.replicaSet)
 	handle(s, "replica/get", s.replicaGet)

@@ -1,20 +1,17 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
+	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -36,10 +33,37 @@ func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey
 	return s.node.Replicas.AuthorKey(ctx, id)
 }
 
-func (s *Server) describe(ctx context.Context, e *replica.Entry, content bool) (Entry, error) {
-	out := Entry{Key: e.Key, Author: e.Author, Hash: e.Hash, Size: e.Size, Timestamp: e.Timestamp, Deleted: e.IsTombstone()}
-	if !content || out.Deleted {
+// opened is a replica with its entries in plain.
+type opened struct {
+	replica.Replica
+	*replica.Plain
+}
+
+// open finds a replica that the node may read, for an operation.
+func (s *Server) open(ctx context.Context, name, op string) (o opened, err error) {
+	// Whether a node may write is for Write to say: it may hold a grant.
+	if o.Replica, err = s.resolve(ctx, name, op, replica.Read); err != nil {
+		return o, err
+	}
+	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
+	return o, err
+}
+
+func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entry, error) {
+	e := &it.Entry
+	out := Entry{Key: it.Key, Author: e.Author, Hash: e.Hash, Size: e.Size, Timestamp: e.Timestamp, Deleted: e.IsTombstone()}
+	if out.Deleted {
 		return out, nil
+	}
+	if o.Plain.Encrypted() {
+		out.StoredSize = e.Size
+		size, ok, err := s.node.PlainSize(ctx, o.Plain, e)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out.Size = size
+		}
 	}
 	state, err := s.node.ContentState(ctx, e.Hash, e.Size)
 	out.Content = state.String()
@@ -47,7 +71,7 @@ func (s *Server) describe(ctx context.Context, e *replica.Entry, content bool) (
 }
 
 func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Entry, error) {
-	r, err := s.resolve(ctx, req.Name, "set", replica.Read) // whether it may write is for Write to say: it may hold a grant
+	r, err := s.open(ctx, req.Name, "set")
 	if err != nil {
 		return Entry{}, err
 	}
@@ -55,59 +79,79 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	if err != nil {
 		return Entry{}, err
 	}
-	c, err := s.store(ctx, ImportItem{Key: req.Key, Value: ptr(string(req.Value)), File: req.File}, a)
+	c, err := s.store(ctx, r, ImportItem{Key: req.Key, Value: ptr(string(req.Value)), File: req.File}, a)
 	if err != nil {
 		return Entry{}, err
 	}
-	entries, err := s.node.Replicas.Write(ctx, r.ID, key, []replica.Change{c})
+	entries, err := r.Write(ctx, key, []replica.Change{c})
 	if err == nil {
 		err = s.node.Blobs.Sync(ctx)
 	}
 	if err != nil {
 		return Entry{}, err
 	}
-	return s.describe(ctx, &entries[0], true)
+	return s.describe(ctx, r, &entries[0])
 }
 
 func ptr[T any](v T) *T { return &v }
 
-// store imports the content of an item.
-func (s *Server) store(ctx context.Context, it ImportItem, a *answer) (c replica.Change, err error) {
+// store imports the content of an item, sealed if the replica is encrypted.
+func (s *Server) store(ctx context.Context, r opened, it ImportItem, a *answer) (c replica.Change, err error) {
 	if len(it.Key) > replica.MaxKey {
 		return c, fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(it.Key))
 	}
 	c.Key = it.Key
+	empty := fmt.Errorf("key %q: %w", it.Key, replica.ErrEmptyValue)
 	switch {
 	case it.File != "":
 		if !filepath.IsAbs(it.File) {
 			return c, UsageErrorf("path %q is not absolute", it.File)
 		}
-		c.Hash, c.Size, err = s.node.ImportContent(ctx, it.File, func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) })
-	case it.Value != nil:
+		if st, err := os.Stat(it.File); err == nil && st.Mode().IsRegular() && st.Size() == 0 {
+			return c, empty
+		}
+	case it.Value == nil:
+		return c, UsageErrorf("key %q has neither a value nor a file", it.Key)
+	case *it.Value == "":
+		return c, empty
+	}
+	progress := func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
+	if r.Plain.Encrypted() {
+		key, err := r.Sealing()
+		switch {
+		case err != nil:
+		case it.File != "":
+			c.Hash, c.Size, err = s.node.ImportSealedFile(ctx, key, it.File, progress)
+		default:
+			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, strings.NewReader(*it.Value), progress)
+		}
+		return c, err
+	}
+	if it.File != "" {
+		c.Hash, c.Size, err = s.node.ImportContent(ctx, it.File, progress)
+	} else {
 		var info blobs.Info
 		info, err = s.node.Blobs.ImportBytes(ctx, []byte(*it.Value))
 		c.Hash, c.Size = info.Hash, info.Size
-	default:
-		return c, UsageErrorf("key %q has neither a value nor a file", it.Key)
 	}
-	if err == nil && c.Size == 0 {
-		err = fmt.Errorf("key %q: %w", it.Key, replica.ErrEmptyValue)
+	if err == nil && c.Size == 0 { // it has been emptied since
+		err = empty
 	}
 	return c, err
 }
 
 func (s *Server) replicaGet(ctx context.Context, req KeyRequest, a *answer) (struct{}, error) {
-	r, err := s.resolve(ctx, req.Name, "get", replica.Read)
+	r, err := s.open(ctx, req.Name, "get")
 	if err != nil {
 		return struct{}{}, err
 	}
 	found := false
-	for e, err := range s.node.Replicas.Entries(ctx, r.ID, replica.Query{Key: notNil(req.Key)}) {
+	for e, err := range r.Entries(ctx, replica.Query{Key: notNil(req.Key)}) {
 		if err != nil {
 			return struct{}{}, err
 		}
 		found = true
-		d, err := s.describe(ctx, &e, true)
+		d, err := s.describe(ctx, r, &e)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -131,24 +175,24 @@ func notNil(k Key) []byte {
 // readValue answers with the bytes of the latest value of a key; if they are on their way, it waits a while.
 func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	rep, err := s.resolve(ctx, r.FormValue("name"), "get", replica.Read)
+	rep, err := s.open(ctx, r.FormValue("name"), "get")
 	var key Key
 	if err == nil {
 		key, err = ParseKey(r.FormValue("key"))
 	}
-	var e replica.Entry
+	var e replica.Item
 	if err == nil {
-		e, err = s.node.Replicas.LatestOf(ctx, rep.ID, notNil(key))
+		e, err = rep.LatestOf(ctx, notNil(key))
 		if errors.Is(err, replica.ErrNotFound) {
 			err = fmt.Errorf("key %q in %s: %w", key, rep.Name, err)
 		}
 	}
 	if err == nil {
-		err = s.waitContent(ctx, e)
+		err = s.waitContent(ctx, &e)
 	}
 	var content node.ContentReader
 	if err == nil {
-		content, err = s.node.OpenContent(ctx, e.Hash, e.Size)
+		content, err = s.node.OpenPlain(ctx, rep.Plain, &e.Entry)
 	}
 	var span span
 	if err == nil {
@@ -161,7 +205,8 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	sendContent(w, content, span)
 }
 
-func (s *Server) waitContent(ctx context.Context, e replica.Entry) error {
+func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
+	e := &it.Entry
 	wait := contentWait
 	if !s.node.Online() {
 		wait = 0
@@ -173,13 +218,13 @@ func (s *Server) waitContent(ctx context.Context, e replica.Entry) error {
 	}
 	err := s.node.WaitContent(limited, e.Hash, e.Size)
 	if err != nil && ctx.Err() == nil {
-		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(e.Key), e.Hash, e.Size, wait)}
+		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(it.Key), e.Hash, e.Size, wait)}
 	}
 	return err
 }
 
 func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (Removed, error) {
-	r, err := s.resolve(ctx, req.Name, "delete", replica.Read)
+	r, err := s.open(ctx, req.Name, "delete")
 	if err != nil {
 		return Removed{}, err
 	}
@@ -192,7 +237,7 @@ func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (
 		q = replica.Query{Prefix: req.Key}
 	}
 	var changes []replica.Change
-	for e, err := range s.node.Replicas.Latest(ctx, r.ID, q) {
+	for e, err := range r.Latest(ctx, q) {
 		if err != nil {
 			return Removed{}, err
 		}
@@ -201,162 +246,52 @@ func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (
 	if len(changes) == 0 && !req.Prefix {
 		return Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, replica.ErrNotFound)
 	}
-	if _, err := s.node.Replicas.Write(ctx, r.ID, author, changes); err != nil {
+	if _, err := r.Write(ctx, author, changes); err != nil {
 		return Removed{}, err
 	}
 	return Removed{len(changes)}, s.node.Blobs.Sync(ctx)
 }
 
-func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (struct{}, error) {
-	r, err := s.resolve(ctx, req.Name, "list", replica.Read)
+func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (Listed, error) {
+	r, err := s.open(ctx, req.Name, "list")
 	if err != nil {
-		return struct{}{}, err
+		return Listed{}, err
 	}
 	q := replica.Query{Prefix: req.Prefix, Since: req.Since, Until: req.Until, Limit: req.Limit, Reverse: req.Reverse, ByTime: req.ByTime, Tombstones: req.All}
 	if req.Author != "" {
 		id, err := replica.ParseAuthorID(req.Author)
 		if err != nil {
-			return struct{}{}, UsageErrorf("%v", err)
+			return Listed{}, UsageErrorf("%v", err)
 		}
 		q.Author = &id
 	}
-	var all iter.Seq2[replica.Entry, error]
+	var all iter.Seq2[replica.Item, error]
 	switch {
 	case req.All:
-		all = s.node.Replicas.Entries(ctx, r.ID, q)
+		all = r.Entries(ctx, q)
 	case req.ByTime:
-		return struct{}{}, UsageErrorf("the latest entries are in the order of keys: use --by-time together with --all")
+		return Listed{}, UsageErrorf("the latest entries are in the order of keys: use --by-time together with --all")
 	default:
-		all = s.node.Replicas.Latest(ctx, r.ID, q)
+		all = r.Latest(ctx, q)
 	}
 	for e, err := range all {
 		if err != nil {
-			return struct{}{}, err
+			return Listed{}, err
 		}
-		d, err := s.describe(ctx, &e, true)
+		d, err := s.describe(ctx, r, &e)
 		if err != nil {
-			return struct{}{}, err
+			return Listed{}, err
 		}
 		if err := a.item(d); err != nil {
-			return struct{}{}, err
+			return Listed{}, err
 		}
 	}
-	return struct{}{}, nil
-}
-
-// importBatch is how many lines of an import are written in one go.
-const importBatch = 1024
-
-// replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in batches. What was set before an error stays.
-func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
-	a := begin(w)
-	ctx, release := s.node.Blobs.Hold(r.Context())
-	defer release()
-	n, err := s.importItems(ctx, r.FormValue("name"), r.FormValue("author"), r.Body, a)
-	a.finish(n, err)
-}
-
-func (s *Server) importItems(ctx context.Context, name, author string, body io.Reader, a *answer) (sum Imported, err error) {
-	start := time.Now()
-	r, err := s.resolve(ctx, name, "import", replica.Read)
-	if err != nil {
-		return sum, err
-	}
-	key, err := s.author(ctx, author)
-	if err != nil {
-		return sum, err
-	}
-	var changes []replica.Change
-	flush := func() error {
-		if _, err := s.node.Replicas.Write(ctx, r.ID, key, changes); err != nil {
-			return err
-		}
-		sum.Imported += len(changes)
-		sum.Seconds = time.Since(start).Seconds()
-		changes = changes[:0]
-		a.progress(Progress{Doing: "importing", Files: sum.Imported})
-		return nil
-	}
-	dec := json.NewDecoder(body)
-	dec.DisallowUnknownFields()
-	for at := 1; ; at++ {
-		var it ImportItem
-		if err := dec.Decode(&it); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return sum, UsageErrorf("import: item %d: %v (%d imported before it)", at, err, sum.Imported)
-		}
-		c, err := s.store(ctx, it, a)
-		if err != nil {
-			return sum, fmt.Errorf("import: item %d: %w (%d imported before it)", at, err, sum.Imported)
-		}
-		if changes = append(changes, c); len(changes) == importBatch {
-			if err := flush(); err != nil {
-				return sum, err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return sum, err
-	}
-	return sum, s.node.Blobs.Sync(ctx)
-}
-
-func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a *answer) (out Exported, err error) {
-	r, err := s.resolve(ctx, req.Name, "export", replica.Read)
-	if err != nil {
-		return out, err
-	}
-	if err := free(req.Dir); err != nil {
-		return out, err
-	}
-	type file struct {
-		directory.Entry
-		content []blobs.Hash
-	}
-	var files []file
-	for e, err := range s.node.Replicas.Latest(ctx, r.ID, replica.Query{}) {
-		if err != nil {
-			return out, err
-		}
-		f := file{directory.Entry{Path: string(e.Key), Kind: directory.File, Size: e.Size}, []blobs.Hash{e.Hash}}
-		if err := directory.CheckPath(f.Path); err != nil {
-			if !req.SkipUnsafe {
-				return out, fmt.Errorf("export %s: %w (leave such keys out with --skip-unsafe)", r.Name, err)
-			}
-			out.Skipped = append(out.Skipped, Key(e.Key).String())
-			continue
-		}
-		if err := s.waitContent(ctx, e); err != nil {
-			return out, err
-		}
-		if info, err := s.node.Blobs.Stat(ctx, e.Hash); err != nil {
-			return out, err
-		} else if info.Size != e.Size {
-			chunks, err := s.node.Chunks(ctx, e.Hash, e.Size)
-			if err != nil {
-				return out, err
-			}
-			f.Chunks, f.content = chunks.Sizes, chunks.Hashes
-		}
-		files = append(files, f)
-	}
-	slices.SortFunc(files, func(x, y file) int { return bytes.Compare([]byte(x.Path), []byte(y.Path)) })
-	d := directory.Directory{Sequence: blobs.Sequence{{}}}
-	for _, f := range files {
-		d.Manifest = append(d.Manifest, f.Entry)
-		d.Sequence = append(d.Sequence, f.content...)
-	}
-	if err := d.Manifest.Check(); err != nil {
-		return out, fmt.Errorf("export %s: %w", r.Name, err)
-	}
-	out.Exported = len(files)
-	return out, d.Export(ctx, s.node.Blobs, req.Dir, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
+	return Listed{r.Unreadable()}, nil
 }
 
 // replicaWatch sends an item for each entry that is stored, until the client goes away.
 func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (struct{}, error) {
-	r, err := s.resolve(ctx, req.Name, "watch", replica.Read)
+	r, err := s.open(ctx, req.Name, "watch")
 	if err != nil {
 		return struct{}{}, err
 	}
@@ -374,7 +309,16 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 			}
 		}
 		for _, e := range events {
-			d, err := s.describe(ctx, &e.Entry, true)
+			it, ok := r.Open(e.Entry)
+			if !ok { // there may be a new epoch, whose key has come with the statements
+				if r, err = s.open(ctx, r.ID.String(), "watch"); err != nil {
+					return struct{}{}, err
+				}
+				if it, ok = r.Open(e.Entry); !ok {
+					continue
+				}
+			}
+			d, err := s.describe(ctx, r, &it)
 			if err != nil {
 				return struct{}{}, err
 			}

@@ -28,7 +28,8 @@ func fromMicros(us uint64) time.Time {
 	return time.UnixMicro(int64(us)).UTC()
 }
 
-func describeGrant(g *replica.Grant) Grant {
+// describeGrant tells the prefix of an encrypted replica in plain, if it can be read here.
+func (s *Server) describeGrant(ctx context.Context, r replica.Replica, g *replica.Grant) Grant {
 	id := g.ID()
 	out := Grant{
 		ID: hex.EncodeToString(id[:]), Author: g.Author, Prefix: g.Prefix, Issued: fromMicros(g.Issued),
@@ -36,6 +37,14 @@ func describeGrant(g *replica.Grant) Grant {
 	}
 	if g.Parent != nil {
 		out.By = g.Parent.Author.String()
+	}
+	if r.Encrypted && len(g.Prefix) > 0 {
+		out.Sealed = true
+		if p, err := s.node.Replicas.Plain(ctx, r.ID); err == nil {
+			if prefix, ok := p.OpenPrefix(g.Prefix); ok {
+				out.Prefix, out.Sealed = prefix, false
+			}
+		}
 	}
 	return out
 }
@@ -66,7 +75,7 @@ func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) 
 	if err != nil {
 		return Grant{}, err
 	}
-	return describeGrant(&g), nil
+	return s.describeGrant(ctx, r, &g), nil
 }
 
 func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer) (Revoked, error) {
@@ -113,7 +122,7 @@ func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) 
 		return out, err
 	}
 	for i := range grants {
-		g := describeGrant(&grants[i])
+		g := s.describeGrant(ctx, r, &grants[i])
 		until, err := s.node.Replicas.GoodUntil(ctx, &grants[i])
 		if err != nil {
 			return out, err

@@ -30,7 +30,7 @@ func (s *Server) replicaStatuses(ctx context.Context) ([]ReplicaStatus, error) {
 
 func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
 	c, err := s.node.Replicas.Counts(ctx, r.ID)
-	return ReplicaStatus{r.ID, r.Name, r.Capability, c.Entries}, err
+	return ReplicaStatus{r.ID, r.Name, r.Capability, c.Entries, r.Encrypted}, err
 }
 
 // resolve finds a replica that the node may use in this way.
@@ -42,9 +42,13 @@ func (s *Server) resolve(ctx context.Context, name, op string, need replica.Capa
 	return r, err
 }
 
-func (s *Server) replicaNew(ctx context.Context, req NameRequest, _ *answer) (ReplicaStatus, error) {
-	r, err := s.node.Replicas.Create(ctx, req.Name)
-	return ReplicaStatus{r.ID, r.Name, r.Capability, 0}, err
+func (s *Server) replicaNew(ctx context.Context, req NewReplicaRequest, _ *answer) (ReplicaStatus, error) {
+	create := s.node.Replicas.Create
+	if req.Encrypted {
+		create = s.node.Replicas.CreateEncrypted
+	}
+	r, err := create(ctx, req.Name)
+	return ReplicaStatus{r.ID, r.Name, r.Capability, 0, r.Encrypted}, err
 }
 
 func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]ReplicaStatus, error) {
@@ -94,7 +98,7 @@ func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *a
 	if req.Invite != nil {
 		return s.invite(ctx, r, req.Invite, req.Mode)
 	}
-	t, err := s.node.Ticket(r, req.Mode)
+	t, err := s.node.Ticket(ctx, r, req.Mode)
 	if err != nil {
 		return ReplicaTicket{}, err
 	}
@@ -130,6 +134,14 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 		return info, err
 	}
 	info.Policy = policyText(s.node.Policy(r.ID))
+	if r.Encrypted {
+		switch k, err := s.node.Replicas.ReadKey(ctx, r.ID); {
+		case err == nil:
+			info.Epoch = k.Epoch
+		case !errors.Is(err, replica.ErrNoReadKey):
+			return info, err
+		}
+	}
 	connected := map[peer.ID]bool{}
 	for _, p := range s.node.Peers() {
 		connected[p.ID] = true
@@ -145,6 +157,18 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	return info, nil
 }
 
+func (s *Server) replicaRotate(ctx context.Context, req NameRequest, _ *answer) (Rotated, error) {
+	r, err := s.resolve(ctx, req.Name, "rotate", replica.Sync)
+	if err != nil {
+		return Rotated{}, err
+	}
+	if !r.Encrypted {
+		return Rotated{}, UsageErrorf("replica %s is not encrypted: it has no read key", r.Name)
+	}
+	k, err := s.node.Rotate(ctx, r.ID)
+	return Rotated{r.ID, k.Epoch}, err
+}
+
 func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (Synced, error) {
 	r, err := s.resolve(ctx, req.Name, "sync", replica.Sync)
 	if err != nil {
@@ -156,9 +180,23 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 			return Synced{}, UsageErrorf("%q is not a node id: %v", req.Peer, err)
 		}
 	}
-	results, err := s.node.SyncNow(ctx, r.ID, only, req.Prefix)
-	if err != nil {
-		return Synced{}, err
+	prefixes := [][]byte{req.Prefix}
+	if r.Encrypted && len(req.Prefix) > 0 {
+		o, err := s.open(ctx, r.ID.String(), "sync a part of")
+		if err != nil {
+			return Synced{}, err
+		}
+		if prefixes, err = o.SealPrefix(req.Prefix); err != nil {
+			return Synced{}, err
+		}
+	}
+	var results []node.SyncResult
+	for _, prefix := range prefixes { // one for each epoch
+		some, err := s.node.SyncNow(ctx, r.ID, only, prefix)
+		if err != nil {
+			return Synced{}, err
+		}
+		results = append(results, some...)
 	}
 	out := Synced{Sessions: []Session{}}
 	var failed error

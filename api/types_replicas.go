@@ -15,6 +15,12 @@ type NameRequest struct {
 	Name string `json:"name"`
 }
 
+// NewReplicaRequest asks for a new replica.
+type NewReplicaRequest struct {
+	Name      string `json:"name"`
+	Encrypted bool   `json:"encrypted,omitempty"`
+}
+
 // JoinRequest asks to join the replica of a ticket.
 type JoinRequest struct {
 	Ticket string  `json:"ticket"`
@@ -45,6 +51,13 @@ type ReplicaInfo struct {
 	PendingContent int                `json:"pending_content"`
 	Policy         Policy             `json:"policy"`
 	Created        time.Time          `json:"created"`
+	Epoch          uint32             `json:"epoch,omitempty"` // of an encrypted replica: the present one, if its read key is here
+}
+
+// Rotated is the epoch that has begun.
+type Rotated struct {
+	ReplicaID replica.ID `json:"replica_id"`
+	Epoch     uint32     `json:"epoch"`
 }
 
 // KnownPeer is a peer that is remembered to hold a replica.
@@ -93,16 +106,18 @@ func (k *Key) UnmarshalText(b []byte) (err error) {
 
 // Entry describes an entry.
 type Entry struct {
-	Key       Key              `json:"key"`
-	Author    replica.AuthorID `json:"author"`
-	Hash      blobs.Hash       `json:"hash"`
-	Size      uint64           `json:"size"`
-	Timestamp uint64           `json:"timestamp"`         // microseconds since 1970
-	Content   string           `json:"content,omitempty"` // "complete", "partial" or "missing"
-	Deleted   bool             `json:"deleted,omitempty"`
-	From      string           `json:"from,omitempty"`    // the peer it came from, in events
-	Dropped   bool             `json:"dropped,omitempty"` // in events: a revocation has made it void
-	Missed    uint64           `json:"missed,omitempty"`  // of a watch: so many entries came too fast to be told of; all else is empty
+	Key    Key              `json:"key"`
+	Author replica.AuthorID `json:"author"`
+	Hash   blobs.Hash       `json:"hash"`
+	Size   uint64           `json:"size"` // of the value
+	// StoredSize is that of the sealed content of an encrypted replica. Where the size of the value cannot be told before the content is here, Size is the same.
+	StoredSize uint64 `json:"stored_size,omitempty"`
+	Timestamp  uint64 `json:"timestamp"`         // microseconds since 1970
+	Content    string `json:"content,omitempty"` // "complete", "partial" or "missing"
+	Deleted    bool   `json:"deleted,omitempty"`
+	From       string `json:"from,omitempty"`    // the peer it came from, in events
+	Dropped    bool   `json:"dropped,omitempty"` // in events: a revocation has made it void
+	Missed     uint64 `json:"missed,omitempty"`  // of a watch: so many entries came too fast to be told of; all else is empty
 }
 
 // SetRequest asks to set a key to a value, or to the content of a file of this machine.
@@ -140,6 +155,12 @@ type ListRequest struct {
 	ByTime  bool      `json:"by_time,omitempty"`
 }
 
+// Listed ends a list of entries.
+type Listed struct {
+	// Unreadable counts entries that no read key here opens.
+	Unreadable uint64 `json:"unreadable,omitempty"`
+}
+
 // ImportItem is one line of an import.
 type ImportItem struct {
 	Key   Key     `json:"key"`
@@ -164,6 +185,8 @@ type ExportReplicaRequest struct {
 type Exported struct {
 	Exported int      `json:"exported"`
 	Skipped  []string `json:"skipped,omitempty"`
+	// Unreadable counts entries that no read key here opens.
+	Unreadable uint64 `json:"unreadable,omitempty"`
 }
 
 // SyncRequest asks for sessions with all peers of a replica, or one.

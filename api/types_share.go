@@ -101,6 +101,7 @@ type Grant struct {
 	Author      replica.AuthorID `json:"author"`
 	By          string           `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
 	Prefix      Key              `json:"prefix"`
+	Sealed      bool             `json:"sealed,omitempty"` // the prefix is that of an encrypted replica, and cannot be read here
 	Issued      time.Time        `json:"issued"`
 	NotBefore   time.Time        `json:"not_before,omitzero"`
 	NotAfter    time.Time        `json:"not_after,omitzero"`

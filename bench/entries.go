@@ -92,7 +92,7 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 		return res, err
 	}
 	cfg.Note("syncing them to a new node")
-	t, err := p.a.Ticket(r, replica.Read)
+	t, err := p.a.Ticket(ctx, r, replica.Read)
 	if err != nil {
 		return res, err
 	}

@@ -79,7 +79,7 @@ func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error
 	}
 	for i, n := range g {
 		for _, to := range g[:i] {
-			t, err := to.Ticket(r, replica.Write)
+			t, err := to.Ticket(ctx, r, replica.Write)
 			if err != nil {
 				return res, err
 			}

@@ -27,7 +27,7 @@ func mesh(t *testing.T, links ...[]int) (nodes []*node.Node, id replica.ID) {
 		for _, j := range to {
 			r, err := nodes[j].Replicas.Get(ctx, id)
 			require.NoError(t, err)
-			tk, err := nodes[j].Ticket(r, replica.Write)
+			tk, err := nodes[j].Ticket(ctx, r, replica.Write)
 			require.NoError(t, err)
 			_, err = n.Join(ctx, tk, "r")
 			require.NoError(t, err)

@@ -20,6 +20,17 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 	r, err := n.Replicas.Revoke(ctx, id, author, from)
 	if err == nil {
 		n.peers.compareSoon()
+		err = n.sealPolicy(ctx, id)
 	}
 	return r, err
+}
+
+// Rotate begins a new epoch of an encrypted replica, and soon tells the connected peers; see [replica.Store.Rotate].
+func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, error) {
+	k, err := n.Replicas.Rotate(ctx, id)
+	if err == nil {
+		n.peers.compareSoon()
+		err = n.sealPolicy(ctx, id)
+	}
+	return k, err
 }

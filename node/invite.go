@@ -143,6 +143,11 @@ func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite,
 	} else if err := n.Replicas.CanGrant(ctx, r.ID, replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable}); err != nil {
 		return v, nil, err
 	}
+	if r.Encrypted && v.Mode >= replica.Read {
+		if _, err := n.Replicas.ReadKey(ctx, r.ID); err != nil {
+			return v, nil, err
+		}
+	}
 	var secret ticket.InviteSecret
 	_, _ = rand.Read(secret[:]) // never fails
 	v.ID, v.Replica, v.Created, v.Revoked, v.Redeemed = inviteID(secret), r.ID, n.cfg.Now().UTC().Truncate(time.Microsecond), time.Time{}, nil
@@ -222,7 +227,8 @@ type Given struct {
 	Replica    replica.ID
 	Name       string // that it has at the node that invites
 	Capability replica.Capability
-	Statements [][]byte // that let the author write
+	ReadKey    replica.EpochKey // of an encrypted replica, with replica.Read
+	Statements [][]byte         // that let the author write
 }
 
 // redeem gives what an invite offers to an author at a node. The same author may ask again, and is given the same.
@@ -253,11 +259,16 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 		return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
 	}
 	g = Given{Replica: r.ID, Name: r.Name, Capability: min(v.Mode, replica.Read)}
-	if v.Mode < replica.Write {
+	if v.Mode == replica.Sync {
 		return g, n.kv.Sync(ctx)
 	}
 	if !v.Redeemed[at].Granted {
-		_, err := n.Grant(ctx, r.ID, author, replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable})
+		var err error
+		if v.Mode == replica.Write {
+			_, err = n.Grant(ctx, r.ID, author, replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable})
+		} else {
+			err = n.addReader(ctx, &r, author)
+		}
 		if err != nil {
 			return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
 		}
@@ -274,6 +285,12 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 			return g, err
 		}
 	}
+	if g.ReadKey, err = n.keyFor(ctx, &r, author, v.Redeemed[at].At); err != nil {
+		return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
+	}
+	if v.Mode < replica.Write {
+		return g, n.kv.Sync(ctx)
+	}
 	if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, map[replica.AuthorID]bool{author: true}); err != nil {
 		return g, err
 	}
@@ -281,9 +298,39 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	return g, n.kv.Sync(ctx)
 }
 
-// marshal gives what follows the status: capability u8, replica[32], length u8 and name, statements as in a push.
+// addReader hands the read key of an encrypted replica to an author for as long as nobody revokes that.
+func (n *Node) addReader(ctx context.Context, r *replica.Replica, author replica.AuthorID) error {
+	if !r.Encrypted {
+		return nil
+	}
+	err := n.Replicas.AddReader(ctx, r.ID, author)
+	if err == nil {
+		n.peers.compareSoon()
+	}
+	return err
+}
+
+// keyFor returns the present read key of an encrypted replica for an author who was let in at some time, but not if that was revoked since.
+func (n *Node) keyFor(ctx context.Context, r *replica.Replica, author replica.AuthorID, since time.Time) (k replica.EpochKey, err error) {
+	if !r.Encrypted {
+		return k, nil
+	}
+	all, err := n.Replicas.Revocations(ctx, r.ID)
+	if err != nil {
+		return k, err
+	}
+	for i := range all {
+		if all[i].Author == author && all[i].Issued >= uint64(since.UnixMicro()) {
+			return k, nil
+		}
+	}
+	return n.Replicas.ReadKey(ctx, r.ID)
+}
+
+// marshal gives what follows the status: capability u8, replica[32], epoch u32 (0 for no read key), read key[32], length u8 and name, statements as in a push.
 func (g *Given) marshal() []byte {
 	b := append([]byte{byte(g.Capability)}, g.Replica[:]...)
+	b = append(binary.BigEndian.AppendUint32(b, g.ReadKey.Epoch), g.ReadKey.Key[:]...)
 	b = append(append(b, byte(len(g.Name))), g.Name...)
 	return appendItems(b, g.Statements)
 }

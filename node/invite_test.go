@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -295,9 +296,10 @@ func TestInviteGolden(t *testing.T) {
 	require.Equal(t, "736b657272792072656465656d20310a20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a43230007696e766974657200066a6f696e6572", hex.EncodeToString(redeemProof(secret, "inviter", "joiner")))
 	msg := appendRedeem(secret, author.Author(), [64]byte{3})
 	require.Len(t, msg, 129)
-	require.Equal(t, byte(1), msg[0])
-	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, Statements: [][]byte{{5, 6}}}
-	want := append(append([]byte{2, 4}, make([]byte, 31)...), 1, 'r', 1, 2, 5, 6)
+	require.Equal(t, byte(2), msg[0])
+	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, ReadKey: replica.EpochKey{Epoch: 7, Key: seal.ReadKey{8}}, Statements: [][]byte{{5, 6}}}
+	want := append(append([]byte{2, 4}, make([]byte, 31)...), 0, 0, 0, 7, 8)
+	want = append(append(want, make([]byte, 31)...), 1, 'r', 1, 2, 5, 6)
 	require.Equal(t, want, g.marshal())
 	back, err := readGiven(bufio.NewReader(bytes.NewReader(append([]byte{0}, want...))))
 	require.NoError(t, err)
@@ -306,6 +308,8 @@ func TestInviteGolden(t *testing.T) {
 
 func FuzzGiven(f *testing.F) {
 	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, Statements: [][]byte{{5, 6}}}
+	f.Add(append([]byte{0}, g.marshal()...))
+	g.ReadKey = replica.EpochKey{Epoch: 1, Key: seal.ReadKey{2}}
 	f.Add(append([]byte{0}, g.marshal()...))
 	f.Add([]byte{3})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -263,7 +263,11 @@ func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult
 // JoinWith is Join with a download policy that holds from the start; nil is the one the replica has, or everything.
 func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
 	var out JoinResult
-	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
+	var keys []replica.EpochKey
+	if t.ReadKey.Epoch > 0 {
+		keys = append(keys, t.ReadKey)
+	}
+	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret}, keys...)
 	if err != nil {
 		return out, err
 	}
@@ -304,14 +308,21 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id))
 }
 
-// Ticket makes a doc ticket for a replica, at this node.
-func (n *Node) Ticket(r replica.Replica, c replica.Capability) (*ticket.Doc, error) {
+// Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica is encrypted and the ticket is for more than sync. It returns a
+// *replica.NotAllowedError or replica.ErrNoReadKey if this node has less to give.
+func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capability) (*ticket.Doc, error) {
 	if c > r.Capability {
 		return nil, &replica.NotAllowedError{Op: "share", Name: r.Name, Have: r.Capability, Need: c}
 	}
 	t := &ticket.Doc{Capability: c, Replica: r.ID, Addrs: n.Addrs()}
 	if c == replica.Write {
 		t.Secret = r.Secret
+	}
+	if r.Encrypted && c >= replica.Read {
+		var err error
+		if t.ReadKey, err = n.Replicas.ReadKey(ctx, r.ID); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }

@@ -137,7 +137,7 @@ func TestOverQUIC(t *testing.T) {
 	require.Equal(t, "quic-v1", b.Peers()[0].Transport)
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
-	tk, err := a.Ticket(r, replica.Read)
+	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)
@@ -273,7 +273,7 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	r, err := a.Replicas.Create(ctx, "notes")
 	require.NoError(t, err)
 	set(t, a, r.ID, "before", "joined")
-	tk, err := a.Ticket(r, replica.Write)
+	tk, err := a.Ticket(ctx, r, replica.Write)
 	require.NoError(t, err)
 	joined, err := b.Join(ctx, tk, "notes")
 	require.NoError(t, err)
@@ -298,7 +298,7 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	stopB()
 	a, _ = start(t, dirA)
 	b, _ = start(t, dirB)
-	tk, err = a.Ticket(r, replica.Read)
+	tk, err = a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)
@@ -325,7 +325,7 @@ func TestPushIsPassedOn(t *testing.T) {
 	for i := range 2 {
 		held, err := nodes[i].Replicas.Get(ctx, r.ID)
 		require.NoError(t, err)
-		tk, err := nodes[i].Ticket(held, replica.Write)
+		tk, err := nodes[i].Ticket(ctx, held, replica.Write)
 		require.NoError(t, err)
 		_, err = nodes[i+1].Join(ctx, tk, "")
 		require.NoError(t, err)
@@ -350,7 +350,7 @@ func TestOutsidersAndReaders(t *testing.T) {
 	_, err = b.Join(ctx, tk, "")
 	require.ErrorIs(t, err, node.ErrNotShared)
 
-	tk, err = a.Ticket(r, replica.Read)
+	tk, err = a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	joined, err := b.Join(ctx, tk, "read-only")
 	require.NoError(t, err)
@@ -358,7 +358,7 @@ func TestOutsidersAndReaders(t *testing.T) {
 	_, err = b.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k")}})
 	var denied *replica.NotAllowedError
 	require.ErrorAs(t, err, &denied)
-	_, err = b.Ticket(joined.Replica, replica.Write)
+	_, err = b.Ticket(ctx, joined.Replica, replica.Write)
 	require.ErrorAs(t, err, &denied)
 }
 
@@ -370,7 +370,7 @@ func TestForgedPush(t *testing.T) {
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "k", "v")
-	tk, err := a.Ticket(r, replica.Read)
+	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)
@@ -440,7 +440,7 @@ func TestWantedContentSurvivesRestart(t *testing.T) {
 	set(t, a, r.ID, "k", "kept")
 	hash := blobs.HashOf([]byte("kept"))
 	require.NoError(t, a.Blobs.Delete(ctx, hash)) // a has the entry, but not the content, for now
-	tk, err := a.Ticket(r, replica.Read)
+	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)

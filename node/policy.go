@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // Policy says which content of a replica's entries a node fetches without being asked. Entries themselves are always kept. The zero value is
@@ -19,8 +20,10 @@ import (
 type Policy struct {
 	// Nothing fetches no content, but that of the prefixes.
 	Nothing bool `json:"nothing,omitempty"`
-	// Prefixes, if there are any, limit what is fetched to entries whose keys begin with one of them.
+	// Prefixes, if there are any, limit what is fetched to entries whose keys begin with one of them. Those of an encrypted replica are in plain, and whole parts.
 	Prefixes [][]byte `json:"prefixes,omitempty"`
+	// Sealed are the prefixes as the keys of entries have them, if the replica is encrypted: the node makes them, anew for each epoch.
+	Sealed [][]byte `json:"sealed,omitempty"`
 	// MaxSize, if not 0, leaves out content of more bytes.
 	MaxSize uint64 `json:"max_size,omitempty"`
 }
@@ -39,6 +42,9 @@ func (p Policy) Wants(key []byte, size uint64) bool {
 	}
 	if len(p.Prefixes) == 0 {
 		return !p.Nothing
+	}
+	if len(p.Sealed) > 0 {
+		return slices.ContainsFunc(p.Sealed, func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) })
 	}
 	return slices.ContainsFunc(p.Prefixes, func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) })
 }
@@ -99,6 +105,50 @@ func (n *Node) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
 	if len(p.Prefixes) > maxPolicyPrefixes {
 		return fmt.Errorf("a download policy of %d prefixes: at most %d", len(p.Prefixes), maxPolicyPrefixes)
 	}
+	if err := n.sealPrefixes(ctx, id, &p); err != nil {
+		return err
+	}
+	if err := n.storePolicy(ctx, id, p); err != nil {
+		return err
+	}
+	return n.CatchUp(ctx, id)
+}
+
+// sealPrefixes fills in what the prefixes are in the keys of an encrypted replica.
+func (n *Node) sealPrefixes(ctx context.Context, id replica.ID, p *Policy) error {
+	p.Sealed = nil
+	if len(p.Prefixes) == 0 {
+		return nil
+	}
+	view, err := n.Replicas.Plain(ctx, id)
+	if err != nil || !view.Encrypted() {
+		return err
+	}
+	for _, prefix := range p.Prefixes {
+		sealed, err := view.SealPrefix(prefix)
+		if err != nil {
+			return fmt.Errorf("download policy: %w", err)
+		}
+		p.Sealed = append(p.Sealed, sealed...)
+	}
+	return nil
+}
+
+// sealPolicy does so anew after read keys have come.
+func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
+	p := n.policies.get(id)
+	before := len(p.Sealed)
+	err := n.sealPrefixes(ctx, id, &p)
+	if errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, seal.ErrName) {
+		return nil // such prefixes are no prefixes of any key
+	}
+	if err != nil || len(p.Sealed) == before {
+		return err
+	}
+	return n.storePolicy(ctx, id, p)
+}
+
+func (n *Node) storePolicy(ctx context.Context, id replica.ID, p Policy) error {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -109,10 +159,7 @@ func (n *Node) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
 		n.policies.of[id] = p
 	}
 	n.policies.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return n.CatchUp(ctx, id)
+	return err
 }
 
 // CatchUp compares the entries of a replica with the content that is here, and notes what is wanted and missing. It is for after a change of policy, and

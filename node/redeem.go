@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,13 +16,14 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
 // An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its other end:
 //
-//	joiner   version u8 = 1, secret[32], author[32], signature[64]
-//	inviter  status u8 (see InviteStatus); if that is 0: capability u8, 1 sync or 2 read, replica[32], length u8 and the name that the replica has there,
+//	joiner   version u8 = 2, secret[32], author[32], signature[64]
+//	inviter  status u8 (see InviteStatus); if that is 0: capability u8, 1 sync or 2 read, replica[32], epoch u32 and read key[32] (zeros if there is none), length u8 and the name that the replica has there,
 //	         statements as in a push
 //
 // The author signs "skerry redeem 1\n", the hash of the secret (see keyInvite), and the node ids of inviter and joiner, each after its length as u16 big-endian.
@@ -30,8 +32,8 @@ import (
 //
 //	n u hash[32]   JSON, see PendingInvite
 const (
-	inviteProtocol = "/skerry/invite/1"
-	inviteVersion  = 1
+	inviteProtocol = "/skerry/invite/2"
+	inviteVersion  = 2
 	keyPending     = "nu"
 	firstInviteTry = 5 * time.Second
 	lastInviteTry  = 5 * time.Minute
@@ -116,7 +118,7 @@ func readGiven(r *bufio.Reader) (g Given, err error) {
 	if InviteStatus(status) != InviteTaken {
 		return g, &InviteError{InviteStatus(status)}
 	}
-	var head [1 + 32 + 1]byte
+	var head [1 + 32 + 4 + 32 + 1]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return g, bad(err)
 	}
@@ -124,7 +126,12 @@ func readGiven(r *bufio.Reader) (g Given, err error) {
 	if g.Capability != replica.Sync && g.Capability != replica.Read {
 		return g, bad(fmt.Errorf("it gives %s", g.Capability))
 	}
-	name := make([]byte, head[33])
+	g.ReadKey.Epoch = binary.BigEndian.Uint32(head[33:])
+	copy(g.ReadKey.Key[:], head[37:])
+	if (g.ReadKey.Epoch == 0) != (g.ReadKey.Key == seal.ReadKey{}) || g.ReadKey.Epoch > 0 && g.Capability < replica.Read {
+		return g, bad(fmt.Errorf("a read key of epoch %d to %s", g.ReadKey.Epoch, g.Capability))
+	}
+	name := make([]byte, head[69])
 	if _, err := io.ReadFull(r, name); err != nil {
 		return g, bad(err)
 	}
@@ -247,7 +254,7 @@ func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.Au
 
 // accept joins the replica that an invite has given, and forgets that the invite was pending.
 func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name string, policy *Policy, id [32]byte) (JoinResult, error) {
-	t := &ticket.Doc{Capability: g.Capability, Replica: g.Replica, Addrs: n.net.KnownAddrs(from.ID)}
+	t := &ticket.Doc{Capability: g.Capability, Replica: g.Replica, ReadKey: g.ReadKey, Addrs: n.net.KnownAddrs(from.ID)}
 	if addrs, err := peer.AddrInfoToP2pAddrs(&from); err == nil && len(addrs) > 0 {
 		t.Addrs = addrs
 	}

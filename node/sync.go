@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -154,7 +153,7 @@ func isRubbish(err error) bool {
 	return false
 }
 
-// insertStatements stores statements that came from a peer. Revocations soon go on to the others: entries take their statements along, but who is revoked has none
+// insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
 // to take them.
 func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (int, error) {
 	statements := make([]replica.Statement, 0, len(items))
@@ -166,8 +165,27 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		statements = append(statements, st)
 	}
 	added, err := n.Replicas.InsertStatements(ctx, id, statements)
-	revokes := func(st replica.Statement) bool { _, ok := st.(*replica.Revocation); return ok }
-	if added > 0 && slices.ContainsFunc(statements, revokes) {
+	if added == 0 {
+		return added, err
+	}
+	var revokes, keys bool
+	for _, st := range statements {
+		switch st.(type) {
+		case *replica.Revocation:
+			revokes = true
+		case *replica.Epoch, *replica.WrappedKey:
+			keys = true
+		}
+	}
+	if revokes {
+		begun, rotateErr := n.Replicas.RotateIfDue(ctx, id)
+		keys = keys || begun
+		err = errors.Join(err, rotateErr)
+	}
+	if keys {
+		err = errors.Join(err, n.sealPolicy(ctx, id))
+	}
+	if revokes || keys {
 		n.peers.compareSoon()
 	}
 	return added, err

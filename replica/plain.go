@@ -88,11 +88,17 @@ func (p *Plain) OpenContent(r io.ReaderAt, size uint64) (*seal.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = fmt.Errorf("content of epoch %d %w: its key is not here", epoch, seal.ErrSealed)
+	var fit []openKey
 	for _, k := range p.keys {
-		if k.Epoch != epoch {
-			continue
+		if k.Epoch == epoch {
+			fit = append(fit, k)
 		}
+	}
+	if len(fit) == 1 {
+		return fit[0].Key.Open(r, size)
+	}
+	err = fmt.Errorf("content of epoch %d %w: its key is not here", epoch, seal.ErrSealed)
+	for _, k := range fit {
 		var open *seal.Reader
 		if open, err = k.Key.Open(r, size); err != nil {
 			return nil, err

@@ -24,10 +24,11 @@ import (
 
 // The text of a ticket is "blob" or "doc", then lower-case base32 (RFC 4648, no padding) of
 //
-//	version   u8        1
+//	version   u8        1, or 2 with a read key
 //	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (whose first child may be a directory's manifest)
 //	                    of a doc ticket: the capability, 1 sync, 2 read, 3 write; or 4 for an invite
 //	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed; an invite's secret
+//	read key  36 bytes  only of version 2, a doc ticket of kind 2 or 3: the epoch u32 big-endian, and its key, of an encrypted replica
 //	peers     varint    count (1..16), then each: varint length (<= 512) and a multiaddr that ends in /p2p/ID
 //	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
 //
@@ -35,6 +36,8 @@ import (
 // mail programs add it. The checksum takes in the prefix, so that a blob's ticket cannot pass for a replica's.
 const (
 	version      = 1
+	versionKey   = 2
+	readKeySize  = 4 + 32
 	checksumSize = 4
 	prefixBlob   = "blob"
 	prefixDoc    = "doc"
@@ -88,6 +91,7 @@ type Doc struct {
 	Capability replica.Capability
 	Replica    replica.ID
 	Secret     replica.SecretKey // only with replica.Write
+	ReadKey    replica.EpochKey  // of an encrypted replica; zero for others, and with replica.Sync
 	Addrs      []ma.Multiaddr
 }
 
@@ -105,7 +109,7 @@ func (t *Blob) Text() (string, error) {
 	if t.Sequence {
 		kind = 1
 	}
-	return text(prefixBlob, kind, t.Hash, t.Addrs)
+	return text(prefixBlob, kind, t.Hash, replica.EpochKey{}, t.Addrs)
 }
 
 // Text implements Ticket.
@@ -117,11 +121,16 @@ func (t *Doc) Text() (string, error) {
 		}
 		id = t.Secret.Seed()
 	}
-	return text(prefixDoc, byte(t.Capability), id, t.Addrs)
+	if t.Capability == replica.Sync && t.ReadKey != (replica.EpochKey{}) {
+		return "", errors.New("sync ticket: it has no read key")
+	}
+	return text(prefixDoc, byte(t.Capability), id, t.ReadKey, t.Addrs)
 }
 
 // Text implements Ticket.
-func (t *Invite) Text() (string, error) { return text(prefixDoc, kindInvite, t.Secret, t.Addrs) }
+func (t *Invite) Text() (string, error) {
+	return text(prefixDoc, kindInvite, t.Secret, replica.EpochKey{}, t.Addrs)
+}
 
 // Peers implements Ticket.
 func (t *Invite) Peers() []peer.AddrInfo { return peersOf(t.Addrs) }
@@ -158,7 +167,8 @@ func (t *Doc) String() string {
 	return fmt.Sprintf("%s ticket for replica %s", t.Capability, t.Replica)
 }
 
-func text(prefix string, kind byte, id [32]byte, addrs []ma.Multiaddr) (string, error) {
+// text writes a ticket; key is left out if its epoch is 0.
+func text(prefix string, kind byte, id [32]byte, key replica.EpochKey, addrs []ma.Multiaddr) (string, error) {
 	if len(addrs) == 0 {
 		return "", ErrNoAddresses
 	}
@@ -166,6 +176,10 @@ func text(prefix string, kind byte, id [32]byte, addrs []ma.Multiaddr) (string, 
 		return "", fmt.Errorf("ticket: %d addresses, at most %d", len(addrs), MaxAddrs)
 	}
 	b := append([]byte{version, kind}, id[:]...)
+	if key.Epoch > 0 {
+		b[0] = versionKey
+		b = append(binary.BigEndian.AppendUint32(b, key.Epoch), key.Key[:]...)
+	}
 	b = binary.AppendUvarint(b, uint64(len(addrs)))
 	for _, a := range addrs {
 		if _, err := peer.AddrInfoFromP2pAddr(a); err != nil {
@@ -255,14 +269,14 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	if len(b) == 0 {
 		return nil, ErrCutShort
 	}
-	if b[0] > version {
+	if b[0] > versionKey {
 		// A later version is recognised only if nothing was mistyped.
 		if n := len(b) - checksumSize; n > 0 && bytes.Equal(checksum(prefix, b[:n]), b[n:]) {
 			return nil, ErrNewer
 		}
 		return nil, ErrMistyped
 	}
-	kind, id, addrs, n, err := parseBody(b)
+	kind, id, key, addrs, n, err := parseBody(b)
 	if err != nil {
 		return nil, err
 	}
@@ -279,6 +293,9 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 			return nil, fmt.Errorf("ticket: address %s: %w", a, err)
 		}
 	}
+	if b[0] == versionKey && (prefix == prefixBlob || kind != byte(replica.Read) && kind != byte(replica.Write) || key.Epoch == 0) {
+		return nil, fmt.Errorf("ticket of kind %d with a read key of epoch %d: use a newer skerry", kind, key.Epoch)
+	}
 	if prefix == prefixBlob {
 		if kind > 1 {
 			return nil, fmt.Errorf("ticket for an unknown kind of content (%d): use a newer skerry", kind)
@@ -288,7 +305,7 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	if kind == kindInvite {
 		return &Invite{InviteSecret(id), addrs}, nil
 	}
-	t := &Doc{Capability: replica.Capability(kind), Replica: id, Addrs: addrs}
+	t := &Doc{Capability: replica.Capability(kind), Replica: id, ReadKey: key, Addrs: addrs}
 	switch t.Capability {
 	case replica.Sync, replica.Read:
 	case replica.Write:
@@ -301,42 +318,53 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 }
 
 // parseBody reads all but the checksum, of which nothing may be believed yet, and returns its length.
-func parseBody(b []byte) (kind byte, id [32]byte, addrs []ma.Multiaddr, n int, err error) {
+func parseBody(b []byte) (kind byte, id [32]byte, key replica.EpochKey, addrs []ma.Multiaddr, n int, err error) {
+	bad := func(err error) (byte, [32]byte, replica.EpochKey, []ma.Multiaddr, int, error) {
+		return 0, id, key, nil, 0, err
+	}
 	r := bytes.NewReader(b)
 	head := make([]byte, 2+len(id))
 	if m, _ := r.Read(head); m < len(head) {
-		return 0, id, nil, 0, ErrCutShort
+		return bad(ErrCutShort)
 	}
-	if head[0] != version {
-		return 0, id, nil, 0, ErrMistyped
+	if head[0] != version && head[0] != versionKey {
+		return bad(ErrMistyped)
 	}
 	kind, id = head[1], [32]byte(head[2:])
+	if head[0] == versionKey {
+		raw := make([]byte, readKeySize)
+		if m, _ := r.Read(raw); m < len(raw) {
+			return bad(ErrCutShort)
+		}
+		key.Epoch = binary.BigEndian.Uint32(raw)
+		copy(key.Key[:], raw[4:])
+	}
 	count, err := binary.ReadUvarint(r)
 	if err != nil {
-		return 0, id, nil, 0, ErrCutShort
+		return bad(ErrCutShort)
 	}
 	if count > MaxAddrs {
-		return 0, id, nil, 0, ErrMistyped
+		return bad(ErrMistyped)
 	}
 	for range count {
 		length, err := binary.ReadUvarint(r)
 		if err != nil {
-			return 0, id, nil, 0, ErrCutShort
+			return bad(ErrCutShort)
 		}
 		if length > MaxAddr {
-			return 0, id, nil, 0, ErrMistyped
+			return bad(ErrMistyped)
 		}
 		raw := make([]byte, length)
 		if m, _ := r.Read(raw); m < len(raw) {
-			return 0, id, nil, 0, ErrCutShort
+			return bad(ErrCutShort)
 		}
 		a, err := ma.NewMultiaddrBytes(raw)
 		if err != nil {
-			return 0, id, nil, 0, ErrMistyped
+			return bad(ErrMistyped)
 		}
 		addrs = append(addrs, a)
 	}
-	return kind, id, addrs, len(b) - r.Len(), nil
+	return kind, id, key, addrs, len(b) - r.Len(), nil
 }
 
 // ParseBlob reads a blob ticket, or returns ErrWrongKind for a doc ticket.

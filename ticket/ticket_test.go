@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 const peerID = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
@@ -36,6 +37,8 @@ func examples(t testing.TB) map[string]Ticket {
 		"sync":     &Doc{Capability: replica.Sync, Replica: key.Replica(), Addrs: one},
 		"read":     &Doc{Capability: replica.Read, Replica: key.Replica(), Addrs: two},
 		"write":    &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, Addrs: one},
+		"read key": &Doc{Capability: replica.Read, Replica: key.Replica(), ReadKey: replica.EpochKey{Epoch: 3, Key: seal.ReadKey{4, 5}}, Addrs: one},
+		"full":     &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, ReadKey: replica.EpochKey{Epoch: 1, Key: seal.ReadKey{6}}, Addrs: one},
 		"invite":   &Invite{Secret: InviteSecret{2}, Addrs: one},
 	}
 }
@@ -100,13 +103,23 @@ func TestErrors(t *testing.T) {
 	sealed := func(prefix string, body ...byte) string {
 		return prefix + encoding.EncodeToString(append(body, checksum(prefix, body)...))
 	}
-	_, err := Parse(sealed(prefixBlob, 2, 1, 2, 3))
+	_, err := Parse(sealed(prefixBlob, 3, 1, 2, 3))
 	require.ErrorIs(t, err, ErrNewer)
 	none := append([]byte{1, 0}, make([]byte, 33)...)
 	_, err = Parse(sealed(prefixBlob, none...))
 	require.ErrorIs(t, err, ErrNoAddresses)
 	_, err = (&Blob{}).Text()
 	require.ErrorIs(t, err, ErrNoAddresses)
+	full, err := examples(t)["read key"].Text()
+	require.NoError(t, err)
+	raw, err := encoding.DecodeString(strings.TrimPrefix(full, prefixDoc))
+	require.NoError(t, err)
+	raw = raw[:len(raw)-checksumSize]
+	raw[1] = byte(replica.Sync)
+	_, err = Parse(sealed(prefixDoc, raw...))
+	require.ErrorContains(t, err, "read key", "whoever may only sync is not given one")
+	_, err = (&Doc{Capability: replica.Sync, ReadKey: replica.EpochKey{Epoch: 1}}).Text()
+	require.Error(t, err)
 	anonymous := addrs(t, "/ip4/192.0.2.7/tcp/4001")
 	_, err = (&Blob{Addrs: anonymous}).Text()
 	require.Error(t, err)
@@ -169,6 +182,16 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, tk, back)
 	})
+}
+
+// So is a read key.
+func TestReadKeyIsHidden(t *testing.T) {
+	tk := examples(t)["read key"].(*Doc)
+	tk.ReadKey.Key = seal.ReadKey{0xab, 0xcd, 0xef}
+	for _, s := range []string{tk.String(), fmt.Sprintf("%v %+v %#v %x", tk, *tk, *tk, *tk)} {
+		require.NotContains(t, strings.ToLower(s), "cdef")
+		require.NotContains(t, s, "171 205 239")
+	}
 }
 
 // An invite is a secret, too.

@@ -82,8 +82,24 @@ type batch struct {
 
 const batchBytes = 2 * MaxChunk
 
+// Options change how content is split; the zero value is how all nodes do it.
+type Options struct {
+	// Progress, if not nil, is told the bytes read.
+	Progress func(read uint64)
+	// CutKey, of 32 bytes, if not nil, decides where to cut, so that the lengths of chunks say nothing about the content.
+	CutKey []byte
+	// Store, if not nil, appends to dst what is stored for a chunk, at most Overhead bytes more. It is called from several goroutines.
+	Store    func(dst, chunk []byte) ([]byte, error)
+	Overhead int
+}
+
 // Split cuts what r yields and stores the chunks. Cutting runs beside hashing and writing. It is durable after the store's next Sync.
 func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (Chunks, error) {
+	return SplitWith(ctx, s, r, Options{Progress: progress})
+}
+
+// SplitWith is Split with options. The sizes that it returns are those of what is stored.
+func SplitWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (Chunks, error) {
 	var out Chunks
 	g, gctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
@@ -94,27 +110,37 @@ func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read 
 	type placed struct {
 		first  int
 		hashes []blobs.Hash
+		sizes  []uint64
 	}
 	done := make(chan placed, workers)
 	g.Go(func() error {
 		defer close(work)
 		var err error
-		out.Sizes, err = cut(gctx, r, free, work, progress)
+		out.Sizes, err = cut(gctx, r, free, work, opt)
 		return err
 	})
 	hashing, hctx := errgroup.WithContext(gctx)
 	for range workers {
 		hashing.Go(func() error {
 			im := s.NewImporter(hctx)
+			var stored []byte
 			for b := range work {
 				p := placed{first: b.first}
 				at := 0
 				for _, n := range b.sizes {
-					h, err := im.Add(b.buf[at : at+n])
+					chunk := b.buf[at : at+n]
+					if opt.Store != nil {
+						var err error
+						if stored, err = opt.Store(stored[:0], chunk); err != nil {
+							return err
+						}
+						chunk = stored
+					}
+					h, err := im.Add(chunk)
 					if err != nil {
 						return err
 					}
-					p.hashes = append(p.hashes, h)
+					p.hashes, p.sizes = append(p.hashes, h), append(p.sizes, uint64(len(chunk)))
 					at += n
 				}
 				free <- b
@@ -140,13 +166,14 @@ func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read 
 	out.Hashes = make([]blobs.Hash, len(out.Sizes))
 	for _, p := range all {
 		copy(out.Hashes[p.first:], p.hashes)
+		copy(out.Sizes[p.first:], p.sizes)
 	}
 	return out, nil
 }
 
 // cut reads r to its end and sends the chunks in batches.
-func cut(ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batch, progress func(uint64)) (sizes []uint64, err error) {
-	opts := &chunkers.ChunkerOpts{MinSize: MinChunk, NormalSize: AverageChunk, MaxSize: MaxChunk}
+func cut(ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batch, opt Options) (sizes []uint64, err error) {
+	opts := &chunkers.ChunkerOpts{MinSize: MinChunk, NormalSize: AverageChunk, MaxSize: MaxChunk - opt.Overhead, Key: opt.CutKey}
 	c, err := chunkers.NewChunkerBuffer(algorithm, r, opts, make([]byte, 4*MaxChunk))
 	if err != nil {
 		return nil, fmt.Errorf("content-defined chunking: %w", err)
@@ -187,8 +214,8 @@ func cut(ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batc
 			if total += uint64(len(chunk)); total > MaxSize || len(sizes) >= blobs.MaxChildren {
 				return nil, fmt.Errorf("larger than %d bytes: too large to be chunked", MaxSize)
 			}
-			if progress != nil {
-				progress(total)
+			if opt.Progress != nil {
+				opt.Progress(total)
 			}
 		}
 		if err != nil {
@@ -272,7 +299,12 @@ type File struct {
 
 // Import stores what r yields as a chunked file.
 func Import(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (File, error) {
-	chunks, err := Split(ctx, s, r, progress)
+	return ImportWith(ctx, s, r, Options{Progress: progress})
+}
+
+// ImportWith is Import with options. The size that it returns is that of what is stored.
+func ImportWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (File, error) {
+	chunks, err := SplitWith(ctx, s, r, opt)
 	if err != nil {
 		return File{}, fmt.Errorf("import in chunks: %w", err)
 	}

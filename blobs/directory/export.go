@@ -103,8 +103,30 @@ func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Directory, error)
 	return &Directory{m, seq}, nil
 }
 
+// Source writes the content of a blob, which has size bytes, to a file. progress is told the bytes written.
+type Source func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error
+
+// FromStore copies blobs of a store.
+func FromStore(s *blobs.Store) Source {
+	return func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
+		r, err := s.Reader(ctx, h)
+		if err != nil {
+			return err
+		}
+		if uint64(r.Size()) != size {
+			return fmt.Errorf("the directory says %d bytes, its content has %d", size, r.Size())
+		}
+		return r.CopyTo(f, progress)
+	}
+}
+
 // Export creates the directory name, which must not exist or be empty, with everything in it; it appears whole or not at all.
-func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, report func(Progress)) (err error) {
+func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, report func(Progress)) error {
+	return d.ExportFrom(ctx, FromStore(s), name, report)
+}
+
+// ExportFrom is Export with contents from elsewhere.
+func (d *Directory) ExportFrom(ctx context.Context, from Source, name string, report func(Progress)) (err error) {
 	tmp := fmt.Sprintf("%s.skerry-%08x", filepath.Clean(name), rand.Uint32())
 	if err := os.Mkdir(tmp, 0o777); err != nil {
 		return fmt.Errorf("export directory: %w", err)
@@ -118,7 +140,7 @@ func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, rep
 	if err != nil {
 		return err
 	}
-	err = d.write(ctx, s, root, newCounter(d.Manifest, report))
+	err = d.write(ctx, from, root, newCounter(d.Manifest, report))
 	if err := errors.Join(err, root.Close()); err != nil {
 		return err
 	}
@@ -130,7 +152,7 @@ func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, rep
 
 // write creates all entries below root. Files are grouped by the directory that holds them, so that each directory is opened once, and
 // several directories are filled at a time. Links come last, so that nothing is ever written through one.
-func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c *counter) error {
+func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *counter) error {
 	type file struct {
 		Entry
 		content chunked.Chunks
@@ -150,7 +172,7 @@ func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c 
 				return err
 			}
 			for _, f := range files {
-				if err = writeFile(gctx, s, sub, path.Base(f.Path), f.Entry, f.content, c); err != nil {
+				if err = writeFile(gctx, from, sub, path.Base(f.Path), f.Entry, f.content, c); err != nil {
 					err = fmt.Errorf("%s: %w", f.Path, err)
 					break
 				}
@@ -194,7 +216,7 @@ func (d *Directory) write(ctx context.Context, s *blobs.Store, root *os.Root, c 
 	return nil
 }
 
-func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e Entry, content chunked.Chunks, c *counter) error {
+func writeFile(ctx context.Context, from Source, dir *os.Root, name string, e Entry, content chunked.Chunks, c *counter) error {
 	mode := fs.FileMode(0o666)
 	if e.Kind == Executable {
 		mode = 0o777
@@ -204,7 +226,9 @@ func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e
 		return err
 	}
 	for i, h := range content.Hashes {
-		if err = writeBlob(ctx, s, f, h, content.Sizes[i], c); err != nil {
+		var before uint64
+		err = from(ctx, f, h, content.Sizes[i], func(written uint64) { c.add(0, written-before); before = written })
+		if err != nil {
 			break
 		}
 	}
@@ -213,16 +237,4 @@ func writeFile(ctx context.Context, s *blobs.Store, dir *os.Root, name string, e
 	}
 	c.add(1, 0)
 	return nil
-}
-
-func writeBlob(ctx context.Context, s *blobs.Store, f *os.File, h blobs.Hash, size uint64, c *counter) error {
-	r, err := s.Reader(ctx, h)
-	if err != nil {
-		return err
-	}
-	if uint64(r.Size()) != size {
-		return fmt.Errorf("the directory says %d bytes, its content has %d", size, r.Size())
-	}
-	var before uint64
-	return r.CopyTo(f, func(written uint64) { c.add(0, written-before); before = written })
 }

@@ -177,9 +177,11 @@ func (a *app) replicaEntries() *cobra.Command {
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, entryLine)
-				if err := api.Each(cmd.Context(), s.Client, "replica/list", req, out.add); err != nil {
+				sum, err := api.Both[api.Entry, api.Listed](cmd.Context(), s.Client, "replica/list", req, out.add)
+				if err != nil {
 					return err
 				}
+				a.noteUnreadable(sum.Unreadable)
 				return out.end()
 			})
 		},
@@ -194,6 +196,13 @@ func (a *app) replicaEntries() *cobra.Command {
 	f.BoolVar(&req.Reverse, "reverse", false, "from the last to the first")
 	f.BoolVar(&req.ByTime, "by-time", false, "in the order of time (with --all)")
 	return cmd
+}
+
+// noteUnreadable tells that there is more than can be shown.
+func (a *app) noteUnreadable(n uint64) {
+	if n > 0 {
+		a.note("%d entries cannot be read here: they are sealed with a read key that this node does not have. Ask for a new ticket or invite", n)
+	}
 }
 
 func (a *app) replicaImport() *cobra.Command {
@@ -264,6 +273,7 @@ func (a *app) replicaExport() *cobra.Command {
 		dir, err := filepath.Abs(args[1])
 		return api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip}, err
 	}, func(r api.Exported) (string, string) {
+		a.noteUnreadable(r.Unreadable)
 		text := fmt.Sprintf("wrote %d files", r.Exported)
 		for _, k := range r.Skipped {
 			text += "\n  left out: " + k

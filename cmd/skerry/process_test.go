@@ -49,6 +49,13 @@ func (p *proc) kill() {
 	}
 }
 
+// stop ends the process as a person does.
+func (p *proc) stop() {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(os.Interrupt))
+	require.NoError(p.t, p.cmd.Wait())
+}
+
 func (p *proc) run(args ...string) (string, error) {
 	out, err := exec.Command("skerry", append([]string{"--dir", p.dir}, args...)...).Output()
 	return strings.TrimSpace(string(out)), err

@@ -14,7 +14,7 @@ func (a *app) replicaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
 	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
 		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(), a.replicaPolicy(),
-		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaInvites(), a.replicaUninvite())
+		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(), a.replicaInvites(), a.replicaUninvite())
 	return cmd
 }
 
@@ -40,10 +40,40 @@ func one[Req, Res any](a *app, cmd *cobra.Command, online bool, op string, reque
 func named(args []string) (api.NameRequest, error) { return api.NameRequest{Name: args[0]}, nil }
 
 func (a *app) replicaNew() *cobra.Command {
-	return one(a, &cobra.Command{Use: "new NAME", Short: "Make a replica that this node may write", Args: cobra.ExactArgs(1)}, false, "replica/new", named,
+	var encrypted bool
+	cmd := &cobra.Command{
+		Use:   "new NAME",
+		Short: "Make a replica that this node may write",
+		Long: "Make a replica that this node may write. With --encrypted, names and content are sealed before they are stored: whoever is given a sync ticket, such as a seed,\n" +
+			"keeps and passes on what it cannot read.",
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().BoolVar(&encrypted, "encrypted", false, "seal names and content, for all but those who may read")
+	return one(a, cmd, false, "replica/new", func(args []string) (api.NewReplicaRequest, error) {
+		return api.NewReplicaRequest{Name: args[0], Encrypted: encrypted}, nil
+	},
 		func(r api.ReplicaStatus) (string, string) {
-			return r.ReplicaID.String(), fmt.Sprintf("made replica %s  %s", r.Name, r.ReplicaID)
+			return r.ReplicaID.String(), fmt.Sprintf("made %sreplica %s  %s", encryptedText(r.Encrypted), r.Name, r.ReplicaID)
 		})
+}
+
+func encryptedText(encrypted bool) string {
+	if encrypted {
+		return "encrypted "
+	}
+	return ""
+}
+
+func (a *app) replicaRotate() *cobra.Command {
+	return one(a, &cobra.Command{
+		Use:   "rotate NAME",
+		Short: "Change the read key of an encrypted replica",
+		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with a new read key, which those who may write, those who joined by an invite, and all who have the\n" +
+			"replica's write ticket are given. Read tickets that were handed out before open nothing new. skerry replica revoke does this by itself.",
+		Args: cobra.ExactArgs(1),
+	}, false, "replica/rotate", named, func(r api.Rotated) (string, string) {
+		return fmt.Sprint(r.Epoch), fmt.Sprintf("epoch %d has begun: give new read tickets to those who have one", r.Epoch)
+	})
 }
 
 func (a *app) replicaLs() *cobra.Command {
@@ -58,7 +88,7 @@ func (a *app) replicaLs() *cobra.Command {
 					return err
 				}
 				out := newList(a, func(r api.ReplicaStatus) (string, string) {
-					return r.Name, fmt.Sprintf("%-20s  %-5s  %8d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
+					return r.Name, fmt.Sprintf("%-20s  %-5s  %8d entries  %s%s", r.Name, r.Capability, r.Entries, encryptedText(r.Encrypted), r.ReplicaID)
 				})
 				for _, r := range all {
 					if err := out.add(r); err != nil {
@@ -140,6 +170,9 @@ func (a *app) replicaInfo() *cobra.Command {
 		"replica/info", named, func(r api.ReplicaInfo) (string, string) {
 			text := fmt.Sprintf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
 				r.Name, r.ReplicaID, r.Capability, r.Entries, r.Tombstones, r.Fingerprint)
+			if r.Encrypted {
+				text += "\nencrypted    epoch " + epochText(r.Epoch)
+			}
 			if r.PendingContent > 0 {
 				text += fmt.Sprintf("\nto fetch     content of %d entries", r.PendingContent)
 			}
@@ -155,6 +188,13 @@ func (a *app) replicaInfo() *cobra.Command {
 			}
 			return r.ReplicaID.String(), text
 		})
+}
+
+func epochText(epoch uint32) string {
+	if epoch == 0 {
+		return "unknown: its read key is not here"
+	}
+	return fmt.Sprint(epoch)
 }
 
 func (a *app) replicaSync() *cobra.Command {

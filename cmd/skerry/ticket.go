@@ -44,7 +44,7 @@ func (a *app) ticketCommand() *cobra.Command {
 				}
 				essential = t.Hash.String()
 			case *ticket.Doc:
-				value["kind"], value["replica_id"], value["mode"] = "doc", t.Replica, t.Capability
+				value["kind"], value["replica_id"], value["mode"], value["encrypted"] = "doc", t.Replica, t.Capability, t.ReadKey.Epoch > 0
 				essential = t.Replica.String()
 			case *ticket.Invite:
 				value["kind"], value["mode"] = "doc", "invite"

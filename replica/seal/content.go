@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"lukechampine.com/blake3"
@@ -123,6 +124,24 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 		b, n = b[k:], n+k
 	}
 	return n, w.err
+}
+
+// SealBytes appends sealed content to dst.
+func (k ReadKey) SealBytes(dst []byte, epoch uint32, content []byte) ([]byte, error) {
+	s, err := k.segments(epoch, k.salt(blake3.Sum256(content)))
+	if err != nil {
+		return nil, err
+	}
+	dst = append(slices.Grow(dst, int(SealedSize(uint64(len(content))))), s.head...)
+	for number := uint64(0); ; number++ {
+		n := min(len(content), SegmentSize)
+		last := n == len(content)
+		at := nonce(number, last)
+		dst = s.aead.Seal(dst, at[:], content[:n], s.head)
+		if content = content[n:]; last {
+			return dst, nil
+		}
+	}
 }
 
 func (w *Writer) flush(last bool) {

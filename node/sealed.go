@@ -1,0 +1,169 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
+)
+
+// The content of an encrypted replica is stored sealed, here as everywhere: what is less than chunked.Threshold as one blob, and what is more in chunks that are sealed each by
+// itself, cut where a key derived from the read key says.
+
+// sealOverhead is more than sealing adds to a chunk.
+const sealOverhead = 1 << 10
+
+// ImportSealed stores what r yields, sealed with k, as the content of an entry. size is that of what is stored.
+func (n *Node) ImportSealed(ctx context.Context, k replica.EpochKey, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
+	if err != nil {
+		return h, 0, err
+	}
+	if len(first) < chunked.Threshold {
+		if progress != nil {
+			progress(uint64(len(first)))
+		}
+		sealed, err := k.Key.SealBytes(nil, k.Epoch, first)
+		if err != nil {
+			return h, 0, err
+		}
+		info, err := n.Blobs.ImportBytes(ctx, sealed)
+		return info.Hash, info.Size, err
+	}
+	cuts := k.Key.ChunkKey()
+	f, err := chunked.ImportWith(ctx, n.Blobs, io.MultiReader(bytes.NewReader(first), r), chunked.Options{
+		Progress: progress, CutKey: cuts[:], Overhead: sealOverhead,
+		Store: func(dst, chunk []byte) ([]byte, error) { return k.Key.SealBytes(dst, k.Epoch, chunk) },
+	})
+	return f.Hash, f.Size, err
+}
+
+// ImportSealedFile is ImportSealed for a file.
+func (n *Node) ImportSealedFile(ctx context.Context, k replica.EpochKey, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return h, 0, err
+	}
+	defer f.Close()
+	return n.ImportSealed(ctx, k, f, progress)
+}
+
+// PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet, and
+// seal.ErrSealed if it is not sealed content.
+func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.Entry) (c chunked.Chunks, err error) {
+	info, err := n.Blobs.Stat(ctx, e.Hash)
+	if err != nil {
+		return c, err
+	}
+	if info.Size == e.Size {
+		c = chunked.Chunks{Hashes: []blobs.Hash{e.Hash}, Sizes: []uint64{e.Size}}
+	} else if c, err = n.Chunks(ctx, e.Hash, e.Size); err != nil {
+		return c, err
+	}
+	if !p.Encrypted() {
+		return c, nil
+	}
+	for i, size := range c.Sizes {
+		if c.Sizes[i], err = seal.ContentSize(size); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// PlainSize returns how many bytes the content of an entry has; ok is false if that cannot be told before it is here.
+func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry) (size uint64, ok bool, err error) {
+	switch {
+	case !p.Encrypted() || e.IsTombstone():
+		return e.Size, true, nil
+	case e.Size < seal.SealedSize(chunked.Threshold): // less than anything in chunks
+		size, err := seal.ContentSize(e.Size)
+		return size, err == nil, nil
+	}
+	c, err := n.PlainContent(ctx, p, e)
+	var wrong *SizeError
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, seal.ErrSealed) || errors.As(err, &wrong) {
+		return 0, false, nil
+	}
+	return c.Size(), err == nil, err
+}
+
+// OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or not. It may also return seal.ErrSealed, now or when it is read.
+func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry) (ContentReader, error) {
+	if !p.Encrypted() {
+		return n.OpenContent(ctx, e.Hash, e.Size)
+	}
+	c, err := n.PlainContent(ctx, p, e)
+	if err != nil {
+		return nil, err
+	}
+	o := opener{n: n, p: p}
+	if _, err := o.open(ctx, c.Hashes[0]); err != nil {
+		return nil, err
+	}
+	return chunked.NewReader(ctx, o.open, c), nil
+}
+
+// CopyPlain writes one blob of content to a file.
+func (n *Node) CopyPlain(p *replica.Plain) func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
+	return func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
+		o := opener{n: n, p: p}
+		r, err := o.open(ctx, h)
+		if err != nil {
+			return err
+		}
+		written, err := io.CopyBuffer(struct{ io.Writer }{f}, io.NewSectionReader(r, 0, int64(size)), make([]byte, chunked.MaxChunk))
+		if err == nil && uint64(written) != size {
+			err = fmt.Errorf("content %s: %d bytes, expected %d", h.Short(), written, size)
+		}
+		progress(uint64(written))
+		return err
+	}
+}
+
+// opener opens sealed blobs. It keeps the last one, since reads follow on each other.
+type opener struct {
+	n *Node
+	p *replica.Plain
+
+	mu   sync.Mutex
+	hash blobs.Hash
+	last *seal.Reader
+}
+
+func (o *opener) open(ctx context.Context, h blobs.Hash) (io.ReaderAt, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.last == nil || o.hash != h {
+		r, err := o.n.Blobs.Reader(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		open, err := o.p.OpenContent(r, uint64(r.Size()))
+		if err != nil {
+			return nil, fmt.Errorf("content %s: %w", h.Short(), err)
+		}
+		o.hash, o.last = h, open
+	}
+	return oneAtATime{&o.mu, o.last}, nil
+}
+
+// oneAtATime reads from a Reader that several callers may have.
+type oneAtATime struct {
+	mu *sync.Mutex
+	r  *seal.Reader
+}
+
+func (r oneAtATime) ReadAt(b []byte, off int64) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.r.ReadAt(b, off)
+}
