@@ -36,6 +36,11 @@ func TestMeasurementsRun(t *testing.T) {
 	require.Positive(t, edit.Edits[0].FetchedBytes)
 	require.Less(t, edit.Edits[0].FetchedBytes, uint64(2<<20))
 
+	sealed, err := Sealed(t.Context(), cfg, 1)
+	require.NoError(t, err)
+	require.Positive(t, sealed.Sealed.ReadMBs)
+	require.Positive(t, sealed.Ratio)
+
 	entries, err := Entries(t.Context(), cfg, 3000)
 	require.NoError(t, err)
 	require.Positive(t, entries.LiveMedianMillis)

@@ -125,6 +125,19 @@ func (a *app) benchCommand() *cobra.Command {
 	idle.Flags().IntVar(&idleNodes, "nodes", 10, "number of nodes")
 	idle.Flags().IntVar(&replicas, "replicas", 10_000, "number of replicas")
 	idle.Flags().DurationVar(&wait, "time", time.Minute, "how long")
-	cmd.AddCommand(add, transfer, far, edit, reconcile, live, group, idle)
+	var rounds int
+	sealed := &cobra.Command{Use: "sealed", Short: "Move a large value through an encrypted replica, beside one that is not", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Sealed(cmd.Context(), config(size<<20, 0), rounds)
+		if err != nil {
+			return err
+		}
+		line := func(name string, t bench.ValueTimes) string {
+			return fmt.Sprintf("%-7s  set %.0f MB/s, transferred %.0f MB/s, read %.0f MB/s, all %.0f MB/s, %.2f CPU seconds per GiB\n", name, t.SetMBs, t.TransferMBs, t.ReadMBs, t.TotalMBs, t.CPUGiB)
+		}
+		return a.print(r, "", line("plain", r.Plain)+line("sealed", r.Sealed)+fmt.Sprintf("sealed at %.2f of the rate", r.Ratio))
+	}}
+	sealed.Flags().Int64Var(&size, "mib", 1024, "size of the value in MiB")
+	sealed.Flags().IntVar(&rounds, "rounds", 3, "how often each")
+	cmd.AddCommand(add, transfer, sealed, far, edit, reconcile, live, group, idle)
 	return cmd
 }
