@@ -37,6 +37,12 @@ func isAny(err error, targets ...error) bool {
 
 func kindOf(err error) Kind {
 	var ref *blobs.ReferenceError
+	if kind, ok := kindOfKeyring(err); ok {
+		return kind
+	}
+	if kind, ok := kindOfProject(err); ok {
+		return kind
+	}
 	switch {
 	case errors.As(err, &ref) && ref.Err == nil:
 		return Verification

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/vault"
 )
 
 // Server answers the API for one node.
@@ -66,6 +67,30 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "author/new", s.authorNew)
 	handle(s, "author/ls", s.authorList)
 	handle(s, "author/default", s.authorDefault)
+	handle(s, "author/export", s.authorExport)
+	handle(s, "author/import", s.authorImport)
+	handle(s, "replica/rename", s.replicaRename)
+	handle(s, "identity/ls", s.identityList)
+	handle(s, "identity/add", s.identityAdd)
+	handle(s, "identity/export", s.identityExport)
+	handle(s, "identity/rm", s.identityRemove)
+	handle(s, "project/new", s.projectNew)
+	handle(s, "project/ls", s.projectList)
+	handle(s, "project/show", s.projectShow)
+	handle(s, "project/asset", s.assetAdd)
+	handle(s, "project/ref", s.referenceAdd)
+	handle(s, "project/history", s.projectHistory)
+	handle(s, "vault/init", s.vaultInit)
+	handle(s, "vault/open", s.vaultAsk)
+	handle(s, "vault/vaults", s.vaults)
+	handle(s, "vault/ls", s.vaultList)
+	handle(s, "vault/add", s.vaultAdd)
+	handle(s, "vault/rm", s.vaultRemove)
+	handle(s, "vault/join", s.vaultJoin)
+	handle(s, "vault/requests", s.vaultRequests)
+	handle(s, "vault/approve", s.vaultApprove)
+	handle(s, "vault/deny", s.vaultDeny)
+	s.mux.HandleFunc("POST /v1/keyring", s.keyringCall)
 	s.mux.HandleFunc("GET /v1/blob", s.readBlob)
 	s.mux.HandleFunc("POST /v1/blob", s.importBlob)
 	s.mux.HandleFunc("GET /v1/value", s.readValue)
@@ -111,8 +136,11 @@ func (a *answer) writeLocked(l line) error {
 	return err
 }
 
-// progress sends p unless it follows too soon on the last.
+// progress sends p unless it follows too soon on the last. A nil answer takes none.
 func (a *answer) progress(p Progress) {
+	if a == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now := time.Now(); now.Sub(a.last) >= progressEvery {
@@ -200,13 +228,25 @@ const maxSocketPath = 100
 // Listen serves s on a socket in the data directory dir, that only its owner can use. Where the path would be too long for a socket, it lies in
 // a directory of its own under the system's temporary one.
 func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
-	l := &Listener{Path: filepath.Join(dir, "api.sock"), done: make(chan error, 1)}
+	return listen(s, filepath.Join(dir, "api.sock"), log)
+}
+
+// ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an error if another process serves one there.
+func ListenKeyring(k vault.Keyring, path string, log *slog.Logger) (*Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return nil, errors.Join(&Error{Failed, fmt.Sprintf("a keyring is being served at %s already", path)}, conn.Close())
+	}
+	return listen(KeyringHandler(k), path, log)
+}
+
+func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
+	l := &Listener{Path: path, done: make(chan error, 1)}
 	if len(l.Path) > maxSocketPath {
 		tmp, err := os.MkdirTemp("", "skerry-")
 		if err != nil {
 			return nil, fmt.Errorf("api socket: %w", err)
 		}
-		l.remove, l.Path = tmp, filepath.Join(tmp, "api.sock")
+		l.remove, l.Path = tmp, filepath.Join(tmp, filepath.Base(path))
 	}
 	// Whoever has the lock of the data directory is alone here, so a socket that is left is of a process that died.
 	if err := os.Remove(l.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -219,7 +259,7 @@ func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
 	if err := os.Chmod(l.Path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("api socket: %w", err), ln.Close())
 	}
-	l.srv = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { l.done <- l.srv.Serve(ln) }()
 	return l, nil
 }

@@ -43,11 +43,7 @@ func (s *Server) resolve(ctx context.Context, name, op string, need replica.Capa
 }
 
 func (s *Server) replicaNew(ctx context.Context, req NewReplicaRequest, _ *answer) (ReplicaStatus, error) {
-	create := s.node.Replicas.Create
-	if req.Encrypted {
-		create = s.node.Replicas.CreateEncrypted
-	}
-	r, err := create(ctx, req.Name)
+	r, err := s.node.CreateReplica(ctx, req.Name, req.Encrypted)
 	return ReplicaStatus{r.ID, r.Name, r.Capability, 0, r.Encrypted}, err
 }
 
@@ -72,18 +68,6 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 		return ReplicaStatus{}, err
 	}
 	return s.statusOf(ctx, joined.Replica)
-}
-
-func (s *Server) replicaLeave(ctx context.Context, req NameRequest, _ *answer) (ReplicaStatus, error) {
-	r, err := s.resolve(ctx, req.Name, "leave", replica.Sync)
-	if err != nil {
-		return ReplicaStatus{}, err
-	}
-	st, err := s.statusOf(ctx, r)
-	if err != nil {
-		return st, err
-	}
-	return st, s.node.Leave(ctx, r.ID)
 }
 
 func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *answer) (ReplicaTicket, error) {

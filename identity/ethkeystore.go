@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/scrypt"
@@ -135,7 +134,7 @@ func parseEth(file []byte) (open func(password string) (*Secret, error), err err
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBadKeystore, err)
 		}
-		return &Secret{key, NewNonce()}, nil
+		return &Secret{key, key.Nonce()}, nil
 	}, nil
 }
 
@@ -145,7 +144,7 @@ func (k Key) SealEthereum(password string) ([]byte, error) {
 		return nil, fmt.Errorf("an Ethereum keystore holds the key of a wallet, not of a %s", k.kind)
 	}
 	if password == "" {
-		return nil, errors.New("an empty password protects nothing")
+		return nil, ErrNoPassword
 	}
 	salt, iv := make([]byte, 32), make([]byte, aes.BlockSize)
 	var id [16]byte

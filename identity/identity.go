@@ -9,6 +9,7 @@ package identity
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -158,6 +159,18 @@ func NewKey(kind Kind) (Key, error) {
 			return k, err // one in 2^32 at worst is none
 		}
 	}
+}
+
+// Nonce returns a nonce that follows from the secret key, so that the words of a mnemonic are enough to have the same identity again: the first 8 bytes of HKDF-SHA256 of the secret with the info
+// "skerry identity nonce 1". From the public key alone it does not follow.
+func (k Key) Nonce() (n Nonce) {
+	secret := k.Secret()
+	b, err := hkdf.Key(sha256.New, secret[:], nil, "skerry identity nonce 1", len(n))
+	if err != nil {
+		panic(err) // only for lengths that are too great
+	}
+	copy(n[:], b)
+	return n
 }
 
 // KeyFromSecret returns the key of a secret scalar, or ErrBadKey.

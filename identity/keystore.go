@@ -39,6 +39,8 @@ const (
 var (
 	// ErrWrongPassword reports a password that does not open a keystore, or a keystore that was changed: these cannot be told apart.
 	ErrWrongPassword = errors.New("wrong password, or a damaged keystore")
+	// ErrNoPassword reports an empty password, which protects nothing.
+	ErrNoPassword = errors.New("an empty password protects nothing")
 	// ErrBadKeystore reports a file that is no keystore.
 	ErrBadKeystore = errors.New("not a keystore")
 )
@@ -90,7 +92,7 @@ func associated(kind Kind, public []byte, nonce []byte) []byte {
 // Seal returns a keystore file with the secret, encrypted with a password.
 func (s *Secret) Seal(password string) ([]byte, error) {
 	if password == "" {
-		return nil, errors.New("an empty password protects nothing")
+		return nil, ErrNoPassword
 	}
 	public, id := s.Key.Public(), s.ID()
 	f := keystoreFile{Version: keystoreVersion, Kind: s.Key.Kind().String(), PublicKey: public[:], Nonce: s.Nonce[:], Identity: id}
@@ -109,7 +111,7 @@ func (s *Secret) Seal(password string) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// OpenKeystore reads a keystore file, of Skerry or of Ethereum (version 3), with its password. A key from Ethereum's has a new nonce, since that format knows none. It returns
+// OpenKeystore reads a keystore file, of Skerry or of Ethereum (version 3), with its password. A key from Ethereum's has the nonce of [Key.Nonce], since that format knows none. It returns
 // ErrWrongPassword, or ErrBadKeystore for what is no keystore or asks for more work than one may. A wrong password takes as long as the right one.
 func OpenKeystore(file []byte, password string) (*Secret, error) {
 	open, err := parseKeystore(file)
@@ -181,4 +183,35 @@ func (f *keystoreFile) open(kind Kind, password string) (*Secret, error) {
 		return nil, fmt.Errorf("%w: its key is not that of the identity that it names", ErrBadKeystore)
 	}
 	return s, nil
+}
+
+// KeystoreInfo is what a keystore file says without its password. Nothing of it is proved.
+type KeystoreInfo struct {
+	ID     ID
+	Kind   Kind
+	Public PublicKey
+	Nonce  Nonce
+}
+
+// DescribeKeystore reads a file of Skerry's own form without opening it, or returns ErrBadKeystore.
+func DescribeKeystore(file []byte) (i KeystoreInfo, err error) {
+	if len(file) > MaxKeystore {
+		return i, fmt.Errorf("%w: %d bytes, at most %d", ErrBadKeystore, len(file), MaxKeystore)
+	}
+	if _, err := parseOwn(file); err != nil {
+		return i, err
+	}
+	var f keystoreFile
+	if err := json.Unmarshal(file, &f); err != nil {
+		return i, fmt.Errorf("%w: %w", ErrBadKeystore, err)
+	}
+	kind, err := ParseKind(f.Kind)
+	if err != nil {
+		return i, fmt.Errorf("%w: %w", ErrBadKeystore, err)
+	}
+	i = KeystoreInfo{f.Identity, kind, PublicKey(f.PublicKey), Nonce(f.Nonce)}
+	if IDOf(i.Public, i.Nonce) != i.ID {
+		return i, fmt.Errorf("%w: its public key is not that of the identity that it names", ErrBadKeystore)
+	}
+	return i, nil
 }

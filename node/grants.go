@@ -20,6 +20,7 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 	r, err := n.Replicas.Revoke(ctx, id, author, from)
 	if err == nil {
 		n.peers.compareSoon()
+		n.tendSoon()
 		err = n.sealPolicy(ctx, id)
 	}
 	return r, err
@@ -30,6 +31,7 @@ func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, err
 	k, err := n.Replicas.Rotate(ctx, id)
 	if err == nil {
 		n.peers.compareSoon()
+		n.tendSoon()
 		err = n.sealPolicy(ctx, id)
 	}
 	return k, err

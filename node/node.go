@@ -30,6 +30,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
 )
 
 // Config sets up a Node.
@@ -44,6 +45,8 @@ type Config struct {
 	Now func() time.Time
 	// Store tunes the key-value store, and the files of content alike.
 	Store pebble.Options
+	// Keyring holds the identity keys; nil means one in the data directory.
+	Keyring vault.Keyring
 	// Limits bound what is given and taken.
 	Limits Limits
 }
@@ -65,22 +68,25 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net       Network // nil while offline
-	serving   *gate
-	limits    *limiter
-	turns     turns
-	policies  policies
-	peers     *peerBook
-	sessions  *sessions
-	active    active
-	downloads *downloads
-	arrived   arrivals
-	redeeming sync.Mutex
-	invited   chan struct{} // an invite was kept that could not be redeemed
-	outboxMu  sync.Mutex
-	outboxes  map[peer.ID]*outbox
-	closing   sync.Once
-	closeErr  error
+	net          Network // nil while offline
+	serving      *gate
+	limits       *limiter
+	turns        turns
+	policies     policies
+	peers        *peerBook
+	sessions     *sessions
+	active       active
+	downloads    *downloads
+	arrived      arrivals
+	redeeming    sync.Mutex
+	invited      chan struct{} // an invite was kept that could not be redeemed
+	keyringCalls slots
+	tending      sync.Mutex    // held while a vault is written
+	tend         chan struct{} // a vault may have to be written
+	outboxMu     sync.Mutex
+	outboxes     map[peer.ID]*outbox
+	closing      sync.Once
+	closeErr     error
 }
 
 const keyFile = "node.key"
@@ -96,10 +102,13 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Keyring == nil {
+		cfg.Keyring = vault.NewLocal(filepath.Join(cfg.Dir, "keyring"), cfg.Now)
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), keyringCalls: make(slots, maxKeyringServes)}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -194,6 +203,7 @@ func (n *Node) GoOnline(network Network) error {
 	network.Handle(overviewProtocol, n.serveOverview)
 	network.Handle(pushProtocol, n.servePush)
 	network.Handle(inviteProtocol, n.serveInvite)
+	network.Handle(keyringProtocol, n.serveKeyring)
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
@@ -202,6 +212,7 @@ func (n *Node) GoOnline(network Network) error {
 	n.work.Go(func() { n.peers.run(n.ctx) })
 	n.work.Go(func() { n.downloads.run(n.ctx) })
 	n.work.Go(func() { n.retryInvites(n.ctx) })
+	n.work.Go(func() { n.keepTending(n.ctx) })
 	return nil
 }
 
@@ -272,6 +283,9 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 		return out, err
 	}
 	out.Replica = r
+	if r.Capability == replica.Write {
+		n.tendSoon()
+	}
 	if policy != nil {
 		if err := n.SetPolicy(ctx, r.ID, *policy); err != nil {
 			return out, err
@@ -305,7 +319,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id))
+	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica is encrypted and the ticket is for more than sync. It returns a

@@ -183,6 +183,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, rotateErr)
 	}
 	if keys {
+		n.tendSoon()
 		err = errors.Join(err, n.sealPolicy(ctx, id))
 	}
 	if revokes || keys {

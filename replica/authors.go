@@ -11,6 +11,11 @@ import (
 // NewAuthor makes and keeps a new author; the first one becomes the default.
 func (s *Store) NewAuthor(ctx context.Context) (AuthorID, error) {
 	key := NewSecretKey()
+	return key.Author(), s.ImportAuthor(ctx, key)
+}
+
+// ImportAuthor keeps the key of an author that was made elsewhere; the first one becomes the default. Read keys that were given to the author are learnt from the statements that are here.
+func (s *Store) ImportAuthor(ctx context.Context, key SecretKey) error {
 	id, seed := key.Author(), key.Seed()
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		has, err := tx.Has([]byte(keyDefault))
@@ -19,10 +24,13 @@ func (s *Store) NewAuthor(ctx context.Context) (AuthorID, error) {
 		}
 		return errors.Join(err, tx.Set(append([]byte(keyAuthor), id[:]...), seed[:]))
 	})
-	if err != nil {
-		return AuthorID{}, err
+	if err == nil {
+		err = s.learnAll(ctx)
 	}
-	return id, s.kv.Sync(ctx)
+	if err != nil {
+		return err
+	}
+	return s.kv.Sync(ctx)
 }
 
 // Authors returns the authors whose keys this node has.

@@ -229,6 +229,22 @@ func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, erro
 	return r, s.kv.Sync(ctx)
 }
 
+// Found begins, or joins, the encrypted replica whose replica key and first read key are given, as somebody does who derives both from something else. Wherever that is done the same statement comes of it, so
+// that the replica is one. Name and result are as for Join.
+func (s *Store) Found(ctx context.Context, name string, key SecretKey, first seal.ReadKey) (Replica, error) {
+	k := EpochKey{1, first}
+	r, err := s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, k)
+	if err != nil {
+		return r, err
+	}
+	e := Epoch{Replica: r.ID, Number: 1, Commitment: k.Key.Commitment()}
+	e.Sign(key)
+	if _, err := s.InsertStatements(ctx, r.ID, []Statement{&e}); err != nil {
+		return r, fmt.Errorf("new replica %s: %w", r.Name, err)
+	}
+	return r, s.kv.Sync(ctx)
+}
+
 // AddReader hands the present read key of an encrypted replica to an author, as a statement, so that the author is given the keys of later epochs, too. It does nothing for one that has it
 // already, and without the replica key. It returns ErrNotFound and ErrNoReadKey.
 func (s *Store) AddReader(ctx context.Context, id ID, author AuthorID) error {

@@ -212,6 +212,34 @@ func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
 	return Replica{}, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
 }
 
+// Rename gives the replica id another name on this node. It returns ErrNotFound, ErrBadName, or ErrExists if another replica has the name.
+func (s *Store) Rename(ctx context.Context, id ID, name string) (r Replica, err error) {
+	if err := CheckName(name); err != nil {
+		return r, err
+	}
+	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+		if r, err = getReplica(tx, id); err != nil {
+			return err
+		}
+		if r.Name == name {
+			return nil
+		}
+		at := append([]byte(keyName), name...)
+		if has, err := tx.Has(at); err != nil {
+			return err
+		} else if has {
+			return fmt.Errorf("replica name %q: %w", name, ErrExists)
+		}
+		old := append([]byte(keyName), r.Name...)
+		r.Name = name
+		return errors.Join(tx.Delete(old), tx.Set(at, id[:]), tx.Set(idKey(keyReplica, id), r.marshal()))
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, s.kv.Sync(ctx)
+}
+
 // Leave forgets the replica id with all its entries. It returns ErrNotFound.
 func (s *Store) Leave(ctx context.Context, id ID) error {
 	lock := s.writes.of(id)

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,11 +25,14 @@ import (
 //	  bytes  replica_id   = 2;  // 32 bytes
 //	  string project_name = 3;
 //	  uint64 created_at   = 4;  // Unix seconds
+//	  bytes  read_key     = 1000; // 36 bytes, of an encrypted replica: its epoch, u32 big-endian, and read key
 //	}
 //
-// in proto3's binary form. Unknown fields are kept.
+// in proto3's binary form. Unknown fields are kept. OBJECTS does not know the last one; without it an app that is let read the vault could not read what it finds.
 const (
 	keyPrefix = "/catalog/"
+	// fieldReadKey is the number of an extension.
+	fieldReadKey = 1000
 	// MaxProjectID is the length of the longest project id in bytes.
 	MaxProjectID = 64
 	// MaxProjectName is the length of the longest name in bytes.
@@ -51,8 +55,9 @@ type Project struct {
 	ID      string // hex of the replica id's first 16 bytes
 	Replica replica.ID
 	Name    string
-	Created time.Time // to the second
-	unknown []byte    // fields of later versions
+	Created time.Time        // to the second
+	ReadKey replica.EpochKey // of an encrypted replica
+	unknown []byte           // fields of later versions
 }
 
 // NewProject describes a replica.
@@ -91,6 +96,9 @@ func (p *Project) marshal() []byte {
 	if at := p.Created.Unix(); at != 0 && !p.Created.IsZero() {
 		b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(at))
 	}
+	if p.ReadKey.Epoch > 0 {
+		b = protowire.AppendBytes(protowire.AppendTag(b, fieldReadKey, protowire.BytesType), append(binary.BigEndian.AppendUint32(nil, p.ReadKey.Epoch), p.ReadKey.Key[:]...))
+	}
 	return append(b, p.unknown...)
 }
 
@@ -126,6 +134,13 @@ func parseProject(b []byte) (p Project, err error) {
 				return bad(fmt.Errorf("created %d seconds after 1970", at))
 			}
 			p.Created = time.Unix(int64(at), 0).UTC()
+		case num == fieldReadKey && kind == protowire.BytesType:
+			raw, _ := protowire.ConsumeBytes(value)
+			if len(raw) != 36 || binary.BigEndian.Uint32(raw) == 0 {
+				return bad(fmt.Errorf("a read key of %d bytes", len(raw)))
+			}
+			p.ReadKey.Epoch = binary.BigEndian.Uint32(raw)
+			copy(p.ReadKey.Key[:], raw[4:])
 		default:
 			p.unknown = append(p.unknown, field...)
 		}

@@ -17,6 +17,25 @@ func (a *app) authorCommand() *cobra.Command {
 	}
 	none := func([]string) (struct{}, error) { return struct{}{}, nil }
 	cmd.AddCommand(
+		one(a, &cobra.Command{
+			Use:   "export [AUTHOR]",
+			Short: "Print the secret key of an author, to write as the same author elsewhere",
+			Long:  "Print the secret key of an author (default: the default author). Whoever has it can write as this author, wherever the author may: keep it as you keep a password.",
+			Args:  cobra.MaximumNArgs(1),
+		}, false, "author/export", func(args []string) (api.AuthorRequest, error) {
+			if len(args) == 1 {
+				return api.AuthorRequest{Author: args[0]}, nil
+			}
+			return api.AuthorRequest{}, nil
+		}, func(k api.AuthorKey) (string, string) { return k.Secret, k.Secret }),
+		one(a, &cobra.Command{
+			Use:   "import FILE",
+			Short: "Keep the secret key of an author that skerry author export has printed (- for standard input)",
+			Args:  cobra.ExactArgs(1),
+		}, false, "author/import", func(args []string) (api.ImportAuthorRequest, error) {
+			b, err := a.readSmall(args[0])
+			return api.ImportAuthorRequest{Secret: string(b)}, err
+		}, show),
 		one(a, &cobra.Command{Use: "new", Short: "Make an author", Args: cobra.NoArgs}, false, "author/new", none, show),
 		one(a, &cobra.Command{Use: "default [AUTHOR]", Short: "Show or choose the author that writes unless another is named", Args: cobra.MaximumNArgs(1)}, false,
 			"author/default", func(args []string) (api.AuthorRequest, error) {

@@ -97,7 +97,7 @@ func (a *app) absDir() (err error) {
 }
 
 func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
-	n, err := node.Open(ctx, node.Config{Dir: a.dir})
+	n, err := node.Open(ctx, node.Config{Dir: a.dir, Keyring: a.keyringAt()})
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type app struct {
 	dir    string
 	json   bool
 	quiet  bool
+	ring   string // socket of a keyring in a process of its own, or empty
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -66,8 +67,9 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "dir", defaultDir(), "data directory of the node (or SKERRY_DIR)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
+	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING; default: the keys are in the data directory)")
 	root.AddCommand(a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
-		a.authorCommand(), a.ticketCommand(), a.benchCommand(), a.versionCommand())
+		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.ticketCommand(), a.benchCommand(), a.versionCommand())
 	return root
 }
 

@@ -14,7 +14,7 @@ func (a *app) replicaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
 	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
 		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(), a.replicaPolicy(),
-		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(), a.replicaInvites(), a.replicaUninvite())
+		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(), a.replicaRename(), a.replicaDelete(), a.replicaInvites(), a.replicaUninvite())
 	return cmd
 }
 
@@ -159,9 +159,43 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 }
 
 func (a *app) replicaLeave() *cobra.Command {
-	return one(a, &cobra.Command{Use: "leave NAME", Short: "Forget a replica on this node; its content stays until removed", Args: cobra.ExactArgs(1)}, false,
-		"replica/leave", named, func(r api.ReplicaStatus) (string, string) {
-			return r.ReplicaID.String(), fmt.Sprintf("left replica %s", r.Name)
+	return one(a, &cobra.Command{
+		Use:   "leave NAME",
+		Short: "Forget a replica on this node; its content stays until removed",
+		Long: "Forget a replica on this node. If your vault lists it, it is taken off the list if no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
+			"Content stays until skerry blob gc.",
+		Args: cobra.ExactArgs(1),
+	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
+}
+
+func (a *app) showLeft(r api.Left) (string, string) {
+	text := fmt.Sprintf("left replica %s", r.Name)
+	if r.InVault {
+		text += fmt.Sprintf("; your vault lists it still, since other devices hold it (skerry vault rm %s)", r.ReplicaID)
+	}
+	return r.ReplicaID.String(), text
+}
+
+func (a *app) replicaDelete() *cobra.Command {
+	return one(a, &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Forget a replica on this node, and take it off your vault's list",
+		Args:  cobra.ExactArgs(1),
+	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) {
+		return api.LeaveRequest{Name: args[0], Everywhere: true}, nil
+	}, a.showLeft)
+}
+
+func (a *app) replicaRename() *cobra.Command {
+	return one(a, &cobra.Command{
+		Use:   "rename NAME NEW",
+		Short: "Give a replica another name on this node and, if this node may write it, in your vault",
+		Args:  cobra.ExactArgs(2),
+	}, false, "replica/rename", func(args []string) (api.RenameRequest, error) {
+		return api.RenameRequest{Name: args[0], To: args[1]}, nil
+	},
+		func(r api.ReplicaStatus) (string, string) {
+			return r.ReplicaID.String(), fmt.Sprintf("replica %s is called %s now", r.ReplicaID, r.Name)
 		})
 }
 

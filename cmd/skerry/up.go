@@ -36,7 +36,7 @@ func (a *app) upCommand() *cobra.Command {
 				level = slog.LevelWarn
 			}
 			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-			n, err := node.Open(cmd.Context(), node.Config{Dir: a.dir, Log: log, Limits: limits.limits()})
+			n, err := node.Open(cmd.Context(), node.Config{Dir: a.dir, Log: log, Limits: limits.limits(), Keyring: a.keyringAt()})
 			if err != nil {
 				return err
 			}

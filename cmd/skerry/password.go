@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+// passwordFlag says where a password comes from: a file, the environment, or the terminal.
+type passwordFlag struct {
+	name, env, what string
+	file            string
+}
+
+func (f *passwordFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.file, f.name+"-file", "", fmt.Sprintf("file with the password of %s (default: %s, or the terminal is asked)", f.what, f.env))
+}
+
+// newPassword is that of an identity's key.
+func newPassword() passwordFlag {
+	return passwordFlag{name: "password", env: "SKERRY_PASSWORD", what: "the identity"}
+}
+
+// read returns the password. twice asks a person for it twice, when it is a new one.
+func (f *passwordFlag) read(a *app, twice bool) (string, error) {
+	if f.file != "" {
+		b, err := a.readSmall(f.file)
+		return string(bytes.TrimRight(b, "\r\n")), err
+	}
+	if text, ok := os.LookupEnv(f.env); ok {
+		return text, nil
+	}
+	in, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", api.UsageErrorf("the password of %s is needed: give it with --%s-file or in %s", f.what, f.name, f.env)
+	}
+	ask := func(prompt string) (string, error) {
+		fmt.Fprint(a.stderr, prompt)
+		b, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(a.stderr)
+		return string(b), err
+	}
+	first, err := ask(fmt.Sprintf("Password of %s: ", f.what))
+	if err != nil || !twice {
+		return first, err
+	}
+	second, err := ask("Once more: ")
+	if err == nil && first != second {
+		err = api.UsageErrorf("the two passwords differ")
+	}
+	return first, err
+}
+
+// maxSmall is the length of the longest file that readSmall reads.
+const maxSmall = 1 << 20
+
+// readSmall reads a small file, or standard input for -.
+func (a *app) readSmall(name string) ([]byte, error) {
+	in := a.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxSmall+1))
+	if err == nil && len(b) > maxSmall {
+		err = api.UsageErrorf("%s is longer than %s", name, bytesText(maxSmall))
+	}
+	return b, err
+}

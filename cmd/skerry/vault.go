@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+)
+
+func (a *app) vaultCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "vault",
+		Short: "Work with vaults: the list of all your replicas, which only you can find",
+		Long: "Work with vaults. A vault is a replica that is derived from your identity, and lists all your replicas. Whoever hosts it sees nothing of them. With your identity's words and the address of one\n" +
+			"node that holds it, a new device has everything again; apps read it after you have approved.",
+	}
+	cmd.AddCommand(a.vaultInit(), a.vaultLs(), a.vaultAdd(), a.vaultRm(), a.vaultJoin(), a.vaultOpen(), a.vaultRequests(), a.vaultApprove(), a.vaultDeny(), a.vaultVaults())
+	return cmd
+}
+
+func vaultLine(v api.Vault) (string, string) {
+	text := fmt.Sprintf("%-12s  %-25s  ", v.Name, v.Identity)
+	if v.Application == "" {
+		text += "yours"
+	} else {
+		text += "read as " + v.Application
+	}
+	return v.ReplicaID.String(), text
+}
+
+func (a *app) vaultInit() *cobra.Command {
+	var identity string
+	var peers []string
+	password := newPassword()
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Open your vault on this node: begin it, or find it at a peer",
+		Long: "Open your vault on this node. Without --peer it is begun; with the address of a node that holds it, it comes from there, as on a new device. From then on every replica that this node\n" +
+			"makes is listed in it by itself.",
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&identity, "identity", "", "whose vault (default: the only identity of the keyring)")
+	cmd.Flags().StringArrayVar(&peers, "peer", nil, "address of a node that holds it, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (repeatable)")
+	password.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		pw, err := password.read(a, false)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), len(peers) > 0, func(s *session) error {
+			v, err := api.Call[api.Vault](cmd.Context(), s.Client, "vault/init", api.OpenVaultRequest{Identity: identity, Password: pw, Peers: peers})
+			if err != nil {
+				return err
+			}
+			return a.print(v, v.ReplicaID.String(), fmt.Sprintf("the vault of %s is open as %s: skerry vault ls lists it", v.Identity, v.Name))
+		})
+	}
+	return cmd
+}
+
+// vaultFlag names a vault where there are several.
+func vaultFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "vault", "", "which vault, by its identity or its replica (default: your own, or the only one)")
+}
+
+func (a *app) vaultLs() *cobra.Command {
+	var which string
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the projects of a vault; also offline, what was here last",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				l, err := api.Call[api.VaultListing](cmd.Context(), s.Client, "vault/ls", api.VaultRequest{Vault: which})
+				if err != nil {
+					return err
+				}
+				for _, w := range l.Warnings {
+					a.warn("%s", w)
+				}
+				for _, f := range l.Faults {
+					a.warn("cannot be read: %s", f)
+				}
+				if a.json {
+					return a.printJSON(l)
+				}
+				out := newList(a, projectLine)
+				for _, p := range l.Projects {
+					if err := out.add(p); err != nil {
+						return err
+					}
+				}
+				if !l.Newest.IsZero() {
+					a.note("%d projects; the newest entry is of %s", len(l.Projects), l.Newest.Local().Format(time.DateTime))
+				}
+				return nil
+			})
+		},
+	}
+	vaultFlag(cmd, &which)
+	return cmd
+}
+
+func projectLine(p api.VaultProject) (string, string) {
+	here := "not here"
+	if p.Here != "" {
+		here = "here as " + p.Here
+	}
+	return p.Name, fmt.Sprintf("%-24s  %-5s  %-20s  %s%s", p.Name, p.Capability, here, encryptedText(p.Encrypted), p.ReplicaID)
+}
+
+// warn tells a person something that must not be overlooked, whatever the form of output.
+func (a *app) warn(format string, args ...any) {
+	a.bar.clear()
+	fmt.Fprintf(a.stderr, "warning: "+format+"\n", args...)
+}
+
+func (a *app) vaultAdd() *cobra.Command {
+	var which, name string
+	cmd := &cobra.Command{
+		Use:   "add REPLICA",
+		Short: "List a replica in your vault that it does not list by itself, such as one of somebody else",
+		Args:  cobra.ExactArgs(1),
+	}
+	vaultFlag(cmd, &which)
+	cmd.Flags().StringVar(&name, "name", "", "name in the vault (default: the one that it has here)")
+	return one(a, cmd, false, "vault/add", func(args []string) (api.VaultProjectRequest, error) {
+		return api.VaultProjectRequest{Vault: which, Project: args[0], Name: name}, nil
+	}, func(p api.VaultProject) (string, string) { return p.ProjectID, "the vault lists " + p.Name })
+}
+
+func (a *app) vaultRm() *cobra.Command {
+	var which string
+	cmd := &cobra.Command{Use: "rm PROJECT", Short: "Take a project off your vault's list; replicas stay as they are", Args: cobra.ExactArgs(1)}
+	vaultFlag(cmd, &which)
+	return one(a, cmd, false, "vault/rm", func(args []string) (api.VaultProjectRequest, error) {
+		return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
+	}, func(p api.VaultProject) (string, string) {
+		return p.ProjectID, "the vault lists " + p.Name + " no longer"
+	})
+}
+
+func (a *app) vaultJoin() *cobra.Command {
+	var which, name string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "join [PROJECT]",
+		Short: "Join a project of a vault on this node, or all that are not here",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) == 1) || all && name != "" {
+				return api.UsageErrorf("name a project, or say --all")
+			}
+			return a.with(cmd.Context(), true, func(s *session) error {
+				wanted := args
+				if all {
+					l, err := api.Call[api.VaultListing](cmd.Context(), s.Client, "vault/ls", api.VaultRequest{Vault: which})
+					if err != nil {
+						return err
+					}
+					for _, p := range l.Projects {
+						if p.Here == "" {
+							wanted = append(wanted, p.ReplicaID.String())
+						}
+					}
+				}
+				return a.joinProjects(cmd.Context(), s, which, name, wanted)
+			})
+		},
+	}
+	vaultFlag(cmd, &which)
+	cmd.Flags().StringVar(&name, "name", "", "name of the replica on this node (default: the one in the vault)")
+	cmd.Flags().BoolVar(&all, "all", false, "all projects that are not here")
+	return cmd
+}
+
+func (a *app) joinProjects(ctx context.Context, s *session, which, name string, projects []string) error {
+	out := newList(a, func(r api.ReplicaStatus) (string, string) {
+		return r.ReplicaID.String(), fmt.Sprintf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
+	})
+	for _, p := range projects {
+		r, err := api.Call[api.ReplicaStatus](ctx, s.Client, "vault/join", api.VaultProjectRequest{Vault: which, Project: p, Name: name})
+		if err != nil {
+			return err
+		}
+		if err := a.settle(ctx, s, r.ReplicaID.String()); err != nil {
+			return err
+		}
+		if err := out.add(r); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+func (a *app) vaultOpen() *cobra.Command {
+	req := api.AskVaultRequest{}
+	cmd := &cobra.Command{
+		Use:   "open",
+		Short: "Ask a person to be let read their vault, as an app does; the identity's key stays where it is",
+		Long: "Ask a person to be let read their vault, as an app does. The request waits at the keyring's node until the person approves it there (skerry vault requests, skerry vault approve), who\n" +
+			"compares the code that both show. Then this node has the vault to read, and can join what it lists: skerry vault ls, skerry vault join.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), true, func(s *session) error {
+				v, err := api.Both[api.Asked, api.Vault](cmd.Context(), s.Client, "vault/open", req, func(asked api.Asked) error {
+					a.bar.clear()
+					fmt.Fprintf(a.stderr, "code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)\n", asked.Code, asked.Code, asked.Expires.Local().Format(time.TimeOnly))
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+				return a.print(v, v.ReplicaID.String(), fmt.Sprintf("the vault of %s is open to read as %s: skerry vault ls lists it", v.Identity, v.Name))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&req.At, "keyring-at", "", "address of the keyring's node, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (default: this node)")
+	cmd.Flags().StringVar(&req.Application, "app", "skerry", "who asks: the app's domain, which the person is shown and signs")
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "what for; the person is shown it")
+	cmd.Flags().StringVar(&req.Identity, "identity", "", "whose vault (default: the person chooses)")
+	return cmd
+}
+
+func (a *app) vaultRequests() *cobra.Command {
+	return &cobra.Command{Use: "requests", Short: "List the requests of apps that wait for you", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return a.with(cmd.Context(), false, func(s *session) error {
+			all, err := api.Call[[]api.KeyringRequest](cmd.Context(), s.Client, "vault/requests", nil)
+			if err != nil {
+				return err
+			}
+			out := newList(a, func(r api.KeyringRequest) (string, string) {
+				from := "this machine"
+				if r.Peer != "" {
+					from = "node " + r.Peer
+				}
+				text := fmt.Sprintf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
+				if r.Reason != "" {
+					text += ": " + r.Reason
+				}
+				return r.Code, text
+			})
+			for _, r := range all {
+				if err := out.add(r); err != nil {
+					return err
+				}
+			}
+			return out.end()
+		})
+	}}
+}
+
+func (a *app) vaultApprove() *cobra.Command {
+	var identity string
+	password := newPassword()
+	cmd := &cobra.Command{
+		Use:   "approve CODE",
+		Short: "Let an app know who you are, and read your vault",
+		Long:  "Let the app that shows this code know who you are, and read the list of your replicas. It is not given your identity's key, and cannot change the list.",
+		Args:  cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&identity, "identity", "", "as whom (default: the only identity of the keyring, or the one that is asked for)")
+	password.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		pw, err := password.read(a, false)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), false, func(s *session) error {
+			d, err := api.Call[api.Decided](cmd.Context(), s.Client, "vault/approve", api.DecideRequest{Request: strings.TrimSpace(args[0]), Identity: identity, Password: pw})
+			if err != nil {
+				return err
+			}
+			return a.print(d, d.Request, d.Application+" may read your vault")
+		})
+	}
+	return cmd
+}
+
+func (a *app) vaultDeny() *cobra.Command {
+	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, "vault/deny",
+		func(args []string) (api.DecideRequest, error) { return api.DecideRequest{Request: args[0]}, nil },
+		func(d api.Decided) (string, string) { return d.Request, d.Application + " has been refused" })
+}
+
+func (a *app) vaultVaults() *cobra.Command {
+	return &cobra.Command{Use: "vaults", Short: "List the vaults that are open on this node", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return a.with(cmd.Context(), false, func(s *session) error {
+			all, err := api.Call[[]api.Vault](cmd.Context(), s.Client, "vault/vaults", nil)
+			if err != nil {
+				return err
+			}
+			out := newList(a, vaultLine)
+			for _, v := range all {
+				if err := out.add(v); err != nil {
+					return err
+				}
+			}
+			return out.end()
+		})
+	}}
+}
