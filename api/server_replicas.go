@@ -132,7 +132,10 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	}
 	info.Peers = []KnownPeer{}
 	for _, p := range s.node.KnownPeers(r.ID) {
-		k := KnownPeer{p.ID.String(), connected[p.ID], []string{}}
+		k := KnownPeer{ID: p.ID.String(), Connected: connected[p.ID], Addrs: []string{}}
+		if k.Lost, k.LostAt, err = s.node.Lost(ctx, r.ID, p.ID); err != nil {
+			return info, err
+		}
 		for _, addr := range p.Addrs {
 			k.Addrs = append(k.Addrs, addr.String())
 		}
@@ -187,7 +190,7 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 	good := 0
 	for _, x := range results {
 		one := Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
-			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
+			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, Lost: x.Lost, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
 		if x.Err != nil {
 			one.Error, failed = x.Err.Error(), x.Err
 		} else {

@@ -65,6 +65,9 @@ type KnownPeer struct {
 	ID        string   `json:"id"`
 	Connected bool     `json:"connected"`
 	Addrs     []string `json:"addrs"`
+	// Lost counts entries that the peer was last found to lack although it had had them.
+	Lost   int       `json:"lost,omitempty"`
+	LostAt time.Time `json:"lost_at,omitzero"`
 }
 
 // Key is an entry's key as text: the key itself if it is printable UTF-8, or "hex:" and its bytes.
@@ -221,6 +224,7 @@ type Session struct {
 	BytesReceived   uint64  `json:"bytes_received"`
 	EntriesSent     uint64  `json:"entries_sent"`
 	EntriesReceived uint64  `json:"entries_received"`
+	Lost            int     `json:"lost,omitempty"` // entries that the peer has had before and lacked now: it was reset, shows an old state, or withholds them
 	Milliseconds    float64 `json:"milliseconds"`
 	Error           string  `json:"error"`
 }

@@ -22,6 +22,7 @@ type SyncStats struct {
 	BytesReceived   uint64
 	EntriesSent     uint64
 	EntriesReceived uint64
+	Lost            int // entries that the peer has had before and lacked now; see rollback.go
 	Duration        time.Duration
 }
 
@@ -116,17 +117,32 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 			return n.blame(s.Remote(), fmt.Errorf("sync statements: %w", err))
 		}
 	}
+	var w *watch
+	var sent func(*reconcile.Item)
+	if len(g.prefix) == 0 {
+		var err error
+		if w, err = n.watchFor(ctx, g.id, s.Remote()); err != nil {
+			return err
+		}
+		sent = w.sent
+	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, s, abort, reconcile.Config{
 		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator,
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
+		Sent:   sent,
 	})
 	_, bad := x.Close()
 	add(entries)
 	st.EntriesSent, st.EntriesReceived = entries.ItemsSent, entries.ItemsReceived
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
+	}
+	if w != nil {
+		if st.Lost, err = w.end(ctx); err != nil {
+			return err
+		}
 	}
 	if entries.ItemsReceived > 0 || statements.ItemsReceived > 0 {
 		return n.Replicas.Sync(ctx)

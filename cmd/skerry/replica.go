@@ -219,6 +219,9 @@ func (a *app) replicaInfo() *cobra.Command {
 					state = "connected"
 				}
 				text += fmt.Sprintf("\npeer         %s  %s", p.ID, state)
+				if p.Lost > 0 {
+					text += fmt.Sprintf("  (on %s it lacked %d entries that it had had before)", p.LostAt.Local().Format(time.DateTime), p.Lost)
+				}
 			}
 			return r.ReplicaID.String(), text
 		})
@@ -261,6 +264,9 @@ func (a *app) replicaSync() *cobra.Command {
 					}
 					text += fmt.Sprintf("%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
 						bytesText(x.BytesSent+x.BytesReceived), x.Milliseconds)
+					if x.Lost > 0 {
+						a.warn("peer %s lacked %d entries or more that it had had before: it was reset, shows an old state, or withholds them. It has them again", x.Peer, x.Lost)
+					}
 				}
 				return a.print(res, "", text)
 			})

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// After a session both sides have what either had before it. So a peer that, in a later session, lacks an entry that was there then, and that is still the newest of its key, has been reset or put back to an old state, or
+// withholds what it has. The newest entries before each session are remembered for this, since an old state lacks these:
+//
+//	n s replica[32] peer-id   JSON, see common
+const (
+	keyCommon = "ns"
+	maxCommon = 32
+)
+
+// common is what a peer and this node had in common after a session.
+type common struct {
+	At   time.Time `json:"at"`
+	IDs  [][]byte  `json:"ids,omitempty"` // the first 16 bytes of entries' ids
+	Lost int       `json:"lost,omitempty"`
+	Then time.Time `json:"then,omitzero"` // when they were found to be lost
+}
+
+func commonKey(id replica.ID, p peer.ID) []byte {
+	return append(append([]byte(keyCommon), id[:]...), p...)
+}
+
+// watch looks, during a session, for entries that the peer has had before.
+type watch struct {
+	n     *Node
+	id    replica.ID
+	p     peer.ID
+	rec   common
+	had   map[[16]byte]bool
+	lacks []replica.Entry
+	now   [][]byte // the newest entries before the session
+}
+
+// watchFor prepares a session for all keys of a replica.
+func (n *Node) watchFor(ctx context.Context, id replica.ID, p peer.ID) (*watch, error) {
+	w := &watch{n: n, id: id, p: p, had: map[[16]byte]bool{}}
+	err := n.kv.View(ctx, func(r kv.Reader) (err error) {
+		w.rec, err = getCommon(r, id, p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range w.rec.IDs {
+		if len(b) == 16 {
+			w.had[[16]byte(b)] = true
+		}
+	}
+	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon}) {
+		if err != nil {
+			return nil, err
+		}
+		entryID := e.ID()
+		w.now = append(w.now, entryID[:16])
+	}
+	return w, nil
+}
+
+func getCommon(r kv.Reader, id replica.ID, p peer.ID) (c common, err error) {
+	err = r.Peek(commonKey(id, p), func(b []byte) error { return json.Unmarshal(b, &c) })
+	if errors.Is(err, kv.ErrNotFound) {
+		return common{}, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("node store: what a peer has had: %w", err)
+	}
+	return c, err
+}
+
+// sent is told of each item that the peer lacks.
+func (w *watch) sent(it *reconcile.Item) {
+	if len(w.had) == 0 || !w.had[[16]byte(it.Mark.ID[:16])] {
+		return
+	}
+	if e, err := replica.ParseEntry(append([]byte{}, it.Data...)); err == nil {
+		w.lacks = append(w.lacks, e)
+	}
+}
+
+// end notes what the peer has now, and returns how many of the entries that it has had it has lost.
+func (w *watch) end(ctx context.Context) (lost int, err error) {
+	err = w.n.kv.Update(ctx, func(tx kv.Txn) error {
+		lost = 0
+		for i := range w.lacks {
+			e, err := replica.EntryIn(tx, w.id, w.lacks[i].Key, w.lacks[i].Author)
+			if errors.Is(err, replica.ErrNotFound) {
+				continue // a revocation has made it void
+			}
+			if err != nil {
+				return err
+			}
+			if e.ID() == w.lacks[i].ID() { // else the peer had a newer one
+				lost++
+			}
+		}
+		rec := common{At: w.n.cfg.Now().UTC(), IDs: w.now, Lost: w.rec.Lost, Then: w.rec.Then}
+		if lost > 0 {
+			rec.Lost, rec.Then = lost, rec.At
+		}
+		b, err := json.Marshal(&rec)
+		if err != nil {
+			return err
+		}
+		return tx.Set(commonKey(w.id, w.p), b)
+	})
+	if lost > 0 {
+		w.n.log.Warn("a peer lacks entries that it has had: it was reset, shows an old state, or withholds them", "peer", w.p, "replica", w.id.Short(), "entries", lost, "had", w.rec.At)
+	}
+	return lost, err
+}
+
+// Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it never was.
+func (n *Node) Lost(ctx context.Context, id replica.ID, p peer.ID) (entries int, then time.Time, err error) {
+	err = n.kv.View(ctx, func(r kv.Reader) error {
+		c, err := getCommon(r, id, p)
+		entries, then = c.Lost, c.Then
+		return err
+	})
+	return entries, then, err
+}
+
+// forgetCommon drops what is noted of a replica that is left.
+func (n *Node) forgetCommon(ctx context.Context, id replica.ID) error {
+	var keys [][]byte
+	err := n.kv.View(ctx, func(r kv.Reader) error {
+		keys = nil
+		for p, err := range r.Scan(kv.Prefix(append([]byte(keyCommon), id[:]...)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, append([]byte{}, p.Key...))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return n.dropKeys(ctx, keys)
+}
