@@ -152,10 +152,11 @@ func (s *Server) projectList(ctx context.Context, _ struct{}, _ *answer) ([]Proj
 	out := []Project{}
 	for _, r := range all {
 		o, err := s.open(ctx, r.ID.String(), "list")
-		if kind := kindOf(err); err != nil && kind != NotAllowed {
+		if err != nil {
+			if kindOf(err) == NotAllowed {
+				continue // it cannot be read here
+			}
 			return nil, err
-		} else if err != nil {
-			continue // it cannot be read here
 		}
 		p, err := s.project(ctx, o)
 		if errors.Is(err, replica.ErrNotFound) {
@@ -302,7 +303,7 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 		x.Created = old.Created
 		r := newReference(x.ID, "", x.ID, old.Content, project.DerivedFrom, now)
 		all[string(r.Key())] = r.Marshal()
-	case kindOf(err) != NotFound:
+	case AsError(err).Kind != NotFound:
 		return out, err
 	}
 	if x.Updated.Before(x.Created) {

@@ -15,7 +15,7 @@ import (
 )
 
 // After a session both sides have what either had before it. So a peer that, in a later session, lacks an entry that was there then, and that is still the newest of its key, has been reset or put back to an old state, or
-// withholds what it has. The newest entries before each session are remembered for this, since an old state lacks these:
+// withholds what it has. One that lacks all of them has joined anew, which is nothing to be told. The newest entries before each session are remembered for this, since an old state lacks these:
 //
 //	n s replica[32] peer-id   JSON, see common
 const (
@@ -43,7 +43,9 @@ type watch struct {
 	rec   common
 	had   map[[16]byte]bool
 	lacks []replica.Entry
-	now   [][]byte // the newest entries before the session
+	count uint64   // of all entries that it lacks
+	total uint64   // of entries before the session
+	now   [][]byte // the newest of these
 }
 
 // watchFor prepares a session for all keys of a replica.
@@ -61,6 +63,11 @@ func (n *Node) watchFor(ctx context.Context, id replica.ID, p peer.ID) (*watch, 
 			w.had[[16]byte(b)] = true
 		}
 	}
+	c, err := n.Replicas.Counts(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w.total = c.Entries + c.Tombstones
 	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon}) {
 		if err != nil {
 			return nil, err
@@ -84,6 +91,7 @@ func getCommon(r kv.Reader, id replica.ID, p peer.ID) (c common, err error) {
 
 // sent is told of each item that the peer lacks.
 func (w *watch) sent(it *reconcile.Item) {
+	w.count++
 	if len(w.had) == 0 || !w.had[[16]byte(it.Mark.ID[:16])] {
 		return
 	}
@@ -96,6 +104,9 @@ func (w *watch) sent(it *reconcile.Item) {
 func (w *watch) end(ctx context.Context) (lost int, err error) {
 	err = w.n.kv.Update(ctx, func(tx kv.Txn) error {
 		lost = 0
+		if w.count >= w.total {
+			w.lacks = nil // it has joined anew
+		}
 		for i := range w.lacks {
 			e, err := replica.EntryIn(tx, w.id, w.lacks[i].Key, w.lacks[i].Author)
 			if errors.Is(err, replica.ErrNotFound) {

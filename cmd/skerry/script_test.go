@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
+			"setcode": setCode,
 		},
 	})
 }
@@ -144,4 +145,16 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	ts.Check(l.Close())
+}
+
+// setcode NAME DIR waits until an app's request waits at the node of a data directory, and sets a variable to its code.
+func setCode(ts *testscript.TestScript, _ bool, args []string) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		out, err := exec.Command("skerry", "--dir", args[1], "vault", "requests", "-q").Output()
+		if code := strings.TrimSpace(string(out)); err == nil && code != "" {
+			ts.Setenv(args[0], code)
+			return
+		}
+	}
+	ts.Fatalf("no request came to %s", args[1])
 }

@@ -1,0 +1,332 @@
+package node_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/project"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// person is somebody with an identity, whose keys the test holds as a keyring would.
+func person(t testing.TB) (vault.Identity, vault.Keys) {
+	t.Helper()
+	key, err := identity.NewKey(identity.Wallet)
+	require.NoError(t, err)
+	keys, err := vault.Derive(key)
+	require.NoError(t, err)
+	return vault.Identity{ID: identity.IDOf(key.Public(), key.Nonce()), Kind: key.Kind(), Public: key.Public(), Nonce: key.Nonce()}, keys
+}
+
+func catalogue(t testing.TB, n *node.Node) node.Catalogue {
+	t.Helper()
+	v, err := n.VaultOf(t.Context(), "")
+	require.NoError(t, err)
+	c, err := n.Catalogue(t.Context(), &v)
+	require.NoError(t, err)
+	return c
+}
+
+func names(c node.Catalogue) (out []string) {
+	for _, p := range c.Projects {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// settled waits until a node has a catalogue without faults of so many projects.
+func settled(t testing.TB, n *node.Node, projects int) node.Catalogue {
+	t.Helper()
+	var c node.Catalogue
+	eventually(t, "the catalogue is here", func() bool {
+		c = catalogue(t, n)
+		return len(c.Projects) == projects && len(c.Faults) == 0 && len(c.Warnings) == 0
+	})
+	return c
+}
+
+// OBJ-V6: a vault begins with what the device has, and follows what is made, renamed and deleted. OBJ-V7: a new device has it from nothing but the identity's key and one peer. OBJ-V8: what was here last
+// stays to be read without any peer.
+func TestVaultFollowsAndStartsCold(t *testing.T) {
+	dirB := t.TempDir()
+	a, stopA := start(t, t.TempDir())
+	b, stopB := start(t, dirB)
+	ctx := t.Context()
+	who, keys := person(t)
+
+	before, err := a.CreateReplica(ctx, "before", true)
+	require.NoError(t, err)
+	_, err = a.VaultOf(ctx, "")
+	require.ErrorIs(t, err, node.ErrNoVault)
+	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	require.NoError(t, err)
+	require.Equal(t, keys.Replica.Replica(), v.Replica.ID)
+	require.Equal(t, "vault", v.Replica.Name)
+	require.True(t, v.Replica.Encrypted)
+	require.Equal(t, []string{"before"}, names(catalogue(t, a)))
+	after, err := a.CreateReplica(ctx, "after", false)
+	require.NoError(t, err)
+	for i := range 100 {
+		_, err := a.CreateReplica(ctx, fmt.Sprintf("project %03d", i), i%2 == 0)
+		require.NoError(t, err)
+	}
+	_, err = a.RenameReplica(ctx, after.ID, "renamed")
+	require.NoError(t, err)
+	gone, err := a.Replicas.Resolve(ctx, "project 099")
+	require.NoError(t, err)
+	listed, err := a.LeaveReplica(ctx, gone.ID, false)
+	require.NoError(t, err)
+	require.False(t, listed, "nobody else holds it")
+	c := catalogue(t, a)
+	require.Len(t, c.Projects, 101)
+	require.Empty(t, c.Faults)
+	require.Empty(t, c.Warnings)
+	require.Contains(t, names(c), "renamed")
+	require.NotContains(t, names(c), "after")
+
+	_, err = b.OpenOwnVault(ctx, who, keys, infoOf(t, a))
+	require.NoError(t, err)
+	c = settled(t, b, 101)
+	require.Equal(t, names(catalogue(t, a)), names(c))
+	require.Equal(t, "before", c.Projects[0].Name)
+	require.Equal(t, replica.Write, c.Projects[0].Restore)
+	require.Empty(t, c.Projects[0].Held)
+
+	// The new device is as good as the first: it writes what it joins, and what it makes is listed.
+	vb, err := b.VaultOf(ctx, "")
+	require.NoError(t, err)
+	joined, err := b.JoinProject(ctx, &vb, &c.Projects[0].Project, "")
+	require.NoError(t, err)
+	require.Equal(t, before.ID, joined.Replica.ID)
+	require.Equal(t, replica.Write, joined.Replica.Capability)
+	require.True(t, joined.Replica.Encrypted)
+	_, err = b.CreateReplica(ctx, "on b", false)
+	require.NoError(t, err)
+	settled(t, a, 102)
+	// A changed read key is noted.
+	_, err = a.Rotate(ctx, before.ID)
+	require.NoError(t, err)
+	eventually(t, "the new read key is in the vault", func() bool {
+		c := catalogue(t, b)
+		return len(c.Projects) == 102 && c.Projects[0].ReadKey.Epoch == 2
+	})
+	// Deleting where others hold it is asked for.
+	listed, err = b.LeaveReplica(ctx, before.ID, false)
+	require.NoError(t, err)
+	require.True(t, listed, "the other device holds it")
+	settled(t, b, 102)
+
+	stopA()
+	c = catalogue(t, b)
+	require.Len(t, c.Projects, 102)
+	stopB()
+	alone, err := node.Open(ctx, node.Config{Dir: dirB})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, alone.Close()) }()
+	c = catalogue(t, alone)
+	require.Len(t, c.Projects, 102)
+	require.Empty(t, c.Faults)
+}
+
+// A vault that is to be found at a peer is not begun anew when the peer does not answer, and what this device holds is not added before the vault has come.
+func TestVaultOfUnreachablePeer(t *testing.T) {
+	dirA := t.TempDir()
+	a, stopA := start(t, dirA)
+	b, _ := start(t, t.TempDir())
+	ctx := t.Context()
+	who, keys := person(t)
+	r, err := a.CreateReplica(ctx, "removed", false)
+	require.NoError(t, err)
+	va, err := a.OpenOwnVault(ctx, who, keys, nil)
+	require.NoError(t, err)
+	require.NoError(t, a.RemoveFromVault(ctx, &va, r.ID))
+	at := infoOf(t, a)
+	tk, err := a.Ticket(ctx, r, replica.Write)
+	require.NoError(t, err)
+	_, err = b.Join(ctx, tk, "removed")
+	require.NoError(t, err)
+	stopA()
+	_, err = b.OpenOwnVault(ctx, who, keys, at)
+	var unreachable *node.UnreachableError
+	require.ErrorAs(t, err, &unreachable)
+	require.Empty(t, catalogue(t, b).Projects)
+	a, _ = startAt(t, dirA, at[0].Addrs[0].String())
+	eventually(t, "the vault has come", func() bool {
+		c, err := b.Replicas.Counts(ctx, va.Replica.ID)
+		return err == nil && c.Tombstones > 0
+	})
+	_, err = b.CreateReplica(ctx, "new", false)
+	require.NoError(t, err)
+	settled(t, a, 1)
+	require.Equal(t, []string{"new"}, names(catalogue(t, a)), "what was taken off stays off")
+}
+
+// OBJ-V5 and OBJ-V9: somebody else hosts the vault, by a sync ticket, and learns nothing of what it lists; the person's next device starts from that host alone.
+func TestVaultAtAHost(t *testing.T) {
+	a, stopA := start(t, t.TempDir())
+	host, _ := start(t, t.TempDir())
+	c, _ := start(t, t.TempDir())
+	ctx := t.Context()
+	who, keys := person(t)
+	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	require.NoError(t, err)
+	r, err := a.CreateReplica(ctx, "secret plans", true)
+	require.NoError(t, err)
+	tk, err := a.Ticket(ctx, v.Replica, replica.Sync)
+	require.NoError(t, err)
+	_, err = host.Join(ctx, tk, "somebody's")
+	require.NoError(t, err)
+	eventually(t, "the host has all content", func() bool {
+		k, err := host.PendingContent(ctx, v.Replica.ID)
+		return err == nil && k == 0
+	})
+	entries := 0
+	for e, err := range host.Replicas.Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
+		require.NoError(t, err)
+		entries++
+		for _, what := range []string{project.IDOf(r.ID), "catalog", "secret", who.ID.String()} {
+			require.NotContains(t, string(e.Key), what)
+		}
+		if b, err := host.Blobs.ReadAll(ctx, e.Hash, 1<<20); err == nil {
+			require.NotContains(t, string(b), "plans")
+			require.False(t, bytes.Contains(b, r.ID[:8]))
+		}
+	}
+	require.Equal(t, 3, entries, "an entry of the catalogue, one to restore from, and a head")
+	_, err = host.VaultOf(ctx, "")
+	require.ErrorIs(t, err, node.ErrNoVault)
+	_, err = host.Replicas.Plain(ctx, v.Replica.ID)
+	require.ErrorIs(t, err, replica.ErrNoReadKey)
+
+	stopA()
+	_, err = c.OpenOwnVault(ctx, who, keys, infoOf(t, host))
+	require.NoError(t, err)
+	require.Equal(t, []string{"secret plans"}, names(settled(t, c, 1)))
+}
+
+// What cannot be read in a vault is told, and hides nothing else; so is what a host withholds or shows as it was.
+func TestFaultsOfAVault(t *testing.T) {
+	a, _ := start(t, t.TempDir())
+	b, _ := start(t, t.TempDir())
+	ctx := t.Context()
+	who, keys := person(t)
+	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	require.NoError(t, err)
+	for _, name := range []string{"one", "two", "three"} {
+		_, err = a.CreateReplica(ctx, name, false)
+		require.NoError(t, err)
+	}
+	// Somebody who may write the vault, but has not the catalogue key: a catalogue entry that does not decrypt, and one that is no message.
+	p, err := a.Replicas.Plain(ctx, v.Replica.ID)
+	require.NoError(t, err)
+	key, err := p.Sealing()
+	require.NoError(t, err)
+	var changes []replica.Change
+	for name, content := range map[string]string{"garbage": strings.Repeat("x", 100), "short": "y"} {
+		h, size, err := a.ImportSealed(ctx, key, strings.NewReader(content), nil)
+		require.NoError(t, err)
+		changes = append(changes, replica.Change{Key: append(vault.Prefix(), name...), Hash: h, Size: size})
+	}
+	_, err = p.Write(ctx, replica.NewSecretKey(), changes)
+	require.NoError(t, err)
+	c := catalogue(t, a)
+	require.Len(t, c.Projects, 3)
+	require.Len(t, c.Faults, 2)
+	require.Contains(t, c.Faults[0]+c.Faults[1], "cannot be opened with this key")
+	require.Len(t, c.Warnings, 1, "that author has no head")
+
+	// A host gives a new device all but one entry.
+	all, err := a.Replicas.Grants(ctx, v.Replica.ID)
+	require.NoError(t, err)
+	var statements []replica.Statement
+	for i := range all {
+		statements = append(statements, &all[i])
+	}
+	_, err = b.OpenOwnVault(ctx, who, keys, nil)
+	require.NoError(t, err)
+	_, err = b.Replicas.InsertStatements(ctx, v.Replica.ID, statements)
+	require.NoError(t, err)
+	var entries []replica.Entry
+	var withheld *replica.Entry
+	for e, err := range a.Replicas.Entries(ctx, v.Replica.ID, replica.Query{}) {
+		require.NoError(t, err)
+		if it, ok := p.Open(e); ok && withheld == nil && bytes.HasPrefix(it.Key, vault.Prefix()) && !bytes.Contains(it.Key, []byte("r")) {
+			withheld = &e
+			continue
+		}
+		entries = append(entries, e)
+		content, err := a.Blobs.ReadAll(ctx, e.Hash, 1<<20)
+		require.NoError(t, err)
+		_, err = b.Blobs.ImportBytes(ctx, content)
+		require.NoError(t, err)
+	}
+	require.NotNil(t, withheld)
+	_, err = b.Replicas.Insert(ctx, v.Replica.ID, entries, replica.Origin{Peer: "host"})
+	require.NoError(t, err)
+	c = catalogue(t, b)
+	require.Len(t, c.Projects, 2)
+	told := fmt.Sprint(c.Warnings)
+	require.Contains(t, told, "somebody withholds some or shows old ones")
+	_, err = b.Replicas.Insert(ctx, v.Replica.ID, []replica.Entry{*withheld}, replica.Origin{Peer: "host"})
+	require.NoError(t, err)
+	require.NotContains(t, fmt.Sprint(catalogue(t, b).Warnings), "withholds some", "nothing of it is missing any more")
+}
+
+// A peer that was put back to an old state, or hides what it has had, is noticed by who has synced with it before.
+func TestRolledBackPeer(t *testing.T) {
+	dirA, dirB, old := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "old")
+	a, _ := start(t, dirA)
+	b, stopB := start(t, dirB)
+	ctx := t.Context()
+	r, err := a.CreateReplica(ctx, "r", false)
+	require.NoError(t, err)
+	set(t, a, r.ID, "first", "1")
+	tk, err := a.Ticket(ctx, r, replica.Write)
+	require.NoError(t, err)
+	_, err = b.Join(ctx, tk, "r")
+	require.NoError(t, err)
+	listen := b.Addrs()[0].String()
+	listen = listen[:strings.Index(listen, "/p2p/")]
+	stopB()
+	require.NoError(t, os.CopyFS(old, os.DirFS(dirB)))
+	b, stopB = startAt(t, dirB, listen)
+	session := func() (lost int) {
+		t.Helper()
+		results, err := a.SyncNow(ctx, r.ID, b.ID(), nil)
+		require.NoError(t, err)
+		require.Len(t, results, 1)
+		require.NoError(t, results[0].Err)
+		return results[0].Lost
+	}
+	require.Zero(t, session())
+	set(t, a, r.ID, "second", "2")
+	set(t, a, r.ID, "third", "3")
+	eventually(t, "it came", func() bool { return has(b, r.ID, "third", "3") })
+	require.Zero(t, session())
+	set(t, b, r.ID, "third", "replaced there")
+	eventually(t, "and back", func() bool { return has(a, r.ID, "third", "replaced there") })
+	require.Zero(t, session(), "what was replaced is not lost")
+	stopB()
+	require.NoError(t, os.RemoveAll(dirB))
+	require.NoError(t, os.Rename(old, dirB))
+	b, _ = startAt(t, dirB, listen)
+	eventually(t, "it was noticed", func() bool {
+		if _, err := a.SyncNow(ctx, r.ID, b.ID(), nil); err != nil {
+			return false
+		}
+		lost, then, err := a.Lost(ctx, r.ID, b.ID())
+		require.NoError(t, err)
+		return lost > 0 && time.Since(then) < time.Minute
+	})
+	require.Zero(t, session(), "it has all again")
+}

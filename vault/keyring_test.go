@@ -1,0 +1,463 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/project"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+const password = "correct horse"
+
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func newClock() *clock { return &clock{time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)} }
+
+// both returns a keyring, and the same one through calls and replies as the person's own programs have it.
+func both(l *Local) map[string]Keyring {
+	return map[string]Keyring{
+		"local":  l,
+		"remote": Remote{func(ctx context.Context, msg []byte) ([]byte, error) { return Serve(ctx, l, msg), nil }},
+	}
+}
+
+// asApp returns a keyring as an app at a peer has it.
+func asApp(k Keyring, peer string) Keyring {
+	return Remote{func(ctx context.Context, msg []byte) ([]byte, error) { return ServeApp(ctx, k, App{peer}, msg), nil }}
+}
+
+func TestKeysInAKeyring(t *testing.T) {
+	ctx := t.Context()
+	for name, k := range both(NewLocal(filepath.Join(t.TempDir(), "keys"), nil)) {
+		all, err := k.Identities(ctx)
+		require.NoError(t, err)
+		require.Empty(t, all, name)
+	}
+	dir := t.TempDir()
+	l := NewLocal(dir, nil)
+	for name, k := range both(l) {
+		_, err := k.Add(ctx, NewIdentity{})
+		require.ErrorIs(t, err, identity.ErrNoPassword, name)
+		_, err = k.Add(ctx, NewIdentity{Mnemonic: "one two three", Password: password})
+		require.ErrorIs(t, err, identity.ErrBadMnemonic, name)
+		_, err = k.Add(ctx, NewIdentity{Keystore: []byte("{}"), Password: password})
+		require.ErrorIs(t, err, identity.ErrBadKeystore, name)
+		for _, kind := range []identity.Kind{identity.Wallet, identity.Passkey} {
+			i, err := k.Add(ctx, NewIdentity{Kind: kind, Password: password})
+			require.NoError(t, err)
+			require.Equal(t, kind, i.Kind)
+			require.Equal(t, i.ID, identity.IDOf(i.Public, i.Nonce))
+
+			words, err := k.Export(ctx, i.ID, password, Mnemonic)
+			require.NoError(t, err)
+			_, err = k.Add(ctx, NewIdentity{Kind: kind, Mnemonic: words, Password: "another"})
+			require.ErrorIs(t, err, ErrIdentityExists, "the same words are the same identity")
+			_, err = k.Export(ctx, i.ID, "wrong", Mnemonic)
+			require.ErrorIs(t, err, identity.ErrWrongPassword)
+			_, err = k.Keys(ctx, i.ID, "wrong")
+			require.ErrorIs(t, err, identity.ErrWrongPassword)
+			_, err = k.Export(ctx, i.ID, password, "poem")
+			require.ErrorContains(t, err, "unknown form")
+
+			keys, err := k.Keys(ctx, i.ID, password)
+			require.NoError(t, err)
+			key, err := identity.KeyFromMnemonic(kind, words)
+			require.NoError(t, err)
+			want, err := Derive(key)
+			require.NoError(t, err)
+			require.Equal(t, want, keys)
+
+			file, err := k.Export(ctx, i.ID, password, Keystore)
+			require.NoError(t, err)
+			elsewhere := NewLocal(t.TempDir(), nil)
+			moved, err := elsewhere.Add(ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
+			require.NoError(t, err)
+			require.Equal(t, i, moved)
+			if kind == identity.Wallet {
+				file, err = k.Export(ctx, i.ID, password, Ethereum)
+				require.NoError(t, err)
+				moved, err = NewLocal(t.TempDir(), nil).Add(ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
+				require.NoError(t, err)
+				require.Equal(t, i, moved)
+			}
+			st, err := os.Stat(filepath.Join(dir, i.ID.String()+".json"))
+			require.NoError(t, err)
+			require.EqualValues(t, 0o600, st.Mode().Perm())
+			secret := key.Secret()
+			b, err := os.ReadFile(filepath.Join(dir, i.ID.String()+".json"))
+			require.NoError(t, err)
+			require.NotContains(t, strings.ToLower(string(b)), hex.EncodeToString(secret[:4]))
+
+			a := project.Asset{ID: "a", Name: "a", Author: i.ID.String(), Format: "text/plain", Size: 1, Content: [32]byte{1}, Created: time.Unix(5, 0).UTC(), Updated: time.Unix(5, 0).UTC()}
+			signed, err := k.SignAsset(ctx, a, password)
+			require.NoError(t, err)
+			require.NoError(t, signed.Verify())
+		}
+		all, err := k.Identities(ctx)
+		require.NoError(t, err)
+		require.Len(t, all, 2, name)
+		for _, i := range all {
+			require.NoError(t, k.Remove(ctx, i.ID))
+			require.ErrorIs(t, k.Remove(ctx, i.ID), ErrNoIdentity)
+			_, err := k.Keys(ctx, i.ID, password)
+			require.ErrorIs(t, err, ErrNoIdentity)
+		}
+	}
+	// A file that is not what it is called.
+	i, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	j, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(l.path(i.ID), l.path(j.ID)))
+	_, err = l.Identities(ctx)
+	require.ErrorContains(t, err, "it is that of")
+}
+
+func ask(challenge byte) Ask {
+	return Ask{Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list"}
+}
+
+// OBJ-V3: the steps of an app, at a keyring in the same process and through calls. OBJ-V4: the app gets a signature, read access and the catalogue key, and nothing else.
+func TestAccessFlow(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	l := NewLocal(t.TempDir(), c.now)
+	app := asApp(l, "app")
+	_, err := app.Ask(ctx, App{}, ask(1))
+	require.ErrorIs(t, err, ErrNoIdentity, "nobody is here")
+	me, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	keys, err := l.Keys(ctx, me.ID, password)
+	require.NoError(t, err)
+	n := byte(1)
+	for name, person := range both(l) {
+		// 1: who is it?
+		n++
+		ch := Challenge{Ask: ask(n)}
+		asked, err := app.Ask(ctx, App{}, ch.Ask)
+		require.NoError(t, err, name)
+		require.Equal(t, ch.Ask.Code(App{"app"}), asked.Code)
+		requests, err := person.Requests(ctx)
+		require.NoError(t, err)
+		require.Len(t, requests, 1)
+		require.Equal(t, Request{Asked: asked, Application: "example.org", Reason: "to list", Peer: "app", At: c.t}, requests[0])
+		_, err = asApp(l, "another app").Wait(ctx, App{"app"}, asked.Request)
+		require.ErrorIs(t, err, ErrNoRequest, "an app cannot say that it is another")
+
+		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{}, "wrong"), identity.ErrWrongPassword)
+		require.ErrorIs(t, person.Approve(ctx, "000000x", identity.ID{}, password), ErrNoRequest)
+		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{1}, password), ErrNoIdentity)
+		cut, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err = app.Wait(cut, App{}, asked.Request)
+		require.ErrorIs(t, err, ErrUndecided, "a wrong password decides nothing")
+		require.NoError(t, person.Approve(ctx, asked.Code, identity.ID{}, password))
+		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{}, password), ErrNoRequest, "it is decided")
+		a, err := app.Wait(ctx, App{}, asked.Request)
+		require.NoError(t, err)
+		require.NoError(t, ch.Check(&a, c.t))
+		require.Equal(t, me.ID, a.Identity)
+		require.ErrorIs(t, ch.Check(&a, c.t), ErrReplayed, "an answer counts once")
+
+		// 2 to 4: access, to this app only.
+		got, err := app.Access(ctx, App{}, a.Session)
+		require.NoError(t, err)
+		require.Equal(t, Access{Replica: keys.Replica.Replica(), ReadKey: keys.First()}, got)
+		_, err = asApp(l, "another app").Access(ctx, App{"app"}, a.Session)
+		require.ErrorIs(t, err, ErrNoSession)
+		// 6: the catalogue key.
+		key, err := app.CatalogueKey(ctx, App{}, a.Session)
+		require.NoError(t, err)
+		require.Equal(t, keys.Catalogue, key)
+		_, err = asApp(l, "another app").CatalogueKey(ctx, App{"app"}, a.Session)
+		require.ErrorIs(t, err, ErrNoSession)
+		_, err = app.CatalogueKey(ctx, App{}, "made up")
+		require.ErrorIs(t, err, ErrNoSession)
+
+		// Nothing that the app is told has the identity's key, or what could write the vault.
+		told, err := json.Marshal([]any{a.wire(), got})
+		require.NoError(t, err)
+		seed := keys.Replica.Seed()
+		require.NotContains(t, string(told), hex.EncodeToString(seed[:8]))
+
+		// A challenge counts once, also for the keyring.
+		_, err = app.Ask(ctx, App{}, ch.Ask)
+		require.ErrorIs(t, err, ErrReplayed)
+
+		// Denied.
+		n++
+		asked, err = app.Ask(ctx, App{}, ask(n))
+		require.NoError(t, err)
+		require.NoError(t, person.Deny(ctx, asked.Request[:8]))
+		_, err = app.Wait(ctx, App{}, asked.Request)
+		require.ErrorIs(t, err, ErrDenied)
+		require.ErrorIs(t, person.Deny(ctx, asked.Code), ErrNoRequest)
+
+		// A session ends.
+		c.t = c.t.Add(sessionLasts + time.Second)
+		_, err = app.Access(ctx, App{}, a.Session)
+		require.ErrorIs(t, err, ErrNoSession)
+		requests, err = person.Requests(ctx)
+		require.NoError(t, err)
+		require.Empty(t, requests)
+	}
+}
+
+func TestBadAsks(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	l := NewLocal(t.TempDir(), c.now)
+	me, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	for name, edit := range map[string]func(*Ask){
+		"short challenge":  func(a *Ask) { a.Challenge = a.Challenge[:31] },
+		"long challenge":   func(a *Ask) { a.Challenge = make([]byte, 257) },
+		"no application":   func(a *Ask) { a.Application = "" },
+		"long application": func(a *Ask) { a.Application = strings.Repeat("a", 254) },
+		"two lines":        func(a *Ask) { a.Application = "a\nAction: Sign Asset" },
+		"control in text":  func(a *Ask) { a.Reason = "\x1b[2J" },
+		"long reason":      func(a *Ask) { a.Reason = strings.Repeat("a", 257) },
+	} {
+		a := ask(1)
+		edit(&a)
+		_, err := l.Ask(ctx, App{"app"}, a)
+		require.ErrorIs(t, err, ErrBadAsk, name)
+	}
+	// One app cannot fill up the person's list, and all together cannot fill the memory.
+	for i := range maxOfApp {
+		_, err := l.Ask(ctx, App{"app"}, ask(byte(i+1)))
+		require.NoError(t, err)
+	}
+	_, err = l.Ask(ctx, App{"app"}, ask(50))
+	require.ErrorIs(t, err, ErrTooManyRequests)
+	for i := range maxRequests - maxOfApp {
+		_, err := l.Ask(ctx, App{string(rune('A' + i))}, ask(byte(i+100)))
+		require.NoError(t, err)
+	}
+	_, err = l.Ask(ctx, App{"one more"}, ask(99))
+	require.ErrorIs(t, err, ErrTooManyRequests)
+	all, err := l.Requests(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, maxRequests)
+	waiting := all[0]
+	c.t = c.t.Add(requestLasts + time.Second)
+	_, err = l.Wait(ctx, App{waiting.Peer}, waiting.Asked.Request)
+	require.ErrorIs(t, err, ErrNoRequest, "they expire")
+	require.ErrorIs(t, l.Approve(ctx, waiting.Code, me.ID, password), ErrNoRequest)
+
+	// Whose key is not here is not answered for, which the app only learns from the person.
+	a := ask(77)
+	a.Identity = identity.ID{1}
+	asked, err := l.Ask(ctx, App{"app"}, a)
+	require.NoError(t, err)
+	require.ErrorIs(t, l.Approve(ctx, asked.Code, identity.ID{}, password), ErrNoIdentity)
+	require.ErrorIs(t, l.Approve(ctx, asked.Code, me.ID, password), ErrNoIdentity)
+	// With two identities one must be named.
+	_, err = l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	asked, err = l.Ask(ctx, App{"app"}, ask(78))
+	require.NoError(t, err)
+	require.ErrorIs(t, l.Approve(ctx, asked.Code, identity.ID{}, password), ErrWhichIdentity)
+	require.NoError(t, l.Approve(ctx, asked.Code, me.ID, password))
+}
+
+// What an app must refuse.
+func TestForgedAnswers(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	l := NewLocal(t.TempDir(), c.now)
+	me, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	answer := func(a Ask) Answer {
+		asked, err := l.Ask(ctx, App{"app"}, a)
+		require.NoError(t, err)
+		require.NoError(t, l.Approve(ctx, asked.Code, me.ID, password))
+		got, err := l.Wait(ctx, App{"app"}, asked.Request)
+		require.NoError(t, err)
+		return got
+	}
+	good := answer(ask(1))
+	for name, tc := range map[string]struct {
+		ask  Ask
+		edit func(*Answer)
+		at   time.Duration
+		want error
+	}{
+		"another challenge":   {ask(2), nil, 0, identity.ErrBadSignature},
+		"another application": {Ask{Application: "example.com", Challenge: ask(1).Challenge}, nil, 0, identity.ErrBadSignature},
+		"another time":        {ask(1), func(a *Answer) { a.At = a.At.Add(time.Second) }, 0, identity.ErrBadSignature},
+		"too late":            {ask(1), nil, 6 * time.Minute, identity.ErrOutOfTime},
+		"too early":           {ask(1), nil, -6 * time.Minute, identity.ErrOutOfTime},
+		"another identity":    {ask(1), func(a *Answer) { a.Identity[0] ^= 1 }, 0, identity.ErrBadSignature},
+		"another nonce":       {ask(1), func(a *Answer) { a.Nonce[0] ^= 1 }, 0, identity.ErrBadSignature},
+		"a changed signature": {ask(1), func(a *Answer) { a.Signature.Signature = append([]byte{1}, a.Signature.Signature[1:]...) }, 0, identity.ErrBadSignature},
+		"not who was wanted":  {Ask{Application: "example.org", Challenge: ask(1).Challenge, Identity: identity.ID{9}}, nil, 0, ErrForeignAnswer},
+	} {
+		a := good
+		if tc.edit != nil {
+			tc.edit(&a)
+		}
+		ch := Challenge{Ask: tc.ask}
+		require.ErrorIs(t, ch.Check(&a, c.t.Add(tc.at)), tc.want, name)
+	}
+	ch := Challenge{Ask: ask(1)}
+	require.NoError(t, ch.Check(&good, c.t))
+}
+
+// An app may call what is for apps, and nothing else.
+func TestAppsMayNotCallAll(t *testing.T) {
+	ctx := t.Context()
+	l := NewLocal(t.TempDir(), nil)
+	me, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	k := asApp(l, "app")
+	_, err = k.Identities(ctx)
+	require.ErrorIs(t, err, ErrNotForApps)
+	_, err = k.Add(ctx, NewIdentity{Password: password})
+	require.ErrorIs(t, err, ErrNotForApps)
+	_, err = k.Export(ctx, me.ID, password, Mnemonic)
+	require.ErrorIs(t, err, ErrNotForApps)
+	require.ErrorIs(t, k.Remove(ctx, me.ID), ErrNotForApps)
+	_, err = k.Keys(ctx, me.ID, password)
+	require.ErrorIs(t, err, ErrNotForApps)
+	_, err = k.Requests(ctx)
+	require.ErrorIs(t, err, ErrNotForApps)
+	require.ErrorIs(t, k.Approve(ctx, "x", me.ID, password), ErrNotForApps)
+	require.ErrorIs(t, k.Deny(ctx, "x"), ErrNotForApps)
+	_, err = k.SignAsset(ctx, project.Asset{}, password)
+	require.ErrorIs(t, err, ErrNotForApps)
+	all, err := l.Identities(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+}
+
+// Golden: calls and replies keep their form.
+func TestCallsGolden(t *testing.T) {
+	var sent []byte
+	k := Remote{func(_ context.Context, msg []byte) ([]byte, error) {
+		sent = msg
+		return []byte(`{"asked":{"request":"r","code":"000001","expires":"2026-05-01T12:00:00Z"}}`), nil
+	}}
+	asked, err := k.Ask(t.Context(), App{}, Ask{Application: "example.org", Challenge: make([]byte, 32)})
+	require.NoError(t, err)
+	require.Equal(t, Asked{"r", "000001", time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}, asked)
+	require.JSONEq(t, `{"version":1,"op":"ask","ask":{"application":"example.org","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}`, string(sent))
+	a := ask(7)
+	require.Equal(t, "633152", a.Code(App{"peer"}))
+	for reply, want := range map[string]string{
+		`{"error":"denied","message":"no"}`: "no", `{"error":"of the future","message":"what"}`: "what", `{`: "malformed", `{}`: "no request", `[]`: "malformed",
+	} {
+		k.Call = func(context.Context, []byte) ([]byte, error) { return []byte(reply), nil }
+		_, err := k.Ask(t.Context(), App{}, a)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func FuzzServe(f *testing.F) {
+	l := NewLocal(f.TempDir(), nil)
+	for _, s := range []string{`{"version":1,"op":"ask","ask":{"application":"a","challenge":"AAAA"}}`, `{"version":1,"op":"wait","request":"x"}`, `{"version":1,"op":"identities"}`, `{"version":2}`, `{}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if bytes.Contains(b, []byte("add")) { // makes keys, slowly
+			return
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{"p"}, b)} {
+			require.LessOrEqual(t, len(out), MaxCall)
+			require.True(t, json.Valid(out))
+		}
+		_, _ = parseReply(b)
+	})
+}
+
+func TestRestore(t *testing.T) {
+	key := RestoreKey{1}
+	secret := replica.SecretKeyFromSeed([32]byte{2})
+	for _, r := range []Restore{
+		{Capability: replica.Write, Replica: secret.Replica(), Secret: secret, ReadKey: replica.EpochKey{Epoch: 3, Key: [32]byte{4}}},
+		{Capability: replica.Write, Replica: secret.Replica(), Secret: secret},
+		{Capability: replica.Read, Replica: replica.ID{5}},
+	} {
+		b, err := r.Seal(key)
+		require.NoError(t, err)
+		back, err := OpenRestore(key, r.Key(), b)
+		require.NoError(t, err)
+		require.Equal(t, r, back)
+		_, err = OpenRestore(RestoreKey{2}, r.Key(), b)
+		require.ErrorIs(t, err, ErrSealed)
+		_, err = OpenRestore(key, RestoreKeyOf(replica.ID{9}), b)
+		require.ErrorIs(t, err, ErrSealed, "moved to another project")
+		_, err = OpenRestore(key, []byte("/catalog/x"), b)
+		require.ErrorIs(t, err, ErrNotRestore)
+		_, err = OpenRestore(key, r.Key(), b[:30])
+		require.ErrorIs(t, err, ErrSealed)
+	}
+	_, err := (&Restore{Capability: replica.Sync}).Seal(key)
+	require.Error(t, err)
+	wrong, err := sealWith(key, make([]byte, restorePlain), RestoreKeyOf(replica.ID{}))
+	require.NoError(t, err)
+	_, err = OpenRestore(key, RestoreKeyOf(replica.ID{}), wrong)
+	require.ErrorIs(t, err, ErrNotRestore)
+}
+
+func FuzzOpenRestore(f *testing.F) {
+	r := Restore{Capability: replica.Read, Replica: replica.ID{5}}
+	b, err := r.Seal(RestoreKey{})
+	require.NoError(f, err)
+	f.Add(r.Key(), b)
+	f.Fuzz(func(_ *testing.T, key, b []byte) {
+		_, _ = OpenRestore(RestoreKey{}, key, b)
+		_, _ = OpenHead(CatalogueKey{}, replica.AuthorID{}, b)
+	})
+}
+
+// What a head notices, and what it leaves alone.
+func TestHeads(t *testing.T) {
+	author := replica.AuthorID{1}
+	ids := [][32]byte{{3}, {1}, {2}}
+	h := HeadOf(append([][32]byte{}, ids...))
+	require.Equal(t, h, HeadOf([][32]byte{{1}, {2}, {3}}), "in any order")
+	b, err := h.Seal(CatalogueKey{7}, author)
+	require.NoError(t, err)
+	back, err := OpenHead(CatalogueKey{7}, author, b)
+	require.NoError(t, err)
+	require.Equal(t, h, back)
+	_, err = OpenHead(CatalogueKey{7}, replica.AuthorID{2}, b)
+	require.ErrorIs(t, err, ErrSealed, "of another author")
+	wrong, err := sealWith(CatalogueKey{7}, []byte{2}, HeadKey(author))
+	require.NoError(t, err)
+	_, err = OpenHead(CatalogueKey{7}, author, wrong)
+	require.ErrorIs(t, err, ErrNotHead)
+	for name, tc := range map[string]struct {
+		w    Written
+		want string
+	}{
+		"all there":          {Written{author, &h, 10, ids, 9}, ""},
+		"one is missing":     {Written{author, &h, 10, ids[:2], 9}, "2 are here"},
+		"an old one instead": {Written{author, &h, 10, [][32]byte{{1}, {2}, {9}}, 9}, "3 are here that are not all"},
+		"no head":            {Written{author, nil, 0, ids, 9}, "withholds it"},
+		"the head is behind": {Written{author, &h, 10, ids[:1], 11}, ""},
+		"nothing at all":     {Written{author, nil, 0, nil, 0}, ""},
+	} {
+		if tc.want == "" {
+			require.Empty(t, tc.w.Missing(), name)
+		} else {
+			require.Contains(t, tc.w.Missing(), tc.want, name)
+		}
+	}
+}
