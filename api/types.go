@@ -89,7 +89,7 @@ type ReplicaStatus struct {
 	Name       string             `json:"name"`
 	Capability replica.Capability `json:"capability"`
 	Entries    uint64             `json:"entries"`
-	Encrypted  bool               `json:"encrypted"` // names and content are sealed
+	Encrypted  bool               `json:"encrypted,omitempty"` // names and content are sealed
 }
 
 // BlobStatus counts blobs.

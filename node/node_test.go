@@ -54,11 +54,16 @@ func start(t testing.TB, dir string) (n *node.Node, stop func()) {
 
 func startAt(t testing.TB, dir, listen string) (n *node.Node, stop func()) {
 	t.Helper()
+	return startConfigured(t, node.Config{Dir: dir}, listen)
+}
+
+func startConfigured(t testing.TB, cfg node.Config, listen string) (n *node.Node, stop func()) {
+	t.Helper()
 	addr, err := ma.NewMultiaddr(listen)
 	require.NoError(t, err)
-	cfg := node.Config{Dir: dir, SyncInterval: 2 * time.Second}
+	cfg.SyncInterval = 2 * time.Second
 	if testing.Verbose() {
-		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(dir))
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(cfg.Dir))
 	}
 	n, err = node.Open(t.Context(), cfg)
 	require.NoError(t, err)

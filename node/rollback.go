@@ -15,12 +15,14 @@ import (
 )
 
 // After a session both sides have what either had before it. So a peer that, in a later session, lacks an entry that was there then, and that is still the newest of its key, has been reset or put back to an old state, or
-// withholds what it has. One that lacks all of them has joined anew, which is nothing to be told. The newest entries before each session are remembered for this, since an old state lacks these:
+// withholds what it has. One that lacks all of them has joined anew, which is nothing to be told. The newest entries before each session, but for those of the last minutes, are remembered for this, since an old state lacks these:
 //
 //	n s replica[32] peer-id   JSON, see common
 const (
 	keyCommon = "ns"
 	maxCommon = 32
+	// oldEnough is the age of entries that are looked at: a peer whose clock is behind refuses the latest ones for a while, without anybody being at fault.
+	oldEnough = 15 * time.Minute
 )
 
 // common is what a peer and this node had in common after a session.
@@ -68,7 +70,7 @@ func (n *Node) watchFor(ctx context.Context, id replica.ID, p peer.ID) (*watch, 
 		return nil, err
 	}
 	w.total = c.Entries + c.Tombstones
-	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon}) {
+	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon, Until: n.cfg.Now().Add(-oldEnough)}) {
 		if err != nil {
 			return nil, err
 		}

@@ -167,6 +167,11 @@ func simulate(t *testing.T, seed uint64) {
 		}
 		require.Equal(t, len(want), len(have))
 		require.Equal(t, want, have)
+		for _, other := range nodes {
+			lost, _, err := n.Lost(ctx, r.ID, other.ID())
+			require.NoError(t, err)
+			require.True(t, lost == 0 || w.outages > 0, "%d entries are said to be lost, and no node has lost power", lost)
+		}
 		rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)

@@ -17,9 +17,10 @@ import (
 // simWorld is a few nodes with clocks that are off, on disks in memory, in a simulated network.
 type simWorld struct {
 	*simNet
-	t     *testing.T
-	rng   *rand.Rand
-	nodes []*simNode
+	t       *testing.T
+	rng     *rand.Rand
+	nodes   []*simNode
+	outages int // losses of power
 }
 
 func newSimWorld(t *testing.T, seed uint64) *simWorld {
@@ -77,6 +78,7 @@ func (w *simWorld) trouble(n *simNode) {
 		w.sleep(time.Minute)
 		w.open(n)
 	case 3:
+		w.outages++
 		require.NoError(w.t, n.losePower(w.rng))
 		w.sleep(time.Minute)
 		w.open(n)

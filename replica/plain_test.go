@@ -247,7 +247,11 @@ func TestRotationOnRevocation(t *testing.T) {
 	require.NoError(t, err)
 	plainWrite(t, owner, r.ID, own, "shared/last", "3")
 	spread()
-	require.Positive(t, func() uint64 { p := plain(t, reader, r.ID); _ = listed(t, p.Latest(bg, Query{})); return p.Unreadable() }())
+	require.Positive(t, func() uint64 {
+		p := plain(t, reader, r.ID)
+		_ = listed(t, p.Latest(bg, Query{}))
+		return p.Unreadable()
+	}())
 	// Read again: with the replica key everything is open, also to a device that joins now.
 	third := newStore(t, c)
 	_, err = third.Join(bg, r)
