@@ -41,6 +41,11 @@ func TestMeasurementsRun(t *testing.T) {
 	require.Positive(t, sealed.Sealed.ReadMBs)
 	require.Positive(t, sealed.Ratio)
 
+	cold, err := Vault(t.Context(), cfg, 5, 2)
+	require.NoError(t, err)
+	require.Positive(t, cold.MedianMillis)
+	require.GreaterOrEqual(t, cold.WorstMillis, cold.MedianMillis)
+
 	entries, err := Entries(t.Context(), cfg, 3000)
 	require.NoError(t, err)
 	require.Positive(t, entries.LiveMedianMillis)

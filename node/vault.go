@@ -298,7 +298,7 @@ func (n *Node) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error)
 		return c, err
 	}
 	for _, w := range written {
-		if missing := w.Missing(); missing != "" {
+		if missing := w.Missing(); missing != "" && w.Author != v.author { // what this device has written is here
 			c.Warnings = append(c.Warnings, missing)
 		}
 		if at := time.UnixMicro(int64(max(w.Newest, w.HeadAt))); at.After(c.Newest) {
@@ -397,50 +397,56 @@ type vaultChange struct {
 	content []byte
 }
 
-// writeVault writes to a person's own vault, and then this device's head.
+// writeVault writes to a person's own vault. This device's head follows: soon on a running node, so that it is not written for each of many changes, or at once.
 func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	author, err := n.Replicas.AuthorKey(ctx, v.author)
-	if err != nil {
-		return err
-	}
 	ctx, release := n.Blobs.Hold(ctx)
 	defer release()
-	put := func(changes []vaultChange) error {
-		p, err := n.Replicas.Plain(ctx, v.Replica.ID)
-		if err != nil {
-			return err
+	err := n.putInVault(ctx, v, changes)
+	if err == nil {
+		if n.Online() {
+			n.tendSoon()
+		} else {
+			err = n.writeHead(ctx, v)
 		}
-		key, err := p.Sealing()
-		if err != nil {
-			return err
-		}
-		all := make([]replica.Change, 0, len(changes))
-		for _, c := range changes {
-			one := replica.Change{Key: c.key}
-			if c.content != nil {
-				if one.Hash, one.Size, err = n.ImportSealed(ctx, key, bytes.NewReader(c.content), nil); err != nil {
-					return err
-				}
-			}
-			all = append(all, one)
-		}
-		_, err = p.Write(ctx, author, all)
-		return err
 	}
-	if err := put(changes); err != nil {
-		return fmt.Errorf("write vault: %w", err)
-	}
-	if err := n.writeHead(ctx, v, put); err != nil {
+	if err != nil {
 		return fmt.Errorf("write vault: %w", err)
 	}
 	return n.Blobs.Sync(ctx)
 }
 
+func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
+	author, err := n.Replicas.AuthorKey(ctx, v.author)
+	if err != nil {
+		return err
+	}
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return err
+	}
+	key, err := p.Sealing()
+	if err != nil {
+		return err
+	}
+	all := make([]replica.Change, 0, len(changes))
+	for _, c := range changes {
+		one := replica.Change{Key: c.key}
+		if c.content != nil {
+			if one.Hash, one.Size, err = n.ImportSealed(ctx, key, bytes.NewReader(c.content), nil); err != nil {
+				return err
+			}
+		}
+		all = append(all, one)
+	}
+	_, err = p.Write(ctx, author, all)
+	return err
+}
+
 // writeHead says what this device has written, if it has not said so yet.
-func (n *Node) writeHead(ctx context.Context, v *Vault, put func([]vaultChange) error) error {
+func (n *Node) writeHead(ctx context.Context, v *Vault) error {
 	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
@@ -461,7 +467,7 @@ func (n *Node) writeHead(ctx context.Context, v *Vault, put func([]vaultChange) 
 	if err != nil {
 		return err
 	}
-	return put([]vaultChange{{vault.HeadKey(v.author), content}})
+	return n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
 }
 
 // entriesFor are the catalogue's entry for a replica, and the one to restore it from.
@@ -614,8 +620,21 @@ func (n *Node) tendVaults(ctx context.Context) error {
 		}
 		changes = append(changes, some...)
 	}
-	return n.writeVault(ctx, &v, changes)
+	ctx, release := n.Blobs.Hold(ctx)
+	defer release()
+	if len(changes) > 0 {
+		if err := n.putInVault(ctx, &v, changes); err != nil {
+			return fmt.Errorf("write vault: %w", err)
+		}
+	}
+	if err := n.writeHead(ctx, &v); err != nil {
+		return fmt.Errorf("write vault: %w", err)
+	}
+	return n.Blobs.Sync(ctx)
 }
+
+// tendPause is the time between two rounds of tending.
+const tendPause = time.Second
 
 // tendSoon does so in the background.
 func (n *Node) tendSoon() {
@@ -632,9 +651,14 @@ func (n *Node) keepTending(ctx context.Context) {
 			n.log.Error("vault", "error", err)
 		}
 		select {
-		case <-n.tend:
 		case <-ctx.Done():
 			return
+		case <-n.tend:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tendPause):
 		}
 	}
 }
@@ -649,7 +673,16 @@ func (n *Node) CreateReplica(ctx context.Context, name string, encrypted bool) (
 	if err != nil {
 		return r, err
 	}
-	return r, n.tendVaults(ctx)
+	v, err := n.VaultOf(ctx, "")
+	if err != nil || !v.Own() {
+		return r, nil // there is none
+	}
+	if !v.ready {
+		n.tendSoon() // it is listed once the vault has come
+		return r, nil
+	}
+	_, err = n.AddToVault(ctx, &v, r, "")
+	return r, err
 }
 
 // RenameReplica gives a replica another name here and, if this node may write it, in the person's own vault.

@@ -45,6 +45,15 @@ func names(c node.Catalogue) (out []string) {
 	return out
 }
 
+// holding waits until a node has so many entries of a vault: two for each project, and a head for each device.
+func holding(t testing.TB, n *node.Node, id replica.ID, entries uint64) {
+	t.Helper()
+	eventually(t, "the entries are here", func() bool {
+		c, err := n.Replicas.Counts(t.Context(), id)
+		return err == nil && c.Entries == entries
+	})
+}
+
 // settled waits until a node has a catalogue without faults of so many projects.
 func settled(t testing.TB, n *node.Node, projects int) node.Catalogue {
 	t.Helper()
@@ -183,6 +192,7 @@ func TestVaultAtAHost(t *testing.T) {
 	require.NoError(t, err)
 	r, err := a.CreateReplica(ctx, "secret plans", true)
 	require.NoError(t, err)
+	holding(t, a, v.Replica.ID, 3)
 	tk, err := a.Ticket(ctx, v.Replica, replica.Sync)
 	require.NoError(t, err)
 	_, err = host.Join(ctx, tk, "somebody's")
@@ -227,6 +237,7 @@ func TestFaultsOfAVault(t *testing.T) {
 		_, err = a.CreateReplica(ctx, name, false)
 		require.NoError(t, err)
 	}
+	holding(t, a, v.Replica.ID, 7)
 	// Somebody who may write the vault, but has not the catalogue key: a catalogue entry that does not decrypt, and one that is no message.
 	p, err := a.Replicas.Plain(ctx, v.Replica.ID)
 	require.NoError(t, err)

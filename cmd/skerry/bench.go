@@ -138,6 +138,16 @@ func (a *app) benchCommand() *cobra.Command {
 	}}
 	sealed.Flags().Int64Var(&size, "mib", 1024, "size of the value in MiB")
 	sealed.Flags().IntVar(&rounds, "rounds", 3, "how often each")
-	cmd.AddCommand(add, transfer, sealed, far, edit, reconcile, live, group, idle)
+	var projects, samples int
+	cold := &cobra.Command{Use: "vault", Short: "Open a vault on new nodes, from an identity's key and one address", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		r, err := bench.Vault(cmd.Context(), config(0, 0), projects, samples)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("%d projects made and listed in %.0f ms\nopened and listed on a new node in %.0f ms median, %.0f ms at worst of %d", r.Projects, r.BeginMillis, r.MedianMillis, r.WorstMillis, r.Samples))
+	}}
+	cold.Flags().IntVar(&projects, "projects", 100, "number of projects")
+	cold.Flags().IntVar(&samples, "samples", 20, "number of new nodes")
+	cmd.AddCommand(add, transfer, sealed, cold, far, edit, reconcile, live, group, idle)
 	return cmd
 }

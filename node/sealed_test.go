@@ -1,0 +1,155 @@
+package node
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
+)
+
+func randomContent(seed byte, n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
+}
+
+// Content of an encrypted replica reads back whole and in parts, from what says nothing of it; the same content gives the same blobs, and an edit of a large one few new ones.
+func TestSealedContent(t *testing.T) {
+	now := time.Now()
+	n := offline(t, &now)
+	ctx := t.Context()
+	r, err := n.Replicas.CreateEncrypted(ctx, "r")
+	require.NoError(t, err)
+	p, err := n.Replicas.Plain(ctx, r.ID)
+	require.NoError(t, err)
+	key, err := p.Sealing()
+	require.NoError(t, err)
+	for _, size := range []int{1, seal.SegmentSize, seal.SegmentSize + 1, chunked.Threshold - 1, chunked.Threshold, 9<<20 + 17} {
+		data := randomContent(1, size)
+		h, stored, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+		require.NoError(t, err)
+		again, _, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+		require.NoError(t, err)
+		require.Equal(t, h, again)
+		require.Greater(t, stored, uint64(size))
+		e := replica.Entry{Hash: h, Size: stored}
+		content, err := n.OpenPlain(ctx, p, &e)
+		require.NoError(t, err)
+		require.EqualValues(t, size, content.Size())
+		told, ok, err := n.PlainSize(ctx, p, &e)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.EqualValues(t, size, told)
+		got, err := io.ReadAll(content)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(data, got), size)
+		rapid.Check(t, func(t *rapid.T) {
+			off := rapid.IntRange(0, size+10).Draw(t, "off")
+			part := make([]byte, rapid.IntRange(0, 300<<10).Draw(t, "length"))
+			m, err := content.ReadAt(part, int64(off))
+			want := data[min(off, size):min(off+len(part), size)]
+			require.True(t, bytes.Equal(want, part[:m]))
+			if len(want) < len(part) {
+				require.ErrorIs(t, err, io.EOF)
+			}
+		})
+		state, err := n.ContentState(ctx, h, stored)
+		require.NoError(t, err)
+		require.Equal(t, ContentComplete, state)
+	}
+	// An edit in the middle.
+	data := randomContent(2, 24<<20)
+	h, size, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	require.NoError(t, err)
+	before, err := n.Chunks(ctx, h, size)
+	require.NoError(t, err)
+	copy(data[12<<20:], "an edit")
+	h, size, err = n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	require.NoError(t, err)
+	after, err := n.Chunks(ctx, h, size)
+	require.NoError(t, err)
+	known := map[blobs.Hash]bool{}
+	for _, c := range before.Hashes {
+		known[c] = true
+	}
+	fresh := 0
+	for _, c := range after.Hashes {
+		if !known[c] {
+			fresh++
+		}
+	}
+	require.Positive(t, fresh)
+	require.LessOrEqual(t, fresh, 3)
+	// Where it is cut follows from the key: another key cuts elsewhere.
+	other := replica.EpochKey{Epoch: 1, Key: seal.NewReadKey()}
+	h, size, err = n.ImportSealed(ctx, other, bytes.NewReader(data), nil)
+	require.NoError(t, err)
+	elsewhere, err := n.Chunks(ctx, h, size)
+	require.NoError(t, err)
+	require.NotEqual(t, after.Sizes[:10], elsewhere.Sizes[:10])
+	_, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: h, Size: size})
+	if err == nil {
+		var content ContentReader
+		content, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: h, Size: size})
+		require.NoError(t, err)
+		_, err = io.ReadAll(content)
+	}
+	require.ErrorIs(t, err, seal.ErrSealed)
+	// What is not sealed at all, and what is too short to be.
+	for _, content := range [][]byte{[]byte("plain"), bytes.Repeat([]byte{0}, 100)} {
+		info, err := n.Blobs.ImportBytes(ctx, content)
+		require.NoError(t, err)
+		_, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: info.Hash, Size: info.Size})
+		require.ErrorIs(t, err, seal.ErrSealed)
+	}
+}
+
+// BenchmarkContent imports and reads a value, sealed and not.
+func BenchmarkContent(b *testing.B) {
+	now := time.Now()
+	n := offline(b, &now)
+	ctx := b.Context()
+	r, err := n.Replicas.CreateEncrypted(ctx, "r")
+	require.NoError(b, err)
+	sealed, err := n.Replicas.Plain(ctx, r.ID)
+	require.NoError(b, err)
+	key, err := sealed.Sealing()
+	require.NoError(b, err)
+	data := randomContent(1, 64<<20)
+	h, size, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	require.NoError(b, err)
+	b.Run("import/sealed", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			data[0]++
+			_, _, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("import/plain", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			data[0]++
+			_, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(data), nil)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("read/sealed", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			content, err := n.OpenPlain(ctx, sealed, &replica.Entry{Hash: h, Size: size})
+			require.NoError(b, err)
+			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{content}, make([]byte, 1<<20))
+			require.NoError(b, err)
+		}
+	})
+}
