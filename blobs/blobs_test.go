@@ -403,6 +403,7 @@ func (w *checkingWriter) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// OBJ-B6: an ordered list of hashes.
 func TestSequence(t *testing.T) {
 	seq := Sequence{HashOf([]byte("a")), EmptyHash}
 	back, err := ParseSequence(seq.Bytes())

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// OBJ-B5: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
+// OBJ-B5 and OBJ-B2: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
 func TestOutboardVectors(t *testing.T) {
 	s := newStore(t)
 	for _, c := range loadVectors(t).Bao16.Cases {

@@ -54,10 +54,15 @@ func (w *simWorld) found(c replica.Capability) replica.Replica {
 		}
 		_, err := n.Replicas.Join(ctx, joined)
 		require.NoError(w.t, err)
-		to := w.nodes[w.rng.IntN(i+1)]
-		require.NoError(w.t, n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: to.ID()}}))
+		w.introduce(n, r.ID, i+1)
 	}
 	return r
+}
+
+// introduce tells the node with a number of one with a smaller number that holds a replica.
+func (w *simWorld) introduce(n *simNode, id replica.ID, number int) {
+	to := w.nodes[w.rng.IntN(number)]
+	require.NoError(w.t, n.Remember(context.Background(), []replica.ID{id}, []peer.AddrInfo{{ID: to.ID()}}))
 }
 
 // trouble does something to the connections of n, or ends it, with or without the loss of power, and starts it again.

@@ -102,6 +102,7 @@ func TestEntryGolden(t *testing.T) {
 	require.Equal(t, e, back)
 }
 
+// OBJ-M9: the latest version is a view; all are there for an application that decides otherwise.
 func TestSetGetAndLatest(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -140,6 +141,7 @@ func TestSetGetAndLatest(t *testing.T) {
 	require.ElementsMatch(t, []AuthorID{alice.Author(), bob.Author()}, authors)
 }
 
+// OBJ-M4: whoever has the replica key may write; others need a grant.
 func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
 	c := newClock()
 	owner, reader := newStore(t, c), newStore(t, c)

@@ -43,7 +43,7 @@ func examples(t testing.TB) map[string]Ticket {
 	}
 }
 
-// Golden: tickets that people have written down stay valid.
+// Golden (OBJ-T1, OBJ-T2): tickets that people have written down stay valid.
 func TestGolden(t *testing.T) {
 	raw, err := os.ReadFile("testdata/tickets.json")
 	require.NoError(t, err)
