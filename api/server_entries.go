@@ -308,15 +308,18 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 				return struct{}{}, err
 			}
 		}
+		fresh := false
 		for _, e := range events {
 			it, ok := r.Open(e.Entry)
-			if !ok { // there may be a new epoch, whose key has come with the statements
+			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
 				if r, err = s.open(ctx, r.ID.String(), "watch"); err != nil {
 					return struct{}{}, err
 				}
-				if it, ok = r.Open(e.Entry); !ok {
-					continue
-				}
+				fresh = true
+				it, ok = r.Open(e.Entry)
+			}
+			if !ok {
+				continue
 			}
 			d, err := s.describe(ctx, r, &it)
 			if err != nil {

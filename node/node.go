@@ -1,7 +1,7 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go), when to talk to whom (peers.go, contacts.go), and what to download from
-// where (fetch.go, downloads.go). What never belongs here: the formats and rules of blobs and entries, and how people or
+// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go, redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from
+// where (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go, catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and how people or
 // programs talk to a node (package api). How streams are made is behind the [Network] interface; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.

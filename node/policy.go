@@ -134,7 +134,7 @@ func (n *Node) sealPrefixes(ctx context.Context, id replica.ID, p *Policy) error
 	return nil
 }
 
-// sealPolicy does so anew after read keys have come.
+// sealPolicy does so anew after read keys have come. Entries of the new epoch may have come before them.
 func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
 	p := n.policies.get(id)
 	before := len(p.Sealed)
@@ -145,7 +145,10 @@ func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
 	if err != nil || len(p.Sealed) == before {
 		return err
 	}
-	return n.storePolicy(ctx, id, p)
+	if err := n.storePolicy(ctx, id, p); err != nil {
+		return err
+	}
+	return n.CatchUp(ctx, id)
 }
 
 func (n *Node) storePolicy(ctx context.Context, id replica.ID, p Policy) error {

@@ -194,7 +194,7 @@ func items(entries iter.Seq2[Entry, error]) iter.Seq2[Item, error] {
 	}
 }
 
-// selects is like Query.selects, with the key in plain.
+// selectedBy is Query.selects, with the key in plain.
 func (it *Item) selectedBy(q *Query) bool {
 	e := it.Entry
 	e.Key = it.Key

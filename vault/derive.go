@@ -1,10 +1,10 @@
 // Package vault is the replica that catalogues all replicas of an identity, which only the identity can even find: its keys, derived from that of the identity, and its entries, which say nothing
-// to whoever hosts them.
+// to whoever hosts them; and the keyring, which lets apps read it when the person approves.
 //
-// What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1). What never belongs here: networking, and identity keys other than for the moment of deriving
-// (OBJ-V4).
+// What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1), and the keyring that holds identity keys and answers apps. What never belongs here: networking, and
+// identity keys outside of the keyring other than for the moment of deriving (OBJ-V4).
 //
-// Start at [Derive].
+// Start at [Derive] and [Keyring].
 package vault
 
 import (

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -233,17 +234,7 @@ func (a *app) vaultRequests() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := newList(a, func(r api.KeyringRequest) (string, string) {
-				from := "this machine"
-				if r.Peer != "" {
-					from = "node " + r.Peer
-				}
-				text := fmt.Sprintf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
-				if r.Reason != "" {
-					text += ": " + r.Reason
-				}
-				return r.Code, text
-			})
+			out := newList(a, func(r api.KeyringRequest) (string, string) { return r.Code, requestText(r) })
 			for _, r := range all {
 				if err := out.add(r); err != nil {
 					return err
@@ -254,37 +245,120 @@ func (a *app) vaultRequests() *cobra.Command {
 	}}
 }
 
+func requestText(r api.KeyringRequest) string {
+	from := "this machine"
+	if r.Peer != "" {
+		from = "node " + r.Peer
+	}
+	text := fmt.Sprintf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
+}
+
 func (a *app) vaultApprove() *cobra.Command {
 	var identity string
 	password := newPassword()
 	cmd := &cobra.Command{
-		Use:   "approve CODE",
+		Use:   "approve [CODE]",
 		Short: "Let an app know who you are, and read your vault",
-		Long:  "Let the app that shows this code know who you are, and read the list of your replicas. It is not given your identity's key, and cannot change the list.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Let the app that shows this code know who you are, and read the list of your replicas. It is not given your identity's key, and cannot change the list. Without a code, wait for a\n" +
+			"request, show it, and ask.",
+		Args: cobra.MaximumNArgs(1),
 	}
 	cmd.Flags().StringVar(&identity, "identity", "", "as whom (default: the only identity of the keyring, or the one that is asked for)")
 	password.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		pw, err := password.read(a, false)
-		if err != nil {
-			return err
-		}
 		return a.with(cmd.Context(), false, func(s *session) error {
-			d, err := api.Call[api.Decided](cmd.Context(), s.Client, "vault/approve", api.DecideRequest{Request: strings.TrimSpace(args[0]), Identity: identity, Password: pw})
+			code, yes := "", true
+			if len(args) == 1 {
+				code = strings.TrimSpace(args[0])
+			} else {
+				r, err := a.nextRequest(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				code = r.Code
+				if yes, err = a.ask(requestText(r) + "\nThe app must show the same code. Let it know who you are, and read your vault? [y/N] "); err != nil {
+					return err
+				}
+			}
+			req, op := api.DecideRequest{Request: code, Identity: identity}, "vault/deny"
+			if yes {
+				op = "vault/approve"
+				var err error
+				if req.Password, err = password.read(a, false); err != nil {
+					return err
+				}
+			}
+			d, err := api.Call[api.Decided](cmd.Context(), s.Client, op, req)
 			if err != nil {
 				return err
 			}
-			return a.print(d, d.Request, d.Application+" may read your vault")
+			return a.print(d, d.Request, decidedText(d))
 		})
 	}
 	return cmd
 }
 
+func decidedText(d api.Decided) string {
+	if d.Approved {
+		return d.Application + " may read your vault"
+	}
+	return d.Application + " has been refused"
+}
+
+// nextRequest waits for a request of an app.
+func (a *app) nextRequest(ctx context.Context, s *session) (r api.KeyringRequest, err error) {
+	for told := false; ; told = true {
+		all, err := api.Call[[]api.KeyringRequest](ctx, s.Client, "vault/requests", nil)
+		if err != nil {
+			return r, err
+		}
+		if len(all) > 0 {
+			return all[0], nil
+		}
+		if s.own != nil {
+			return r, errNotRunning{a.dir} // nobody could ask
+		}
+		if !told {
+			a.note("waiting for a request")
+		}
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}
+
+// ask asks a person a question, which is answered with a line on standard input.
+func (a *app) ask(question string) (yes bool, err error) {
+	a.bar.clear()
+	fmt.Fprint(a.stderr, question)
+	var answer []byte
+	for one := make([]byte, 1); ; {
+		n, err := a.stdin.Read(one) // no further than the line: a password may follow
+		if n == 1 && one[0] != '\n' && len(answer) < 64 {
+			answer = append(answer, one[0])
+			continue
+		}
+		if n == 1 || err == io.EOF {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	text := strings.ToLower(strings.TrimSpace(string(answer)))
+	return text == "y" || text == "yes", nil
+}
+
 func (a *app) vaultDeny() *cobra.Command {
 	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, "vault/deny",
 		func(args []string) (api.DecideRequest, error) { return api.DecideRequest{Request: args[0]}, nil },
-		func(d api.Decided) (string, string) { return d.Request, d.Application + " has been refused" })
+		func(d api.Decided) (string, string) { return d.Request, decidedText(d) })
 }
 
 func (a *app) vaultVaults() *cobra.Command {

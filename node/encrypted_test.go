@@ -1,0 +1,94 @@
+package node_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
+)
+
+// setSealed sets a key of an encrypted replica.
+func setSealed(t testing.TB, n *node.Node, id replica.ID, key, value string) {
+	t.Helper()
+	ctx := t.Context()
+	p, err := n.Replicas.Plain(ctx, id)
+	require.NoError(t, err)
+	k, err := p.Sealing()
+	require.NoError(t, err)
+	c := replica.Change{Key: []byte(key)}
+	c.Hash, c.Size, err = n.ImportSealed(ctx, k, strings.NewReader(value), nil)
+	require.NoError(t, err)
+	author, err := n.Replicas.DefaultAuthor(ctx)
+	require.NoError(t, err)
+	secret, err := n.Replicas.AuthorKey(ctx, author)
+	require.NoError(t, err)
+	_, err = p.Write(ctx, secret, []replica.Change{c})
+	require.NoError(t, err)
+}
+
+// A download policy by prefixes, and a session for a prefix, follow an encrypted replica through its epochs.
+func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
+	ctx := t.Context()
+	a, _ := start(t, t.TempDir())
+	b, _ := start(t, t.TempDir())
+	c, _ := start(t, t.TempDir())
+	r, err := a.CreateReplica(ctx, "r", true)
+	require.NoError(t, err)
+	setSealed(t, a, r.ID, "photos/1", "a photo")
+	setSealed(t, a, r.ID, "notes/1", "a note")
+	tk, err := a.Ticket(ctx, r, replica.Write)
+	require.NoError(t, err)
+	_, err = b.JoinWith(ctx, tk, "r", &node.Policy{Prefixes: [][]byte{[]byte("pho")}})
+	require.ErrorIs(t, err, seal.ErrName)
+	_, err = b.JoinWith(ctx, tk, "r", &node.Policy{Prefixes: [][]byte{[]byte("photos/")}})
+	require.NoError(t, err)
+	state := func(key string) node.ContentState {
+		p, err := b.Replicas.Plain(ctx, r.ID)
+		require.NoError(t, err)
+		it, err := p.LatestOf(ctx, []byte(key))
+		if err != nil {
+			return node.ContentMissing
+		}
+		st, err := b.ContentState(ctx, it.Entry.Hash, it.Entry.Size)
+		require.NoError(t, err)
+		return st
+	}
+	eventually(t, "the photo", func() bool { return state("photos/1") == node.ContentComplete })
+	_, err = a.Rotate(ctx, r.ID)
+	require.NoError(t, err)
+	setSealed(t, a, r.ID, "notes/2", "a later note")
+	setSealed(t, a, r.ID, "photos/2", "a later photo")
+	eventually(t, "the later photo", func() bool { return state("photos/2") == node.ContentComplete })
+	require.Equal(t, node.ContentMissing, state("notes/1"))
+	require.Equal(t, node.ContentMissing, state("notes/2"))
+	require.Len(t, b.Policy(r.ID).Sealed, 2, "one for each epoch")
+
+	// Only the photos of both epochs come to c.
+	held, err := c.Replicas.Join(ctx, r, tk.ReadKey)
+	require.NoError(t, err)
+	present, err := a.Replicas.ReadKey(ctx, r.ID)
+	require.NoError(t, err)
+	_, err = c.Replicas.Join(ctx, held, present)
+	require.NoError(t, err)
+	require.NoError(t, c.Remember(ctx, []replica.ID{r.ID}, infoOf(t, a)))
+	p, err := c.Replicas.Plain(ctx, r.ID)
+	require.NoError(t, err)
+	prefixes, err := p.SealPrefix([]byte("photos/"))
+	require.NoError(t, err)
+	require.Len(t, prefixes, 2)
+	for _, prefix := range prefixes {
+		_, err := c.SyncNow(ctx, r.ID, a.ID(), prefix)
+		require.NoError(t, err)
+	}
+	var got []string
+	for it, err := range p.Latest(ctx, replica.Query{}) {
+		require.NoError(t, err)
+		got = append(got, string(it.Key))
+	}
+	require.Contains(t, got, "photos/1")
+	require.Contains(t, got, "photos/2")
+}

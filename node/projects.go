@@ -1,0 +1,119 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/project"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// CreateReplica makes a new replica, and lists it in the person's own vault if one is open here (OBJ-V6).
+func (n *Node) CreateReplica(ctx context.Context, name string, encrypted bool) (replica.Replica, error) {
+	create := n.Replicas.Create
+	if encrypted {
+		create = n.Replicas.CreateEncrypted
+	}
+	r, err := create(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	v, err := n.VaultOf(ctx, "")
+	if err != nil || !v.Own() {
+		return r, nil // there is none
+	}
+	if !v.ready {
+		n.tendSoon() // it is listed once the vault has come
+		return r, nil
+	}
+	_, err = n.AddToVault(ctx, &v, r, "")
+	return r, err
+}
+
+// RenameReplica gives a replica another name here and, if this node may write it, in the person's own vault.
+func (n *Node) RenameReplica(ctx context.Context, id replica.ID, name string) (replica.Replica, error) {
+	r, err := n.Replicas.Rename(ctx, id, name)
+	if err != nil || r.Capability < replica.Write {
+		return r, err
+	}
+	v, err := n.VaultOf(ctx, "")
+	if err != nil || !v.Own() || v.Replica.ID == id {
+		return r, nil
+	}
+	listed, err := n.inVault(ctx, &v, id)
+	if err != nil || !listed {
+		return r, err
+	}
+	_, err = n.AddToVault(ctx, &v, r, name)
+	return r, err
+}
+
+// inVault reports whether a vault lists a replica.
+func (n *Node) inVault(ctx context.Context, v *Vault, id replica.ID) (bool, error) {
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return false, err
+	}
+	_, err = p.LatestOf(ctx, []byte(string(vault.Prefix())+project.IDOf(id)))
+	if errors.Is(err, replica.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// JoinProject joins a project of a vault, with all that the vault gives this node to do so, at the peers that hold the vault. The error is as for JoinWith.
+func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, name string) (JoinResult, error) {
+	t := &ticket.Doc{Capability: replica.Read, Replica: pr.Replica, ReadKey: pr.ReadKey}
+	if v.Own() {
+		p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+		if err != nil {
+			return JoinResult{}, err
+		}
+		switch r, err := n.restoreOf(ctx, p, v, pr.Replica); {
+		case err == nil:
+			t.Capability, t.Secret = r.Capability, r.Secret
+			if r.ReadKey.Epoch > t.ReadKey.Epoch {
+				t.ReadKey = r.ReadKey
+			}
+		case !errors.Is(err, replica.ErrNotFound):
+			return JoinResult{}, err
+		}
+	}
+	for _, p := range n.KnownPeers(v.Replica.ID) {
+		addrs, err := peer.AddrInfoToP2pAddrs(&p)
+		if err != nil {
+			return JoinResult{}, err
+		}
+		t.Addrs = append(t.Addrs, addrs...)
+	}
+	if name == "" && replica.CheckName(pr.Name) == nil {
+		name = pr.Name
+	}
+	joined, err := n.JoinWith(ctx, t, name, nil)
+	if errors.Is(err, replica.ErrExists) {
+		joined, err = n.JoinWith(ctx, t, "", nil)
+	}
+	return joined, err
+}
+
+// LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if everywhere is set, or if nobody else is known to hold it. It reports whether the vault still lists it.
+func (n *Node) LeaveReplica(ctx context.Context, id replica.ID, everywhere bool) (listed bool, err error) {
+	alone := len(n.KnownPeers(id)) == 0
+	v, err := n.VaultOf(ctx, "")
+	if err == nil && v.Own() && v.Replica.ID != id {
+		if listed, err = n.inVault(ctx, &v, id); err != nil {
+			return listed, err
+		}
+		if listed && (everywhere || alone) {
+			if err := n.RemoveFromVault(ctx, &v, id); err != nil {
+				return listed, err
+			}
+			listed = false
+		}
+	}
+	return listed, n.Leave(ctx, id)
+}

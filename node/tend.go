@@ -1,0 +1,285 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// vaultChange sets a key of a vault to some content, or deletes it if that is nil.
+type vaultChange struct {
+	key     []byte
+	content []byte
+}
+
+// writeVault writes to a person's own vault. This device's head follows: soon on a running node, so that it is not written for each of many changes, or at once.
+func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	ctx, release := n.Blobs.Hold(ctx)
+	defer release()
+	err := n.putInVault(ctx, v, changes)
+	if err == nil {
+		if n.Online() {
+			n.tendSoon()
+		} else {
+			err = n.writeHead(ctx, v)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write vault: %w", err)
+	}
+	return n.Blobs.Sync(ctx)
+}
+
+func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
+	author, err := n.Replicas.AuthorKey(ctx, v.author)
+	if err != nil {
+		return err
+	}
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return err
+	}
+	key, err := p.Sealing()
+	if err != nil {
+		return err
+	}
+	all := make([]replica.Change, 0, len(changes))
+	for _, c := range changes {
+		one := replica.Change{Key: c.key}
+		if c.content != nil {
+			if one.Hash, one.Size, err = n.ImportSealed(ctx, key, bytes.NewReader(c.content), nil); err != nil {
+				return err
+			}
+		}
+		all = append(all, one)
+	}
+	_, err = p.Write(ctx, author, all)
+	return err
+}
+
+// writeHead says what this device has written, if it has not said so yet.
+func (n *Node) writeHead(ctx context.Context, v *Vault) error {
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return err
+	}
+	all, err := n.written(ctx, p, v)
+	if err != nil {
+		return err
+	}
+	w := all[v.author]
+	if w == nil {
+		return nil
+	}
+	h := vault.HeadOf(w.Entries)
+	if w.Head != nil && *w.Head == h && w.HeadAt >= w.Newest {
+		return nil
+	}
+	content, err := h.Seal(v.catalogue, v.author)
+	if err != nil {
+		return err
+	}
+	return n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
+}
+
+// entriesFor are the catalogue's entry for a replica, and the one to restore it from.
+func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr vault.Project) ([]vaultChange, error) {
+	restore := vault.Restore{Capability: r.Capability, Replica: r.ID, Secret: r.Secret}
+	if restore.Capability < replica.Read {
+		restore.Capability = replica.Read // whoever lists it may try
+	}
+	if r.Encrypted {
+		k, err := n.Replicas.ReadKey(ctx, r.ID)
+		if err != nil && !errors.Is(err, replica.ErrNoReadKey) {
+			return nil, err
+		}
+		restore.ReadKey, pr.ReadKey = k, k
+	}
+	project, err := pr.Seal(v.catalogue)
+	if err != nil {
+		return nil, err
+	}
+	content, err := restore.Seal(v.restore)
+	if err != nil {
+		return nil, err
+	}
+	return []vaultChange{{pr.Key(), project}, {restore.Key(), content}}, nil
+}
+
+// ErrNotOwnVault reports a change to a vault that the person only lets this node read.
+var ErrNotOwnVault = errors.New("this node may only read the vault: change it on a device of the person whose vault it is")
+
+// AddToVault lists a replica in a vault, under its name here or, if it is listed already, under the name that is given.
+func (n *Node) AddToVault(ctx context.Context, v *Vault, r replica.Replica, name string) (vault.Project, error) {
+	if !v.Own() {
+		return vault.Project{}, ErrNotOwnVault
+	}
+	if r.ID == v.Replica.ID {
+		return vault.Project{}, errors.New("a vault does not list itself")
+	}
+	n.tending.Lock()
+	defer n.tending.Unlock()
+	if name == "" {
+		name = r.Name
+	}
+	pr := vault.NewProject(r.ID, name, r.Created)
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return pr, err
+	}
+	if it, err := p.LatestOf(ctx, pr.Key()); err == nil { // what it says already stays, such as fields of later versions
+		if old, err := n.openProject(ctx, p, v, &it); err == nil {
+			old.Name = name
+			pr = old
+		}
+	} else if !errors.Is(err, replica.ErrNotFound) {
+		return pr, err
+	}
+	changes, err := n.entriesFor(ctx, v, &r, pr)
+	if err != nil {
+		return pr, err
+	}
+	return pr, n.writeVault(ctx, v, changes)
+}
+
+// RemoveFromVault takes a project off a vault's list. It does nothing if it is not there.
+func (n *Node) RemoveFromVault(ctx context.Context, v *Vault, id replica.ID) error {
+	if !v.Own() {
+		return ErrNotOwnVault
+	}
+	n.tending.Lock()
+	defer n.tending.Unlock()
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return err
+	}
+	var changes []vaultChange
+	pr := vault.NewProject(id, "", time.Time{})
+	for _, key := range [][]byte{pr.Key(), vault.RestoreKeyOf(id)} {
+		_, err := p.LatestOf(ctx, key)
+		if err == nil {
+			changes = append(changes, vaultChange{key: key})
+		} else if !errors.Is(err, replica.ErrNotFound) {
+			return err
+		}
+	}
+	return n.writeVault(ctx, v, changes)
+}
+
+// tendVaults brings the person's own vault in step with this node: replicas that the node may write and that the vault has never listed are added to it, and read keys that have changed
+// are noted. What was taken off the list stays off.
+func (n *Node) tendVaults(ctx context.Context) error {
+	v, err := n.VaultOf(ctx, "")
+	if errors.Is(err, ErrNoVault) || err == nil && !v.Own() {
+		return nil
+	}
+	if err != nil {
+		return nil // there are several, and none is this node's own
+	}
+	n.tending.Lock()
+	defer n.tending.Unlock()
+	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if err != nil {
+		return err
+	}
+	vaults, err := n.Vaults(ctx)
+	if err != nil {
+		return err
+	}
+	if !v.ready {
+		if c, err := n.Replicas.Counts(ctx, v.Replica.ID); err != nil || c == (replica.Counts{}) {
+			return err
+		}
+		v.ready = true
+		if err := n.storeVault(ctx, &v); err != nil {
+			return err
+		}
+	}
+	listed := map[string]replica.Item{}
+	for it, err := range p.Latest(ctx, replica.Query{Prefix: vault.Prefix(), Tombstones: true}) {
+		if err != nil {
+			return err
+		}
+		listed[string(it.Key)] = it
+	}
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return err
+	}
+	var changes []vaultChange
+	for _, r := range all {
+		if r.Capability < replica.Write || slices.ContainsFunc(vaults, func(v Vault) bool { return v.Replica.ID == r.ID }) {
+			continue
+		}
+		pr := vault.NewProject(r.ID, r.Name, r.Created)
+		if it, ok := listed[string(pr.Key())]; ok {
+			if it.Entry.IsTombstone() || !r.Encrypted {
+				continue
+			}
+			old, err := n.openProject(ctx, p, &v, &it)
+			if err != nil {
+				continue // it comes, or is told as a fault
+			}
+			k, err := n.Replicas.ReadKey(ctx, r.ID)
+			if err != nil || k.Epoch <= old.ReadKey.Epoch {
+				continue
+			}
+			pr = old
+		}
+		some, err := n.entriesFor(ctx, &v, &r, pr)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, some...)
+	}
+	ctx, release := n.Blobs.Hold(ctx)
+	defer release()
+	if len(changes) > 0 {
+		if err := n.putInVault(ctx, &v, changes); err != nil {
+			return fmt.Errorf("write vault: %w", err)
+		}
+	}
+	if err := n.writeHead(ctx, &v); err != nil {
+		return fmt.Errorf("write vault: %w", err)
+	}
+	return n.Blobs.Sync(ctx)
+}
+
+// tendPause is the time between two rounds of tending.
+const tendPause = time.Second
+
+// tendSoon does so in the background.
+func (n *Node) tendSoon() {
+	select {
+	case n.tend <- struct{}{}:
+	default:
+	}
+}
+
+// keepTending tends vaults when something may have changed.
+func (n *Node) keepTending(ctx context.Context) {
+	for {
+		if err := n.tendVaults(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("vault", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.tend:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tendPause):
+		}
+	}
+}

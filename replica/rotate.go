@@ -1,0 +1,232 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica/seal"
+)
+
+// Rotate begins a new epoch of an encrypted replica: names and content are sealed with a new read key from now on, which is handed to all authors who have been given the present one and have not been
+// revoked, and to all who may write. Grants for a prefix are made anew, since prefixes are sealed, too. What was sealed before stays as it is. Tickets that were
+// given away open nothing new. It returns a *NotAllowedError without the replica key, ErrNoReadKey, and an error if the replica is not encrypted.
+func (s *Store) Rotate(ctx context.Context, id ID) (EpochKey, error) {
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	return s.rotate(ctx, id)
+}
+
+func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
+	var all []Statement
+	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		if !r.Encrypted {
+			return fmt.Errorf("replica %s is not encrypted: it has no read key", r.Name)
+		}
+		if r.Capability < Write {
+			return &NotAllowedError{Op: "change the read key of", Name: r.Name, Have: r.Capability, Need: Write}
+		}
+		rot := rotation{s: s, rd: rd, r: r, now: uint64(s.cfg.Now().UnixMicro())}
+		if err := rot.run(); err != nil {
+			return err
+		}
+		next, all = rot.next, rot.made
+		return nil
+	})
+	if err != nil {
+		return next, fmt.Errorf("new epoch: %w", err)
+	}
+	if _, err := s.storeStatements(ctx, id, all); err != nil {
+		return next, fmt.Errorf("new epoch: %w", err)
+	}
+	return next, s.kv.Sync(ctx)
+}
+
+// RotateIfDue begins a new epoch if this node has the replica key and an author who has been given the present read key has been revoked since. It reports whether it did.
+func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	return s.rotateIfDue(ctx, id)
+}
+
+func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
+	due := false
+	err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		if !r.Encrypted || r.Capability < Write {
+			return nil
+		}
+		rot := rotation{s: s, rd: rd, r: r, now: uint64(s.cfg.Now().UnixMicro())}
+		err := rot.load()
+		if errors.Is(err, ErrNoReadKey) {
+			return nil
+		}
+		for a := range rot.holders() {
+			keeps, goErr := rot.keeps(a)
+			err = errors.Join(err, goErr)
+			due = due || !keeps && rot.revoked(a)
+		}
+		return err
+	})
+	if err != nil || !due {
+		return false, err
+	}
+	_, err = s.rotate(ctx, id)
+	return err == nil, err
+}
+
+// rotation makes the statements of a new epoch.
+type rotation struct {
+	s   *Store
+	rd  kv.Reader
+	r   *Replica
+	now uint64
+
+	all  statements
+	old  EpochKey
+	keys []EpochKey // of the epochs until now
+	next EpochKey
+	made []Statement
+}
+
+func (rot *rotation) load() (err error) {
+	if rot.all, err = statementsOf(rot.rd, rot.r.ID, nil); err != nil {
+		return err
+	}
+	rot.old, rot.keys, err = readKeys(rot.rd, rot.r)
+	return err
+}
+
+func (rot *rotation) run() error {
+	if err := rot.load(); err != nil {
+		return err
+	}
+	rot.next = EpochKey{rot.old.Epoch + 1, seal.NewReadKey()}
+	e := &Epoch{Replica: rot.r.ID, Number: rot.next.Epoch, Issued: rot.now, Commitment: rot.next.Key.Commitment()}
+	for _, k := range rot.keys {
+		if k.Epoch == rot.old.Epoch && len(e.Older) < MaxOlder {
+			older, err := rot.next.Key.SealOlder(k.Key)
+			if err != nil {
+				return err
+			}
+			e.Older = append(e.Older, older)
+		}
+	}
+	e.Sign(rot.r.Secret)
+	rot.made = append(rot.made, e)
+	authors := rot.holders()
+	authors[AuthorID(rot.r.ID)] = true // by which this node has the key, too
+	for i := range rot.all.grants {
+		authors[rot.all.grants[i].Author] = true
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(authors), func(a, b AuthorID) int { return bytes.Compare(a[:], b[:]) }) {
+		keeps, err := rot.keeps(a)
+		if err != nil {
+			return err
+		}
+		if !keeps {
+			continue
+		}
+		if err := rot.hand(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holders are the authors who have been given the present key.
+func (rot *rotation) holders() map[AuthorID]bool {
+	out := map[AuthorID]bool{}
+	for i := range rot.all.wrapped {
+		if w := &rot.all.wrapped[i]; w.Commitment == rot.old.Key.Commitment() {
+			out[w.Author] = true
+		}
+	}
+	return out
+}
+
+// revoked reports whether an author was revoked after being given the present key.
+func (rot *rotation) revoked(a AuthorID) bool {
+	given := uint64(0)
+	for i := range rot.all.wrapped {
+		if w := &rot.all.wrapped[i]; w.Author == a && w.Commitment == rot.old.Key.Commitment() {
+			given = max(given, w.Issued)
+		}
+	}
+	return slices.ContainsFunc(rot.all.revocations, func(v Revocation) bool { return v.Author == a && v.Issued >= given })
+}
+
+// keeps reports whether an author is given the next key: one who may still write, or who was only ever let read and has not been revoked.
+func (rot *rotation) keeps(a AuthorID) (bool, error) {
+	if a == AuthorID(rot.r.ID) { // the replica key
+		return true, nil
+	}
+	may, err := authority(rot.rd, rot.r.ID, a)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(may, func(s span) bool { return s.to >= rot.now }) {
+		return true, nil
+	}
+	wrote := slices.ContainsFunc(rot.all.grants, func(g Grant) bool { return g.Author == a })
+	return !wrote && !rot.revoked(a), nil
+}
+
+// hand gives the next key to an author, and makes the grants anew that are for a prefix.
+func (rot *rotation) hand(a AuthorID) error {
+	issued, err := issueTime(rot.rd, rot.r.ID, a, rot.now)
+	if err != nil {
+		return err
+	}
+	w, err := wrapKey(rot.r.Secret, a, rot.next, issued)
+	if errors.Is(err, seal.ErrNoRecipient) { // whoever made up such an author cannot read, and keeps nobody else from it
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rot.made = append(rot.made, w)
+	for i := range rot.all.grants {
+		g := &rot.all.grants[i]
+		if g.Author != a || len(g.Prefix) == 0 {
+			continue
+		}
+		if epoch, err := seal.EpochOf(g.Prefix); err != nil || epoch != rot.old.Epoch {
+			continue
+		}
+		valid, err := authorityOf([]Grant{*g}, revocationsIn(rot.rd, rot.r.ID, map[AuthorID][]Revocation{}))
+		if err != nil {
+			return err
+		}
+		prefix, ok := openPrefix(rot.keys, g.Prefix)
+		if len(valid) == 0 || valid[0].to < rot.now || !ok {
+			continue
+		}
+		sealed, err := rot.next.Key.Names(rot.next.Epoch).SealPrefix(prefix)
+		if err != nil {
+			return err
+		}
+		anew := Grant{Replica: rot.r.ID, Author: a, Issued: issued, NotBefore: g.NotBefore, NotAfter: valid[0].to, Prefix: sealed, Delegable: g.Delegable}
+		anew.Sign(rot.r.Secret)
+		rot.made = append(rot.made, &anew)
+	}
+	return nil
+}
+
+// openPrefix opens the prefix of a grant, with any of some keys.
+func openPrefix(keys []EpochKey, sealed []byte) (prefix []byte, ok bool) {
+	if len(sealed) == 0 {
+		return nil, true
+	}
+	for _, k := range keys {
+		if name, err := k.Key.Names(k.Epoch).Open(sealed); err == nil {
+			return append(name, '/'), true
+		}
+	}
+	return nil, false
+}
