@@ -52,3 +52,23 @@ func DialKeyring(path string) vault.Keyring {
 		return b, nil
 	}}
 }
+
+// Keyring returns the keyring of the node as an app on this machine reaches it: it answers what is for apps, and nothing else.
+func (c *Client) Keyring() vault.Keyring {
+	return vault.Remote{Call: func(ctx context.Context, msg []byte) ([]byte, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"keyring", bytes.NewReader(msg))
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.http.Do(r)
+		if err != nil {
+			return nil, talkError(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(io.LimitReader(resp.Body, vault.MaxCall+1))
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return nil, errors.Join(fmt.Errorf("talk to the node: %s", resp.Status), err)
+		}
+		return b, nil
+	}}
+}

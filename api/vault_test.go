@@ -1,0 +1,111 @@
+package api
+
+import (
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// OBJ-V3 and OBJ-V4: an app on the same machine goes through the steps over the node's API, and can do nothing else with the keyring; which here is one that another process could serve.
+func TestAppOverTheAPI(t *testing.T) {
+	ctx := t.Context()
+	socket := filepath.Join(t.TempDir(), "k.sock")
+	l, err := ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	_, err = ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "already")
+
+	n, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Keyring: DialKeyring(l.Path)})
+	require.NoError(t, err)
+	c, stop := Local(NewServer(n, "test"))
+	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
+	k := c.Keyring()
+	_, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)})
+	require.ErrorIs(t, err, vault.ErrNoIdentity)
+	me, err := Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	require.NoError(t, err)
+	v, err := Call[Vault](ctx, c, "vault/init", OpenVaultRequest{Password: "p"})
+	require.NoError(t, err)
+	require.Equal(t, me.Identity, v.Identity)
+	made, err := Call[ReplicaStatus](ctx, c, "replica/new", NewReplicaRequest{Name: "photos", Encrypted: true})
+	require.NoError(t, err)
+
+	ch := vault.Challenge{Ask: vault.Ask{Application: "example.org", Challenge: make([]byte, 32)}}
+	ch.Ask.Challenge[0] = 1
+	asked, err := k.Ask(ctx, vault.App{Peer: "somebody else"}, ch.Ask) // 2
+	require.NoError(t, err)
+	require.Equal(t, ch.Ask.Code(vault.App{}), asked.Code, "an app cannot say who it is")
+	all, err := Call[[]KeyringRequest](ctx, c, "vault/requests", nil)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	_, err = Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "wrong"})
+	require.Equal(t, NotAllowed, AsError(err).Kind)
+	_, err = Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "p"})
+	require.NoError(t, err)
+	a, err := k.Wait(ctx, vault.App{}, asked.Request)
+	require.NoError(t, err)
+	require.NoError(t, ch.Check(&a, time.Now())) // 1
+	require.Equal(t, me.Identity, a.Identity)
+	access, err := k.Access(ctx, vault.App{}, a.Session) // 3, 4
+	require.NoError(t, err)
+	require.Equal(t, v.ReplicaID, access.Replica)
+	require.Empty(t, access.Ticket, "the node is offline")
+	key, err := k.CatalogueKey(ctx, vault.App{}, a.Session) // 6
+	require.NoError(t, err)
+
+	// 5, 7: the app opens the vault with what it was given, in a store of its own; the node stands for its hosts.
+	p, err := n.Replicas.Plain(ctx, v.ReplicaID)
+	require.NoError(t, err)
+	found := 0
+	for it, err := range p.Latest(ctx, replica.Query{Prefix: vault.Prefix()}) {
+		require.NoError(t, err)
+		r, err := n.OpenPlain(ctx, p, &it.Entry)
+		require.NoError(t, err)
+		sealed := make([]byte, r.Size())
+		_, err = r.ReadAt(sealed, 0)
+		require.NoError(t, err)
+		project, err := vault.Open(key, it.Key, sealed)
+		require.NoError(t, err)
+		require.Equal(t, "photos", project.Name)
+		require.Equal(t, made.ReplicaID, project.Replica)
+		require.EqualValues(t, 1, project.ReadKey.Epoch)
+		found++
+	}
+	require.Equal(t, 1, found)
+
+	// The rest is for the person, whom the API's other operations serve.
+	_, err = k.Keys(ctx, me.Identity, "p")
+	require.ErrorIs(t, err, vault.ErrNotForApps)
+	_, err = k.Export(ctx, me.Identity, "p", vault.Mnemonic)
+	require.ErrorIs(t, err, vault.ErrNotForApps)
+	_, err = k.Ask(ctx, vault.App{}, ch.Ask)
+	require.ErrorIs(t, err, vault.ErrReplayed)
+	asked, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 40), Identity: identity.ID{1}})
+	require.NoError(t, err)
+	_, err = Call[Decided](ctx, c, "vault/deny", DecideRequest{Request: asked.Request})
+	require.NoError(t, err)
+	_, err = k.Wait(ctx, vault.App{}, asked.Request)
+	require.ErrorIs(t, err, vault.ErrDenied)
+}
+
+func TestKindsOfKeyringErrors(t *testing.T) {
+	for want, errs := range map[Kind][]error{
+		NotAllowed:   {vault.ErrDenied, identity.ErrWrongPassword, vault.ErrReplayed, node.ErrNotOwnVault},
+		NotFound:     {vault.ErrNoIdentity, node.ErrNoVault, vault.ErrNoRequest},
+		Usage:        {vault.ErrWhichIdentity, identity.ErrNoPassword, identity.ErrBadMnemonic},
+		Verification: {identity.ErrBadSignature, vault.ErrForeignAnswer, vault.ErrSealed},
+	} {
+		for _, err := range errs {
+			require.Equal(t, want, AsError(err).Kind, err)
+		}
+	}
+}
