@@ -303,8 +303,10 @@ func TestForgedAnswers(t *testing.T) {
 		"too early":           {ask(1), nil, -6 * time.Minute, identity.ErrOutOfTime},
 		"another identity":    {ask(1), func(a *Answer) { a.Identity[0] ^= 1 }, 0, identity.ErrBadSignature},
 		"another nonce":       {ask(1), func(a *Answer) { a.Nonce[0] ^= 1 }, 0, identity.ErrBadSignature},
-		"a changed signature": {ask(1), func(a *Answer) { a.Signature.Signature = append([]byte{a.Signature.Signature[0] ^ 1}, a.Signature.Signature[1:]...) }, 0, identity.ErrBadSignature},
-		"not who was wanted":  {Ask{Application: "example.org", Challenge: ask(1).Challenge, Identity: identity.ID{9}}, nil, 0, ErrForeignAnswer},
+		"a changed signature": {ask(1), func(a *Answer) {
+			a.Signature.Signature = append([]byte{a.Signature.Signature[0] ^ 1}, a.Signature.Signature[1:]...)
+		}, 0, identity.ErrBadSignature},
+		"not who was wanted": {Ask{Application: "example.org", Challenge: ask(1).Challenge, Identity: identity.ID{9}}, nil, 0, ErrForeignAnswer},
 	} {
 		a := good
 		if tc.edit != nil {
