@@ -43,6 +43,9 @@ func kindOf(err error) Kind {
 	if kind, ok := kindOfProject(err); ok {
 		return kind
 	}
+	if kind, ok := kindOfSeed(err); ok {
+		return kind
+	}
 	switch {
 	case errors.As(err, &ref) && ref.Err == nil:
 		return Verification

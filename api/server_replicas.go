@@ -130,9 +130,13 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	for _, p := range s.node.Peers() {
 		connected[p.ID] = true
 	}
+	seeds, err := s.seedsOf(ctx, r.ID)
+	if err != nil {
+		return info, err
+	}
 	info.Peers = []KnownPeer{}
 	for _, p := range s.node.KnownPeers(r.ID) {
-		k := KnownPeer{ID: p.ID.String(), Connected: connected[p.ID], Addrs: []string{}}
+		k := KnownPeer{ID: p.ID.String(), Connected: connected[p.ID], Seed: seeds[p.ID], Addrs: []string{}}
 		if k.Lost, k.LostAt, err = s.node.Lost(ctx, r.ID, p.ID); err != nil {
 			return info, err
 		}

@@ -64,6 +64,7 @@ type Rotated struct {
 type KnownPeer struct {
 	ID        string   `json:"id"`
 	Connected bool     `json:"connected"`
+	Seed      bool     `json:"seed,omitempty"` // it keeps the replica for this node's identity
 	Addrs     []string `json:"addrs"`
 	// Lost counts entries that the peer was last found to lack although it had had them.
 	Lost   int       `json:"lost,omitempty"`

@@ -35,7 +35,12 @@ func wantedKey(e *replica.Entry) []byte {
 // have. Content in chunks is noted in any case; whether all its chunks are here is for the download to see.
 func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 	if e.IsTombstone() {
-		return nil
+		return n.dropContent(tx, e) // what was under its key before is not there any more
+	}
+	if n.cfg.Host != nil {
+		if fetch, err := n.cfg.Host.Put(tx, e); err != nil || !fetch {
+			return err
+		}
 	}
 	n.Blobs.Touch(n.ctx, e.Hash)
 	info, err := blobs.StatIn(tx, e.Hash)

@@ -47,6 +47,8 @@ type Config struct {
 	Store pebble.Options
 	// Keyring holds the identity keys; nil means one in the data directory.
 	Keyring vault.Keyring
+	// Host, if set, decides about the content of replicas that are held for others.
+	Host Host
 	// Limits bound what is given and taken.
 	Limits Limits
 }
@@ -81,8 +83,9 @@ type Node struct {
 	redeeming    sync.Mutex
 	invited      chan struct{} // an invite was kept that could not be redeemed
 	keyringCalls slots
-	tending      sync.Mutex    // held while a vault is written
-	tend         chan struct{} // a vault may have to be written
+	serves       map[string]func(Stream) // of what is built upon the node
+	tending      sync.Mutex              // held while a vault is written
+	tend         chan struct{}           // a vault may have to be written
 	outboxMu     sync.Mutex
 	outboxes     map[peer.ID]*outbox
 	closing      sync.Once
@@ -108,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), keyringCalls: make(slots, maxKeyringServes)}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), keyringCalls: make(slots, maxKeyringServes), serves: map[string]func(Stream){}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -141,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
 	n.peers, n.downloads = newPeerBook(n), newDownloads(n)
@@ -204,6 +207,9 @@ func (n *Node) GoOnline(network Network) error {
 	network.Handle(pushProtocol, n.servePush)
 	network.Handle(inviteProtocol, n.serveInvite)
 	network.Handle(keyringProtocol, n.serveKeyring)
+	for protocol, fn := range n.serves {
+		network.Handle(protocol, func(s Stream) { fn(patient{s, idleTimeout}) })
+	}
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
@@ -311,6 +317,36 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 	return out, ErrNotShared
 }
 
+// Keep adds the replica of a ticket and remembers its peers, without waiting for a session: the node soon runs one.
+func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
+	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
+	if err != nil {
+		return r, err
+	}
+	return r, n.Remember(ctx, []replica.ID{r.ID}, t.Peers())
+}
+
+// Store returns the node's key-value store, for what is built upon a node; each package owns the keys that begin with a byte of its own.
+func (n *Node) Store() kv.Store { return n.kv }
+
+// Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own. It must be called before GoOnline.
+func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn }
+
+// Open opens a stream for a protocol to a peer, connecting first if need be. Every read and write on it must make progress within 30 seconds.
+func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stream, error) {
+	if n.net == nil {
+		return nil, ErrOffline
+	}
+	if err := n.net.Connect(ctx, p); err != nil {
+		return nil, err
+	}
+	s, err := n.net.Open(ctx, p.ID, protocol)
+	if err != nil {
+		return nil, err
+	}
+	return patient{s, idleTimeout}, nil
+}
+
 // Leave forgets a replica. Content stays until somebody removes it.
 func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if err := n.Replicas.Leave(ctx, id); err != nil {
@@ -319,7 +355,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id))
+	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica is encrypted and the ticket is for more than sync. It returns a
@@ -329,6 +365,13 @@ func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capabili
 		return nil, &replica.NotAllowedError{Op: "share", Name: r.Name, Have: r.Capability, Need: c}
 	}
 	t := &ticket.Doc{Capability: c, Replica: r.ID, Addrs: n.Addrs()}
+	seeds, err := n.seedAddrs(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	// Room for the seeds: they answer when this node sleeps.
+	most := max(ticket.MaxAddrs-len(seeds), ticket.MaxAddrs/2)
+	t.Addrs = append(t.Addrs[:min(len(t.Addrs), most)], seeds[:min(len(seeds), ticket.MaxAddrs-min(len(t.Addrs), most))]...)
 	if c == replica.Write {
 		t.Secret = r.Secret
 	}

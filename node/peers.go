@@ -23,6 +23,7 @@ import (
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
 //	n d replica[32]                  which content of the replica is wanted: see policy.go
 //	n m replica[32]                  a vault that is open: see vault.go
+//	n z replica[32] peer-id          a seed that keeps the replica: see seeds.go
 //	n s replica[32] peer-id          what a peer has had: see rollback.go
 //	n q peer-id                      bytes of content fetched from the peer in the background, u64
 const (

@@ -185,6 +185,13 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	flush := func() error {
 		err := n.kv.Update(ctx, func(tx kv.Txn) error {
 			for i := range missing {
+				if n.cfg.Host != nil {
+					if fetch, err := n.cfg.Host.Put(tx, &missing[i]); err != nil {
+						return err
+					} else if !fetch {
+						continue
+					}
+				}
 				if err := setWanted(tx, &missing[i]); err != nil {
 					return err
 				}

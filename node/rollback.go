@@ -165,3 +165,24 @@ func (n *Node) forgetCommon(ctx context.Context, id replica.ID) error {
 	}
 	return n.dropKeys(ctx, keys)
 }
+
+// LastSync returns when a session of all keys of a replica ended last with any peer, or zero.
+func (n *Node) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
+	err = n.kv.View(ctx, func(r kv.Reader) error {
+		last = time.Time{}
+		for p, err := range r.Scan(kv.Prefix(append([]byte(keyCommon), id[:]...)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			var c common
+			if err := json.Unmarshal(p.Value, &c); err != nil {
+				return fmt.Errorf("node store: what a peer has had: %w", err)
+			}
+			if c.At.After(last) {
+				last = c.At
+			}
+		}
+		return nil
+	})
+	return last, err
+}

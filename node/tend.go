@@ -241,6 +241,11 @@ func (n *Node) tendVaults(ctx context.Context) error {
 		}
 		changes = append(changes, some...)
 	}
+	seeds, err := n.shareSeeds(ctx, p, &v)
+	if err != nil {
+		return err
+	}
+	changes = append(changes, seeds...)
 	ctx, release := n.Blobs.Hold(ctx)
 	defer release()
 	if len(changes) > 0 {
@@ -254,8 +259,11 @@ func (n *Node) tendVaults(ctx context.Context) error {
 	return n.Blobs.Sync(ctx)
 }
 
-// tendPause is the time between two rounds of tending.
-const tendPause = time.Second
+// tendPause is the time between two rounds of tending at least, tendEvery at most.
+const (
+	tendPause = time.Second
+	tendEvery = time.Minute
+)
 
 // tendSoon does so in the background.
 func (n *Node) tendSoon() {
@@ -275,6 +283,7 @@ func (n *Node) keepTending(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.tend:
+		case <-time.After(tendEvery): // another device may have said something
 		}
 		select {
 		case <-ctx.Done():

@@ -215,6 +215,11 @@ func (p *putter) writer(known map[AuthorID]*writer, author AuthorID, counts *tal
 
 // remove deletes one entry with its record by time. The marks that lead to a long key stay; others may need them.
 func (p *putter) remove(x *putting) error {
+	if p.s.cfg.OnDrop != nil {
+		if err := p.s.cfg.OnDrop(p.tx, x.old); err != nil {
+			return err
+		}
+	}
 	at, _ := entryKey(p.r.number, x.old.Key, x.old.Author)
 	if err := p.tx.Delete(timeKey(p.r.number, x.old.Timestamp, &x.was.ID)); err != nil {
 		return err

@@ -33,6 +33,8 @@ type Config struct {
 	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with it. It may run
 	// several times for one entry and must have no other effect.
 	OnPut func(tx kv.Txn, e *Entry) error
+	// OnDrop, if set, runs likewise in the transaction that drops an entry which a revocation has made void. Entries that others replace, and those of a replica that is left, are not told of.
+	OnDrop func(tx kv.Txn, e *Entry) error
 	// OnHold and OnLeave, if set, run likewise in the transaction with which the node begins or ceases to hold a replica.
 	OnHold, OnLeave func(tx kv.Txn, id ID) error
 }

@@ -44,6 +44,8 @@ type Keyring interface {
 	Keys(ctx context.Context, id identity.ID, password string) (Keys, error)
 	// SignAsset signs an asset as its author. It returns ErrNoIdentity or identity.ErrWrongPassword.
 	SignAsset(ctx context.Context, a project.Asset, password string) (project.SignedAsset, error)
+	// Sign signs one of the messages of ToSign. It returns ErrNoIdentity, identity.ErrWrongPassword or ErrBadAsk.
+	Sign(ctx context.Context, id identity.ID, what ToSign, password string) (Signed, error)
 
 	// Ask lets a request of an app wait for the person. It returns ErrBadAsk, ErrReplayed, or ErrTooManyRequests.
 	Ask(ctx context.Context, app App, a Ask) (Asked, error)
@@ -91,6 +93,36 @@ type NewIdentity struct {
 	Keystore         []byte
 	KeystorePassword string
 	Password         string
+}
+
+// ToSign is a message that a person's own programs may have signed: to have a replica kept by a seed, or to end that, if Replica is set, and otherwise to show who one is.
+type ToSign struct {
+	Replica     string `json:"replica,omitempty"`
+	Application string `json:"application,omitempty"`
+	Challenge   []byte `json:"challenge,omitempty"`
+	At          int64  `json:"at"` // Unix seconds
+}
+
+// Message returns the message, or ErrBadAsk.
+func (t *ToSign) Message(id identity.ID) (identity.Message, error) {
+	at := time.Unix(t.At, 0)
+	if t.Replica != "" {
+		if _, err := replica.ParseID(t.Replica); err != nil {
+			return identity.Message{}, fmt.Errorf("%w: %w", ErrBadAsk, err)
+		}
+		return identity.RegisterBackup(id, t.Replica, at), nil
+	}
+	a := Ask{Application: t.Application, Challenge: t.Challenge}
+	if err := a.check(); err != nil {
+		return identity.Message{}, err
+	}
+	return identity.Authenticate(t.Application, t.Challenge, at)
+}
+
+// Signed is a signature, with the nonce that shows whose it is.
+type Signed struct {
+	Signature identity.Signature
+	Nonce     identity.Nonce
 }
 
 // Form is one in which a key leaves a keyring.

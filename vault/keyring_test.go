@@ -101,6 +101,20 @@ func TestKeysInAKeyring(t *testing.T) {
 			require.NoError(t, err)
 			require.NotContains(t, strings.ToLower(string(b)), hex.EncodeToString(secret[:4]))
 
+			for _, what := range []ToSign{{Replica: replica.ID{1}.String(), At: 5}, {Application: "example.org", Challenge: make([]byte, 32), At: 6}} {
+				s, err := k.Sign(ctx, i.ID, what, password)
+				require.NoError(t, err)
+				m, err := what.Message(i.ID)
+				require.NoError(t, err)
+				require.NoError(t, s.Signature.Verify(m, i.ID, s.Nonce))
+				_, err = k.Sign(ctx, i.ID, what, "wrong")
+				require.ErrorIs(t, err, identity.ErrWrongPassword)
+			}
+			_, err = k.Sign(ctx, i.ID, ToSign{Replica: "x"}, password)
+			require.ErrorIs(t, err, ErrBadAsk)
+			_, err = k.Sign(ctx, i.ID, ToSign{}, password)
+			require.ErrorIs(t, err, ErrBadAsk)
+
 			a := project.Asset{ID: "a", Name: "a", Author: i.ID.String(), Format: "text/plain", Size: 1, Content: [32]byte{1}, Created: time.Unix(5, 0).UTC(), Updated: time.Unix(5, 0).UTC()}
 			signed, err := k.SignAsset(ctx, a, password)
 			require.NoError(t, err)
@@ -340,6 +354,8 @@ func TestAppsMayNotCallAll(t *testing.T) {
 	require.ErrorIs(t, k.Approve(ctx, "x", me.ID, password), ErrNotForApps)
 	require.ErrorIs(t, k.Deny(ctx, "x"), ErrNotForApps)
 	_, err = k.SignAsset(ctx, project.Asset{}, password)
+	require.ErrorIs(t, err, ErrNotForApps)
+	_, err = k.Sign(ctx, me.ID, ToSign{Replica: replica.ID{1}.String()}, password)
 	require.ErrorIs(t, err, ErrNotForApps)
 	all, err := l.Identities(ctx)
 	require.NoError(t, err)

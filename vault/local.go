@@ -256,6 +256,20 @@ func (l *Local) SignAsset(_ context.Context, a project.Asset, password string) (
 	return project.Sign(a, s.Key, s.Nonce)
 }
 
+// Sign implements Keyring.
+func (l *Local) Sign(_ context.Context, id identity.ID, what ToSign, password string) (Signed, error) {
+	m, err := what.Message(id)
+	if err != nil {
+		return Signed{}, err
+	}
+	s, err := l.open(id, password)
+	if err != nil {
+		return Signed{}, err
+	}
+	sig, err := s.Key.Sign(m)
+	return Signed{sig, s.Nonce}, err
+}
+
 // Ask implements Keyring.
 func (l *Local) Ask(ctx context.Context, app App, a Ask) (Asked, error) {
 	if err := a.check(); err != nil {

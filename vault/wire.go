@@ -22,16 +22,17 @@ const (
 )
 
 type call struct {
-	Version  int    `json:"version"`
-	Op       string `json:"op"`
-	Ask      *Ask   `json:"ask,omitempty"`
-	Request  string `json:"request,omitempty"`
-	Session  string `json:"session,omitempty"`
-	App      string `json:"app,omitempty"` // of a call that a node passes on
-	Identity string `json:"identity,omitempty"`
-	Password string `json:"password,omitempty"`
-	Form     Form   `json:"form,omitempty"`
-	Asset    []byte `json:"asset,omitempty"`
+	Version  int     `json:"version"`
+	Op       string  `json:"op"`
+	Ask      *Ask    `json:"ask,omitempty"`
+	Request  string  `json:"request,omitempty"`
+	Session  string  `json:"session,omitempty"`
+	App      string  `json:"app,omitempty"` // of a call that a node passes on
+	Identity string  `json:"identity,omitempty"`
+	Password string  `json:"password,omitempty"`
+	Form     Form    `json:"form,omitempty"`
+	Asset    []byte  `json:"asset,omitempty"`
+	ToSign   *ToSign `json:"to_sign,omitempty"`
 
 	Kind             string `json:"kind,omitempty"`
 	Mnemonic         string `json:"mnemonic,omitempty"`
@@ -243,6 +244,15 @@ func servePerson(ctx context.Context, k Keyring, c *call) (r reply, err error) {
 			r.Asset = s.Marshal()
 		}
 		return r, err
+	case "sign":
+		if c.ToSign == nil {
+			return r, fmt.Errorf("%w: nothing is to be signed", ErrBadAsk)
+		}
+		s, err := k.Sign(ctx, id, *c.ToSign, c.Password)
+		if err == nil {
+			r.Answer = (&Answer{Identity: id, Nonce: s.Nonce, Signature: s.Signature, At: time.Unix(c.ToSign.At, 0).UTC()}).wire()
+		}
+		return r, err
 	case "requests":
 		r.Requests, err = k.Requests(ctx)
 	case "approve":
@@ -363,6 +373,19 @@ func (k Remote) SignAsset(ctx context.Context, a project.Asset, password string)
 		return project.SignedAsset{}, err
 	}
 	return project.ParseSignedAsset(r.Asset)
+}
+
+// Sign implements Keyring.
+func (k Remote) Sign(ctx context.Context, id identity.ID, what ToSign, password string) (Signed, error) {
+	r, err := k.do(ctx, call{Op: "sign", Identity: id.String(), ToSign: &what, Password: password})
+	if err != nil {
+		return Signed{}, err
+	}
+	if r.Answer == nil {
+		return Signed{}, malformed("no signature")
+	}
+	a, err := r.Answer.answer()
+	return Signed{a.Signature, a.Nonce}, err
 }
 
 // Ask implements Keyring.

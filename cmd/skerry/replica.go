@@ -219,6 +219,9 @@ func (a *app) replicaInfo() *cobra.Command {
 					state = "connected"
 				}
 				text += fmt.Sprintf("\npeer         %s  %s", p.ID, state)
+				if p.Seed {
+					text += "  (a seed)"
+				}
 				if p.Lost > 0 {
 					text += fmt.Sprintf("  (on %s it lacked %d entries that it had had before)", p.LostAt.Local().Format(time.DateTime), p.Lost)
 				}

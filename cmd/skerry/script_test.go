@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
-			"setcode": setCode,
+			"setcode": setCode, "until": until,
 		},
 	})
 }
@@ -73,6 +74,17 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%v (to fail: %v) never happened: %v", args, neg, err)
+}
+
+// until REGEXP COMMAND... runs a command until it succeeds and its output matches, for up to 20 seconds.
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[0])
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err := ts.Exec(args[1], args[2:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%v never gave %s", args[1:], args[0])
 }
 
 // sametree A B fails unless two directories hold the same names, contents, links and execute bits.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,71 +16,110 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
+// upFlags are those of commands that run a node.
+type upFlags struct {
+	listen                          []string
+	noDiscovery, noConsole, verbose bool
+	gateway                         string
+	limits                          limitFlags
+	collectEvery                    time.Duration
+}
+
+func (f *upFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
+	cmd.Flags().BoolVar(&f.noDiscovery, "no-discovery", false, "neither look for peers on the local network nor be found there")
+	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
+	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
+	cmd.Flags().DurationVar(&f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h (0 is only when asked to)")
+	f.limits.add(cmd)
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what goes on between peers")
+}
+
 func (a *app) upCommand() *cobra.Command {
-	var listen []string
-	var noDiscovery, noConsole, verbose bool
-	var gatewayAddr string
-	var limits limitFlags
-	var collectEvery time.Duration
+	var flags upFlags
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run the node",
 		Long:  "Run the node until interrupted. Other commands on the same data directory then talk to it.",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err := a.absDir(); err != nil {
-				return err
-			}
-			level := slog.LevelInfo
-			if verbose {
-				level = slog.LevelDebug
-			} else if a.quiet || a.json {
-				level = slog.LevelWarn
-			}
-			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-			n, err := node.Open(cmd.Context(), node.Config{Dir: a.dir, Log: log, Limits: limits.limits(), Keyring: a.keyringAt()})
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, n.Close()) }()
-			if err := goOnline(n, listen, !noDiscovery, log); err != nil {
-				return err
-			}
-			l, err := api.Listen(api.NewServer(n, versionText()), a.dir, log)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, l.Close()) }()
-			if err := n.SetAPI(l.Path); err != nil {
-				return err
-			}
-			url := ""
-			if gatewayAddr != "" {
-				g, err := gateway.Listen(gateway.New(n, log), gatewayAddr)
-				if err != nil {
-					return err
-				}
-				defer func() { err = errors.Join(err, g.Close()) }()
-				url = g.URL
-			}
-			if err := a.ready(n, l.Path, url); err != nil {
-				return err
-			}
-			collectRegularly(cmd.Context(), n, collectEvery, log)
-			if a.json {
-				return a.printJSON(map[string]string{"event": "stopping"})
-			}
-			return nil
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context(), &flags, nil) },
 	}
-	cmd.Flags().StringArrayVar(&listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
-	cmd.Flags().BoolVar(&noDiscovery, "no-discovery", false, "neither look for peers on the local network nor be found there")
-	cmd.Flags().BoolVar(&noConsole, "no-console", false, "do not serve a web console (this version has none)")
-	cmd.Flags().StringVar(&gatewayAddr, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
-	cmd.Flags().DurationVar(&collectEvery, "gc-every", 0, "remove what nothing keeps this often, such as 24h (default: only when asked to)")
-	limits.add(cmd)
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what goes on between peers")
+	flags.add(cmd)
 	return cmd
+}
+
+// service is something that is built upon a node and runs as long as it.
+type service interface {
+	// configure is called before the node is opened.
+	configure(cfg *node.Config)
+	// opened is called before it goes online.
+	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
+	// online is called when peers can reach it; what it returns ends the service, and tells people what to know of it.
+	online() (stop func() error, facts map[string]string, err error)
+}
+
+// up runs a node until ctx ends.
+func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
+	if err := a.absDir(); err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if f.verbose {
+		level = slog.LevelDebug
+	} else if a.quiet || a.json {
+		level = slog.LevelWarn
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	cfg := node.Config{Dir: a.dir, Log: log, Limits: f.limits.limits(), Keyring: a.keyringAt()}
+	if with != nil {
+		with.configure(&cfg)
+	}
+	n, err := node.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if with != nil {
+		if err := with.opened(ctx, n, log); err != nil {
+			return err
+		}
+	}
+	if err := goOnline(n, f.listen, !f.noDiscovery, log); err != nil {
+		return err
+	}
+	facts := map[string]string{}
+	if with != nil {
+		stop, more, err := with.online()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		facts = more
+	}
+	l, err := api.Listen(api.NewServer(n, versionText()), a.dir, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	if err := n.SetAPI(l.Path); err != nil {
+		return err
+	}
+	if f.gateway != "" {
+		g, err := gateway.Listen(gateway.New(n, log), f.gateway)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, g.Close()) }()
+		facts["gateway"] = g.URL
+	}
+	if err := a.ready(n, l.Path, facts); err != nil {
+		return err
+	}
+	collectRegularly(ctx, n, f.collectEvery, log)
+	if a.json {
+		return a.printJSON(map[string]string{"event": "stopping"})
+	}
+	return nil
 }
 
 // collectRegularly collects garbage until ctx ends; every 0 only waits.
@@ -130,15 +171,16 @@ func (f *limitFlags) limits() node.Limits {
 		Storage: uint64(f.storage), PeerStorage: uint64(f.peerStorage)}
 }
 
-func (a *app) ready(n *node.Node, apiPath, gatewayURL string) error {
+// ready tells that the node is up, with facts about what is built upon it.
+func (a *app) ready(n *node.Node, apiPath string, facts map[string]string) error {
 	addrs := []string{}
 	for _, m := range n.Addrs() {
 		addrs = append(addrs, m.String())
 	}
 	if a.json {
 		event := map[string]any{"event": "ready", "node_id": n.ID().String(), "addrs": addrs, "api": apiPath}
-		if gatewayURL != "" {
-			event["gateway"] = gatewayURL
+		for name, value := range facts {
+			event[name] = value
 		}
 		return a.printJSON(event)
 	}
@@ -146,8 +188,8 @@ func (a *app) ready(n *node.Node, apiPath, gatewayURL string) error {
 	for _, m := range addrs {
 		a.note("  reachable at %s", m)
 	}
-	if gatewayURL != "" {
-		a.note("  gateway at %s", gatewayURL)
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		a.note("  %s at %s", name, facts[name])
 	}
 	a.note("  data in %s; stop with Ctrl-C", a.dir)
 	return nil

@@ -1,0 +1,134 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// seedCall is what all requests to a seed need.
+type seedCall struct {
+	seed.Client
+	id   identity.ID
+	sign func(vault.ToSign) (vault.Signed, error)
+}
+
+func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err error) {
+	at, err := parsePeer(req.At)
+	if err != nil {
+		return c, err
+	}
+	c.Client = seed.Client{Node: s.node, At: at}
+	if c.id, err = s.owner(ctx, req.Identity); err != nil {
+		return c, err
+	}
+	c.sign = func(what vault.ToSign) (vault.Signed, error) {
+		return s.node.Keyring().Sign(ctx, c.id, what, req.Password)
+	}
+	return c, nil
+}
+
+func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (seed.Answer, error) {
+	c, r, err := s.seedOfReplica(ctx, req, "register")
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	t, err := s.node.Ticket(ctx, r, replica.Sync)
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	text, err := t.Text()
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	signed, err := seed.NewRequest(c.id, r.ID, text, time.Now(), c.sign)
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	a, err := c.Register(ctx, signed)
+	var refused *seed.Error
+	if err == nil || errors.As(err, &refused) && refused.Code == seed.AlreadyRegistered {
+		// Also when it was registered already, from another device.
+		err = errors.Join(err, s.node.AddSeed(ctx, r.ID, c.At))
+	}
+	return a, err
+}
+
+func (s *Server) seedOfReplica(ctx context.Context, req SeedRequest, op string) (c seedCall, r replica.Replica, err error) {
+	if r, err = s.resolve(ctx, req.Replica, op, replica.Sync); err != nil {
+		return c, r, err
+	}
+	c, err = s.seedCall(ctx, req)
+	return c, r, err
+}
+
+func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer) (seed.Answer, error) {
+	c, err := s.seedCall(ctx, req)
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	id, err := replica.ParseID(req.Replica)
+	if err != nil { // one that is here, or was
+		r, err := s.resolve(ctx, req.Replica, "unregister", replica.Sync)
+		if err != nil {
+			return seed.Answer{}, err
+		}
+		id = r.ID
+	}
+	signed, err := seed.NewRequest(c.id, id, "", time.Now(), c.sign)
+	if err != nil {
+		return seed.Answer{}, err
+	}
+	a, err := c.Unregister(ctx, signed)
+	if err == nil {
+		err = s.node.RemoveSeed(ctx, id, c.At.ID)
+	}
+	return a, err
+}
+
+func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (out SeedStatus, err error) {
+	c, err := s.seedCall(ctx, req)
+	if err != nil {
+		return out, err
+	}
+	read, err := seed.NewRead(c.id, c.At.ID.String(), time.Now(), c.sign)
+	if err != nil {
+		return out, err
+	}
+	out.Seed, out.Identity = c.At.ID.String(), c.id
+	if out.Quota, err = c.Client.Quota(ctx, read); err != nil {
+		return out, err
+	}
+	all, err := c.Client.Backups(ctx, read)
+	out.Backups = append([]seed.Answer{}, all...)
+	return out, err
+}
+
+// seedsOf lists the seeds that keep a replica, as far as this node knows.
+func (s *Server) seedsOf(ctx context.Context, id replica.ID) (map[peer.ID]bool, error) {
+	all, err := s.node.Seeds(ctx, id)
+	out := map[peer.ID]bool{}
+	for _, p := range all {
+		out[p] = true
+	}
+	return out, err
+}
+
+// kindOfSeed gives what a seed has answered its kind.
+func kindOfSeed(err error) (Kind, bool) {
+	var e *seed.Error
+	if !errors.As(err, &e) {
+		return Failed, false
+	}
+	kind, ok := map[seed.Code]Kind{
+		seed.InvalidSignature: NotAllowed, seed.InvalidTicket: Usage, seed.InvalidRequest: Usage, seed.NotFound: NotFound, seed.QuotaExceeded: NotAllowed, seed.ReplicaLimit: NotAllowed,
+	}[e.Code]
+	return kind, ok
+}

@@ -1,0 +1,22 @@
+package api
+
+import (
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/seed"
+)
+
+// SeedRequest asks a seed to keep a replica, or not to keep it any more, or, without a replica, for what it keeps of an identity.
+type SeedRequest struct {
+	Replica  string `json:"replica,omitempty"`
+	At       string `json:"at"`                 // address of the seed's node
+	Identity string `json:"identity,omitempty"` // whose quota; the own vault's, or the only one of the keyring
+	Password string `json:"password"`
+}
+
+// SeedStatus is what a seed keeps of an identity.
+type SeedStatus struct {
+	Seed     string        `json:"seed"` // its node id
+	Identity identity.ID   `json:"identity"`
+	Quota    seed.Quota    `json:"quota"`
+	Backups  []seed.Answer `json:"backups"`
+}

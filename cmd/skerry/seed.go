@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/seed"
+)
+
+func (a *app) seedCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "seed",
+		Short: "Keep replicas for others, or have yours kept",
+		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It needs no more than a sync ticket, so it cannot read an encrypted replica. Whoever has an identity\n" +
+			"registers replicas at it, within a quota.",
+	}
+	cmd.AddCommand(a.seedServe(), a.seedRegister(), a.seedUnregister(), a.seedStatus())
+	return cmd
+}
+
+// seedService is a seed at a node, with its HTTP side.
+type seedService struct {
+	limits    seed.Limits
+	openReads bool
+	http      string
+
+	reg *seed.Registry
+	s   *seed.Seed
+	ctx context.Context
+	log *slog.Logger
+}
+
+func (s *seedService) configure(cfg *node.Config) {
+	s.reg = seed.NewRegistry(s.limits, nil)
+	cfg.Host = s.reg
+}
+
+func (s *seedService) opened(ctx context.Context, n *node.Node, log *slog.Logger) error {
+	s.s = seed.New(n, s.reg, log, nil)
+	s.s.OpenReads = s.openReads
+	s.s.Serve(ctx)
+	s.ctx, s.log = ctx, log
+	return nil
+}
+
+// drainTime is how long requests that are under way may take to end.
+const drainTime = 10 * time.Second
+
+func (s *seedService) online() (stop func() error, facts map[string]string, err error) {
+	s.s.Start(s.ctx)
+	facts = map[string]string{}
+	stop = func() error { s.s.Close(); return nil }
+	if s.http == "" {
+		return stop, facts, nil
+	}
+	l, err := net.Listen("tcp", s.http)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("seed: %w", err), stop())
+	}
+	srv := &http.Server{Handler: s.s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	facts["seed"] = "http://" + l.Addr().String()
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		err := srv.Shutdown(ctx)
+		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+		s.s.Close()
+		return err
+	}, facts, nil
+}
+
+func (a *app) seedServe() *cobra.Command {
+	flags := upFlags{collectEvery: 24 * time.Hour}
+	s := &seedService{limits: seed.DefaultLimits}
+	quota := byteSize(seed.DefaultLimits.Bytes)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node that keeps replicas for others",
+		Long: "Run a node that keeps the replicas which identities register at it, by the seed protocol and, with --http, by REST. What skerry up does it does, too. HTTP is without TLS: put a\n" +
+			"proxy before it that adds it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.limits.Bytes = uint64(quota)
+			return a.up(cmd.Context(), &flags, s)
+		},
+	}
+	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
+	cmd.Flags().Var(&quota, "quota", "bytes of different contents of each identity (default 1GiB)")
+	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
+	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
+	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
+	flags.add(cmd)
+	return cmd
+}
+
+// seedRequest is what commands that ask a seed have in common.
+type seedRequest struct {
+	req      api.SeedRequest
+	password passwordFlag
+}
+
+func (r *seedRequest) add(cmd *cobra.Command) {
+	r.password = newPassword()
+	cmd.Flags().StringVar(&r.req.At, "at", "", "address of the seed, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
+	cmd.Flags().StringVar(&r.req.Identity, "identity", "", "as whom (default: your vault's identity, or the only one of the keyring)")
+	r.password.add(cmd)
+}
+
+func (r *seedRequest) request(a *app, replica string) (req api.SeedRequest, err error) {
+	if r.req.At == "" {
+		return req, api.UsageErrorf("name the seed with --at ADDRESS")
+	}
+	req = r.req
+	req.Replica = replica
+	req.Password, err = r.password.read(a, false)
+	return req, err
+}
+
+func seedLine(x seed.Answer) (string, string) {
+	text := fmt.Sprintf("%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID)
+	if x.DeletionAt > 0 {
+		text += "  until " + time.Unix(x.DeletionAt, 0).Local().Format(time.DateTime)
+	}
+	if x.Note != "" {
+		text += "\n" + x.Note
+	}
+	return x.ReplicaID, text
+}
+
+func (a *app) seedRegister() *cobra.Command {
+	var r seedRequest
+	cmd := &cobra.Command{
+		Use:   "register REPLICA",
+		Short: "Have a seed keep a replica, so that it is there while your devices sleep",
+		Long:  "Have a seed keep a replica. The seed is given a sync ticket; tickets that this node makes of the replica name the seed, too.",
+		Args:  cobra.ExactArgs(1),
+	}
+	r.add(cmd)
+	return one(a, cmd, true, "seed/register", func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+}
+
+func (a *app) seedUnregister() *cobra.Command {
+	var r seedRequest
+	cmd := &cobra.Command{Use: "unregister REPLICA", Short: "Have a seed keep a replica no longer; it stays there for a time of grace", Args: cobra.ExactArgs(1)}
+	r.add(cmd)
+	return one(a, cmd, true, "seed/unregister", func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+}
+
+func (a *app) seedStatus() *cobra.Command {
+	var r seedRequest
+	cmd := &cobra.Command{Use: "status", Short: "Show what a seed keeps for you, and your quota", Args: cobra.NoArgs}
+	r.add(cmd)
+	return one(a, cmd, true, "seed/status", func([]string) (api.SeedRequest, error) { return r.request(a, "") }, func(s api.SeedStatus) (string, string) {
+		text := fmt.Sprintf("%s of %s, %d of %d replicas", bytesText(s.Quota.BytesUsed), bytesText(s.Quota.BytesLimit), s.Quota.ReplicaCount, s.Quota.ReplicaLimit)
+		essential := ""
+		for _, x := range s.Backups {
+			id, line := seedLine(x)
+			text += "\n" + line
+			if essential != "" {
+				essential += "\n"
+			}
+			essential += id
+		}
+		return essential, text
+	})
+}

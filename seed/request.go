@@ -1,0 +1,298 @@
+package seed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
+)
+
+// MaxRequest is the length of the longest request in bytes.
+const MaxRequest = 64 << 10
+
+// Request asks to register a replica, or to end a registration: it is signed as Register Backup (see identity.RegisterBackup), with the replica's id in its text form.
+type Request struct {
+	Identity  identity.ID `json:"identity_id"`
+	Replica   string      `json:"replica_id"`
+	Ticket    string      `json:"ticket,omitempty"` // to register: one for the replica, with the person's devices as peers; one to sync is enough
+	Timestamp int64       `json:"timestamp"`        // Unix seconds
+	Signature Signature   `json:"signature"`
+}
+
+// Signature is that of an identity, with what shows whose it is. Bytes are in base64.
+type Signature struct {
+	SignerType        int    `json:"signer_type"` // 1 passkey, 2 wallet
+	Signature         []byte `json:"signature"`
+	PublicKey         []byte `json:"public_key"` // 33 bytes, compressed
+	Nonce             []byte `json:"nonce"`      // 8 bytes, of the identity's id
+	Address           string `json:"address,omitempty"`
+	AuthenticatorData []byte `json:"authenticator_data,omitempty"`
+	ClientDataJSON    []byte `json:"client_data_json,omitempty"`
+}
+
+// Sign fills in the signature from that of an identity.
+func (s *Signature) Sign(by identity.Signature, nonce identity.Nonce) {
+	*s = Signature{int(by.Kind), by.Signature, by.PublicKey[:], nonce[:], by.Address, by.AuthenticatorData, by.ClientDataJSON}
+}
+
+// verify returns identity.ErrBadSignature unless the identity has signed the message.
+func (s *Signature) verify(m identity.Message, id identity.ID) error {
+	x := identity.Signature{Kind: identity.Kind(s.SignerType), Signature: s.Signature, Address: s.Address, AuthenticatorData: s.AuthenticatorData, ClientDataJSON: s.ClientDataJSON}
+	var nonce identity.Nonce
+	if copy(x.PublicKey[:], s.PublicKey) != len(x.PublicKey) || len(s.PublicKey) != len(x.PublicKey) || copy(nonce[:], s.Nonce) != len(nonce) || len(s.Nonce) != len(nonce) {
+		return fmt.Errorf("%w: a public key of %d bytes, a nonce of %d", identity.ErrBadSignature, len(s.PublicKey), len(s.Nonce))
+	}
+	return x.Verify(m, id, nonce)
+}
+
+// Code names what is wrong with a request.
+type Code string
+
+// The codes of OBJECTS, and the statuses of HTTP that they come with; the last two are ours.
+const (
+	InvalidSignature  Code = "INVALID_SIGNATURE"
+	InvalidTicket     Code = "INVALID_TICKET"
+	NotFound          Code = "NOT_FOUND"
+	AlreadyRegistered Code = "ALREADY_REGISTERED"
+	QuotaExceeded     Code = "QUOTA_EXCEEDED"
+	ReplicaLimit      Code = "REPLICA_LIMIT"
+	InvalidRequest    Code = "INVALID_REQUEST"
+	Internal          Code = "INTERNAL"
+)
+
+// Statuses are those of HTTP.
+var statuses = map[Code]int{InvalidSignature: 400, InvalidTicket: 400, InvalidRequest: 400, NotFound: 404, AlreadyRegistered: 409, QuotaExceeded: 409, ReplicaLimit: 409, Internal: 500}
+
+// Error is what a seed answers when it does not do what was asked for.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func failed(code Code, err error) *Error { return &Error{code, err.Error()} }
+
+// asError gives an error its code.
+func asError(err error) *Error {
+	var known *Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, identity.ErrBadSignature), errors.Is(err, identity.ErrOutOfTime), errors.Is(err, ErrOldRequest):
+		return failed(InvalidSignature, err)
+	case errors.Is(err, ErrNotRegistered):
+		return failed(NotFound, err)
+	case errors.Is(err, ErrRegistered):
+		return failed(AlreadyRegistered, err)
+	case errors.Is(err, ErrQuota):
+		return failed(QuotaExceeded, err)
+	case errors.Is(err, ErrReplicaLimit):
+		return failed(ReplicaLimit, err)
+	}
+	return failed(Internal, err)
+}
+
+// check returns the replica that a request is about, if its identity has signed it lately.
+func (s *Seed) check(req *Request) (id replica.ID, at time.Time, err error) {
+	if id, err = replica.ParseID(req.Replica); err != nil {
+		return id, at, failed(InvalidRequest, err)
+	}
+	at = time.Unix(req.Timestamp, 0)
+	m := identity.RegisterBackup(req.Identity, id.String(), at)
+	if err := m.CheckTime(s.now(), identity.RegistryAhead, identity.RegistryBehind); err != nil {
+		return id, at, err
+	}
+	return id, at, req.Signature.verify(m, req.Identity)
+}
+
+// Answer is what a seed says about a registered replica.
+type Answer struct {
+	ReplicaID   string `json:"replica_id"`
+	State       string `json:"state"`
+	BytesStored uint64 `json:"bytes_stored"`
+	EntryCount  uint64 `json:"entry_count"`
+	LastSync    int64  `json:"last_sync"` // Unix seconds; 0 for never
+	Registered  int64  `json:"registered_at"`
+	DeletionAt  int64  `json:"deletion_at,omitempty"`
+	// Note tells a person something beside the result.
+	Note string `json:"note,omitempty"`
+}
+
+func answerOf(st *Status) Answer {
+	seconds := func(t time.Time) int64 {
+		if t.IsZero() {
+			return 0
+		}
+		return t.Unix()
+	}
+	return Answer{st.Replica.String(), st.State.String(), st.Bytes, st.Entries, seconds(st.LastSync), seconds(st.Registered), seconds(st.Deletion), ""}
+}
+
+// Register answers a request to register a replica. The error is an *Error.
+func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
+	id, at, err := s.check(req)
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	t, err := ticket.ParseDoc(req.Ticket)
+	if err != nil {
+		return Answer{}, failed(InvalidTicket, err)
+	}
+	if t.Replica != id {
+		return Answer{}, failed(InvalidTicket, fmt.Errorf("the ticket is for replica %s, the request for %s", t.Replica, id))
+	}
+	note := ""
+	if t.Capability > replica.Sync {
+		note = fmt.Sprintf("The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.", t.Capability)
+	}
+	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: t.Addrs}).Text()
+	if err != nil {
+		return Answer{}, failed(InvalidTicket, err)
+	}
+	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, at)
+	if err == nil {
+		err = s.join(ctx, id, kept)
+	}
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	s.log.Info("a replica was registered", "replica", id.Short(), "identity", req.Identity)
+	s.ring()
+	st, err := s.status(ctx, &g)
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	a := answerOf(&st)
+	a.Note = note
+	return a, nil
+}
+
+// Unregister answers a request to end a registration. The error is an *Error.
+func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
+	id, at, err := s.check(req)
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	g, err := s.reg.Unregister(ctx, s.n.Store(), req.Identity, id, at)
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	s.log.Info("a registration was ended", "replica", id.Short(), "identity", req.Identity, "deletion", g.Deletion)
+	st, err := s.status(ctx, &g)
+	if err != nil {
+		return Answer{}, asError(err)
+	}
+	return answerOf(&st), nil
+}
+
+// NewRequest signs a request with a function that has the identity's keyring sign. text is the ticket, or empty to end a registration.
+func NewRequest(id identity.ID, rep replica.ID, text string, now time.Time, sign func(vault.ToSign) (vault.Signed, error)) (*Request, error) {
+	req := &Request{Identity: id, Replica: rep.String(), Ticket: text, Timestamp: now.Unix()}
+	s, err := sign(vault.ToSign{Replica: req.Replica, At: req.Timestamp})
+	if err != nil {
+		return nil, err
+	}
+	req.Signature.Sign(s.Signature, s.Nonce)
+	return req, nil
+}
+
+// NewRead signs a Read likewise, for the seed with a node id.
+func NewRead(id identity.ID, node string, now time.Time, sign func(vault.ToSign) (vault.Signed, error)) (*Read, error) {
+	req := &Read{Identity: id, Timestamp: now.Unix(), Signature: &Signature{}}
+	s, err := sign(vault.ToSign{Application: readApplication, Challenge: ReadChallenge(node, id), At: req.Timestamp})
+	if err != nil {
+		return nil, err
+	}
+	req.Signature.Sign(s.Signature, s.Nonce)
+	return req, nil
+}
+
+// Read asks for the status or the quota of an identity: unless the seed lets anybody ask, it is signed as Authenticate (see identity.Authenticate), for the application "skerry-seed" and the challenge that ReadChallenge gives.
+type Read struct {
+	Identity  identity.ID `json:"identity_id"`
+	Timestamp int64       `json:"timestamp,omitempty"`
+	Signature *Signature  `json:"signature,omitempty"`
+}
+
+// readApplication is what reads are signed for.
+const readApplication = "skerry-seed"
+
+// ReadChallenge is what is signed to read an identity's status at a seed, given the seed's node id: so a signature that one seed was shown is worth nothing at another.
+func ReadChallenge(node string, id identity.ID) []byte {
+	h := blake3.Sum256([]byte("skerry seed read 1\n" + node + "\n" + id.String()))
+	return h[:]
+}
+
+func (s *Seed) mayRead(req *Read) error {
+	if s.OpenReads {
+		return nil
+	}
+	if req.Signature == nil {
+		return failed(InvalidSignature, errors.New("this seed tells an identity's status to that identity only: sign the request"))
+	}
+	m, err := identity.Authenticate(readApplication, ReadChallenge(s.n.ID().String(), req.Identity), time.Unix(req.Timestamp, 0))
+	if err != nil {
+		return err
+	}
+	if err := m.CheckTime(s.now(), identity.AuthenticationWindow, identity.AuthenticationWindow); err != nil {
+		return err
+	}
+	return req.Signature.verify(m, req.Identity)
+}
+
+// Backups answers a read of all registrations of an identity. The error is an *Error.
+func (s *Seed) Backups(ctx context.Context, req *Read) ([]Answer, error) {
+	if err := s.mayRead(req); err != nil {
+		return nil, asError(err)
+	}
+	all, _, err := s.StatusOf(ctx, req.Identity)
+	if err != nil {
+		return nil, asError(err)
+	}
+	out := []Answer{}
+	for i := range all {
+		out = append(out, answerOf(&all[i]))
+	}
+	return out, nil
+}
+
+// Quota is what an identity uses and may use.
+type Quota struct {
+	BytesUsed    uint64 `json:"bytes_used"`
+	BytesLimit   uint64 `json:"bytes_limit"`
+	ReplicaCount uint32 `json:"replica_count"`
+	ReplicaLimit uint32 `json:"replica_limit"`
+}
+
+// Quota answers a read of an identity's quota. The error is an *Error.
+func (s *Seed) Quota(ctx context.Context, req *Read) (Quota, error) {
+	if err := s.mayRead(req); err != nil {
+		return Quota{}, asError(err)
+	}
+	_, u, err := s.reg.Of(ctx, s.n.Store(), req.Identity)
+	if err != nil {
+		return Quota{}, asError(err)
+	}
+	return Quota{u.Bytes, s.reg.limits.Bytes, u.Replicas, s.reg.limits.Replicas}, nil
+}
+
+// parse reads a request from JSON.
+func parse[T any](b []byte) (*T, error) {
+	var req T
+	if len(b) > MaxRequest {
+		return nil, failed(InvalidRequest, fmt.Errorf("a request of %d bytes, at most %d", len(b), MaxRequest))
+	}
+	if err := json.Unmarshal(b, &req); err != nil {
+		return nil, failed(InvalidRequest, err)
+	}
+	return &req, nil
+}

@@ -1,0 +1,185 @@
+package seed
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// Protocol carries the same requests over a stream, for devices that know a seed as a peer. One stream carries one request and its answer:
+//
+//	device  length u32 big-endian, at most 65,536; {"op":"register"|"unregister"|"backups"|"quota", "request":Request or Read}
+//	seed    length u32 big-endian, at most 1,048,576; {"answer":…} or {"error":{"code","message"}}
+const Protocol = "/skerry/seed/1"
+
+const (
+	maxAnswer = 1 << 20
+	maxServes = 64
+)
+
+type call struct {
+	Op      string          `json:"op"`
+	Request json.RawMessage `json:"request"`
+}
+
+type reply struct {
+	Answer json.RawMessage `json:"answer,omitempty"`
+	Error  *Error          `json:"error,omitempty"`
+}
+
+// Serve answers Protocol at the seed's node, as long as ctx lives. It must be called before the node goes online.
+func (s *Seed) Serve(ctx context.Context) {
+	slots := make(chan struct{}, maxServes)
+	s.n.Serve(Protocol, func(st node.Stream) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			_ = st.Reset()
+			return
+		}
+		if err := s.serve(ctx, st); err != nil {
+			s.log.Debug("serving a request to the seed", "peer", st.Remote(), "error", err)
+			_ = st.Reset()
+			return
+		}
+		_ = st.Close()
+	})
+}
+
+func (s *Seed) serve(ctx context.Context, st io.ReadWriter) error {
+	b, err := readFrame(st, MaxRequest)
+	if err != nil {
+		return err
+	}
+	var r reply
+	v, err := s.answer(ctx, b)
+	if err == nil {
+		r.Answer, err = json.Marshal(v)
+	}
+	if err != nil {
+		r = reply{Error: asError(err)}
+	}
+	if b, err = json.Marshal(&r); err != nil {
+		return err
+	}
+	return writeFrame(st, b)
+}
+
+func (s *Seed) answer(ctx context.Context, b []byte) (any, error) {
+	c, err := parse[call](b)
+	if err != nil {
+		return nil, err
+	}
+	switch c.Op {
+	case "register", "unregister":
+		req, err := parse[Request](c.Request)
+		if err != nil {
+			return nil, err
+		}
+		if c.Op == "register" {
+			return s.Register(ctx, req)
+		}
+		return s.Unregister(ctx, req)
+	case "backups", "quota":
+		req, err := parse[Read](c.Request)
+		if err != nil {
+			return nil, err
+		}
+		if c.Op == "quota" {
+			return s.Quota(ctx, req)
+		}
+		return s.Backups(ctx, req)
+	}
+	return nil, failed(InvalidRequest, fmt.Errorf("unknown operation %.32q", c.Op))
+}
+
+func readFrame(r io.Reader, most uint32) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > most {
+		return nil, fmt.Errorf("a message of %d bytes, at most %d", size, most)
+	}
+	b := make([]byte, size)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+func writeFrame(w io.Writer, b []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+// Client asks a seed from a device's node.
+type Client struct {
+	Node *node.Node
+	At   peer.AddrInfo
+}
+
+func (c Client) do(ctx context.Context, op string, req, answer any) error {
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	msg, err := json.Marshal(call{op, raw})
+	if err != nil {
+		return err
+	}
+	st, err := c.Node.Open(ctx, c.At, Protocol)
+	if err != nil {
+		return fmt.Errorf("ask the seed: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	err = writeFrame(st, msg)
+	var b []byte
+	if err == nil {
+		b, err = readFrame(st, maxAnswer)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("ask the seed at %s: %w", c.At.ID, err), st.Reset())
+	}
+	_ = st.Close() // it has said all
+	var r reply
+	if err := json.Unmarshal(b, &r); err != nil {
+		return fmt.Errorf("ask the seed at %s: malformed answer: %w", c.At.ID, err)
+	}
+	if r.Error != nil {
+		return r.Error
+	}
+	return json.Unmarshal(r.Answer, answer)
+}
+
+// Register asks to register a replica. The error is an *Error if the seed refuses.
+func (c Client) Register(ctx context.Context, req *Request) (a Answer, err error) {
+	err = c.do(ctx, "register", req, &a)
+	return a, err
+}
+
+// Unregister asks to end a registration. The error is an *Error if the seed refuses.
+func (c Client) Unregister(ctx context.Context, req *Request) (a Answer, err error) {
+	err = c.do(ctx, "unregister", req, &a)
+	return a, err
+}
+
+// Backups asks for all registrations of an identity. The error is an *Error if the seed refuses.
+func (c Client) Backups(ctx context.Context, req *Read) (all []Answer, err error) {
+	err = c.do(ctx, "backups", req, &all)
+	return all, err
+}
+
+// Quota asks for what an identity uses and may use. The error is an *Error if the seed refuses.
+func (c Client) Quota(ctx context.Context, req *Read) (q Quota, err error) {
+	err = c.do(ctx, "quota", req, &q)
+	return q, err
+}
