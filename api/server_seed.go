@@ -21,7 +21,7 @@ type seedCall struct {
 }
 
 func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err error) {
-	at, err := parsePeer(req.At)
+	at, err := ParsePeer(req.At)
 	if err != nil {
 		return c, err
 	}

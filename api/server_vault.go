@@ -92,8 +92,8 @@ func describeVault(v *node.Vault) Vault {
 	return Vault{v.Replica.ID, v.Replica.Name, v.Identity.ID, v.Application, v.Opened}
 }
 
-// parsePeer reads an address that ends in /p2p/ID.
-func parsePeer(text string) (peer.AddrInfo, error) {
+// ParsePeer reads an address that ends in /p2p/ID.
+func ParsePeer(text string) (peer.AddrInfo, error) {
 	a, err := ma.NewMultiaddr(text)
 	if err == nil {
 		var info *peer.AddrInfo
@@ -107,7 +107,7 @@ func parsePeer(text string) (peer.AddrInfo, error) {
 func (s *Server) vaultInit(ctx context.Context, req OpenVaultRequest, _ *answer) (Vault, error) {
 	var peers []peer.AddrInfo
 	for _, text := range req.Peers {
-		p, err := parsePeer(text)
+		p, err := ParsePeer(text)
 		if err != nil {
 			return Vault{}, err
 		}
@@ -152,7 +152,7 @@ func (s *Server) settleVault(ctx context.Context, v *node.Vault) error {
 func (s *Server) vaultAsk(ctx context.Context, req AskVaultRequest, a *answer) (Vault, error) {
 	w := node.VaultAsked{Application: req.Application, Reason: req.Reason}
 	if req.At != "" {
-		p, err := parsePeer(req.At)
+		p, err := ParsePeer(req.At)
 		if err != nil {
 			return Vault{}, err
 		}

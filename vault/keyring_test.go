@@ -441,6 +441,7 @@ func FuzzOpenRestore(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, key, b []byte) {
 		_, _ = OpenRestore(RestoreKey{}, key, b)
 		_, _ = OpenHead(CatalogueKey{}, replica.AuthorID{}, b)
+		_, _ = OpenKeptAt(CatalogueKey{}, key, b)
 	})
 }
 
@@ -478,4 +479,28 @@ func TestHeads(t *testing.T) {
 			require.Contains(t, tc.w.Missing(), tc.want, name)
 		}
 	}
+}
+
+func TestKeptAt(t *testing.T) {
+	key := CatalogueKey{3}
+	k := KeptAt{Seed: "12D3KooW", Addrs: []string{"/ip4/192.0.2.1/tcp/1/p2p/12D3KooW"}, Replicas: []replica.ID{{1}, {2}}}
+	b, err := k.Seal(key)
+	require.NoError(t, err)
+	back, err := OpenKeptAt(key, k.Key(), b)
+	require.NoError(t, err)
+	require.Equal(t, k, back)
+	_, err = OpenKeptAt(key, append(SeedsPrefix(), "another"...), b)
+	require.ErrorIs(t, err, ErrSealed)
+	_, err = OpenKeptAt(CatalogueKey{4}, k.Key(), b)
+	require.ErrorIs(t, err, ErrSealed)
+	_, err = OpenKeptAt(key, []byte("/catalog/x"), b)
+	require.ErrorIs(t, err, ErrNotSeeds)
+	for _, plain := range []string{"{", `{"version":2}`, `{"version":1,"replicas":["x"]}`} {
+		b, err := sealWith(key, []byte(plain), k.Key())
+		require.NoError(t, err)
+		_, err = OpenKeptAt(key, k.Key(), b)
+		require.ErrorIs(t, err, ErrNotSeeds, plain)
+	}
+	_, err = (&KeptAt{Seed: "x", Replicas: make([]replica.ID, 1000)}).Seal(key)
+	require.ErrorContains(t, err, "more than an entry can say")
 }

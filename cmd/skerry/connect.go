@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
@@ -103,7 +105,7 @@ func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
 	}
 	s := &session{own: n, end: []func() error{n.Close}}
 	if online {
-		if err := goOnline(n, nil, false, slog.New(slog.DiscardHandler)); err != nil {
+		if err := goOnline(n, &netFlags{}, false, slog.New(slog.DiscardHandler)); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}
@@ -112,10 +114,22 @@ func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
 	return s, nil
 }
 
+// netFlags say how a node is on the network.
+type netFlags struct {
+	listen, relays []string
+	relay          bool
+}
+
+func (f *netFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
+	cmd.Flags().StringArrayVar(&f.relays, "use-relay", nil, "address of a node that relays, through which others reach this one behind a router (repeatable)")
+	cmd.Flags().BoolVar(&f.relay, "relay", false, "relay for other nodes; this one must be reachable by all")
+}
+
 // goOnline gives n a network that listens at these addresses, or at the default ones.
-func goOnline(n *node.Node, listen []string, discovery bool, log *slog.Logger) error {
+func goOnline(n *node.Node, f *netFlags, discovery bool, log *slog.Logger) error {
 	var addrs []ma.Multiaddr
-	for _, text := range listen {
+	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
 			return api.UsageErrorf("--listen %s: %v", text, err)
@@ -128,7 +142,15 @@ func goOnline(n *node.Node, listen []string, discovery bool, log *slog.Logger) e
 			return err
 		}
 	}
-	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: addrs, MDNS: discovery, Log: log})
+	var relays []peer.AddrInfo
+	for _, text := range f.relays {
+		p, err := api.ParsePeer(text)
+		if err != nil {
+			return err
+		}
+		relays = append(relays, p)
+	}
+	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: addrs, MDNS: discovery, Log: log, Relays: relays, Relay: f.relay})
 	if err != nil {
 		return err
 	}

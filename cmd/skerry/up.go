@@ -18,7 +18,7 @@ import (
 
 // upFlags are those of commands that run a node.
 type upFlags struct {
-	listen                          []string
+	net                             netFlags
 	noDiscovery, noConsole, verbose bool
 	gateway                         string
 	limits                          limitFlags
@@ -26,7 +26,7 @@ type upFlags struct {
 }
 
 func (f *upFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
+	f.net.add(cmd)
 	cmd.Flags().BoolVar(&f.noDiscovery, "no-discovery", false, "neither look for peers on the local network nor be found there")
 	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
 	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
@@ -84,7 +84,7 @@ func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
 			return err
 		}
 	}
-	if err := goOnline(n, f.listen, !f.noDiscovery, log); err != nil {
+	if err := goOnline(n, &f.net, !f.noDiscovery, log); err != nil {
 		return err
 	}
 	facts := map[string]string{}

@@ -1,4 +1,4 @@
-// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, and discovery on the local network by mDNS.
+// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, discovery on the local network by mDNS, relays and direct connections through routers (relay.go).
 //
 // What belongs here: how connections and streams are made. What never belongs here: what is said on them.
 package libp2pnet
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,10 @@ type Config struct {
 	Listen []ma.Multiaddr // none: do not listen
 	MDNS   bool           // find and be found on the local network
 	Log    *slog.Logger
+	// Relays are nodes through which others reach this one when they cannot do so directly, because it is behind a router. With any, this node is taken to be.
+	Relays []peer.AddrInfo
+	// Relay lets others be reached through this node.
+	Relay bool
 }
 
 const (
@@ -110,7 +115,7 @@ func New(cfg Config) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resource manager: %w", err)
 	}
-	h, err := libp2p.New(
+	h, err := libp2p.New(append(relayOptions(cfg),
 		libp2p.Identity(key),
 		libp2p.ListenAddrs(cfg.Listen...),
 		// Two nodes that find each other often dial at the same moment. From their listening ports that would be one TCP connection
@@ -120,11 +125,10 @@ func New(cfg Config) (*Network, error) {
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Muxer(yamux.ID, muxer()),
 		libp2p.ResourceManager(manager),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
 		libp2p.UserAgent("skerry"),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close()))
 	}
@@ -219,7 +223,7 @@ func firstCause(err error, addrs []ma.Multiaddr) error {
 func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Stream, error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), openTimeout)
 	defer cancel()
-	s, err := n.host.Network().NewStream(ctx, p)
+	s, err := n.newStream(ctx, p)
 	if err == nil {
 		err = s.SetProtocol(protocol.ID(proto))
 	}
@@ -282,6 +286,7 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	}
 	n.do(func() {
 		defer sub.Close()
+		again := map[peer.ID]int{} // how often a relayed connection was given up
 		for _, p := range n.host.Network().Peers() { // who came before anybody listened
 			changed(p, true)
 		}
@@ -291,7 +296,10 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 				return
 			case e := <-sub.Out():
 				change := e.(event.EvtPeerConnectednessChanged)
-				changed(change.Peer, change.Connectedness == network.Connected)
+				if change.Connectedness == network.Limited {
+					n.retryDirect(change.Peer, again)
+				}
+				changed(change.Peer, change.Connectedness == network.Connected || change.Connectedness == network.Limited)
 			}
 		}
 	})
@@ -329,9 +337,14 @@ func (n *Network) Peers() []node.Peer {
 		if len(conns) == 0 {
 			continue
 		}
+		// A direct connection before one through a relay.
+		slices.SortStableFunc(conns, func(a, b network.Conn) int { return limited(a) - limited(b) })
 		p := node.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
 		if _, err := p.Addr.ValueForProtocol(ma.P_QUIC_V1); err == nil {
 			p.Transport = "quic-v1"
+		}
+		if !p.Direct {
+			p.Transport = "relay"
 		}
 		out = append(out, p)
 	}
