@@ -286,7 +286,7 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	}
 	n.do(func() {
 		defer sub.Close()
-		again := map[peer.ID]int{} // how often a relayed connection was given up
+		again := map[peer.ID]int{}                   // how often a relayed connection was given up
 		for _, p := range n.host.Network().Peers() { // who came before anybody listened
 			changed(p, true)
 		}

@@ -21,11 +21,11 @@ const (
 	// directWait is how long a stream waits for a direct connection before it goes through the relay.
 	directWait = 5 * time.Second
 	// relayTime and relayBytes bound one connection through this node as a relay: enough for what cannot go directly, and not a way to send a disk.
-	relayTime  = time.Hour
+	relayTime = time.Hour
 	// maxRetries is how often a connection through a relay is given up, in the hope that the next one becomes a direct one.
 	maxRetries = 2
 	// firstTry is the time after which that is done first: longer than it takes to connect directly where that succeeds at once.
-	firstTry = 3 * time.Second
+	firstTry   = 3 * time.Second
 	relayBytes = 256 << 20
 )
 
