@@ -22,9 +22,9 @@ func (n *Node) CreateReplica(ctx context.Context, name string, encrypted bool) (
 	if err != nil {
 		return r, err
 	}
-	v, err := n.VaultOf(ctx, "")
-	if err != nil || !v.Own() {
-		return r, nil // there is none
+	v, ok, err := n.ownVault(ctx)
+	if err != nil || !ok {
+		return r, err
 	}
 	if !v.ready {
 		n.tendSoon() // it is listed once the vault has come
@@ -40,9 +40,9 @@ func (n *Node) RenameReplica(ctx context.Context, id replica.ID, name string) (r
 	if err != nil || r.Capability < replica.Write {
 		return r, err
 	}
-	v, err := n.VaultOf(ctx, "")
-	if err != nil || !v.Own() || v.Replica.ID == id {
-		return r, nil
+	v, ok, err := n.ownVault(ctx)
+	if err != nil || !ok || v.Replica.ID == id {
+		return r, err
 	}
 	listed, err := n.inVault(ctx, &v, id)
 	if err != nil || !listed {
@@ -103,8 +103,11 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 // LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if everywhere is set, or if nobody else is known to hold it. It reports whether the vault still lists it.
 func (n *Node) LeaveReplica(ctx context.Context, id replica.ID, everywhere bool) (listed bool, err error) {
 	alone := len(n.KnownPeers(id)) == 0
-	v, err := n.VaultOf(ctx, "")
-	if err == nil && v.Own() && v.Replica.ID != id {
+	v, ok, err := n.ownVault(ctx)
+	if err != nil {
+		return false, err
+	}
+	if ok && v.Replica.ID != id {
 		if listed, err = n.inVault(ctx, &v, id); err != nil {
 			return listed, err
 		}

@@ -30,7 +30,7 @@ func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) 
 		if n.Online() {
 			n.tendSoon()
 		} else {
-			err = n.writeHead(ctx, v)
+			_, err = n.writeHead(ctx, v)
 		}
 	}
 	if err != nil {
@@ -66,29 +66,29 @@ func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) 
 	return err
 }
 
-// writeHead says what this device has written, if it has not said so yet.
-func (n *Node) writeHead(ctx context.Context, v *Vault) error {
+// writeHead says what this device has written, if it has not said so yet, and reports whether it did.
+func (n *Node) writeHead(ctx context.Context, v *Vault) (wrote bool, err error) {
 	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
-		return err
+		return false, err
 	}
 	all, err := n.written(ctx, p, v)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w := all[v.author]
 	if w == nil {
-		return nil
+		return false, nil
 	}
 	h := vault.HeadOf(w.Entries)
 	if w.Head != nil && *w.Head == h && w.HeadAt >= w.Newest {
-		return nil
+		return false, nil
 	}
 	content, err := h.Seal(v.catalogue, v.author)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
+	return true, n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
 }
 
 // entriesFor are the catalogue's entry for a replica, and the one to restore it from.
@@ -176,22 +176,15 @@ func (n *Node) RemoveFromVault(ctx context.Context, v *Vault, id replica.ID) err
 }
 
 // tendVaults brings the person's own vault in step with this node: replicas that the node may write and that the vault has never listed are added to it, and read keys that have changed
-// are noted. What was taken off the list stays off.
-func (n *Node) tendVaults(ctx context.Context) error {
-	v, err := n.VaultOf(ctx, "")
-	if errors.Is(err, ErrNoVault) || err == nil && !v.Own() {
-		return nil
-	}
-	if err != nil {
-		return nil // there are several, and none is this node's own
+// are noted, if all is set; seeds are shared, and the head is written. What was taken off the list stays off.
+func (n *Node) tendVaults(ctx context.Context, all bool) error {
+	v, ok, err := n.ownVault(ctx)
+	if err != nil || !ok {
+		return err
 	}
 	n.tending.Lock()
 	defer n.tending.Unlock()
 	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
-	if err != nil {
-		return err
-	}
-	vaults, err := n.Vaults(ctx)
 	if err != nil {
 		return err
 	}
@@ -204,42 +197,11 @@ func (n *Node) tendVaults(ctx context.Context) error {
 			return err
 		}
 	}
-	listed := map[string]replica.Item{}
-	for it, err := range p.Latest(ctx, replica.Query{Prefix: vault.Prefix(), Tombstones: true}) {
-		if err != nil {
-			return err
-		}
-		listed[string(it.Key)] = it
-	}
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return err
-	}
 	var changes []vaultChange
-	for _, r := range all {
-		if r.Capability < replica.Write || slices.ContainsFunc(vaults, func(v Vault) bool { return v.Replica.ID == r.ID }) {
-			continue
-		}
-		pr := vault.NewProject(r.ID, r.Name, r.Created)
-		if it, ok := listed[string(pr.Key())]; ok {
-			if it.Entry.IsTombstone() || !r.Encrypted {
-				continue
-			}
-			old, err := n.openProject(ctx, p, &v, &it)
-			if err != nil {
-				continue // it comes, or is told as a fault
-			}
-			k, err := n.Replicas.ReadKey(ctx, r.ID)
-			if err != nil || k.Epoch <= old.ReadKey.Epoch {
-				continue
-			}
-			pr = old
-		}
-		some, err := n.entriesFor(ctx, &v, &r, pr)
-		if err != nil {
+	if all {
+		if changes, err = n.missing(ctx, p, &v); err != nil {
 			return err
 		}
-		changes = append(changes, some...)
 	}
 	seeds, err := n.shareSeeds(ctx, p, &v)
 	if err != nil {
@@ -253,10 +215,59 @@ func (n *Node) tendVaults(ctx context.Context) error {
 			return fmt.Errorf("write vault: %w", err)
 		}
 	}
-	if err := n.writeHead(ctx, &v); err != nil {
+	wrote, err := n.writeHead(ctx, &v)
+	if err != nil {
 		return fmt.Errorf("write vault: %w", err)
 	}
+	if !wrote && len(changes) == 0 {
+		return nil
+	}
 	return n.Blobs.Sync(ctx)
+}
+
+// missing returns what is to be added to a vault's list, or changed in it. The caller holds n.tending.
+func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes []vaultChange, err error) {
+	vaults, err := n.Vaults(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed := map[string]replica.Item{}
+	for it, err := range p.Latest(ctx, replica.Query{Prefix: vault.Prefix(), Tombstones: true}) {
+		if err != nil {
+			return nil, err
+		}
+		listed[string(it.Key)] = it
+	}
+	all, err := n.Replicas.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.Capability < replica.Write || slices.ContainsFunc(vaults, func(v Vault) bool { return v.Replica.ID == r.ID }) {
+			continue
+		}
+		pr := vault.NewProject(r.ID, r.Name, r.Created)
+		if it, ok := listed[string(pr.Key())]; ok {
+			if it.Entry.IsTombstone() || !r.Encrypted {
+				continue
+			}
+			old, err := n.openProject(ctx, p, v, &it)
+			if err != nil {
+				continue // it comes, or is told as a fault
+			}
+			k, err := n.Replicas.ReadKey(ctx, r.ID)
+			if err != nil || k.Epoch <= old.ReadKey.Epoch {
+				continue
+			}
+			pr = old
+		}
+		some, err := n.entriesFor(ctx, v, &r, pr)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, some...)
+	}
+	return changes, nil
 }
 
 // tendPause is the time between two rounds of tending at least, tendEvery at most.
@@ -275,15 +286,17 @@ func (n *Node) tendSoon() {
 
 // keepTending tends vaults when something may have changed.
 func (n *Node) keepTending(ctx context.Context) {
-	for {
-		if err := n.tendVaults(ctx); err != nil && ctx.Err() == nil {
+	for all := true; ; {
+		if err := n.tendVaults(ctx, all); err != nil && ctx.Err() == nil {
 			n.log.Error("vault", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.tend:
+			all = true
 		case <-time.After(tendEvery): // another device may have said something
+			all = false
 		}
 		select {
 		case <-ctx.Done():

@@ -164,6 +164,17 @@ func (n *Node) VaultOf(ctx context.Context, text string) (Vault, error) {
 	return Vault{}, fmt.Errorf("vault %q: %w", text, ErrNoVault)
 }
 
+// ownVault returns the person's own vault, the first if there are several; ok is false if there is none.
+func (n *Node) ownVault(ctx context.Context) (v Vault, ok bool, err error) {
+	all, err := n.Vaults(ctx)
+	for _, v := range all {
+		if v.Own() {
+			return v, true, nil
+		}
+	}
+	return v, false, err
+}
+
 // OpenOwnVault opens a person's own vault on this node, with what was derived from the identity key: it is looked for at some peers or, without any, begun. It returns an *UnreachableError, or ErrNotShared if the peers do not hold it; the vault is open
 // then, too, and comes when a peer is found.
 func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.Keys, peers []peer.AddrInfo) (Vault, error) {
@@ -202,7 +213,7 @@ func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.
 			return v, err
 		}
 	}
-	return v, n.tendVaults(ctx)
+	return v, n.tendVaults(ctx, true)
 }
 
 // keepAppVault notes that this node may read a vault as an app; the replica has been joined.

@@ -74,7 +74,7 @@ func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
 	if with != nil {
 		with.configure(&cfg)
 	}
-	n, err := node.Open(ctx, cfg)
+	n, err := a.openNode(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -120,6 +120,25 @@ func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
 		return a.printJSON(map[string]string{"event": "stopping"})
 	}
 	return nil
+}
+
+// openNode opens the data directory. A command that has it open for a moment is waited for; another node is not.
+func (a *app) openNode(ctx context.Context, cfg node.Config) (*node.Node, error) {
+	for deadline := time.Now().Add(startupWait); ; {
+		n, err := node.Open(ctx, cfg)
+		var inUse *node.InUseError
+		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
+			return n, err
+		}
+		if s := a.dial(); s != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // collectRegularly collects garbage until ctx ends; every 0 only waits.
