@@ -34,6 +34,7 @@ import (
 //	s h identity hash[32]                   how many entries have been charged for a content u32, its size u64
 //	s p identity replica                    some content of the replica has been refused
 //	s c replica                             entries that were there before the registration are being charged
+//	s o replica                             the seed's node held the replica before anybody registered it: it is the seed's own, fetched in any case, and never left
 //	s t identity replica                    the timestamp of the last request, u64 seconds
 const (
 	keyRegistration = "sr"
@@ -44,6 +45,7 @@ const (
 	keyRefused      = "sp"
 	keyCharging     = "sc"
 	keyLast         = "st"
+	keyOwn          = "so"
 )
 
 // maxIdentities is how many identities may register one replica.
@@ -187,6 +189,9 @@ func (r *Registry) Put(tx kv.Txn, e *replica.Entry) (fetch bool, err error) {
 			return false, err
 		}
 		fetch = fetch || ok
+	}
+	if !fetch {
+		return tx.Has(key(keyOwn, e.Replica[:]))
 	}
 	return fetch, nil
 }
@@ -333,6 +338,17 @@ func later(tx kv.Txn, id identity.ID, rep replica.ID, at time.Time) error {
 	return tx.Set(where, binary.BigEndian.AppendUint64(nil, uint64(at.Unix())))
 }
 
+// keepOwn notes that the node holds a replica of its own, unless somebody has registered it already.
+func keepOwn(ctx context.Context, s kv.Store, rep replica.ID) error {
+	return s.Update(ctx, func(tx kv.Txn) error {
+		all, err := identitiesOf(tx, rep)
+		if err != nil || len(all) > 0 {
+			return err
+		}
+		return tx.Set(key(keyOwn, rep[:]), nil)
+	})
+}
+
 // Register notes that an identity has a replica kept, at the time of its request. It returns ErrRegistered, ErrReplicaLimit, ErrQuota or ErrOldRequest. The entries that are there already are still to be charged: see Charge.
 func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket string, at time.Time) (g Registration, err error) {
 	err = s.Update(ctx, func(tx kv.Txn) error {
@@ -448,7 +464,7 @@ func (r *Registry) Refused(ctx context.Context, s kv.Store, id identity.ID, rep 
 // releaseAtOnce is how many charges are taken back in one transaction.
 const releaseAtOnce = 256
 
-// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more: they are to be left.
+// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more, but for the seed's own: they are to be left.
 func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, err error) {
 	var over []Registration
 	now := r.now()
@@ -477,7 +493,7 @@ func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, e
 	return leave, err
 }
 
-// delete takes back all that a registration was charged, and forgets it. It reports whether no identity has registered the replica any more.
+// delete takes back all that a registration was charged, and forgets it. It reports whether nobody wants the replica any more.
 func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (last bool, err error) {
 	prefix := key(keyCharged, g.Identity[:], g.Replica[:])
 	for more := true; more; {
@@ -517,7 +533,15 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 			return err
 		}
 		all = slices.DeleteFunc(all, func(id identity.ID) bool { return id == g.Identity })
-		last = len(all) == 0
+		own, err := tx.Has(key(keyOwn, g.Replica[:]))
+		if err != nil {
+			return err
+		}
+		if last = len(all) == 0 && !own; len(all) == 0 && own {
+			if err := tx.Delete(key(keyOwn, g.Replica[:])); err != nil {
+				return err
+			}
+		}
 		return errors.Join(tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
 			tx.Delete(key(keyLast, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all))
 	})

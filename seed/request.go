@@ -158,6 +158,14 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, failed(InvalidTicket, err)
 	}
+	// Whoever knows the id of a replica that the seed's node holds for itself must not get it deleted.
+	if _, err := s.n.Replicas.Get(ctx, id); err == nil {
+		if err := keepOwn(ctx, s.n.Store(), id); err != nil {
+			return Answer{}, asError(err)
+		}
+	} else if !errors.Is(err, replica.ErrNotFound) {
+		return Answer{}, asError(err)
+	}
 	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, at)
 	if err == nil {
 		err = s.join(ctx, id, kept)

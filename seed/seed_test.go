@@ -326,6 +326,46 @@ func TestQuota(t *testing.T) {
 	requireCode(t, NotFound, err)
 }
 
+// A replica of the seed's own operator, which somebody registers who knows its id: it is neither left when the registration ends nor kept from being fetched by a quota.
+func TestOperatorsOwnReplica(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), Limits{Bytes: 10, Replicas: 2, Grace: time.Hour}, c)
+	ctx := t.Context()
+	a := online(t, node.Config{}, nil)
+	r, err := a.CreateReplica(ctx, "mine", false)
+	require.NoError(t, err)
+	doc, err := a.Ticket(ctx, r, replica.Write)
+	require.NoError(t, err)
+	_, err = s.n.Join(ctx, doc, "mine")
+	require.NoError(t, err)
+	p := newPerson(t, c)
+	client := Client{a, infoOf(s.n)}
+	_, err = client.Register(ctx, p.request(t, r.ID, ticketFor(t, a, r, replica.Sync)))
+	require.NoError(t, err)
+	set(t, a, r.ID, "large", "more than ten bytes")
+	eventually(t, "fetched all the same", func() bool {
+		e, err := s.n.Replicas.LatestOf(ctx, r.ID, []byte("large"))
+		if err != nil {
+			return false
+		}
+		ok, err := s.n.Blobs.Has(ctx, e.Hash)
+		return ok && err == nil
+	})
+	_, err = client.Unregister(ctx, p.request(t, r.ID, ""))
+	require.NoError(t, err)
+	c.forward(2 * time.Hour)
+	s.ring()
+	eventually(t, "the registration is gone", func() bool {
+		all, err := client.Backups(ctx, p.read(t, s))
+		return err == nil && len(all) == 0
+	})
+	time.Sleep(50 * time.Millisecond)
+	held, err := s.n.Replicas.Get(ctx, r.ID)
+	require.NoError(t, err)
+	require.Equal(t, "mine", held.Name)
+	require.Equal(t, replica.Write, held.Capability)
+}
+
 // What a seed knows survives it: a registration whose replica was not joined yet is joined when it starts again.
 func TestSeedGoesOn(t *testing.T) {
 	c := &clock{}
