@@ -135,7 +135,11 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 		return info, err
 	}
 	info.Peers = []KnownPeer{}
-	for _, p := range s.node.KnownPeers(r.ID) {
+	known, err := s.node.KnownPeers(ctx, r.ID)
+	if err != nil {
+		return info, err
+	}
+	for _, p := range known {
 		k := KnownPeer{ID: p.ID.String(), Connected: connected[p.ID], Seed: seeds[p.ID], Addrs: []string{}}
 		if k.Lost, k.LostAt, err = s.node.Lost(ctx, r.ID, p.ID); err != nil {
 			return info, err

@@ -58,6 +58,8 @@ func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
 
 // serveOne answers one item. Only so many are worked on at a time; what somebody waits for goes first.
 func (n *Node) serveOne(ctx context.Context, s Stream, w *bufio.Writer, q *blobRequest, background bool) error {
+	n.handing.begin()
+	defer n.handing.end()
 	for _, g := range []*gate{n.limits.of(s.Remote()).serving, n.serving} {
 		leave, err := g.enter(ctx, background)
 		if err != nil {

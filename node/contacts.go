@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -28,15 +29,17 @@ const (
 
 // contact is a peer that is connected, or holds a replica of this node.
 type contact struct {
-	shared    map[replica.ID]*sharer
+	shared    map[replica.ID]*sharer     // while it is connected
 	sessions  map[replica.ID]*dueSession // that are to be run
 	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
+	known     bool          // it is remembered to hold something
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
 	due       time.Time     // of the next overview, or of the next attempt to connect
 	retry     time.Duration // of these attempts
 	pause     time.Duration // between overviews
+	noted     time.Time     // when all that is the same here and there was last noted
 }
 
 // dueSession is a session that is to be run.
@@ -62,15 +65,20 @@ func (c *contact) dueBy(t time.Time) {
 	}
 }
 
-// addrs are all places where the peer may be.
-func (c *contact) addrs() (all []ma.Multiaddr) {
-	const enough = 32
-	for _, s := range c.shared {
-		if all = append(all, s.addrs...); len(all) >= enough {
-			break
+// makeRoom forgets, until they are met again, those that have been tried most often in vain, if there are too many; the caller holds the lock.
+func (b *peerBook) makeRoom() {
+	for len(b.contacts) > maxContacts {
+		worst := peer.ID("")
+		for p, c := range b.contacts {
+			if !c.connected && !c.busy && (worst == "" || c.retry > b.contacts[worst].retry) {
+				worst = p
+			}
 		}
+		if worst == "" {
+			return
+		}
+		delete(b.contacts, worst)
 	}
-	return ma.Unique(all)
 }
 
 // jitter spreads d over three quarters to five quarters of it.
@@ -78,21 +86,34 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
 
 // changed is told by the network that a peer has come or gone.
 func (b *peerBook) changed(p peer.ID, connected bool) {
+	if connected {
+		b.came(p)
+	} else {
+		b.went(p)
+	}
+	b.wake()
+}
+
+// came reads what is remembered of a peer. It is called by one goroutine at a time.
+func (b *peerBook) came(p peer.ID) {
 	b.mu.Lock()
-	now := b.n.cfg.Now()
 	c := b.contact(p)
-	c.connected, c.retry, c.pause = connected, 0, b.n.cfg.SyncInterval
+	c.connected, c.retry, c.pause = true, 0, b.n.cfg.SyncInterval
+	b.mu.Unlock() // what is noted of the peer from now on is noted as of one that is connected
+	ids, err := b.replicasOf(b.n.ctx, p, maxOverview)
+	if err != nil && b.n.ctx.Err() == nil {
+		b.n.log.Warn("reading what a peer holds", "peer", p, "error", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.contacts[p] != c || !c.connected {
+		return
+	}
+	for _, id := range ids {
+		b.put(id, p)
+	}
+	now := b.n.cfg.Now()
 	switch {
-	case !connected:
-		c.stranger = false
-		clear(c.sessions)
-		for _, s := range c.shared {
-			s.seen = false
-		}
-		c.due = now.Add(firstRetry)
-		if len(c.shared) == 0 {
-			delete(b.contacts, p)
-		}
 	case len(c.shared) == 0:
 		c.stranger = true
 	case b.n.id < p:
@@ -100,8 +121,22 @@ func (b *peerBook) changed(p peer.ID, connected bool) {
 	default: // the peer begins; unless it has forgotten
 		c.due = now.Add(jitter(firstRetry))
 	}
-	b.mu.Unlock()
-	b.wake()
+	b.makeRoom()
+}
+
+func (b *peerBook) went(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contact(p)
+	for id := range c.shared {
+		b.drop(id, p)
+	}
+	clear(c.sessions)
+	c.connected, c.stranger, c.retry, c.pause, c.gone = false, false, 0, b.n.cfg.SyncInterval, nil
+	if c.due = b.n.cfg.Now().Add(firstRetry); !c.known {
+		delete(b.contacts, p)
+	}
+	b.makeRoom()
 }
 
 func (b *peerBook) wake() {
@@ -163,12 +198,12 @@ func (b *peerBook) start(ctx context.Context) {
 		case c.connected && c.stranger:
 			c.stranger = false
 			b.busyWith(c, func() { b.n.introduce(ctx, p) })
-		case len(c.shared) == 0 || c.due.After(now):
+		case !c.known || c.due.After(now):
+		case c.connected && len(c.shared) == 0: // what is remembered of it is being read, or it holds nothing any more
 		case c.connected:
 			b.busyWith(c, func() { b.compare(ctx, p) })
 		default:
-			to := peer.AddrInfo{ID: p, Addrs: c.addrs()}
-			b.busyWith(c, func() { b.dial(ctx, to) })
+			b.busyWith(c, func() { b.dial(ctx, p) })
 		}
 	}
 }
@@ -232,17 +267,28 @@ func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
 	b.n.log.Debug("session failed", "peer", p, "replica", id.Short(), "retry", d.retry, "error", err)
 }
 
-// dial connects to a peer that is gone.
-func (b *peerBook) dial(ctx context.Context, to peer.AddrInfo) {
-	err := b.n.net.Connect(ctx, to)
+// dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
+func (b *peerBook) dial(ctx context.Context, p peer.ID) {
+	to := peer.AddrInfo{ID: p, Addrs: b.addrsOf(ctx, p)}
+	known, err := b.replicasOf(ctx, p, 1)
+	unknown := err == nil && len(known) == 0
+	if err == nil && !unknown {
+		err = b.n.net.Connect(ctx, to)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c := b.contacts[to.ID]; c != nil && !c.connected {
-		c.retry = min(max(2*c.retry, firstRetry), lastRetry)
-		c.due = b.n.cfg.Now().Add(jitter(c.retry))
-		if err != nil {
-			b.n.log.Debug("a peer cannot be reached", "peer", to.ID, "retry", c.retry, "error", err)
-		}
+	c := b.contacts[p]
+	if c == nil || c.connected {
+		return
+	}
+	if unknown || b.n.cfg.Host != nil && c.retry == lastRetry {
+		delete(b.contacts, p)
+		return
+	}
+	c.retry = min(max(2*c.retry, firstRetry), lastRetry)
+	c.due = b.n.cfg.Now().Add(jitter(c.retry))
+	if err != nil {
+		b.n.log.Debug("a peer cannot be reached", "peer", p, "retry", c.retry, "error", err)
 	}
 }
 
@@ -279,20 +325,29 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 // compared notes the outcome of an overview: all replicas that were compared are the same on both sides but those that differ, and those that the
 // peer seems not to hold. Whoever began it syncs what differs, and asks by name for what was gone twice.
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
-	if b.noteCompared(p, all, differ, gone, began) {
+	news, same := b.noteCompared(p, all, differ, gone, began)
+	if news {
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
+	}
+	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {
+		b.n.log.Warn("noting what is the same at a peer", "peer", p, "error", err)
 	}
 	b.wake()
 }
 
-func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) (news bool) {
+// noteCompared reports whether the peer newly holds something, and returns what is the same there: at first, and once a day, all of it; else what newly is.
+func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) (news bool, same []replica.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.contacts[p]
 	if c == nil {
-		return false
+		return false, nil
 	}
 	now := b.n.cfg.Now()
+	daily := now.Sub(c.noted) >= sameEvery
+	if daily {
+		c.noted = now
+	}
 	asking, newlyGone := 0, false
 	for _, id := range all {
 		s := c.shared[id]
@@ -300,6 +355,9 @@ func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[re
 			continue // left meanwhile
 		}
 		news = news || !s.seen && !gone[id]
+		if !gone[id] && !differ[id] && (daily || !s.seen) {
+			same = append(same, id)
+		}
 		s.seen = !gone[id]
 		d := c.sessions[id]
 		switch {
@@ -327,23 +385,31 @@ func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[re
 	if newlyGone {
 		c.due = now.Add(jitter(firstRetry))
 	}
-	return news
+	return news, same
 }
 
 // introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
-// one learns nothing from being asked.
+// one learns nothing from being asked. Only those nearby are asked: in the wide world most are there for other reasons, and whoever holds the same is found by other ways. A node that hosts replicas of others waits to be asked.
 func (n *Node) introduce(ctx context.Context, p peer.ID) {
 	const most = 256
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return // the node closes
+	if n.cfg.Host != nil || !n.isNear(p) {
+		return
 	}
-	for _, r := range all[:min(len(all), most)] {
+	count := 0
+	for r, err := range n.Replicas.All(ctx) {
+		if count++; err != nil || count > most {
+			return
+		}
 		if _, err := n.syncWith(ctx, p, r.ID, nil); err != nil && !errors.Is(err, ErrNotShared) && !errors.Is(err, ErrBusy) {
 			n.log.Debug("introduction", "peer", p, "error", err)
 			return
 		}
 	}
+}
+
+// isNear reports whether a connected peer is on this machine or a local network.
+func (n *Node) isNear(p peer.ID) bool {
+	return slices.ContainsFunc(n.net.Peers(), func(k Peer) bool { return k.ID == p && (k.Addr == nil || !manet.IsPublicAddr(k.Addr)) })
 }
 
 func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {

@@ -20,11 +20,10 @@ func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.Col
 }
 
 func (n *Node) keepEntries(ctx context.Context, keep func(h blobs.Hash, sequence bool) error) error {
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
 		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
 			if err != nil {
 				return err

@@ -55,7 +55,11 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 	case !errors.Is(err, replica.ErrNotFound):
 		return a, err
 	}
-	for _, p := range k.n.KnownPeers(a.Replica) {
+	known, err := k.n.KnownPeers(ctx, a.Replica)
+	if err != nil {
+		return a, err
+	}
+	for _, p := range known {
 		addrs, err := peer.AddrInfoToP2pAddrs(&p)
 		if err != nil {
 			return a, err

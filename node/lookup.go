@@ -128,7 +128,6 @@ func (n *Node) keepLookups(ctx context.Context) {
 func (n *Node) refreshLookups(ctx context.Context) error {
 	days := keptDays(dayOf(n.cfg.Now()))
 	var missing []uint32
-	var ids []replica.ID
 	err := n.kv.View(ctx, func(rd kv.Reader) error {
 		for _, day := range days {
 			done, err := rd.Has(dayKey(keyDayDone, day))
@@ -144,18 +143,14 @@ func (n *Node) refreshLookups(ctx context.Context) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	all, err := n.Replicas.List(ctx) // a replica that comes from now on has its records for all days from the start
-	if err != nil {
-		return err
-	}
-	for i := range all {
-		ids = append(ids, all[i].ID)
-	}
 	err = n.kv.Batch(ctx, func(w kv.Writer) error {
-		for _, day := range missing {
-			for _, id := range ids {
-				lookup := lookupOf(id, n.id, day)
-				if err := w.Set(lookupKey(day, &lookup), bytes.Clone(id[:])); err != nil {
+		for r, err := range n.Replicas.All(ctx) { // one that comes from now on has its records for all days from the start
+			if err != nil {
+				return err
+			}
+			for _, day := range missing {
+				lookup := lookupOf(r.ID, n.id, day)
+				if err := w.Set(lookupKey(day, &lookup), bytes.Clone(r.ID[:])); err != nil {
 					return err
 				}
 			}

@@ -74,6 +74,7 @@ type Node struct {
 	serving      *gate
 	limits       *limiter
 	turns        turns
+	handing      handing
 	policies     policies
 	peers        *peerBook
 	sessions     *sessions
@@ -263,7 +264,9 @@ func (n *Node) Peers() []Peer {
 }
 
 // KnownPeers returns the peers that are remembered for a replica, the connected ones first.
-func (n *Node) KnownPeers(id replica.ID) []peer.AddrInfo { return n.peers.known(id) }
+func (n *Node) KnownPeers(ctx context.Context, id replica.ID) ([]peer.AddrInfo, error) {
+	return n.peers.known(ctx, id)
+}
 
 // JoinResult tells what became of a join.
 type JoinResult struct {

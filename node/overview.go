@@ -34,6 +34,7 @@ const (
 	statusSame       = 0
 	statusDiffer     = 1
 	maxOverview      = 1 << 20 // replicas compared with one peer
+	maxSearched      = 1 << 14 // replicas of this node among which that of an unknown token is looked for
 )
 
 // overview is one side of an overview: the replicas in the order of their tokens.
@@ -155,14 +156,17 @@ func (n *Node) conclude(ctx context.Context, p peer.ID, o *overview, out outcome
 	if len(out.unknown) == 0 {
 		return nil
 	}
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return err
-	}
 	var ids []replica.ID
-	for i := range all {
-		if out.unknown[tokenOf(all[i].ID, o.key)] {
-			ids = append(ids, all[i].ID)
+	searched := 0
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if out.unknown[tokenOf(r.ID, o.key)] {
+			ids = append(ids, r.ID)
+		}
+		if searched++; searched == maxSearched { // the peer asks by name before long
+			break
 		}
 	}
 	return n.Remember(ctx, ids, []peer.AddrInfo{{ID: p, Addrs: n.net.KnownAddrs(p)}})

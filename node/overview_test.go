@@ -21,8 +21,9 @@ func shareAll(t *testing.T, a, b *Node, names ...string) (ids []replica.ID) {
 		require.NoError(t, err)
 		_, err = b.Replicas.Join(t.Context(), r)
 		require.NoError(t, err)
-		a.peers.put(r.ID, b.id, &sharer{})
-		b.peers.put(r.ID, a.id, &sharer{})
+		a.peers.put(r.ID, b.id)
+		b.peers.put(r.ID, a.id)
+		a.peers.contact(b.id).connected, b.peers.contact(a.id).connected = true, true
 		ids = append(ids, r.ID)
 	}
 	return ids
@@ -128,7 +129,7 @@ func TestOverviewTellsNothing(t *testing.T) {
 	a, b := offline(t, &now), offline(t, &now)
 	r, err := a.Replicas.Create(t.Context(), "secret")
 	require.NoError(t, err)
-	a.peers.put(r.ID, b.id, &sharer{}) // wrongly
+	a.peers.put(r.ID, b.id) // wrongly
 	ours, theirs := net.Pipe()
 	seen := &recordingConn{Conn: theirs}
 	done := make(chan error, 1)
@@ -198,8 +199,8 @@ func BenchmarkOverview(b *testing.B) {
 		require.NoError(b, err)
 		_, err = y.Replicas.Join(b.Context(), r)
 		require.NoError(b, err)
-		x.peers.put(r.ID, y.id, &sharer{})
-		y.peers.put(r.ID, x.id, &sharer{})
+		x.peers.put(r.ID, y.id)
+		y.peers.put(r.ID, x.id)
 	}
 	b.ResetTimer()
 	for range b.N {

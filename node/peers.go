@@ -19,6 +19,8 @@ import (
 // Records of a node; all keys begin with 'n'.
 //
 //	n p replica[32] peer-id          a peer that holds the replica: addresses as count varint, then each: length varint, bytes
+//	n i length u8 peer-id replica[32]  the same by peer, without a value; length is that of the peer's id
+//	n i 0                            all records by replica have theirs by peer
 //	n w hash[32] replica[32] ...     content that is wanted: see downloads.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
 //	n d replica[32]                  which content of the replica is wanted: see policy.go
@@ -28,6 +30,7 @@ import (
 //	n q peer-id                      bytes of content fetched from the peer in the background, u64
 const (
 	keySharing = "np"
+	keyByPeer  = "ni"
 	keyLie     = "nl"
 	keyTaken   = "nq"
 )
@@ -35,14 +38,20 @@ const (
 // lieMemory is how long a peer that sent something wrong is asked only when nobody else can help.
 const lieMemory = 24 * time.Hour
 
-const maxKnown = 64 // peers remembered for a replica
+const (
+	maxKnown = 64 // peers remembered for a replica
+	// maxContacts is how many peers are connected, or are to be dialled, before those that have been gone longest are not dialled any more.
+	maxContacts = 4096
+	maxAddrs    = 16 // remembered of a peer
+)
 
-// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to talk to whom (see contacts.go).
+// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to talk to whom (see contacts.go). What is remembered lies in the store; in memory is what concerns connected peers only, so
+// that a seed with a million replicas needs no more than one with ten.
 type peerBook struct {
 	n *Node
 
 	mu       sync.Mutex
-	sharing  map[replica.ID]map[peer.ID]*sharer
+	here     map[replica.ID]map[peer.ID]*sharer // the connected peers of a replica
 	contacts map[peer.ID]*contact
 	lies     map[peer.ID]time.Time
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
@@ -50,19 +59,46 @@ type peerBook struct {
 	running  chan struct{} // holds a token for each session under way
 }
 
-// sharer is a peer that holds a replica.
+// sharer is a connected peer that holds a replica.
 type sharer struct {
-	addrs []ma.Multiaddr
-	seen  bool // it has shown that it holds the replica since it connected
+	seen bool // it has shown that it holds the replica since it connected
 }
 
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, sharing: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
+	return &peerBook{n: n, here: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
 		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
 }
 
-func sharingKey(id replica.ID, p peer.ID) []byte {
-	return append(append([]byte(keySharing), id[:]...), p...)
+func sharingPrefix(id replica.ID) []byte { return append([]byte(keySharing), id[:]...) }
+
+func sharingKey(id replica.ID, p peer.ID) []byte { return append(sharingPrefix(id), p...) }
+
+func byPeerPrefix(p peer.ID) []byte {
+	return append(append([]byte(keyByPeer), byte(len(p))), p...)
+}
+
+func byPeerKey(p peer.ID, id replica.ID) []byte { return append(byPeerPrefix(p), id[:]...) }
+
+// setSharing writes both records of a peer that holds a replica.
+func setSharing(w kv.Writer, id replica.ID, p peer.ID, addrs []ma.Multiaddr) error {
+	return errors.Join(w.Set(sharingKey(id, p), marshalAddrs(addrs)), w.Set(byPeerKey(p, id), nil))
+}
+
+func dropSharing(w kv.Writer, id replica.ID, p peer.ID) error {
+	return errors.Join(w.Delete(sharingKey(id, p)), w.Delete(byPeerKey(p, id)))
+}
+
+// sharingOf returns where a peer that holds a replica has been, and whether it is known to hold it.
+func sharingOf(r kv.Reader, id replica.ID, p peer.ID) (addrs []ma.Multiaddr, ok bool, err error) {
+	err = r.Peek(sharingKey(id, p), func(b []byte) (err error) {
+		ok = true
+		addrs, err = parseAddrs(b)
+		return err
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		err = nil
+	}
+	return addrs, ok, err
 }
 
 func marshalAddrs(addrs []ma.Multiaddr) []byte {
@@ -94,20 +130,12 @@ func parseAddrs(b []byte) (addrs []ma.Multiaddr, err error) {
 	return addrs, nil
 }
 
-// load reads who is remembered.
+// load reads who is to be dialled, and who has lied.
 func (b *peerBook) load(ctx context.Context) error {
+	if err := b.indexByPeer(ctx); err != nil {
+		return err
+	}
 	return b.n.kv.View(ctx, func(r kv.Reader) error {
-		for p, err := range r.Scan(kv.Prefix([]byte(keySharing)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			id, who := replica.ID(p.Key[len(keySharing):]), peer.ID(p.Key[len(keySharing)+32:])
-			addrs, err := parseAddrs(p.Value)
-			if err != nil {
-				return err
-			}
-			b.put(id, who, &sharer{addrs: addrs})
-		}
 		for p, err := range r.Scan(kv.Prefix([]byte(keyLie)), kv.ScanOptions{}) {
 			if err != nil {
 				return err
@@ -116,8 +144,98 @@ func (b *peerBook) load(ctx context.Context) error {
 				b.lies[peer.ID(p.Key[len(keyLie):])] = time.Unix(int64(binary.BigEndian.Uint64(p.Value)), 0)
 			}
 		}
+		from := []byte(keyByPeer + "\x01")
+		for len(b.contacts) < maxContacts {
+			p, err := firstPeer(r, from)
+			if err != nil || p == "" {
+				return err
+			}
+			b.contact(p).known = true
+			from = kv.After(byPeerPrefix(p))
+		}
+		b.n.log.Info("more peers are remembered than are dialled", "dialled", maxContacts)
 		return nil
 	})
+}
+
+// firstPeer returns the first peer whose records by peer begin at from or later, or none.
+func firstPeer(r kv.Reader, from []byte) (peer.ID, error) {
+	for p, err := range r.Scan(kv.Range{From: from, To: kv.After([]byte(keyByPeer))}, kv.ScanOptions{KeysOnly: true}) {
+		if err != nil {
+			return "", err
+		}
+		k := p.Key[len(keyByPeer):]
+		if len(k) != 1+int(k[0])+32 {
+			return "", errors.New("node store: malformed record of a peer")
+		}
+		return peer.ID(k[1 : 1+k[0]]), nil
+	}
+	return "", nil
+}
+
+// indexByPeer writes the records by peer of a store that has none, because an earlier version made it.
+func (b *peerBook) indexByPeer(ctx context.Context) error {
+	mark := []byte(keyByPeer + "\x00")
+	return b.n.kv.View(ctx, func(r kv.Reader) error {
+		if has, err := r.Has(mark); err != nil || has {
+			return err
+		}
+		err := b.n.kv.Batch(ctx, func(w kv.Writer) error {
+			for p, err := range r.Scan(kv.Prefix([]byte(keySharing)), kv.ScanOptions{KeysOnly: true}) {
+				if err != nil {
+					return err
+				}
+				if err := w.Set(byPeerKey(peer.ID(p.Key[len(keySharing)+32:]), replica.ID(p.Key[len(keySharing):])), nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return b.n.kv.Batch(ctx, func(w kv.Writer) error { return w.Set(mark, nil) })
+	})
+}
+
+// replicasOf returns the replicas that a peer is remembered to hold, at most so many.
+func (b *peerBook) replicasOf(ctx context.Context, p peer.ID, most int) (ids []replica.ID, err error) {
+	prefix := byPeerPrefix(p)
+	err = b.n.kv.View(ctx, func(r kv.Reader) error {
+		ids = nil
+		for k, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			if ids = append(ids, replica.ID(k.Key[len(prefix):])); len(ids) >= most {
+				break
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// addrsOf returns all places where a peer may be.
+func (b *peerBook) addrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
+	const enough = 32
+	ids, err := b.replicasOf(ctx, p, enough)
+	if err == nil {
+		err = b.n.kv.View(ctx, func(r kv.Reader) error {
+			all = nil
+			for _, id := range ids {
+				addrs, _, err := sharingOf(r, id, p)
+				if all = ma.Unique(append(all, addrs...)); err != nil || len(all) >= enough {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		b.n.log.Warn("reading where a peer is", "peer", p, "error", err)
+	}
+	return all
 }
 
 // lied reports whether p has sent something wrong not long ago.
@@ -184,65 +302,76 @@ func (b *peerBook) refusedLocked(p peer.ID) bool {
 	return ok && b.n.cfg.Now().Before(at.Add(rubbishMemory))
 }
 
-// put enters a peer that holds the replica id; the caller holds the lock, or is alone.
-func (b *peerBook) put(id replica.ID, p peer.ID, s *sharer) {
-	if b.sharing[id] == nil {
-		b.sharing[id] = map[peer.ID]*sharer{}
+// put enters that a connected peer holds the replica id; the caller holds the lock, or is alone.
+func (b *peerBook) put(id replica.ID, p peer.ID) *sharer {
+	c := b.contact(p)
+	s := c.shared[id]
+	if s == nil {
+		s = &sharer{}
+		c.shared[id] = s
 	}
-	b.sharing[id][p] = s
-	b.contact(p).shared[id] = s
+	if b.here[id] == nil {
+		b.here[id] = map[peer.ID]*sharer{}
+	}
+	b.here[id][p], c.known = s, true
+	return s
 }
 
-// drop takes a peer out again, and returns the key of its record.
-func (b *peerBook) drop(id replica.ID, p peer.ID) []byte {
-	delete(b.sharing[id], p)
+// drop takes that out again; the caller holds the lock.
+func (b *peerBook) drop(id replica.ID, p peer.ID) {
+	if delete(b.here[id], p); len(b.here[id]) == 0 {
+		delete(b.here, id)
+	}
 	if c := b.contacts[p]; c != nil {
 		delete(c.shared, id)
 		delete(c.sessions, id)
-		if len(c.shared) == 0 && !c.connected {
-			delete(b.contacts, p)
-		}
 	}
-	return sharingKey(id, p)
 }
 
-// note enters that a peer holds a replica, and returns the record of it; nil for this node itself.
-func (b *peerBook) note(id replica.ID, p peer.AddrInfo) []byte {
-	if b.n.net != nil && p.ID == b.n.net.ID() {
-		return nil
-	}
+// note enters that a peer holds a replica.
+func (b *peerBook) note(id replica.ID, p peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sharing[id][p.ID]
-	if s == nil {
-		s = &sharer{}
-		b.put(id, p.ID, s)
+	c := b.contact(p)
+	if c.known = true; c.connected {
+		b.put(id, p)
 	}
-	b.contact(p.ID).dueBy(b.n.cfg.Now().Add(firstRetry))
-	s.addrs = ma.Unique(append(slices.Clone(s.addrs), p.Addrs...))
-	if len(s.addrs) > 16 {
-		s.addrs = s.addrs[len(s.addrs)-16:]
-	}
-	return marshalAddrs(s.addrs)
+	c.dueBy(b.n.cfg.Now().Add(firstRetry))
+	b.makeRoom()
 }
 
 // Remember notes that peers hold replicas of this node, as a ticket would say it. That is durable when it returns: a replica whose peers were forgotten would stay
 // alone.
 func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.AddrInfo) error {
-	err := n.kv.Batch(ctx, func(w kv.Writer) error {
-		for _, id := range ids {
-			for _, p := range peers {
-				if value := n.peers.note(id, p); value != nil {
-					if err := w.Set(sharingKey(id, p.ID), value); err != nil {
+	err := n.kv.View(ctx, func(r kv.Reader) error {
+		return n.kv.Batch(ctx, func(w kv.Writer) error {
+			for _, id := range ids {
+				for _, p := range peers {
+					if n.net != nil && p.ID == n.net.ID() {
+						continue
+					}
+					addrs, _, err := sharingOf(r, id, p.ID)
+					if err != nil {
+						return err
+					}
+					addrs = ma.Unique(append(addrs, p.Addrs...))
+					if err := setSharing(w, id, p.ID, addrs[max(0, len(addrs)-maxAddrs):]); err != nil {
 						return err
 					}
 				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 	if err != nil {
 		return err
+	}
+	for _, id := range ids {
+		for _, p := range peers {
+			if n.net == nil || p.ID != n.net.ID() {
+				n.peers.note(id, p.ID)
+			}
+		}
 	}
 	return n.kv.Sync(ctx)
 }
@@ -264,80 +393,91 @@ func (n *Node) Sharing() (count int) {
 // shares notes that a session or push has shown that p holds the replica id, and is active.
 func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	now := b.n.cfg.Now()
-	addrs := b.n.net.KnownAddrs(p)
 	here := slices.ContainsFunc(b.n.net.Peers(), func(k Peer) bool { return k.ID == p })
-	var dropped [][]byte
 	b.mu.Lock()
 	c := b.contact(p)
 	c.connected = c.connected || here // the network may not have said so yet, and what is set now must be pushed
-	s := b.sharing[id][p]
-	known := s != nil && s.seen
-	if s == nil {
-		if len(b.sharing[id]) >= maxKnown {
-			dropped = b.dropOne(id)
-		}
-		s = &sharer{}
-		b.put(id, p, s)
+	seen := c.shared[id] != nil && c.shared[id].seen
+	if c.known = true; c.connected {
+		b.put(id, p).seen = true
 	}
-	if len(addrs) > len(s.addrs) {
-		known = false
-	}
-	s.seen = true
 	delete(c.sessions, id)
-	if len(addrs) > 0 {
-		s.addrs = addrs[:min(len(addrs), 16)]
-	}
 	c.stranger = false
 	c.pause = b.n.cfg.SyncInterval // what an active peer pushes may get lost: look again before long
 	c.dueBy(now.Add(jitter(c.pause)))
-	value := marshalAddrs(s.addrs)
 	b.mu.Unlock()
-	if !known {
-		err := b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error {
-			for _, k := range dropped {
-				if err := tx.Delete(k); err != nil {
-					return err
-				}
-			}
-			return tx.Set(sharingKey(id, p), value)
-		})
-		if err != nil {
+	if !seen {
+		if err := b.remember(p, id); err != nil && b.n.ctx.Err() == nil {
 			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
 		}
 	}
 	b.n.downloads.dueAgain(p)
 }
 
-// dropOne drops a peer that is not connected, to make room, and returns the key of its record.
-func (b *peerBook) dropOne(id replica.ID) [][]byte {
-	for p := range b.sharing[id] {
-		if !b.isConnected(p) {
-			return [][]byte{b.drop(id, p)}
+// remember writes that a connected peer holds a replica, in the place of one that is not connected if there are many.
+func (b *peerBook) remember(p peer.ID, id replica.ID) error {
+	now := b.n.net.KnownAddrs(p)
+	now = now[:min(len(now), maxAddrs)]
+	return b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error {
+		addrs, known, err := sharingOf(tx, id, p)
+		if err != nil || known && (len(now) == 0 || slices.EqualFunc(addrs, now, ma.Multiaddr.Equal)) {
+			return err
+		}
+		if len(now) > 0 {
+			addrs = now
+		}
+		if !known {
+			if err := b.dropOne(tx, id); err != nil {
+				return err
+			}
+		}
+		return setSharing(tx, id, p, addrs)
+	})
+}
+
+// dropOne drops a peer that is not connected if no more than those that there are may be remembered.
+func (b *peerBook) dropOne(tx kv.Txn, id replica.ID) error {
+	count, absent := 0, peer.ID("")
+	for k, err := range tx.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{KeysOnly: true}) {
+		if err != nil {
+			return err
+		}
+		count++
+		if p := peer.ID(k.Key[len(keySharing)+32:]); absent == "" && !b.isConnected(p) {
+			absent = p
 		}
 	}
-	return nil
+	if count < maxKnown || absent == "" {
+		return nil
+	}
+	return dropSharing(tx, id, absent)
 }
 
 // forget drops what is known of a replica that has been left.
 func (b *peerBook) forget(ctx context.Context, id replica.ID) error {
 	b.mu.Lock()
-	var keys [][]byte
-	for p := range b.sharing[id] {
-		keys = append(keys, b.drop(id, p))
+	for p := range b.here[id] {
+		b.drop(id, p)
 	}
-	delete(b.sharing, id)
 	b.mu.Unlock()
-	return b.n.kv.Batch(ctx, func(w kv.Writer) error {
-		for _, k := range keys {
-			if err := w.Delete(k); err != nil {
-				return err
+	return b.n.kv.View(ctx, func(r kv.Reader) error {
+		return b.n.kv.Batch(ctx, func(w kv.Writer) error {
+			for k, err := range r.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{KeysOnly: true}) {
+				if err != nil {
+					return err
+				}
+				if err := dropSharing(w, id, peer.ID(k.Key[len(keySharing)+32:])); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
 func (b *peerBook) isConnected(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	c := b.contacts[p]
 	return c != nil && c.connected
 }
@@ -346,8 +486,8 @@ func (b *peerBook) isConnected(p peer.ID) bool {
 func (b *peerBook) connectedSharing(id replica.ID) (out []peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for p, s := range b.sharing[id] {
-		if s.seen && b.isConnected(p) {
+	for p, s := range b.here[id] {
+		if s.seen {
 			out = append(out, p)
 		}
 	}
@@ -376,8 +516,8 @@ func (b *peerBook) holders(ids map[replica.ID]bool) (out []peer.ID) {
 func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sharing[id][p]
-	return s != nil && s.seen && b.isConnected(p)
+	s := b.here[id][p]
+	return s != nil && s.seen
 }
 
 // allSharing returns the connected peers that hold any replica of this node.
@@ -399,14 +539,27 @@ func (b *peerBook) allSharing() (out []peer.ID) {
 }
 
 // known returns all remembered peers of a replica, the connected ones first.
-func (b *peerBook) known(id replica.ID) (out []peer.AddrInfo) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for p, s := range b.sharing[id] {
-		out = append(out, peer.AddrInfo{ID: p, Addrs: s.addrs})
+func (b *peerBook) known(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
+	err = b.n.kv.View(ctx, func(r kv.Reader) error {
+		out = nil
+		for k, err := range r.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			addrs, err := parseAddrs(k.Value)
+			if err != nil {
+				return err
+			}
+			out = append(out, peer.AddrInfo{ID: peer.ID(k.Key[len(keySharing)+32:]), Addrs: addrs})
+		}
+		return nil
+	})
+	connected := map[peer.ID]bool{}
+	for _, p := range out {
+		connected[p.ID] = b.isConnected(p.ID)
 	}
-	slices.SortFunc(out, func(x, y peer.AddrInfo) int {
-		switch cx, cy := b.isConnected(x.ID), b.isConnected(y.ID); {
+	slices.SortStableFunc(out, func(x, y peer.AddrInfo) int {
+		switch cx, cy := connected[x.ID], connected[y.ID]; {
 		case cx && !cy:
 			return -1
 		case cy && !cx:
@@ -414,7 +567,7 @@ func (b *peerBook) known(id replica.ID) (out []peer.AddrInfo) {
 		}
 		return 0
 	})
-	return out
+	return out, err
 }
 
 // SyncResult is the outcome of one session that somebody asked for.
@@ -429,7 +582,10 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	if n.net == nil {
 		return nil, ErrOffline
 	}
-	peers := n.peers.known(id)
+	peers, err := n.peers.known(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range n.net.Peers() {
 		if !slices.ContainsFunc(peers, func(k peer.AddrInfo) bool { return k.ID == p.ID }) {
 			peers = append(peers, peer.AddrInfo{ID: p.ID})

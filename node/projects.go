@@ -83,7 +83,11 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 			return JoinResult{}, err
 		}
 	}
-	for _, p := range n.KnownPeers(v.Replica.ID) {
+	known, err := n.KnownPeers(ctx, v.Replica.ID)
+	if err != nil {
+		return JoinResult{}, err
+	}
+	for _, p := range known {
 		addrs, err := peer.AddrInfoToP2pAddrs(&p)
 		if err != nil {
 			return JoinResult{}, err
@@ -102,7 +106,11 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 
 // LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if everywhere is set, or if nobody else is known to hold it. It reports whether the vault still lists it.
 func (n *Node) LeaveReplica(ctx context.Context, id replica.ID, everywhere bool) (listed bool, err error) {
-	alone := len(n.KnownPeers(id)) == 0
+	known, err := n.KnownPeers(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	alone := len(known) == 0
 	v, ok, err := n.ownVault(ctx)
 	if err != nil {
 		return false, err

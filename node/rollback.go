@@ -137,6 +137,39 @@ func (w *watch) end(ctx context.Context) (lost int, err error) {
 	return lost, err
 }
 
+// sameEvery is how often it is noted that a replica is still the same at a peer.
+const sameEvery = 24 * time.Hour
+
+// noteSame notes that replicas were found to be the same at a peer, without a session. What was noted in the last day stays.
+func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	now := n.cfg.Now().UTC()
+	return n.kv.View(ctx, func(r kv.Reader) error {
+		return n.kv.Batch(ctx, func(w kv.Writer) error {
+			for _, id := range ids {
+				c, err := getCommon(r, id, p)
+				if err != nil {
+					return err
+				}
+				if now.Sub(c.At) < sameEvery {
+					continue
+				}
+				c.At = now
+				b, err := json.Marshal(&c)
+				if err != nil {
+					return err
+				}
+				if err := w.Set(commonKey(id, p), b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it never was.
 func (n *Node) Lost(ctx context.Context, id replica.ID, p peer.ID) (entries int, then time.Time, err error) {
 	err = n.kv.View(ctx, func(r kv.Reader) error {
@@ -166,7 +199,7 @@ func (n *Node) forgetCommon(ctx context.Context, id replica.ID) error {
 	return n.dropKeys(ctx, keys)
 }
 
-// LastSync returns when a session of all keys of a replica ended last with any peer, or zero.
+// LastSync returns when a replica was last the same here and at any peer, after a session of all its keys or found so in an overview (to the day), or zero.
 func (n *Node) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
 	err = n.kv.View(ctx, func(r kv.Reader) error {
 		last = time.Time{}

@@ -69,7 +69,11 @@ func (n *Node) seedAddrs(ctx context.Context, id replica.ID) (addrs []ma.Multiad
 	if err != nil || len(seeds) == 0 {
 		return nil, err
 	}
-	for _, p := range n.KnownPeers(id) {
+	known, err := n.KnownPeers(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range known {
 		if !slices.Contains(seeds, p.ID) {
 			continue
 		}
@@ -227,7 +231,11 @@ func (n *Node) allSeeds(ctx context.Context) (map[string]vault.KeptAt, error) {
 		return nil, err
 	}
 	for name, k := range all {
-		for _, p := range n.KnownPeers(k.Replicas[0]) {
+		known, err := n.KnownPeers(ctx, k.Replicas[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range known {
 			if p.ID.String() != name {
 				continue
 			}

@@ -238,11 +238,10 @@ func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes
 		}
 		listed[string(it.Key)] = it
 	}
-	all, err := n.Replicas.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range all {
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return nil, err
+		}
 		if r.Capability < replica.Write || slices.ContainsFunc(vaults, func(v Vault) bool { return v.Replica.ID == r.ID }) {
 			continue
 		}

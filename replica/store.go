@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync"
 	"time"
@@ -189,29 +190,96 @@ func (s *Store) List(ctx context.Context) (all []Replica, err error) {
 	return all, err
 }
 
+// allAtOnce is how many replicas All reads from one state of the store.
+const allAtOnce = 256
+
+// All yields all replicas, in the order of their ids, a few at a time in memory. Of those that come or go meanwhile it may yield some.
+func (s *Store) All(ctx context.Context) iter.Seq2[Replica, error] { return s.allFrom(ctx, ID{}) }
+
+func (s *Store) allFrom(ctx context.Context, first ID) iter.Seq2[Replica, error] {
+	return func(yield func(Replica, error) bool) {
+		in := kv.Range{From: idKey(keyReplica, first), To: kv.After([]byte(keyReplica))}
+		for {
+			var some []Replica
+			err := s.kv.View(ctx, func(rd kv.Reader) error {
+				some = nil
+				for p, err := range rd.Scan(in, kv.ScanOptions{}) {
+					if err != nil {
+						return err
+					}
+					r, err := parseReplica(ID(p.Key[len(keyReplica):]), p.Value)
+					if err != nil {
+						return err
+					}
+					if some = append(some, r); len(some) == allAtOnce {
+						break
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(Replica{}, err)
+				return
+			}
+			for _, r := range some {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(some) < allAtOnce {
+				return
+			}
+			in.From = kv.After(idKey(keyReplica, some[len(some)-1].ID))
+		}
+	}
+}
+
 // Resolve finds a replica by its name, its id, or a prefix of its id of 4 characters or more that fits no other. It returns ErrNotFound or
 // ErrAmbiguous.
 func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
-	all, err := s.List(ctx)
-	if err != nil {
-		return Replica{}, err
-	}
-	var found []Replica
-	for _, r := range all {
-		if r.Name == text {
-			return r, nil
+	var r Replica
+	err := s.kv.View(ctx, func(rd kv.Reader) error {
+		id, err := rd.Get(append([]byte(keyName), text...))
+		if err == nil {
+			r, err = getReplica(rd, ID(id))
 		}
-		if len(text) >= 4 && strings.HasPrefix(r.ID.String(), strings.ToLower(text)) {
-			found = append(found, r)
-		}
+		return err
+	})
+	if !errors.Is(err, kv.ErrNotFound) {
+		return r, err
 	}
-	switch len(found) {
-	case 0:
-		return Replica{}, fmt.Errorf("replica %q: %w (skerry replica ls shows what is here)", text, ErrNotFound)
-	case 1:
+	found, err := s.byPrefix(ctx, strings.ToLower(text))
+	switch {
+	case err != nil:
+		return r, err
+	case len(found) == 0:
+		return r, fmt.Errorf("replica %q: %w (skerry replica ls shows what is here)", text, ErrNotFound)
+	case len(found) == 1:
 		return found[0], nil
 	}
-	return Replica{}, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
+	return r, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
+}
+
+// byPrefix returns the first two replicas whose ids begin with a text.
+func (s *Store) byPrefix(ctx context.Context, text string) (found []Replica, err error) {
+	lowest := ID{}.String() // of zero bits only, as what is missing of a prefix is taken to be
+	if len(text) < 4 || len(text) > len(lowest) {
+		return nil, nil
+	}
+	first, err := ParseID(text + lowest[len(text):])
+	if err != nil {
+		return nil, nil // it is no part of an id
+	}
+	for r, err := range s.allFrom(ctx, first) {
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(r.ID.String(), text) || len(found) == 2 {
+			break
+		}
+		found = append(found, r)
+	}
+	return found, nil
 }
 
 // Rename gives the replica id another name on this node. It returns ErrNotFound, ErrBadName, or ErrExists if another replica has the name.

@@ -8,11 +8,13 @@
 package seed
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -36,6 +38,7 @@ import (
 //	s c replica                             entries that were there before the registration are being charged
 //	s o replica                             the seed's node held the replica before anybody registered it: it is the seed's own, fetched in any case, and never left
 //	s t identity replica                    the timestamp of the last request, u64 seconds
+//	s d deletion u64 identity replica       a registration that has ended: when the replica is left, in Unix seconds
 const (
 	keyRegistration = "sr"
 	keyIdentities   = "si"
@@ -46,6 +49,7 @@ const (
 	keyCharging     = "sc"
 	keyLast         = "st"
 	keyOwn          = "so"
+	keyDeletion     = "sd"
 )
 
 // maxIdentities is how many identities may register one replica.
@@ -56,10 +60,12 @@ type Limits struct {
 	Bytes    uint64        // of different contents; entries do not count
 	Replicas uint32        // at a time
 	Grace    time.Duration // from the end of a registration until the replica is left
+	// Retention is how long a replica is kept of which no device is heard any more, before its registration ends by itself; 0 is for ever.
+	Retention time.Duration
 }
 
 // DefaultLimits are those of OBJECTS.
-var DefaultLimits = Limits{Bytes: 1 << 30, Replicas: 10, Grace: 7 * 24 * time.Hour}
+var DefaultLimits = Limits{Bytes: 1 << 30, Replicas: 10, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour}
 
 // Registration says that an identity has a replica kept.
 type Registration struct {
@@ -68,6 +74,8 @@ type Registration struct {
 	Registered time.Time   `json:"registered"`
 	// Deletion is when the replica is left, if the registration has ended; a new one takes that back.
 	Deletion time.Time `json:"deletion,omitzero"`
+	// Lapsed is when the registration ended by itself, if it did; a session with a device takes that back.
+	Lapsed time.Time `json:"lapsed,omitzero"`
 	// Ticket is the one that the replica was registered with, without what lets anybody read or write.
 	Ticket string `json:"ticket"`
 }
@@ -384,7 +392,10 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 			}
 			all = append(all, id)
 		}
-		g.Registered, g.Deletion, g.Ticket = r.now().UTC().Truncate(time.Second), time.Time{}, ticket
+		if err := dropDeletion(tx, &g); err != nil {
+			return err
+		}
+		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(time.Second), time.Time{}, time.Time{}, ticket
 		return errors.Join(setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g), tx.Set(key(keyCharging, rep[:]), nil))
 	})
 	if err != nil {
@@ -405,18 +416,129 @@ func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, r
 		if err := later(tx, id, rep, at); err != nil {
 			return err
 		}
-		u, err := usageOf(tx, id)
-		if err != nil {
-			return err
-		}
-		u.Replicas -= min(u.Replicas, 1)
-		g.Deletion = r.now().UTC().Truncate(time.Second).Add(r.limits.Grace)
-		return errors.Join(setUsage(tx, id, u), setRegistration(tx, &g))
+		return r.end(tx, &g)
 	})
 	if err != nil {
 		return g, err
 	}
 	return g, s.Sync(ctx)
+}
+
+// end ends a registration: from now on the time of grace runs.
+func (r *Registry) end(tx kv.Txn, g *Registration) error {
+	u, err := usageOf(tx, g.Identity)
+	if err != nil {
+		return err
+	}
+	u.Replicas -= min(u.Replicas, 1)
+	g.Deletion = r.now().UTC().Truncate(time.Second).Add(r.limits.Grace)
+	return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil))
+}
+
+func deletionKey(g *Registration) []byte {
+	return key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(g.Deletion.Unix())), g.Identity[:], g.Replica[:])
+}
+
+func dropDeletion(tx kv.Txn, g *Registration) error {
+	if g.Deletion.IsZero() {
+		return nil
+	}
+	return tx.Delete(deletionKey(g))
+}
+
+// Lapse ends registrations of replicas that no device has synced for the time of retention, and takes back the end of those that one has synced since. lastSync tells when that was, or zero.
+func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error)) (lapsed, back int, err error) {
+	if r.limits.Retention == 0 {
+		return 0, 0, nil
+	}
+	for p, err := range paged(ctx, s, []byte(keyRegistration), nil) {
+		if err != nil {
+			return lapsed, back, err
+		}
+		g, err := parseRegistration(p)
+		if err != nil {
+			return lapsed, back, err
+		}
+		last, err := lastSync(ctx, g.Replica)
+		if err != nil {
+			return lapsed, back, err
+		}
+		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention && r.now().Sub(last) > r.limits.Retention
+		if returns := !g.Lapsed.IsZero() && last.After(g.Lapsed); !ends && !returns {
+			continue
+		}
+		err = s.Update(ctx, func(tx kv.Txn) error {
+			now, err := getRegistration(tx, g.Identity, g.Replica)
+			if err != nil || !now.Deletion.Equal(g.Deletion) {
+				return err // a request came in between
+			}
+			if ends {
+				now.Lapsed = r.now().UTC().Truncate(time.Second)
+				return r.end(tx, &now)
+			}
+			u, err := usageOf(tx, g.Identity)
+			if err != nil {
+				return err
+			}
+			u.Replicas++
+			if err := dropDeletion(tx, &now); err != nil {
+				return err
+			}
+			now.Deletion, now.Lapsed = time.Time{}, time.Time{}
+			return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, &now))
+		})
+		switch {
+		case errors.Is(err, ErrNotRegistered):
+		case err != nil:
+			return lapsed, back, err
+		case ends:
+			lapsed++
+		default:
+			back++
+		}
+	}
+	return lapsed, back, s.Sync(ctx)
+}
+
+// pageSize is how many records are read from one state of the store.
+const pageSize = 256
+
+// paged yields the records whose keys begin with a prefix and are before an end, if that is not nil; a few at a time in memory, so that what is done with them may change the store. The slices are the caller's.
+func paged(ctx context.Context, s kv.Store, prefix, end []byte) iter.Seq2[kv.Pair, error] {
+	return func(yield func(kv.Pair, error) bool) {
+		in := kv.Prefix(prefix)
+		if end != nil {
+			in.To = end
+		}
+		for {
+			var some []kv.Pair
+			err := s.View(ctx, func(rd kv.Reader) error {
+				some = nil
+				for p, err := range rd.Scan(in, kv.ScanOptions{}) {
+					if err != nil {
+						return err
+					}
+					if some = append(some, kv.Pair{Key: bytes.Clone(p.Key), Value: bytes.Clone(p.Value)}); len(some) == pageSize {
+						break
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(kv.Pair{}, err)
+				return
+			}
+			for _, p := range some {
+				if !yield(p, nil) {
+					return
+				}
+			}
+			if len(some) < pageSize {
+				return
+			}
+			in.From = append(some[len(some)-1].Key, 0)
+		}
+	}
 }
 
 // Of returns the registrations of an identity, also those that have ended and are not deleted yet, and what it uses.
@@ -466,31 +588,25 @@ const releaseAtOnce = 256
 
 // Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more, but for the seed's own: they are to be left.
 func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, err error) {
-	var over []Registration
-	now := r.now()
-	err = s.View(ctx, func(rd kv.Reader) error {
-		over = nil
-		for p, err := range rd.Scan(kv.Prefix([]byte(keyRegistration)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			g, err := parseRegistration(p)
-			if err != nil {
-				return err
-			}
-			if !g.Deletion.IsZero() && !now.Before(g.Deletion) {
-				over = append(over, g)
-			}
+	end := key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(r.now().Unix())+1))
+	for p, err := range paged(ctx, s, []byte(keyDeletion), end) {
+		if err != nil {
+			return leave, err
 		}
-		return nil
-	})
-	for i := 0; i < len(over) && err == nil; i++ {
-		var last bool
-		if last, err = r.delete(ctx, s, &over[i]); err == nil && last {
-			leave = append(leave, over[i].Replica)
+		k := p.Key[len(keyDeletion):]
+		if len(k) != 8+identity.IDSize+32 {
+			return leave, errBadRecord
+		}
+		g := Registration{Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]), Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0)}
+		last, err := r.delete(ctx, s, &g)
+		if err != nil {
+			return leave, err
+		}
+		if last {
+			leave = append(leave, g.Replica)
 		}
 	}
-	return leave, err
+	return leave, nil
 }
 
 // delete takes back all that a registration was charged, and forgets it. It reports whether nobody wants the replica any more.
@@ -525,7 +641,7 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 		if err != nil {
 			return err
 		}
-		if now.Deletion.IsZero() { // it was taken up again just now, and is charged anew
+		if !now.Deletion.Equal(g.Deletion) { // it was taken up again just now, and is charged anew
 			return tx.Set(key(keyCharging, g.Replica[:]), nil)
 		}
 		all, err := identitiesOf(tx, g.Replica)
@@ -542,7 +658,7 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 				return err
 			}
 		}
-		return errors.Join(tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
+		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
 			tx.Delete(key(keyLast, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all))
 	})
 	if err != nil {

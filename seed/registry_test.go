@@ -229,3 +229,63 @@ func TestGraceAndOverflow(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, leave)
 }
+
+// A replica of which no device is heard any more is given up after the time of retention and that of grace, unless one comes back in between.
+func TestRetention(t *testing.T) {
+	s := newStore(t)
+	now := time.Unix(1_000_000, 0)
+	reg := NewRegistry(Limits{Bytes: 60, Replicas: 2, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour}, func() time.Time { return now })
+	who, kept, gone := identity.ID{1}, replica.ID{1}, replica.ID{2}
+	for _, id := range []replica.ID{kept, gone} {
+		_, err := reg.Register(bg, s, who, id, "ticket", now)
+		require.NoError(t, err)
+	}
+	heard := map[replica.ID]time.Time{kept: now, gone: now}
+	lapse := func(lapsed, back int) {
+		t.Helper()
+		l, b, err := reg.Lapse(bg, s, func(_ context.Context, id replica.ID) (time.Time, error) { return heard[id], nil })
+		require.NoError(t, err)
+		require.Equal(t, [2]int{lapsed, back}, [2]int{l, b})
+	}
+	sweep := func(want ...replica.ID) {
+		t.Helper()
+		leave, err := reg.Sweep(bg, s)
+		require.NoError(t, err)
+		require.Equal(t, want, leave)
+	}
+	replicas := func() uint32 {
+		_, u, err := reg.Of(bg, s, who)
+		require.NoError(t, err)
+		return u.Replicas
+	}
+	now = now.Add(30 * 24 * time.Hour)
+	lapse(0, 0)
+	now = now.Add(time.Second)
+	lapse(2, 0)
+	require.Zero(t, replicas())
+	lapse(0, 0)
+	now = now.Add(24 * time.Hour)
+	heard[kept] = now
+	lapse(0, 1)
+	require.EqualValues(t, 1, replicas())
+	sweep()
+	now = now.Add(6 * 24 * time.Hour)
+	sweep(gone)
+	sweep()
+	lapse(0, 0)
+	all, _, err := reg.Of(bg, s, who)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.True(t, all[0].Deletion.IsZero())
+
+	// One that its person has ended does not come back because a device still syncs it.
+	_, err = reg.Unregister(bg, s, who, kept, now)
+	require.NoError(t, err)
+	heard[kept] = now.Add(time.Minute)
+	lapse(0, 0)
+	_, err = reg.Register(bg, s, who, kept, "ticket", now.Add(time.Minute))
+	require.NoError(t, err)
+	now = now.Add(8 * 24 * time.Hour)
+	sweep() // the end that was taken back is forgotten
+	require.EqualValues(t, 1, replicas())
+}

@@ -33,6 +33,7 @@ type Seed struct {
 // How often a seed looks after what nobody tells it of.
 const (
 	sweepEvery = 10 * time.Minute
+	lapseEvery = 24 * time.Hour
 	// chargeAtOnce is how many entries are charged in one transaction.
 	chargeAtOnce = 256
 )
@@ -62,7 +63,12 @@ func (s *Seed) Close() {
 func (s *Seed) run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	var lapsed time.Time
 	for {
+		if now := s.now(); now.Sub(lapsed) >= lapseEvery {
+			lapsed = now
+			s.lapse(ctx)
+		}
 		if err := errors.Join(s.resume(ctx), s.chargeAll(ctx), s.sweep(ctx), s.retryRefused(ctx)); err != nil && ctx.Err() == nil {
 			s.log.Error("looking after registered replicas", "error", err)
 		}
@@ -82,23 +88,17 @@ func (s *Seed) ring() {
 	}
 }
 
-// scan calls fn with the keys that begin with a prefix, after all of them have been read.
+// scan calls fn with the records whose keys begin with a prefix.
 func (s *Seed) scan(ctx context.Context, prefix string, fn func(kv.Pair) error) error {
-	var all []kv.Pair
-	err := s.n.Store().View(ctx, func(rd kv.Reader) error {
-		all = nil
-		for p, err := range rd.Scan(kv.Prefix([]byte(prefix)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			all = append(all, kv.Pair{Key: append([]byte{}, p.Key...), Value: append([]byte{}, p.Value...)})
+	for p, err := range paged(ctx, s.n.Store(), []byte(prefix), nil) {
+		if err == nil {
+			err = fn(p)
 		}
-		return nil
-	})
-	for i := 0; i < len(all) && err == nil && ctx.Err() == nil; i++ {
-		err = fn(all[i])
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // resume joins what is registered and was not joined, because of a crash.
@@ -186,6 +186,17 @@ func (s *Seed) charge(ctx context.Context, id replica.ID) error {
 		}
 	}
 	return flush()
+}
+
+// lapse ends registrations of which nobody is heard any more.
+func (s *Seed) lapse(ctx context.Context) {
+	lapsed, back, err := s.reg.Lapse(ctx, s.n.Store(), s.n.LastSync)
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("looking for registrations of which nobody is heard any more", "error", err)
+	}
+	if lapsed+back > 0 {
+		s.log.Info("registrations of which nobody was heard any more", "ended", lapsed, "taken up again", back)
+	}
 }
 
 // sweep leaves replicas whose grace period is over.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,6 +159,21 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 	return nil
 }
 
+// How long peers may take to begin to fetch the content of what they were sent, and the pause after which they are taken to have it.
+const (
+	handOverFirst = 2 * time.Second
+	handOverQuiet = 500 * time.Millisecond
+)
+
+// handOver waits until peers have fetched the content of the entries that they were sent, if the node ends with this command.
+func (a *app) handOver(ctx context.Context, s *session, done *api.Synced) error {
+	sent := slices.ContainsFunc(done.Sessions, func(x api.Session) bool { return x.EntriesSent > 0 })
+	if s.own == nil || !sent {
+		return nil
+	}
+	return s.own.HandOver(ctx, handOverFirst, handOverQuiet)
+}
+
 func (a *app) replicaLeave() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "leave NAME",
@@ -254,6 +270,9 @@ func (a *app) replicaSync() *cobra.Command {
 					return err
 				}
 				if err := a.settle(cmd.Context(), s, args[0]); err != nil {
+					return err
+				}
+				if err := a.handOver(cmd.Context(), s, &res); err != nil {
 					return err
 				}
 				text := ""

@@ -101,6 +101,7 @@ func (a *app) seedServe() *cobra.Command {
 	cmd.Flags().Var(&quota, "quota", "bytes of different contents of each identity (default 1GiB)")
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
 	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
+	cmd.Flags().DurationVar(&s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")
 	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
 	flags.add(cmd)
 	return cmd
