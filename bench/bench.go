@@ -220,7 +220,11 @@ func newPair(ctx context.Context, dir string) (p *pair, err error) {
 
 // online opens a node that listens on the loopback interface.
 func online(ctx context.Context, dir string) (*node.Node, error) {
-	n, err := node.Open(ctx, node.Config{Dir: dir})
+	return onlineWith(ctx, node.Config{Dir: dir})
+}
+
+func onlineWith(ctx context.Context, cfg node.Config) (*node.Node, error) {
+	n, err := node.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -404,6 +404,11 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 	return g, s.Sync(ctx)
 }
 
+// Charged notes that what was there of a replica before its registration has been charged.
+func (r *Registry) Charged(ctx context.Context, s kv.Store, rep replica.ID) error {
+	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(key(keyCharging, rep[:])) })
+}
+
 // Unregister ends a registration: after the grace period the replica is left. It returns ErrNotRegistered or ErrOldRequest.
 func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, at time.Time) (g Registration, err error) {
 	err = s.Update(ctx, func(tx kv.Txn) error {

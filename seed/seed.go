@@ -145,8 +145,7 @@ func (s *Seed) chargeAll(ctx context.Context) error {
 		if err := s.charge(ctx, id); err != nil {
 			return fmt.Errorf("charge replica %s: %w", id.Short(), err)
 		}
-		err := s.n.Store().Update(ctx, func(tx kv.Txn) error { return tx.Delete(p.Key) })
-		if err != nil {
+		if err := s.reg.Charged(ctx, s.n.Store(), id); err != nil {
 			return err
 		}
 		return s.n.CatchUp(ctx, id)

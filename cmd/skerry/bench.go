@@ -148,6 +148,29 @@ func (a *app) benchCommand() *cobra.Command {
 	}}
 	cold.Flags().IntVar(&projects, "projects", 100, "number of projects")
 	cold.Flags().IntVar(&samples, "samples", 20, "number of new nodes")
-	cmd.AddCommand(add, transfer, sealed, cold, far, edit, reconcile, live, group, idle)
+	cmd.AddCommand(add, transfer, sealed, cold, far, edit, reconcile, live, group, idle, a.benchSeed(config))
+	return cmd
+}
+
+// benchSeed measures this program as a seed.
+func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.Command {
+	var load bench.SeedLoad
+	cmd := &cobra.Command{Use: "seed", Short: "Measure a seed with many registered replicas and many connected devices", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		if load.Command, err = os.Executable(); err != nil {
+			return err
+		}
+		r, err := bench.Seed(cmd.Context(), config(0, 0), load)
+		if err != nil {
+			return err
+		}
+		return a.print(r, "", fmt.Sprintf("registered  %d at %.0f/s; %.0f MiB with them, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
+			r.Registered, r.RegisteredSecond, r.FullMiB, r.EmptyMiB, r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis,
+			r.Devices, r.Sessions, r.Failed, r.Missing, r.SessionMS, r.SessionP99, r.Cores, r.PeakMiB, r.WakeMillis, r.WakeWorstMillis))
+	}}
+	cmd.Flags().IntVar(&load.Registered, "replicas", 100_000, "number of registered replicas")
+	cmd.Flags().IntVar(&load.Devices, "devices", 100, "number of connected devices")
+	cmd.Flags().DurationVar(&load.Every, "every", 10*time.Second, "how often each sets an entry and runs a session")
+	cmd.Flags().DurationVar(&load.Time, "time", time.Minute, "how long")
+	cmd.Flags().IntVar(&load.Wakes, "wakes", 20, "how often a device that slept comes back")
 	return cmd
 }
