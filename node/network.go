@@ -38,6 +38,12 @@ type Network interface {
 	Publish(ctx context.Context, topic string, msg []byte) error
 	// Listeners returns the connected peers that are known to listen to a topic that has been joined.
 	Listeners(topic string) []peer.ID
+	// Announce says in the distributed hash table that this node can be asked for what the key stands for, for a day. It returns ErrNoTable if there is no such table, or nobody in it.
+	Announce(ctx context.Context, key [32]byte) error
+	// Find returns peers that have announced a key: some of them, if there are many, and any of them may lie. Errors are as for Announce.
+	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
+	// Locate returns where a peer is now, as far as others know. Errors are as for Announce.
+	Locate(ctx context.Context, p peer.ID) ([]ma.Multiaddr, error)
 	// Close ends all connections and waits until no handler runs.
 	Close() error
 }
@@ -99,6 +105,9 @@ func (e *UnreachableError) Error() string {
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// ErrNoTable reports that nobody can be asked in a distributed hash table.
+var ErrNoTable = errors.New("there is no distributed hash table")
 
 // ErrOffline reports an operation that needs a network on a node that was opened without one.
 var ErrOffline = errors.New("this node is offline")

@@ -1,4 +1,5 @@
-// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, discovery on the local network by mDNS, relays and direct connections through routers (relay.go).
+// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, discovery on the local network by mDNS and in the
+// wide one by a distributed hash table (dht.go), relays and direct connections through routers (relay.go), and limits (limits.go).
 //
 // What belongs here: how connections and streams are made. What never belongs here: what is said on them.
 package libp2pnet
@@ -9,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
@@ -22,9 +23,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
-	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
@@ -33,6 +34,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	multistream "github.com/multiformats/go-multistream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/skerry-sync/skerry/node"
 )
@@ -47,6 +49,20 @@ type Config struct {
 	Relays []peer.AddrInfo
 	// Relay lets others be reached through this node.
 	Relay bool
+	// DHT is the part that this node takes in the distributed hash table; empty is none.
+	DHT Mode
+	// Bootstrap are nodes to know from the start.
+	Bootstrap []peer.AddrInfo
+	// NetworkKey, if set, is shared by the nodes of a private network: no other can connect. There is no QUIC in one.
+	NetworkKey pnet.PSK
+	// MaxPeers is how many connections are kept; 0 is DefaultMaxPeers.
+	MaxPeers int
+	// Allow, if not empty, names all who may connect or be dialled; who is named by Deny may not in any case.
+	Allow, Deny []Who
+	// PublicOnly has no private address dialled: strangers can name addresses, and must not have this node look around in its owner's network.
+	PublicOnly bool
+	// Metrics takes libp2p's own measurements, if set.
+	Metrics prometheus.Registerer
 }
 
 const (
@@ -65,6 +81,10 @@ type Network struct {
 	host host.Host
 	cfg  Config
 	mdns mdns.Service
+
+	puncher puncher
+	table   *dht.IpfsDHT // nil without one
+	claims  *claims      // kept for others in it
 
 	gossip   *pubsub.PubSub
 	topicsMu sync.Mutex
@@ -106,38 +126,62 @@ func New(cfg Config) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
-	// The default allows few connections from one address; on the loopback interface all come from one.
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
-	manager, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
-		rcmgr.WithNetworkPrefixLimit([]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("127.0.0.0/8"), ConnCount: 4096}},
-			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("::1/128"), ConnCount: 4096}}))
-	if err != nil {
-		return nil, fmt.Errorf("resource manager: %w", err)
+	if cfg.MaxPeers == 0 {
+		cfg.MaxPeers = DefaultMaxPeers
 	}
-	h, err := libp2p.New(append(relayOptions(cfg),
+	manager, err := resourceManager(cfg.MaxPeers)
+	if err != nil {
+		return nil, err
+	}
+	conns, err := connManager(cfg.MaxPeers)
+	if err != nil {
+		return nil, errors.Join(err, manager.Close())
+	}
+	h, err := libp2p.New(append(append(relayOptions(cfg), transports(cfg)...),
 		libp2p.Identity(key),
-		libp2p.ListenAddrs(cfg.Listen...),
-		// Two nodes that find each other often dial at the same moment. From their listening ports that would be one TCP connection
-		// opened from both ends, with a TLS client at each; so each dials from a port of its own.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Muxer(yamux.ID, muxer()),
 		libp2p.ResourceManager(manager),
-		libp2p.DisableMetrics(),
+		libp2p.ConnectionManager(conns),
+		libp2p.ConnectionGater(newGater(cfg)),
 		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
 		libp2p.UserAgent("skerry"),
 	)...)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close()))
+		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
 	n := &Network{host: h, cfg: cfg}
+	n.puncher.n = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if err := n.startGossip(); err != nil {
+	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// transports are TCP and QUIC, or TCP alone in a private network.
+func transports(cfg Config) []libp2p.Option {
+	listen := cfg.Listen
+	opts := []libp2p.Option{
+		// Two nodes that find each other often dial at the same moment. From their listening ports that would be one TCP connection
+		// opened from both ends, with a TLS client at each; so each dials from a port of its own.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+	}
+	if cfg.NetworkKey != nil {
+		opts = append(opts, libp2p.PrivateNetwork(cfg.NetworkKey))
+		listen = slices.DeleteFunc(slices.Clone(listen), func(m ma.Multiaddr) bool {
+			_, err := m.ValueForProtocol(ma.P_QUIC_V1)
+			return err == nil
+		})
+	} else {
+		opts = append(opts, libp2p.Transport(quic.NewTransport))
+	}
+	if cfg.Metrics != nil {
+		opts = append(opts, libp2p.PrometheusRegisterer(cfg.Metrics))
+	} else {
+		opts = append(opts, libp2p.DisableMetrics())
+	}
+	return append(opts, libp2p.ListenAddrs(listen...))
 }
 
 // Windows of a stream in bytes: what a peer may send before it hears that it was read. What is on the way over a far connection must fit in
@@ -286,7 +330,6 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	}
 	n.do(func() {
 		defer sub.Close()
-		again := map[peer.ID]int{}                   // how often a relayed connection was given up
 		for _, p := range n.host.Network().Peers() { // who came before anybody listened
 			changed(p, true)
 		}
@@ -297,12 +340,14 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 			case e := <-sub.Out():
 				change := e.(event.EvtPeerConnectednessChanged)
 				if change.Connectedness == network.Limited {
-					n.retryDirect(change.Peer, again)
+					n.puncher.punch(change.Peer)
 				}
 				changed(change.Peer, change.Connectedness == network.Connected || change.Connectedness == network.Limited)
 			}
 		}
 	})
+	n.puncher.start()
+	n.bootstrap()
 	if !n.cfg.MDNS {
 		return nil
 	}
@@ -382,9 +427,12 @@ func (n *Network) Close() error {
 	if n.mdns != nil {
 		err = n.mdns.Close()
 	}
+	if n.table != nil {
+		err = errors.Join(err, n.table.Close())
+	}
 	err = errors.Join(err, n.host.Close())
 	n.work.Wait()
-	return err
+	return errors.Join(err, n.puncher.close())
 }
 
 type stream struct{ network.Stream }

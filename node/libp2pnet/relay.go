@@ -3,6 +3,7 @@ package libp2pnet
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,10 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
 	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // A node that others cannot reach directly keeps a place at relays (circuit relay v2), whose addresses are then among its own. Two nodes that meet through a relay try to connect directly, by both dialling at the same moment
@@ -21,19 +26,23 @@ const (
 	// directWait is how long a stream waits for a direct connection before it goes through the relay.
 	directWait = 5 * time.Second
 	// relayTime and relayBytes bound one connection through this node as a relay: enough for what cannot go directly, and not a way to send a disk.
-	relayTime = time.Hour
-	// maxRetries is how often a connection through a relay is given up, in the hope that the next one becomes a direct one.
-	maxRetries = 2
-	// firstTry is the time after which that is done first: longer than it takes to connect directly where that succeeds at once.
-	firstTry   = 3 * time.Second
+	relayTime  = time.Hour
 	relayBytes = 256 << 20
+	// punchTime bounds one attempt to connect directly: some round trips across the world. The first attempt is a plain dial, in vain if the peer's router lets nobody in, and must not take long.
+	punchTime = 1500 * time.Millisecond
+	// Attempts go on as long as the peers are connected through a relay only, ever more slowly: they may have only just started, and be not ready.
+	firstPunch = 100 * time.Millisecond
+	lastPunch  = 5 * time.Minute
 )
 
 func relayOptions(cfg Config) []libp2p.Option {
-	opts := []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableHolePunching()}
+	opts := []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableAutoNATv2()}
 	if cfg.Relay {
 		resources := relayv2.DefaultResources()
 		resources.Limit = &relayv2.RelayLimit{Duration: relayTime, Data: relayBytes}
+		resources.MaxReservations = cfg.MaxPeers
+		resources.MaxReservationsPerIP = perAddress
+		resources.MaxReservationsPerASN = cfg.MaxPeers
 		opts = append(opts, libp2p.EnableRelayService(relayv2.WithResources(resources)), libp2p.ForceReachabilityPublic())
 	}
 	if len(cfg.Relays) > 0 {
@@ -53,25 +62,102 @@ func limited(c network.Conn) int {
 	return 0
 }
 
-// retryDirect gives a connection through a relay up if no direct one follows from it: two nodes that have only just started may meet before they are ready to try. It is called by one goroutine at a time.
-func (n *Network) retryDirect(p peer.ID, again map[peer.ID]int) {
-	if n.ID() > p || again[p] >= maxRetries { // one of the two is enough
+// puncher connects directly to peers that are connected through a relay.
+type puncher struct {
+	n *Network
+
+	mu      sync.Mutex
+	svc     *holepunch.Service // nil until this node knows an address at which it is seen
+	running map[peer.ID]bool
+}
+
+// publicAddrs are where this node is seen from outside, whether or not anybody can reach it there.
+func (n *Network) publicAddrs() (all []ma.Multiaddr) {
+	if h, ok := n.host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
+		all = slices.Clone(h.AllAddrs())
+	}
+	return slices.DeleteFunc(all, func(m ma.Multiaddr) bool { return !manet.IsPublicAddr(m) || isRelayed(m) })
+}
+
+func isRelayed(m ma.Multiaddr) bool {
+	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
+// start makes the service as soon as there is an address to tell, so that it answers peers from then on.
+func (p *puncher) start() {
+	ids, ok := p.n.host.(interface{ IDService() identify.IDService })
+	if !ok {
 		return
 	}
-	wait := firstTry
-	if again[p] > 0 {
-		wait = 2 * directWait
+	p.n.do(func() {
+		t := time.NewTicker(firstPunch / 2)
+		defer t.Stop()
+		for len(p.n.publicAddrs()) == 0 {
+			select {
+			case <-p.n.ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+		svc, err := holepunch.NewService(p.n.host, ids.IDService(), p.n.publicAddrs, holepunch.DirectDialTimeout(punchTime))
+		if err != nil {
+			p.n.cfg.Log.Warn("no direct connections through routers", "error", err)
+			return
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.svc = svc
+	})
+}
+
+// close ends the service; start has ended.
+func (p *puncher) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.svc == nil {
+		return nil
 	}
-	again[p]++
-	n.do(func() {
-		select {
-		case <-n.ctx.Done():
-		case <-time.After(wait):
-			if n.host.Network().Connectedness(p) == network.Limited {
-				n.cfg.Log.Debug("still through a relay: trying anew", "peer", p, "error", n.host.Network().ClosePeer(p))
+	return p.svc.Close()
+}
+
+// punch tries to connect directly to a peer until it has or the peer is gone. The side that was called through the relay does so.
+func (p *puncher) punch(id peer.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running[id] || !p.called(id) {
+		return
+	}
+	if p.running == nil {
+		p.running = map[peer.ID]bool{}
+	}
+	p.running[id] = p.n.do(func() {
+		defer func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			delete(p.running, id)
+		}()
+		for wait := firstPunch; p.n.host.Network().Connectedness(id) == network.Limited; wait = min(2*wait, lastPunch) {
+			p.mu.Lock()
+			svc := p.svc
+			p.mu.Unlock()
+			if svc != nil {
+				if err := svc.DirectConnect(id); err != nil {
+					p.n.cfg.Log.Debug("no direct connection through routers yet", "peer", id, "error", err)
+				}
+			}
+			select {
+			case <-p.n.ctx.Done():
+				return
+			case <-time.After(wait):
 			}
 		}
 	})
+}
+
+// called reports whether a peer has called this node through a relay, and not this node it.
+func (p *puncher) called(id peer.ID) bool {
+	return slices.ContainsFunc(p.n.host.Network().ConnsToPeer(id), func(c network.Conn) bool { return c.Stat().Limited && c.Stat().Direction == network.DirInbound })
 }
 
 // newStream opens a stream on a connection that is there: directly if that is possible, or becomes possible soon, and otherwise through a relay.

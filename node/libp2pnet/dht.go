@@ -1,0 +1,180 @@
+package libp2pnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// The distributed hash table is Kademlia as libp2p has it, under a prefix of its own, with provider records and nothing else. Nodes that others can reach keep the table; all others ask them.
+
+// kadPrefix makes the protocol /skerry/kad/1.0.0.
+const kadPrefix protocol.ID = "/skerry"
+
+// Mode is the part that a node takes in the table.
+type Mode string
+
+// Auto serves if others can reach this node.
+const (
+	Off    Mode = "off"
+	Auto   Mode = "auto"
+	Server Mode = "server"
+	Client Mode = "client"
+)
+
+// ParseMode reads a mode.
+func ParseMode(text string) (Mode, error) {
+	m := Mode(text)
+	if !slices.Contains([]Mode{Off, Auto, Server, Client}, m) {
+		return m, fmt.Errorf("%q is none of off, auto, server and client", text)
+	}
+	return m, nil
+}
+
+const (
+	// tableWait bounds one announcement, lookup or search.
+	tableWait = 30 * time.Second
+	// maxFound is how many that claim to hold something a lookup returns.
+	maxFound = 64
+)
+
+func (n *Network) startTable() error {
+	if n.cfg.DHT == "" || n.cfg.DHT == Off {
+		return nil
+	}
+	mode := map[Mode]dht.ModeOpt{Auto: dht.ModeAuto, Server: dht.ModeServer, Client: dht.ModeClient}[n.cfg.DHT]
+	if n.cfg.Relay && n.cfg.DHT == Auto {
+		mode = dht.ModeServer
+	}
+	n.claims = newClaims(time.Now)
+	table, err := dht.New(n.ctx, n.host, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
+		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return worthTelling(n.host, all) }))
+	if err != nil {
+		return fmt.Errorf("distributed hash table: %w", err)
+	}
+	n.table = table
+	return nil
+}
+
+// worthTelling leaves out addresses that mean nothing elsewhere, unless this node has no others itself, as in a network of its own.
+func worthTelling(h host.Host, all []ma.Multiaddr) []ma.Multiaddr {
+	if !slices.ContainsFunc(h.Addrs(), manet.IsPublicAddr) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return !manet.IsPublicAddr(m) })
+}
+
+// bootstrap meets those that are to be known from the start. That none of them can be reached is told, and they are tried again.
+func (n *Network) bootstrap() {
+	if len(n.cfg.Bootstrap) == 0 {
+		return
+	}
+	n.do(func() {
+		for wait := 2 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
+			var failed []string
+			for _, p := range n.cfg.Bootstrap {
+				if err := n.Connect(n.ctx, p); err != nil && n.ctx.Err() == nil {
+					failed = append(failed, err.Error())
+				}
+			}
+			if len(failed) == len(n.cfg.Bootstrap) && n.ctx.Err() == nil {
+				n.cfg.Log.Warn("none of the nodes to begin with can be reached; trying again", "in", wait, "errors", strings.Join(failed, "; "))
+			} else if wait > 2*time.Second {
+				wait = 5 * time.Minute // it is enough to look now and then
+			}
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+	})
+}
+
+func keyOf(key [32]byte) (cid.Cid, error) {
+	h, err := mh.Encode(key[:], mh.BLAKE3)
+	if err != nil {
+		return cid.Undef, err
+	}
+	return cid.NewCidV1(cid.Raw, h), nil
+}
+
+// ready reports whether anybody can be asked.
+func (n *Network) ready() error {
+	if n.table == nil {
+		return node.ErrNoTable
+	}
+	if n.table.RoutingTable().Size() == 0 {
+		return fmt.Errorf("%w: no node of it is known yet", node.ErrNoTable)
+	}
+	return nil
+}
+
+// Announce implements node.Network.
+func (n *Network) Announce(ctx context.Context, key [32]byte) error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	c, err := keyOf(key)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tableWait)
+	defer cancel()
+	return n.table.Provide(ctx, c, true)
+}
+
+// Find implements node.Network.
+func (n *Network) Find(ctx context.Context, key [32]byte) (found []peer.AddrInfo, err error) {
+	if err := n.ready(); err != nil {
+		return nil, err
+	}
+	c, err := keyOf(key)
+	if err != nil {
+		return nil, err
+	}
+	asking, cancel := context.WithTimeout(ctx, tableWait)
+	defer cancel()
+	for p := range n.table.FindProvidersAsync(asking, c, maxFound) {
+		if p.ID != n.ID() {
+			found = append(found, peer.AddrInfo{ID: p.ID, Addrs: p.Addrs[:min(len(p.Addrs), 16)]})
+		}
+	}
+	return found, ctx.Err()
+}
+
+// Locate implements node.Network.
+func (n *Network) Locate(ctx context.Context, p peer.ID) ([]ma.Multiaddr, error) {
+	if err := n.ready(); err != nil {
+		return nil, err
+	}
+	asking, cancel := context.WithTimeout(ctx, tableWait)
+	defer cancel()
+	info, err := n.table.FindPeer(asking, p)
+	if err != nil {
+		return nil, errors.Join(ctx.Err(), fmt.Errorf("look for peer %s: %w", p, err))
+	}
+	return info.Addrs, nil
+}
+
+// TableSize returns how many nodes of the hash table are known, and whether this one serves in it.
+func (n *Network) TableSize() (known int, serves bool) {
+	if n.table == nil {
+		return 0, false
+	}
+	return n.table.RoutingTable().Size(), n.table.Mode() == dht.ModeServer
+}
