@@ -407,9 +407,12 @@ func (n *Node) introduce(ctx context.Context, p peer.ID) {
 	}
 }
 
-// isNear reports whether a connected peer is on this machine or a local network.
+// near reports whether a peer is on this machine or a local network.
+func (p Peer) near() bool { return p.Addr == nil || !manet.IsPublicAddr(p.Addr) }
+
+// isNear reports it of a connected peer.
 func (n *Node) isNear(p peer.ID) bool {
-	return slices.ContainsFunc(n.net.Peers(), func(k Peer) bool { return k.ID == p && (k.Addr == nil || !manet.IsPublicAddr(k.Addr)) })
+	return slices.ContainsFunc(n.net.Peers(), func(k Peer) bool { return k.ID == p && k.near() })
 }
 
 func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,78 +10,12 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
-
-// Wanted content, in the store, so that a restart goes on where the last run stopped. Written in the same transaction as the entry that
-// points at the content:
-//
-//	n w hash[32] replica[32] place[16]   size u64, author[32], key of the entry
-const keyWanted = "nw"
-
-func wantedKey(e *replica.Entry) []byte {
-	place := blake3.Sum256(append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
-	b := append([]byte(keyWanted), e.Hash[:]...)
-	return append(append(b, e.Replica[:]...), place[:16]...)
-}
-
-// wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store does not
-// have. Content in chunks is noted in any case; whether all its chunks are here is for the download to see.
-func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
-	if e.IsTombstone() {
-		return n.dropContent(tx, e) // what was under its key before is not there any more
-	}
-	if n.cfg.Host != nil {
-		if fetch, err := n.cfg.Host.Put(tx, e); err != nil || !fetch {
-			return err
-		}
-	}
-	n.Blobs.Touch(n.ctx, e.Hash)
-	info, err := blobs.StatIn(tx, e.Hash)
-	if err == nil && info.Complete && info.Size == e.Size {
-		return nil
-	}
-	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
-		return err
-	}
-	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {
-		return nil
-	}
-	return setWanted(tx, e)
-}
-
-func setWanted(tx kv.Txn, e *replica.Entry) error {
-	b := binary.BigEndian.AppendUint64(nil, e.Size)
-	return tx.Set(wantedKey(e), append(append(b, e.Author[:]...), e.Key...))
-}
-
-// wantedContent is a record of wanted content.
-type wantedContent struct {
-	key     []byte
-	hash    blobs.Hash
-	replica replica.ID
-	size    uint64
-	author  replica.AuthorID
-	entry   []byte // the entry's key
-}
-
-func parseWanted(p kv.Pair) (w wantedContent, err error) {
-	if len(p.Key) != len(keyWanted)+80 || len(p.Value) < 40 {
-		return w, errors.New("node store: malformed record of wanted content")
-	}
-	w.key = bytes.Clone(p.Key)
-	k := p.Key[len(keyWanted):]
-	w.hash, w.replica = blobs.Hash(k[:32]), replica.ID(k[32:64])
-	w.size = binary.BigEndian.Uint64(p.Value)
-	w.author = replica.AuthorID(p.Value[8:40])
-	w.entry = bytes.Clone(p.Value[40:])
-	return w, nil
-}
 
 // downloads fetches the content that entries point at, from connected peers that hold the replica: one worker for each peer, so that
 // several peers share the work, and no blob is asked of two at a time.
@@ -93,6 +26,8 @@ type downloads struct {
 	busy   map[blobs.Hash]bool // asked of some peer right now
 	failed map[wantedAt]refusal
 	active map[peer.ID]work // has a worker
+	look   map[peer.ID]bool // may have something to give: a worker is to look
+	all    bool             // all are to look
 	bell   chan struct{}
 }
 
@@ -114,6 +49,7 @@ type wantedAt struct {
 type refusal struct {
 	until time.Time
 	wait  time.Duration
+	asked bool // the time is over, and a worker looks
 }
 
 const (
@@ -125,7 +61,7 @@ const (
 )
 
 func newDownloads(n *Node) *downloads {
-	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]work{}, bell: make(chan struct{}, 1)}
+	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]work{}, look: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
 }
 
 func (d *downloads) wake() {
@@ -135,7 +71,25 @@ func (d *downloads) wake() {
 	}
 }
 
-// run gives each peer that has something to give a worker, whenever something may have become wanted or available.
+// lookAt has what these peers may give looked for.
+func (d *downloads) lookAt(peers ...peer.ID) {
+	d.mu.Lock()
+	for _, p := range peers {
+		d.look[p] = true
+	}
+	d.mu.Unlock()
+	d.wake()
+}
+
+// lookEverywhere is lookAt for all peers.
+func (d *downloads) lookEverywhere() {
+	d.mu.Lock()
+	d.all = true
+	d.mu.Unlock()
+	d.wake()
+}
+
+// run gives each peer that may have something to give a worker, whenever something may have become wanted or available.
 func (d *downloads) run(ctx context.Context) {
 	again := time.NewTimer(lastRefusal)
 	defer again.Stop()
@@ -147,7 +101,7 @@ func (d *downloads) run(ctx context.Context) {
 		case <-d.bell:
 		case <-again.C:
 		}
-		for _, p := range d.n.peers.allSharing() {
+		for _, p := range d.toLookAt() {
 			d.mu.Lock()
 			start := d.active[p] == 0
 			d.active[p] = lookOnce
@@ -159,13 +113,37 @@ func (d *downloads) run(ctx context.Context) {
 	}
 }
 
+// toLookAt takes the peers that are to be looked at: those that were named, and those that may be asked again for what they did not have.
+func (d *downloads) toLookAt() (out []peer.ID) {
+	now := d.n.cfg.Now()
+	d.mu.Lock()
+	look, all := d.look, d.all
+	d.look, d.all = map[peer.ID]bool{}, false
+	for k, r := range d.failed {
+		if !r.asked && !r.until.After(now) {
+			r.asked = true
+			d.failed[k], look[k.p] = r, true
+		}
+	}
+	d.mu.Unlock()
+	if all {
+		return d.n.peers.allSharing()
+	}
+	for p := range look {
+		if d.n.peers.sharesAny(p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // untilDue is the time until some peer may be asked again.
 func (d *downloads) untilDue() time.Duration {
 	now, next := d.n.cfg.Now(), lastRefusal
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.failed {
-		if r.until.After(now) { // one that is over has been seen by the workers, or will be with the next
+		if !r.asked {
 			next = min(next, r.until.Sub(now))
 		}
 	}
@@ -205,76 +183,6 @@ func (d *downloads) ends(p peer.ID, must bool) bool {
 	}
 	d.active[p] = atWork
 	return false
-}
-
-// dropAtOnce is how many records of content that is no longer wanted are dropped together.
-const dropAtOnce = 4096
-
-// claim picks wanted content that p may have and nobody fetches.
-func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent, err error) {
-	for from := []byte(keyWanted); from != nil && err == nil && len(batch) < downloadBatch; {
-		var obsolete [][]byte
-		err = d.n.kv.View(ctx, func(r kv.Reader) error {
-			from, err = d.claimFrom(ctx, r, p, from, &batch, &obsolete)
-			return err
-		})
-		if err == nil {
-			err = d.n.dropKeys(ctx, obsolete)
-		}
-	}
-	if err != nil {
-		d.unclaim(batch)
-		return nil, err
-	}
-	return batch, nil
-}
-
-// claimFrom goes on from a key, and returns the one to go on from after that; nil at the end.
-func (d *downloads) claimFrom(ctx context.Context, r kv.Reader, p peer.ID, from []byte, batch *[]wantedContent, obsolete *[][]byte) (next []byte, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.n.cfg.Now()
-	for pair, err := range r.Scan(kv.Range{From: from, To: kv.After([]byte(keyWanted))}, kv.ScanOptions{}) {
-		if err != nil {
-			return nil, err
-		}
-		w, err := parseWanted(pair)
-		if err != nil {
-			return nil, err
-		}
-		if d.busy[w.hash] || now.Before(d.failed[wantedAt{p, w.hash}].until) {
-			return kv.After(append([]byte(keyWanted), w.hash[:]...)), nil // however many entries point at it
-		}
-		if !d.n.peers.holds(p, w.replica) {
-			continue
-		}
-		if still, err := d.stillWanted(ctx, r, w); err != nil {
-			return nil, err
-		} else if !still {
-			if *obsolete = append(*obsolete, w.key); len(*obsolete) == dropAtOnce {
-				return append(w.key[:len(w.key):len(w.key)], 0), nil
-			}
-			continue
-		}
-		d.busy[w.hash] = true
-		if *batch = append(*batch, w); len(*batch) == downloadBatch {
-			break
-		}
-	}
-	return nil, nil
-}
-
-// stillWanted reports whether the entry still points at the content and the content is still missing.
-func (d *downloads) stillWanted(ctx context.Context, r kv.Reader, w wantedContent) (bool, error) {
-	info, err := blobs.StatIn(r, w.hash)
-	if err == nil && info.Complete && info.Size == w.size || err != nil && !errors.Is(err, blobs.ErrNotFound) {
-		return false, err
-	}
-	e, err := replica.EntryIn(r, w.replica, w.entry, w.author)
-	if errors.Is(err, replica.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && e.Hash == w.hash, err
 }
 
 func (d *downloads) unclaim(batch []wantedContent) {
@@ -420,6 +328,7 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.unclaim(batch)
 	ctx = context.WithoutCancel(ctx) // also when the node closes: what has arrived has arrived
 	var done [][]byte
+	others := map[replica.ID]bool{} // replicas of which others may have what p did not give: their workers passed over what was asked of p
 	for _, w := range batch {
 		state, err := d.n.ContentState(ctx, w.hash, w.size)
 		if err != nil {
@@ -436,12 +345,13 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 		d.mu.Lock()
 		at := wantedAt{p, w.hash}
 		wait := min(max(2*d.failed[at].wait, firstRefusal), lastRefusal)
-		d.failed[at] = refusal{d.n.cfg.Now().Add(wait), wait}
+		d.failed[at] = refusal{until: d.n.cfg.Now().Add(wait), wait: wait}
 		d.mu.Unlock()
+		others[w.replica] = true
 	}
 	d.prune()
-	if len(done) < len(batch) {
-		d.wake() // for the timer to be set
+	for id := range others {
+		d.lookAt(slices.DeleteFunc(d.n.peers.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
 	}
 	if len(done) == 0 {
 		return
@@ -474,62 +384,7 @@ func (d *downloads) dueAgain(p peer.ID) {
 		}
 	}
 	d.mu.Unlock()
-	d.wake()
-}
-
-// forget drops what was wanted for a replica that has been left.
-func (d *downloads) forget(ctx context.Context, id replica.ID) error {
-	var keys [][]byte
-	err := d.n.eachWanted(ctx, func(w wantedContent) {
-		if w.replica == id {
-			keys = append(keys, w.key)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return d.n.dropKeys(ctx, keys)
-}
-
-// eachWanted calls fn for each record of wanted content.
-func (n *Node) eachWanted(ctx context.Context, fn func(wantedContent)) error {
-	return n.kv.View(ctx, func(r kv.Reader) error {
-		for p, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			w, err := parseWanted(p)
-			if err != nil {
-				return err
-			}
-			fn(w)
-		}
-		return nil
-	})
-}
-
-func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	return n.kv.Batch(ctx, func(w kv.Writer) error {
-		for _, k := range keys {
-			if err := w.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
-func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
-	err = n.eachWanted(ctx, func(w wantedContent) {
-		if w.replica == id {
-			count++
-		}
-	})
-	return count, err
+	d.lookAt(p)
 }
 
 // arrivals tells those who wait for content that some has come.

@@ -30,7 +30,12 @@ const (
 	gossipVersion = 2
 	activeFor     = 10 * time.Minute
 	maxActive     = 512
+	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas listens to it.
+	topicFromHost = 8
 )
+
+// worthATopic reports whether this node is to listen to a replica that this many connected peers hold. All connected peers are told of each topic, which a node to which very many are connected must not do for a few.
+func (n *Node) worthATopic(peers int) bool { return n.cfg.Host == nil || peers >= topicFromHost }
 
 // topicOf names the topic of a replica. Only who knows the replica's id can make it.
 func topicOf(id replica.ID) string {

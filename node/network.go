@@ -27,6 +27,8 @@ type Network interface {
 	Start(changed func(p peer.ID, connected bool)) error
 	// Peers returns the connected peers.
 	Peers() []Peer
+	// Connected reports whether a peer is connected.
+	Connected(p peer.ID) bool
 	// KnownAddrs returns where a connected peer says it can be reached, without /p2p/ID.
 	KnownAddrs(p peer.ID) []ma.Multiaddr
 	// Join listens to a topic. take is called with each message that another peer publishes or passes on, before it is passed on to others, from many

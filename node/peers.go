@@ -132,7 +132,7 @@ func parseAddrs(b []byte) (addrs []ma.Multiaddr, err error) {
 
 // load reads who is to be dialled, and who has lied.
 func (b *peerBook) load(ctx context.Context) error {
-	if err := b.indexByPeer(ctx); err != nil {
+	if err := errors.Join(b.indexByPeer(ctx), b.n.migrateWanted(ctx)); err != nil {
 		return err
 	}
 	return b.n.kv.View(ctx, func(r kv.Reader) error {
@@ -393,7 +393,7 @@ func (n *Node) Sharing() (count int) {
 // shares notes that a session or push has shown that p holds the replica id, and is active.
 func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	now := b.n.cfg.Now()
-	here := slices.ContainsFunc(b.n.net.Peers(), func(k Peer) bool { return k.ID == p })
+	here := b.n.net.Connected(p)
 	b.mu.Lock()
 	c := b.contact(p)
 	c.connected = c.connected || here // the network may not have said so yet, and what is set now must be pushed
@@ -520,19 +520,33 @@ func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
 	return s != nil && s.seen
 }
 
+// sharesAny reports whether p is connected and holds any replica of this node.
+func (b *peerBook) sharesAny(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	return c != nil && c.sharesAny()
+}
+
+func (c *contact) sharesAny() bool {
+	if !c.connected {
+		return false
+	}
+	for _, s := range c.shared {
+		if s.seen {
+			return true
+		}
+	}
+	return false
+}
+
 // allSharing returns the connected peers that hold any replica of this node.
 func (b *peerBook) allSharing() (out []peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for p, c := range b.contacts {
-		if !c.connected {
-			continue
-		}
-		for _, s := range c.shared {
-			if s.seen {
-				out = append(out, p)
-				break
-			}
+		if c.sharesAny() {
+			out = append(out, p)
 		}
 	}
 	return out
@@ -576,7 +590,7 @@ type SyncResult struct {
 	Err error
 }
 
-// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected, or only with the
+// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected and nearby, or only with the
 // one named, and returns when all have ended. Peers that turn out not to hold the replica are left out.
 func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
 	if n.net == nil {
@@ -587,7 +601,7 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 		return nil, err
 	}
 	for _, p := range n.net.Peers() {
-		if !slices.ContainsFunc(peers, func(k peer.AddrInfo) bool { return k.ID == p.ID }) {
+		if (only != "" || p.near()) && !slices.ContainsFunc(peers, func(k peer.AddrInfo) bool { return k.ID == p.ID }) {
 			peers = append(peers, peer.AddrInfo{ID: p.ID})
 		}
 	}

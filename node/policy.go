@@ -170,8 +170,8 @@ func (n *Node) storePolicy(ctx context.Context, id replica.ID, p Policy) error {
 func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	policy := n.policies.get(id)
 	var obsolete [][]byte
-	err := n.eachWanted(ctx, func(w wantedContent) {
-		if w.replica == id && !policy.Wants(w.entry, w.size) {
+	err := n.eachWanted(ctx, id, func(w wantedContent) {
+		if !policy.Wants(w.entry, w.size) {
 			obsolete = append(obsolete, w.key)
 		}
 	})
@@ -224,7 +224,7 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	if err := flush(); err != nil {
 		return err
 	}
-	n.downloads.wake()
+	n.downloads.lookEverywhere()
 	return nil
 }
 

@@ -59,20 +59,23 @@ func (n *Node) spread(ctx context.Context) {
 		}
 		if lost > 0 {
 			n.peers.compareSoon()
+			n.downloads.lookEverywhere()
 		}
-		remote := false
+		received := map[replica.ID]bool{}
 		events = slices.DeleteFunc(events, func(e replica.Event) bool { return e.Dropped }) // the others drop them by themselves
 		for len(events) > 0 {
 			k := 1
 			for k < len(events) && events[k].Entry.Replica == events[0].Entry.Replica && events[k].From == events[0].From {
 				k++
 			}
-			remote = remote || events[0].From != replica.Local
+			if events[0].From != replica.Local {
+				received[events[0].Entry.Replica] = true
+			}
 			n.spreadSome(ctx, events[:k])
 			events = events[k:]
 		}
-		if remote {
-			n.downloads.wake()
+		for id := range received {
+			n.downloads.lookAt(n.peers.connectedSharing(id)...)
 		}
 	}
 }
@@ -91,7 +94,9 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
 		return // nobody else is here, as in a first sync
 	}
-	n.keepActive(id)
+	if n.worthATopic(len(sharing)) {
+		n.keepActive(id)
+	}
 	told := map[peer.ID]bool{}
 	if from.Spread {
 		for _, p := range n.net.Listeners(topicOf(id)) {
@@ -313,6 +318,8 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 		return err
 	}
 	n.peers.shares(s.Remote(), id)
-	n.keepActive(id) // the next ones come by gossip
+	if n.worthATopic(len(n.peers.connectedSharing(id))) {
+		n.keepActive(id) // the next ones come by gossip
+	}
 	return n.Replicas.Sync(ctx)
 }

@@ -157,6 +157,13 @@ func (e *simEnd) Peers() (out []Peer) {
 	return out
 }
 
+func (e *simEnd) Connected(p peer.ID) bool {
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	_, ok := e.links[p]
+	return ok
+}
+
 func (e *simEnd) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 
 func (e *simEnd) Join(topic string, take func(context.Context, peer.ID, []byte) Verdict) error {

@@ -9,13 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
-	"github.com/skerry-sync/skerry/node/libp2pnet"
 )
 
 // startupWait is how long a command waits for a node that has the data directory but does not answer yet.
@@ -105,54 +102,13 @@ func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
 	}
 	s := &session{own: n, end: []func() error{n.Close}}
 	if online {
-		if err := goOnline(n, &netFlags{}, false, slog.New(slog.DiscardHandler)); err != nil {
+		f, flags := netFlags{oneShot: true}, pflag.NewFlagSet("", pflag.ContinueOnError)
+		f.add(flags)
+		if err := errors.Join(a.readConfig(flags), goOnline(n, &f, slog.New(slog.DiscardHandler))); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}
 	c, stop := api.Local(api.NewServer(n, versionText()))
 	s.Client, s.end = c, append(s.end, stop)
 	return s, nil
-}
-
-// netFlags say how a node is on the network.
-type netFlags struct {
-	listen, relays []string
-	relay          bool
-}
-
-func (f *netFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
-	cmd.Flags().StringArrayVar(&f.relays, "use-relay", nil, "address of a node that relays, through which others reach this one behind a router (repeatable)")
-	cmd.Flags().BoolVar(&f.relay, "relay", false, "relay for other nodes; this one must be reachable by all")
-}
-
-// goOnline gives n a network that listens at these addresses, or at the default ones.
-func goOnline(n *node.Node, f *netFlags, discovery bool, log *slog.Logger) error {
-	var addrs []ma.Multiaddr
-	for _, text := range f.listen {
-		m, err := ma.NewMultiaddr(text)
-		if err != nil {
-			return api.UsageErrorf("--listen %s: %v", text, err)
-		}
-		addrs = append(addrs, m)
-	}
-	if len(addrs) == 0 {
-		var err error
-		if addrs, err = libp2pnet.DefaultListen(n.Dir()); err != nil {
-			return err
-		}
-	}
-	var relays []peer.AddrInfo
-	for _, text := range f.relays {
-		p, err := api.ParsePeer(text)
-		if err != nil {
-			return err
-		}
-		relays = append(relays, p)
-	}
-	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: addrs, MDNS: discovery, Log: log, Relays: relays, Relay: f.relay})
-	if err != nil {
-		return err
-	}
-	return n.GoOnline(network)
 }

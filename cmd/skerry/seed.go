@@ -30,6 +30,7 @@ func (a *app) seedCommand() *cobra.Command {
 // seedService is a seed at a node, with its HTTP side.
 type seedService struct {
 	limits    seed.Limits
+	quota     byteSize
 	openReads bool
 	http      string
 
@@ -40,6 +41,7 @@ type seedService struct {
 }
 
 func (s *seedService) configure(cfg *node.Config) {
+	s.limits.Bytes = uint64(s.quota)
 	s.reg = seed.NewRegistry(s.limits, nil)
 	cfg.Host = s.reg
 }
@@ -51,6 +53,9 @@ func (s *seedService) opened(ctx context.Context, n *node.Node, log *slog.Logger
 	s.ctx, s.log = ctx, log
 	return nil
 }
+
+// seedPeers is how many connections a seed keeps, unless told otherwise.
+const seedPeers = 4096
 
 // drainTime is how long requests that are under way may take to end.
 const drainTime = 10 * time.Second
@@ -83,22 +88,18 @@ func (s *seedService) online() (stop func() error, facts map[string]string, err 
 }
 
 func (a *app) seedServe() *cobra.Command {
-	flags := upFlags{collectEvery: 24 * time.Hour}
-	s := &seedService{limits: seed.DefaultLimits}
-	quota := byteSize(seed.DefaultLimits.Bytes)
+	flags := upFlags{collectEvery: 24 * time.Hour, net: netFlags{maxPeers: seedPeers, dial: dialAuto}}
+	s := &seedService{limits: seed.DefaultLimits, quota: byteSize(seed.DefaultLimits.Bytes)}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node that keeps replicas for others",
 		Long: "Run a node that keeps the replicas which identities register at it, by the seed protocol and, with --http, by REST. What skerry up does it does, too. HTTP is without TLS: put a\n" +
 			"proxy before it that adds it.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s.limits.Bytes = uint64(quota)
-			return a.up(cmd.Context(), &flags, s)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
 	}
 	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
-	cmd.Flags().Var(&quota, "quota", "bytes of different contents of each identity (default 1GiB)")
+	cmd.Flags().Var(&s.quota, "quota", "bytes of different contents of each identity (default 1GiB)")
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
 	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
 	cmd.Flags().DurationVar(&s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")

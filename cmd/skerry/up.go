@@ -18,16 +18,15 @@ import (
 
 // upFlags are those of commands that run a node.
 type upFlags struct {
-	net                             netFlags
-	noDiscovery, noConsole, verbose bool
-	gateway                         string
-	limits                          limitFlags
-	collectEvery                    time.Duration
+	net                netFlags
+	noConsole, verbose bool
+	gateway            string
+	limits             limitFlags
+	collectEvery       time.Duration
 }
 
 func (f *upFlags) add(cmd *cobra.Command) {
-	f.net.add(cmd)
-	cmd.Flags().BoolVar(&f.noDiscovery, "no-discovery", false, "neither look for peers on the local network nor be found there")
+	f.net.add(cmd.Flags())
 	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
 	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
 	cmd.Flags().DurationVar(&f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h (0 is only when asked to)")
@@ -42,7 +41,7 @@ func (a *app) upCommand() *cobra.Command {
 		Short: "Run the node",
 		Long:  "Run the node until interrupted. Other commands on the same data directory then talk to it.",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context(), &flags, nil) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, nil) },
 	}
 	flags.add(cmd)
 	return cmd
@@ -58,9 +57,10 @@ type service interface {
 	online() (stop func() error, facts map[string]string, err error)
 }
 
-// up runs a node until ctx ends.
-func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
-	if err := a.absDir(); err != nil {
+// up runs a node until the command's context ends.
+func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
+	ctx := cmd.Context()
+	if err := errors.Join(a.absDir(), a.readConfig(cmd.Flags())); err != nil {
 		return err
 	}
 	level := slog.LevelInfo
@@ -84,7 +84,7 @@ func (a *app) up(ctx context.Context, f *upFlags, with service) (err error) {
 			return err
 		}
 	}
-	if err := goOnline(n, &f.net, !f.noDiscovery, log); err != nil {
+	if err := goOnline(n, &f.net, log); err != nil {
 		return err
 	}
 	facts := map[string]string{}

@@ -396,6 +396,12 @@ func (n *Network) Peers() []node.Peer {
 	return out
 }
 
+// Connected implements node.Network.
+func (n *Network) Connected(p peer.ID) bool {
+	c := n.host.Network().Connectedness(p)
+	return c == network.Connected || c == network.Limited
+}
+
 // KnownAddrs implements node.Network.
 func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 	if h, ok := n.host.(interface{ IDService() identify.IDService }); ok {

@@ -24,6 +24,8 @@ const (
 	DefaultMaxPeers = 512
 	// streamsEach is how many streams all peers together may have open, for each that is connected.
 	streamsEach = 16
+	// streamsOfOne is how many streams one peer may have open for one protocol.
+	streamsOfOne = 256
 	// perAddress is how many connections may come from one IPv4 address, or one IPv6 network of 56 bits: many devices may share a router.
 	perAddress = 64
 	// newPerSecond and newAtOnce bound how fast they may come.
@@ -46,6 +48,9 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 		System: rcmgr.ResourceLimits{Conns: conns, ConnsInbound: conns, ConnsOutbound: conns, Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
 		Transient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting, ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4, StreamsOutbound: waiting * 4,
 			FD: waiting},
+		// All peers may speak the same protocol at once; one of them alone may have as many streams as OBJECTS asks for, and no more than a share.
+		ProtocolDefault:     rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		ProtocolPeerDefault: rcmgr.ResourceLimits{Streams: streamsOfOne, StreamsInbound: streamsOfOne, StreamsOutbound: streamsOfOne},
 	}.Build(scaling.AutoScale())
 	free := []rate.PrefixLimit{{Prefix: loopback4}, {Prefix: loopback6}}
 	pace := rate.Limit{RPS: newPerSecond, Burst: newAtOnce}
@@ -98,17 +103,16 @@ func ParseWho(text string) (Who, error) {
 // gater refuses connections. With an allow list, only who is on it is let in or dialled; who is on the deny list never is.
 type gater struct {
 	allow, deny []Who
-	publicOnly  bool // no private address is dialled
+	publicOnly  bool             // no private address is dialled,
+	named       map[peer.ID]bool // except of those that the configuration names
 }
 
 var _ connmgr.ConnectionGater = (*gater)(nil)
 
 func newGater(cfg Config) *gater {
-	g := &gater{allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly}
-	if len(g.allow) > 0 { // who is named elsewhere is meant to be met
-		for _, p := range slices.Concat(cfg.Relays, cfg.Bootstrap) {
-			g.allow = append(g.allow, Who{Peer: p.ID})
-		}
+	g := &gater{allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly, named: map[peer.ID]bool{}}
+	for _, p := range slices.Concat(cfg.Relays, cfg.Bootstrap) {
+		g.named[p.ID] = true
 	}
 	return g
 }
@@ -120,6 +124,11 @@ func addrOf(m ma.Multiaddr) (netip.Addr, bool) {
 	}
 	a, ok := netip.AddrFromSlice(ip)
 	return a.Unmap(), ok
+}
+
+// allowed is for who is not denied.
+func (g *gater) allowed(p peer.ID, m ma.Multiaddr) bool {
+	return len(g.allow) == 0 || g.named[p] || on(g.allow, p, m)
 }
 
 func on(list []Who, p peer.ID, m ma.Multiaddr) bool {
@@ -140,10 +149,10 @@ func (g *gater) InterceptPeerDial(p peer.ID) bool { return !on(g.deny, p, nil) }
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
 func (g *gater) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
-	if g.publicOnly && (manet.IsPrivateAddr(m) || manet.IsIPLoopback(m) || manet.IsIP6LinkLocal(m)) {
+	if g.publicOnly && !g.named[p] && (manet.IsPrivateAddr(m) || manet.IsIPLoopback(m) || manet.IsIP6LinkLocal(m)) {
 		return false
 	}
-	return !on(g.deny, p, m) && (len(g.allow) == 0 || on(g.allow, p, m))
+	return !on(g.deny, p, m) && g.allowed(p, m)
 }
 
 // InterceptAccept implements connmgr.ConnectionGater.
@@ -153,7 +162,7 @@ func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 
 // InterceptSecured implements connmgr.ConnectionGater.
 func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
-	return !on(g.deny, p, c.RemoteMultiaddr()) && (len(g.allow) == 0 || on(g.allow, p, c.RemoteMultiaddr()))
+	return !on(g.deny, p, c.RemoteMultiaddr()) && g.allowed(p, c.RemoteMultiaddr())
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.
