@@ -52,8 +52,9 @@ func lookupKey(day uint32, lookup *[32]byte) []byte {
 	return append(dayKey(keyLookup, day), lookup[:16]...)
 }
 
-// onHold is the replica store's OnHold: a replica can be looked up as soon as it is held.
+// onHold is the replica store's OnHold: a replica can be looked up as soon as it is held, and found soon.
 func (n *Node) onHold(tx kv.Txn, id replica.ID) error {
+	n.discovery.announceSoon(id)
 	for _, day := range keptDays(dayOf(n.cfg.Now())) {
 		lookup := lookupOf(id, n.id, day)
 		if err := tx.Set(lookupKey(day, &lookup), bytes.Clone(id[:])); err != nil {

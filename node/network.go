@@ -17,7 +17,7 @@ type Network interface {
 	ID() peer.ID
 	// Addrs returns where others may reach the node, each ending in /p2p/ID.
 	Addrs() []ma.Multiaddr
-	// Connect makes sure that there is a connection to the peer. An *UnreachableError says why there is none.
+	// Connect makes sure that there is a connection to the peer, which may be looked for if it is not where it is said to be. An *UnreachableError says why there is none.
 	Connect(ctx context.Context, p peer.AddrInfo) error
 	// Open opens a stream for a protocol to a connected peer.
 	Open(ctx context.Context, p peer.ID, protocol string) (Stream, error)
@@ -44,8 +44,6 @@ type Network interface {
 	Announce(ctx context.Context, key [32]byte) error
 	// Find returns peers that have announced a key: some of them, if there are many, and any of them may lie. Errors are as for Announce.
 	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
-	// Locate returns where a peer is now, as far as others know. Errors are as for Announce.
-	Locate(ctx context.Context, p peer.ID) ([]ma.Multiaddr, error)
 	// Close ends all connections and waits until no handler runs.
 	Close() error
 }

@@ -80,6 +80,7 @@ type Node struct {
 	sessions     *sessions
 	active       active
 	downloads    *downloads
+	discovery    *discovery
 	arrived      arrivals
 	redeeming    sync.Mutex
 	invited      chan struct{} // an invite was kept that could not be redeemed
@@ -145,10 +146,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
+	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
-	n.peers, n.downloads = newPeerBook(n), newDownloads(n)
 	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
 }
 
@@ -218,6 +219,8 @@ func (n *Node) GoOnline(network Network) error {
 	n.work.Go(func() { n.keepLookups(n.ctx) })
 	n.work.Go(func() { n.peers.run(n.ctx) })
 	n.work.Go(func() { n.downloads.run(n.ctx) })
+	n.work.Go(func() { n.discovery.announce(n.ctx) })
+	n.work.Go(func() { n.discovery.search(n.ctx) })
 	n.work.Go(func() { n.retryInvites(n.ctx) })
 	n.work.Go(func() { n.keepTending(n.ctx) })
 	return nil

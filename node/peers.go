@@ -21,7 +21,7 @@ import (
 //	n p replica[32] peer-id          a peer that holds the replica: addresses as count varint, then each: length varint, bytes
 //	n i length u8 peer-id replica[32]  the same by peer, without a value; length is that of the peer's id
 //	n i 0                            all records by replica have theirs by peer
-//	n w hash[32] replica[32] ...     content that is wanted: see downloads.go
+//	n c replica[32] hash[32] ...     content that is wanted: see wanted.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
 //	n d replica[32]                  which content of the replica is wanted: see policy.go
 //	n m replica[32]                  a vault that is open: see vault.go
@@ -591,7 +591,7 @@ type SyncResult struct {
 }
 
 // SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected and nearby, or only with the
-// one named, and returns when all have ended. Peers that turn out not to hold the replica are left out.
+// one named, and returns when all have ended. If none of them could be reached, others are looked for. Peers that turn out not to hold the replica are left out.
 func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
 	if n.net == nil {
 		return nil, ErrOffline
@@ -623,5 +623,14 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 		})
 	}
 	wg.Wait()
+	if only == "" && ctx.Err() == nil && !slices.ContainsFunc(results, func(r SyncResult) bool { return r.Err == nil }) {
+		found, err := n.discovery.find(ctx, id)
+		if err != nil && !errors.Is(err, ErrNoTable) {
+			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
+		}
+		if len(found) > 0 {
+			return found, ctx.Err()
+		}
+	}
 	return slices.DeleteFunc(results, func(r SyncResult) bool { return only == "" && errors.Is(r.Err, ErrNotShared) }), ctx.Err()
 }

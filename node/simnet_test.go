@@ -279,6 +279,4 @@ func (e *simEnd) Announce(context.Context, [32]byte) error { return ErrNoTable }
 
 func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, ErrNoTable }
 
-func (e *simEnd) Locate(context.Context, peer.ID) ([]ma.Multiaddr, error) { return nil, ErrNoTable }
-
 var _ Network = (*simEnd)(nil)

@@ -17,11 +17,11 @@ import (
 // Wanted content, in the store, so that a restart goes on where the last run stopped. Written in the same transaction as the entry that
 // points at the content:
 //
-//	n q replica[32] hash[32] place[16]   size u64, author[32], key of the entry
+//	n c replica[32] hash[32] place[16]   size u64, author[32], key of the entry
 //
 // By replica, since a peer is asked for the content of those that it holds. Under "nw" earlier versions had the same by hash.
 const (
-	keyWanted    = "nq"
+	keyWanted    = "nc"
 	keyOldWanted = "nw"
 )
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p-kad-dht/records"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -21,7 +22,8 @@ const (
 
 // claims are provider records: who claims to hold what. The table takes a claim only from the very peer that makes it, over a connection on which it has proved its id; whether it is true shows when it is asked.
 type claims struct {
-	now func() time.Time
+	host host.Host
+	now  func() time.Time
 
 	mu    sync.Mutex
 	keys  map[string]map[peer.ID]claim
@@ -35,8 +37,8 @@ type claim struct {
 
 var _ records.ProviderStore = (*claims)(nil)
 
-func newClaims(now func() time.Time) *claims {
-	return &claims{now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}}
+func newClaims(h host.Host, now func() time.Time) *claims {
+	return &claims{host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}}
 }
 
 // AddProvider implements records.ProviderStore.
@@ -119,7 +121,11 @@ func (c *claims) GetProviders(_ context.Context, key []byte) (all []peer.AddrInf
 			c.drop(k, p)
 			continue
 		}
-		all = append(all, peer.AddrInfo{ID: p, Addrs: x.addrs})
+		addrs := x.addrs
+		if p == c.host.ID() { // its own claims are made without
+			addrs = worthTelling(c.host, c.host.Addrs())
+		}
+		all = append(all, peer.AddrInfo{ID: p, Addrs: addrs[:min(len(addrs), maxClaimAddrs)]})
 	}
 	return all, nil
 }

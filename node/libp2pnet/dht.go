@@ -2,7 +2,6 @@ package libp2pnet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,6 +47,10 @@ func ParseMode(text string) (Mode, error) {
 const (
 	// tableWait bounds one announcement, lookup or search.
 	tableWait = 30 * time.Second
+	// locateWait bounds the search for a peer that is not where it was.
+	locateWait = 5 * time.Second
+	// meetWait is how long a node that has just started waits for the first of those that it is to know from the start.
+	meetWait = 5 * time.Second
 	// maxFound is how many that claim to hold something a lookup returns.
 	maxFound = 64
 )
@@ -60,7 +63,7 @@ func (n *Network) startTable() error {
 	if n.cfg.Relay && n.cfg.DHT == Auto {
 		mode = dht.ModeServer
 	}
-	n.claims = newClaims(time.Now)
+	n.claims = newClaims(n.host, time.Now)
 	table, err := dht.New(n.ctx, n.host, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
 		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return worthTelling(n.host, all) }))
 	if err != nil {
@@ -114,9 +117,16 @@ func keyOf(key [32]byte) (cid.Cid, error) {
 }
 
 // ready reports whether anybody can be asked.
-func (n *Network) ready() error {
+func (n *Network) ready(ctx context.Context) error {
 	if n.table == nil {
 		return node.ErrNoTable
+	}
+	for len(n.cfg.Bootstrap) > 0 && n.table.RoutingTable().Size() == 0 && time.Since(n.started) < meetWait {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 	if n.table.RoutingTable().Size() == 0 {
 		return fmt.Errorf("%w: no node of it is known yet", node.ErrNoTable)
@@ -126,7 +136,7 @@ func (n *Network) ready() error {
 
 // Announce implements node.Network.
 func (n *Network) Announce(ctx context.Context, key [32]byte) error {
-	if err := n.ready(); err != nil {
+	if err := n.ready(ctx); err != nil {
 		return err
 	}
 	c, err := keyOf(key)
@@ -140,7 +150,7 @@ func (n *Network) Announce(ctx context.Context, key [32]byte) error {
 
 // Find implements node.Network.
 func (n *Network) Find(ctx context.Context, key [32]byte) (found []peer.AddrInfo, err error) {
-	if err := n.ready(); err != nil {
+	if err := n.ready(ctx); err != nil {
 		return nil, err
 	}
 	c, err := keyOf(key)
@@ -149,26 +159,36 @@ func (n *Network) Find(ctx context.Context, key [32]byte) (found []peer.AddrInfo
 	}
 	asking, cancel := context.WithTimeout(ctx, tableWait)
 	defer cancel()
+	at := map[peer.ID]int{}
 	for p := range n.table.FindProvidersAsync(asking, c, maxFound) {
-		if p.ID != n.ID() {
-			found = append(found, peer.AddrInfo{ID: p.ID, Addrs: p.Addrs[:min(len(p.Addrs), 16)]})
+		if p.ID == n.ID() {
+			continue
 		}
+		i, again := at[p.ID] // with addresses, after it came without
+		if !again {
+			i = len(found)
+			at[p.ID], found = i, append(found, peer.AddrInfo{ID: p.ID})
+		}
+		addrs := worthTelling(n.host, p.Addrs)
+		found[i].Addrs = addrs[:min(len(addrs), maxClaimAddrs)]
 	}
 	return found, ctx.Err()
 }
 
-// Locate implements node.Network.
-func (n *Network) Locate(ctx context.Context, p peer.ID) ([]ma.Multiaddr, error) {
-	if err := n.ready(); err != nil {
-		return nil, err
+// locate asks where a peer is now, and returns addresses that are new.
+func (n *Network) locate(ctx context.Context, p peer.AddrInfo) []ma.Multiaddr {
+	if n.table == nil || n.table.RoutingTable().Size() == 0 {
+		return nil
 	}
-	asking, cancel := context.WithTimeout(ctx, tableWait)
+	asking, cancel := context.WithTimeout(ctx, locateWait)
 	defer cancel()
-	info, err := n.table.FindPeer(asking, p)
+	info, err := n.table.FindPeer(asking, p.ID)
 	if err != nil {
-		return nil, errors.Join(ctx.Err(), fmt.Errorf("look for peer %s: %w", p, err))
+		return nil
 	}
-	return info.Addrs, nil
+	return slices.DeleteFunc(worthTelling(n.host, info.Addrs), func(m ma.Multiaddr) bool {
+		return slices.ContainsFunc(p.Addrs, m.Equal)
+	})
 }
 
 // TableSize returns how many nodes of the hash table are known, and whether this one serves in it.

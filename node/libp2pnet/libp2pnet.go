@@ -90,8 +90,9 @@ type Network struct {
 	topicsMu sync.Mutex
 	topics   map[string]topic
 
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx     context.Context
+	cancel  context.CancelFunc
+	started time.Time
 
 	mu     sync.Mutex // guards closed, so that no work is added while Close waits for it
 	closed bool
@@ -150,7 +151,7 @@ func New(cfg Config) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
-	n := &Network{host: h, cfg: cfg}
+	n := &Network{host: h, cfg: cfg, started: time.Now()}
 	n.puncher.n = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
@@ -233,6 +234,14 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
 	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	_, err := n.host.Network().DialPeer(limited, p.ID)
+	if err != nil && ctx.Err() == nil {
+		if moved := n.locate(ctx, p); len(moved) > 0 {
+			n.host.Peerstore().AddAddrs(p.ID, moved, peerstore.TempAddrTTL)
+			limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
+			defer cancel()
+			_, err = n.host.Network().DialPeer(limited, p.ID)
+		}
+	}
 	if err == nil {
 		return nil
 	}

@@ -1,0 +1,342 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Nodes that hold a replica announce it in the distributed hash table (see docs/protocol/discovery.md), under a key that is made of the replica's id and the day: whoever does not know the id cannot tell what is announced,
+// nor that it is the same as yesterday. Whoever holds a replica and is connected to nobody else who does looks there. Those that claim to hold it are believed when a session has shown it.
+const (
+	announceEvery = 6 * time.Hour
+	// maxAnnounced is how many replicas are announced in one round; the next round goes on where it ended.
+	maxAnnounced = 4096
+	// announceAhead is how long before midnight the next day's keys are announced, so that they are there when it comes.
+	announceAhead = announceEvery + time.Hour
+	// tableRetry is the time after which the table is tried again, if there was none.
+	tableRetry = 10 * time.Second
+
+	searchEvery = 5 * time.Second
+	firstSearch = 30 * time.Second // between two searches for one replica, at first
+	lastSearch  = time.Hour
+	maxSearches = 16 // in one round
+
+	askAtOnce = 4 // announcements, searches, or claims that are looked into, at once
+	// maxClaims is how many of those that claim to hold a replica are asked in one search.
+	maxClaims = 32
+	// enoughHolders is how many that do hold it are enough.
+	enoughHolders = 2
+	// falseMemory is how long one that falsely claimed it is not asked again.
+	falseMemory = time.Hour
+	maxFalse    = 1 << 16
+)
+
+// provideKey is what a replica is announced under on one day.
+func provideKey(id replica.ID, day uint32) [32]byte {
+	return keyed(id, []byte("skerry provide 1\n"), binary.BigEndian.AppendUint32(nil, day))
+}
+
+type discovery struct {
+	n *Node
+
+	mu       sync.Mutex
+	searched map[replica.ID]search  // those of which no holder is connected
+	lied     map[claimant]time.Time // until when they are not asked
+	fresh    map[replica.ID]bool    // to be announced before the next round, since they are new here
+	news     chan struct{}
+}
+
+type search struct {
+	next time.Time
+	wait time.Duration
+}
+
+type claimant struct {
+	p  peer.ID
+	id replica.ID
+}
+
+func newDiscovery(n *Node) *discovery {
+	return &discovery{n: n, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{}, fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1)}
+}
+
+// announceSoon has a replica announced that has come to be held.
+func (d *discovery) announceSoon(id replica.ID) {
+	d.mu.Lock()
+	if len(d.fresh) < maxAnnounced { // the next round has the others
+		d.fresh[id] = true
+	}
+	d.mu.Unlock()
+	select {
+	case d.news <- struct{}{}:
+	default:
+	}
+}
+
+// announce announces what is held, until ctx ends.
+func (d *discovery) announce(ctx context.Context) {
+	var from replica.ID
+	var round time.Time
+	for {
+		var err error
+		if now := d.n.cfg.Now(); now.Sub(round) >= announceEvery || now.Before(round) {
+			var all []replica.ID
+			all, from, err = d.inTurn(ctx, from)
+			if err == nil {
+				err = d.announceThese(ctx, all)
+			}
+			if err == nil {
+				round = now
+			}
+		}
+		if err == nil {
+			fresh := d.takeFresh()
+			if err = d.announceThese(ctx, fresh); err != nil {
+				d.putBack(fresh)
+			}
+		}
+		wait := jitter(announceEvery / 24)
+		if err != nil {
+			if !errors.Is(err, ErrNoTable) && ctx.Err() == nil {
+				d.n.log.Warn("announcing replicas", "error", err)
+			}
+			wait = tableRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.news:
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (d *discovery) takeFresh() (all []replica.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.fresh {
+		all = append(all, id)
+	}
+	clear(d.fresh)
+	return all
+}
+
+func (d *discovery) putBack(all []replica.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range all {
+		d.fresh[id] = true
+	}
+}
+
+// inTurn returns the next replicas to announce, beginning after from, and where they end.
+func (d *discovery) inTurn(ctx context.Context, from replica.ID) (all []replica.ID, last replica.ID, err error) {
+	var before []replica.ID
+	for r, err := range d.n.Replicas.All(ctx) {
+		if err != nil {
+			return nil, from, err
+		}
+		switch {
+		case len(all) == maxAnnounced:
+			return all, all[len(all)-1], nil
+		case string(r.ID[:]) > string(from[:]):
+			all = append(all, r.ID)
+		case len(before) < maxAnnounced:
+			before = append(before, r.ID)
+		}
+	}
+	all = append(all, before[:min(len(before), maxAnnounced-len(all))]...)
+	if len(all) > 0 {
+		last = all[len(all)-1]
+	}
+	return all, last, nil
+}
+
+// announceThese announces replicas under the keys of today and, late in the day, of tomorrow.
+func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
+	now := d.n.cfg.Now()
+	today, soon := dayOf(now), dayOf(now.Add(announceAhead))
+	return eachAtOnce(all, func(id replica.ID) error {
+		for day := today; day <= soon; day++ {
+			if err := d.n.net.Announce(ctx, provideKey(id, day)); errors.Is(err, ErrNoTable) || ctx.Err() != nil {
+				return err
+			} else if err != nil {
+				d.n.log.Debug("announcing a replica", "replica", id.Short(), "error", err)
+			}
+		}
+		return nil
+	})
+}
+
+// eachAtOnce calls fn with each of all, some at once, until one returns an error.
+func eachAtOnce[T any](all []T, fn func(T) error) error {
+	var mu sync.Mutex
+	var failed error
+	var wg sync.WaitGroup
+	next := 0
+	for range min(askAtOnce, len(all)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				if failed != nil || next == len(all) {
+					mu.Unlock()
+					return
+				}
+				x := all[next]
+				next++
+				mu.Unlock()
+				if err := fn(x); err != nil {
+					mu.Lock()
+					failed = err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// search looks for holders of the replicas of which none is connected, until ctx ends. A host waits for devices to come.
+func (d *discovery) search(ctx context.Context) {
+	for d.n.cfg.Host == nil {
+		wait := searchEvery
+		err := d.searchSome(ctx)
+		if errors.Is(err, ErrNoTable) {
+			wait = tableRetry
+		} else if err != nil && ctx.Err() == nil {
+			d.n.log.Warn("looking for replicas", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(jitter(wait)):
+		}
+	}
+}
+
+func (d *discovery) searchSome(ctx context.Context) error {
+	var due []replica.ID
+	alone := map[replica.ID]bool{}
+	now := d.n.cfg.Now()
+	for r, err := range d.n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if len(alone) == maxContacts {
+			break
+		}
+		if len(d.n.peers.connectedSharing(r.ID)) > 0 {
+			continue
+		}
+		alone[r.ID] = true
+		d.mu.Lock()
+		s, known := d.searched[r.ID]
+		if !known { // its peers may be about to be reached
+			s = search{now.Add(firstRetry), firstSearch / 2}
+			d.searched[r.ID] = s
+		}
+		d.mu.Unlock()
+		if !s.next.After(now) {
+			due = append(due, r.ID)
+		}
+	}
+	d.mu.Lock()
+	for id := range d.searched {
+		if !alone[id] {
+			delete(d.searched, id)
+		}
+	}
+	d.mu.Unlock()
+	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	return eachAtOnce(due[:min(len(due), maxSearches)], func(id replica.ID) error {
+		_, err := d.find(ctx, id)
+		if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
+			return err
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		s := d.searched[id]
+		s.wait = min(2*s.wait, lastSearch)
+		s.next = d.n.cfg.Now().Add(jitter(s.wait))
+		d.searched[id] = s
+		return nil
+	})
+}
+
+// find looks for holders of a replica and runs sessions with some. It returns those that succeeded.
+func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
+	claims, err := d.claims(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	enough := errors.New("enough holders have been found")
+	err = eachAtOnce(claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
+		st, err := d.n.syncOnce(ctx, p, id, nil)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			d.n.log.Debug("a peer that claims to hold a replica", "peer", p.ID, "replica", id.Short(), "error", err)
+			if ctx.Err() == nil && !errors.Is(err, ErrBusy) {
+				d.isFalse(claimant{p.ID, id})
+			}
+			return ctx.Err()
+		}
+		if done = append(done, SyncResult{SyncStats: st}); len(done) == enoughHolders {
+			return enough
+		}
+		return nil
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return done, err
+}
+
+// claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on the day.
+func (d *discovery) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
+	const off = 2 * time.Hour
+	now := d.n.cfg.Now()
+	for day := dayOf(now.Add(-off)); day <= dayOf(now.Add(off)); day++ {
+		some, err := d.n.net.Find(ctx, provideKey(id, day))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seen := map[peer.ID]bool{d.n.id: true}
+	all = slices.DeleteFunc(all, func(p peer.AddrInfo) bool {
+		again := seen[p.ID]
+		seen[p.ID] = true
+		return again || d.lied[claimant{p.ID, id}].After(now) || d.n.peers.isRefused(p.ID)
+	})
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all, nil
+}
+
+// isFalse remembers a claim that was not true; the caller does not hold the lock.
+func (d *discovery) isFalse(c claimant) {
+	now := d.n.cfg.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.lied) >= maxFalse {
+		for k, until := range d.lied { // in no order
+			if delete(d.lied, k); until.After(now) {
+				break
+			}
+		}
+	}
+	d.lied[c] = now.Add(falseMemory)
+}

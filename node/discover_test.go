@@ -1,0 +1,194 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// simTable is a hash table in which some lie.
+type simTable struct {
+	mu     sync.Mutex
+	holds  map[[32]byte][]peer.AddrInfo
+	liars  []peer.AddrInfo // claim everything
+	finds  int
+	absent bool
+}
+
+// tabled is a network with a table.
+type tabled struct {
+	*simEnd
+	t *simTable
+}
+
+func (e tabled) Announce(_ context.Context, key [32]byte) error {
+	e.t.mu.Lock()
+	defer e.t.mu.Unlock()
+	if e.t.absent {
+		return ErrNoTable
+	}
+	for _, p := range e.t.holds[key] {
+		if p.ID == e.id {
+			return nil
+		}
+	}
+	e.t.holds[key] = append(e.t.holds[key], peer.AddrInfo{ID: e.id})
+	return nil
+}
+
+func (e tabled) Find(_ context.Context, key [32]byte) ([]peer.AddrInfo, error) {
+	e.t.mu.Lock()
+	defer e.t.mu.Unlock()
+	e.t.finds++
+	if e.t.absent {
+		return nil, ErrNoTable
+	}
+	return append(append([]peer.AddrInfo{}, e.t.liars...), e.t.holds[key]...), nil
+}
+
+func tableNode(t *testing.T, s *simNet, table *simTable, skew time.Duration, host Host) *Node {
+	n, err := Open(context.Background(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: func() time.Time { return time.Now().Add(skew) }, Host: host})
+	require.NoError(t, err)
+	require.NoError(t, n.GoOnline(tabled{s.end(n.ID()), table}))
+	return n
+}
+
+func fingerprint(t *testing.T, n *Node, id replica.ID) [32]byte {
+	f, err := n.Replicas.Fingerprint(context.Background(), id)
+	require.NoError(t, err)
+	return f
+}
+
+// A node that knows a replica and nobody who holds it finds a holder among far more that falsely claim to be one; and so it does in whatever hour, with a clock an hour off, and when the table comes only later.
+func TestFindsHolderAmongLiars(t *testing.T) {
+	for _, hour := range []time.Duration{0, 23*time.Hour + 30*time.Minute} {
+		for _, skew := range []time.Duration{-time.Hour, 0, time.Hour} {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := context.Background()
+				time.Sleep(hour) // from midnight UTC
+				s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
+				var others []*Node
+				for i := range 3 * maxClaims {
+					id := idOf(byte(i))
+					if i%16 == 0 { // the others do not even exist
+						liar := tableNode(t, s, table, 0, nil)
+						others, id = append(others, liar), liar.ID()
+					}
+					table.liars = append(table.liars, peer.AddrInfo{ID: id})
+				}
+				holder, looking := tableNode(t, s, table, 0, nil), tableNode(t, s, table, skew, nil)
+				r, err := holder.Replicas.Create(ctx, "r")
+				require.NoError(t, err)
+				_, err = holder.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}})
+				require.NoError(t, err)
+				_, err = looking.Replicas.Join(ctx, r)
+				require.NoError(t, err)
+				time.Sleep(10 * time.Minute)
+				table.mu.Lock()
+				table.absent = false
+				table.mu.Unlock()
+				time.Sleep(15 * time.Minute)
+				require.Equal(t, []peer.ID{holder.ID()}, looking.peers.connectedSharing(r.ID), "found")
+				if skew >= 0 { // else what is written now is of the future there
+					require.Equal(t, fingerprint(t, holder, r.ID), fingerprint(t, looking, r.ID))
+				}
+				table.mu.Lock()
+				before := table.finds
+				table.mu.Unlock()
+				time.Sleep(10 * time.Minute)
+				table.mu.Lock()
+				require.Equal(t, before, table.finds, "who is connected to a holder does not look for others")
+				table.mu.Unlock()
+				for _, n := range append(others, holder, looking) {
+					require.NoError(t, n.Close())
+				}
+			})
+		}
+	}
+}
+
+// idOf is the id of a peer that there is not.
+func idOf(b byte) peer.ID {
+	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), b))
+	pub, err := crypto.UnmarshalEd25519PublicKey(key.Public().(ed25519.PublicKey))
+	if err != nil {
+		panic(err)
+	}
+	id, err := peer.IDFromPublicKey(pub)
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// The keys of one replica on different days have nothing in common, and no two replicas share one; golden, since nodes of different versions must agree.
+func TestProvideKey(t *testing.T) {
+	id := replica.ID{1, 2, 3}
+	seen := map[[32]byte]bool{}
+	for _, id := range []replica.ID{id, {4}} {
+		for day := range uint32(100) {
+			seen[provideKey(id, 20574+day)] = true
+		}
+	}
+	require.Len(t, seen, 200)
+	golden := provideKey(id, 20574)
+	require.Equal(t, "3e7fed4048fcc7367e6c2ffb1860ebc5cf56496b4460a90eaf888d503ebc1879", hex.EncodeToString(golden[:]))
+}
+
+// Replicas are announced again before their announcement lapses, in turns if there are more than fit in one round; what is new at once.
+func TestAnnounceInTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		n := tableNode(t, s, table, 0, nil)
+		var all []replica.ID
+		for range 20 {
+			r, err := n.Replicas.Create(ctx, "")
+			require.NoError(t, err)
+			all = append(all, r.ID)
+		}
+		time.Sleep(time.Second)
+		there := func(day uint32) (count int) {
+			table.mu.Lock()
+			defer table.mu.Unlock()
+			for _, id := range all {
+				if len(table.holds[provideKey(id, day)]) > 0 {
+					count++
+				}
+			}
+			return count
+		}
+		today := dayOf(time.Now())
+		require.Equal(t, 20, there(today))
+		for day := today; day < today+5; day++ { // what was announced is forgotten every day
+			time.Sleep(time.Until(time.Unix(int64(day+1)*86400, 0)))
+			require.Equal(t, 20, there(day+1), "the next day's are there when it comes")
+			table.mu.Lock()
+			clear(table.holds)
+			table.mu.Unlock()
+			time.Sleep(announceEvery + time.Hour)
+			require.Equal(t, 20, there(day+1), "and come again")
+		}
+		first, from, err := n.discovery.inTurn(ctx, replica.ID{})
+		require.NoError(t, err)
+		require.Len(t, first, 20)
+		again, _, err := n.discovery.inTurn(ctx, first[7])
+		require.NoError(t, err)
+		require.Equal(t, append(append([]replica.ID{}, first[8:]...), first[:8]...), again)
+		require.Equal(t, first[19], from)
+		require.NoError(t, n.Close())
+	})
+}
