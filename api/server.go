@@ -30,6 +30,7 @@ type Server struct {
 func NewServer(n *node.Node, version string) *Server {
 	s := &Server{node: n, version: version, mux: http.NewServeMux()}
 	handle(s, "status", s.status)
+	handle(s, "doctor/network", s.doctorNetwork)
 	handle(s, "blob/add", s.blobAdd)
 	handle(s, "blob/ls", s.blobList)
 	handle(s, "blob/rm", s.blobRemove)

@@ -44,7 +44,7 @@ func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
 		if err != nil {
 			return err
 		}
-		w := bufio.NewWriterSize(limitedWriter{ctx, p, out, background}, blobBuffer)
+		w := bufio.NewWriterSize(limitedWriter{ctx, p, out, background, &n.counters.contentSent}, blobBuffer)
 		for i := range reqs {
 			if err := n.serveOne(ctx, s, w, &reqs[i], background); err != nil {
 				return err

@@ -167,7 +167,11 @@ func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
 	today, soon := dayOf(now), dayOf(now.Add(announceAhead))
 	return eachAtOnce(all, func(id replica.ID) error {
 		for day := today; day <= soon; day++ {
-			if err := d.n.net.Announce(ctx, provideKey(id, day)); errors.Is(err, ErrNoTable) || ctx.Err() != nil {
+			err := d.n.net.Announce(ctx, provideKey(id, day))
+			if err == nil {
+				d.n.counters.announced.Add(1)
+			}
+			if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
 				return err
 			} else if err != nil {
 				d.n.log.Debug("announcing a replica", "replica", id.Short(), "error", err)
@@ -275,6 +279,7 @@ func (d *discovery) searchSome(ctx context.Context) error {
 
 // find looks for holders of a replica and runs sessions with some. It returns those that succeeded.
 func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
+	d.n.counters.searches.Add(1)
 	claims, err := d.claims(ctx, id)
 	if err != nil {
 		return nil, err
@@ -288,6 +293,7 @@ func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult,
 		if err != nil {
 			d.n.log.Debug("a peer that claims to hold a replica", "peer", p.ID, "replica", id.Short(), "error", err)
 			if ctx.Err() == nil && !errors.Is(err, ErrBusy) {
+				d.n.counters.falsehood.Add(1)
 				d.isFalse(claimant{p.ID, id})
 			}
 			return ctx.Err()

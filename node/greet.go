@@ -144,6 +144,9 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 	if hello[0] != syncVersion {
 		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], syncVersion)
 	}
+	if err := n.limits.of(s.Remote()).mayAsk(s.Remote()); err != nil {
+		return g, err
+	}
 	answerAt := time.NewTimer(answerTime)
 	defer answerAt.Stop()
 	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]), [statementsDigest]byte(hello[65:])
@@ -196,6 +199,9 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 // lookUpFor finds what a peer asks for, if it is to be told.
 func (n *Node) lookUpFor(ctx context.Context, p peer.ID, lookup [32]byte, g *greeting) error {
 	id, err := n.lookUp(ctx, lookup)
+	if errors.Is(err, ErrNotShared) {
+		n.missed(p)
+	}
 	if err != nil {
 		return err
 	}

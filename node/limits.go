@@ -104,14 +104,16 @@ type limiter struct {
 	cfg      Limits
 	up, down *throttle
 
-	mu    sync.Mutex
-	peers map[peer.ID]*peerLimits
+	mu     sync.Mutex
+	peers  map[peer.ID]*peerLimits
+	pruned time.Time
 }
 
 type peerLimits struct {
 	up, down *throttle
 	serving  *gate
-	streams  atomic.Int32 // being served
+	misses   *rate.Limiter // lookups of what is not here
+	streams  atomic.Int32  // being served
 	used     time.Time
 }
 
@@ -127,6 +129,20 @@ func (x *peerLimits) admit(p peer.ID) (leave func(), err error) {
 	return func() { x.streams.Add(-1) }, nil
 }
 
+// mayAsk refuses a peer that has asked for too much that is not here: for anything, so that it learns nothing.
+func (x *peerLimits) mayAsk(p peer.ID) error {
+	if x.misses.Tokens() < 1 {
+		return fmt.Errorf("peer %s has asked for too many replicas that are not held here", p)
+	}
+	return nil
+}
+
+// missed counts a lookup of what is not here.
+func (n *Node) missed(p peer.ID) {
+	n.counters.misses.Add(1)
+	n.limits.of(p).misses.Allow()
+}
+
 // How many items are answered at a time: for all peers, and for one, so that a few slow readers do not keep the others waiting.
 const (
 	maxServing     = 128
@@ -139,19 +155,26 @@ func newLimiter(cfg Limits) *limiter {
 
 const maxPeerLimits = 1024
 
+// A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for all that it holds, up to some hundreds.
+const (
+	missesPerSecond = 4
+	missesAtOnce    = 512
+)
+
 func (l *limiter) of(p peer.ID) *peerLimits {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x := l.peers[p]
 	if x == nil {
-		if len(l.peers) >= maxPeerLimits {
+		if len(l.peers) >= maxPeerLimits && time.Since(l.pruned) > time.Minute {
+			l.pruned = time.Now()
 			for q, old := range l.peers {
 				if old.streams.Load() == 0 && time.Since(old.used) > time.Minute { // its tokens are full again by now
 					delete(l.peers, q)
 				}
 			}
 		}
-		x = &peerLimits{up: newThrottle(l.cfg.PeerUpload), down: newThrottle(l.cfg.PeerDownload), serving: newGate(maxPeerServing)}
+		x = &peerLimits{up: newThrottle(l.cfg.PeerUpload), down: newThrottle(l.cfg.PeerDownload), serving: newGate(maxPeerServing), misses: rate.NewLimiter(missesPerSecond, missesAtOnce)}
 		l.peers[p] = x
 	}
 	x.used = time.Now()
@@ -177,9 +200,11 @@ type limitedWriter struct {
 	w          patient
 	limits     throttles
 	background bool
+	count      *atomic.Uint64 // of bytes
 }
 
 func (l limitedWriter) Write(b []byte) (total int, err error) {
+	defer func() { l.count.Add(uint64(total)) }()
 	if !l.limits.limited() {
 		return l.w.Write(b)
 	}
@@ -203,13 +228,15 @@ type limitedReader struct {
 	r          patient
 	limits     throttles
 	background func() bool
+	count      *atomic.Uint64 // of bytes
 }
 
-func (l limitedReader) Read(b []byte) (int, error) {
+func (l limitedReader) Read(b []byte) (n int, err error) {
+	defer func() { l.count.Add(uint64(n)) }()
 	if !l.limits.limited() {
 		return l.r.Read(b)
 	}
-	n, err := l.r.Read(b[:min(len(b), limitPiece)])
+	n, err = l.r.Read(b[:min(len(b), limitPiece)])
 	if n > 0 {
 		if waitErr := l.limits.wait(l.ctx, n, l.background()); waitErr != nil {
 			return n, waitErr

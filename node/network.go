@@ -44,9 +44,38 @@ type Network interface {
 	Announce(ctx context.Context, key [32]byte) error
 	// Find returns peers that have announced a key: some of them, if there are many, and any of them may lie. Errors are as for Announce.
 	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
+	// Situation tells how others see this node.
+	Situation() Situation
 	// Close ends all connections and waits until no handler runs.
 	Close() error
 }
+
+// Situation is what a network knows of how others see the node.
+type Situation struct {
+	Reachable, Unreachable []ma.Multiaddr // public addresses that others have dialled for a test, with and without success
+	Untested               []ma.Multiaddr // and those that nobody has
+	Seen                   []ma.Multiaddr // public addresses at which others see this node
+	NAT                    NAT
+	Relays                 []peer.ID      // that are to be used
+	Relayed                []ma.Multiaddr // addresses of places at them
+	RelayFor               bool           // this node relays for others
+	Table                  string         // part in the hash table; empty without one
+	TableSize              int            // nodes of it that are known
+	Serves                 bool           // in it
+	Bootstrap              []peer.ID
+}
+
+// NAT is how a router between this node and others translates addresses (RFC 4787, section 4.1).
+type NAT string
+
+// Through a router that translates independently of the endpoint, direct connections can be made; through one that does not, only to a peer that all can reach.
+const (
+	NATUnknown     NAT = "unknown"              // nobody has said anything
+	NATNone        NAT = "none"                 // there is no such router
+	NATSome        NAT = "some"                 // there is one, of a kind that a single peer cannot tell
+	NATIndependent NAT = "endpoint-independent" // others all see the same address and port
+	NATDependent   NAT = "endpoint-dependent"   // each sees another
+)
 
 // Stream is a reliable two-way byte stream to one peer.
 type Stream interface {

@@ -73,6 +73,7 @@ type Node struct {
 	net          Network // nil while offline
 	serving      *gate
 	limits       *limiter
+	counters     counters
 	turns        turns
 	handing      handing
 	policies     policies
@@ -209,6 +210,7 @@ func (n *Node) GoOnline(network Network) error {
 	network.Handle(pushProtocol, n.servePush)
 	network.Handle(inviteProtocol, n.serveInvite)
 	network.Handle(keyringProtocol, n.serveKeyring)
+	network.Handle(clockProtocol, n.serveClock)
 	for protocol, fn := range n.serves {
 		network.Handle(protocol, func(s Stream) { fn(patient{s, idleTimeout}) })
 	}

@@ -249,6 +249,7 @@ func (b *peerBook) lied(p peer.ID) bool {
 // noteLie remembers that p has sent something wrong.
 func (b *peerBook) noteLie(p peer.ID, cause error) {
 	now := b.n.cfg.Now()
+	b.n.counters.wrongContent.Add(1)
 	var old [][]byte
 	b.mu.Lock()
 	for q, at := range b.lies {
@@ -278,6 +279,7 @@ const rubbishMemory = 10 * time.Minute
 
 // noteRubbish remembers such a peer, as long as this node runs.
 func (b *peerBook) noteRubbish(p peer.ID, cause error) {
+	b.n.counters.wrongEntries.Add(1)
 	now := b.n.cfg.Now()
 	b.mu.Lock()
 	for q, at := range b.rubbish {

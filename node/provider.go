@@ -248,7 +248,7 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		quiet := patient{raw, idleTimeout}
 		limits := s.p.f.n.limits.download(s.p.info.ID)
 		background := s.p.f.background
-		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }}, readBuffer)
+		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }, &s.p.f.n.counters.contentReceived}, readBuffer)
 		s.w = quiet
 	}
 	s.p.f.sched.mu.Lock()

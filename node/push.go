@@ -303,7 +303,13 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if err != nil {
 		return err
 	}
+	if err := n.limits.of(s.Remote()).mayAsk(s.Remote()); err != nil {
+		return err
+	}
 	id, err := n.lookUp(ctx, p.lookup)
+	if errors.Is(err, ErrNotShared) {
+		n.missed(s.Remote())
+	}
 	if err != nil {
 		return err
 	}

@@ -279,4 +279,6 @@ func (e *simEnd) Announce(context.Context, [32]byte) error { return ErrNoTable }
 
 func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, ErrNoTable }
 
+func (e *simEnd) Situation() Situation { return Situation{} }
+
 var _ Network = (*simEnd)(nil)

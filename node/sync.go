@@ -30,7 +30,10 @@ type SyncStats struct {
 func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (st SyncStats, err error) {
 	start := time.Now()
 	st.Peer = p
-	defer func() { st.Duration = time.Since(start) }()
+	defer func() {
+		st.Duration = time.Since(start)
+		n.counters.session(&n.counters.began, &st, st.Duration, err)
+	}()
 	leave, err := n.sessions.begin(ctx, id, p)
 	if err != nil {
 		return st, err
@@ -58,8 +61,9 @@ func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []
 
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
-	st := SyncStats{Peer: s.Remote()}
+	start, st := time.Now(), SyncStats{Peer: s.Remote()}
 	id, err := n.answerSync(n.ctx, patient{s, idleTimeout}, &st)
+	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
 		return

@@ -253,6 +253,20 @@ func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
 	})
 }
 
+// countWanted counts the records of all replicas.
+func (n *Node) countWanted(ctx context.Context) (count int, err error) {
+	err = n.kv.View(ctx, func(r kv.Reader) error {
+		for _, err := range r.Scan(kv.Prefix([]byte(keyWanted)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			count++
+		}
+		return nil
+	})
+	return count, err
+}
+
 // PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
 func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
 	err = n.eachWanted(ctx, id, func(wantedContent) { count++ })

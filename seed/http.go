@@ -24,7 +24,7 @@ import (
 func (s *Seed) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/replicas", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusCreated, func() (any, error) {
+		s.answer(w, r, "register", http.StatusCreated, func() (any, error) {
 			req, err := body(w, r)
 			if err != nil {
 				return nil, err
@@ -33,7 +33,7 @@ func (s *Seed) Handler() http.Handler {
 		})
 	})
 	mux.HandleFunc("DELETE /v1/replicas/{replica}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, func() (any, error) {
+		s.answer(w, r, "unregister", http.StatusOK, func() (any, error) {
 			req, err := body(w, r)
 			if err != nil {
 				return nil, err
@@ -45,7 +45,7 @@ func (s *Seed) Handler() http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /v1/identities/{identity}/backups", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, func() (any, error) {
+		s.answer(w, r, "backups", http.StatusOK, func() (any, error) {
 			req, err := read(r)
 			if err != nil {
 				return nil, err
@@ -55,7 +55,7 @@ func (s *Seed) Handler() http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /v1/identities/{identity}/quota", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, func() (any, error) {
+		s.answer(w, r, "quota", http.StatusOK, func() (any, error) {
 			req, err := read(r)
 			if err != nil {
 				return nil, err
@@ -64,7 +64,7 @@ func (s *Seed) Handler() http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, func() (any, error) { return map[string]string{"status": "ok", "node_id": s.n.ID().String()}, nil })
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok", "node_id": s.n.ID().String()})
 	})
 	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := s.n.Replicas.Authors(r.Context()); err != nil {
@@ -108,8 +108,14 @@ func read(r *http.Request) (*Read, error) {
 	return req, err
 }
 
-func answer(w http.ResponseWriter, status int, fn func() (any, error)) {
-	v, err := fn()
+// answer does what a request asks for, unless there are too many of them.
+func (s *Seed) answer(w http.ResponseWriter, r *http.Request, op string, status int, fn func() (any, error)) {
+	var v any
+	err := s.askers.may(askerOf(r), s.now())
+	if err == nil {
+		v, err = fn()
+	}
+	s.counts.add(op, err)
 	if err != nil {
 		e := asError(err)
 		writeJSON(w, statuses[e.Code], map[string]*Error{"error": e})

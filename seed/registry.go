@@ -164,17 +164,21 @@ type Usage struct {
 }
 
 func usageOf(rd kv.Reader, id identity.ID) (u Usage, err error) {
-	err = rd.Peek(key(keyUsage, id[:]), func(b []byte) error {
-		if len(b) != 12 {
-			return errBadRecord
-		}
-		u = Usage{binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])}
-		return nil
+	err = rd.Peek(key(keyUsage, id[:]), func(b []byte) (err error) {
+		u, err = parseUsage(b)
+		return err
 	})
 	if errors.Is(err, kv.ErrNotFound) {
 		err = nil
 	}
 	return u, err
+}
+
+func parseUsage(b []byte) (Usage, error) {
+	if len(b) != 12 {
+		return Usage{}, errBadRecord
+	}
+	return Usage{binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])}, nil
 }
 
 func setUsage(tx kv.Txn, id identity.ID, u Usage) error {

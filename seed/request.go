@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"lukechampine.com/blake3"
@@ -56,7 +57,7 @@ func (s *Signature) verify(m identity.Message, id identity.ID) error {
 // Code names what is wrong with a request.
 type Code string
 
-// The codes of OBJECTS, and the statuses of HTTP that they come with; the last two are ours.
+// The codes of OBJECTS, and ours: those from INVALID_REQUEST on.
 const (
 	InvalidSignature  Code = "INVALID_SIGNATURE"
 	InvalidTicket     Code = "INVALID_TICKET"
@@ -65,11 +66,13 @@ const (
 	QuotaExceeded     Code = "QUOTA_EXCEEDED"
 	ReplicaLimit      Code = "REPLICA_LIMIT"
 	InvalidRequest    Code = "INVALID_REQUEST"
+	NotAllowed        Code = "FORBIDDEN"
+	RateLimited       Code = "RATE_LIMITED"
 	Internal          Code = "INTERNAL"
 )
 
-// Statuses are those of HTTP.
-var statuses = map[Code]int{InvalidSignature: 400, InvalidTicket: 400, InvalidRequest: 400, NotFound: 404, AlreadyRegistered: 409, QuotaExceeded: 409, ReplicaLimit: 409, Internal: 500}
+// statuses are those of HTTP.
+var statuses = map[Code]int{NotAllowed: 403, RateLimited: 429, InvalidSignature: 400, InvalidTicket: 400, InvalidRequest: 400, NotFound: 404, AlreadyRegistered: 409, QuotaExceeded: 409, ReplicaLimit: 409, Internal: 500}
 
 // Error is what a seed answers when it does not do what was asked for.
 type Error struct {
@@ -165,6 +168,9 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 		}
 	} else if !errors.Is(err, replica.ErrNotFound) {
 		return Answer{}, asError(err)
+	}
+	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
+		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
 	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, at)
 	if err == nil {

@@ -25,9 +25,14 @@ type Seed struct {
 	// OpenReads lets anybody ask for anybody's status and quota, as OBJECTS does.
 	OpenReads bool
 
-	bell chan struct{} // something may have to be charged
-	work sync.WaitGroup
-	stop context.CancelFunc
+	// Only, if not empty, names the identities that may register replicas. It must not change once requests are served.
+	Only []identity.ID
+
+	counts counts
+	askers askers
+	bell   chan struct{} // something may have to be charged
+	work   sync.WaitGroup
+	stop   context.CancelFunc
 }
 
 // How often a seed looks after what nobody tells it of.

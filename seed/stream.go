@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -45,7 +46,7 @@ func (s *Seed) Serve(ctx context.Context) {
 			_ = st.Reset()
 			return
 		}
-		if err := s.serve(ctx, st); err != nil {
+		if err := s.serve(ctx, st.Remote(), st); err != nil {
 			s.log.Debug("serving a request to the seed", "peer", st.Remote(), "error", err)
 			_ = st.Reset()
 			return
@@ -54,13 +55,13 @@ func (s *Seed) Serve(ctx context.Context) {
 	})
 }
 
-func (s *Seed) serve(ctx context.Context, st io.ReadWriter) error {
+func (s *Seed) serve(ctx context.Context, from peer.ID, st io.ReadWriter) error {
 	b, err := readFrame(st, MaxRequest)
 	if err != nil {
 		return err
 	}
 	var r reply
-	v, err := s.answer(ctx, b)
+	v, err := s.asked(ctx, from.String(), b)
 	if err == nil {
 		r.Answer, err = json.Marshal(v)
 	}
@@ -73,10 +74,19 @@ func (s *Seed) serve(ctx context.Context, st io.ReadWriter) error {
 	return writeFrame(st, b)
 }
 
-func (s *Seed) answer(ctx context.Context, b []byte) (any, error) {
+// asked answers one request, unless there are too many of them.
+func (s *Seed) asked(ctx context.Context, who string, b []byte) (v any, err error) {
+	op := "unknown"
+	defer func() { s.counts.add(op, err) }()
+	if err := s.askers.may(who, s.now()); err != nil {
+		return nil, err
+	}
 	c, err := parse[call](b)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains([]string{"register", "unregister", "backups", "quota"}, c.Op) {
+		op = c.Op
 	}
 	switch c.Op {
 	case "register", "unregister":

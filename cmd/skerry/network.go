@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/pnet"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -30,7 +31,8 @@ type netFlags struct {
 	relay, noDiscovery   bool
 	table, dial, keyFile string
 	maxPeers             int
-	oneShot              bool // the node lives as long as one command
+	oneShot              bool                 // the node lives as long as one command
+	registry             *prometheus.Registry // takes the network's own measurements, if set
 }
 
 func (f *netFlags) add(flags *pflag.FlagSet) {
@@ -153,6 +155,9 @@ func goOnline(n *node.Node, f *netFlags, log *slog.Logger) error {
 	cfg, err := f.config(n, log)
 	if err != nil {
 		return err
+	}
+	if f.registry != nil {
+		cfg.Metrics = f.registry
 	}
 	network, err := libp2pnet.New(cfg)
 	if err != nil {

@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/seed"
 )
@@ -31,6 +34,7 @@ func (a *app) seedCommand() *cobra.Command {
 type seedService struct {
 	limits    seed.Limits
 	quota     byteSize
+	only      []string // identities that may register; none: all
 	openReads bool
 	http      string
 
@@ -49,10 +53,19 @@ func (s *seedService) configure(cfg *node.Config) {
 func (s *seedService) opened(ctx context.Context, n *node.Node, log *slog.Logger) error {
 	s.s = seed.New(n, s.reg, log, nil)
 	s.s.OpenReads = s.openReads
+	for _, text := range s.only {
+		id, err := identity.ParseID(text)
+		if err != nil {
+			return api.UsageErrorf("--for %s: %v", text, err)
+		}
+		s.s.Only = append(s.s.Only, id)
+	}
 	s.s.Serve(ctx)
 	s.ctx, s.log = ctx, log
 	return nil
 }
+
+func (s *seedService) measured(r prometheus.Registerer) { r.MustRegister(metrics.NewSeed(s.s)) }
 
 // seedPeers is how many connections a seed keeps, unless told otherwise.
 const seedPeers = 4096
@@ -103,6 +116,7 @@ func (a *app) seedServe() *cobra.Command {
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
 	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
 	cmd.Flags().DurationVar(&s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")
+	cmd.Flags().StringArrayVar(&s.only, "for", nil, "identity that may have replicas kept (repeatable; default: anybody)")
 	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
 	flags.add(cmd)
 	return cmd

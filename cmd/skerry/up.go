@@ -9,10 +9,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/gateway"
+	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -20,7 +22,7 @@ import (
 type upFlags struct {
 	net                netFlags
 	noConsole, verbose bool
-	gateway            string
+	gateway, metrics   string
 	limits             limitFlags
 	collectEvery       time.Duration
 }
@@ -30,6 +32,7 @@ func (f *upFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
 	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
 	cmd.Flags().DurationVar(&f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h (0 is only when asked to)")
+	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at this address, such as 127.0.0.1:8488; a port alone is on the loopback interface")
 	f.limits.add(cmd)
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what goes on between peers")
 }
@@ -55,6 +58,8 @@ type service interface {
 	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
 	// online is called when peers can reach it; what it returns ends the service, and tells people what to know of it.
 	online() (stop func() error, facts map[string]string, err error)
+	// measured is called if metrics are wanted.
+	measured(r prometheus.Registerer)
 }
 
 // up runs a node until the command's context ends.
@@ -84,6 +89,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 			return err
 		}
 	}
+	if f.metrics != "" {
+		f.net.registry = metrics.NewRegistry()
+	}
 	if err := goOnline(n, &f.net, log); err != nil {
 		return err
 	}
@@ -103,6 +111,17 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	defer func() { err = errors.Join(err, l.Close()) }()
 	if err := n.SetAPI(l.Path); err != nil {
 		return err
+	}
+	if f.metrics != "" {
+		if with != nil {
+			with.measured(f.net.registry)
+		}
+		m, err := metrics.Listen(ctx, f.net.registry, n, f.metrics, log)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, m.Close()) }()
+		facts["metrics"] = m.URL
 	}
 	if f.gateway != "" {
 		g, err := gateway.Listen(gateway.New(n, log), f.gateway)

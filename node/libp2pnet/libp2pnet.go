@@ -83,6 +83,7 @@ type Network struct {
 	mdns mdns.Service
 
 	puncher puncher
+	reach   reach
 	table   *dht.IpfsDHT // nil without one
 	claims  *claims      // kept for others in it
 
@@ -355,6 +356,9 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 			}
 		}
 	})
+	if err := n.watchReach(); err != nil {
+		return err
+	}
 	n.puncher.start()
 	n.bootstrap()
 	if !n.cfg.MDNS {

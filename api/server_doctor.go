@@ -1,0 +1,18 @@
+package api
+
+import (
+	"context"
+
+	"github.com/skerry-sync/skerry/node"
+)
+
+// DoctorResult is what was found about a node.
+type DoctorResult struct {
+	NodeID   string         `json:"node_id"`
+	Findings []node.Finding `json:"findings"`
+}
+
+func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (DoctorResult, error) {
+	all, err := s.node.DiagnoseNetwork(ctx)
+	return DoctorResult{s.node.ID().String(), all}, err
+}

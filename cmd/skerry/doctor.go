@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/node"
+)
+
+// doctorWait is how long a node that is started for the examination alone has to find peers.
+const doctorWait = 5 * time.Second
+
+func (a *app) doctorCommand() *cobra.Command {
+	network := false
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine the node, and say what is not well and what to do",
+		Long: "Examine the node. With --network: where it listens, whether others reach it, what kind of router is between, relays, the hash table, and whether its clock agrees with that of others.\n" +
+			"The running node is asked; if none runs, one is started for some seconds. Exits with 1 if something is bad.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if !network {
+				return api.UsageErrorf("say what to examine: --network")
+			}
+			s, err := a.connect(cmd.Context(), true)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.close()) }()
+			if s.own != nil {
+				for end := time.Now().Add(doctorWait); time.Now().Before(end) && len(s.own.Peers()) == 0; {
+					select {
+					case <-cmd.Context().Done():
+						return cmd.Context().Err()
+					case <-time.After(100 * time.Millisecond):
+					}
+				}
+			}
+			got, err := api.Call[api.DoctorResult](cmd.Context(), s.Client, "doctor/network", nil)
+			if err != nil {
+				return err
+			}
+			text, bad := fmt.Sprintf("node %s", got.NodeID), 0
+			for _, f := range got.Findings {
+				text += fmt.Sprintf("\n%-8s %-13s %s", f.Health, f.About, f.Text)
+				if f.Advice != "" {
+					text += fmt.Sprintf("\n%22s → %s", "", f.Advice)
+				}
+				if f.Health == node.Bad {
+					bad++
+				}
+			}
+			if err := a.print(got, text, text); err != nil || bad == 0 {
+				return err
+			}
+			return fmt.Errorf("%d of %d things are bad", bad, len(got.Findings))
+		},
+	}
+	cmd.Flags().BoolVar(&network, "network", false, "examine how the node is on the network")
+	return cmd
+}

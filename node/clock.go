@@ -1,0 +1,78 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// The clock protocol: whoever opens a stream is told the time, in milliseconds since 1970 as u64 big-endian. Nobody sets a clock by it: it shows a person that a clock is wrong, before entries are refused because of it.
+const clockProtocol = "/skerry/clock/1"
+
+const maxClocks = 8 // peers asked
+
+func (n *Node) serveClock(s Stream) {
+	_ = s.SetWriteDeadline(time.Now().Add(askTimeout)) // a stream that fails needs no time
+	if _, err := s.Write(binary.BigEndian.AppendUint64(nil, uint64(n.cfg.Now().UnixMilli()))); err != nil {
+		_ = s.Reset()
+		return
+	}
+	_ = s.Close()
+}
+
+// ClockOffset asks some connected peers for their time, and returns by how much their clocks are ahead of this one, in the middle, and how many answered.
+func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var all []time.Duration
+	var wg sync.WaitGroup
+	for i, p := range n.Peers() {
+		if i == maxClocks {
+			break
+		}
+		wg.Go(func() {
+			d, err := n.clockOf(ctx, p.ID)
+			if err != nil {
+				n.log.Debug("asking for the time", "peer", p.ID, "error", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, d)
+		})
+	}
+	wg.Wait()
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], len(all)
+}
+
+func (n *Node) clockOf(ctx context.Context, p peer.ID) (ahead time.Duration, err error) {
+	s, err := n.net.Open(ctx, p, clockProtocol)
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	asked := n.cfg.Now()
+	if err := s.CloseWrite(); err != nil {
+		return 0, errors.Join(err, ignoreReset(s))
+	}
+	var b [8]byte
+	if _, err := io.ReadFull(s, b[:]); err != nil {
+		return 0, errors.Join(err, ignoreReset(s))
+	}
+	answered := n.cfg.Now()
+	_ = s.Close() // it has said all
+	there := time.UnixMilli(int64(binary.BigEndian.Uint64(b[:])))
+	return there.Sub(asked.Add(answered.Sub(asked) / 2)), nil
+}

@@ -1,0 +1,188 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// How a session ended.
+const (
+	SessionDone      = "done"
+	SessionNotShared = "not_shared" // one of the two does not hold the replica
+	SessionBusy      = "busy"       // another was under way
+	SessionFailed    = "failed"
+)
+
+// counters count since the node was opened.
+type counters struct {
+	began, asked                   outcomes
+	syncSent, syncReceived         atomic.Uint64 // bytes of reconciliation
+	entriesSent, entriesReceived   atomic.Uint64 // in sessions
+	contentSent, contentReceived   atomic.Uint64 // bytes of the blob protocol
+	wrongContent, wrongEntries     atomic.Uint64
+	lost                           atomic.Uint64 // entries that peers had had before
+	misses                         atomic.Uint64
+	announced, searches, falsehood atomic.Uint64
+}
+
+// outcomes are those of sessions that one side began.
+type outcomes struct {
+	done, notShared, busy, failed atomic.Uint64
+	nanos                         atomic.Int64 // of those that are done
+}
+
+func (o *outcomes) count(took time.Duration, err error) {
+	switch {
+	case err == nil:
+		o.done.Add(1)
+		o.nanos.Add(int64(took))
+	case errors.Is(err, ErrNotShared):
+		o.notShared.Add(1)
+	case errors.Is(err, ErrBusy):
+		o.busy.Add(1)
+	default:
+		o.failed.Add(1)
+	}
+}
+
+func (o *outcomes) stats() SessionStats {
+	return SessionStats{
+		Ended: map[string]uint64{SessionDone: o.done.Load(), SessionNotShared: o.notShared.Load(), SessionBusy: o.busy.Load(), SessionFailed: o.failed.Load()},
+		Time:  time.Duration(o.nanos.Load()),
+	}
+}
+
+func (c *counters) session(side *outcomes, st *SyncStats, took time.Duration, err error) {
+	side.count(took, err)
+	c.syncSent.Add(st.BytesSent)
+	c.syncReceived.Add(st.BytesReceived)
+	c.entriesSent.Add(st.EntriesSent)
+	c.entriesReceived.Add(st.EntriesReceived)
+	c.lost.Add(uint64(max(st.Lost, 0)))
+}
+
+// SessionStats are about the sessions that one side began.
+type SessionStats struct {
+	Ended map[string]uint64 // by how: SessionDone, ...
+	Time  time.Duration     // that those took which were done, together
+}
+
+// Stats are what a node counts, since it was opened, and what waits now. They cost next to nothing.
+type Stats struct {
+	Peers         map[string]int // connected, by transport: "tcp", "quic-v1", "relay"
+	Began, Asked  SessionStats   // sessions that this node began, and its peers
+	SyncSent      uint64         // bytes of reconciliation
+	SyncReceived  uint64
+	EntriesSent   uint64 // in sessions
+	EntriesGot    uint64
+	EntriesLost   uint64 // that peers had had before, and lacked
+	ContentSent   uint64 // bytes of the blob protocol
+	ContentGot    uint64
+	WrongContent  uint64 // peers that sent content which did not verify, or a request that made no sense
+	WrongEntries  uint64 // peers that sent entries or statements which did not verify, or broke the sync protocol
+	Misses        uint64 // lookups of replicas that are not held here
+	Announced     uint64 // replicas, in the hash table
+	Searches      uint64 // for holders, there
+	FalseClaims   uint64 // of such, to hold a replica
+	Queues        map[string]int
+	TableSize     int
+	Reachable     bool
+	StorageUsed   uint64 // bytes of content on the disk
+	ActiveTopics  int
+	RelayedPlaces int // at relays, through which this node is reached
+}
+
+// Stats returns what the node counts.
+func (n *Node) Stats() Stats {
+	c := &n.counters
+	s := Stats{
+		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
+		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
+		ContentSent: c.contentSent.Load(), ContentGot: c.contentReceived.Load(), WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
+		Misses: c.misses.Load(), Announced: c.announced.Load(), Searches: c.searches.Load(), FalseClaims: c.falsehood.Load(),
+		Queues: map[string]int{}, StorageUsed: n.files.Used(),
+	}
+	for _, p := range n.Peers() {
+		s.Peers[p.Transport]++
+	}
+	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.peers.waiting()
+	n.outboxMu.Lock()
+	for _, o := range n.outboxes {
+		o.mu.Lock()
+		s.Queues["outbox"] += len(o.entries)
+		o.mu.Unlock()
+	}
+	n.outboxMu.Unlock()
+	n.downloads.mu.Lock()
+	s.Queues["downloads"] = len(n.downloads.busy)
+	n.downloads.mu.Unlock()
+	s.Queues["serving"], s.Queues["serving_waiting"] = n.serving.load(maxServing)
+	n.discovery.mu.Lock()
+	s.Queues["searches"] = len(n.discovery.searched)
+	n.discovery.mu.Unlock()
+	n.active.mu.Lock()
+	s.ActiveTopics = len(n.active.until)
+	n.active.mu.Unlock()
+	if n.net != nil {
+		at := n.net.Situation()
+		s.TableSize, s.Reachable, s.RelayedPlaces = at.TableSize, len(at.Reachable) > 0, len(at.Relayed)
+	}
+	return s
+}
+
+// waiting returns how many sessions that this node begins by itself run, and how many are still to.
+func (b *peerBook) waiting() (running, due int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.contacts {
+		for _, d := range c.sessions {
+			if d.running {
+				running++
+			} else {
+				due++
+			}
+		}
+	}
+	return running, due
+}
+
+// load returns how many of the gate's places are taken, and how many wait for one.
+func (g *gate) load(places int) (taken, waiting int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return places - g.free, len(g.waiting[0]) + len(g.waiting[1])
+}
+
+// Totals are what a node holds.
+type Totals struct {
+	Replicas     int
+	Entries      uint64
+	Blobs        int // complete
+	PartialBlobs int
+	BlobBytes    uint64
+	Wanted       int // pieces of content that entries point at and that are not here yet
+}
+
+// Totals counts what the node holds. Its cost grows with the number of all that.
+func (n *Node) Totals(ctx context.Context) (t Totals, err error) {
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return t, err
+		}
+		c, err := n.Replicas.Counts(ctx, r.ID)
+		if err != nil {
+			continue // it has been left meanwhile
+		}
+		t.Replicas++
+		t.Entries += c.Entries
+	}
+	b, err := n.Blobs.Totals(ctx)
+	if err != nil {
+		return t, err
+	}
+	t.Blobs, t.PartialBlobs, t.BlobBytes = b.Count-b.Partial, b.Partial, b.Bytes
+	t.Wanted, err = n.countWanted(ctx)
+	return t, err
+}

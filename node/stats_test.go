@@ -1,0 +1,105 @@
+package node_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// A peer that asks for ever more replicas that are not here is not answered any more, even for one that is; others are. And what happens is counted.
+func TestFloodOfLookups(t *testing.T) {
+	a, _ := start(t, t.TempDir())
+	b, _ := start(t, t.TempDir())
+	c, _ := start(t, t.TempDir())
+	ctx := t.Context()
+	r, err := a.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	set(t, a, r.ID, "key", "value")
+	sync := func(n *node.Node, r replica.Replica) error {
+		_, err := n.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		require.NoError(t, n.Remember(ctx, []replica.ID{r.ID}, infoOf(t, a)))
+		got, err := n.SyncNow(ctx, r.ID, a.ID(), nil)
+		require.NoError(t, err)
+		return got[0].Err
+	}
+	for range 512 {
+		require.ErrorIs(t, sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}), node.ErrNotShared)
+	}
+	for range 32 { // some tokens may have come meanwhile
+		err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync})
+	}
+	require.Error(t, err)
+	require.NotErrorIs(t, err, node.ErrNotShared)
+	require.Error(t, sync(b, r), "not even what is here")
+	require.NoError(t, sync(c, r))
+	eventually(t, "the content", func() bool { return has(c, r.ID, "key", "value") })
+
+	s := a.Stats()
+	require.GreaterOrEqual(t, s.Misses, uint64(512))
+	require.GreaterOrEqual(t, s.Asked.Ended[node.SessionNotShared], uint64(512))
+	require.Positive(t, s.Asked.Ended[node.SessionDone])
+	require.Positive(t, s.Asked.Time)
+	require.Positive(t, s.EntriesSent)
+	require.Positive(t, s.SyncSent)
+	require.GreaterOrEqual(t, s.ContentSent, uint64(len("value")))
+	require.Equal(t, 2, s.Peers["tcp"])
+	require.Zero(t, s.WrongContent+s.WrongEntries)
+	got := c.Stats()
+	require.Positive(t, got.Began.Ended[node.SessionDone])
+	require.Positive(t, got.EntriesGot)
+	require.GreaterOrEqual(t, got.ContentGot, uint64(len("value")))
+	for name, n := range got.Queues {
+		require.GreaterOrEqual(t, n, 0, name)
+	}
+	totals, err := c.Totals(ctx)
+	require.NoError(t, err)
+	require.Equal(t, node.Totals{Replicas: 1, Entries: 1, Blobs: 1, BlobBytes: 5}, totals)
+}
+
+// A clock that is an hour off is told to the person, as are other things that are not well.
+func TestDiagnoseNetwork(t *testing.T) {
+	a, _ := start(t, t.TempDir())
+	late, _ := startConfigured(t, node.Config{Dir: t.TempDir(), Now: func() time.Time { return time.Now().Add(-time.Hour) }}, "/ip4/127.0.0.1/tcp/0")
+	ctx := t.Context()
+	find := func(n *node.Node, about string) node.Finding {
+		all, err := n.DiagnoseNetwork(ctx)
+		require.NoError(t, err)
+		for _, f := range all {
+			if f.About == about {
+				return f
+			}
+		}
+		t.Fatalf("nothing about %s", about)
+		return node.Finding{}
+	}
+	require.Equal(t, node.Warn, find(a, "clock").Health, "nobody to compare with")
+	require.Equal(t, node.Warn, find(a, "peers").Health)
+	r, err := a.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	tk, err := a.Ticket(ctx, r, replica.Write)
+	require.NoError(t, err)
+	_, err = late.Join(ctx, tk, "")
+	require.NoError(t, err, "sessions do not depend on the clock")
+	f := find(late, "clock")
+	require.Equal(t, node.Bad, f.Health)
+	require.True(t, strings.HasPrefix(f.Text, "1h0m0s behind"), f.Text)
+	require.NotEmpty(t, f.Advice)
+	f = find(a, "clock")
+	require.Equal(t, node.Bad, f.Health)
+	require.True(t, strings.HasPrefix(f.Text, "1h0m0s ahead"), f.Text)
+	require.Equal(t, node.Good, find(a, "peers").Health)
+	require.Equal(t, node.Good, find(a, "addresses").Health)
+	require.Equal(t, "not used", find(a, "hash table").Text)
+
+	offline, err := node.Open(ctx, node.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, offline.Close()) }()
+	_, err = offline.DiagnoseNetwork(ctx)
+	require.ErrorIs(t, err, node.ErrOffline)
+}

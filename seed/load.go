@@ -1,0 +1,161 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// Each asker may make so many requests; a request costs the seed a signature to verify. A device that has all its replicas registered at once stays within them.
+const (
+	asksPerSecond = 16
+	asksAtOnce    = 2048
+	maxAskers     = 8192
+)
+
+// askers limits requests, by peer or IP address. Of those that have not asked for long, nothing is kept.
+type askers struct {
+	mu sync.Mutex
+	of map[string]*asker
+}
+
+type asker struct {
+	limit *rate.Limiter
+	last  time.Time
+}
+
+func (a *askers) may(who string, now time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of == nil {
+		a.of = map[string]*asker{}
+	}
+	x := a.of[who]
+	if x == nil {
+		if len(a.of) >= maxAskers {
+			a.makeRoom(now)
+		}
+		x = &asker{limit: rate.NewLimiter(asksPerSecond, asksAtOnce)}
+		a.of[who] = x
+	}
+	x.last = now
+	if !x.limit.AllowN(now, 1) {
+		return failed(RateLimited, errors.New("too many requests: wait a little, and try again"))
+	}
+	return nil
+}
+
+// makeRoom forgets half of them, those of which the limits are full again first.
+func (a *askers) makeRoom(now time.Time) {
+	for _, must := range []bool{false, true} {
+		for who, x := range a.of { // in no order
+			if len(a.of) <= maxAskers/2 {
+				return
+			}
+			if must || x.limit.TokensAt(now) >= asksAtOnce {
+				delete(a.of, who)
+			}
+		}
+	}
+}
+
+// askerOf names who makes an HTTP request: the address of the connection or, if that is a proxy on this machine, the one that the proxy names; of IPv6 the network.
+func askerOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	at, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if at.IsLoopback() {
+		all := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
+		if named, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-1])); err == nil {
+			at = named
+		}
+	}
+	if at = at.Unmap(); at.Is6() {
+		if p, err := at.Prefix(56); err == nil {
+			return p.String()
+		}
+	}
+	return at.String()
+}
+
+// counts are of requests, by what they asked for and how they were answered.
+type counts struct {
+	mu sync.Mutex
+	of map[Asked]uint64
+}
+
+// Asked is a kind of request, and of answer: Code is empty for what was done.
+type Asked struct {
+	Op   string
+	Code Code
+}
+
+func (c *counts) add(op string, err error) {
+	a := Asked{Op: op}
+	if err != nil {
+		a.Code = asError(err).Code
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = map[Asked]uint64{}
+	}
+	c.of[a]++
+}
+
+// Requests returns how many requests of each kind have been answered.
+func (s *Seed) Requests() map[Asked]uint64 {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	out := make(map[Asked]uint64, len(s.counts.of))
+	for a, n := range s.counts.of {
+		out[a] = n
+	}
+	return out
+}
+
+// Load is what a seed keeps.
+type Load struct {
+	Registrations int
+	Ended         int // of these, in their time of grace
+	Identities    int
+	Bytes         uint64 // charged to all identities together
+}
+
+// Load counts what the seed keeps. Its cost grows with that.
+func (s *Seed) Load(ctx context.Context) (l Load, err error) {
+	err = s.scan(ctx, keyRegistration, func(p kv.Pair) error {
+		g, err := parseRegistration(p)
+		if err == nil {
+			l.Registrations++
+			if !g.Deletion.IsZero() {
+				l.Ended++
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return l, err
+	}
+	err = s.scan(ctx, keyUsage, func(p kv.Pair) error {
+		u, err := parseUsage(p.Value)
+		l.Identities++
+		l.Bytes += u.Bytes
+		return err
+	})
+	return l, err
+}

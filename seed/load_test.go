@@ -1,0 +1,76 @@
+package seed
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// A seed that is run for some does not keep anything for others.
+func TestOnlyForSome(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), DefaultLimits, c)
+	friend, stranger := newPerson(t, c), newPerson(t, c)
+	s.Only = []identity.ID{friend.id}
+	a := online(t, node.Config{}, nil)
+	client := Client{Node: a, At: infoOf(s.n)}
+	ctx := t.Context()
+	r, err := a.CreateReplica(ctx, "r", true)
+	require.NoError(t, err)
+	text := ticketFor(t, a, r, replica.Sync)
+	_, err = client.Register(ctx, stranger.request(t, r.ID, text))
+	requireCode(t, NotAllowed, err)
+	_, err = client.Register(ctx, friend.request(t, r.ID, text))
+	require.NoError(t, err)
+	l, err := s.Load(ctx)
+	require.NoError(t, err)
+	require.Equal(t, Load{Registrations: 1, Identities: 1}, l)
+	_, err = client.Unregister(ctx, friend.request(t, r.ID, ""))
+	require.NoError(t, err)
+	l, err = s.Load(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 1, l.Ended)
+	require.Equal(t, map[Asked]uint64{{"register", NotAllowed}: 1, {"register", ""}: 1, {"unregister", ""}: 1}, s.Requests())
+}
+
+// Whoever floods the seed with requests is told to wait, and nobody else is; and what is remembered of askers is bounded.
+func TestFloodOfRequests(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), DefaultLimits, c)
+	h := s.Handler()
+	ask := func(remote, forwarded string) int {
+		r := httptest.NewRequest(http.MethodGet, "/v1/identities/"+newPerson(t, c).id.String()+"/quota", nil)
+		r.RemoteAddr = remote
+		r.Header.Set("X-Forwarded-For", forwarded)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	drain := func(who string) {
+		for s.askers.may(who, c.now()) == nil {
+		}
+	}
+	drain("192.0.2.1")
+	require.Equal(t, 429, ask("192.0.2.1:1", ""))
+	require.Equal(t, 400, ask("192.0.2.2:1", "192.0.2.1"), "what is said of others by somebody who is no proxy here does not count")
+	require.Equal(t, 429, ask("192.0.2.1:1", "192.0.2.9"))
+	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last")
+	require.Equal(t, 400, ask("127.0.0.1:1", "192.0.2.1, 198.51.100.7"))
+	drain("2001:db8:0:100::/56")
+	require.Equal(t, 429, ask("[2001:db8:0:1ff::9]:1", ""), "who has one address of IPv6 has many")
+	require.Equal(t, 400, ask("[2001:db8:0:200::9]:1", ""))
+	c.forward(time.Second)
+	require.Equal(t, 400, ask("192.0.2.1:1", ""))
+	for i := range 3 * maxAskers {
+		require.NoError(t, s.askers.may(fmt.Sprint(i), c.now()))
+	}
+	require.LessOrEqual(t, len(s.askers.of), maxAskers)
+}
