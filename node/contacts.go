@@ -21,7 +21,11 @@ const (
 	lastRetry  = 5 * time.Minute // OBJ-M10
 	tick       = 500 * time.Millisecond
 	// maxPause is the longest time between two overviews, in sync intervals.
-	maxPause         = 10
+	maxPause = 10
+	// slept is a pause after which this machine must have been asleep, or the process stopped: its connections may be dead without its having noticed.
+	slept = 15 * time.Second
+	// awakeFor is how long after that peers that go are dialled at once.
+	awakeFor         = 5 * time.Second
 	parallelSessions = 8
 	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an overview.
 	maxAsking = 32
@@ -133,7 +137,10 @@ func (b *peerBook) went(p peer.ID) {
 	}
 	clear(c.sessions)
 	c.connected, c.stranger, c.retry, c.pause, c.gone = false, false, 0, b.n.cfg.SyncInterval, nil
-	if c.due = b.n.cfg.Now().Add(firstRetry); !c.known {
+	if c.due = b.n.cfg.Now().Add(firstRetry); time.Since(b.awake) < awakeFor {
+		c.due = b.n.cfg.Now()
+	}
+	if !c.known {
 		delete(b.contacts, p)
 	}
 	b.makeRoom()
@@ -171,7 +178,13 @@ func (b *peerBook) compareSoonWith(p peer.ID) {
 func (b *peerBook) run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	wall := func() time.Time { return time.Now().Round(0) } // a monotonic clock may stand still while the machine sleeps
+	last := wall()
 	for {
+		if pause := wall().Sub(last); pause > slept {
+			b.wakeUpFrom(pause)
+		}
+		last = wall()
 		b.start(ctx)
 		select {
 		case <-ctx.Done():
@@ -180,6 +193,21 @@ func (b *peerBook) run(ctx context.Context) {
 		case <-b.wakeUp:
 		}
 	}
+}
+
+// wakeUpFrom begins anew with all peers, after this machine has slept.
+func (b *peerBook) wakeUpFrom(pause time.Duration) {
+	b.n.log.Info("this node has slept, and connects anew", "for", pause.Round(time.Second))
+	b.mu.Lock()
+	b.awake = time.Now()
+	now := b.n.cfg.Now()
+	for _, c := range b.contacts {
+		if c.retry = 0; !c.connected {
+			c.due = now
+		}
+	}
+	b.mu.Unlock()
+	b.n.net.Drop()
 }
 
 func (b *peerBook) start(ctx context.Context) {

@@ -59,3 +59,46 @@ func TestBackOff(t *testing.T) {
 		require.Greater(t, len(differ), 3, "there is chance in it")
 	})
 }
+
+// A node that has slept does not wait for its dead connections to be noticed, nor for the times at which it would have tried again.
+func TestWakesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		s := newSimNet(1)
+		var nodes []*Node
+		for range 2 {
+			n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: time.Now})
+			require.NoError(t, err)
+			require.NoError(t, n.GoOnline(s.end(n.ID())))
+			nodes = append(nodes, n)
+		}
+		a, b := nodes[0], nodes[1]
+		r, err := a.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		_, err = b.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		require.NoError(t, b.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: a.ID()}}))
+		time.Sleep(time.Minute)
+		require.True(t, b.net.Connected(a.ID()))
+
+		b.peers.wakeUpFrom(time.Hour)
+		require.False(t, b.net.Connected(a.ID()))
+		time.Sleep(tick + time.Second)
+		require.True(t, b.net.Connected(a.ID()), "at once")
+
+		// While it slept, the other was gone for long, and would be tried again late.
+		s.mu.Lock()
+		s.cut[pairOf(a.ID(), b.ID())] = true
+		s.mu.Unlock()
+		s.unlink(s.ends[a.ID()], s.ends[b.ID()])
+		time.Sleep(2 * time.Hour)
+		s.mu.Lock()
+		s.cut[pairOf(a.ID(), b.ID())] = false
+		s.mu.Unlock()
+		b.peers.wakeUpFrom(time.Hour)
+		time.Sleep(tick + time.Second)
+		require.True(t, b.net.Connected(a.ID()), "not after minutes")
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+	})
+}

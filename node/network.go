@@ -44,6 +44,8 @@ type Network interface {
 	Announce(ctx context.Context, key [32]byte) error
 	// Find returns peers that have announced a key: some of them, if there are many, and any of them may lie. Errors are as for Announce.
 	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
+	// Drop closes all connections.
+	Drop()
 	// Situation tells how others see this node.
 	Situation() Situation
 	// Close ends all connections and waits until no handler runs.

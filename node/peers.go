@@ -55,6 +55,7 @@ type peerBook struct {
 	contacts map[peer.ID]*contact
 	lies     map[peer.ID]time.Time
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
+	awake    time.Time             // when this machine last woke up
 	wakeUp   chan struct{}
 	running  chan struct{} // holds a token for each session under way
 }

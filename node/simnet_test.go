@@ -279,6 +279,20 @@ func (e *simEnd) Announce(context.Context, [32]byte) error { return ErrNoTable }
 
 func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, ErrNoTable }
 
+func (e *simEnd) Drop() {
+	e.s.mu.Lock()
+	var others []*simEnd
+	for p := range e.links {
+		if o := e.s.ends[p]; o != nil {
+			others = append(others, o)
+		}
+	}
+	e.s.mu.Unlock()
+	for _, o := range others {
+		e.s.unlink(e, o)
+	}
+}
+
 func (e *simEnd) Situation() Situation { return Situation{} }
 
 var _ Network = (*simEnd)(nil)

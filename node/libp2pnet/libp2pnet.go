@@ -234,6 +234,9 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	start := time.Now()
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
 	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(p.ID) // when to try again is the node's business, or a person's
+	}
 	_, err := n.host.Network().DialPeer(limited, p.ID)
 	if err != nil && ctx.Err() == nil {
 		if moved := n.locate(ctx, p); len(moved) > 0 {
@@ -413,6 +416,13 @@ func (n *Network) Peers() []node.Peer {
 func (n *Network) Connected(p peer.ID) bool {
 	c := n.host.Network().Connectedness(p)
 	return c == network.Connected || c == network.Limited
+}
+
+// Drop implements node.Network.
+func (n *Network) Drop() {
+	for _, c := range n.host.Network().Conns() {
+		n.do(func() { _ = c.Close() }) // the other end may long be gone
+	}
 }
 
 // KnownAddrs implements node.Network.
