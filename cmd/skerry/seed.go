@@ -26,7 +26,7 @@ func (a *app) seedCommand() *cobra.Command {
 		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It needs no more than a sync ticket, so it cannot read an encrypted replica. Whoever has an identity\n" +
 			"registers replicas at it, within a quota.",
 	}
-	cmd.AddCommand(a.seedServe(), a.seedRegister(), a.seedUnregister(), a.seedStatus())
+	cmd.AddCommand(a.seedServe(), a.seedRegister(), a.seedUnregister(), a.seedStatus(), a.seedReady())
 	return cmd
 }
 
@@ -192,4 +192,35 @@ func (a *app) seedStatus() *cobra.Command {
 		}
 		return essential, text
 	})
+}
+
+// readyTime is how long a seed has to say that it is ready.
+const readyTime = 4 * time.Second
+
+func (a *app) seedReady() *cobra.Command {
+	at := ""
+	cmd := &cobra.Command{
+		Use:   "ready",
+		Short: "Ask a seed on this machine whether it can do its work, as a supervisor does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			ctx, cancel := context.WithTimeout(cmd.Context(), readyTime)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/v1/ready", nil)
+			if err != nil {
+				return api.UsageErrorf("--http %s: %v", at, err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return fmt.Errorf("the seed does not answer: %w", err)
+			}
+			defer func() { err = errors.Join(err, resp.Body.Close()) }()
+			if resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("the seed at %s is not ready: %s", at, resp.Status)
+			}
+			return a.print(map[string]bool{"ready": true}, "", "ready")
+		},
+	}
+	cmd.Flags().StringVar(&at, "http", "127.0.0.1:8490", "where the seed serves REST")
+	return cmd
 }
