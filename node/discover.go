@@ -25,10 +25,11 @@ const (
 	// tableRetry is the time after which the table is tried again, if there was none.
 	tableRetry = 10 * time.Second
 
-	searchEvery = 5 * time.Second
-	firstSearch = 30 * time.Second // between two searches for one replica, at first
-	lastSearch  = time.Hour
-	maxSearches = 16 // in one round
+	searchEvery    = 5 * time.Second
+	firstSearch    = 30 * time.Second // between two searches for one replica, at first
+	lastSearch     = time.Hour
+	maxSearches    = 16      // in one round
+	maxSearchedFor = 1 << 16 // replicas that are searched for at all
 
 	askAtOnce = 4 // announcements, searches, or claims that are looked into, at once
 	// maxClaims is how many of those that claim to hold a replica are asked in one search.
@@ -49,15 +50,16 @@ type discovery struct {
 	n *Node
 
 	mu       sync.Mutex
-	searched map[replica.ID]search  // those of which no holder is connected
+	searched map[replica.ID]search
 	lied     map[claimant]time.Time // until when they are not asked
 	fresh    map[replica.ID]bool    // to be announced before the next round, since they are new here
 	news     chan struct{}
 }
 
 type search struct {
-	next time.Time
-	wait time.Duration
+	next  time.Time
+	wait  time.Duration
+	alone bool // no holder is connected
 }
 
 type claimant struct {
@@ -210,7 +212,7 @@ func eachAtOnce[T any](all []T, fn func(T) error) error {
 	return failed
 }
 
-// search looks for holders of the replicas of which none is connected, until ctx ends. A host waits for devices to come.
+// search looks for holders of replicas, until ctx ends. A host waits for devices to come.
 func (d *discovery) search(ctx context.Context) {
 	for d.n.cfg.Host == nil {
 		wait := searchEvery
@@ -228,39 +230,12 @@ func (d *discovery) search(ctx context.Context) {
 	}
 }
 
+// searchSome looks for holders of some of those replicas that are due.
 func (d *discovery) searchSome(ctx context.Context) error {
-	var due []replica.ID
-	alone := map[replica.ID]bool{}
-	now := d.n.cfg.Now()
-	for r, err := range d.n.Replicas.All(ctx) {
-		if err != nil {
-			return err
-		}
-		if len(alone) == maxContacts {
-			break
-		}
-		if len(d.n.peers.connectedSharing(r.ID)) > 0 {
-			continue
-		}
-		alone[r.ID] = true
-		d.mu.Lock()
-		s, known := d.searched[r.ID]
-		if !known { // its peers may be about to be reached
-			s = search{now.Add(firstRetry), firstSearch / 2}
-			d.searched[r.ID] = s
-		}
-		d.mu.Unlock()
-		if !s.next.After(now) {
-			due = append(due, r.ID)
-		}
+	due, err := d.dueSearches(ctx)
+	if err != nil {
+		return err
 	}
-	d.mu.Lock()
-	for id := range d.searched {
-		if !alone[id] {
-			delete(d.searched, id)
-		}
-	}
-	d.mu.Unlock()
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	return eachAtOnce(due[:min(len(due), maxSearches)], func(id replica.ID) error {
 		_, err := d.find(ctx, id)
@@ -275,6 +250,62 @@ func (d *discovery) searchSome(ctx context.Context) error {
 		d.searched[id] = s
 		return nil
 	})
+}
+
+// dueSearches returns the replicas that are to be searched for: of which no holder is connected or, less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a device next door.
+func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err error) {
+	now, held := d.n.cfg.Now(), map[replica.ID]bool{}
+	for r, err := range d.n.Replicas.All(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if len(held) == maxSearchedFor {
+			break
+		}
+		held[r.ID] = true
+		with := d.n.peers.connectedSharing(r.ID)
+		s := d.searchOf(r.ID, len(with) == 0)
+		if s.next.After(now) {
+			continue
+		}
+		if !s.alone {
+			seeds, err := d.n.Seeds(ctx, r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if slices.ContainsFunc(with, func(p peer.ID) bool { return !slices.Contains(seeds, p) }) {
+				d.mu.Lock()
+				d.searched[r.ID] = search{now.Add(jitter(firstSearch)), firstSearch / 2, false}
+				d.mu.Unlock()
+				continue
+			}
+		}
+		due = append(due, r.ID)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.searched {
+		if !held[id] {
+			delete(d.searched, id)
+		}
+	}
+	return due, nil
+}
+
+// searchOf returns when a replica is to be searched for; anew, if it has just lost its last connected holder or has one again.
+func (d *discovery) searchOf(id replica.ID, alone bool) search {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, known := d.searched[id]
+	if known && s.alone == alone {
+		return s
+	}
+	s = search{d.n.cfg.Now().Add(firstRetry), firstSearch / 2, alone} // its peers may be about to be reached
+	if !alone {
+		s.next = d.n.cfg.Now().Add(jitter(firstSearch))
+	}
+	d.searched[id] = s
+	return s
 }
 
 // find looks for holders of a replica and runs sessions with some. It returns those that succeeded.
@@ -320,9 +351,12 @@ func (d *discovery) claims(ctx context.Context, id replica.ID) (all []peer.AddrI
 		}
 		all = append(all, some...)
 	}
+	seen := map[peer.ID]bool{d.n.id: true}
+	for _, p := range d.n.peers.connectedSharing(id) {
+		seen[p] = true
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	seen := map[peer.ID]bool{d.n.id: true}
 	all = slices.DeleteFunc(all, func(p peer.AddrInfo) bool {
 		again := seen[p.ID]
 		seen[p.ID] = true

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -192,3 +193,39 @@ func TestAnnounceInTurns(t *testing.T) {
 		require.NoError(t, n.Close())
 	})
 }
+
+// Two devices that know the same seed, and nothing of each other, find each other in the table, so that they go on when the seed is gone.
+func TestDevicesOfOneSeedMeet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		seed := tableNode(t, s, table, 0, keepsAll{})
+		a, b := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
+		r, err := a.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		for _, n := range []*Node{seed, b} {
+			_, err = n.Replicas.Join(ctx, r)
+			require.NoError(t, err)
+		}
+		for _, n := range []*Node{a, b} {
+			require.NoError(t, n.AddSeed(ctx, r.ID, peer.AddrInfo{ID: seed.ID()}))
+		}
+		time.Sleep(10 * time.Second)
+		require.Equal(t, []peer.ID{seed.ID()}, a.peers.connectedSharing(r.ID))
+		time.Sleep(5 * time.Minute)
+		require.Len(t, a.peers.connectedSharing(r.ID), 2)
+		require.NoError(t, seed.Close())
+		time.Sleep(time.Second)
+		require.Equal(t, []peer.ID{b.ID()}, a.peers.connectedSharing(r.ID))
+		for _, n := range []*Node{a, b} {
+			require.NoError(t, n.Close())
+		}
+	})
+}
+
+// keepsAll is a host that keeps whatever it is told to.
+type keepsAll struct{}
+
+func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error) { return true, nil }
+
+func (keepsAll) Drop(kv.Txn, *replica.Entry) error { return nil }

@@ -165,7 +165,7 @@ func diagnoseTable(s *Situation, peers []Peer) Finding {
 			f.Advice = fmt.Sprintf("none of the %d nodes of --bootstrap serves it; are they up, and are their addresses right?", len(s.Bootstrap))
 		}
 	default:
-		f.Text = fmt.Sprintf("%d nodes of it are known", s.TableSize)
+		f.Text = fmt.Sprintf("nodes of it that are known: %d", s.TableSize)
 		if s.Serves {
 			f.Text += ", and this node is one"
 		}

@@ -120,7 +120,11 @@ func (n *Node) Stats() Stats {
 	n.downloads.mu.Unlock()
 	s.Queues["serving"], s.Queues["serving_waiting"] = n.serving.load(maxServing)
 	n.discovery.mu.Lock()
-	s.Queues["searches"] = len(n.discovery.searched)
+	for _, x := range n.discovery.searched {
+		if x.alone {
+			s.Queues["searches"]++
+		}
+	}
 	n.discovery.mu.Unlock()
 	n.active.mu.Lock()
 	s.ActiveTopics = len(n.active.until)

@@ -97,6 +97,7 @@ var (
 type Registry struct {
 	limits Limits
 	now    func() time.Time
+	room   chan struct{} // rings when there may be room for content that was refused
 }
 
 var _ node.Host = (*Registry)(nil)
@@ -106,7 +107,7 @@ func NewRegistry(limits Limits, now func() time.Time) *Registry {
 	if now == nil {
 		now = time.Now
 	}
-	return &Registry{limits, now}
+	return &Registry{limits, now, make(chan struct{}, 1)}
 }
 
 // Limits returns the limits of each identity.
@@ -218,6 +219,24 @@ func (r *Registry) Drop(tx kv.Txn, e *replica.Entry) error {
 		if err := discharge(tx, id, key(keyCharged, id[:], e.Replica[:], place(e))); err != nil {
 			return err
 		}
+		if err := r.freed(tx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freed rings if content was refused to an identity: what is there of it has become less.
+func (r *Registry) freed(rd kv.Reader, id identity.ID) error {
+	for _, err := range rd.Scan(kv.Prefix(key(keyRefused, id[:])), kv.ScanOptions{KeysOnly: true}) {
+		if err != nil {
+			return err
+		}
+		select {
+		case r.room <- struct{}{}:
+		default:
+		}
+		break
 	}
 	return nil
 }
@@ -230,7 +249,7 @@ func (r *Registry) charge(tx kv.Txn, id identity.ID, e *replica.Entry) (bool, er
 	case err == nil && len(old) == 40 && blobs.Hash(old) == e.Hash:
 		return true, nil
 	case err == nil:
-		if err := discharge(tx, id, at); err != nil {
+		if err := errors.Join(discharge(tx, id, at), r.freed(tx, id)); err != nil {
 			return false, err
 		}
 	case !errors.Is(err, kv.ErrNotFound):

@@ -39,6 +39,9 @@ type Seed struct {
 const (
 	sweepEvery = 10 * time.Minute
 	lapseEvery = 24 * time.Hour
+	// Content that was refused is tried again this long after there may be room, and so as to take at most a twentieth of the time.
+	roomWait  = time.Second
+	roomShare = 20
 	// chargeAtOnce is how many entries are charged in one transaction.
 	chargeAtOnce = 256
 )
@@ -74,13 +77,20 @@ func (s *Seed) run(ctx context.Context) {
 			lapsed = now
 			s.lapse(ctx)
 		}
+		start := time.Now()
 		if err := errors.Join(s.resume(ctx), s.chargeAll(ctx), s.sweep(ctx), s.retryRefused(ctx)); err != nil && ctx.Err() == nil {
 			s.log.Error("looking after registered replicas", "error", err)
 		}
+		took := time.Since(start)
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.bell:
+		case <-s.reg.room:
+			select { // until what made room has been committed, and more of it: to try again costs a look at all entries
+			case <-ctx.Done():
+			case <-time.After(max(roomWait, roomShare*took)):
+			}
 		case <-tick.C:
 		}
 	}

@@ -297,7 +297,6 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, "SYNCED", states()[one].State)
 	set(t, a, reps[1].ID, "b", "") // deleted
 	eventually(t, "room", func() bool { return quota().BytesUsed == 4000+22 })
-	s.ring()
 	eventually(t, "what was refused is fetched", func() bool { return states()[two].State == "SYNCED" && has("c") })
 	require.EqualValues(t, 8022, quota().BytesUsed)
 
