@@ -442,10 +442,3 @@ func (p Peer) near() bool { return p.Addr == nil || !manet.IsPublicAddr(p.Addr) 
 func (n *Node) isNear(p peer.ID) bool {
 	return slices.ContainsFunc(n.net.Peers(), func(k Peer) bool { return k.ID == p && k.near() })
 }
-
-func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {
-	if err := n.net.Connect(ctx, p); err != nil {
-		return SyncStats{Peer: p.ID}, err
-	}
-	return n.syncWith(ctx, p.ID, id, prefix)
-}
