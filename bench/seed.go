@@ -258,6 +258,9 @@ func peerOf(key [32]byte) peer.ID {
 	return peer.ID(append([]byte{0x00, 0x24, 0x08, 0x01, 0x12, 0x20}, key[:]...))
 }
 
+// maxNone is how often the seed is asked for what it does not have: who asks for too much of that is not answered.
+const maxNone = 256
+
 // lookAt asks the seed for registered replicas, and for others.
 func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, res *SeedResult) (err error) {
 	n, err := online(ctx, filepath.Join(dir, "asking"))
@@ -287,15 +290,19 @@ func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, 
 		if err != nil {
 			return fmt.Errorf("a registered replica: %w", err)
 		}
+		if i > 0 { // with the first, a connection is made
+			found = append(found, d)
+		}
+		if i >= maxNone {
+			continue
+		}
 		var other replica.ID
 		_, _ = rand.Read(other[:]) // never fails
 		e, err := ask(other)
 		if !errors.Is(err, node.ErrNotShared) {
 			return fmt.Errorf("a replica that is not registered was answered: %w", err)
 		}
-		if i > 0 { // with the first, a connection is made
-			found, none = append(found, d), append(none, e)
-		}
+		none = append(none, e)
 	}
 	res.FoundMillis, res.FoundP99Millis = quantile(found, 0.5), quantile(found, 0.99)
 	res.NoneMillis = quantile(none, 0.5)

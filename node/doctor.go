@@ -100,7 +100,7 @@ func diagnoseReach(s *Situation) Finding {
 		}
 	case len(s.Seen) > 0 || len(s.Untested) > 0:
 		f.Health, f.Text = Warn, "nobody has tested yet whether others reach this node"
-		f.Advice = "peers that all can reach test it, such as a seed; it takes some seconds after one is connected"
+		f.Advice = "peers that all can reach test it, such as a seed; that takes some minutes if only one is connected"
 		if len(s.Relayed) > 0 {
 			f.Health = Good
 		}

@@ -34,7 +34,7 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	}
 	connecting, stop := context.WithCancel(ctx)
 	defer stop()
-	var reached atomic.Bool
+	var hopes atomic.Int32 // sessions that run, or have succeeded
 	results := make([]SyncResult, len(peers))
 	ended := make(chan struct{})
 	go func() {
@@ -44,7 +44,12 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 			wg.Go(func() {
 				st, err := SyncStats{Peer: p.ID}, n.net.Connect(connecting, p)
 				if err == nil {
-					reached.Store(true)
+					hopes.Add(1)
+					defer func() {
+						if results[i].Err != nil {
+							hopes.Add(-1)
+						}
+					}()
 					st, err = n.syncWith(ctx, p.ID, id, prefix)
 				}
 				for tries := 0; errors.Is(err, ErrBusy) && tries < 3; tries++ { // the peer's own session goes on: begin waits for its end
@@ -68,7 +73,7 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	select {
 	case <-ended:
 	case <-time.After(patience):
-		if reached.Load() {
+		if hopes.Load() > 0 {
 			break
 		}
 		if look(); len(found) > 0 {

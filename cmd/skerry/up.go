@@ -22,6 +22,7 @@ import (
 type upFlags struct {
 	net                netFlags
 	noConsole, verbose bool
+	logFormat          string
 	gateway, metrics   string
 	limits             limitFlags
 	collectEvery       time.Duration
@@ -34,6 +35,7 @@ func (f *upFlags) add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h (0 is only when asked to)")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at this address, such as 127.0.0.1:8488; a port alone is on the loopback interface")
 	f.limits.add(cmd)
+	cmd.Flags().StringVar(&f.logFormat, "log", "text", "form of the log on standard error: text, or json, a value a line")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what goes on between peers")
 }
 
@@ -74,7 +76,15 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	} else if a.quiet || a.json {
 		level = slog.LevelWarn
 	}
-	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	log := slog.New(slog.NewTextHandler(a.stderr, options))
+	switch f.logFormat {
+	case "text":
+	case "json":
+		log = slog.New(slog.NewJSONHandler(a.stderr, options))
+	default:
+		return api.UsageErrorf("--log %s: it is text or json", f.logFormat)
+	}
 	cfg := node.Config{Dir: a.dir, Log: log, Limits: f.limits.limits(), Keyring: a.keyringAt()}
 	if with != nil {
 		with.configure(&cfg)

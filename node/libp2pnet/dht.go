@@ -49,6 +49,10 @@ const (
 	tableWait = 30 * time.Second
 	// locateWait bounds the search for a peer that is not where it was.
 	locateWait = 5 * time.Second
+	// Nodes to begin with that are all gone are tried again ever later; as long as some are there, the others now and then.
+	firstMeet = time.Second
+	lastMeet  = time.Minute
+	meetAgain = 15 * time.Second
 	// meetWait is how long a node that has just started waits for the first of those that it is to know from the start.
 	meetWait = 5 * time.Second
 	// maxFound is how many that claim to hold something a lookup returns.
@@ -87,17 +91,18 @@ func (n *Network) bootstrap() {
 		return
 	}
 	n.do(func() {
-		for wait := 2 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
+		wait := firstMeet
+		for {
 			var failed []string
 			for _, p := range n.cfg.Bootstrap {
 				if err := n.Connect(n.ctx, p); err != nil && n.ctx.Err() == nil {
 					failed = append(failed, err.Error())
 				}
 			}
-			if len(failed) == len(n.cfg.Bootstrap) && n.ctx.Err() == nil {
+			if len(failed) < len(n.cfg.Bootstrap) {
+				wait = meetAgain
+			} else if wait = min(max(2*wait, firstMeet), lastMeet); n.ctx.Err() == nil {
 				n.cfg.Log.Warn("none of the nodes to begin with can be reached; trying again", "in", wait, "errors", strings.Join(failed, "; "))
-			} else if wait > 2*time.Second {
-				wait = 5 * time.Minute // it is enough to look now and then
 			}
 			select {
 			case <-n.ctx.Done():

@@ -19,19 +19,26 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var silent = slog.New(slog.DiscardHandler)
+
+func newKey(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	return pub, key
+}
+
 func startWith(t *testing.T, cfg Config) *Network {
 	t.Helper()
 	if cfg.Key == nil {
-		_, key, err := ed25519.GenerateKey(nil)
-		require.NoError(t, err)
-		cfg.Key = key
+		_, cfg.Key = newKey(t)
 	}
 	if cfg.Listen == nil {
 		listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 		require.NoError(t, err)
 		cfg.Listen = []ma.Multiaddr{listen}
 	}
-	cfg.Log = slog.New(slog.DiscardHandler)
+	cfg.Log = silent
 	n, err := New(cfg)
 	require.NoError(t, err)
 	require.NoError(t, n.Start(func(peer.ID, bool) {}))
@@ -78,9 +85,8 @@ func TestTable(t *testing.T) {
 
 // All that are to be known from the start are down: the node works, and meets them when they come.
 func TestBootstrapDown(t *testing.T) {
-	_, key, err := ed25519.GenerateKey(nil)
-	require.NoError(t, err)
-	away, err := New(Config{Key: key, Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
+	_, key := newKey(t)
+	away, err := New(Config{Key: key, Listen: loopback(t), Log: silent})
 	require.NoError(t, err)
 	at := away.info(t)
 	require.NoError(t, away.Close())
