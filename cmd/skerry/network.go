@@ -92,7 +92,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 		return cfg, api.UsageErrorf("--dht: %v", err)
 	}
 	if f.noDiscovery {
-		cfg.DHT = libp2pnet.Off
+		cfg.DHT, cfg.Bootstrap = libp2pnet.Off, nil
 	} else if f.oneShot && cfg.DHT != libp2pnet.Off { // it ends before anybody could ask it
 		cfg.DHT = libp2pnet.Client
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +35,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
-			"setcode": setCode, "until": until,
+			"setcode": setCode, "until": until, "web": web,
 		},
 	})
 }
@@ -85,6 +87,19 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%v never gave %s", args[1:], args[0])
+}
+
+// web URL REGEXP... fails unless what is at an address, got with HTTP, matches all of these.
+func web(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := http.Get(args[0])
+	ts.Check(err)
+	b, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	for _, want := range args[1:] {
+		if !regexp.MustCompile("(?m)" + want).Match(b) {
+			ts.Fatalf("%s, which answers %s, has no %s", args[0], resp.Status, want)
+		}
+	}
 }
 
 // sametree A B fails unless two directories hold the same names, contents, links and execute bits.
