@@ -201,5 +201,5 @@ func (n *Network) TableSize() (known int, serves bool) {
 	if n.table == nil {
 		return 0, false
 	}
-	return n.table.RoutingTable().Size(), n.table.Mode() == dht.ModeServer
+	return n.table.RoutingTable().Size(), slices.Contains(n.host.Mux().Protocols(), kadPrefix+"/kad/1.0.0") // Mode says only what was asked for
 }

@@ -77,6 +77,8 @@ func TestTable(t *testing.T) {
 	known, serves := looking.TableSize()
 	require.False(t, serves)
 	require.Positive(t, known)
+	_, serves = holder.TableSize()
+	require.True(t, serves)
 	alone := startWith(t, Config{DHT: Server})
 	require.ErrorIs(t, alone.Announce(ctx, key), node.ErrNoTable)
 	_, err = startWith(t, Config{}).Find(ctx, key)
