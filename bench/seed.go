@@ -46,9 +46,10 @@ type SeedLoad struct {
 type SeedResult struct {
 	Registered       int     `json:"registered"`
 	RegisteredSecond float64 `json:"registered_per_s"`
-	EmptyMiB         float64 `json:"empty_rss_mib"` // a seed without registrations
-	FullMiB          float64 `json:"full_rss_mib"`  // with them, after a look at some
-	BytesEach        float64 `json:"rss_bytes_each"`
+	EmptyMiB         float64 `json:"empty_rss_mib"`   // a seed without registrations
+	FullMiB          float64 `json:"full_rss_mib"`    // with them, after a look at some
+	TenthMiB         float64 `json:"tenth_rss_mib"`   // likewise, with a tenth of them: what is cached has reached its size
+	BytesEach        float64 `json:"rss_bytes_each"`  // for each of the others
 	FoundMillis      float64 `json:"found_median_ms"` // a session for a registered replica, there and back
 	FoundP99Millis   float64 `json:"found_p99_ms"`
 	NoneMillis       float64 `json:"not_found_median_ms"` // both take a fixed time, by which nobody can tell them apart
@@ -85,8 +86,23 @@ func Seed(ctx context.Context, cfg Config, load SeedLoad) (res SeedResult, err e
 		return res, err
 	}
 	var some []replica.ID
-	if load.Registered > 0 {
-		if some, err = fillSeed(ctx, cfg, at, load.Registered, &res); err != nil {
+	tenth := load.Registered / 10
+	if tenth > 0 {
+		if some, err = fillSeed(ctx, cfg, at, tenth, &res); err != nil {
+			return res, err
+		}
+		s, err := startSeed(ctx, load.Command, at)
+		if err != nil {
+			return res, err
+		}
+		err = lookAt(ctx, dir, s, some, &res)
+		if err == nil {
+			_, res.TenthMiB, err = s.usage()
+		}
+		if err = errors.Join(err, s.stop()); err != nil {
+			return res, err
+		}
+		if some, err = fillSeed(ctx, cfg, at, load.Registered-tenth, &res); err != nil {
 			return res, err
 		}
 	}
@@ -102,7 +118,7 @@ func Seed(ctx context.Context, cfg Config, load SeedLoad) (res SeedResult, err e
 		if _, res.FullMiB, err = s.usage(); err != nil {
 			return res, err
 		}
-		res.BytesEach = (res.FullMiB - res.EmptyMiB) * (1 << 20) / float64(load.Registered)
+		res.BytesEach = (res.FullMiB - res.TenthMiB) * (1 << 20) / float64(load.Registered-tenth)
 	}
 	if load.Devices > 0 {
 		if err := bearDevices(ctx, cfg, dir, s, load, &res); err != nil {

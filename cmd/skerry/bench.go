@@ -163,8 +163,8 @@ func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("registered  %d at %.0f/s; %.0f MiB with them, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
-			r.Registered, r.RegisteredSecond, r.FullMiB, r.EmptyMiB, r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis,
+		return a.print(r, "", fmt.Sprintf("registered  %d at %.0f/s; %.0f MiB with them, %.0f with a tenth, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
+			r.Registered, r.RegisteredSecond, r.FullMiB, r.TenthMiB, r.EmptyMiB, r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis,
 			r.Devices, r.Sessions, r.Failed, r.Missing, r.SessionMS, r.SessionP99, r.Cores, r.PeakMiB, r.WakeMillis, r.WakeWorstMillis))
 	}}
 	cmd.Flags().IntVar(&load.Registered, "replicas", 100_000, "number of registered replicas")
