@@ -175,7 +175,7 @@ func (n *Node) ownVault(ctx context.Context) (v Vault, ok bool, err error) {
 	return v, false, err
 }
 
-// OpenOwnVault opens a person's own vault on this node, with what was derived from the identity key: it is looked for at some peers or, without any, begun. It returns an *UnreachableError, or ErrNotShared if the peers do not hold it; the vault is open
+// OpenOwnVault opens a person's own vault on this node, with what was derived from the identity key: it is looked for at some peers or, without any, in the hash table, and begun if it is not there. It returns an *UnreachableError, or ErrNotShared if the peers do not hold it; the vault is open
 // then, too, and comes when a peer is found.
 func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.Keys, peers []peer.AddrInfo) (Vault, error) {
 	id := keys.Replica.Replica()
@@ -195,6 +195,11 @@ func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.
 	v.ready = v.ready || len(peers) == 0
 	if err := n.storeVault(ctx, &v); err != nil {
 		return v, err
+	}
+	if len(peers) == 0 && n.net != nil { // another device may have it, or a seed
+		if _, err := n.discovery.find(ctx, id); err != nil && !errors.Is(err, ErrNoTable) {
+			return v, fmt.Errorf("look for the vault: %w", err)
+		}
 	}
 	if len(peers) > 0 {
 		t := &ticket.Doc{Capability: replica.Write, Replica: id, Secret: keys.Replica, ReadKey: keys.First()}
