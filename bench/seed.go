@@ -95,7 +95,7 @@ func Seed(ctx context.Context, cfg Config, load SeedLoad) (res SeedResult, err e
 		if err != nil {
 			return res, err
 		}
-		err = lookAt(ctx, dir, s, some, &res)
+		err = lookAt(ctx, filepath.Join(dir, "asking first"), s, some, &res)
 		if err == nil {
 			_, res.TenthMiB, err = s.usage()
 		}
@@ -112,7 +112,7 @@ func Seed(ctx context.Context, cfg Config, load SeedLoad) (res SeedResult, err e
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	if len(some) > 0 {
-		if err := lookAt(ctx, dir, s, some, &res); err != nil {
+		if err := lookAt(ctx, filepath.Join(dir, "asking"), s, some, &res); err != nil {
 			return res, err
 		}
 		if _, res.FullMiB, err = s.usage(); err != nil {
@@ -279,7 +279,7 @@ const maxNone = 256
 
 // lookAt asks the seed for registered replicas, and for others.
 func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, res *SeedResult) (err error) {
-	n, err := online(ctx, filepath.Join(dir, "asking"))
+	n, err := online(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -155,10 +155,10 @@ func newLimiter(cfg Limits) *limiter {
 
 const maxPeerLimits = 1024
 
-// A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for all that it holds, up to some hundreds.
+// A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for those that it holds.
 const (
-	missesPerSecond = 4
-	missesAtOnce    = 512
+	missesPerSecond = 32
+	missesAtOnce    = 4096
 )
 
 func (l *limiter) of(p peer.ID) *peerLimits {
