@@ -20,7 +20,6 @@ import (
 
 	"lukechampine.com/blake3"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
@@ -164,170 +163,6 @@ type Usage struct {
 	Replicas uint32
 }
 
-func usageOf(rd kv.Reader, id identity.ID) (u Usage, err error) {
-	err = rd.Peek(key(keyUsage, id[:]), func(b []byte) (err error) {
-		u, err = parseUsage(b)
-		return err
-	})
-	if errors.Is(err, kv.ErrNotFound) {
-		err = nil
-	}
-	return u, err
-}
-
-func parseUsage(b []byte) (Usage, error) {
-	if len(b) != 12 {
-		return Usage{}, errBadRecord
-	}
-	return Usage{binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])}, nil
-}
-
-func setUsage(tx kv.Txn, id identity.ID, u Usage) error {
-	if u == (Usage{}) {
-		return tx.Delete(key(keyUsage, id[:]))
-	}
-	return tx.Set(key(keyUsage, id[:]), binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, u.Bytes), u.Replicas))
-}
-
-// Put implements node.Host: it charges the content of an entry to all identities that have registered its replica, and lets it be fetched if one of them has room for it. Of replicas that nobody has registered, all is
-// fetched: they are the seed's own.
-func (r *Registry) Put(tx kv.Txn, e *replica.Entry) (fetch bool, err error) {
-	all, err := identitiesOf(tx, e.Replica)
-	if err != nil || len(all) == 0 {
-		return err == nil, err
-	}
-	for _, id := range all {
-		ok, err := r.charge(tx, id, e)
-		if err != nil {
-			return false, err
-		}
-		fetch = fetch || ok
-	}
-	if !fetch {
-		return tx.Has(key(keyOwn, e.Replica[:]))
-	}
-	return fetch, nil
-}
-
-// Drop implements node.Host.
-func (r *Registry) Drop(tx kv.Txn, e *replica.Entry) error {
-	all, err := identitiesOf(tx, e.Replica)
-	if err != nil {
-		return err
-	}
-	for _, id := range all {
-		if err := discharge(tx, id, key(keyCharged, id[:], e.Replica[:], place(e))); err != nil {
-			return err
-		}
-		if err := r.freed(tx, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// freed rings if content was refused to an identity: what is there of it has become less.
-func (r *Registry) freed(rd kv.Reader, id identity.ID) error {
-	for _, err := range rd.Scan(kv.Prefix(key(keyRefused, id[:])), kv.ScanOptions{KeysOnly: true}) {
-		if err != nil {
-			return err
-		}
-		select {
-		case r.room <- struct{}{}:
-		default:
-		}
-		break
-	}
-	return nil
-}
-
-// charge charges an entry's content to one identity, in the place of what was charged for its key before, and reports whether there is room.
-func (r *Registry) charge(tx kv.Txn, id identity.ID, e *replica.Entry) (bool, error) {
-	at := key(keyCharged, id[:], e.Replica[:], place(e))
-	old, err := tx.Get(at)
-	switch {
-	case err == nil && len(old) == 40 && blobs.Hash(old) == e.Hash:
-		return true, nil
-	case err == nil:
-		if err := errors.Join(discharge(tx, id, at), r.freed(tx, id)); err != nil {
-			return false, err
-		}
-	case !errors.Is(err, kv.ErrNotFound):
-		return false, err
-	}
-	count, size, err := contentOf(tx, id, e.Hash)
-	if err != nil {
-		return false, err
-	}
-	if count == 0 {
-		u, err := usageOf(tx, id)
-		if err != nil {
-			return false, err
-		}
-		if size = e.Size; u.Bytes+size > r.limits.Bytes || u.Bytes+size < size {
-			return false, tx.Set(key(keyRefused, id[:], e.Replica[:]), nil)
-		}
-		u.Bytes += size
-		if err := setUsage(tx, id, u); err != nil {
-			return false, err
-		}
-	}
-	return true, errors.Join(setContent(tx, id, e.Hash, count+1, size),
-		tx.Set(at, binary.BigEndian.AppendUint64(append([]byte{}, e.Hash[:]...), e.Size)))
-}
-
-// discharge takes back what was charged under a key of the records, if anything was.
-func discharge(tx kv.Txn, id identity.ID, at []byte) error {
-	b, err := tx.Get(at)
-	if errors.Is(err, kv.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if len(b) != 40 {
-		return errBadRecord
-	}
-	h := blobs.Hash(b[:32])
-	count, size, err := contentOf(tx, id, h)
-	if err != nil {
-		return err
-	}
-	if count <= 1 {
-		u, err := usageOf(tx, id)
-		if err != nil {
-			return err
-		}
-		u.Bytes -= min(size, u.Bytes)
-		if err := setUsage(tx, id, u); err != nil {
-			return err
-		}
-	}
-	return errors.Join(tx.Delete(at), setContent(tx, id, h, max(count, 1)-1, size))
-}
-
-func contentOf(rd kv.Reader, id identity.ID, h blobs.Hash) (count uint32, size uint64, err error) {
-	err = rd.Peek(key(keyContent, id[:], h[:]), func(b []byte) error {
-		if len(b) != 12 {
-			return errBadRecord
-		}
-		count, size = binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[4:])
-		return nil
-	})
-	if errors.Is(err, kv.ErrNotFound) {
-		err = nil
-	}
-	return count, size, err
-}
-
-func setContent(tx kv.Txn, id identity.ID, h blobs.Hash, count uint32, size uint64) error {
-	at := key(keyContent, id[:], h[:])
-	if count == 0 {
-		return tx.Delete(at)
-	}
-	return tx.Set(at, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, count), size))
-}
-
 func registrationKey(id identity.ID, rep replica.ID) []byte {
 	return key(keyRegistration, id[:], rep[:])
 }
@@ -452,17 +287,6 @@ func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, r
 	return g, s.Sync(ctx)
 }
 
-// end ends a registration: from now on the time of grace runs.
-func (r *Registry) end(tx kv.Txn, g *Registration) error {
-	u, err := usageOf(tx, g.Identity)
-	if err != nil {
-		return err
-	}
-	u.Replicas -= min(u.Replicas, 1)
-	g.Deletion = r.now().UTC().Truncate(time.Second).Add(r.limits.Grace)
-	return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil))
-}
-
 func deletionKey(g *Registration) []byte {
 	return key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(g.Deletion.Unix())), g.Identity[:], g.Replica[:])
 }
@@ -472,60 +296,6 @@ func dropDeletion(tx kv.Txn, g *Registration) error {
 		return nil
 	}
 	return tx.Delete(deletionKey(g))
-}
-
-// Lapse ends registrations of replicas that no device has synced for the time of retention, and takes back the end of those that one has synced since. lastSync tells when that was, or zero.
-func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error)) (lapsed, back int, err error) {
-	if r.limits.Retention == 0 {
-		return 0, 0, nil
-	}
-	for p, err := range paged(ctx, s, []byte(keyRegistration), nil) {
-		if err != nil {
-			return lapsed, back, err
-		}
-		g, err := parseRegistration(p)
-		if err != nil {
-			return lapsed, back, err
-		}
-		last, err := lastSync(ctx, g.Replica)
-		if err != nil {
-			return lapsed, back, err
-		}
-		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention && r.now().Sub(last) > r.limits.Retention
-		if returns := !g.Lapsed.IsZero() && last.After(g.Lapsed); !ends && !returns {
-			continue
-		}
-		err = s.Update(ctx, func(tx kv.Txn) error {
-			now, err := getRegistration(tx, g.Identity, g.Replica)
-			if err != nil || !now.Deletion.Equal(g.Deletion) {
-				return err // a request came in between
-			}
-			if ends {
-				now.Lapsed = r.now().UTC().Truncate(time.Second)
-				return r.end(tx, &now)
-			}
-			u, err := usageOf(tx, g.Identity)
-			if err != nil {
-				return err
-			}
-			u.Replicas++
-			if err := dropDeletion(tx, &now); err != nil {
-				return err
-			}
-			now.Deletion, now.Lapsed = time.Time{}, time.Time{}
-			return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, &now))
-		})
-		switch {
-		case errors.Is(err, ErrNotRegistered):
-		case err != nil:
-			return lapsed, back, err
-		case ends:
-			lapsed++
-		default:
-			back++
-		}
-	}
-	return lapsed, back, s.Sync(ctx)
 }
 
 // pageSize is how many records are read from one state of the store.
@@ -609,90 +379,6 @@ func (r *Registry) Refused(ctx context.Context, s kv.Store, id identity.ID, rep 
 		return err
 	})
 	return refused, err
-}
-
-// releaseAtOnce is how many charges are taken back in one transaction.
-const releaseAtOnce = 256
-
-// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more, but for the seed's own: they are to be left.
-func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, err error) {
-	end := key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(r.now().Unix())+1))
-	for p, err := range paged(ctx, s, []byte(keyDeletion), end) {
-		if err != nil {
-			return leave, err
-		}
-		k := p.Key[len(keyDeletion):]
-		if len(k) != 8+identity.IDSize+32 {
-			return leave, errBadRecord
-		}
-		g := Registration{Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]), Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0)}
-		last, err := r.delete(ctx, s, &g)
-		if err != nil {
-			return leave, err
-		}
-		if last {
-			leave = append(leave, g.Replica)
-		}
-	}
-	return leave, nil
-}
-
-// delete takes back all that a registration was charged, and forgets it. It reports whether nobody wants the replica any more.
-func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (last bool, err error) {
-	prefix := key(keyCharged, g.Identity[:], g.Replica[:])
-	for more := true; more; {
-		err := s.Update(ctx, func(tx kv.Txn) error {
-			var some [][]byte
-			for p, err := range tx.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
-				if err != nil {
-					return err
-				}
-				if some = append(some, slices.Clone(p.Key)); len(some) == releaseAtOnce {
-					break
-				}
-			}
-			for _, at := range some {
-				if err := discharge(tx, g.Identity, at); err != nil {
-					return err
-				}
-			}
-			more = len(some) == releaseAtOnce
-			return nil
-		})
-		if err != nil {
-			return false, err
-		}
-	}
-	err = s.Update(ctx, func(tx kv.Txn) error {
-		last = false
-		now, err := getRegistration(tx, g.Identity, g.Replica)
-		if err != nil {
-			return err
-		}
-		if !now.Deletion.Equal(g.Deletion) { // it was taken up again just now, and is charged anew
-			return tx.Set(key(keyCharging, g.Replica[:]), nil)
-		}
-		all, err := identitiesOf(tx, g.Replica)
-		if err != nil {
-			return err
-		}
-		all = slices.DeleteFunc(all, func(id identity.ID) bool { return id == g.Identity })
-		own, err := tx.Has(key(keyOwn, g.Replica[:]))
-		if err != nil {
-			return err
-		}
-		if last = len(all) == 0 && !own; len(all) == 0 && own {
-			if err := tx.Delete(key(keyOwn, g.Replica[:])); err != nil {
-				return err
-			}
-		}
-		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
-			tx.Delete(key(keyLast, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all))
-	})
-	if err != nil {
-		return false, err
-	}
-	return last, s.Sync(ctx)
 }
 
 // chargedSize reads the size out of the record of a charge.

@@ -1,0 +1,164 @@
+package seed
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// How registrations end: by a request, or when nobody is heard of any more; and how what they kept goes after that.
+
+// releaseAtOnce is how many charges are taken back in one transaction.
+const releaseAtOnce = 256
+
+// end ends a registration: from now on the time of grace runs.
+func (r *Registry) end(tx kv.Txn, g *Registration) error {
+	u, err := usageOf(tx, g.Identity)
+	if err != nil {
+		return err
+	}
+	u.Replicas -= min(u.Replicas, 1)
+	g.Deletion = r.now().UTC().Truncate(time.Second).Add(r.limits.Grace)
+	return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil))
+}
+
+// Lapse ends registrations of replicas that no device has synced for the time of retention, and takes back the end of those that one has synced since. lastSync tells when that was, or zero.
+func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error)) (lapsed, back int, err error) {
+	if r.limits.Retention == 0 {
+		return 0, 0, nil
+	}
+	for p, err := range paged(ctx, s, []byte(keyRegistration), nil) {
+		if err != nil {
+			return lapsed, back, err
+		}
+		g, err := parseRegistration(p)
+		if err != nil {
+			return lapsed, back, err
+		}
+		last, err := lastSync(ctx, g.Replica)
+		if err != nil {
+			return lapsed, back, err
+		}
+		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention && r.now().Sub(last) > r.limits.Retention
+		if returns := !g.Lapsed.IsZero() && last.After(g.Lapsed); !ends && !returns {
+			continue
+		}
+		err = s.Update(ctx, func(tx kv.Txn) error {
+			now, err := getRegistration(tx, g.Identity, g.Replica)
+			if err != nil || !now.Deletion.Equal(g.Deletion) {
+				return err // a request came in between
+			}
+			if ends {
+				now.Lapsed = r.now().UTC().Truncate(time.Second)
+				return r.end(tx, &now)
+			}
+			u, err := usageOf(tx, g.Identity)
+			if err != nil {
+				return err
+			}
+			u.Replicas++
+			if err := dropDeletion(tx, &now); err != nil {
+				return err
+			}
+			now.Deletion, now.Lapsed = time.Time{}, time.Time{}
+			return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, &now))
+		})
+		switch {
+		case errors.Is(err, ErrNotRegistered):
+		case err != nil:
+			return lapsed, back, err
+		case ends:
+			lapsed++
+		default:
+			back++
+		}
+	}
+	return lapsed, back, s.Sync(ctx)
+}
+
+// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more, but for the seed's own: they are to be left.
+func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, err error) {
+	end := key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(r.now().Unix())+1))
+	for p, err := range paged(ctx, s, []byte(keyDeletion), end) {
+		if err != nil {
+			return leave, err
+		}
+		k := p.Key[len(keyDeletion):]
+		if len(k) != 8+identity.IDSize+32 {
+			return leave, errBadRecord
+		}
+		g := Registration{Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]), Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0)}
+		last, err := r.delete(ctx, s, &g)
+		if err != nil {
+			return leave, err
+		}
+		if last {
+			leave = append(leave, g.Replica)
+		}
+	}
+	return leave, nil
+}
+
+// delete takes back all that a registration was charged, and forgets it. It reports whether nobody wants the replica any more.
+func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (last bool, err error) {
+	prefix := key(keyCharged, g.Identity[:], g.Replica[:])
+	for more := true; more; {
+		err := s.Update(ctx, func(tx kv.Txn) error {
+			var some [][]byte
+			for p, err := range tx.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+				if err != nil {
+					return err
+				}
+				if some = append(some, slices.Clone(p.Key)); len(some) == releaseAtOnce {
+					break
+				}
+			}
+			for _, at := range some {
+				if err := discharge(tx, g.Identity, at); err != nil {
+					return err
+				}
+			}
+			more = len(some) == releaseAtOnce
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	err = s.Update(ctx, func(tx kv.Txn) error {
+		last = false
+		now, err := getRegistration(tx, g.Identity, g.Replica)
+		if err != nil {
+			return err
+		}
+		if !now.Deletion.Equal(g.Deletion) { // it was taken up again just now, and is charged anew
+			return tx.Set(key(keyCharging, g.Replica[:]), nil)
+		}
+		all, err := identitiesOf(tx, g.Replica)
+		if err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(id identity.ID) bool { return id == g.Identity })
+		own, err := tx.Has(key(keyOwn, g.Replica[:]))
+		if err != nil {
+			return err
+		}
+		if last = len(all) == 0 && !own; len(all) == 0 && own {
+			if err := tx.Delete(key(keyOwn, g.Replica[:])); err != nil {
+				return err
+			}
+		}
+		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
+			tx.Delete(key(keyLast, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all))
+	})
+	if err != nil {
+		return false, err
+	}
+	return last, s.Sync(ctx)
+}
