@@ -26,6 +26,8 @@ const (
 	tableRetry = 10 * time.Second
 
 	searchEvery    = 5 * time.Second
+	scanEvery      = time.Minute
+	checkEvery     = 5 * time.Minute  // whether it is still a device that is connected, and not seeds only
 	firstSearch    = 30 * time.Second // between two searches for one replica, at first
 	lastSearch     = time.Hour
 	maxSearches    = 16      // in one round
@@ -71,11 +73,14 @@ func newDiscovery(n *Node) *discovery {
 	return &discovery{n: n, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{}, fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1)}
 }
 
-// announceSoon has a replica announced that has come to be held.
+// announceSoon has a replica announced, and searched for, that has come to be held.
 func (d *discovery) announceSoon(id replica.ID) {
 	d.mu.Lock()
 	if len(d.fresh) < maxAnnounced { // the next round has the others
 		d.fresh[id] = true
+	}
+	if d.n.cfg.Host == nil {
+		d.add(id)
 	}
 	d.mu.Unlock()
 	select {
@@ -214,9 +219,17 @@ func eachAtOnce[T any](all []T, fn func(T) error) error {
 
 // search looks for holders of replicas, until ctx ends. A host waits for devices to come.
 func (d *discovery) search(ctx context.Context) {
+	var scanned time.Time
 	for d.n.cfg.Host == nil {
 		wait := searchEvery
-		err := d.searchSome(ctx)
+		var err error
+		if now := d.n.cfg.Now(); now.Sub(scanned) >= scanEvery || now.Before(scanned) {
+			scanned = now
+			err = d.scan(ctx)
+		}
+		if err == nil {
+			err = d.searchSome(ctx)
+		}
 		if errors.Is(err, ErrNoTable) {
 			wait = tableRetry
 		} else if err != nil && ctx.Err() == nil {
@@ -227,6 +240,38 @@ func (d *discovery) search(ctx context.Context) {
 			return
 		case <-time.After(jitter(wait)):
 		}
+	}
+}
+
+// scan brings what is searched for in line with what is held; what comes meanwhile, announceSoon adds.
+func (d *discovery) scan(ctx context.Context) error {
+	held := map[replica.ID]bool{}
+	for r, err := range d.n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if len(held) == maxSearchedFor {
+			break
+		}
+		held[r.ID] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.searched {
+		if !held[id] {
+			delete(d.searched, id)
+		}
+	}
+	for id := range held {
+		d.add(id)
+	}
+	return nil
+}
+
+// add has a replica searched for; the caller holds the lock.
+func (d *discovery) add(id replica.ID) {
+	if _, known := d.searched[id]; !known && len(d.searched) < maxSearchedFor {
+		d.searched[id] = search{d.n.cfg.Now().Add(firstRetry), firstSearch / 2, true} // its peers may be about to be reached
 	}
 }
 
@@ -244,68 +289,53 @@ func (d *discovery) searchSome(ctx context.Context) error {
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		s := d.searched[id]
-		s.wait = min(2*s.wait, lastSearch)
-		s.next = d.n.cfg.Now().Add(jitter(s.wait))
-		d.searched[id] = s
+		if s, held := d.searched[id]; held {
+			s.wait = min(2*s.wait, lastSearch)
+			s.next = d.n.cfg.Now().Add(jitter(s.wait))
+			d.searched[id] = s
+		}
 		return nil
 	})
 }
 
 // dueSearches returns the replicas that are to be searched for: of which no holder is connected or, less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a device next door.
 func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err error) {
-	now, held := d.n.cfg.Now(), map[replica.ID]bool{}
-	for r, err := range d.n.Replicas.All(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if len(held) == maxSearchedFor {
-			break
-		}
-		held[r.ID] = true
-		with := d.n.peers.connectedSharing(r.ID)
-		s := d.searchOf(r.ID, len(with) == 0)
-		if s.next.After(now) {
-			continue
-		}
-		if !s.alone {
-			seeds, err := d.n.Seeds(ctx, r.ID)
+	for _, id := range d.dueNow() {
+		if with := d.n.peers.connectedSharing(id); len(with) > 0 {
+			seeds, err := d.n.Seeds(ctx, id)
 			if err != nil {
 				return nil, err
 			}
 			if slices.ContainsFunc(with, func(p peer.ID) bool { return !slices.Contains(seeds, p) }) {
 				d.mu.Lock()
-				d.searched[r.ID] = search{now.Add(jitter(firstSearch)), firstSearch / 2, false}
+				d.searched[id] = search{d.n.cfg.Now().Add(jitter(checkEvery)), firstSearch / 2, false}
 				d.mu.Unlock()
 				continue
 			}
 		}
-		due = append(due, r.ID)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for id := range d.searched {
-		if !held[id] {
-			delete(d.searched, id)
-		}
+		due = append(due, id)
 	}
 	return due, nil
 }
 
-// searchOf returns when a replica is to be searched for; anew, if it has just lost its last connected holder or has one again.
-func (d *discovery) searchOf(id replica.ID, alone bool) search {
+// dueNow returns the replicas whose time has come. One that has just lost its last connected holder, or has one again, begins anew.
+func (d *discovery) dueNow() (due []replica.ID) {
+	now := d.n.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s, known := d.searched[id]
-	if known && s.alone == alone {
-		return s
+	for id, s := range d.searched {
+		if alone := !d.n.peers.anyConnected(id); alone != s.alone {
+			s = search{now.Add(firstRetry), firstSearch / 2, alone}
+			if !alone {
+				s.next = now.Add(jitter(firstSearch))
+			}
+			d.searched[id] = s
+		}
+		if !s.next.After(now) {
+			due = append(due, id)
+		}
 	}
-	s = search{d.n.cfg.Now().Add(firstRetry), firstSearch / 2, alone} // its peers may be about to be reached
-	if !alone {
-		s.next = d.n.cfg.Now().Add(jitter(firstSearch))
-	}
-	d.searched[id] = s
-	return s
+	return due
 }
 
 // find looks for holders of a replica and runs sessions with some. It returns those that succeeded.

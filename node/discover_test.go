@@ -198,7 +198,7 @@ func TestAnnounceInTurns(t *testing.T) {
 func TestDevicesOfOneSeedMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 		seed := tableNode(t, s, table, 0, keepsAll{})
 		a, b := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
 		r, err := a.Replicas.Create(ctx, "r")
@@ -212,6 +212,9 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		require.Equal(t, []peer.ID{seed.ID()}, a.peers.connectedSharing(r.ID))
+		table.mu.Lock()
+		table.absent = false
+		table.mu.Unlock()
 		time.Sleep(5 * time.Minute)
 		require.Len(t, a.peers.connectedSharing(r.ID), 2)
 		require.NoError(t, seed.Close())

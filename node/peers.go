@@ -523,6 +523,18 @@ func (b *peerBook) holds(p peer.ID, id replica.ID) bool {
 	return s != nil && s.seen
 }
 
+// anyConnected reports whether a peer is connected that holds the replica id.
+func (b *peerBook) anyConnected(id replica.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.here[id] {
+		if s.seen {
+			return true
+		}
+	}
+	return false
+}
+
 // sharesAny reports whether p is connected and holds any replica of this node.
 func (b *peerBook) sharesAny(p peer.ID) bool {
 	b.mu.Lock()
