@@ -91,28 +91,26 @@ func (d *discovery) announceSoon(id replica.ID) {
 
 // announce announces what is held, until ctx ends.
 func (d *discovery) announce(ctx context.Context) {
-	var from replica.ID
+	var from replica.ID      // where the next round begins
+	var pending []replica.ID // of this round
 	var round time.Time
 	for {
 		var err error
-		if now := d.n.cfg.Now(); now.Sub(round) >= announceEvery || now.Before(round) {
-			var all []replica.ID
-			all, from, err = d.inTurn(ctx, from)
-			if err == nil {
-				err = d.announceThese(ctx, all)
-			}
-			if err == nil {
-				round = now
-			}
+		if now := d.n.cfg.Now(); len(pending) == 0 && (now.Sub(round) >= announceEvery || now.Before(round)) {
+			round = now
+			pending, from, err = d.inTurn(ctx, from)
 		}
 		if err == nil {
 			fresh := d.takeFresh()
-			if err = d.announceThese(ctx, fresh); err != nil {
+			if err = d.announceThese(ctx, append(fresh, pending...)); err == nil {
+				pending = nil
+			} else {
 				d.putBack(fresh)
 			}
 		}
-		wait := jitter(announceEvery / 24)
+		wait, news := jitter(announceEvery/24), d.news
 		if err != nil {
+			news = nil // it has to wait with the others
 			if !errors.Is(err, ErrNoTable) && ctx.Err() == nil {
 				d.n.log.Warn("announcing replicas", "error", err)
 			}
@@ -121,7 +119,7 @@ func (d *discovery) announce(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.news:
+		case <-news:
 		case <-time.After(wait):
 		}
 	}

@@ -232,3 +232,48 @@ type keepsAll struct{}
 func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error) { return true, nil }
 
 func (keepsAll) Drop(kv.Txn, *replica.Entry) error { return nil }
+
+// stalls accepts sessions and never says a word.
+type stalls struct{ tabled }
+
+func (e stalls) Handle(protocol string, fn func(Stream)) {
+	if protocol == syncProtocol {
+		fn = func(s Stream) {
+			_, _ = s.Read(make([]byte, 1<<16)) // the greeting
+			<-e.ctx.Done()
+		}
+	}
+	e.tabled.Handle(protocol, fn)
+}
+
+// False claimants that keep whoever asks them waiting do not keep it for long.
+func TestFindsHolderAmongStallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		var all []*Node
+		for range 8 {
+			n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
+			require.NoError(t, err)
+			require.NoError(t, n.GoOnline(stalls{tabled{s.end(n.ID()), table}}))
+			table.liars = append(table.liars, peer.AddrInfo{ID: n.ID()})
+			all = append(all, n)
+		}
+		holder, looking := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
+		r, err := holder.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		_, err = looking.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		start := time.Now()
+		found, err := looking.discovery.find(ctx, r.ID)
+		require.NoError(t, err)
+		require.Len(t, found, 1)
+		require.Equal(t, holder.ID(), found[0].Peer)
+		// Each is asked when it is found, here and by the search in the background, and when it has connected, one after the other.
+		require.Less(t, time.Since(start), 3*8*greetTime+10*time.Second)
+		for _, n := range append(all, holder, looking) {
+			require.NoError(t, n.Close())
+		}
+	})
+}

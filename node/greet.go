@@ -36,6 +36,8 @@ const (
 	statusBusy   = 1
 	// answerTime is after what time a responder answers, whatever it has found: longer than it takes to find out.
 	answerTime = 2 * time.Millisecond
+	// greetTime is how long a responder has to say whether it holds the replica: much less than one that works on a session.
+	greetTime = 10 * time.Second
 	// helloBytes is the length of the initiator's first message.
 	helloBytes = 1 + 32 + 32 + statementsDigest
 	// statementsDigest is the length of the digest of the statements.

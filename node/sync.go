@@ -43,14 +43,15 @@ func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []
 	if err != nil {
 		return st, err
 	}
-	s := patient{raw, idleTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	s := &patient{raw, greetTime}
+	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
 	r := bufio.NewReaderSize(s, blobBuffer)
 	g, err := n.greet(ctx, s, r, id, prefix)
 	if err != nil {
 		return st, errors.Join(err, ignoreReset(s))
 	}
+	s.idle = idleTimeout
 	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, &st); err != nil {
 		return st, errors.Join(err, ignoreReset(s))
 	}
