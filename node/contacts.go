@@ -355,6 +355,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
+		b.n.net.Keep(p)
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
 	}
 	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {

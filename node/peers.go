@@ -410,6 +410,7 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	c.dueBy(now.Add(jitter(c.pause)))
 	b.mu.Unlock()
 	if !seen {
+		b.n.net.Keep(p)
 		if err := b.remember(p, id); err != nil && b.n.ctx.Err() == nil {
 			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
 		}

@@ -67,6 +67,15 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 	return manager, nil
 }
 
+// shareTag marks connections to peers that share something with this node, which outweighs what the hash table and gossip think of them.
+const (
+	shareTag   = "shares"
+	shareValue = 1000
+)
+
+// Keep implements node.Network.
+func (n *Network) Keep(p peer.ID) { n.host.ConnManager().TagPeer(p, shareTag, shareValue) }
+
 func connManager(maxPeers int) (connmgr.ConnManager, error) {
 	m, err := basicconnmgr.NewConnManager(maxPeers-maxPeers/10, maxPeers)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestFloodOfConnections(t *testing.T) {
 	room := most + most/4 + 64
 	first := startWith(t, Config{})
 	require.NoError(t, first.Connect(t.Context(), n.info(t)))
-	n.host.ConnManager().Protect(first.ID(), "test")
+	n.Keep(first.ID())
 	var all []*Network
 	for range room + 20 {
 		x := startWith(t, Config{})
@@ -27,6 +27,7 @@ func TestFloodOfConnections(t *testing.T) {
 		all = append(all, x)
 	}
 	require.LessOrEqual(t, len(n.host.Network().Conns()), room)
+	require.Greater(t, n.host.ConnManager().GetTagInfo(first.ID()).Value, n.host.ConnManager().GetTagInfo(all[0].ID()).Value, "who shares something is let go last")
 	require.True(t, n.Connected(first.ID()))
 	last := all[len(all)-1]
 	require.False(t, n.Connected(last.ID()))
