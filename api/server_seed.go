@@ -128,7 +128,7 @@ func kindOfSeed(err error) (Kind, bool) {
 		return Failed, false
 	}
 	kind, ok := map[seed.Code]Kind{
-		seed.InvalidSignature: NotAllowed, seed.InvalidTicket: Usage, seed.InvalidRequest: Usage, seed.NotFound: NotFound, seed.QuotaExceeded: NotAllowed, seed.ReplicaLimit: NotAllowed,
+		seed.InvalidSignature: NotAllowed, seed.InvalidTicket: Usage, seed.InvalidRequest: Usage, seed.NotFound: NotFound, seed.QuotaExceeded: NotAllowed, seed.ReplicaLimit: NotAllowed, seed.NotAllowed: NotAllowed,
 	}[e.Code]
 	return kind, ok
 }
