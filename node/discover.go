@@ -220,8 +220,11 @@ func (d *discovery) search(ctx context.Context) {
 	var scanned time.Time
 	for d.n.cfg.Host == nil {
 		wait := searchEvery
-		var err error
-		if now := d.n.cfg.Now(); now.Sub(scanned) >= scanEvery || now.Before(scanned) {
+		err := ErrNoTable
+		if d.n.net.Situation().TableSize > 0 { // else there is nobody to ask, however many replicas are alone
+			err = nil
+		}
+		if now := d.n.cfg.Now(); err == nil && (now.Sub(scanned) >= scanEvery || now.Before(scanned)) {
 			scanned = now
 			err = d.scan(ctx)
 		}

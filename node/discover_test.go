@@ -35,6 +35,15 @@ type tabled struct {
 	t *simTable
 }
 
+func (e tabled) Situation() Situation {
+	e.t.mu.Lock()
+	defer e.t.mu.Unlock()
+	if e.t.absent {
+		return Situation{}
+	}
+	return Situation{TableSize: 1}
+}
+
 func (e tabled) Announce(_ context.Context, key [32]byte) error {
 	e.t.mu.Lock()
 	defer e.t.mu.Unlock()

@@ -33,6 +33,8 @@ const (
 	// Attempts go on as long as the peers are connected through a relay only, ever more slowly: they may have only just started, and be not ready.
 	firstPunch = 100 * time.Millisecond
 	lastPunch  = 5 * time.Minute
+	// lookPause is the longest pause between two looks for an address at which this node is seen.
+	lookPause = time.Second
 )
 
 func relayOptions(cfg Config) []libp2p.Option {
@@ -91,13 +93,11 @@ func (p *puncher) start() {
 		return
 	}
 	p.n.do(func() {
-		t := time.NewTicker(firstPunch / 2)
-		defer t.Stop()
-		for len(p.n.publicAddrs()) == 0 {
+		for wait := firstPunch / 2; len(p.n.publicAddrs()) == 0; wait = min(wait*5/4, lookPause) { // there may never be one
 			select {
 			case <-p.n.ctx.Done():
 				return
-			case <-t.C:
+			case <-time.After(wait):
 			}
 		}
 		svc, err := holepunch.NewService(p.n.host, ids.IDService(), p.n.publicAddrs, holepunch.DirectDialTimeout(punchTime))
