@@ -27,9 +27,10 @@ const (
 type Seed struct {
 	s *seed.Seed
 
-	mu   sync.Mutex
-	load seed.Load
-	next time.Time
+	mu      sync.Mutex
+	load    seed.Load
+	counted bool // load has been counted: nothing is shown of what is not known
+	next    time.Time
 }
 
 var _ prometheus.Collector = (*Seed)(nil)
@@ -63,9 +64,12 @@ func (c *Seed) Collect(out chan<- prometheus.Metric) {
 		l, err := c.s.Load(ctx)
 		cancel()
 		if err == nil {
-			c.load = l
+			c.load, c.counted = l, true
 		}
 		c.next = start.Add(max(loadEvery, totalsShare*time.Since(start)))
+	}
+	if !c.counted {
+		return
 	}
 	put(seedRegistrations, float64(c.load.Registrations-c.load.Ended), "kept")
 	put(seedRegistrations, float64(c.load.Ended), "grace")
