@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -27,7 +26,7 @@ func (a attempts) Connect(context.Context, peer.AddrInfo) error {
 
 // OBJ-M10: a peer that cannot be reached is tried again after longer and longer times, with some chance in them, but after at most five minutes and what chance adds.
 func TestBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: time.Now})
 		require.NoError(t, err)
@@ -62,7 +61,7 @@ func TestBackOff(t *testing.T) {
 
 // A node that has slept does not wait for its dead connections to be noticed, nor for the times at which it would have tried again.
 func TestWakesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s := newSimNet(1)
 		var nodes []*Node

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -86,7 +85,7 @@ func fingerprint(t *testing.T, n *Node, id replica.ID) [32]byte {
 func TestFindsHolderAmongLiars(t *testing.T) {
 	for _, hour := range []time.Duration{0, 23*time.Hour + 30*time.Minute} {
 		for _, skew := range []time.Duration{-time.Hour, 0, time.Hour} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
 				time.Sleep(hour) // from midnight UTC
 				s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
@@ -160,7 +159,7 @@ func TestProvideKey(t *testing.T) {
 
 // Replicas are announced again before their announcement lapses, in turns if there are more than fit in one round; what is new at once.
 func TestAnnounceInTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
 		n := tableNode(t, s, table, 0, nil)
@@ -205,7 +204,7 @@ func TestAnnounceInTurns(t *testing.T) {
 
 // Two devices that know the same seed, and nothing of each other, find each other in the table, so that they go on when the seed is gone.
 func TestDevicesOfOneSeedMeet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 		seed := tableNode(t, s, table, 0, keepsAll{})
@@ -257,7 +256,7 @@ func (e stalls) Handle(protocol string, fn func(Stream)) {
 
 // False claimants that keep whoever asks them waiting do not keep it for long.
 func TestFindsHolderAmongStallers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
 		var all []*Node

@@ -10,7 +10,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -223,7 +222,7 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 
 // An invite whose node is away is kept, over a restart, and taken when the node is back; one that is refused then is not asked for again.
 func TestPendingInvite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := t.Context()
 		w := &simWorld{simNet: newSimNet(1), t: t}
 		for range 2 {
