@@ -1,0 +1,147 @@
+package document
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+var (
+	// ErrConflict reports that somebody else has written since the version that a push is based on.
+	ErrConflict = errors.New("the document has changed meanwhile")
+	// ErrNotMonotonic reports an element whose time is not later than that of the log's last.
+	ErrNotMonotonic = errors.New("the time of the element is not later than that of the last one")
+)
+
+// FullError reports a log that has as many elements as it may.
+type FullError struct{ Limit int64 }
+
+func (e *FullError) Error() string { return fmt.Sprintf("the log has %d elements already", e.Limit) }
+
+// Written tells of a write.
+type Written struct {
+	Hash string
+	Time int64 // Unix milliseconds
+}
+
+// Documents are the documents and logs in a store.
+type Documents struct {
+	store store.Store
+	now   func() time.Time
+	seed  maphash.Seed
+	locks [256]sync.Mutex // of keys: writes to one take turns
+}
+
+// In returns the documents in a store. now is the clock, time.Now if nil.
+func In(s store.Store, now func() time.Time) *Documents {
+	if now == nil {
+		now = time.Now
+	}
+	return &Documents{store: s, now: now, seed: maphash.MakeSeed()}
+}
+
+// Store returns the store.
+func (d *Documents) Store() store.Store { return d.store }
+
+// Now returns the time in Unix milliseconds.
+func (d *Documents) Now() int64 { return d.now().UnixMilli() }
+
+func (d *Documents) lock(key string) (unlock func()) {
+	l := &d.locks[maphash.String(d.seed, key)%uint64(len(d.locks))]
+	l.Lock()
+	return l.Unlock
+}
+
+// parsed is what is remembered of an object.
+type parsed struct {
+	d   *Document
+	err error
+}
+
+// Get returns a document, or nil if there is none. It returns an error that is ErrCorrupt.
+func (d *Documents) Get(ctx context.Context, key string) (*Document, error) {
+	doc, _, err := d.get(ctx, key)
+	return doc, err
+}
+
+func (d *Documents) get(ctx context.Context, key string) (*Document, *store.Object, error) {
+	o, err := d.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("document %s: %w", key, err)
+	}
+	p := o.Memo(func() any {
+		doc, err := Parse(o.Body)
+		return &parsed{doc, err}
+	}).(*parsed)
+	if p.err != nil {
+		return nil, o, fmt.Errorf("document %s: %w", key, p.err)
+	}
+	return p.d, o, nil
+}
+
+// if_ is the condition that nothing has changed since o, which may be nil, was read.
+func if_(o *store.Object) store.Condition {
+	if o == nil {
+		return store.Absent
+	}
+	return store.Same(o.Tag)
+}
+
+// attempts is how often a write is tried that others, at other servers of the same store, forestall.
+const attempts = 5
+
+// Push stores data as a document if base is the hash of what is there: nil if there must be nothing, or "" for a document without one. What is there and is
+// no document may be replaced with "". It returns an error that is ErrConflict.
+func (d *Documents) Push(ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool) (Written, error) {
+	defer d.lock(key)()
+	for range attempts {
+		old, o, err := d.get(ctx, key)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return Written{}, err
+		}
+		hash := ""
+		if old != nil {
+			hash = old.Hash
+		}
+		if base == nil && o != nil || base != nil && *base != hash {
+			return Written{}, ErrConflict
+		}
+		next := Next(old, data, d.Now(), author, whole)
+		err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o))
+		if err == nil {
+			return Written{next.Hash, next.Time}, nil
+		}
+		if !errors.Is(err, store.ErrChanged) {
+			return Written{}, fmt.Errorf("document %s: %w", key, err)
+		}
+	}
+	return Written{}, ErrConflict
+}
+
+// List returns what follows prefix in the first limit keys that begin with it and in which more than after follows, and whether there are more.
+func (d *Documents) List(ctx context.Context, prefix, after string, limit int) (items []string, more bool, err error) {
+	if after != "" {
+		after = prefix + after
+	}
+	keys, err := d.keys(ctx, prefix, after, limit+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("list %s: %w", prefix, err)
+	}
+	if more = len(keys) > limit; more {
+		keys = keys[:limit]
+	}
+	items = make([]string, len(keys))
+	for i, k := range keys {
+		items[i] = k[len(prefix):]
+	}
+	return items, more, nil
+}

@@ -1,0 +1,127 @@
+// Package store is what collections keep their documents in: one small interface, and its implementations in memory, in a directory and by functions of
+// the caller.
+//
+// What belongs here: objects under keys. What never belongs here: what an object means; that is package document. Stores with dependencies of their own
+// have packages below this one.
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"sync/atomic"
+)
+
+var (
+	// ErrNotFound reports a key under which there is nothing.
+	ErrNotFound = errors.New("not found")
+	// ErrChanged reports that there is something else under a key than a conditional Put expects.
+	ErrChanged = errors.New("it has changed meanwhile")
+)
+
+// Object is what lies under a key. It must not be changed once a store has it or has returned it.
+type Object struct {
+	Body []byte
+	Type string // media type
+	Tag  string // differs whenever the object does; set by the store
+
+	memo atomic.Pointer[any]
+}
+
+// Memo returns what make makes of the object, which is kept with it: a store that returns the same object again spares its reader the parsing.
+func (o *Object) Memo(make func() any) any {
+	if m := o.memo.Load(); m != nil {
+		return *m
+	}
+	v := make()
+	o.memo.Store(&v)
+	return v
+}
+
+// Condition says what must lie under a key for a Put to take place.
+type Condition struct {
+	tag   string
+	given bool
+}
+
+// Whatever is no condition.
+var Whatever Condition
+
+// Absent is the condition that there is nothing.
+var Absent = Condition{given: true}
+
+// Same is the condition that the object with a tag is still there.
+func Same(tag string) Condition { return Condition{tag, true} }
+
+// Tag returns the tag that must be there, "" for none at all; ok is false if there is no condition.
+func (c Condition) Tag() (tag string, ok bool) { return c.tag, c.given }
+
+func (c Condition) met(now *Object) bool {
+	if !c.given {
+		return true
+	}
+	if now == nil {
+		return c.tag == ""
+	}
+	return now.Tag == c.tag
+}
+
+// Store keeps objects. Its methods may be called by several goroutines at once. Keys are not empty and consist of segments that are separated by single
+// slashes; no segment is ".", ".." or holds control characters. An object that Put has acknowledged survives the process and, in stores that outlive it, the loss of power.
+type Store interface {
+	// Get returns ErrNotFound if there is nothing.
+	Get(ctx context.Context, key string) (*Object, error)
+	// Put returns ErrChanged if the condition is not met. Either all of the object is stored, or nothing has happened.
+	Put(ctx context.Context, key string, o *Object, if_ Condition) error
+	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater than after.
+	List(ctx context.Context, prefix, after string, limit int) ([]string, error)
+	// Delete removes what there is.
+	Delete(ctx context.Context, key string) error
+	Close() error
+}
+
+// Element is an element of a log.
+type Element struct {
+	Time int64 // Unix milliseconds
+	Body []byte
+}
+
+// Logs is a store that keeps logs by itself. Without it, package document keeps a log in several objects.
+type Logs interface {
+	// Length returns how many elements a log has, and the time of the last.
+	Length(ctx context.Context, key string) (n, last int64, err error)
+	// Append adds an element whose time is later than that of the last. head is the object that Get is to return under the key.
+	Append(ctx context.Context, key string, e Element, head *Object) error
+	// Elements returns, in the order of their times, the elements that are later than after, but no more than the last limit of them, if that is not negative.
+	Elements(ctx context.Context, key string, after int64, limit int) ([]Element, error)
+}
+
+// Request is on whose behalf a store is used.
+type Request struct {
+	Namespace  string // "" is none
+	Collection string
+	Params     map[string]string // of the path
+	Identity   string            // of the caller, "" if nobody
+	Roles      []string
+	Action     string // pull, push or list
+}
+
+type requestKey struct{}
+
+// WithRequest returns a context that tells a store on whose behalf it is used.
+func WithRequest(ctx context.Context, r *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// RequestOf returns on whose behalf a store is used, or nil.
+func RequestOf(ctx context.Context) *Request {
+	r, _ := ctx.Value(requestKey{}).(*Request)
+	return r
+}
+
+// tagOf is the tag of an object in stores that have none of their own.
+func tagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:16])
+}

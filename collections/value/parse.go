@@ -1,0 +1,398 @@
+package value
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+var (
+	// ErrSyntax reports what is no JSON text (RFC 8259), or not in UTF-8.
+	ErrSyntax = errors.New("not JSON")
+	// ErrTooDeep reports a JSON text whose arrays and objects are nested more deeply than allowed.
+	ErrTooDeep = errors.New("nested too deeply")
+)
+
+// MaxDepth is how deeply arrays and objects may be nested in a document: as far as the reference server takes them.
+const MaxDepth = 64
+
+// Parse reads a JSON text as JSON.parse does: of members with the same key the last counts, numbers are rounded to float64 and may be infinite, escapes may
+// give lone surrogates. Unlike a browser's decoder it refuses bytes that are not UTF-8, which would be stored as something that was never signed. A byte
+// order mark at the beginning is skipped. It returns an error that is ErrSyntax; or ErrTooDeep, together with the value but for what is
+// nested more than depth deep, which is looked at for its syntax alone.
+func Parse(text []byte, depth int) (any, error) {
+	p := parser{b: bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), depth: depth}
+	v, err := p.value(1)
+	if err == nil {
+		if p.space(); p.i < len(p.b) {
+			err = p.fail("text after the end")
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.tooDeep {
+		return v, fmt.Errorf("%w: more than %d", ErrTooDeep, depth)
+	}
+	return v, nil
+}
+
+// ParseObject is Parse for a text that is to be an object.
+func ParseObject(text []byte, depth int) (*Object, error) {
+	v, err := Parse(text, depth)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := v.(*Object)
+	if !ok {
+		return nil, fmt.Errorf("%w object", ErrSyntax)
+	}
+	return o, nil
+}
+
+type parser struct {
+	b       []byte
+	i       int
+	depth   int
+	tooDeep bool
+	buf     []byte
+}
+
+func (p *parser) fail(what string) error {
+	return fmt.Errorf("%w: %s at byte %d", ErrSyntax, what, p.i)
+}
+
+func (p *parser) space() {
+	for p.i < len(p.b) {
+		switch p.b[p.i] {
+		case ' ', '\t', '\n', '\r':
+			p.i++
+		default:
+			return
+		}
+	}
+}
+
+// next returns the byte that comes after white space, or 0 at the end.
+func (p *parser) next() byte {
+	p.space()
+	if p.i < len(p.b) {
+		return p.b[p.i]
+	}
+	return 0
+}
+
+// value reads a value that is nested level deep if it is an array or an object.
+func (p *parser) value(level int) (any, error) {
+	switch c := p.next(); c {
+	case '{', '[':
+		if level > p.depth {
+			p.tooDeep = true
+			return nil, p.skip()
+		}
+		if c == '{' {
+			return p.object(level)
+		}
+		return p.array(level)
+	default:
+		return p.scalar(c)
+	}
+}
+
+func (p *parser) scalar(c byte) (any, error) {
+	switch c {
+	case '"':
+		return p.string()
+	case 't':
+		return true, p.word("true")
+	case 'f':
+		return false, p.word("false")
+	case 'n':
+		return nil, p.word("null")
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return p.number()
+	}
+	return nil, p.fail("no value")
+}
+
+func (p *parser) word(w string) error {
+	if !bytes.HasPrefix(p.b[p.i:], []byte(w)) {
+		return p.fail("no value")
+	}
+	p.i += len(w)
+	return nil
+}
+
+func (p *parser) object(level int) (*Object, error) {
+	o := &Object{}
+	p.i++
+	if p.next() == '}' {
+		p.i++
+		return o, nil
+	}
+	for {
+		if p.next() != '"' {
+			return nil, p.fail("no key")
+		}
+		key, err := p.string()
+		if err != nil {
+			return nil, err
+		}
+		if p.next() != ':' {
+			return nil, p.fail("no colon")
+		}
+		p.i++
+		v, err := p.value(level + 1)
+		if err != nil {
+			return nil, err
+		}
+		o.Set(key, v)
+		switch p.next() {
+		case ',':
+			p.i++
+		case '}':
+			p.i++
+			return o, nil
+		default:
+			return nil, p.fail("neither a comma nor the end of the object")
+		}
+	}
+}
+
+func (p *parser) array(level int) (Array, error) {
+	a := Array{}
+	p.i++
+	if p.next() == ']' {
+		p.i++
+		return a, nil
+	}
+	for {
+		v, err := p.value(level + 1)
+		if err != nil {
+			return nil, err
+		}
+		a = append(a, v)
+		switch p.next() {
+		case ',':
+			p.i++
+		case ']':
+			p.i++
+			return a, nil
+		default:
+			return nil, p.fail("neither a comma nor the end of the array")
+		}
+	}
+}
+
+// skip reads an array or object without building it, however deep it is: its stack is one byte for each level.
+func (p *parser) skip() error {
+	var open []byte
+	for {
+		c := p.next()
+		var err error
+		ended := true // a value has
+		switch c {
+		case '{', '[':
+			p.i++
+			open, ended = append(open, c), false
+			if c == '[' && p.next() != ']' {
+				continue
+			}
+		default:
+			_, err = p.scalar(c)
+		}
+		if err != nil {
+			return err
+		}
+		for {
+			in := open[len(open)-1]
+			c := p.next()
+			if c == in+2 { // ']' and '}' come two after '[' and '{'
+				p.i++
+				if open, ended = open[:len(open)-1], true; len(open) == 0 {
+					return nil
+				}
+				continue
+			}
+			if ended {
+				if c != ',' {
+					return p.fail("neither a comma nor an end")
+				}
+				p.i++
+			}
+			break
+		}
+		if open[len(open)-1] == '{' {
+			if p.next() != '"' {
+				return p.fail("no key")
+			}
+			if _, err := p.string(); err != nil {
+				return err
+			}
+			if p.next() != ':' {
+				return p.fail("no colon")
+			}
+			p.i++
+		}
+	}
+}
+
+func (p *parser) digits() bool {
+	from := p.i
+	for p.i < len(p.b) && p.b[p.i] >= '0' && p.b[p.i] <= '9' {
+		p.i++
+	}
+	return p.i > from
+}
+
+func (p *parser) number() (any, error) {
+	from := p.i
+	if p.b[p.i] == '-' {
+		p.i++
+	}
+	switch {
+	case p.i < len(p.b) && p.b[p.i] == '0':
+		p.i++
+	case !p.digits():
+		return nil, p.fail("no number")
+	}
+	whole := true
+	if p.i < len(p.b) && p.b[p.i] == '.' {
+		whole = false
+		if p.i++; !p.digits() {
+			return nil, p.fail("no number")
+		}
+	}
+	if p.i < len(p.b) && (p.b[p.i] == 'e' || p.b[p.i] == 'E') {
+		whole = false
+		if p.i++; p.i < len(p.b) && (p.b[p.i] == '+' || p.b[p.i] == '-') {
+			p.i++
+		}
+		if !p.digits() {
+			return nil, p.fail("no number")
+		}
+	}
+	text := p.b[from:p.i]
+	if whole && len(text) <= 15 && text[0] != '-' {
+		n := 0
+		for _, c := range text {
+			n = n*10 + int(c-'0')
+		}
+		return float64(n), nil
+	}
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range is infinite
+		return nil, p.fail("no number")
+	}
+	return f, nil
+}
+
+func (p *parser) string() (string, error) {
+	p.i++
+	from := p.i
+	for ascii := true; p.i < len(p.b); p.i++ {
+		switch c := p.b[p.i]; {
+		case c == '"':
+			s := p.b[from:p.i]
+			if !ascii && !utf8.Valid(s) {
+				return "", p.fail("a string that is not in UTF-8")
+			}
+			p.i++
+			return string(s), nil
+		case c == '\\':
+			return p.escaped(from)
+		case c < 0x20:
+			return "", p.fail("a control character in a string")
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	return "", p.fail("a string without an end")
+}
+
+// escaped reads the rest of a string that began at from and has its first escape here.
+func (p *parser) escaped(from int) (string, error) {
+	s := p.buf[:0]
+	for {
+		if !utf8.Valid(p.b[from:p.i]) {
+			return "", p.fail("a string that is not in UTF-8")
+		}
+		s = append(s, p.b[from:p.i]...)
+		p.i++ // the backslash
+		if p.i >= len(p.b) {
+			return "", p.fail("a string without an end")
+		}
+		c := p.b[p.i]
+		p.i++
+		switch c {
+		case '"', '\\', '/':
+			s = append(s, c)
+		case 'b':
+			s = append(s, '\b')
+		case 'f':
+			s = append(s, '\f')
+		case 'n':
+			s = append(s, '\n')
+		case 'r':
+			s = append(s, '\r')
+		case 't':
+			s = append(s, '\t')
+		case 'u':
+			if len(p.b)-p.i < 4 {
+				return "", p.fail("an escape without its four digits")
+			}
+			u, err := strconv.ParseUint(string(p.b[p.i:p.i+4]), 16, 16)
+			if err != nil {
+				return "", p.fail("an escape without its four digits")
+			}
+			p.i += 4
+			s = appendUnit(s, uint16(u))
+		default:
+			return "", p.fail("an unknown escape")
+		}
+		for from = p.i; ; p.i++ {
+			if p.i >= len(p.b) {
+				return "", p.fail("a string without an end")
+			}
+			c := p.b[p.i]
+			if c < 0x20 {
+				return "", p.fail("a control character in a string")
+			}
+			if c == '\\' {
+				break
+			}
+			if c == '"' {
+				if !utf8.Valid(p.b[from:p.i]) {
+					return "", p.fail("a string that is not in UTF-8")
+				}
+				s = append(s, p.b[from:p.i]...)
+				p.i++
+				p.buf = s
+				return string(s), nil
+			}
+		}
+	}
+}
+
+// appendUnit appends a UTF-16 code unit in WTF-8: the second half of a pair is joined to the first, a lone one is encoded by itself.
+func appendUnit(s []byte, u uint16) []byte {
+	if u < 0xd800 || u > 0xdfff {
+		return utf8.AppendRune(s, rune(u))
+	}
+	if u >= 0xdc00 {
+		if high, ok := surrogate(s[max(0, len(s)-3):]); ok && high < 0xdc00 {
+			return utf8.AppendRune(s[:len(s)-3], 0x10000+rune(high-0xd800)<<10+rune(u-0xdc00))
+		}
+	}
+	return append(s, 0xe0|byte(u>>12), 0x80|byte(u>>6)&0xbf, 0x80|byte(u)&0xbf)
+}
+
+// surrogate returns the surrogate that s begins with, in WTF-8.
+func surrogate[T string | []byte](s T) (u uint16, ok bool) {
+	if len(s) < 3 || s[0] != 0xed || s[1] < 0xa0 || s[1] > 0xbf || s[2]&0xc0 != 0x80 {
+		return 0, false
+	}
+	return 0xd000 | uint16(s[1]&0x3f)<<6 | uint16(s[2]&0x3f), true
+}

@@ -1,0 +1,214 @@
+// Package value holds JSON values as JavaScript has them, since the published clients of collections hash, sign and merge them as such:
+// numbers are float64, strings may hold lone surrogates, the members of an object have an order, and there is one canonical form.
+//
+// What belongs here: parsing, both ways of writing, the hash, and the pure functions on values that the protocol names (merge, sanitize). What never
+// belongs here: what a document or a certificate is.
+//
+// A value is nil, a bool, a float64, a string, an Array or an *Object. Strings are in WTF-8, that is UTF-8 in which a lone surrogate is encoded like any code
+// point, so that the order of their bytes is the order of code points. See docs/protocol/starfish-v3.md, "Canonical JSON".
+package value
+
+import (
+	"iter"
+	"slices"
+	"strconv"
+)
+
+// Array is a JSON array.
+type Array []any
+
+// Member is a member of an object.
+type Member struct {
+	Key   string
+	Value any
+}
+
+// Object is a JSON object. Keys that are array indices come first, in the order of their numbers, the others in the order in which they were first set, as
+// in ECMAScript's OrdinaryOwnPropertyKeys. The zero value is an empty object.
+type Object struct {
+	members []Member
+	indices int            // how many members have a key that is an array index
+	at      map[string]int // nil while there are few members
+}
+
+// few is how many members are looked through one by one.
+const few = 12
+
+// NewObject returns an object with members; of those with the same key the last counts.
+func NewObject(members ...Member) *Object {
+	o := &Object{}
+	for _, m := range members {
+		o.Set(m.Key, m.Value)
+	}
+	return o
+}
+
+// Len returns the number of members; a nil object has none.
+func (o *Object) Len() int {
+	if o == nil {
+		return 0
+	}
+	return len(o.members)
+}
+
+// All yields the members in order.
+func (o *Object) All() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		if o == nil {
+			return
+		}
+		for i := range o.members {
+			if !yield(o.members[i].Key, o.members[i].Value) {
+				return
+			}
+		}
+	}
+}
+
+func (o *Object) find(key string) int {
+	if o.at != nil {
+		if i, ok := o.at[key]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range o.members {
+		if o.members[i].Key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// Get returns the value of a member.
+func (o *Object) Get(key string) (v any, ok bool) {
+	if o == nil {
+		return nil, false
+	}
+	if i := o.find(key); i >= 0 {
+		return o.members[i].Value, true
+	}
+	return nil, false
+}
+
+// String returns the value of a member that is a string.
+func (o *Object) String(key string) (s string, ok bool) {
+	v, _ := o.Get(key)
+	s, ok = v.(string)
+	return s, ok
+}
+
+// Set sets a member.
+func (o *Object) Set(key string, v any) {
+	if i := o.find(key); i >= 0 {
+		o.members[i].Value = v
+		return
+	}
+	if n, ok := arrayIndex(key); ok {
+		i, _ := slices.BinarySearchFunc(o.members[:o.indices], n, func(m Member, n uint32) int {
+			have, _ := arrayIndex(m.Key)
+			return int(int64(have) - int64(n))
+		})
+		o.members = slices.Insert(o.members, i, Member{key, v})
+		o.indices++
+		if o.at != nil {
+			o.reindex()
+		}
+	} else {
+		o.members = append(o.members, Member{key, v})
+		if o.at != nil {
+			o.at[key] = len(o.members) - 1
+		}
+	}
+	if o.at == nil && len(o.members) > few {
+		o.reindex()
+	}
+}
+
+// Delete removes a member, if there is one.
+func (o *Object) Delete(key string) {
+	i := o.find(key)
+	if i < 0 {
+		return
+	}
+	o.members = slices.Delete(o.members, i, i+1)
+	if i < o.indices {
+		o.indices--
+	}
+	if o.at != nil {
+		o.reindex()
+	}
+}
+
+func (o *Object) reindex() {
+	o.at = make(map[string]int, len(o.members))
+	for i := range o.members {
+		o.at[o.members[i].Key] = i
+	}
+}
+
+// Clone returns a copy whose members may be set and deleted; the values are shared.
+func (o *Object) Clone() *Object {
+	c := &Object{}
+	if o != nil {
+		c.members, c.indices = slices.Clone(o.members), o.indices
+		if o.at != nil {
+			c.reindex()
+		}
+	}
+	return c
+}
+
+// arrayIndex reports whether key is the canonical text of an integer below 2^32-1 (ECMA-262, "array index").
+func arrayIndex(key string) (uint32, bool) {
+	if len(key) == 0 || len(key) > 10 || key[0] < '0' || key[0] > '9' || key[0] == '0' && len(key) > 1 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(key, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return 0, false
+	}
+	return uint32(n), true
+}
+
+// unsafeKeys are never taken over by Merge and Sanitize: they change the prototype of objects in JavaScript and the class of those in Python.
+var unsafeKeys = map[string]bool{"__proto__": true, "constructor": true, "prototype": true, "__class__": true, "__dict__": true}
+
+// Sanitize returns o without members of unsafe names, in it or in the objects that are members, at any depth. What is within arrays stays as it is.
+func Sanitize(o *Object) *Object {
+	safe := &Object{members: make([]Member, 0, o.Len())}
+	for k, v := range o.All() {
+		if unsafeKeys[k] {
+			continue
+		}
+		if inner, ok := v.(*Object); ok {
+			v = Sanitize(inner)
+		}
+		safe.Set(k, v)
+	}
+	return safe
+}
+
+// Merge returns local with the members of remote set in it; where both have an object, these are merged. Members of unsafe names are left out of what is merged.
+func Merge(local, remote *Object) *Object {
+	merged := &Object{}
+	for k, v := range local.All() {
+		if !unsafeKeys[k] {
+			merged.Set(k, v)
+		}
+	}
+	for k, v := range remote.All() {
+		if unsafeKeys[k] {
+			continue
+		}
+		if theirs, ok := v.(*Object); ok {
+			if ours, ok := merged.Get(k); ok {
+				if ours, ok := ours.(*Object); ok {
+					v = Merge(ours, theirs)
+				}
+			}
+		}
+		merged.Set(k, v)
+	}
+	return merged
+}
