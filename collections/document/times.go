@@ -277,7 +277,7 @@ func later(a, b *field) bool {
 
 // above leaves of a field what was written or deleted after floor; ok is false if nothing was.
 func above(f field, floor float64) (_ field, ok bool) {
-	o, isTree := f.tree()
+	_, isTree := f.tree()
 	own, members, _ := split(f.times)
 	if !isTree || members == nil {
 		return f, latest(f.times) > floor
@@ -296,8 +296,8 @@ func above(f field, floor float64) (_ field, ok bool) {
 	if when.Len() == 0 && own <= floor {
 		return field{}, false
 	}
-	if own <= floor && floor > never && kept.Len() == o.Len() && when.Len() == members.Len() {
-		return f, true // nothing of it was before
+	if own <= floor {
+		own = never // the floor of what it is in says so
 	}
-	return field{kept, true, pack(max(own, floor), kept, when)}, true
+	return field{kept, true, pack(own, kept, when)}, true
 }
