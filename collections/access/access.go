@@ -1,0 +1,148 @@
+// Package access decides who a caller of collections is and which roles it has.
+//
+// What belongs here: resolvers, which tell from a request who makes it; enrichers, which add roles that depend on what is asked for; restrictions by
+// identity; and what a server must remember for that, the nonces it has seen and the certificates that are revoked. What never belongs here: which roles a collection asks for, and the cryptography of certificates.
+//
+// Start at Resolver and Caps. The rules are those of docs/protocol/starfish-v3.md, "Authorization".
+package access
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/config"
+)
+
+// Auth is who makes a request, and what it may do.
+type Auth struct {
+	Identity  string   // user id, "" for nobody in particular
+	Roles     []string // not yet those that depend on what is asked for
+	Paths     []string // what storage paths it may reach, see capcert.MatchPath; empty is no restriction
+	Presenter string   // the Ed25519 public key, in hex, that has signed the request; "" without one
+}
+
+// Anonymous is nobody.
+var Anonymous = Auth{Roles: []string{config.RolePublic}}
+
+// Request is what a resolver is asked about.
+type Request struct {
+	HTTP *http.Request
+	// Body returns the body; it is read once, and no more of it than may be sent. Only writes have one. It returns a *DeniedError.
+	Body func() ([]byte, error)
+	// Targets are the paths, with queries, that the caller may have signed.
+	Targets []string
+	// Hosts are the names of this server that the caller may have signed.
+	Hosts []string
+	// Path is the storage path that is asked for; it means nothing in a Batch, whose paths are each checked when they are known.
+	Path  string
+	Batch bool
+	// Identity is the one that the path names.
+	Identity    string
+	HasIdentity bool
+}
+
+// Resolver tells who makes a request.
+type Resolver interface {
+	// Resolve returns a *DeniedError for a caller who is not let in.
+	Resolve(ctx context.Context, r *Request) (Auth, error)
+}
+
+// ResolverFunc is a function as a resolver.
+type ResolverFunc func(ctx context.Context, r *Request) (Auth, error)
+
+// Resolve implements Resolver.
+func (f ResolverFunc) Resolve(ctx context.Context, r *Request) (Auth, error) { return f(ctx, r) }
+
+// DeniedError says that a caller is not let in.
+type DeniedError struct {
+	Status int    // of HTTP: 401, 403 or 413
+	Reason string // for the log, and for the caller only with 413
+}
+
+func (e *DeniedError) Error() string { return fmt.Sprintf("denied (%d): %s", e.Status, e.Reason) }
+
+func deny(status int, format string, args ...any) error {
+	return &DeniedError{status, fmt.Sprintf(format, args...)}
+}
+
+// Enricher adds roles that depend on the parameters of the path.
+type Enricher func(ctx context.Context, who *Auth, params map[string]string) ([]string, error)
+
+// Compose returns an enricher that adds the roles of all. They run at the same time.
+func Compose(all ...Enricher) Enricher {
+	return func(ctx context.Context, who *Auth, params map[string]string) ([]string, error) {
+		roles, errs := make([][]string, len(all)), make([]error, len(all))
+		var wg sync.WaitGroup
+		for i, e := range all {
+			wg.Go(func() { roles[i], errs[i] = e(ctx, who, params) })
+		}
+		wg.Wait()
+		for _, err := range errs {
+			if err != nil {
+				return nil, err
+			}
+		}
+		return slices.Concat(roles...), nil
+	}
+}
+
+// IdentityRole returns an enricher that gives a role to one identity.
+func IdentityRole(identity, role string) Enricher {
+	return func(_ context.Context, who *Auth, _ map[string]string) ([]string, error) {
+		if identity == "" || who.Identity != identity {
+			return nil, nil
+		}
+		return []string{role}, nil
+	}
+}
+
+// Restricted reports whether restrictions keep an identity, "" for nobody in particular, from an action on a collection.
+func Restricted(c *config.Config, col *config.Collection, identity, action string) bool {
+	shut := func(all []config.Restriction) bool {
+		for _, r := range all {
+			if len(r.Actions) > 0 && !slices.Contains(r.Actions, action) {
+				continue
+			}
+			named := identity != "" && slices.Contains(r.Identities, identity)
+			if named == r.Deny {
+				return true
+			}
+		}
+		return false
+	}
+	if shut(c.Restrictions) || shut(col.Restrictions) {
+		return true
+	}
+	for _, n := range c.Namespaces {
+		if n.Name == col.Namespace && shut(n.Restrictions) {
+			return true
+		}
+	}
+	return false
+}
+
+// HasRestrictions reports whether a configuration restricts anybody.
+func HasRestrictions(c *config.Config) bool {
+	any := len(c.Restrictions) > 0
+	for _, n := range c.Namespaces {
+		any = any || len(n.Restrictions) > 0
+	}
+	for _, col := range c.All() {
+		any = any || len(col.Restrictions) > 0
+	}
+	return any
+}
+
+// Clock is a source of time; nil is time.Now.
+type Clock func() time.Time
+
+func (c Clock) now() time.Time {
+	if c == nil {
+		return time.Now()
+	}
+	return c()
+}

@@ -1,0 +1,170 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+const start = 1_700_000_000_000
+
+func at(ms int64) access.Clock { return func() time.Time { return time.UnixMilli(ms) } }
+
+// A nonce is used once, for as long as a request of its time would be let in, also by a server that was started again.
+func TestNonces(t *testing.T) {
+	for _, journal := range []bool{false, true} {
+		dir := ""
+		if journal {
+			dir = filepath.Join(t.TempDir(), "nonces")
+		}
+		n, err := access.NewNonces(dir, at(start))
+		require.NoError(t, err)
+		for i := range int64(100) { // over more than the time that is remembered
+			now := start + i*20_000
+			nonce := fmt.Sprint(i)
+			require.NoError(t, n.Use("alice", nonce, now-250_000, now))
+			require.NoError(t, n.Use("bob", nonce, now-250_000, now))
+			require.ErrorIs(t, n.Use("alice", nonce, now-250_000, now), access.ErrReplayed)
+			require.ErrorIs(t, n.Use("alice", nonce, now, now), access.ErrReplayed, "with another time")
+			if journal && i%7 == 0 {
+				if i%2 == 0 { // otherwise it is as if the process had been killed
+					require.NoError(t, n.Close())
+				}
+				n, err = access.NewNonces(dir, at(now))
+				require.NoError(t, err)
+				require.ErrorIs(t, n.Use("alice", nonce, now-250_000, now+40_000), access.ErrReplayed)
+				if i > 0 {
+					require.ErrorIs(t, n.Use("bob", fmt.Sprint(i-1), now-270_000, now+5_000), access.ErrReplayed)
+				}
+			}
+		}
+		if journal {
+			files, err := filepath.Glob(filepath.Join(dir, "*"))
+			require.NoError(t, err)
+			require.Len(t, files, 2)
+			for _, f := range files {
+				st, err := os.Stat(f)
+				require.NoError(t, err)
+				require.Less(t, st.Size(), int64(24*200))
+			}
+		}
+		require.NoError(t, n.Close())
+	}
+}
+
+// What is cut off at the end of a journal is left out.
+func TestNoncesCutOff(t *testing.T) {
+	dir := t.TempDir()
+	n, err := access.NewNonces(dir, at(start))
+	require.NoError(t, err)
+	require.NoError(t, n.Use("a", "1", start, start))
+	require.NoError(t, n.Use("a", "2", start, start))
+	require.NoError(t, n.Close())
+	require.NoError(t, os.Truncate(filepath.Join(dir, "nonces.1.log"), 30))
+	n, err = access.NewNonces(dir, at(start))
+	require.NoError(t, err)
+	require.ErrorIs(t, n.Use("a", "1", start, start), access.ErrReplayed)
+	require.NoError(t, n.Use("a", "2", start, start))
+	require.NoError(t, n.Close())
+}
+
+func key(t *testing.T, b byte) capcert.Key {
+	k, err := capcert.NewKey(slices.Repeat([]byte{b}, 32))
+	require.NoError(t, err)
+	return k
+}
+
+func TestRevocations(t *testing.T) {
+	ctx := t.Context()
+	s := store.NewMemory()
+	r, err := access.NewRevocations(ctx, s)
+	require.NoError(t, err)
+	issuer := key(t, 1)
+	sign := func(generation int64, certs []capcert.Revoked, subjects ...string) *capcert.Revocations {
+		l, err := capcert.SignRevocations(issuer, generation, certs, subjects)
+		require.NoError(t, err)
+		return l
+	}
+	require.False(t, r.IsRevoked(issuer.Public, "s", "n"))
+	require.NoError(t, r.Accept(ctx, sign(2, []capcert.Revoked{{Subject: "s", Nonce: "n"}, {Nonce: "link"}}, "all", "")))
+	check := func(r *access.Revocations) {
+		require.True(t, r.IsRevoked(issuer.Public, "s", "n"))
+		require.False(t, r.IsRevoked(issuer.Public, "s", "other"))
+		require.True(t, r.IsRevoked(issuer.Public, "all", "any"))
+		require.True(t, r.IsRevoked(issuer.Public, "", "link"))
+		require.False(t, r.IsRevoked(issuer.Public, "", "other link"), "no subject is not a subject")
+		require.False(t, r.IsRevoked(key(t, 2).Public, "s", "n"))
+	}
+	check(r)
+	require.ErrorIs(t, r.Accept(ctx, sign(2, nil)), access.ErrStale)
+	require.ErrorIs(t, r.Accept(ctx, sign(1, nil)), access.ErrStale)
+	again, err := access.NewRevocations(ctx, s)
+	require.NoError(t, err)
+	check(again)
+	require.NoError(t, again.Accept(ctx, sign(3, nil)))
+	require.True(t, r.IsRevoked(issuer.Public, "s", "n"))
+	require.NoError(t, r.Load(ctx), "what another server has accepted")
+	require.False(t, r.IsRevoked(issuer.Public, "s", "n"))
+	require.NoError(t, s.Put(ctx, "__sync__/revocations/x", &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.ErrorIs(t, r.Load(ctx), capcert.ErrRevocations)
+}
+
+func TestEnrichers(t *testing.T) {
+	ctx := t.Context()
+	docs := document.In(store.NewMemory(), nil)
+	now := int64(start)
+	clock := func() time.Time { return time.UnixMilli(now) }
+	list := func(features ...any) {
+		base := ""
+		if d, err := docs.Get(ctx, "users/alice/entitlements"); err == nil && d != nil {
+			base = d.Hash
+		}
+		_, err := docs.Push(ctx, "users/alice/entitlements", value.NewObject(value.Member{Key: "features", Value: value.Array(features)}), &base, nil, false)
+		require.NoError(t, err)
+	}
+	e := access.Compose(access.Entitlements{}.Enricher(docs, clock), access.IdentityRole("alice", "admin"))
+	roles := func(identity string) []string {
+		got, err := e(ctx, &access.Auth{Identity: identity}, nil)
+		require.NoError(t, err)
+		return got
+	}
+	list("gold", 5.0)
+	require.Equal(t, []string{"entitlement:gold", "admin"}, roles("alice"))
+	require.Empty(t, roles("bob"))
+	require.Empty(t, roles(""))
+	list("silver")
+	require.Equal(t, []string{"entitlement:gold", "admin"}, roles("alice"), "it is remembered")
+	now += 60_000
+	require.Equal(t, []string{"entitlement:silver", "admin"}, roles("alice"))
+	failing := errors.New("away")
+	_, err := access.Compose(access.IdentityRole("alice", "admin"), func(context.Context, *access.Auth, map[string]string) ([]string, error) { return nil, failing })(ctx, &access.Auth{}, nil)
+	require.ErrorIs(t, err, failing)
+}
+
+func TestRestricted(t *testing.T) {
+	c, err := config.Parse([]byte(`{"version": 1, "restrictions": [{"mode": "deny", "identities": ["carol"]}], "collections": [{"name": "a", "storagePath": "a/{id}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1,
+		"restrictions": [{"mode": "allow", "identities": ["alice"], "actions": ["push"]}]}]}`))
+	require.NoError(t, err)
+	require.True(t, access.HasRestrictions(c))
+	col := c.Collections[0]
+	for _, x := range []struct {
+		who, action string
+		shut        bool
+	}{{"alice", "push", false}, {"bob", "push", true}, {"", "push", true}, {"bob", "pull", false}, {"", "pull", false}, {"carol", "pull", true}, {"carol", "push", true}} {
+		require.Equal(t, x.shut, access.Restricted(c, col, x.who, x.action), "%v", x)
+	}
+}

@@ -1,0 +1,212 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
+)
+
+// The headers of a request that presents a certificate.
+const (
+	HeaderSignature = "X-Starfish-Sig"   // base64
+	HeaderTime      = "X-Starfish-Ts"    // Unix milliseconds
+	HeaderNonce     = "X-Starfish-Nonce" // base64
+	HeaderPublic    = "X-Starfish-Pub"   // of who presents an audience certificate: Ed25519 public key, hex
+)
+
+// Caps is the resolver of capability certificates: a request presents one and is signed by its subject.
+type Caps struct {
+	Nonces         *Nonces
+	Revocations    *Revocations // may be nil
+	Kinds          []string     // of certificates that are accepted; nil is all
+	MustIdentify   bool         // whoever presents no certificate is denied, also where anybody may read
+	Clock          Clock
+	MaxNonceLength int // in bytes; 0 is defaultNonceLength
+
+	mu    sync.Mutex
+	known map[[32]byte]*capcert.Cert // certificates whose form and signature are right, by the header that presents them
+}
+
+// maxKnown is how many certificates are remembered.
+const maxKnown = 16384
+
+// defaultNonceLength is more than the published clients send.
+const defaultNonceLength = 256
+
+// Resolve implements Resolver. What costs little is checked first; a nonce is used up only by a request whose signature is right.
+func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
+	h := r.HTTP.Header
+	header := h.Get("Authorization")
+	if !strings.HasPrefix(header, "Cap ") {
+		if c.MustIdentify {
+			return who, deny(http.StatusUnauthorized, "no certificate is presented")
+		}
+		return Anonymous, nil
+	}
+	now := c.Clock.now()
+	sig, err := c.signature(h, now.UnixMilli())
+	if err != nil {
+		return who, err
+	}
+	cert, err := c.cert(header)
+	if err == nil {
+		err = cert.CheckTime(now.Unix())
+	}
+	if err != nil {
+		return who, deny(http.StatusUnauthorized, "%v", err)
+	}
+	if c.Kinds != nil && !slices.Contains(c.Kinds, cert.Kind) {
+		return who, deny(http.StatusUnauthorized, "certificates of kind %s are not accepted", cert.Kind)
+	}
+	body, err := r.Body()
+	if err != nil {
+		return who, err
+	}
+	key := cert.Subject
+	if cert.Kind == capcert.Audience {
+		if key = h.Get(HeaderPublic); !capcert.IsKey(key) {
+			return who, deny(http.StatusUnauthorized, "who presents an audience certificate must name its public key in %s", HeaderPublic)
+		}
+	}
+	if !signed(r, body, &sig, key) {
+		return who, deny(http.StatusUnauthorized, "the signature of the request is wrong")
+	}
+	if cert.Audience != nil && !slices.Contains(cert.Audience, key) {
+		return who, deny(http.StatusForbidden, "the certificate is not for this audience")
+	}
+	if err := c.Nonces.Use(key, sig.Nonce, sig.Time, now.UnixMilli()); err != nil {
+		return who, deny(http.StatusUnauthorized, "%v", err)
+	}
+	if c.Revocations != nil && c.Revocations.IsRevoked(cert.Issuer, cert.Subject, cert.Nonce) {
+		return who, deny(http.StatusUnauthorized, "the certificate is revoked")
+	}
+	return authOf(cert, key, r)
+}
+
+func (c *Caps) signature(h http.Header, now int64) (s capcert.RequestSignature, err error) {
+	s.Signature, s.Nonce = h.Get(HeaderSignature), h.Get(HeaderNonce)
+	at := h.Get(HeaderTime)
+	if s.Signature == "" || s.Nonce == "" || at == "" {
+		return s, deny(http.StatusUnauthorized, "the headers of the signature are not all there")
+	}
+	limit := c.MaxNonceLength
+	if limit == 0 {
+		limit = defaultNonceLength
+	}
+	if len(s.Nonce) > limit {
+		return s, deny(http.StatusUnauthorized, "the nonce is longer than %d bytes", limit)
+	}
+	if s.Time, err = strconv.ParseInt(at, 10, 53); err != nil || at[0] == '+' {
+		return s, deny(http.StatusUnauthorized, "%s is no time", HeaderTime)
+	}
+	if ahead := s.Time - now; ahead > skew || -ahead > skew {
+		return s, deny(http.StatusUnauthorized, "the time of the request is %d ms off", ahead)
+	}
+	return s, nil
+}
+
+// skew is by how many milliseconds the clock of a caller may differ.
+const skew = capcert.Skew * 1000
+
+// cert returns the certificate in a header, with its form and signature checked.
+func (c *Caps) cert(header string) (*capcert.Cert, error) {
+	if len(header) > capcert.MaxAuthorization {
+		return nil, errors.New("the certificate is too long")
+	}
+	id := sha256.Sum256([]byte(header))
+	c.mu.Lock()
+	cert := c.known[id]
+	c.mu.Unlock()
+	if cert != nil {
+		return cert, nil
+	}
+	cert, err := capcert.ParseAuthorization(header)
+	if err == nil {
+		err = cert.CheckSignature()
+	}
+	if err == nil {
+		err = cert.CheckKind()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = map[[32]byte]*capcert.Cert{}
+	}
+	for old := range c.known {
+		if len(c.known) < maxKnown {
+			break
+		}
+		delete(c.known, old)
+	}
+	c.known[id] = cert
+	return cert, nil
+}
+
+// signed reports whether the request is signed in one of its readings.
+func signed(r *Request, body []byte, sig *capcert.RequestSignature, key string) bool {
+	media, _, _ := strings.Cut(r.HTTP.Header.Get("Content-Type"), ";")
+	if media = strings.ToLower(strings.TrimSpace(media)); media != "" && media != config.JSON {
+		body = nil // clients do not sign the bytes of a file
+	}
+	for _, host := range r.Hosts {
+		for _, target := range r.Targets {
+			signed := capcert.Request{Method: r.HTTP.Method, PathAndQuery: target, Body: body, Host: host}
+			if signed.Verify(sig, key) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// authOf returns what a certificate lets its presenter do.
+func authOf(cert *capcert.Cert, key string, r *Request) (who Auth, err error) {
+	who.Presenter = key
+	switch cert.Kind {
+	case capcert.Device:
+		who.Identity = cert.IssuerID
+	case capcert.Member:
+		who.Identity = cert.SubjectID
+	default:
+		if who.Identity, err = capcert.UserID(key); err != nil {
+			return who, deny(http.StatusUnauthorized, "%v", err)
+		}
+	}
+	who.Paths = cert.Scope.ExpandPaths(who.Identity)
+	switch {
+	case cert.Kind != capcert.Device && len(who.Paths) == 0:
+		err = deny(http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind)
+	case !r.Batch && !capcert.MatchPath(r.Path, who.Paths):
+		err = deny(http.StatusForbidden, "the certificate is not for this path")
+	case r.HasIdentity && r.Identity != who.Identity:
+		err = deny(http.StatusForbidden, "the path names another identity")
+	}
+	if err != nil {
+		return Auth{}, err
+	}
+	for _, op := range cert.Scope.Ops {
+		for _, col := range cert.Scope.Collections {
+			who.Roles = append(who.Roles, "cap:"+op+":"+col)
+		}
+	}
+	if cert.Kind != capcert.Device {
+		for _, col := range cert.Scope.Collections {
+			who.Roles = append(who.Roles, "delegated:"+cert.IssuerID+":"+col)
+		}
+	}
+	if cert.IsRoot() {
+		who.Roles = append(who.Roles, config.RoleRoot)
+	}
+	return who, nil
+}

@@ -1,0 +1,188 @@
+package access
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+var (
+	// ErrReplayed reports a nonce that has been used.
+	ErrReplayed = errors.New("the nonce has been used")
+	// ErrTooMany reports more requests than can be remembered; a request is denied rather than let in twice.
+	ErrTooMany = errors.New("too many requests to remember their nonces")
+)
+
+const (
+	bucketTime   = 30_000          // milliseconds of the times of requests whose nonces are remembered together
+	maxNonces    = 4 << 20         // of all signers
+	maxOfSigner  = 1 << 20         // of each
+	journalTime  = 2 * skew        // after so long, what a journal holds is of no use any more
+	recordSize   = 8 + 16          // time and digest
+	maxJournal   = maxNonces       // records that are read back
+	journalNames = "nonces.%d.log" // of two, which take turns
+)
+
+// Nonces remembers the nonces of requests for as long as a request of their time would be let in. With a journal they are remembered over the end of the process.
+type Nonces struct {
+	mu      sync.Mutex
+	total   int
+	buckets map[int64]*bucket // by time of request
+	journal *journal
+}
+
+type bucket struct {
+	seen    map[[16]byte]struct{}
+	signers map[string]int
+}
+
+// NewNonces returns a memory of nonces. dir, unless empty, is the directory of its journal.
+func NewNonces(dir string, clock Clock) (*Nonces, error) {
+	n := &Nonces{buckets: map[int64]*bucket{}}
+	if dir == "" {
+		return n, nil
+	}
+	j, records, err := openJournal(dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal of nonces: %w", err)
+	}
+	now := clock.now().UnixMilli()
+	for _, r := range records {
+		if r.time >= now-skew && r.time <= now+skew {
+			n.bucket(r.time).seen[r.digest] = struct{}{}
+			n.total++
+		}
+	}
+	n.journal = j
+	return n, nil
+}
+
+func (n *Nonces) bucket(time int64) *bucket {
+	b := n.buckets[time/bucketTime]
+	if b == nil {
+		b = &bucket{map[[16]byte]struct{}{}, map[string]int{}}
+		n.buckets[time/bucketTime] = b
+	}
+	return b
+}
+
+func digestOf(signer, nonce string) [16]byte {
+	sum := sha256.Sum256(append(append(append(make([]byte, 0, 128), signer...), '|'), nonce...))
+	return [16]byte(sum[:16])
+}
+
+// Use takes note of a nonce of a request that was signed at a time in Unix milliseconds. It returns ErrReplayed or ErrTooMany.
+func (n *Nonces) Use(signer, nonce string, time, now int64) error {
+	digest := digestOf(signer, nonce)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ofSigner := 0
+	for at, b := range n.buckets {
+		if (at+1)*bucketTime < now-skew {
+			n.total -= len(b.seen)
+			delete(n.buckets, at)
+			continue
+		}
+		if _, ok := b.seen[digest]; ok {
+			return ErrReplayed
+		}
+		ofSigner += b.signers[signer]
+	}
+	if n.total >= maxNonces || ofSigner >= maxOfSigner {
+		return ErrTooMany
+	}
+	if n.journal != nil {
+		if err := n.journal.add(record{time, digest}, now); err != nil {
+			return fmt.Errorf("journal of nonces: %w", err)
+		}
+	}
+	b := n.bucket(time)
+	b.seen[digest] = struct{}{}
+	b.signers[signer]++
+	n.total++
+	return nil
+}
+
+// Close closes the journal.
+func (n *Nonces) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.journal == nil {
+		return nil
+	}
+	return n.journal.f.Close()
+}
+
+// journal is two files of records. The system has what is written at once, so that the end of the process loses nothing; a loss of power may lose what was
+// used in the last seconds, while the machine takes longer than that to start.
+type journal struct {
+	dir   string
+	turn  int
+	f     *os.File
+	since int64 // Unix milliseconds; 0 until something is written
+}
+
+type record struct {
+	time   int64
+	digest [16]byte
+}
+
+func (j *journal) name(turn int) string { return filepath.Join(j.dir, fmt.Sprintf(journalNames, turn)) }
+
+// openJournal reads what both files hold and begins the one that was written to earlier anew.
+func openJournal(dir string) (j *journal, all []record, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	j = &journal{dir: dir}
+	for turn := range 2 {
+		b, err := os.ReadFile(j.name(turn))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+		for ; len(b) >= recordSize && len(all) < maxJournal; b = b[recordSize:] {
+			all = append(all, record{int64(binary.BigEndian.Uint64(b)), [16]byte(b[8:])})
+		}
+	}
+	// Both may hold what still counts: it goes into the first, and the second is begun.
+	var whole []byte
+	for _, r := range all {
+		whole = r.append(whole)
+	}
+	if err := os.WriteFile(j.name(0)+".new", whole, 0o600); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Rename(j.name(0)+".new", j.name(0)); err != nil {
+		return nil, nil, err
+	}
+	return j, all, j.begin(1)
+}
+
+func (r record) append(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(b, uint64(r.time)), r.digest[:]...)
+}
+
+func (j *journal) begin(turn int) (err error) {
+	j.turn, j.since = turn, 0
+	j.f, err = os.OpenFile(j.name(turn), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	return err
+}
+
+func (j *journal) add(r record, now int64) error {
+	if j.since == 0 {
+		j.since = now
+	}
+	if now-j.since > journalTime {
+		if err := errors.Join(j.f.Close(), j.begin(1-j.turn)); err != nil {
+			return err
+		}
+		j.since = now
+	}
+	_, err := j.f.Write(r.append(make([]byte, 0, recordSize)))
+	return err
+}

@@ -1,0 +1,134 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+var (
+	// ErrStale reports a list of revocations whose generation is not above that of the one that counts.
+	ErrStale = errors.New("there is a list of revocations of the same or a later generation")
+	// ErrTooManyIssuers reports that lists of no more issuers are kept.
+	ErrTooManyIssuers = errors.New("lists of too many issuers are kept")
+)
+
+// maxIssuers is of how many issuers lists are kept.
+const maxIssuers = 10_000
+
+// revocationsUnder is where a store keeps them: the list of an issuer lies under its public key.
+const revocationsUnder = "__sync__/revocations/"
+
+// Revocations are the lists of revocations that issuers have published, kept in a store.
+type Revocations struct {
+	store store.Store // nil keeps nothing
+
+	mu       sync.RWMutex
+	byIssuer map[string]*revoked
+}
+
+type revoked struct {
+	generation int64
+	certs      map[[2]string]bool // subject and nonce
+	subjects   map[string]bool
+}
+
+// NewRevocations returns the lists in a store, or none if that is nil.
+func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
+	r := &Revocations{store: s, byIssuer: map[string]*revoked{}}
+	if s == nil {
+		return r, nil
+	}
+	return r, r.Load(ctx)
+}
+
+// Load takes over what others have put into the store meanwhile.
+func (r *Revocations) Load(ctx context.Context) error {
+	for after := ""; ; {
+		keys, err := r.store.List(ctx, revocationsUnder, after, 1000)
+		if err != nil {
+			return fmt.Errorf("revocations: %w", err)
+		}
+		for _, k := range keys {
+			o, err := r.store.Get(ctx, k)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("revocations: %w", err)
+			}
+			l, err := parse(o.Body)
+			if err != nil || l.Issuer != strings.TrimPrefix(k, revocationsUnder) {
+				return fmt.Errorf("revocations: %s is no list of that issuer: %w", k, errors.Join(capcert.ErrRevocations, err))
+			}
+			r.take(l)
+			after = k
+		}
+		if len(keys) < 1000 {
+			return nil
+		}
+	}
+}
+
+func parse(b []byte) (*capcert.Revocations, error) {
+	v, err := value.Parse(b, value.MaxDepth)
+	if err != nil {
+		return nil, err
+	}
+	return capcert.ParseRevocations(v)
+}
+
+// take makes a list count, unless there is a later one.
+func (r *Revocations) take(l *capcert.Revocations) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := r.byIssuer[l.Issuer]; now != nil && now.generation >= l.Generation {
+		return false
+	}
+	x := &revoked{l.Generation, map[[2]string]bool{}, map[string]bool{}}
+	for _, c := range l.Certs {
+		x.certs[[2]string{c.Subject, c.Nonce}] = true
+	}
+	for _, s := range l.Subjects {
+		x.subjects[s] = true
+	}
+	r.byIssuer[l.Issuer] = x
+	return true
+}
+
+// Accept keeps a list, which ParseRevocations has checked. It returns an error that is ErrStale or ErrTooManyIssuers.
+func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
+	r.mu.RLock()
+	now, issuers := r.byIssuer[l.Issuer], len(r.byIssuer)
+	r.mu.RUnlock()
+	if now == nil && issuers >= maxIssuers {
+		return ErrTooManyIssuers
+	}
+	if now != nil && now.generation >= l.Generation {
+		return fmt.Errorf("%w: %d", ErrStale, now.generation)
+	}
+	if r.store != nil {
+		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
+		if err := r.store.Put(ctx, revocationsUnder+l.Issuer, o, store.Whatever); err != nil {
+			return fmt.Errorf("revocations: %w", err)
+		}
+	}
+	if !r.take(l) {
+		return ErrStale
+	}
+	return nil
+}
+
+// IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its subject, which is "" for an audience.
+func (r *Revocations) IsRevoked(issuer, subject, nonce string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	x := r.byIssuer[issuer]
+	return x != nil && (x.certs[[2]string{subject, nonce}] || subject != "" && x.subjects[subject])
+}

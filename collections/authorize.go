@@ -1,0 +1,236 @@
+package collections
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/store"
+)
+
+func hasRestrictions(c *config.Config) bool { return access.HasRestrictions(c) }
+
+// caller is who makes a request, with the roles that it has for what it asks for.
+type caller struct {
+	access.Auth
+	known bool // a resolver has been asked
+}
+
+func (c *caller) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// may reports whether a caller's roles are enough.
+func (c *caller) may(col *config.Collection, write bool) bool {
+	if col.RootOnly && !c.has(config.RoleRoot) {
+		return false
+	}
+	required := col.ReadRoles
+	if write {
+		required = col.WriteRoles
+	}
+	return slices.Contains(required, config.RolePublic) || slices.ContainsFunc(required, c.has)
+}
+
+// authorize finds out who the caller is, if that matters, and refuses whoever may not.
+func (x *exchange) authorize(ctx context.Context) error {
+	col, write := x.route.col, x.route.action == "push"
+	required := col.ReadRoles
+	if write {
+		required = col.WriteRoles
+	}
+	x.who = &caller{}
+	if !col.RootOnly && slices.Contains(required, config.RolePublic) && !x.routes.restricted {
+		return nil
+	}
+	err := x.identify(ctx)
+	if err == nil {
+		err = x.enrich(ctx, x.who, x.params, x.route.template)
+	}
+	if err == nil && !x.who.may(col, write) {
+		err = refuse(http.StatusForbidden, "Forbidden")
+	}
+	if err == nil && access.Restricted(x.routes.config, col, x.who.Identity, x.route.action) {
+		err = refuse(http.StatusForbidden, "identity restricted")
+	}
+	if err != nil {
+		x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Status: statusOf(err), Params: x.params})
+	}
+	return err
+}
+
+func statusOf(err error) int {
+	var a *answered
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &a):
+		return a.Status
+	case errors.As(err, &refused):
+		return refused.Status
+	}
+	return http.StatusInternalServerError
+}
+
+// identify asks the resolver who the caller is.
+func (x *exchange) identify(ctx context.Context) error {
+	x.who = &caller{known: true}
+	within, cancel := context.WithTimeout(ctx, x.s.opts.ResolveWithin)
+	defer cancel()
+	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) { return x.signedBody() }, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
+	if !req.Batch {
+		req.Path = resolve(x.route.template, x.params)
+	}
+	req.Identity, req.HasIdentity = x.params[config.IdentityParam]
+	who, err := x.s.opts.Resolver.Resolve(within, req)
+	var denied *access.DeniedError
+	switch {
+	case err == nil:
+		x.who.Auth = who
+		x.who.Roles = slices.Clone(who.Roles)
+		return nil
+	case errors.As(err, &denied):
+		x.s.opts.Log.Debug("denied", "path", x.r.URL.Path, "status", denied.Status, "reason", denied.Reason)
+		switch denied.Status {
+		case http.StatusForbidden:
+			return refuse(denied.Status, "Forbidden")
+		case http.StatusRequestEntityTooLarge:
+			return refuse(denied.Status, denied.Reason)
+		}
+		return refuse(http.StatusUnauthorized, "Unauthorized")
+	case within.Err() != nil && ctx.Err() == nil:
+		return refuse(http.StatusServiceUnavailable, "Unauthorized")
+	}
+	x.s.opts.Log.Error("it could not be found out who a caller is", "path", x.r.URL.Path, "error", err)
+	return refuse(http.StatusUnauthorized, "Unauthorized")
+}
+
+// enrich adds the roles that depend on what is asked for.
+func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]string, template string) error {
+	if id, ok := params[config.IdentityParam]; ok && id == who.Identity && strings.Contains(template, "{"+config.IdentityParam+"}") {
+		who.Roles = append(who.Roles, config.RoleSelf)
+	}
+	if x.s.opts.Enricher == nil {
+		return nil
+	}
+	more, err := x.s.opts.Enricher(ctx, &who.Auth, params)
+	if err != nil {
+		x.s.opts.Log.Error("the roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
+		return refuse(http.StatusInternalServerError, "Authorization error")
+	}
+	who.Roles = append(who.Roles, more...)
+	return nil
+}
+
+// targets returns the readings of path and query that a signature may be one of: as they came, and without the prefix, which published clients leave out.
+func (x *exchange) targets() []string {
+	query := ""
+	if x.r.URL.RawQuery != "" || x.r.URL.ForceQuery {
+		query = "?" + x.r.URL.RawQuery
+	}
+	whole := x.s.opts.Prefix + x.rest + query
+	if x.s.opts.Prefix == "" {
+		return []string{whole}
+	}
+	return []string{whole, x.rest + query}
+}
+
+// hosts returns the name of the server that a signature must be for, as browsers write it: without the port if that is the usual one.
+func (x *exchange) hosts() []string {
+	host, tls := x.r.Host, x.r.TLS != nil
+	if o := x.s.opts.Origin; o != nil {
+		host, tls = o.Host, o.Scheme == "https"
+	}
+	host = strings.ToLower(host)
+	usual := ":80"
+	if tls {
+		usual = ":443"
+	}
+	return []string{strings.TrimSuffix(host, usual)}
+}
+
+// address is where a request comes from, as far as it can be trusted: the caller's own address behind as many proxies as there are.
+func (x *exchange) address() string {
+	if hops := x.s.opts.ProxyHops; hops > 0 {
+		var chain []string
+		for _, h := range strings.Split(strings.Join(x.r.Header.Values("X-Forwarded-For"), ","), ",") {
+			if h = strings.TrimSpace(h); h != "" {
+				chain = append(chain, h)
+			}
+		}
+		if len(chain) >= hops {
+			return chain[len(chain)-hops]
+		}
+	}
+	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
+	if err != nil {
+		return x.r.RemoteAddr
+	}
+	return host
+}
+
+// maxSigned is how long the body of a signed request may be, unless the collection takes longer ones.
+const maxSigned = 64 << 10
+
+// signedBody reads the body of a request whose signature covers it.
+func (x *exchange) signedBody() ([]byte, error) {
+	if x.r.Method != http.MethodPost {
+		return nil, nil
+	}
+	limit := int64(maxSigned)
+	if x.route.col != nil {
+		limit = max(limit, x.route.col.MaxBodyBytes)
+	}
+	if x.r.ContentLength < 0 {
+		return nil, &access.DeniedError{Status: http.StatusRequestEntityTooLarge, Reason: "missing Content-Length on write"}
+	}
+	if x.r.ContentLength > limit {
+		return nil, &access.DeniedError{Status: http.StatusRequestEntityTooLarge, Reason: "request body too large"}
+	}
+	return x.readBody(limit)
+}
+
+// readBody reads the body, which must not be longer than limit.
+func (x *exchange) readBody(limit int64) ([]byte, error) {
+	if x.read {
+		return x.body, nil
+	}
+	n := x.r.ContentLength
+	if n < 0 || n > limit {
+		n = 0
+	}
+	var err error
+	body := http.MaxBytesReader(x.w, x.r.Body, limit)
+	if n > 0 {
+		x.body = make([]byte, n)
+		_, err = io.ReadFull(body, x.body)
+	} else {
+		x.body, err = io.ReadAll(body)
+	}
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "The body could not be read")
+	}
+	x.read = true
+	return x.body, nil
+}
+
+const tooLarge = "Payload too large"
+
+// context returns the context for a store.
+func (x *exchange) context(col *config.Collection, params map[string]string, who *caller) context.Context {
+	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf()})
+}
+
+func (x *exchange) actionOf() string {
+	if x.route.action == "" {
+		return "pull"
+	}
+	return x.route.action
+}

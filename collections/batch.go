@@ -1,0 +1,329 @@
+package collections
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// batch is a request for several documents at once.
+type batch struct {
+	x      *exchange
+	byName map[string]*config.Collection
+	names  []string // of collections, each once
+	params map[string][]*value.Object
+	parts  map[string][]*bounds // of logs, for each set of parameters; nil is all of a document
+}
+
+// batchOf answers batches of some collections.
+func batchOf(cols []*config.Collection) func(x *exchange) error {
+	byName := map[string]*config.Collection{}
+	for _, c := range cols {
+		byName[c.Name] = c
+	}
+	return func(x *exchange) error {
+		b := &batch{x: x, byName: byName}
+		if err := b.parse(); err != nil {
+			return err
+		}
+		return b.answer()
+	}
+}
+
+func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
+
+func (b *batch) parse() error {
+	q := b.x.r.URL.Query()
+	if q.Get("collections") == "" {
+		return bad("Missing collections parameter")
+	}
+	for _, name := range strings.Split(q.Get("collections"), ",") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(b.names, name) {
+			if b.names = append(b.names, name); len(b.names) > b.x.s.opts.MaxBatch {
+				return bad("Too many collections")
+			}
+		}
+	}
+	if err := b.parseParams(q.Get("params")); err != nil {
+		return err
+	}
+	if err := b.parseParts(q.Get("appendParams")); err != nil {
+		return err
+	}
+	for name, parts := range b.parts {
+		if sets, ok := b.params[name]; ok && len(sets) != len(parts) {
+			return bad("appendParams length mismatch: must equal params length for each collection")
+		}
+	}
+	reads := 0
+	for _, name := range b.names {
+		reads += len(b.sets(name))
+	}
+	if reads > b.x.s.opts.MaxBatch {
+		return bad("Too many collections")
+	}
+	return b.checkBudget()
+}
+
+// sets returns the sets of parameters for a collection, one document each.
+func (b *batch) sets(name string) []*value.Object {
+	if sets, ok := b.params[name]; ok {
+		return sets
+	}
+	return []*value.Object{{}}
+}
+
+func (b *batch) parseParams(text string) error {
+	const reason = "Invalid params parameter"
+	b.params = map[string][]*value.Object{}
+	if text == "" {
+		return nil
+	}
+	o, err := value.ParseObject([]byte(text), value.MaxDepth)
+	if err != nil {
+		return bad(reason)
+	}
+	for name, v := range o.All() {
+		a, ok := v.(value.Array)
+		if !ok {
+			return bad(reason)
+		}
+		b.params[name] = []*value.Object{}
+		for _, e := range a {
+			set, ok := e.(*value.Object)
+			if !ok {
+				return bad(reason)
+			}
+			b.params[name] = append(b.params[name], set)
+		}
+	}
+	return nil
+}
+
+func (b *batch) parseParts(text string) error {
+	const reason = "Invalid appendParams parameter"
+	b.parts = map[string][]*bounds{}
+	if text == "" {
+		return nil
+	}
+	o, err := value.ParseObject([]byte(text), value.MaxDepth)
+	if err != nil {
+		return bad(reason)
+	}
+	for name, v := range o.All() {
+		a, ok := v.(value.Array)
+		if !ok {
+			return bad(reason)
+		}
+		for _, e := range a {
+			if e == nil {
+				b.parts[name] = append(b.parts[name], nil)
+				continue
+			}
+			part, ok := e.(*value.Object)
+			if !ok {
+				return bad(reason)
+			}
+			switch full, _ := part.Get("full"); full {
+			case true, 1.0, "true", "1":
+				return bad(fmt.Sprintf("appendParams[%q]: full is not allowed in batch pull", name))
+			}
+			var p bounds
+			var limit *int64
+			for key, at := range map[string]**int64{"since": &p.after, "last": &p.last, "limit": &limit} {
+				v, _ := part.Get(key)
+				if v == nil {
+					continue
+				}
+				f, ok := v.(float64)
+				if !ok || f != math.Trunc(f) || f < 0 || f > 1<<53 {
+					return bad(reason)
+				}
+				*at = ptr(int64(f))
+			}
+			if limit != nil {
+				p.last = limit
+			}
+			b.parts[name] = append(b.parts[name], &p)
+		}
+	}
+	return nil
+}
+
+// unboundedElements is how many elements a part is counted for that says neither how many it wants nor is of a log that does.
+const unboundedElements = 1000
+
+func (b *batch) checkBudget() error {
+	total := int64(0)
+	for name, parts := range b.parts {
+		most := int64(unboundedElements)
+		if col := b.byName[name]; col != nil && col.AppendOnly != nil && col.AppendOnly.MaxPullLimit > 0 {
+			most = col.AppendOnly.MaxPullLimit
+		}
+		for _, p := range parts {
+			switch {
+			case p == nil:
+			case p.last != nil:
+				total += min(*p.last, most)
+			default:
+				total += most
+			}
+		}
+	}
+	if total > b.x.s.opts.MaxElements {
+		return bad("Batch append element budget exceeded")
+	}
+	return nil
+}
+
+func (b *batch) answer() error {
+	x := b.x
+	ctx := x.r.Context()
+	// Whoever cannot be identified is nobody in particular, and sees what anybody may.
+	if err := x.identify(ctx); err != nil {
+		x.audit(ctx, AuditEntry{Action: "pull", Status: statusOf(err)})
+		x.who = &caller{}
+	}
+	all := &value.Object{}
+	for _, name := range b.names {
+		col := b.byName[name]
+		entries := value.Array{}
+		for i, set := range b.sets(name) {
+			if col == nil {
+				entries = append(entries, problem("Collection not found"))
+				continue
+			}
+			var part *bounds
+			if parts := b.parts[name]; i < len(parts) {
+				part = parts[i]
+			}
+			entries = append(entries, b.read(ctx, col, set, part))
+		}
+		all.Set(name, entries)
+	}
+	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}))
+	return nil
+}
+
+func problem(reason string) *value.Object {
+	return value.NewObject(value.Member{Key: "error", Value: reason})
+}
+
+// neverInBatch are the last segments of paths that are not read in batches, whatever roles a caller is given.
+var neverInBatch = []string{"_keyring", "_members"}
+
+// read reads one document of a batch.
+func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Object, part *bounds) *value.Object {
+	x := b.x
+	params := map[string]string{}
+	for _, name := range config.Params(col.StoragePath) {
+		switch v, _ := set.Get(name); v := v.(type) {
+		case string:
+			params[name] = v
+		case float64:
+			params[name] = string(value.Append(nil, v))
+		default:
+			if name == config.IdentityParam && x.who.Identity != "" {
+				params[name] = x.who.Identity
+			}
+		}
+		if _, ok := params[name]; !ok {
+			return problem("Missing required path parameter")
+		}
+	}
+	for _, v := range params {
+		if len(v) > maxParam || !safeParam.MatchString(v) {
+			return problem(badParam)
+		}
+	}
+	who := &caller{Auth: x.who.Auth, known: x.who.known}
+	who.Roles = slices.Clone(x.who.Roles)
+	entry := AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity, Params: params}
+	denied := func(status int, reason string) *value.Object {
+		entry.Status = status
+		x.audit(ctx, entry)
+		return problem(reason)
+	}
+	if who.known {
+		if err := x.enrich(ctx, who, params, col.StoragePath); err != nil {
+			return denied(http.StatusInternalServerError, "Authorization error")
+		}
+	}
+	if !who.may(col, false) {
+		return denied(http.StatusForbidden, "Forbidden")
+	}
+	if access.Restricted(x.routes.config, col, who.Identity, "pull") {
+		return denied(http.StatusForbidden, "identity restricted")
+	}
+	key := resolve(col.StoragePath, params)
+	if isUnsafe(key) {
+		return problem(badParam)
+	}
+	entry.Key = key
+	last := key[strings.LastIndexByte(key, '/')+1:]
+	if !capcert.MatchPath(key, who.Paths) || slices.Contains(neverInBatch, last) {
+		return denied(http.StatusForbidden, "Forbidden")
+	}
+	now := x.s.opts.Documents.Now()
+	ctx = x.context(col, params, who)
+	if part != nil || col.AppendOnly != nil && col.AppendOnly.Persist {
+		return b.readLog(ctx, col, key, part, who, now, entry)
+	}
+	d, err := x.document(ctx, key)
+	if err != nil {
+		x.s.opts.Log.Error("a document of a batch could not be read", "key", key, "error", err)
+		return problem("Internal error")
+	}
+	data, hash := &value.Object{}, ""
+	if d != nil {
+		hash = d.Hash
+		if !expired(col, d.Time, now) {
+			data = hide(col.FieldPermissions, d.Data, who)
+		}
+	}
+	entry.Status = http.StatusOK
+	x.audit(ctx, entry)
+	return value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)})
+}
+
+func (b *batch) readLog(ctx context.Context, col *config.Collection, key string, part *bounds, who *caller, now int64, entry AuditEntry) *value.Object {
+	x := b.x
+	fail := func(status int, reason string) *value.Object {
+		entry.Status = status
+		x.audit(ctx, entry)
+		return problem(reason)
+	}
+	if col.AppendOnly == nil || !col.AppendOnly.Persist {
+		return fail(http.StatusBadRequest, "append_params_not_supported")
+	}
+	p := bounds{full: true} // who does not say which part of a log it wants is given all
+	if part != nil {
+		p = *part
+	}
+	if err := p.check(col.AppendOnly, now); err != nil && part != nil {
+		reason, _ := err.(*answered).Body.(*value.Object).String("error")
+		return fail(http.StatusBadRequest, reason)
+	}
+	data, hash, err := x.elements(ctx, col, key, p, who, now)
+	if err != nil {
+		x.s.opts.Log.Error("a log of a batch could not be read", "key", key, "error", err)
+		return fail(http.StatusInternalServerError, "Internal error")
+	}
+	switch {
+	case hash == "" && part == nil:
+		data = &value.Object{}
+	case data == nil:
+		data = value.NewObject(value.Member{Key: col.AppendOnly.Field, Value: value.Array{}})
+	}
+	entry.Status = http.StatusOK
+	x.audit(ctx, entry)
+	return value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)})
+}

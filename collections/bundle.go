@@ -1,0 +1,125 @@
+package collections
+
+import (
+	"net/http"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// pullBundle answers with the documents of those collections of a bundle that the caller may read.
+func (x *exchange) pullBundle() error {
+	ctx := x.r.Context()
+	x.who = &caller{}
+	private := x.routes.restricted
+	for _, col := range x.route.bundle {
+		private = private || col.RootOnly || !col.PublicRead()
+	}
+	if private {
+		if err := x.identify(ctx); err != nil {
+			return err
+		}
+		if err := x.enrich(ctx, x.who, x.params, x.route.template); err != nil {
+			return err
+		}
+	}
+	base, err := x.key()
+	if err != nil {
+		return err
+	}
+	all := &value.Object{}
+	timestamp := int64(0)
+	for _, col := range x.route.bundle {
+		if !x.who.may(col, false) || access.Restricted(x.routes.config, col, x.who.Identity, "pull") {
+			continue
+		}
+		key := base + "/" + col.Name
+		d, err := x.document(x.context(col, x.params, x.who), key)
+		if err != nil {
+			return err
+		}
+		data, hash := &value.Object{}, ""
+		if d != nil {
+			data, hash = hide(col.FieldPermissions, d.Data, x.who), d.Hash
+		}
+		all.Set(col.Name, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}))
+		timestamp = x.s.opts.Documents.Now()
+		x.audit(ctx, AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params})
+	}
+	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}, value.Member{Key: "timestamp", Value: float64(timestamp)}))
+	return nil
+}
+
+// health answers whether the server is there.
+func (x *exchange) health() error {
+	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "ok", Value: true}, value.Member{Key: "ts", Value: float64(x.s.opts.Documents.Now())}))
+	return nil
+}
+
+// describe tells which collections there are.
+func (x *exchange) describe() error {
+	if x.routes.describe == DescribeNone {
+		notFound(x.w)
+		return nil
+	}
+	x.who = &caller{}
+	if x.routes.describe == DescribeByRole {
+		if err := x.identify(x.r.Context()); err != nil {
+			x.who = &caller{} // who is not let in sees what nobody needs a role for
+		}
+	}
+	shown := func(cols []*config.Collection) value.Array {
+		a := value.Array{}
+		for _, col := range cols {
+			if x.routes.describe == DescribePublic || x.who.hasAny(col.ReadRoles) || x.who.hasAny(col.WriteRoles) {
+				a = append(a, info(col))
+			}
+		}
+		return a
+	}
+	o := value.NewObject(value.Member{Key: "collections", Value: shown(x.routes.config.Collections)})
+	if _, ok := x.routes.config.Object().Get("namespaces"); ok {
+		all := &value.Object{}
+		for _, n := range x.routes.config.Namespaces {
+			all.Set(n.Name, value.NewObject(value.Member{Key: "collections", Value: shown(n.Collections)}))
+		}
+		o.Set("namespaces", all)
+	}
+	reply(x.w, http.StatusOK, o)
+	return nil
+}
+
+func (c *caller) hasAny(roles []string) bool {
+	for _, r := range roles {
+		if c.has(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// info is what clients are told of a collection.
+func info(col *config.Collection) *value.Object {
+	types := value.Array{}
+	for _, m := range col.AllowedMimeTypes {
+		types = append(types, m)
+	}
+	o := value.NewObject(value.Member{Key: "name", Value: col.Name}, value.Member{Key: "maxBodyBytes", Value: float64(col.MaxBodyBytes)},
+		value.Member{Key: "encryption", Value: string(col.Encryption)}, value.Member{Key: "allowedMimeTypes", Value: types})
+	set := func(key string, is bool) {
+		if is {
+			o.Set(key, true)
+		}
+	}
+	set("pullOnly", col.PullOnly)
+	set("pushOnly", col.PushOnly)
+	if col.AppendOnly != nil {
+		o.Set("appendOnly", col.AppendOnly.Object())
+	}
+	if col.TTLMS != nil {
+		o.Set("ttlMs", float64(*col.TTLMS))
+	}
+	set("forceFullFetch", col.ForceFullFetch)
+	return o
+}

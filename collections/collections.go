@@ -1,0 +1,257 @@
+// Package collections serves document collections over HTTP, by the wire of the Starfish v3 packages, so that their published clients work unchanged.
+//
+// What belongs here: the HTTP door, that is routes, their statuses, bodies and headers, limits of rates and sizes, and the events that other parts hang
+// on. What never belongs here: certificates (capcert), who has which role (access), what a document is (document), where it lies (store), and the configuration (config): each has a package below this one.
+//
+// Start at New. The wire is described in docs/protocol/starfish-v3.md.
+package collections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// Describe says to whom GET /config tells which collections there are.
+type Describe string
+
+// The ways of describing.
+const (
+	DescribeNone   Describe = ""              // to nobody
+	DescribePublic Describe = "public"        // to anybody, all of them
+	DescribeByRole Describe = "role-filtered" // to each caller those that it may read or write
+)
+
+// Options set up a Server. Documents and Resolver must be given.
+type Options struct {
+	Documents *document.Documents
+	Resolver  access.Resolver
+	Enricher  access.Enricher // nil adds no roles
+
+	Prefix        string   // of all paths, such as /v1; "" is none
+	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
+	Describe      Describe
+	ProxyHops     int           // of proxies before the server that append to X-Forwarded-For; 0 trusts nothing that a caller says of its address
+	ResolveWithin time.Duration // 0 is 5 s
+	MaxBatch      int           // documents in one batch; 0 is 100
+	MaxElements   int64         // elements of logs in one batch; 0 is 5,000
+
+	Log   *slog.Logger // nil is slog.Default
+	Audit Auditor      // nil keeps no record
+	Hooks []Hook
+}
+
+// Hook is told of requests, and may answer them in the server's stead. Fields that are nil do nothing.
+type Hook struct {
+	// BeforePull runs before a document is read for a pull.
+	BeforePull func(ctx context.Context, e *Event) error
+	// BeforePush runs before a document is written for a push; body is the request's, of JSON collections. An answer that is not nil is given instead of writing.
+	BeforePush func(ctx context.Context, e *Event, body []byte) (*Answer, error)
+	// AfterWrite runs after a push has been done. Whoever pushed waits for it, but its failure is only logged.
+	AfterWrite func(ctx context.Context, e *Event) error
+}
+
+// Event tells of a request on a collection.
+type Event struct {
+	Collection *config.Collection
+	Params     map[string]string // of the path
+	Key        string            // storage path
+	Identity   string            // of the caller, "" for nobody in particular
+	Hash       string            // of what was written
+	Time       int64             // of the write, in Unix milliseconds; 0 for files
+	Data       *value.Object     // what was pushed, of JSON collections
+}
+
+// Answer is an answer to a request: of HTTP the status, and a JSON value.
+type Answer struct {
+	Status int
+	Body   any
+}
+
+// RefusedError is returned by a hook that refuses a request.
+type RefusedError struct {
+	Status int
+	Reason string // which the caller is told
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// Auditor keeps a record of what was asked for. A failure is logged.
+type Auditor interface {
+	Record(ctx context.Context, e AuditEntry) error
+}
+
+// AuditEntry is the record of a request. One that was denied has no Key.
+type AuditEntry struct {
+	Time       int64             `json:"timestamp"` // Unix milliseconds
+	Action     string            `json:"action"`    // pull, push or list
+	Namespace  string            `json:"namespace,omitempty"`
+	Collection string            `json:"collection"`
+	Identity   string            `json:"identity,omitempty"`
+	Key        string            `json:"documentKey"`
+	Success    bool              `json:"success"`
+	Status     int               `json:"statusCode"`
+	Params     map[string]string `json:"params,omitempty"`
+}
+
+// Server answers requests. Its methods may be called by several goroutines at once.
+type Server struct {
+	opts Options
+	now  atomic.Pointer[routes]
+}
+
+// New returns a server of a configuration. It returns a *config.InvalidError if the configuration has schemas that are none.
+func New(c *config.Config, opts Options) (*Server, error) {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.ResolveWithin == 0 {
+		opts.ResolveWithin = 5 * time.Second
+	}
+	if opts.MaxBatch == 0 {
+		opts.MaxBatch = 100
+	}
+	if opts.MaxElements == 0 {
+		opts.MaxElements = 5000
+	}
+	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
+		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
+	}
+	s := &Server{opts: opts}
+	return s, s.Reload(c)
+}
+
+// Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.
+func (s *Server) Reload(c *config.Config) error {
+	r, err := newRoutes(c, s.opts.Describe)
+	if err != nil {
+		return err
+	}
+	s.now.Store(r)
+	return nil
+}
+
+// Config returns the configuration that counts.
+func (s *Server) Config() *config.Config { return s.now.Load().config }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	rest, ok := strings.CutPrefix(path, s.opts.Prefix)
+	if !ok || !strings.HasPrefix(rest, "/") {
+		notFound(w)
+		return
+	}
+	routes := s.now.Load()
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	route, params, ok := routes.find(method, rest)
+	switch {
+	case !ok:
+		notFound(w)
+		return
+	case params == nil:
+		fail(w, http.StatusBadRequest, badParam)
+		return
+	}
+	x := &exchange{s: s, routes: routes, w: w, r: r, route: route, params: params, rest: rest}
+	if err := route.serve(x); err != nil {
+		x.failed(err)
+	}
+}
+
+// exchange is a request that is being answered.
+type exchange struct {
+	s      *Server
+	routes *routes
+	w      http.ResponseWriter
+	r      *http.Request
+	route  *route
+	params map[string]string
+	rest   string // path without the prefix
+	body   []byte
+	read   bool // the body has been
+	who    *caller
+}
+
+// answered is an error that has its answer.
+type answered struct {
+	Answer
+}
+
+func (a *answered) Error() string { return fmt.Sprint(a.Status) }
+
+// refuse returns an error that is answered with a status and a reason.
+func refuse(status int, reason string) error {
+	return &answered{Answer{status, value.NewObject(value.Member{Key: "error", Value: reason})}}
+}
+
+const (
+	badParam = "Invalid path parameter"
+	internal = "Internal Server Error"
+)
+
+// failed answers a request that an error has ended.
+func (x *exchange) failed(err error) {
+	var a *answered
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &a) && a.Body == nil:
+		x.w.WriteHeader(a.Status)
+	case errors.As(err, &a):
+		reply(x.w, a.Status, a.Body)
+	case errors.As(err, &refused):
+		fail(x.w, refused.Status, refused.Reason)
+	case x.r.Context().Err() != nil: // nobody is there to be answered, or the time is over
+		fail(x.w, http.StatusRequestTimeout, "Request timeout")
+	default:
+		x.s.opts.Log.Error("request failed", "method", x.r.Method, "path", x.r.URL.Path, "error", err)
+		fail(x.w, http.StatusInternalServerError, internal)
+	}
+}
+
+func (x *exchange) audit(ctx context.Context, e AuditEntry) {
+	if x.s.opts.Audit == nil {
+		return
+	}
+	e.Time = x.s.opts.Documents.Now()
+	e.Success = e.Status >= 200 && e.Status < 300
+	if err := x.s.opts.Audit.Record(context.WithoutCancel(ctx), e); err != nil {
+		x.s.opts.Log.Error("no record of a request was kept", "action", e.Action, "collection", e.Collection, "error", err)
+	}
+}
+
+func notFound(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = w.Write([]byte("404 Not Found")) // whoever has gone misses nothing
+}
+
+func fail(w http.ResponseWriter, status int, reason string) {
+	reply(w, status, value.NewObject(value.Member{Key: "error", Value: reason}))
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	replyBytes(w, status, value.Append(nil, body))
+}
+
+func replyBytes(w http.ResponseWriter, status int, body []byte) {
+	w.Header()["Content-Type"] = jsonType
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+var jsonType = []string{config.JSON}

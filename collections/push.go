@@ -1,0 +1,284 @@
+package collections
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// push stores a document or a file, or appends to a log.
+func (x *exchange) push() error {
+	col := x.route.col
+	if err := x.authorize(x.r.Context()); err != nil {
+		return err
+	}
+	ctx := x.context(col, x.params, x.who)
+	key, err := x.key()
+	if err != nil {
+		return err
+	}
+	e := x.event(key)
+	body, err := x.pushOf(ctx, e)
+	entry := AuditEntry{Action: "push", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params}
+	if err != nil {
+		entry.Status = statusOf(err)
+		x.audit(ctx, entry)
+		return err
+	}
+	after := context.WithoutCancel(ctx)
+	for _, h := range x.s.opts.Hooks {
+		if h.AfterWrite == nil {
+			continue
+		}
+		if err := h.AfterWrite(after, e); err != nil {
+			x.s.opts.Log.Warn("what was to follow a write has failed", "collection", col.Name, "key", key, "error", err)
+		}
+	}
+	x.audit(ctx, entry)
+	reply(x.w, http.StatusOK, body)
+	return nil
+}
+
+func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
+	col := x.route.col
+	if answer, err := x.intercept(ctx, e); err != nil || answer != nil {
+		if err == nil {
+			err = &answered{*answer}
+		}
+		return nil, err
+	}
+	if x.r.ContentLength > col.MaxBodyBytes {
+		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	}
+	if err := x.limit(); err != nil {
+		return nil, err
+	}
+	if col.Binary() {
+		return x.pushFile(ctx, e)
+	}
+	if !strings.Contains(x.r.Header.Get("Content-Type"), config.JSON) {
+		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
+	}
+	raw, err := x.readBody(col.MaxBodyBytes)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) > col.MaxBodyBytes {
+		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	}
+	v, err := value.Parse(raw, value.MaxDepth)
+	body, ok := v.(*value.Object)
+	switch {
+	case errors.Is(err, value.ErrSyntax) || !ok:
+		return nil, refuse(http.StatusBadRequest, "Body must be a JSON object")
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "Body nesting too deep")
+	}
+	d, _ := body.Get("data")
+	data, isObject := d.(*value.Object)
+	if isObject {
+		if err := x.mayWrite(data); err != nil {
+			return nil, err
+		}
+		if err := x.route.schema.check(data); err != nil {
+			return nil, err
+		}
+		data = value.Sanitize(data)
+	}
+	if !isObject {
+		return nil, refuse(http.StatusBadRequest, "Missing or invalid data")
+	}
+	e.Data = data
+	var w document.Written
+	if col.AppendOnly != nil {
+		w, err = x.append(ctx, e, body)
+	} else {
+		w, err = x.replace(ctx, e, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.Hash, e.Time = w.Hash, w.Time
+	return value.NewObject(value.Member{Key: "hash", Value: w.Hash}, value.Member{Key: "timestamp", Value: float64(w.Time)}), nil
+}
+
+// intercept asks the hooks that answer pushes by themselves.
+func (x *exchange) intercept(ctx context.Context, e *Event) (*Answer, error) {
+	for _, h := range x.s.opts.Hooks {
+		if h.BeforePush == nil {
+			continue
+		}
+		var raw []byte
+		if !x.route.col.Binary() {
+			var err error
+			if raw, err = x.readBody(x.route.col.MaxBodyBytes); err != nil {
+				return nil, err
+			}
+		}
+		if a, err := h.BeforePush(ctx, e, raw); err != nil || a != nil {
+			return a, err
+		}
+	}
+	return nil, nil
+}
+
+// mayWrite refuses data with a field that the caller may not write.
+func (x *exchange) mayWrite(data *value.Object) error {
+	for _, f := range x.route.col.FieldPermissions {
+		if _, there := data.Get(f.Field); !there || len(f.WriteRoles) == 0 || slices.Contains(f.WriteRoles, config.RolePublic) || slices.ContainsFunc(f.WriteRoles, x.who.has) {
+			continue
+		}
+		return refuse(http.StatusForbidden, "Field '"+f.Field+"' is not writable with your roles")
+	}
+	return nil
+}
+
+// author returns the proof of who has signed data, of which the request is to hold both parts.
+func (x *exchange) author(domain, key string, data *value.Object, a document.Author, foreign, wrong string) (*document.Author, error) {
+	if x.who.Presenter != "" && a.Key != x.who.Presenter {
+		return nil, refuse(http.StatusForbidden, foreign)
+	}
+	if !capcert.VerifyAuthor(domain, key, data, a.Key, a.Signature) {
+		return nil, refuse(http.StatusForbidden, wrong)
+	}
+	return &a, nil
+}
+
+func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (document.Written, error) {
+	none := document.Written{}
+	var base *string
+	if v, _ := body.Get("baseHash"); v != nil {
+		s, ok := v.(string)
+		if !ok {
+			return none, refuse(http.StatusBadRequest, "baseHash must be a string or null")
+		}
+		base = &s
+	}
+	var author *document.Author
+	_, hasKey := body.Get("authorPubkey")
+	_, hasSignature := body.Get("authorSignature")
+	if hasKey || hasSignature {
+		var a document.Author
+		if a.Key, hasKey = body.String("authorPubkey"); hasKey {
+			a.Signature, hasSignature = body.String("authorSignature")
+		}
+		if !hasKey || !hasSignature {
+			return none, refuse(http.StatusBadRequest, "author proof requires authorPubkey and authorSignature")
+		}
+		var err error
+		if author, err = x.author(capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter", "invalid document author signature"); err != nil {
+			return none, err
+		}
+	}
+	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, base, author, e.Collection.Encryption == config.Delegated)
+	if errors.Is(err, document.ErrConflict) {
+		return none, refuse(http.StatusConflict, "hash_mismatch")
+	}
+	return w, err
+}
+
+// maxAhead is by how many milliseconds the time of an element may be in the future.
+const maxAhead = 300_000
+
+func (x *exchange) append(ctx context.Context, e *Event, body *value.Object) (document.Written, error) {
+	none := document.Written{}
+	a := e.Collection.AppendOnly
+	var proof document.Author
+	var has [2]bool
+	proof.Key, has[0] = body.String("authorPubkey")
+	proof.Signature, has[1] = body.String("authorSignature")
+	var author *document.Author
+	if has[0] && has[1] {
+		author = &proof
+	}
+	if a.RequireAuthorSignature {
+		if author == nil {
+			return none, refuse(http.StatusBadRequest, "append requires authorPubkey and authorSignature")
+		}
+		if _, err := x.author(capcert.AppendDomain, e.Key, e.Data, proof, "append author must be the request presenter", "invalid append author signature"); err != nil {
+			return none, err
+		}
+	}
+	now := x.s.opts.Documents.Now()
+	var at *int64
+	if v, _ := body.Get("ts"); v != nil {
+		f, ok := v.(float64)
+		if !ok || f != math.Trunc(f) || f < 0 || math.IsInf(f, 0) {
+			return none, refuse(http.StatusBadRequest, "ts must be a non-negative integer")
+		}
+		if f > float64(now+maxAhead) {
+			return none, refuse(http.StatusBadRequest, "ts is too far in the future")
+		}
+		at = ptr(int64(f))
+	}
+	if !a.Persist {
+		if at == nil {
+			at = &now
+		}
+		return document.Written{Hash: value.Hash(e.Data), Time: *at}, nil
+	}
+	w, err := x.s.opts.Documents.Append(ctx, e.Key, e.Data, at, author, document.Log{Field: a.Field, MaxItems: a.MaxItems, ChunkSize: a.ChunkSize})
+	var full *document.FullError
+	switch {
+	case errors.As(err, &full):
+		return none, &answered{Answer{http.StatusConflict, value.NewObject(value.Member{Key: "error", Value: "append_limit_exceeded"}, value.Member{Key: "limit", Value: float64(full.Limit)})}}
+	case errors.Is(err, document.ErrNotMonotonic):
+		return none, refuse(http.StatusConflict, "non_monotonic_timestamp")
+	}
+	return w, err
+}
+
+func (x *exchange) pushFile(ctx context.Context, e *Event) (any, error) {
+	col := x.route.col
+	given := x.r.Header.Get("Content-Type")
+	media, _, _ := strings.Cut(given, ";")
+	media = strings.TrimSpace(media)
+	if !allowedType(strings.ToLower(media), col.AllowedMimeTypes) {
+		all := make(value.Array, len(col.AllowedMimeTypes))
+		for i, m := range col.AllowedMimeTypes {
+			all[i] = m
+		}
+		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type '"+given+"' is not allowed. Allowed: "+string(value.Append(nil, all)))
+	}
+	body, err := x.readBody(col.MaxBodyBytes)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(body)) > col.MaxBodyBytes {
+		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	}
+	if err := x.s.opts.Documents.Store().Put(ctx, e.Key, &store.Object{Body: body, Type: media}, store.Whatever); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	e.Hash = hex.EncodeToString(sum[:])
+	return value.NewObject(value.Member{Key: "hash", Value: e.Hash}), nil
+}
+
+// allowedType reports whether a media type matches one of some patterns, whose parts may be "*".
+func allowedType(media string, patterns []string) bool {
+	kind, sub, ok := cutType(media)
+	return ok && slices.ContainsFunc(patterns, func(p string) bool {
+		pKind, pSub, ok := cutType(strings.ToLower(p))
+		return ok && (pKind == "*" || pKind == kind) && (pSub == "*" || pSub == sub)
+	})
+}
+
+func cutType(media string) (kind, sub string, ok bool) {
+	parts := strings.Split(media, "/")
+	if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
+}

@@ -1,0 +1,183 @@
+package collections
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/skerry-sync/skerry/collections/config"
+)
+
+// routes are what a configuration is answered by.
+type routes struct {
+	config     *config.Config
+	describe   Describe
+	restricted bool // some identities are
+	byShape    map[shape][]*route
+}
+
+// shape is what routes that may match a path have in common with it.
+type shape struct {
+	method   string
+	segments int
+}
+
+// route is a path that is answered.
+type route struct {
+	segments []segment
+	serve    func(x *exchange) error
+	action   string // pull, push, list; "" for those that are about no collection
+	col      *config.Collection
+	bundle   []*config.Collection
+	template string // of the storage path
+	limits   []*limiter
+	schema   *schema
+}
+
+type segment struct {
+	text  string
+	param bool
+}
+
+func newRoutes(c *config.Config, describe Describe) (*routes, error) {
+	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}}
+	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
+	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
+	invalid := &config.InvalidError{}
+	rs.addCollections("", c.Collections, invalid)
+	rs.add(http.MethodGet, "batch/pull", &route{serve: batchOf(c.Collections)})
+	for _, n := range c.Namespaces {
+		rs.addCollections(n.Name+"/", n.Collections, invalid)
+		rs.add(http.MethodGet, n.Name+"/batch/pull", &route{serve: batchOf(n.Collections)})
+	}
+	if len(invalid.Problems) > 0 {
+		return nil, invalid
+	}
+	return rs, nil
+}
+
+// add adds a route. Of those that match a path, the first that was added answers it.
+func (rs *routes) add(method, template string, r *route) {
+	for _, s := range strings.Split(template, "/") {
+		inner, isParam := strings.CutPrefix(s, "{")
+		if isParam {
+			s = strings.TrimSuffix(inner, "}")
+		}
+		r.segments = append(r.segments, segment{s, isParam})
+	}
+	sh := shape{method, len(r.segments)}
+	rs.byShape[sh] = append(rs.byShape[sh], r)
+}
+
+func (rs *routes) addCollections(under string, all []*config.Collection, invalid *config.InvalidError) {
+	whole := rs.config.RateLimit
+	var bundles [][]*config.Collection
+	for _, c := range all {
+		schema, err := compileSchema(c.ObjectSchema)
+		if err != nil {
+			invalid.Problems = append(invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error())
+		}
+		if c.Bundle != "" {
+			i := slices.IndexFunc(bundles, func(b []*config.Collection) bool { return b[0].Bundle == c.Bundle })
+			if i < 0 {
+				i, bundles = len(bundles), append(bundles, nil)
+			}
+			bundles[i] = append(bundles[i], c)
+			continue
+		}
+		if !c.PushOnly {
+			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: "pull", col: c, template: c.StoragePath, limits: newLimiters(c.Counters("pull", whole))})
+		}
+		if c.Listable {
+			prefix := c.StoragePath[:max(0, strings.LastIndexByte(c.StoragePath, '/'))]
+			rs.add(http.MethodGet, strings.TrimSuffix(under+"list/"+prefix, "/"), &route{serve: (*exchange).list, action: "list", col: c, template: prefix, limits: newLimiters(c.Counters("list", whole))})
+		}
+		if !c.PullOnly {
+			rs.add(http.MethodPost, under+"push/"+c.StoragePath, &route{serve: (*exchange).push, action: "push", col: c, template: c.StoragePath, limits: newLimiters(c.Counters("push", whole)), schema: schema})
+		}
+	}
+	for _, b := range bundles {
+		path := b[0].StoragePath
+		rs.add(http.MethodGet, under+"pull/"+path, &route{serve: (*exchange).pullBundle, action: "pull", bundle: b, template: path})
+		for _, c := range b {
+			if c.PullOnly {
+				continue
+			}
+			schema, err := compileSchema(c.ObjectSchema)
+			if err != nil {
+				continue // it has been told
+			}
+			rs.add(http.MethodPost, under+"push/"+path+"/"+c.Name, &route{serve: (*exchange).push, action: "push", col: c, bundle: b, template: path + "/" + c.Name, limits: newLimiters(c.Counters("push", whole)), schema: schema})
+		}
+	}
+}
+
+// safeParam is what a parameter may consist of.
+var safeParam = regexp.MustCompile(`^[a-zA-Z0-9._:@-]+$`)
+
+// maxParam is how long a parameter may be in bytes.
+const maxParam = 1024
+
+// find returns the route that answers a path and the parameters in it, which are nil if one is not what it may be.
+func (rs *routes) find(method, path string) (*route, map[string]string, bool) {
+	parts := strings.Split(path[1:], "/")
+	plain := parts
+	if strings.IndexByte(path, '%') >= 0 {
+		plain = make([]string, len(parts))
+		for i, s := range parts {
+			plain[i] = s
+			if u, err := url.PathUnescape(s); err == nil && utf8.ValidString(u) {
+				plain[i] = u
+			}
+		}
+	}
+next:
+	for _, r := range rs.byShape[shape{method, len(parts)}] {
+		n := 0
+		for i, s := range r.segments {
+			if s.param {
+				n++
+			}
+			if s.param && plain[i] == "" || !s.param && plain[i] != s.text {
+				continue next
+			}
+		}
+		params := make(map[string]string, n)
+		for i, s := range r.segments {
+			if !s.param {
+				continue
+			}
+			if len(plain[i]) > maxParam || !safeParam.MatchString(plain[i]) {
+				return r, nil, true
+			}
+			params[s.text] = plain[i]
+		}
+		return r, params, true
+	}
+	return nil, nil, false
+}
+
+// resolve puts parameters into the template of a path.
+func resolve(template string, params map[string]string) string {
+	for k, v := range params {
+		template = strings.ReplaceAll(template, "{"+k+"}", v)
+	}
+	return template
+}
+
+// isUnsafe reports whether a storage path would lead out of its place.
+func isUnsafe(key string) bool {
+	return strings.Contains(key, "..") || strings.Contains(key, "//") || strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 })
+}
+
+// key returns the storage path that is asked for.
+func (x *exchange) key() (string, error) {
+	key := resolve(x.route.template, x.params)
+	if isUnsafe(key) {
+		return "", refuse(http.StatusBadRequest, badParam)
+	}
+	return key, nil
+}
