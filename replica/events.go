@@ -84,11 +84,7 @@ func (h *hub) subscribe(s *Subscription) *Subscription {
 // the subscriber was too slow. It returns ctx's error when that ends.
 func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, err error) {
 	for {
-		s.mu.Lock()
-		events, s.queue = s.queue, nil
-		lost, s.lost = s.lost, 0
-		s.mu.Unlock()
-		if len(events) > 0 {
+		if events, lost = s.Poll(); len(events) > 0 {
 			return events, lost, nil
 		}
 		select {
@@ -97,6 +93,15 @@ func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, e
 			return nil, 0, ctx.Err()
 		}
 	}
+}
+
+// Poll returns what Next would, without waiting: nothing if nothing has come. What a call has stored that has returned is among it.
+func (s *Subscription) Poll() (events []Event, lost uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	events, s.queue = s.queue, nil
+	lost, s.lost = s.lost, 0
+	return events, lost
 }
 
 // Close ends the subscription.

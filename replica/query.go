@@ -16,6 +16,7 @@ import (
 type Query struct {
 	Key        []byte    // if not nil, only this key
 	Prefix     []byte    // only keys that begin with this
+	After      []byte    // if not nil, only keys that come after this one
 	Author     *AuthorID // only entries by this author
 	Since      time.Time // only entries at or after this time
 	Until      time.Time // only entries before this time; zero for no limit
@@ -29,7 +30,16 @@ func (q *Query) order() kv.Range {
 	if q.Key != nil {
 		return orderOfKey(q.Key)
 	}
-	return orderOfPrefix(q.Prefix)
+	r := orderOfPrefix(q.Prefix)
+	if q.After != nil {
+		if from := orderOfKey(q.After).To; bytes.Compare(from, r.From) > 0 {
+			r.From = from
+		}
+		if r.To != nil && bytes.Compare(r.From, r.To) > 0 {
+			r.From = r.To
+		}
+	}
+	return r
 }
 
 // times returns the wanted timestamps, first inclusive, last exclusive.
@@ -47,7 +57,7 @@ func (q *Query) times() (from, to uint64) {
 // selects checks everything but order and limit.
 func (q *Query) selects(e *Entry) bool {
 	from, to := q.times()
-	return (q.Key == nil || bytes.Equal(e.Key, q.Key)) && bytes.HasPrefix(e.Key, q.Prefix) &&
+	return (q.Key == nil || bytes.Equal(e.Key, q.Key)) && bytes.HasPrefix(e.Key, q.Prefix) && (q.After == nil || bytes.Compare(e.Key, q.After) > 0) &&
 		(q.Author == nil || e.Author == *q.Author) && e.Timestamp >= from && e.Timestamp < to && (q.Tombstones || !e.IsTombstone())
 }
 
