@@ -1,9 +1,11 @@
 package collections
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -48,6 +50,35 @@ func (x *exchange) pullBundle() error {
 		x.audit(ctx, AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params})
 	}
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}, value.Member{Key: "timestamp", Value: float64(timestamp)}))
+	return nil
+}
+
+// maxRevocations is how long a list of revocations may be in bytes.
+const maxRevocations = 1 << 20
+
+// revoke takes a list of revocations. Its signature is all that its bearer must have.
+func (x *exchange) revoke() error {
+	body, err := x.readBody(maxRevocations)
+	if err != nil {
+		return err
+	}
+	v, err := value.Parse(body, value.MaxDepth)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "Body must be a JSON object")
+	}
+	l, err := capcert.ParseRevocations(v)
+	if err != nil {
+		return refuse(http.StatusBadRequest, err.Error())
+	}
+	switch err := x.s.opts.Revocations.Accept(x.r.Context(), l); {
+	case errors.Is(err, access.ErrStale):
+		return refuse(http.StatusConflict, "stale-generation")
+	case errors.Is(err, access.ErrTooManyIssuers):
+		return refuse(http.StatusInsufficientStorage, "too-many-issuers")
+	case err != nil:
+		return err
+	}
+	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "ok", Value: true}))
 	return nil
 }
 

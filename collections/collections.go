@@ -38,6 +38,8 @@ type Options struct {
 	Documents *document.Documents
 	Resolver  access.Resolver
 	Enricher  access.Enricher // nil adds no roles
+	// Revocations, unless nil, are what POST /revocations adds lists to, which their issuers have signed. The published servers have no such route.
+	Revocations *access.Revocations
 
 	Prefix        string   // of all paths, such as /v1; "" is none
 	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
@@ -134,7 +136,7 @@ func New(c *config.Config, opts Options) (*Server, error) {
 
 // Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
-	r, err := newRoutes(c, s.opts.Describe)
+	r, err := newRoutes(c, s.opts.Describe, s.opts.Revocations != nil)
 	if err != nil {
 		return err
 	}

@@ -42,10 +42,13 @@ type segment struct {
 	param bool
 }
 
-func newRoutes(c *config.Config, describe Describe) (*routes, error) {
+func newRoutes(c *config.Config, describe Describe, revocations bool) (*routes, error) {
 	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
+	if revocations {
+		rs.add(http.MethodPost, "revocations", &route{serve: (*exchange).revoke})
+	}
 	invalid := &config.InvalidError{}
 	rs.addCollections("", c.Collections, invalid)
 	rs.add(http.MethodGet, "batch/pull", &route{serve: batchOf(c.Collections)})

@@ -68,7 +68,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
 	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING; default: the keys are in the data directory)")
-	root.AddCommand(a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
+	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
 		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }

@@ -32,11 +32,15 @@ type netFlags struct {
 	table, dial, keyFile string
 	maxPeers             int
 	oneShot              bool                 // the node lives as long as one command
+	listenFlag           string               // the name of --listen, if that is another
 	registry             *prometheus.Registry // takes the network's own measurements, if set
 }
 
 func (f *netFlags) add(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
+	if f.listenFlag == "" {
+		f.listenFlag = "listen"
+	}
+	flags.StringArrayVar(&f.listen, f.listenFlag, nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
 	flags.BoolVar(&f.noDiscovery, "no-discovery", false, "neither look for peers on the local network and in the hash table nor be found there")
 	flags.StringArrayVar(&f.bootstrap, "bootstrap", nil, "address of a node to know from the start, through which the others of the hash table are found (repeatable)")
 	flags.StringVar(&f.table, "dht", string(libp2pnet.Auto), "part in the hash table by which nodes find each other: auto (serve if others can reach this node), server, client or off")
@@ -52,6 +56,9 @@ func (f *netFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.dial, "dial", f.dial, "addresses to dial: all; public, so that strangers cannot have this node look around in its own network; or auto, which is public unless all addresses of --listen are private")
 }
 
+// p2pListen is the name of --listen where that is an address of HTTP.
+const p2pListen = "p2p-listen"
+
 const (
 	dialAll    = "all"
 	dialPublic = "public"
@@ -64,7 +71,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
-			return cfg, api.UsageErrorf("--listen %s: %v", text, err)
+			return cfg, api.UsageErrorf("--%s %s: %v", f.listenFlag, text, err)
 		}
 		cfg.Listen = append(cfg.Listen, m)
 	}
@@ -191,8 +198,11 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
-			return api.UsageErrorf("%s:%d: %q is not a flag of skerry up or skerry seed serve, an equals sign and a value", path, number, line)
+		if !ok || !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
+			return api.UsageErrorf("%s:%d: %q is not a flag of skerry up, seed serve or collections serve, an equals sign and a value", path, number, line)
+		}
+		if name == "listen" && flags.Lookup(p2pListen) != nil { // the file is about the node
+			name = p2pListen
 		}
 		if given[name] || flags.Lookup(name) == nil {
 			continue

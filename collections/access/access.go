@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
 )
 
 // Auth is who makes a request, and what it may do.
@@ -87,6 +88,36 @@ func Compose(all ...Enricher) Enricher {
 			}
 		}
 		return slices.Concat(roles...), nil
+	}
+}
+
+// Configured returns an enricher that gives the roles of a configuration, which current returns. Lists of entitlements are read from docs.
+func Configured(current func() *config.Config, docs *document.Documents, clock Clock) Enricher {
+	var mu sync.Mutex
+	var made Enricher
+	var of config.Entitlements
+	return func(ctx context.Context, who *Auth, params map[string]string) (roles []string, err error) {
+		c := current()
+		if who.Identity == "" {
+			return nil, nil
+		}
+		for role, ids := range c.Roles {
+			if slices.Contains(ids, who.Identity) {
+				roles = append(roles, role)
+			}
+		}
+		if c.Entitlements == nil {
+			return roles, nil
+		}
+		mu.Lock()
+		if made == nil || of != *c.Entitlements {
+			of = *c.Entitlements
+			made = Entitlements{Path: of.Path, Field: of.Field, Role: of.Role}.Enricher(docs, clock)
+		}
+		e := made
+		mu.Unlock()
+		more, err := e(ctx, who, params)
+		return append(roles, more...), err
 	}
 }
 

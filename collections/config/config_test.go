@@ -51,7 +51,8 @@ const good = `{"version": 1, "rateLimit": {"windowMs": 1000, "maxRequests": 5}, 
 	 "rateLimit": {"maxRequests": 7, "bucket": "ip", "pull": {"windowMs": 9}, "list": {"identity": {"maxRequests": 1}, "ip": {}}}, "fieldPermissions": {"secret": {"readRoles": ["admin"]}}},
 	{"name": "log", "storagePath": "log", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 10, "appendOnly": {"field": "entries", "persist": false, "requireAuthorSignature": false, "allowFull": false}},
 	{"name": "pictures", "storagePath": "p/{id}", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 10, "allowedMimeTypes": ["image/*"], "colour": "red"}],
-	"namespaces": {"a": {"collections": [{"name": "log", "storagePath": "a/log", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 10, "appendOnly": true}]}}}`
+	"namespaces": {"a": {"collections": [{"name": "log", "storagePath": "a/log", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 10, "appendOnly": true}]}},
+	"extensions": {"roles": {"admin": ["alice", "bob"]}, "entitlements": {"field": "packages"}}}`
 
 func TestParse(t *testing.T) {
 	c, err := config.Parse([]byte(good))
@@ -73,6 +74,8 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "entries", log.AppendOnly.Field)
 	require.Empty(t, log.Counters("push", c.RateLimit))
 	require.True(t, c.Collections[2].Binary())
+	require.Equal(t, map[string][]string{"admin": {"alice", "bob"}}, c.Roles)
+	require.Equal(t, &config.Entitlements{Field: "packages"}, c.Entitlements)
 	inner := c.Namespaces[0].Collections[0]
 	require.Equal(t, "a", inner.Namespace)
 	require.True(t, inner.Keeps() && inner.AppendOnly.RequireAuthorSignature && inner.AppendOnly.AllowFull)
@@ -82,14 +85,14 @@ func TestParse(t *testing.T) {
 // All that is wrong is said at once, with the collection, the field and the reason.
 func TestProblems(t *testing.T) {
 	_, err := config.Parse([]byte(`{"version": 2, "rateLimit": {"windowMs": 5}, "restrictions": {}, "collections": [7, {}, {"name": "a", "storagePath": "x-{id}", "readRoles": "public", "writeRoles": [1], "encryption": "aes", "maxBodyBytes": -1,
-		"ttlMs": "1", "cacheDurationMs": -5, "objectSchema": [], "pullOnly": 1, "appendOnly": "yes", "fieldPermissions": {"f": 1}, "rateLimit": 7, "restrictions": [1, {"mode": "deny", "identities": ["x"], "actions": "pull"}]}], "namespaces": {"n": 1}}`))
+		"ttlMs": "1", "cacheDurationMs": -5, "objectSchema": [], "pullOnly": 1, "appendOnly": "yes", "fieldPermissions": {"f": 1}, "rateLimit": 7, "restrictions": [1, {"mode": "deny", "identities": ["x"], "actions": "pull"}]}], "namespaces": {"n": 1}, "extensions": {"roles": {"admin": "alice"}, "entitlements": 5}}`))
 	got := problems(t, err)
 	for _, want := range []string{
 		"version: must be 1, not 2", "rateLimit.maxRequests: must be", "collections[0]: must be an object, not 7", "collections[1]: name: is missing", `collection "": storagePath: is missing`, `collection "": readRoles: is missing`,
 		`collection "": writeRoles: is missing`, `collection "": maxBodyBytes: must be a positive integer, not missing`, `collection "a": storagePath: the parameter {id} must be all of its segment`, `collection "a": readRoles: must be an array of strings, not "public"`,
 		`collection "a": writeRoles: must be an array of strings, not [1]`, `collection "a": encryption: must be "none" or "delegated", not "aes"`, `collection "a": maxBodyBytes: must be a positive integer, not -1`, `collection "a": ttlMs: must be an integer`,
 		`collection "a": cacheDurationMs: must be an integer`, `collection "a": objectSchema: must be an object`, `collection "a": pullOnly: must be true or false, not 1`, `collection "a": appendOnly: must be`, `collection "a": fieldPermissions.f: must be an object`,
-		`collection "a": rateLimit: must be an object`, `collection "a": restrictions[0]: must be an object`, `collection "a": restrictions[1].actions: must be an array`, "restrictions: must be an array, not {}", `namespace "n": it must be an object`,
+		`collection "a": rateLimit: must be an object`, `collection "a": restrictions[0]: must be an object`, `collection "a": restrictions[1].actions: must be an array`, "restrictions: must be an array, not {}", `namespace "n": it must be an object`, "extensions.roles.admin: must be an array of strings", "extensions.entitlements: must be an object",
 	} {
 		require.Condition(t, func() bool {
 			for _, p := range got {
@@ -113,7 +116,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, os.WriteFile(name, []byte(good), 0o600))
 	c, err := config.Load(name)
 	require.NoError(t, err)
-	require.Equal(t, 4, c.Object().Len())
+	require.Equal(t, 5, c.Object().Len())
 	require.NoError(t, os.WriteFile(name, []byte("{"), 0o600))
 	_, err = config.Load(name)
 	require.ErrorContains(t, err, name)

@@ -36,7 +36,7 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 	if c.RootOnly && (has(c.ReadRoles, RolePublic) || has(c.WriteRoles, RolePublic)) {
 		add(`rootOnly: the role "public" must be in neither readRoles nor writeRoles`)
 	}
-	if !c.PullOnly && len(c.ReadRoles) == 0 {
+	if !c.PullOnly && c.ReadRoles != nil && len(c.ReadRoles) == 0 {
 		add(`readRoles: is empty, so that nobody can read; ["public"] lets anybody`)
 	}
 	if c.Binary() {

@@ -59,7 +59,6 @@ type Store struct {
 	sub      *replica.Subscription
 	catching sync.Mutex
 	puts     chan *put
-	written  chan []*put // what is to be made durable
 
 	stop   context.CancelFunc
 	closed <-chan struct{}
@@ -75,12 +74,11 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put), written: make(chan []*put, 8)}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put)}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.closed = ctx.Done()
 	s.sub = n.Replicas.Subscribe(r.ID)
 	s.done.Go(func() { s.write(ctx) })
-	s.done.Go(s.sync)
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package replicas
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
@@ -34,6 +35,7 @@ type put struct {
 
 // atOnce is how many writes are made durable together, and atOnceBytes about how many bytes of content.
 const (
+	gather      = 500 * time.Microsecond // how long company is waited for
 	atOnce      = 256
 	atOnceBytes = 4 << 20
 )
@@ -77,9 +79,11 @@ func (s *Store) send(ctx context.Context, p *put) error {
 	}
 }
 
-// write does what is sent, together with what else has come meanwhile. While that is made durable, it does the next.
+// write does what is sent, together with what else comes at the same time, and makes it durable.
 func (s *Store) write(ctx context.Context) {
-	defer close(s.written)
+	expected := 1 // as many as came together the last time are waited for
+	company := time.NewTimer(0)
+	defer company.Stop()
 	for {
 		var all []*put
 		select {
@@ -89,37 +93,31 @@ func (s *Store) write(ctx context.Context) {
 			return
 		}
 		size := len(all[0].changes[0].content)
+		company.Reset(gather)
 	more:
 		for len(all) < atOnce && size < atOnceBytes {
+			var p *put
 			select {
-			case p := <-s.puts:
-				all = append(all, p)
-				size += len(p.changes[0].content)
+			case p = <-s.puts:
 			default:
-				break more
+				if len(all) >= expected {
+					break more
+				}
+				select {
+				case p = <-s.puts:
+				case <-company.C:
+					break more
+				}
 			}
+			all = append(all, p)
+			size += len(p.changes[0].content)
 		}
+		expected = len(all)
 		if all = s.writeAll(context.WithoutCancel(ctx), all); len(all) > 0 {
-			s.written <- all
-		}
-	}
-}
-
-// sync makes durable what has been written, and tells those who wait for it.
-func (s *Store) sync() {
-	for all := range s.written {
-		for more := true; more; {
-			select {
-			case next, ok := <-s.written:
-				all = append(all, next...)
-				more = ok
-			default:
-				more = false
+			err := s.n.Blobs.Sync(context.Background())
+			for _, p := range all {
+				p.err <- err
 			}
-		}
-		err := s.n.Blobs.Sync(context.Background())
-		for _, p := range all {
-			p.err <- err
 		}
 	}
 }

@@ -1,0 +1,107 @@
+package collections
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+
+	"github.com/skerry-sync/skerry/collections/access"
+)
+
+// Wrapping is what is done to all answers.
+type Wrapping struct {
+	Origins     []string      // of pages that may ask, such as https://app.example, or "*" for all; none is none
+	Credentials bool          // such pages may send cookies; not with "*"
+	Headers     bool          // of security are added
+	Compress    bool          // answers of some size, for those who take it
+	Timeout     time.Duration // after which a request is answered with 408; 0 is never
+}
+
+// corsHeaders are those of requests by the published clients that browsers ask about first.
+var corsHeaders = strings.Join([]string{"Authorization", "Content-Type", access.HeaderSignature, access.HeaderTime, access.HeaderNonce, access.HeaderPublic, "X-Requested-With", "Accept", "If-None-Match"}, ", ")
+
+// corsKept is for how long browsers keep the answer.
+const corsKept = "86400"
+
+// compressFrom is from how many bytes on answers are compressed.
+const compressFrom = 1 << 10
+
+// Wrap returns a handler whose answers are those of h, wrapped.
+func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
+	all := slices.Contains(w.Origins, "*")
+	if all && w.Credentials {
+		return nil, fmt.Errorf("pages of all origins may not be let send credentials: name the origins")
+	}
+	if w.Timeout > 0 {
+		h = within(h, w.Timeout)
+	}
+	if w.Compress {
+		compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressFrom), gzhttp.ContentTypes([]string{"application/json", "text/plain"}))
+		if err != nil {
+			return nil, err
+		}
+		h = compress(h)
+	}
+	if w.Headers {
+		h = secured(h)
+	}
+	if len(w.Origins) > 0 {
+		h = w.shared(h, all)
+	}
+	return h, nil
+}
+
+func within(h http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func secured(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to := w.Header()
+		to.Set("X-Content-Type-Options", "nosniff")
+		to.Set("X-Frame-Options", "DENY")
+		to.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+		to.Set("X-XSS-Protection", "1; mode=block")
+		to.Set("Referrer-Policy", "strict-origin-when-cross-origin")
+		h.ServeHTTP(w, r)
+	})
+}
+
+// shared lets pages of other origins read answers (Fetch standard, "CORS protocol").
+func (x Wrapping) shared(h http.Handler, all bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to := w.Header()
+		origin := r.Header.Get("Origin")
+		switch {
+		case all:
+			to.Set("Access-Control-Allow-Origin", "*")
+		default:
+			to.Add("Vary", "Origin")
+			if !slices.Contains(x.Origins, origin) {
+				origin = x.Origins[0]
+			}
+			to.Set("Access-Control-Allow-Origin", origin)
+		}
+		if x.Credentials {
+			to.Set("Access-Control-Allow-Credentials", "true")
+		}
+		if r.Method == http.MethodOptions {
+			to.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, PATCH, OPTIONS")
+			to.Set("Access-Control-Allow-Headers", corsHeaders)
+			to.Set("Access-Control-Max-Age", corsKept)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		to.Set("Access-Control-Expose-Headers", "ETag, Retry-After")
+		h.ServeHTTP(w, r)
+	})
+}
