@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,16 +59,16 @@ func TestBodyOverTheLimit(t *testing.T) {
 		require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode)
 		require.NoError(t, resp.Body.Close())
 	}
-	require.Less(t, read.n, 32<<20)
+	require.Less(t, read.n.Load(), int64(32<<20))
 	rec := ask(w, "GET", "/pull/notes/a", "")
 	require.Contains(t, rec.Body.String(), `"hash":""`)
 	http.DefaultClient.CloseIdleConnections()
 }
 
-type endless struct{ n int }
+type endless struct{ n atomic.Int64 } // bytes taken
 
 func (e *endless) Read(b []byte) (int, error) {
-	if e.n += len(b); e.n > 64<<20 {
+	if e.n.Add(int64(len(b))) > 64<<20 {
 		return 0, errors.New("all of it is taken")
 	}
 	for i := range b {
@@ -286,4 +288,18 @@ func FuzzPath(f *testing.F) {
 		srv.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Host: "x", Header: http.Header{}, Body: http.NoBody, RemoteAddr: net.JoinHostPort("127.0.0.1", "1")})
 		require.Less(t, rec.Code, 500)
 	})
+}
+
+func newRevocations(t *testing.T) *access.Revocations {
+	r, err := access.NewRevocations(t.Context(), nil)
+	require.NoError(t, err)
+	return r
+}
+
+func signedRevocations(t *testing.T, generation int64) string {
+	key, err := capcert.NewKey(bytes.Repeat([]byte{1}, 32))
+	require.NoError(t, err)
+	l, err := capcert.SignRevocations(key, generation, nil, []string{"x"})
+	require.NoError(t, err)
+	return string(value.Append(nil, l.Object()))
 }

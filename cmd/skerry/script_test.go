@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
-			"setcode": setCode, "until": until, "web": web,
+			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup,
 		},
 	})
 }
@@ -100,6 +101,46 @@ func web(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s, which answers %s, has no %s", args[0], resp.Status, want)
 		}
 	}
+}
+
+// webuntil URL REGEXP gets an address until the answer matches, for up to 20 seconds.
+func webUntil(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[1])
+	var last []byte
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(args[0])
+		if err != nil {
+			continue
+		}
+		last, err = io.ReadAll(resp.Body)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		if want.Match(last) {
+			return
+		}
+	}
+	ts.Fatalf("%s never gave %s, at last %s", args[0], args[1], last)
+}
+
+// post STATUS URL JSON REGEXP... posts JSON and looks into the answer.
+func post(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := http.Post(args[1], "application/json", strings.NewReader(args[2]))
+	ts.Check(err)
+	b, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	if !strings.HasPrefix(resp.Status, args[0]) {
+		ts.Fatalf("%s answers %s: %s", args[1], resp.Status, b)
+	}
+	for _, want := range args[3:] {
+		if !regexp.MustCompile(want).Match(b) {
+			ts.Fatalf("%s answers %s, which has no %s", args[1], b, want)
+		}
+	}
+}
+
+// hangup sends SIGHUP to the command that was started last.
+func hangup(ts *testscript.TestScript, _ bool, _ []string) {
+	all := ts.BackgroundCmds()
+	ts.Check(all[len(all)-1].Process.Signal(syscall.SIGHUP))
 }
 
 // sametree A B fails unless two directories hold the same names, contents, links and execute bits.

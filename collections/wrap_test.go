@@ -1,0 +1,102 @@
+package collections_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
+)
+
+func wrap(t *testing.T, h http.Handler, w collections.Wrapping) http.Handler {
+	wrapped, err := collections.Wrap(h, w)
+	require.NoError(t, err)
+	return wrapped
+}
+
+// Pages of other origins may use the server if they are named; what they ask about first is answered.
+func TestCORS(t *testing.T) {
+	w := newWorld(t, []byte(open), nil)
+	_, err := collections.Wrap(w, collections.Wrapping{Origins: []string{"*"}, Credentials: true})
+	require.Error(t, err)
+	h := wrap(t, w, collections.Wrapping{Origins: []string{"https://app.example", "https://other.example"}, Credentials: true})
+	for origin, want := range map[string]string{"https://other.example": "https://other.example", "https://evil.example": "https://app.example", "": "https://app.example"} {
+		rec := ask(h, "GET", "/pull/notes/a", "", "Origin", origin)
+		require.Equal(t, want, rec.Header().Get("Access-Control-Allow-Origin"))
+		require.Equal(t, "true", rec.Header().Get("Access-Control-Allow-Credentials"))
+		require.Contains(t, rec.Header().Values("Vary"), "Origin")
+	}
+	rec := ask(h, "OPTIONS", "/push/notes/a", "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST")
+	require.Equal(t, http.StatusNoContent, rec.Code)
+	for _, header := range []string{"Authorization", "Content-Type", "X-Starfish-Sig", "X-Starfish-Ts", "X-Starfish-Nonce", "X-Starfish-Pub"} {
+		require.Contains(t, rec.Header().Get("Access-Control-Allow-Headers"), header)
+	}
+	h = wrap(t, w, collections.Wrapping{Origins: []string{"*"}})
+	require.Equal(t, "*", ask(h, "GET", "/pull/notes/a", "").Header().Get("Access-Control-Allow-Origin"))
+	require.Empty(t, ask(w, "GET", "/pull/notes/a", "").Header().Get("Access-Control-Allow-Origin"))
+}
+
+func TestCompressionAndHeaders(t *testing.T) {
+	w := newWorld(t, []byte(open), nil)
+	h := wrap(t, w, collections.Wrapping{Headers: true, Compress: true})
+	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/notes/a", `{"data":{"a":"`+strings.Repeat("x", 900)+`","b":"`+strings.Repeat("y", 50)+`"}}`).Code)
+	rec := ask(h, "GET", "/pull/notes/a", "", "Accept-Encoding", "gzip")
+	require.Equal(t, "gzip", rec.Header().Get("Content-Encoding"))
+	require.Less(t, rec.Body.Len(), 400)
+	require.NotEmpty(t, rec.Header().Get("ETag"))
+	require.Equal(t, "DENY", rec.Header().Get("X-Frame-Options"))
+	rec = ask(h, "GET", "/pull/notes/a", "", "Accept-Encoding", "gzip", "If-None-Match", rec.Header().Get("ETag"))
+	require.Equal(t, http.StatusNotModified, rec.Code)
+	rec = ask(h, "GET", "/pull/notes/b", "", "Accept-Encoding", "gzip")
+	require.Empty(t, rec.Header().Get("Content-Encoding"), "it is short")
+	rec = ask(h, "GET", "/pull/notes/a", "")
+	require.Empty(t, rec.Header().Get("Content-Encoding"))
+}
+
+// A request that takes too long is answered with 408.
+func TestTimeout(t *testing.T) {
+	slow := &store.Funcs{OnGet: func(ctx context.Context, _ string) (*store.Object, error) { <-ctx.Done(); return nil, ctx.Err() }}
+	w := newWorld(t, []byte(open), func(o *collections.Options) { o.Documents = document.In(slow, nil) })
+	rec := ask(wrap(t, w, collections.Wrapping{Timeout: 10 * time.Millisecond}), "GET", "/pull/notes/a", "")
+	require.Equal(t, http.StatusRequestTimeout, rec.Code)
+	require.JSONEq(t, `{"error":"Request timeout"}`, rec.Body.String())
+}
+
+func TestAuditFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "audit.log")
+	for range 2 {
+		f, err := collections.OpenAuditFile(name)
+		require.NoError(t, err)
+		w := newWorld(t, []byte(open), func(o *collections.Options) { o.Audit = f })
+		require.Equal(t, http.StatusOK, ask(w, "GET", "/pull/notes/a", "").Code)
+		require.NoError(t, f.Close())
+	}
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	line := `{"timestamp":1700000000000,"action":"pull","collection":"notes","documentKey":"notes/a","success":true,"statusCode":200,"params":{"id":"a"}}` + "\n"
+	require.Equal(t, line+line, string(b))
+}
+
+// A list of revocations is taken from anybody who has it, if its issuer has signed it.
+func TestRevocationsRoute(t *testing.T) {
+	w := newWorld(t, []byte(open), nil)
+	require.Equal(t, http.StatusNotFound, ask(w, "POST", "/revocations", "{}").Code)
+	w = newWorld(t, []byte(open), func(o *collections.Options) { o.Revocations = newRevocations(t) })
+	require.Equal(t, http.StatusBadRequest, ask(w, "POST", "/revocations", "{").Code)
+	require.Equal(t, http.StatusBadRequest, ask(w, "POST", "/revocations", "{}").Code)
+	one, two := signedRevocations(t, 1), signedRevocations(t, 2)
+	require.Equal(t, http.StatusOK, ask(w, "POST", "/revocations", two).Code)
+	require.Equal(t, http.StatusConflict, ask(w, "POST", "/revocations", one).Code)
+	rec := httptest.NewRecorder()
+	w.ServeHTTP(rec, httptest.NewRequest("GET", "/revocations", nil))
+	require.Equal(t, http.StatusNotFound, rec.Code)
+}
