@@ -67,6 +67,15 @@ func (k Key) sign(msg []byte) string {
 	return base64.StdEncoding.EncodeToString(ed25519.Sign(k.private, msg))
 }
 
+// Sign signs a message and returns the signature in base64.
+func (k Key) Sign(msg []byte) string { return k.sign(msg) }
+
+// Verify reports whether signature, in base64, is one of msg by the holder of an Ed25519 public key, in hex.
+func Verify(pubHex string, msg []byte, signature string) bool {
+	sig, err := decode64(signature)
+	return err == nil && verify(pubHex, msg, sig)
+}
+
 // String shows the public half alone.
 func (k Key) String() string { return k.Public }
 

@@ -284,8 +284,9 @@ func above(f field, floor float64) (_ field, ok bool) {
 	}
 	kept, when := &value.Object{}, &value.Object{}
 	for _, k := range f.keys() {
-		part, ok := f.part(k)
-		if part, ok = above(part, floor); !ok {
+		part, _ := f.part(k)
+		part, ok := above(part, floor)
+		if !ok {
 			continue
 		}
 		when.Set(k, part.times)
