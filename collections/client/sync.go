@@ -1,0 +1,209 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/keyring"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// Sync keeps a document in step with a server: it remembers what is there, and when somebody else has written meanwhile it merges and writes again. Its methods
+// may be called by several goroutines at once.
+type Sync struct {
+	Client *Client
+	Path   string // storage path
+	// Resolve returns what becomes of data that is to be pushed and data that is there; nil is value.Merge, by which what is there stands.
+	Resolve func(ours, theirs *value.Object) (*value.Object, error)
+	Sealer  *keyring.Sealer // of an encrypted collection, or nil
+	Sign    bool            // what is pushed bears the client's proof
+	Author  string          // whose proof, by public key, what is pulled must bear; "*" is anybody's, "" none
+	Retries int             // after conflicts; 0 is 3
+
+	mu   sync.Mutex
+	data *value.Object
+	hash string
+}
+
+// ErrNotProved reports a document that does not bear the proof that is asked for.
+var ErrNotProved = errors.New("the document does not bear the author's proof")
+
+// conflictWait is how long it is waited after the first conflict; after each further one twice as long.
+const conflictWait = 100 * time.Millisecond
+
+// Data returns what was pulled or pushed last, nil before that.
+func (s *Sync) Data() *value.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data
+}
+
+// Pull returns what is there. It returns an error that is ErrNotProved.
+func (s *Sync) Pull(ctx context.Context) (*value.Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pull(ctx)
+}
+
+func (s *Sync) pull(ctx context.Context) (*value.Object, error) {
+	d, err := s.Client.Pull(ctx, s.Path)
+	if err != nil {
+		return nil, err
+	}
+	data := d.Data
+	if d.Hash != "" {
+		if s.Author != "" && !d.Verify(s.Path, map[bool]string{true: "", false: s.Author}[s.Author == "*"]) {
+			return nil, fmt.Errorf("pull %s: %w", s.Path, ErrNotProved)
+		}
+		if s.Sealer != nil {
+			if data, err = s.Sealer.Open(data); err != nil {
+				return nil, fmt.Errorf("pull %s: %w", s.Path, err)
+			}
+		}
+	}
+	s.data, s.hash = data, d.Hash
+	return data, nil
+}
+
+// Push writes data over what was pulled last, or merges it with what somebody else has written since. It returns an error that is ErrConflict if others are faster each time.
+func (s *Sync) Push(ctx context.Context, data *value.Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.push(ctx, data)
+}
+
+func (s *Sync) push(ctx context.Context, data *value.Object) error {
+	retries := s.Retries
+	if retries == 0 {
+		retries = 3
+	}
+	for attempt := 0; ; attempt++ {
+		sealed := data
+		var err error
+		if s.Sealer != nil {
+			if sealed, err = s.Sealer.Seal(data); err != nil {
+				return err
+			}
+		}
+		w, err := s.Client.Push(ctx, s.Path, sealed, s.hash, s.Sign)
+		if err == nil {
+			s.data, s.hash = data, w.Hash
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) || attempt >= retries {
+			return err
+		}
+		theirs, err := s.pull(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Resolve == nil {
+			data = value.Merge(data, theirs)
+		} else if data, err = s.Resolve(data, theirs); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(conflictWait<<attempt + rand.N(conflictWait)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Update pulls, and pushes what change makes of that.
+func (s *Sync) Update(ctx context.Context, change func(data *value.Object) *value.Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, err := s.pull(ctx)
+	if err != nil {
+		return err
+	}
+	return s.push(ctx, change(data))
+}
+
+// Keyring is the keyring of a collection at a server, with the identity of who uses it.
+type Keyring struct {
+	Client  *Client
+	Path    string      // storage path, usually that of the collection and /_keyring
+	Adder   capcert.Key // signs what is added
+	Trusted []string    // public keys of those who may add recipients
+	Now     func() time.Time
+}
+
+func (k *Keyring) now() int64 {
+	if k.Now != nil {
+		return k.Now().Unix()
+	}
+	return time.Now().Unix()
+}
+
+// Get returns the keyring and its hash; nil if there is none.
+func (k *Keyring) Get(ctx context.Context) (*keyring.Keyring, string, error) {
+	d, err := k.Client.Pull(ctx, k.Path)
+	if err != nil || d.Hash == "" {
+		return nil, "", err
+	}
+	ring, err := keyring.Parse(d.Data)
+	if err != nil {
+		return nil, "", fmt.Errorf("keyring %s: %w", k.Path, err)
+	}
+	return ring, d.Hash, nil
+}
+
+// ErrNoKeyring reports a collection that has none.
+var ErrNoKeyring = errors.New("the collection has no keyring: make one first")
+
+// changes is how often a change of a keyring is tried that others forestall.
+const changes = 4
+
+// change replaces the keyring.
+func (k *Keyring) change(ctx context.Context, f func(*keyring.Keyring) (*keyring.Keyring, error)) error {
+	for attempt := 0; ; attempt++ {
+		now, hash, err := k.Get(ctx)
+		if err != nil {
+			return err
+		}
+		next, err := f(now)
+		if err != nil {
+			return fmt.Errorf("keyring %s: %w", k.Path, err)
+		}
+		if _, err = k.Client.Push(ctx, k.Path, next.Object(), hash, false); !errors.Is(err, ErrConflict) || attempt == changes {
+			return err
+		}
+	}
+}
+
+// Create makes a keyring for recipients, if there is none. It returns keyring.ErrPresent if there is one.
+func (k *Keyring) Create(ctx context.Context, recipients ...string) error {
+	return k.change(ctx, func(now *keyring.Keyring) (*keyring.Keyring, error) {
+		if now != nil {
+			return nil, keyring.ErrPresent
+		}
+		return keyring.New(k.Adder, recipients, k.now())
+	})
+}
+
+// Add gives a recipient the key, which sealer has.
+func (k *Keyring) Add(ctx context.Context, sealer *keyring.Sealer, recipient string) error {
+	return k.change(ctx, func(now *keyring.Keyring) (*keyring.Keyring, error) {
+		if now == nil {
+			return nil, ErrNoKeyring
+		}
+		return now.Add(k.Adder, sealer, recipient, k.now())
+	})
+}
+
+// Remove begins an epoch whose key the named recipients do not get.
+func (k *Keyring) Remove(ctx context.Context, recipients ...string) error {
+	return k.change(ctx, func(now *keyring.Keyring) (*keyring.Keyring, error) {
+		if now == nil {
+			return nil, ErrNoKeyring
+		}
+		return now.Remove(k.Adder, recipients, k.Trusted, k.now())
+	})
+}
