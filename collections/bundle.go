@@ -7,6 +7,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/openapi"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -118,6 +119,20 @@ func (x *exchange) describe() error {
 		o.Set("namespaces", all)
 	}
 	reply(x.w, http.StatusOK, o)
+	return nil
+}
+
+// openAPI answers with the routes as OpenAPI describes them, to whomever may know all collections.
+func (x *exchange) openAPI() error {
+	if x.routes.describe != DescribePublic {
+		notFound(x.w)
+		return nil
+	}
+	url := x.s.opts.Prefix
+	if x.s.opts.Origin != nil {
+		url = x.s.opts.Origin.Scheme + "://" + x.s.opts.Origin.Host + url
+	}
+	reply(x.w, http.StatusOK, openapi.Describe(x.routes.config, openapi.Options{URL: url}))
 	return nil
 }
 

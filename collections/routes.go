@@ -46,6 +46,7 @@ func newRoutes(c *config.Config, describe Describe, revocations bool) (*routes, 
 	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
+	rs.add(http.MethodGet, "openapi.json", &route{serve: (*exchange).openAPI})
 	if revocations {
 		rs.add(http.MethodPost, "revocations", &route{serve: (*exchange).revoke})
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,8 +26,10 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/openapi"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -38,7 +41,7 @@ func (a *app) collectionsCommand() *cobra.Command {
 		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, so that\n" +
 			"every node which holds it can serve them.",
 	}
-	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck())
+	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI())
 	return cmd
 }
 
@@ -377,4 +380,28 @@ func (a *app) collectionsCheck() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func (a *app) collectionsOpenAPI() *cobra.Command {
+	var o openapi.Options
+	cmd := &cobra.Command{
+		Use:   "openapi FILE",
+		Short: "Describe the routes of a configuration as OpenAPI 3.1",
+		Long:  "Print an OpenAPI 3.1 description of all routes that serve would answer by a configuration, for people and for generators of clients. With --describe public the server answers GET /openapi.json with it.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := config.Load(args[0])
+			if err == nil {
+				_, err = collections.New(c, collections.Options{})
+			}
+			if err != nil {
+				return err
+			}
+			return a.printJSON(json.RawMessage(value.Append(nil, openapi.Describe(c, o))))
+		},
+	}
+	cmd.Flags().StringVar(&o.Title, "title", "", "title of the API (Collections)")
+	cmd.Flags().StringVar(&o.Version, "api-version", "", "version of the API (1.0.0)")
+	cmd.Flags().StringVar(&o.URL, "url", "", "URL of the server, with its prefix")
+	return cmd
 }
