@@ -4,8 +4,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -253,18 +255,37 @@ func FuzzParseAuthorization(f *testing.F) {
 	})
 }
 
-// No glob takes longer than its length times that of the target, and one that is the target itself matches.
+// A glob covers what the regular expression matches that it stands for, and so all that it matches.
 func FuzzMatchGlob(f *testing.F) {
-	f.Add("a/**/b*", "a/x/y/bc")
+	for _, x := range [][2]string{{"a/**/b*", "a/x/y/bc"}, {"**/*b", "a/x/yb"}, {"**/*a*/c", "x/ya/z/qaq/c"}, {"***", "0"}, {"*/**", "a/"}, {"*", "0"}} {
+		f.Add(x[0], x[1])
+	}
 	f.Fuzz(func(t *testing.T, glob, target string) {
-		got := capcert.MatchGlob(glob, target)
-		if !strings.Contains(glob, "*") {
-			require.Equal(t, glob == target, got)
+		var re strings.Builder
+		for g := 0; g < len(glob); g++ {
+			switch {
+			case strings.HasPrefix(glob[g:], "**"):
+				re.WriteString("[^!]*")
+				g++
+			case glob[g] == '*':
+				re.WriteString("[^/!]*")
+			default:
+				fmt.Fprintf(&re, "%02x,", glob[g])
+			}
 		}
-		if got {
-			require.True(t, capcert.MatchGlob("**"+glob, "x/y"+target))
+		// Bytes are written in hex, as regular expressions are about characters; "/" stays what a star must not take.
+		var text strings.Builder
+		for i := range len(target) {
+			if target[i] == '/' {
+				text.WriteString("/")
+			} else {
+				fmt.Fprintf(&text, "%02x,", target[i])
+			}
 		}
-		require.True(t, capcert.MatchGlob("**", target))
+		expression := strings.ReplaceAll(strings.NewReplacer("[^!]*", "([0-9a-f]{2},|/)*", "[^/!]*", "([0-9a-f]{2},)*").Replace(re.String()), "2f,", "/")
+		want := regexp.MustCompile("^(?:" + expression + ")$").MatchString(text.String())
+		require.Equal(t, want, capcert.Covers(glob, target), "%q %q", glob, target)
+		require.False(t, capcert.MatchGlob(glob, target) && !want, "%q %q", glob, target)
 		capcert.MatchPath(target, []string{glob, "!" + glob})
 	})
 }
