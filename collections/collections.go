@@ -52,6 +52,16 @@ type Options struct {
 	Log   *slog.Logger // nil is slog.Default
 	Audit Auditor      // nil keeps no record
 	Hooks []Hook
+	// Observe, unless nil, is told of each request that a route has answered.
+	Observe func(o *Observation)
+}
+
+// Observation is what a request has cost.
+type Observation struct {
+	Action     string             // pull, push or list; "" for what is about no collection
+	Collection *config.Collection // nil if it is about none, or several
+	Status     int
+	Took       time.Duration
 }
 
 // Hook is told of requests, and may answer them in the server's stead. Fields that are nil do nothing.
@@ -170,10 +180,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{s: s, routes: routes, w: w, r: r, route: route, params: params, rest: rest}
-	if err := route.serve(x); err != nil {
-		x.failed(err)
+	if s.opts.Observe == nil {
+		x.serve()
+		return
 	}
+	began, sw := time.Now(), &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	x.w = sw
+	x.serve()
+	s.opts.Observe(&Observation{Action: route.action, Collection: route.col, Status: sw.status, Took: time.Since(began)})
 }
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // exchange is a request that is being answered.
 type exchange struct {
@@ -195,6 +224,12 @@ type answered struct {
 }
 
 func (a *answered) Error() string { return fmt.Sprint(a.Status) }
+
+func (x *exchange) serve() {
+	if err := x.route.serve(x); err != nil {
+		x.failed(err)
+	}
+}
 
 // refuse returns an error that is answered with a status and a reason.
 func refuse(status int, reason string) error {

@@ -52,6 +52,7 @@ type Client struct {
 	Base        string             // URL that paths follow, such as https://sync.example/v1
 	Namespace   string             // "" is none
 	Credentials func() Credentials // nil presents nothing; it is called for each request
+	Header      http.Header        // that each request has, too
 	HTTP        *http.Client       // nil is http.DefaultClient
 	Retries     int                // of requests that the network or the server has failed; 0 is 3, less than 0 none
 	Backoff     time.Duration      // before the first, each later one waits twice as long; 0 is 500 ms
@@ -118,6 +119,9 @@ func (c *Client) once(ctx context.Context, r *request) (body []byte, header http
 	if err != nil {
 		return nil, nil, 0, err
 	}
+	for key, all := range c.Header {
+		req.Header[http.CanonicalHeaderKey(key)] = all
+	}
 	if r.media != "" {
 		req.Header.Set("Content-Type", r.media)
 	}
@@ -139,6 +143,13 @@ func (c *Client) once(ctx context.Context, r *request) (body []byte, header http
 		err = &StatusError{resp.StatusCode, reasonOf(body)}
 	}
 	return body, resp.Header, after, err
+}
+
+// Send sends a request for a path below the base, with a body unless that is nil, and returns the body of the answer. It returns a *StatusError for any status
+// but 200.
+func (c *Client) Send(ctx context.Context, method, path string, body []byte, media string) ([]byte, error) {
+	answer, _, err := c.send(ctx, &request{method: method, path: path, body: body, media: media})
+	return answer, err
 }
 
 // reasonOf returns what an answer says is wrong.

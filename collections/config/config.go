@@ -44,15 +44,11 @@ type Config struct {
 	Restrictions []Restriction
 	Roles        map[string][]string // identities that have a role everywhere
 	Entitlements *Entitlements       // nil gives none
-	Warnings     []string            // what is allowed but probably not meant
+	Queue        *Queue              // nil announces nothing
+	Projections  []*Projection
+	Remotes      []*Remote
+	Warnings     []string // what is allowed but probably not meant
 	object       *value.Object
-}
-
-// Entitlements says where the features of an identity are listed, each of which gives it a role. Empty fields have the published server's defaults.
-type Entitlements struct {
-	Path  string // template of a document's storage path, with {identity}
-	Field string // the member of its data that is an array of names
-	Role  string // what stands before a colon and the name in the role
 }
 
 // Namespace is a group of collections under a path of its own.

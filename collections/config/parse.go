@@ -49,32 +49,6 @@ func (p *problems) config(v any) *Config {
 	return c
 }
 
-// Extensions is the member of a configuration for what the published servers are given in code.
-const Extensions = "extensions"
-
-func (p *problems) extensions(o *value.Object, c *Config) {
-	x := p.object(o, "", Extensions)
-	label := Extensions + "."
-	p.unknown(x, label, "roles", "entitlements")
-	for role := range p.object(x, label, "roles").All() {
-		v, _ := x.Get("roles")
-		if ids, ok := p.texts(v.(*value.Object), label+"roles.", role); ok {
-			if c.Roles == nil {
-				c.Roles = map[string][]string{}
-			}
-			c.Roles[role] = ids
-		}
-	}
-	if v, _ := x.Get("entitlements"); v == true {
-		c.Entitlements = &Entitlements{}
-	} else if v != nil && v != false {
-		e := p.object(x, label, "entitlements")
-		label += "entitlements."
-		p.unknown(e, label, "path", "field", "role")
-		c.Entitlements = &Entitlements{p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role")}
-	}
-}
-
 func (p *problems) unknown(o *value.Object, label string, known ...string) {
 	for k := range o.All() {
 		if !slices.Contains(known, k) {

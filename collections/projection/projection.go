@@ -1,0 +1,194 @@
+// Package projection keeps lists of what has been written to collections: one document with an entry for each of many, which a client pulls in one request.
+//
+// What belongs here: what an event makes of a list, and how the list is rewritten. What never belongs here: anything about the documents that are listed.
+//
+// Start at In.
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// Op is what becomes of a list's entry.
+type Op struct {
+	ID     string
+	Value  *value.Object // takes the place of the entry's, or is a new entry at the end
+	Remove bool          // the entry
+}
+
+// Projection is a list, or several, of what is written to some collections.
+type Projection struct {
+	Matches func(*config.Collection) bool // the collections
+	// Target returns the storage path of the list that an event is about, "" if there is none. It must not be that of a document of Matches.
+	Target func(*collections.Event) string
+	// Project returns what becomes of the list, nil if nothing. It must depend on nothing but the event.
+	Project  func(*collections.Event) *Op
+	MaxItems int // entries; of a list that has so many, further ones are left out. 0 is unlimited
+}
+
+// Items is the member of a list's data that holds the entries, each {"id", "value"}, in the order in which they first came.
+const Items = "items"
+
+// attempts is how often a change of a list is tried that others, at other servers of the same store, forestall.
+const attempts = 20
+
+// attemptWait is for how long at most it is waited after the first such attempt; after each further one for as much more.
+const attemptWait = 2 * time.Millisecond
+
+// ErrFull reports a list that has as many entries as it may.
+var ErrFull = errors.New("the list has as many entries as it may")
+
+// Lists are the lists among some documents. Its methods may be called by several goroutines at once.
+type Lists struct {
+	docs  *document.Documents
+	seed  maphash.Seed
+	locks [64]sync.Mutex // of targets: who changes a list at this server takes turns
+}
+
+// In returns the lists among documents.
+func In(docs *document.Documents) *Lists { return &Lists{docs: docs, seed: maphash.MakeSeed()} }
+
+// Hook returns what a server must tell of writes, to keep lists. all returns them. Whoever writes waits for that.
+func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hook {
+	return collections.Hook{AfterWrite: func(ctx context.Context, e *collections.Event) error {
+		for _, p := range all() {
+			if !p.Matches(e.Collection) {
+				continue
+			}
+			target := p.Target(e)
+			if target == "" {
+				continue
+			}
+			op := p.Project(e)
+			if op == nil {
+				continue
+			}
+			if err := l.Apply(ctx, target, *op, p.MaxItems); err != nil {
+				log.Warn("a write is missing from a list", "list", target, "entry", op.ID, "key", e.Key, "error", err)
+			}
+		}
+		return nil
+	}}
+}
+
+// Apply changes the list at a storage path. It returns an error that is ErrFull or document.ErrConflict.
+func (l *Lists) Apply(ctx context.Context, target string, op Op, maxItems int) error {
+	lock := &l.locks[maphash.String(l.seed, target)%uint64(len(l.locks))]
+	lock.Lock()
+	defer lock.Unlock()
+	for i := range attempts {
+		now, err := l.docs.Get(ctx, target)
+		if err != nil {
+			return err
+		}
+		var base *string
+		var items value.Array
+		if now != nil {
+			base = &now.Hash
+			v, _ := now.Data.Get(Items)
+			items, _ = v.(value.Array)
+		}
+		items, changed, err := fold(items, op, maxItems)
+		if err != nil || !changed {
+			return err
+		}
+		_, err = l.docs.Push(ctx, target, value.NewObject(value.Member{Key: Items, Value: items}), base, nil, false)
+		if !errors.Is(err, document.ErrConflict) {
+			return err
+		}
+		select {
+		case <-time.After(rand.N(attemptWait * time.Duration(i+1))):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("list %s: %w", target, document.ErrConflict)
+}
+
+// fold returns a list after a change, which is a new one.
+func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bool, err error) {
+	at := -1
+	for i, v := range items {
+		o, _ := v.(*value.Object)
+		if id, _ := o.String("id"); id == op.ID {
+			at = i
+			break
+		}
+	}
+	switch {
+	case op.Remove && at < 0:
+		return items, false, nil
+	case op.Remove:
+		return append(append(value.Array{}, items[:at]...), items[at+1:]...), true, nil
+	case at < 0 && maxItems > 0 && len(items) >= maxItems:
+		return items, false, ErrFull
+	}
+	after = append(value.Array{}, items...)
+	entry := value.NewObject(value.Member{Key: "id", Value: op.ID}, value.Member{Key: "value", Value: op.Value})
+	if at < 0 {
+		return append(after, entry), true, nil
+	}
+	after[at] = entry
+	return after, true, nil
+}
+
+// Configured returns the lists of a configuration.
+func Configured(c *config.Config) (all []*Projection) {
+	for _, p := range c.Projections {
+		all = append(all, &Projection{
+			Matches: func(col *config.Collection) bool {
+				for _, name := range p.Sources {
+					if col.Name == name || col.Namespace != "" && name == col.Namespace+"/"+col.Name {
+						return true
+					}
+				}
+				return false
+			},
+			Target:   func(e *collections.Event) string { return fill(p.Target, e.Params) },
+			Project:  func(e *collections.Event) *Op { return project(p, e) },
+			MaxItems: p.MaxItems,
+		})
+	}
+	return all
+}
+
+func fill(template string, params map[string]string) string {
+	for k, v := range params {
+		template = strings.ReplaceAll(template, "{"+k+"}", v)
+	}
+	return template
+}
+
+func project(p *config.Projection, e *collections.Event) *Op {
+	op := &Op{ID: fill(p.ID, e.Params)}
+	if p.Removed != "" {
+		if v, _ := e.Data.Get(p.Removed); v == true {
+			op.Remove = true
+			return op
+		}
+	}
+	if p.Fields == nil {
+		op.Value = e.Data
+		return op
+	}
+	op.Value = &value.Object{}
+	for _, f := range p.Fields {
+		if v, ok := e.Data.Get(f); ok {
+			op.Value.Set(f, v)
+		}
+	}
+	return op
+}

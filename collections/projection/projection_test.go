@@ -1,0 +1,122 @@
+package projection_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/projection"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const listed = `{"version": 1, "collections": [
+	{"name": "products", "storagePath": "products/{tenant}/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000},
+	{"name": "other", "storagePath": "other/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000},
+	{"name": "catalog", "storagePath": "catalog/{tenant}", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1000, "pullOnly": true}],
+	"extensions": {"projections": [
+		{"source": "products", "target": "catalog/{tenant}", "fields": ["name", "price"], "removed": "deleted", "maxItems": 100},
+		{"source": ["products", "other"], "target": "everything", "id": "x-{id}"}]}}`
+
+func serve(t *testing.T, s store.Store) (http.Handler, *document.Documents) {
+	c, err := config.Parse([]byte(listed))
+	require.NoError(t, err)
+	docs := document.In(s, nil)
+	h, err := collections.New(c, collections.Options{
+		Documents: docs, Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
+		Hooks: []collections.Hook{projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	return h, docs
+}
+
+func push(t *testing.T, h http.Handler, path, body string) {
+	r := httptest.NewRequest(http.MethodPost, "/push/"+path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
+}
+
+func pull(t *testing.T, h http.Handler, path string) string {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/pull/"+path, nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	o, err := value.ParseObject(w.Body.Bytes(), value.MaxDepth)
+	require.NoError(t, err)
+	data, _ := o.Get("data")
+	return string(value.Append(nil, data))
+}
+
+func hash(t *testing.T, docs *document.Documents, key string) string {
+	d, err := docs.Get(t.Context(), key)
+	require.NoError(t, err)
+	return d.Hash
+}
+
+func TestConfigured(t *testing.T) {
+	h, docs := serve(t, store.NewMemory())
+	push(t, h, "products/a/1", `{"data":{"price":3,"name":"chair","stock":7}}`)
+	push(t, h, "products/a/2", `{"data":{"name":"table"}}`)
+	push(t, h, "products/b/1", `{"data":{"name":"lamp"}}`)
+	push(t, h, "products/a/1", `{"data":{"name":"armchair"},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`)
+	push(t, h, "other/9", `{"data":{"o":{"n":1}}}`)
+	require.Equal(t, `{"items":[{"id":"1","value":{"name":"armchair"}},{"id":"2","value":{"name":"table"}}]}`, pull(t, h, "catalog/a"))
+	require.Equal(t, `{"items":[{"id":"1","value":{"name":"lamp"}}]}`, pull(t, h, "catalog/b"))
+	push(t, h, "products/a/1", `{"data":{"deleted":true},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`)
+	push(t, h, "products/a/3", `{"data":{"deleted":true}}`)
+	require.Equal(t, `{"items":[{"id":"2","value":{"name":"table"}}]}`, pull(t, h, "catalog/a"))
+	all, err := docs.Get(t.Context(), "everything")
+	require.NoError(t, err)
+	require.Equal(t, `{"items":[{"id":"x-1","value":{"deleted":true}},{"id":"x-2","value":{"name":"table"}},{"id":"x-9","value":{"o":{"n":1}}},{"id":"x-3","value":{"deleted":true}}]}`, string(value.Append(nil, all.Data)))
+}
+
+// Many that write at once are all in the list, also at two servers of one store.
+func TestNothingIsLost(t *testing.T) {
+	s := store.NewMemory()
+	one, _ := serve(t, s)
+	two, docs := serve(t, s)
+	var wg sync.WaitGroup
+	for i, h := range []http.Handler{one, two} {
+		for j := range 30 {
+			wg.Go(func() { push(t, h, fmt.Sprintf("products/a/%d-%d", i, j), `{"data":{"name":"x"}}`) })
+		}
+	}
+	wg.Wait()
+	d, err := docs.Get(t.Context(), "catalog/a")
+	require.NoError(t, err)
+	items, _ := d.Data.Get(projection.Items)
+	require.Len(t, items, 60)
+}
+
+func TestFullList(t *testing.T) {
+	docs := document.In(store.NewMemory(), nil)
+	lists := projection.In(docs)
+	op := func(id string) error {
+		return lists.Apply(t.Context(), "list", projection.Op{ID: id, Value: &value.Object{}}, 2)
+	}
+	require.NoError(t, op("a"))
+	require.NoError(t, op("b"))
+	require.ErrorIs(t, op("c"), projection.ErrFull)
+	require.NoError(t, op("a"))
+	require.NoError(t, lists.Apply(t.Context(), "list", projection.Op{ID: "a", Remove: true}, 2))
+	require.NoError(t, op("c"))
+	require.NoError(t, lists.Apply(t.Context(), "nothing", projection.Op{ID: "a", Remove: true}, 2))
+	d, err := docs.Get(t.Context(), "nothing")
+	require.NoError(t, err)
+	require.Nil(t, d)
+}

@@ -1,0 +1,121 @@
+// Package nats is a queue of writes on a NATS server with JetStream.
+//
+// What belongs here: the connection and the stream. What never belongs here: what a message says; that is package queue.
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skerry-sync/skerry/collections/config"
+)
+
+// Queue publishes to JetStream. A message is published once within the stream's window of duplicates, however often it is tried.
+type Queue struct {
+	conn   *client.Conn
+	js     jetstream.JetStream
+	stream string
+	topics func() []string
+	ready  bool // the stream has been there
+}
+
+// Open returns a queue on a server, which need not be there yet. topics returns the subjects that the stream takes if Open must make it, each also with a word more.
+func Open(c *config.NATS, topics func() []string, log *slog.Logger) (*Queue, error) {
+	opts := []client.Option{
+		client.Name("skerry collections"), client.RetryOnFailedConnect(true), client.MaxReconnects(-1),
+		client.DisconnectErrHandler(func(_ *client.Conn, err error) {
+			if err != nil {
+				log.Warn("the NATS server has gone", "url", c.URL, "error", err)
+			}
+		}),
+		client.ReconnectHandler(func(*client.Conn) { log.Info("the NATS server is back", "url", c.URL) }),
+	}
+	if c.Credentials != "" {
+		opts = append(opts, client.UserCredentials(c.Credentials))
+	}
+	conn, err := client.Connect(c.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("NATS server %s: %w", c.URL, err)
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("NATS server %s: %w", c.URL, err)
+	}
+	return &Queue{conn: conn, js: js, stream: c.Stream, topics: topics}, nil
+}
+
+// publishTime is how long a message may take.
+const publishTime = 5 * time.Second
+
+// Publish implements queue.Queue. It is to be called by one goroutine at a time.
+func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	if q.stream != "" && !q.ready {
+		if err := q.prepare(ctx); err != nil {
+			return err
+		}
+		q.ready = true
+	}
+	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id)}
+	if q.stream != "" {
+		opts = append(opts, jetstream.WithExpectStream(q.stream))
+	}
+	_, err := q.js.Publish(ctx, subject, message, opts...)
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		q.ready = false
+		return fmt.Errorf("no stream takes the subject %s: %w", subject, err)
+	}
+	return err
+}
+
+// prepare makes the stream if there is none, and lets one that we have made take subjects that are new.
+func (q *Queue) prepare(ctx context.Context) error {
+	var subjects []string
+	for _, t := range q.topics() {
+		subjects = append(subjects, t, t+".*")
+	}
+	slices.Sort(subjects)
+	subjects = slices.Compact(subjects)
+	s, err := q.js.Stream(ctx, q.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = q.js.CreateStream(ctx, jetstream.StreamConfig{Name: q.stream, Subjects: subjects, Description: made})
+		if err != nil {
+			return fmt.Errorf("make the stream %s: %w", q.stream, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", q.stream, err)
+	}
+	c := s.CachedInfo().Config
+	if c.Description != made { // somebody else decides what it takes
+		return nil
+	}
+	all := append(slices.Clone(c.Subjects), subjects...)
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) > len(c.Subjects) {
+		c.Subjects = all
+		if _, err := q.js.UpdateStream(ctx, c); err != nil {
+			return fmt.Errorf("let the stream %s take more subjects: %w", q.stream, err)
+		}
+	}
+	return nil
+}
+
+// made is the description of streams that Publish has made.
+const made = "writes to Skerry collections"
+
+// Close implements queue.Queue.
+func (q *Queue) Close() error {
+	q.conn.Close()
+	return nil
+}

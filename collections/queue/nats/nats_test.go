@@ -1,0 +1,138 @@
+package nats_test
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/queue/nats"
+)
+
+// run starts a NATS server at a port, 0 for any, and returns its URL and what stops it.
+func run(t *testing.T, dir string, port int) (s *server.Server, stop func()) {
+	if port == 0 {
+		port = -1
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	require.NoError(t, err)
+	s.Start()
+	require.True(t, s.ReadyForConnections(10*time.Second))
+	return s, func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+}
+
+// stored returns what a stream has.
+func stored(t *testing.T, at, stream string) (all []*jetstream.RawStreamMsg, c jetstream.StreamConfig) {
+	conn, err := client.Connect(at)
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	s, err := js.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	info, err := s.Info(t.Context())
+	require.NoError(t, err)
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+		m, err := s.GetMsg(t.Context(), seq)
+		require.NoError(t, err)
+		all = append(all, m)
+	}
+	return all, info.Config
+}
+
+func open(t *testing.T, c *config.NATS, topics ...string) *nats.Queue {
+	q, err := nats.Open(c, func() []string { return topics }, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, q.Close()) })
+	return q
+}
+
+func portOf(t *testing.T, at string) int {
+	u, err := url.Parse(at)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(u.Port())
+	require.NoError(t, err)
+	return port
+}
+
+func TestJetStream(t *testing.T) {
+	dir := t.TempDir()
+	s, stop := run(t, dir, 0)
+	at := s.ClientURL()
+	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "data.comments")
+	require.NoError(t, q.Publish(t.Context(), "posts", "1", []byte("one")))
+	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
+	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two"))) // as its acknowledgement was lost
+	all, c := stored(t, at, "writes")
+	require.Equal(t, []string{"data.comments", "data.comments.*", "posts", "posts.*"}, c.Subjects)
+	require.Len(t, all, 2)
+	require.Equal(t, "data.comments.p1", all[1].Subject)
+	require.Equal(t, "two", string(all[1].Data))
+	require.Error(t, q.Publish(t.Context(), "elsewhere", "3", nil))
+
+	// A server that comes back has what it had, and takes more.
+	stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	require.Error(t, q.Publish(ctx, "posts", "4", []byte("four")))
+	cancel()
+	_, stop = run(t, dir, portOf(t, at))
+	defer stop()
+	require.Eventually(t, func() bool { return q.Publish(t.Context(), "posts", "4", []byte("four")) == nil }, 20*time.Second, 50*time.Millisecond)
+	all, _ = stored(t, at, "writes")
+	require.Len(t, all, 3)
+
+	// A later configuration has a topic more.
+	later := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "news")
+	require.NoError(t, later.Publish(t.Context(), "news", "5", []byte("five")))
+	_, c = stored(t, at, "writes")
+	require.Contains(t, c.Subjects, "news")
+	require.Contains(t, c.Subjects, "data.comments")
+}
+
+// What somebody else has set up is left as it is.
+func TestForeignStream(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	conn, err := client.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "all", Subjects: []string{"app.>"}})
+	require.NoError(t, err)
+	q := open(t, &config.NATS{URL: s.ClientURL(), Stream: "all"}, "posts", "app.posts")
+	require.NoError(t, q.Publish(t.Context(), "app.posts", "1", []byte("x")))
+	require.ErrorContains(t, q.Publish(t.Context(), "posts", "2", []byte("x")), "no stream takes the subject posts")
+	_, c := stored(t, s.ClientURL(), "all")
+	require.Equal(t, []string{"app.>"}, c.Subjects)
+	any := open(t, &config.NATS{URL: s.ClientURL()}, "app.posts")
+	require.NoError(t, any.Publish(t.Context(), "app.posts", "3", []byte("y")))
+}
+
+// A server that is not there yet is waited for.
+func TestServerComesLater(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	at := s.ClientURL()
+	port := portOf(t, at)
+	stop()
+	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, q.Publish(ctx, "posts", "1", nil))
+	_, stop = run(t, t.TempDir(), port)
+	defer stop()
+	require.Eventually(t, func() bool { return q.Publish(t.Context(), "posts", "1", nil) == nil }, 20*time.Second, 50*time.Millisecond)
+	_, err := nats.Open(&config.NATS{URL: "nats://127.0.0.1:1", Credentials: "/nowhere"}, nil, slog.New(slog.DiscardHandler))
+	require.Error(t, err)
+}

@@ -1,0 +1,458 @@
+// Package remote keeps documents in step with those of other servers over HTTP, of any maker that speaks the Starfish v3 wire.
+//
+// What belongs here: when what is pulled and pushed, how what both sides have written is merged, and what becomes of requests on such collections. What never
+// belongs here: nodes that hold the same replica, which need none of this.
+//
+// Start at New. The modes are those of docs/protocol/starfish-v3.md, "Remotes".
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/client"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/pairing"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+const (
+	syncTime   = 30 * time.Second // that one sync may take
+	onPullTime = 5 * time.Second  // that a pull waits for one
+	afterError = 5 * time.Second  // until a pull begins one again
+	attempts   = 4                // of a sync that others forestall
+	refresh    = 24 * time.Hour   // before its end a certificate is made anew
+)
+
+// Manager keeps documents in step. Its methods may be called by several goroutines at once.
+type Manager struct {
+	docs *document.Documents
+	log  *slog.Logger
+	http *http.Client
+
+	mu      sync.Mutex
+	remotes map[*config.Collection]*remote
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// Status tells of a remote.
+type Status struct {
+	Collection string
+	Synced     time.Time // the last success; zero if none
+	Failed     time.Time // the last failure; zero if none
+	Err        error     // of the last sync, or nil
+}
+
+// remote is one document that another server has.
+type remote struct {
+	*config.Remote
+	client *client.Client
+	wake   chan struct{} // holds one
+
+	sync   sync.Mutex // held by the one sync there is
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns a Manager that does nothing yet. hc is nil for one of its own.
+func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
+	if hc == nil {
+		hc = &http.Client{Timeout: syncTime}
+	}
+	return &Manager{docs: docs, http: hc, log: log, stop: func() {}}
+}
+
+// Set makes the remotes of a configuration count instead of those before. It returns an error if a passphrase cannot be used, and then nothing has changed.
+func (m *Manager) Set(c *config.Config) error {
+	all := map[*config.Collection]*remote{}
+	for _, r := range c.Remotes {
+		x := &remote{Remote: r, wake: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
+		x.client = &client.Client{Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, Header: http.Header{"Accept": {config.JSON}}, Retries: -1}
+		for k, v := range r.Headers {
+			x.client.Header.Set(k, v)
+		}
+		if r.Passphrase != "" {
+			who, err := credentials(r.Passphrase)
+			if err != nil {
+				return fmt.Errorf("remote of collection %s: %w", r.Collection.Name, err)
+			}
+			x.client.Credentials = who
+		}
+		all[r.Collection] = x
+	}
+	m.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remotes, m.stop = all, stop
+	for _, r := range all {
+		if r.Mode != config.PushOnly {
+			m.wg.Go(func() { m.run(ctx, r) })
+		}
+	}
+	return nil
+}
+
+// credentials returns those of the identity of a passphrase in a file.
+func credentials(file string) (func() client.Credentials, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	root, err := pairing.Root(strings.TrimRight(string(text), "\r\n"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	var mu sync.Mutex
+	var cert *capcert.Cert
+	return func() client.Credentials {
+		mu.Lock()
+		defer mu.Unlock()
+		now := time.Now().Unix()
+		if cert == nil || now > cert.Expires-int64(refresh/time.Second) {
+			fresh, err := pairing.RootCert(root, now)
+			if err == nil { // nothing can fail that has not failed before
+				cert = fresh
+			}
+		}
+		return client.Credentials{Cert: cert, Key: root.Key}
+	}, nil
+}
+
+// Close ends what is going on and waits for it.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	stop := m.stop
+	m.mu.Unlock()
+	stop()
+	m.wg.Wait()
+}
+
+// Statuses returns how the remotes do.
+func (m *Manager) Statuses() (all []Status) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.remotes {
+		r.mu.Lock()
+		all = append(all, r.status)
+		r.mu.Unlock()
+	}
+	return all
+}
+
+func (m *Manager) of(c *config.Collection) *remote {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.remotes[c]
+}
+
+// run syncs once, and then as often as it is due or asked for.
+func (m *Manager) run(ctx context.Context, r *remote) {
+	var due <-chan time.Time
+	if r.Every > 0 {
+		t := time.NewTicker(r.Every)
+		defer t.Stop()
+		due = t.C
+	}
+	for {
+		m.trySync(ctx, r)
+		select {
+		case <-ctx.Done():
+			return
+		case <-due:
+		case <-r.wake:
+		}
+	}
+}
+
+func (m *Manager) trySync(ctx context.Context, r *remote) {
+	if err := m.sync(ctx, r); err != nil && ctx.Err() == nil {
+		m.log.Warn("a collection is not in step with the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
+	}
+}
+
+// SyncNow brings a collection in step.
+func (m *Manager) SyncNow(ctx context.Context, c *config.Collection) error {
+	r := m.of(c)
+	if r == nil {
+		return fmt.Errorf("collection %s has no remote", c.Name)
+	}
+	return m.sync(ctx, r)
+}
+
+func (m *Manager) sync(ctx context.Context, r *remote) (err error) {
+	r.sync.Lock()
+	defer r.sync.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	for range attempts {
+		if err = m.once(ctx, r); !errors.Is(err, document.ErrConflict) && !errors.Is(err, client.ErrConflict) {
+			break
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.status.Err = err; err != nil {
+		r.status.Failed = time.Now()
+	} else {
+		r.status.Synced = time.Now()
+	}
+	return err
+}
+
+// pulled is what the other server has.
+type pulled struct {
+	hash   string // "" is nothing
+	data   *value.Object
+	author *document.Author
+}
+
+func (r *remote) pull(ctx context.Context) (*pulled, error) {
+	body, err := r.client.Send(ctx, http.MethodGet, r.PullPath, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	o, err := value.ParseObject(body, value.MaxDepth+4)
+	if err != nil {
+		return nil, fmt.Errorf("the other server's answer: %w", err)
+	}
+	p := &pulled{}
+	p.hash, _ = o.String("hash")
+	v, _ := o.Get("data")
+	data, ok := v.(*value.Object)
+	if !ok {
+		return nil, errors.New("the other server's answer has no data")
+	}
+	p.data = value.Sanitize(data)
+	key, _ := o.String("authorPubkey")
+	sig, _ := o.String("authorSignature")
+	if key != "" && capcert.VerifyAuthor(capcert.DocumentDomain, r.Collection.StoragePath, p.data, key, sig) {
+		p.author = &document.Author{Key: key, Signature: sig}
+	}
+	return p, nil
+}
+
+// push brings data to the other server, in the place of what was pulled.
+func (r *remote) push(ctx context.Context, data *value.Object, was *pulled) error {
+	body := value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil})
+	if was.hash != "" {
+		body.Set("baseHash", was.hash)
+	}
+	_, err := r.client.Send(ctx, http.MethodPost, r.PushPath, value.Append(nil, body), config.JSON)
+	var status *client.StatusError
+	if errors.As(err, &status) && status.Status == http.StatusConflict {
+		return client.ErrConflict
+	}
+	return err
+}
+
+// once syncs, unless somebody writes meanwhile.
+func (m *Manager) once(ctx context.Context, r *remote) error {
+	key := r.Collection.StoragePath
+	theirs, err := r.pull(ctx)
+	if err != nil {
+		return err
+	}
+	ours, err := m.docs.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	if r.Mode == config.Bidirectional && ours != nil {
+		return m.both(ctx, r, ours, theirs)
+	}
+	if theirs.hash == "" || ours != nil && ours.Hash == theirs.hash {
+		return nil
+	}
+	if err := m.take(ctx, key, theirs.data, ours, theirs.author); err != nil || r.Mode != config.Bidirectional {
+		return err
+	}
+	return m.remember(ctx, key, theirs.data)
+}
+
+// take stores data in the place of a document, which may be nil.
+func (m *Manager) take(ctx context.Context, key string, data *value.Object, was *document.Document, author *document.Author) error {
+	var base *string
+	if was != nil {
+		base = &was.Hash
+	}
+	_, err := m.docs.Push(ctx, key, data, base, author, false)
+	return err
+}
+
+// commonKey is where it lies what both sides had after the last sync.
+func commonKey(key string) string { return key + "__remote" }
+
+func (m *Manager) remember(ctx context.Context, key string, data *value.Object) error {
+	was, err := m.docs.Get(ctx, commonKey(key))
+	if err != nil || was != nil && was.Hash == value.Hash(data) {
+		return err
+	}
+	return m.take(ctx, commonKey(key), data, was, nil)
+}
+
+// both makes the two sides have what either has written since the last sync. The other server is told first: if this one dies then, it finds its own writes
+// there the next time.
+func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, theirs *pulled) error {
+	key := r.Collection.StoragePath
+	common, err := m.docs.Get(ctx, commonKey(key))
+	if err != nil {
+		return err
+	}
+	var was *value.Object
+	if common != nil {
+		was = common.Data
+	}
+	merged := ours.Data
+	if theirs.hash != "" && theirs.hash != ours.Hash {
+		merged = Merge(was, ours.Data, theirs.data)
+	}
+	hash := value.Hash(merged)
+	author := theirs.author
+	if hash != theirs.hash {
+		if err := r.push(ctx, merged, theirs); err != nil {
+			return err
+		}
+		author = nil
+	}
+	if hash != ours.Hash {
+		if err := m.take(ctx, key, merged, ours, author); err != nil {
+			return err
+		}
+	}
+	return m.remember(ctx, key, merged)
+}
+
+// Merge returns what becomes of data that two sides have changed since they had was, which is nil if that is not known: what only one has changed counts, and
+// where both have, theirs does; objects are merged member by member. Without was all that is theirs counts, and what only ours has.
+func Merge(was, ours, theirs *value.Object) *value.Object {
+	out := &value.Object{}
+	for k, o := range ours.All() {
+		t, inTheirs := theirs.Get(k)
+		w, inWas := was.Get(k)
+		switch {
+		case !inTheirs:
+			if !inWas || !same(w, o) { // it is new or changed; otherwise they have removed it
+				out.Set(k, o)
+			}
+		case same(o, t):
+			out.Set(k, o)
+		default:
+			oo, isO := o.(*value.Object)
+			to, isT := t.(*value.Object)
+			wo, _ := w.(*value.Object)
+			switch {
+			case inWas && same(w, t):
+				out.Set(k, o)
+			case isO && isT && !(inWas && same(w, o)):
+				out.Set(k, Merge(wo, oo, to))
+			default:
+				out.Set(k, t)
+			}
+		}
+	}
+	for k, t := range theirs.All() {
+		if _, inOurs := ours.Get(k); inOurs {
+			continue
+		}
+		if w, inWas := was.Get(k); !inWas || !same(w, t) {
+			out.Set(k, t)
+		}
+	}
+	return out
+}
+
+func same(a, b any) bool { return string(value.AppendCanonical(nil, a)) == string(value.AppendCanonical(nil, b)) }
+
+// Hook returns what a server must ask and tell.
+func (m *Manager) Hook() collections.Hook {
+	return collections.Hook{BeforePull: m.beforePull, BeforePush: m.beforePush, AfterWrite: m.afterWrite}
+}
+
+func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
+	r := m.of(e.Collection)
+	if r == nil {
+		return nil
+	}
+	if r.Mode == config.PushOnly {
+		return &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is write-only on this server"}
+	}
+	if !r.OnPull || !r.due() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, onPullTime)
+	defer cancel()
+	m.trySync(ctx, r) // otherwise what is here is what there is
+	return nil
+}
+
+// due reports whether a pull is to begin a sync.
+func (r *remote) due() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.status.Synced) >= r.OnPullAfter && time.Since(r.status.Failed) >= afterError
+}
+
+func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []byte) (*collections.Answer, error) {
+	r := m.of(e.Collection)
+	if r == nil {
+		return nil, nil
+	}
+	switch r.Mode {
+	case config.PullOnly:
+		return nil, &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server"}
+	case config.PushThrough:
+		return m.through(ctx, r, body), nil
+	}
+	return nil, nil
+}
+
+func failure(status int, reason string) *collections.Answer {
+	return &collections.Answer{Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason})}
+}
+
+// through hands a push to the other server.
+func (m *Manager) through(ctx context.Context, r *remote, body []byte) *collections.Answer {
+	answer, err := r.client.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
+	var status *client.StatusError
+	switch {
+	case errors.As(err, &status) && status.Status == http.StatusConflict:
+		return failure(http.StatusConflict, "hash_mismatch")
+	case errors.As(err, &status):
+		return failure(status.Status, fmt.Sprintf("Primary returned %d", status.Status))
+	case err != nil:
+		m.log.Warn("a push did not reach the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
+		return failure(http.StatusBadGateway, "Failed to reach primary")
+	}
+	o, err := value.ParseObject(answer, value.MaxDepth)
+	if _, ok := o.String("hash"); err != nil || !ok {
+		return failure(http.StatusBadGateway, "Primary returned an unexpected response")
+	}
+	r.ask()
+	return &collections.Answer{Status: http.StatusOK, Body: o}
+}
+
+// ask lets a sync begin soon.
+func (r *remote) ask() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) afterWrite(_ context.Context, e *collections.Event) error {
+	if r := m.of(e.Collection); r != nil && r.Mode == config.Bidirectional {
+		r.ask()
+	}
+	return nil
+}
