@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -226,6 +227,13 @@ type answered struct {
 func (a *answered) Error() string { return fmt.Sprint(a.Status) }
 
 func (x *exchange) serve() {
+	defer func() {
+		if p := recover(); p == http.ErrAbortHandler {
+			panic(p)
+		} else if p != nil { // a mistake of ours, or of a hook: it costs one answer
+			x.failed(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
 	if err := x.route.serve(x); err != nil {
 		x.failed(err)
 	}

@@ -177,6 +177,22 @@ func TestHooksAndAudit(t *testing.T) {
 	require.Equal(t, []int{405, 409, 200, 200, 401}, got)
 }
 
+// A hook that panics costs one answer.
+func TestPanic(t *testing.T) {
+	w := newWorld(t, []byte(open), func(o *collections.Options) {
+		o.Hooks = []collections.Hook{{BeforePull: func(_ context.Context, e *collections.Event) error {
+			if e.Key == "notes/abort" {
+				panic(http.ErrAbortHandler)
+			}
+			panic("a mistake")
+		}}}
+	})
+	rec := ask(w, "GET", "/pull/notes/a", "")
+	require.Equal(t, http.StatusInternalServerError, rec.Code)
+	require.Equal(t, `{"error":"Internal Server Error"}`, rec.Body.String())
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { ask(w, "GET", "/pull/notes/abort", "") })
+}
+
 // A new configuration counts for what comes from then on; a bad one changes nothing.
 func TestReload(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)

@@ -59,6 +59,17 @@ func (q *Queue) Topic(c *Collection) *Topic {
 	return q.Topics[c.Name]
 }
 
+// Subjects returns what messages are published under, without parameters' values.
+func (q *Queue) Subjects() (all []string) {
+	if q == nil {
+		return nil
+	}
+	for name, t := range q.Topics {
+		all = append(all, cmp.Or(t.Subject, name[strings.IndexByte(name, '/')+1:]))
+	}
+	return all
+}
+
 // Projection keeps a list of entries, one for each document of some collections.
 type Projection struct {
 	Sources  []string // names of collections

@@ -41,7 +41,7 @@ type Manager struct {
 	http *http.Client
 
 	mu      sync.Mutex
-	remotes map[*config.Collection]*remote
+	remotes map[string]*remote // by the collection's name
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 }
@@ -75,7 +75,7 @@ func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
 
 // Set makes the remotes of a configuration count instead of those before. It returns an error if a passphrase cannot be used, and then nothing has changed.
 func (m *Manager) Set(c *config.Config) error {
-	all := map[*config.Collection]*remote{}
+	all := map[string]*remote{}
 	for _, r := range c.Remotes {
 		x := &remote{Remote: r, wake: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
 		x.client = &client.Client{Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, Header: http.Header{"Accept": {config.JSON}}, Retries: -1}
@@ -89,7 +89,7 @@ func (m *Manager) Set(c *config.Config) error {
 			}
 			x.client.Credentials = who
 		}
-		all[r.Collection] = x
+		all[r.Collection.Name] = x
 	}
 	m.Close()
 	ctx, stop := context.WithCancel(context.Background())
@@ -152,9 +152,12 @@ func (m *Manager) Statuses() (all []Status) {
 }
 
 func (m *Manager) of(c *config.Collection) *remote {
+	if c.Namespace != "" {
+		return nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.remotes[c]
+	return m.remotes[c.Name]
 }
 
 // run syncs once, and then as often as it is due or asked for.
@@ -372,7 +375,9 @@ func Merge(was, ours, theirs *value.Object) *value.Object {
 	return out
 }
 
-func same(a, b any) bool { return string(value.AppendCanonical(nil, a)) == string(value.AppendCanonical(nil, b)) }
+func same(a, b any) bool {
+	return string(value.AppendCanonical(nil, a)) == string(value.AppendCanonical(nil, b))
+}
 
 // Hook returns what a server must ask and tell.
 func (m *Manager) Hook() collections.Hook {

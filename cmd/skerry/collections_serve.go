@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/meter"
+	"github.com/skerry-sync/skerry/collections/projection"
+	"github.com/skerry-sync/skerry/collections/queue"
+	"github.com/skerry-sync/skerry/collections/queue/nats"
+	"github.com/skerry-sync/skerry/collections/remote"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/store/s3"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// collectionsService serves collections at a node.
+type collectionsService struct {
+	config, listen, prefix, store, region, origin, describe, audit, cert, key string
+
+	acme      acmeFlags
+	wrap      collections.Wrapping
+	hops      int
+	timeout   time.Duration
+	anonymous bool
+
+	ctx    context.Context
+	log    *slog.Logger
+	node   *node.Node
+	served *collections.Server
+	meter  *meter.Meter
+	remote *remote.Manager
+	closes []func() error // in the order in which they were opened
+}
+
+func (s *collectionsService) configure(*node.Config) {}
+
+func (s *collectionsService) measured(r prometheus.Registerer) { r.MustRegister(s.meter) }
+
+func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog.Logger) (err error) {
+	s.ctx, s.node, s.log = ctx, n, log
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	kept, err := s.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	s.closes = append(s.closes, kept.Close)
+	nonces, err := access.NewNonces(filepath.Join(n.Dir(), "collections"), nil)
+	if err != nil {
+		return err
+	}
+	s.closes = append(s.closes, nonces.Close)
+	revocations, err := access.NewRevocations(ctx, kept)
+	if err != nil {
+		return err
+	}
+	docs := document.In(kept, nil)
+	s.meter = meter.New()
+	opts := collections.Options{
+		Observe:   s.meter.Observe,
+		Documents: docs, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
+		Resolver: &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
+		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
+	}
+	switch opts.Describe {
+	case "none":
+		opts.Describe = collections.DescribeNone
+	case collections.DescribePublic, collections.DescribeByRole:
+	default:
+		return api.UsageErrorf("--describe %s: it is none, public or role-filtered", s.describe)
+	}
+	if s.origin != "" {
+		if opts.Origin, err = url.Parse(s.origin); err != nil || opts.Origin.Host == "" || opts.Origin.Scheme != "https" && opts.Origin.Scheme != "http" {
+			return api.UsageErrorf("--origin %s: it is a URL such as https://sync.example", s.origin)
+		}
+	}
+	if s.audit != "" {
+		f, err := collections.OpenAuditFile(s.audit)
+		if err != nil {
+			return fmt.Errorf("--audit: %w", err)
+		}
+		s.closes = append(s.closes, f.Close)
+		opts.Audit = f
+	}
+	if opts.Hooks, err = s.hooks(cfg, docs); err != nil {
+		return err
+	}
+	if s.served, err = collections.New(cfg, opts); err != nil {
+		return err
+	}
+	if err := s.remote.Set(cfg); err != nil {
+		return err
+	}
+	s.goOn(revocations)
+	return nil
+}
+
+// hooks returns what is to happen beside answering requests.
+func (s *collectionsService) hooks(cfg *config.Config, docs *document.Documents) ([]collections.Hook, error) {
+	s.remote = remote.New(docs, nil, s.log)
+	s.meter.Remotes = s.remote.Statuses
+	s.closes = append(s.closes, func() error {
+		s.remote.Close()
+		return nil
+	})
+	lists := func() []*projection.Projection { return projection.Configured(s.served.Config()) }
+	all := []collections.Hook{s.remote.Hook(), projection.In(docs).Hook(lists, s.log)}
+	q := cfg.Queue
+	switch {
+	case q == nil:
+		return all, nil
+	case q.NATS == nil:
+		return nil, fmt.Errorf("%s: extensions.queue: there is nothing to announce writes on; name a server in nats.url", s.config)
+	}
+	server, err := nats.Open(q.NATS, func() []string { return s.served.Config().Queue.Subjects() }, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: extensions.queue: %w", s.config, err)
+	}
+	announcer := queue.NewAnnouncer(server, func() *config.Config { return s.served.Config() }, s.log)
+	s.meter.Queue = announcer.Stats
+	s.closes = append(s.closes, announcer.Close)
+	return append(all, announcer.Hook()), nil
+}
+
+// reload reads the configuration again.
+func (s *collectionsService) reload() error {
+	c, err := s.load()
+	if err != nil {
+		return err
+	}
+	was := s.served.Config()
+	if (c.Queue == nil) != (was.Queue == nil) || c.Queue != nil && (c.Queue.NATS == nil || *c.Queue.NATS != *was.Queue.NATS) {
+		return errors.New("extensions.queue: another server for the queue counts only after a restart")
+	}
+	if err := s.remote.Set(c); err != nil {
+		return err
+	}
+	if err := s.served.Reload(c); err != nil {
+		return errors.Join(err, s.remote.Set(was))
+	}
+	return nil
+}
+
+// load reads the configuration.
+func (s *collectionsService) load() (*config.Config, error) {
+	c, err := config.Load(s.config)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range c.Warnings {
+		s.log.Warn(w, "config", s.config)
+	}
+	return c, nil
+}
+
+// openStore opens what --store names.
+func (s *collectionsService) openStore(ctx context.Context) (store.Store, error) {
+	kind, name, _ := strings.Cut(s.store, ":")
+	switch {
+	case kind == "memory" && name == "":
+		s.log.Warn("documents are kept in memory and will be gone when the server ends")
+		return store.NewMemory(), nil
+	case kind == "directory" && name != "":
+		return store.OpenDirectory(name)
+	case kind == "s3" && name != "":
+		kept, err := s3.Open(ctx, name, s3.Options{Region: s.region})
+		if err != nil {
+			return nil, fmt.Errorf("--store: %w", err)
+		}
+		return kept, nil
+	case kind == "replica" && name != "":
+	default:
+		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", s.store)
+	}
+	r, err := s.node.Replicas.Resolve(ctx, name)
+	if errors.Is(err, replica.ErrNotFound) {
+		if r, err = s.node.CreateReplica(ctx, name, false); err == nil {
+			s.log.Info("made a replica for the documents", "name", name, "replica", r.ID)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.node.Replicas.DefaultAuthor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	author, err := s.node.Replicas.AuthorKey(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := replicas.Open(ctx, s.node, r, author)
+	if err != nil {
+		return nil, fmt.Errorf("replica %s: %w", name, err)
+	}
+	return kept, nil
+}
+
+// revocationsEvery is how often it is looked for lists of revocations that other nodes have taken.
+const revocationsEvery = 10 * time.Second
+
+// goOn follows what changes while the server runs: the configuration, on SIGHUP, and revocations.
+func (s *collectionsService) goOn(revocations *access.Revocations) {
+	ctx, stop := context.WithCancel(s.ctx)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTicker(revocationsEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if err := revocations.Load(ctx); err != nil && ctx.Err() == nil {
+					s.log.Error("lists of revocations could not be read", "error", err)
+				}
+			case <-hangup:
+				if err := s.reload(); err != nil {
+					s.log.Error("the configuration stays as it was", "error", err)
+				} else {
+					s.log.Info("the configuration was read again", "config", s.config)
+				}
+			}
+		}
+	})
+	s.closes = append(s.closes, func() error {
+		signal.Stop(hangup)
+		stop()
+		wg.Wait()
+		return nil
+	})
+}
+
+func (s *collectionsService) close() (err error) {
+	for len(s.closes) > 0 {
+		last := len(s.closes) - 1
+		err = errors.Join(err, s.closes[last]())
+		s.closes = s.closes[:last]
+	}
+	return err
+}
+
+// Bounds of connections: how long a request's headers may take and be, and how long a connection may be idle.
+const (
+	headerTime     = 10 * time.Second
+	maxHeaderBytes = 64 << 10
+	idleTime       = 2 * time.Minute
+)
+
+func (s *collectionsService) online() (stop func() error, facts map[string]string, err error) {
+	s.wrap.Timeout = s.timeout
+	handler, err := collections.Wrap(s.served, s.wrap)
+	if err != nil {
+		return nil, nil, errors.Join(api.UsageErrorf("%v", err), s.close())
+	}
+	l, err := net.Listen("tcp", s.listen)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("collections: %w", err), s.close())
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: headerTime, ReadTimeout: s.timeout + headerTime, WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	serve, scheme := srv.Serve, "http"
+	switch {
+	case len(s.acme.hosts) > 0 && (s.cert != "" || s.key != ""):
+		return nil, nil, errors.Join(api.UsageErrorf("either --acme or --tls-cert and --tls-key"), l.Close(), s.close())
+	case len(s.acme.hosts) > 0:
+		if srv.TLSConfig, err = s.acme.config(filepath.Join(s.node.Dir(), "collections")); err != nil {
+			return nil, nil, errors.Join(err, l.Close(), s.close())
+		}
+	case s.cert != "" || s.key != "":
+		pair := &keyPair{cert: s.cert, key: s.key}
+		if _, err := pair.get(nil); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("--tls-cert, --tls-key: %w", err), l.Close(), s.close())
+		}
+		srv.TLSConfig = &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}
+	}
+	if srv.TLSConfig != nil {
+		serve, scheme = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }, "https"
+	}
+	done := make(chan error, 1)
+	go func() { done <- serve(l) }()
+	facts = map[string]string{"collections": scheme + "://" + l.Addr().String() + s.prefix}
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		err := srv.Shutdown(ctx) // what has been accepted is answered
+		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+		return errors.Join(err, s.close())
+	}, facts, nil
+}

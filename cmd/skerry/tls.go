@@ -1,0 +1,67 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// keyPair is a certificate in files, which is read again when they have changed.
+type keyPair struct {
+	cert, key string
+
+	mu     sync.Mutex
+	of     [2]time.Time
+	loaded *tls.Certificate
+}
+
+func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var now [2]time.Time
+	for i, name := range []string{p.cert, p.key} {
+		st, err := os.Stat(name)
+		if err != nil {
+			if p.loaded != nil { // it is being replaced
+				return p.loaded, nil
+			}
+			return nil, err
+		}
+		now[i] = st.ModTime()
+	}
+	if p.loaded != nil && now == p.of {
+		return p.loaded, nil
+	}
+	c, err := tls.LoadX509KeyPair(p.cert, p.key)
+	switch {
+	case err == nil:
+		p.loaded, p.of = &c, now
+	case p.loaded == nil:
+		return nil, err
+	}
+	return p.loaded, nil
+}
+
+// acmeFlags say for which names certificates are got by ACME (RFC 8555), and from whom.
+type acmeFlags struct {
+	hosts            []string
+	email, directory string
+}
+
+// config returns what a server needs that gets its certificates itself. They lie below a directory.
+func (f *acmeFlags) config(dir string) (*tls.Config, error) {
+	cache := filepath.Join(dir, "acme")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return nil, fmt.Errorf("--acme: %w", err)
+	}
+	m := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(cache), HostPolicy: autocert.HostWhitelist(f.hosts...), Email: f.email, Client: &acme.Client{DirectoryURL: f.directory}}
+	c := m.TLSConfig()
+	c.MinVersion = tls.VersionTLS12
+	return c, nil
+}
