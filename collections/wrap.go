@@ -3,6 +3,7 @@ package collections
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		h = compress(h)
+		h = compressed(h, compress(h))
 	}
 	if w.Headers {
 		h = secured(h)
@@ -64,14 +65,30 @@ func within(h http.Handler, timeout time.Duration) http.Handler {
 	})
 }
 
-func secured(h http.Handler) http.Handler {
+// compressed answers with compress whoever takes what is compressed, and all others with plain.
+func compressed(plain, compress http.Handler) http.Handler {
+	vary := []string{"Accept-Encoding"}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		to := w.Header()
-		to.Set("X-Content-Type-Options", "nosniff")
-		to.Set("X-Frame-Options", "DENY")
-		to.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-		to.Set("X-XSS-Protection", "1; mode=block")
-		to.Set("Referrer-Policy", "strict-origin-when-cross-origin")
+		if _, asked := r.Header["Accept-Encoding"]; asked {
+			compress.ServeHTTP(w, r)
+			return
+		}
+		if to := w.Header(); to["Vary"] == nil {
+			to["Vary"] = vary
+		} else {
+			to.Add("Vary", vary[0])
+		}
+		plain.ServeHTTP(w, r)
+	})
+}
+
+func secured(h http.Handler) http.Handler {
+	add := http.Header{
+		"X-Content-Type-Options": {"nosniff"}, "X-Frame-Options": {"DENY"}, "Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
+		"X-Xss-Protection": {"1; mode=block"}, "Referrer-Policy": {"strict-origin-when-cross-origin"},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), add)
 		h.ServeHTTP(w, r)
 	})
 }

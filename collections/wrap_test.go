@@ -60,6 +60,11 @@ func TestCompressionAndHeaders(t *testing.T) {
 	require.Empty(t, rec.Header().Get("Content-Encoding"), "it is short")
 	rec = ask(h, "GET", "/pull/notes/a", "")
 	require.Empty(t, rec.Header().Get("Content-Encoding"))
+	require.Equal(t, []string{"Accept-Encoding"}, rec.Header().Values("Vary"))
+	h = wrap(t, w, collections.Wrapping{Origins: []string{"https://app.example"}, Compress: true})
+	for range 2 {
+		require.Equal(t, []string{"Origin", "Accept-Encoding"}, ask(h, "GET", "/pull/notes/a", "").Header().Values("Vary"))
+	}
 }
 
 // A request that takes too long is answered with 408.

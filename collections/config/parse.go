@@ -40,7 +40,7 @@ func (p *problems) config(v any) *Config {
 	if v, _ := o.Get("version"); v != 1.0 {
 		p.add("version: must be 1, not %s", describe(v))
 	}
-	p.unknown(o, "", "version", "collections", "namespaces", "rateLimit", "restrictions", Extensions)
+	p.unknown(o, "", "$schema", "version", "collections", "namespaces", "rateLimit", "restrictions", Extensions)
 	c.RateLimit = p.wholeRate(o)
 	c.Collections = p.collections(o, "", "", c.RateLimit)
 	c.Restrictions = p.restrictions(o, "")

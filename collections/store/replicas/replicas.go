@@ -46,6 +46,9 @@ var (
 	ErrClosed = errors.New("the store is closed")
 )
 
+// fewAuthors is how many can be asked about one by one sooner than all entries of a key are looked for.
+const fewAuthors = 4
+
 // contentWait is how long a reader waits for the content of a version that is on its way.
 const contentWait = 2 * time.Second
 
@@ -58,7 +61,10 @@ type Store struct {
 	cache    *cache
 	sub      *replica.Subscription
 	catching sync.Mutex
+	authors  []replica.AuthorID // all that have written; nil if that must be looked up
 	puts     chan *put
+	written  chan []*put     // and not durable yet
+	importer *blobs.Importer // of what is written
 
 	stop   context.CancelFunc
 	closed <-chan struct{}
@@ -74,11 +80,12 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put)}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put), written: make(chan []*put, 4), importer: n.Blobs.NewImporter(context.WithoutCancel(ctx))}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.closed = ctx.Done()
 	s.sub = n.Replicas.Subscribe(r.ID)
 	s.done.Go(func() { s.write(ctx) })
+	s.done.Go(s.sync)
 	return s, nil
 }
 
@@ -90,13 +97,14 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// catchUp forgets what has changed.
-func (s *Store) catchUp() {
+// catchUp forgets what has changed, and returns all authors.
+func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
 	s.catching.Lock() // nobody reads the cache while somebody else has taken events from the queue and not heeded them yet
 	defer s.catching.Unlock()
 	events, lost := s.sub.Poll()
 	if lost > 0 {
 		s.cache.clear()
+		s.authors = nil
 	}
 	for i := range events {
 		e := &events[i].Entry
@@ -104,7 +112,21 @@ func (s *Store) catchUp() {
 		if ok && (kind+"/" == docs || kind+"/" == files || kind+"/" == types) {
 			s.cache.forget(key, e.Hash)
 		}
+		if !slices.Contains(s.authors, e.Author) {
+			s.authors = nil
+		}
 	}
+	if s.authors == nil {
+		all, err := s.n.Replicas.AuthorsOf(ctx, s.id)
+		if err != nil {
+			return nil, err
+		}
+		if me := s.author.Author(); !slices.Contains(all, me) {
+			all = append(all, me)
+		}
+		s.authors = all
+	}
+	return s.authors, nil
 }
 
 // Get implements store.Store.
@@ -118,10 +140,24 @@ func (s *Store) Get(ctx context.Context, key string) (*store.Object, error) {
 
 // get returns what is under a key, and the cache's stamp of before it was read.
 func (s *Store) get(ctx context.Context, key string) (st state, stamp uint64, err error) {
-	s.catchUp()
+	authors, err := s.catchUp(ctx)
+	if err != nil {
+		return st, 0, err
+	}
 	st, ok, stamp := s.cache.get(key)
 	if ok {
 		return st, stamp, nil
+	}
+	if len(authors) <= fewAuthors {
+		there, err := s.plain.HasAny(ctx, authors, []byte(docs+key), []byte(files+key))
+		if err != nil {
+			return st, stamp, err
+		}
+		if !there {
+			st.own = true
+			s.cache.put(key, st, stamp)
+			return st, stamp, nil
+		}
 	}
 	st, whole, err := s.read(ctx, key)
 	if err == nil && whole {

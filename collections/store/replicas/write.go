@@ -33,9 +33,9 @@ type put struct {
 	err    chan error
 }
 
-// atOnce is how many writes are made durable together, and atOnceBytes about how many bytes of content.
+// atOnce is how many writes are done together, and atOnceBytes about how many bytes of content.
 const (
-	gather      = 500 * time.Microsecond // how long company is waited for
+	gather      = time.Millisecond // how long company is waited for
 	atOnce      = 256
 	atOnceBytes = 4 << 20
 )
@@ -79,8 +79,9 @@ func (s *Store) send(ctx context.Context, p *put) error {
 	}
 }
 
-// write does what is sent, together with what else comes at the same time, and makes it durable.
+// write does what is sent, together with what else has come meanwhile, and hands it to sync.
 func (s *Store) write(ctx context.Context) {
+	defer close(s.written)
 	expected := 1 // as many as came together the last time are waited for
 	company := time.NewTimer(0)
 	defer company.Stop()
@@ -114,10 +115,29 @@ func (s *Store) write(ctx context.Context) {
 		}
 		expected = len(all)
 		if all = s.writeAll(context.WithoutCancel(ctx), all); len(all) > 0 {
-			err := s.n.Blobs.Sync(context.Background())
-			for _, p := range all {
-				p.err <- err
+			s.written <- all
+		}
+	}
+}
+
+// sync makes durable what has been written, and tells those who wait for it. The next is written meanwhile.
+func (s *Store) sync() {
+	for all := range s.written {
+	more:
+		for {
+			select {
+			case other, ok := <-s.written:
+				if !ok {
+					break more
+				}
+				all = append(all, other...)
+			default:
+				break more
 			}
+		}
+		err := s.n.Blobs.Sync(context.Background())
+		for _, p := range all {
+			p.err <- err
 		}
 	}
 }
@@ -167,16 +187,15 @@ func (s *Store) writeAll(ctx context.Context, all []*put) (taken []*put) {
 
 // store writes the changes of all.
 func (s *Store) store(ctx context.Context, all []*put) error {
-	im := s.n.Blobs.NewImporter(ctx)
 	var changes []replica.Change
 	for _, p := range all {
-		more, err := s.changesOf(ctx, p, im)
+		more, err := s.changesOf(ctx, p)
 		if err != nil {
 			return err
 		}
 		changes = append(changes, more...)
 	}
-	if err := im.Flush(); err != nil {
+	if err := s.importer.Flush(); err != nil {
 		return err
 	}
 	_, err := s.plain.Write(ctx, s.author, changes)
@@ -184,7 +203,7 @@ func (s *Store) store(ctx context.Context, all []*put) error {
 }
 
 // changesOf imports the content of a write. A document takes the place of a file, and the other way round.
-func (s *Store) changesOf(ctx context.Context, p *put, im *blobs.Importer) (changes []replica.Change, err error) {
+func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change, err error) {
 	now := p.before.object
 	isFile := now != nil && now.Type != jsonType
 	for _, c := range p.changes {
@@ -201,7 +220,7 @@ func (s *Store) changesOf(ctx context.Context, p *put, im *blobs.Importer) (chan
 				return nil, err
 			}
 			ch.Hash = info.Hash
-		} else if ch.Hash, err = im.Add(c.content); err != nil {
+		} else if ch.Hash, err = s.importer.Add(c.content); err != nil {
 			return nil, err
 		}
 		p.hashes = append(p.hashes, ch.Hash)

@@ -1,0 +1,89 @@
+// Command load prepares a server of collections for being measured: it writes a thousand documents, and files with signed pulls of one that is only for its
+// owner, for signed.lua. Run: load URL FILE COUNT
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/client"
+	"github.com/skerry-sync/skerry/collections/pairing"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// threads are those of wrk, each of which has a file of its own.
+const threads = 2
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	base, file := os.Args[1], os.Args[2]
+	count, err := strconv.Atoi(os.Args[3])
+	if err != nil {
+		return err
+	}
+	root, err := pairing.Root("a passphrase for measuring")
+	if err != nil {
+		return err
+	}
+	id, err := capcert.UserID(root.Key.Public)
+	if err != nil {
+		return err
+	}
+	cert, err := pairing.RootCert(root, time.Now().Unix())
+	if err != nil {
+		return err
+	}
+	c := &client.Client{Base: base, Credentials: func() client.Credentials { return client.Credentials{Cert: cert, Key: root.Key} }}
+	data, err := value.ParseObject([]byte(`{"title":"A note","tags":["a","b"],"count":12,"body":"words and words and words"}`), value.MaxDepth)
+	if err != nil {
+		return err
+	}
+	write := func(path string) error {
+		d, err := c.Pull(ctx, path)
+		if err == nil {
+			_, err = c.Push(ctx, path, data, d.Hash, false)
+		}
+		return err
+	}
+	for i := range 1000 {
+		if err := write(fmt.Sprintf("notes/seed-%d", i)); err != nil {
+			return err
+		}
+	}
+	mine := "users/" + id + "/one"
+	if err := write(mine); err != nil {
+		return err
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return err
+	}
+	for t := range threads {
+		var out bytes.Buffer
+		for range count / threads {
+			nonce := make([]byte, capcert.NonceSize)
+			_, _ = rand.Read(nonce) // never fails
+			r := capcert.Request{Method: "GET", PathAndQuery: "/pull/" + mine, Host: u.Host}
+			s := r.Sign(root.Key, time.Now().UnixMilli(), nonce)
+			fmt.Fprintf(&out, "GET %s HTTP/1.1\nHost: %s\nAuthorization: %s\n%s: %s\n%s: %d\n%s: %s\n.\n", r.PathAndQuery, u.Host, cert.Authorization(), access.HeaderSignature, s.Signature, access.HeaderTime, s.Time, access.HeaderNonce, s.Nonce)
+		}
+		if err := os.WriteFile(fmt.Sprintf("%s.%d", file, t+1), out.Bytes(), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
