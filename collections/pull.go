@@ -82,6 +82,9 @@ func (x *exchange) unchanged(hash string) bool {
 	}
 	etag := `"` + hash + `"`
 	x.w.Header()["Etag"] = []string{etag}
+	if x.r.Header["If-None-Match"] == nil {
+		return false
+	}
 	for _, have := range strings.Split(strings.Join(x.r.Header.Values("If-None-Match"), ","), ",") {
 		if have = strings.TrimPrefix(strings.TrimSpace(have), "W/"); have == etag || have == "*" {
 			x.w.WriteHeader(http.StatusNotModified)

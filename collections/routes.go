@@ -127,7 +127,8 @@ const maxParam = 1024
 
 // find returns the route that answers a path and the parameters in it, which are nil if one is not what it may be.
 func (rs *routes) find(method, path string) (*route, map[string]string, bool) {
-	parts := strings.Split(path[1:], "/")
+	var few [12]string
+	parts := appendSegments(few[:0], path[1:])
 	plain := parts
 	if strings.IndexByte(path, '%') >= 0 {
 		plain = make([]string, len(parts))
@@ -162,6 +163,18 @@ next:
 		return r, params, true
 	}
 	return nil, nil, false
+}
+
+// appendSegments appends what strings.Split would return.
+func appendSegments(to []string, path string) []string {
+	for {
+		s, rest, more := strings.Cut(path, "/")
+		to = append(to, s)
+		if !more {
+			return to
+		}
+		path = rest
+	}
 }
 
 // resolve puts parameters into the template of a path.

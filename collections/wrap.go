@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -59,10 +60,71 @@ func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 
 func within(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
-		defer cancel()
-		h.ServeHTTP(w, r.WithContext(ctx))
+		d := &deadline{Context: r.Context(), at: time.Now().Add(timeout)}
+		defer d.end()
+		h.ServeHTTP(w, r.WithContext(d))
 	})
+}
+
+// deadline is a context that ends at a time, as context.WithDeadline makes it, but without a timer unless somebody waits for it: most requests are answered
+// before anybody does.
+type deadline struct {
+	context.Context
+	at time.Time
+
+	mu     sync.Mutex
+	inner  context.Context // with a timer; nil unless somebody waits
+	cancel context.CancelFunc
+	ended  bool
+}
+
+// Deadline implements context.Context.
+func (d *deadline) Deadline() (time.Time, bool) {
+	if at, ok := d.Context.Deadline(); ok && at.Before(d.at) {
+		return at, true
+	}
+	return d.at, true
+}
+
+func (d *deadline) timed() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inner == nil {
+		d.inner, d.cancel = context.WithDeadline(d.Context, d.at)
+		if d.ended {
+			d.cancel()
+		}
+	}
+	return d.inner
+}
+
+// Done implements context.Context.
+func (d *deadline) Done() <-chan struct{} { return d.timed().Done() }
+
+// Err implements context.Context.
+func (d *deadline) Err() error {
+	d.mu.Lock()
+	inner, ended := d.inner, d.ended
+	d.mu.Unlock()
+	switch {
+	case inner != nil:
+		return inner.Err()
+	case d.Context.Err() != nil:
+		return d.Context.Err()
+	case ended:
+		return context.Canceled
+	case !time.Now().Before(d.at):
+		return d.timed().Err()
+	}
+	return nil
+}
+
+func (d *deadline) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended = true; d.cancel != nil {
+		d.cancel()
+	}
 }
 
 // compressed answers with compress whoever takes what is compressed, and all others with plain.

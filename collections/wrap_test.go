@@ -67,6 +67,55 @@ func TestCompressionAndHeaders(t *testing.T) {
 	}
 }
 
+// The context of a request with a time limit is like any other.
+func TestTimeLimit(t *testing.T) {
+	run := func(parent context.Context, timeout time.Duration, f func(ctx context.Context)) (after context.Context) {
+		h := wrap(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			after = r.Context()
+			f(after)
+		}), collections.Wrapping{Timeout: timeout})
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(parent))
+		return after
+	}
+	ctx := run(t.Context(), time.Hour, func(ctx context.Context) {
+		at, ok := ctx.Deadline()
+		require.True(t, ok)
+		require.WithinDuration(t, time.Now().Add(time.Hour), at, time.Minute)
+		require.NoError(t, ctx.Err())
+	})
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
+	<-ctx.Done()
+	ctx = run(t.Context(), time.Hour, func(ctx context.Context) {
+		child, cancel := context.WithCancel(ctx)
+		require.NoError(t, child.Err())
+		cancel()
+		require.NoError(t, ctx.Err())
+	})
+	<-ctx.Done()
+	run(t.Context(), 20*time.Millisecond, func(ctx context.Context) {
+		child := context.WithValue(ctx, &struct{}{}, 1)
+		<-child.Done()
+		require.ErrorIs(t, child.Err(), context.DeadlineExceeded)
+	})
+	run(t.Context(), time.Nanosecond, func(ctx context.Context) {
+		time.Sleep(time.Millisecond)
+		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+		<-ctx.Done()
+	})
+	parent, cancel := context.WithCancel(t.Context())
+	run(parent, time.Hour, func(ctx context.Context) {
+		cancel()
+		require.ErrorIs(t, ctx.Err(), context.Canceled)
+		<-ctx.Done()
+	})
+	sooner, cancel := context.WithDeadline(t.Context(), time.Now().Add(time.Minute))
+	defer cancel()
+	run(sooner, time.Hour, func(ctx context.Context) {
+		at, _ := ctx.Deadline()
+		require.WithinDuration(t, time.Now().Add(time.Minute), at, 10*time.Second)
+	})
+}
+
 // A request that takes too long is answered with 408.
 func TestTimeout(t *testing.T) {
 	slow := &store.Funcs{OnGet: func(ctx context.Context, _ string) (*store.Object, error) { <-ctx.Done(); return nil, ctx.Err() }}

@@ -382,17 +382,18 @@ func (p *Plain) sealChanges(ctx context.Context, author AuthorID, changes []Chan
 // HasAny reports whether one of some authors has an entry, or a tombstone, under one of some keys. It costs much less than looking for the entries of all
 // authors. The replica must not be encrypted.
 func (p *Plain) HasAny(ctx context.Context, authors []AuthorID, keys ...[]byte) (has bool, err error) {
-	err = p.s.view(ctx, p.r.ID, func(rd kv.Reader, r *Replica) error {
-		has = false
-		for _, key := range keys {
-			for _, author := range authors {
-				at, _ := entryKey(r.number, key, author)
-				if has, err = rd.Has(at); has || err != nil {
-					return err
-				}
+	for _, key := range keys {
+		for _, author := range authors {
+			at, _ := entryKey(p.r.number, key, author)
+			// One view each: what is read first in one is looked up without an iterator.
+			err = p.s.kv.View(ctx, func(rd kv.Reader) error {
+				has, err = rd.Has(at)
+				return err
+			})
+			if has || err != nil {
+				return has, err
 			}
 		}
-		return nil
-	})
-	return has, err
+	}
+	return false, nil
 }

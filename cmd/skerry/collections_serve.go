@@ -219,7 +219,7 @@ func (s *collectionsService) openStore(ctx context.Context) (store.Store, error)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := replicas.Open(ctx, s.node, r, author)
+	kept, err := replicas.Open(ctx, s.node, r, author, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("replica %s: %w", name, err)
 	}

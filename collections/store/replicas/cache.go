@@ -11,7 +11,7 @@ import (
 )
 
 // cacheBytes is about how many bytes of objects are kept in memory.
-const cacheBytes = 32 << 20
+const cacheBytes = 16 << 20
 
 // overhead is about what an object costs beside its body, parsed.
 const overhead = 1 << 10

@@ -19,6 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +54,8 @@ const fewAuthors = 4
 // contentWait is how long a reader waits for the content of a version that is on its way.
 const contentWait = 2 * time.Second
 
-// Store is a store in a replica. Writes that come at the same time are made durable together.
+// Store is a store in a replica. Writes that come at the same time are made durable together, in a journal beside the replica, and are in the replica, for
+// other nodes to see, a moment later.
 type Store struct {
 	n        *node.Node
 	id       replica.ID
@@ -63,16 +66,22 @@ type Store struct {
 	catching sync.Mutex
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
 	puts     chan *put
-	written  chan []*put     // and not durable yet
-	importer *blobs.Importer // of what is written
+	queue    *queue
+	importer *blobs.Importer // of what is written to the replica
+	log      *slog.Logger
 
-	stop   context.CancelFunc
-	closed <-chan struct{}
-	done   sync.WaitGroup
+	journaling sync.Mutex // held while what is in the journal, and in the queue, changes
+	journal    *journal
+	buffer     []byte // of what is added to the journal
+
+	stop    context.CancelFunc
+	closed  <-chan struct{}
+	writers sync.WaitGroup
 }
 
-// Open returns the store in a replica of the node, in which it writes as author. It returns ErrEncrypted, or a *replica.NotAllowedError if the node may not write.
-func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey) (*Store, error) {
+// Open returns the store in a replica of the node, in which it writes as author. There must be no other in the same replica. What the last one has
+// acknowledged, and not written to the replica yet, is taken up. It returns ErrEncrypted. log is where failures are told that nobody waits for.
+func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, log *slog.Logger) (*Store, error) {
 	if r.Encrypted {
 		return nil, ErrEncrypted
 	}
@@ -80,22 +89,38 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put), written: make(chan []*put, 4), importer: n.Blobs.NewImporter(context.WithoutCancel(ctx))}
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.closed = ctx.Done()
+	always := context.WithoutCancel(ctx)
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), log: log}
+	j, left, cut, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
+	if err != nil {
+		return nil, err
+	}
+	s.journal = j
 	s.sub = n.Replicas.Subscribe(r.ID)
-	s.done.Go(func() { s.write(ctx) })
-	s.done.Go(s.sync)
+	if cut > 0 {
+		log.Warn("the end of the journal of collections was cut off, as by a loss of power; it was of writes that nobody was told were done", "replica", r.ID.Short(), "bytes", cut)
+	}
+	if err := s.recover(ctx, left); err != nil {
+		s.sub.Close()
+		return nil, errors.Join(err, j.close())
+	}
+	ctx, s.stop = context.WithCancel(always)
+	s.closed = ctx.Done()
+	s.writers.Go(func() { s.write(ctx) })
+	s.writers.Go(func() { s.apply(always) })
 	return s, nil
 }
 
 // Close implements store.Store. What Put has taken is written.
 func (s *Store) Close() error {
 	s.stop()
-	s.done.Wait()
+	s.writers.Wait()
 	s.sub.Close()
-	return nil
+	return s.journal.close()
 }
+
+// Settle waits until what Put has taken is in the replica.
+func (s *Store) Settle(ctx context.Context) error { return s.queue.settled(ctx) }
 
 // catchUp forgets what has changed, and returns all authors.
 func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
@@ -144,7 +169,11 @@ func (s *Store) get(ctx context.Context, key string) (st state, stamp uint64, er
 	if err != nil {
 		return st, 0, err
 	}
+	p := s.queue.object(key) // before the cache, where it is from when it is not there any more
 	st, ok, stamp := s.cache.get(key)
+	if p != nil {
+		return p.after(), stamp, nil
+	}
 	if ok {
 		return st, stamp, nil
 	}
@@ -287,6 +316,9 @@ func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
+	if err := s.Settle(ctx); err != nil {
+		return nil, err
+	}
 	for _, kind := range []string{docs, files} {
 		q := replica.Query{Prefix: []byte(kind + prefix), Limit: limit}
 		if after != "" {
@@ -332,7 +364,7 @@ func (s *Store) Length(ctx context.Context, key string) (n, last int64, err erro
 
 // Append implements store.Logs.
 func (s *Store) Append(ctx context.Context, key string, e store.Element, head *store.Object) error {
-	p := &put{key: key, changes: []change{{fmt.Sprintf("%s%016d", logPrefix(key), e.Time), e.Body}}}
+	p := &put{key: key, element: true, changes: []change{{fmt.Sprintf("%s%016d", logPrefix(key), e.Time), e.Body}}}
 	switch _, err := s.Get(ctx, key); {
 	case errors.Is(err, store.ErrNotFound):
 		p.changes = append(p.changes, change{docs + key, head.Body})

@@ -46,7 +46,7 @@ func (m *member) open(t testing.TB, r replica.Replica) {
 	key, err := m.n.Replicas.AuthorKey(t.Context(), author)
 	require.NoError(t, err)
 	m.id = r.ID
-	m.Store, err = replicas.Open(t.Context(), m.n, r, key)
+	m.Store, err = replicas.Open(t.Context(), m.n, r, key, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 }
 
@@ -73,7 +73,7 @@ func TestRefused(t *testing.T) {
 	n := openNode(t, t.TempDir(), nil)
 	r, err := n.CreateReplica(t.Context(), "sealed", true)
 	require.NoError(t, err)
-	_, err = replicas.Open(t.Context(), n, r, replica.NewSecretKey())
+	_, err = replicas.Open(t.Context(), n, r, replica.NewSecretKey(), slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, replicas.ErrEncrypted)
 	require.NoError(t, n.Close())
 	m := founded(t, t.TempDir())
@@ -163,6 +163,7 @@ func TestManyAtOnce(t *testing.T) {
 // learn brings the entries of one node, with their content, to this one.
 func (m *member) learn(t *testing.T, from *member) {
 	ctx := t.Context()
+	require.NoError(t, from.Settle(ctx))
 	grants, err := from.n.Replicas.Grants(ctx, from.id)
 	require.NoError(t, err)
 	var statements []replica.Statement
@@ -294,10 +295,9 @@ func TestNodesConverge(t *testing.T) {
 func (m *member) fresh(t *testing.T, key string) (string, error) {
 	r, err := m.n.Replicas.Get(t.Context(), m.id)
 	require.NoError(t, err)
-	s, err := replicas.Open(t.Context(), m.n, r, replica.NewSecretKey())
-	require.NoError(t, err)
-	d, err := document.In(s, nil).Get(t.Context(), key)
-	require.NoError(t, s.Close())
+	require.NoError(t, m.Store.Close())
+	m.open(t, r)
+	d, err := document.In(m, nil).Get(t.Context(), key)
 	if d == nil {
 		return "", err
 	}
@@ -323,6 +323,7 @@ func TestContentThatIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Push(t.Context(), "k", object(t, `{"a":1,"b":1}`), &got.Hash, nil, false)
 	require.NoError(t, err)
+	require.NoError(t, a.Settle(t.Context()))
 	var missing replica.Entry
 	for e, err := range a.n.Replicas.Entries(t.Context(), a.id, replica.Query{Key: []byte("doc/k")}) {
 		require.NoError(t, err)
@@ -347,25 +348,4 @@ func TestContentThatIsMissing(t *testing.T) {
 		return err == nil && string(got.Text()) == `{"a":2,"b":1}`
 	}, 5*time.Second, 10*time.Millisecond)
 	require.NotEqual(t, blobs.Hash{}, missing.Hash)
-}
-
-func BenchmarkPush(b *testing.B) {
-	m := founded(b, b.TempDir())
-	defer m.Close()
-	d := document.In(m, nil)
-	data := object(b, `{"title":"A note","tags":["a","b"],"count":12,"body":"words and words and words and words"}`)
-	var n int
-	var mu sync.Mutex
-	b.SetParallelism(16)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			mu.Lock()
-			n++
-			key := fmt.Sprintf("notes/%d", n)
-			mu.Unlock()
-			if _, err := d.Push(b.Context(), key, data, nil, nil, false); err != nil {
-				b.Error(err)
-			}
-		}
-	})
 }

@@ -2,6 +2,8 @@ package replicas
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,29 +21,37 @@ type change struct {
 	content []byte
 }
 
-// put is a write that waits for its turn.
+// put is a write. Those of objects are acknowledged when they are in the journal, and wait there for their turn to be written to the replica; elements of
+// logs, and what is too large for the journal, are acknowledged when they are in the replica.
 type put struct {
 	key     string
 	changes []change
 	if_     store.Condition
-	object  *store.Object // what is there from then on, nil if that is not all that is written
+	object  *store.Object // what is there from then on, nil if nothing is, or if it is an element of a log
+	element bool
+	record  *record // what the journal has, nil if nothing
 
 	before state  // of the key
 	stamp  uint64 // of the cache, before that
-	again  bool   // an earlier write of the same transaction has the same key
 	hashes []blobs.Hash
-	err    chan error
+	err    chan error // of one whose caller waits for the replica, or who waits for the journal
 }
 
-// atOnce is how many writes are done together, and atOnceBytes about how many bytes of content.
 const (
-	gather      = time.Millisecond // how long company is waited for
-	atOnce      = 256
-	atOnceBytes = 4 << 20
+	gather      = time.Millisecond // how long others are waited for
+	atOnce      = 256              // writes that are done together at most
+	atOnceBytes = 4 << 20          // about how many bytes of content they have
+	maxWaiting  = 1024             // writes that wait for the replica, before others are held up
+	maxJournal  = 32 << 20
+	maxInMemory = 1 << 20 // content of a write that goes by the journal
 )
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
+	return s.send(ctx, newPut(key, o, if_))
+}
+
+func newPut(key string, o *store.Object, if_ store.Condition) *put {
 	p := &put{key: key, if_: if_, object: &store.Object{Body: o.Body, Type: o.Type}}
 	if o.Type == "" || o.Type == jsonType {
 		p.object.Type = jsonType
@@ -53,12 +63,17 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 		}
 		p.changes = []change{{files + key, body}, {types + key, []byte(o.Type)}}
 	}
-	return s.send(ctx, p)
+	if len(o.Body)+len(o.Type)+len(key) <= maxInMemory {
+		p.record = &record{recordPut, key, p.object.Type, o.Body}
+	}
+	return p
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, key string) error {
-	return s.send(ctx, &put{key: key, changes: []change{{docs + key, nil}, {files + key, nil}, {types + key, nil}}})
+func (s *Store) Delete(ctx context.Context, key string) error { return s.send(ctx, newDelete(key)) }
+
+func newDelete(key string) *put {
+	return &put{key: key, changes: []change{{docs + key, nil}, {files + key, nil}, {types + key, nil}}, record: &record{kind: recordDelete, key: key}}
 }
 
 // send hands a write over and waits for it. Once it is taken, it is done whether or not somebody waits.
@@ -79,12 +94,12 @@ func (s *Store) send(ctx context.Context, p *put) error {
 	}
 }
 
-// write does what is sent, together with what else has come meanwhile, and hands it to sync.
+// write takes what is sent, together with what else has come meanwhile, makes it durable in the journal and hands it to apply.
 func (s *Store) write(ctx context.Context) {
-	defer close(s.written)
+	defer s.queue.end()
 	expected := 1 // as many as came together the last time are waited for
-	company := time.NewTimer(0)
-	defer company.Stop()
+	late := time.NewTimer(0)
+	defer late.Stop()
 	for {
 		var all []*put
 		select {
@@ -94,7 +109,7 @@ func (s *Store) write(ctx context.Context) {
 			return
 		}
 		size := len(all[0].changes[0].content)
-		company.Reset(gather)
+		late.Reset(gather)
 	more:
 		for len(all) < atOnce && size < atOnceBytes {
 			var p *put
@@ -106,7 +121,7 @@ func (s *Store) write(ctx context.Context) {
 				}
 				select {
 				case p = <-s.puts:
-				case <-company.C:
+				case <-late.C:
 					break more
 				}
 			}
@@ -114,46 +129,69 @@ func (s *Store) write(ctx context.Context) {
 			size += len(p.changes[0].content)
 		}
 		expected = len(all)
-		if all = s.writeAll(context.WithoutCancel(ctx), all); len(all) > 0 {
-			s.written <- all
+		if err := s.queue.room(ctx); err != nil {
+			for _, p := range all {
+				p.err <- err
+			}
+			continue
 		}
+		s.take(context.WithoutCancel(ctx), all)
 	}
 }
 
-// sync makes durable what has been written, and tells those who wait for it. The next is written meanwhile.
-func (s *Store) sync() {
-	for all := range s.written {
-	more:
-		for {
-			select {
-			case other, ok := <-s.written:
-				if !ok {
-					break more
-				}
-				all = append(all, other...)
-			default:
-				break more
+// take acknowledges, or refuses, writes.
+func (s *Store) take(ctx context.Context, all []*put) {
+	s.journaling.Lock()
+	defer s.journaling.Unlock()
+	taken := s.admit(ctx, all)
+	s.buffer = s.buffer[:0]
+	for _, p := range taken {
+		if p.record != nil {
+			s.buffer = p.record.append(s.buffer)
+		}
+	}
+	var err error
+	if len(s.buffer) > 0 {
+		err = s.journal.add(s.buffer)
+	}
+	if err != nil {
+		kept := taken[:0]
+		for _, p := range taken {
+			if p.record != nil {
+				p.err <- err
+			} else {
+				kept = append(kept, p)
 			}
 		}
-		err := s.n.Blobs.Sync(context.Background())
-		for _, p := range all {
-			p.err <- err
+		taken = kept
+	}
+	s.queue.add(taken) // first, so that whoever is told reads it
+	for _, p := range taken {
+		if p.record != nil {
+			p.err <- nil
 		}
+	}
+	if cap(s.buffer) > maxInMemory {
+		s.buffer = nil
 	}
 }
 
-// writeAll writes in one transaction what may be written, and returns it. The others have been told.
-func (s *Store) writeAll(ctx context.Context, all []*put) (taken []*put) {
-	seen := map[string]bool{} // keys that an earlier one of all writes
+// admit returns the writes that may take place. The others have been told.
+func (s *Store) admit(ctx context.Context, all []*put) (taken []*put) {
+	latest := map[string]*put{} // of all, by their keys
 	for _, p := range all {
 		var err error
-		p.before, p.stamp, err = s.get(ctx, p.key)
+		if earlier := latest[p.key]; earlier != nil && !p.element {
+			p.before, p.stamp = earlier.after(), earlier.stamp
+		} else {
+			p.before, p.stamp, err = s.get(ctx, p.key)
+		}
 		if tag, given := p.if_.Tag(); given && err == nil {
 			have := ""
 			if p.before.object != nil {
 				have = p.before.object.Tag
 			}
-			if seen[p.key] || have != tag {
+			if have != tag {
 				err = store.ErrChanged
 			}
 		}
@@ -161,31 +199,134 @@ func (s *Store) writeAll(ctx context.Context, all []*put) (taken []*put) {
 			p.err <- err
 			continue
 		}
-		p.again = seen[p.key]
-		seen[p.key] = true
+		for _, c := range p.changes {
+			if len(c.content) > 0 {
+				p.hashes = append(p.hashes, blobs.HashOf(c.content))
+			}
+		}
+		if p.object != nil {
+			p.object.Tag = tagOf(p.hashes)
+		}
+		if !p.element {
+			latest[p.key] = p
+		}
 		taken = append(taken, p)
-	}
-	if len(taken) == 0 {
-		return nil
-	}
-	if err := s.store(ctx, taken); err != nil {
-		for _, p := range taken {
-			s.cache.forget(p.key, blobs.Hash{})
-			p.err <- err
-		}
-		return nil
-	}
-	for _, p := range taken {
-		if p.again || !p.before.own || p.object == nil {
-			s.cache.forget(p.key, blobs.Hash{})
-			continue
-		}
-		s.cache.put(p.key, state{p.object, p.hashes, true}, p.stamp)
 	}
 	return taken
 }
 
-// store writes the changes of all.
+// after is the state of the key when the write has been done.
+func (p *put) after() state { return state{p.object, p.hashes, p.before.own} }
+
+// apply writes to the replica what has been taken, until the queue has ended.
+func (s *Store) apply(ctx context.Context) {
+	for {
+		all, more := s.queue.next(idle)
+		if len(all) > 0 && !s.applyAll(ctx, all, more) {
+			s.queue.forget()
+			return // it stays in the journal
+		}
+		if len(all) == 0 || s.journalSize() > maxJournal {
+			s.settleJournal()
+		}
+		if len(all) == 0 && !more {
+			return
+		}
+	}
+}
+
+// applyAll writes to the replica, again until that succeeds, or once if nothing more is to be waited for. It reports whether it has.
+func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
+	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		err := s.store(ctx, all)
+		if err == nil && slices.ContainsFunc(all, func(p *put) bool { return p.record == nil }) {
+			err = s.n.Blobs.Sync(ctx)
+		}
+		if err == nil {
+			s.done(all)
+			return true
+		}
+		if all = s.giveUp(all, err); len(all) == 0 {
+			return true
+		}
+		s.log.Error("what was written to collections is not in the replica yet", "replica", s.id.Short(), "writes", len(all), "error", err)
+		if !again {
+			return false
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.closed:
+			again = false
+		}
+	}
+}
+
+const (
+	idle      = 100 * time.Millisecond // after which the journal is emptied
+	firstWait = 100 * time.Millisecond // after a failure; each later one waits twice as long
+	maxWait   = 5 * time.Second
+)
+
+// done makes reads see in the replica what has been written there, and tells who waits for that.
+func (s *Store) done(all []*put) {
+	for _, p := range all {
+		if p.element || !p.before.own || p.object == nil {
+			s.cache.forget(p.key, blobs.Hash{})
+		} else {
+			s.cache.put(p.key, p.after(), p.stamp)
+		}
+	}
+	s.queue.done(all)
+	for _, p := range all {
+		if p.record == nil {
+			p.err <- nil
+		}
+	}
+}
+
+// giveUp tells those who wait for the replica that it has failed, and returns the writes that were acknowledged before.
+func (s *Store) giveUp(all []*put, err error) (kept []*put) {
+	var waiting []*put
+	for _, p := range all {
+		if p.record == nil {
+			waiting = append(waiting, p)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	for _, p := range waiting {
+		s.cache.forget(p.key, blobs.Hash{})
+	}
+	s.queue.done(waiting)
+	for _, p := range waiting {
+		p.err <- err
+	}
+	return kept
+}
+
+func (s *Store) journalSize() int64 {
+	s.journaling.Lock()
+	defer s.journaling.Unlock()
+	return s.journal.size
+}
+
+// settleJournal empties the journal if all that is in it is in the replica.
+func (s *Store) settleJournal() {
+	s.journaling.Lock() // nothing is added meanwhile
+	defer s.journaling.Unlock()
+	if s.journal.isEmpty() || !s.queue.isEmpty() {
+		return
+	}
+	err := s.n.Blobs.Sync(context.Background())
+	if err == nil {
+		err = s.journal.reset()
+	}
+	if err != nil {
+		s.log.Error("the journal of collections was not emptied", "replica", s.id.Short(), "error", err)
+	}
+}
+
+// store writes the changes of all, in one transaction.
 func (s *Store) store(ctx context.Context, all []*put) error {
 	var changes []replica.Change
 	for _, p := range all {
@@ -223,7 +364,6 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 		} else if ch.Hash, err = s.importer.Add(c.content); err != nil {
 			return nil, err
 		}
-		p.hashes = append(p.hashes, ch.Hash)
 		changes = append(changes, ch)
 	}
 	if p.object != nil && now != nil {
@@ -234,8 +374,62 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 			changes = append(changes, replica.Change{Key: []byte(files + p.key)})
 		}
 	}
-	if p.object != nil {
-		p.object.Tag = tagOf(p.hashes)
-	}
 	return changes, nil
+}
+
+// recover takes up what a journal has that may not be in the replica.
+func (s *Store) recover(ctx context.Context, all []record) error {
+	last := map[string]int{}
+	for i := range all {
+		last[all[i].key] = i
+	}
+	var puts []*put
+	for i, r := range all {
+		if last[r.key] != i {
+			continue
+		}
+		p := newDelete(r.key)
+		if r.kind == recordPut {
+			p = newPut(r.key, &store.Object{Body: r.body, Type: r.kept}, store.Whatever)
+		}
+		p.err = make(chan error, 1)
+		there, err := s.hasWritten(ctx, p)
+		if err != nil {
+			return err
+		}
+		if !there {
+			puts = append(puts, p)
+		}
+	}
+	taken := s.admit(ctx, puts)
+	if len(taken) < len(puts) {
+		return errors.New("the journal of collections cannot be read into the replica")
+	}
+	s.queue.add(taken)
+	return nil
+}
+
+// hasWritten reports whether this store's author has last written, under a write's key, what the write writes: then it is in the replica, and is not to be
+// written over what others have written since.
+func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
+	me := s.author.Author()
+	for _, c := range p.changes {
+		var mine *replica.Entry
+		for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(c.key), Author: &me, Tombstones: true}) {
+			if err != nil {
+				return false, err
+			}
+			mine = &it.Entry
+		}
+		if len(c.content) == 0 {
+			if mine != nil && !mine.IsTombstone() {
+				return false, nil
+			}
+			continue
+		}
+		if mine == nil || mine.IsTombstone() || mine.Hash != blobs.HashOf(c.content) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
