@@ -6,6 +6,8 @@ import * as ids from "@drakkar.software/starfish-identities"
 import * as sharing from "@drakkar.software/starfish-sharing"
 import * as kr from "@drakkar.software/starfish-keyring"
 import * as srv from "@drakkar.software/starfish-server"
+import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js"
+import { keccak_256 } from "@noble/hashes/sha3.js"
 
 const dir = process.argv[2] ?? new URL("../../testdata/starfish", import.meta.url).pathname
 mkdirSync(dir, { recursive: true })
@@ -147,8 +149,17 @@ const request = await ids.buildPairingRequest(device, "123456", bytes(16, 33))
 counter = 20
 const response = await ids.buildPairingResponse(bundle, "123456", request.requestNonce)
 const codeKey = hex(await ids.deriveCodeKey("123456", bytes(16, 33)))
+const secpPub = hex(schnorr.getPublicKey(bytes(32, 77)))
+const secpSignature = schnorr.sign(ids.SECP256K1_BOOTSTRAP_CHALLENGE, bytes(32, 77), bytes(32, 0))
+const secp = { pubHex: secpPub, signature: b64(secpSignature), root: await ids.deriveRootIdentityFromSecp256k1Signature({ secpPubHex: secpPub, signature: secpSignature }) }
+const evmText = new TextEncoder().encode(ids.EVM_BOOTSTRAP_CHALLENGE)
+const evmDigest = keccak_256(Buffer.concat([Buffer.from(`\x19Ethereum Signed Message:\n${evmText.length}`), evmText]))
+const recoverable = secp256k1.sign(evmDigest, bytes(32, 88), { prehash: false, format: "recovered" })
+const evmSignature = Uint8Array.from([...recoverable.slice(1), recoverable[0] + 27])
+const evmAddress = "0x" + hex(keccak_256(secp256k1.getPublicKey(bytes(32, 88), false).slice(1)).slice(-20))
+const evm = { address: evmAddress, signature: b64(evmSignature), root: await ids.deriveRootIdentityFromEvmSignature({ address: evmAddress, signature: evmSignature }) }
 const envelope = await ids.sealWithPassphrase("secret", bytes(20, 5), { salt: bytes(16, 3), iv: bytes(12, 4) })
-write("identity", { passphrase, root, qr, parsed, bundle, collections: { notes: { epoch: 2, cek: b64(cek2) } }, now, code: "123456", codeKey, request, response, rendezvous: ids.rendezvousPathFor(parsed.qrNonce), envelope: { passphrase: "secret", plain: b64(bytes(20, 5)), envelope } })
+write("identity", { passphrase, root, qr, parsed, bundle, collections: { notes: { epoch: 2, cek: b64(cek2) } }, now, code: "123456", codeKey, request, response, rendezvous: ids.rendezvousPathFor(parsed.qrNonce), secp, evm, envelope: { passphrase: "secret", plain: b64(bytes(20, 5)), envelope } })
 
 // Configurations: how many problems validation finds in each, and how many warnings it gives (but for one about addresses, which the reference cannot see).
 const col = (x) => ({ name: "c", storagePath: "c/{id}", readRoles: ["public"], writeRoles: ["self"], encryption: "none", maxBodyBytes: 1000, ...x })

@@ -9,7 +9,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,17 +19,12 @@ import (
 	"math"
 	"strings"
 
-	"golang.org/x/crypto/argon2"
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/keyring"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
 var (
-	// ErrEmptyPassphrase reports a passphrase without any character that shows.
-	ErrEmptyPassphrase = errors.New("the passphrase is empty")
 	// ErrMalformed reports what is no message of pairing.
 	ErrMalformed = errors.New("not a message of pairing")
 	// ErrCode reports a message that does not open: the code was another, or it was changed.
@@ -62,37 +56,6 @@ func NewDevice() (*Device, error) {
 		return nil, err
 	}
 	kem, err := ecdh.X25519().GenerateKey(rand.Reader)
-	return &Device{key, kem}, err
-}
-
-// The cost of turning a passphrase into keys.
-const (
-	argonMemory = 47104 // KiB
-	argonPasses = 3
-	argonLanes  = 1
-	rootSalt    = "starfish-v3-root"
-)
-
-// Root returns the keys of the root that follows from a passphrase. They are the same each time, so the passphrase is all that protects them. It returns ErrEmptyPassphrase.
-func Root(passphrase string) (*Device, error) {
-	if strings.TrimSpace(passphrase) == "" {
-		return nil, ErrEmptyPassphrase
-	}
-	master := argon2.IDKey(norm.NFC.Bytes([]byte(passphrase)), []byte(rootSalt), argonPasses, argonMemory, argonLanes, 32)
-	defer clear(master)
-	seed, err := hkdf.Key(sha256.New, master, []byte("starfish-root-sign"), "ed25519", 32)
-	if err != nil {
-		return nil, err
-	}
-	key, err := capcert.NewKey(seed)
-	if err != nil {
-		return nil, err
-	}
-	private, err := hkdf.Key(sha256.New, master, []byte("starfish-root-kem"), "x25519", 32)
-	if err != nil {
-		return nil, err
-	}
-	kem, err := ecdh.X25519().NewPrivateKey(private)
 	return &Device{key, kem}, err
 }
 
