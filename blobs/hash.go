@@ -18,7 +18,12 @@ type Hash [HashSize]byte
 var EmptyHash = HashOf(nil)
 
 // HashOf returns the hash of data.
-func HashOf(data []byte) Hash { return blake3.Sum256(data) }
+func HashOf(data []byte) Hash {
+	if len(data) <= GroupSize {
+		return hashGroup(data, 0, true)
+	}
+	return blake3.Sum256(data)
+}
 
 // ErrNotHash reports text that is not 64 hex digits.
 var ErrNotHash = errors.New("not a blob hash: expected 64 hex digits")

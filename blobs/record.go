@@ -153,14 +153,23 @@ func maskKey(id contentID, index uint64) []byte {
 }
 
 func getRecord(r kv.Reader, h Hash) (rec record, err error) {
-	err = r.Peek(recordKey(h), func(v []byte) error {
+	rec, found, err := findRecord(r, h)
+	if err == nil && !found {
+		return rec, fmt.Errorf("%w: %s", ErrNotFound, h)
+	}
+	return rec, err
+}
+
+// findRecord is getRecord for callers to whom a blob that is not there is nothing special.
+func findRecord(r kv.Reader, h Hash) (rec record, found bool, err error) {
+	err = r.Peek(recordKey(h), func(v []byte) (err error) {
 		rec, err = parseRecord(v)
 		return err
 	})
 	if errors.Is(err, kv.ErrNotFound) {
-		return rec, fmt.Errorf("%w: %s", ErrNotFound, h)
+		return record{}, false, nil
 	}
-	return rec, err
+	return rec, err == nil, err
 }
 
 // hasFile reports whether the blob has a file of its own in the store.

@@ -3,6 +3,7 @@ package blobs
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
@@ -37,9 +38,12 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
 	for _, b := range all {
 		s.Touch(ctx, b.hash)
 	}
-	missing, err := s.missingSmall(ctx, all)
-	if err != nil || len(missing) == 0 {
-		return err
+	missing := all // or there, which costs less to find when they are recorded, unless that would have written their content in vain
+	if slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
+		var err error
+		if missing, err = s.missingSmall(ctx, all); err != nil || len(missing) == 0 {
+			return err
+		}
 	}
 	var parts [][]byte
 	for _, b := range missing {
@@ -51,12 +55,13 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
 	defer s.writing.RUnlock()
 	var extents []files.Extent
 	if len(parts) > 0 {
+		var err error
 		if extents, err = s.files.Append(parts); err != nil {
 			return err
 		}
 	}
 	var replaced []record
-	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		replaced = replaced[:0]
 		next := extents
 		for _, b := range missing {
@@ -102,11 +107,11 @@ func (s *Store) missingSmall(ctx context.Context, all []smallBlob) (missing []sm
 				continue
 			}
 			seen[b.hash] = true
-			rec, err := getRecord(r, b.hash)
-			if err != nil && !errors.Is(err, ErrNotFound) {
+			rec, found, err := findRecord(r, b.hash)
+			if err != nil {
 				return err
 			}
-			if err != nil || !rec.standsBefore(record{state: statePacked}) {
+			if !found || !rec.standsBefore(record{state: statePacked}) {
 				missing = append(missing, b)
 			}
 		}
@@ -129,12 +134,11 @@ func (r record) standsBefore(other record) bool {
 
 // publishIn makes rec the record of h, unless what is there stands before it, and returns the record that it replaced.
 func (s *Store) publishIn(tx kv.Txn, h Hash, rec record) (old record, stored bool, err error) {
-	old, err = getRecord(tx, h)
+	old, found, err := findRecord(tx, h)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		old, err = record{}, nil
 	case err != nil:
 		return old, false, err
+	case !found:
 	case old.standsBefore(rec):
 		return old, false, nil
 	case old.hasBlocks():
@@ -156,7 +160,7 @@ type Importer struct {
 }
 
 const (
-	importerBlobs = 256
+	importerBlobs = 1024
 	importerBytes = 1 << 20
 )
 
@@ -167,19 +171,35 @@ func (s *Store) NewImporter(ctx context.Context) *Importer {
 
 // Add takes data, of at most SegmentSize bytes, and returns its hash. It may be stored now or at the next Flush.
 func (im *Importer) Add(data []byte) (Hash, error) {
+	b, err := im.add(data, nil)
+	return b.hash, err
+}
+
+// AddHashed is Add for data whose hash, h, the caller has from HashOf.
+func (im *Importer) AddHashed(data []byte, h Hash) error {
+	_, err := im.add(data, &h)
+	return err
+}
+
+func (im *Importer) add(data []byte, known *Hash) (b smallBlob, err error) {
 	need := treeBytes(int(groupCount(uint64(len(data))))) + len(data)
 	if len(im.blobs) == importerBlobs || im.bytes+need > importerBytes {
 		if err := im.Flush(); err != nil {
-			return Hash{}, err
+			return b, err
 		}
 	}
 	if im.buf == nil {
 		im.buf = make([]byte, importerBytes)
 	}
-	b := hashSmall(im.buf[im.bytes:im.bytes:im.bytes+need], data)
+	room := im.buf[im.bytes : im.bytes : im.bytes+need]
+	if known != nil && len(data) <= GroupSize { // which has no parents
+		b = smallBlob{hash: *known, size: uint64(len(data)), data: append(room, data...)}
+	} else {
+		b = hashSmall(room, data)
+	}
 	im.blobs = append(im.blobs, b)
 	im.bytes += need
-	return b.hash, nil
+	return b, nil
 }
 
 // Flush stores what was added.

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -47,6 +48,9 @@ func (h *hub) publish(entries []Entry, from Origin, dropped bool) {
 func (s *Subscription) add(entries []Entry, from Origin, dropped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.queue) == 0 && (s.all || entries[0].Replica == s.id) {
+		s.queue = slices.Grow(s.queue, min(len(entries), maxQueued))
+	}
 	for _, e := range entries {
 		if !s.all && e.Replica != s.id {
 			continue

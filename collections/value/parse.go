@@ -1,10 +1,11 @@
 package value
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -23,7 +24,9 @@ const MaxDepth = 64
 // order mark at the beginning is skipped. It returns an error that is ErrSyntax; or ErrTooDeep, together with the value but for what is
 // nested more than depth deep, which is looked at for its syntax alone.
 func Parse(text []byte, depth int) (any, error) {
-	p := parser{b: bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), depth: depth}
+	p := parsers.Get().(*parser)
+	defer p.release()
+	p.b, p.depth = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth
 	v, err := p.value(1)
 	if err == nil {
 		if p.space(); p.i < len(p.b) {
@@ -52,12 +55,33 @@ func ParseObject(text []byte, depth int) (*Object, error) {
 	return o, nil
 }
 
+// parser reads a text. The strings that it returns are parts of the text, where they have no escapes.
 type parser struct {
-	b       []byte
+	b       string
 	i       int
 	depth   int
 	tooDeep bool
-	buf     []byte
+
+	buf     []byte   // of a string with escapes
+	members []Member // of the objects that are being read, those of the inner ones last
+	items   []any    // of the arrays, likewise
+}
+
+var parsers = sync.Pool{New: func() any { return &parser{} }}
+
+// maxKept is how many members and items a parser that waits for its next text has room for.
+const maxKept = 1024
+
+func (p *parser) release() {
+	kept := parser{buf: p.buf[:0], members: p.members[:cap(p.members)], items: p.items[:cap(p.items)]}
+	if cap(kept.buf) > 32*maxKept || cap(kept.members) > maxKept || cap(kept.items) > maxKept {
+		return
+	}
+	clear(kept.members) // or what has been read would stay in memory
+	clear(kept.items)
+	kept.members, kept.items = kept.members[:0], kept.items[:0]
+	*p = kept
+	parsers.Put(p)
 }
 
 func (p *parser) fail(what string) error {
@@ -118,7 +142,7 @@ func (p *parser) scalar(c byte) (any, error) {
 }
 
 func (p *parser) word(w string) error {
-	if !bytes.HasPrefix(p.b[p.i:], []byte(w)) {
+	if !strings.HasPrefix(p.b[p.i:], w) {
 		return p.fail("no value")
 	}
 	p.i += len(w)
@@ -126,12 +150,12 @@ func (p *parser) word(w string) error {
 }
 
 func (p *parser) object(level int) (*Object, error) {
-	o := &Object{}
 	p.i++
 	if p.next() == '}' {
 		p.i++
-		return o, nil
+		return &Object{}, nil
 	}
+	from := len(p.members)
 	for {
 		if p.next() != '"' {
 			return nil, p.fail("no key")
@@ -148,12 +172,14 @@ func (p *parser) object(level int) (*Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Set(key, v)
+		p.members = append(p.members, Member{key, v})
 		switch p.next() {
 		case ',':
 			p.i++
 		case '}':
 			p.i++
+			o := objectOf(p.members[from:])
+			p.members = p.members[:from]
 			return o, nil
 		default:
 			return nil, p.fail("neither a comma nor the end of the object")
@@ -162,23 +188,25 @@ func (p *parser) object(level int) (*Object, error) {
 }
 
 func (p *parser) array(level int) (Array, error) {
-	a := Array{}
 	p.i++
 	if p.next() == ']' {
 		p.i++
-		return a, nil
+		return Array{}, nil
 	}
+	from := len(p.items)
 	for {
 		v, err := p.value(level + 1)
 		if err != nil {
 			return nil, err
 		}
-		a = append(a, v)
+		p.items = append(p.items, v)
 		switch p.next() {
 		case ',':
 			p.i++
 		case ']':
 			p.i++
+			a := append(make(Array, 0, len(p.items)-from), p.items[from:]...)
+			p.items = p.items[:from]
 			return a, nil
 		default:
 			return nil, p.fail("neither a comma nor the end of the array")
@@ -239,6 +267,14 @@ func (p *parser) skip() error {
 	}
 }
 
+// small are the small whole numbers, which need no memory of their own.
+var small = func() (all [1024]any) {
+	for i := range all {
+		all[i] = float64(i)
+	}
+	return all
+}()
+
 func (p *parser) digits() bool {
 	from := p.i
 	for p.i < len(p.b) && p.b[p.i] >= '0' && p.b[p.i] <= '9' {
@@ -277,12 +313,15 @@ func (p *parser) number() (any, error) {
 	text := p.b[from:p.i]
 	if whole && len(text) <= 15 && text[0] != '-' {
 		n := 0
-		for _, c := range text {
-			n = n*10 + int(c-'0')
+		for i := range len(text) {
+			n = n*10 + int(text[i]-'0')
+		}
+		if n < len(small) {
+			return small[n], nil
 		}
 		return float64(n), nil
 	}
-	f, err := strconv.ParseFloat(string(text), 64)
+	f, err := strconv.ParseFloat(text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range is infinite
 		return nil, p.fail("no number")
 	}
@@ -296,11 +335,11 @@ func (p *parser) string() (string, error) {
 		switch c := p.b[p.i]; {
 		case c == '"':
 			s := p.b[from:p.i]
-			if !ascii && !utf8.Valid(s) {
+			if !ascii && !utf8.ValidString(s) {
 				return "", p.fail("a string that is not in UTF-8")
 			}
 			p.i++
-			return string(s), nil
+			return s, nil
 		case c == '\\':
 			return p.escaped(from)
 		case c < 0x20:
@@ -316,7 +355,7 @@ func (p *parser) string() (string, error) {
 func (p *parser) escaped(from int) (string, error) {
 	s := p.buf[:0]
 	for {
-		if !utf8.Valid(p.b[from:p.i]) {
+		if !utf8.ValidString(p.b[from:p.i]) {
 			return "", p.fail("a string that is not in UTF-8")
 		}
 		s = append(s, p.b[from:p.i]...)
@@ -343,7 +382,7 @@ func (p *parser) escaped(from int) (string, error) {
 			if len(p.b)-p.i < 4 {
 				return "", p.fail("an escape without its four digits")
 			}
-			u, err := strconv.ParseUint(string(p.b[p.i:p.i+4]), 16, 16)
+			u, err := strconv.ParseUint(p.b[p.i:p.i+4], 16, 16)
 			if err != nil {
 				return "", p.fail("an escape without its four digits")
 			}
@@ -364,7 +403,7 @@ func (p *parser) escaped(from int) (string, error) {
 				break
 			}
 			if c == '"' {
-				if !utf8.Valid(p.b[from:p.i]) {
+				if !utf8.ValidString(p.b[from:p.i]) {
 					return "", p.fail("a string that is not in UTF-8")
 				}
 				s = append(s, p.b[from:p.i]...)

@@ -32,7 +32,43 @@ type Object struct {
 }
 
 // few is how many members are looked through one by one.
-const few = 12
+const few = 32
+
+// objectOf returns an object with members, which are copied; of those with the same key the last counts.
+func objectOf(members []Member) *Object {
+	o := &Object{}
+	if len(members) > few {
+		o.at = make(map[string]int, len(members))
+	}
+	for i := range members {
+		key := members[i].Key
+		if _, is := arrayIndex(key); is {
+			return NewObject(members...)
+		}
+		if o.at == nil {
+			if find(members[:i], key) >= 0 {
+				return NewObject(members...)
+			}
+		} else if o.at[key] = i; len(o.at) == i {
+			return NewObject(members...)
+		}
+	}
+	o.members = slices.Clone(members)
+	return o
+}
+
+func find(members []Member, key string) int {
+	if key == "" {
+		return slices.IndexFunc(members, func(m Member) bool { return m.Key == "" })
+	}
+	last := len(key) - 1 // keys of one object often begin alike
+	for i := range members {
+		if k := members[i].Key; len(k) == len(key) && k[last] == key[last] && k == key {
+			return i
+		}
+	}
+	return -1
+}
 
 // NewObject returns an object with members; of those with the same key the last counts.
 func NewObject(members ...Member) *Object {
@@ -72,12 +108,7 @@ func (o *Object) find(key string) int {
 		}
 		return -1
 	}
-	for i := range o.members {
-		if o.members[i].Key == key {
-			return i
-		}
-	}
-	return -1
+	return find(o.members, key)
 }
 
 // Get returns the value of a member.
@@ -174,11 +205,20 @@ func arrayIndex(key string) (uint32, bool) {
 // unsafeKeys are never taken over by Merge and Sanitize: they change the prototype of objects in JavaScript and the class of those in Python.
 var unsafeKeys = map[string]bool{"__proto__": true, "constructor": true, "prototype": true, "__class__": true, "__dict__": true}
 
-// Sanitize returns o without members of unsafe names, in it or in the objects that are members, at any depth. What is within arrays stays as it is.
+// isUnsafe is unsafeKeys, quickly.
+func isUnsafe(key string) bool {
+	return len(key) >= 8 && (key[0] == '_' || key[0] == 'c' || key[0] == 'p') && unsafeKeys[key]
+}
+
+// Sanitize returns o without members of unsafe names, in it or in the objects that are members, at any depth. What is within arrays stays as it is. The
+// object is o itself if there are none.
 func Sanitize(o *Object) *Object {
+	if isSafe(o) {
+		return o
+	}
 	safe := &Object{members: make([]Member, 0, o.Len())}
 	for k, v := range o.All() {
-		if unsafeKeys[k] {
+		if isUnsafe(k) {
 			continue
 		}
 		if inner, ok := v.(*Object); ok {
@@ -189,16 +229,28 @@ func Sanitize(o *Object) *Object {
 	return safe
 }
 
+func isSafe(o *Object) bool {
+	for k, v := range o.All() {
+		if isUnsafe(k) {
+			return false
+		}
+		if inner, ok := v.(*Object); ok && !isSafe(inner) {
+			return false
+		}
+	}
+	return true
+}
+
 // Merge returns local with the members of remote set in it; where both have an object, these are merged. Members of unsafe names are left out of what is merged.
 func Merge(local, remote *Object) *Object {
 	merged := &Object{}
 	for k, v := range local.All() {
-		if !unsafeKeys[k] {
+		if !isUnsafe(k) {
 			merged.Set(k, v)
 		}
 	}
 	for k, v := range remote.All() {
-		if unsafeKeys[k] {
+		if isUnsafe(k) {
 			continue
 		}
 		if theirs, ok := v.(*Object); ok {

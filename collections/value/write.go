@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Append appends v as JSON.stringify writes it, in the order of its members.
@@ -18,9 +19,19 @@ func AppendCanonical(b []byte, v any) []byte { return write(b, v, true) }
 
 // Hash returns the hash of v: the SHA-256 of its canonical form, in 64 hex digits.
 func Hash(v any) string {
-	sum := sha256.Sum256(AppendCanonical(nil, v))
+	b := buffers.Get().(*[]byte)
+	*b = AppendCanonical((*b)[:0], v)
+	sum := sha256.Sum256(*b)
+	if cap(*b) <= maxBuffer {
+		buffers.Put(b)
+	}
 	return hex.EncodeToString(sum[:])
 }
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxBuffer is how many bytes a buffer that is kept has at most.
+const maxBuffer = 64 << 10
 
 func write(b []byte, v any, canonical bool) []byte {
 	switch v := v.(type) {
@@ -82,6 +93,15 @@ func appendNumber(b []byte, f float64) []byte {
 	return b
 }
 
+// special are the bytes that a string may not have as they are, or that may begin a lone surrogate.
+var special = func() (is [256]bool) {
+	for c := range 0x20 {
+		is[c] = true
+	}
+	is['"'], is['\\'], is[0xed] = true, true, true
+	return is
+}()
+
 const hexDigits = "0123456789abcdef"
 
 // AppendString appends s as JSON.stringify does: lone surrogates are escaped.
@@ -90,7 +110,7 @@ func AppendString(b []byte, s string) []byte {
 	from := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' && c != 0xed {
+		if !special[c] {
 			continue
 		}
 		if c == 0xed {
