@@ -13,7 +13,7 @@ import (
 )
 
 // fill writes entries straight into the replica, many at once.
-func (m *member) fill(b *testing.B, count int, entry func(i int) (key, content string)) {
+func (m *member) fill(b testing.TB, count int, entry func(i int) (key, content string)) {
 	author, err := m.n.Replicas.DefaultAuthor(b.Context())
 	require.NoError(b, err)
 	key, err := m.n.Replicas.AuthorKey(b.Context(), author)

@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// What waits for nobody is done together with others: with so many, or with those that come within a time.
+// What waits for nobody is done together with others, as that costs less: with so many, or with those that come within a time, which is longer while many come.
 const (
-	company     = 128
+	company     = 1024
 	companyTime = 10 * time.Millisecond
+	busy        = 64 // were done together the last time
+	busyTime    = 50 * time.Millisecond
 )
 
 // queue holds the writes that have been taken and are not in the replica yet, in their order.
@@ -20,6 +22,8 @@ type queue struct {
 	objects  map[string]*put // of both, the last of each key
 	added    uint64
 	finished uint64
+	bytes    int // of content, of both
+	last     int // how many were done together the last time
 	ended    bool
 	hurry    int       // how many wait for what has been added
 	since    time.Time // when the first of waiting came
@@ -48,6 +52,7 @@ func (q *queue) add(all []*put) {
 	q.waiting = append(q.waiting, all...)
 	q.added += uint64(len(all))
 	for _, p := range all {
+		q.bytes += p.size()
 		if !p.element {
 			q.objects[p.key] = p
 		}
@@ -72,17 +77,23 @@ func (q *queue) next(wait time.Duration) (all []*put, more bool) {
 	defer t.Stop()
 	for {
 		q.mu.Lock()
-		if len(q.waiting) > 0 && len(q.waiting) < company && q.hurry == 0 && !q.ended && time.Since(q.since) < companyTime {
+		within := companyTime
+		if q.last >= busy {
+			within = busyTime
+		}
+		if left := within - time.Since(q.since); len(q.waiting) > 0 && len(q.waiting) < company && q.hurry == 0 && !q.ended && left > 0 {
 			q.mu.Unlock()
+			t.Reset(left)
 			select {
 			case <-q.wake:
-			case <-time.After(companyTime):
+			case <-t.C:
 			}
+			t.Reset(wait)
 			continue
 		}
 		size, n := 0, 0
 		for n < len(q.waiting) && n < atOnce && size < atOnceBytes {
-			size += len(q.waiting[n].changes[0].content)
+			size += q.waiting[n].size()
 			n++
 		}
 		if n > 0 {
@@ -91,7 +102,7 @@ func (q *queue) next(wait time.Duration) (all []*put, more bool) {
 			if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
 				q.waiting = nil
 			}
-			q.under = n
+			q.under, q.last = n, n
 		}
 		more = !q.ended
 		q.mu.Unlock()
@@ -114,6 +125,7 @@ func (q *queue) done(all []*put) {
 		if p.record == nil {
 			q.hurry--
 		}
+		q.bytes -= p.size()
 		if q.objects[p.key] == p {
 			delete(q.objects, p.key)
 		}
@@ -128,7 +140,7 @@ func (q *queue) done(all []*put) {
 func (q *queue) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.finished = q.added
+	q.finished, q.bytes = q.added, 0
 	close(q.progress)
 	q.progress = make(chan struct{})
 }
@@ -148,7 +160,7 @@ func (q *queue) isEmpty() bool {
 
 // room waits until not too many writes wait.
 func (q *queue) room(ctx context.Context) error {
-	return q.until(ctx, func() bool { return q.added-q.finished < maxWaiting })
+	return q.until(ctx, func() bool { return q.added-q.finished < maxWaiting && q.bytes < maxWaitingBytes })
 }
 
 // settled waits until what has been added is in the replica.

@@ -62,6 +62,7 @@ type Store struct {
 	plain    *replica.Plain
 	author   replica.SecretKey
 	cache    *cache
+	filter   *filter
 	sub      *replica.Subscription
 	catching sync.Mutex
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
@@ -90,7 +91,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), log: log}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), log: log}
 	j, left, cut, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
@@ -108,6 +109,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	s.closed = ctx.Done()
 	s.writers.Go(func() { s.write(ctx) })
 	s.writers.Go(func() { s.apply(always) })
+	s.writers.Go(func() { s.fill(ctx) })
 	return s, nil
 }
 
@@ -129,12 +131,14 @@ func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
 	events, lost := s.sub.Poll()
 	if lost > 0 {
 		s.cache.clear()
+		s.filter.miss()
 		s.authors = nil
 	}
 	for i := range events {
 		e := &events[i].Entry
 		kind, key, ok := strings.Cut(string(e.Key), "/")
 		if ok && (kind+"/" == docs || kind+"/" == files || kind+"/" == types) {
+			s.filter.add(key)
 			s.cache.forget(key, e.Hash)
 		}
 		if !slices.Contains(s.authors, e.Author) {
@@ -175,6 +179,10 @@ func (s *Store) get(ctx context.Context, key string) (st state, stamp uint64, er
 		return p.after(), stamp, nil
 	}
 	if ok {
+		return st, stamp, nil
+	}
+	if s.filter.excludes(key) {
+		st.own = true
 		return st, stamp, nil
 	}
 	if len(authors) <= fewAuthors {

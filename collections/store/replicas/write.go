@@ -39,12 +39,23 @@ type put struct {
 
 const (
 	gather      = time.Millisecond // how long others are waited for
-	atOnce      = 256              // writes that are done together at most
+	atOnce      = 1024             // writes that are done together at most
 	atOnceBytes = 4 << 20          // about how many bytes of content they have
-	maxWaiting  = 1024             // writes that wait for the replica, before others are held up
 	maxJournal  = 32 << 20
 	maxInMemory = 1 << 20 // content of a write that goes by the journal
+
+	// Of writes that wait for the replica, before others are held up.
+	maxWaiting      = 4096
+	maxWaitingBytes = 16 << 20
 )
+
+// size is that of the content.
+func (p *put) size() (n int) {
+	for _, c := range p.changes {
+		n += len(c.content)
+	}
+	return n
+}
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
@@ -108,7 +119,7 @@ func (s *Store) write(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		size := len(all[0].changes[0].content)
+		size := all[0].size()
 		late.Reset(gather)
 	more:
 		for len(all) < atOnce && size < atOnceBytes {
@@ -126,7 +137,7 @@ func (s *Store) write(ctx context.Context) {
 				}
 			}
 			all = append(all, p)
-			size += len(p.changes[0].content)
+			size += p.size()
 		}
 		expected = len(all)
 		if err := s.queue.room(ctx); err != nil {
@@ -207,6 +218,7 @@ func (s *Store) admit(ctx context.Context, all []*put) (taken []*put) {
 		if p.object != nil {
 			p.object.Tag = tagOf(p.hashes)
 		}
+		s.filter.add(p.key)
 		if !p.element {
 			latest[p.key] = p
 		}
@@ -347,6 +359,7 @@ func (s *Store) store(ctx context.Context, all []*put) error {
 func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change, err error) {
 	now := p.before.object
 	isFile := now != nil && now.Type != jsonType
+	hashes := p.hashes // of those with content
 	for _, c := range p.changes {
 		if len(c.content) == 0 {
 			if now != nil && isFile != strings.HasPrefix(c.key, docs) {
@@ -354,14 +367,14 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 			}
 			continue
 		}
-		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content))}
+		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content)), Hash: hashes[0]}
+		hashes = hashes[1:]
 		if len(c.content) > blobs.SegmentSize {
-			info, err := s.n.Blobs.ImportBytes(ctx, c.content)
-			if err != nil {
-				return nil, err
-			}
-			ch.Hash = info.Hash
-		} else if ch.Hash, err = s.importer.Add(c.content); err != nil {
+			_, err = s.n.Blobs.ImportBytes(ctx, c.content)
+		} else {
+			err = s.importer.AddHashed(c.content, ch.Hash)
+		}
+		if err != nil {
 			return nil, err
 		}
 		changes = append(changes, ch)
