@@ -240,7 +240,7 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 		}
 	}
 	for _, v := range params {
-		if len(v) > maxParam || !safeParam.MatchString(v) {
+		if !isParam(v) {
 			return problem(badParam)
 		}
 	}

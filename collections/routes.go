@@ -3,7 +3,6 @@ package collections
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -119,11 +118,20 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 	}
 }
 
-// safeParam is what a parameter may consist of.
-var safeParam = regexp.MustCompile(`^[a-zA-Z0-9._:@-]+$`)
-
 // maxParam is how long a parameter may be in bytes.
 const maxParam = 1024
+
+// isParam reports whether v may be a parameter: it consists of letters, digits, dots, underscores, colons, at signs and hyphens of ASCII.
+func isParam(v string) bool {
+	for i := range len(v) {
+		switch c := v[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == ':', c == '@', c == '-':
+		default:
+			return false
+		}
+	}
+	return v != "" && len(v) <= maxParam
+}
 
 // find returns the route that answers a path and the parameters in it, which are nil if one is not what it may be.
 func (rs *routes) find(method, path string) (*route, map[string]string, bool) {
@@ -155,7 +163,7 @@ next:
 			if !s.param {
 				continue
 			}
-			if len(plain[i]) > maxParam || !safeParam.MatchString(plain[i]) {
+			if !isParam(plain[i]) {
 				return r, nil, true
 			}
 			params[s.text] = plain[i]

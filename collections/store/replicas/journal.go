@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,17 +21,25 @@ import (
 //	checksum  4 bytes: CRC-32C of the length and the payload
 //	payload   kind (1 byte: 1 what was put, 2 what was deleted), the key and the media type, each with its length as a uvarint before it, and the bytes
 //
-// What follows the last record that is whole is what a crash has cut off; nobody was told that it is there.
+// What follows the last record that is whole is what a crash has cut off, of which nobody was told that it is there; or zeros, room for further records,
+// as writing into blocks that a file has already is made durable sooner.
 type journal struct {
 	name string
 	file *os.File
 	size int64 // of what is whole
+	room int64 // of the file
 }
 
 const (
 	journalMagic = "SKCJRNL\x01"
 	maxRecord    = 2 << 20
 	recordHead   = 8
+)
+
+// A journal of some size, which more records come to, is given as much room again, within bounds.
+const (
+	minRoom = 64 << 10
+	maxRoom = 1 << 20
 )
 
 const (
@@ -143,7 +152,7 @@ func openJournal(name string) (j *journal, all []record, cut int, err error) {
 			all = append(all, r)
 			j.size += int64(n)
 		}
-		cut = len(b) - int(j.size)
+		cut = len(bytes.TrimRight(b[j.size:], "\x00"))
 		err = j.truncate()
 	} else {
 		_, err = j.file.WriteAt([]byte(journalMagic), 0)
@@ -158,25 +167,40 @@ func openJournal(name string) (j *journal, all []record, cut int, err error) {
 
 // truncate drops what is behind the last record.
 func (j *journal) truncate() error {
+	j.room = j.size
 	return errors.Join(j.file.Truncate(j.size), j.file.Sync())
 }
 
 // add makes records durable.
 func (j *journal) add(b []byte) error {
+	size, sync := j.size+int64(len(b)), disk.SyncData
 	_, err := j.file.WriteAt(b, j.size)
+	if err == nil && size > j.room {
+		sync = (*os.File).Sync
+		if j.room = size; size >= minRoom {
+			zeros := make([]byte, min(size, maxRoom))
+			if _, none := j.file.WriteAt(zeros, size); none == nil {
+				j.room += int64(len(zeros))
+			} else { // as on a full disk: it goes without
+				err = j.file.Truncate(size)
+			}
+		}
+	}
 	if err == nil {
-		err = j.file.Sync()
+		err = sync(j.file)
 	}
 	if err != nil { // what has been written is not there
+		j.room = j.size
 		return errors.Join(err, j.file.Truncate(j.size))
 	}
-	j.size += int64(len(b))
+	j.size = size
 	return nil
 }
 
 // reset drops all records.
 func (j *journal) reset() error {
 	j.size = int64(len(journalMagic))
+	j.room = j.size
 	return j.file.Truncate(j.size)
 }
 
@@ -184,5 +208,9 @@ func (j *journal) isEmpty() bool { return j.size == int64(len(journalMagic)) }
 
 func (j *journal) close() error {
 	openJournals.Delete(j.name)
-	return j.file.Close()
+	var err error
+	if j.room > j.size {
+		err = j.file.Truncate(j.size)
+	}
+	return errors.Join(err, j.file.Close())
 }

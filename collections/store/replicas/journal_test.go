@@ -1,7 +1,9 @@
 package replicas
 
 import (
+	"bytes"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,7 +49,7 @@ func TestJournalCutOff(t *testing.T) {
 			require.Equal(t, string(want[i].body), string(r.body))
 		}
 		if len(b) >= len(journalMagic) {
-			require.Equal(t, len(b)-int(j.size), cut)
+			require.Len(t, bytes.TrimRight(b[j.size:], "\x00"), cut)
 		}
 		require.NoError(t, j.add((&record{kind: recordDelete, key: "later"}).append(nil)))
 		require.NoError(t, j.close())
@@ -75,9 +77,48 @@ func TestJournalCutOff(t *testing.T) {
 		}
 		check(b, n)
 	}
+	// Room for more is no damage.
+	require.NoError(t, os.WriteFile(name, append(whole[:len(whole):len(whole)], make([]byte, 1000)...), 0o600))
+	j, all, cut, err = openJournal(name)
+	require.NoError(t, err)
+	require.Len(t, all, len(want))
+	require.Zero(t, cut)
+	require.NoError(t, j.close())
 	require.NoError(t, os.WriteFile(name, []byte("SKCJRNL\x02 of another version"), 0o600))
 	_, _, _, err = openJournal(name)
 	require.ErrorIs(t, err, errJournal)
+}
+
+// A journal that grows has room, which is not there any more when it is closed; and after a crash, what was added is there.
+func TestJournalRoom(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "journal")
+	j, _, _, err := openJournal(name)
+	require.NoError(t, err)
+	fill := func(n int) {
+		for i := range n {
+			require.NoError(t, j.add((&record{recordPut, fmt.Sprint(i), jsonType, make([]byte, 1000)}).append(nil)))
+		}
+	}
+	for range 2 {
+		fill(300)
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Len(t, b, int(j.room))
+		require.Greater(t, j.room, j.size)
+		crashed := name + " crashed"
+		require.NoError(t, os.WriteFile(crashed, b, 0o600))
+		k, all, cut, err := openJournal(crashed)
+		require.NoError(t, err)
+		require.Len(t, all, 300)
+		require.Zero(t, cut)
+		require.NoError(t, k.close())
+		require.NoError(t, j.reset())
+	}
+	fill(100)
+	require.NoError(t, j.close())
+	i, err := os.Stat(name)
+	require.NoError(t, err)
+	require.Equal(t, j.size, i.Size())
 }
 
 // Whatever a journal holds, what is read of it is what would be written.
