@@ -92,7 +92,7 @@ func newWorld(t *testing.T, text []byte, change func(o *collections.Options)) *w
 	c, err := config.Parse(text)
 	require.NoError(t, err)
 	w := &world{now: time.UnixMilli(1_700_000_000_000), store: store.NewMemory()}
-	nonces, err := access.NewNonces("", w.clock)
+	nonces, err := access.NewNonces(access.NonceOptions{Clock: w.clock})
 	require.NoError(t, err)
 	w.revocations, err = access.NewRevocations(t.Context(), nil)
 	require.NoError(t, err)

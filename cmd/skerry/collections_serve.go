@@ -75,7 +75,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 		return err
 	}
 	s.closes = append(s.closes, kept.Close)
-	nonces, err := access.NewNonces(filepath.Join(n.Dir(), "collections"), nil)
+	nonces, err := access.NewNonces(access.NonceOptions{Dir: filepath.Join(n.Dir(), "collections")})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func TestNonces(t *testing.T) {
 		if journal {
 			dir = filepath.Join(t.TempDir(), "nonces")
 		}
-		n, err := access.NewNonces(dir, at(start))
+		n, err := access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
 		require.NoError(t, err)
 		for i := range int64(100) { // over more than the time that is remembered
 			now := start + i*20_000
@@ -44,7 +44,7 @@ func TestNonces(t *testing.T) {
 				if i%2 == 0 { // otherwise it is as if the process had been killed
 					require.NoError(t, n.Close())
 				}
-				n, err = access.NewNonces(dir, at(now))
+				n, err = access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(now)})
 				require.NoError(t, err)
 				require.ErrorIs(t, n.Use("alice", nonce, now-250_000, now+40_000), access.ErrReplayed)
 				if i > 0 {
@@ -66,16 +66,49 @@ func TestNonces(t *testing.T) {
 	}
 }
 
+// A clock that goes back lets nothing in a second time: what is remembered is known, and what may have been forgotten is denied until its time has passed.
+func TestNoncesClockGoesBack(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		o := access.NonceOptions{Skew: 10 * time.Second, Dir: t.TempDir(), Name: "short", Clock: at(start)}
+		n, err := access.NewNonces(o)
+		require.NoError(t, err)
+		const hour = 3_600_000
+		require.NoError(t, n.Use("a", "early", start, start))
+		require.NoError(t, n.Use("a", "late", start+hour, start+hour), "the first is forgotten")
+		if restarted {
+			require.NoError(t, n.Close())
+			o.Clock = at(start)
+			n, err = access.NewNonces(o)
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, n.Use("a", "other", start, start), access.ErrForgotten)
+			require.NoError(t, n.Use("a", "other", start+5_000, start+5_000))
+		}
+		if !restarted { // after a start the journal still knows it
+			require.ErrorIs(t, n.Use("a", "early", start, start), access.ErrForgotten)
+		} else {
+			require.ErrorIs(t, n.Use("a", "early", start, start), access.ErrReplayed)
+		}
+		require.ErrorIs(t, n.Use("a", "late", start+hour, start+hour), access.ErrReplayed)
+		require.NoError(t, n.Close())
+		o.Clock = at(start + 2*hour)
+		n, err = access.NewNonces(o)
+		require.NoError(t, err)
+		require.ErrorIs(t, n.Use("a", "late", start+hour, start+hour), access.ErrForgotten)
+		require.NoError(t, n.Close())
+	}
+}
+
 // What is cut off at the end of a journal is left out.
 func TestNoncesCutOff(t *testing.T) {
 	dir := t.TempDir()
-	n, err := access.NewNonces(dir, at(start))
+	n, err := access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
 	require.NoError(t, err)
 	require.NoError(t, n.Use("a", "1", start, start))
 	require.NoError(t, n.Use("a", "2", start, start))
 	require.NoError(t, n.Close())
 	require.NoError(t, os.Truncate(filepath.Join(dir, "nonces.1.log"), 30))
-	n, err = access.NewNonces(dir, at(start))
+	n, err = access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
 	require.NoError(t, err)
 	require.ErrorIs(t, n.Use("a", "1", start, start), access.ErrReplayed)
 	require.NoError(t, n.Use("a", "2", start, start))

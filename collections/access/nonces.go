@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 var (
@@ -16,24 +18,37 @@ var (
 	ErrReplayed = errors.New("the nonce has been used")
 	// ErrTooMany reports more requests than can be remembered; a request is denied rather than let in twice.
 	ErrTooMany = errors.New("too many requests to remember their nonces")
+	// ErrForgotten reports a request of a time whose nonces are not remembered any more, which happens only if the clock of the server has gone back.
+	ErrForgotten = errors.New("the clock of this server has gone back, to a time whose requests it cannot tell from new ones: they are denied until that has passed")
 )
 
 const (
-	bucketTime   = 30_000          // milliseconds of the times of requests whose nonces are remembered together
-	maxNonces    = 4 << 20         // of all signers
-	maxOfSigner  = 1 << 20         // of each
-	journalTime  = 2 * skew        // after so long, what a journal holds is of no use any more
-	recordSize   = 8 + 16          // time and digest
-	maxJournal   = maxNonces       // records that are read back
-	journalNames = "nonces.%d.log" // of two, which take turns
+	bucketsOfSkew = 10          // the nonces of requests whose times differ by less than that part of the skew are remembered together
+	maxNonces     = 4 << 20     // of all signers
+	maxOfSigner   = 1 << 20     // of each
+	recordSize    = 8 + 16      // time and digest
+	maxJournal    = maxNonces   // records that are read back
+	journalNames  = "%s.%d.log" // of two, which take turns
 )
 
 // Nonces remembers the nonces of requests for as long as a request of their time would be let in. With a journal they are remembered over the end of the process.
 type Nonces struct {
-	mu      sync.Mutex
-	total   int
-	buckets map[int64]*bucket // by time of request
-	journal *journal
+	skew int64 // milliseconds
+	unit int64 // milliseconds of a bucket
+
+	mu        sync.Mutex
+	total     int
+	buckets   map[int64]*bucket // by time of request, in units
+	forgotten int64             // requests of before that time are denied
+	journal   *journal
+}
+
+// NonceOptions says how nonces are remembered.
+type NonceOptions struct {
+	Dir   string        // of the journal; "" is none
+	Name  string        // that its files begin with; "" is nonces
+	Skew  time.Duration // by which the time of a request may differ from the server's; 0 is that of certificates, five minutes
+	Clock Clock
 }
 
 type bucket struct {
@@ -41,20 +56,26 @@ type bucket struct {
 	signers map[string]int
 }
 
-// NewNonces returns a memory of nonces. dir, unless empty, is the directory of its journal.
-func NewNonces(dir string, clock Clock) (*Nonces, error) {
-	n := &Nonces{buckets: map[int64]*bucket{}}
-	if dir == "" {
+// NewNonces returns a memory of nonces.
+func NewNonces(o NonceOptions) (*Nonces, error) {
+	n := &Nonces{skew: o.Skew.Milliseconds(), buckets: map[int64]*bucket{}}
+	if n.skew == 0 {
+		n.skew = skew
+	}
+	n.unit = max(1, n.skew/bucketsOfSkew)
+	if o.Dir == "" {
 		return n, nil
 	}
-	j, records, err := openJournal(dir)
+	j, records, err := openJournal(o.Dir, cmp.Or(o.Name, "nonces"), 2*n.skew)
 	if err != nil {
 		return nil, fmt.Errorf("journal of nonces: %w", err)
 	}
-	now := clock.now().UnixMilli()
+	now := o.Clock.now().UnixMilli()
 	for _, r := range records {
-		if r.time >= now-skew && r.time <= now+skew {
-			n.bucket(r.time).seen[r.digest] = struct{}{}
+		if r.time < now-n.skew {
+			n.forgotten = max(n.forgotten, r.time+1)
+		} else if b := n.bucket(r.time); !b.has(r.digest) { // also of later times: the clock may have gone back
+			b.seen[r.digest] = struct{}{}
 			n.total++
 		}
 	}
@@ -63,12 +84,17 @@ func NewNonces(dir string, clock Clock) (*Nonces, error) {
 }
 
 func (n *Nonces) bucket(time int64) *bucket {
-	b := n.buckets[time/bucketTime]
+	b := n.buckets[time/n.unit]
 	if b == nil {
 		b = &bucket{map[[16]byte]struct{}{}, map[string]int{}}
-		n.buckets[time/bucketTime] = b
+		n.buckets[time/n.unit] = b
 	}
 	return b
+}
+
+func (b *bucket) has(digest [16]byte) bool {
+	_, is := b.seen[digest]
+	return is
 }
 
 func digestOf(signer, nonce string) [16]byte {
@@ -76,22 +102,26 @@ func digestOf(signer, nonce string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// Use takes note of a nonce of a request that was signed at a time in Unix milliseconds. It returns ErrReplayed or ErrTooMany.
+// Use takes note of a nonce of a request that was signed at a time in Unix milliseconds. It returns ErrReplayed, ErrTooMany or ErrForgotten.
 func (n *Nonces) Use(signer, nonce string, time, now int64) error {
 	digest := digestOf(signer, nonce)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ofSigner := 0
 	for at, b := range n.buckets {
-		if (at+1)*bucketTime < now-skew {
+		if end := (at + 1) * n.unit; end < now-n.skew {
 			n.total -= len(b.seen)
+			n.forgotten = max(n.forgotten, end)
 			delete(n.buckets, at)
 			continue
 		}
-		if _, ok := b.seen[digest]; ok {
+		if b.has(digest) {
 			return ErrReplayed
 		}
 		ofSigner += b.signers[signer]
+	}
+	if time < n.forgotten {
+		return ErrForgotten
 	}
 	if n.total >= maxNonces || ofSigner >= maxOfSigner {
 		return ErrTooMany
@@ -122,6 +152,8 @@ func (n *Nonces) Close() error {
 // used in the last seconds, while the machine takes longer than that to start.
 type journal struct {
 	dir   string
+	of    string // what the names begin with
+	keep  int64  // milliseconds after which what a file holds is of no use any more
 	turn  int
 	f     *os.File
 	since int64 // Unix milliseconds; 0 until something is written
@@ -132,14 +164,16 @@ type record struct {
 	digest [16]byte
 }
 
-func (j *journal) name(turn int) string { return filepath.Join(j.dir, fmt.Sprintf(journalNames, turn)) }
+func (j *journal) name(turn int) string {
+	return filepath.Join(j.dir, fmt.Sprintf(journalNames, j.of, turn))
+}
 
 // openJournal reads what both files hold and begins the one that was written to earlier anew.
-func openJournal(dir string) (j *journal, all []record, err error) {
+func openJournal(dir, name string, keep int64) (j *journal, all []record, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	j = &journal{dir: dir}
+	j = &journal{dir: dir, of: name, keep: keep}
 	for turn := range 2 {
 		b, err := os.ReadFile(j.name(turn))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -177,7 +211,7 @@ func (j *journal) add(r record, now int64) error {
 	if j.since == 0 {
 		j.since = now
 	}
-	if now-j.since > journalTime {
+	if now-j.since > j.keep {
 		if err := errors.Join(j.f.Close(), j.begin(1-j.turn)); err != nil {
 			return err
 		}

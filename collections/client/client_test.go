@@ -47,7 +47,7 @@ type server struct {
 func serve(t *testing.T) *server {
 	c, err := config.Parse([]byte(collectionsJSON))
 	require.NoError(t, err)
-	nonces, err := access.NewNonces("", nil)
+	nonces, err := access.NewNonces(access.NonceOptions{})
 	require.NoError(t, err)
 	revocations, err := access.NewRevocations(t.Context(), nil)
 	require.NoError(t, err)

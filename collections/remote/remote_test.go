@@ -50,7 +50,7 @@ func serve(t *testing.T, role, extensions string) *server {
 	s := &server{t: t, docs: document.In(store.NewMemory(), nil), config: c}
 	log := slog.New(slog.DiscardHandler)
 	s.manager = remote.New(s.docs, nil, log)
-	nonces, err := access.NewNonces("", nil)
+	nonces, err := access.NewNonces(access.NonceOptions{})
 	require.NoError(t, err)
 	h, err := collections.New(c, collections.Options{Documents: s.docs, Prefix: "/v1", Resolver: &access.Caps{Nonces: nonces}, Hooks: []collections.Hook{s.manager.Hook()}, Log: log})
 	require.NoError(t, err)
