@@ -171,7 +171,8 @@ func HasRestrictions(c *config.Config) bool {
 // Clock is a source of time; nil is time.Now.
 type Clock func() time.Time
 
-func (c Clock) now() time.Time {
+// Now returns the time.
+func (c Clock) Now() time.Time {
 	if c == nil {
 		return time.Now()
 	}

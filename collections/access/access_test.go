@@ -36,19 +36,19 @@ func TestNonces(t *testing.T) {
 		for i := range int64(100) { // over more than the time that is remembered
 			now := start + i*20_000
 			nonce := fmt.Sprint(i)
-			require.NoError(t, n.Use("alice", nonce, now-250_000, now))
-			require.NoError(t, n.Use("bob", nonce, now-250_000, now))
-			require.ErrorIs(t, n.Use("alice", nonce, now-250_000, now), access.ErrReplayed)
-			require.ErrorIs(t, n.Use("alice", nonce, now, now), access.ErrReplayed, "with another time")
+			require.NoError(t, n.Use(t.Context(), "alice", nonce, now-250_000, now))
+			require.NoError(t, n.Use(t.Context(), "bob", nonce, now-250_000, now))
+			require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now-250_000, now), access.ErrReplayed)
+			require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now, now), access.ErrReplayed, "with another time")
 			if journal && i%7 == 0 {
 				if i%2 == 0 { // otherwise it is as if the process had been killed
 					require.NoError(t, n.Close())
 				}
 				n, err = access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(now)})
 				require.NoError(t, err)
-				require.ErrorIs(t, n.Use("alice", nonce, now-250_000, now+40_000), access.ErrReplayed)
+				require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now-250_000, now+40_000), access.ErrReplayed)
 				if i > 0 {
-					require.ErrorIs(t, n.Use("bob", fmt.Sprint(i-1), now-270_000, now+5_000), access.ErrReplayed)
+					require.ErrorIs(t, n.Use(t.Context(), "bob", fmt.Sprint(i-1), now-270_000, now+5_000), access.ErrReplayed)
 				}
 			}
 		}
@@ -66,6 +66,29 @@ func TestNonces(t *testing.T) {
 	}
 }
 
+// Servers that share a store let a request in once, and what is of no use any more is removed.
+func TestSharedNonces(t *testing.T) {
+	ctx := t.Context()
+	s := store.NewMemory()
+	one, two := &access.SharedNonces{Store: s, Skew: 10 * time.Second}, &access.SharedNonces{Store: s, Skew: 10 * time.Second}
+	const count = 1500
+	for i := range int64(count) {
+		require.NoError(t, one.Use(ctx, "a", fmt.Sprint(i), start+i, start))
+	}
+	require.ErrorIs(t, two.Use(ctx, "a", "7", start+7, start), access.ErrReplayed)
+	require.NoError(t, two.Use(ctx, "b", "7", start+7, start))
+	require.NoError(t, two.Use(ctx, "b", "8", start+30_000, start+30_000))
+	require.NoError(t, one.Clean(ctx, start+20_000))
+	require.ErrorIs(t, two.Use(ctx, "a", "7", start+7, start), access.ErrReplayed, "it may still be let in by another")
+	require.NoError(t, one.Clean(ctx, start+23_000))
+	keys, err := s.List(ctx, "__sync__/nonces/", "", 10)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	away := errors.New("away")
+	broken := &access.SharedNonces{Store: &store.Funcs{OnPut: func(context.Context, string, *store.Object, store.Condition) error { return away }}, Skew: time.Second}
+	require.ErrorIs(t, broken.Use(ctx, "a", "1", start, start), away)
+}
+
 // A clock that goes back lets nothing in a second time: what is remembered is known, and what may have been forgotten is denied until its time has passed.
 func TestNoncesClockGoesBack(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
@@ -73,28 +96,28 @@ func TestNoncesClockGoesBack(t *testing.T) {
 		n, err := access.NewNonces(o)
 		require.NoError(t, err)
 		const hour = 3_600_000
-		require.NoError(t, n.Use("a", "early", start, start))
-		require.NoError(t, n.Use("a", "late", start+hour, start+hour), "the first is forgotten")
+		require.NoError(t, n.Use(t.Context(), "a", "early", start, start))
+		require.NoError(t, n.Use(t.Context(), "a", "late", start+hour, start+hour), "the first is forgotten")
 		if restarted {
 			require.NoError(t, n.Close())
 			o.Clock = at(start)
 			n, err = access.NewNonces(o)
 			require.NoError(t, err)
 		} else {
-			require.ErrorIs(t, n.Use("a", "other", start, start), access.ErrForgotten)
-			require.NoError(t, n.Use("a", "other", start+5_000, start+5_000))
+			require.ErrorIs(t, n.Use(t.Context(), "a", "other", start, start), access.ErrForgotten)
+			require.NoError(t, n.Use(t.Context(), "a", "other", start+5_000, start+5_000))
 		}
 		if !restarted { // after a start the journal still knows it
-			require.ErrorIs(t, n.Use("a", "early", start, start), access.ErrForgotten)
+			require.ErrorIs(t, n.Use(t.Context(), "a", "early", start, start), access.ErrForgotten)
 		} else {
-			require.ErrorIs(t, n.Use("a", "early", start, start), access.ErrReplayed)
+			require.ErrorIs(t, n.Use(t.Context(), "a", "early", start, start), access.ErrReplayed)
 		}
-		require.ErrorIs(t, n.Use("a", "late", start+hour, start+hour), access.ErrReplayed)
+		require.ErrorIs(t, n.Use(t.Context(), "a", "late", start+hour, start+hour), access.ErrReplayed)
 		require.NoError(t, n.Close())
 		o.Clock = at(start + 2*hour)
 		n, err = access.NewNonces(o)
 		require.NoError(t, err)
-		require.ErrorIs(t, n.Use("a", "late", start+hour, start+hour), access.ErrForgotten)
+		require.ErrorIs(t, n.Use(t.Context(), "a", "late", start+hour, start+hour), access.ErrForgotten)
 		require.NoError(t, n.Close())
 	}
 }
@@ -104,14 +127,14 @@ func TestNoncesCutOff(t *testing.T) {
 	dir := t.TempDir()
 	n, err := access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
 	require.NoError(t, err)
-	require.NoError(t, n.Use("a", "1", start, start))
-	require.NoError(t, n.Use("a", "2", start, start))
+	require.NoError(t, n.Use(t.Context(), "a", "1", start, start))
+	require.NoError(t, n.Use(t.Context(), "a", "2", start, start))
 	require.NoError(t, n.Close())
 	require.NoError(t, os.Truncate(filepath.Join(dir, "nonces.1.log"), 30))
 	n, err = access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
 	require.NoError(t, err)
-	require.ErrorIs(t, n.Use("a", "1", start, start), access.ErrReplayed)
-	require.NoError(t, n.Use("a", "2", start, start))
+	require.ErrorIs(t, n.Use(t.Context(), "a", "1", start, start), access.ErrReplayed)
+	require.NoError(t, n.Use(t.Context(), "a", "2", start, start))
 	require.NoError(t, n.Close())
 }
 

@@ -24,7 +24,7 @@ const (
 
 // Caps is the resolver of capability certificates: a request presents one and is signed by its subject.
 type Caps struct {
-	Nonces         *Nonces
+	Nonces         NonceStore
 	Revocations    *Revocations // may be nil
 	Kinds          []string     // of certificates that are accepted; nil is all
 	MustIdentify   bool         // whoever presents no certificate is denied, also where anybody may read
@@ -51,7 +51,7 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 		}
 		return Anonymous, nil
 	}
-	now := c.Clock.now()
+	now := c.Clock.Now()
 	sig, err := c.signature(h, now.UnixMilli())
 	if err != nil {
 		return who, err
@@ -82,7 +82,7 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	if cert.Audience != nil && !slices.Contains(cert.Audience, key) {
 		return who, deny(http.StatusForbidden, "the certificate is not for this audience")
 	}
-	if err := c.Nonces.Use(key, sig.Nonce, sig.Time, now.UnixMilli()); err != nil {
+	if err := c.Nonces.Use(ctx, key, sig.Nonce, sig.Time, now.UnixMilli()); err != nil {
 		return who, deny(http.StatusUnauthorized, "%v", err)
 	}
 	if c.Revocations != nil && c.Revocations.IsRevoked(cert.Issuer, cert.Subject, cert.Nonce) {

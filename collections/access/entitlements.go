@@ -46,7 +46,7 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 		if who.Identity == "" {
 			return nil, nil
 		}
-		now := clock.now()
+		now := clock.Now()
 		mu.Lock()
 		k, ok := remembered[who.Identity]
 		mu.Unlock()

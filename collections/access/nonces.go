@@ -2,6 +2,7 @@ package access
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -31,7 +32,14 @@ const (
 	journalNames  = "%s.%d.log" // of two, which take turns
 )
 
-// Nonces remembers the nonces of requests for as long as a request of their time would be let in. With a journal they are remembered over the end of the process.
+// NonceStore remembers the nonces of requests.
+type NonceStore interface {
+	// Use takes note of a nonce of a signer, of a request that was signed at time; both times are in Unix milliseconds. It returns ErrReplayed if it was used before, and
+	// any other error if that cannot be told; the request is denied then as well.
+	Use(ctx context.Context, signer, nonce string, time, now int64) error
+}
+
+// Nonces remembers the nonces of requests to this process for as long as a request of their time would be let in. With a journal they are remembered over the end of the process.
 type Nonces struct {
 	skew int64 // milliseconds
 	unit int64 // milliseconds of a bucket
@@ -70,7 +78,7 @@ func NewNonces(o NonceOptions) (*Nonces, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal of nonces: %w", err)
 	}
-	now := o.Clock.now().UnixMilli()
+	now := o.Clock.Now().UnixMilli()
 	for _, r := range records {
 		if r.time < now-n.skew {
 			n.forgotten = max(n.forgotten, r.time+1)
@@ -102,8 +110,8 @@ func digestOf(signer, nonce string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// Use takes note of a nonce of a request that was signed at a time in Unix milliseconds. It returns ErrReplayed, ErrTooMany or ErrForgotten.
-func (n *Nonces) Use(signer, nonce string, time, now int64) error {
+// Use implements NonceStore. It returns ErrTooMany, too, and ErrForgotten.
+func (n *Nonces) Use(_ context.Context, signer, nonce string, time, now int64) error {
 	digest := digestOf(signer, nonce)
 	n.mu.Lock()
 	defer n.mu.Unlock()

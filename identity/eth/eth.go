@@ -142,26 +142,43 @@ func (s Signature) String() string { return "0x" + hex.EncodeToString(s[:]) }
 // Recover returns the public key whose holder signed a digest, in compressed SEC1 form. v must be 0, 1, 27 or 28, r and s within the order of the curve and not 0, and s in its lower
 // half, so that a signature has one form but for v (EIP-2). It returns ErrBadSignature.
 func Recover(digest [32]byte, sig Signature) (public [33]byte, err error) {
+	k, err := recoverKey(digest, sig)
+	if err != nil {
+		return public, err
+	}
+	return [33]byte(k.SerializeCompressed()), nil
+}
+
+// RecoverAddress is Recover for callers who know the signer by its address.
+func RecoverAddress(digest [32]byte, sig Signature) (a Address, err error) {
+	k, err := recoverKey(digest, sig)
+	if err != nil {
+		return a, err
+	}
+	return addressOf(k), nil
+}
+
+func recoverKey(digest [32]byte, sig Signature) (*secp256k1.PublicKey, error) {
 	v := sig[64]
 	if v < 27 {
 		v += 27
 	}
 	if v != 27 && v != 28 {
-		return public, fmt.Errorf("%w: v is %d, expected 0, 1, 27 or 28", ErrBadSignature, sig[64])
+		return nil, fmt.Errorf("%w: v is %d, expected 0, 1, 27 or 28", ErrBadSignature, sig[64])
 	}
 	var r, s secp256k1.ModNScalar
 	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:64]) || r.IsZero() || s.IsZero() {
-		return public, fmt.Errorf("%w: r or s is out of range", ErrBadSignature)
+		return nil, fmt.Errorf("%w: r or s is out of range", ErrBadSignature)
 	}
 	if s.IsOverHalfOrder() {
-		return public, fmt.Errorf("%w: s is in the upper half", ErrBadSignature)
+		return nil, fmt.Errorf("%w: s is in the upper half", ErrBadSignature)
 	}
 	compact := append([]byte{v}, sig[:64]...)
 	k, _, err := ecdsa.RecoverCompact(compact, digest[:])
 	if err != nil {
-		return public, fmt.Errorf("%w: %w", ErrBadSignature, err)
+		return nil, fmt.Errorf("%w: %w", ErrBadSignature, err)
 	}
-	return [33]byte(k.SerializeCompressed()), nil
+	return k, nil
 }
 
 // TextDigest is what a wallet signs for a text (EIP-191, version 0x45).
