@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
@@ -20,6 +21,17 @@ func hasRestrictions(c *config.Config) bool { return access.HasRestrictions(c) }
 type caller struct {
 	access.Auth
 	known bool // a resolver has been asked
+
+	unavailable *access.UnavailableError // some role could not be found out
+}
+
+// forbidden is what a caller is told whose roles are not enough.
+func (x *exchange) forbidden(who *caller) (status int, reason string) {
+	if who.unavailable == nil {
+		return http.StatusForbidden, "Forbidden"
+	}
+	x.w.Header().Set("Retry-After", seconds(max(time.Second, who.unavailable.RetryAfter)))
+	return http.StatusServiceUnavailable, who.unavailable.Reason
 }
 
 func (c *caller) has(role string) bool { return slices.Contains(c.Roles, role) }
@@ -49,10 +61,14 @@ func (x *exchange) authorize(ctx context.Context) error {
 	}
 	err := x.identify(ctx)
 	if err == nil {
-		err = x.enrich(ctx, x.who, x.params, x.route.template)
+		within := ctx
+		if write {
+			within = access.WithWrite(ctx)
+		}
+		err = x.enrich(within, x.who, x.params, x.route.template)
 	}
 	if err == nil && !x.who.may(col, write) {
-		err = refuse(http.StatusForbidden, "Forbidden")
+		err = refuse(x.forbidden(x.who))
 	}
 	if err == nil && access.Restricted(x.routes.config, col, x.who.Identity, x.route.action) {
 		err = refuse(http.StatusForbidden, "identity restricted")
@@ -117,7 +133,9 @@ func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]st
 		return nil
 	}
 	more, err := x.s.opts.Enricher(ctx, &who.Auth, params)
-	if err != nil {
+	if errors.As(err, &who.unavailable) {
+		x.s.opts.Log.Warn("some roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
+	} else if err != nil {
 		x.s.opts.Log.Error("the roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
 		return refuse(http.StatusInternalServerError, "Authorization error")
 	}

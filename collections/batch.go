@@ -258,7 +258,7 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 		}
 	}
 	if !who.may(col, false) {
-		return denied(http.StatusForbidden, "Forbidden")
+		return denied(x.forbidden(who))
 	}
 	if access.Restricted(x.routes.config, col, who.Identity, "pull") {
 		return denied(http.StatusForbidden, "identity restricted")

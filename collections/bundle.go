@@ -34,6 +34,9 @@ func (x *exchange) pullBundle() error {
 	all := &value.Object{}
 	timestamp := int64(0)
 	for _, col := range x.route.bundle {
+		if x.who.unavailable != nil && !x.who.may(col, false) {
+			return refuse(x.forbidden(x.who)) // rather than leaving out what the caller may have
+		}
 		if !x.who.may(col, false) || access.Restricted(x.routes.config, col, x.who.Identity, "pull") {
 			continue
 		}

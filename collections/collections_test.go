@@ -271,6 +271,36 @@ func TestOwnResolver(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, ask(w, "GET", "/pull/mine/alice", "").Code)
 }
 
+// A role that cannot be found out now matters to those alone whose other roles are not enough.
+func TestUnavailableRoles(t *testing.T) {
+	var wrote bool
+	w := newWorld(t, []byte(`{"version": 1, "collections": [
+		{"name": "shop", "storagePath": "shop/{id}", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000},
+		{"name": "one", "storagePath": "both/{id}", "bundle": "b", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000},
+		{"name": "two", "storagePath": "both/{id}", "bundle": "b", "readRoles": ["owner"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000}]}`), func(o *collections.Options) {
+		o.Resolver = access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+			return access.Auth{Identity: "alice", Roles: []string{"user"}}, nil
+		})
+		known := func(context.Context, *access.Auth, map[string]string) ([]string, error) { return []string{"member"}, nil }
+		away := func(ctx context.Context, _ *access.Auth, _ map[string]string) ([]string, error) {
+			wrote = access.IsWrite(ctx)
+			return nil, &access.UnavailableError{Reason: "Chain unavailable", RetryAfter: 90 * time.Second, Err: errors.New("away")}
+		}
+		o.Enricher = access.Compose(known, away)
+	})
+	require.Equal(t, http.StatusOK, ask(w, "GET", "/pull/shop/1", "").Code)
+	require.False(t, wrote)
+	refused := func(got *httptest.ResponseRecorder) {
+		t.Helper()
+		require.Equal(t, http.StatusServiceUnavailable, got.Code)
+		require.JSONEq(t, `{"error":"Chain unavailable"}`, got.Body.String())
+		require.Equal(t, "90", got.Header().Get("Retry-After"))
+	}
+	refused(ask(w, "POST", "/push/shop/1", `{"data":{},"baseHash":null}`))
+	require.True(t, wrote)
+	refused(ask(w, "GET", "/pull/both/1", ""))
+}
+
 // Whatever path is asked for, nothing but parameters of safe characters reaches the store.
 func FuzzPath(f *testing.F) {
 	for _, p := range []string{"/pull/notes/a", "/pull/notes/%2e%2e", "/pull/notes/a%2fb", "/pull/notes/..", "/list/notes?limit=5&after=..%2f", "/pull/files/%00", "/batch/pull?collections=notes&params=%7B%22notes%22%3A%5B%7B%22id%22%3A%22..%22%7D%5D%7D", "/pull/log/x?checkpoint=5&limit=9"} {

@@ -8,6 +8,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -70,8 +71,20 @@ func deny(status int, format string, args ...any) error {
 	return &DeniedError{status, fmt.Sprintf(format, args...)}
 }
 
-// Enricher adds roles that depend on the parameters of the path.
+// Enricher adds roles that depend on the parameters of the path. Besides an *UnavailableError it returns those that are known all the same.
 type Enricher func(ctx context.Context, who *Auth, params map[string]string) ([]string, error)
+
+// UnavailableError says that it cannot be found out now whether a caller has some role. It matters only to callers whose other roles are not enough.
+type UnavailableError struct {
+	Reason     string        // which the caller is told, with status 503
+	RetryAfter time.Duration // when it is worth trying again
+	Err        error         // for the log
+}
+
+func (e *UnavailableError) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Err) }
+
+// Unwrap returns why.
+func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Compose returns an enricher that adds the roles of all. They run at the same time.
 func Compose(all ...Enricher) Enricher {
@@ -82,13 +95,29 @@ func Compose(all ...Enricher) Enricher {
 			wg.Go(func() { roles[i], errs[i] = e(ctx, who, params) })
 		}
 		wg.Wait()
+		var unavailable error
 		for _, err := range errs {
-			if err != nil {
+			var u *UnavailableError
+			switch {
+			case errors.As(err, &u):
+				unavailable = err
+			case err != nil:
 				return nil, err
 			}
 		}
-		return slices.Concat(roles...), nil
+		return slices.Concat(roles...), unavailable
 	}
+}
+
+type writeKey struct{}
+
+// WithWrite returns a context that tells enrichers that the roles are for writing.
+func WithWrite(ctx context.Context) context.Context { return context.WithValue(ctx, writeKey{}, true) }
+
+// IsWrite reports whether roles are for writing: what may be out of date is not good enough then.
+func IsWrite(ctx context.Context) bool {
+	is, _ := ctx.Value(writeKey{}).(bool)
+	return is
 }
 
 // Configured returns an enricher that gives the roles of a configuration, which current returns. Lists of entitlements are read from docs.
