@@ -27,6 +27,9 @@ type caller struct {
 
 // forbidden is what a caller is told whose roles are not enough.
 func (x *exchange) forbidden(who *caller) (status int, reason string) {
+	if x.s.opts.MustIdentify && who.Identity == "" {
+		return http.StatusUnauthorized, "Unauthorized"
+	}
 	if who.unavailable == nil {
 		return http.StatusForbidden, "Forbidden"
 	}

@@ -244,6 +244,9 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 			return problem(badParam)
 		}
 	}
+	if !x.s.spell(params) {
+		return problem(badParam)
+	}
 	who := &caller{Auth: x.who.Auth, known: x.who.known}
 	who.Roles = slices.Clone(x.who.Roles)
 	entry := AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity, Params: params}

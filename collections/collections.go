@@ -42,6 +42,11 @@ type Options struct {
 	// Revocations, unless nil, are what POST /revocations adds lists to, which their issuers have signed. The published servers have no such route.
 	Revocations *access.Revocations
 
+	// MustIdentify tells an anonymous caller whose roles are not enough 401 instead of 403.
+	MustIdentify bool
+	// Identity, unless nil, returns the one spelling of an identity that a path names, or false for what cannot be one.
+	Identity func(text string) (string, bool)
+
 	Prefix        string   // of all paths, such as /v1; "" is none
 	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
 	Describe      Describe
@@ -180,6 +185,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, badParam)
 		return
 	}
+	if !s.spell(params) {
+		fail(w, http.StatusBadRequest, badParam)
+		return
+	}
 	x := &exchange{s: s, routes: routes, w: w, r: r, route: route, params: params, rest: rest}
 	if s.opts.Observe == nil {
 		x.serve()
@@ -189,6 +198,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.w = sw
 	x.serve()
 	s.opts.Observe(&Observation{Action: route.action, Collection: route.col, Status: sw.status, Took: time.Since(began)})
+}
+
+// spell gives the identity that a path names its one spelling, and reports whether there is one.
+func (s *Server) spell(params map[string]string) bool {
+	id, there := params[config.IdentityParam]
+	if !there || s.opts.Identity == nil {
+		return true
+	}
+	id, ok := s.opts.Identity(id)
+	params[config.IdentityParam] = id
+	return ok
 }
 
 // statusWriter remembers the status of an answer.

@@ -281,7 +281,9 @@ func TestUnavailableRoles(t *testing.T) {
 		o.Resolver = access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
 			return access.Auth{Identity: "alice", Roles: []string{"user"}}, nil
 		})
-		known := func(context.Context, *access.Auth, map[string]string) ([]string, error) { return []string{"member"}, nil }
+		known := func(context.Context, *access.Auth, map[string]string) ([]string, error) {
+			return []string{"member"}, nil
+		}
 		away := func(ctx context.Context, _ *access.Auth, _ map[string]string) ([]string, error) {
 			wrote = access.IsWrite(ctx)
 			return nil, &access.UnavailableError{Reason: "Chain unavailable", RetryAfter: 90 * time.Second, Err: errors.New("away")}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,6 +53,7 @@ type collectionsService struct {
 	served *collections.Server
 	meter  *meter.Meter
 	remote *remote.Manager
+	flush  []func()       // what was asked elsewhere and is remembered
 	closes []func() error // in the order in which they were opened
 }
 
@@ -91,6 +93,9 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 		Documents: docs, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
 		Resolver: &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
 		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
+	}
+	if err := s.wallets(cfg.EVM, &opts, kept); err != nil {
+		return fmt.Errorf("%s: extensions.evm: %w", s.config, err)
 	}
 	switch opts.Describe {
 	case "none":
@@ -162,11 +167,17 @@ func (s *collectionsService) reload() error {
 	if (c.Queue == nil) != (was.Queue == nil) || c.Queue != nil && (c.Queue.NATS == nil || *c.Queue.NATS != *was.Queue.NATS) {
 		return errors.New("extensions.queue: another server for the queue counts only after a restart")
 	}
+	if !reflect.DeepEqual(c.EVM, was.EVM) {
+		return errors.New("extensions.evm: other chains, or other ways to ask them, count only after a restart")
+	}
 	if err := s.remote.Set(c); err != nil {
 		return err
 	}
 	if err := s.served.Reload(c); err != nil {
 		return errors.Join(err, s.remote.Set(was))
+	}
+	for _, forget := range s.flush {
+		forget()
 	}
 	return nil
 }

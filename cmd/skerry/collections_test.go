@@ -7,27 +7,32 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/evm"
+	"github.com/skerry-sync/skerry/identity/eth"
 )
 
 const openCollections = `{"version": 1, "collections": [
   {"name": "notes", "storagePath": "notes/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 65536}]}`
 
 // serveCollections starts a server of collections in a process of its own.
-func serveCollections(t *testing.T, dir string) (p *proc, url string) {
+func serveCollections(t *testing.T, dir, text string, flags ...string) (p *proc, url string) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "collections.json")
-	require.NoError(t, os.WriteFile(config, []byte(openCollections), 0o600))
-	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", "--dir", dir, "--json", "collections", "serve", "-q", "--no-discovery", "--config", config,
-		"--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0")}
+	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
+	args := append([]string{"--dir", dir, "--json", "collections", "serve", "-q", "--no-discovery", "--config", config, "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
+	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", args...)}
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
@@ -47,7 +52,7 @@ func TestKilledServerOfCollections(t *testing.T) {
 	acknowledged := map[string]string{} // hashes by names
 	var mu sync.Mutex
 	for round := range 3 {
-		p, url := serveCollections(t, dir)
+		p, url := serveCollections(t, dir, openCollections)
 		var writers sync.WaitGroup
 		for w := range 16 {
 			writers.Go(func() {
@@ -73,7 +78,7 @@ func TestKilledServerOfCollections(t *testing.T) {
 		p.kill()
 		writers.Wait()
 	}
-	_, url := serveCollections(t, dir)
+	_, url := serveCollections(t, dir, openCollections)
 	for name, hash := range acknowledged {
 		res, err := http.Get(url + "/pull/notes/" + name)
 		require.NoError(t, err)
@@ -87,7 +92,7 @@ func TestKilledServerOfCollections(t *testing.T) {
 // Clients that send headers without end are refused, and those that send them slowly keep nobody waiting and are sent away.
 func TestHostileHTTP(t *testing.T) {
 	t.Parallel()
-	_, url := serveCollections(t, t.TempDir())
+	_, url := serveCollections(t, t.TempDir(), openCollections)
 	host := strings.TrimPrefix(url, "http://")
 	for _, flood := range []string{"X-Long: " + strings.Repeat("x", 1<<20) + "\r\n", strings.Repeat("X-Many: y\r\n", 1<<16)} {
 		conn, err := net.Dial("tcp", host)
@@ -117,4 +122,109 @@ func TestHostileHTTP(t *testing.T) {
 		_, err := io.Copy(io.Discard, conn) // until the server closes it
 		require.NoError(t, err)
 	}
+}
+
+const walletCollections = `{"version": 1, "collections": [
+  {"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["self", "admin"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 65536},
+  {"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 65536}],
+  "extensions": {"evm": {"admins": ["%s"], "chains": {"evm:8453": {"rpc": ["%s"], "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3"}}}}}`
+
+// rpcOf is a chain of which the first address is the owner of all items, and nobody else may use them.
+func rpcOf(t *testing.T, owner eth.Address) (url string, away *atomic.Bool) {
+	away = &atomic.Bool{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var calls []struct {
+			ID     int
+			Method string
+			Params []any
+		}
+		if err := json.NewDecoder(r.Body).Decode(&calls); err != nil || away.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		var replies []map[string]any
+		for _, c := range calls {
+			result := "0x2105" // 8453
+			if c.Method == "eth_call" {
+				result = "0x" + strings.Repeat("0", 64)
+				if strings.HasPrefix(c.Params[0].(map[string]any)["data"].(string), "0x6352211e") { // ownerOf
+					result = "0x" + strings.Repeat("0", 24) + strings.TrimPrefix(owner.Lower(), "0x")
+				}
+			}
+			replies = append(replies, map[string]any{"jsonrpc": "2.0", "id": c.ID, "result": result})
+		}
+		_ = json.NewEncoder(w).Encode(replies)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, away
+}
+
+// Callers who prove themselves by a wallet have documents under their address, whatever its spelling, and the roles that a chain tells of; a request is let in once, also by a server that
+// was killed and started again.
+func TestWallets(t *testing.T) {
+	t.Parallel()
+	wallet := func(b byte) *evm.Signer {
+		k, err := eth.KeyFromSecret([32]byte{31: b})
+		require.NoError(t, err)
+		return &evm.Signer{Key: k, Chain: "evm:8453"}
+	}
+	alice, bob, admin := wallet(1), wallet(2), wallet(3)
+	rpc, away := rpcOf(t, alice.Key.Address())
+	text := fmt.Sprintf(walletCollections, admin.Key.Address(), rpc)
+	dir := t.TempDir()
+	p, url := serveCollections(t, dir, text, "--prefix", "/v1")
+	send := func(h http.Header, method, path, body string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequest(method, strings.TrimSuffix(url, "/v1")+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header = h.Clone()
+		r.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		b, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode, string(b)
+	}
+	ask := func(who *evm.Signer, method, path, body string) (int, string) {
+		t.Helper()
+		h, err := who.Sign(method, path, []byte(body))
+		require.NoError(t, err)
+		return send(h, method, path, body)
+	}
+	status := func(want int, who *evm.Signer, method, path, body string) {
+		t.Helper()
+		got, text := ask(who, method, path, body)
+		require.Equal(t, want, got, text)
+	}
+	const doc = `{"data":{"theme":"dark"},"baseHash":null}`
+	mine := "/users/" + alice.Key.Address().Lower() + "/settings"
+	status(http.StatusOK, alice, "POST", "/v1/push"+mine, doc)
+	status(http.StatusForbidden, bob, "POST", "/v1/push"+mine, doc)
+	status(http.StatusForbidden, bob, "GET", "/v1/pull"+mine, "")
+	_, text = ask(admin, "GET", "/v1/pull/users/"+alice.Key.Address().String()+"/settings", "")
+	require.Contains(t, text, `"theme":"dark"`)
+	status(http.StatusBadRequest, alice, "GET", "/v1/pull/users/0x12/settings", "")
+	got, text := send(http.Header{}, "GET", "/v1/pull"+mine, "")
+	require.Equal(t, http.StatusUnauthorized, got)
+	require.JSONEq(t, `{"error":"Unauthorized"}`, text)
+
+	status(http.StatusOK, alice, "POST", "/v1/push/products/42/signals", doc)
+	status(http.StatusForbidden, bob, "POST", "/v1/push/products/42/signals", doc)
+	status(http.StatusForbidden, alice, "POST", "/v1/push/products/x/signals", doc)
+	away.Store(true)
+	status(http.StatusOK, alice, "GET", "/v1/pull/products/42/signals", "")
+	got, text = ask(bob, "GET", "/v1/pull/products/43/signals", "")
+	require.Equal(t, http.StatusServiceUnavailable, got)
+	require.JSONEq(t, `{"error":"Chain unavailable"}`, text)
+
+	h, err := alice.Sign("GET", "/v1/pull"+mine, nil)
+	require.NoError(t, err)
+	for range 2 {
+		got, _ = send(h, "GET", "/v1/pull"+mine, "")
+		p.kill()
+		p, url = serveCollections(t, dir, fmt.Sprintf(walletCollections, admin.Key.Address(), rpc), "--prefix", "/v1")
+	}
+	require.Equal(t, http.StatusUnauthorized, got, "the second time")
+	status(http.StatusOK, alice, "GET", "/v1/pull"+mine, "")
 }

@@ -47,6 +47,7 @@ type Config struct {
 	Queue        *Queue              // nil announces nothing
 	Projections  []*Projection
 	Remotes      []*Remote
+	EVM          *EVM     // nil lets nobody in by a wallet
 	Warnings     []string // what is allowed but probably not meant
 	object       *value.Object
 }

@@ -108,7 +108,7 @@ type Remote struct {
 func (p *problems) extensions(o *value.Object, c *Config) {
 	x := p.object(o, "", Extensions)
 	label := Extensions + "."
-	p.unknown(x, label, "roles", "entitlements", "queue", "projections", "remotes")
+	p.unknown(x, label, "roles", "entitlements", "queue", "projections", "remotes", "evm")
 	for role := range p.object(x, label, "roles").All() {
 		v, _ := x.Get("roles")
 		if ids, ok := p.texts(v.(*value.Object), label+"roles.", role); ok {
@@ -127,6 +127,7 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 		c.Entitlements = &Entitlements{p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role")}
 	}
 	c.Queue = p.queue(p.object(x, label, "queue"), label+"queue.", c)
+	c.EVM = p.evm(p.object(x, label, "evm"), label+"evm.")
 	p.projections(x, label, c)
 	for name, v := range p.object(x, label, "remotes").All() {
 		c.Remotes = append(c.Remotes, p.remote(name, v, label+"remotes."+name, c))

@@ -132,6 +132,16 @@ func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth,
 	return access.Auth{Identity: c.Address.String(), Roles: c.Roles()}, nil
 }
 
+// Identity returns the spelling of an identity that callers are known by: an address with its checksum. What does not begin like an address stays as it is; what does and is none is
+// refused.
+func Identity(text string) (string, bool) {
+	if !strings.HasPrefix(text, "0x") {
+		return text, true
+	}
+	a, err := eth.ParseAddress(text)
+	return a.String(), err == nil
+}
+
 type callerKey struct{}
 
 // CallerOf returns who has made the request that Require has let in.
