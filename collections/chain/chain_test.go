@@ -178,8 +178,6 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(replies)
 }
 
-func (n *node) write(w io.Writer, replies any) { _ = json.NewEncoder(w).Encode(replies) }
-
 // clock is a clock that a test sets.
 type clock struct{ at atomic.Int64 }
 
