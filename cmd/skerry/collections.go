@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/nginx"
 	"github.com/skerry-sync/skerry/collections/openapi"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -23,7 +24,7 @@ func (a *app) collectionsCommand() *cobra.Command {
 		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, so that\n" +
 			"every node which holds it can serve them.",
 	}
-	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI())
+	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx())
 	return cmd
 }
 
@@ -65,6 +66,41 @@ func (a *app) collectionsServe() *cobra.Command {
 	f.StringVar(&s.acme.email, "acme-email", "", "address that the authority may write to")
 	f.StringVar(&s.acme.directory, "acme-directory", autocert.DefaultACMEDirectory, "URL of the authority")
 	flags.add(cmd)
+	return cmd
+}
+
+func (a *app) collectionsNginx() *cobra.Command {
+	var from string
+	var o nginx.Options
+	cmd := &cobra.Command{
+		Use:   "nginx",
+		Short: "Write the configuration of an nginx that stands before servers of collections",
+		Long: "Write the configuration of an nginx before a server of collections, to be included within its http block: it answers public documents from a cache and lets no more requests through than\n" +
+			"rateLimit allows. Start the server with the same --prefix, and with --proxy-hops 1.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if from == "" {
+				return api.UsageErrorf("name the configuration with --config FILE")
+			}
+			c, err := config.Load(from)
+			if err != nil {
+				return err
+			}
+			text, err := nginx.Generate(c, o)
+			if err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			_, err = a.stdout.Write(text)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "config", "", "file with the configuration, collections.json")
+	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8500", "host:port of the server of collections")
+	f.StringVar(&o.Listen, "listen", "80", "port, or address:port, for nginx to listen at")
+	f.StringVar(&o.Prefix, "prefix", "/v1", "what all paths of the server begin with; / is nothing")
+	f.StringVar(&o.Cache, "cache", "/var/cache/nginx/sync", "directory for what is kept")
+	f.StringVar(&o.Socket, "socket", "/run/skerry-limits.sock", "Unix socket by which the cache asks what limits requests, so that what it answers does not count")
 	return cmd
 }
 
