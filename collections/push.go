@@ -155,6 +155,21 @@ func (x *exchange) author(domain, key string, data *value.Object, a document.Aut
 	return &a, nil
 }
 
+// ownAuthor returns the proof of a caller who signs otherwise than with an Ed25519 key, and must sign all that it writes; nil of others.
+func (x *exchange) ownAuthor(data, body *value.Object) (*document.Author, error) {
+	if x.who.VerifyAuthor == nil {
+		return nil, nil
+	}
+	signature, _ := body.String("authorSignature")
+	if signature == "" {
+		return nil, refuse(http.StatusBadRequest, "Missing required author signature")
+	}
+	if err := x.who.VerifyAuthor(data, signature); err != nil {
+		return nil, refuse(http.StatusBadRequest, "Invalid author signature")
+	}
+	return &document.Author{Key: x.who.Identity, Signature: signature}, nil
+}
+
 func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (document.Written, error) {
 	none := document.Written{}
 	var base *string
@@ -165,10 +180,13 @@ func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (d
 		}
 		base = &s
 	}
-	var author *document.Author
+	author, err := x.ownAuthor(e.Data, body)
+	if err != nil {
+		return none, err
+	}
 	_, hasKey := body.Get("authorPubkey")
 	_, hasSignature := body.Get("authorSignature")
-	if hasKey || hasSignature {
+	if author == nil && (hasKey || hasSignature) {
 		var a document.Author
 		if a.Key, hasKey = body.String("authorPubkey"); hasKey {
 			a.Signature, hasSignature = body.String("authorSignature")
@@ -176,7 +194,6 @@ func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (d
 		if !hasKey || !hasSignature {
 			return none, refuse(http.StatusBadRequest, "author proof requires authorPubkey and authorSignature")
 		}
-		var err error
 		if author, err = x.author(capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter", "invalid document author signature"); err != nil {
 			return none, err
 		}
@@ -198,11 +215,15 @@ func (x *exchange) append(ctx context.Context, e *Event, body *value.Object) (do
 	var has [2]bool
 	proof.Key, has[0] = body.String("authorPubkey")
 	proof.Signature, has[1] = body.String("authorSignature")
-	var author *document.Author
-	if has[0] && has[1] {
+	author, err := x.ownAuthor(e.Data, body)
+	if err != nil {
+		return none, err
+	}
+	own := author != nil
+	if !own && has[0] && has[1] {
 		author = &proof
 	}
-	if a.RequireAuthorSignature {
+	if a.RequireAuthorSignature && !own {
 		if author == nil {
 			return none, refuse(http.StatusBadRequest, "append requires authorPubkey and authorSignature")
 		}

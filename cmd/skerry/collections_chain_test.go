@@ -121,7 +121,7 @@ func TestRolesOfARealChain(t *testing.T) {
 	n := 0
 	write := func(who *evm.Signer) int {
 		n++
-		status, _ := ask(at, who, "POST", "/push/products/42/signals", fmt.Sprintf(`{"data":{"n":%d},"baseHash":""}`, n))
+		status, _ := ask(at, who, "POST", "/push/products/42/signals", signedPush(t, who, fmt.Sprintf(`{"n":%d}`, n), `""`))
 		return status
 	}
 	read := func(who *evm.Signer) int {

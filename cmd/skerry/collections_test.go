@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/evm"
+	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
@@ -159,6 +160,13 @@ func rpcOf(t *testing.T, owner eth.Address) (url string, away *atomic.Bool) {
 	return srv.URL, away
 }
 
+// signedPush is the body of a push that its author has signed.
+func signedPush(t *testing.T, who *evm.Signer, data, base string) string {
+	o, err := value.ParseObject([]byte(data), value.MaxDepth)
+	require.NoError(t, err)
+	return fmt.Sprintf(`{"data":%s,"baseHash":%s,"authorSignature":"%s"}`, data, base, evm.SignData(who.Key, o))
+}
+
 // Callers who prove themselves by a wallet have documents under their address, whatever its spelling, and the roles that a chain tells of; a request is let in once, also by a server that
 // was killed and started again.
 func TestWallets(t *testing.T) {
@@ -197,21 +205,28 @@ func TestWallets(t *testing.T) {
 		got, text := ask(who, method, path, body)
 		require.Equal(t, want, got, text)
 	}
-	const doc = `{"data":{"theme":"dark"},"baseHash":null}`
+	doc := func(who *evm.Signer) string { return signedPush(t, who, `{"theme":"dark"}`, "null") }
 	mine := "/users/" + alice.Key.Address().Lower() + "/settings"
-	status(http.StatusOK, alice, "POST", "/v1/push"+mine, doc)
-	status(http.StatusForbidden, bob, "POST", "/v1/push"+mine, doc)
+	got, text := ask(alice, "POST", "/v1/push"+mine, `{"data":{"theme":"dark"},"baseHash":null}`)
+	require.Equal(t, http.StatusBadRequest, got)
+	require.JSONEq(t, `{"error":"Missing required author signature"}`, text)
+	got, text = ask(alice, "POST", "/v1/push"+mine, doc(bob))
+	require.Equal(t, http.StatusBadRequest, got)
+	require.JSONEq(t, `{"error":"Invalid author signature"}`, text)
+	status(http.StatusOK, alice, "POST", "/v1/push"+mine, doc(alice))
+	status(http.StatusForbidden, bob, "POST", "/v1/push"+mine, doc(bob))
 	status(http.StatusForbidden, bob, "GET", "/v1/pull"+mine, "")
 	_, text = ask(admin, "GET", "/v1/pull/users/"+alice.Key.Address().String()+"/settings", "")
 	require.Contains(t, text, `"theme":"dark"`)
+	require.Contains(t, text, `"authorPubkey":"`+alice.Key.Address().String()+`"`)
 	status(http.StatusBadRequest, alice, "GET", "/v1/pull/users/0x12/settings", "")
-	got, text := send(http.Header{}, "GET", "/v1/pull"+mine, "")
+	got, text = send(http.Header{}, "GET", "/v1/pull"+mine, "")
 	require.Equal(t, http.StatusUnauthorized, got)
 	require.JSONEq(t, `{"error":"Unauthorized"}`, text)
 
-	status(http.StatusOK, alice, "POST", "/v1/push/products/42/signals", doc)
-	status(http.StatusForbidden, bob, "POST", "/v1/push/products/42/signals", doc)
-	status(http.StatusForbidden, alice, "POST", "/v1/push/products/x/signals", doc)
+	status(http.StatusOK, alice, "POST", "/v1/push/products/42/signals", doc(alice))
+	status(http.StatusForbidden, bob, "POST", "/v1/push/products/42/signals", doc(bob))
+	status(http.StatusForbidden, alice, "POST", "/v1/push/products/x/signals", doc(alice))
 	away.Store(true)
 	status(http.StatusOK, alice, "GET", "/v1/pull/products/42/signals", "")
 	got, text = ask(bob, "GET", "/v1/pull/products/43/signals", "")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/value"
 )
 
 // Auth is who makes a request, and what it may do.
@@ -25,6 +26,9 @@ type Auth struct {
 	Roles     []string // not yet those that depend on what is asked for
 	Paths     []string // what storage paths it may reach, see capcert.MatchPath; empty is no restriction
 	Presenter string   // the Ed25519 public key, in hex, that has signed the request; "" without one
+
+	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs all that it writes otherwise than with an Ed25519 key.
+	VerifyAuthor func(data *value.Object, signature string) error
 }
 
 // Anonymous is nobody.

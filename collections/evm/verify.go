@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
@@ -129,7 +130,10 @@ func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth,
 	if err != nil {
 		return access.Auth{}, err
 	}
-	return access.Auth{Identity: c.Address.String(), Roles: c.Roles()}, nil
+	return access.Auth{
+		Identity: c.Address.String(), Roles: c.Roles(),
+		VerifyAuthor: func(data *value.Object, signature string) error { return VerifyData(c.Address, data, signature) },
+	}, nil
 }
 
 // Identity returns the spelling of an identity that callers are known by: an address with its checksum. What does not begin like an address stays as it is; what does and is none is
