@@ -89,3 +89,22 @@ func TestOpenAPIIsServed(t *testing.T) {
 		}
 	}
 }
+
+// Where wallets are let in, they are a second way to prove who one is, wherever there is a first.
+func TestOpenAPIOfWallets(t *testing.T) {
+	c, err := config.Parse([]byte(`{"version": 1, "collections": [
+		{"name": "mine", "storagePath": "users/{identity}", "readRoles": ["self"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 10},
+		{"name": "all", "storagePath": "all", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 10}],
+		"extensions": {"evm": {"chains": {"evm:8453": {}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(value.Append(nil, openapi.Describe(c, openapi.Options{})))
+	const wallet = `{"walletPubkey":[],"walletSignature":[],"walletTimestamp":[],"walletNonce":[],"walletChain":[]}`
+	if n := strings.Count(doc, wallet); n != strings.Count(doc, `"security":`) || n < 4 {
+		t.Errorf("%d of %d", n, strings.Count(doc, `"security":`))
+	}
+	if !strings.Contains(doc, `"walletPubkey":{"type":"apiKey","in":"header","name":"X-OctoBot-Pubkey"`) {
+		t.Error("the headers are not described")
+	}
+}

@@ -40,6 +40,21 @@ const (
 
 var headerNames = []string{headerAddress, headerSignature, headerTime, headerNonce, headerChain}
 
+// Header is one of the five of a request.
+type Header struct {
+	Name   string // behind the family's
+	Header string // all of it
+	What   string // it holds
+}
+
+// Headers returns the headers of a family.
+func (f Family) Headers() (all []Header) {
+	for i, what := range []string{"Address: 0x and 40 hex digits", "r, s and v of the signature: 130 hex digits", "Unix milliseconds", "A random UUID", "Chain, as evm:8453"} {
+		all = append(all, Header{headerNames[i], string(f) + headerNames[i], what})
+	}
+	return all
+}
+
 // Bounds of the headers, in characters.
 const (
 	maxAddress   = 256

@@ -50,6 +50,9 @@ func Describe(c *config.Config, o Options) *value.Object {
 	}
 	doc.Set("paths", d.paths)
 	doc.Set("components", components())
+	if c.EVM != nil {
+		wallets(doc)
+	}
 	return doc
 }
 
