@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,12 +15,17 @@ import (
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/identity/eth"
 )
 
 // wallets lets callers prove themselves by a wallet, too, if the configuration says so, and gives them the roles that chains tell of.
 func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options, kept store.Store) error {
 	if cfg == nil {
 		return nil
+	}
+	cfg, err := fromEnvironment(cfg, os.Getenv)
+	if err != nil {
+		return err
 	}
 	var known chain.Registry
 	for _, c := range cfg.Chains {
@@ -62,6 +70,43 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 	opts.Enricher = access.Compose(opts.Enricher, known.Enricher())
 	opts.Identity, opts.MustIdentify = evm.Identity, true
 	return nil
+}
+
+// The variables that deployments of the scheme set: the endpoint and the contract of Base, and the administrator.
+const (
+	baseChain   = 8453
+	envRPC      = "EVM_BASE_RPC"
+	envContract = "EVM_CONTRACT_BASE"
+	envAdmin    = "PLATFORM_PUBKEY_EVM"
+)
+
+// fromEnvironment adds what the environment says to a configuration: an administrator, and what Base's entry leaves out.
+func fromEnvironment(cfg *config.EVM, get func(string) string) (*config.EVM, error) {
+	own := *cfg
+	if s := get(envAdmin); s != "" {
+		a, err := eth.ParseAddress(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", envAdmin, err)
+		}
+		own.Admins = append(slices.Clone(own.Admins), a)
+	}
+	rpc, contract := get(envRPC), get(envContract)
+	i := slices.IndexFunc(cfg.Chains, func(c *config.EVMChain) bool { return c.Number == baseChain })
+	if rpc == "" && contract == "" || i < 0 || len(cfg.Chains[i].Endpoints) > 0 {
+		return &own, nil
+	}
+	if rpc == "" || contract == "" {
+		return nil, fmt.Errorf("%s and %s must be set together", envRPC, envContract)
+	}
+	a, err := eth.ParseAddress(contract)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", envContract, err)
+	}
+	base := *cfg.Chains[i]
+	base.Endpoints, base.Contract = []string{rpc}, a
+	own.Chains = slices.Clone(cfg.Chains)
+	own.Chains[i] = &base
+	return &own, nil
 }
 
 // every does something again and again until the service is closed.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
@@ -165,6 +166,37 @@ func signedPush(t *testing.T, who *evm.Signer, data, base string) string {
 	o, err := value.ParseObject([]byte(data), value.MaxDepth)
 	require.NoError(t, err)
 	return fmt.Sprintf(`{"data":%s,"baseHash":%s,"authorSignature":"%s"}`, data, base, evm.SignData(who.Key, o))
+}
+
+func TestFromEnvironment(t *testing.T) {
+	one, two := eth.Address{19: 1}, eth.Address{19: 2}
+	cfg := &config.EVM{Admins: []eth.Address{one}, Chains: []*config.EVMChain{{Number: 1}, {Number: 8453, Access: time.Second}}}
+	get := func(pairs ...string) func(string) string {
+		return func(name string) string {
+			for i := 0; i < len(pairs); i += 2 {
+				if pairs[i] == name {
+					return pairs[i+1]
+				}
+			}
+			return ""
+		}
+	}
+	got, err := fromEnvironment(cfg, get())
+	require.NoError(t, err)
+	require.Equal(t, cfg, got)
+	got, err = fromEnvironment(cfg, get(envAdmin, two.Lower(), envRPC, "https://rpc.example", envContract, two.Lower()))
+	require.NoError(t, err)
+	require.Equal(t, []eth.Address{one, two}, got.Admins)
+	require.Equal(t, &config.EVMChain{Number: 8453, Access: time.Second, Endpoints: []string{"https://rpc.example"}, Contract: two}, got.Chains[1])
+	require.Empty(t, cfg.Chains[1].Endpoints, "the configuration stays as it is")
+	given := &config.EVM{Chains: got.Chains}
+	again, err := fromEnvironment(given, get(envRPC, "https://other.example", envContract, one.Lower()))
+	require.NoError(t, err)
+	require.Equal(t, given, again, "what the configuration says counts")
+	for _, wrong := range [][]string{{envAdmin, "bob"}, {envRPC, "https://rpc.example"}, {envContract, one.Lower()}, {envRPC, "https://rpc.example", envContract, "0x1"}} {
+		_, err = fromEnvironment(cfg, get(wrong...))
+		require.ErrorContains(t, err, wrong[0][:4])
+	}
 }
 
 // Callers who prove themselves by a wallet have documents under their address, whatever its spelling, and the roles that a chain tells of; a request is let in once, also by a server that
