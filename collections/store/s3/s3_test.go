@@ -65,7 +65,7 @@ func TestOpen(t *testing.T) {
 func TestService(t *testing.T) {
 	at := os.Getenv("SKERRY_TEST_S3")
 	if at == "" {
-		t.Skip("SKERRY_TEST_S3 names no S3 service; .ci/collections runs one")
+		t.Skip("SKERRY_TEST_S3 names no S3 service; .ci/services runs one")
 	}
 	bucket := at
 	at = fmt.Sprintf("%s/%d", at, time.Now().UnixNano()) // what an earlier run has left is elsewhere
