@@ -108,27 +108,3 @@ func fromEnvironment(cfg *config.EVM, get func(string) string) (*config.EVM, err
 	own.Chains[i] = &base
 	return &own, nil
 }
-
-// every does something again and again until the service is closed.
-func (s *collectionsService) every(d time.Duration, do func(ctx context.Context)) {
-	ctx, stop := context.WithCancel(s.ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTicker(d)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				do(ctx)
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	s.closes = append(s.closes, func() error {
-		stop()
-		<-done
-		return nil
-	})
-}

@@ -126,7 +126,12 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if err := s.remote.Set(cfg); err != nil {
 		return err
 	}
-	s.goOn(revocations)
+	s.every(revocationsEvery, func(ctx context.Context) {
+		if err := revocations.Load(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("lists of revocations could not be read", "error", err)
+		}
+	})
+	s.heed()
 	return nil
 }
 
@@ -240,23 +245,17 @@ func (s *collectionsService) openStore(ctx context.Context) (store.Store, error)
 // revocationsEvery is how often it is looked for lists of revocations that other nodes have taken.
 const revocationsEvery = 10 * time.Second
 
-// goOn follows what changes while the server runs: the configuration, on SIGHUP, and revocations.
-func (s *collectionsService) goOn(revocations *access.Revocations) {
+// heed reads the configuration again on SIGHUP.
+func (s *collectionsService) heed() {
 	ctx, stop := context.WithCancel(s.ctx)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		t := time.NewTicker(revocationsEvery)
-		defer t.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-t.C:
-				if err := revocations.Load(ctx); err != nil && ctx.Err() == nil {
-					s.log.Error("lists of revocations could not be read", "error", err)
-				}
 			case <-hangup:
 				if err := s.reload(); err != nil {
 					s.log.Error("the configuration stays as it was", "error", err)
@@ -270,6 +269,30 @@ func (s *collectionsService) goOn(revocations *access.Revocations) {
 		signal.Stop(hangup)
 		stop()
 		wg.Wait()
+		return nil
+	})
+}
+
+// every does something again and again until the service is closed.
+func (s *collectionsService) every(d time.Duration, do func(ctx context.Context)) {
+	ctx, stop := context.WithCancel(s.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(d)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				do(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	s.closes = append(s.closes, func() error {
+		stop()
+		<-done
 		return nil
 	})
 }

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type cache struct {
 	failed  *lru.LRU[grantKey, failure]
 	flushed int // how often
 
+	slots  chan struct{} // holds one for each question that is being asked
 	always context.Context
 	stop   context.CancelFunc
 	flying sync.WaitGroup
@@ -63,10 +65,11 @@ const (
 	again       = time.Second      // after a failure, before the same is asked again
 	maxFailures = 4096             // that are remembered for that
 	maxFlight   = 10 * time.Second // how long a question may take, at all endpoints
+	maxFlights  = 64               // questions that are asked at the same time; others wait
 )
 
 func newCache(size int, times Times, now func() time.Time, ask func(context.Context, Item, eth.Address) (answers, time.Duration, error)) *cache {
-	c := &cache{times: times, now: now, ask: ask, asking: map[grantKey]*flight{}}
+	c := &cache{times: times, now: now, ask: ask, asking: map[grantKey]*flight{}, slots: make(chan struct{}, maxFlights)}
 	c.owners, _ = lru.NewLRU[Item, owner](max(1, size), nil) // fails only for a size that is not positive
 	c.grants, _ = lru.NewLRU[grantKey, grant](max(1, size), nil)
 	c.failed, _ = lru.NewLRU[grantKey, failure](maxFailures, nil)
@@ -157,7 +160,13 @@ func (c *cache) fly(k grantKey) *flight {
 	c.flying.Go(func() {
 		ctx, cancel := context.WithTimeout(c.always, maxFlight)
 		defer cancel()
-		f.a, f.retry, f.err = c.ask(ctx, k.item, k.who)
+		select {
+		case c.slots <- struct{}{}:
+			f.a, f.retry, f.err = c.ask(ctx, k.item, k.who)
+			<-c.slots
+		case <-ctx.Done():
+			f.retry, f.err = again, errors.New("too much is being asked of it")
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		now := c.now()

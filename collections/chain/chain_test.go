@@ -206,7 +206,6 @@ func open(t *testing.T, c *clock, o Options, urls ...string) *EVM {
 	e, err := NewEVM(8453, o)
 	require.NoError(t, err)
 	t.Cleanup(e.Close)
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return e
 }
 
@@ -433,6 +432,29 @@ func TestBounded(t *testing.T) {
 	require.Equal(t, 10, c.cache.owners.Len())
 	require.Equal(t, 10, c.cache.grants.Len())
 	require.Empty(t, c.cache.asking)
+}
+
+// However many ask for different things, no more than so many questions are asked at once.
+func TestFewQuestionsAtOnce(t *testing.T) {
+	var now, most atomic.Int64
+	c := newCache(10, Times{}.orDefault(), time.Now, func(context.Context, Item, eth.Address) (answers, time.Duration, error) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(time.Millisecond)
+		now.Add(-1)
+		return answers{}, 0, nil
+	})
+	defer c.close()
+	var wg sync.WaitGroup
+	for i := range 500 {
+		wg.Go(func() {
+			_, _, err := c.standing(t.Context(), Ask{Item: Item{31: byte(i), 30: byte(i >> 8)}, Who: alice})
+			require.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, most.Load(), int64(maxFlights))
 }
 
 type fixed struct {

@@ -40,7 +40,7 @@ type Options struct {
 	Within    time.Duration // for one try at one endpoint; 3 s
 	Times     Times
 	Remember  int          // about how many items, and grants, at most; 65,536 each
-	Client    *http.Client // http.DefaultClient
+	Client    *http.Client // one of its own
 	Clock     func() time.Time
 	Log       *slog.Logger
 }
@@ -66,6 +66,7 @@ type EVM struct {
 	now       func() time.Time
 	log       *slog.Logger
 	cache     *cache
+	transport *http.Transport // nil if it is somebody else's
 }
 
 // NewEVM returns the chain with a number, 8453 for evm:8453. Nothing is asked yet. Close it when nobody uses it any more.
@@ -82,7 +83,9 @@ func NewEVM(number uint64, o Options) (*EVM, error) {
 	}
 	client := o.Client
 	if client == nil {
-		client = http.DefaultClient
+		c.transport = http.DefaultTransport.(*http.Transport).Clone()
+		c.transport.MaxIdleConnsPerHost = maxFlights
+		client = &http.Client{Transport: c.transport}
 	}
 	for _, s := range o.Endpoints {
 		u, err := url.Parse(s)
@@ -114,7 +117,12 @@ func (c *EVM) Standing(ctx context.Context, a Ask) (Standing, error) {
 func (c *EVM) Flush() { c.cache.flush() }
 
 // Close ends what is being asked, and waits for that.
-func (c *EVM) Close() { c.cache.close() }
+func (c *EVM) Close() {
+	c.cache.close()
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
 
 // answers are what a chain says of an item and an address.
 type answers struct {

@@ -19,8 +19,11 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
+// ErrRefused reports a message that a queue will never take, whatever happens; it is dropped, so that those behind it are not held up.
+var ErrRefused = errors.New("the queue does not take such messages")
+
 // Queue takes messages. Publish returns when a message is where it survives; id is the same if one is published again, as it is not known whether it has been
-// before.
+// before. It returns an error that is ErrRefused for what need not be tried again.
 type Queue interface {
 	Publish(ctx context.Context, subject, id string, message []byte) error
 	Close() error
@@ -209,8 +212,8 @@ func (a *Announcer) next() (Message, bool) {
 	return a.waiting[0], true
 }
 
-// gone forgets that message.
-func (a *Announcer) gone() {
+// gone forgets that message, and counts it.
+func (a *Announcer) gone(count *int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.bytes -= len(a.waiting[0].Body)
@@ -218,7 +221,7 @@ func (a *Announcer) gone() {
 	if a.waiting = a.waiting[1:]; len(a.waiting) == 0 {
 		a.waiting = nil
 	}
-	a.stats.Published++
+	*count++
 }
 
 // run publishes until ctx is done, or until it is closing and nothing waits.
@@ -241,8 +244,13 @@ func (a *Announcer) run(ctx context.Context) {
 		}
 		err := a.queue.Publish(ctx, m.Subject, m.ID, m.Body)
 		if err == nil {
-			a.gone()
+			a.gone(&a.stats.Published)
 			wait = firstWait
+			continue
+		}
+		if errors.Is(err, ErrRefused) {
+			a.log.Error("a write cannot be announced", "subject", m.Subject, "id", m.ID, "bytes", len(m.Body), "error", err)
+			a.gone(&a.stats.Dropped)
 			continue
 		}
 		if ctx.Err() != nil {

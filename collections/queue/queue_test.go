@@ -119,6 +119,23 @@ func TestQueueAway(t *testing.T) {
 	require.NoError(t, a.Close())
 }
 
+// A message that will never be taken holds up none behind it.
+func TestRefusedMessage(t *testing.T) {
+	m := &queue.Memory{}
+	h, a := serve(t, queue.Func(func(ctx context.Context, subject, id string, b []byte) error {
+		if strings.Contains(string(b), `"id":"bad"`) {
+			return fmt.Errorf("too large: %w", queue.ErrRefused)
+		}
+		return m.Publish(ctx, subject, id, b)
+	}))
+	for _, id := range []string{"one", "bad", "two"} {
+		push(t, h, "push/c/p/"+id, "application/json", `{"data":{}}`)
+	}
+	require.NoError(t, a.Close())
+	require.Len(t, m.Messages(), 2)
+	require.Equal(t, queue.Stats{Published: 2, Dropped: 1}, a.Stats())
+}
+
 // What waits is bounded, and an Announcer that is closed does not wait for ever.
 func TestFullQueue(t *testing.T) {
 	block := make(chan struct{})

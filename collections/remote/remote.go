@@ -60,9 +60,11 @@ type remote struct {
 	client *client.Client
 	wake   chan struct{} // holds one
 
-	sync   sync.Mutex // held by the one sync there is
+	one chan struct{} // holds one while there is a sync
+
 	mu     sync.Mutex
 	status Status
+	began  time.Time // when the last sync that succeeded did
 }
 
 // New returns a Manager that does nothing yet. hc is nil for one of its own.
@@ -77,7 +79,7 @@ func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
 func (m *Manager) Set(c *config.Config) error {
 	all := map[string]*remote{}
 	for _, r := range c.Remotes {
-		x := &remote{Remote: r, wake: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
+		x := &remote{Remote: r, wake: make(chan struct{}, 1), one: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
 		x.client = &client.Client{Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, Header: http.Header{"Accept": {config.JSON}}, Retries: -1}
 		for k, v := range r.Headers {
 			x.client.Header.Set(k, v)
@@ -194,9 +196,22 @@ func (m *Manager) SyncNow(ctx context.Context, c *config.Collection) error {
 	return m.sync(ctx, r)
 }
 
+// sync brings a remote in step, unless a sync that began after this one was asked for has done so.
 func (m *Manager) sync(ctx context.Context, r *remote) (err error) {
-	r.sync.Lock()
-	defer r.sync.Unlock()
+	asked := time.Now()
+	select {
+	case r.one <- struct{}{}:
+		defer func() { <-r.one }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r.mu.Lock()
+	done := r.began.After(asked)
+	r.mu.Unlock()
+	if done {
+		return nil
+	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	for range attempts {
@@ -204,12 +219,15 @@ func (m *Manager) sync(ctx context.Context, r *remote) (err error) {
 			break
 		}
 	}
+	if errors.Is(ctx.Err(), context.Canceled) { // whoever asked has gone, which says nothing of the other server
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.status.Err = err; err != nil {
 		r.status.Failed = time.Now()
 	} else {
-		r.status.Synced = time.Now()
+		r.status.Synced, r.began = time.Now(), began
 	}
 	return err
 }

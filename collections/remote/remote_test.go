@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ type server struct {
 	manager  *remote.Manager
 	config   *config.Config
 	down     atomic.Bool
+	slow     atomic.Bool
 	requests atomic.Int64
 }
 
@@ -58,6 +60,9 @@ func serve(t *testing.T, role, extensions string) *server {
 		s.requests.Add(1)
 		if s.down.Load() {
 			panic(http.ErrAbortHandler)
+		}
+		if s.slow.Load() {
+			time.Sleep(20 * time.Millisecond)
 		}
 		h.ServeHTTP(w, r)
 	}))
@@ -166,6 +171,52 @@ func TestOnPull(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 	}
 	require.Equal(t, before, primary.requests.Load())
+}
+
+// A pull does not wait for a sync that hangs, whoever has begun it.
+func TestOnPullWhileASyncHangs(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	primary := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(asked) })
+		<-release
+	}))
+	defer primary.Close()
+	s := of(t, &server{Server: primary}, "pull_only", `, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 0`)
+	<-asked // by the sync at the start
+	answered := make(chan int)
+	go func() {
+		status, _ := s.do(http.MethodGet, "")
+		answered <- status
+	}()
+	select {
+	case status := <-answered:
+		require.Equal(t, http.StatusOK, status)
+	case <-time.After(25 * time.Second):
+		t.Error("the pull waits for the sync")
+	}
+	close(release)
+}
+
+// Pulls that wait for the same sync do not each begin one more.
+func TestManyPullsAtOnce(t *testing.T) {
+	primary := serve(t, "public", "")
+	s := of(t, primary, "pull_only", `, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 0`)
+	primary.write(`{"n":1}`)
+	_, answer := s.do(http.MethodGet, "")
+	require.Contains(t, answer, `{"n":1}`)
+	before := primary.requests.Load()
+	const pulls = 50
+	var wg sync.WaitGroup
+	primary.slow.Store(true) // so that the pulls meet
+	for range pulls {
+		wg.Go(func() {
+			_, answer := s.do(http.MethodGet, "")
+			require.Contains(t, answer, `{"n":1}`)
+		})
+	}
+	wg.Wait()
+	require.Less(t, primary.requests.Load()-before, int64(pulls))
 }
 
 func TestPushThrough(t *testing.T) {

@@ -73,14 +73,12 @@ var parsers = sync.Pool{New: func() any { return &parser{} }}
 const maxKept = 1024
 
 func (p *parser) release() {
-	kept := parser{buf: p.buf[:0], members: p.members[:cap(p.members)], items: p.items[:cap(p.items)]}
-	if cap(kept.buf) > 32*maxKept || cap(kept.members) > maxKept || cap(kept.items) > maxKept {
+	if cap(p.buf) > 32*maxKept || cap(p.members) > maxKept || cap(p.items) > maxKept {
 		return
 	}
-	clear(kept.members) // or what has been read would stay in memory
-	clear(kept.items)
-	kept.members, kept.items = kept.members[:0], kept.items[:0]
-	*p = kept
+	clear(p.members) // of what has not been read to its end
+	clear(p.items)
+	*p = parser{buf: p.buf[:0], members: p.members[:0], items: p.items[:0]}
 	parsers.Put(p)
 }
 
@@ -179,6 +177,7 @@ func (p *parser) object(level int) (*Object, error) {
 		case '}':
 			p.i++
 			o := objectOf(p.members[from:])
+			clear(p.members[from:]) // or what has been read would stay in memory with the parser
 			p.members = p.members[:from]
 			return o, nil
 		default:
@@ -206,6 +205,7 @@ func (p *parser) array(level int) (Array, error) {
 		case ']':
 			p.i++
 			a := append(make(Array, 0, len(p.items)-from), p.items[from:]...)
+			clear(p.items[from:])
 			p.items = p.items[:from]
 			return a, nil
 		default:

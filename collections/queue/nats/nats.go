@@ -8,13 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/queue"
 )
 
 // Queue publishes to JetStream. A message is published once within the stream's window of duplicates, however often it is tried.
@@ -28,28 +31,46 @@ type Queue struct {
 
 // Open returns a queue on a server, which need not be there yet. topics returns the subjects that the stream takes if Open must make it, each also with a word more.
 func Open(c *config.NATS, topics func() []string, log *slog.Logger) (*Queue, error) {
+	shown := redacted(c.URL)
 	opts := []client.Option{
 		client.Name("skerry collections"), client.RetryOnFailedConnect(true), client.MaxReconnects(-1),
 		client.DisconnectErrHandler(func(_ *client.Conn, err error) {
 			if err != nil {
-				log.Warn("the NATS server has gone", "url", c.URL, "error", err)
+				log.Warn("the NATS server has gone", "url", shown, "error", err)
 			}
 		}),
-		client.ReconnectHandler(func(*client.Conn) { log.Info("the NATS server is back", "url", c.URL) }),
+		client.ReconnectHandler(func(*client.Conn) { log.Info("the NATS server is back", "url", shown) }),
 	}
 	if c.Credentials != "" {
 		opts = append(opts, client.UserCredentials(c.Credentials))
 	}
 	conn, err := client.Connect(c.URL, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("NATS server %s: %w", c.URL, err)
+		return nil, fmt.Errorf("NATS server %s: %w", shown, err)
 	}
 	js, err := jetstream.New(conn)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("NATS server %s: %w", c.URL, err)
+		return nil, fmt.Errorf("NATS server %s: %w", shown, err)
 	}
 	return &Queue{conn: conn, js: js, stream: c.Stream, topics: topics}, nil
+}
+
+// redacted returns URLs with commas between as they may be shown, without passwords.
+func redacted(urls string) string {
+	all := strings.Split(urls, ",")
+	for i, s := range all {
+		u, err := url.Parse(strings.TrimSpace(s))
+		if err != nil {
+			all[i] = "?"
+			continue
+		}
+		if u.User != nil {
+			u.User = url.User("xxxxx") // a name alone is a token
+		}
+		all[i] = u.String()
+	}
+	return strings.Join(all, ",")
 }
 
 // publishTime is how long a message may take.
@@ -70,6 +91,9 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 		opts = append(opts, jetstream.WithExpectStream(q.stream))
 	}
 	_, err := q.js.Publish(ctx, subject, message, opts...)
+	if errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject) {
+		return fmt.Errorf("%w: %w", queue.ErrRefused, err)
+	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		q.ready = false
 		return fmt.Errorf("no stream takes the subject %s: %w", subject, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/queue"
 	"github.com/skerry-sync/skerry/collections/queue/nats"
 )
 
@@ -135,4 +136,14 @@ func TestServerComesLater(t *testing.T) {
 	require.Eventually(t, func() bool { return q.Publish(t.Context(), "posts", "1", nil) == nil }, 20*time.Second, 50*time.Millisecond)
 	_, err := nats.Open(&config.NATS{URL: "nats://127.0.0.1:1", Credentials: "/nowhere"}, nil, slog.New(slog.DiscardHandler))
 	require.Error(t, err)
+}
+
+// What the server will never take is told apart from what it may take later.
+func TestTooLarge(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	q := open(t, &config.NATS{URL: s.ClientURL(), Stream: "writes"}, "c")
+	require.Eventually(t, func() bool { return q.Publish(t.Context(), "c", "1", []byte("{}")) == nil }, 10*time.Second, 10*time.Millisecond)
+	require.ErrorIs(t, q.Publish(t.Context(), "c", "2", make([]byte, 2<<20)), queue.ErrRefused)
+	require.NoError(t, q.Publish(t.Context(), "c", "3", []byte("{}")))
 }
