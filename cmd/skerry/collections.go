@@ -24,7 +24,7 @@ func (a *app) collectionsCommand() *cobra.Command {
 		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, so that\n" +
 			"every node which holds it can serve them.",
 	}
-	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx())
+	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx(), a.collectionsDefault(), a.collectionsMigrate())
 	return cmd
 }
 
@@ -38,18 +38,14 @@ func (a *app) collectionsServe() *cobra.Command {
 			"being asked, and may serve them as well. The configuration is read again on SIGHUP; requests that are being answered are not cut off.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if s.config == "" {
-				return api.UsageErrorf("name the configuration with --config FILE; skerry collections check FILE tells what is wrong with one")
-			}
 			return a.up(cmd, &flags, s)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.config, "config", "", "file with the configuration, collections.json")
+	f.StringVar(&s.config, "config", "", "file with the configuration (default: collections.json in the data directory, and the default set of collections if there is none)")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8500", "address to serve HTTP at")
 	f.StringVar(&s.prefix, "prefix", "", "what all paths begin with, such as /v1")
-	f.StringVar(&s.store, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
-	f.StringVar(&s.region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
+	s.kept.add(cmd)
 	f.StringVar(&s.describe, "describe", "none", "to whom GET /config tells which collections there are: none, public, or role-filtered, which is to each caller those that it may use")
 	f.BoolVar(&s.anonymous, "anonymous", true, "let whoever presents no certificate use what is public")
 	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,17 +29,15 @@ import (
 	"github.com/skerry-sync/skerry/collections/queue"
 	"github.com/skerry-sync/skerry/collections/queue/nats"
 	"github.com/skerry-sync/skerry/collections/remote"
-	"github.com/skerry-sync/skerry/collections/store"
-	"github.com/skerry-sync/skerry/collections/store/replicas"
-	"github.com/skerry-sync/skerry/collections/store/s3"
+	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/node"
-	"github.com/skerry-sync/skerry/replica"
 )
 
 // collectionsService serves collections at a node.
 type collectionsService struct {
-	config, listen, prefix, store, region, origin, describe, audit, cert, key string
+	config, listen, prefix, origin, describe, audit, cert, key string
 
+	kept      storeFlags
 	acme      acmeFlags
 	wrap      collections.Wrapping
 	hops      int
@@ -50,6 +47,7 @@ type collectionsService struct {
 	ctx    context.Context
 	log    *slog.Logger
 	node   *node.Node
+	codec  *encrypted.Codec
 	served *collections.Server
 	meter  *meter.Meter
 	remote *remote.Manager
@@ -72,7 +70,12 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if err != nil {
 		return err
 	}
-	kept, err := s.openStore(ctx)
+	codec, err := codecOf(cfg)
+	if err != nil {
+		return err
+	}
+	s.codec = codec
+	kept, err := s.kept.open(ctx, n, codec, log)
 	if err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
 	}
 	if err := s.wallets(cfg.EVM, &opts, kept); err != nil {
-		return fmt.Errorf("%s: extensions.evm: %w", s.config, err)
+		return fmt.Errorf("extensions.evm: %w", err)
 	}
 	switch opts.Describe {
 	case "none":
@@ -150,11 +153,11 @@ func (s *collectionsService) hooks(cfg *config.Config, docs *document.Documents)
 	case q == nil:
 		return all, nil
 	case q.NATS == nil:
-		return nil, fmt.Errorf("%s: extensions.queue: there is nothing to announce writes on; name a server in nats.url", s.config)
+		return nil, fmt.Errorf("extensions.queue: there is nothing to announce writes on; name a server in nats.url")
 	}
 	server, err := nats.Open(q.NATS, func() []string { return s.served.Config().Queue.Subjects() }, s.log)
 	if err != nil {
-		return nil, fmt.Errorf("%s: extensions.queue: %w", s.config, err)
+		return nil, fmt.Errorf("extensions.queue: %w", err)
 	}
 	announcer := queue.NewAnnouncer(server, func() *config.Config { return s.served.Config() }, s.log)
 	s.meter.Queue = announcer.Stats
@@ -175,6 +178,13 @@ func (s *collectionsService) reload() error {
 	if !reflect.DeepEqual(c.EVM, was.EVM) {
 		return errors.New("extensions.evm: other chains, or other ways to ask them, count only after a restart")
 	}
+	codec, err := codecOf(c)
+	if err != nil {
+		return err
+	}
+	if !codec.Same(s.codec) {
+		return errors.New("encryption: which documents are encrypted at rest changes only after a restart; skerry collections migrate is for those that are there")
+	}
 	if err := s.remote.Set(c); err != nil {
 		return err
 	}
@@ -189,57 +199,7 @@ func (s *collectionsService) reload() error {
 
 // load reads the configuration.
 func (s *collectionsService) load() (*config.Config, error) {
-	c, err := config.Load(s.config)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range c.Warnings {
-		s.log.Warn(w, "config", s.config)
-	}
-	return c, nil
-}
-
-// openStore opens what --store names.
-func (s *collectionsService) openStore(ctx context.Context) (store.Store, error) {
-	kind, name, _ := strings.Cut(s.store, ":")
-	switch {
-	case kind == "memory" && name == "":
-		s.log.Warn("documents are kept in memory and will be gone when the server ends")
-		return store.NewMemory(), nil
-	case kind == "directory" && name != "":
-		return store.OpenDirectory(name)
-	case kind == "s3" && name != "":
-		kept, err := s3.Open(ctx, name, s3.Options{Region: s.region})
-		if err != nil {
-			return nil, fmt.Errorf("--store: %w", err)
-		}
-		return kept, nil
-	case kind == "replica" && name != "":
-	default:
-		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", s.store)
-	}
-	r, err := s.node.Replicas.Resolve(ctx, name)
-	if errors.Is(err, replica.ErrNotFound) {
-		if r, err = s.node.CreateReplica(ctx, name, false); err == nil {
-			s.log.Info("made a replica for the documents", "name", name, "replica", r.ID)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	id, err := s.node.Replicas.DefaultAuthor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	author, err := s.node.Replicas.AuthorKey(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	kept, err := replicas.Open(ctx, s.node, r, author, s.log)
-	if err != nil {
-		return nil, fmt.Errorf("replica %s: %w", name, err)
-	}
-	return kept, nil
+	return loadCollections(s.config, s.node.Dir(), s.log)
 }
 
 // revocationsEvery is how often it is looked for lists of revocations that other nodes have taken.

@@ -33,8 +33,15 @@ func serveCollections(t *testing.T, dir, text string, flags ...string) (p *proc,
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "collections.json")
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
-	args := append([]string{"--dir", dir, "--json", "collections", "serve", "-q", "--no-discovery", "--config", config, "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
+	return serveCollectionsWith(t, dir, nil, append(flags, "--config", config)...)
+}
+
+// serveCollectionsWith starts one with more variables in its environment.
+func serveCollectionsWith(t *testing.T, dir string, env []string, flags ...string) (p *proc, url string) {
+	t.Helper()
+	args := append([]string{"--dir", dir, "--json", "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
 	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", args...)}
+	p.cmd.Env = append(os.Environ(), env...)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

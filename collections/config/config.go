@@ -32,9 +32,14 @@ type Encryption string
 
 // The kinds of encryption.
 const (
-	Plain     Encryption = "none"      // also the server
+	Plain     Encryption = "none"      // also whoever sees the store
+	Identity  Encryption = "identity"  // the server; what it stores is encrypted by a key of each identity
+	Server    Encryption = "server"    // the server; what it stores is encrypted by one key
 	Delegated Encryption = "delegated" // those to whom the collection's keyring gives a key
 )
+
+// AtRest reports whether the server encrypts what it stores.
+func (e Encryption) AtRest() bool { return e == Identity || e == Server }
 
 // Config is a whole configuration.
 type Config struct {
@@ -95,6 +100,14 @@ func (c *Collection) Binary() bool {
 		}
 	}
 	return true
+}
+
+// KeyTemplate is the template of the keys of the collection's documents in a store.
+func (c *Collection) KeyTemplate() string {
+	if c.Bundle != "" {
+		return c.StoragePath + "/" + c.Name
+	}
+	return c.StoragePath
 }
 
 // PublicRead reports whether anybody may read.

@@ -90,7 +90,7 @@ func TestProblems(t *testing.T) {
 	for _, want := range []string{
 		"version: must be 1, not 2", "rateLimit.maxRequests: must be", "collections[0]: must be an object, not 7", "collections[1]: name: is missing", `collection "": storagePath: is missing`, `collection "": readRoles: is missing`,
 		`collection "": writeRoles: is missing`, `collection "": maxBodyBytes: must be a positive integer, not missing`, `collection "a": storagePath: the parameter {id} must be all of its segment`, `collection "a": readRoles: must be an array of strings, not "public"`,
-		`collection "a": writeRoles: must be an array of strings, not [1]`, `collection "a": encryption: must be "none" or "delegated", not "aes"`, `collection "a": maxBodyBytes: must be a positive integer, not -1`, `collection "a": ttlMs: must be an integer`,
+		`collection "a": writeRoles: must be an array of strings, not [1]`, `collection "a": encryption: must be "none", "identity", "server" or "delegated", not "aes"`, `collection "a": maxBodyBytes: must be a positive integer, not -1`, `collection "a": ttlMs: must be an integer`,
 		`collection "a": cacheDurationMs: must be an integer`, `collection "a": objectSchema: must be an object`, `collection "a": pullOnly: must be true or false, not 1`, `collection "a": appendOnly: must be`, `collection "a": fieldPermissions.f: must be an object`,
 		`collection "a": rateLimit: must be an object`, `collection "a": restrictions[0]: must be an object`, `collection "a": restrictions[1].actions: must be an array`, "restrictions: must be an array, not {}", `namespace "n": it must be an object`, "extensions.roles.admin: must be an array of strings", "extensions.entitlements: must be an object",
 	} {

@@ -273,11 +273,19 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 			if col.Binary() || col.Encryption == Delegated {
 				p.add("%ssource: the server cannot read what is in %q", label, name)
 			}
+			if col.Encryption.AtRest() && !c.encrypts(x.Target) {
+				p.warnings = append(p.warnings, fmt.Sprintf("%starget: what %q encrypts at rest is copied to where it is in clear", label, name))
+			}
 			if col.StoragePath == x.Target {
 				p.add("%starget: is the source %q itself", label, name)
 			}
 		}
 	}
+}
+
+// encrypts reports whether what is stored under a template is encrypted at rest.
+func (c *Config) encrypts(template string) bool {
+	return slices.ContainsFunc(c.All(), func(col *Collection) bool { return col.Encryption.AtRest() && overlap(col.KeyTemplate(), template) })
 }
 
 func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
@@ -337,6 +345,7 @@ func (p *problems) remoteCollection(c *Collection, label string) {
 		{c.PushOnly, "it is pushOnly"},
 		{c.Bundle != "", "it is part of a bundle"},
 		{c.Encryption == Delegated, "the server cannot read it, as it is encrypted"},
+		{c.Encryption.AtRest(), "it is encrypted at rest here"},
 	} {
 		if x.is {
 			p.add("%s: the collection cannot be one of another server: %s", label, x.reason)

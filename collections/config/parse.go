@@ -45,6 +45,7 @@ func (p *problems) config(v any) *Config {
 	c.Collections = p.collections(o, "", "", c.RateLimit)
 	c.Restrictions = p.restrictions(o, "")
 	p.namespaces(o, c)
+	p.oneEncryption(c)
 	p.extensions(o, c)
 	return c
 }
@@ -176,7 +177,7 @@ func (p *problems) collections(o *value.Object, namespace, label string, whole *
 }
 
 var collectionFields = []string{"name", "storagePath", "readRoles", "writeRoles", "encryption", "maxBodyBytes", "rateLimit", "cacheDurationMs", "objectSchema", "allowedMimeTypes", "pullOnly", "pushOnly",
-	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "listable", "rootOnly", "restrictions"}
+	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "listable", "rootOnly", "restrictions"}
 
 func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, names map[string]bool) *Collection {
 	c := &Collection{object: o}
@@ -201,8 +202,11 @@ func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, na
 	}
 	if c.Encryption = Encryption(p.text(o, label, "encryption")); c.Encryption == "" {
 		c.Encryption = Plain
-	} else if c.Encryption != Plain && c.Encryption != Delegated {
-		p.add("%sencryption: must be %q or %q, not %q", label, Plain, Delegated, c.Encryption)
+	} else if c.Encryption != Plain && c.Encryption != Delegated && !c.Encryption.AtRest() {
+		p.add("%sencryption: must be %q, %q, %q or %q, not %q", label, Plain, Identity, Server, Delegated, c.Encryption)
+	}
+	if p.flag(o, label, "clientEncrypted") && c.Encryption == Plain {
+		c.Encryption = Delegated
 	}
 	if c.MaxBodyBytes = integer(o, "maxBodyBytes"); c.MaxBodyBytes == 0 {
 		v, _ := o.Get("maxBodyBytes")

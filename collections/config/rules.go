@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/value"
@@ -24,6 +25,7 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 			add("storagePath: the parameter %s must be all of its segment, which is %q", m, s)
 		}
 	}
+	p.atRestRules(c, label)
 	if c.PullOnly && c.PushOnly {
 		add("pullOnly, pushOnly: with both there is no way in or out")
 	}
@@ -53,6 +55,51 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 	if c.RateLimit != nil {
 		p.rateRules(c, label, whole)
 	}
+}
+
+func (p *problems) atRestRules(c *Collection, label string) {
+	if !c.Encryption.AtRest() {
+		return
+	}
+	add := func(format string, args ...any) { p.add("%sencryption: "+format, append([]any{label}, args...)...) }
+	if c.Binary() {
+		add("files are not encrypted at rest (allowedMimeTypes lacks application/json)")
+	}
+	if c.Encryption != Identity {
+		return
+	}
+	if !slices.Contains(Params(c.StoragePath), IdentityParam) {
+		add("%q needs {identity} in storagePath, which says whose key it is; %q has one key for all", Identity, Server)
+	}
+	if has(c.ReadRoles, RolePublic) || has(c.WriteRoles, RolePublic) {
+		add(`%q does not go with the role "public"`, Identity)
+	}
+}
+
+// oneEncryption refuses collections whose documents may have the same key and are not encrypted in the same way, as it could not be told how to read them.
+func (p *problems) oneEncryption(c *Config) {
+	all := c.All()
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.Encryption != b.Encryption && (a.Encryption.AtRest() || b.Encryption.AtRest()) && overlap(a.KeyTemplate(), b.KeyTemplate()) {
+				p.add("collections %q and %q: a document can belong to both, and encryption is %q and %q", b.Name, a.Name, b.Encryption, a.Encryption)
+			}
+		}
+	}
+}
+
+// overlap reports whether two templates can stand for the same path.
+func overlap(a, b string) bool {
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	if len(as) != len(bs) {
+		return false
+	}
+	for i := range as {
+		if as[i] != bs[i] && !wholeParam.MatchString(as[i]) && !wholeParam.MatchString(bs[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *problems) appendRules(c *Collection, label string) {

@@ -276,6 +276,15 @@ func isChunk(key string) bool {
 	return i > 0 && len(key) == i+len(chunkMark)+16 && strings.Trim(key[i+len(chunkMark):], "0123456789") == ""
 }
 
+// Owner returns the key of the document or log that something under a key belongs to: an object of a store, or an element of a log.
+func Owner(key string) string {
+	key, _, _ = strings.Cut(key, "\x00")
+	if isChunk(key) {
+		key = key[:strings.LastIndex(key, chunkMark)]
+	}
+	return key
+}
+
 // Part is a part of a log.
 type Part struct {
 	Rest     *value.Object // what the document holds beside the elements

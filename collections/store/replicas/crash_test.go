@@ -34,14 +34,14 @@ func (m *member) entries(t *testing.T) (all []string) {
 func TestCrash(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		dir := t.TempDir()
-		m := founded(t, dir)
+		dir, codec := t.TempDir(), encryptedBy(t, seed%2 == 1, "a secret")
+		m := foundedWith(t, dir, codec)
 		put(t, m, "k1", `{"before":1}`)
 		put(t, m, "k2", "a picture")
 		require.NoError(t, m.Close())
 		before := copyDir(t, dir)
 
-		m = founded(t, dir)
+		m = foundedWith(t, dir, codec)
 		model := []map[string]string{{"k1": `{"before":1}`, "k2": "a picture"}} // after each write
 		for i := range 12 {
 			now := map[string]string{}
@@ -72,7 +72,7 @@ func TestCrash(t *testing.T) {
 			crashed := copyDir(t, before)
 			size := len(journal) - rnd.IntN(len(journal)/3)
 			require.NoError(t, os.WriteFile(filepath.Join(crashed, name), journal[:size], 0o600))
-			m = founded(t, crashed)
+			m = foundedWith(t, crashed, codec)
 			got := map[string]string{}
 			for i := range 4 {
 				key := fmt.Sprintf("k%d", i)
@@ -97,7 +97,7 @@ func TestCrash(t *testing.T) {
 
 		// All of it had come to the replica.
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), journal, 0o600))
-		m = founded(t, dir)
+		m = foundedWith(t, dir, codec)
 		require.Equal(t, all, m.entries(t), "seed %d", seed)
 		require.NoError(t, m.Close())
 	}

@@ -69,6 +69,7 @@ type Store struct {
 	puts     chan *put
 	queue    *queue
 	importer *blobs.Importer // of what is written to the replica
+	codec    store.Codec     // nil keeps bodies as they are
 	log      *slog.Logger
 
 	journaling sync.Mutex // held while what is in the journal, and in the queue, changes
@@ -80,9 +81,19 @@ type Store struct {
 	writers sync.WaitGroup
 }
 
+// Options set up a Store.
+type Options struct {
+	Codec store.Codec  // of documents and elements of logs, not of files; nil keeps them as they are
+	Log   *slog.Logger // is told of failures that nobody waits for; nil is slog.Default
+}
+
 // Open returns the store in a replica of the node, in which it writes as author. There must be no other in the same replica. What the last one has
-// acknowledged, and not written to the replica yet, is taken up. It returns ErrEncrypted. log is where failures are told that nobody waits for.
-func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, log *slog.Logger) (*Store, error) {
+// acknowledged, and not written to the replica yet, is taken up. It returns ErrEncrypted.
+func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, o Options) (*Store, error) {
+	log := o.Log
+	if log == nil {
+		log = slog.Default()
+	}
 	if r.Encrypted {
 		return nil, ErrEncrypted
 	}
@@ -91,7 +102,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), log: log}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), codec: o.Codec, log: log}
 	j, left, cut, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
@@ -224,6 +235,7 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	whole, st.own = true, true
 	var parsed []*document.Document
 	var body []byte
+	var unreadable error
 	for i := range versions {
 		b, err := s.content(ctx, &versions[i])
 		if errors.Is(err, errMissing) {
@@ -232,6 +244,10 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		}
 		if err != nil {
 			return st, false, err
+		}
+		if b, err = s.decode(key, b); err != nil { // another version may be one that can be read
+			unreadable = errors.Join(unreadable, fmt.Errorf("the version of author %x: %w", versions[i].Author[:5], err))
+			continue
 		}
 		body = b
 		st.hashes = append(st.hashes, versions[i].Hash)
@@ -243,6 +259,12 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			}
 			parsed = append(parsed, d)
 		}
+	}
+	if len(st.hashes) == 0 && unreadable != nil {
+		return st, false, unreadable
+	}
+	if unreadable != nil {
+		s.log.Error("a version of a document is left out, as it cannot be read", "replica", s.id.Short(), "error", unreadable)
 	}
 	if len(st.hashes) == 0 {
 		return st, false, fmt.Errorf("the content of %s has not come yet", key)
@@ -344,6 +366,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all 
 	return all[:min(limit, len(all))], nil
 }
 
+// elementKey is the key of an element of a log.
+func elementKey(key string, time int64) string { return fmt.Sprintf("%s\x00%016d", key, time) }
+
 // logPrefix is what the keys of a log's elements begin with.
 func logPrefix(key string) []byte { return []byte(logs + key + "\x00") }
 
@@ -372,10 +397,18 @@ func (s *Store) Length(ctx context.Context, key string) (n, last int64, err erro
 
 // Append implements store.Logs.
 func (s *Store) Append(ctx context.Context, key string, e store.Element, head *store.Object) error {
-	p := &put{key: key, element: true, changes: []change{{fmt.Sprintf("%s%016d", logPrefix(key), e.Time), e.Body}}}
+	at := elementKey(key, e.Time)
+	body, err := s.encode(at, e.Body)
+	if err != nil {
+		return err
+	}
+	p := &put{key: key, element: true, changes: []change{{logs + at, body}}}
 	switch _, err := s.Get(ctx, key); {
 	case errors.Is(err, store.ErrNotFound):
-		p.changes = append(p.changes, change{docs + key, head.Body})
+		if body, err = s.encode(key, head.Body); err != nil {
+			return err
+		}
+		p.changes = append(p.changes, change{docs + key, body})
 	case err != nil:
 		return err
 	}
@@ -410,6 +443,10 @@ func (s *Store) Elements(ctx context.Context, key string, after int64, limit int
 		}
 		if err != nil {
 			return nil, err
+		}
+		if b, err = s.decode(elementKey(key, t), b); err != nil {
+			s.log.Error("an element of a log is left out, as it cannot be read", "replica", s.id.Short(), "error", err)
+			continue
 		}
 		all = append(all, store.Element{Time: t, Body: b})
 	}

@@ -30,8 +30,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // member is a node with a store in a replica.
 type member struct {
 	*replicas.Store
-	n  *node.Node
-	id replica.ID
+	n     *node.Node
+	id    replica.ID
+	codec store.Codec
 }
 
 func openNode(t testing.TB, dir string, now func() time.Time) *node.Node {
@@ -46,15 +47,17 @@ func (m *member) open(t testing.TB, r replica.Replica) {
 	key, err := m.n.Replicas.AuthorKey(t.Context(), author)
 	require.NoError(t, err)
 	m.id = r.ID
-	m.Store, err = replicas.Open(t.Context(), m.n, r, key, slog.New(slog.DiscardHandler))
+	m.Store, err = replicas.Open(t.Context(), m.n, r, key, replicas.Options{Codec: m.codec, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 }
 
 // Close closes the node, too.
 func (m *member) Close() error { return errors.Join(m.Store.Close(), m.n.Close()) }
 
-func founded(t testing.TB, dir string) *member {
-	m := &member{n: openNode(t, dir, nil)}
+func founded(t testing.TB, dir string) *member { return foundedWith(t, dir, nil) }
+
+func foundedWith(t testing.TB, dir string, codec store.Codec) *member {
+	m := &member{n: openNode(t, dir, nil), codec: codec}
 	r, err := m.n.Replicas.Resolve(t.Context(), "docs")
 	if errors.Is(err, replica.ErrNotFound) {
 		r, err = m.n.CreateReplica(t.Context(), "docs", false)
@@ -67,13 +70,17 @@ func founded(t testing.TB, dir string) *member {
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
 	storetest.Run(t, true, func(t *testing.T, name string) store.Store { return founded(t, filepath.Join(dir, name)) })
+	t.Run("encrypted", func(t *testing.T) {
+		c, dir := encryptedBy(t, true, "a secret"), t.TempDir()
+		storetest.Run(t, true, func(t *testing.T, name string) store.Store { return foundedWith(t, filepath.Join(dir, name), c) })
+	})
 }
 
 func TestRefused(t *testing.T) {
 	n := openNode(t, t.TempDir(), nil)
 	r, err := n.CreateReplica(t.Context(), "sealed", true)
 	require.NoError(t, err)
-	_, err = replicas.Open(t.Context(), n, r, replica.NewSecretKey(), slog.New(slog.DiscardHandler))
+	_, err = replicas.Open(t.Context(), n, r, replica.NewSecretKey(), replicas.Options{})
 	require.ErrorIs(t, err, replicas.ErrEncrypted)
 	require.NoError(t, n.Close())
 	m := founded(t, t.TempDir())
@@ -209,7 +216,7 @@ func TestNodesConverge(t *testing.T) {
 				ticks++
 				return start.Add(skew + time.Duration(ticks)*time.Millisecond)
 			}
-			m := &member{n: openNode(t, t.TempDir(), now)}
+			m := &member{n: openNode(t, t.TempDir(), now), codec: encryptedBy(t, seed%2 == 1, "a secret")}
 			var err error
 			if i == 0 {
 				r, err = m.n.CreateReplica(t.Context(), "docs", false)

@@ -3,6 +3,7 @@ package replicas
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -59,14 +60,24 @@ func (p *put) size() (n int) {
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
-	return s.send(ctx, newPut(key, o, if_))
+	kept := o.Body
+	if isDocument(o.Type) {
+		var err error
+		if kept, err = s.encode(key, o.Body); err != nil {
+			return err
+		}
+	}
+	return s.send(ctx, newPut(key, o, kept, if_))
 }
 
-func newPut(key string, o *store.Object, if_ store.Condition) *put {
+func isDocument(media string) bool { return media == "" || media == jsonType }
+
+// newPut is the write of an object, of which is kept what the codec has made of its body.
+func newPut(key string, o *store.Object, kept []byte, if_ store.Condition) *put {
 	p := &put{key: key, if_: if_, object: &store.Object{Body: o.Body, Type: o.Type}}
-	if o.Type == "" || o.Type == jsonType {
+	if isDocument(o.Type) {
 		p.object.Type = jsonType
-		p.changes = []change{{docs + key, o.Body}}
+		p.changes = []change{{docs + key, kept}}
 	} else {
 		body := o.Body
 		if len(body) == 0 {
@@ -74,8 +85,8 @@ func newPut(key string, o *store.Object, if_ store.Condition) *put {
 		}
 		p.changes = []change{{files + key, body}, {types + key, []byte(o.Type)}}
 	}
-	if len(o.Body)+len(o.Type)+len(key) <= maxInMemory {
-		p.record = &record{recordPut, key, p.object.Type, o.Body}
+	if len(kept)+len(o.Type)+len(key) <= maxInMemory {
+		p.record = &record{recordPut, key, p.object.Type, kept}
 	}
 	return p
 }
@@ -403,7 +414,14 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 		}
 		p := newDelete(r.key)
 		if r.kind == recordPut {
-			p = newPut(r.key, &store.Object{Body: r.body, Type: r.kept}, store.Whatever)
+			o := &store.Object{Body: r.body, Type: r.kept}
+			if isDocument(r.kept) {
+				var err error
+				if o.Body, err = s.decode(r.key, r.body); err != nil {
+					return fmt.Errorf("what the journal of collections has, and the replica not yet: %w", err)
+				}
+			}
+			p = newPut(r.key, o, r.body, store.Whatever)
 		}
 		p.err = make(chan error, 1)
 		there, err := s.hasWritten(ctx, p)

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/evm"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/encrypted"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/store/s3"
+	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// storeFlags say where documents are kept.
+type storeFlags struct{ store, region string }
+
+func (f *storeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.store, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
+	cmd.Flags().StringVar(&f.region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
+}
+
+func (f *storeFlags) inReplica() bool { return strings.HasPrefix(f.store, "replica:") }
+
+// open opens the store. n is needed for a replica alone; codec is nil to keep documents as they are.
+func (f *storeFlags) open(ctx context.Context, n *node.Node, codec store.Codec, log *slog.Logger) (store.Store, error) {
+	kind, name, _ := strings.Cut(f.store, ":")
+	var kept store.Store
+	var err error
+	switch {
+	case kind == "memory" && name == "":
+		log.Warn("documents are kept in memory and will be gone when the server ends")
+		kept = store.NewMemory()
+	case kind == "directory" && name != "":
+		kept, err = store.OpenDirectory(name)
+	case kind == "s3" && name != "":
+		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region}); err != nil {
+			err = fmt.Errorf("--store: %w", err)
+		}
+	case kind == "replica" && name != "":
+		return f.openReplica(ctx, n, name, replicas.Options{Codec: codec, Log: log})
+	default:
+		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", f.store)
+	}
+	if err != nil || codec == nil {
+		return kept, err
+	}
+	return store.Coded(kept, codec), nil
+}
+
+func (f *storeFlags) openReplica(ctx context.Context, n *node.Node, name string, o replicas.Options) (store.Store, error) {
+	r, err := n.Replicas.Resolve(ctx, name)
+	if errors.Is(err, replica.ErrNotFound) {
+		if r, err = n.CreateReplica(ctx, name, false); err == nil {
+			o.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := n.Replicas.DefaultAuthor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	author, err := n.Replicas.AuthorKey(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := replicas.Open(ctx, n, r, author, o)
+	if err != nil {
+		return nil, fmt.Errorf("replica %s: %w", name, err)
+	}
+	return kept, nil
+}
+
+// The variables with the secrets of encryption at rest. Each may be given in a file, which the variable with fileSuffix names; former ones, by which is read but not written, a line each, with formerSuffix.
+const (
+	envIdentitySecret = "ENCRYPTION_SECRET"
+	envServerSecret   = "PLATFORM_ENCRYPTION_SECRET"
+	formerSuffix      = "_FORMER"
+	fileSuffix        = "_FILE"
+)
+
+// secretsFrom reads the secrets of encryption at rest from the environment.
+func secretsFrom(get func(string) string) (s encrypted.Secrets, err error) {
+	s.Spell = evm.Identity
+	if s.Identity, err = secretOf(get, envIdentitySecret); err != nil {
+		return s, err
+	}
+	if s.Server, err = secretOf(get, envServerSecret); err != nil {
+		return s, err
+	}
+	if text := get(envAdmin); text != "" {
+		a, err := eth.ParseAddress(text)
+		if err != nil {
+			return s, fmt.Errorf("%s: %w", envAdmin, err)
+		}
+		s.Salts = []string{a.String(), text, a.Lower()}
+	}
+	return s, nil
+}
+
+// secretOf returns the secret of a variable, and former ones.
+func secretOf(get func(string) string, name string) (all []string, err error) {
+	read := func(name string) (string, error) {
+		text, file := get(name), get(name+fileSuffix)
+		if file == "" {
+			return text, nil
+		}
+		if text != "" {
+			return "", fmt.Errorf("either %s or %s%s is to be set", name, name, fileSuffix)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("%s%s: %w", name, fileSuffix, err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), nil
+	}
+	now, err := read(name)
+	if err != nil || now == "" {
+		return nil, err
+	}
+	former, err := read(name + formerSuffix)
+	if err != nil {
+		return nil, err
+	}
+	all = []string{now}
+	for line := range strings.Lines(former) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all, nil
+}
+
+// codecOf returns what encrypts the documents of a configuration, nil if nothing is encrypted.
+func codecOf(c *config.Config) (*encrypted.Codec, error) {
+	s, err := secretsFrom(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	x, err := encrypted.New(c, s)
+	var missing *encrypted.MissingError
+	if errors.As(err, &missing) {
+		name, like := envIdentitySecret, "a secret that is kept as long as the documents, such as what openssl rand -hex 32 prints"
+		switch {
+		case missing.Salt:
+			name, like = envAdmin, "the address of the platform's administrator"
+		case missing.Encryption == config.Server:
+			name = envServerSecret
+		}
+		return nil, fmt.Errorf("collection %q is encrypted at rest (encryption %q): set %s in the environment to %s", missing.Collection, missing.Encryption, name, like)
+	}
+	return x, err
+}
+
+// defaultConfig is the name in the data directory of a configuration that is not named.
+const defaultConfig = "collections.json"
+
+// loadCollections reads a configuration: the file that is named, otherwise the one in the data directory, otherwise the default.
+func loadCollections(name, dir string, log *slog.Logger) (*config.Config, error) {
+	if name == "" {
+		name = filepath.Join(dir, defaultConfig)
+		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+			log.Warn("there is no configuration, and so the default set of collections is served; name a file with --config FILE, or write one there (skerry collections default prints the default)", "missing", name)
+			return config.Default(), nil
+		}
+	}
+	c, err := config.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range c.Warnings {
+		log.Warn(w, "config", name)
+	}
+	return c, nil
+}
+
+func (a *app) collectionsDefault() *cobra.Command {
+	return &cobra.Command{
+		Use:   "default",
+		Short: "Print the configuration that serves when there is none",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.stdout.Write(config.DefaultText)
+			return err
+		},
+	}
+}
+
+func (a *app) collectionsMigrate() *cobra.Command {
+	var f storeFlags
+	var to, from string
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring stored documents into the encryption that a configuration asks for",
+		Long: "Encrypt what a configuration says is encrypted at rest and is not, or was by another server or a former secret; and decrypt what is not to be encrypted any more, if --from names the\n" +
+			"configuration of before. No server may use the store meanwhile. Of a replica, each node migrates what it has written itself: run it at each that serves. It may be interrupted and run again.\n" +
+			"For a new secret, set ENCRYPTION_SECRET (or PLATFORM_ENCRYPTION_SECRET) to it and ENCRYPTION_SECRET_FORMER to the old one, also for the server, until this is done.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to == "" {
+				return api.UsageErrorf("name the configuration with --config FILE")
+			}
+			return a.migrateCollections(cmd.Context(), &f, to, from, dry)
+		},
+	}
+	cmd.Flags().StringVar(&to, "config", "", "file with the configuration, collections.json")
+	cmd.Flags().StringVar(&from, "from", "", "file with the configuration of before, if it encrypted otherwise")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count what would be written")
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from string, dry bool) (err error) {
+	m := &encrypted.Migration{DryRun: dry}
+	codec := func(name string) (*encrypted.Codec, error) {
+		c, err := config.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		return codecOf(c)
+	}
+	if m.To, err = codec(to); err != nil {
+		return err
+	}
+	if from != "" {
+		if m.From, err = codec(from); err != nil {
+			return err
+		}
+	}
+	if err := a.absDir(); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var n *node.Node
+	if f.inReplica() {
+		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Log: log, Keyring: a.keyringAt()}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, n.Close()) }()
+	}
+	kept, err := f.open(ctx, n, nil, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
+	b := a.newBar()
+	m.Progress = func(done encrypted.Migrated) { b.show(api.Progress{Doing: "migrating", Files: done.Documents}) }
+	m.Failed = func(key string, err error) {
+		b.clear()
+		fmt.Fprintln(a.stderr, err)
+	}
+	done, err := m.Run(ctx, kept)
+	b.clear()
+	if err != nil {
+		return err
+	}
+	if err := a.tellMigrated(done, dry); err != nil {
+		return err
+	}
+	if done.Failed > 0 {
+		return fmt.Errorf("%d documents could not be read and stay as they were", done.Failed)
+	}
+	return nil
+}
+
+func (a *app) tellMigrated(done encrypted.Migrated, dry bool) error {
+	if a.json {
+		return a.printJSON(struct {
+			DryRun bool `json:"dry_run"`
+			encrypted.Migrated
+		}{dry, done})
+	}
+	would := ""
+	if dry {
+		would = " would be"
+	}
+	_, err := io.WriteString(a.stdout, fmt.Sprintf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted\n", done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would))
+	return err
+}

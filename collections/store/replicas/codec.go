@@ -1,0 +1,117 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// encode returns what is kept of a document or an element.
+func (s *Store) encode(key string, body []byte) ([]byte, error) {
+	if s.codec == nil {
+		return body, nil
+	}
+	return s.codec.Encode(key, body)
+}
+
+// decode returns the body of what is kept.
+func (s *Store) decode(key string, kept []byte) ([]byte, error) {
+	if s.codec == nil {
+		return kept, nil
+	}
+	return s.codec.Decode(key, kept)
+}
+
+// rewriteAtOnce is how many entries Rewrite writes together.
+const rewriteAtOnce = 256
+
+// Rewrite implements store.Rewriter. It rewrites what this store's author has written; other nodes rewrite theirs.
+func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte) ([]byte, error)) error {
+	if err := s.Settle(ctx); err != nil {
+		return err
+	}
+	s.settleJournal()
+	s.journaling.Lock()
+	left := !s.journal.isEmpty()
+	s.journaling.Unlock()
+	if left {
+		return errors.New("the journal of collections was not emptied")
+	}
+	me := s.author.Author()
+	for _, kind := range []string{docs, logs} {
+		q := replica.Query{Prefix: []byte(kind), Author: &me, Limit: rewriteAtOnce}
+		for {
+			var mine []replica.Entry
+			for it, err := range s.plain.Entries(ctx, q) {
+				if err != nil {
+					return err
+				}
+				mine = append(mine, it.Entry)
+			}
+			if len(mine) == 0 {
+				break
+			}
+			if err := s.rewrite(ctx, kind, mine, fresh); err != nil {
+				return err
+			}
+			q.After = mine[len(mine)-1].Key
+		}
+	}
+	s.cache.clear()
+	return s.n.Blobs.Sync(ctx)
+}
+
+func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, fresh func(key string, kept []byte) ([]byte, error)) error {
+	var changes []replica.Change
+	for i := range all {
+		e := &all[i]
+		kept, err := s.content(ctx, e)
+		if errors.Is(err, errMissing) { // as of an author that another node has had, too
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b, err := fresh(strings.TrimPrefix(string(e.Key), kind), kept)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			continue
+		}
+		gone, err := s.isGone(ctx, e)
+		if err != nil {
+			return err
+		}
+		if gone { // others have deleted it since: it does not come back
+			changes = append(changes, replica.Change{Key: e.Key})
+			continue
+		}
+		ch := replica.Change{Key: e.Key, Size: uint64(len(b)), Hash: blobs.HashOf(b)}
+		if _, err := s.n.Blobs.ImportBytes(ctx, b); err != nil {
+			return err
+		}
+		changes = append(changes, ch)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := s.plain.Write(ctx, s.author, changes)
+	return err
+}
+
+// isGone reports whether an entry is older than a deletion of what it is about.
+func (s *Store) isGone(ctx context.Context, e *replica.Entry) (bool, error) {
+	for it, err := range s.plain.Entries(ctx, replica.Query{Key: e.Key, Tombstones: true}) {
+		if err != nil {
+			return false, err
+		}
+		if it.Entry.IsTombstone() && it.Entry.Timestamp >= e.Timestamp {
+			return true, nil
+		}
+	}
+	return false, nil
+}
