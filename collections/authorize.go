@@ -110,6 +110,7 @@ func (x *exchange) identify(ctx context.Context) error {
 	case err == nil:
 		x.who.Auth = who
 		x.who.Roles = slices.Clone(who.Roles)
+		x.proved()
 		return nil
 	case errors.As(err, &denied):
 		x.s.opts.Log.Debug("denied", "path", x.r.URL.Path, "status", denied.Status, "reason", denied.Reason)
@@ -239,14 +240,22 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 		return nil, refuse(http.StatusBadRequest, "The body could not be read")
 	}
 	x.read = true
+	x.proved()
 	return x.body, nil
+}
+
+// proved adds the body to what the caller has signed, whichever of the two is known first.
+func (x *exchange) proved() {
+	if x.who != nil && x.who.Proof != nil && x.read {
+		x.who.Proof.Body = x.body
+	}
 }
 
 const tooLarge = "Payload too large"
 
 // context returns the context for a store.
 func (x *exchange) context(col *config.Collection, params map[string]string, who *caller) context.Context {
-	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf()})
+	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
 }
 
 func (x *exchange) actionOf() string {

@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -89,6 +90,7 @@ type Event struct {
 	Hash       string            // of what was written
 	Time       int64             // of the write, in Unix milliseconds; 0 for files
 	Data       *value.Object     // what was pushed, of JSON collections
+	Proof      *store.Proof      // what the caller has signed; nil of one who has signed nothing
 }
 
 // Answer is an answer to a request: of HTTP the status, and a JSON value.

@@ -61,7 +61,7 @@ func (x *exchange) pullOf(ctx context.Context, key string) error {
 }
 
 func (x *exchange) event(key string) *Event {
-	return &Event{Collection: x.route.col, Params: x.params, Key: key, Identity: x.who.Identity}
+	return &Event{Collection: x.route.col, Params: x.params, Key: key, Identity: x.who.Identity, Proof: x.who.Proof}
 }
 
 // cacheControl says how long an answer may be kept.

@@ -24,27 +24,30 @@ func (a *app) collectionsCommand() *cobra.Command {
 		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, so that\n" +
 			"every node which holds it can serve them.",
 	}
-	cmd.AddCommand(a.collectionsServe(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx(), a.collectionsDefault(), a.collectionsMigrate())
+	cmd.AddCommand(a.collectionsServe(), a.collectionsPrimary(), a.collectionsReplica(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx(), a.collectionsDefault(), a.collectionsMigrate())
 	return cmd
 }
 
 func (a *app) collectionsServe() *cobra.Command {
+	cmd := a.serving(&collectionsService{listen: "127.0.0.1:8500"}, "serve", "Run a node that serves document collections over HTTP")
+	cmd.Long = "Run a node that serves the collections of a configuration over HTTP. What skerry up does it does, too: other nodes that hold the replica of the documents get them without\n" +
+		"being asked, and may serve them as well. The configuration is read again on SIGHUP; requests that are being answered are not cut off."
+	return cmd
+}
+
+// serving is a command that serves collections. What s has are the defaults of its flags.
+func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	flags := upFlags{collectEvery: 24 * time.Hour, net: netFlags{listenFlag: p2pListen}}
-	s := &collectionsService{}
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Run a node that serves document collections over HTTP",
-		Long: "Run a node that serves the collections of a configuration over HTTP. What skerry up does it does, too: other nodes that hold the replica of the documents get them without\n" +
-			"being asked, and may serve them as well. The configuration is read again on SIGHUP; requests that are being answered are not cut off.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.up(cmd, &flags, s)
-		},
+		Use:   use,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.config, "config", "", "file with the configuration (default: collections.json in the data directory, and the default set of collections if there is none)")
-	f.StringVar(&s.listen, "listen", "127.0.0.1:8500", "address to serve HTTP at")
-	f.StringVar(&s.prefix, "prefix", "", "what all paths begin with, such as /v1")
+	f.StringVar(&s.listen, "listen", s.listen, "address to serve HTTP at")
+	f.StringVar(&s.prefix, "prefix", s.prefix, "what all paths begin with, such as /v1")
 	s.kept.add(cmd)
 	f.StringVar(&s.describe, "describe", "none", "to whom GET /config tells which collections there are: none, public, or role-filtered, which is to each caller those that it may use")
 	f.BoolVar(&s.anonymous, "anonymous", true, "let whoever presents no certificate use what is public")

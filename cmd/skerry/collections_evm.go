@@ -27,6 +27,13 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 	if err != nil {
 		return err
 	}
+	if s.primary != nil && s.primary.Wallet != "" && os.Getenv(envAdmin) == "" {
+		key, err := evm.ReadKey(s.primary.Wallet)
+		if err != nil {
+			return fmt.Errorf("--wallet: %w", err)
+		}
+		cfg.Admins = append(slices.Clone(cfg.Admins), key.Address())
+	}
 	var known chain.Registry
 	for _, c := range cfg.Chains {
 		e, err := chain.NewEVM(c.Number, chain.Options{

@@ -38,6 +38,7 @@ type collectionsService struct {
 	config, listen, prefix, origin, describe, audit, cert, key string
 
 	kept      storeFlags
+	primary   *config.Primary // that collections are kept in step with; nil if there is none
 	acme      acmeFlags
 	wrap      collections.Wrapping
 	hops      int
@@ -195,11 +196,6 @@ func (s *collectionsService) reload() error {
 		forget()
 	}
 	return nil
-}
-
-// load reads the configuration.
-func (s *collectionsService) load() (*config.Config, error) {
-	return loadCollections(s.config, s.node.Dir(), s.log)
 }
 
 // revocationsEvery is how often it is looked for lists of revocations that other nodes have taken.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
@@ -25,7 +26,10 @@ import (
 )
 
 // storeFlags say where documents are kept.
-type storeFlags struct{ store, region string }
+type storeFlags struct {
+	store, region string
+	credentials   *credentials.Credentials // of the S3 service; nil looks for them
+}
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.store, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
@@ -46,7 +50,7 @@ func (f *storeFlags) open(ctx context.Context, n *node.Node, codec store.Codec, 
 	case kind == "directory" && name != "":
 		kept, err = store.OpenDirectory(name)
 	case kind == "s3" && name != "":
-		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region}); err != nil {
+		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, Credentials: f.credentials}); err != nil {
 			err = fmt.Errorf("--store: %w", err)
 		}
 	case kind == "replica" && name != "":

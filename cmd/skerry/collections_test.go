@@ -39,7 +39,13 @@ func serveCollections(t *testing.T, dir, text string, flags ...string) (p *proc,
 // serveCollectionsWith starts one with more variables in its environment.
 func serveCollectionsWith(t *testing.T, dir string, env []string, flags ...string) (p *proc, url string) {
 	t.Helper()
-	args := append([]string{"--dir", dir, "--json", "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
+	return serveCollectionsAs(t, dir, "serve", env, flags...)
+}
+
+// serveCollectionsAs starts one by another command.
+func serveCollectionsAs(t *testing.T, dir, command string, env []string, flags ...string) (p *proc, url string) {
+	t.Helper()
+	args := append([]string{"--dir", dir, "--json", "collections", command, "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
 	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", args...)}
 	p.cmd.Env = append(os.Environ(), env...)
 	out, err := p.cmd.StdoutPipe()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -29,6 +30,8 @@ type Auth struct {
 
 	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs all that it writes otherwise than with an Ed25519 key.
 	VerifyAuthor func(data *value.Object, signature string) error
+	// Proof is what has been signed, without the body; nil if nothing was.
+	Proof *store.Proof
 }
 
 // Anonymous is nobody.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/store"
 )
 
 // The headers of a request that presents a certificate.
@@ -76,7 +77,8 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 			return who, deny(http.StatusUnauthorized, "who presents an audience certificate must name its public key in %s", HeaderPublic)
 		}
 	}
-	if !signed(r, body, &sig, key) {
+	proof := signed(r, body, &sig, key)
+	if proof == nil {
 		return who, deny(http.StatusUnauthorized, "the signature of the request is wrong")
 	}
 	if cert.Audience != nil && !slices.Contains(cert.Audience, key) {
@@ -88,7 +90,10 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	if c.Revocations != nil && c.Revocations.IsRevoked(cert.Issuer, cert.Subject, cert.Nonce) {
 		return who, deny(http.StatusUnauthorized, "the certificate is revoked")
 	}
-	return authOf(cert, key, r)
+	if who, err = authOf(cert, key, r); err == nil {
+		who.Proof = proof
+	}
+	return who, err
 }
 
 func (c *Caps) signature(h http.Header, now int64) (s capcert.RequestSignature, err error) {
@@ -153,21 +158,29 @@ func (c *Caps) cert(header string) (*capcert.Cert, error) {
 	return cert, nil
 }
 
-// signed reports whether the request is signed in one of its readings.
-func signed(r *Request, body []byte, sig *capcert.RequestSignature, key string) bool {
-	media, _, _ := strings.Cut(r.HTTP.Header.Get("Content-Type"), ";")
+// signed returns the reading of the request that is signed, nil if none is.
+func signed(r *Request, body []byte, sig *capcert.RequestSignature, key string) *store.Proof {
+	h := r.HTTP.Header
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	if media = strings.ToLower(strings.TrimSpace(media)); media != "" && media != config.JSON {
 		body = nil // clients do not sign the bytes of a file
 	}
 	for _, host := range r.Hosts {
 		for _, target := range r.Targets {
 			signed := capcert.Request{Method: r.HTTP.Method, PathAndQuery: target, Body: body, Host: host}
-			if signed.Verify(sig, key) {
-				return true
+			if !signed.Verify(sig, key) {
+				continue
 			}
+			p := &store.Proof{Method: r.HTTP.Method, Target: target, Host: host, Media: h.Get("Content-Type"), Header: http.Header{}}
+			for _, name := range []string{"Authorization", HeaderSignature, HeaderTime, HeaderNonce, HeaderPublic} {
+				if v := h.Get(name); v != "" {
+					p.Header.Set(name, v)
+				}
+			}
+			return p
 		}
 	}
-	return false
+	return nil
 }
 
 // authOf returns what a certificate lets its presenter do.

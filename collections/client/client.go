@@ -25,7 +25,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/identity/eth"
 )
 
 // ErrConflict reports that somebody else has written since the version that a push is based on.
@@ -53,6 +55,8 @@ type Client struct {
 	Namespace   string             // "" is none
 	Credentials func() Credentials // nil presents nothing; it is called for each request
 	Header      http.Header        // that each request has, too
+	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of callers who sign otherwise than with a certificate's key.
+	SignAuthor func(data *value.Object) string
 	HTTP        *http.Client       // nil is http.DefaultClient
 	Retries     int                // of requests that the network or the server has failed; 0 is 3, less than 0 none
 	Backoff     time.Duration      // before the first, each later one waits twice as long; 0 is 500 ms
@@ -218,9 +222,20 @@ type Document struct {
 	Author *Author
 }
 
-// Verify reports whether the document, pulled from a storage path, bears the proof of an author, whose public key it must be unless that is "".
+// Verify reports whether the document, pulled from a storage path, bears the proof of an author, whose public key or address it must be unless that is "".
 func (d *Document) Verify(path, key string) bool {
-	return d.Author != nil && (key == "" || d.Author.Key == key) && capcert.VerifyAuthor(capcert.DocumentDomain, path, d.Data, d.Author.Key, d.Author.Signature)
+	return d.Author != nil && d.Author.verify(capcert.DocumentDomain, path, key, d.Data)
+}
+
+// verify reports whether the proof is of an author of data, by public key or address; key is whose it must be, unless it is "".
+func (a *Author) verify(domain, path, key string, data *value.Object) bool {
+	if address, err := eth.ParseAddress(a.Key); err == nil {
+		if want, err := eth.ParseAddress(key); key != "" && (err != nil || want != address) {
+			return false
+		}
+		return evm.VerifyData(address, data, a.Signature) == nil
+	}
+	return (key == "" || a.Key == key) && capcert.VerifyAuthor(domain, path, data, a.Key, a.Signature)
 }
 
 func time64(o *value.Object, key string) int64 {
@@ -266,7 +281,7 @@ func (c *Client) Push(ctx context.Context, path string, data *value.Object, base
 	if base != "" {
 		body.Set("baseHash", base)
 	}
-	if sign {
+	if sign || c.SignAuthor != nil {
 		c.prove(body, capcert.DocumentDomain, path, data)
 	}
 	w, err := c.write(ctx, path, body)
@@ -282,7 +297,11 @@ func (c *Client) Push(ctx context.Context, path string, data *value.Object, base
 
 // prove adds to a body the proof that the client has written data.
 func (c *Client) prove(body *value.Object, domain, path string, data *value.Object) {
-	if c.Credentials == nil {
+	switch {
+	case c.SignAuthor != nil:
+		body.Set("authorSignature", c.SignAuthor(data))
+		return
+	case c.Credentials == nil:
 		return
 	}
 	key := c.Credentials().Key
@@ -328,7 +347,7 @@ type Element struct {
 
 // Verify reports whether the element, pulled from the log at a storage path, bears the proof of an author, whose public key it must be unless that is "".
 func (e *Element) Verify(path, key string) bool {
-	return e.Author != nil && (key == "" || e.Author.Key == key) && capcert.VerifyAuthor(capcert.AppendDomain, path, e.Data, e.Author.Key, e.Author.Signature)
+	return e.Author != nil && e.Author.verify(capcert.AppendDomain, path, key, e.Data)
 }
 
 // Part says which part of a log is wanted: the elements after a time in Unix milliseconds, or all if that is 0; no more than the last so many, unless that is 0.

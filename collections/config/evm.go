@@ -27,6 +27,9 @@ type EVMChain struct {
 	Owner, NotOwner, Access, NoAccess, Stale time.Duration // for how long answers are remembered
 }
 
+// DefaultChain is the chain that requests name unless another is given.
+const DefaultChain = "evm:8453"
+
 // chainPrefix is what the name of a chain begins with.
 const chainPrefix = "evm:"
 

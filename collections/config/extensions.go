@@ -103,6 +103,8 @@ type Remote struct {
 	OnPull      bool          // a sync before each pull
 	OnPullAfter time.Duration // since the last one
 	Passphrase  string        // file with that of the identity that signs requests; "" signs none
+	Wallet      string        // file with the key of the wallet that signs requests, and what is pushed; "" signs none
+	Chain       string        // that its requests name, as evm:8453
 }
 
 func (p *problems) extensions(o *value.Object, c *Config) {
@@ -129,7 +131,16 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 	c.Queue = p.queue(p.object(x, label, "queue"), label+"queue.", c)
 	c.EVM = p.evm(p.object(x, label, "evm"), label+"evm.")
 	p.projections(x, label, c)
+	for _, col := range c.Collections { // as OctoBot's configurations have them
+		if v, _ := col.object.Get("remote"); v != nil {
+			c.Remotes = append(c.Remotes, p.remote(col.Name, v, fmt.Sprintf("collection %q: remote", col.Name), c))
+		}
+	}
 	for name, v := range p.object(x, label, "remotes").All() {
+		if slices.ContainsFunc(c.Remotes, func(r *Remote) bool { return r.Collection != nil && r.Collection.Name == name }) {
+			p.add("%sremotes.%s: the collection has a remote already", label, name)
+			continue
+		}
 		c.Remotes = append(c.Remotes, p.remote(name, v, label+"remotes."+name, c))
 	}
 }
@@ -302,9 +313,10 @@ func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
 		p.remoteCollection(r.Collection, label)
 	}
 	label += "."
-	p.unknown(o, label, "url", "pullPath", "pushPath", "intervalMs", "headers", "writeMode", "syncTriggers", "onPullMinIntervalMs", "passphraseFile")
+	p.unknown(o, label, "url", "pullPath", "pushPath", "intervalMs", "headers", "writeMode", "syncTriggers", "onPullMinIntervalMs", "passphraseFile", "walletFile", "chain")
 	r.URL, r.PullPath, r.PushPath = p.text(o, label, "url"), p.text(o, label, "pullPath"), p.text(o, label, "pushPath")
 	r.Mode, r.Passphrase = WriteMode(p.text(o, label, "writeMode")), p.text(o, label, "passphraseFile")
+	p.walletOf(o, label, r)
 	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		p.add("%surl: must be one such as https://sync.example/v1, not %q", label, r.URL)
 	}
@@ -331,6 +343,18 @@ func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
 	}
 	p.triggers(o, label, r)
 	return r
+}
+
+func (p *problems) walletOf(o *value.Object, label string, r *Remote) {
+	r.Wallet, r.Chain = p.text(o, label, "walletFile"), p.text(o, label, "chain")
+	switch {
+	case r.Wallet != "" && r.Passphrase != "":
+		p.add("%swalletFile: either it or passphraseFile signs requests", label)
+	case r.Wallet != "" && r.Chain == "":
+		r.Chain = DefaultChain
+	case r.Wallet == "" && r.Chain != "":
+		p.add("%schain: has no meaning without walletFile", label)
+	}
 }
 
 // remoteCollection refuses collections that hold anything but one document which a server can read.

@@ -177,7 +177,7 @@ func (p *problems) collections(o *value.Object, namespace, label string, whole *
 }
 
 var collectionFields = []string{"name", "storagePath", "readRoles", "writeRoles", "encryption", "maxBodyBytes", "rateLimit", "cacheDurationMs", "objectSchema", "allowedMimeTypes", "pullOnly", "pushOnly",
-	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "listable", "rootOnly", "restrictions"}
+	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "remote", "listable", "rootOnly", "restrictions"}
 
 func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, names map[string]bool) *Collection {
 	c := &Collection{object: o}

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 
@@ -48,6 +51,52 @@ func newNonce() string {
 	_, _ = rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// ReadKey reads the secret key of a wallet from a file: 64 hex digits, with or without 0x before them.
+func ReadKey(file string) (k eth.Key, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return k, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, 256))
+	if err != nil {
+		return k, err
+	}
+	secret, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(b)), "0x"))
+	if err != nil || len(secret) != 32 {
+		return k, fmt.Errorf("%s: it is not the secret key of a wallet, which is 64 hex digits", file)
+	}
+	if k, err = eth.KeyFromSecret([32]byte(secret)); err != nil {
+		return k, fmt.Errorf("%s: %w", file, err)
+	}
+	return k, nil
+}
+
+// errRedirect reports a redirect that leads to another server.
+var errRedirect = errors.New("a signed request is not redirected to another server, who could use its signature")
+
+// maxRedirects is how many redirects of a request are followed.
+const maxRedirects = 10
+
+// NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. As signatures do not say for which server they are, it follows no redirect to another one.
+func NewClient(s *Signer, base *http.Client) *http.Client {
+	if base == nil {
+		base = http.DefaultClient
+	}
+	c := *base
+	c.Transport = &Transport{Signer: s, Base: base.Transport}
+	c.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if r.URL.Scheme != via[0].URL.Scheme || r.URL.Host != via[0].URL.Host {
+			return fmt.Errorf("%w: from %s to %s", errRedirect, via[0].URL.Host, r.URL.Host)
+		}
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("%d redirects", len(via))
+		}
+		return nil
+	}
+	return &c
 }
 
 // Transport signs what it hands to Base, http.DefaultTransport if nil, each time anew, also after a redirect. A body is read into memory.

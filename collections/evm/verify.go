@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
 )
@@ -132,8 +133,22 @@ func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth,
 	}
 	return access.Auth{
 		Identity: c.Address.String(), Roles: c.Roles(),
+		Proof: &store.Proof{Method: r.HTTP.Method, Target: path, Media: r.HTTP.Header.Get("Content-Type"), Header: Only(r.HTTP.Header)},
 		VerifyAuthor: func(data *value.Object, signature string) error { return VerifyData(c.Address, data, signature) },
 	}, nil
+}
+
+// Only returns the headers that present a wallet, alone.
+func Only(h http.Header) http.Header {
+	own := http.Header{}
+	for _, f := range families {
+		for _, name := range headerNames {
+			if all := h.Values(string(f) + name); len(all) > 0 {
+				own[http.CanonicalHeaderKey(string(f)+name)] = all
+			}
+		}
+	}
+	return own
 }
 
 // Identity returns the spelling of an identity that callers are known by: an address with its checksum. What does not begin like an address stays as it is; what does and is none is

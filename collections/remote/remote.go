@@ -7,11 +7,14 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -22,8 +25,10 @@ import (
 	"github.com/skerry-sync/skerry/collections/client"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/pairing"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/identity/eth"
 )
 
 const (
@@ -39,6 +44,8 @@ type Manager struct {
 	docs *document.Documents
 	log  *slog.Logger
 	http *http.Client
+	// direct follows no redirects: it is for requests with the signatures of callers.
+	direct *http.Client
 
 	mu      sync.Mutex
 	remotes map[string]*remote // by the collection's name
@@ -58,6 +65,7 @@ type Status struct {
 type remote struct {
 	*config.Remote
 	client *client.Client
+	wallet *eth.Key      // which signs what is pushed; nil for none
 	wake   chan struct{} // holds one
 
 	one chan struct{} // holds one while there is a sync
@@ -72,11 +80,16 @@ func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
 	if hc == nil {
 		hc = &http.Client{Timeout: syncTime}
 	}
-	return &Manager{docs: docs, http: hc, log: log, stop: func() {}}
+	direct := *hc
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Manager{docs: docs, http: hc, direct: &direct, log: log, stop: func() {}}
 }
 
-// Set makes the remotes of a configuration count instead of those before. It returns an error if a passphrase cannot be used, and then nothing has changed.
-func (m *Manager) Set(c *config.Config) error {
+// Set makes the remotes of a configuration count instead of those before. It returns an error if a passphrase or a wallet cannot be used, and then nothing has changed.
+func (m *Manager) Set(c *config.Config) error { return m.SetSigned(c, nil) }
+
+// SetSigned does the same, and lets a wallet sign for those remotes that nobody else signs for, unless it is nil.
+func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	all := map[string]*remote{}
 	for _, r := range c.Remotes {
 		x := &remote{Remote: r, wake: make(chan struct{}, 1), one: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
@@ -90,6 +103,18 @@ func (m *Manager) Set(c *config.Config) error {
 				return fmt.Errorf("remote of collection %s: %w", r.Collection.Name, err)
 			}
 			x.client.Credentials = who
+		}
+		if r.Wallet != "" {
+			key, err := evm.ReadKey(r.Wallet)
+			if err != nil {
+				return fmt.Errorf("remote of collection %s: %w", r.Collection.Name, err)
+			}
+			x.wallet = &key
+		} else if r.Passphrase == "" {
+			x.wallet = wallet
+		}
+		if x.wallet != nil {
+			x.client.HTTP = evm.NewClient(&evm.Signer{Key: *x.wallet, Chain: cmp.Or(r.Chain, config.DefaultChain)}, m.http)
 		}
 		all[r.Collection.Name] = x
 	}
@@ -258,7 +283,9 @@ func (r *remote) pull(ctx context.Context) (*pulled, error) {
 	p.data = value.Sanitize(data)
 	key, _ := o.String("authorPubkey")
 	sig, _ := o.String("authorSignature")
-	if key != "" && capcert.VerifyAuthor(capcert.DocumentDomain, r.Collection.StoragePath, p.data, key, sig) {
+	if a, err := eth.ParseAddress(key); err == nil && evm.VerifyData(a, p.data, sig) == nil {
+		p.author = &document.Author{Key: a.String(), Signature: sig}
+	} else if key != "" && capcert.VerifyAuthor(capcert.DocumentDomain, r.Collection.StoragePath, p.data, key, sig) {
 		p.author = &document.Author{Key: key, Signature: sig}
 	}
 	return p, nil
@@ -269,6 +296,9 @@ func (r *remote) push(ctx context.Context, data *value.Object, was *pulled) erro
 	body := value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil})
 	if was.hash != "" {
 		body.Set("baseHash", was.hash)
+	}
+	if r.wallet != nil {
+		body.Set("authorSignature", evm.SignData(*r.wallet, data))
 	}
 	_, err := r.client.Send(ctx, http.MethodPost, r.PushPath, value.Append(nil, body), config.JSON)
 	var status *client.StatusError
@@ -435,18 +465,31 @@ func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []b
 	case config.PullOnly:
 		return nil, &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server"}
 	case config.PushThrough:
-		return m.through(ctx, r, body), nil
+		return m.through(ctx, r, e, body), nil
 	}
 	return nil, nil
+}
+
+// sameTarget reports whether a path that was signed here is the one that the other server sees, too.
+func (r *remote) sameTarget(target string) bool {
+	u, err := url.Parse(r.client.Base + r.PushPath)
+	return err == nil && u.EscapedPath() == target
 }
 
 func failure(status int, reason string) *collections.Answer {
 	return &collections.Answer{Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason})}
 }
 
-// through hands a push to the other server.
-func (m *Manager) through(ctx context.Context, r *remote, body []byte) *collections.Answer {
-	answer, err := r.client.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
+// through hands a push to the other server: as the caller's own, if its signature is good there, too.
+func (m *Manager) through(ctx context.Context, r *remote, e *collections.Event, body []byte) *collections.Answer {
+	c := r.client
+	if e.Proof != nil && evm.Presents(e.Proof.Header) && r.sameTarget(e.Proof.Target) {
+		own := *c
+		own.HTTP, own.Credentials, own.Header = m.direct, nil, c.Header.Clone()
+		maps.Copy(own.Header, e.Proof.Header)
+		c = &own
+	}
+	answer, err := c.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
 	var status *client.StatusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusConflict:

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net/http"
 	"sync/atomic"
 )
 
@@ -97,6 +98,16 @@ type Logs interface {
 	Elements(ctx context.Context, key string, after int64, limit int) ([]Element, error)
 }
 
+// Proof is a request as far as its caller has signed it, by which others can check what it has asked for.
+type Proof struct {
+	Method string
+	Target string      // path and, where it is signed, query
+	Host   string      // of the server; "" where it is not signed
+	Header http.Header // those that present the caller
+	Media  string      // of the body, "" if it was not named
+	Body   []byte
+}
+
 // Request is on whose behalf a store is used.
 type Request struct {
 	Namespace  string // "" is none
@@ -105,6 +116,7 @@ type Request struct {
 	Identity   string            // of the caller, "" if nobody
 	Roles      []string
 	Action     string // pull, push or list
+	Proof      *Proof // nil of a caller who has signed nothing
 }
 
 type requestKey struct{}
