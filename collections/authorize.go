@@ -255,7 +255,7 @@ const tooLarge = "Payload too large"
 
 // context returns the context for a store.
 func (x *exchange) context(col *config.Collection, params map[string]string, who *caller) context.Context {
-	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
+	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Key: resolve(x.route.template, params), Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
 }
 
 func (x *exchange) actionOf() string {

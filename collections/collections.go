@@ -48,6 +48,9 @@ type Options struct {
 	// Identity, unless nil, returns the one spelling of an identity that a path names, or false for what cannot be one.
 	Identity func(text string) (string, bool)
 
+	// Whole lets a push replace all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
+	Whole bool
+
 	Prefix        string   // of all paths, such as /v1; "" is none
 	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
 	Describe      Describe
@@ -275,6 +278,8 @@ const (
 func (x *exchange) failed(err error) {
 	var a *answered
 	var refused *RefusedError
+	var unavailable *access.UnavailableError
+	var readOnly *store.ReadOnlyError
 	switch {
 	case errors.As(err, &a) && a.Body == nil:
 		x.w.WriteHeader(a.Status)
@@ -282,6 +287,12 @@ func (x *exchange) failed(err error) {
 		reply(x.w, a.Status, a.Body)
 	case errors.As(err, &refused):
 		fail(x.w, refused.Status, refused.Reason)
+	case errors.As(err, &readOnly):
+		x.s.opts.Log.Warn("a write was refused", "path", x.r.URL.Path, "error", err)
+		fail(x.w, http.StatusMethodNotAllowed, "This server is read-only")
+	case errors.As(err, &unavailable):
+		x.w.Header().Set("Retry-After", seconds(max(time.Second, unavailable.RetryAfter)))
+		fail(x.w, http.StatusServiceUnavailable, unavailable.Reason)
 	case x.r.Context().Err() != nil: // nobody is there to be answered, or the time is over
 		fail(x.w, http.StatusRequestTimeout, "Request timeout")
 	default:

@@ -64,9 +64,41 @@ func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 	if err := x.limit(); err != nil {
 		return nil, err
 	}
-	if col.Binary() {
-		return x.pushFile(ctx, e)
+	p, err := x.admit(e)
+	if err != nil {
+		return nil, err
 	}
+	return x.keep(ctx, e, p)
+}
+
+// pushed is what a request that may be done asks to be written.
+type pushed struct {
+	body   []byte // of the request
+	media  string // of a file
+	base   *string
+	at     *int64 // time of an element, nil if the request names none
+	author *document.Author
+}
+
+// admit refuses a push that a collection does not take, and adds its data to the event.
+func (x *exchange) admit(e *Event) (*pushed, error) {
+	if x.route.col.Binary() {
+		return x.admitFile()
+	}
+	body, err := x.admitData(e)
+	if err != nil {
+		return nil, err
+	}
+	p := &pushed{body: x.body}
+	if x.route.col.AppendOnly != nil {
+		return p, x.admitElement(e, body, p)
+	}
+	return p, x.admitDocument(e, body, p)
+}
+
+// admitData returns the body of a push of JSON.
+func (x *exchange) admitData(e *Event) (*value.Object, error) {
+	col := x.route.col
 	if !strings.Contains(x.r.Header.Get("Content-Type"), config.JSON) {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 	}
@@ -87,24 +119,30 @@ func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 	}
 	d, _ := body.Get("data")
 	data, isObject := d.(*value.Object)
-	if isObject {
-		if err := x.mayWrite(data); err != nil {
-			return nil, err
-		}
-		if err := x.route.schema.check(data); err != nil {
-			return nil, err
-		}
-		data = value.Sanitize(data)
-	}
 	if !isObject {
 		return nil, refuse(http.StatusBadRequest, "Missing or invalid data")
 	}
-	e.Data = data
+	if err := x.mayWrite(data); err != nil {
+		return nil, err
+	}
+	if err := x.route.schema.check(data); err != nil {
+		return nil, err
+	}
+	e.Data = value.Sanitize(data)
+	return body, nil
+}
+
+// keep does what is asked for.
+func (x *exchange) keep(ctx context.Context, e *Event, p *pushed) (any, error) {
+	if x.route.col.Binary() {
+		return x.keepFile(ctx, e, p)
+	}
 	var w document.Written
-	if col.AppendOnly != nil {
-		w, err = x.append(ctx, e, body)
+	var err error
+	if x.route.col.AppendOnly != nil {
+		w, err = x.append(ctx, e, p)
 	} else {
-		w, err = x.replace(ctx, e, body)
+		w, err = x.replace(ctx, e, p)
 	}
 	if err != nil {
 		return nil, err
@@ -170,37 +208,37 @@ func (x *exchange) ownAuthor(data, body *value.Object) (*document.Author, error)
 	return &document.Author{Key: x.who.Identity, Signature: signature}, nil
 }
 
-func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (document.Written, error) {
-	none := document.Written{}
-	var base *string
+func (x *exchange) admitDocument(e *Event, body *value.Object, p *pushed) (err error) {
 	if v, _ := body.Get("baseHash"); v != nil {
 		s, ok := v.(string)
 		if !ok {
-			return none, refuse(http.StatusBadRequest, "baseHash must be a string or null")
+			return refuse(http.StatusBadRequest, "baseHash must be a string or null")
 		}
-		base = &s
+		p.base = &s
 	}
-	author, err := x.ownAuthor(e.Data, body)
-	if err != nil {
-		return none, err
+	if p.author, err = x.ownAuthor(e.Data, body); err != nil || p.author != nil {
+		return err
 	}
 	_, hasKey := body.Get("authorPubkey")
 	_, hasSignature := body.Get("authorSignature")
-	if author == nil && (hasKey || hasSignature) {
-		var a document.Author
-		if a.Key, hasKey = body.String("authorPubkey"); hasKey {
-			a.Signature, hasSignature = body.String("authorSignature")
-		}
-		if !hasKey || !hasSignature {
-			return none, refuse(http.StatusBadRequest, "author proof requires authorPubkey and authorSignature")
-		}
-		if author, err = x.author(capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter", "invalid document author signature"); err != nil {
-			return none, err
-		}
+	if !hasKey && !hasSignature {
+		return nil
 	}
-	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, base, author, e.Collection.Encryption == config.Delegated)
+	var a document.Author
+	if a.Key, hasKey = body.String("authorPubkey"); hasKey {
+		a.Signature, hasSignature = body.String("authorSignature")
+	}
+	if !hasKey || !hasSignature {
+		return refuse(http.StatusBadRequest, "author proof requires authorPubkey and authorSignature")
+	}
+	p.author, err = x.author(capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter", "invalid document author signature")
+	return err
+}
+
+func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
+	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, p.base, p.author, x.s.opts.Whole || e.Collection.Encryption == config.Delegated)
 	if errors.Is(err, document.ErrConflict) {
-		return none, refuse(http.StatusConflict, "hash_mismatch")
+		return document.Written{}, refuse(http.StatusConflict, "hash_mismatch")
 	}
 	return w, err
 }
@@ -208,48 +246,51 @@ func (x *exchange) replace(ctx context.Context, e *Event, body *value.Object) (d
 // maxAhead is by how many milliseconds the time of an element may be in the future.
 const maxAhead = 300_000
 
-func (x *exchange) append(ctx context.Context, e *Event, body *value.Object) (document.Written, error) {
-	none := document.Written{}
+func (x *exchange) admitElement(e *Event, body *value.Object, p *pushed) error {
 	a := e.Collection.AppendOnly
 	var proof document.Author
 	var has [2]bool
 	proof.Key, has[0] = body.String("authorPubkey")
 	proof.Signature, has[1] = body.String("authorSignature")
-	author, err := x.ownAuthor(e.Data, body)
-	if err != nil {
-		return none, err
+	var err error
+	if p.author, err = x.ownAuthor(e.Data, body); err != nil {
+		return err
 	}
-	own := author != nil
+	own := p.author != nil
 	if !own && has[0] && has[1] {
-		author = &proof
+		p.author = &proof
 	}
 	if a.RequireAuthorSignature && !own {
-		if author == nil {
-			return none, refuse(http.StatusBadRequest, "append requires authorPubkey and authorSignature")
+		if p.author == nil {
+			return refuse(http.StatusBadRequest, "append requires authorPubkey and authorSignature")
 		}
 		if _, err := x.author(capcert.AppendDomain, e.Key, e.Data, proof, "append author must be the request presenter", "invalid append author signature"); err != nil {
-			return none, err
+			return err
 		}
 	}
-	now := x.s.opts.Documents.Now()
-	var at *int64
 	if v, _ := body.Get("ts"); v != nil {
 		f, ok := v.(float64)
 		if !ok || f != math.Trunc(f) || f < 0 || math.IsInf(f, 0) {
-			return none, refuse(http.StatusBadRequest, "ts must be a non-negative integer")
+			return refuse(http.StatusBadRequest, "ts must be a non-negative integer")
 		}
-		if f > float64(now+maxAhead) {
-			return none, refuse(http.StatusBadRequest, "ts is too far in the future")
+		if f > float64(x.s.opts.Documents.Now()+maxAhead) {
+			return refuse(http.StatusBadRequest, "ts is too far in the future")
 		}
-		at = ptr(int64(f))
+		p.at = ptr(int64(f))
 	}
+	return nil
+}
+
+func (x *exchange) append(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
+	none := document.Written{}
+	a := e.Collection.AppendOnly
 	if !a.Persist {
-		if at == nil {
-			at = &now
+		if p.at == nil {
+			p.at = ptr(x.s.opts.Documents.Now())
 		}
-		return document.Written{Hash: value.Hash(e.Data), Time: *at}, nil
+		return document.Written{Hash: value.Hash(e.Data), Time: *p.at}, nil
 	}
-	w, err := x.s.opts.Documents.Append(ctx, e.Key, e.Data, at, author, document.Log{Field: a.Field, MaxItems: a.MaxItems, ChunkSize: a.ChunkSize})
+	w, err := x.s.opts.Documents.Append(ctx, e.Key, e.Data, p.at, p.author, document.Log{Field: a.Field, MaxItems: a.MaxItems, ChunkSize: a.ChunkSize})
 	var full *document.FullError
 	switch {
 	case errors.As(err, &full):
@@ -260,7 +301,7 @@ func (x *exchange) append(ctx context.Context, e *Event, body *value.Object) (do
 	return w, err
 }
 
-func (x *exchange) pushFile(ctx context.Context, e *Event) (any, error) {
+func (x *exchange) admitFile() (*pushed, error) {
 	col := x.route.col
 	given := x.r.Header.Get("Content-Type")
 	media, _, _ := strings.Cut(given, ";")
@@ -279,10 +320,14 @@ func (x *exchange) pushFile(ctx context.Context, e *Event) (any, error) {
 	if int64(len(body)) > col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
-	if err := x.s.opts.Documents.Store().Put(ctx, e.Key, &store.Object{Body: body, Type: media}, store.Whatever); err != nil {
+	return &pushed{body: body, media: media}, nil
+}
+
+func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, error) {
+	if err := x.s.opts.Documents.Store().Put(ctx, e.Key, &store.Object{Body: p.body, Type: p.media}, store.Whatever); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(p.body)
 	e.Hash = hex.EncodeToString(sum[:])
 	return value.NewObject(value.Member{Key: "hash", Value: e.Hash}), nil
 }

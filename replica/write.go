@@ -51,6 +51,33 @@ func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Ch
 	return w.done(), err
 }
 
+// MayWrite returns the *NotAllowedError that Write would return now for changes of some keys.
+func (s *Store) MayWrite(ctx context.Context, id ID, author AuthorID, keys ...[]byte) error {
+	return s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		if r.Capability >= Write {
+			return nil
+		}
+		version, err := statementsVersion(rd, id)
+		if err != nil {
+			return err
+		}
+		a, ok := s.known.get(id, version, author)
+		if !ok {
+			if a, err = authority(rd, id, author); err != nil {
+				return err
+			}
+			s.known.put(id, version, author, a)
+		}
+		now := uint64(s.cfg.Now().UnixMicro())
+		for _, k := range keys {
+			if !a.Allows(&Entry{Replica: id, Author: author, Timestamp: now, Key: k}) {
+				return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: author}
+			}
+		}
+		return nil
+	})
+}
+
 // writing is one call of Write. While one batch of entries is stored, the next is signed.
 type writing struct {
 	s       *Store

@@ -18,39 +18,59 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// wallets lets callers prove themselves by a wallet, too, if the configuration says so, and gives them the roles that chains tell of.
-func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options, kept store.Store) error {
+// walletsOf returns what a configuration says of wallets, with what the environment adds to it; nil if it says nothing.
+func (s *collectionsService) walletsOf(cfg *config.EVM) (*config.EVM, error) {
 	if cfg == nil {
-		return nil
+		return nil, nil
 	}
 	cfg, err := fromEnvironment(cfg, os.Getenv)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.primary != nil && s.primary.Wallet != "" && os.Getenv(envAdmin) == "" {
 		key, err := evm.ReadKey(s.primary.Wallet)
 		if err != nil {
-			return fmt.Errorf("--wallet: %w", err)
+			return nil, fmt.Errorf("--wallet: %w", err)
 		}
 		cfg.Admins = append(slices.Clone(cfg.Admins), key.Address())
 	}
-	var known chain.Registry
+	for _, c := range cfg.Chains {
+		if c.Contract != (eth.Address{}) && len(c.Endpoints) == 0 {
+			return nil, fmt.Errorf("chains.%s.rpc: is missing, without which the contract cannot be asked (of %s, %s may name it)", c.ID(), config.DefaultChain, envRPC)
+		}
+	}
+	return cfg, nil
+}
+
+// openChains opens the chains of a configuration.
+func (s *collectionsService) openChains(cfg *config.EVM) error {
+	if cfg == nil {
+		return nil
+	}
 	for _, c := range cfg.Chains {
 		e, err := chain.NewEVM(c.Number, chain.Options{
 			Endpoints: c.Endpoints, Contract: c.Contract, Log: s.log,
 			Times: chain.Times{Owner: c.Owner, NotOwner: c.NotOwner, Access: c.Access, NoAccess: c.NoAccess, Stale: c.Stale},
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("extensions.evm: %w", err)
 		}
 		s.closes = append(s.closes, func() error {
 			e.Close()
 			return nil
 		})
 		s.flush = append(s.flush, e.Flush)
-		known.Register(e)
+		s.chains.Register(e)
 	}
-	verifier := &evm.Verifier{Chains: known.Has, Admins: cfg.Admins}
+	return nil
+}
+
+// wallets lets callers prove themselves by a wallet, too, if the configuration says so, and gives them the roles that chains tell of.
+func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options, kept store.Store) error {
+	if cfg == nil {
+		return nil
+	}
+	verifier := &evm.Verifier{Chains: s.chains.Has, Admins: cfg.Admins}
 	if cfg.SharedNonces {
 		shared := &access.SharedNonces{Store: kept, Skew: evm.Window}
 		verifier.Nonces = shared
@@ -74,7 +94,7 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 		}
 		return caps.Resolve(ctx, r)
 	})
-	opts.Enricher = access.Compose(opts.Enricher, known.Enricher())
+	opts.Enricher = access.Compose(opts.Enricher, s.chains.Enricher())
 	opts.Identity, opts.MustIdentify = evm.Identity, true
 	return nil
 }
@@ -102,6 +122,10 @@ func fromEnvironment(cfg *config.EVM, get func(string) string) (*config.EVM, err
 	if rpc == "" && contract == "" || i < 0 || len(cfg.Chains[i].Endpoints) > 0 {
 		return &own, nil
 	}
+	base := *cfg.Chains[i]
+	if contract == "" && rpc != "" && base.Contract != (eth.Address{}) {
+		contract = base.Contract.String() // which is known from elsewhere
+	}
 	if rpc == "" || contract == "" {
 		return nil, fmt.Errorf("%s and %s must be set together", envRPC, envContract)
 	}
@@ -109,7 +133,6 @@ func fromEnvironment(cfg *config.EVM, get func(string) string) (*config.EVM, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", envContract, err)
 	}
-	base := *cfg.Chains[i]
 	base.Endpoints, base.Contract = []string{rpc}, a
 	own.Chains = slices.Clone(cfg.Chains)
 	own.Chains[i] = &base

@@ -90,21 +90,31 @@ func (a *app) collectionsReplica() *cobra.Command {
 	return cmd
 }
 
-// load reads the configuration, and adds the primary's collections to it, if there is one.
+// load reads the configuration, and adds what the environment says and the primary's collections to it, if there is one.
 func (s *collectionsService) load() (*config.Config, error) {
 	c, err := loadCollections(s.config, s.node.Dir(), s.log)
-	if err != nil || s.primary == nil {
-		return c, err
+	if err != nil {
+		return nil, err
 	}
-	c, local, err := c.Replica(*s.primary)
+	if s.named = c != nil; !s.named {
+		c = config.Default()
+	}
+	own := *c
+	if own.EVM, err = s.walletsOf(c.EVM); err != nil {
+		return nil, fmt.Errorf("extensions.evm: %w", err)
+	}
+	if s.primary == nil {
+		return &own, nil
+	}
+	replica, local, err := own.Replica(*s.primary)
 	if err != nil {
 		return nil, fmt.Errorf("--primary: %w", err)
 	}
 	for _, reason := range local {
 		s.log.Info(reason.Error())
 	}
-	if len(c.Remotes) == 0 {
+	if len(replica.Remotes) == 0 {
 		s.log.Warn("no collection of this configuration can be kept in step with the primary", "primary", s.primary.URL)
 	}
-	return c, nil
+	return replica, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/meter"
@@ -29,7 +30,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/queue"
 	"github.com/skerry-sync/skerry/collections/queue/nats"
 	"github.com/skerry-sync/skerry/collections/remote"
+	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -48,7 +51,14 @@ type collectionsService struct {
 	ctx    context.Context
 	log    *slog.Logger
 	node   *node.Node
+	named  bool // there is a configuration, in a file
 	codec  *encrypted.Codec
+	chains chain.Registry
+	guard  *rules.Guard // nil if the documents are in no replica that has rules
+
+	in      *openReplica // that documents are kept in; nil if in none
+	inStore *replicas.Store
+
 	served *collections.Server
 	meter  *meter.Meter
 	remote *remote.Manager
@@ -71,12 +81,31 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if err != nil {
 		return err
 	}
-	codec, err := codecOf(cfg)
+	in, err := s.kept.replica(ctx, n, log)
 	if err != nil {
 		return err
 	}
-	s.codec = codec
-	kept, err := s.kept.open(ctx, n, codec, log)
+	if in != nil {
+		if cfg, err = s.openRules(ctx, in, cfg); err != nil {
+			return err
+		}
+	} else if cfg.Rules != nil {
+		return api.UsageErrorf("extensions.rules: only a replica has rules; --store names none")
+	}
+	if !s.named && s.guard == nil {
+		log.Warn("there is no configuration, and so the default set of collections is served; name a file with --config FILE, or write one there (skerry collections default prints the default)", "missing", filepath.Join(n.Dir(), defaultConfig))
+	}
+	if s.codec, err = codecOf(cfg); err != nil {
+		return err
+	}
+	if err := s.openChains(cfg.EVM); err != nil {
+		return err
+	}
+	keep := replicas.Options{Codec: s.codec, Log: log}
+	if s.guard != nil {
+		keep.Guard = s.guard
+	}
+	kept, err := s.kept.open(ctx, n, in, keep)
 	if err != nil {
 		return err
 	}
@@ -90,11 +119,22 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if err != nil {
 		return err
 	}
+	if s.guard != nil {
+		s.guard.Read(kept, revocations)
+	}
+	if in != nil {
+		s.in, s.inStore = in, kept.(*replicas.Store)
+		s.every(rulesEvery, func(ctx context.Context) {
+			if err := s.heedRules(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("the rules of the replica", "error", err)
+			}
+		})
+	}
 	docs := document.In(kept, nil)
 	s.meter = meter.New()
 	opts := collections.Options{
 		Observe:   s.meter.Observe,
-		Documents: docs, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
+		Documents: docs, Whole: s.guard != nil, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
 		Resolver: &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
 		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
 	}
@@ -185,6 +225,9 @@ func (s *collectionsService) reload() error {
 	}
 	if !codec.Same(s.codec) {
 		return errors.New("encryption: which documents are encrypted at rest changes only after a restart; skerry collections migrate is for those that are there")
+	}
+	if c, err = s.reloadRules(c); err != nil {
+		return err
 	}
 	if err := s.remote.Set(c); err != nil {
 		return err

@@ -38,37 +38,22 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 
 func (f *storeFlags) inReplica() bool { return strings.HasPrefix(f.store, "replica:") }
 
-// open opens the store. n is needed for a replica alone; codec is nil to keep documents as they are.
-func (f *storeFlags) open(ctx context.Context, n *node.Node, codec store.Codec, log *slog.Logger) (store.Store, error) {
-	kind, name, _ := strings.Cut(f.store, ":")
-	var kept store.Store
-	var err error
-	switch {
-	case kind == "memory" && name == "":
-		log.Warn("documents are kept in memory and will be gone when the server ends")
-		kept = store.NewMemory()
-	case kind == "directory" && name != "":
-		kept, err = store.OpenDirectory(name)
-	case kind == "s3" && name != "":
-		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, Credentials: f.credentials}); err != nil {
-			err = fmt.Errorf("--store: %w", err)
-		}
-	case kind == "replica" && name != "":
-		return f.openReplica(ctx, n, name, replicas.Options{Codec: codec, Log: log})
-	default:
-		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", f.store)
-	}
-	if err != nil || codec == nil {
-		return kept, err
-	}
-	return store.Coded(kept, codec), nil
+// openReplica is a replica that documents are kept in.
+type openReplica struct {
+	replica.Replica
+	author replica.SecretKey // that this node writes as
 }
 
-func (f *storeFlags) openReplica(ctx context.Context, n *node.Node, name string, o replicas.Options) (store.Store, error) {
+// replica returns the replica that is named, which is made if there is none; nil if documents are kept elsewhere.
+func (f *storeFlags) replica(ctx context.Context, n *node.Node, log *slog.Logger) (*openReplica, error) {
+	name, is := strings.CutPrefix(f.store, "replica:")
+	if !is || name == "" {
+		return nil, nil
+	}
 	r, err := n.Replicas.Resolve(ctx, name)
 	if errors.Is(err, replica.ErrNotFound) {
 		if r, err = n.CreateReplica(ctx, name, false); err == nil {
-			o.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
+			log.Info("made a replica for the documents", "name", name, "replica", r.ID)
 		}
 	}
 	if err != nil {
@@ -79,14 +64,38 @@ func (f *storeFlags) openReplica(ctx context.Context, n *node.Node, name string,
 		return nil, err
 	}
 	author, err := n.Replicas.AuthorKey(ctx, id)
-	if err != nil {
-		return nil, err
+	return &openReplica{r, author}, err
+}
+
+// open opens the store: in r, if that is not nil. A codec that is nil keeps documents as they are.
+func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o replicas.Options) (store.Store, error) {
+	if r != nil {
+		kept, err := replicas.Open(ctx, n, r.Replica, r.author, o)
+		if err != nil {
+			return nil, fmt.Errorf("replica %s: %w", r.Name, err)
+		}
+		return kept, nil
 	}
-	kept, err := replicas.Open(ctx, n, r, author, o)
-	if err != nil {
-		return nil, fmt.Errorf("replica %s: %w", name, err)
+	kind, name, _ := strings.Cut(f.store, ":")
+	var kept store.Store
+	var err error
+	switch {
+	case kind == "memory" && name == "":
+		o.Log.Warn("documents are kept in memory and will be gone when the server ends")
+		kept = store.NewMemory()
+	case kind == "directory" && name != "":
+		kept, err = store.OpenDirectory(name)
+	case kind == "s3" && name != "":
+		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, Credentials: f.credentials}); err != nil {
+			err = fmt.Errorf("--store: %w", err)
+		}
+	default:
+		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", f.store)
 	}
-	return kept, nil
+	if err != nil || o.Codec == nil {
+		return kept, err
+	}
+	return store.Coded(kept, o.Codec), nil
 }
 
 // The variables with the secrets of encryption at rest. Each may be given in a file, which the variable with fileSuffix names; former ones, by which is read but not written, a line each, with formerSuffix.
@@ -173,13 +182,12 @@ func codecOf(c *config.Config) (*encrypted.Codec, error) {
 // defaultConfig is the name in the data directory of a configuration that is not named.
 const defaultConfig = "collections.json"
 
-// loadCollections reads a configuration: the file that is named, otherwise the one in the data directory, otherwise the default.
+// loadCollections reads a configuration: the file that is named, otherwise the one in the data directory. It returns nil if there is none.
 func loadCollections(name, dir string, log *slog.Logger) (*config.Config, error) {
 	if name == "" {
 		name = filepath.Join(dir, defaultConfig)
 		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
-			log.Warn("there is no configuration, and so the default set of collections is served; name a file with --config FILE, or write one there (skerry collections default prints the default)", "missing", name)
-			return config.Default(), nil
+			return nil, nil
 		}
 	}
 	c, err := config.Load(name)
@@ -251,13 +259,17 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var n *node.Node
+	var r *openReplica
 	if f.inReplica() {
 		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Log: log, Keyring: a.keyringAt()}); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, n.Close()) }()
+		if r, err = f.replica(ctx, n, log); err != nil {
+			return err
+		}
 	}
-	kept, err := f.open(ctx, n, nil, log)
+	kept, err := f.open(ctx, n, r, replicas.Options{Log: log})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func serveCollectionsAs(t *testing.T, dir, command string, env []string, flags .
 	args := append([]string{"--dir", dir, "--json", "collections", command, "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
 	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", args...)}
 	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

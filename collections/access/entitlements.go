@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 			*s = to
 		}
 	}
-	set(&e.Path, "users/{identity}/entitlements")
+	set(&e.Path, defaultEntitlements)
 	set(&e.Field, "features")
 	set(&e.Role, "entitlement")
 	if e.Keep == 0 {
@@ -80,4 +81,14 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 		}
 		return roles, nil
 	}
+}
+
+const defaultEntitlements = "users/{identity}/entitlements"
+
+// EntitlementsPath returns the template of the storage path of the lists that a configuration names; "" if it names none.
+func EntitlementsPath(e *config.Entitlements) string {
+	if e == nil {
+		return ""
+	}
+	return cmp.Or(e.Path, defaultEntitlements)
 }

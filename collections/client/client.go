@@ -57,10 +57,10 @@ type Client struct {
 	Header      http.Header        // that each request has, too
 	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of callers who sign otherwise than with a certificate's key.
 	SignAuthor func(data *value.Object) string
-	HTTP        *http.Client       // nil is http.DefaultClient
-	Retries     int                // of requests that the network or the server has failed; 0 is 3, less than 0 none
-	Backoff     time.Duration      // before the first, each later one waits twice as long; 0 is 500 ms
-	Now         func() time.Time   // nil is time.Now
+	HTTP       *http.Client     // nil is http.DefaultClient
+	Retries    int              // of requests that the network or the server has failed; 0 is 3, less than 0 none
+	Backoff    time.Duration    // before the first, each later one waits twice as long; 0 is 500 ms
+	Now        func() time.Time // nil is time.Now
 }
 
 const (

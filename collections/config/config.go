@@ -53,6 +53,7 @@ type Config struct {
 	Projections  []*Projection
 	Remotes      []*Remote
 	EVM          *EVM     // nil lets nobody in by a wallet
+	Rules        *Rules   // nil believes all authors of the replica
 	Warnings     []string // what is allowed but probably not meant
 	object       *value.Object
 }
@@ -310,4 +311,25 @@ func has(all []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// Match returns the parameters that a template stands for a path with; ok is false if there are none.
+func Match(template, path string) (params map[string]string, ok bool) {
+	params = map[string]string{}
+	for {
+		t, more, tMore := strings.Cut(template, "/")
+		p, rest, pMore := strings.Cut(path, "/")
+		if tMore != pMore {
+			return nil, false
+		}
+		if name, is := strings.CutPrefix(t, "{"); is {
+			params[strings.TrimSuffix(name, "}")] = p
+		} else if t != p {
+			return nil, false
+		}
+		if !tMore {
+			return params, true
+		}
+		template, path = more, rest
+	}
 }

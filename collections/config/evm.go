@@ -27,6 +27,9 @@ type EVMChain struct {
 	Owner, NotOwner, Access, NoAccess, Stale time.Duration // for how long answers are remembered
 }
 
+// ID returns the name of the chain, as evm:8453.
+func (c *EVMChain) ID() string { return chainPrefix + strconv.FormatUint(c.Number, 10) }
+
 // DefaultChain is the chain that requests name unless another is given.
 const DefaultChain = "evm:8453"
 
@@ -80,7 +83,7 @@ func (p *problems) chain(number uint64, o *value.Object, label string) *EVMChain
 		p.add("%scontract: is missing", label)
 	}
 	if c.Contract != (eth.Address{}) && len(c.Endpoints) == 0 {
-		p.add("%srpc: is missing, without which the contract cannot be asked", label)
+		p.warnings = append(p.warnings, label+"rpc: is missing, without which the contract cannot be asked (the environment may name it)")
 	}
 	for _, x := range []struct {
 		key string

@@ -110,7 +110,7 @@ type Remote struct {
 func (p *problems) extensions(o *value.Object, c *Config) {
 	x := p.object(o, "", Extensions)
 	label := Extensions + "."
-	p.unknown(x, label, "roles", "entitlements", "queue", "projections", "remotes", "evm")
+	p.unknown(x, label, "roles", "entitlements", "queue", "projections", "remotes", "evm", "rules")
 	for role := range p.object(x, label, "roles").All() {
 		v, _ := x.Get("roles")
 		if ids, ok := p.texts(v.(*value.Object), label+"roles.", role); ok {
@@ -130,6 +130,7 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 	}
 	c.Queue = p.queue(p.object(x, label, "queue"), label+"queue.", c)
 	c.EVM = p.evm(p.object(x, label, "evm"), label+"evm.")
+	c.Rules = p.rulesOf(p.object(x, label, "rules"), label+"rules.")
 	p.projections(x, label, c)
 	for _, col := range c.Collections { // as OctoBot's configurations have them
 		if v, _ := col.object.Get("remote"); v != nil {

@@ -18,7 +18,7 @@ const extended = `{"version": 1, "collections": [
 	{"name": "posts", "storagePath": "posts/{id}", "readRoles": ["public"], "writeRoles": ["admin"], "maxBodyBytes": 10},
 	{"name": "list", "storagePath": "list", "readRoles": ["public"], "writeRoles": ["admin"], "maxBodyBytes": 10},
 	{"name": "news", "storagePath": "news", "readRoles": ["public"], "writeRoles": ["admin"], "maxBodyBytes": 10}],
-	"extensions": {"roles": {"admin": ["alice"]}, "entitlements": true,
+	"extensions": {"roles": {"admin": ["alice"]}, "entitlements": true, "rules": {"servers": ["a"], "hosts": ["sync.example"]},
 	"evm": {"admins": ["0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"], "sharedNonces": true, "chains": {"evm:8453": {"rpc": ["https://rpc.example/key"], "contract": "0x2b5ad5c4795c026514f8317c7a215e218dccd6cf", "ownerMs": 1, "notOwnerMs": 2, "accessMs": 3, "noAccessMs": 4, "staleMs": 5}, "evm:1": {}}},
 	"queue": {"nats": {"url": "nats://127.0.0.1", "stream": "writes", "credentials": "file"}, "collections": {"news": true, "list": false, "posts": {"topic": "a.b", "subjectParam": "id", "subjectIdPattern": "^x", "includeParams": true, "includeBody": true, "includeIdentity": true}}},
 	"projections": [{"source": "posts", "target": "list", "id": "{id}", "fields": ["title"], "removed": "deleted", "maxItems": 5}, {"source": ["posts"], "target": "x"}],
@@ -98,7 +98,7 @@ func TestExtensionProblems(t *testing.T) {
 	got := problems(t, err)
 	for _, want := range []string{
 		"extensions.evm.admins: not an address", "extensions.evm.sharedNonces: must be true or false", "extensions.evm.chains.evm:08453: a chain is called evm:", "extensions.evm.chains.base: a chain is called evm:", "extensions.evm.chains.base: must be an object",
-		"extensions.evm.chains.evm:1.rpc: must be URLs", "extensions.evm.chains.evm:1.contract: not an address", "extensions.evm.chains.evm:1.accessMs: must be", "extensions.evm.chains.evm:2.contract: is missing", "extensions.evm.chains.evm:3.rpc: is missing",
+		"extensions.evm.chains.evm:1.rpc: must be URLs", "extensions.evm.chains.evm:1.contract: not an address", "extensions.evm.chains.evm:1.accessMs: must be", "extensions.evm.chains.evm:2.contract: is missing",
 		"extensions.queue.nats.url: is missing", `extensions.queue.nats.stream: must consist of`, "extensions.queue.collections.nothing: there is no such collection", `extensions.queue.collections.posts.subjectParam: "posts/{id}" has no parameter "x"`,
 		"extensions.queue.collections.posts.subjectIdPattern: ", `extensions.queue.collections.two words: "two words" cannot be a subject`, "extensions.queue.collections.pictures.includeBody: the collection is binary", "extensions.queue.collections.log: must be an object",
 		"extensions.projections[0]: must be an object", "extensions.projections[1].source: is missing", "extensions.projections[1].target: must not begin with a slash", "extensions.projections[1].maxItems: must be", `extensions.projections[2].source: there is no collection "nothing"`,

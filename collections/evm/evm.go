@@ -99,6 +99,16 @@ func VerifyData(address eth.Address, data *value.Object, signature string) error
 // hexOf returns a signature as the clients of the scheme send it, without 0x.
 func hexOf(s eth.Signature) string { return hex.EncodeToString(s[:]) }
 
+// TimeOf returns the header with the time of a request, "" if there is none.
+func TimeOf(h http.Header) string {
+	for _, f := range families {
+		if s := h.Get(string(f) + headerTime); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
 // headers are the five of a request.
 type headers struct {
 	address, signature, time, nonce, chain string

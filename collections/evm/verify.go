@@ -133,7 +133,7 @@ func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth,
 	}
 	return access.Auth{
 		Identity: c.Address.String(), Roles: c.Roles(),
-		Proof: &store.Proof{Method: r.HTTP.Method, Target: path, Media: r.HTTP.Header.Get("Content-Type"), Header: Only(r.HTTP.Header)},
+		Proof:        &store.Proof{Method: r.HTTP.Method, Target: path, Media: r.HTTP.Header.Get("Content-Type"), Header: Only(r.HTTP.Header)},
 		VerifyAuthor: func(data *value.Object, signature string) error { return VerifyData(c.Address, data, signature) },
 	}, nil
 }

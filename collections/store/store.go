@@ -21,6 +21,14 @@ var (
 	ErrChanged = errors.New("it has changed meanwhile")
 )
 
+// ReadOnlyError reports a store that this server may only read.
+type ReadOnlyError struct{ Err error }
+
+func (e *ReadOnlyError) Error() string { return "this server may not write: " + e.Err.Error() }
+
+// Unwrap returns why.
+func (e *ReadOnlyError) Unwrap() error { return e.Err }
+
 // Object is what lies under a key. It must not be changed once a store has it or has returned it.
 type Object struct {
 	Body []byte
@@ -113,6 +121,7 @@ type Request struct {
 	Namespace  string // "" is none
 	Collection string
 	Params     map[string]string // of the path
+	Key        string            // that the path stands for
 	Identity   string            // of the caller, "" if nobody
 	Roles      []string
 	Action     string // pull, push or list

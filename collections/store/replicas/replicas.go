@@ -10,25 +10,20 @@
 //	file/KEY             the bytes of a file; the latest author's count
 //	type/KEY             the media type of that file
 //	log/KEY NUL TIME     an element of a log, at a time in Unix milliseconds of 16 digits
+//	rules                the rules by which nodes tell what counts, see package rules
 package replicas
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -69,7 +64,9 @@ type Store struct {
 	puts     chan *put
 	queue    *queue
 	importer *blobs.Importer // of what is written to the replica
+	holder   bool            // of the replica's key, who may write anything
 	codec    store.Codec     // nil keeps bodies as they are
+	guard    Guard           // nil lets all versions count
 	log      *slog.Logger
 
 	journaling sync.Mutex // held while what is in the journal, and in the queue, changes
@@ -84,6 +81,7 @@ type Store struct {
 // Options set up a Store.
 type Options struct {
 	Codec store.Codec  // of documents and elements of logs, not of files; nil keeps them as they are
+	Guard Guard        // says which versions count; nil lets all
 	Log   *slog.Logger // is told of failures that nobody waits for; nil is slog.Default
 }
 
@@ -102,7 +100,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), codec: o.Codec, log: log}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), codec: o.Codec, guard: o.Guard, holder: r.Capability >= replica.Write, log: log}
 	j, left, cut, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
@@ -214,136 +212,6 @@ func (s *Store) get(ctx context.Context, key string) (st state, stamp uint64, er
 	return st, stamp, err
 }
 
-// read reads an object from the replica. whole is set if the content of all versions is here.
-func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err error) {
-	var versions []replica.Entry
-	gone := uint64(0) // when it was last deleted
-	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(docs + key), Tombstones: true}) {
-		if err != nil {
-			return st, false, err
-		}
-		if it.Entry.IsTombstone() {
-			gone = max(gone, it.Entry.Timestamp)
-		} else {
-			versions = append(versions, it.Entry)
-		}
-	}
-	versions = slices.DeleteFunc(versions, func(e replica.Entry) bool { return e.Timestamp <= gone })
-	if len(versions) == 0 {
-		return s.readFile(ctx, key)
-	}
-	whole, st.own = true, true
-	var parsed []*document.Document
-	var body []byte
-	var unreadable error
-	for i := range versions {
-		b, err := s.content(ctx, &versions[i])
-		if errors.Is(err, errMissing) {
-			whole = false
-			continue
-		}
-		if err != nil {
-			return st, false, err
-		}
-		if b, err = s.decode(key, b); err != nil { // another version may be one that can be read
-			unreadable = errors.Join(unreadable, fmt.Errorf("the version of author %x: %w", versions[i].Author[:5], err))
-			continue
-		}
-		body = b
-		st.hashes = append(st.hashes, versions[i].Hash)
-		st.own = st.own && versions[i].Author == s.author.Author()
-		if len(versions) > 1 {
-			d, err := document.Parse(b)
-			if err != nil { // another version may be one
-				continue
-			}
-			parsed = append(parsed, d)
-		}
-	}
-	if len(st.hashes) == 0 && unreadable != nil {
-		return st, false, unreadable
-	}
-	if unreadable != nil {
-		s.log.Error("a version of a document is left out, as it cannot be read", "replica", s.id.Short(), "error", unreadable)
-	}
-	if len(st.hashes) == 0 {
-		return st, false, fmt.Errorf("the content of %s has not come yet", key)
-	}
-	if len(parsed) > 0 {
-		body = document.Merge(parsed).Bytes()
-	}
-	st.object = &store.Object{Body: body, Type: jsonType, Tag: tagOf(st.hashes)}
-	return st, whole, nil
-}
-
-const jsonType = "application/json"
-
-func tagOf(hashes []blobs.Hash) string {
-	var b []byte
-	for _, h := range hashes {
-		b = append(b, h[:8]...)
-	}
-	return hex.EncodeToString(b)
-}
-
-func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool, err error) {
-	it, err := s.plain.LatestOf(ctx, []byte(files+key))
-	if errors.Is(err, replica.ErrNotFound) {
-		st.own = true
-		return st, true, nil
-	}
-	if err != nil {
-		return st, false, err
-	}
-	body, err := s.content(ctx, &it.Entry)
-	if err != nil {
-		return st, false, err
-	}
-	if len(body) == 1 && body[0] == emptyMark {
-		body = nil
-	}
-	o := &store.Object{Body: body, Type: "application/octet-stream"}
-	st.hashes = []blobs.Hash{it.Entry.Hash}
-	switch it, err := s.plain.LatestOf(ctx, []byte(types+key)); {
-	case err == nil:
-		b, err := s.content(ctx, &it.Entry)
-		if err != nil {
-			return st, false, err
-		}
-		o.Type = string(b)
-		st.hashes = append(st.hashes, it.Entry.Hash)
-	case !errors.Is(err, replica.ErrNotFound):
-		return st, false, err
-	}
-	o.Tag = tagOf(st.hashes)
-	st.object = o
-	return st, true, nil
-}
-
-var errMissing = errors.New("the content has not come yet")
-
-// content reads the content of an entry, for which it waits a little if it is on its way.
-func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
-	r, err := s.n.OpenPlain(ctx, s.plain, e)
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
-		wait, cancel := context.WithTimeout(ctx, contentWait)
-		defer cancel()
-		if err := s.n.WaitContent(wait, e.Hash, e.Size); err != nil {
-			if ctx.Err() == nil && wait.Err() != nil {
-				err = errMissing
-			}
-			return nil, err
-		}
-		r, err = s.n.OpenPlain(ctx, s.plain, e)
-	}
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, r.Size())
-	_, err = io.ReadFull(r, b)
-	return b, err
-}
-
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
 	if err := s.Settle(ctx); err != nil {
@@ -364,91 +232,4 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all 
 	slices.Sort(all)
 	all = slices.Compact(all)
 	return all[:min(limit, len(all))], nil
-}
-
-// elementKey is the key of an element of a log.
-func elementKey(key string, time int64) string { return fmt.Sprintf("%s\x00%016d", key, time) }
-
-// logPrefix is what the keys of a log's elements begin with.
-func logPrefix(key string) []byte { return []byte(logs + key + "\x00") }
-
-func timeIn(key []byte) (int64, error) {
-	i := bytes.LastIndexByte(key, 0)
-	return strconv.ParseInt(string(key[i+1:]), 10, 64)
-}
-
-// Length implements store.Logs.
-func (s *Store) Length(ctx context.Context, key string) (n, last int64, err error) {
-	r := replica.PrefixRange(logPrefix(key))
-	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, [][]byte{r.From, r.To})
-	if err != nil || sums[0].Count == 0 {
-		return 0, 0, err
-	}
-	for it, err := range s.plain.Entries(ctx, replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: 1}) {
-		if err != nil {
-			return 0, 0, err
-		}
-		if last, err = timeIn(it.Key); err != nil {
-			return 0, 0, fmt.Errorf("log %s: %w", key, err)
-		}
-	}
-	return int64(sums[0].Count), last, nil
-}
-
-// Append implements store.Logs.
-func (s *Store) Append(ctx context.Context, key string, e store.Element, head *store.Object) error {
-	at := elementKey(key, e.Time)
-	body, err := s.encode(at, e.Body)
-	if err != nil {
-		return err
-	}
-	p := &put{key: key, element: true, changes: []change{{logs + at, body}}}
-	switch _, err := s.Get(ctx, key); {
-	case errors.Is(err, store.ErrNotFound):
-		if body, err = s.encode(key, head.Body); err != nil {
-			return err
-		}
-		p.changes = append(p.changes, change{docs + key, body})
-	case err != nil:
-		return err
-	}
-	return s.send(ctx, p)
-}
-
-// Elements implements store.Logs.
-func (s *Store) Elements(ctx context.Context, key string, after int64, limit int) (all []store.Element, err error) {
-	if limit == 0 {
-		return nil, nil
-	}
-	var entries []replica.Item
-	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: max(0, limit)}
-	if after > 0 {
-		q.After = fmt.Appendf(nil, "%s%016d", logPrefix(key), after)
-	}
-	for it, err := range s.plain.Entries(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, it)
-	}
-	slices.Reverse(entries)
-	for i := range entries {
-		t, err := timeIn(entries[i].Key)
-		if err != nil {
-			return nil, fmt.Errorf("log %s: %w", key, err)
-		}
-		b, err := s.content(ctx, &entries[i].Entry)
-		if errors.Is(err, errMissing) {
-			continue // whoever asks again is given it
-		}
-		if err != nil {
-			return nil, err
-		}
-		if b, err = s.decode(elementKey(key, t), b); err != nil {
-			s.log.Error("an element of a log is left out, as it cannot be read", "replica", s.id.Short(), "error", err)
-			continue
-		}
-		all = append(all, store.Element{Time: t, Body: b})
-	}
-	return all, nil
 }

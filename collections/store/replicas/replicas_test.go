@@ -356,3 +356,32 @@ func TestContentThatIsMissing(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond)
 	require.NotEqual(t, blobs.Hash{}, missing.Hash)
 }
+
+// A node that may only read the replica acknowledges no write.
+func TestReadOnly(t *testing.T) {
+	one := founded(t, t.TempDir())
+	put(t, one, "a", `{"v":1,"data":{},"ts":1,"hash":""}`)
+	two := &member{n: openNode(t, t.TempDir(), nil)}
+	r, err := two.n.Replicas.Join(t.Context(), replica.Replica{ID: one.id, Name: "docs", Capability: replica.Read})
+	require.NoError(t, err)
+	two.open(t, r)
+	two.learn(t, one)
+	_, err = two.Get(t.Context(), "a")
+	require.NoError(t, err)
+	var refused *store.ReadOnlyError
+	require.ErrorAs(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever), &refused)
+	require.ErrorAs(t, two.Delete(t.Context(), "a"), &refused)
+	_, err = one.n.Replicas.Grant(t.Context(), one.id, two.author(t), replica.Permission{Prefix: []byte("doc/b")})
+	require.NoError(t, err)
+	two.learn(t, one)
+	require.NoError(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.ErrorAs(t, two.Put(t.Context(), "c", &store.Object{Body: []byte("{}")}, store.Whatever), &refused)
+	require.NoError(t, two.Close())
+	require.NoError(t, one.Close())
+}
+
+func (m *member) author(t *testing.T) replica.AuthorID {
+	id, err := m.n.Replicas.DefaultAuthor(t.Context())
+	require.NoError(t, err)
+	return id
+}

@@ -63,11 +63,15 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 	kept := o.Body
 	if isDocument(o.Type) {
 		var err error
-		if kept, err = s.encode(key, o.Body); err != nil {
+		if kept, err = s.encode(key, s.attach(ctx, key, o.Body)); err != nil {
 			return err
 		}
 	}
-	return s.send(ctx, newPut(key, o, kept, if_))
+	p := newPut(key, o, kept, if_)
+	if !isDocument(o.Type) {
+		p.setType(s.withProof(ctx, key, o.Type))
+	}
+	return s.send(ctx, p)
 }
 
 func isDocument(media string) bool { return media == "" || media == jsonType }
@@ -89,6 +93,14 @@ func newPut(key string, o *store.Object, kept []byte, if_ store.Condition) *put 
 		p.record = &record{recordPut, key, p.object.Type, kept}
 	}
 	return p
+}
+
+// setType sets what is kept as the media type of a file.
+func (p *put) setType(kept []byte) {
+	p.changes[1].content = kept
+	if p.record != nil {
+		p.record.kept = string(kept)
+	}
 }
 
 // Delete implements store.Store.
@@ -165,7 +177,7 @@ func (s *Store) write(ctx context.Context) {
 func (s *Store) take(ctx context.Context, all []*put) {
 	s.journaling.Lock()
 	defer s.journaling.Unlock()
-	taken := s.admit(ctx, all)
+	taken := s.admit(ctx, all, true)
 	s.buffer = s.buffer[:0]
 	for _, p := range taken {
 		if p.record != nil {
@@ -198,8 +210,8 @@ func (s *Store) take(ctx context.Context, all []*put) {
 	}
 }
 
-// admit returns the writes that may take place. The others have been told.
-func (s *Store) admit(ctx context.Context, all []*put) (taken []*put) {
+// admit returns the writes that may take place, as far as it is to be asked whether this node may write. The others have been told.
+func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) {
 	latest := map[string]*put{} // of all, by their keys
 	for _, p := range all {
 		var err error
@@ -216,6 +228,9 @@ func (s *Store) admit(ctx context.Context, all []*put) (taken []*put) {
 			if have != tag {
 				err = store.ErrChanged
 			}
+		}
+		if err == nil && ask && !s.holder { // what is acknowledged must come to be written
+			err = s.mayWrite(ctx, p)
 		}
 		if err != nil {
 			p.err <- err
@@ -236,6 +251,20 @@ func (s *Store) admit(ctx context.Context, all []*put) (taken []*put) {
 		taken = append(taken, p)
 	}
 	return taken
+}
+
+// mayWrite returns an error that is a *store.ReadOnlyError if no grant lets this node do a write.
+func (s *Store) mayWrite(ctx context.Context, p *put) error {
+	keys := make([][]byte, len(p.changes))
+	for i, c := range p.changes {
+		keys[i] = []byte(c.key)
+	}
+	err := s.n.Replicas.MayWrite(ctx, s.id, s.author.Author(), keys...)
+	var no *replica.NotAllowedError
+	if errors.As(err, &no) {
+		return &store.ReadOnlyError{Err: err}
+	}
+	return err
 }
 
 // after is the state of the key when the write has been done.
@@ -421,7 +450,11 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 					return fmt.Errorf("what the journal of collections has, and the replica not yet: %w", err)
 				}
 			}
+			o.Type, _ = cutProof([]byte(r.kept))
 			p = newPut(r.key, o, r.body, store.Whatever)
+			if !isDocument(o.Type) {
+				p.setType([]byte(r.kept))
+			}
 		}
 		p.err = make(chan error, 1)
 		there, err := s.hasWritten(ctx, p)
@@ -432,7 +465,7 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 			puts = append(puts, p)
 		}
 	}
-	taken := s.admit(ctx, puts)
+	taken := s.admit(ctx, puts, false)
 	if len(taken) < len(puts) {
 		return errors.New("the journal of collections cannot be read into the replica")
 	}

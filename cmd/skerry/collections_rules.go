@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/rules"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// rulesEvery is how often it is looked for rules that the holder of the replica's key has changed.
+const rulesEvery = 5 * time.Second
+
+// errRulesDiffer reports a configuration by which a server would let in what other nodes refuse.
+var errRulesDiffer = errors.New("the configuration is another one than the rules of the replica: start the node that holds the replica's key with it, or this one without --config")
+
+// openRules makes the rules of the replica count, and returns the configuration by which is served. Without rules it returns cfg.
+func (s *collectionsService) openRules(ctx context.Context, r *openReplica, cfg *config.Config) (*config.Config, error) {
+	now, err := s.currentRules(ctx, r, cfg)
+	if err != nil || now == nil {
+		return cfg, err
+	}
+	if cfg, err = s.underRules(now, cfg); err != nil {
+		return nil, err
+	}
+	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains})
+	return cfg, s.guard.Set(now)
+}
+
+// underRules returns the configuration by which is served while rules count.
+func (s *collectionsService) underRules(now *rules.Rules, cfg *config.Config) (*config.Config, error) {
+	if now.Prefix != s.prefix {
+		return nil, fmt.Errorf("the rules of the replica are for paths that begin with %q: start the server with --prefix %q", now.Prefix, now.Prefix)
+	}
+	if !s.named {
+		own := *now.Config
+		var err error
+		own.EVM, err = s.walletsOf(own.EVM)
+		cfg = &own
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !bytes.Equal(shared(cfg), shared(now.Config)) {
+		return nil, errRulesDiffer
+	}
+	return cfg, nil
+}
+
+func shared(c *config.Config) []byte { return value.AppendCanonical(nil, c.Shared()) }
+
+// currentRules returns the rules of the replica, nil if it has none. If this node holds its key and the configuration asks for rules, they are made from it.
+func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, cfg *config.Config) (*rules.Rules, error) {
+	all, err := replicas.ReadEntry(ctx, s.node, r.ID, rules.Key)
+	if err != nil {
+		return nil, err
+	}
+	now := rules.Newest(all, r.ID)
+	switch {
+	case cfg.Rules == nil:
+		return now, nil
+	case r.Secret.IsZero() && now == nil:
+		return nil, fmt.Errorf("extensions.rules: replica %s has no rules yet: start the node that holds its key first", r.Name)
+	case r.Secret.IsZero():
+		return now, nil
+	}
+	want, err := rulesOf(cfg, r, now, s.prefix)
+	if err != nil {
+		return nil, err
+	}
+	if now != nil && want.Same(now) {
+		return now, nil
+	}
+	if err := replicas.WriteEntry(ctx, s.node, r.ID, r.author, rules.Key, want.Bytes()); err != nil {
+		return nil, err
+	}
+	s.log.Info("the configuration has become the rules of the replica, which all nodes that serve it apply", "replica", r.Name, "serial", want.Serial)
+	return want, nil
+}
+
+// rulesOf are the rules that a configuration asks for, after those that count now, which may be nil.
+func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string) (*rules.Rules, error) {
+	want := rules.Rules{Serial: 1, Since: time.Now().UnixMilli(), Prefix: prefix, Hosts: cfg.Rules.Hosts, Own: cfg.Own(), Config: cfg, Servers: []replica.AuthorID{r.author.Author()}}
+	if now != nil {
+		want.Serial, want.Since = now.Serial+1, now.Since
+	}
+	for _, text := range cfg.Rules.Servers {
+		a, err := replica.ParseAuthorID(text)
+		if err != nil {
+			return nil, fmt.Errorf("extensions.rules.servers: %w", err)
+		}
+		if !slices.Contains(want.Servers, a) {
+			want.Servers = append(want.Servers, a)
+		}
+	}
+	return rules.Sign(want, r.Secret), nil
+}
+
+// heedRules makes rules count that the holder of the replica's key has changed.
+func (s *collectionsService) heedRules(ctx context.Context) error {
+	all, err := replicas.ReadEntry(ctx, s.node, s.in.ID, rules.Key)
+	if err != nil {
+		return err
+	}
+	now := rules.Newest(all, s.in.ID)
+	if now == nil || s.guard != nil && now.Serial <= s.guard.Rules().Serial {
+		return nil
+	}
+	if s.guard == nil {
+		return errors.New("the replica has got rules, which count here after a restart")
+	}
+	if err := s.guard.Set(now); err != nil {
+		return err
+	}
+	s.inStore.Forget()
+	cfg, err := s.underRules(now, s.served.Config())
+	if err == nil {
+		err = s.served.Reload(cfg)
+	}
+	if err == nil {
+		s.log.Info("the rules of the replica have changed", "replica", s.in.Name, "serial", now.Serial)
+	}
+	return err
+}
+
+// reloadRules makes a configuration that was read again the rules, if this node holds the replica's key, and returns the one by which is served.
+func (s *collectionsService) reloadRules(cfg *config.Config) (*config.Config, error) {
+	switch {
+	case s.guard == nil && cfg.Rules != nil:
+		return nil, errors.New("extensions.rules: rules count only after a restart")
+	case s.guard == nil:
+		return cfg, nil
+	}
+	now, err := s.currentRules(s.ctx, s.in, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg, err = s.underRules(now, cfg); err != nil {
+		return nil, err
+	}
+	if now.Serial > s.guard.Rules().Serial {
+		if err := s.guard.Set(now); err != nil {
+			return nil, err
+		}
+		s.inStore.Forget()
+	}
+	return cfg, nil
+}

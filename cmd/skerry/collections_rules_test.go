@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const ruled = `{"version": 1, "collections": [
+	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 65536}%s],
+	"extensions": {"evm": {"chains": {"evm:8453": {}}}, "rules": {}}}`
+
+// The node that holds the replica's key makes its configuration the rules; another serves by them without a configuration, also when they have changed. What somebody writes to the replica
+// past both doors, as any command of a node can, is not served.
+func TestRulesOfAReplica(t *testing.T) {
+	t.Parallel()
+	cfg := filepath.Join(t.TempDir(), "collections.json")
+	write := func(more string) { require.NoError(t, os.WriteFile(cfg, fmt.Appendf(nil, ruled, more), 0o600)) }
+	write("")
+	one, url1 := serveCollectionsWith(t, t.TempDir(), nil, "--prefix", "/v1", "--config", cfg)
+	alice, bob := walletOf(t, 1), walletOf(t, 2)
+	base1 := strings.TrimSuffix(url1, "/v1")
+	mine := "/users/" + alice.Key.Address().String() + "/settings"
+	status, text := signed(t, alice, base1, "POST", "/v1/push"+mine, signedPush(t, alice, `{"theme":"dark"}`, "null"))
+	require.Equal(t, http.StatusOK, status, text)
+
+	invite, err := one.run("replica", "share", "collections", "--invite", "--mode", "write", "-q")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	_ = ranWith(t, nil, "--dir", dir, "replica", "join", strings.TrimSpace(invite), "--name", "collections")
+	two, url2 := serveCollectionsWith(t, dir, nil, "--prefix", "/v1")
+	becomes := func(url, path, want string) {
+		t.Helper()
+		last := ""
+		for end := time.Now().Add(30 * time.Second); !strings.Contains(last, want); time.Sleep(50 * time.Millisecond) {
+			require.True(t, time.Now().Before(end), "%s has %s", url, last)
+			res, err := http.Get(url + "/pull" + path)
+			require.NoError(t, err)
+			b, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			last = string(b)
+		}
+	}
+	becomes(url2, mine, `"theme":"dark"`)
+
+	// The other way round, and past the doors.
+	yours := "/users/" + bob.Key.Address().String() + "/settings"
+	status, text = signed(t, bob, strings.TrimSuffix(url2, "/v1"), "POST", "/v1/push"+yours, signedPush(t, bob, `{"theme":"light"}`, "null"))
+	require.Equal(t, http.StatusOK, status, text)
+	becomes(url1, yours, `"theme":"light"`)
+	forged := `{"v":1,"data":{"theme":"evil"},"ts":` + fmt.Sprint(time.Now().UnixMilli()) + `,"hash":"","whole":true}`
+	_, err = two.run("replica", "set", "collections", "doc"+mine, forged)
+	require.NoError(t, err)
+	_, err = two.run("replica", "set", "collections", "doc/users/"+walletOf(t, 9).Key.Address().String()+"/settings", forged)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		out, err := one.run("replica", "list", "collections", "-q")
+		return err == nil && strings.Contains(out, walletOf(t, 9).Key.Address().String())
+	}, 30*time.Second, 50*time.Millisecond, "it is in the replica")
+	for _, url := range []string{url1, url2} {
+		becomes(url, mine, `"theme":"dark"`)
+		becomes(url, "/users/"+walletOf(t, 9).Key.Address().String()+"/settings", `"data":{}`)
+	}
+
+	// A collection more.
+	write(`, {"name": "news", "storagePath": "news/{id}", "readRoles": ["public"], "writeRoles": ["user"], "encryption": "none", "maxBodyBytes": 65536}`)
+	require.NoError(t, one.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool {
+		status, _ := signed(t, bob, strings.TrimSuffix(url2, "/v1"), "POST", "/v1/push/news/a", signedPush(t, bob, `{"n":1}`, "null"))
+		return status == http.StatusOK
+	}, 30*time.Second, 200*time.Millisecond)
+	becomes(url1, "/news/a", `"n":1`)
+
+	// A server with another configuration, and one with the key but another prefix, do not start.
+	two.kill()
+	other := filepath.Join(t.TempDir(), "collections.json")
+	require.NoError(t, os.WriteFile(other, fmt.Appendf(nil, strings.Replace(ruled, "self", "user", 1), ""), 0o600))
+	for _, flags := range [][]string{{"--prefix", "/v1", "--config", other}, {"--prefix", "/v2"}} {
+		cmd := exec.Command("skerry", append([]string{"--dir", dir, "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)...)
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), "rules of the replica")
+	}
+}

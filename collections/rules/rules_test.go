@@ -1,0 +1,406 @@
+package rules_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/evm"
+	"github.com/skerry-sync/skerry/collections/pairing"
+	"github.com/skerry-sync/skerry/collections/rules"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// capRequest is a push that the holder of a certificate has signed.
+func capRequest(t testing.TB, root *pairing.Device, path, body string) *http.Request {
+	cert, err := pairing.RootCert(root, time.Now().Unix())
+	require.NoError(t, err)
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	nonce := sha256.Sum256([]byte(body + path))
+	signed := capcert.Request{Method: r.Method, PathAndQuery: path, Body: []byte(body), Host: "example.com"}
+	s := signed.Sign(root.Key, time.Now().UnixMilli(), nonce[:capcert.NonceSize])
+	r.Header.Set("Content-Type", config.JSON)
+	r.Header.Set("Authorization", cert.Authorization())
+	r.Header.Set(access.HeaderSignature, s.Signature)
+	r.Header.Set(access.HeaderTime, strconv.FormatInt(s.Time, 10))
+	r.Header.Set(access.HeaderNonce, s.Nonce)
+	return r
+}
+
+// What the door of one node has let in, the others let count: documents, files, elements of logs, of wallets, of certificates and of nobody in particular, also where the author is no
+// server of the rules.
+func TestWhatIsAllowed(t *testing.T) {
+	x := newTown(t)
+	root, err := pairing.Root("correct horse battery staple")
+	require.NoError(t, err)
+	id, err := capcert.UserID(root.Key.Public)
+	require.NoError(t, err)
+	for _, m := range []*member{x.founder, x.honest} {
+		m.chain.set("42", alice.Key.Address(), false)
+	}
+	mine := "users/" + alice.Key.Address().String() + "/settings"
+	writer, reader := x.honest, x.founder // who is none of the servers, and who reads it
+	writer.pushed(alice, mine, `{"a":1}`)
+	writer.pushed(alice, mine, `{"b":"é <&> \u2028"}`)
+	writer.pushed(alice, "products/42/signals", `{"n":1}`)
+	writer.pushed(admin, "news/a", `{"n":1}`)
+	writer.pushed(editor, "news/b", `{"n":2}`)
+	writer.pushed(nil, "wall/a", `{"anything":true}`)
+	writer.pushed(admin, "users/"+bob.Key.Address().String()+"/entitlements", `{"features":["news"]}`)
+	writer.pushed(bob, "news/c", `{"n":3}`)
+	for i := range 3 {
+		status, answer := writer.send(alice, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":`+strconv.Itoa(i)+`},"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"i":`+strconv.Itoa(i)+`}`))+`"}`)
+		require.Equal(t, http.StatusOK, status, answer)
+	}
+	status, answer := writer.do(capRequest(t, root, "/v1/push/events/e", `{"data":{"i":3}}`))
+	require.Equal(t, http.StatusOK, status, answer)
+	status, answer = writer.do(capRequest(t, root, "/push/caps/"+id, `{ "data" : {"n": 1} , "baseHash" : null }`)) // as published clients sign it
+	require.Equal(t, http.StatusNotFound, status, answer)
+	r := capRequest(t, root, "/push/caps/"+id, `{ "data" : {"n": 1} , "baseHash" : null }`)
+	r.URL.Path = "/v1" + r.URL.Path
+	status, answer = writer.do(r)
+	require.Equal(t, http.StatusOK, status, answer)
+	status, answer = writer.send(alice, "POST", "/v1/push/logos/"+alice.Key.Address().String(), "image/png", "\x89PNG\xff\x00")
+	require.Equal(t, http.StatusOK, status, answer)
+	reader.learn(writer)
+	for path, want := range map[string]string{
+		mine: `{"b":"é <&> ` + "\u2028" + `"}`, "products/42/signals": `{"n":1}`, "news/a": `{"n":1}`, "news/b": `{"n":2}`, "news/c": `{"n":3}`, "wall/a": `{"anything":true}`, "caps/" + id: `{"n":1}`,
+		"logos/" + alice.Key.Address().String(): "\x89PNG\xff\x00",
+	} {
+		require.Equal(t, want, writer.has(path), path)
+		require.Equal(t, want, reader.has(path), path)
+	}
+	_, events := reader.send(nil, "GET", "/v1/pull/events/e?full=1", "", "")
+	require.Equal(t, 4, strings.Count(events, `"i":`), events)
+	require.NotContains(t, events, "proof")
+	_, again := writer.send(nil, "GET", "/v1/pull/events/e?full=1", "", "")
+	require.Equal(t, hashIn(t, events), hashIn(t, again))
+	require.NotContains(t, string(writer.kept("doc/wall/a")), "proof")
+	require.NotContains(t, string(writer.kept("doc/"+mine)), `"b":"é <&> `+"\u2028"+`"},"baseHash"`, "the data is kept once")
+
+	// Both write, and in the end both have the same.
+	reader.pushed(alice, mine, `{"c":1}`)
+	writer.pushed(alice, mine, `{"d":1}`)
+	reader.learn(writer)
+	writer.learn(reader)
+	require.Equal(t, writer.has(mine), reader.has(mine))
+	require.Equal(t, `{"d":1}`, reader.has(mine), "the later one, whole")
+}
+
+func hashIn(t testing.TB, answer string) string {
+	s, _ := object(t, answer).String("hash")
+	require.NotEmpty(t, s)
+	return s
+}
+
+// What no door would have let in is as if it was not there, whoever has written it to the replica.
+func TestWhatIsRefused(t *testing.T) {
+	x := newTown(t)
+	mine, other := "users/"+alice.Key.Address().String()+"/settings", "users/"+bob.Key.Address().String()+"/settings"
+	x.founder.pushed(alice, mine, `{"n":1}`)
+	x.founder.pushed(admin, "news/a", `{"n":1}`)
+	status, answer := x.founder.send(alice, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":1},"ts":1700000000000,"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"i":1}`))+`"}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	logo := "logos/" + alice.Key.Address().String()
+	status, answer = x.founder.send(alice, "POST", "/v1/push/"+logo, "image/png", "picture")
+	require.Equal(t, http.StatusOK, status, answer)
+	doc, news, picture := x.founder.kept("doc/"+mine), x.founder.kept("doc/news/a"), x.founder.kept("type/"+logo)
+	element := x.founder.kept("log/events/e\x000001700000000000")
+
+	changed := func(kept []byte, change func(o *value.Object)) []byte {
+		o, err := value.ParseObject(kept, value.MaxDepth+4)
+		require.NoError(t, err)
+		change(o)
+		return value.Append(nil, o)
+	}
+	set := func(key string, v any) func(o *value.Object) { return func(o *value.Object) { o.Set(key, v) } }
+	proof := func(key string, v any) func(o *value.Object) {
+		return func(o *value.Object) {
+			p, _ := o.Get("proof")
+			c := p.(*value.Object).Clone()
+			c.Set(key, v)
+			o.Set("proof", c)
+		}
+	}
+	header := func(key, v string) func(o *value.Object) {
+		return func(o *value.Object) {
+			p, _ := o.Get("proof")
+			h, _ := p.(*value.Object).Get("headers")
+			c := h.(*value.Object).Clone()
+			if c.Delete(key); v != "" {
+				c.Set(key, v)
+			}
+			proof("headers", c)(o)
+		}
+	}
+	now := float64(time.Now().UnixMilli())
+	evilData := func(o *value.Object) {
+		d := object(t, `{"evil":1}`)
+		o.Set("data", d)
+		o.Set("hash", value.Hash(d))
+	}
+	for name, forged := range map[string]struct {
+		key  string
+		kept []byte
+		path string // "" is the key's
+		want string
+	}{
+		"no proof":                   {"doc/" + other, changed(doc, func(o *value.Object) { o.Delete("proof") }), other, `{}`},
+		"nothing but data":           {"doc/" + other, []byte(`{"v":1,"data":{"evil":1},"ts":1,"hash":""}`), other, `{}`},
+		"under another path":         {"doc/" + other, doc, other, `{}`},
+		"other data":                 {"doc/" + other, changed(doc, evilData), other, `{}`},
+		"other data here":            {"doc/" + mine, changed(doc, func(o *value.Object) { evilData(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other hash":                 {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("hash", "ff"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other author":               {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("authorPubkey", bob.Key.Address().String()); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no author":                  {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("authorSignature"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"later than signed":          {"doc/" + mine, changed(doc, set("ts", now+3_600_000)), mine, `{"n":1}`},
+		"earlier than signed":        {"doc/" + mine, changed(doc, set("ts", now-60_000)), mine, `{"n":1}`},
+		"times of fields":            {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("times", object(t, `{"n":9e12}`)); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"to be merged":               {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("whole"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other target":               {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v2/push/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"a pull":                     {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v1/pull/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other chain":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Chain", "evm:1")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other nonce":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Nonce", "x")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no signature":               {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Signature", "")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no headers":                 {"doc/" + mine, changed(doc, func(o *value.Object) { proof("headers", &value.Object{})(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"a proof of no form":         {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("proof", "x"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no document":                {"doc/" + other, []byte("x"), other, `{}`},
+		"news by nobody":             {"doc/news/b", changed(news, func(o *value.Object) { o.Delete("proof") }), "news/b", `{}`},
+		"no schema's":                {"doc/wall/x", []byte(`{"v":1,"data":[],"ts":1,"hash":""}`), "wall/x", `{}`},
+		"read only":                  {"doc/catalog", changed(news, func(o *value.Object) { o.Delete("proof") }), "catalog", `{}`},
+		"too long":                   {"doc/wall/y", []byte(`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`)) + `","whole":true}`), "wall/y", `{}`},
+		"a log as a document":        {"doc/events/f", changed(doc, func(o *value.Object) { o.Delete("proof") }), "events/f?full=1", `{"items":[]}`},
+		"an element at another time": {"log/events/f\x000001700000000001", element, "events/f?full=1", `{"items":[]}`},
+		"an element of another log":  {"log/events/f\x000001700000000000", element, "events/f?full=1", `{"items":[]}`},
+		"an element of a document":   {"log/news/z\x000001700000000000", element, "news/z", `{}`},
+	} {
+		_, key, _ := strings.Cut(forged.key, "/")
+		_, err := x.honest.guard.Check(t.Context(), &replicas.Version{Key: key, Kept: forged.kept, Author: x.evil.key.Author(), Time: int64(now)})
+		require.ErrorIs(t, err, replicas.ErrRefused, name)
+		x.evil.forge(forged.key, forged.kept)
+		x.tell()
+		got := x.honest.has(forged.path)
+		require.Equal(t, forged.want, got, name)
+		require.Equal(t, `{"n":1}`, x.honest.has(mine), name)
+	}
+	// Files.
+	require.Equal(t, "picture", x.founder.has(logo))
+	_, of, _ := bytes.Cut(picture, []byte("\n"))
+	for name, forged := range map[string][2]string{
+		"other bytes": {"else", string(picture)},
+		"other type":  {"picture", "image/gif\n" + string(of)},
+		"no proof":    {"picture", "image/png"},
+		"no JSON":     {"picture", "image/png\nx"},
+	} {
+		x.evil.forge("file/"+logo, []byte(forged[0]))
+		x.evil.forge("type/"+logo, []byte(forged[1]))
+		x.tell()
+		require.Equal(t, "picture", x.honest.has(logo), name)
+	}
+	// Whoever may write deletes nothing that others have written.
+	require.NoError(t, deleted(x.evil, "doc/"+mine, "file/"+logo))
+	x.tell()
+	require.Equal(t, `{"n":1}`, x.honest.has(mine))
+	require.Equal(t, "picture", x.honest.has(logo))
+
+	// A log goes on, whatever the evil node has appended to it.
+	x.evil.forge("log/events/e\x000009999999999999", []byte(`{"ts":9999999999999,"data":{"evil":1}}`))
+	x.tell()
+	status, answer = x.honest.send(bob, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":2},"authorSignature":"`+evm.SignData(bob.Key, object(t, `{"i":2}`))+`"}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	_, last := x.honest.send(nil, "GET", "/v1/pull/events/e?last=1", "", "")
+	require.Contains(t, last, `"data":{"i":2}`)
+	require.NotContains(t, last, "evil")
+}
+
+func deleted(m *member, keys ...string) error {
+	plain, err := m.n.Replicas.Plain(m.t.Context(), m.r.ID)
+	if err != nil {
+		return err
+	}
+	var all []replica.Change
+	for _, k := range keys {
+		all = append(all, replica.Change{Key: []byte(k)})
+	}
+	_, err = plain.Write(m.t.Context(), m.key, all)
+	return err
+}
+
+// A signed document of somebody who may not write there is refused, although the node that has let it in is an honest one by other rules.
+func TestOtherRoles(t *testing.T) {
+	x := newTown(t)
+	lax := strings.Replace(text, `"writeRoles": ["admin", "editor", "entitlement:news"]`, `"writeRoles": ["user"]`, 1)
+	lax = strings.Replace(lax, `"writeRoles": ["self"]`, `"writeRoles": ["user"]`, 1)
+	c, err := config.Parse([]byte(strings.ReplaceAll(lax, "%s", admin.Key.Address().String())))
+	require.NoError(t, err)
+	x.evil.serve(rules.Sign(rules.Rules{Serial: 1, Prefix: "/v1", Config: c}, x.founder.r.Secret))
+	mine := "users/" + alice.Key.Address().String() + "/settings"
+	for _, path := range []string{mine, "news/a", "users/" + bob.Key.Address().String() + "/settings"} {
+		x.evil.pushed(bob, path, `{"n":1}`)
+	}
+	x.evil.pushed(admin, "news/b", `{"n":1}`)
+	x.evil.pushed(bob, "users/"+bob.Key.Address().String()+"/settings", `{"n":1}`)
+	x.tell()
+	require.Equal(t, `{}`, x.honest.has(mine))
+	require.Equal(t, `{}`, x.honest.has("news/a"))
+	require.Equal(t, `{"n":1}`, x.honest.has("news/b"))
+	require.Equal(t, `{"n":1}`, x.honest.has("users/"+bob.Key.Address().String()+"/settings"))
+	carol := wallet(5)
+	// Nobody is entitled to write what it is entitled to.
+	x.founder.pushed(admin, "users/"+carol.Key.Address().String()+"/entitlements", `{"features":["news"]}`)
+	x.evil.learn(x.founder)
+	path := "users/" + alice.Key.Address().String() + "/entitlements"
+	x.evil.pushed(carol, path, `{"features":["news"]}`)
+	x.tell()
+	require.Equal(t, `{}`, x.honest.has(path))
+}
+
+// Servers of the rules write what no caller has signed, where nobody else writes, and what they have written before there were rules stays.
+func TestServers(t *testing.T) {
+	x := newTown(t)
+	plain := func(n int, at int64) []byte {
+		d := object(t, `{"n":`+strconv.Itoa(n)+`}`)
+		return []byte(`{"v":1,"data":` + string(value.Append(nil, d)) + `,"ts":` + strconv.FormatInt(at, 10) + `,"hash":"` + value.Hash(d) + `"}`)
+	}
+	for _, m := range []*member{x.founder, x.evil} {
+		n := map[*member]int{x.founder: 1, x.evil: 2}[m]
+		m.forge("doc/catalog", plain(n, 5))
+		m.forge("doc/list/a", plain(n, 5))
+		m.forge("doc/news/a", plain(n, 5))
+		m.forge("doc/news/b", plain(n, 50))
+	}
+	r := *x.rules
+	r.Serial, r.Since, r.Own = 2, 10, []string{"list/{x}"}
+	r.Config.Remotes = nil
+	require.NoError(t, x.honest.guard.Set(rules.Sign(r, x.founder.r.Secret)))
+	x.tell()
+	require.Equal(t, `{"n":1}`, x.honest.has("catalog"))
+	require.Equal(t, `{"n":1}`, x.honest.has("news/a"))
+	require.Equal(t, `{}`, x.honest.has("news/b"), "when there were rules")
+	o, err := x.honest.store.Get(t.Context(), "list/a")
+	require.NoError(t, err)
+	require.Contains(t, string(o.Body), `"n":1`)
+}
+
+// Roles of chains are asked for by each node; a server of the rules is believed what they were.
+func TestChains(t *testing.T) {
+	x := newTown(t)
+	const path = "products/42/signals"
+	for _, m := range []*member{x.founder, x.honest} {
+		m.chain.set("42", alice.Key.Address(), false)
+	}
+	x.founder.pushed(alice, path, `{"n":1}`)
+	x.evil.serve(x.rules)
+	x.evil.chain.set("42", bob.Key.Address(), false)
+	x.evil.pushed(bob, path, `{"n":2}`)
+	x.honest.chain.set("42", alice.Key.Address(), true)
+	x.tell()
+	require.Equal(t, "503", x.honest.has(path), "while the chain is away")
+	x.honest.chain.set("42", alice.Key.Address(), false)
+	require.Equal(t, `{"n":1}`, x.honest.has(path))
+
+	// Alice has sold it. What she wrote when it was hers stays, on the word of a server; bob's was not his.
+	x.honest.chain.set("42", admin.Key.Address(), false)
+	x.honest.store.Forget()
+	require.NoError(t, x.honest.guard.Set(x.rules))
+	require.Equal(t, `{}`, x.honest.has(path))
+	x.honest.ahead = rules.Fresh + time.Minute
+	x.honest.store.Forget()
+	require.Equal(t, `{"n":1}`, x.honest.has(path))
+}
+
+func TestForm(t *testing.T) {
+	x := newTown(t)
+	id, b := x.founder.r.ID, x.rules.Bytes()
+	got, err := rules.Parse(b, id)
+	require.NoError(t, err)
+	require.Equal(t, x.rules.Servers, got.Servers)
+	require.Equal(t, "/v1", got.Prefix)
+	require.True(t, got.Same(x.rules))
+	require.Equal(t, b, got.Bytes())
+	require.NotContains(t, string(b), "rpc")
+	for _, bad := range [][]byte{
+		nil, []byte("{}"), bytes.Replace(b, []byte(`"serial":1`), []byte(`"serial":2`), 1), bytes.Replace(b, []byte(`"v":1`), []byte(`"v":2`), 1),
+		bytes.Replace(b, []byte("news"), []byte("olds"), 1), append(bytes.Repeat([]byte(" "), rules.MaxSize), b...),
+	} {
+		_, err = rules.Parse(bad, id)
+		require.ErrorIs(t, err, rules.ErrInvalid)
+	}
+	_, err = rules.Parse(b, replica.ID{1})
+	require.ErrorIs(t, err, rules.ErrInvalid)
+	r := *x.rules
+	r.Serial = 7
+	newer := rules.Sign(r, x.founder.r.Secret)
+	require.True(t, newer.Same(x.rules))
+	forged := rules.Sign(r, replica.NewSecretKey())
+	require.Equal(t, uint64(7), rules.Newest([][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial)
+	require.Nil(t, rules.Newest([][]byte{forged.Bytes()}, id))
+	r.Prefix = "/v2"
+	require.False(t, rules.Sign(r, x.founder.r.Secret).Same(x.rules))
+}
+
+// golden is a document with its proof, and the rules that it counts by, as they stay.
+func golden(t testing.TB) (r *rules.Rules, kept []byte) {
+	b, err := os.ReadFile(filepath.Join("testdata", "golden.json"))
+	require.NoError(t, err)
+	o := object(t, string(b))
+	text, _ := o.Get("rules")
+	key, err := hex.DecodeString("0000000000000000000000000000000000000000000000000000000000000001")
+	require.NoError(t, err)
+	secret := replica.SecretKeyFromSeed([32]byte(key))
+	r, err = rules.Parse(value.Append(nil, text), secret.Replica())
+	require.NoError(t, err)
+	doc, _ := o.Get("document")
+	return r, value.Append(nil, doc)
+}
+
+func TestGolden(t *testing.T) {
+	r, kept := golden(t)
+	g := rules.NewGuard(rules.Options{})
+	require.NoError(t, g.Set(r))
+	body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept})
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"data":{"theme":"dark"}`)
+	require.NotContains(t, string(body), "proof")
+}
+
+// FuzzCheck finds nothing that counts but what was signed.
+func FuzzCheck(f *testing.F) {
+	r, kept := golden(f)
+	g := rules.NewGuard(rules.Options{})
+	require.NoError(f, g.Set(r))
+	f.Add(kept)
+	f.Fuzz(func(t *testing.T, kept []byte) {
+		body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept})
+		if err != nil {
+			return
+		}
+		v, _ := object(t, string(body)).Get("data")
+		require.Equal(t, `{"theme":"dark"}`, string(value.Append(nil, v)))
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	r, _ := golden(f)
+	f.Add(r.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, err := rules.Parse(b, r.Replica); err == nil {
+			require.True(t, got.Same(r))
+		}
+	})
+}

@@ -1,0 +1,55 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// maxEntry is how long what ReadEntry returns may be in bytes.
+const maxEntry = 8 << 20
+
+// ReadEntry returns what authors have written under a key of a replica that is none of a document, as far as it is here.
+func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, err error) {
+	plain, err := n.Replicas.Plain(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{n: n, id: id, plain: plain}
+	for it, err := range plain.Entries(ctx, replica.Query{Key: []byte(key)}) {
+		if err != nil {
+			return nil, err
+		}
+		if it.Entry.Size > maxEntry {
+			continue
+		}
+		b, err := s.content(ctx, &it.Entry)
+		if errors.Is(err, errMissing) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// WriteEntry writes under a key of a replica that is none of a document.
+func WriteEntry(ctx context.Context, n *node.Node, id replica.ID, author replica.SecretKey, key string, b []byte) error {
+	if _, err := n.Blobs.ImportBytes(ctx, b); err != nil {
+		return err
+	}
+	plain, err := n.Replicas.Plain(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = plain.Write(ctx, author, []replica.Change{{Key: []byte(key), Size: uint64(len(b)), Hash: blobs.HashOf(b)}})
+	return err
+}
+
+// Forget drops what is remembered of documents, as when other rules say what counts.
+func (s *Store) Forget() { s.cache.clear() }

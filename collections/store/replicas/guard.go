@@ -1,0 +1,138 @@
+package replicas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// ErrRefused reports a version that the rules do not allow. It is as if it was not there.
+var ErrRefused = errors.New("the rules of the replica do not allow it")
+
+// Guard says which versions of documents, files and elements of logs count, of those that authors of the replica have written. Its methods may be called by several goroutines at once.
+type Guard interface {
+	// Attach returns the body of a document or an element with the proof of the request of ctx, if there is one.
+	Attach(ctx context.Context, key string, body []byte) []byte
+	// Proof returns the proof of a file, nil if there is none. It has no line's end.
+	Proof(ctx context.Context, key string) []byte
+	// Check returns the body of a version without its proof, or an error that is ErrRefused. Any other error says that it cannot be told now.
+	Check(ctx context.Context, v *Version) (body []byte, err error)
+}
+
+// Version is what an author has written under a key.
+type Version struct {
+	Key    string // of a document or file; of an element with NUL and its time behind it
+	Kept   []byte // with the proof, but of a file
+	Author replica.AuthorID
+	Time   int64  // of the entry, in Unix milliseconds
+	Media  string // of a file, "" of others
+	Proof  []byte // of a file
+}
+
+// undecidedError reports a version of which cannot be told now whether it counts.
+type undecidedError struct{ err error }
+
+func (e *undecidedError) Error() string {
+	return "it cannot be told now whether this counts: " + e.err.Error()
+}
+func (e *undecidedError) Unwrap() error { return e.err }
+
+// unreadableError reports a version that the codec cannot read.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return e.err.Error() }
+func (e *unreadableError) Unwrap() error { return e.err }
+
+func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
+	b, err := s.guard.Check(ctx, v)
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, ErrRefused):
+		return nil, fmt.Errorf("the version of author %s: %w", v.Author.String()[:10], err)
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, &undecidedError{err}
+}
+
+// left are versions that are left out.
+type left struct {
+	missing    bool
+	undecided  *undecidedError
+	unreadable error
+	refused    error
+}
+
+// add notes why a version is left out; stop is what is no reason for that.
+func (l *left) add(err error) (stop error) {
+	var u *undecidedError
+	var bad *unreadableError
+	switch {
+	case err == nil:
+	case errors.Is(err, errMissing):
+		l.missing = true
+	case errors.As(err, &u):
+		l.undecided = u
+	case errors.As(err, &bad):
+		l.unreadable = errors.Join(l.unreadable, err)
+	case errors.Is(err, ErrRefused):
+		l.refused = errors.Join(l.refused, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// final reports whether what is left out stays so.
+func (l *left) final() bool { return !l.missing && l.undecided == nil }
+
+// reason says why there is nothing, if nothing else is left; nil if there is nothing to tell of.
+func (l *left) reason(key string) error {
+	switch {
+	case l.undecided != nil:
+		return l.undecided
+	case l.unreadable != nil:
+		return l.unreadable
+	case l.missing:
+		return fmt.Errorf("%s: %w", key, errMissing)
+	}
+	return nil
+}
+
+// tell logs what is left out for good.
+func (s *Store) tell(l *left) {
+	if l.unreadable != nil {
+		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable)
+	}
+	if l.refused != nil {
+		s.log.Warn("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused)
+	}
+}
+
+// attach adds the proof of a request to what is kept.
+func (s *Store) attach(ctx context.Context, key string, body []byte) []byte {
+	if s.guard == nil {
+		return body
+	}
+	return s.guard.Attach(ctx, key, body)
+}
+
+// withProof is what is kept as the media type of a file.
+func (s *Store) withProof(ctx context.Context, key, media string) []byte {
+	if s.guard != nil {
+		if p := s.guard.Proof(ctx, key); p != nil {
+			return append([]byte(media+"\n"), p...)
+		}
+	}
+	return []byte(media)
+}
+
+// cutProof divides what is kept as the media type of a file.
+func cutProof(kept []byte) (media string, proof []byte) {
+	m, proof, _ := bytes.Cut(kept, []byte("\n"))
+	return string(m), proof
+}

@@ -1,0 +1,132 @@
+package replicas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// elementKey is the key of an element of a log.
+func elementKey(key string, time int64) string { return fmt.Sprintf("%s\x00%016d", key, time) }
+
+// logPrefix is what the keys of a log's elements begin with.
+func logPrefix(key string) []byte { return []byte(logs + key + "\x00") }
+
+func timeIn(key []byte) (int64, error) {
+	i := bytes.LastIndexByte(key, 0)
+	return strconv.ParseInt(string(key[i+1:]), 10, 64)
+}
+
+// maxRefused is how many elements that do not count are looked behind for the last one that does.
+const maxRefused = 1000
+
+// Length implements store.Logs. What does not count is not the last element, but is one of the number.
+func (s *Store) Length(ctx context.Context, key string) (n, last int64, err error) {
+	r := replica.PrefixRange(logPrefix(key))
+	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, [][]byte{r.From, r.To})
+	if err != nil || sums[0].Count == 0 {
+		return 0, 0, err
+	}
+	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: 1}
+	if s.guard != nil {
+		q.Limit = maxRefused
+	}
+	for it, err := range s.plain.Entries(ctx, q) {
+		if err != nil {
+			return 0, 0, err
+		}
+		t, err := timeIn(it.Key)
+		if err != nil {
+			return 0, 0, fmt.Errorf("log %s: %w", key, err)
+		}
+		if s.guard != nil {
+			if _, err := s.version(ctx, elementKey(key, t), &it.Entry); errors.Is(err, ErrRefused) {
+				continue
+			}
+		}
+		last = t
+		break
+	}
+	return int64(sums[0].Count), last, nil
+}
+
+// Append implements store.Logs.
+func (s *Store) Append(ctx context.Context, key string, e store.Element, head *store.Object) error {
+	at := elementKey(key, e.Time)
+	body, err := s.encode(at, s.attach(ctx, at, e.Body))
+	if err != nil {
+		return err
+	}
+	p := &put{key: key, element: true, changes: []change{{logs + at, body}}}
+	switch _, err := s.Get(ctx, key); {
+	case errors.Is(err, store.ErrNotFound):
+		if body, err = s.encode(key, head.Body); err != nil {
+			return err
+		}
+		p.changes = append(p.changes, change{docs + key, body})
+	case err != nil:
+		return err
+	}
+	return s.send(ctx, p)
+}
+
+// Elements implements store.Logs.
+func (s *Store) Elements(ctx context.Context, key string, after int64, limit int) (all []store.Element, err error) {
+	if limit == 0 {
+		return nil, nil
+	}
+	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: max(0, limit)}
+	if after > 0 {
+		q.After = fmt.Appendf(nil, "%s%016d", logPrefix(key), after)
+	}
+	for {
+		var out left
+		var n int
+		if all, n, err = s.elements(ctx, key, q, &out); err != nil {
+			return nil, err
+		}
+		if out.undecided != nil {
+			return nil, out.undecided
+		}
+		if limit < 0 || len(all) >= limit || n < q.Limit || out.refused == nil {
+			s.tell(&out)
+			if limit > 0 {
+				all = all[:min(len(all), limit)]
+			}
+			slices.Reverse(all)
+			return all, nil
+		}
+		q.Limit *= 2 // as those that do not count are not among the last
+	}
+}
+
+// elements returns, from the last to the first, those of a query that count, and how many there are of all. Those whose content has not come are given to whoever asks again.
+func (s *Store) elements(ctx context.Context, key string, q replica.Query, out *left) (all []store.Element, n int, err error) {
+	var entries []replica.Item
+	for it, err := range s.plain.Entries(ctx, q) {
+		if err != nil {
+			return nil, 0, err
+		}
+		entries = append(entries, it)
+	}
+	for i := range entries {
+		t, err := timeIn(entries[i].Key)
+		if err != nil {
+			return nil, 0, fmt.Errorf("log %s: %w", key, err)
+		}
+		b, err := s.version(ctx, elementKey(key, t), &entries[i].Entry)
+		if stop := out.add(err); stop != nil {
+			return nil, 0, stop
+		}
+		if err == nil {
+			all = append(all, store.Element{Time: t, Body: b})
+		}
+	}
+	return all, len(entries), nil
+}

@@ -1,0 +1,210 @@
+package replicas
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// read reads an object from the replica. whole is set if all that may count of it is here.
+func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err error) {
+	var versions []replica.Entry
+	gone := uint64(0) // when it was last deleted
+	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(docs + key), Tombstones: true}) {
+		switch {
+		case err != nil:
+			return st, false, err
+		case !it.Entry.IsTombstone():
+			versions = append(versions, it.Entry)
+		case s.guard == nil: // where there are rules, nobody deletes what another has written
+			gone = max(gone, it.Entry.Timestamp)
+		}
+	}
+	whole, st.own = true, true
+	var parsed []*document.Document
+	var body []byte
+	var out left
+	there := false
+	for i := range versions {
+		e := &versions[i]
+		if e.Timestamp <= gone {
+			continue
+		}
+		there = true
+		st.own = st.own && e.Author == s.author.Author()
+		b, err := s.version(ctx, key, e)
+		if stop := out.add(err); stop != nil {
+			return state{}, false, stop
+		}
+		if err != nil {
+			continue
+		}
+		body = b
+		st.hashes = append(st.hashes, e.Hash)
+		if len(versions) > 1 {
+			d, err := document.Parse(b)
+			if err != nil { // another version may be one
+				continue
+			}
+			parsed = append(parsed, d)
+		}
+	}
+	if !there {
+		return s.readFile(ctx, key)
+	}
+	s.tell(&out)
+	if len(st.hashes) == 0 {
+		return state{}, out.final(), out.reason(key)
+	}
+	if len(parsed) > 0 {
+		body = document.Merge(parsed).Bytes()
+	}
+	st.object = &store.Object{Body: body, Type: jsonType, Tag: tagOf(st.hashes)}
+	return st, out.final(), nil
+}
+
+// version returns the body of a version of a document, or of an element. Its error is errMissing, ErrRefused, an *undecidedError, an *unreadableError, or one of the node.
+func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]byte, error) {
+	kept, err := s.content(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if kept, err = s.decode(key, kept); err != nil {
+		return nil, &unreadableError{fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err)}
+	}
+	if s.guard == nil {
+		return kept, nil
+	}
+	return s.check(ctx, &Version{Key: key, Kept: kept, Author: e.Author, Time: milliseconds(e)})
+}
+
+func milliseconds(e *replica.Entry) int64 { return int64(e.Timestamp / 1000) }
+
+const jsonType = "application/json"
+
+func tagOf(hashes []blobs.Hash) string {
+	var b []byte
+	for _, h := range hashes {
+		b = append(b, h[:8]...)
+	}
+	return hex.EncodeToString(b)
+}
+
+// readFile reads a file: the latest that counts.
+func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool, err error) {
+	var versions []replica.Entry
+	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(files + key), Tombstones: true}) {
+		if err != nil {
+			return st, false, err
+		}
+		versions = append(versions, it.Entry)
+	}
+	slices.SortFunc(versions, func(a, b replica.Entry) int {
+		return cmp.Or(cmp.Compare(b.Timestamp, a.Timestamp), bytes.Compare(b.Author[:], a.Author[:]))
+	})
+	var out left
+	for i := range versions {
+		e := &versions[i]
+		if e.IsTombstone() {
+			if s.guard == nil {
+				break
+			}
+			continue
+		}
+		o, hashes, err := s.fileOf(ctx, key, e)
+		if err == nil {
+			s.tell(&out)
+			o.Tag = tagOf(hashes)
+			return state{object: o, hashes: hashes}, true, nil
+		}
+		if stop := out.add(err); stop != nil {
+			return st, false, stop
+		}
+		if errors.Is(err, errMissing) {
+			return st, false, out.reason(key)
+		}
+	}
+	s.tell(&out)
+	if err := out.reason(key); err != nil {
+		return st, false, err
+	}
+	return state{own: s.guard == nil || len(versions) == 0}, true, nil
+}
+
+// fileOf returns the file of an entry, with the media type that counts for it, and the hashes that it was made of.
+func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry) (o *store.Object, hashes []blobs.Hash, err error) {
+	body, err := s.content(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(body) == 1 && body[0] == emptyMark {
+		body = nil
+	}
+	o, hashes = &store.Object{Body: body, Type: "application/octet-stream"}, []blobs.Hash{e.Hash}
+	kind, err := s.typeOf(ctx, key, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	var proof []byte
+	if kind != nil {
+		b, err := s.content(ctx, kind)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Type, proof = cutProof(b)
+		hashes = append(hashes, kind.Hash)
+	}
+	if s.guard != nil {
+		_, err = s.check(ctx, &Version{Key: key, Kept: body, Author: e.Author, Time: milliseconds(e), Media: o.Type, Proof: proof})
+	}
+	return o, hashes, err
+}
+
+// typeOf returns the entry with the media type of a file: the latest or, where there are rules, the one of the file's author, whose proof it has.
+func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry) (*replica.Entry, error) {
+	if s.guard == nil {
+		it, err := s.plain.LatestOf(ctx, []byte(types+key))
+		if errors.Is(err, replica.ErrNotFound) {
+			return nil, nil
+		}
+		return &it.Entry, err
+	}
+	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(types + key), Author: &e.Author}) {
+		return &it.Entry, err
+	}
+	return nil, nil
+}
+
+var errMissing = errors.New("the content has not come yet")
+
+// content reads the content of an entry, for which it waits a little if it is on its way.
+func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
+	r, err := s.n.OpenPlain(ctx, s.plain, e)
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
+		wait, cancel := context.WithTimeout(ctx, contentWait)
+		defer cancel()
+		if err := s.n.WaitContent(wait, e.Hash, e.Size); err != nil {
+			if ctx.Err() == nil && wait.Err() != nil {
+				err = errMissing
+			}
+			return nil, err
+		}
+		r, err = s.n.OpenPlain(ctx, s.plain, e)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, r.Size())
+	_, err = io.ReadFull(r, b)
+	return b, err
+}
