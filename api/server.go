@@ -210,7 +210,7 @@ func begin(w http.ResponseWriter) *answer {
 func fail(w http.ResponseWriter, err error) {
 	e := AsError(err)
 	w.Header().Set("Content-Type", "application/json")
-	status, ok := map[Kind]int{Usage: 400, NotFound: 404, NotAllowed: 403, Unreachable: 504}[e.Kind]
+	status, ok := map[Kind]int{Usage: 400, NotFound: 404, NotAllowed: 403, Unreachable: 504, Unsigned: 403}[e.Kind]
 	if !ok {
 		status = 500
 	}

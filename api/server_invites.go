@@ -9,9 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
 )
 
 // inviteLasts is how long an invite is good unless its maker says otherwise.
@@ -19,7 +22,14 @@ const inviteLasts = 7 * 24 * time.Hour
 
 // invite makes an invite to r.
 func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteRequest, mode replica.Capability) (ReplicaTicket, error) {
-	v := node.Invite{Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.Expires.UTC(), Uses: 1}
+	var wallet eth.Address
+	if req.Wallet != "" {
+		var err error
+		if wallet, err = eth.ParseAddress(req.Wallet); err != nil {
+			return ReplicaTicket{}, UsageErrorf("wallet: %v", err)
+		}
+	}
+	v := node.Invite{Wallet: wallet, Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.Expires.UTC(), Uses: 1}
 	if req.Uses != nil {
 		v.Uses = *req.Uses
 	}
@@ -77,6 +87,9 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 		x := Invite{
 			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires,
 			Uses: v.Uses, State: inviteStates[s.node.InviteState(v)], Redeemed: []Redemption{},
+		}
+		if v.Wallet != (eth.Address{}) {
+			x.Wallet = v.Wallet.String()
 		}
 		if r, err := s.node.Replicas.Get(ctx, v.Replica); err == nil {
 			x.Replica = r.Name
@@ -137,17 +150,56 @@ func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *an
 }
 
 // join joins the replica of a ticket or an invite.
-func (s *Server) join(ctx context.Context, text, name string, policy *node.Policy) (node.JoinResult, error) {
+func (s *Server) join(ctx context.Context, text, name string, policy *node.Policy, w *JoinWallet) (node.JoinResult, error) {
 	t, err := ticket.Parse(text)
 	if err != nil {
 		return node.JoinResult{}, err
 	}
 	if v, ok := t.(*ticket.Invite); ok {
-		return s.node.JoinInvite(ctx, v, name, policy)
+		return s.node.JoinInvite(ctx, v, name, policy, s.prove(ctx, w))
 	}
 	doc, err := ticket.ParseDoc(text)
 	if err != nil {
 		return node.JoinResult{}, err
 	}
 	return s.node.JoinWith(ctx, doc, name, policy)
+}
+
+// prove returns what signs for the wallet of an invite, nil if nobody does.
+func (s *Server) prove(ctx context.Context, w *JoinWallet) node.ProveWallet {
+	if w == nil {
+		return nil
+	}
+	return func(ask node.WalletAsk) (p node.WalletProof, err error) {
+		p.At = w.At
+		if w.Signature != "" {
+			if p.Signature, err = eth.ParseSignature(w.Signature); err != nil {
+				err = UsageErrorf("the signature of the wallet: %v", err)
+			}
+			return p, err
+		}
+		if w.Identity == "" {
+			m, err := ask.Message(time.Unix(w.At, 0))
+			if err != nil {
+				return p, err
+			}
+			return p, &Error{Unsigned, m.Text()}
+		}
+		id, err := s.owner(ctx, w.Identity)
+		if err != nil {
+			return p, err
+		}
+		p.At = time.Now().Unix()
+		signed, err := s.node.Keyring().Sign(ctx, id, vault.ToSign{Application: node.WalletApplication, Challenge: ask.Challenge[:], At: p.At}, w.Password)
+		switch sig := &signed.Signature; {
+		case err != nil:
+			return p, err
+		case sig.Kind != identity.Wallet || len(sig.Signature) != len(p.Signature):
+			return p, UsageErrorf("the invite is for the holder of the wallet %s, and %s is none", ask.Wallet, w.Identity)
+		case !strings.EqualFold(sig.Address, ask.Wallet.Lower()):
+			return p, UsageErrorf("the invite is for the holder of the wallet %s, and %s has %s", ask.Wallet, w.Identity, sig.Address)
+		}
+		copy(p.Signature[:], signed.Signature.Signature)
+		return p, nil
+	}
 }

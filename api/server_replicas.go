@@ -60,7 +60,7 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 		}
 		policy = &p
 	}
-	joined, err := s.join(ctx, req.Ticket, req.Name, policy)
+	joined, err := s.join(ctx, req.Ticket, req.Name, policy, req.Wallet)
 	if err != nil {
 		if joined.Replica.Name != "" && kindOf(err) == Unreachable {
 			err = &Error{Unreachable, fmt.Sprintf("joined as %q, but nothing is here yet: %v; a running node keeps trying", joined.Replica.Name, err)}

@@ -13,13 +13,18 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
 
 func describeIdentity(i *vault.Identity) Identity {
-	return Identity{i.ID, i.Kind.String(), hex.EncodeToString(i.Public[:]), hex.EncodeToString(i.Nonce[:])}
+	x := Identity{Identity: i.ID, Kind: i.Kind.String(), PublicKey: hex.EncodeToString(i.Public[:]), Nonce: hex.EncodeToString(i.Nonce[:])}
+	if a, err := eth.AddressOf(i.Public); err == nil && i.Kind == identity.Wallet {
+		x.Address = a.String()
+	}
+	return x
 }
 
 // whichIdentity finds an identity of the keyring by its id or a unique beginning of it; empty is the only one.

@@ -27,9 +27,10 @@ const (
 	Verification Kind = "verification" // 4
 	NotAllowed   Kind = "not_allowed"  // 5
 	Unreachable  Kind = "unreachable"  // 6
+	Unsigned     Kind = "unsigned"     // 5: a wallet must sign the text that is the message, see JoinWallet
 )
 
-var exitCodes = map[Kind]int{Failed: 1, Usage: 2, NotFound: 3, Verification: 4, NotAllowed: 5, Unreachable: 6}
+var exitCodes = map[Kind]int{Failed: 1, Usage: 2, NotFound: 3, Verification: 4, NotAllowed: 5, Unreachable: 6, Unsigned: 5}
 
 // Error is an operation's failure as it crosses the API.
 type Error struct {

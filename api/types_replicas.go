@@ -26,6 +26,17 @@ type JoinRequest struct {
 	Ticket string  `json:"ticket"`
 	Name   string  `json:"name,omitempty"`
 	Policy *Policy `json:"policy,omitempty"`
+	// Wallet signs, if the ticket is an invite for the holder of one.
+	Wallet *JoinWallet `json:"wallet,omitempty"`
+}
+
+// JoinWallet says who signs for the wallet of an invite: an identity of the keyring, or another program. Without a signature of that, the answer is an error of kind Unsigned whose message is the
+// text to sign (EIP-191, "personal sign"); with the same time and the signature, the request is made again.
+type JoinWallet struct {
+	Identity  string `json:"identity,omitempty"` // name or id
+	Password  string `json:"password,omitempty"`
+	At        int64  `json:"at,omitempty"`        // Unix seconds
+	Signature string `json:"signature,omitempty"` // 65 bytes in hex
 }
 
 // Policy says which content of a replica is fetched without being asked for.

@@ -21,6 +21,7 @@ type InviteRequest struct {
 	Expires   time.Time `json:"expires,omitzero"`    // in 7 days if this is not given
 	Forever   bool      `json:"forever,omitempty"`   // it does not expire
 	Uses      *int      `json:"uses,omitempty"`      // 1 if this is not given, 0 for no limit
+	Wallet    string    `json:"wallet,omitempty"`    // EVM address whose holder alone may use it
 }
 
 // ReplicaTicket is a ticket for a replica, or an invite to it.
@@ -54,7 +55,8 @@ type Invite struct {
 	Delegable bool               `json:"delegable"`
 	Created   time.Time          `json:"created"`
 	Expires   time.Time          `json:"expires,omitzero"`
-	Uses      int                `json:"uses"`  // 0 for no limit
+	Uses      int                `json:"uses"` // 0 for no limit
+	Wallet    string             `json:"wallet,omitempty"`
 	State     string             `json:"state"` // "open", "expired", "used" or "revoked"
 	Redeemed  []Redemption       `json:"redeemed"`
 }

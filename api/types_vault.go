@@ -10,9 +10,10 @@ import (
 // Identity is one whose key the keyring has.
 type Identity struct {
 	Identity  identity.ID `json:"identity"`
-	Kind      string      `json:"kind"`       // "wallet" or "passkey"
-	PublicKey string      `json:"public_key"` // 33 bytes in hex
-	Nonce     string      `json:"nonce"`      // 8 bytes in hex
+	Kind      string      `json:"kind"`              // "wallet" or "passkey"
+	PublicKey string      `json:"public_key"`        // 33 bytes in hex
+	Nonce     string      `json:"nonce"`             // 8 bytes in hex
+	Address   string      `json:"address,omitempty"` // EVM address of a wallet
 }
 
 // AddIdentityRequest asks for a new identity, or to import one from words or a keystore file.

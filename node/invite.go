@@ -12,6 +12,7 @@ import (
 
 	"lukechampine.com/blake3"
 
+	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -40,8 +41,10 @@ type Invite struct {
 	Created   time.Time          `json:"created"`
 	Expires   time.Time          `json:"expires,omitzero"` // zero for never
 	Uses      int                `json:"uses"`             // how many authors may use it; 0 for no limit
-	Revoked   time.Time          `json:"revoked,omitzero"`
-	Redeemed  []Redemption       `json:"redeemed,omitempty"`
+	// Wallet, unless it is zero, is the EVM address whose holder alone may use it.
+	Wallet   eth.Address  `json:"wallet,omitzero"`
+	Revoked  time.Time    `json:"revoked,omitzero"`
+	Redeemed []Redemption `json:"redeemed,omitempty"`
 }
 
 // Redemption notes who has used an invite.
@@ -54,7 +57,10 @@ type Redemption struct {
 }
 
 // InviteError says why an invite is not good, or not any more.
-type InviteError struct{ Status InviteStatus }
+type InviteError struct {
+	Status InviteStatus
+	Wallet eth.Address // with InviteWallet: whose holder must sign
+}
 
 // InviteStatus is the answer to an invite.
 type InviteStatus byte
@@ -67,6 +73,7 @@ const (
 	InviteUsedUp  InviteStatus = 3
 	InviteRevoked InviteStatus = 4
 	InviteFailed  InviteStatus = 5 // the node could not do what the invite says; it may be tried again
+	InviteWallet  InviteStatus = 6 // it is for the holder of a wallet, who has not signed, or long ago
 )
 
 func (e *InviteError) Error() string {
@@ -81,6 +88,8 @@ func (e *InviteError) Error() string {
 		return "the invite has been revoked"
 	case InviteFailed:
 		return "the node that the invite names cannot give now what it says: try again later, or ask whoever made it"
+	case InviteWallet:
+		return fmt.Sprintf("the invite is for the holder of the wallet %s: join with --wallet and sign", e.Wallet)
 	}
 	return fmt.Sprintf("the invite was answered with an unknown status (%d): use a newer skerry", e.Status)
 }
@@ -127,7 +136,7 @@ func inviteID(secret ticket.InviteSecret) (id [32]byte) {
 
 func inviteKey(id [32]byte) []byte { return append([]byte(keyInvite), id[:]...) }
 
-// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires and Uses of what is given, and returns it with the ticket to pass on, which cannot be had
+// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires, Uses and Wallet of what is given, and returns it with the ticket to pass on, which cannot be had
 // again. It returns a *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite offers.
 func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite, *ticket.Invite, error) {
 	if v.Mode < replica.Sync || v.Mode > replica.Write {
@@ -170,7 +179,7 @@ func getInvite(r kv.Reader, id [32]byte) (v Invite, err error) {
 	v.ID = id
 	err = r.Peek(inviteKey(id), func(b []byte) error { return json.Unmarshal(b, &v) })
 	if errors.Is(err, kv.ErrNotFound) {
-		return v, &InviteError{InviteUnknown}
+		return v, &InviteError{Status: InviteUnknown}
 	}
 	return v, err
 }
@@ -232,7 +241,7 @@ type Given struct {
 }
 
 // redeem gives what an invite offers to an author at a node. The same author may ask again, and is given the same.
-func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author replica.AuthorID, node string) (g Given, err error) {
+func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) (g Given, err error) {
 	n.redeeming.Lock() // so that a grant is made once
 	defer n.redeeming.Unlock()
 	var v Invite
@@ -243,7 +252,10 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 		}
 		at = slices.IndexFunc(v.Redeemed, func(x Redemption) bool { return x.Author == author })
 		if s := v.state(n.cfg.Now()); s != InviteTaken && (at < 0 || s == InviteRevoked) {
-			return &InviteError{s}
+			return &InviteError{Status: s}
+		}
+		if err := n.checkWallet(&v, secret, author, node, w); err != nil {
+			return err
 		}
 		if at < 0 {
 			at = len(v.Redeemed)
@@ -256,7 +268,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	}
 	r, err := n.Replicas.Get(ctx, v.Replica)
 	if err != nil {
-		return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
+		return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 	}
 	g = Given{Replica: r.ID, Name: r.Name, Capability: min(v.Mode, replica.Read)}
 	if v.Mode == replica.Sync {
@@ -270,7 +282,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 			err = n.addReader(ctx, &r, author)
 		}
 		if err != nil {
-			return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
+			return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 		}
 		v.Redeemed[at].Granted = true
 		err = n.kv.Update(ctx, func(tx kv.Txn) error {
@@ -286,7 +298,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 		}
 	}
 	if g.ReadKey, err = n.keyFor(ctx, &r, author, v.Redeemed[at].At); err != nil {
-		return g, fmt.Errorf("%w: %w", &InviteError{InviteFailed}, err)
+		return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 	}
 	if v.Mode < replica.Write {
 		return g, n.kv.Sync(ctx)
@@ -335,9 +347,13 @@ func (g *Given) marshal() []byte {
 	return appendItems(b, g.Statements)
 }
 
-func appendRedeem(secret ticket.InviteSecret, author replica.AuthorID, proof [64]byte) []byte {
+func appendRedeem(secret ticket.InviteSecret, author replica.AuthorID, proof [64]byte, w *WalletProof) []byte {
 	b := append([]byte{inviteVersion}, secret[:]...)
-	return append(append(b, author[:]...), proof[:]...)
+	b = append(append(b, author[:]...), proof[:]...)
+	if w == nil {
+		return append(b, 0)
+	}
+	return append(binary.BigEndian.AppendUint64(append(b, 1), uint64(w.At)), w.Signature[:]...)
 }
 
 // redeemProof is what the author signs, so that nobody is granted something in the name of a key that is not theirs.

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -46,7 +47,7 @@ func TestInvite(t *testing.T) {
 	author := func(i byte) replica.AuthorID { return replica.SecretKeyFromSeed([32]byte{i}).Author() }
 
 	r, made, tk := ready(t, n, Invite{Mode: replica.Write, Prefix: []byte("p/"), Delegable: true, Uses: 2, Expires: now.Add(time.Hour)})
-	g, err := n.redeem(ctx, tk.Secret, author(1), "one")
+	g, err := n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	require.NoError(t, err)
 	require.Equal(t, r.ID, g.Replica)
 	require.Equal(t, r.Name, g.Name)
@@ -59,14 +60,14 @@ func TestInvite(t *testing.T) {
 	require.True(t, grant.Delegable)
 	require.Equal(t, author(1), grant.Author)
 
-	again, err := n.redeem(ctx, tk.Secret, author(1), "one")
+	again, err := n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	require.NoError(t, err)
 	require.Equal(t, g, again, "who did not hear the answer may ask again")
-	_, err = n.redeem(ctx, tk.Secret, author(2), "two")
+	_, err = n.redeem(ctx, tk.Secret, author(2), "two", nil)
 	require.NoError(t, err)
-	_, err = n.redeem(ctx, tk.Secret, author(3), "three")
+	_, err = n.redeem(ctx, tk.Secret, author(3), "three", nil)
 	requireStatus(t, InviteUsedUp, err)
-	_, err = n.redeem(ctx, ticket.InviteSecret{1}, author(3), "three")
+	_, err = n.redeem(ctx, ticket.InviteSecret{1}, author(3), "three", nil)
 	requireStatus(t, InviteUnknown, err)
 	all, err := n.Invites(ctx)
 	require.NoError(t, err)
@@ -76,24 +77,24 @@ func TestInvite(t *testing.T) {
 	require.Equal(t, "two", all[0].Redeemed[1].Node)
 
 	require.NoError(t, n.RevokeInvite(ctx, made.ID))
-	_, err = n.redeem(ctx, tk.Secret, author(1), "one")
+	_, err = n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	requireStatus(t, InviteRevoked, err)
 	requireStatus(t, InviteUnknown, n.RevokeInvite(ctx, [32]byte{1}))
 
 	_, _, tk = ready(t, n, Invite{Mode: replica.Sync, Expires: now.Add(time.Hour)})
-	g, err = n.redeem(ctx, tk.Secret, author(1), "one")
+	g, err = n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	require.NoError(t, err)
 	require.Equal(t, replica.Sync, g.Capability)
 	require.Empty(t, g.Statements)
 	now = now.Add(time.Hour)
-	_, err = n.redeem(ctx, tk.Secret, author(2), "two")
+	_, err = n.redeem(ctx, tk.Secret, author(2), "two", nil)
 	requireStatus(t, InviteExpired, err)
-	_, err = n.redeem(ctx, tk.Secret, author(1), "one")
+	_, err = n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	require.NoError(t, err, "it was given in time")
 
 	r, _, tk = ready(t, n, Invite{Mode: replica.Read, Uses: 2})
 	require.NoError(t, n.Leave(ctx, r.ID))
-	_, err = n.redeem(ctx, tk.Secret, author(1), "one")
+	_, err = n.redeem(ctx, tk.Secret, author(1), "one", nil)
 	requireStatus(t, InviteFailed, err)
 
 	now = now.Add(keepInvites)
@@ -129,7 +130,7 @@ func TestInviteNeedsCapability(t *testing.T) {
 	require.ErrorIs(t, err, replica.ErrCannotGrant)
 	_, tk, err := n.Invite(ctx, r, Invite{Mode: replica.Write, Prefix: []byte("p/")})
 	require.NoError(t, err)
-	given, err := n.redeem(ctx, tk.Secret, replica.AuthorID{1}, "one")
+	given, err := n.redeem(ctx, tk.Secret, replica.AuthorID{1}, "one", nil)
 	require.NoError(t, err)
 	require.Len(t, given.Statements, 2, "with that of the author who lets it write")
 }
@@ -144,7 +145,7 @@ func TestInviteRace(t *testing.T) {
 	taken := 0
 	for i := range byte(20) {
 		wg.Go(func() {
-			_, err := n.redeem(t.Context(), tk.Secret, replica.AuthorID{i}, "x")
+			_, err := n.redeem(t.Context(), tk.Secret, replica.AuthorID{i}, "x", nil)
 			var refused *InviteError
 			if err != nil && !errors.As(err, &refused) {
 				t.Error(err)
@@ -180,7 +181,7 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 	_, _, tk := ready(t, n, Invite{Mode: replica.Write, Uses: 1})
 	author, thief := replica.NewSecretKey(), replica.NewSecretKey()
 	proof := author.Sign(redeemProof(tk.Secret, string(n.id), "joiner"))
-	good := appendRedeem(tk.Secret, author.Author(), proof)
+	good := appendRedeem(tk.Secret, author.Author(), proof, nil)
 	ask := func(msg []byte, remote peer.ID) ([]byte, error) {
 		ours, theirs := net.Pipe()
 		done := make(chan error, 1)
@@ -203,11 +204,11 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 		remote peer.ID
 	}{
 		"from another node":     {good, "thief"},
-		"for another author":    {appendRedeem(tk.Secret, thief.Author(), proof), "joiner"},
-		"to another inviter":    {appendRedeem(tk.Secret, author.Author(), author.Sign(redeemProof(tk.Secret, "other", "joiner"))), "joiner"},
+		"for another author":    {appendRedeem(tk.Secret, thief.Author(), proof, nil), "joiner"},
+		"to another inviter":    {appendRedeem(tk.Secret, author.Author(), author.Sign(redeemProof(tk.Secret, "other", "joiner")), nil), "joiner"},
 		"cut short":             {good[:100], "joiner"},
 		"of another version":    {append([]byte{9}, good[1:]...), "joiner"},
-		"with another's secret": {appendRedeem(ticket.InviteSecret{7}, author.Author(), proof), "joiner"},
+		"with another's secret": {appendRedeem(ticket.InviteSecret{7}, author.Author(), proof, nil), "joiner"},
 	} {
 		answer, err := ask(c.msg, c.remote)
 		require.Error(t, err, name)
@@ -244,7 +245,7 @@ func TestPendingInvite(t *testing.T) {
 		w.cut[pairOf(a.ID(), b.ID())] = true
 		w.mu.Unlock()
 		for _, tk := range tickets {
-			_, err = b.JoinInvite(ctx, tk, "mine", nil)
+			_, err = b.JoinInvite(ctx, tk, "mine", nil, nil)
 			var pending *PendingInviteError
 			require.ErrorAs(t, err, &pending)
 		}
@@ -278,7 +279,7 @@ func TestPendingInvite(t *testing.T) {
 		require.NoError(t, err)
 		_, err = b.Replicas.Write(ctx, r.ID, key, []replica.Change{{Key: []byte("k")}})
 		require.NoError(t, err)
-		_, err = a.JoinInvite(ctx, tickets[0], "", nil)
+		_, err = a.JoinInvite(ctx, tickets[0], "", nil, nil)
 		require.ErrorIs(t, err, ErrOwnInvite)
 		for _, n := range w.nodes {
 			require.NoError(t, n.Close())
@@ -293,9 +294,14 @@ func TestInviteGolden(t *testing.T) {
 	id := inviteID(secret)
 	require.Equal(t, "20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323", hex.EncodeToString(id[:]))
 	require.Equal(t, "736b657272792072656465656d20310a20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a43230007696e766974657200066a6f696e6572", hex.EncodeToString(redeemProof(secret, "inviter", "joiner")))
-	msg := appendRedeem(secret, author.Author(), [64]byte{3})
-	require.Len(t, msg, 129)
-	require.Equal(t, byte(2), msg[0])
+	msg := appendRedeem(secret, author.Author(), [64]byte{3}, nil)
+	require.Len(t, msg, 130)
+	require.Equal(t, byte(3), msg[0])
+	require.Equal(t, byte(0), msg[129])
+	signed := appendRedeem(secret, author.Author(), [64]byte{3}, &WalletProof{At: 258, Signature: eth.Signature{4}})
+	require.Equal(t, append(append(msg[:129:129], 1, 0, 0, 0, 0, 0, 0, 1, 2, 4), make([]byte, 64)...), signed)
+	challenge := walletChallenge(secret, author.Author(), "inviter", "joiner")
+	require.Equal(t, "3e937876dc65c835b1e0112ae57c5f650646947586e7bae8e0e0a5545dd4e7e8", hex.EncodeToString(challenge[:]))
 	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, ReadKey: replica.EpochKey{Epoch: 7, Key: seal.ReadKey{8}}, Statements: [][]byte{{5, 6}}}
 	want := append(append([]byte{2, 4}, make([]byte, 31)...), 0, 0, 0, 7, 8)
 	want = append(append(want, make([]byte, 31)...), 1, 'r', 1, 2, 5, 6)
@@ -311,6 +317,7 @@ func FuzzGiven(f *testing.F) {
 	g.ReadKey = replica.EpochKey{Epoch: 1, Key: seal.ReadKey{2}}
 	f.Add(append([]byte{0}, g.marshal()...))
 	f.Add([]byte{3})
+	f.Add(append([]byte{6}, make([]byte, 20)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
 		in := bufio.NewReaderSize(r, 16)
@@ -338,4 +345,81 @@ func TestFewEnough(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, back, len(some))
 	require.Len(t, fewEnough(large[:2]), 2)
+}
+
+// An invite for the holder of a wallet lets in whoever has signed with it for this author, at this node and not long ago.
+func TestInviteForAWallet(t *testing.T) {
+	key := func(b byte) eth.Key {
+		k, err := eth.KeyFromSecret([32]byte{31: b})
+		require.NoError(t, err)
+		return k
+	}
+	alice, bob := key(1), key(2)
+	sign := func(k eth.Key, at time.Time) ProveWallet {
+		return func(a WalletAsk) (w WalletProof, err error) {
+			m, err := a.Message(at)
+			return WalletProof{At: at.Unix(), Signature: k.Sign(eth.TextDigest([]byte(m.Text())))}, err
+		}
+	}
+	bubble(t, func(t *testing.T) {
+		ctx := t.Context()
+		w := &simWorld{simNet: newSimNet(1), t: t}
+		for range 2 {
+			n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem()}
+			w.open(n)
+			w.nodes = append(w.nodes, n)
+		}
+		a, b := w.nodes[0], w.nodes[1]
+		r, err := a.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		v, tk, err := a.Invite(ctx, r, Invite{Mode: replica.Write, Prefix: []byte("notes/"), Uses: 1, Wallet: alice.Address()})
+		require.NoError(t, err)
+		tk.Addrs = a.Addrs()
+		now := a.cfg.Now()
+		other := func(x WalletAsk) (WalletProof, error) {
+			x.Challenge[0]++
+			return sign(alice, now)(x)
+		}
+		for name, prove := range map[string]ProveWallet{
+			"nobody": nil, "another wallet": sign(bob, now), "long ago": sign(alice, now.Add(-walletBehind-time.Minute)), "in the future": sign(alice, now.Add(walletAhead+time.Minute)), "something else": other,
+		} {
+			_, err = b.JoinInvite(ctx, tk, "mine", nil, prove)
+			var refused *InviteError
+			require.ErrorAs(t, err, &refused, name)
+			require.Equal(t, InviteWallet, refused.Status, name)
+			require.Equal(t, alice.Address(), refused.Wallet)
+		}
+		failed := errors.New("locked")
+		_, err = b.JoinInvite(ctx, tk, "mine", nil, func(WalletAsk) (WalletProof, error) { return WalletProof{}, failed })
+		require.ErrorIs(t, err, failed)
+		pending, err := b.PendingInvites(ctx)
+		require.NoError(t, err)
+		require.Empty(t, pending)
+		all, err := a.Invites(ctx)
+		require.NoError(t, err)
+		require.Empty(t, all[0].Redeemed)
+		require.Equal(t, alice.Address(), all[0].Wallet)
+		require.Equal(t, v.ID, all[0].ID)
+
+		_, err = b.JoinInvite(ctx, tk, "mine", nil, sign(alice, now))
+		require.NoError(t, err)
+		author, err := b.Replicas.DefaultAuthor(ctx)
+		require.NoError(t, err)
+		require.NoError(t, b.Replicas.MayWrite(ctx, r.ID, author, []byte("notes/a")))
+		var no *replica.NotAllowedError
+		require.ErrorAs(t, b.Replicas.MayWrite(ctx, r.ID, author, []byte("else")), &no)
+
+		// What was signed for one author, or node, is of no use to another.
+		ask := WalletAsk{alice.Address(), walletChallenge(tk.Secret, author, string(a.id), string(b.id))}
+		proof, err := sign(alice, now)(ask)
+		require.NoError(t, err)
+		require.NoError(t, a.checkWallet(&v, tk.Secret, author, b.id.String(), &proof))
+		for _, err := range []error{a.checkWallet(&v, tk.Secret, replica.AuthorID{1}, b.id.String(), &proof), a.checkWallet(&v, tk.Secret, author, a.id.String(), &proof),
+			a.checkWallet(&v, ticket.InviteSecret{}, author, b.id.String(), &proof), b.checkWallet(&v, tk.Secret, author, b.id.String(), &proof), a.checkWallet(&v, tk.Secret, author, "x", &proof)} {
+			requireStatus(t, InviteWallet, err)
+		}
+		for _, n := range w.nodes {
+			require.NoError(t, n.Close())
+		}
+	})
 }

@@ -22,8 +22,8 @@ import (
 
 // An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its other end:
 //
-//	joiner   version u8 = 2, secret[32], author[32], signature[64]
-//	inviter  status u8 (see InviteStatus); if that is 0: capability u8, 1 sync or 2 read, replica[32], epoch u32 and read key[32] (zeros if there is none), length u8 and the name that the replica has there,
+//	joiner   version u8 = 3, secret[32], author[32], signature[64], u8 0, or 1 and the proof of a wallet: time u64 in Unix seconds, signature[65]
+//	inviter  status u8 (see InviteStatus); if that is 6: address[20] of the wallet; if it is 0: capability u8, 1 sync or 2 read, replica[32], epoch u32 and read key[32] (zeros if there is none), length u8 and the name that the replica has there,
 //	         statements as in a push
 //
 // The author signs "skerry redeem 1\n", the hash of the secret (see keyInvite), and the node ids of inviter and joiner, each after its length as u16 big-endian.
@@ -32,8 +32,8 @@ import (
 //
 //	n u hash[32]   JSON, see PendingInvite
 const (
-	inviteProtocol = "/skerry/invite/2"
-	inviteVersion  = 2
+	inviteProtocol = "/skerry/invite/3"
+	inviteVersion  = 3
 	keyPending     = "nu"
 	firstInviteTry = 5 * time.Second
 	lastInviteTry  = 5 * time.Minute
@@ -59,7 +59,7 @@ func (n *Node) serveInvite(raw Stream) {
 }
 
 func (n *Node) answerInvite(ctx context.Context, s Stream) error {
-	var msg [1 + 32 + 32 + 64]byte
+	var msg [1 + 32 + 32 + 64 + 1]byte
 	if _, err := io.ReadFull(s, msg[:]); err != nil {
 		return fmt.Errorf("read: %w", noEOF(err))
 	}
@@ -70,10 +70,18 @@ func (n *Node) answerInvite(ctx context.Context, s Stream) error {
 	if !author.Verify(redeemProof(secret, string(n.id), string(s.Remote())), [64]byte(msg[65:])) {
 		return replica.ErrBadSignature
 	}
-	given, err := n.redeem(ctx, secret, author, s.Remote().String())
+	w, err := readWalletProof(s, msg[129])
+	if err != nil {
+		return err
+	}
+	given, err := n.redeem(ctx, secret, author, s.Remote().String(), w)
 	var refused *InviteError
 	if errors.As(err, &refused) {
-		_, writeErr := s.Write([]byte{byte(refused.Status)})
+		answer := []byte{byte(refused.Status)}
+		if refused.Status == InviteWallet {
+			answer = append(answer, refused.Wallet[:]...)
+		}
+		_, writeErr := s.Write(answer)
 		return errors.Join(err, writeErr)
 	}
 	if err != nil {
@@ -87,7 +95,7 @@ func (n *Node) answerInvite(ctx context.Context, s Stream) error {
 }
 
 // askForInvite brings an invite to one of the nodes that its ticket names.
-func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.InviteSecret, author replica.SecretKey) (g Given, err error) {
+func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.InviteSecret, author replica.SecretKey, w *WalletProof) (g Given, err error) {
 	if err := n.net.Connect(ctx, p); err != nil {
 		return g, err
 	}
@@ -99,7 +107,7 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 	defer func() { _ = s.Reset() }() // after Close it does nothing
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	if _, err := s.Write(appendRedeem(secret, author.Author(), author.Sign(redeemProof(secret, string(p.ID), string(n.id))))); err != nil {
+	if _, err := s.Write(appendRedeem(secret, author.Author(), author.Sign(redeemProof(secret, string(p.ID), string(n.id))), w)); err != nil {
 		return g, fmt.Errorf("redeem invite: %w", err)
 	}
 	if g, err = readGiven(bufio.NewReader(s)); err != nil {
@@ -115,8 +123,15 @@ func readGiven(r *bufio.Reader) (g Given, err error) {
 	if err != nil {
 		return g, bad(err)
 	}
+	if InviteStatus(status) == InviteWallet {
+		refused := &InviteError{Status: InviteWallet}
+		if _, err := io.ReadFull(r, refused.Wallet[:]); err != nil {
+			return g, bad(err)
+		}
+		return g, refused
+	}
 	if InviteStatus(status) != InviteTaken {
-		return g, &InviteError{InviteStatus(status)}
+		return g, &InviteError{Status: InviteStatus(status)}
 	}
 	var head [1 + 32 + 4 + 32 + 1]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -192,8 +207,9 @@ func (e *PendingInviteError) Error() string {
 func (e *PendingInviteError) Unwrap() error { return e.Err }
 
 // JoinInvite redeems an invite for the default author and joins the replica that it is to. Name and policy are as for JoinWith; without a name the replica is called as it is at the
-// node that invites. It returns a *InviteError if the invite is no good, and a *PendingInviteError if that node cannot be reached.
-func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, policy *Policy) (JoinResult, error) {
+// node that invites. If the invite is for the holder of a wallet, prove must sign for it; it may be nil if it is not. It returns a *InviteError if the invite is no good, and a
+// *PendingInviteError if that node cannot be reached.
+func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, policy *Policy, prove ProveWallet) (JoinResult, error) {
 	if n.net == nil {
 		return JoinResult{}, ErrOffline
 	}
@@ -211,12 +227,13 @@ func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, po
 	if err != nil {
 		return JoinResult{}, err
 	}
-	given, from, err := n.redeemAt(ctx, t, author)
+	given, from, err := n.redeemAt(ctx, t, author, prove)
 	if err == nil {
 		return n.accept(ctx, given, from, name, policy, inviteID(t.Secret))
 	}
 	var refused *InviteError
-	if errors.As(err, &refused) && refused.Status != InviteFailed || ctx.Err() != nil {
+	var unsigned *UnsignedError
+	if errors.As(err, &refused) && refused.Status != InviteFailed || errors.As(err, &unsigned) || ctx.Err() != nil {
 		return JoinResult{}, err
 	}
 	p := PendingInvite{Secret: t.Secret[:], Name: name, Policy: policy, Author: author, Created: n.cfg.Now().UTC().Truncate(time.Second), Error: err.Error()}
@@ -234,17 +251,24 @@ func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, po
 }
 
 // redeemAt asks the nodes of an invite, one after the other, until one gives something. The error is that of the first that answered, or else of the first.
-func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.AuthorID) (g Given, from peer.AddrInfo, err error) {
+func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.AuthorID, prove ProveWallet) (g Given, from peer.AddrInfo, err error) {
 	key, err := n.Replicas.AuthorKey(ctx, author)
 	if err != nil {
 		return g, from, err
 	}
 	for _, p := range t.Peers() {
-		given, oneErr := n.askForInvite(ctx, p, t.Secret, key)
+		given, oneErr := n.askForInvite(ctx, p, t.Secret, key, nil)
+		var refused *InviteError
+		if errors.As(oneErr, &refused) && refused.Status == InviteWallet && prove != nil {
+			w, err := prove(WalletAsk{refused.Wallet, walletChallenge(t.Secret, author, string(p.ID), string(n.id))})
+			if err != nil {
+				return g, from, &UnsignedError{err}
+			}
+			given, oneErr = n.askForInvite(ctx, p, t.Secret, key, &w)
+		}
 		if oneErr == nil {
 			return given, p, nil
 		}
-		var refused *InviteError
 		if err == nil || errors.As(oneErr, &refused) {
 			err = oneErr
 		}
@@ -311,7 +335,7 @@ func (n *Node) DropPendingInvite(ctx context.Context, id [32]byte) error {
 	err := n.kv.Update(ctx, func(tx kv.Txn) error {
 		has, err := tx.Has(pendingKey(id))
 		if err == nil && !has {
-			err = &InviteError{InviteUnknown}
+			err = &InviteError{Status: InviteUnknown}
 		}
 		if err != nil {
 			return err
@@ -371,7 +395,7 @@ func (n *Node) retryInvite(ctx context.Context, id [32]byte, p *PendingInvite) (
 	if err == nil {
 		var given Given
 		var from peer.AddrInfo
-		if given, from, err = n.redeemAt(ctx, t, p.Author); err == nil {
+		if given, from, err = n.redeemAt(ctx, t, p.Author, nil); err == nil {
 			joined, err := n.accept(ctx, given, from, p.Name, p.Policy, id)
 			n.log.Info("an invite was taken at last", "replica", joined.Replica.Name, "error", err)
 			return joined.Replica.Name == ""

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 func (a *app) replicaGrant() *cobra.Command {
@@ -17,14 +18,16 @@ func (a *app) replicaGrant() *cobra.Command {
 		Use:   "grant NAME AUTHOR",
 		Short: "Let an author write to a replica",
 		Long: `Let an author write to a replica. This node must hold a write ticket, or an author who may delegate that much.
-AUTHOR is an id, as skerry author ls shows it on the author's node; that node needs a read ticket besides.`,
+AUTHOR is an id, as skerry author ls shows it on the author's node; that node needs a read ticket besides.
+Or it is an EVM address: then an invite is printed, with which the holder of that wallet gets a grant on each device, by signing once (skerry replica join --wallet). It works while this node
+runs, until skerry replica uninvite ends it.`,
 		Args: cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with this")
 	cmd.Flags().StringVar(&from, "from", "", "only entries with a timestamp from this on: a time, or how long from now")
 	cmd.Flags().StringVar(&until, "until", "", "only entries with a timestamp up to this: a time, or how long from now")
 	cmd.Flags().BoolVar(&delegable, "delegable", false, "the author may grant others as much, or less")
-	return one(a, cmd, false, "replica/grant", func(args []string) (req api.GrantRequest, err error) {
+	one(a, cmd, false, "replica/grant", func(args []string) (req api.GrantRequest, err error) {
 		req = api.GrantRequest{Name: args[0], Author: args[1], Delegable: delegable}
 		if req.Prefix, err = api.ParseKey(prefix); err != nil {
 			return req, err
@@ -35,6 +38,21 @@ AUTHOR is an id, as skerry author ls shows it on the author's node; that node ne
 		req.NotAfter, err = parseAhead("until", until)
 		return req, err
 	}, func(g api.Grant) (string, string) { return g.ID, grantText(g) })
+	toAuthor := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !strings.HasPrefix(args[1], "0x") {
+			return toAuthor(cmd, args)
+		}
+		if from != "" || until != "" {
+			return api.UsageErrorf("--from, --until: what a wallet is granted has no such limits; --prefix and --delegable can be set")
+		}
+		key, err := api.ParseKey(prefix)
+		if err != nil {
+			return err
+		}
+		return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: replica.Write, Invite: &api.InviteRequest{Prefix: key, Delegable: delegable, Forever: true, Uses: new(int), Wallet: args[1]}})
+	}
+	return cmd
 }
 
 func (a *app) replicaRevoke() *cobra.Command {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ func (a *app) identityCommand() *cobra.Command {
 }
 
 func identityLine(i api.Identity) (string, string) {
-	return i.Identity.String(), fmt.Sprintf("%-25s  %-7s  %s", i.Identity, i.Kind, i.PublicKey)
+	return i.Identity.String(), strings.TrimSpace(fmt.Sprintf("%-25s  %-7s  %s  %s", i.Identity, i.Kind, i.PublicKey, i.Address))
 }
 
 func (a *app) identityNew() *cobra.Command {

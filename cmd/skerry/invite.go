@@ -14,6 +14,7 @@ import (
 type inviteFlags struct {
 	invite, delegable bool
 	prefix, expires   string
+	wallet            string
 	uses              int
 	cmd               *cobra.Command
 }
@@ -24,13 +25,14 @@ func (f *inviteFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.expires, "expires", "7d", "of an invite: a time, how long from now (24h, 7d), or never")
 	cmd.Flags().IntVar(&f.uses, "uses", 1, "of an invite: how many authors may use it, 0 for no limit")
 	cmd.Flags().StringVar(&f.prefix, "prefix", "", "of an invite to write: only keys that begin with this")
+	cmd.Flags().StringVar(&f.wallet, "wallet", "", "of an invite: only the holder of this EVM address may use it, who signs when joining")
 	cmd.Flags().BoolVar(&f.delegable, "delegable", false, "of an invite to write: whoever uses it may let others write as much, or less")
 }
 
 // request returns nil if no invite is asked for.
 func (f *inviteFlags) request() (*api.InviteRequest, error) {
 	asked := f.invite
-	for _, name := range []string{"expires", "uses", "prefix", "delegable"} {
+	for _, name := range []string{"expires", "uses", "prefix", "delegable", "wallet"} {
 		asked = asked || f.cmd.Flags().Changed(name)
 	}
 	if !asked {
@@ -40,7 +42,7 @@ func (f *inviteFlags) request() (*api.InviteRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := &api.InviteRequest{Prefix: prefix, Delegable: f.delegable, Uses: &f.uses}
+	req := &api.InviteRequest{Prefix: prefix, Delegable: f.delegable, Uses: &f.uses, Wallet: f.wallet}
 	if f.expires == "never" {
 		req.Forever = true
 		return req, nil
@@ -68,31 +70,36 @@ whoever brings it the capability, and for writing a grant, which can be revoked.
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), true, func(s *session) error {
-				t, err := api.Call[api.ReplicaTicket](cmd.Context(), s.Client, "replica/share", api.ShareReplicaRequest{Name: args[0], Mode: c, Invite: invite})
-				if err != nil {
-					return err
-				}
-				switch {
-				case invite != nil:
-					a.note("%s", inviteNote(t))
-				case c == replica.Write:
-					a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
-				}
-				if err := a.print(t, t.Ticket, t.Ticket); err != nil {
-					return err
-				}
-				a.showQR(t.Ticket)
-				if s.own != nil {
-					a.note("No node is running: start one with skerry up, so that others can reach it.")
-				}
-				return nil
-			})
+			return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: c, Invite: invite})
 		},
 	}
 	cmd.Flags().StringVar(&mode, "mode", "read", "what the ticket or invite allows: sync, read or write")
 	flags.add(cmd)
 	return cmd
+}
+
+// shareTicket prints a ticket, or an invite.
+func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error {
+	return a.with(cmd.Context(), true, func(s *session) error {
+		t, err := api.Call[api.ReplicaTicket](cmd.Context(), s.Client, "replica/share", req)
+		if err != nil {
+			return err
+		}
+		switch {
+		case req.Invite != nil:
+			a.note("%s", inviteNote(t))
+		case req.Mode == replica.Write:
+			a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
+		}
+		if err := a.print(t, t.Ticket, t.Ticket); err != nil {
+			return err
+		}
+		a.showQR(t.Ticket)
+		if s.own != nil {
+			a.note("No node is running: start one with skerry up, so that others can reach it.")
+		}
+		return nil
+	})
 }
 
 func inviteNote(t api.ReplicaTicket) string {
@@ -177,6 +184,9 @@ func inviteText(v api.Invite) (string, string) {
 	}
 	if !v.Expires.IsZero() {
 		fmt.Fprintf(b, "  until %s", dateText(v.Expires))
+	}
+	if v.Wallet != "" {
+		fmt.Fprintf(b, "  for wallet %s", v.Wallet)
 	}
 	for _, u := range v.Redeemed {
 		fmt.Fprintf(b, "\n    %s  author %s at node %s", dateText(u.At), u.Author, u.Node)

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/identity/eth"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -103,19 +108,34 @@ func (a *app) replicaLs() *cobra.Command {
 }
 
 func (a *app) replicaJoin() *cobra.Command {
-	var name string
+	var name, wallet string
 	var policy policyFlags
+	password := newPassword()
 	cmd := &cobra.Command{
 		Use:   "join TICKET",
 		Short: "Join the replica of a ticket or an invite, and sync it",
-		Args:  cobra.ExactArgs(1),
+		Long: `Join the replica of a ticket or an invite, and sync it.
+An invite may be for the holder of a wallet. --wallet with an identity of the keyring signs by itself; with an address (0x…), the text to sign is shown, and the signature, which the wallet makes
+as "personal sign", is read from standard input.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			chosen, err := policy.chosen()
 			if err != nil {
 				return err
 			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				r, err := api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", api.JoinRequest{Ticket: args[0], Name: name, Policy: chosen})
+				req := api.JoinRequest{Ticket: args[0], Name: name, Policy: chosen}
+				if req.Wallet, err = a.joinWallet(wallet, &password); err != nil {
+					return err
+				}
+				r, err := api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", req)
+				var unsigned *api.Error
+				if errors.As(err, &unsigned) && unsigned.Kind == api.Unsigned {
+					if req.Wallet.Signature, err = a.askSignature(wallet, unsigned.Message); err != nil {
+						return err
+					}
+					r, err = api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", req)
+				}
 				if err != nil {
 					return err
 				}
@@ -127,8 +147,42 @@ func (a *app) replicaJoin() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name of the replica on this node (default: made from its id)")
+	cmd.Flags().StringVar(&wallet, "wallet", "", "who signs, if the invite is for the holder of a wallet: an identity of the keyring, or an address whose wallet is another program")
+	password.add(cmd)
 	policy.add(cmd)
 	return cmd
+}
+
+// joinWallet says who signs for a wallet; nil if nobody is to.
+func (a *app) joinWallet(wallet string, password *passwordFlag) (*api.JoinWallet, error) {
+	switch {
+	case wallet == "":
+		return nil, nil
+	case strings.HasPrefix(wallet, "0x"):
+		if _, err := eth.ParseAddress(wallet); err != nil {
+			return nil, api.UsageErrorf("--wallet: %v", err)
+		}
+		return &api.JoinWallet{At: time.Now().Unix()}, nil
+	}
+	pw, err := password.read(a, false)
+	return &api.JoinWallet{Identity: wallet, Password: pw}, err
+}
+
+// maxSignature is how long a signature may be as text.
+const maxSignature = 256
+
+// askSignature lets a person have a text signed elsewhere.
+func (a *app) askSignature(wallet, text string) (string, error) {
+	a.bar.clear()
+	fmt.Fprintf(a.stderr, "Sign this text with the wallet %s (\"personal sign\", EIP-191), as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, text)
+	b, err := bufio.NewReader(io.LimitReader(a.stdin, maxSignature)).ReadString('\n')
+	if err == io.EOF && b != "" {
+		err = nil
+	}
+	if err != nil {
+		return "", api.UsageErrorf("there is no signature on standard input: %v", err)
+	}
+	return strings.TrimSpace(b), nil
 }
 
 // settleWait is how long a command that brought its own node waits without progress for content to arrive before it leaves the rest for

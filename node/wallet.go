@@ -1,0 +1,115 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
+)
+
+// An invite may name the EVM address whose holder alone may use it. That holder signs, as a text (EIP-191), the message Authenticate for the application WalletApplication, with a challenge that
+// is BLAKE3 of
+//
+//	"skerry wallet 1\n" ‖ what the author signs (see redeemProof) ‖ author[32]
+//
+// so that the signature is of no use with another invite, for another author, or at another node.
+
+// WalletApplication is the application that the holder of a wallet shows itself to.
+const WalletApplication = "skerry-invite"
+
+// How far the time of a wallet's signature may be from the inviter's: somebody signs in another program, and brings it here.
+const (
+	walletAhead  = 5 * time.Minute
+	walletBehind = time.Hour
+)
+
+// WalletAsk says what the holder of a wallet is to sign.
+type WalletAsk struct {
+	Wallet    eth.Address
+	Challenge [32]byte
+}
+
+// Message returns the message, of a time.
+func (a *WalletAsk) Message(at time.Time) (identity.Message, error) {
+	return identity.Authenticate(WalletApplication, a.Challenge[:], at)
+}
+
+// WalletProof is the signature of such a message.
+type WalletProof struct {
+	At        int64 // Unix seconds
+	Signature eth.Signature
+}
+
+// ProveWallet signs for a wallet.
+type ProveWallet func(WalletAsk) (WalletProof, error)
+
+// UnsignedError says that nobody has signed for the wallet of an invite.
+type UnsignedError struct{ Err error }
+
+func (e *UnsignedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *UnsignedError) Unwrap() error { return e.Err }
+
+func walletChallenge(secret ticket.InviteSecret, author replica.AuthorID, inviter, joiner string) [32]byte {
+	b := append([]byte("skerry wallet 1\n"), redeemProof(secret, inviter, joiner)...)
+	return blake3.Sum256(append(b, author[:]...))
+}
+
+// checkWallet returns an *InviteError unless an invite is for anybody, or the holder of its wallet has signed for an author at a node, by its id as text.
+func (n *Node) checkWallet(v *Invite, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) error {
+	if v.Wallet == (eth.Address{}) {
+		return nil
+	}
+	refused := &InviteError{Status: InviteWallet, Wallet: v.Wallet}
+	joiner, err := peer.Decode(node)
+	if w == nil || err != nil {
+		return refused
+	}
+	ask := WalletAsk{v.Wallet, walletChallenge(secret, author, string(n.id), string(joiner))}
+	m, err := ask.Message(time.Unix(w.At, 0))
+	if err == nil {
+		err = m.CheckTime(n.cfg.Now(), walletAhead, walletBehind)
+	}
+	var signer eth.Address
+	if err == nil {
+		signer, err = eth.RecoverAddress(eth.TextDigest([]byte(m.Text())), w.Signature)
+	}
+	if err == nil && signer != v.Wallet {
+		err = fmt.Errorf("the signature is of %s", signer)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", refused, err)
+	}
+	return nil
+}
+
+// readWalletProof reads what follows the flag.
+func readWalletProof(r io.Reader, flag byte) (*WalletProof, error) {
+	switch flag {
+	case 0:
+		return nil, nil
+	case 1:
+	default:
+		return nil, errors.New("redeem invite: a flag that is neither 0 nor 1")
+	}
+	var b [8 + 65]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return nil, fmt.Errorf("read: %w", noEOF(err))
+	}
+	w := &WalletProof{At: int64(binary.BigEndian.Uint64(b[:]))}
+	copy(w.Signature[:], b[8:])
+	if w.At < 0 || w.At > 1<<40 {
+		return nil, errors.New("redeem invite: the time of the wallet's signature is none")
+	}
+	return w, nil
+}
