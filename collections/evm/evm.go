@@ -82,18 +82,7 @@ func SignData(key eth.Key, data *value.Object) string {
 
 // VerifyData returns ErrAuthor unless the signature of a document is that of an address.
 func VerifyData(address eth.Address, data *value.Object, signature string) error {
-	sig, err := eth.ParseSignature(signature)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrAuthor, err)
-	}
-	signer, err := eth.RecoverAddress(eth.TextDigest(value.AppendCanonical(nil, data)), sig)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrAuthor, err)
-	}
-	if signer != address {
-		return fmt.Errorf("%w: it is of %s, not of %s", ErrAuthor, signer, address)
-	}
-	return nil
+	return (&Verifier{}).verifyData(address, data, signature)
 }
 
 // hexOf returns a signature as the clients of the scheme send it, without 0x.

@@ -159,26 +159,37 @@ func RecoverAddress(digest [32]byte, sig Signature) (a Address, err error) {
 }
 
 func recoverKey(digest [32]byte, sig Signature) (*secp256k1.PublicKey, error) {
-	v := sig[64]
-	if v < 27 {
-		v += 27
+	_, _, odd, err := parts(sig)
+	if err != nil {
+		return nil, err
 	}
-	if v != 27 && v != 28 {
-		return nil, fmt.Errorf("%w: v is %d, expected 0, 1, 27 or 28", ErrBadSignature, sig[64])
+	compact := [65]byte{27}
+	if odd {
+		compact[0] = 28
 	}
-	var r, s secp256k1.ModNScalar
-	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:64]) || r.IsZero() || s.IsZero() {
-		return nil, fmt.Errorf("%w: r or s is out of range", ErrBadSignature)
-	}
-	if s.IsOverHalfOrder() {
-		return nil, fmt.Errorf("%w: s is in the upper half", ErrBadSignature)
-	}
-	compact := append([]byte{v}, sig[:64]...)
-	k, _, err := ecdsa.RecoverCompact(compact, digest[:])
+	copy(compact[1:], sig[:64])
+	k, _, err := ecdsa.RecoverCompact(compact[:], digest[:])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadSignature, err)
 	}
 	return k, nil
+}
+
+// parts returns r, s, and whether the y of the point that r is the x of is odd.
+func parts(sig Signature) (r, s secp256k1.ModNScalar, odd bool, err error) {
+	v := sig[64]
+	if v < 27 {
+		v += 27
+	}
+	switch {
+	case v != 27 && v != 28:
+		err = fmt.Errorf("%w: v is %d, expected 0, 1, 27 or 28", ErrBadSignature, sig[64])
+	case r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:64]) || r.IsZero() || s.IsZero():
+		err = fmt.Errorf("%w: r or s is out of range", ErrBadSignature)
+	case s.IsOverHalfOrder():
+		err = fmt.Errorf("%w: s is in the upper half", ErrBadSignature)
+	}
+	return r, s, v == 28, err
 }
 
 // TextDigest is what a wallet signs for a text (EIP-191, version 0x45).
