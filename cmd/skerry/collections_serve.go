@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -312,9 +313,24 @@ const (
 	idleTime       = 2 * time.Minute
 )
 
+// withHealth answers /health also where all else has a prefix, of which whoever looks after the process need not know.
+func (s *collectionsService) withHealth(h http.Handler) http.Handler {
+	if s.prefix == "" {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			w.Header().Set("Content-Type", config.JSON)
+			_, _ = io.WriteString(w, `{"ok":true}`) // whoever has gone misses nothing
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 func (s *collectionsService) online() (stop func() error, facts map[string]string, err error) {
 	s.wrap.Timeout = s.timeout
-	handler, err := collections.Wrap(s.served, s.wrap)
+	handler, err := collections.Wrap(s.withHealth(s.served), s.wrap)
 	if err != nil {
 		return nil, nil, errors.Join(api.UsageErrorf("%v", err), s.close())
 	}

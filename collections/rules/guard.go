@@ -50,11 +50,20 @@ type Guard struct {
 	revocations atomic.Pointer[access.Revocations]
 
 	mu    sync.Mutex
-	known map[[32]byte]bool // versions that have been found to count
+	known map[[32]byte]verdict // of versions
 }
 
-// maxKnown is how many versions are remembered.
-const maxKnown = 1 << 16
+const (
+	maxKnown = 1 << 16 // verdicts that are remembered
+	// refusedFor is for how long a refusal is: roles come later, too, as with another document, or from a chain.
+	refusedFor = 30 * time.Second
+)
+
+// verdict is what has been found out about a version.
+type verdict struct {
+	refused error // nil if it counts
+	until   time.Time
+}
 
 // inForce are rules with a server that applies them.
 type inForce struct {
@@ -283,30 +292,32 @@ func (g *Guard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) 
 	return value.Append(nil, w.object), nil
 }
 
-// remembered does a check once of the same version, if it succeeds.
+// remembered does a check once of the same version, or again when a refusal is old.
 func (g *Guard) remembered(v *replicas.Version, check func() error) error {
 	h := sha256.New()
 	for _, part := range [][]byte{[]byte(v.Key), v.Author[:], []byte(v.Media), v.Proof, strconv.AppendInt(nil, v.Time, 10), v.Kept} {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	id := [32]byte(h.Sum(nil))
+	clock := g.opts.Clock.Now()
 	g.mu.Lock()
-	done := g.known[id]
+	known, done := g.known[id]
 	was := g.now.Load()
 	g.mu.Unlock()
-	if done {
-		return nil
+	if done && (known.refused == nil || clock.Before(known.until)) {
+		return known.refused
 	}
-	if err := check(); err != nil {
-		return err
+	err := check()
+	if err != nil && !errors.Is(err, replicas.ErrRefused) {
+		return err // it cannot be told now
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if was != g.now.Load() {
-		return nil // it counted by rules that do not any more; whoever asks again is told anew
+		return err // by rules that do not count any more; whoever asks again is told anew
 	}
 	if g.known == nil {
-		g.known = map[[32]byte]bool{}
+		g.known = map[[32]byte]verdict{}
 	}
 	for old := range g.known {
 		if len(g.known) < maxKnown {
@@ -314,8 +325,8 @@ func (g *Guard) remembered(v *replicas.Version, check func() error) error {
 		}
 		delete(g.known, old)
 	}
-	g.known[id] = true
-	return nil
+	g.known[id] = verdict{err, clock.Add(refusedFor)}
+	return err
 }
 
 // document checks a document or an element of a log.
@@ -330,9 +341,11 @@ func (g *Guard) document(ctx context.Context, now *inForce, v *replicas.Version,
 		return refused("%s is of no collection", owner)
 	case server && w.proof == nil && w.time < now.Since:
 		return nil
-	case isElement != (col.AppendOnly != nil && col.AppendOnly.Persist) && !(col.AppendOnly != nil && isHead(w)):
-		return refused("%s is no log, or nothing but one", owner)
-	case col.AppendOnly != nil && !isElement:
+	case isElement && (col.AppendOnly == nil || !col.AppendOnly.Persist):
+		return refused("%s is no log", owner)
+	case !isElement && col.AppendOnly != nil && !isHead(w):
+		return refused("%s is nothing but a log", owner)
+	case !isElement && col.AppendOnly != nil:
 		return nil
 	}
 	p, err := g.proof(now, col, owner, w)

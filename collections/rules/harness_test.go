@@ -42,6 +42,7 @@ const text = `{"version": 1, "collections": [
 	{"name": "events", "storagePath": "events/{id}", "readRoles": ["public"], "writeRoles": ["user", "cap:write:*"], "appendOnly": {"allowFull": true, "requireAuthorSignature": false}, "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "logo", "storagePath": "logos/{identity}", "readRoles": ["public"], "writeRoles": ["self"], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "catalog", "storagePath": "catalog", "readRoles": ["public"], "writeRoles": [], "pullOnly": true, "encryption": "none", "maxBodyBytes": 2000},
+	{"name": "signal", "storagePath": "signal", "readRoles": ["public"], "writeRoles": ["user"], "appendOnly": {"persist": false}, "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "caps", "storagePath": "caps/{identity}", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 2000}],
 	"extensions": {"evm": {"admins": ["%s"], "chains": {"evm:8453": {}}}, "entitlements": true, "roles": {"editor": ["%s"]}}}`
 

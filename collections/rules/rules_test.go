@@ -160,34 +160,36 @@ func TestWhatIsRefused(t *testing.T) {
 		path string // "" is the key's
 		want string
 	}{
-		"no proof":                   {"doc/" + other, changed(doc, func(o *value.Object) { o.Delete("proof") }), other, `{}`},
-		"nothing but data":           {"doc/" + other, []byte(`{"v":1,"data":{"evil":1},"ts":1,"hash":""}`), other, `{}`},
-		"under another path":         {"doc/" + other, doc, other, `{}`},
-		"other data":                 {"doc/" + other, changed(doc, evilData), other, `{}`},
-		"other data here":            {"doc/" + mine, changed(doc, func(o *value.Object) { evilData(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other hash":                 {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("hash", "ff"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other author":               {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("authorPubkey", bob.Key.Address().String()); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no author":                  {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("authorSignature"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"later than signed":          {"doc/" + mine, changed(doc, set("ts", now+3_600_000)), mine, `{"n":1}`},
-		"earlier than signed":        {"doc/" + mine, changed(doc, set("ts", now-60_000)), mine, `{"n":1}`},
-		"times of fields":            {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("times", object(t, `{"n":9e12}`)); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"to be merged":               {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("whole"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other target":               {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v2/push/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"a pull":                     {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v1/pull/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other chain":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Chain", "evm:1")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other nonce":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Nonce", "x")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no signature":               {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Signature", "")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no headers":                 {"doc/" + mine, changed(doc, func(o *value.Object) { proof("headers", &value.Object{})(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"a proof of no form":         {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("proof", "x"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no document":                {"doc/" + other, []byte("x"), other, `{}`},
-		"news by nobody":             {"doc/news/b", changed(news, func(o *value.Object) { o.Delete("proof") }), "news/b", `{}`},
-		"no schema's":                {"doc/wall/x", []byte(`{"v":1,"data":[],"ts":1,"hash":""}`), "wall/x", `{}`},
-		"read only":                  {"doc/catalog", changed(news, func(o *value.Object) { o.Delete("proof") }), "catalog", `{}`},
-		"too long":                   {"doc/wall/y", []byte(`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`)) + `","whole":true}`), "wall/y", `{}`},
-		"a log as a document":        {"doc/events/f", changed(doc, func(o *value.Object) { o.Delete("proof") }), "events/f?full=1", `{"items":[]}`},
-		"an element at another time": {"log/events/f\x000001700000000001", element, "events/f?full=1", `{"items":[]}`},
-		"an element of another log":  {"log/events/f\x000001700000000000", element, "events/f?full=1", `{"items":[]}`},
-		"an element of a document":   {"log/news/z\x000001700000000000", element, "news/z", `{}`},
+		"no proof":                    {"doc/" + other, changed(doc, func(o *value.Object) { o.Delete("proof") }), other, `{}`},
+		"nothing but data":            {"doc/" + other, []byte(`{"v":1,"data":{"evil":1},"ts":1,"hash":""}`), other, `{}`},
+		"under another path":          {"doc/" + other, doc, other, `{}`},
+		"other data":                  {"doc/" + other, changed(doc, evilData), other, `{}`},
+		"other data here":             {"doc/" + mine, changed(doc, func(o *value.Object) { evilData(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other hash":                  {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("hash", "ff"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other author":                {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("authorPubkey", bob.Key.Address().String()); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no author":                   {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("authorSignature"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"later than signed":           {"doc/" + mine, changed(doc, set("ts", now+3_600_000)), mine, `{"n":1}`},
+		"earlier than signed":         {"doc/" + mine, changed(doc, set("ts", now-60_000)), mine, `{"n":1}`},
+		"times of fields":             {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("times", object(t, `{"n":9e12}`)); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"to be merged":                {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("whole"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other target":                {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v2/push/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"a pull":                      {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v1/pull/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other chain":                 {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Chain", "evm:1")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"other nonce":                 {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Nonce", "x")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no signature":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Signature", "")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no headers":                  {"doc/" + mine, changed(doc, func(o *value.Object) { proof("headers", &value.Object{})(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"a proof of no form":          {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("proof", "x"); o.Set("ts", now+5) }), mine, `{"n":1}`},
+		"no document":                 {"doc/" + other, []byte("x"), other, `{}`},
+		"news by nobody":              {"doc/news/b", changed(news, func(o *value.Object) { o.Delete("proof") }), "news/b", `{}`},
+		"no schema's":                 {"doc/wall/x", []byte(`{"v":1,"data":[],"ts":1,"hash":""}`), "wall/x", `{}`},
+		"read only":                   {"doc/catalog", changed(news, func(o *value.Object) { o.Delete("proof") }), "catalog", `{}`},
+		"too long":                    {"doc/wall/y", []byte(`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`)) + `","whole":true}`), "wall/y", `{}`},
+		"a log as a document":         {"doc/events/f", changed(doc, func(o *value.Object) { o.Delete("proof") }), "events/f?full=1", `{"items":[]}`},
+		"an element at another time":  {"log/events/f\x000001700000000001", element, "events/f?full=1", `{"items":[]}`},
+		"an element of another log":   {"log/events/f\x000001700000000000", element, "events/f?full=1", `{"items":[]}`},
+		"a document that is not kept": {"doc/signal", changed(news, func(o *value.Object) { o.Delete("proof") }), "signal", `{}`},
+		"an element that is not kept": {"log/signal\x000001700000000000", element, "signal", `{}`},
+		"an element of a document":    {"log/news/z\x000001700000000000", element, "news/z", `{}`},
 	} {
 		_, key, _ := strings.Cut(forged.key, "/")
 		_, err := x.honest.guard.Check(t.Context(), &replicas.Version{Key: key, Kept: forged.kept, Author: x.evil.key.Author(), Time: int64(now)})
@@ -261,6 +263,20 @@ func TestOtherRoles(t *testing.T) {
 	require.Equal(t, `{"n":1}`, x.honest.has("news/b"))
 	require.Equal(t, `{"n":1}`, x.honest.has("users/"+bob.Key.Address().String()+"/settings"))
 	carol := wallet(5)
+	// Somebody who writes before it is known to be entitled to is believed when that is.
+	dave := wallet(6)
+	early := "users/" + dave.Key.Address().String() + "/entitlements"
+	x.founder.pushed(admin, early, `{"features":["news"]}`)
+	x.founder.pushed(dave, "news/d", `{"n":4}`)
+	entitlement := x.founder.kept("doc/" + early)
+	x.evil.forge("doc/news/d", x.founder.kept("doc/news/d"))
+	x.honest.learn(x.evil)
+	require.Equal(t, `{}`, x.honest.has("news/d"))
+	x.evil.forge("doc/"+early, entitlement)
+	x.honest.learn(x.evil)
+	x.honest.ahead = time.Minute
+	require.Equal(t, `{"n":4}`, x.honest.has("news/d"))
+
 	// Nobody is entitled to write what it is entitled to.
 	x.founder.pushed(admin, "users/"+carol.Key.Address().String()+"/entitlements", `{"features":["news"]}`)
 	x.evil.learn(x.founder)

@@ -89,6 +89,15 @@ func addressOf(k *secp256k1.PublicKey) Address {
 // Key is a secret key on secp256k1. It never prints itself.
 type Key struct{ key *secp256k1.PrivateKey }
 
+// NewKey makes a key.
+func NewKey() (Key, error) {
+	k, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		return Key{}, err
+	}
+	return KeyFromSecret([32]byte(k.Serialize()))
+}
+
 // KeyFromSecret returns the key of a secret scalar, or ErrBadKey.
 func KeyFromSecret(secret [32]byte) (Key, error) {
 	var s secp256k1.ModNScalar

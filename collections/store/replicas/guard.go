@@ -87,8 +87,8 @@ func (l *left) add(err error) (stop error) {
 	return nil
 }
 
-// final reports whether what is left out stays so.
-func (l *left) final() bool { return !l.missing && l.undecided == nil }
+// final reports whether what is left out stays so. What rules do not allow may be allowed later, as when somebody is given a role.
+func (l *left) final() bool { return !l.missing && l.undecided == nil && l.refused == nil }
 
 // reason says why there is nothing, if nothing else is left; nil if there is nothing to tell of.
 func (l *left) reason(key string) error {

@@ -125,7 +125,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		if err == nil {
 			s.tell(&out)
 			o.Tag = tagOf(hashes)
-			return state{object: o, hashes: hashes}, true, nil
+			return state{object: o, hashes: hashes}, out.final(), nil
 		}
 		if stop := out.add(err); stop != nil {
 			return st, false, stop
@@ -138,7 +138,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 	if err := out.reason(key); err != nil {
 		return st, false, err
 	}
-	return state{own: s.guard == nil || len(versions) == 0}, true, nil
+	return state{own: s.guard == nil || len(versions) == 0}, out.final(), nil
 }
 
 // fileOf returns the file of an entry, with the media type that counts for it, and the hashes that it was made of.
