@@ -26,9 +26,10 @@ const (
 // collectionsPrimary is serve as deployments of the scheme run it: documents in a bucket that the environment names.
 func (a *app) collectionsPrimary() *cobra.Command {
 	s := &collectionsService{listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix}
+	s.kept.plainNames = true
 	cmd := a.serving(s, "primary", "Serve collections from a bucket that the environment names, for clients and replicas")
 	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port PORT (3000),\n" +
-		"under /v1. Who is administrator, secrets and chains come from the environment, too: PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and EVM_CONTRACT_BASE."
+		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served on. Who is administrator, secrets and chains come from the environment, too: PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and EVM_CONTRACT_BASE."
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("store") {
 			return nil
@@ -63,6 +64,7 @@ func (a *app) collectionsReplica() *cobra.Command {
 		"with those of a primary, before each pull and regularly; the others are served from here alone. Requests to the primary are signed by the wallet of --wallet, which is the administrator\n" +
 		"here unless PLATFORM_PUBKEY_EVM is set. Documents are kept in the data directory, or where --store says, such as replica:NAME."
 	f := cmd.Flags()
+	f.Lookup("store").DefValue = "directory:collections/documents in the data directory"
 	f.StringVar(&p.URL, "primary", os.Getenv("SYNC_SERVER_URL"), "URL of the primary, such as https://sync.example (SYNC_SERVER_URL)")
 	f.StringVar((*string)(&p.Mode), "write-mode", cmp.Or(os.Getenv("REPLICA_WRITE_MODE"), string(config.Bidirectional)), "what becomes of writes: bidirectional, push_through, pull_only or push_only (REPLICA_WRITE_MODE)")
 	f.DurationVar(&p.Every, "sync-every", time.Minute, "how often collections are brought in step (REPLICA_SYNC_INTERVAL_MS)")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/s3"
 )
 
 const platformCollections = `{"version": 1, "collections": [
@@ -104,6 +107,9 @@ func TestReplicaConfig(t *testing.T) {
 	}
 }
 
+// octoBots is a document as OctoBot's server has stored it for the wallet 1, with the secret "secret": {"v":1,"data":{"from":"octobot"},"timestamps":{"from":1742900000000},"hash":"…"}.
+const octoBots = "BwcHBwcHBwcHBwcH64i+ux+JaInjj92O1+UvYwA5+2yUe4TUdo+gmGsHxnZH2xm4D0cDYsB4GFh4OUfbw3+UrIuZW06GzrzVwmplzI0bN8z1+KTPyab2w2UDyAVhlK/ESlSEejJpo4lvyUjzUlIxmO+5qlnNMU1Bz9NIdudslm5PWH3wY4xV1CmC0SiWNmKSjZgS4b5SmjLhVpVljFFahH/clNfCQgIJjIRd"
+
 // Two primaries share a bucket: what one has encrypted and stored the other serves, and a request that one has let in the other does not. SKERRY_TEST_S3 is the URL of the bucket, for
 // which the environment has the keys; .ci/services starts one.
 func TestPrimariesOfABucket(t *testing.T) {
@@ -121,6 +127,17 @@ func TestPrimariesOfABucket(t *testing.T) {
 	one, two = strings.TrimSuffix(one, "/v1"), strings.TrimSuffix(two, "/v1")
 	alice := walletOf(t, byte(time.Now().UnixNano()%200+5))
 	mine := "/users/" + alice.Key.Address().String()
+	// What OctoBot's server has stored in the bucket is served on.
+	old, err := s3.Open(t.Context(), at, s3.Options{PlainNames: true})
+	require.NoError(t, err)
+	sealed, err := base64.StdEncoding.DecodeString(octoBots)
+	require.NoError(t, err)
+	require.NotEmpty(t, sealed)
+	require.NoError(t, old.Put(t.Context(), "users/"+walletOf(t, 1).Key.Address().String()+"/accounts", &store.Object{Body: []byte(octoBots), Type: "application/json"}, store.Whatever))
+	require.NoError(t, old.Close())
+	_, text = signed(t, walletOf(t, 1), one, "GET", "/v1/pull/users/"+walletOf(t, 1).Key.Address().String(), "")
+	require.Contains(t, text, `"accounts":{"data":{"from":"octobot"}`)
+
 	base := "null"
 	if _, text := signed(t, alice, one, "GET", "/v1/pull"+mine, ""); strings.Contains(text, `"data":{"n":1},"hash":"`) { // of a test before
 		base = text[strings.Index(text, `"data":{"n":1},"hash":`)+22:][:66]

@@ -28,12 +28,14 @@ import (
 // storeFlags say where documents are kept.
 type storeFlags struct {
 	store, region string
+	plainNames    bool
 	credentials   *credentials.Credentials // of the S3 service; nil looks for them
 }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.store, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
 	cmd.Flags().StringVar(&f.region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
+	cmd.Flags().BoolVar(&f.plainNames, "s3-plain-names", f.plainNames, "objects in the bucket have the names of their documents' paths, as those of OctoBot's servers have")
 }
 
 func (f *storeFlags) inReplica() bool { return strings.HasPrefix(f.store, "replica:") }
@@ -86,7 +88,7 @@ func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o r
 	case kind == "directory" && name != "":
 		kept, err = store.OpenDirectory(name)
 	case kind == "s3" && name != "":
-		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, Credentials: f.credentials}); err != nil {
+		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials}); err != nil {
 			err = fmt.Errorf("--store: %w", err)
 		}
 	default:

@@ -95,6 +95,7 @@ func TestWhatIsAllowed(t *testing.T) {
 
 	// Both write, and in the end both have the same.
 	reader.pushed(alice, mine, `{"c":1}`)
+	time.Sleep(5 * time.Millisecond) // at the same millisecond, the greater hash would stand
 	writer.pushed(alice, mine, `{"d":1}`)
 	reader.learn(writer)
 	writer.learn(reader)

@@ -2,7 +2,7 @@ package store
 
 import "context"
 
-// Codec is what stands between the body of a document and the bytes that are kept of it. Its methods may be called by several goroutines at once.
+// Codec is what stands between the body of a document and the bytes that are kept of it; of files it leaves the bytes as they are. Its methods may be called by several goroutines at once.
 type Codec interface {
 	// Encode returns what is to be kept under a key.
 	Encode(key string, body []byte) ([]byte, error)
@@ -24,9 +24,6 @@ func (s *coded) Get(ctx context.Context, key string) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !isDocument(o.Type) {
-		return o, nil
-	}
 	// What the store keeps in memory is decoded once.
 	d := o.Memo(func() any {
 		body, err := s.codec.Decode(key, o.Body)
@@ -45,14 +42,9 @@ type decoded struct {
 }
 
 func (s *coded) Put(ctx context.Context, key string, o *Object, if_ Condition) error {
-	if !isDocument(o.Type) {
-		return s.Store.Put(ctx, key, o, if_)
-	}
 	kept, err := s.codec.Encode(key, o.Body)
 	if err != nil {
 		return err
 	}
 	return s.Store.Put(ctx, key, &Object{Body: kept, Type: o.Type}, if_)
 }
-
-func isDocument(media string) bool { return media == "" || media == defaultType }

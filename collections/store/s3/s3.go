@@ -28,7 +28,10 @@ var ErrUnconditional = errors.New("the service does not heed conditions of write
 
 // Options say how a service is reached.
 type Options struct {
-	Region      string                   // "" lets the service tell
+	Region string // "" lets the service tell
+	// PlainNames lets objects have the names of their keys, as those of other servers have. Where one is the beginning of another, followed by a slash, services that keep objects in directories
+	// refuse one of them.
+	PlainNames  bool
 	Credentials *credentials.Credentials // nil looks for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, files of the AWS command line, and a machine's role, in this order
 }
 
@@ -37,6 +40,7 @@ type Store struct {
 	client         *minio.Client
 	transport      *http.Transport
 	bucket, prefix string
+	plain          bool
 }
 
 // Open opens the bucket that a URL such as https://s3.example/bucket/prefix names. It returns an error that is ErrUnconditional.
@@ -63,7 +67,7 @@ func Open(ctx context.Context, at string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", at, err)
 	}
-	s := &Store{client: client, transport: transport, bucket: bucket, prefix: prefix}
+	s := &Store{client: client, transport: transport, bucket: bucket, prefix: prefix, plain: o.PlainNames}
 	if err := s.probe(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), s.Close())
 	}
@@ -79,13 +83,12 @@ func (s *Store) probe(ctx context.Context) error {
 	if !there {
 		return errors.New("there is no such bucket, or it is somebody else's")
 	}
-	const key = "!probe" // which is none of an object
 	put := func(condition string) error {
 		o := minio.PutObjectOptions{DisableMultipart: true}
 		if condition != "" {
 			o.SetMatchETagExcept(condition)
 		}
-		_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(nil), 0, o)
+		_, err := s.client.PutObject(ctx, s.bucket, s.prefix+probeKey, bytes.NewReader(nil), 0, o)
 		return err
 	}
 	if err := put(""); err != nil {
@@ -97,18 +100,30 @@ func (s *Store) probe(ctx context.Context) error {
 	case !unmet(err):
 		return err
 	}
-	return s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
+	return s.client.RemoveObject(ctx, s.bucket, s.prefix+probeKey, minio.RemoveObjectOptions{})
 }
+
+// probeKey is the name of no object.
+const probeKey = "!probe"
 
 var (
 	escaper   = strings.NewReplacer("!", "!1", " ", "!0")
 	unescaper = strings.NewReplacer("!1", "!", "!0", " ")
 )
 
-func (s *Store) name(key string) string { return s.prefix + escaper.Replace(key) + "!" }
+func (s *Store) name(key string) string {
+	if s.plain {
+		return s.prefix + key
+	}
+	return s.prefix + escaper.Replace(key) + "!"
+}
 
 // key returns what a name in the bucket stands for; ok is false if it is none of ours.
 func (s *Store) key(name string) (key string, ok bool) {
+	if s.plain {
+		key = strings.TrimPrefix(name, s.prefix)
+		return key, key != "" && !strings.HasSuffix(key, "/") && key != probeKey
+	}
 	name, ok = strings.CutSuffix(strings.TrimPrefix(name, s.prefix), "!")
 	return unescaper.Replace(name), ok
 }
@@ -178,7 +193,7 @@ const page = 1000
 func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
 	ctx, cancel := context.WithCancel(ctx) // ends the listing
 	defer cancel()
-	opts := minio.ListObjectsOptions{Prefix: s.prefix + escaper.Replace(prefix), Recursive: true, MaxKeys: min(limit, page)}
+	opts := minio.ListObjectsOptions{Prefix: strings.TrimSuffix(s.name(prefix), "!"), Recursive: true, MaxKeys: min(limit, page)}
 	if after != "" {
 		opts.StartAfter = s.name(after)
 	}
