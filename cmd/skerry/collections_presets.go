@@ -92,7 +92,7 @@ func (a *app) collectionsReplica() *cobra.Command {
 	return cmd
 }
 
-// load reads the configuration, and adds what the environment says and the primary's collections to it, if there is one.
+// load reads the configuration, and completes it.
 func (s *collectionsService) load() (*config.Config, error) {
 	c, err := loadCollections(s.config, s.node.Dir(), s.log)
 	if err != nil {
@@ -100,7 +100,15 @@ func (s *collectionsService) load() (*config.Config, error) {
 	}
 	if s.named = c != nil; !s.named {
 		c = config.Default()
+		if s.kept.inReplica() { // whose rules may say more
+			return c, nil
+		}
 	}
+	return s.completed(c)
+}
+
+// completed adds to a configuration what the environment says, and the primary's collections.
+func (s *collectionsService) completed(c *config.Config) (_ *config.Config, err error) {
 	own := *c
 	if own.EVM, err = s.walletsOf(c.EVM); err != nil {
 		return nil, fmt.Errorf("extensions.evm: %w", err)

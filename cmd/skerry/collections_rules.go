@@ -24,6 +24,9 @@ var errRulesDiffer = errors.New("the configuration is another one than the rules
 // openRules makes the rules of the replica count, and returns the configuration by which is served. Without rules it returns cfg.
 func (s *collectionsService) openRules(ctx context.Context, r *openReplica, cfg *config.Config) (*config.Config, error) {
 	now, err := s.currentRules(ctx, r, cfg)
+	if err == nil && now == nil && !s.named {
+		return s.completed(cfg)
+	}
 	if err != nil || now == nil {
 		return cfg, err
 	}
@@ -40,11 +43,8 @@ func (s *collectionsService) underRules(now *rules.Rules, cfg *config.Config) (*
 		return nil, fmt.Errorf("the rules of the replica are for paths that begin with %q: start the server with --prefix %q", now.Prefix, now.Prefix)
 	}
 	if !s.named {
-		own := *now.Config
 		var err error
-		own.EVM, err = s.walletsOf(own.EVM)
-		cfg = &own
-		if err != nil {
+		if cfg, err = s.completed(now.Config); err != nil {
 			return nil, err
 		}
 	}

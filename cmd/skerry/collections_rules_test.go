@@ -16,18 +16,20 @@ import (
 )
 
 const ruled = `{"version": 1, "collections": [
-	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 65536}%s],
-	"extensions": {"evm": {"chains": {"evm:8453": {}}}, "rules": {}}}`
+	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 65536},
+	{"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["public"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 65536}%s],
+	"extensions": {"evm": {"chains": {"evm:8453": {"rpc": ["%s"], "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3"}}}, "rules": {}}}`
 
 // The node that holds the replica's key makes its configuration the rules; another serves by them without a configuration, also when they have changed. What somebody writes to the replica
 // past both doors, as any command of a node can, is not served.
 func TestRulesOfAReplica(t *testing.T) {
 	t.Parallel()
+	alice, bob := walletOf(t, 1), walletOf(t, 2)
+	rpc, _ := rpcOf(t, alice.Key.Address())
 	cfg := filepath.Join(t.TempDir(), "collections.json")
-	write := func(more string) { require.NoError(t, os.WriteFile(cfg, fmt.Appendf(nil, ruled, more), 0o600)) }
+	write := func(more string) { require.NoError(t, os.WriteFile(cfg, fmt.Appendf(nil, ruled, more, rpc), 0o600)) }
 	write("")
 	one, url1 := serveCollectionsWith(t, t.TempDir(), nil, "--prefix", "/v1", "--config", cfg)
-	alice, bob := walletOf(t, 1), walletOf(t, 2)
 	base1 := strings.TrimSuffix(url1, "/v1")
 	mine := "/users/" + alice.Key.Address().String() + "/settings"
 	status, text := signed(t, alice, base1, "POST", "/v1/push"+mine, signedPush(t, alice, `{"theme":"dark"}`, "null"))
@@ -37,7 +39,8 @@ func TestRulesOfAReplica(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	_ = ranWith(t, nil, "--dir", dir, "replica", "join", strings.TrimSpace(invite), "--name", "collections")
-	two, url2 := serveCollectionsWith(t, dir, nil, "--prefix", "/v1")
+	asks := []string{"EVM_BASE_RPC=" + rpc} // which is not part of the rules
+	two, url2 := serveCollectionsWith(t, dir, asks, "--prefix", "/v1")
 	becomes := func(url, path, want string) {
 		t.Helper()
 		last := ""
@@ -53,7 +56,10 @@ func TestRulesOfAReplica(t *testing.T) {
 	}
 	becomes(url2, mine, `"theme":"dark"`)
 
-	// The other way round, and past the doors.
+	// The other way round, also by roles of a chain, and past the doors.
+	status, text = signed(t, alice, strings.TrimSuffix(url2, "/v1"), "POST", "/v1/push/products/7/signals", signedPush(t, alice, `{"n":7}`, "null"))
+	require.Equal(t, http.StatusOK, status, text)
+	becomes(url1, "/products/7/signals", `"n":7`)
 	yours := "/users/" + bob.Key.Address().String() + "/settings"
 	status, text = signed(t, bob, strings.TrimSuffix(url2, "/v1"), "POST", "/v1/push"+yours, signedPush(t, bob, `{"theme":"light"}`, "null"))
 	require.Equal(t, http.StatusOK, status, text)
@@ -80,15 +86,21 @@ func TestRulesOfAReplica(t *testing.T) {
 		return status == http.StatusOK
 	}, 30*time.Second, 200*time.Millisecond)
 	becomes(url1, "/news/a", `"n":1`)
+	require.NoError(t, two.cmd.Process.Signal(syscall.SIGHUP)) // which finds nothing new
+	becomes(url2, "/news/a", `"n":1`)
 
 	// A server with another configuration, and one with the key but another prefix, do not start.
 	two.kill()
 	other := filepath.Join(t.TempDir(), "collections.json")
-	require.NoError(t, os.WriteFile(other, fmt.Appendf(nil, strings.Replace(ruled, "self", "user", 1), ""), 0o600))
+	require.NoError(t, os.WriteFile(other, fmt.Appendf(nil, strings.Replace(ruled, "self", "user", 1), "", rpc), 0o600))
 	for _, flags := range [][]string{{"--prefix", "/v1", "--config", other}, {"--prefix", "/v2"}} {
 		cmd := exec.Command("skerry", append([]string{"--dir", dir, "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)...)
+		cmd.Env = append(os.Environ(), asks...)
 		out, err := cmd.CombinedOutput()
 		require.Error(t, err)
 		require.Contains(t, string(out), "rules of the replica")
 	}
+	out, err := exec.Command("skerry", "--dir", dir, "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--prefix", "/v1").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "EVM_BASE_RPC", "it has no way to ask the chain")
 }

@@ -210,6 +210,13 @@ func (s *collectionsService) hooks(cfg *config.Config, docs *document.Documents)
 // reload reads the configuration again.
 func (s *collectionsService) reload() error {
 	c, err := s.load()
+	switch {
+	case err != nil || s.named || s.in == nil:
+	case s.guard != nil:
+		c, err = s.underRules(s.guard.Rules(), c)
+	default:
+		c, err = s.completed(c)
+	}
 	if err != nil {
 		return err
 	}
