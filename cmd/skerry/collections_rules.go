@@ -33,7 +33,7 @@ func (s *collectionsService) openRules(ctx context.Context, r *openReplica, cfg 
 	if cfg, err = s.underRules(now, cfg); err != nil {
 		return nil, err
 	}
-	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains})
+	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains, Log: s.log})
 	return cfg, s.guard.Set(now)
 }
 

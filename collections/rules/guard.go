@@ -34,6 +34,7 @@ const Fresh = time.Hour
 type Options struct {
 	Chains *chain.Registry // who owns what; nil knows of no chain
 	Clock  access.Clock
+	Log    *slog.Logger // is told of what is refused; nil is slog.Default
 }
 
 // Guard tells what counts in a replica, by its rules. Without rules all does. It implements replicas.Guard.
@@ -67,7 +68,12 @@ type inForce struct {
 }
 
 // NewGuard returns a guard without rules.
-func NewGuard(o Options) *Guard { return &Guard{opts: o} }
+func NewGuard(o Options) *Guard {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Guard{opts: o}
+}
 
 // Rules returns those that count, nil if there are none.
 func (g *Guard) Rules() *Rules {
@@ -178,6 +184,9 @@ func (g *Guard) remembered(v *replicas.Version, check func() error) error {
 	err := check()
 	if err != nil && !errors.Is(err, replicas.ErrRefused) {
 		return err // it cannot be told now
+	}
+	if err != nil {
+		g.opts.Log.Warn("what the rules do not allow is left out", "author", v.Author, "error", err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -131,7 +131,7 @@ func (m *member) close() {
 func (m *member) serve(r *rules.Rules) {
 	var known chain.Registry
 	known.Register(m.chain)
-	m.guard = rules.NewGuard(rules.Options{Chains: &known, Clock: func() time.Time { return time.Now().Add(m.ahead) }})
+	m.guard = rules.NewGuard(rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return time.Now().Add(m.ahead) }})
 	require.NoError(m.t, m.guard.Set(r))
 	log := slog.New(slog.DiscardHandler)
 	var err error

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -388,7 +389,7 @@ func golden(t testing.TB) (r *rules.Rules, kept []byte) {
 
 func TestGolden(t *testing.T) {
 	r, kept := golden(t)
-	g := rules.NewGuard(rules.Options{})
+	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, g.Set(r))
 	body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept})
 	require.NoError(t, err)
@@ -399,7 +400,7 @@ func TestGolden(t *testing.T) {
 // FuzzCheck finds nothing that counts but what was signed.
 func FuzzCheck(f *testing.F) {
 	r, kept := golden(f)
-	g := rules.NewGuard(rules.Options{})
+	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
 	require.NoError(f, g.Set(r))
 	f.Add(kept)
 	f.Fuzz(func(t *testing.T, kept []byte) {

@@ -232,7 +232,7 @@ func (m *multiples) verify(digest [32]byte, sig Signature, a Address) error {
 // inverse sets to 1/z, by the algorithm of Euclid, which takes a tenth of the time of a power.
 func inverse(to, z *secp256k1.FieldVal) {
 	var x big.Int
-	x.ModInverse(x.SetBytes(z.Bytes()[:]), secp256k1.S256().P)
+	x.ModInverse(x.SetBytes(z.Bytes()[:]), secp256k1.Params().P)
 	var b [32]byte
 	x.FillBytes(b[:])
 	to.SetBytes(&b)

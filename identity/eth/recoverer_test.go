@@ -36,7 +36,7 @@ func knows(k Key) *Recoverer {
 // What a table verifies is what the key is recovered from, and nothing else, whatever is changed in a signature.
 func TestRecoverer(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	order := secp256k1.S256().N
+	order := secp256k1.Params().N
 	for range 20 {
 		secret := make([]byte, 32)
 		for i := range secret {

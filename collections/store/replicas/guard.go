@@ -109,7 +109,7 @@ func (s *Store) tell(l *left) {
 		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable)
 	}
 	if l.refused != nil {
-		s.log.Warn("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused)
+		s.log.Debug("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused) // of which the guard has told once
 	}
 }
 
