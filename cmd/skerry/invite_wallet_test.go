@@ -49,7 +49,7 @@ func TestGrantToAWallet(t *testing.T) {
 	_, stderr, code = run(b, "", "replica", "join", ticket)
 	require.Equal(t, 5, code)
 	require.Contains(t, stderr, "join with --wallet")
-	_, stderr, code = run(c, "", "replica", "join", ticket, "--wallet", me.Identity)
+	_, _, code = run(c, "", "replica", "join", ticket, "--wallet", me.Identity)
 	require.NotZero(t, code, "it has no such identity")
 	must(b, "replica", "join", ticket, "--wallet", me.Identity)
 	must(b, "replica", "set", "album", "photos/1", "mine")
