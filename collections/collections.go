@@ -48,8 +48,8 @@ type Options struct {
 	// Identity, unless nil, returns the one spelling of an identity that a path names, or false for what cannot be one.
 	Identity func(text string) (string, bool)
 
-	// Whole lets a push replace all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
-	Whole bool
+	// Whole, unless nil, tells whether a push replaces all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
+	Whole func() bool
 
 	Prefix        string   // of all paths, such as /v1; "" is none
 	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests

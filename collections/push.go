@@ -236,7 +236,7 @@ func (x *exchange) admitDocument(e *Event, body *value.Object, p *pushed) (err e
 }
 
 func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
-	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, p.base, p.author, x.s.opts.Whole || e.Collection.Encryption == config.Delegated)
+	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, p.base, p.author, e.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole())
 	if errors.Is(err, document.ErrConflict) {
 		return document.Written{}, refuse(http.StatusConflict, "hash_mismatch")
 	}

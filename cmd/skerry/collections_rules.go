@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -23,19 +24,24 @@ var errRulesDiffer = errors.New("the configuration is another one than the rules
 
 // openRules makes the rules of the replica count, and returns the configuration by which is served. Without rules it returns cfg.
 func (s *collectionsService) openRules(ctx context.Context, r *openReplica, cfg *config.Config) (*config.Config, error) {
+	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains, Log: s.log})
 	now, err := s.currentRules(ctx, r, cfg)
-	if err == nil && now == nil && !s.named {
+	switch {
+	case err != nil:
+		return nil, err
+	case now == nil && s.named:
+		return cfg, nil
+	case now == nil:
 		return s.completed(cfg)
-	}
-	if err != nil || now == nil {
-		return cfg, err
 	}
 	if cfg, err = s.underRules(now, cfg); err != nil {
 		return nil, err
 	}
-	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains, Log: s.log})
 	return cfg, s.guard.Set(now)
 }
+
+// ruled reports whether the documents are in a replica that has rules.
+func (s *collectionsService) ruled() bool { return s.guard != nil && s.guard.InForce() }
 
 // underRules returns the configuration by which is served while rules count.
 func (s *collectionsService) underRules(now *rules.Rules, cfg *config.Config) (*config.Config, error) {
@@ -58,12 +64,14 @@ func shared(c *config.Config) []byte { return value.AppendCanonical(nil, c.Share
 
 // currentRules returns the rules of the replica, nil if it has none. If this node holds its key and the configuration asks for rules, they are made from it.
 func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, cfg *config.Config) (*rules.Rules, error) {
-	all, err := replicas.ReadEntry(ctx, s.node, r.ID, rules.Key)
+	all, missing, err := replicas.ReadEntry(ctx, s.node, r.ID, rules.Key)
 	if err != nil {
 		return nil, err
 	}
 	now := rules.Newest(all, r.ID)
 	switch {
+	case now == nil && missing > 0:
+		return nil, fmt.Errorf("the rules of replica %s are not here yet: run skerry replica sync %s first", r.Name, r.Name)
 	case cfg.Rules == nil:
 		return now, nil
 	case r.Secret.IsZero() && now == nil:
@@ -105,37 +113,39 @@ func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string
 
 // heedRules makes rules count that the holder of the replica's key has changed.
 func (s *collectionsService) heedRules(ctx context.Context) error {
-	all, err := replicas.ReadEntry(ctx, s.node, s.in.ID, rules.Key)
+	all, _, err := replicas.ReadEntry(ctx, s.node, s.in.ID, rules.Key)
 	if err != nil {
 		return err
 	}
 	now := rules.Newest(all, s.in.ID)
-	if now == nil || s.guard != nil && now.Serial <= s.guard.Rules().Serial {
+	if now == nil || s.ruled() && now.Serial <= s.guard.Rules().Serial {
 		return nil
-	}
-	if s.guard == nil {
-		return errors.New("the replica has got rules, which count here after a restart")
 	}
 	if err := s.guard.Set(now); err != nil {
 		return err
 	}
 	s.inStore.Forget()
-	cfg, err := s.underRules(now, s.served.Config())
+	was := s.served.Config()
+	cfg, err := s.underRules(now, was)
+	if err == nil && !reflect.DeepEqual(cfg.EVM, was.EVM) {
+		err = errors.New("they let other wallets in, or name other chains, which this server does after a restart")
+	}
 	if err == nil {
 		err = s.served.Reload(cfg)
 	}
-	if err == nil {
-		s.log.Info("the rules of the replica have changed", "replica", s.in.Name, "serial", now.Serial)
+	if err != nil {
+		return fmt.Errorf("they have changed (serial %d), and this server lets in what does not count any more: %w", now.Serial, err)
 	}
-	return err
+	s.log.Info("the rules of the replica have changed", "replica", s.in.Name, "serial", now.Serial)
+	return nil
 }
 
 // reloadRules makes a configuration that was read again the rules, if this node holds the replica's key, and returns the one by which is served.
 func (s *collectionsService) reloadRules(cfg *config.Config) (*config.Config, error) {
 	switch {
-	case s.guard == nil && cfg.Rules != nil:
-		return nil, errors.New("extensions.rules: rules count only after a restart")
-	case s.guard == nil:
+	case !s.ruled() && cfg.Rules != nil:
+		return nil, errors.New("extensions.rules: the first rules of a replica count only after a restart")
+	case !s.ruled():
 		return cfg, nil
 	}
 	now, err := s.currentRules(s.ctx, s.in, cfg)

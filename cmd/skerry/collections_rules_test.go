@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -103,4 +104,41 @@ func TestRulesOfAReplica(t *testing.T) {
 	out, err := exec.Command("skerry", "--dir", dir, "collections", "serve", "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--prefix", "/v1").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "EVM_BASE_RPC", "it has no way to ask the chain")
+}
+
+// A node that serves a replica already when it gets rules applies them from then on.
+func TestRulesThatComeLater(t *testing.T) {
+	t.Parallel()
+	rpc, _ := rpcOf(t, walletOf(t, 1).Key.Address())
+	text := fmt.Sprintf(ruled, "", rpc)
+	with, without := filepath.Join(t.TempDir(), "with.json"), filepath.Join(t.TempDir(), "without.json")
+	require.NoError(t, os.WriteFile(with, []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(without, []byte(strings.Replace(text, `, "rules": {}`, "", 1)), 0o600))
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port) // where it is found again
+	require.NoError(t, l.Close())
+	one, _ := serveCollectionsWith(t, dir, nil, "--config", without, "--p2p-listen", at)
+	invite, err := one.run("replica", "share", "collections", "--invite", "--mode", "write", "-q")
+	require.NoError(t, err)
+	other := t.TempDir()
+	_ = ranWith(t, nil, "--dir", other, "replica", "join", strings.TrimSpace(invite), "--name", "collections")
+	two, url := serveCollectionsWith(t, other, nil, "--config", without)
+	data := `{"theme":"evil"}`
+	path := "users/" + walletOf(t, 9).Key.Address().String() + "/settings"
+	_, err = two.run("replica", "set", "collections", "doc/"+path, `{"v":1,"data":`+data+`,"ts":`+fmt.Sprint(time.Now().UnixMilli())+`,"hash":"x","whole":true}`)
+	require.NoError(t, err)
+	has := func() string {
+		res, err := http.Get(url + "/pull/" + path)
+		require.NoError(t, err)
+		b, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return string(b)
+	}
+	require.Contains(t, has(), data)
+	one.kill()
+	serveCollectionsWith(t, dir, nil, "--config", with, "--p2p-listen", at)
+	require.Eventually(t, func() bool { return strings.Contains(has(), `"data":{}`) }, 60*time.Second, 200*time.Millisecond)
 }

@@ -93,7 +93,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	} else if cfg.Rules != nil {
 		return api.UsageErrorf("extensions.rules: only a replica has rules; --store names none")
 	}
-	if !s.named && s.guard == nil {
+	if !s.named && !s.ruled() {
 		log.Warn("there is no configuration, and so the default set of collections is served; name a file with --config FILE, or write one there (skerry collections default prints the default)", "missing", filepath.Join(n.Dir(), defaultConfig))
 	}
 	if s.codec, err = codecOf(cfg); err != nil {
@@ -135,7 +135,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	s.meter = meter.New()
 	opts := collections.Options{
 		Observe:   s.meter.Observe,
-		Documents: docs, Whole: s.guard != nil, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
+		Documents: docs, Whole: s.ruled, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
 		Resolver: &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
 		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
 	}
@@ -212,7 +212,7 @@ func (s *collectionsService) reload() error {
 	c, err := s.load()
 	switch {
 	case err != nil || s.named || s.in == nil:
-	case s.guard != nil:
+	case s.ruled():
 		c, err = s.underRules(s.guard.Rules(), c)
 	default:
 		c, err = s.completed(c)

@@ -83,6 +83,9 @@ func (g *Guard) Rules() *Rules {
 	return nil
 }
 
+// InForce implements replicas.Guard.
+func (g *Guard) InForce() bool { return g.now.Load() != nil }
+
 // Read tells the guard where documents lie on which roles depend, and which certificates are revoked; revocations may be nil. Until then there are none.
 func (g *Guard) Read(s store.Store, revocations *access.Revocations) {
 	g.store.is.Store(&s)

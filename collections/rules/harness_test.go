@@ -145,7 +145,7 @@ func (m *member) serve(r *rules.Rules) {
 	docs := document.In(m.store, nil)
 	cfg := r.Config
 	m.http, err = collections.New(cfg, collections.Options{
-		Documents: docs, Whole: true, Prefix: r.Prefix, Identity: evm.Identity, Log: log, Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
+		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Identity: evm.Identity, Log: log, Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
 		Resolver: access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) {
 			if evm.Presents(r.HTTP.Header) {
 				return verifier.Resolve(ctx, r)

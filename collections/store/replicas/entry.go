@@ -12,30 +12,31 @@ import (
 // maxEntry is how long what ReadEntry returns may be in bytes.
 const maxEntry = 8 << 20
 
-// ReadEntry returns what authors have written under a key of a replica that is none of a document, as far as it is here.
-func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, err error) {
+// ReadEntry returns what authors have written under a key of a replica that is none of a document, as far as it is here, and how much is not.
+func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, missing int, err error) {
 	plain, err := n.Replicas.Plain(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s := &Store{n: n, id: id, plain: plain}
 	for it, err := range plain.Entries(ctx, replica.Query{Key: []byte(key)}) {
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if it.Entry.Size > maxEntry {
 			continue
 		}
 		b, err := s.content(ctx, &it.Entry)
 		if errors.Is(err, errMissing) {
+			missing++
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		all = append(all, b)
 	}
-	return all, nil
+	return all, missing, nil
 }
 
 // WriteEntry writes under a key of a replica that is none of a document.

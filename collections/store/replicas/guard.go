@@ -14,6 +14,8 @@ var ErrRefused = errors.New("the rules of the replica do not allow it")
 
 // Guard says which versions of documents, files and elements of logs count, of those that authors of the replica have written. Its methods may be called by several goroutines at once.
 type Guard interface {
+	// InForce reports whether there are rules. Without them all versions count, and the other methods are not called.
+	InForce() bool
 	// Attach returns the body of a document or an element with the proof of the request of ctx, if there is one.
 	Attach(ctx context.Context, key string, body []byte) []byte
 	// Proof returns the proof of a file, nil if there is none. It has no line's end.
@@ -45,6 +47,9 @@ type unreadableError struct{ err error }
 
 func (e *unreadableError) Error() string { return e.err.Error() }
 func (e *unreadableError) Unwrap() error { return e.err }
+
+// ruled reports whether there are rules.
+func (s *Store) ruled() bool { return s.guard != nil && s.guard.InForce() }
 
 func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
 	b, err := s.guard.Check(ctx, v)
@@ -115,7 +120,7 @@ func (s *Store) tell(l *left) {
 
 // attach adds the proof of a request to what is kept.
 func (s *Store) attach(ctx context.Context, key string, body []byte) []byte {
-	if s.guard == nil {
+	if !s.ruled() {
 		return body
 	}
 	return s.guard.Attach(ctx, key, body)
@@ -123,7 +128,7 @@ func (s *Store) attach(ctx context.Context, key string, body []byte) []byte {
 
 // withProof is what is kept as the media type of a file.
 func (s *Store) withProof(ctx context.Context, key, media string) []byte {
-	if s.guard != nil {
+	if s.ruled() {
 		if p := s.guard.Proof(ctx, key); p != nil {
 			return append([]byte(media+"\n"), p...)
 		}

@@ -34,7 +34,7 @@ func (s *Store) Length(ctx context.Context, key string) (n, last int64, err erro
 		return 0, 0, err
 	}
 	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: 1}
-	if s.guard != nil {
+	if s.ruled() {
 		q.Limit = maxRefused
 	}
 	for it, err := range s.plain.Entries(ctx, q) {
@@ -45,7 +45,7 @@ func (s *Store) Length(ctx context.Context, key string) (n, last int64, err erro
 		if err != nil {
 			return 0, 0, fmt.Errorf("log %s: %w", key, err)
 		}
-		if s.guard != nil {
+		if s.ruled() {
 			if _, err := s.version(ctx, elementKey(key, t), &it.Entry); errors.Is(err, ErrRefused) {
 				continue
 			}

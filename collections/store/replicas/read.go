@@ -26,7 +26,7 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			return st, false, err
 		case !it.Entry.IsTombstone():
 			versions = append(versions, it.Entry)
-		case s.guard == nil: // where there are rules, nobody deletes what another has written
+		case !s.ruled(): // where there are rules, nobody deletes what another has written
 			gone = max(gone, it.Entry.Timestamp)
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]by
 	if kept, err = s.decode(key, kept); err != nil {
 		return nil, &unreadableError{fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err)}
 	}
-	if s.guard == nil {
+	if !s.ruled() {
 		return kept, nil
 	}
 	return s.check(ctx, &Version{Key: key, Kept: kept, Author: e.Author, Time: milliseconds(e)})
@@ -116,7 +116,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 	for i := range versions {
 		e := &versions[i]
 		if e.IsTombstone() {
-			if s.guard == nil {
+			if !s.ruled() {
 				break
 			}
 			continue
@@ -138,7 +138,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 	if err := out.reason(key); err != nil {
 		return st, false, err
 	}
-	return state{own: s.guard == nil || len(versions) == 0}, out.final(), nil
+	return state{own: !s.ruled() || len(versions) == 0}, out.final(), nil
 }
 
 // fileOf returns the file of an entry, with the media type that counts for it, and the hashes that it was made of.
@@ -164,7 +164,7 @@ func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry) (o *st
 		o.Type, proof = cutProof(b)
 		hashes = append(hashes, kind.Hash)
 	}
-	if s.guard != nil {
+	if s.ruled() {
 		_, err = s.check(ctx, &Version{Key: key, Kept: body, Author: e.Author, Time: milliseconds(e), Media: o.Type, Proof: proof})
 	}
 	return o, hashes, err
@@ -172,7 +172,7 @@ func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry) (o *st
 
 // typeOf returns the entry with the media type of a file: the latest or, where there are rules, the one of the file's author, whose proof it has.
 func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry) (*replica.Entry, error) {
-	if s.guard == nil {
+	if !s.ruled() {
 		it, err := s.plain.LatestOf(ctx, []byte(types+key))
 		if errors.Is(err, replica.ErrNotFound) {
 			return nil, nil
