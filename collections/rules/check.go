@@ -145,7 +145,7 @@ func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, ow
 	}
 	if at == 0 { // nobody in particular
 		at = written
-	} else if off := time.Duration(written-at) * time.Millisecond; off < -skew || off > skew+Ahead {
+	} else if off := time.Duration(written-at) * time.Millisecond; off < -skew || off > skew+Ahead && v.Media == "" { // files are ordered by when they were signed
 		return nil, refused("%s: it was written %v after it was signed", owner, off)
 	}
 	if p.Host != "" && len(now.Hosts) > 0 && !slices.Contains(now.Hosts, p.Host) {
@@ -182,6 +182,25 @@ func timeOf(h http.Header) (at int64, skew time.Duration, err error) {
 		return 0, 0, errProof
 	}
 	return at, skew, nil
+}
+
+// SignedAt implements replicas.Guard.
+func (g *Guard) SignedAt(v *replicas.Version) int64 {
+	if v.Proof == nil {
+		return v.Time
+	}
+	o, err := value.ParseObject(v.Proof, value.MaxDepth)
+	if err != nil {
+		return v.Time
+	}
+	p, err := parseProof(o, nil, true)
+	if err != nil {
+		return v.Time
+	}
+	if at, _, err := timeOf(p.Header); err == nil && at > 0 {
+		return at
+	}
+	return v.Time
 }
 
 // file checks a file.

@@ -216,11 +216,22 @@ func TestWhatIsRefused(t *testing.T) {
 		x.tell()
 		require.Equal(t, "picture", x.honest.has(logo), name)
 	}
+	// One that was replaced does not come back, whoever writes it again and when.
+	old := [2][]byte{x.founder.kept("file/" + logo), picture}
+	time.Sleep(2 * time.Millisecond)
+	status, answer = x.founder.send(alice, "POST", "/v1/push/"+logo, "image/png", "painting")
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Equal(t, "painting", x.founder.has(logo))
+	x.evil.forge("file/"+logo, old[0])
+	x.evil.forge("type/"+logo, old[1])
+	x.tell()
+	require.Equal(t, "painting", x.honest.has(logo))
+
 	// Whoever may write deletes nothing that others have written.
 	require.NoError(t, deleted(x.evil, "doc/"+mine, "file/"+logo))
 	x.tell()
 	require.Equal(t, `{"n":1}`, x.honest.has(mine))
-	require.Equal(t, "picture", x.honest.has(logo))
+	require.Equal(t, "painting", x.honest.has(logo))
 
 	// A log goes on, whatever the evil node has appended to it.
 	x.evil.forge("log/events/e\x000009999999999999", []byte(`{"ts":9999999999999,"data":{"evil":1}}`))

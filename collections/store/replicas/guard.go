@@ -20,6 +20,8 @@ type Guard interface {
 	Attach(ctx context.Context, key string, body []byte) []byte
 	// Proof returns the proof of a file, nil if there is none. It has no line's end.
 	Proof(ctx context.Context, key string) []byte
+	// SignedAt returns when the request that has written a file was signed, in Unix milliseconds, or when it was written, if it has no proof. Of several files that count the latest stands.
+	SignedAt(v *Version) int64
 	// Check returns the body of a version without its proof, or an error that is ErrRefused. Any other error says that it cannot be told now.
 	Check(ctx context.Context, v *Version) (body []byte, err error)
 }

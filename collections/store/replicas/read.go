@@ -100,79 +100,96 @@ func tagOf(hashes []blobs.Hash) string {
 	return hex.EncodeToString(b)
 }
 
+// file is a version of a file.
+type file struct {
+	version Version
+	hashes  []blobs.Hash // of the entries that it was made of
+}
+
 // readFile reads a file: the latest that counts.
 func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool, err error) {
-	var versions []replica.Entry
+	var entries []replica.Entry
 	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(files + key), Tombstones: true}) {
 		if err != nil {
 			return st, false, err
 		}
-		versions = append(versions, it.Entry)
+		entries = append(entries, it.Entry)
 	}
-	slices.SortFunc(versions, func(a, b replica.Entry) int {
+	slices.SortFunc(entries, func(a, b replica.Entry) int {
 		return cmp.Or(cmp.Compare(b.Timestamp, a.Timestamp), bytes.Compare(b.Author[:], a.Author[:]))
 	})
+	ruled := s.ruled()
 	var out left
-	for i := range versions {
-		e := &versions[i]
+	var all []file // the latest first
+	for i := range entries {
+		e := &entries[i]
 		if e.IsTombstone() {
-			if !s.ruled() {
-				break
+			if ruled {
+				continue
 			}
-			continue
+			break
 		}
-		o, hashes, err := s.fileOf(ctx, key, e)
-		if err == nil {
-			s.tell(&out)
-			o.Tag = tagOf(hashes)
-			return state{object: o, hashes: hashes}, out.final(), nil
-		}
+		f, err := s.fileOf(ctx, key, e, ruled)
 		if stop := out.add(err); stop != nil {
 			return st, false, stop
 		}
-		if errors.Is(err, errMissing) {
-			return st, false, out.reason(key)
+		if err == nil {
+			all = append(all, f)
 		}
+		if !ruled {
+			break
+		}
+	}
+	if ruled {
+		slices.SortStableFunc(all, func(a, b file) int { return cmp.Compare(s.guard.SignedAt(&b.version), s.guard.SignedAt(&a.version)) })
+	}
+	for i := range all {
+		f := &all[i]
+		if ruled {
+			_, err := s.check(ctx, &f.version)
+			if stop := out.add(err); stop != nil {
+				return st, false, stop
+			}
+			if err != nil {
+				continue
+			}
+		}
+		s.tell(&out)
+		o := &store.Object{Body: f.version.Kept, Type: f.version.Media, Tag: tagOf(f.hashes)}
+		return state{object: o, hashes: f.hashes}, out.final(), nil
 	}
 	s.tell(&out)
 	if err := out.reason(key); err != nil {
 		return st, false, err
 	}
-	return state{own: !s.ruled() || len(versions) == 0}, out.final(), nil
+	return state{own: !ruled || len(entries) == 0}, out.final(), nil
 }
 
-// fileOf returns the file of an entry, with the media type that counts for it, and the hashes that it was made of.
-func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry) (o *store.Object, hashes []blobs.Hash, err error) {
-	body, err := s.content(ctx, e)
+// fileOf returns the file of an entry, with the media type that counts for it.
+func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (f file, err error) {
+	f = file{Version{Key: key, Author: e.Author, Time: milliseconds(e), Media: "application/octet-stream"}, []blobs.Hash{e.Hash}}
+	if f.version.Kept, err = s.content(ctx, e); err != nil {
+		return f, err
+	}
+	if len(f.version.Kept) == 1 && f.version.Kept[0] == emptyMark {
+		f.version.Kept = nil
+	}
+	kind, err := s.typeOf(ctx, key, e, ruled)
+	if err != nil || kind == nil {
+		return f, err
+	}
+	b, err := s.content(ctx, kind)
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
-	if len(body) == 1 && body[0] == emptyMark {
-		body = nil
-	}
-	o, hashes = &store.Object{Body: body, Type: "application/octet-stream"}, []blobs.Hash{e.Hash}
-	kind, err := s.typeOf(ctx, key, e)
-	if err != nil {
-		return nil, nil, err
-	}
-	var proof []byte
-	if kind != nil {
-		b, err := s.content(ctx, kind)
-		if err != nil {
-			return nil, nil, err
-		}
-		o.Type, proof = cutProof(b)
-		hashes = append(hashes, kind.Hash)
-	}
-	if s.ruled() {
-		_, err = s.check(ctx, &Version{Key: key, Kept: body, Author: e.Author, Time: milliseconds(e), Media: o.Type, Proof: proof})
-	}
-	return o, hashes, err
+	f.version.Media, f.version.Proof = cutProof(b)
+	f.hashes = append(f.hashes, kind.Hash)
+	return f, nil
 }
 
 // typeOf returns the entry with the media type of a file: the latest or, where there are rules, the one of the file's author, whose proof it has.
-func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry) (*replica.Entry, error) {
-	if !s.ruled() {
+func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (*replica.Entry, error) {
+	if !ruled {
 		it, err := s.plain.LatestOf(ctx, []byte(types+key))
 		if errors.Is(err, replica.ErrNotFound) {
 			return nil, nil
