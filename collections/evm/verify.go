@@ -56,8 +56,18 @@ type Verifier struct {
 	Admins []eth.Address
 	Nonces access.NonceStore // with a skew of Window
 	Clock  access.Clock
+	// Signers, unless nil, knows keys that have signed before, for several verifiers.
+	Signers *eth.Recoverer
 
-	signers eth.Recoverer
+	own eth.Recoverer
+}
+
+// signers returns what knows keys that have signed before.
+func (v *Verifier) signers() *eth.Recoverer {
+	if v.Signers != nil {
+		return v.Signers
+	}
+	return &v.own
 }
 
 // Verify returns who has signed a request, or a *access.DeniedError. The nonce is used up by a request whose signature is right.
@@ -94,7 +104,7 @@ func (v *Verifier) Verify(ctx context.Context, r *Request) (c Caller, err error)
 			return c, err
 		}
 	}
-	if err := v.signers.Verify(eth.TextDigest(Canonical(r.Method, r.Path, h.time, h.nonce, body)), sig, address); err != nil {
+	if err := v.signers().Verify(eth.TextDigest(Canonical(r.Method, r.Path, h.time, h.nonce, body)), sig, address); err != nil {
 		return c, denied("another key, or another request, has been signed: %w", err)
 	}
 	if err := v.Nonces.Use(ctx, address.Lower(), h.nonce, at, now.UnixMilli()); err != nil {
@@ -140,7 +150,7 @@ func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth,
 func (v *Verifier) verifyData(address eth.Address, data *value.Object, signature string) error {
 	sig, err := eth.ParseSignature(signature)
 	if err == nil {
-		err = v.signers.Verify(eth.TextDigest(value.AppendCanonical(nil, data)), sig, address)
+		err = v.signers().Verify(eth.TextDigest(value.AppendCanonical(nil, data)), sig, address)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrAuthor, err)

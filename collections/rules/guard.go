@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -44,6 +45,8 @@ type Guard struct {
 	now   atomic.Pointer[inForce]
 
 	revocations atomic.Pointer[access.Revocations]
+
+	signers eth.Recoverer
 
 	mu    sync.Mutex
 	known map[[32]byte]verdict // of versions

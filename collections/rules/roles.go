@@ -46,7 +46,7 @@ func (g *Guard) resolve(ctx context.Context, r *access.Request) (access.Auth, er
 		known := func(id string) bool {
 			return slices.ContainsFunc(c.Chains, func(c *config.EVMChain) bool { return c.ID() == id })
 		}
-		return (&evm.Verifier{Chains: known, Admins: c.Admins, Nonces: once{}, Clock: clock}).Resolve(ctx, r)
+		return (&evm.Verifier{Chains: known, Admins: c.Admins, Nonces: once{}, Clock: clock, Signers: &g.signers}).Resolve(ctx, r)
 	}
 	return (&access.Caps{Nonces: once{}, Revocations: g.revocations.Load(), Clock: clock}).Resolve(ctx, r)
 }

@@ -433,3 +433,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkCheck is what it costs to tell whether a document counts: the first time, and when it is read again.
+func BenchmarkCheck(b *testing.B) {
+	r, kept := golden(b)
+	v := &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept}
+	for _, again := range []bool{false, true} {
+		b.Run(map[bool]string{false: "first", true: "again"}[again], func(b *testing.B) {
+			g := rules.NewGuard(rules.Options{})
+			require.NoError(b, g.Set(r))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !again {
+					v.Time++ // which makes it another one
+				}
+				if _, err := g.Check(b.Context(), v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
