@@ -75,12 +75,18 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
-// Of returns the collection that a storage path is one of; nil if it is of none.
-func (s *Server) Of(key string) *config.Collection {
+// Of returns the collection that a storage path is one of: of several, the first that callers may write to. It returns nil if there is none.
+func (s *Server) Of(key string) (found *config.Collection) {
 	for _, c := range s.now.Load().config.All() {
-		if _, ok := config.Match(c.KeyTemplate(), key); ok {
+		if _, ok := config.Match(c.KeyTemplate(), key); !ok {
+			continue
+		}
+		if !c.PullOnly && len(c.WriteRoles) > 0 {
 			return c
 		}
+		if found == nil {
+			found = c
+		}
 	}
-	return nil
+	return found
 }

@@ -33,6 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const text = `{"version": 1, "collections": [
+	{"name": "shown", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": [], "pullOnly": true, "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["public"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "news", "storagePath": "news/{id}", "readRoles": ["public"], "writeRoles": ["admin", "editor", "entitlement:news"], "encryption": "none", "maxBodyBytes": 2000,

@@ -306,6 +306,7 @@ func TestServers(t *testing.T) {
 		d := object(t, `{"n":`+strconv.Itoa(n)+`}`)
 		return []byte(`{"v":1,"data":` + string(value.Append(nil, d)) + `,"ts":` + strconv.FormatInt(at, 10) + `,"hash":"` + value.Hash(d) + `"}`)
 	}
+	x.founder.forge("doc/users/"+alice.Key.Address().String()+"/settings", plain(9, 500))
 	for _, m := range []*member{x.founder, x.evil} {
 		n := map[*member]int{x.founder: 1, x.evil: 2}[m]
 		m.forge("doc/catalog", plain(n, 5))
@@ -321,6 +322,7 @@ func TestServers(t *testing.T) {
 	require.Equal(t, `{"n":1}`, x.honest.has("catalog"))
 	require.Equal(t, `{"n":1}`, x.honest.has("news/a"))
 	require.Equal(t, `{}`, x.honest.has("news/b"), "when there were rules")
+	require.Equal(t, `{}`, x.honest.has("users/"+alice.Key.Address().String()+"/settings"), "also where there is a collection to read from the same path")
 	o, err := x.honest.store.Get(t.Context(), "list/a")
 	require.NoError(t, err)
 	require.Contains(t, string(o.Body), `"n":1`)
