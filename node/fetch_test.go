@@ -69,7 +69,11 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	c, err := b.Get(ctx, hash, node.Raw, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 3, "all gave some")
-	require.Less(t, c.Fetched.Bytes, uint64(len(data))+8<<20, "little is fetched twice, at the very end")
+	twice := uint64(8 << 20)
+	if node.RaceDetector {
+		twice *= 3
+	}
+	require.Less(t, c.Fetched.Bytes, uint64(len(data))+twice, "little is fetched twice, at the very end")
 	requireContent(t, b, hash, data)
 }
 
