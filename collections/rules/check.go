@@ -143,9 +143,15 @@ func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, ow
 	if err != nil {
 		return nil, refused("%s: %w", owner, err)
 	}
-	if at == 0 { // nobody in particular
+	after := func(t, other int64) time.Duration { return time.Duration(t-other) * time.Millisecond }
+	switch off := after(written, at); { // an entry's time is bounded by the clocks of all nodes that take it
+	case at == 0 && after(written, v.Time) > Ahead:
+		return nil, refused("%s: it is of a time that had not come", owner)
+	case at == 0: // of nobody in particular
 		at = written
-	} else if off := time.Duration(written-at) * time.Millisecond; off < -skew || off > skew+Ahead && v.Media == "" { // files are ordered by when they were signed
+	case after(at, v.Time) > skew:
+		return nil, refused("%s: it was signed for a time that had not come", owner)
+	case off < -skew || off > skew+Ahead && v.Media == "": // files are ordered by when they were signed
 		return nil, refused("%s: it was written %v after it was signed", owner, off)
 	}
 	if p.Host != "" && len(now.Hosts) > 0 && !slices.Contains(now.Hosts, p.Host) {

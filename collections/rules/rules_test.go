@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -183,6 +184,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a proof of no form":          {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("proof", "x"); o.Set("ts", now+5) }), mine, `{"n":1}`},
 		"no document":                 {"doc/" + other, []byte("x"), other, `{}`},
 		"news by nobody":              {"doc/news/b", changed(news, func(o *value.Object) { o.Delete("proof") }), "news/b", `{}`},
+		"of the far future":           {"doc/wall/z", []byte(`{"v":1,"data":{},"ts":9000000000000,"hash":"` + value.Hash(&value.Object{}) + `","whole":true}`), "wall/z", `{}`},
 		"no schema's":                 {"doc/wall/x", []byte(`{"v":1,"data":[],"ts":1,"hash":""}`), "wall/x", `{}`},
 		"read only":                   {"doc/catalog", changed(news, func(o *value.Object) { o.Delete("proof") }), "catalog", `{}`},
 		"too long":                    {"doc/wall/y", []byte(`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`)) + `","whole":true}`), "wall/y", `{}`},
@@ -254,6 +256,31 @@ func deleted(m *member, keys ...string) error {
 	}
 	_, err = plain.Write(m.t.Context(), m.key, all)
 	return err
+}
+
+// What a caller has signed for a time to come does not count, or it would stand until then.
+func TestSignedAhead(t *testing.T) {
+	x := newTown(t)
+	ahead := *alice
+	ahead.Clock = func() time.Time { return time.Now().Add(time.Hour) }
+	mine := "users/" + alice.Key.Address().String() + "/settings"
+	path, body := "/v1/push/"+mine, `{"data":{"n":1},"baseHash":null,"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"n":1}`))+`"}`
+	h, err := ahead.Sign("POST", path, []byte(body))
+	require.NoError(t, err)
+	headers := &value.Object{}
+	for name := range h {
+		headers.Set(name, h.Get(name))
+	}
+	at := time.Now().Add(time.Hour).UnixMilli()
+	proof := value.NewObject(value.Member{Key: "target", Value: path}, value.Member{Key: "media", Value: config.JSON}, value.Member{Key: "headers", Value: headers}, value.Member{Key: "body", Value: body})
+	d := object(t, `{"n":1}`)
+	kept := fmt.Appendf(nil, `{"v":1,"data":{"n":1},"ts":%d,"hash":"%s","authorPubkey":"%s","authorSignature":"%s","whole":true,"proof":%s}`, at, value.Hash(d), alice.Key.Address(), evm.SignData(alice.Key, d), value.Append(nil, proof))
+	v := &replicas.Version{Key: mine, Kept: kept, Time: at}
+	_, err = x.honest.guard.Check(t.Context(), v)
+	require.NoError(t, err, "then")
+	v.Time = time.Now().Add(replica.MaxAhead).UnixMilli()
+	_, err = x.honest.guard.Check(t.Context(), v)
+	require.ErrorIs(t, err, replicas.ErrRefused)
 }
 
 // A signed document of somebody who may not write there is refused, although the node that has let it in is an honest one by other rules.
@@ -385,6 +412,9 @@ func TestForm(t *testing.T) {
 	require.False(t, rules.Sign(r, x.founder.r.Secret).Same(x.rules))
 }
 
+// goldenTime is when that document was written.
+const goldenTime = 1795337127000
+
 // golden is a document with its proof, and the rules that it counts by, as they stay.
 func golden(t testing.TB) (r *rules.Rules, kept []byte) {
 	b, err := os.ReadFile(filepath.Join("testdata", "golden.json"))
@@ -404,7 +434,7 @@ func TestGolden(t *testing.T) {
 	r, kept := golden(t)
 	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, g.Set(r))
-	body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept})
+	body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime})
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"data":{"theme":"dark"}`)
 	require.NotContains(t, string(body), "proof")
@@ -417,7 +447,7 @@ func FuzzCheck(f *testing.F) {
 	require.NoError(f, g.Set(r))
 	f.Add(kept)
 	f.Fuzz(func(t *testing.T, kept []byte) {
-		body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept})
+		body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime})
 		if err != nil {
 			return
 		}
@@ -439,7 +469,7 @@ func FuzzParse(f *testing.F) {
 // BenchmarkCheck is what it costs to tell whether a document counts: the first time, and when it is read again.
 func BenchmarkCheck(b *testing.B) {
 	r, kept := golden(b)
-	v := &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept}
+	v := &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime}
 	for _, again := range []bool{false, true} {
 		b.Run(map[bool]string{false: "first", true: "again"}[again], func(b *testing.B) {
 			g := rules.NewGuard(rules.Options{})
