@@ -113,6 +113,8 @@ func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string
 
 // heedRules makes rules count that the holder of the replica's key has changed.
 func (s *collectionsService) heedRules(ctx context.Context) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	all, _, err := replicas.ReadEntry(ctx, s.node, s.in.ID, rules.Key)
 	if err != nil {
 		return err

@@ -57,6 +57,8 @@ type collectionsService struct {
 	chains chain.Registry
 	guard  *rules.Guard // nil if the documents are in no replica that has rules
 
+	reloading sync.Mutex // held while another configuration, or other rules, are made to count
+
 	in      *openReplica // that documents are kept in; nil if in none
 	inStore *replicas.Store
 
@@ -209,6 +211,8 @@ func (s *collectionsService) hooks(cfg *config.Config, docs *document.Documents)
 
 // reload reads the configuration again.
 func (s *collectionsService) reload() error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	c, err := s.load()
 	switch {
 	case err != nil || s.named || s.in == nil:

@@ -177,6 +177,15 @@ func TestRevocations(t *testing.T) {
 	require.False(t, r.IsRevoked(issuer.Public, "s", "n"))
 	require.NoError(t, s.Put(ctx, "__sync__/revocations/x", &store.Object{Body: []byte("{}")}, store.Whatever))
 	require.ErrorIs(t, r.Load(ctx), capcert.ErrRevocations)
+	require.ErrorIs(t, access.CheckInternal("__sync__/revocations/x", []byte("{}")), capcert.ErrRevocations)
+	require.NoError(t, access.CheckInternal("__sync__/else", []byte("{}")))
+	keys, err := s.List(ctx, "__sync__/revocations/", "", 10)
+	require.NoError(t, err)
+	require.Equal(t, []string{"__sync__/revocations/" + issuer.Public + "/0000000000000003", "__sync__/revocations/x"}, keys, "one list of an issuer")
+	last, err := access.NewRevocations(ctx, s)
+	require.NoError(t, err, "what is none keeps the others from nobody")
+	require.False(t, last.IsRevoked(issuer.Public, "s", "n"))
+	require.ErrorIs(t, last.Accept(ctx, sign(3, nil)), access.ErrStale)
 }
 
 func TestEnrichers(t *testing.T) {

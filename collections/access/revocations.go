@@ -22,8 +22,23 @@ var (
 // maxIssuers is of how many issuers lists are kept.
 const maxIssuers = 10_000
 
-// revocationsUnder is where a store keeps them: the list of an issuer lies under its public key.
-const revocationsUnder = "__sync__/revocations/"
+// revocationsUnder is where a store keeps them: a list lies under the public key of its issuer, a slash and its generation of 16 digits, so that several servers put the same there or something
+// else, and none is in another's place. Older servers have put an issuer's only list under its key alone.
+const revocationsUnder = store.Internal + "revocations/"
+
+func revocationsKey(l *capcert.Revocations) string {
+	return fmt.Sprintf("%s%s/%016d", revocationsUnder, l.Issuer, l.Generation)
+}
+
+// CheckInternal returns an error that is capcert.ErrRevocations if a key is one of a list of revocations, and what lies there is none of that issuer.
+func CheckInternal(key string, b []byte) error {
+	issuer, is := strings.CutPrefix(key, revocationsUnder)
+	if !is {
+		return nil
+	}
+	_, err := parse(issuer, b)
+	return err
+}
 
 // Revocations are the lists of revocations that issuers have published, kept in a store.
 type Revocations struct {
@@ -45,11 +60,16 @@ func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
 	if s == nil {
 		return r, nil
 	}
-	return r, r.Load(ctx)
+	err := r.Load(ctx)
+	if errors.Is(err, capcert.ErrRevocations) { // which says nothing of the others
+		err = nil
+	}
+	return r, err
 }
 
-// Load takes over what others have put into the store meanwhile.
+// Load takes over what others have put into the store meanwhile. What is no list of its issuer is left out, and told by an error that is capcert.ErrRevocations.
 func (r *Revocations) Load(ctx context.Context) error {
+	var none error
 	for after := ""; ; {
 		keys, err := r.store.List(ctx, revocationsUnder, after, 1000)
 		if err != nil {
@@ -63,25 +83,31 @@ func (r *Revocations) Load(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("revocations: %w", err)
 			}
-			l, err := parse(o.Body)
-			if err != nil || l.Issuer != strings.TrimPrefix(k, revocationsUnder) {
-				return fmt.Errorf("revocations: %s is no list of that issuer: %w", k, errors.Join(capcert.ErrRevocations, err))
+			after = k
+			l, err := parse(strings.TrimPrefix(k, revocationsUnder), o.Body)
+			if err != nil {
+				none = errors.Join(none, fmt.Errorf("revocations: %s: %w", k, err))
+				continue
 			}
 			r.take(l)
-			after = k
 		}
 		if len(keys) < 1000 {
-			return nil
+			return none
 		}
 	}
 }
 
-func parse(b []byte) (*capcert.Revocations, error) {
+// parse reads the list that lies at a place, which is what of its key follows revocationsUnder.
+func parse(place string, b []byte) (*capcert.Revocations, error) {
 	v, err := value.Parse(b, value.MaxDepth)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", capcert.ErrRevocations, err)
 	}
-	return capcert.ParseRevocations(v)
+	l, err := capcert.ParseRevocations(v)
+	if err == nil && place != l.Issuer && revocationsUnder+place != revocationsKey(l) {
+		err = fmt.Errorf("%w: it is in the place of another", capcert.ErrRevocations)
+	}
+	return l, err
 }
 
 // take makes a list count, unless there is a later one.
@@ -115,12 +141,29 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	}
 	if r.store != nil {
 		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
-		if err := r.store.Put(ctx, revocationsUnder+l.Issuer, o, store.Whatever); err != nil {
+		if err := r.store.Put(ctx, revocationsKey(l), o, store.Whatever); err != nil {
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
 	if !r.take(l) {
 		return ErrStale
+	}
+	return r.dropOlder(ctx, l)
+}
+
+// dropOlder removes the lists of an issuer that a later one takes the place of.
+func (r *Revocations) dropOlder(ctx context.Context, l *capcert.Revocations) error {
+	if r.store == nil {
+		return nil
+	}
+	keys, err := r.store.List(ctx, revocationsUnder+l.Issuer, "", 1000)
+	for _, k := range keys {
+		if err == nil && k < revocationsKey(l) {
+			err = r.store.Delete(ctx, k)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("revocations: %w", err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type SharedNonces struct {
 	Skew  time.Duration // by which the time of a request may differ from the servers'
 }
 
-const sharedNonces = "__sync__/nonces/"
+const sharedNonces = store.Internal + "nonces/"
 
 func (s *SharedNonces) unit() int64 { return max(1, s.Skew.Milliseconds()/bucketsOfSkew) }
 

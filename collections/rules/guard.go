@@ -145,13 +145,16 @@ func (g *Guard) Proof(ctx context.Context, key string) []byte {
 	return value.Append(nil, proofObject(p, nil))
 }
 
-// internal is what the keys of what servers keep for themselves begin with, each of which proves itself.
-const internal = "__sync__/"
-
 // Check implements replicas.Guard.
 func (g *Guard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) {
 	now := g.now.Load()
-	if now == nil || strings.HasPrefix(v.Key, internal) {
+	if now == nil {
+		return v.Kept, nil
+	}
+	if strings.HasPrefix(v.Key, store.Internal) {
+		if err := access.CheckInternal(v.Key, v.Kept); err != nil {
+			return nil, refused("%s: %w", v.Key, err)
+		}
 		return v.Kept, nil
 	}
 	if v.Media != "" {

@@ -21,6 +21,9 @@ var (
 	ErrChanged = errors.New("it has changed meanwhile")
 )
 
+// Internal is what the keys of what servers keep for themselves begin with, which are no documents.
+const Internal = "__sync__/"
+
 // ReadOnlyError reports a store that this server may only read.
 type ReadOnlyError struct{ Err error }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/document"
@@ -33,6 +34,7 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	whole, st.own = true, true
 	var parsed []*document.Document
 	var body []byte
+	var latest uint64
 	var out left
 	there := false
 	for i := range versions {
@@ -49,8 +51,14 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		if err != nil {
 			continue
 		}
-		body = b
 		st.hashes = append(st.hashes, e.Hash)
+		if strings.HasPrefix(key, store.Internal) { // what is no document does not merge: the latest stands
+			if body == nil || e.Timestamp > latest {
+				body, latest = b, e.Timestamp
+			}
+			continue
+		}
+		body = b
 		if len(versions) > 1 {
 			d, err := document.Parse(b)
 			if err != nil { // another version may be one

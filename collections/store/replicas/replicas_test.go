@@ -16,7 +16,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/pairing"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/store/storetest"
@@ -384,4 +387,39 @@ func (m *member) author(t *testing.T) replica.AuthorID {
 	id, err := m.n.Replicas.DefaultAuthor(t.Context())
 	require.NoError(t, err)
 	return id
+}
+
+// Lists of revocations that several nodes have taken, of the same issuer, all count for those who hold the replica.
+func TestRevocationsOfSeveralNodes(t *testing.T) {
+	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
+	r, err := one.n.Replicas.Get(t.Context(), one.id)
+	require.NoError(t, err)
+	r, err = two.n.Replicas.Join(t.Context(), r)
+	require.NoError(t, err)
+	two.open(t, r)
+	root, err := pairing.Root("correct horse battery staple")
+	require.NoError(t, err)
+	accept := func(m *member, generation int64, subject string) {
+		l, err := capcert.SignRevocations(root.Key, generation, nil, []string{subject})
+		require.NoError(t, err)
+		all, err := access.NewRevocations(t.Context(), m)
+		require.NoError(t, err)
+		require.NoError(t, all.Accept(t.Context(), l))
+	}
+	accept(two, 3, "third")
+	accept(one, 1, "first") // which has not heard of the third
+	accept(one, 2, "second")
+	accept(one, 3, "third") // the same, by another author
+	for range 2 {
+		one.learn(t, two)
+		two.learn(t, one)
+	}
+	for _, m := range []*member{one, two} {
+		all, err := access.NewRevocations(t.Context(), m)
+		require.NoError(t, err)
+		require.NoError(t, all.Load(t.Context()))
+		require.True(t, all.IsRevoked(root.Key.Public, "third", "x"))
+		require.False(t, all.IsRevoked(root.Key.Public, "first", "x"))
+		require.NoError(t, m.Close())
+	}
 }
