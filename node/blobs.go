@@ -33,7 +33,7 @@ func (n *Node) serveBlobs(s Stream) {
 }
 
 func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
-	p := patient{s, idleTimeout}
+	p := within(s, idleTimeout)
 	r := bufio.NewReader(p)
 	out := n.limits.upload(s.Remote())
 	for {

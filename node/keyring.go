@@ -84,7 +84,7 @@ func (n *Node) serveKeyring(raw Stream) {
 		return
 	}
 	defer n.keyringCalls.leave()
-	s := patient{raw, idleTimeout}
+	s := within(raw, idleTimeout)
 	msg, err := readMessage(s, maxKeyringCall)
 	if err == nil {
 		err = writeMessage(s, vault.ServeApp(n.ctx, n.AppKeyring(), vault.App{Peer: s.Remote().String()}, msg))
@@ -132,7 +132,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 		if err != nil {
 			return nil, err
 		}
-		s := patient{raw, idleTimeout}
+		s := within(raw, idleTimeout)
 		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 		defer stop()
 		defer func() {

@@ -145,36 +145,6 @@ var ErrNoTable = errors.New("there is no distributed hash table")
 // ErrOffline reports an operation that needs a network on a node that was opened without one.
 var ErrOffline = errors.New("this node is offline")
 
-// patient is a stream on which every read and write must make progress within a time.
-type patient struct {
-	Stream
-	idle time.Duration
-}
-
-func (p patient) Read(b []byte) (int, error) {
-	if err := p.SetReadDeadline(time.Now().Add(p.idle)); err != nil {
-		return 0, err
-	}
-	n, err := p.Stream.Read(b)
-	return n, p.named(err)
-}
-
-func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(time.Now().Add(p.idle)); err != nil {
-		return 0, err
-	}
-	n, err := p.Stream.Write(b)
-	return n, p.named(err)
-}
-
-func (p patient) named(err error) error {
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return &UnreachableError{Peer: p.Remote(), Timeout: p.idle, Err: err}
-	}
-	return err
-}
-
 // ignoreReset gives up a stream that is no longer of use; that this can fail is of no use either.
 func ignoreReset(s Stream) error {
 	_ = s.Reset()

@@ -212,7 +212,7 @@ func (n *Node) GoOnline(network Network) error {
 	network.Handle(keyringProtocol, n.serveKeyring)
 	network.Handle(clockProtocol, n.serveClock)
 	for protocol, fn := range n.serves {
-		network.Handle(protocol, func(s Stream) { fn(patient{s, idleTimeout}) })
+		network.Handle(protocol, func(s Stream) { fn(within(s, idleTimeout)) })
 	}
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
@@ -352,7 +352,7 @@ func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stre
 	if err != nil {
 		return nil, err
 	}
-	return patient{s, idleTimeout}, nil
+	return within(s, idleTimeout), nil
 }
 
 // Leave forgets a replica. Content stays until somebody removes it.

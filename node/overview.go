@@ -182,7 +182,7 @@ func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
 	if err != nil {
 		return err
 	}
-	s := patient{raw, idleTimeout}
+	s := within(raw, idleTimeout)
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if err := n.askOverview(ctx, s); err != nil {
@@ -227,7 +227,7 @@ func (n *Node) askOverview(ctx context.Context, s Stream) error {
 
 // serveOverview is the responder's part.
 func (n *Node) serveOverview(s Stream) {
-	if err := n.answerOverview(n.ctx, patient{s, idleTimeout}); err != nil {
+	if err := n.answerOverview(n.ctx, within(s, idleTimeout)); err != nil {
 		n.log.Debug("serving an overview", "peer", s.Remote(), "error", err)
 		_ = s.Reset()
 		return

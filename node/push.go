@@ -185,7 +185,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	if err != nil {
 		return err
 	}
-	s := patient{raw, idleTimeout}
+	s := within(raw, idleTimeout)
 	if _, err := s.Write(b); err != nil {
 		return errors.Join(err, ignoreReset(s))
 	}
@@ -286,7 +286,7 @@ func readPush(r *bufio.Reader) (p pushed, err error) {
 }
 
 func (n *Node) servePush(s Stream) {
-	if err := n.takePush(n.ctx, patient{s, idleTimeout}); err != nil {
+	if err := n.takePush(n.ctx, within(s, idleTimeout)); err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
 			level = slog.LevelDebug // it was shared until lately, or this node is closing

@@ -41,7 +41,7 @@ const (
 
 // serveInvite answers somebody who brings an invite.
 func (n *Node) serveInvite(raw Stream) {
-	s := patient{raw, idleTimeout}
+	s := within(raw, idleTimeout)
 	if err := n.answerInvite(n.ctx, s); err != nil {
 		var refused *InviteError
 		known := errors.As(err, &refused)
@@ -103,7 +103,7 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 	if err != nil {
 		return g, err
 	}
-	s := patient{raw, idleTimeout}
+	s := within(raw, idleTimeout)
 	defer func() { _ = s.Reset() }() // after Close it does nothing
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()

@@ -43,7 +43,7 @@ func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []
 	if err != nil {
 		return st, err
 	}
-	s := &patient{raw, greetTime}
+	s := &patient{Stream: raw, idle: greetTime}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
 	r := bufio.NewReaderSize(s, blobBuffer)
@@ -63,7 +63,7 @@ func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
-	id, err := n.answerSync(n.ctx, patient{s, idleTimeout}, &st)
+	id, err := n.answerSync(n.ctx, within(s, idleTimeout), &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
