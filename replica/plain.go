@@ -21,6 +21,7 @@ type Plain struct {
 	s    *Store
 	r    Replica
 	now  EpochKey // to seal with
+	no   error    // why there is none
 	keys []openKey
 
 	unreadable uint64
@@ -44,7 +45,7 @@ type Item struct {
 func (s *Store) Plain(ctx context.Context, id ID) (*Plain, error) {
 	p := &Plain{s: s}
 	err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
-		p.r, p.keys, p.now = *r, nil, EpochKey{}
+		p.r, p.keys, p.now, p.no = *r, nil, EpochKey{}, nil
 		if !r.Encrypted {
 			return nil
 		}
@@ -52,7 +53,7 @@ func (s *Store) Plain(ctx context.Context, id ID) (*Plain, error) {
 		if err != nil && (!errors.Is(err, ErrNoReadKey) || len(all) == 0) {
 			return err
 		}
-		p.now = now
+		p.now, p.no = now, err
 		for _, k := range all {
 			p.keys = append(p.keys, openKey{k, k.Key.Names(k.Epoch)})
 		}
@@ -67,10 +68,10 @@ func (p *Plain) Encrypted() bool { return p.r.Encrypted }
 // Unreadable returns how many entries were met until now that no read key here opens.
 func (p *Plain) Unreadable() uint64 { return p.unreadable }
 
-// Sealing returns the read key to seal content with, or ErrNoReadKey.
+// Sealing returns the read key to seal content with, or ErrNoReadKey or ErrUnprovedKey.
 func (p *Plain) Sealing() (EpochKey, error) {
 	if p.now.Epoch == 0 {
-		return p.now, fmt.Errorf("replica %s: %w", p.r.Name, ErrNoReadKey)
+		return p.now, cmp.Or(p.no, fmt.Errorf("replica %s: %w", p.r.Name, ErrNoReadKey))
 	}
 	return p.now, nil
 }

@@ -144,11 +144,11 @@ func TestJoinWithReadKey(t *testing.T) {
 	it, err := plain(t, friend, r.ID).LatestOf(bg, []byte("diary/monday"))
 	require.NoError(t, err)
 	require.Equal(t, change("", "1").Hash, it.Entry.Hash)
-	p := plain(t, other, r.ID)
-	require.Empty(t, listed(t, p.Latest(bg, Query{})))
-	require.EqualValues(t, 1, p.Unreadable(), "it is told that there is something")
-	_, err = p.Write(bg, author, []Change{change("x", "y")})
-	require.ErrorIs(t, err, ErrNoReadKey)
+	_, err = other.Plain(bg, r.ID)
+	require.ErrorIs(t, err, ErrNoReadKey, "no epoch commits to that key")
+	_, err = other.Join(bg, Replica{ID: r.ID, Capability: Read}, key)
+	require.NoError(t, err)
+	require.Len(t, listed(t, plain(t, other, r.ID).Latest(bg, Query{})), 1, "the right one mends it")
 
 	// A sync ticket first, a read ticket later.
 	late := newStore(t, c)

@@ -1,7 +1,7 @@
 package replica
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,71 +21,157 @@ type EpochKey struct {
 // ErrNoReadKey reports an encrypted replica whose present read key this node does not have.
 var ErrNoReadKey = errors.New("this node does not have the read key of the replica's present epoch: ask for a new ticket or invite")
 
+// ErrUnprovedKey reports an encrypted replica of which this node has a read key, but no statement
+// by which the replica key commits to it. It is also ErrNoReadKey.
+var ErrUnprovedKey error = unprovedError{}
+
+type unprovedError struct{}
+
+func (unprovedError) Error() string {
+	return "nothing signed with the replica's key confirms the read key that this node was given: " +
+		"sync with a node that holds the replica first (skerry replica sync)"
+}
+
+func (unprovedError) Is(target error) bool { return target == ErrNoReadKey }
+
+// A heldKey is a read key in the store, with how far it may be trusted beside the statements.
+//
+// A key by itself proves nothing: a ticket, an invite or a vault can name any key beside any
+// replica. What proves it is an epoch, which the replica key signs (see counting). Until the
+// first epoch is here, a key may open but not seal, unless it came together with the replica
+// key: whoever has that could sign an epoch with it.
+type heldKey struct {
+	EpochKey
+	vouched bool // it came with the replica key
+}
+
 func readKeyKey(id ID, k EpochKey) []byte {
 	c := k.Key.Commitment()
 	return append(binary.BigEndian.AppendUint32(idKey(keyReadKey, id), k.Epoch), c[:8]...)
 }
 
+func (k *heldKey) marshal() []byte {
+	b := append(make([]byte, 0, 33), k.Key[:]...)
+	if k.vouched {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
 // readKeysOf returns the read keys of a replica that the store has, in the order of epochs.
-func readKeysOf(r kv.Reader, id ID) (all []EpochKey, err error) {
+func readKeysOf(r kv.Reader, id ID) (all []heldKey, err error) {
 	prefix := idKey(keyReadKey, id)
 	for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 		if err != nil {
 			return nil, err
 		}
-		if len(p.Key) != len(prefix)+12 || len(p.Value) != 32 {
+		if len(p.Key) != len(prefix)+12 || len(p.Value) != 33 || p.Value[32] > 1 {
 			return nil, errBadRecord
 		}
-		all = append(all, EpochKey{binary.BigEndian.Uint32(p.Key[len(prefix):]), seal.ReadKey(p.Value)})
+		all = append(all, heldKey{
+			EpochKey{binary.BigEndian.Uint32(p.Key[len(prefix):]), seal.ReadKey(p.Value)}, p.Value[32] == 1,
+		})
 	}
 	return all, nil
 }
 
-// present returns the key to seal with, of those that are known: that of the last epoch. It returns ErrNoReadKey if that is not among them.
-func present(epochs []Epoch, keys []EpochKey) (k EpochKey, err error) {
-	var last Epoch
-	for i := range epochs {
-		if last.Number == 0 || last.before(&epochs[i]) {
-			last = epochs[i]
+// counting returns the epochs that count, in the order of their numbers: those with the number 1,
+// and those with a number that is one more than that of an epoch that counts. It looks at nothing
+// but the statements, so that all nodes agree, in whatever order the statements come. The epochs
+// must have been verified.
+func counting(epochs []Epoch) []Epoch {
+	sorted := slices.SortedFunc(slices.Values(epochs), func(a, b Epoch) int {
+		return cmp.Compare(a.Number, b.Number)
+	})
+	last := uint32(0)
+	for i := range sorted {
+		if sorted[i].Number-last > 1 { // Number is never less than last
+			return sorted[:i]
 		}
+		last = sorted[i].Number
 	}
-	found := false
-	for _, known := range keys {
-		// A ticket may be ahead of the statements.
-		if known.Epoch > last.Number || known.Epoch == last.Number && known.Key.Commitment() == last.Commitment {
-			k, found, last.Number = known, true, known.Epoch
-			last.Commitment = known.Key.Commitment()
-		}
-	}
-	if !found {
-		return k, ErrNoReadKey
-	}
-	return k, nil
+	return sorted
 }
 
-// learn stores the read keys that the statements of a replica give to authors whose keys are here, and notes that the replica is encrypted if they say so.
-func learn(tx kv.Txn, r *Replica, more ...EpochKey) error {
+// usable returns the keys that may open what is sealed: those to which an epoch that counts
+// commits or, before the first such epoch is here, all.
+func usable(counting []Epoch, held []heldKey) (keys []EpochKey) {
+	type epoch struct {
+		number     uint32
+		commitment [32]byte
+	}
+	proved := map[epoch]bool{}
+	for i := range counting {
+		proved[epoch{counting[i].Number, counting[i].Commitment}] = true
+	}
+	for _, k := range held {
+		if len(counting) == 0 || proved[epoch{k.Epoch, k.Key.Commitment()}] {
+			keys = append(keys, k.EpochKey)
+		}
+	}
+	return keys
+}
+
+// present returns the key to seal with: that of the last epoch that counts or, before the first
+// such epoch is here, the last that came with the replica key. It returns ErrNoReadKey or
+// ErrUnprovedKey if there is none.
+func present(counting []Epoch, held []heldKey) (now EpochKey, err error) {
+	if len(counting) == 0 {
+		for _, k := range held {
+			if k.vouched && k.Epoch >= now.Epoch {
+				now = k.EpochKey
+			}
+		}
+		if now.Epoch == 0 && len(held) > 0 {
+			return now, ErrUnprovedKey
+		}
+	} else {
+		last := counting[0]
+		for i := range counting {
+			if last.before(&counting[i]) {
+				last = counting[i]
+			}
+		}
+		for _, k := range held {
+			if k.Epoch == last.Number && k.Key.Commitment() == last.Commitment {
+				return k.EpochKey, nil
+			}
+		}
+	}
+	if now.Epoch == 0 {
+		return now, ErrNoReadKey
+	}
+	return now, nil
+}
+
+// learn stores read keys that were given to this node, and those that the statements of a replica
+// give to authors whose keys are here. Only signed epochs make a replica encrypted that is held
+// already, and only a key to which one commits lets this node read it.
+func learn(tx kv.Txn, r *Replica, given ...heldKey) error {
 	about, err := statementsOf(tx, r.ID, &AuthorID{})
 	if err != nil {
 		return err
 	}
-	keys, err := readKeysOf(tx, r.ID)
+	held, err := readKeysOf(tx, r.ID)
 	if err != nil {
 		return err
 	}
-	known := map[seal.ReadKey]bool{}
-	for _, k := range keys {
-		known[k.Key] = true
-	}
-	add := func(k EpochKey) error {
-		if known[k.Key] {
+	add := func(k heldKey) error {
+		if k.Epoch == 0 {
 			return nil
 		}
-		known[k.Key] = true
-		keys = append(keys, k)
-		return tx.Set(readKeyKey(r.ID, k), bytes.Clone(k.Key[:]))
+		i := slices.IndexFunc(held, func(h heldKey) bool { return h.EpochKey == k.EpochKey })
+		switch {
+		case i < 0:
+			held = append(held, k)
+		case k.vouched && !held[i].vouched:
+			held[i].vouched = true
+		default:
+			return nil
+		}
+		return tx.Set(readKeyKey(r.ID, k.EpochKey), k.marshal())
 	}
-	for _, k := range more {
+	for _, k := range given {
 		if err := add(k); err != nil {
 			return err
 		}
@@ -95,30 +181,32 @@ func learn(tx kv.Txn, r *Replica, more ...EpochKey) error {
 		return err
 	}
 	for _, k := range wrapped {
-		if err := add(k); err != nil {
+		if err := add(heldKey{EpochKey: k}); err != nil {
 			return err
 		}
 	}
 	// Each epoch gives the keys of the one before it.
-	slices.SortFunc(about.epochs, func(a, b Epoch) int { return int(b.Number) - int(a.Number) })
-	for _, e := range about.epochs {
-		i := slices.IndexFunc(keys, func(k EpochKey) bool { return k.Epoch == e.Number && k.Key.Commitment() == e.Commitment })
+	epochs := counting(about.epochs)
+	for _, e := range slices.Backward(epochs) {
+		i := slices.IndexFunc(held, func(k heldKey) bool {
+			return k.Epoch == e.Number && k.Key.Commitment() == e.Commitment
+		})
 		if i < 0 {
 			continue
 		}
+		key := held[i].Key
 		for _, o := range e.Older {
-			older, err := keys[i].Key.OpenOlder(o)
+			older, err := key.OpenOlder(o)
 			if err != nil {
 				continue // whoever has the replica key may write nonsense; it keeps nobody from the rest
 			}
-			if err := add(EpochKey{e.Number - 1, older}); err != nil {
+			if err := add(heldKey{EpochKey: EpochKey{e.Number - 1, older}}); err != nil {
 				return err
 			}
 		}
 	}
-	encrypted := r.Encrypted || len(about.epochs) > 0 || len(keys) > 0
-	capability := r.Capability
-	if len(keys) > 0 { // whoever is given the key may read
+	encrypted, capability := r.Encrypted || len(about.epochs) > 0, r.Capability
+	if len(epochs) > 0 && len(usable(epochs, held)) > 0 { // whoever is given the key may read
 		capability = max(capability, Read)
 	}
 	if encrypted == r.Encrypted && capability == r.Capability {
@@ -181,7 +269,8 @@ func (s *Store) learnAll(ctx context.Context) error {
 	})
 }
 
-// ReadKey returns the present read key of an encrypted replica, for a ticket, or ErrNoReadKey.
+// ReadKey returns the present read key of an encrypted replica, for a ticket. It returns
+// ErrNoReadKey or ErrUnprovedKey.
 func (s *Store) ReadKey(ctx context.Context, id ID) (k EpochKey, err error) {
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		k, _, err = readKeys(rd, r)
@@ -190,19 +279,22 @@ func (s *Store) ReadKey(ctx context.Context, id ID) (k EpochKey, err error) {
 	return k, err
 }
 
-// readKeys returns the present read key and all others that are known. It returns ErrNoReadKey.
+// readKeys returns the present read key and all that may open. It returns ErrNoReadKey or
+// ErrUnprovedKey, and then still the others.
 func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error) {
 	about, err := statementsOf(rd, r.ID, &AuthorID{})
 	if err != nil {
 		return now, nil, err
 	}
-	if all, err = readKeysOf(rd, r.ID); err != nil {
+	held, err := readKeysOf(rd, r.ID)
+	if err != nil {
 		return now, nil, err
 	}
-	if now, err = present(about.epochs, all); err != nil {
+	epochs := counting(about.epochs)
+	if now, err = present(epochs, held); err != nil {
 		err = fmt.Errorf("replica %s: %w", r.Name, err)
 	}
-	return now, all, err
+	return now, usable(epochs, held), err
 }
 
 // CreateEncrypted makes a new replica whose names and content are sealed, which this node may write.

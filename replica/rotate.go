@@ -88,6 +88,7 @@ type rotation struct {
 	now uint64
 
 	all  statements
+	none bool // no epoch counts yet: the old key came with the replica key
 	old  EpochKey
 	keys []EpochKey // of the epochs until now
 	next EpochKey
@@ -98,13 +99,25 @@ func (rot *rotation) load() (err error) {
 	if rot.all, err = statementsOf(rot.rd, rot.r.ID, nil); err != nil {
 		return err
 	}
-	rot.old, rot.keys, err = readKeys(rot.rd, rot.r)
-	return err
+	rot.none = len(counting(rot.all.epochs)) == 0
+	if rot.old, rot.keys, err = readKeys(rot.rd, rot.r); err != nil {
+		return err
+	}
+	if rot.none && rot.old.Epoch > 1 {
+		return fmt.Errorf("replica %s: the epochs before epoch %d are not here: %w",
+			rot.r.Name, rot.old.Epoch, ErrUnprovedKey)
+	}
+	return nil
 }
 
 func (rot *rotation) run() error {
 	if err := rot.load(); err != nil {
 		return err
+	}
+	if rot.none { // epochs count from the first on
+		first := &Epoch{Replica: rot.r.ID, Number: 1, Issued: rot.now, Commitment: rot.old.Key.Commitment()}
+		first.Sign(rot.r.Secret)
+		rot.made = append(rot.made, first)
 	}
 	rot.next = EpochKey{rot.old.Epoch + 1, seal.NewReadKey()}
 	e := &Epoch{Replica: rot.r.ID, Number: rot.next.Epoch, Issued: rot.now, Commitment: rot.next.Key.Commitment()}

@@ -207,7 +207,7 @@ func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (ad
 		if added == 0 {
 			return nil
 		}
-		return errors.Join(touchStatements(tx, id), learnIf(keys, tx, &r, nil))
+		return errors.Join(touchStatements(tx, id), learnIf(keys, tx, &r))
 	})
 	if err != nil {
 		return 0, err

@@ -97,9 +97,17 @@ func (s *Store) Create(ctx context.Context, name string) (Replica, error) {
 	return s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key})
 }
 
-// Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. If the node holds it already with a smaller
-// capability, that is raised and the name is kept; with the same or a greater one, Join changes nothing. An empty name is replaced by
-// one made from the id. Read keys make the replica an encrypted one, and are kept in any case. Returns what the node holds now, or ErrExists if the name is taken by another replica.
+// Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. An
+// empty name is replaced by one made from the id. Read keys make a new replica an encrypted one.
+// They serve to open what they open; to seal, this node waits for a signed epoch that commits to
+// one, unless r has the secret. See ErrUnprovedKey.
+//
+// Of a replica that the node holds already, only what is proved changes: the secret of a replica
+// that it could not write, and a read key to which a signed epoch commits, at once or when that
+// comes. The name is kept. A replica that is not encrypted, and that this node could only sync,
+// can be read from then on, since everybody who has it can.
+//
+// Join returns what the node holds now, or ErrExists if the name is taken by another replica.
 func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica, error) {
 	if r.Name == "" {
 		r.Name = "replica-" + r.ID.String()[:8]
@@ -110,33 +118,22 @@ func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica,
 	if r.Capability == Write && (r.Secret.IsZero() || r.Secret.Replica() != r.ID) {
 		return Replica{}, fmt.Errorf("join replica %s: the secret does not belong to it", r.ID.Short())
 	}
-	r.Created = s.cfg.Now().Truncate(time.Microsecond)
 	asked := r
-	err := s.kv.Update(ctx, func(tx kv.Txn) error {
-		r = asked // also when the transaction runs again
-		if old, err := getReplica(tx, r.ID); err == nil {
-			if old.Capability >= r.Capability {
-				r = old
-				return learnIf(len(keys) > 0, tx, &r, keys)
-			}
-			r.Name, r.Created, r.number, r.Encrypted = old.Name, old.Created, old.number, old.Encrypted
-		} else if !errors.Is(err, ErrNotFound) {
-			return err
-		} else if has, err := tx.Has(append([]byte(keyName), r.Name...)); err != nil {
-			return err
-		} else if has {
-			return fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
-		} else if r.number, err = nextNumber(tx); err != nil {
-			return err
-		} else if s.cfg.OnHold != nil {
-			if err := s.cfg.OnHold(tx, r.ID); err != nil {
-				return err
-			}
+	given := make([]heldKey, len(keys))
+	for i, k := range keys {
+		given[i] = heldKey{k, r.Capability == Write}
+	}
+	err := s.kv.Update(ctx, func(tx kv.Txn) (err error) {
+		old, err := getReplica(tx, asked.ID)
+		if errors.Is(err, ErrNotFound) {
+			r, err = s.begin(tx, asked, len(keys) > 0)
+		} else if err == nil {
+			r, err = raise(tx, old, asked, len(keys) > 0)
 		}
-		return errors.Join(
-			tx.Set(idKey(keyReplica, r.ID), r.marshal()),
-			tx.Set(append([]byte(keyName), r.Name...), r.ID[:]),
-			learnIf(len(keys) > 0 || r.Encrypted, tx, &r, keys))
+		if err != nil || len(keys) == 0 && !r.Encrypted {
+			return err
+		}
+		return learn(tx, &r, given...)
 	})
 	if err != nil {
 		return Replica{}, err
@@ -144,11 +141,56 @@ func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica,
 	return r, s.kv.Sync(ctx)
 }
 
-func learnIf(any bool, tx kv.Txn, r *Replica, keys []EpochKey) error {
+// begin stores a replica that the node does not hold yet.
+func (s *Store) begin(tx kv.Txn, r Replica, encrypted bool) (Replica, error) {
+	r.Created = s.cfg.Now().Truncate(time.Microsecond)
+	r.Encrypted = r.Encrypted || encrypted
+	at := append([]byte(keyName), r.Name...)
+	if has, err := tx.Has(at); err != nil {
+		return r, err
+	} else if has {
+		return r, fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
+	}
+	var err error
+	if r.number, err = nextNumber(tx); err != nil {
+		return r, err
+	}
+	if s.cfg.OnHold != nil {
+		if err := s.cfg.OnHold(tx, r.ID); err != nil {
+			return r, err
+		}
+	}
+	return r, errors.Join(tx.Set(idKey(keyReplica, r.ID), r.marshal()), tx.Set(at, r.ID[:]))
+}
+
+// raise gives the node more of a replica that it holds, as far as that is proved; see Join.
+func raise(tx kv.Txn, r, asked Replica, encrypted bool) (Replica, error) {
+	switch {
+	case asked.Capability <= r.Capability:
+		return r, nil
+	case asked.Capability == Write:
+		r.Capability, r.Secret = Write, asked.Secret
+		if encrypted && !r.Encrypted {
+			// Whoever has the secret says so, and nothing here becomes unreadable by it.
+			c, err := getTally(tx, r.number)
+			if err != nil {
+				return r, err
+			}
+			r.Encrypted = c.Counts == Counts{}
+		}
+	case r.Encrypted || encrypted: // it can be read when an epoch commits to the key
+		return r, nil
+	default:
+		r.Capability = asked.Capability
+	}
+	return r, tx.Set(idKey(keyReplica, r.ID), r.marshal())
+}
+
+func learnIf(any bool, tx kv.Txn, r *Replica) error {
 	if !any {
 		return nil
 	}
-	return learn(tx, r, keys...)
+	return learn(tx, r)
 }
 
 func getReplica(r kv.Reader, id ID) (Replica, error) {
