@@ -237,7 +237,7 @@ type Given struct {
 	Name       string // that it has at the node that invites
 	Capability replica.Capability
 	ReadKey    replica.EpochKey // of an encrypted replica, with replica.Read
-	Statements [][]byte         // that let the author write
+	Statements [][]byte         // that let the author write, and epochs that commit to the key
 }
 
 // redeem gives what an invite offers to an author at a node. The same author may ask again, and is given the same.
@@ -300,11 +300,18 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	if g.ReadKey, err = n.keyFor(ctx, &r, author, v.Redeemed[at].At); err != nil {
 		return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 	}
-	if v.Mode < replica.Write {
-		return g, n.kv.Sync(ctx)
+	if v.Mode == replica.Write {
+		about := map[replica.AuthorID]bool{author: true}
+		if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, about); err != nil {
+			return g, err
+		}
 	}
-	if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, map[replica.AuthorID]bool{author: true}); err != nil {
-		return g, err
+	if g.ReadKey.Epoch > 0 { // which these prove
+		epochs, err := n.Replicas.EpochStatements(ctx, r.ID)
+		if err != nil {
+			return g, err
+		}
+		g.Statements = append(g.Statements, epochs...)
 	}
 	g.Statements = fewEnough(g.Statements)
 	return g, n.kv.Sync(ctx)

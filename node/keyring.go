@@ -214,6 +214,9 @@ func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 	if t.Capability != replica.Read || t.Replica != access.Replica {
 		return Vault{}, fmt.Errorf("the keyring's ticket is to %s replica %s", t.Capability, t.Replica.Short())
 	}
+	if err := n.checkForeignVault(ctx, t.Replica, a.Identity); err != nil {
+		return Vault{}, err
+	}
 	if _, err := n.JoinWith(ctx, t, n.vaultName(ctx, t.Replica), nil); err != nil {
 		return Vault{}, err
 	}

@@ -99,7 +99,9 @@ func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr 
 	}
 	if r.Encrypted {
 		k, err := n.Replicas.ReadKey(ctx, r.ID)
-		if err != nil && !errors.Is(err, replica.ErrNoReadKey) {
+		// Without its key, another device would take it for one that is not encrypted.
+		later := errors.Is(err, replica.ErrUnprovedKey) || r.Capability == replica.Write
+		if err != nil && (later || !errors.Is(err, replica.ErrNoReadKey)) {
 			return nil, err
 		}
 		restore.ReadKey, pr.ReadKey = k, k
@@ -261,6 +263,9 @@ func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes
 			pr = old
 		}
 		some, err := n.entriesFor(ctx, v, &r, pr)
+		if errors.Is(err, replica.ErrNoReadKey) {
+			continue // it is listed once its key has come
+		}
 		if err != nil {
 			return nil, err
 		}

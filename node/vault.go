@@ -221,6 +221,29 @@ func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.
 	return v, n.tendVaults(ctx, true)
 }
 
+// checkForeignVault returns vault.ErrForeignAnswer for a replica that cannot be the vault of an
+// identity: this node holds its key, or knows it as the vault of another. A keyring elsewhere can
+// name any replica, and what it says of one must not replace what this node knows of it.
+func (n *Node) checkForeignVault(ctx context.Context, id replica.ID, who identity.ID) error {
+	known, err := n.VaultOf(ctx, id.String())
+	if err == nil && known.Identity.ID != who {
+		return fmt.Errorf("%w: replica %s is the vault of %s on this node",
+			vault.ErrForeignAnswer, id.Short(), known.Identity.ID)
+	}
+	if err == nil || !errors.Is(err, ErrNoVault) {
+		return err
+	}
+	r, err := n.Replicas.Get(ctx, id)
+	if errors.Is(err, replica.ErrNotFound) || err == nil && r.Capability < replica.Write {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: this node has the key of replica %s, which is none of its vaults",
+		vault.ErrForeignAnswer, r.Name)
+}
+
 // keepAppVault notes that this node may read a vault as an app; the replica has been joined.
 func (n *Node) keepAppVault(ctx context.Context, who vault.Identity, application string, id replica.ID, key vault.CatalogueKey) (Vault, error) {
 	if known, err := n.VaultOf(ctx, id.String()); err == nil && known.Own() {

@@ -297,6 +297,20 @@ func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error
 	return now, usable(epochs, held), err
 }
 
+// EpochStatements returns the encoded epochs of a replica that count, in the order of their
+// numbers: what proves its read keys to somebody who is given one.
+func (s *Store) EpochStatements(ctx context.Context, id ID) (items [][]byte, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		about, err := statementsOf(rd, id, &AuthorID{})
+		items = nil
+		for _, e := range counting(about.epochs) {
+			items = append(items, e.Bytes())
+		}
+		return err
+	})
+	return items, err
+}
+
 // CreateEncrypted makes a new replica whose names and content are sealed, which this node may write.
 func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, error) {
 	key, first := NewSecretKey(), EpochKey{1, seal.NewReadKey()}
