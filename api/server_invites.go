@@ -190,7 +190,8 @@ func (s *Server) prove(ctx context.Context, w *JoinWallet) node.ProveWallet {
 			return p, err
 		}
 		p.At = time.Now().Unix()
-		signed, err := s.node.Keyring().Sign(ctx, id, vault.ToSign{Application: node.WalletApplication, Challenge: ask.Challenge[:], At: p.At}, w.Password)
+		invite := ask.Ask()
+		signed, err := s.node.Keyring().Sign(ctx, id, vault.ToSign{Invite: &invite, At: p.At}, w.Password)
 		switch sig := &signed.Signature; {
 		case err != nil:
 			return p, err

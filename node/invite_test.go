@@ -296,12 +296,15 @@ func TestInviteGolden(t *testing.T) {
 	require.Equal(t, "736b657272792072656465656d20310a20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a43230007696e766974657200066a6f696e6572", hex.EncodeToString(redeemProof(secret, "inviter", "joiner")))
 	msg := appendRedeem(secret, author.Author(), [64]byte{3}, nil)
 	require.Len(t, msg, 130)
-	require.Equal(t, byte(3), msg[0])
+	require.Equal(t, byte(4), msg[0])
 	require.Equal(t, byte(0), msg[129])
 	signed := appendRedeem(secret, author.Author(), [64]byte{3}, &WalletProof{At: 258, Signature: eth.Signature{4}})
 	require.Equal(t, append(append(msg[:129:129], 1, 0, 0, 0, 0, 0, 0, 1, 2, 4), make([]byte, 64)...), signed)
-	challenge := walletChallenge(secret, author.Author(), "inviter", "joiner")
-	require.Equal(t, "3e937876dc65c835b1e0112ae57c5f650646947586e7bae8e0e0a5545dd4e7e8", hex.EncodeToString(challenge[:]))
+	ask := WalletAsk{eth.Address{5}, id, "inviter", "joiner", author.Author()}
+	m, err := ask.Message(time.Unix(258, 0))
+	require.NoError(t, err)
+	require.Equal(t, "OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: 0x0500000000000000000000000000000000000000\nInvite: 20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323\n"+
+		"Inviter: "+peer.ID("inviter").String()+"\nDevice: "+peer.ID("joiner").String()+"\nAuthor: "+author.Author().String()+"\nTimestamp: 258", m.Text())
 	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, ReadKey: replica.EpochKey{Epoch: 7, Key: seal.ReadKey{8}}, Statements: [][]byte{{5, 6}}}
 	want := append(append([]byte{2, 4}, make([]byte, 31)...), 0, 0, 0, 7, 8)
 	want = append(append(want, make([]byte, 31)...), 1, 'r', 1, 2, 5, 6)
@@ -377,7 +380,7 @@ func TestInviteForAWallet(t *testing.T) {
 		tk.Addrs = a.Addrs()
 		now := a.cfg.Now()
 		other := func(x WalletAsk) (WalletProof, error) {
-			x.Challenge[0]++
+			x.Invite[0]++
 			return sign(alice, now)(x)
 		}
 		for name, prove := range map[string]ProveWallet{
@@ -410,7 +413,7 @@ func TestInviteForAWallet(t *testing.T) {
 		require.ErrorAs(t, b.Replicas.MayWrite(ctx, r.ID, author, []byte("else")), &no)
 
 		// What was signed for one author, or node, is of no use to another.
-		ask := WalletAsk{alice.Address(), walletChallenge(tk.Secret, author, string(a.id), string(b.id))}
+		ask := WalletAsk{alice.Address(), inviteID(tk.Secret), a.id, b.id, author}
 		proof, err := sign(alice, now)(ask)
 		require.NoError(t, err)
 		require.NoError(t, a.checkWallet(&v, tk.Secret, author, b.id.String(), &proof))

@@ -22,7 +22,7 @@ import (
 
 // An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its other end:
 //
-//	joiner   version u8 = 3, secret[32], author[32], signature[64], u8 0, or 1 and the proof of a wallet: time u64 in Unix seconds, signature[65]
+//	joiner   version u8 = 4, secret[32], author[32], signature[64], u8 0, or 1 and the proof of a wallet: time u64 in Unix seconds, signature[65]
 //	inviter  status u8 (see InviteStatus); if that is 6: address[20] of the wallet; if it is 0: capability u8, 1 sync or 2 read, replica[32], epoch u32 and read key[32] (zeros if there is none), length u8 and the name that the replica has there,
 //	         statements as in a push
 //
@@ -32,8 +32,8 @@ import (
 //
 //	n u hash[32]   JSON, see PendingInvite
 const (
-	inviteProtocol = "/skerry/invite/3"
-	inviteVersion  = 3
+	inviteProtocol = "/skerry/invite/4"
+	inviteVersion  = 4
 	keyPending     = "nu"
 	firstInviteTry = 5 * time.Second
 	lastInviteTry  = 5 * time.Minute
@@ -260,7 +260,7 @@ func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.Au
 		given, oneErr := n.askForInvite(ctx, p, t.Secret, key, nil)
 		var refused *InviteError
 		if errors.As(oneErr, &refused) && refused.Status == InviteWallet && prove != nil {
-			w, err := prove(WalletAsk{refused.Wallet, walletChallenge(t.Secret, author, string(p.ID), string(n.id))})
+			w, err := prove(WalletAsk{refused.Wallet, inviteID(t.Secret), p.ID, n.id, author})
 			if err != nil {
 				return g, from, &UnsignedError{err}
 			}

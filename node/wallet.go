@@ -2,13 +2,13 @@ package node
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
@@ -16,15 +16,11 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// An invite may name the EVM address whose holder alone may use it. That holder signs, as a text (EIP-191), the message Authenticate for the application WalletApplication, with a challenge that
-// is BLAKE3 of
-//
-//	"skerry wallet 1\n" ‖ what the author signs (see redeemProof) ‖ author[32]
-//
-// so that the signature is of no use with another invite, for another author, or at another node.
-
-// WalletApplication is the application that the holder of a wallet shows itself to.
-const WalletApplication = "skerry-invite"
+// An invite may name the EVM address whose holder alone may use it. That holder signs, as a text
+// (EIP-191), the message of identity.InviteAsk: it names the wallet, the invite, the node that made
+// it, the device that takes it and the author who is let in. So the signature is of no use with
+// another invite, for another author, or at another node, and nothing else that a wallet signs is of
+// any use here.
 
 // How far the time of a wallet's signature may be from the inviter's: somebody signs in another program, and brings it here.
 const (
@@ -34,14 +30,20 @@ const (
 
 // WalletAsk says what the holder of a wallet is to sign.
 type WalletAsk struct {
-	Wallet    eth.Address
-	Challenge [32]byte
+	Wallet          eth.Address
+	Invite          [32]byte // its id
+	Inviter, Device peer.ID
+	Author          replica.AuthorID
+}
+
+// Ask returns the request as a keyring takes it.
+func (a *WalletAsk) Ask() identity.InviteAsk {
+	return identity.InviteAsk{Wallet: a.Wallet.Lower(), Invite: hex.EncodeToString(a.Invite[:]),
+		Inviter: a.Inviter.String(), Device: a.Device.String(), Author: a.Author.String()}
 }
 
 // Message returns the message, of a time.
-func (a *WalletAsk) Message(at time.Time) (identity.Message, error) {
-	return identity.Authenticate(WalletApplication, a.Challenge[:], at)
-}
+func (a *WalletAsk) Message(at time.Time) (identity.Message, error) { return a.Ask().Message(at) }
 
 // WalletProof is the signature of such a message.
 type WalletProof struct {
@@ -60,11 +62,6 @@ func (e *UnsignedError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *UnsignedError) Unwrap() error { return e.Err }
 
-func walletChallenge(secret ticket.InviteSecret, author replica.AuthorID, inviter, joiner string) [32]byte {
-	b := append([]byte("skerry wallet 1\n"), redeemProof(secret, inviter, joiner)...)
-	return blake3.Sum256(append(b, author[:]...))
-}
-
 // checkWallet returns an *InviteError unless an invite is for anybody, or the holder of its wallet has signed for an author at a node, by its id as text.
 func (n *Node) checkWallet(v *Invite, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) error {
 	if v.Wallet == (eth.Address{}) {
@@ -75,7 +72,7 @@ func (n *Node) checkWallet(v *Invite, secret ticket.InviteSecret, author replica
 	if w == nil || err != nil {
 		return refused
 	}
-	ask := WalletAsk{v.Wallet, walletChallenge(secret, author, string(n.id), string(joiner))}
+	ask := WalletAsk{v.Wallet, inviteID(secret), n.id, joiner, author}
 	m, err := ask.Message(time.Unix(w.At, 0))
 	if err == nil {
 		err = m.CheckTime(n.cfg.Now(), walletAhead, walletBehind)

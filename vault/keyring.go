@@ -95,28 +95,45 @@ type NewIdentity struct {
 	Password         string
 }
 
-// ToSign is a message that a person's own programs may have signed: to have a replica kept by a seed, or to end that, if Replica is set, and otherwise to show who one is.
+// ToSign is a message that a person's own programs may have signed: for the invite of a wallet, if
+// Invite is set; to have a replica kept by a seed, or to end that, if Replica is set; and otherwise to
+// ask a seed what it keeps. Nothing else is signed so: who the person is, an application is told when
+// the person approves.
 type ToSign struct {
-	Replica     string `json:"replica,omitempty"`
-	Application string `json:"application,omitempty"`
-	Challenge   []byte `json:"challenge,omitempty"`
-	At          int64  `json:"at"` // Unix seconds
+	Invite      *identity.InviteAsk `json:"invite,omitempty"`
+	Replica     string              `json:"replica,omitempty"`
+	Application string              `json:"application,omitempty"`
+	Challenge   []byte              `json:"challenge,omitempty"`
+	At          int64               `json:"at"` // Unix seconds
 }
+
+// seedReads is the name under which a seed is asked what it keeps.
+const seedReads = "skerry-seed"
 
 // Message returns the message, or ErrBadAsk.
 func (t *ToSign) Message(id identity.ID) (identity.Message, error) {
 	at := time.Unix(t.At, 0)
+	if t.Invite != nil {
+		m, err := t.Invite.Message(at)
+		if err != nil {
+			return m, fmt.Errorf("%w: %w", ErrBadAsk, err)
+		}
+		return m, nil
+	}
 	if t.Replica != "" {
 		if _, err := replica.ParseID(t.Replica); err != nil {
 			return identity.Message{}, fmt.Errorf("%w: %w", ErrBadAsk, err)
 		}
 		return identity.RegisterBackup(id, t.Replica, at), nil
 	}
-	a := Ask{Application: t.Application, Challenge: t.Challenge}
-	if err := a.check(); err != nil {
-		return identity.Message{}, err
+	if t.Application != seedReads {
+		return identity.Message{}, fmt.Errorf("%w: nothing that is signed for a program", ErrBadAsk)
 	}
-	return identity.Authenticate(t.Application, t.Challenge, at)
+	m, err := identity.Authenticate(t.Application, t.Challenge, at)
+	if err != nil {
+		return m, fmt.Errorf("%w: %w", ErrBadAsk, err)
+	}
+	return m, nil
 }
 
 // Signed is a signature, with the nonce that shows whose it is.
@@ -199,6 +216,9 @@ func (a *Ask) check() error {
 		return fmt.Errorf("%w: the application is to be named by its domain", ErrBadAsk)
 	case len(a.Reason) > maxReason || strings.ContainsFunc(a.Reason, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("%w: a reason of more than %d characters, or with line breaks", ErrBadAsk, maxReason)
+	}
+	if err := identity.CheckApplication(a.Application); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadAsk, err)
 	}
 	return nil
 }

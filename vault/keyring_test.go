@@ -101,7 +101,8 @@ func TestKeysInAKeyring(t *testing.T) {
 			require.NoError(t, err)
 			require.NotContains(t, strings.ToLower(string(b)), hex.EncodeToString(secret[:4]))
 
-			for _, what := range []ToSign{{Replica: replica.ID{1}.String(), At: 5}, {Application: "example.org", Challenge: make([]byte, 32), At: 6}} {
+			for _, what := range []ToSign{{Replica: replica.ID{1}.String(), At: 5}, {Application: seedReads, Challenge: make([]byte, 32), At: 6},
+				{Invite: &identity.InviteAsk{Wallet: "0x" + strings.Repeat("1", 40), Invite: strings.Repeat("ab", 32), Inviter: "12D3i", Device: "12D3d", Author: "a"}, At: 7}} {
 				s, err := k.Sign(ctx, i.ID, what, password)
 				require.NoError(t, err)
 				m, err := what.Message(i.ID)
@@ -112,8 +113,10 @@ func TestKeysInAKeyring(t *testing.T) {
 			}
 			_, err = k.Sign(ctx, i.ID, ToSign{Replica: "x"}, password)
 			require.ErrorIs(t, err, ErrBadAsk)
-			_, err = k.Sign(ctx, i.ID, ToSign{}, password)
-			require.ErrorIs(t, err, ErrBadAsk)
+			for _, none := range []ToSign{{}, {Invite: &identity.InviteAsk{}}, {Application: "example.org", Challenge: make([]byte, 32)}} {
+				_, err = k.Sign(ctx, i.ID, none, password)
+				require.ErrorIs(t, err, ErrBadAsk)
+			}
 
 			a := project.Asset{ID: "a", Name: "a", Author: i.ID.String(), Format: "text/plain", Size: 1, Content: [32]byte{1}, Created: time.Unix(5, 0).UTC(), Updated: time.Unix(5, 0).UTC()}
 			signed, err := k.SignAsset(ctx, a, password)
@@ -227,6 +230,34 @@ func TestAccessFlow(t *testing.T) {
 		requests, err = person.Requests(ctx)
 		require.NoError(t, err)
 		require.Empty(t, requests)
+	}
+}
+
+// What Skerry signs for purposes of its own, no application gets by taking a name: not in other
+// letters, with other dashes, or with spaces that one does not see.
+func TestReservedApplications(t *testing.T) {
+	ctx := t.Context()
+	l := NewLocal(t.TempDir(), newClock().now)
+	_, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	n := byte(0)
+	with := func(name string) Ask {
+		a := ask(n)
+		n++
+		a.Application = name
+		return a
+	}
+	for _, name := range []string{
+		"skerry-invite", "skerry-seed", "Skerry-Invite", "SKERRY-SEED", "skerry-invite.", ".skerry-seed", "skerry_seed", "skerryseed", "-skerry-seed", "skerry--invite", "skerry-", "Skerry",
+		"skerry-anything", " skerry-invite", "skerry-invite ", "skerry invite", "skerry\u2011invite", "skerry\u00a0invite", "skerry-\u200binvite",
+		"\uff53\uff4b\uff45\uff52\uff52\uff59-invite", "skerry-invite\t", "skerry-invite\u202e", "s\u212aerry-seed", "skerry-seed/x", "skerry:seed",
+	} {
+		_, err := l.Ask(ctx, App{}, with(name))
+		require.ErrorIs(t, err, ErrBadAsk, "%q", name)
+	}
+	for _, name := range []string{"example.org", "skerry.example.org", "skerry-invite.example.org", "skerry", "my-skerry-app", "localhost:8080"} {
+		_, err := l.Ask(ctx, App{}, with(name))
+		require.NoError(t, err, name)
 	}
 }
 

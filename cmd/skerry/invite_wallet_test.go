@@ -78,7 +78,7 @@ func TestGrantToAWallet(t *testing.T) {
 		asked += string(one[:n])
 	}
 	text := strings.Split(asked, "\n----\n")[1]
-	require.Contains(t, text, "Application: skerry-invite\n")
+	require.Contains(t, text, "Action: Skerry Invite\nWallet: "+other.Address().Lower()+"\nInvite: ")
 	_, err = fmt.Fprintf(in, "%s\n", other.Sign(eth.TextDigest([]byte(text))))
 	require.NoError(t, err)
 	rest, err := io.ReadAll(out)

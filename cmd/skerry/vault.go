@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/identity"
 )
 
 func (a *app) vaultCommand() *cobra.Command {
@@ -221,7 +222,7 @@ func (a *app) vaultOpen() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&req.At, "keyring-at", "", "address of the keyring's node, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (default: this node)")
-	cmd.Flags().StringVar(&req.Application, "app", "skerry", "who asks: the app's domain, which the person is shown and signs")
+	cmd.Flags().StringVar(&req.Application, "app", "skerry", "who asks: the app's domain, which the person is shown and signs; names like skerry-… are reserved")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "what for; the person is shown it")
 	cmd.Flags().StringVar(&req.Identity, "identity", "", "whose vault (default: the person chooses)")
 	return cmd
@@ -254,20 +255,26 @@ func requestText(r api.KeyringRequest) string {
 	if r.Reason != "" {
 		text += ": " + r.Reason
 	}
-	return text
+	who := "the identity you choose"
+	if r.Identity != (identity.ID{}) {
+		who = r.Identity.String()
+	}
+	return text + fmt.Sprintf("\n        approving signs \"Authenticate\" for the application %s as %s, and nothing else;"+
+		"\n        it lets the application read the list in your vault", r.Application, who)
 }
 
 func (a *app) vaultApprove() *cobra.Command {
-	var identity string
+	var who string
 	password := newPassword()
 	cmd := &cobra.Command{
 		Use:   "approve [CODE]",
 		Short: "Let an app know who you are, and read your vault",
-		Long: "Let the app that shows this code know who you are, and read the list of your replicas. It is not given your identity's key, and cannot change the list. Without a code, wait for a\n" +
-			"request, show it, and ask.",
+		Long: "Let the app that shows this code know who you are, and read the list of your\nreplicas. It is not given your identity's key, and cannot change the list. The\n" +
+			"identity signs one message, \"Authenticate\" for the app's name. Skerry signs other\nthings with other messages, so the app can use the signature for nothing else.\n" +
+			"Without a code, wait for a request, show it, and ask.",
 		Args: cobra.MaximumNArgs(1),
 	}
-	cmd.Flags().StringVar(&identity, "identity", "", "as whom (default: the only identity of the keyring, or the one that is asked for)")
+	cmd.Flags().StringVar(&who, "identity", "", "as whom (default: the only identity of the keyring, or the one that is asked for)")
 	password.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
@@ -284,7 +291,7 @@ func (a *app) vaultApprove() *cobra.Command {
 					return err
 				}
 			}
-			req, op := api.DecideRequest{Request: code, Identity: identity}, "vault/deny"
+			req, op := api.DecideRequest{Request: code, Identity: who}, "vault/deny"
 			if yes {
 				op = "vault/approve"
 				var err error
