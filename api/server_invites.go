@@ -29,18 +29,29 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 			return ReplicaTicket{}, UsageErrorf("wallet: %v", err)
 		}
 	}
-	v := node.Invite{Wallet: wallet, Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.Expires.UTC(), Uses: 1}
+	v := node.Invite{Wallet: wallet, Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.InviteExpires.UTC(), Uses: 1}
+	ends := req.Expires.UTC()
 	if req.Uses != nil {
 		v.Uses = *req.Uses
 	}
 	now := time.Now()
 	switch {
+	case v.Expires.IsZero() && !ends.IsZero():
+		v.Expires = ends
+	case v.Expires.IsZero() && !req.Forever:
+		v.Expires = now.Add(inviteLasts).UTC().Truncate(time.Second)
+	}
+	if mode == replica.Write {
+		v.Until = ends
+	}
+	switch {
 	case v.Uses < 0:
 		return ReplicaTicket{}, UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
 	case req.Forever && !v.Expires.IsZero():
 		return ReplicaTicket{}, UsageErrorf("an invite either expires or not")
-	case !req.Forever && v.Expires.IsZero():
-		v.Expires = now.Add(inviteLasts).UTC().Truncate(time.Second)
+	case !ends.IsZero() && v.Expires.After(ends):
+		return ReplicaTicket{}, UsageErrorf("the invite would be good until %s, but what it gives ends %s",
+			v.Expires.Local().Format(time.DateTime), ends.Local().Format(time.DateTime))
 	case !v.Expires.IsZero() && !v.Expires.After(now):
 		return ReplicaTicket{}, UsageErrorf("the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime))
 	case mode < replica.Write && (len(v.Prefix) > 0 || v.Delegable):
@@ -54,7 +65,7 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 		return ReplicaTicket{}, fmt.Errorf("invite to %s: %w", r.Name, err)
 	}
 	text, err := t.Text()
-	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: mode, Invite: hex.EncodeToString(made.ID[:]), Expires: made.Expires, Uses: made.Uses}, err
+	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: mode, Invite: hex.EncodeToString(made.ID[:]), Expires: made.Expires, GrantExpires: made.Until, Uses: made.Uses, Encrypted: r.Encrypted}, err
 }
 
 func noAddress(r replica.Replica) error {
@@ -85,7 +96,7 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 			continue
 		}
 		x := Invite{
-			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires,
+			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires, GrantExpires: v.Until,
 			Uses: v.Uses, State: inviteStates[s.node.InviteState(v)], Redeemed: []Redemption{},
 		}
 		if v.Wallet != (eth.Address{}) {

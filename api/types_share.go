@@ -16,12 +16,18 @@ type ShareReplicaRequest struct {
 
 // InviteRequest sets the limits of an invite.
 type InviteRequest struct {
-	Prefix    Key       `json:"prefix"`              // of what may be written
-	Delegable bool      `json:"delegable,omitempty"` // the grant may be passed on
-	Expires   time.Time `json:"expires,omitzero"`    // in 7 days if this is not given
-	Forever   bool      `json:"forever,omitempty"`   // it does not expire
-	Uses      *int      `json:"uses,omitempty"`      // 1 if this is not given, 0 for no limit
-	Wallet    string    `json:"wallet,omitempty"`    // EVM address whose holder alone may use it
+	Prefix    Key  `json:"prefix"`              // of what may be written
+	Delegable bool `json:"delegable,omitempty"` // the grant may be passed on
+	// Expires ends the invite and, with mode write, what it lets write: for all who use it, at this
+	// same time. Without it, writing does not end by itself.
+	Expires time.Time `json:"expires,omitzero"`
+	// InviteExpires ends the invite alone, and is not after Expires. Without both, the invite ends in
+	// 7 days.
+	InviteExpires time.Time `json:"invite_expires,omitzero"`
+	// Forever is an invite that never ends; it goes with neither of the two above.
+	Forever bool   `json:"forever,omitempty"`
+	Uses    *int   `json:"uses,omitempty"`   // 1 if this is not given, 0 for no limit
+	Wallet  string `json:"wallet,omitempty"` // EVM address whose holder alone may use it
 }
 
 // ReplicaTicket is a ticket for a replica, or an invite to it.
@@ -30,8 +36,11 @@ type ReplicaTicket struct {
 	ReplicaID replica.ID         `json:"replica_id"`
 	Mode      replica.Capability `json:"mode"`
 	Invite    string             `json:"invite,omitempty"` // its id
-	Expires   time.Time          `json:"expires,omitzero"` // of an invite
-	Uses      int                `json:"uses,omitempty"`   // of an invite
+	Expires   time.Time          `json:"expires,omitzero"` // of an invite, itself
+	// GrantExpires is when what an invite lets write ends; without it, that never ends.
+	GrantExpires time.Time `json:"grant_expires,omitzero"`
+	Uses         int       `json:"uses,omitempty"`      // of an invite
+	Encrypted    bool      `json:"encrypted,omitempty"` // with an invite: the replica is
 }
 
 // InvitesRequest asks for the invites to one replica, or for all.
@@ -54,11 +63,13 @@ type Invite struct {
 	Prefix    Key                `json:"prefix"`
 	Delegable bool               `json:"delegable"`
 	Created   time.Time          `json:"created"`
-	Expires   time.Time          `json:"expires,omitzero"`
-	Uses      int                `json:"uses"` // 0 for no limit
-	Wallet    string             `json:"wallet,omitempty"`
-	State     string             `json:"state"` // "open", "expired", "used" or "revoked"
-	Redeemed  []Redemption       `json:"redeemed"`
+	Expires   time.Time          `json:"expires,omitzero"` // of the invite itself
+	// GrantExpires is when what it lets write ends; without it, what the invite gives never ends.
+	GrantExpires time.Time    `json:"grant_expires,omitzero"`
+	Uses         int          `json:"uses"` // 0 for no limit
+	Wallet       string       `json:"wallet,omitempty"`
+	State        string       `json:"state"` // "open", "expired", "used" or "revoked"
+	Redeemed     []Redemption `json:"redeemed"`
 }
 
 // Redemption tells who has used an invite.

@@ -40,7 +40,10 @@ type Invite struct {
 	Delegable bool               `json:"delegable,omitempty"`
 	Created   time.Time          `json:"created"`
 	Expires   time.Time          `json:"expires,omitzero"` // zero for never
-	Uses      int                `json:"uses"`             // how many authors may use it; 0 for no limit
+	// Until is when the grant ends that an invite to write gives, however late it is used: a time
+	// that is fixed when the invite is made. Zero is never. The invite is good no longer than that.
+	Until time.Time `json:"until,omitzero"`
+	Uses  int       `json:"uses"` // how many authors may use it; 0 for no limit
 	// Wallet, unless it is zero, is the EVM address whose holder alone may use it.
 	Wallet   eth.Address  `json:"wallet,omitzero"`
 	Revoked  time.Time    `json:"revoked,omitzero"`
@@ -103,6 +106,8 @@ func (v *Invite) state(now time.Time) InviteStatus {
 	switch {
 	case !v.Revoked.IsZero():
 		return InviteRevoked
+	case v.over(now):
+		return InviteExpired
 	case !v.Expires.IsZero() && !now.Before(v.Expires):
 		return InviteExpired
 	case len(v.Redeemed) >= limit:
@@ -110,6 +115,10 @@ func (v *Invite) state(now time.Time) InviteStatus {
 	}
 	return InviteTaken
 }
+
+// over reports whether what the invite lets write has ended: then it gives nothing any more, also not
+// to those who have used it.
+func (v *Invite) over(now time.Time) bool { return !v.Until.IsZero() && !now.Before(v.Until) }
 
 // ended returns when the invite ceased to be good, or zero.
 func (v *Invite) ended(now time.Time) time.Time {
@@ -136,21 +145,27 @@ func inviteID(secret ticket.InviteSecret) (id [32]byte) {
 
 func inviteKey(id [32]byte) []byte { return append([]byte(keyInvite), id[:]...) }
 
-// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires, Uses and Wallet of what is given, and returns it with the ticket to pass on, which cannot be had
-// again. It returns a *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite offers.
+// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires, Until, Uses and Wallet of
+// what is given, and returns it with the ticket to pass on, which cannot be had again. An invite that
+// would be good for longer than what it lets write expires with that. It returns a *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite offers.
 func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite, *ticket.Invite, error) {
 	if v.Mode < replica.Sync || v.Mode > replica.Write {
 		return v, nil, fmt.Errorf("invite to %s: unknown %s", r.Name, v.Mode)
 	}
 	if v.Mode < replica.Write {
-		if len(v.Prefix) > 0 || v.Delegable {
-			return v, nil, errors.New("a prefix and the right to delegate are limits of writing: use mode write")
+		if len(v.Prefix) > 0 || v.Delegable || !v.Until.IsZero() {
+			return v, nil, errors.New("a prefix, an end and the right to delegate are limits of writing: use mode write")
 		}
 		if v.Mode > r.Capability {
 			return v, nil, &replica.NotAllowedError{Op: "invite to", Name: r.Name, Have: r.Capability, Need: v.Mode}
 		}
-	} else if err := n.Replicas.CanGrant(ctx, r.ID, replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable}); err != nil {
+	} else if v.over(n.cfg.Now()) {
+		return v, nil, errors.New("what the invite lets write would have ended already")
+	} else if err := n.Replicas.CanGrant(ctx, r.ID, v.permission()); err != nil {
 		return v, nil, err
+	}
+	if !v.Until.IsZero() && (v.Expires.IsZero() || v.Expires.After(v.Until)) {
+		v.Expires = v.Until
 	}
 	if r.Encrypted && v.Mode >= replica.Read {
 		if _, err := n.Replicas.ReadKey(ctx, r.ID); err != nil {
@@ -165,6 +180,15 @@ func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite,
 		err = n.kv.Sync(ctx)
 	}
 	return v, &ticket.Invite{Secret: secret, Addrs: n.Addrs()}, err
+}
+
+// permission is what an invite to write lets those do who use it.
+func (v *Invite) permission() replica.Permission {
+	p := replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable}
+	if !v.Until.IsZero() {
+		p.NotAfter = uint64(max(v.Until.UnixMicro(), 1))
+	}
+	return p
 }
 
 func setInvite(tx kv.Txn, v *Invite) error {
@@ -251,7 +275,8 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 			return err
 		}
 		at = slices.IndexFunc(v.Redeemed, func(x Redemption) bool { return x.Author == author })
-		if s := v.state(n.cfg.Now()); s != InviteTaken && (at < 0 || s == InviteRevoked) {
+		now := n.cfg.Now()
+		if s := v.state(now); s != InviteTaken && (at < 0 || s == InviteRevoked || v.over(now)) {
 			return &InviteError{Status: s}
 		}
 		if err := n.checkWallet(&v, secret, author, node, w); err != nil {
@@ -277,7 +302,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	if !v.Redeemed[at].Granted {
 		var err error
 		if v.Mode == replica.Write {
-			_, err = n.Grant(ctx, r.ID, author, replica.Permission{Prefix: v.Prefix, Delegable: v.Delegable})
+			_, err = n.Grant(ctx, r.ID, author, v.permission())
 		} else {
 			err = n.addReader(ctx, &r, author)
 		}

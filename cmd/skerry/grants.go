@@ -20,7 +20,7 @@ func (a *app) replicaGrant() *cobra.Command {
 		Long: `Let an author write to a replica. This node must hold a write ticket, or an author who may delegate that much.
 AUTHOR is an id, as skerry author ls shows it on the author's node; that node needs a read ticket besides.
 Or it is an EVM address: then an invite is printed, with which the holder of that wallet gets a grant on each device, by signing once (skerry replica join --wallet). It works while this node
-runs, until skerry replica uninvite ends it.`,
+runs, until skerry replica uninvite ends it, or until the time of --until, when what it lets write ends, too.`,
 		Args: cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with this")
@@ -43,14 +43,18 @@ runs, until skerry replica uninvite ends it.`,
 		if !strings.HasPrefix(args[1], "0x") {
 			return toAuthor(cmd, args)
 		}
-		if from != "" || until != "" {
-			return api.UsageErrorf("--from, --until: what a wallet is granted has no such limits; --prefix and --delegable can be set")
+		if from != "" {
+			return api.UsageErrorf("--from: what a wallet is granted has no such limit; --until, --prefix and --delegable can be set")
 		}
 		key, err := api.ParseKey(prefix)
 		if err != nil {
 			return err
 		}
-		return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: replica.Write, Invite: &api.InviteRequest{Prefix: key, Delegable: delegable, Forever: true, Uses: new(int), Wallet: args[1]}})
+		invite := &api.InviteRequest{Prefix: key, Delegable: delegable, Forever: until == "", Uses: new(int), Wallet: args[1]}
+		if invite.Expires, err = parseAhead("until", until); err != nil {
+			return err
+		}
+		return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: replica.Write, Invite: invite})
 	}
 	return cmd
 }

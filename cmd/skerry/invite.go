@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,16 +14,18 @@ import (
 // inviteFlags are those that make a ticket an invite.
 type inviteFlags struct {
 	invite, delegable bool
-	prefix, expires   string
-	wallet            string
+	prefix, wallet    string
+	expires           string // of what is given
+	inviteExpires     string
 	uses              int
 	cmd               *cobra.Command
 }
 
 func (f *inviteFlags) add(cmd *cobra.Command) {
 	f.cmd = cmd
-	cmd.Flags().BoolVar(&f.invite, "invite", false, "make an invite: this node gives what it says to whoever brings it, as often as --uses and until --expires")
-	cmd.Flags().StringVar(&f.expires, "expires", "7d", "of an invite: a time, how long from now (24h, 7d), or never")
+	cmd.Flags().BoolVar(&f.invite, "invite", false, "make an invite: this node gives what it says to whoever brings it, as often as --uses")
+	cmd.Flags().StringVar(&f.expires, "expires", "never", "when what an invite lets write ends, and the invite, too: a time, how long from now (24h, 7d), or never")
+	cmd.Flags().StringVar(&f.inviteExpires, "invite-expires", "7d", "when the invite alone ends: a time, how long from now, or never; what it gave stays")
 	cmd.Flags().IntVar(&f.uses, "uses", 1, "of an invite: how many authors may use it, 0 for no limit")
 	cmd.Flags().StringVar(&f.prefix, "prefix", "", "of an invite to write: only keys that begin with this")
 	cmd.Flags().StringVar(&f.wallet, "wallet", "", "of an invite: only the holder of this EVM address may use it, who signs when joining")
@@ -32,7 +35,7 @@ func (f *inviteFlags) add(cmd *cobra.Command) {
 // request returns nil if no invite is asked for.
 func (f *inviteFlags) request() (*api.InviteRequest, error) {
 	asked := f.invite
-	for _, name := range []string{"expires", "uses", "prefix", "delegable", "wallet"} {
+	for _, name := range []string{"expires", "invite-expires", "uses", "prefix", "delegable", "wallet"} {
 		asked = asked || f.cmd.Flags().Changed(name)
 	}
 	if !asked {
@@ -43,11 +46,20 @@ func (f *inviteFlags) request() (*api.InviteRequest, error) {
 		return nil, err
 	}
 	req := &api.InviteRequest{Prefix: prefix, Delegable: f.delegable, Uses: &f.uses, Wallet: f.wallet}
-	if f.expires == "never" {
-		req.Forever = true
-		return req, nil
+	changed := f.cmd.Flags().Changed
+	if f.expires != "never" {
+		if req.Expires, err = parseAhead("expires", f.expires); err != nil {
+			return nil, err
+		}
 	}
-	req.Expires, err = parseAhead("expires", f.expires)
+	switch {
+	case !changed("invite-expires"): // as long as what it gives or, if that was not said, 7 days
+		req.Forever = changed("expires") && req.Expires.IsZero()
+	case f.inviteExpires == "never":
+		req.Forever = req.Expires.IsZero()
+	default:
+		req.InviteExpires, err = parseAhead("invite-expires", f.inviteExpires)
+	}
 	return req, err
 }
 
@@ -59,8 +71,16 @@ func (a *app) replicaShare() *cobra.Command {
 		Short: "Print a ticket for a replica, or an invite to it",
 		Long: `Print a ticket for a replica, or, with one of the flags of invites, an invite to it.
 A ticket works at any node that holds the replica, for whoever has it and for ever; a write ticket is the replica's key. An invite works at this node only, while it runs: it gives
-whoever brings it the capability, and for writing a grant, which can be revoked. skerry replica invites lists them, skerry replica uninvite ends one.`,
-		Args: cobra.ExactArgs(1),
+whoever brings it the capability, and for writing a grant, which can be revoked. skerry replica invites lists them, skerry replica uninvite ends one.
+
+--expires is a time from which on what an invite to write has given does not let
+anybody write, whenever they took it: 7d counts from now. The invite ends then,
+too, or before that with --invite-expires. Without --expires, what an invite
+gives does not end by itself. Reading never does: whoever has a read key keeps
+it. skerry replica revoke, or skerry replica rotate, changes the key of what
+comes later.`,
+		Example: "  skerry replica share album --mode write --prefix guests/ --expires 7d",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := replica.ParseCapability(mode)
 			if err != nil {
@@ -116,8 +136,23 @@ func inviteNote(t api.ReplicaTicket) string {
 	if !t.Expires.IsZero() {
 		fmt.Fprintf(b, ", until %s", dateText(t.Expires))
 	}
-	b.WriteString(". This node must run for it to be taken.")
+	fmt.Fprintf(b, ". This node must run for it to be taken.\n%s.", givesText(t.Mode, t.GrantExpires, t.Encrypted))
 	return b.String()
+}
+
+// givesText says when what an invite gives ends.
+func givesText(mode replica.Capability, until time.Time, encrypted bool) string {
+	switch {
+	case mode == replica.Write && !until.IsZero() && encrypted:
+		return fmt.Sprintf("What it lets write ends %s; reading does not, until skerry replica rotate after that", dateText(until))
+	case mode == replica.Write && !until.IsZero():
+		return "What it lets write ends " + dateText(until)
+	case mode == replica.Write:
+		return "What it gives never ends by itself: skerry replica revoke ends it"
+	case mode == replica.Read && encrypted:
+		return "What it gives never ends by itself: whoever takes it keeps the read key, and skerry replica revoke changes it for what comes later"
+	}
+	return "What it gives never ends, and cannot be taken back"
 }
 
 func (a *app) replicaInvites() *cobra.Command {
@@ -184,6 +219,13 @@ func inviteText(v api.Invite) (string, string) {
 	}
 	if !v.Expires.IsZero() {
 		fmt.Fprintf(b, "  until %s", dateText(v.Expires))
+	} else {
+		b.WriteString("  without end")
+	}
+	if v.GrantExpires.IsZero() {
+		b.WriteString("  what it gives never ends")
+	} else {
+		fmt.Fprintf(b, "  what it lets write ends %s", dateText(v.GrantExpires))
 	}
 	if v.Wallet != "" {
 		fmt.Fprintf(b, "  for wallet %s", v.Wallet)

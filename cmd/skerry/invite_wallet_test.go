@@ -43,9 +43,9 @@ func TestGrantToAWallet(t *testing.T) {
 
 	_, stderr, code := run(a.dir, "", "replica", "grant", "album", "0x12")
 	require.Equal(t, 2, code, stderr)
-	_, stderr, code = run(a.dir, "", "replica", "grant", "album", me.Address, "--until", "1h")
+	_, stderr, code = run(a.dir, "", "replica", "grant", "album", me.Address, "--from", "1h")
 	require.Equal(t, 2, code, stderr)
-	ticket := strings.TrimSpace(must(a.dir, "replica", "grant", "album", me.Address, "--prefix", "photos/", "-q"))
+	ticket := strings.TrimSpace(must(a.dir, "replica", "grant", "album", me.Address, "--prefix", "photos/", "--until", "1h", "-q"))
 	_, stderr, code = run(b, "", "replica", "join", ticket)
 	require.Equal(t, 5, code)
 	require.Contains(t, stderr, "join with --wallet")
@@ -53,6 +53,7 @@ func TestGrantToAWallet(t *testing.T) {
 	require.NotZero(t, code, "it has no such identity")
 	must(b, "replica", "join", ticket, "--wallet", me.Identity)
 	must(b, "replica", "set", "album", "photos/1", "mine")
+	require.Regexp(t, "may write photos/…  until 20", must(a.dir, "replica", "grants", "album"))
 	_, _, code = run(b, "", "replica", "set", "album", "else", "mine")
 	require.Equal(t, 5, code)
 
