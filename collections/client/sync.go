@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,6 +134,10 @@ type Keyring struct {
 	Adder   capcert.Key // signs what is added
 	Trusted []string    // public keys of those who may add recipients
 	Now     func() time.Time
+	// Seen is the latest epoch that was seen or made. A keyring of an earlier one is refused: a server
+	// that shows it would have whoever was removed since given the next key. It is kept up to date;
+	// a program that ends and begins again must bring it along. Zero is none yet.
+	Seen int
 }
 
 func (k *Keyring) now() int64 {
@@ -142,17 +147,37 @@ func (k *Keyring) now() int64 {
 	return time.Now().Unix()
 }
 
-// Get returns the keyring and its hash; nil if there is none.
+// Get returns the keyring and its hash; nil if there is none. It returns keyring.ErrRolledBack for
+// one that is older than one that was seen, or if there is none any more.
 func (k *Keyring) Get(ctx context.Context) (*keyring.Keyring, string, error) {
 	d, err := k.Client.Pull(ctx, k.Path)
-	if err != nil || d.Hash == "" {
+	if err != nil {
+		return nil, "", err
+	}
+	if d.Hash == "" {
+		if k.Seen > 0 {
+			err = fmt.Errorf("keyring %s: %w: there is none, and epoch %d was", k.Path, keyring.ErrRolledBack, k.Seen)
+		}
 		return nil, "", err
 	}
 	ring, err := keyring.Parse(d.Data)
+	if err == nil && ring.Current < k.Seen {
+		err = fmt.Errorf("%w: epoch %d, not %d", keyring.ErrRolledBack, ring.Current, k.Seen)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("keyring %s: %w", k.Path, err)
 	}
+	k.see(ring)
 	return ring, d.Hash, nil
+}
+
+// see notes the epoch of a keyring, if somebody who may has added a recipient to it: the number alone
+// is a server's word.
+func (k *Keyring) see(ring *keyring.Keyring) {
+	added, err := ring.Recipients(append(slices.Clip(k.Trusted), k.Adder.Public))
+	if err == nil && len(added) > 0 {
+		k.Seen = max(k.Seen, ring.Current)
+	}
 }
 
 // ErrNoKeyring reports a collection that has none.
@@ -172,7 +197,11 @@ func (k *Keyring) change(ctx context.Context, f func(*keyring.Keyring) (*keyring
 		if err != nil {
 			return fmt.Errorf("keyring %s: %w", k.Path, err)
 		}
-		if _, err = k.Client.Push(ctx, k.Path, next.Object(), hash, false); !errors.Is(err, ErrConflict) || attempt == changes {
+		_, err = k.Client.Push(ctx, k.Path, next.Object(), hash, false)
+		if err == nil {
+			k.see(next)
+		}
+		if !errors.Is(err, ErrConflict) || attempt == changes {
 			return err
 		}
 	}

@@ -210,13 +210,17 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 	return next, nil
 }
 
-// Add returns the keyring with another recipient of the current epoch, whose key the adder has through sealer. It returns ErrPresent.
+// Add returns the keyring with another recipient of the current epoch, whose key the adder has through sealer. It returns ErrPresent, or an error that is ErrNotARecipient.
 func (k *Keyring) Add(adder capcert.Key, sealer *Sealer, recipient string, now int64) (*Keyring, error) {
 	epoch := k.Epochs[k.Current]
 	if slices.ContainsFunc(epoch.Entries, func(e Entry) bool { return e.Recipient == recipient }) {
 		return nil, ErrPresent
 	}
-	e, err := entry(sealer.keys[k.Current], k.Current, recipient, adder, now)
+	key, err := sealer.key(k.Current)
+	if err != nil {
+		return nil, err
+	}
+	e, err := entry(key, k.Current, recipient, adder, now)
 	if err != nil {
 		return nil, err
 	}
