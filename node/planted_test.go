@@ -169,7 +169,8 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 			_, _ = s.Write(append([]byte{byte(InviteTaken)}, x.marshal()...))
 			_ = s.Close()
 		})
-		joined, err := joiner.JoinInvite(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", nil, nil)
+		only := &Policy{Prefixes: [][]byte{[]byte("k/")}}
+		joined, err := joiner.JoinInvite(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
 		require.ErrorIs(t, err, ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)
 		require.NoError(t, joiner.Replicas.MayWrite(ctx, r.ID, author, []byte("k")))
@@ -187,6 +188,11 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")
 		_, err = planted.Key.Names(planted.Epoch).Open(entry.Key)
 		require.ErrorIs(t, err, seal.ErrSealed)
+		p, err = joiner.Replicas.Plain(ctx, r.ID)
+		require.NoError(t, err)
+		want, err := p.SealPrefix([]byte("k/"))
+		require.NoError(t, err)
+		require.Equal(t, want, joiner.Policy(r.ID).Sealed, "what is fetched goes by the right key, too")
 	})
 }
 

@@ -137,12 +137,12 @@ func (n *Node) sealPrefixes(ctx context.Context, id replica.ID, p *Policy) error
 // sealPolicy does so anew after read keys have come. Entries of the new epoch may have come before them.
 func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
 	p := n.policies.get(id)
-	before := len(p.Sealed)
+	before := p.Sealed
 	err := n.sealPrefixes(ctx, id, &p)
 	if errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, seal.ErrName) {
 		return nil // such prefixes are no prefixes of any key
 	}
-	if err != nil || len(p.Sealed) == before {
+	if err != nil || slices.EqualFunc(p.Sealed, before, bytes.Equal) {
 		return err
 	}
 	if err := n.storePolicy(ctx, id, p); err != nil {
