@@ -150,7 +150,9 @@ func (n *Node) written(ctx context.Context, p *replica.Plain, v *Vault) (all map
 		}
 		it, ok := p.Open(e)
 		if ok && bytes.Equal(it.Key, vault.HeadKey(e.Author)) {
-			if e.Timestamp >= w.HeadAt && !e.IsTombstone() { // there may be one of an earlier epoch
+			// There may be one of an earlier epoch.
+			last, ok := heads[e.Author]
+			if (!ok || replica.CompareVersions(&e, &last.Entry) > 0) && !e.IsTombstone() {
 				heads[e.Author], w.HeadAt = it, e.Timestamp
 			}
 			continue

@@ -158,15 +158,16 @@ func (e *Entry) Verify() error {
 	return nil
 }
 
-// replaces reports whether e takes the place of an older version of its key by the same author: the greater (timestamp, hash) wins.
-func (e *Entry) replaces(timestamp uint64, hash blobs.Hash) bool {
-	if e.Timestamp != timestamp {
-		return e.Timestamp > timestamp
-	}
-	return bytes.Compare(e.Hash[:], hash[:]) > 0
+// CompareVersions is the order of the versions of one key, by all authors: by (timestamp, author,
+// key, hash, size). The greatest one stands. Two entries of one replica are equal in this order
+// exactly if their signed bytes are the same, so all nodes choose alike, whichever they meet first.
+// The key is compared because one plain key has another sealed key in each epoch; these begin with
+// the number of the epoch, and the later epoch stands.
+func CompareVersions(a, b *Entry) int {
+	return cmp.Or(cmp.Compare(a.Timestamp, b.Timestamp), bytes.Compare(a.Author[:], b.Author[:]),
+		bytes.Compare(a.Key, b.Key), bytes.Compare(a.Hash[:], b.Hash[:]), cmp.Compare(a.Size, b.Size))
 }
 
-// later orders the versions of one key by different authors, for the Latest view.
-func later(a, b *Entry) bool {
-	return cmp.Or(cmp.Compare(a.Timestamp, b.Timestamp), bytes.Compare(a.Author[:], b.Author[:])) > 0
-}
+// replaces reports whether e takes the place of old, a version of the same key by the same author.
+// Of two with the same signed bytes and different signatures, the one that is there stays.
+func (e *Entry) replaces(old *Entry) bool { return CompareVersions(e, old) > 0 }

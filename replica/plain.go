@@ -37,7 +37,6 @@ type openKey struct {
 type Item struct {
 	Key   []byte
 	Entry Entry // with the sealed key of an encrypted replica
-	epoch uint32
 }
 
 // Plain returns the view of the replica id with the read keys that are here. It returns ErrNotFound, and ErrNoReadKey if it is encrypted and there are none. Without the key of the present epoch
@@ -118,7 +117,7 @@ func (p *Plain) OpenContent(r io.ReaderAt, size uint64) (*seal.Reader, error) {
 // Open returns an entry of the replica with its key in plain; ok is false if no read key opens it.
 func (p *Plain) Open(e Entry) (it Item, ok bool) {
 	if !p.r.Encrypted {
-		return Item{e.Key, e, 0}, true
+		return Item{e.Key, e}, true
 	}
 	epoch, err := seal.EpochOf(e.Key)
 	if err == nil {
@@ -127,7 +126,7 @@ func (p *Plain) Open(e Entry) (it Item, ok bool) {
 				continue
 			}
 			if name, err := k.names.Open(e.Key); err == nil {
-				return Item{name, e, epoch}, true
+				return Item{name, e}, true
 			}
 		}
 	}
@@ -165,8 +164,7 @@ func (p *Plain) Latest(ctx context.Context, q Query) iter.Seq2[Item, error] {
 			switch last := len(kept) - 1; {
 			case last < 0 || !bytes.Equal(kept[last].Key, it.Key):
 				kept = append(kept, it)
-			case cmp.Or(cmp.Compare(it.Entry.Timestamp, kept[last].Entry.Timestamp), bytes.Compare(it.Entry.Author[:], kept[last].Entry.Author[:]),
-				cmp.Compare(it.epoch, kept[last].epoch)) > 0:
+			case CompareVersions(&it.Entry, &kept[last].Entry) > 0:
 				kept[last] = it
 			}
 		}
@@ -188,7 +186,7 @@ func (p *Plain) LatestOf(ctx context.Context, key []byte) (Item, error) {
 func items(entries iter.Seq2[Entry, error]) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		for e, err := range entries {
-			if !yield(Item{e.Key, e, 0}, err) || err != nil {
+			if !yield(Item{e.Key, e}, err) || err != nil {
 				return
 			}
 		}
@@ -232,7 +230,8 @@ func (p *Plain) ordered(ctx context.Context, q Query, pick func([]Item) []Item) 
 			return
 		}
 		slices.SortFunc(all, func(a, b Item) int {
-			return cmp.Or(bytes.Compare(a.Key, b.Key), bytes.Compare(a.Entry.Author[:], b.Entry.Author[:]), cmp.Compare(a.Entry.Timestamp, b.Entry.Timestamp), cmp.Compare(a.epoch, b.epoch))
+			return cmp.Or(bytes.Compare(a.Key, b.Key), bytes.Compare(a.Entry.Author[:], b.Entry.Author[:]),
+				CompareVersions(&a.Entry, &b.Entry))
 		})
 		all = slices.DeleteFunc(pick(all), func(it Item) bool { return !it.selectedBy(&q) })
 		if q.Reverse {
@@ -319,7 +318,7 @@ func (p *Plain) Write(ctx context.Context, author SecretKey, changes []Change) (
 		entries, err := p.s.Write(ctx, p.r.ID, author, changes)
 		out := make([]Item, len(entries))
 		for i, e := range entries {
-			out[i] = Item{e.Key, e, 0}
+			out[i] = Item{e.Key, e}
 		}
 		return out, err
 	}

@@ -105,13 +105,13 @@ func (p *putter) put(e *Entry) (bool, error) {
 			x = &putting{}
 		case err != nil:
 			return false, err
-		case !e.replaces(old.Timestamp, old.Hash):
+		case !e.replaces(&old):
 			return false, nil
 		default:
 			x = &putting{old: &old, was: markOf(old.Timestamp, old.ID())}
 		}
 		p.puts[string(p.buf)] = x
-	} else if !e.replaces(x.entry.Timestamp, x.entry.Hash) {
+	} else if !e.replaces(x.entry) {
 		return false, nil
 	}
 	p.buf = e.signedBytes(p.buf[:0])

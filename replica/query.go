@@ -87,7 +87,7 @@ func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, err
 		}
 		err := walkEntries(rd, r, q.order(), q.Reverse, func(e Entry) bool {
 			if any && bytes.Equal(best.Key, e.Key) {
-				if later(&e, &best) {
+				if CompareVersions(&e, &best) > 0 {
 					best = e
 				}
 				return true

@@ -2,6 +2,7 @@ package document
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/skerry-sync/skerry/collections/value"
@@ -191,7 +192,8 @@ func Merge(versions []*Document) *Document {
 		if a.Time != b.Time {
 			return int(max(-1, min(1, a.Time-b.Time)))
 		}
-		return bytes.Compare([]byte(a.Hash), []byte(b.Hash))
+		// The same data can come with other times or proofs: no two versions may tie.
+		return cmp.Or(cmp.Compare(a.Hash, b.Hash), bytes.Compare(a.Bytes(), b.Bytes()))
 	})
 	if slices.ContainsFunc(versions, func(d *Document) bool { return d.Whole }) {
 		return newest
@@ -205,11 +207,15 @@ func Merge(versions []*Document) *Document {
 	hash := value.Hash(data)
 	d := &Document{Data: data, Hash: hash, Time: newest.Time, Times: short(f.times, newest.Time), log: newest.log, text: value.Append(nil, data)}
 	for _, v := range versions { // a proof is one of exactly this data
-		if v.Hash == hash && v.Author != nil && (d.Author == nil || v.Author.Key < d.Author.Key) {
+		if v.Hash == hash && v.Author != nil && (d.Author == nil || v.Author.before(d.Author)) {
 			d.Author = v.Author
 		}
 	}
 	return d
+}
+
+func (a *Author) before(b *Author) bool {
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Signature, b.Signature)) < 0
 }
 
 // join returns what stands of several versions of a field.

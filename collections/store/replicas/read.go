@@ -1,7 +1,6 @@
 package replicas
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -34,7 +33,7 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	whole, st.own = true, true
 	var parsed []*document.Document
 	var body []byte
-	var latest uint64
+	var latest *replica.Entry // of those whose body is here
 	var out left
 	there := false
 	for i := range versions {
@@ -53,8 +52,8 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		}
 		st.hashes = append(st.hashes, e.Hash)
 		if strings.HasPrefix(key, store.Internal) { // what is no document does not merge: the latest stands
-			if body == nil || e.Timestamp > latest {
-				body, latest = b, e.Timestamp
+			if latest == nil || replica.CompareVersions(e, latest) > 0 {
+				body, latest = b, e
 			}
 			continue
 		}
@@ -124,7 +123,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		entries = append(entries, it.Entry)
 	}
 	slices.SortFunc(entries, func(a, b replica.Entry) int {
-		return cmp.Or(cmp.Compare(b.Timestamp, a.Timestamp), bytes.Compare(b.Author[:], a.Author[:]))
+		return replica.CompareVersions(&b, &a)
 	})
 	ruled := s.ruled()
 	var out left
