@@ -28,25 +28,32 @@ func fromMicros(us uint64) time.Time {
 	return time.UnixMicro(int64(us)).UTC()
 }
 
-// describeGrant tells the prefix of an encrypted replica in plain, if it can be read here.
-func (s *Server) describeGrant(ctx context.Context, r replica.Replica, g *replica.Grant) Grant {
-	id := g.ID()
-	out := Grant{
-		ID: hex.EncodeToString(id[:]), Author: g.Author, Prefix: g.Prefix, Issued: fromMicros(g.Issued),
-		NotBefore: fromMicros(g.NotBefore), NotAfter: fromMicros(g.NotAfter), Delegable: g.Delegable,
-	}
-	if g.Parent != nil {
-		out.By = g.Parent.Author.String()
-	}
-	if r.Encrypted && len(g.Prefix) > 0 {
-		out.Sealed = true
+// grantsOf returns what describes grants of a replica: the prefix of an encrypted one in plain, if it
+// can be read here.
+func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.Grant) Grant {
+	open := func([]byte) ([]byte, bool) { return nil, false }
+	if r.Encrypted {
 		if p, err := s.node.Replicas.Plain(ctx, r.ID); err == nil {
-			if prefix, ok := p.OpenPrefix(g.Prefix); ok {
+			open = p.OpenPrefix
+		}
+	}
+	return func(g *replica.Grant) Grant {
+		id := g.ID()
+		out := Grant{
+			ID: hex.EncodeToString(id[:]), Author: g.Author, Prefix: g.Prefix, Issued: fromMicros(g.Issued),
+			NotBefore: fromMicros(g.NotBefore), NotAfter: fromMicros(g.NotAfter), Delegable: g.Delegable,
+		}
+		if g.Parent != nil {
+			out.By = g.Parent.Author.String()
+		}
+		if r.Encrypted && len(g.Prefix) > 0 {
+			out.Sealed = true
+			if prefix, ok := open(g.Prefix); ok {
 				out.Prefix, out.Sealed = prefix, false
 			}
 		}
+		return out
 	}
-	return out
 }
 
 func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) (Grant, error) {
@@ -75,7 +82,7 @@ func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) 
 	if err != nil {
 		return Grant{}, err
 	}
-	return s.describeGrant(ctx, r, &g), nil
+	return s.grantsOf(ctx, r)(&g), nil
 }
 
 func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer) (Revoked, error) {
@@ -117,23 +124,19 @@ func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) 
 		return out, err
 	}
 	out = Grants{Grants: []Grant{}, Revocations: []Revocation{}}
-	grants, err := s.node.Replicas.Grants(ctx, r.ID)
+	grants, revocations, err := s.node.Replicas.GrantStates(ctx, r.ID)
 	if err != nil {
-		return out, err
+		return out, fmt.Errorf("grants of %s: %w", r.Name, err)
 	}
+	describe := s.grantsOf(ctx, r)
 	for i := range grants {
-		g := s.describeGrant(ctx, r, &grants[i])
-		until, err := s.node.Replicas.GoodUntil(ctx, &grants[i])
-		if err != nil {
-			return out, err
-		}
+		g, until := describe(&grants[i].Grant), grants[i].Until
 		g.Revoked = until < grants[i].NotAfter || until < grants[i].NotBefore
 		if g.Revoked && until > 0 {
 			g.RevokedFrom = fromMicros(until + 1)
 		}
 		out.Grants = append(out.Grants, g)
 	}
-	revocations, err := s.node.Replicas.Revocations(ctx, r.ID)
 	for i := range revocations {
 		v := &revocations[i]
 		x := Revocation{Author: v.Author, Issued: fromMicros(v.Issued), From: fromMicros(v.From)}
@@ -142,8 +145,5 @@ func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) 
 		}
 		out.Revocations = append(out.Revocations, x)
 	}
-	if err != nil {
-		err = fmt.Errorf("grants of %s: %w", r.Name, err)
-	}
-	return out, err
+	return out, nil
 }

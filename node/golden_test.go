@@ -17,7 +17,7 @@ func TestWireGolden(t *testing.T) {
 	key := sessionKey(id, nonceI, nonceR, "initiator", "responder")
 	var grants reconcile.Summary
 	grants.Add(reconcile.Mark{ID: [32]byte{6}, Element: reconcile.Element{7}})
-	digest := statementsDigestOf(id, nonceI, &grants)
+	digest := statementsDigestOf(id, nonceI, grants.Hash())
 	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"), tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
 	lookup := lookupOf(id, "responder", 20574)
 	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false), proofOf(key, "responder", true)}

@@ -144,7 +144,9 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	}
 	statements, entries, err := readGossip(msg)
 	if err == nil {
-		_, err = n.insertStatements(ctx, id, statements)
+		var out replica.Stated
+		out, err = n.insertStatements(ctx, id, statements)
+		err = errors.Join(err, new(worthless).add(out, maxRefusedPush))
 	}
 	if err == nil {
 		err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})

@@ -13,7 +13,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -30,8 +29,8 @@ import (
 // bytes, after the same time. statements is a digest of the initiator's statements keyed with the id and its nonce; the responder's proof says whether its own
 // are the same.
 const (
-	syncProtocol = "/skerry/sync/3"
-	syncVersion  = 3
+	syncProtocol = "/skerry/sync/4"
+	syncVersion  = 4
 	statusGoOn   = 0
 	statusBusy   = 1
 	// answerTime is after what time a responder answers, whatever it has found: longer than it takes to find out.
@@ -63,9 +62,8 @@ func proofOf(key [32]byte, role string, sameStatements bool) [32]byte {
 	return keyed(key, []byte(role))
 }
 
-func statementsDigestOf(id replica.ID, nonce [32]byte, sum *reconcile.Summary) (d [statementsDigest]byte) {
-	all := sum.Hash()
-	h := keyed(id, []byte("skerry statements 3\n"), nonce[:], all[:])
+func statementsDigestOf(id replica.ID, nonce [32]byte, fingerprint [32]byte) (d [statementsDigest]byte) {
+	h := keyed(id, []byte("skerry statements 3\n"), nonce[:], fingerprint[:])
 	copy(d[:], h[:])
 	return d
 }
@@ -83,12 +81,12 @@ func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
-	statements, err := reconcile.SummaryOf(ctx, n.Replicas.StatementSet(id), reconcile.All)
+	statements, err := n.Replicas.StatementsFingerprint(ctx, id)
 	if err != nil {
 		return g, err
 	}
 	lookup := lookupOf(id, s.Remote(), dayOf(n.cfg.Now()))
-	digest := statementsDigestOf(id, nonceI, &statements)
+	digest := statementsDigestOf(id, nonceI, statements)
 	hello := append(append(append([]byte{syncVersion}, nonceI[:]...), lookup[:]...), digest[:]...)
 	if _, err := s.Write(hello); err != nil {
 		return g, fmt.Errorf("sync: %w", err)
@@ -157,11 +155,11 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 	_, _ = rand.Read(answer[:])
 	found := n.lookUpFor(ctx, s.Remote(), lookup, &g)
 	if found == nil {
-		statements, err := reconcile.SummaryOf(ctx, n.Replicas.StatementSet(g.id), reconcile.All)
+		statements, err := n.Replicas.StatementsFingerprint(ctx, g.id)
 		if err != nil {
 			return g, err
 		}
-		g.sameStatements = statementsDigestOf(g.id, nonceI, &statements) == digest
+		g.sameStatements = statementsDigestOf(g.id, nonceI, statements) == digest
 		g.key = sessionKey(g.id, nonceI, nonceR, s.Remote(), n.id)
 		answer = proofOf(g.key, "responder", g.sameStatements)
 	} else if !errors.Is(found, ErrNotShared) {

@@ -326,8 +326,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 		return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 	}
 	if v.Mode == replica.Write {
-		about := map[replica.AuthorID]bool{author: true}
-		if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, about); err != nil {
+		if g.Statements, err = n.Replicas.StatementsAbout(ctx, r.ID, author); err != nil {
 			return g, err
 		}
 	}
@@ -359,14 +358,9 @@ func (n *Node) keyFor(ctx context.Context, r *replica.Replica, author replica.Au
 	if !r.Encrypted {
 		return k, nil
 	}
-	all, err := n.Replicas.Revocations(ctx, r.ID)
-	if err != nil {
+	revoked, err := n.Replicas.RevokedSince(ctx, r.ID, author, uint64(since.UnixMicro()))
+	if err != nil || revoked {
 		return k, err
-	}
-	for i := range all {
-		if all[i].Author == author && all[i].Issued >= uint64(since.UnixMicro()) {
-			return k, nil
-		}
 	}
 	return n.Replicas.ReadKey(ctx, r.ID)
 }

@@ -194,11 +194,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 
 // marshalPush gives the bytes of entries, and of the statements that decide about them.
 func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (statements, items [][]byte, err error) {
-	authors := map[replica.AuthorID]bool{}
-	for i := range entries {
-		authors[entries[i].Author] = true
-	}
-	if statements, err = n.Replicas.StatementsAbout(ctx, id, authors); err != nil {
+	if statements, err = n.Replicas.StatementsFor(ctx, id, entries); err != nil {
 		return nil, nil, err
 	}
 	statements = fewEnough(statements)
@@ -299,6 +295,9 @@ func (n *Node) servePush(s Stream) {
 }
 
 func (n *Node) takePush(ctx context.Context, s Stream) error {
+	if n.peers.isRefused(s.Remote()) {
+		return ErrNotShared
+	}
 	p, err := readPush(bufio.NewReader(s))
 	if err != nil {
 		return err
@@ -313,8 +312,9 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.insertStatements(ctx, id, p.statements); err != nil {
-		return err
+	out, err := n.insertStatements(ctx, id, p.statements)
+	if err = errors.Join(err, new(worthless).add(out, maxRefusedPush)); err != nil {
+		return n.blame(s.Remote(), fmt.Errorf("push: %w", err))
 	}
 	err = n.insertEntries(ctx, id, p.entries, replica.Origin{Peer: s.Remote().String()})
 	if errors.Is(err, replica.ErrNotGranted) {

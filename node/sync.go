@@ -110,11 +110,12 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	var statements reconcile.Stats
 	if !g.sameStatements {
 		var err error
+		var worth worthless
 		statements, err = reconcile.Run(ctx, r, s, abort, reconcile.Config{
 			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator,
 			Insert: func(ctx context.Context, items [][]byte) error {
-				_, err := n.insertStatements(ctx, g.id, items)
-				return err
+				out, err := n.insertStatements(ctx, g.id, items)
+				return errors.Join(err, worth.add(out, maxRefused))
 			},
 		})
 		add(statements)
@@ -166,7 +167,7 @@ func (n *Node) blame(p peer.ID, err error) error {
 
 // isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
 func isRubbish(err error) bool {
-	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrMalformedEpoch, replica.ErrMalformedKey, replica.ErrTooWide, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
+	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrMalformedEpoch, replica.ErrMalformedKey, replica.ErrTooWide, replica.ErrOutOfTime, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
 		if errors.Is(err, wrong) {
 			return true
 		}
@@ -174,20 +175,42 @@ func isRubbish(err error) bool {
 	return false
 }
 
+// worthless counts the statements of a peer that this node has refused, since nothing comes of them
+// (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but no
+// more than a replica keeps of a few delegates. What it gets in the same session makes it drop them.
+type worthless struct{ refused, taken int }
+
+// How many statements may be refused before the peer is, if it sends more of these than of others.
+const (
+	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
+	maxRefusedPush = maxPush / 2                  // in a push or a message of gossip
+)
+
+// add returns a *reconcile.ProtocolError if a peer has sent too many.
+func (w *worthless) add(out replica.Stated, most int) error {
+	w.refused += out.Refused
+	w.taken += out.Added + out.Known
+	if w.refused > most && w.refused > w.taken {
+		reason := fmt.Sprintf("%d statements without authority, beside %d others", w.refused, w.taken)
+		return &reconcile.ProtocolError{Reason: reason}
+	}
+	return nil
+}
+
 // insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
 // to take them.
-func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (int, error) {
+func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
 	statements := make([]replica.Statement, 0, len(items))
 	for _, b := range items {
 		st, err := replica.ParseStatement(b)
 		if err != nil {
-			return 0, err
+			return out, err
 		}
 		statements = append(statements, st)
 	}
-	added, err := n.Replicas.InsertStatements(ctx, id, statements)
-	if added == 0 {
-		return added, err
+	out, err = n.Replicas.InsertStatements(ctx, id, statements)
+	if out.Added == 0 {
+		return out, err
 	}
 	var revokes, keys bool
 	for _, st := range statements {
@@ -210,7 +233,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 	if revokes || keys {
 		n.peers.compareSoon()
 	}
-	return added, err
+	return out, err
 }
 
 func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {

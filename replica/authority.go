@@ -1,12 +1,6 @@
 package replica
 
-import (
-	"bytes"
-	"context"
-	"sync"
-
-	"github.com/skerry-sync/skerry/kv"
-)
+import "bytes"
 
 // Authority is what the statements of a replica allow one author: a pure function of them, so that all nodes that have the same statements agree about every entry,
 // whenever it comes.
@@ -17,6 +11,8 @@ import (
 //   - if whoever made the grant made the revocation, too, and not before it: so the same authority can grant anew;
 //   - or if whoever made the revocation stands above whoever made the grant in the chain: what the replica key has revoked, none of those whom it lets delegate can
 //     bring back.
+//
+// A grant that is void (see delegated.go) allows nothing, and a revocation that is void does nothing.
 //
 // Whom a revocation keeps out can still write entries with timestamps from before it. All nodes accept these, also late: to know that they are new one would have to trust
 // somebody's clock, and nodes would not agree. A revocation from an earlier time, or from 0, leaves no room for that.
@@ -43,7 +39,10 @@ func (a Authority) Allows(e *Entry) bool {
 func authorityOf(grants []Grant, revocations func(AuthorID) ([]Revocation, error)) (a Authority, err error) {
 	for i := range grants {
 		s := span{grants[i].Prefix, grants[i].NotBefore, grants[i].NotAfter}
-		void := false
+		void, err := isVoid(grants[i].Parent, grants[i].Issued, revocations)
+		if err != nil {
+			return nil, err
+		}
 		for g := &grants[i]; g != nil; g = g.Parent {
 			rs, err := revocations(g.Author)
 			if err != nil {
@@ -66,19 +65,6 @@ func authorityOf(grants []Grant, revocations func(AuthorID) ([]Revocation, error
 	return a, nil
 }
 
-// GoodUntil returns the last time, in microseconds since 1970, at which a grant still allows anything, given the revocations in the store. It is before the grant's
-// NotBefore, or 0, if that is never.
-func (s *Store) GoodUntil(ctx context.Context, g *Grant) (until uint64, err error) {
-	err = s.kv.View(ctx, func(rd kv.Reader) error {
-		a, err := authorityOf([]Grant{*g}, revocationsIn(rd, g.Replica, map[AuthorID][]Revocation{}))
-		for i := range a {
-			until = a[i].to
-		}
-		return err
-	})
-	return until, err
-}
-
 // appliesTo reports whether the revocation ends the grant g; see Authority.
 func (r *Revocation) appliesTo(g *Grant) bool {
 	if g.Author != r.Author || g.Replica != r.Replica {
@@ -93,72 +79,4 @@ func (r *Revocation) appliesTo(g *Grant) bool {
 		}
 	}
 	return false
-}
-
-// authorities remembers what authors of some replicas may write, as long as the statements stay the same.
-type authorities struct {
-	mu  sync.Mutex
-	all map[ID]*knownAuthority
-}
-
-type knownAuthority struct {
-	version uint64
-	authors map[AuthorID]Authority
-}
-
-// Limits of what is remembered.
-const (
-	maxAuthorities = 1024 // replicas
-	maxKnown       = 1024 // authors of each
-)
-
-func (k *authorities) get(id ID, version uint64, author AuthorID) (a Authority, ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if of := k.all[id]; of != nil && of.version == version {
-		a, ok = of.authors[author]
-	}
-	return a, ok
-}
-
-func (k *authorities) put(id ID, version uint64, author AuthorID, a Authority) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	of := k.all[id]
-	if of == nil || of.version != version || len(of.authors) >= maxKnown {
-		of = &knownAuthority{version, map[AuthorID]Authority{}}
-		if k.all == nil || len(k.all) >= maxAuthorities {
-			k.all = map[ID]*knownAuthority{}
-		}
-		k.all[id] = of
-	}
-	of.authors[author] = a
-}
-
-// forget is called for a replica that is left: statements of another time may come under the number 0 again.
-func (k *authorities) forget(id ID) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.all, id)
-}
-
-// authority returns what the statements in the store allow an author.
-func authority(rd kv.Reader, id ID, author AuthorID) (Authority, error) {
-	st, err := statementsOf(rd, id, &author)
-	if err != nil {
-		return nil, err
-	}
-	return authorityOf(st.grants, revocationsIn(rd, id, map[AuthorID][]Revocation{author: st.revocations}))
-}
-
-// revocationsIn returns a function that finds the revocations of an author, and adds them to the known ones.
-func revocationsIn(rd kv.Reader, id ID, known map[AuthorID][]Revocation) func(AuthorID) ([]Revocation, error) {
-	return func(a AuthorID) ([]Revocation, error) {
-		if rs, ok := known[a]; ok {
-			return rs, nil
-		}
-		st, err := statementsOf(rd, id, &a)
-		known[a] = st.revocations
-		return st.revocations, err
-	}
 }

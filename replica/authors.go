@@ -68,6 +68,20 @@ func authorKey(r kv.Reader, id AuthorID) (key SecretKey, err error) {
 	return key, err
 }
 
+// authorKeys returns the keys of all authors that the store has.
+func authorKeys(r kv.Reader) (keys []SecretKey, err error) {
+	for p, err := range r.Scan(kv.Prefix([]byte(keyAuthor)), kv.ScanOptions{}) {
+		if err != nil {
+			return nil, err
+		}
+		if len(p.Value) != 32 {
+			return nil, errBadRecord
+		}
+		keys = append(keys, SecretKeyFromSeed([32]byte(p.Value)))
+	}
+	return keys, nil
+}
+
 // DefaultAuthor returns the author that writes unless another is named; the first call on a new node makes it.
 func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {

@@ -25,22 +25,26 @@ type CheckReport struct {
 const maxFaults = 16
 
 // Check reads every entry of the replica id, verifies its signature and grant, and compares the indexes, the counts and the summary tree with what the
-// entries say. With repair, all these are written anew if one is wrong; entries are never changed. Writers wait meanwhile. progress, if set, is
+// entries say. It verifies every statement, and that the store keeps those that it should (see delegated.go). With repair, all indexes are written anew if one is wrong, and statements that should not be there
+// are deleted; entries are never changed. Writers wait meanwhile. progress, if set, is
 // told how many entries have been read. It returns ErrNotFound.
 func (s *Store) Check(ctx context.Context, id ID, repair bool, progress func(entries uint64)) (rep CheckReport, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
 	var r Replica
+	var stated checkedStatements
 	err = s.view(ctx, id, func(rd kv.Reader, held *Replica) error {
 		r = *held
 		c := checking{s: s, rd: rd, r: held, rep: &rep, progress: progress, writers: map[AuthorID]*writer{}}
-		return c.run(ctx)
+		err := errors.Join(c.run(ctx), c.statements(ctx))
+		stated = c.stated
+		return err
 	})
 	if err != nil || !repair || len(rep.Faults) == 0 {
 		return rep, err
 	}
-	if err := s.rebuild(ctx, &r); err != nil {
+	if err := errors.Join(s.repairStatements(ctx, id, &stated), s.rebuild(ctx, &r)); err != nil {
 		return rep, fmt.Errorf("repair replica %s: %w", id.Short(), err)
 	}
 	rep.Repaired = true
@@ -56,6 +60,7 @@ type checking struct {
 	counts   Counts
 	writers  map[AuthorID]*writer
 	batch    []Entry
+	stated   checkedStatements
 }
 
 func (c *checking) fault(format string, args ...any) {

@@ -59,6 +59,9 @@ var (
 	ErrMalformedGrant = errors.New("malformed grant")
 	// ErrTooWide reports a delegated grant that allows what the grant it stems from does not, or stems from one that is not delegable.
 	ErrTooWide = errors.New("the grant is wider than the one it stems from")
+	// ErrOutOfTime reports a grant or revocation that a delegate issued before or after the time of
+	// the grant by which it could make one.
+	ErrOutOfTime = errors.New("issued outside of the time of the grant it stems from")
 )
 
 // NewGrant allows author to write everything, always.
@@ -172,23 +175,56 @@ func (g *Grant) parseExtension(p []byte, chain int) (rest []byte, err error) {
 	return p[n:], nil
 }
 
-// Verify returns ErrBadSignature unless the issuers have signed the grant and those it stems from, ErrTooWide if it allows more than one of these, and
-// ErrWrongReplica if one is of another replica.
-func (g *Grant) Verify() error {
-	for ; g != nil; g = g.Parent {
-		if !verify(g.Issuer(), g.signedBytes(), g.Signature) {
-			return fmt.Errorf("grant for %s: %w", g.Author, ErrBadSignature)
-		}
-		p := g.Parent
-		if p == nil {
-			break
-		}
-		if p.Replica != g.Replica {
-			return fmt.Errorf("grant for %s: %w", g.Author, ErrWrongReplica)
-		}
-		if !p.Delegable || !bytes.HasPrefix(g.Prefix, p.Prefix) || g.NotBefore < p.NotBefore || g.NotAfter > p.NotAfter {
-			return fmt.Errorf("grant for %s: %w", g.Author, ErrTooWide)
-		}
+// Verify returns ErrBadSignature unless the issuers have signed the grant and those it stems from, ErrTooWide if it allows more than one of these, ErrOutOfTime if it was
+// issued at a time that one of these does not cover, and ErrWrongReplica if one is of another replica.
+func (g *Grant) Verify() error { return verifiedGrants{}.grant(g) }
+
+// verifiedGrants remembers grants that were found to be right, by the hash of their bytes, for
+// statements that have their chains in common.
+type verifiedGrants map[[32]byte]bool
+
+func (v verifiedGrants) verify(st Statement) error {
+	switch st := st.(type) {
+	case *Grant:
+		return v.grant(st)
+	case *Revocation:
+		return v.revocation(st)
 	}
-	return nil
+	return st.Verify()
 }
+
+func (v verifiedGrants) grant(g *Grant) error {
+	if !verify(g.Issuer(), g.signedBytes(), g.Signature) {
+		return fmt.Errorf("grant for %s: %w", g.Author, ErrBadSignature)
+	}
+	p := g.Parent
+	if p == nil {
+		return nil
+	}
+	switch {
+	case p.Replica != g.Replica:
+		return fmt.Errorf("grant for %s: %w", g.Author, ErrWrongReplica)
+	case !p.Delegable || !bytes.HasPrefix(g.Prefix, p.Prefix) || g.NotBefore < p.NotBefore || g.NotAfter > p.NotAfter:
+		return fmt.Errorf("grant for %s: %w", g.Author, ErrTooWide)
+	case !p.covers(g.Issued):
+		return fmt.Errorf("grant for %s: %w", g.Author, ErrOutOfTime)
+	}
+	return v.above(p)
+}
+
+// above verifies a grant that others stem from, once.
+func (v verifiedGrants) above(g *Grant) error {
+	h := hashOf(g.Bytes())
+	if v[h] {
+		return nil
+	}
+	err := v.grant(g)
+	if err == nil {
+		v[h] = true
+	}
+	return err
+}
+
+// covers reports whether the author could use the grant at a time. The limits of a grant lie within
+// those of the one above it.
+func (g *Grant) covers(at uint64) bool { return g.NotBefore <= at && at <= g.NotAfter }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/skerry-sync/skerry/kv"
 )
@@ -24,7 +25,7 @@ type Permission struct {
 func (p *putter) grantAll(author AuthorID, now uint64) error {
 	g := Grant{Replica: p.r.ID, Author: author, NotAfter: Forever}
 	var err error
-	if g.Issued, err = issueTime(p.tx, p.r.ID, author, now); err != nil {
+	if g.Issued, err = issueTime(p.tx, p.r.ID, author, p.r.ID, now); err != nil {
 		return err
 	}
 	g.Sign(p.r.Secret)
@@ -32,20 +33,31 @@ func (p *putter) grantAll(author AuthorID, now uint64) error {
 		return err
 	}
 	p.changed = true
-	p.allows[author], err = authority(p.tx, p.r.ID, author)
+	direct, err := newStated(p.tx, p.r.ID).allows(classDirect, author)
+	p.allows[author] = &rights{direct: direct}
 	return err
 }
 
-// issueTime returns now, or a later time if the statements about an author were made later: a grant after a revocation must not seem older than it.
-func issueTime(rd kv.Reader, id ID, author AuthorID, now uint64) (uint64, error) {
-	st, err := statementsOf(rd, id, &author)
+// issueTime returns now, or a later time if the issuer has made statements about the author that were
+// issued later: a grant after a revocation must not seem older than it. Other issuers' statements do
+// not matter, and must not: a delegate could give them times that leave no room for later ones.
+func issueTime(rd kv.Reader, id ID, author AuthorID, issuer [32]byte, now uint64) (uint64, error) {
+	class := byte(classDelegated)
+	if issuer == id {
+		class = classDirect
+	}
+	st, err := newStated(rd, id).about(class, author)
 	for i := range st.revocations {
-		now = max(now, st.revocations[i].Issued+1)
+		if r := &st.revocations[i]; r.Issuer() == issuer {
+			now = max(now, r.Issued+1)
+		}
 	}
 	for i := range st.grants {
-		now = max(now, st.grants[i].Issued+1)
+		if g := &st.grants[i]; g.Issuer() == issuer {
+			now = max(now, g.Issued+1)
+		}
 	}
-	for i := range st.wrapped {
+	for i := range st.wrapped { // which only the replica key makes
 		now = max(now, st.wrapped[i].Issued+1)
 	}
 	return now, err
@@ -68,7 +80,7 @@ func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permissio
 	if err != nil {
 		return g, fmt.Errorf("grant: %w", err)
 	}
-	if _, err := s.storeStatements(ctx, id, append([]Statement{&g}, key...)); err != nil {
+	if err := s.state(ctx, id, append([]Statement{&g}, key...)); err != nil {
 		return g, fmt.Errorf("grant: %w", err)
 	}
 	return g, s.kv.Sync(ctx)
@@ -91,18 +103,22 @@ func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permiss
 		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
 	}
 	g = Grant{Replica: r.ID, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter, Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable}
-	if g.Issued, err = issueTime(rd, r.ID, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
-		return g, err
-	}
+	now := uint64(s.cfg.Now().UnixMicro())
 	if r.Capability == Write {
 		if g.NotAfter == 0 {
 			g.NotAfter = Forever
 		}
+		g.Issued, err = issueTime(rd, r.ID, author, r.ID, now)
 		g.Sign(r.Secret)
-		return g, nil
+		return g, err
 	}
-	err = s.delegate(rd, r.ID, func(parent *Grant, key SecretKey) bool {
+	err = s.delegate(rd, r.ID, func(parent *Grant, key SecretKey) (bool, error) {
 		g.Parent = parent
+		issued, err := issueTime(rd, r.ID, author, parent.Author, now)
+		if err != nil {
+			return false, err
+		}
+		g.Issued = issued
 		if may.NotBefore == 0 {
 			g.NotBefore = parent.NotBefore
 		}
@@ -111,10 +127,10 @@ func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permiss
 		}
 		g.Sign(key)
 		if g.Verify() != nil { // wider than that one
-			return false
+			return false, nil
 		}
-		_, err := ParseGrant(g.Bytes()) // too long a chain
-		return err == nil
+		_, err = ParseGrant(g.Bytes())
+		return err == nil, nil // else the chain is too long
 	})
 	return g, err
 }
@@ -127,35 +143,39 @@ func (s *Store) CanGrant(ctx context.Context, id ID, may Permission) error {
 	})
 }
 
-// delegate tries the delegable grants of authors whose keys this node holds until use takes one, or returns ErrCannotGrant.
-func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key SecretKey) bool) error {
-	all, err := statementsOf(rd, id, nil)
+// delegate tries the delegable grants of authors whose keys this node holds until use takes one, or
+// returns ErrCannotGrant. It reads the statements about these authors, and no others.
+func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key SecretKey) (bool, error)) error {
+	now := uint64(s.cfg.Now().UnixMicro())
+	keys, err := authorKeys(rd)
 	if err != nil {
 		return err
 	}
-	now := uint64(s.cfg.Now().UnixMicro())
-	for i := range all.grants {
-		g := &all.grants[i]
-		if !g.Delegable {
-			continue
-		}
-		key, err := authorKey(rd, g.Author)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		valid, err := authority(rd, id, g.Author)
-		if err != nil {
-			return err
-		}
-		// A grant that is revoked by now would make nothing that counts.
-		if !valid.Allows(&Entry{Author: g.Author, Key: g.Prefix, Timestamp: min(max(now, g.NotBefore), g.NotAfter)}) {
-			continue
-		}
-		if use(g, key) {
-			return nil
+	x := newStated(rd, id)
+	for _, key := range keys {
+		for _, class := range []byte{classDirect, classDelegated} {
+			about, err := x.about(class, key.Author())
+			if err != nil {
+				return err
+			}
+			for i := range about.grants {
+				g := &about.grants[i]
+				if !g.Delegable {
+					continue
+				}
+				// A grant that is void or revoked by now would make nothing that counts.
+				valid, err := authorityOf(about.grants[i:i+1], x.revocations)
+				if err != nil {
+					return err
+				}
+				at := min(max(now, g.NotBefore), g.NotAfter)
+				if !valid.Allows(&Entry{Author: g.Author, Key: g.Prefix, Timestamp: at}) {
+					continue
+				}
+				if ok, err := use(g, key); ok || err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return ErrCannotGrant
@@ -177,29 +197,29 @@ func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64)
 		if len(st.grants) == 0 && len(st.wrapped) == 0 {
 			return fmt.Errorf("a grant for author %s: %w", author, ErrNotFound)
 		}
+		now := uint64(s.cfg.Now().UnixMicro())
 		r = Revocation{Replica: id, Author: author, From: from}
-		if r.Issued, err = issueTime(rd, id, author, uint64(s.cfg.Now().UnixMicro())); err != nil {
+		if held.Capability == Write {
+			r.Issued, err = issueTime(rd, id, author, id, now)
+			r.Sign(held.Secret)
 			return err
 		}
-		if held.Capability == Write {
-			r.Sign(held.Secret)
-			return nil
-		}
-		return s.delegate(rd, id, func(own *Grant, key SecretKey) bool {
+		return s.delegate(rd, id, func(own *Grant, key SecretKey) (bool, error) {
 			r.Authority = own
-			r.Sign(key)
-			for i := range st.grants {
-				if r.appliesTo(&st.grants[i]) {
-					return true
-				}
+			if r.Issued, err = issueTime(rd, id, author, own.Author, now); err != nil {
+				return false, err
 			}
-			return false
+			r.Sign(key)
+			if r.Verify() != nil { // that grant has ended
+				return false, nil
+			}
+			return slices.ContainsFunc(st.grants, func(g Grant) bool { return r.appliesTo(&g) }), nil
 		})
 	})
 	if err != nil {
 		return r, fmt.Errorf("revoke: %w", err)
 	}
-	if _, err := s.storeStatements(ctx, id, []Statement{&r}); err != nil {
+	if err := s.state(ctx, id, []Statement{&r}); err != nil {
 		return r, fmt.Errorf("revoke: %w", err)
 	}
 	if _, err := s.rotateIfDue(ctx, id); err != nil {

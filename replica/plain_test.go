@@ -387,7 +387,7 @@ func TestNonsenseEpochs(t *testing.T) {
 	wrapped.Sign(r.Secret)
 	added, err := s.InsertStatements(bg, r.ID, []Statement{&nonsense, &forged, &wrapped})
 	require.ErrorIs(t, err, ErrBadSignature)
-	require.Equal(t, 2, added)
+	require.Equal(t, 2, added.Added)
 	require.Len(t, listed(t, plain(t, s, r.ID).Latest(bg, Query{})), 1)
 	_, err = s.Rotate(bg, r.ID)
 	require.NoError(t, err)

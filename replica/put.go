@@ -51,7 +51,7 @@ type putter struct {
 	s       *Store
 	tx      kv.Txn
 	r       *Replica
-	allows  map[AuthorID]Authority
+	allows  map[AuthorID]*rights
 	changed bool                // statements, in this transaction
 	puts    map[string]*putting // by order bytes
 	buf     []byte
@@ -66,28 +66,13 @@ type putting struct {
 }
 
 func (s *Store) putter(tx kv.Txn, r *Replica) *putter {
-	return &putter{s: s, tx: tx, r: r, allows: map[AuthorID]Authority{}, puts: map[string]*putting{}}
+	return &putter{s: s, tx: tx, r: r, allows: map[AuthorID]*rights{}, puts: map[string]*putting{}}
 }
 
 // granted reports whether a grant allows e.
 func (p *putter) granted(e *Entry) (bool, error) {
-	a, ok := p.allows[e.Author]
-	if !ok {
-		version, err := statementsVersion(p.tx, p.r.ID) // conflicts with whoever adds a statement
-		if err != nil {
-			return false, err
-		}
-		if a, ok = p.s.known.get(p.r.ID, version, e.Author); !ok {
-			if a, err = authority(p.tx, p.r.ID, e.Author); err != nil {
-				return false, err
-			}
-			if !p.changed { // what this transaction has stated may come to nothing
-				p.s.known.put(p.r.ID, version, e.Author, a)
-			}
-		}
-		p.allows[e.Author] = a
-	}
-	return a.Allows(e), nil
+	// What this transaction has stated may come to nothing: then it is not remembered.
+	return p.s.may(p.tx, p.r.ID, p.allows, e, !p.changed)
 }
 
 // drop takes an entry out of the store. e must not change until finish.

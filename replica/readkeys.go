@@ -383,14 +383,16 @@ func (s *Store) keyFor(rd kv.Reader, r *Replica, author AuthorID) ([]Statement, 
 	}
 	newest := uint64(0)
 	for i := range st.revocations {
-		newest = max(newest, st.revocations[i].Issued)
+		if v := &st.revocations[i]; v.Authority == nil { // a delegate's says nothing about the key
+			newest = max(newest, v.Issued)
+		}
 	}
 	for i := range st.wrapped {
 		if w := &st.wrapped[i]; w.Commitment == now.Key.Commitment() && w.Issued > newest {
 			return nil, nil
 		}
 	}
-	issued, err := issueTime(rd, r.ID, author, uint64(s.cfg.Now().UnixMicro()))
+	issued, err := issueTime(rd, r.ID, author, r.ID, uint64(s.cfg.Now().UnixMicro()))
 	if err != nil {
 		return nil, err
 	}

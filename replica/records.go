@@ -16,7 +16,8 @@ import (
 //	r z                                 the next number of a replica, u32
 //	r a author[32]                      an author's seed[32]
 //	r d                                 the default author's id
-//	r g replica author id[32]           a statement about the author: a grant or a revocation
+//	r b replica author class u8 id[32]  a statement about the author; the class is 0 for those of the replica key, 1 for those of delegates
+//	r q replica root[32] kind u8 rank   the same statement of a delegate by its budget and its rank[41] there: the author; see delegated.go
 //	r h replica[32]                     a random number, u64, that changes with the statements
 //	r e replica[32] epoch[4] commit[8]  the read key[32] of an epoch, under the beginning of its commitment
 //	r p replica[32]                     from when on entries may be void by a revocation: the key of a record by time, or the first 8 bytes of one
@@ -36,7 +37,8 @@ const (
 	keyNextNumber = "rz"
 	keyAuthor     = "ra"
 	keyDefault    = "rd"
-	keyStatement  = "rg"
+	keyStatement  = "rb"
+	keyDelegated  = "rq"
 	keyStatements = "rh"
 	keyVoid       = "rp"
 	keyReadKey    = "re"

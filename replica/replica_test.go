@@ -155,7 +155,7 @@ func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
 	g := NewGrant(testKey(1), testKey(5).Author(), 1)
 	n, err := reader.InsertStatements(bg, id, []Statement{ref(g)})
 	require.NoError(t, err)
-	require.Equal(t, 1, n)
+	require.Equal(t, 1, n.Added)
 	write(t, reader, id, testKey(5), "k", "v")
 }
 
@@ -218,7 +218,7 @@ func TestRefusedEntries(t *testing.T) {
 	e.Sign(author)
 	_, err = s.Insert(bg, ID{9}, []Entry{e}, Origin{Peer: "peer"})
 	require.ErrorIs(t, err, ErrNotFound)
-	forged := NewGrant(testKey(8), author.Author(), 1)
+	forged := NewGrant(testKey(8), author.Author(), 2)
 	_, err = s.InsertStatements(bg, id, []Statement{ref(forged)})
 	require.ErrorIs(t, err, ErrWrongReplica)
 	forged.Replica = id

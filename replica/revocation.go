@@ -90,9 +90,11 @@ func ParseRevocation(b []byte) (r Revocation, err error) {
 	return r, nil
 }
 
-// Verify returns ErrBadSignature unless the issuer has signed the revocation, ErrTooWide if the issuer had no right to make one, and ErrWrongReplica if that right is
-// for another replica.
-func (r *Revocation) Verify() error {
+// Verify returns ErrBadSignature unless the issuer has signed the revocation, ErrTooWide if the issuer had no right to make one, ErrOutOfTime if not at that time, and
+// ErrWrongReplica if that right is for another replica.
+func (r *Revocation) Verify() error { return verifiedGrants{}.revocation(r) }
+
+func (v verifiedGrants) revocation(r *Revocation) error {
 	if !verify(r.Issuer(), r.signedBytes(), r.Signature) {
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrBadSignature)
 	}
@@ -103,7 +105,9 @@ func (r *Revocation) Verify() error {
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrWrongReplica)
 	case !g.Delegable:
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrTooWide)
+	case !g.covers(r.Issued):
+		return fmt.Errorf("revocation of %s: %w", r.Author, ErrOutOfTime)
 	default:
-		return g.Verify()
+		return v.above(g)
 	}
 }

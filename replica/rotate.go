@@ -171,7 +171,15 @@ func (rot *rotation) revoked(a AuthorID) bool {
 			given = max(given, w.Issued)
 		}
 	}
-	return slices.ContainsFunc(rot.all.revocations, func(v Revocation) bool { return v.Author == a && v.Issued >= given })
+	return slices.ContainsFunc(rot.all.revocations, func(v Revocation) bool {
+		return v.Author == a && v.Issued >= given && (v.Authority == nil || rot.ends(&v))
+	})
+}
+
+// ends reports whether a revocation applies to any grant: a delegate cannot take the key from those
+// to whom neither it nor anybody below it has granted anything.
+func (rot *rotation) ends(v *Revocation) bool {
+	return slices.ContainsFunc(rot.all.grants, func(g Grant) bool { return v.appliesTo(&g) })
 }
 
 // keeps reports whether an author is given the next key: one who may still write, or who was only ever let read and has not been revoked.
@@ -192,7 +200,7 @@ func (rot *rotation) keeps(a AuthorID) (bool, error) {
 
 // hand gives the next key to an author, and makes the grants anew that are for a prefix.
 func (rot *rotation) hand(a AuthorID) error {
-	issued, err := issueTime(rot.rd, rot.r.ID, a, rot.now)
+	issued, err := issueTime(rot.rd, rot.r.ID, a, rot.r.ID, rot.now)
 	if err != nil {
 		return err
 	}

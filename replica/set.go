@@ -137,8 +137,8 @@ func (r *Replica) treeItems(rd kv.Reader, span reconcile.Range) iter.Seq2[tree.I
 	}
 }
 
-// StatementSet is the set of a replica's grants and revocations, which is reconciled before the entries that need them: the key is the author and the statement's
-// id, the data the statement with its signature.
+// StatementSet is the set of a replica's grants and revocations, which is reconciled before the entries that need them: the key is the author, the class (0 for
+// those of the replica key, 1 for those of delegates) and the statement's id, the data the statement with its signature.
 func (s *Store) StatementSet(id ID) reconcile.Set {
 	return reconcile.Scanned(func(ctx context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
 		return func(yield func(reconcile.Item, error) bool) {
@@ -154,10 +154,10 @@ func (s *Store) StatementSet(id ID) reconcile.Set {
 					if err != nil {
 						return err
 					}
-					if len(p.Key) != len(prefix)+64 {
+					if len(p.Key) != len(prefix)+65 {
 						return errBadRecord
 					}
-					statementID := [32]byte(p.Key[len(prefix)+32:])
+					statementID := [32]byte(p.Key[len(prefix)+33:])
 					mark := reconcile.Mark{ID: statementID, Element: reconcile.Element(statementID[:])}
 					if stopped = !yield(reconcile.Item{Key: p.Key[len(prefix):], Mark: mark, Data: p.Value}, nil); stopped {
 						return nil
@@ -189,13 +189,28 @@ func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) 
 	if err != nil {
 		return [32]byte{}, err
 	}
-	statements, err := reconcile.SummaryOf(ctx, s.StatementSet(id), reconcile.All)
+	st, err := s.StatementsFingerprint(ctx, id)
 	if err != nil {
 		return [32]byte{}, err
 	}
-	e, st := entries.Hash(), statements.Hash()
+	e := entries.Hash()
 	f := hashOf(append(e[:], st[:]...))
 	s.prints.put(id, f, before)
+	return f, nil
+}
+
+// StatementsFingerprint is the digest of a replica's statements. It is remembered until they change.
+func (s *Store) StatementsFingerprint(ctx context.Context, id ID) ([32]byte, error) {
+	if f, ok := s.statementPrints.get(id); ok {
+		return f, nil
+	}
+	before := s.statementPrints.now()
+	sum, err := reconcile.SummaryOf(ctx, s.StatementSet(id), reconcile.All)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	f := sum.Hash()
+	s.statementPrints.put(id, f, before)
 	return f, nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Statement is a *Grant, a *Revocation, an *Epoch or a *WrappedKey. The statements of a replica are a set of their own, which only grows, and is reconciled before the entries.
+// Statement is a *Grant, a *Revocation, an *Epoch or a *WrappedKey. The statements of a replica are a set of their own, and are reconciled before the entries.
 type Statement interface {
 	// Bytes returns the signed bytes and the signature, at most MaxStatement.
 	Bytes() []byte
@@ -52,10 +52,24 @@ func ParseStatement(b []byte) (Statement, error) {
 	return nil, ErrUnknownStatement
 }
 
+// Classes of statements: those of the replica key are found without reading what delegates have made.
+const (
+	classDirect    = 0
+	classDelegated = 1
+)
+
+// statementKey is the key of a record: the replica, and the statement's key in the set (see StatementSet).
 func statementKey(st Statement) []byte {
 	id, author := st.about()
 	sid := st.ID()
-	return append(append(idKey(keyStatement, id), author[:]...), sid[:]...)
+	return append(append(append(idKey(keyStatement, id), author[:]...), byte(classOf(st))), sid[:]...)
+}
+
+func classOf(st Statement) int {
+	if chainOf(st) != nil {
+		return classDelegated
+	}
+	return classDirect
 }
 
 // statements are those about one author, or about all.
@@ -67,11 +81,16 @@ type statements struct {
 }
 
 // statementsOf returns the statements about one author, or all if author is nil.
-func statementsOf(r kv.Reader, id ID, author *AuthorID) (all statements, err error) {
+func statementsOf(r kv.Reader, id ID, author *AuthorID) (statements, error) {
 	prefix := idKey(keyStatement, id)
 	if author != nil {
 		prefix = append(prefix, author[:]...)
 	}
+	return scanStatements(r, prefix)
+}
+
+// scanStatements returns the statements whose records begin with a prefix.
+func scanStatements(r kv.Reader, prefix []byte) (all statements, err error) {
 	for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 		if err != nil {
 			return all, err
@@ -114,109 +133,356 @@ func (s *Store) statements(ctx context.Context, id ID) (st statements, err error
 	return st, err
 }
 
-// StatementsAbout returns the encoded grants and revocations that decide about entries of some authors: theirs, and those about the authors above them.
-func (s *Store) StatementsAbout(ctx context.Context, id ID, authors map[AuthorID]bool) (items [][]byte, err error) {
-	err = s.kv.View(ctx, func(r kv.Reader) error {
-		items = nil
-		seen := map[AuthorID]bool{}
-		todo := slices.Collect(func(yield func(AuthorID) bool) {
-			for a := range authors {
-				if !yield(a) {
-					return
-				}
-			}
-		})
-		for len(todo) > 0 {
-			a := todo[0]
-			if todo = todo[1:]; seen[a] {
+// RevokedSince reports whether a revocation of an author was issued at a time or later by the replica
+// key, or by an author whose key this node holds. Other delegates do not decide about whom this node
+// lets in.
+func (s *Store) RevokedSince(ctx context.Context, id ID, author AuthorID, since uint64) (revoked bool, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		revoked = false
+		st, err := statementsOf(rd, id, &author)
+		for i := range st.revocations {
+			v := &st.revocations[i]
+			if v.Issued < since {
 				continue
 			}
-			seen[a] = true
-			st, err := statementsOf(r, id, &a)
-			if err != nil {
+			if v.Authority == nil {
+				revoked = true
+				continue
+			}
+			own, hasErr := rd.Has(append([]byte(keyAuthor), v.Authority.Author[:]...))
+			if hasErr != nil {
+				return hasErr
+			}
+			revoked = revoked || own
+		}
+		return err
+	})
+	return revoked, err
+}
+
+// StatementsFor returns the encoded statements by which the store allows some entries: of each of
+// their authors, what the replica key has stated; and where that does not do, one grant by a delegate
+// for each entry, with what has been revoked in its chain.
+func (s *Store) StatementsFor(ctx context.Context, id ID, entries []Entry) (items [][]byte, err error) {
+	byAuthor := map[AuthorID][]*Entry{}
+	for i := range entries {
+		byAuthor[entries[i].Author] = append(byAuthor[entries[i].Author], &entries[i])
+	}
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		c := choice{x: newStated(rd, id), seen: map[[32]byte]bool{}}
+		for author, all := range byAuthor {
+			if err := c.add(author, all); err != nil {
 				return err
 			}
-			for i := range st.grants {
-				items = append(items, st.grants[i].Bytes())
-				for g := st.grants[i].Parent; g != nil; g = g.Parent {
-					todo = append(todo, g.Author)
-				}
-			}
-			for i := range st.revocations {
-				items = append(items, st.revocations[i].Bytes())
-			}
 		}
+		items = c.items
 		return nil
 	})
 	return items, err
 }
 
-// InsertStatements stores statements of the replica id after verifying them. The error names the first that is wrong; the others are stored. It
-// reports how many were new. Entries that are void by a new revocation are dropped.
-func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (added int, err error) {
+// StatementsAbout returns the encoded statements that decide about an author: what the replica key has
+// stated, and the grants by delegates that allow anything, with what has been revoked in their chains.
+func (s *Store) StatementsAbout(ctx context.Context, id ID, author AuthorID) (items [][]byte, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		c := choice{x: newStated(rd, id), seen: map[[32]byte]bool{}}
+		if err := c.takeDirect(author); err != nil {
+			return err
+		}
+		st, err := c.x.about(classDelegated, author)
+		if err != nil {
+			return err
+		}
+		for i := range st.grants {
+			a, err := authorityOf(st.grants[i:i+1], c.x.revocations)
+			if err != nil {
+				return err
+			}
+			if len(a) == 0 {
+				continue
+			}
+			if err := c.takeChain(&st.grants[i]); err != nil {
+				return err
+			}
+		}
+		items = c.items
+		return nil
+	})
+	return items, err
+}
+
+// choice collects statements to send.
+type choice struct {
+	x     *stated
+	seen  map[[32]byte]bool // by id
+	items [][]byte
+}
+
+func (c *choice) take(st Statement) {
+	if id := st.ID(); !c.seen[id] {
+		c.seen[id] = true
+		c.items = append(c.items, st.Bytes())
+	}
+}
+
+func (c *choice) takeDirect(author AuthorID) error {
+	st, err := c.x.about(classDirect, author)
+	for i := range st.grants {
+		c.take(&st.grants[i])
+	}
+	for i := range st.revocations {
+		c.take(&st.revocations[i])
+	}
+	return err
+}
+
+func (c *choice) add(author AuthorID, entries []*Entry) error {
+	if err := c.takeDirect(author); err != nil {
+		return err
+	}
+	direct, err := c.x.allows(classDirect, author)
+	if err != nil {
+		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e *Entry) bool { return direct.Allows(e) })
+	if len(entries) == 0 {
+		return nil
+	}
+	st, err := c.x.about(classDelegated, author)
+	if err != nil {
+		return err
+	}
+	for i := range st.grants {
+		a, err := authorityOf(st.grants[i:i+1], c.x.revocations)
+		if err != nil {
+			return err
+		}
+		before := len(entries)
+		entries = slices.DeleteFunc(entries, func(e *Entry) bool { return a.Allows(e) })
+		if len(entries) == before {
+			continue
+		}
+		if err := c.takeChain(&st.grants[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeChain takes a grant, what the replica key has stated about the authors in its chain, and the
+// revocations by delegates that apply to it or to those above it.
+func (c *choice) takeChain(g *Grant) error {
+	c.take(g)
+	for ; g != nil; g = g.Parent {
+		if err := c.takeDirect(g.Author); err != nil {
+			return err
+		}
+		rs, err := c.x.revocations(g.Author)
+		if err != nil {
+			return err
+		}
+		for i := range rs {
+			if rs[i].appliesTo(g) {
+				c.take(&rs[i])
+			}
+		}
+	}
+	return nil
+}
+
+// Stated tells what became of statements.
+type Stated struct {
+	Added   int // stored, as new ones
+	Known   int // stored before
+	Refused int // of a delegate, and void or beyond what is kept of that delegate; see delegated.go
+}
+
+// InsertStatements stores statements of the replica id after verifying them. The error names the first that is wrong; the others are stored. Entries and statements that are void
+// by a new revocation are dropped. A statement of a delegate that would not be kept is refused before its signatures are verified, which is no error.
+func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (out Stated, err error) {
 	var firstErr error
-	good := make([]Statement, 0, len(all))
+	here := make([]Statement, 0, len(all))
 	for _, st := range all {
-		err := st.Verify()
 		if replica, author := st.about(); replica != id {
-			err = fmt.Errorf("statement about %s: %w", author, ErrWrongReplica)
+			firstErr = firstOf(firstErr, fmt.Errorf("statement about %s: %w", author, ErrWrongReplica))
+			continue
 		}
-		if firstErr = firstOf(firstErr, err); err == nil {
-			good = append(good, st)
-		}
+		here = append(here, st)
 	}
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
-	added, err = s.storeStatements(ctx, id, good)
-	return added, firstOf(err, firstErr)
+	wanted, screened, err := s.screen(ctx, id, here)
+	if err != nil {
+		return screened, err
+	}
+	good := make([]Statement, 0, len(wanted))
+	seen := verifiedGrants{}
+	for _, st := range wanted {
+		err := seen.verify(st)
+		if firstErr = firstOf(firstErr, err); err == nil {
+			good = append(good, st)
+		}
+	}
+	slices.SortStableFunc(good, func(a, b Statement) int { return classOf(a) - classOf(b) })
+	for len(good) > 0 && err == nil { // as many at once as a transaction takes
+		var some Stated
+		n := len(good)
+		some, err = s.storeStatements(ctx, id, good)
+		for errors.Is(err, kv.ErrTooBig) && n > 1 {
+			n = (n + 1) / 2
+			some, err = s.storeStatements(ctx, id, good[:n])
+		}
+		out.Added, out.Known, out.Refused = out.Added+some.Added, out.Known+some.Known, out.Refused+some.Refused
+		good = good[n:]
+	}
+	out.Known += screened.Known
+	out.Refused += screened.Refused
+	return out, firstOf(err, firstErr)
 }
 
-// storeStatements stores verified statements; the caller holds the replica's lock.
-func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (added int, err error) {
-	revoked, keys := false, false
-	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		added, revoked, keys = 0, false, false
-		r, err := getReplica(tx, id)
-		if err != nil {
-			return err
-		}
+// screen returns the statements that are new and would be kept, if they are right.
+func (s *Store) screen(ctx context.Context, id ID, all []Statement) (wanted []Statement, out Stated, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		wanted, out = nil, Stated{}
+		v := s.sieve(rd, id)
 		for _, st := range all {
-			key := statementKey(st)
-			has, err := tx.Has(key)
+			has, err := rd.Has(statementKey(st))
 			if err != nil {
 				return err
 			}
 			if has {
+				out.Known++
 				continue
 			}
-			added++
-			if err := tx.Set(key, st.Bytes()); err != nil {
-				return err
-			}
-			switch st := st.(type) {
-			case *Revocation:
-				revoked = true
-				if err := noteVoid(tx, id, st.From); err != nil {
+			if above := chainOf(st); above != nil {
+				ok, _, err := v.offer(st, above, false)
+				if err != nil {
 					return err
 				}
-			case *Epoch, *WrappedKey:
-				keys = true
+				if !ok {
+					out.Refused++
+					continue
+				}
+			}
+			wanted = append(wanted, st)
+		}
+		return nil
+	})
+	return wanted, out, err
+}
+
+// state stores statements that this node has made. It returns ErrTooMany, and stores none, if one would
+// not be kept or another would have to go for it.
+func (s *Store) state(ctx context.Context, id ID, all []Statement) error {
+	_, err := s.storeAll(ctx, id, all, true)
+	return err
+}
+
+// storeStatements stores verified statements; the caller holds the replica's lock.
+func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (Stated, error) {
+	return s.storeAll(ctx, id, all, false)
+}
+
+func (s *Store) storeAll(ctx context.Context, id ID, all []Statement, own bool) (out Stated, err error) {
+	var n storing
+	err = s.kv.Update(ctx, func(tx kv.Txn) error {
+		n = storing{own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{}}
+		r, err := getReplica(tx, id)
+		if err != nil {
+			return err
+		}
+		if _, err := statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
+			return err
+		}
+		for _, class := range []int{classDirect, classDelegated} { // those of the replica key decide about the others
+			for _, st := range all {
+				if err := n.store(st, class); err != nil {
+					return err
+				}
 			}
 		}
-		if added == 0 {
+		n.out.Added = len(n.added)
+		if n.out.Added == 0 {
 			return nil
 		}
-		return errors.Join(touchStatements(tx, id), learnIf(keys, tx, &r))
+		return errors.Join(touchStatements(tx, id), learnIf(n.keys, tx, &r))
 	})
-	if err != nil {
-		return 0, err
+	if err != nil || n.out.Added == 0 {
+		return n.out, err
 	}
-	s.prints.changed(id)
-	if revoked {
+	s.statementsChanged(id)
+	if n.dropped {
 		err = s.dropVoid(ctx, id)
 	}
-	return added, err
+	return n.out, err
+}
+
+// storing is one transaction of storeStatements.
+type storing struct {
+	own     bool // none may be refused, and none dropped for them
+	tx      kv.Txn
+	id      ID
+	sieve   *sieve
+	added   map[[32]byte]bool // ids
+	out     Stated
+	dropped bool // a statement has taken something from others
+	keys    bool // there is one that hands out read keys
+}
+
+// store stores a statement if it is of a class.
+func (n *storing) store(st Statement, class int) error {
+	if classOf(st) != class {
+		return nil
+	}
+	above := chainOf(st)
+	key := statementKey(st)
+	has, err := n.tx.Has(key)
+	if err != nil {
+		return err
+	}
+	if has {
+		n.out.Known++
+		return nil
+	}
+	if above != nil {
+		ok, goes, err := n.sieve.keepDelegated(n.tx, st, above)
+		if err != nil {
+			return err
+		}
+		if n.own && (!ok || goes != nil) {
+			return ErrTooMany
+		}
+		if !ok {
+			n.out.Refused++
+			return nil
+		}
+		if goes != nil {
+			n.dropped = true
+			if id := [32]byte(goes.rank[9:]); n.added[id] {
+				delete(n.added, id)
+				n.out.Refused++
+			}
+		}
+	} else if err := n.tx.Set(key, st.Bytes()); err != nil {
+		return err
+	}
+	n.added[st.ID()] = true
+	switch st := st.(type) {
+	case *Revocation:
+		n.dropped = true
+		return noteVoid(n.tx, n.id, st.From)
+	case *Epoch, *WrappedKey:
+		n.keys = true
+	}
+	return nil
+}
+
+// statementsChanged forgets what is remembered of a replica's statements, after a transaction that has
+// changed them.
+func (s *Store) statementsChanged(id ID) {
+	s.statementPrints.changed(id)
+	s.prints.changed(id)
 }
 
 // touchStatements changes the record that stands for all statements of a replica, so that transactions that have read some conflict with one that adds others. The number is

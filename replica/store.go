@@ -47,9 +47,12 @@ type Store struct {
 	events   hub
 	expanded expandedKeys
 	prints   prints
-	known    authorities
-	atOnce   atOnce
-	writes   stripes // one writer at a time for each replica, so that they do not run into conflicts
+	// statementPrints remembers the digests of statements alone.
+	statementPrints prints
+	keep            keepLimits
+	known           authorities
+	atOnce          atOnce
+	writes          stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 
 // Open returns the store kept in s. No other Store may be open on s.
@@ -57,7 +60,7 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	st := &Store{kv: s, cfg: cfg}
+	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}}
 	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx), st.resumeVoid(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}
@@ -376,7 +379,7 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 		return err
 	}
 	s.known.forget(id)
-	s.prints.changed(id)
+	s.statementsChanged(id)
 	return s.erase(ctx, id, n)
 }
 
@@ -406,7 +409,7 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 
 // erase deletes all records of a replica that has been left.
 func (s *Store) erase(ctx context.Context, id ID, n number) error {
-	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyStatements, id), idKey(keyVoid, id), idKey(keyReadKey, id)}
+	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyDelegated, id), idKey(keyStatements, id), idKey(keyVoid, id), idKey(keyReadKey, id)}
 	for _, kind := range perEntry {
 		prefixes = append(prefixes, numberKey(kind, n))
 	}

@@ -60,6 +60,9 @@ func (s *Store) resumeVoid(ctx context.Context) error {
 // not left half done.
 func (s *Store) dropVoid(ctx context.Context, id ID) error {
 	ctx = context.WithoutCancel(ctx)
+	if err := s.dropVoidStatements(ctx, id); err != nil {
+		return fmt.Errorf("drop revoked statements of replica %s: %w", id.Short(), err)
+	}
 	allowed := map[AuthorID]Authority{}
 	for most := voidAtOnce; ; {
 		dropped, done, err := s.dropSomeVoid(ctx, id, most, allowed)

@@ -57,20 +57,14 @@ func (s *Store) MayWrite(ctx context.Context, id ID, author AuthorID, keys ...[]
 		if r.Capability >= Write {
 			return nil
 		}
-		version, err := statementsVersion(rd, id)
-		if err != nil {
-			return err
-		}
-		a, ok := s.known.get(id, version, author)
-		if !ok {
-			if a, err = authority(rd, id, author); err != nil {
-				return err
-			}
-			s.known.put(id, version, author, a)
-		}
+		here := map[AuthorID]*rights{}
 		now := uint64(s.cfg.Now().UnixMicro())
 		for _, k := range keys {
-			if !a.Allows(&Entry{Replica: id, Author: author, Timestamp: now, Key: k}) {
+			ok, err := s.may(rd, id, here, &Entry{Replica: id, Author: author, Timestamp: now, Key: k}, true)
+			if err != nil {
+				return err
+			}
+			if !ok {
 				return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: author}
 			}
 		}
@@ -173,6 +167,7 @@ func sign(entries []Entry, author SecretKey) {
 
 // storeWritten stores entries that this node has signed, and grants their author what it needs if this node holds the replica's key.
 func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entries []Entry) error {
+	stated := false
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		r, err := getReplica(tx, id)
 		if err != nil {
@@ -195,6 +190,7 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 				return err
 			}
 		}
+		stated = p.changed
 		return p.finish(ctx)
 	})
 	if errors.Is(err, kv.ErrTooBig) && len(entries) > 1 {
@@ -209,6 +205,9 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 		return err
 	}
 	s.atOnce.fits()
+	if stated {
+		s.statementsChanged(id)
+	}
 	s.prints.changed(id)
 	s.events.publish(entries, Local, false)
 	return nil

@@ -1,0 +1,327 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/skerry-sync/skerry/kv"
+)
+
+// The statements of delegates are bounded, since a delegate can sign as many as it likes. What is
+// kept of them is a pure function of all statements, so nodes that have met the same ones keep the
+// same, in whatever order they came:
+//
+//   - A statement is *void* if a revocation by the replica key ends a grant in its chain at or before
+//     the time at which the statement, or a grant between the two, was issued. Void ones are dropped.
+//   - Of the others, all that stem from one grantee of the replica key share one budget. Within it,
+//     grants and revocations are counted apart and ordered by (length of the chain, issued, id). The
+//     first MaxAbout about each author are kept, and of these the first MaxDelegated in all.
+//
+// Both steps drop only what would be dropped again after more has come, except that a later
+// revocation makes room; so union and drop commute. Statements of the replica key are never dropped,
+// and none of a delegate's ever decides about an author to whom the replica key has granted.
+const (
+	// MaxDelegated is how many grants, and how many revocations, a replica keeps that stem from one
+	// grantee of the replica key.
+	MaxDelegated = 1024
+	// MaxAbout is how many of each of these may be about one author.
+	MaxAbout = 64
+)
+
+// ErrTooMany reports a grant or revocation that a replica would not keep, because its delegate has
+// made too many.
+var ErrTooMany = errors.New("the delegate has made as many grants or revocations as a replica keeps: ask for one by the replica key")
+
+// chainOf returns the grant by which somebody could make a statement; nil for the replica key.
+func chainOf(st Statement) *Grant {
+	switch st := st.(type) {
+	case *Grant:
+		return st.Parent
+	case *Revocation:
+		return st.Authority
+	}
+	return nil
+}
+
+func issuedOf(st Statement) uint64 {
+	switch st := st.(type) {
+	case *Grant:
+		return st.Issued
+	case *Revocation:
+		return st.Issued
+	}
+	return 0
+}
+
+// isVoid reports whether a revocation by the replica key makes a statement void that was issued at
+// some time by the authority of the grant above. revocations returns those about an author.
+func isVoid(above *Grant, issued uint64, revocations func(AuthorID) ([]Revocation, error)) (bool, error) {
+	for g := above; g != nil; g = g.Parent {
+		about, err := revocations(g.Author)
+		if err != nil {
+			return false, err
+		}
+		for i := range about {
+			if r := &about[i]; r.Authority == nil && r.appliesTo(g) && r.From <= issued {
+				return true, nil
+			}
+		}
+		issued = max(issued, g.Issued)
+	}
+	return false, nil
+}
+
+// budget is what statements are counted by: those that stem from one grantee of the replica key.
+type budget struct {
+	root AuthorID
+	kind byte
+}
+
+const (
+	kindGrant = iota
+	kindRevocation
+)
+
+// rank is the place of a statement in its budget: length of the chain u8, issued u64, id[32].
+type rank [1 + 8 + 32]byte
+
+type ranked struct {
+	rank
+	about AuthorID
+}
+
+func (r *ranked) compare(o *ranked) int { return bytes.Compare(r.rank[:], o.rank[:]) }
+
+// rankOf returns the budget and the place of a statement by the authority of the grant above.
+func rankOf(st Statement, above *Grant) (b budget, r ranked) {
+	depth := byte(0)
+	for g := above; g != nil; g = g.Parent {
+		b.root = g.Author
+		depth++
+	}
+	if _, ok := st.(*Revocation); ok {
+		b.kind = kindRevocation
+	}
+	_, r.about = st.about()
+	id := st.ID()
+	r.rank[0] = depth
+	binary.BigEndian.PutUint64(r.rank[1:], issuedOf(st))
+	copy(r.rank[9:], id[:])
+	return b, r
+}
+
+func budgetKey(id ID, b budget) []byte {
+	return append(append(idKey(keyDelegated, id), b.root[:]...), b.kind)
+}
+
+func rankKey(id ID, b budget, r *rank) []byte { return append(budgetKey(id, b), r[:]...) }
+
+// statementKeyOf is the key of the statement of a rank.
+func (r *ranked) statementKeyOf(id ID) []byte {
+	return append(append(append(idKey(keyStatement, id), r.about[:]...), classDelegated), r.rank[9:]...)
+}
+
+// parseRankKey reads the key and value of a record of the index.
+func parseRankKey(key, value []byte) (b budget, r ranked, err error) {
+	k := key[min(len(key), len(keyDelegated)+32):]
+	if len(k) != 32+1+len(r.rank) || len(value) != 32 {
+		return b, r, errBadRecord
+	}
+	b = budget{AuthorID(k), k[32]}
+	copy(r.rank[:], k[33:])
+	r.about = AuthorID(value)
+	return b, r, nil
+}
+
+// keepLimits are MaxDelegated and MaxAbout, but in tests.
+type keepLimits struct{ all, about int }
+
+// sieve decides which statements of delegates are kept, within one transaction or view.
+type sieve struct {
+	*stated
+	most keepLimits
+	kept map[budget][]ranked // sorted
+}
+
+func (s *Store) sieve(rd kv.Reader, id ID) *sieve {
+	return &sieve{newStated(rd, id), s.keep, map[budget][]ranked{}}
+}
+
+// list returns what is kept of a budget.
+func (v *sieve) list(b budget) ([]ranked, error) {
+	if all, ok := v.kept[b]; ok {
+		return all, nil
+	}
+	var all []ranked
+	for p, err := range v.rd.Scan(kv.Prefix(budgetKey(v.id, b)), kv.ScanOptions{}) {
+		if err != nil {
+			return nil, err
+		}
+		_, r, err := parseRankKey(p.Key, p.Value)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	v.kept[b] = all
+	return all, nil
+}
+
+// offer says what becomes of a new statement: whether it is kept, and which other then has to go, if
+// any. With keep, it also notes that.
+func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ranked, err error) {
+	if void, err := isVoid(above, issuedOf(st), v.direct); err != nil || void {
+		return false, nil, err
+	}
+	b, r := rankOf(st, above)
+	all, err := v.list(b)
+	if err != nil {
+		return false, nil, err
+	}
+	same, last := 0, -1
+	for i := range all {
+		if all[i].about == r.about {
+			same, last = same+1, i
+		}
+	}
+	out := -1
+	switch {
+	case same >= v.most.about:
+		out = last
+	case len(all) >= v.most.all:
+		out = len(all) - 1
+	}
+	if out >= 0 {
+		if all[out].compare(&r) < 0 {
+			return false, nil, nil
+		}
+		gone := all[out]
+		goes = &gone
+	}
+	if keep {
+		if out >= 0 {
+			all = slices.Delete(all, out, out+1)
+		}
+		at, _ := slices.BinarySearchFunc(all, &r, func(x ranked, r *ranked) int { return x.compare(r) })
+		v.kept[b] = slices.Insert(all, at, r)
+	}
+	return true, goes, nil
+}
+
+// keepDelegated stores a new statement of a delegate, unless the sieve refuses it. It returns the one
+// that had to go, if any.
+func (v *sieve) keepDelegated(tx kv.Txn, st Statement, above *Grant) (ok bool, goes *ranked, err error) {
+	ok, goes, err = v.offer(st, above, true)
+	if err != nil || !ok {
+		return false, nil, err
+	}
+	b, r := rankOf(st, above)
+	if goes != nil {
+		if err := dropDelegated(tx, v.id, b, goes); err != nil {
+			return false, nil, err
+		}
+	}
+	return true, goes, errors.Join(tx.Set(statementKey(st), st.Bytes()), tx.Set(rankKey(v.id, b, &r.rank), bytes.Clone(r.about[:])))
+}
+
+// dropDelegated deletes a statement of a delegate. What its grant allowed may be void now.
+func dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
+	at := r.statementKeyOf(id)
+	raw, err := tx.Get(at)
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return err
+	}
+	if err == nil {
+		st, err := ParseStatement(raw)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errBadRecord, err)
+		}
+		if g, ok := st.(*Grant); ok {
+			if err := noteVoid(tx, id, g.NotBefore); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(tx.Delete(at), tx.Delete(rankKey(id, b, &r.rank)))
+}
+
+// voidStatementsAtOnce is how many void statements one transaction drops.
+const voidStatementsAtOnce = 64
+
+// dropVoidStatements drops the statements of delegates that a revocation has made void. They decide
+// about nothing any more; this frees their room. The caller holds the replica's lock.
+func (s *Store) dropVoidStatements(ctx context.Context, id ID) error {
+	type place struct {
+		budget
+		ranked
+	}
+	span := kv.Prefix(idKey(keyDelegated, id))
+	for more := true; more; {
+		var void []place
+		err := s.kv.View(ctx, func(rd kv.Reader) error {
+			void, more = nil, false
+			x := newStated(rd, id)
+			for p, err := range rd.Scan(span, kv.ScanOptions{}) {
+				if err != nil {
+					return err
+				}
+				b, r, err := parseRankKey(p.Key, p.Value)
+				if err != nil {
+					return err
+				}
+				is, err := x.isVoidAt(r.statementKeyOf(id))
+				if err != nil {
+					return err
+				}
+				if is {
+					void = append(void, place{b, r})
+				}
+				if len(void) == voidStatementsAtOnce {
+					span.From, more = kv.After(bytes.Clone(p.Key)), true
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil || len(void) == 0 {
+			return err
+		}
+		err = s.kv.Update(ctx, func(tx kv.Txn) error {
+			if _, err := statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
+				return err
+			}
+			for i := range void {
+				if err := dropDelegated(tx, id, void[i].budget, &void[i].ranked); err != nil {
+					return err
+				}
+			}
+			return touchStatements(tx, id)
+		})
+		if err != nil {
+			return err
+		}
+		s.statementsChanged(id)
+	}
+	return nil
+}
+
+// isVoidAt reads a statement and reports whether it is void. One that is missing counts as void: its
+// record in the index must go.
+func (x *stated) isVoidAt(key []byte) (bool, error) {
+	raw, err := x.rd.Get(key)
+	if errors.Is(err, kv.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	st, err := ParseStatement(raw)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errBadRecord, err)
+	}
+	return isVoid(chainOf(st), issuedOf(st), x.direct)
+}
