@@ -96,12 +96,26 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer
 	}
 	var from uint64
 	switch {
-	case req.All && !req.From.IsZero():
+	case (req.All || req.Keep) && !req.From.IsZero():
 		return Revoked{}, UsageErrorf("either everything or from a time on, not both")
-	case !req.All && req.From.IsZero():
+	case req.All || req.Keep:
+	case req.From.IsZero():
 		from = uint64(time.Now().UnixMicro())
-	case !req.All:
+	default:
 		if from, err = micros(req.From); err != nil {
+			return Revoked{}, err
+		}
+	}
+	kept := 0
+	if req.Keep {
+		as, err := s.author(ctx, "")
+		if err != nil {
+			return Revoked{}, err
+		}
+		if as.Author() == author {
+			return Revoked{}, UsageErrorf("%s is the default author of this node: choose another with skerry author default, or revoke without --keep", author)
+		}
+		if kept, err = s.node.Replicas.Adopt(ctx, r.ID, author, as); err != nil {
 			return Revoked{}, err
 		}
 	}
@@ -115,7 +129,7 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer
 	}
 	after, err := s.node.Replicas.Counts(ctx, r.ID)
 	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
-	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0))}, err
+	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0)), uint64(kept)}, err
 }
 
 func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) (out Grants, err error) {
@@ -128,13 +142,14 @@ func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) 
 	if err != nil {
 		return out, fmt.Errorf("grants of %s: %w", r.Name, err)
 	}
-	describe := s.grantsOf(ctx, r)
+	describe, now := s.grantsOf(ctx, r), uint64(time.Now().UnixMicro())
 	for i := range grants {
 		g, until := describe(&grants[i].Grant), grants[i].Until
 		g.Revoked = until < grants[i].NotAfter || until < grants[i].NotBefore
 		if g.Revoked && until > 0 {
 			g.RevokedFrom = fromMicros(until + 1)
 		}
+		g.Backdatable = until > 0 && until >= grants[i].NotBefore && until < now
 		out.Grants = append(out.Grants, g)
 	}
 	for i := range revocations {

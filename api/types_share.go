@@ -121,6 +121,9 @@ type Grant struct {
 	Delegable   bool             `json:"delegable"`
 	Revoked     bool             `json:"revoked"` // in whole or from a time on
 	RevokedFrom time.Time        `json:"revoked_from,omitzero"`
+	// Backdatable is set if the grant has ended, and entries with a time before its end still count,
+	// whenever they are signed.
+	Backdatable bool `json:"backdatable,omitempty"`
 }
 
 // RevokeRequest asks to end what an author may write: everything, or from a time on, which is now unless given.
@@ -129,13 +132,17 @@ type RevokeRequest struct {
 	Author string    `json:"author"`
 	From   time.Time `json:"from,omitzero"`
 	All    bool      `json:"all,omitempty"`
+	// Keep signs the author's entries that are here anew, as the default author of the node, before
+	// everything that the author ever signed is made void. It implies All.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Revoked tells what a revocation did.
 type Revoked struct {
 	Author  replica.AuthorID `json:"author"`
-	From    time.Time        `json:"from,omitzero"` // nothing for everything
-	Dropped uint64           `json:"dropped"`       // entries, on this node
+	From    time.Time        `json:"from,omitzero"`  // nothing for everything
+	Dropped uint64           `json:"dropped"`        // entries, on this node
+	Kept    uint64           `json:"kept,omitempty"` // entries that were signed anew
 }
 
 // Revocation is one of a replica.

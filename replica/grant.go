@@ -193,21 +193,23 @@ func (v verifiedGrants) verify(st Statement) error {
 	return st.Verify()
 }
 
+// grant looks at what costs little first: somebody who floods is not worth a signature check.
 func (v verifiedGrants) grant(g *Grant) error {
-	if !verify(g.Issuer(), g.signedBytes(), g.Signature) {
-		return fmt.Errorf("grant for %s: %w", g.Author, ErrBadSignature)
-	}
 	p := g.Parent
-	if p == nil {
-		return nil
-	}
 	switch {
+	case p == nil:
 	case p.Replica != g.Replica:
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrWrongReplica)
 	case !p.Delegable || !bytes.HasPrefix(g.Prefix, p.Prefix) || g.NotBefore < p.NotBefore || g.NotAfter > p.NotAfter:
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrTooWide)
 	case !p.covers(g.Issued):
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrOutOfTime)
+	}
+	if !verify(g.Issuer(), g.signedBytes(), g.Signature) {
+		return fmt.Errorf("grant for %s: %w", g.Author, ErrBadSignature)
+	}
+	if p == nil {
+		return nil
 	}
 	return v.above(p)
 }

@@ -95,19 +95,21 @@ func ParseRevocation(b []byte) (r Revocation, err error) {
 func (r *Revocation) Verify() error { return verifiedGrants{}.revocation(r) }
 
 func (v verifiedGrants) revocation(r *Revocation) error {
-	if !verify(r.Issuer(), r.signedBytes(), r.Signature) {
-		return fmt.Errorf("revocation of %s: %w", r.Author, ErrBadSignature)
-	}
-	switch g := r.Authority; {
+	g := r.Authority
+	switch {
 	case g == nil:
-		return nil
 	case g.Replica != r.Replica:
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrWrongReplica)
 	case !g.Delegable:
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrTooWide)
 	case !g.covers(r.Issued):
 		return fmt.Errorf("revocation of %s: %w", r.Author, ErrOutOfTime)
-	default:
-		return v.above(g)
 	}
+	if !verify(r.Issuer(), r.signedBytes(), r.Signature) {
+		return fmt.Errorf("revocation of %s: %w", r.Author, ErrBadSignature)
+	}
+	if g == nil {
+		return nil
+	}
+	return v.above(g)
 }

@@ -61,18 +61,26 @@ runs, until skerry replica uninvite ends it, or until the time of --until, when 
 
 func (a *app) replicaRevoke() *cobra.Command {
 	var from string
-	var all bool
+	var all, keep bool
 	cmd := &cobra.Command{
 		Use:   "revoke NAME AUTHOR",
 		Short: "End what an author may write to a replica",
-		Long: `End what an author may write to a replica, and what others may by grants of that author. Entries from now on are void, and dropped by all nodes.
-The author can still write entries that pretend to be older. --from an earlier time, or --all, leaves less or no room for that, and makes void what was written since.`,
-		Args: cobra.ExactArgs(2),
+		Long: `End what an author may write to a replica, and what others may write by grants
+of that author. All nodes drop the author's entries from now on.
+
+The author can still sign entries with an older time, and all nodes accept them;
+so can an author whose grant has ended by itself. --from an earlier time leaves
+less room for that, and --all leaves none. Both also drop what the author wrote
+since then. --keep leaves no room either, and keeps what is here: this node signs
+the author's entries anew as its own before it revokes everything.`,
+		Example: "  skerry replica revoke album k3v7… --keep",
+		Args:    cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "entries from this time on are void (default: now)")
 	cmd.Flags().BoolVar(&all, "all", false, "everything that the author ever wrote is void")
+	cmd.Flags().BoolVar(&keep, "keep", false, "like --all, but sign what is here anew as this node's own")
 	return one(a, cmd, false, "replica/revoke", func(args []string) (req api.RevokeRequest, err error) {
-		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all}
+		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
 		req.From, err = parseTime("from", from)
 		return req, err
 	}, func(r api.Revoked) (string, string) {
@@ -80,7 +88,11 @@ The author can still write entries that pretend to be older. --from an earlier t
 		if !r.From.IsZero() {
 			since = "its entries are void from " + dateText(r.From) + " on"
 		}
-		return r.Author.String(), fmt.Sprintf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
+		text := fmt.Sprintf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
+		if r.Kept > 0 {
+			text += fmt.Sprintf("; %d signed anew", r.Kept)
+		}
+		return r.Author.String(), text
 	})
 }
 
@@ -88,7 +100,10 @@ func (a *app) replicaGrants() *cobra.Command {
 	return &cobra.Command{
 		Use:   "grants NAME",
 		Short: "List who may write to a replica, and who no longer may",
-		Args:  cobra.ExactArgs(1),
+		Long: `List who may write to a replica, and who no longer may. A grant that has ended,
+by itself or by a revocation from some time on, is marked if its author can still
+sign entries with a time before the end, which all nodes accept.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
 				all, err := api.Call[api.Grants](cmd.Context(), s.Client, "replica/grants", api.NameRequest{Name: args[0]})
@@ -135,6 +150,9 @@ func grantText(g api.Grant) string {
 		b.WriteString("  REVOKED")
 	case g.Revoked:
 		fmt.Fprintf(b, "  REVOKED from %s", dateText(g.RevokedFrom))
+	}
+	if g.Backdatable {
+		b.WriteString("  (ended; can still backdate until revoked with --all or --keep)")
 	}
 	return b.String()
 }
