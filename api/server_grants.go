@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/skerry-sync/skerry/replica"
@@ -21,9 +20,17 @@ func micros(t time.Time) (uint64, error) {
 	return uint64(us), nil
 }
 
+// lastTime is the last time that JSON can show.
+var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// fromMicros returns the time of a statement; none for 0 and for replica.Forever. Whoever signs a
+// statement chooses its times: those after lastTime are shown as that.
 func fromMicros(us uint64) time.Time {
-	if us == 0 || us > math.MaxInt64 {
+	switch {
+	case us == 0 || us == replica.Forever:
 		return time.Time{}
+	case us > uint64(lastTime.UnixMicro()):
+		return lastTime
 	}
 	return time.UnixMicro(int64(us)).UTC()
 }
