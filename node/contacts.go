@@ -25,8 +25,11 @@ const (
 	// slept is a pause after which this machine must have been asleep, or the process stopped: its connections may be dead without its having noticed.
 	slept = 15 * time.Second
 	// awakeFor is how long after that peers that go are dialled at once.
-	awakeFor         = 5 * time.Second
+	awakeFor = 5 * time.Second
+	// parallelSessions is how many sessions that are due run at once with peers that are known, and as many with newcomers.
 	parallelSessions = 8
+	// newDials is how many newcomers are dialled at once. Those that are known do not wait for them.
+	newDials = 32
 	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an overview.
 	maxAsking = 32
 )
@@ -37,7 +40,8 @@ type contact struct {
 	sessions  map[replica.ID]*dueSession // that are to be run
 	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
-	known     bool          // it is remembered to hold something
+	known     bool          // it is remembered to hold something, or has shown that it does
+	firm      bool          // it is known, and no newcomer, for some replica
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
 	due       time.Time     // of the next overview, or of the next attempt to connect
@@ -69,13 +73,16 @@ func (c *contact) dueBy(t time.Time) {
 	}
 }
 
-// makeRoom forgets, until they are met again, those that have been tried most often in vain, if there are too many; the caller holds the lock.
+// makeRoom forgets, until they are met again, newcomers, and then those that have been tried most often in vain, if there are too many; the caller holds the lock.
 func (b *peerBook) makeRoom() {
 	for len(b.contacts) > maxContacts {
 		worst := peer.ID("")
+		var last *contact
 		for p, c := range b.contacts {
-			if !c.connected && !c.busy && (worst == "" || c.retry > b.contacts[worst].retry) {
-				worst = p
+			switch {
+			case c.connected || c.busy || last != nil && c.firm && !last.firm:
+			case last == nil || last.firm && !c.firm || c.retry > last.retry:
+				worst, last = p, c
 			}
 		}
 		if worst == "" {
@@ -104,7 +111,7 @@ func (b *peerBook) came(p peer.ID) {
 	c := b.contact(p)
 	c.connected, c.retry, c.pause = true, 0, b.n.cfg.SyncInterval
 	b.mu.Unlock() // what is noted of the peer from now on is noted as of one that is connected
-	ids, err := b.replicasOf(b.n.ctx, p, maxOverview)
+	ids, is, err := b.replicasOf(b.n.ctx, p, maxOverview)
 	if err != nil && b.n.ctx.Err() == nil {
 		b.n.log.Warn("reading what a peer holds", "peer", p, "error", err)
 	}
@@ -113,8 +120,9 @@ func (b *peerBook) came(p peer.ID) {
 	if b.contacts[p] != c || !c.connected {
 		return
 	}
-	for _, id := range ids {
-		b.put(id, p)
+	for i, id := range ids {
+		b.put(id, p).is = is[i]
+		c.firm = c.firm || is[i] == known
 	}
 	now := b.n.cfg.Now()
 	switch {
@@ -144,6 +152,9 @@ func (b *peerBook) went(p peer.ID) {
 		delete(b.contacts, p)
 	}
 	b.makeRoom()
+	b.n.outboxMu.Lock()
+	delete(b.n.outboxes, p)
+	b.n.outboxMu.Unlock()
 }
 
 func (b *peerBook) wake() {
@@ -230,8 +241,16 @@ func (b *peerBook) start(ctx context.Context) {
 		case c.connected && len(c.shared) == 0: // what is remembered of it is being read, or it holds nothing any more
 		case c.connected:
 			b.busyWith(c, func() { b.compare(ctx, p) })
-		default:
+		case c.firm:
 			b.busyWith(c, func() { b.dial(ctx, p) })
+		case b.dialling < newDials:
+			b.dialling++
+			b.busyWith(c, func() {
+				b.dial(ctx, p)
+				b.mu.Lock()
+				b.dialling--
+				b.mu.Unlock()
+			})
 		}
 	}
 }
@@ -254,27 +273,29 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 		return
 	}
 	for id, d := range c.sessions {
-		if len(b.running) == cap(b.running) {
-			return
+		is := newcomer
+		if s := c.shared[id]; s != nil {
+			is = s.is
 		}
-		if d.running || d.next.After(now) {
+		// One that would have to wait for others begins later, and takes no room meanwhile.
+		if b.running[is] == parallelSessions || d.running || d.next.After(now) || !b.n.sessions.idle(id, p, is) {
 			continue
 		}
 		d.running = true
-		b.running <- struct{}{} // there is room: only this goroutine adds
+		b.running[is]++
 		b.n.work.Go(func() {
-			_, err := b.n.syncWith(ctx, p, id, nil)
-			<-b.running
-			b.done(p, id, err)
+			_, err := b.n.syncAs(ctx, p, id, asking{is: is})
+			b.done(p, id, is, err)
 			b.wake()
 		})
 	}
 }
 
 // done notes how a session ended.
-func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
+func (b *peerBook) done(p peer.ID, id replica.ID, is standing, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.running[is]--
 	c := b.contacts[p]
 	if c == nil || c.sessions[id] == nil {
 		return // done, as shares has noted; or the peer or the replica is gone
@@ -298,7 +319,7 @@ func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
 // dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
 func (b *peerBook) dial(ctx context.Context, p peer.ID) {
 	to := peer.AddrInfo{ID: p, Addrs: b.addrsOf(ctx, p)}
-	known, err := b.replicasOf(ctx, p, 1)
+	known, _, err := b.replicasOf(ctx, p, 1)
 	unknown := err == nil && len(known) == 0
 	if err == nil && !unknown {
 		err = b.n.net.Connect(ctx, to)
@@ -355,7 +376,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
-		b.n.net.Keep(p)
+		b.n.net.Keep(p, b.isFirm(p))
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
 	}
 	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {
@@ -434,6 +455,14 @@ func (n *Node) introduce(ctx context.Context, p peer.ID) {
 			return
 		}
 	}
+}
+
+// isFirm reports whether a peer is known, and no newcomer, for some replica.
+func (b *peerBook) isFirm(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	return c != nil && c.firm
 }
 
 // near reports whether a peer is on this machine or a local network.

@@ -33,7 +33,11 @@ const (
 	maxSearches    = 16      // in one round
 	maxSearchedFor = 1 << 16 // replicas that are searched for at all
 
-	askAtOnce = 4 // announcements, searches, or claims that are looked into, at once
+	askAtOnce = 4 // announcements, or searches, at once
+	// claimsAtOnce is how many claims of one search are looked into at once.
+	claimsAtOnce = 16
+	// claimTime is how long one that claims to hold a replica has to be reached and to prove it.
+	claimTime = 15 * time.Second
 	// maxClaims is how many of those that claim to hold a replica are asked in one search.
 	maxClaims = 32
 	// enoughHolders is how many that do hold it are enough.
@@ -170,7 +174,7 @@ func (d *discovery) inTurn(ctx context.Context, from replica.ID) (all []replica.
 func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
 	now := d.n.cfg.Now()
 	today, soon := dayOf(now), dayOf(now.Add(announceAhead))
-	return eachAtOnce(all, func(id replica.ID) error {
+	return eachAtOnce(askAtOnce, all, func(id replica.ID) error {
 		for day := today; day <= soon; day++ {
 			err := d.n.net.Announce(ctx, provideKey(id, day))
 			if err == nil {
@@ -186,13 +190,13 @@ func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
 	})
 }
 
-// eachAtOnce calls fn with each of all, some at once, until one returns an error.
-func eachAtOnce[T any](all []T, fn func(T) error) error {
+// eachAtOnce calls fn with each of all, so many at once, until one returns an error.
+func eachAtOnce[T any](atOnce int, all []T, fn func(T) error) error {
 	var mu sync.Mutex
 	var failed error
 	var wg sync.WaitGroup
 	next := 0
-	for range min(askAtOnce, len(all)) {
+	for range min(atOnce, len(all)) {
 		wg.Go(func() {
 			for {
 				mu.Lock()
@@ -283,7 +287,7 @@ func (d *discovery) searchSome(ctx context.Context) error {
 		return err
 	}
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
-	return eachAtOnce(due[:min(len(due), maxSearches)], func(id replica.ID) error {
+	return eachAtOnce(askAtOnce, due[:min(len(due), maxSearches)], func(id replica.ID) error {
 		_, err := d.find(ctx, id)
 		if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
 			return err
@@ -348,19 +352,26 @@ func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult,
 	}
 	var mu sync.Mutex
 	enough := errors.New("enough holders have been found")
-	err = eachAtOnce(claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
-		st, err := d.n.syncOnce(ctx, p, id, nil)
+	looking, stop := context.WithCancel(ctx) // for those that have not proved their claim
+	defer stop()
+	err = eachAtOnce(claimsAtOnce, claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
+		st, err := d.n.meetAndSync(looking, ctx, claimTime, p, id, asking{})
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
 			d.n.log.Debug("a peer that claims to hold a replica", "peer", p.ID, "replica", id.Short(), "error", err)
-			if ctx.Err() == nil && !errors.Is(err, ErrBusy) {
+			if looking.Err() == nil && !errors.Is(err, ErrBusy) {
 				d.n.counters.falsehood.Add(1)
 				d.isFalse(claimant{p.ID, id})
 			}
 			return ctx.Err()
 		}
-		if done = append(done, SyncResult{SyncStats: st}); len(done) == enoughHolders {
+		switch done = append(done, SyncResult{SyncStats: st}); len(done) {
+		case 1: // somebody may wait for this one
+			hurry := time.AfterFunc(newcomerGrace, stop)
+			context.AfterFunc(looking, func() { hurry.Stop() })
+		case enoughHolders:
+			stop()
 			return enough
 		}
 		return nil

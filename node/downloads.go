@@ -201,19 +201,22 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 		return fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
 	}
 	providers := []peer.AddrInfo{{ID: p}}
-	replicas := map[replica.ID]bool{}
+	replicas, large := map[replica.ID]bool{}, map[replica.ID]bool{}
 	for _, w := range batch {
+		replicas[w.replica] = true
 		if w.size >= largeContent {
-			replicas[w.replica] = true
+			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.peers.holders(replicas) {
+	for _, q := range d.n.peers.holders(large) {
 		if q != p {
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
 	}
 	for len(batch) > 0 {
 		f := d.n.newFetcher(ctx, providers, nil, true, nil)
+		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
+		f.relief = func() []peer.ID { return d.n.peers.holders(replicas) }
 		got, err := f.end(d.n.fetchContent(f, batch))
 		d.n.addTaken(p, got.Bytes)
 		var size *SizeError

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -89,6 +90,8 @@ type fetcher struct {
 	rc         *blobs.Receiver
 	sched      *schedule
 	providers  []*provider
+	relief     func() []peer.ID // who is asked as well when the providers are stalling; may be nil
+	looked     uint64           // bytes when that was last looked at
 	work       sync.WaitGroup
 	started    bool
 	release    func() // of the hold on what is fetched
@@ -193,6 +196,32 @@ func (f *fetcher) start(fallback bool) bool {
 	return begun > 0
 }
 
+// stallTime is how long providers may bring next to nothing, less than stallBytes, before others
+// are asked as well.
+const (
+	stallTime  = 5 * time.Second
+	stallBytes = 32 << 10
+)
+
+// look begins to ask the fallback providers, and the relief, if the others bring next to nothing.
+func (f *fetcher) look() {
+	f.mu.Lock()
+	came := f.bytes - f.looked
+	f.looked = f.bytes
+	f.mu.Unlock()
+	if came >= stallBytes {
+		return
+	}
+	if f.relief != nil {
+		for _, p := range f.relief() {
+			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
+				f.providers = append(f.providers, &provider{f: f, info: peer.AddrInfo{ID: p}})
+			}
+		}
+	}
+	f.start(true)
+}
+
 // providerError decides what an error on a stream means: the fault of the provider, of the wanted, or of this node.
 func (f *fetcher) providerError(p *provider, err error) {
 	var size *SizeError
@@ -250,6 +279,8 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 		f.started = true
 		f.start(false)
 	}
+	stalled := time.NewTicker(stallTime)
+	defer stalled.Stop()
 	for {
 		f.sched.mu.Lock()
 		changed, open, ended := f.sched.changed, f.sched.open, f.sched.ended
@@ -270,6 +301,8 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 		}
 		select {
 		case <-changed:
+		case <-stalled.C:
+			f.look()
 		case <-f.ctx.Done():
 			return f.ctx.Err()
 		}

@@ -35,8 +35,10 @@ const (
 	statusBusy   = 1
 	// answerTime is after what time a responder answers, whatever it has found: longer than it takes to find out.
 	answerTime = 2 * time.Millisecond
-	// greetTime is how long a responder has to say whether it holds the replica: much less than one that works on a session.
+	// greetTime is how long a responder that is known has to prove that it holds the replica, in all.
 	greetTime = 10 * time.Second
+	// meetTime is how long one that is not known has.
+	meetTime = 3 * time.Second
 	// helloBytes is the length of the initiator's first message.
 	helloBytes = 1 + 32 + 32 + statementsDigest
 	// statementsDigest is the length of the digest of the statements.
@@ -76,7 +78,8 @@ type greeting struct {
 	prefix         []byte
 }
 
-// greet is the initiator's part. What the responder says afterwards begins with its status.
+// greet is the initiator's part until the responder has proved that it holds the replica. The
+// session begins with confirm.
 func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
@@ -104,12 +107,18 @@ func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.
 	case subtle.ConstantTimeCompare(differ[:], proof[:]) != 1:
 		return g, ErrNotShared
 	}
-	mine := proofOf(g.key, "initiator", false)
-	b := binary.BigEndian.AppendUint16(mine[:], uint16(len(prefix)))
-	if _, err := s.Write(append(b, prefix...)); err != nil {
-		return g, fmt.Errorf("sync: %w", err)
-	}
 	return g, nil
+}
+
+// confirm proves to the responder that this node holds the replica. What the responder says
+// afterwards begins with its status.
+func (g *greeting) confirm(s Stream) error {
+	mine := proofOf(g.key, "initiator", false)
+	b := binary.BigEndian.AppendUint16(mine[:], uint16(len(g.prefix)))
+	if _, err := s.Write(append(b, g.prefix...)); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
 }
 
 // afterStatus reads what a responder says behind its status, so that the initiator need not wait for that before it goes on.

@@ -262,6 +262,7 @@ type Given struct {
 	Capability replica.Capability
 	ReadKey    replica.EpochKey // of an encrypted replica, with replica.Read
 	Statements [][]byte         // that let the author write, and epochs that commit to the key
+	few        bool             // the invite is for a few, and this node is the first to bring it for the author
 }
 
 // redeem gives what an invite offers to an author at a node. The same author may ask again, and is given the same.
@@ -296,6 +297,7 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 		return g, fmt.Errorf("%w: %w", &InviteError{Status: InviteFailed}, err)
 	}
 	g = Given{Replica: r.ID, Name: r.Name, Capability: min(v.Mode, replica.Read)}
+	g.few = v.Uses > 0 && v.Uses <= fewUses && v.Redeemed[at].Node == node
 	if v.Mode == replica.Sync {
 		return g, n.kv.Sync(ctx)
 	}

@@ -132,7 +132,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 		if err != nil {
 			return nil, err
 		}
-		s := within(raw, idleTimeout)
+		s := within(raw, idleTimeout).paced().endingIn(exchangeTime)
 		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 		defer stop()
 		defer func() {

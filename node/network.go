@@ -29,9 +29,9 @@ type Network interface {
 	Peers() []Peer
 	// Connected reports whether a peer is connected.
 	Connected(p peer.ID) bool
-	// Keep has a connected peer be among the last that are let go when there are too many.
-	Keep(p peer.ID)
-	// KnownAddrs returns where a connected peer says it can be reached, without /p2p/ID.
+	// Keep has a connected peer be among the last that are let go when there are too many: the very last if it is known, else before those.
+	Keep(p peer.ID, known bool)
+	// KnownAddrs returns where a connected peer can be reached, without /p2p/ID: first where this node has dialled it, then where the peer itself says.
 	KnownAddrs(p peer.ID) []ma.Multiaddr
 	// Join listens to a topic. take is called with each message that another peer publishes or passes on, before it is passed on to others, from many
 	// goroutines at once; what it returns decides whether it is. Joining twice changes nothing.

@@ -268,9 +268,13 @@ func (n *Node) Peers() []Peer {
 	return n.net.Peers()
 }
 
-// KnownPeers returns the peers that are remembered for a replica, the connected ones first.
-func (n *Node) KnownPeers(ctx context.Context, id replica.ID) ([]peer.AddrInfo, error) {
-	return n.peers.known(ctx, id)
+// KnownPeers returns the peers that are remembered for a replica: those that are known before newcomers, and of each kind the connected ones first.
+func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
+	all, err := n.peers.holdersOf(ctx, id)
+	for _, h := range all {
+		out = append(out, h.AddrInfo)
+	}
+	return out, err
 }
 
 // JoinResult tells what became of a join.
@@ -340,7 +344,12 @@ func (n *Node) Store() kv.Store { return n.kv }
 // Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own. It must be called before GoOnline.
 func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn }
 
-// Open opens a stream for a protocol to a peer, connecting first if need be. Every read and write on it must make progress within 30 seconds.
+// exchangeTime is how long a question to one peer, and its answer, may take: a registration at a
+// seed, a call to a keyring, or what an invite gives.
+const exchangeTime = 2 * time.Minute
+
+// Open opens a stream for a question and its answer to a peer, connecting first if need be. Every
+// read and write on it must make progress within 30 seconds, and all is over after two minutes.
 func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stream, error) {
 	if n.net == nil {
 		return nil, ErrOffline
@@ -352,7 +361,7 @@ func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stre
 	if err != nil {
 		return nil, err
 	}
-	return within(s, idleTimeout), nil
+	return within(s, idleTimeout).paced().endingIn(exchangeTime), nil
 }
 
 // Leave forgets a replica. Content stays until somebody removes it.

@@ -169,7 +169,7 @@ func (n *Node) conclude(ctx context.Context, p peer.ID, o *overview, out outcome
 			break
 		}
 	}
-	return n.Remember(ctx, ids, []peer.AddrInfo{{ID: p, Addrs: n.net.KnownAddrs(p)}})
+	return n.peers.meet(ctx, p, ids)
 }
 
 func tokenOf(id replica.ID, key [32]byte) [32]byte {
@@ -182,7 +182,7 @@ func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
 	if err != nil {
 		return err
 	}
-	s := within(raw, idleTimeout)
+	s := within(raw, idleTimeout).paced()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if err := n.askOverview(ctx, s); err != nil {

@@ -2,17 +2,19 @@ package node
 
 import (
 	"errors"
+	"sync"
 	"time"
 )
 
 // patient is a stream whose reads and writes end: each must make progress within idle, and, if
 // until is not zero, all of them together must be done by then, however much progress they make.
 // A peer that sends a byte at a time keeps the first rule for ever, so what a stranger can open
-// has the second one, too.
+// has the second one, too. What may rightly take long, such as a session, has a pace instead.
 type patient struct {
 	Stream
 	idle  time.Duration
 	until time.Time
+	pace  *pace // nil: none
 }
 
 // within returns a stream whose reads and writes must make progress within idle.
@@ -27,35 +29,116 @@ func (p patient) endingIn(d time.Duration) patient {
 	return p
 }
 
-// deadline is the time by which the next read or write must make progress.
-func (p patient) deadline() time.Time {
+// paced returns the stream with a least pace: see pace.
+func (p patient) paced() patient {
+	p.pace = &pace{credit: firstCredit}
+	return p
+}
+
+// begin returns the time by which the next read or write must make progress; end follows it.
+func (p patient) begin() time.Time {
 	t := time.Now().Add(p.idle)
 	if !p.until.IsZero() && p.until.Before(t) {
-		return p.until
+		t = p.until
+	}
+	if p.pace != nil {
+		if last := p.pace.begin(); last.Before(t) {
+			t = last
+		}
 	}
 	return t
 }
 
-func (p patient) Read(b []byte) (int, error) {
-	if err := p.SetReadDeadline(p.deadline()); err != nil {
+func (p patient) end(n int) {
+	if p.pace != nil {
+		p.pace.end(n)
+	}
+}
+
+func (p patient) Read(b []byte) (n int, err error) {
+	by := p.begin()
+	defer func() { p.end(n) }()
+	if err := p.SetReadDeadline(by); err != nil {
 		return 0, err
 	}
-	n, err := p.Stream.Read(b)
+	n, err = p.Stream.Read(b)
 	return n, p.named(err)
 }
 
-func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(p.deadline()); err != nil {
+func (p patient) Write(b []byte) (n int, err error) {
+	by := p.begin()
+	defer func() { p.end(n) }()
+	if err := p.SetWriteDeadline(by); err != nil {
 		return 0, err
 	}
-	n, err := p.Stream.Write(b)
+	n, err = p.Stream.Write(b)
 	return n, p.named(err)
 }
 
 func (p patient) named(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
+		if p.pace != nil && p.pace.spent() {
+			return &UnreachableError{Peer: p.Remote(), Err: ErrSlow}
+		}
 		return &UnreachableError{Peer: p.Remote(), Timeout: p.idle, Err: err}
 	}
 	return err
+}
+
+const (
+	// leastRate is how many bytes a second, both ways together, a peer must take or give on
+	// average while it is waited for. A link of 1 KiB/s keeps twice this pace.
+	leastRate = 512
+	// firstCredit is how long a peer may be waited for in all before it has moved a byte.
+	firstCredit = time.Minute
+	// maxCredit is the most that it can earn: so long may an honest peer store what it was sent.
+	maxCredit = 10 * time.Minute
+)
+
+// ErrSlow reports a peer that does not make the least progress that is asked of it.
+var ErrSlow = errors.New("it makes too little progress")
+
+// pace is the least progress of a stream. A peer has a credit of time. It spends the time in which
+// this node waits for it, in a read, a write or both, and earns some with each byte that passes.
+// When the credit is spent, the stream ends. What this node does meanwhile costs the peer nothing.
+type pace struct {
+	mu      sync.Mutex
+	credit  time.Duration
+	waiting int       // reads and writes under way
+	since   time.Time // when the first of them began, or was last charged
+}
+
+// begin notes that a read or write begins, and returns when the credit ends if nothing passes.
+func (p *pace) begin() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.charge(now)
+	p.waiting++
+	return now.Add(p.credit)
+}
+
+// end notes that a read or write has ended with n bytes.
+func (p *pace) end(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.charge(time.Now())
+	p.waiting--
+	p.credit = min(p.credit+time.Duration(n)*time.Second/leastRate, maxCredit)
+}
+
+// spent reports whether nothing is left of the credit, during a read or write.
+func (p *pace) spent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.charge(time.Now())
+	return p.credit <= 0
+}
+
+func (p *pace) charge(now time.Time) {
+	if p.waiting > 0 {
+		p.credit -= now.Sub(p.since)
+	}
+	p.since = now
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,8 +16,8 @@ import (
 
 // Records of a node; all keys begin with 'n'.
 //
-//	n p replica[32] peer-id          a peer that holds the replica: addresses as count varint, then each: length varint, bytes
-//	n i length u8 peer-id replica[32]  the same by peer, without a value; length is that of the peer's id
+//	n p replica[32] peer-id          a peer that holds the replica: see acquaintance.go
+//	n i length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 1 if the peer is known, 0 if it is a newcomer
 //	n i 0                            all records by replica have theirs by peer
 //	n c replica[32] hash[32] ...     content that is wanted: see wanted.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
@@ -39,10 +37,8 @@ const (
 const lieMemory = 24 * time.Hour
 
 const (
-	maxKnown = 64 // peers remembered for a replica
 	// maxContacts is how many peers are connected, or are to be dialled, before those that have been gone longest are not dialled any more.
 	maxContacts = 4096
-	maxAddrs    = 16 // remembered of a peer
 )
 
 // peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to talk to whom (see contacts.go). What is remembered lies in the store; in memory is what concerns connected peers only, so
@@ -57,79 +53,27 @@ type peerBook struct {
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
 	awake    time.Time             // when this machine last woke up
 	wakeUp   chan struct{}
-	running  chan struct{} // holds a token for each session under way
+	running  [2]int // sessions under way that were due, by standing
+	dialling int    // newcomers that are being dialled
 }
 
 // sharer is a connected peer that holds a replica.
 type sharer struct {
-	seen bool // it has shown that it holds the replica since it connected
+	seen  bool     // it has shown that it holds the replica since it connected
+	is    standing // as far as is known
+	noted uint32   // the day on which that was last remembered
 }
 
 func newPeerBook(n *Node) *peerBook {
 	return &peerBook{n: n, here: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
-		wakeUp: make(chan struct{}, 1), running: make(chan struct{}, parallelSessions)}
+		wakeUp: make(chan struct{}, 1)}
 }
-
-func sharingPrefix(id replica.ID) []byte { return append([]byte(keySharing), id[:]...) }
-
-func sharingKey(id replica.ID, p peer.ID) []byte { return append(sharingPrefix(id), p...) }
 
 func byPeerPrefix(p peer.ID) []byte {
 	return append(append([]byte(keyByPeer), byte(len(p))), p...)
 }
 
 func byPeerKey(p peer.ID, id replica.ID) []byte { return append(byPeerPrefix(p), id[:]...) }
-
-// setSharing writes both records of a peer that holds a replica.
-func setSharing(w kv.Writer, id replica.ID, p peer.ID, addrs []ma.Multiaddr) error {
-	return errors.Join(w.Set(sharingKey(id, p), marshalAddrs(addrs)), w.Set(byPeerKey(p, id), nil))
-}
-
-func dropSharing(w kv.Writer, id replica.ID, p peer.ID) error {
-	return errors.Join(w.Delete(sharingKey(id, p)), w.Delete(byPeerKey(p, id)))
-}
-
-// sharingOf returns where a peer that holds a replica has been, and whether it is known to hold it.
-func sharingOf(r kv.Reader, id replica.ID, p peer.ID) (addrs []ma.Multiaddr, ok bool, err error) {
-	err = r.Peek(sharingKey(id, p), func(b []byte) (err error) {
-		ok = true
-		addrs, err = parseAddrs(b)
-		return err
-	})
-	if errors.Is(err, kv.ErrNotFound) {
-		err = nil
-	}
-	return addrs, ok, err
-}
-
-func marshalAddrs(addrs []ma.Multiaddr) []byte {
-	b := binary.AppendUvarint(nil, uint64(len(addrs)))
-	for _, a := range addrs {
-		b = append(binary.AppendUvarint(b, uint64(len(a.Bytes()))), a.Bytes()...)
-	}
-	return b
-}
-
-func parseAddrs(b []byte) (addrs []ma.Multiaddr, err error) {
-	bad := errors.New("node store: malformed addresses")
-	count, n := binary.Uvarint(b)
-	if n <= 0 || count > 64 {
-		return nil, bad
-	}
-	b = b[n:]
-	for range count {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return nil, bad
-		}
-		a, err := ma.NewMultiaddrBytes(b[n : n+int(size)])
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", bad, err)
-		}
-		addrs, b = append(addrs, a), b[n+int(size):]
-	}
-	return addrs, nil
-}
 
 // load reads who is to be dialled, and who has lied.
 func (b *peerBook) load(ctx context.Context) error {
@@ -145,18 +89,50 @@ func (b *peerBook) load(ctx context.Context) error {
 				b.lies[peer.ID(p.Key[len(keyLie):])] = time.Unix(int64(binary.BigEndian.Uint64(p.Value)), 0)
 			}
 		}
-		from := []byte(keyByPeer + "\x01")
-		for len(b.contacts) < maxContacts {
-			p, err := firstPeer(r, from)
-			if err != nil || p == "" {
+		for _, is := range []standing{known, newcomer} { // newcomers as far as there is room
+			if err := b.loadContacts(r, is); err != nil {
 				return err
 			}
-			b.contact(p).known = true
-			from = kv.After(byPeerPrefix(p))
 		}
-		b.n.log.Info("more peers are remembered than are dialled", "dialled", maxContacts)
+		if len(b.contacts) == maxContacts {
+			b.n.log.Info("more peers may be remembered than are dialled", "dialled", maxContacts)
+		}
 		return nil
 	})
+}
+
+// loadContacts reads the peers of one standing that are to be dialled, as far as there is room.
+func (b *peerBook) loadContacts(r kv.Reader, is standing) error {
+	from := []byte(keyByPeer + "\x01")
+	for len(b.contacts) < maxContacts {
+		p, err := firstPeer(r, from)
+		if err != nil || p == "" {
+			return err
+		}
+		from = kv.After(byPeerPrefix(p))
+		best, err := standingOf(r, p)
+		if err != nil {
+			return err
+		}
+		if best == is {
+			c := b.contact(p)
+			c.known, c.firm = true, is == known
+		}
+	}
+	return nil
+}
+
+// standingOf returns the best standing of a peer, for any replica.
+func standingOf(r kv.Reader, p peer.ID) (standing, error) {
+	for k, err := range r.Scan(kv.Prefix(byPeerPrefix(p)), kv.ScanOptions{}) {
+		if err != nil {
+			return newcomer, err
+		}
+		if len(k.Value) == 1 && standing(k.Value[0]) == known {
+			return known, nil
+		}
+	}
+	return newcomer, nil
 }
 
 // firstPeer returns the first peer whose records by peer begin at from or later, or none.
@@ -199,37 +175,47 @@ func (b *peerBook) indexByPeer(ctx context.Context) error {
 	})
 }
 
-// replicasOf returns the replicas that a peer is remembered to hold, at most so many.
-func (b *peerBook) replicasOf(ctx context.Context, p peer.ID, most int) (ids []replica.ID, err error) {
+// replicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it is for each.
+func (b *peerBook) replicasOf(ctx context.Context, p peer.ID, most int) (ids []replica.ID, is []standing, err error) {
 	prefix := byPeerPrefix(p)
 	err = b.n.kv.View(ctx, func(r kv.Reader) error {
-		ids = nil
-		for k, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+		ids, is = nil, nil
+		for k, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}
-			if ids = append(ids, replica.ID(k.Key[len(prefix):])); len(ids) >= most {
+			one := newcomer
+			if len(k.Value) == 1 && standing(k.Value[0]) == known {
+				one = known
+			}
+			ids, is = append(ids, replica.ID(k.Key[len(prefix):])), append(is, one)
+			if len(ids) >= most {
 				break
 			}
 		}
 		return nil
 	})
-	return ids, err
+	return ids, is, err
 }
 
-// addrsOf returns all places where a peer may be.
+// addrsOf returns all places where a peer may be: the best ones of each replica's.
 func (b *peerBook) addrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
-	const enough = 32
-	ids, err := b.replicasOf(ctx, p, enough)
+	const enough, each = 32, maxAddrs / 2
+	ids, _, err := b.replicasOf(ctx, p, enough)
 	if err == nil {
 		err = b.n.kv.View(ctx, func(r kv.Reader) error {
 			all = nil
+			var rest []ma.Multiaddr
 			for _, id := range ids {
-				addrs, _, err := sharingOf(r, id, p)
-				if all = ma.Unique(append(all, addrs...)); err != nil || len(all) >= enough {
+				a, _, err := sharingOf(r, id, p)
+				if err != nil {
 					return err
 				}
+				k := min(each, len(a.addrs))
+				all, rest = ma.Unique(append(all, a.addrs[:k]...)), append(rest, a.addrs[k:]...)
 			}
+			all = ma.Unique(append(all, rest...))
+			all = all[:min(len(all), 2*enough)]
 			return nil
 		})
 	}
@@ -259,6 +245,10 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 			old = append(old, append([]byte(keyLie), q...))
 		}
 	}
+	if q, full := oldestOf(b.lies); full {
+		delete(b.lies, q)
+		old = append(old, append([]byte(keyLie), q...))
+	}
 	b.lies[p] = now
 	b.mu.Unlock()
 	b.n.log.Warn("a peer sent something wrong, and is asked last from now on", "peer", p, "error", cause)
@@ -275,6 +265,21 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 	}
 }
 
+// maxBlamed is how many peers are remembered to have lied, and as many to have broken the protocol.
+// Whoever makes new ids all the time pushes out old ones only, which are then asked, and found out,
+// again.
+const maxBlamed = 4096
+
+// oldestOf returns the peer that was blamed first, and whether there are as many as there may be.
+func oldestOf(blamed map[peer.ID]time.Time) (oldest peer.ID, full bool) {
+	for p, at := range blamed {
+		if oldest == "" || at.Before(blamed[oldest]) {
+			oldest = p
+		}
+	}
+	return oldest, len(blamed) >= maxBlamed
+}
+
 // rubbishMemory is how long a peer that broke the sync protocol, or sent entries that are wrong, is refused.
 const rubbishMemory = 10 * time.Minute
 
@@ -287,6 +292,9 @@ func (b *peerBook) noteRubbish(p peer.ID, cause error) {
 		if now.After(at.Add(rubbishMemory)) {
 			delete(b.rubbish, q)
 		}
+	}
+	if q, full := oldestOf(b.rubbish); full {
+		delete(b.rubbish, q)
 	}
 	b.rubbish[p] = now
 	b.mu.Unlock()
@@ -332,51 +340,16 @@ func (b *peerBook) drop(id replica.ID, p peer.ID) {
 }
 
 // note enters that a peer holds a replica.
-func (b *peerBook) note(id replica.ID, p peer.ID) {
+func (b *peerBook) note(id replica.ID, p peer.ID, is standing) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.contact(p)
+	c.firm = c.firm || is == known
 	if c.known = true; c.connected {
-		b.put(id, p)
+		b.put(id, p).is = is
 	}
 	c.dueBy(b.n.cfg.Now().Add(firstRetry))
 	b.makeRoom()
-}
-
-// Remember notes that peers hold replicas of this node, as a ticket would say it. That is durable when it returns: a replica whose peers were forgotten would stay
-// alone.
-func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.AddrInfo) error {
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		return n.kv.Batch(ctx, func(w kv.Writer) error {
-			for _, id := range ids {
-				for _, p := range peers {
-					if n.net != nil && p.ID == n.net.ID() {
-						continue
-					}
-					addrs, _, err := sharingOf(r, id, p.ID)
-					if err != nil {
-						return err
-					}
-					addrs = ma.Unique(append(addrs, p.Addrs...))
-					if err := setSharing(w, id, p.ID, addrs[max(0, len(addrs)-maxAddrs):]); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		for _, p := range peers {
-			if n.net == nil || p.ID != n.net.ID() {
-				n.peers.note(id, p.ID)
-			}
-		}
-	}
-	return n.kv.Sync(ctx)
 }
 
 // Sharing returns how many times a connected peer is known to hold a replica of this node.
@@ -400,61 +373,29 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	b.mu.Lock()
 	c := b.contact(p)
 	c.connected = c.connected || here // the network may not have said so yet, and what is set now must be pushed
-	seen := c.shared[id] != nil && c.shared[id].seen
+	s, today := &sharer{}, dayOf(now)
 	if c.known = true; c.connected {
-		b.put(id, p).seen = true
+		s = b.put(id, p)
 	}
+	seen := s.seen && s.noted == today
+	s.seen, s.noted = true, today
 	delete(c.sessions, id)
 	c.stranger = false
 	c.pause = b.n.cfg.SyncInterval // what an active peer pushes may get lost: look again before long
 	c.dueBy(now.Add(jitter(c.pause)))
 	b.mu.Unlock()
 	if !seen {
-		b.n.net.Keep(p)
-		if err := b.remember(p, id); err != nil && b.n.ctx.Err() == nil {
+		is, err := b.remember(b.n.ctx, p, id, b.n.net.KnownAddrs(p))
+		if err != nil && b.n.ctx.Err() == nil {
 			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
 		}
+		b.n.net.Keep(p, is == known)
+		b.mu.Lock()
+		c.firm = c.firm || is == known
+		s.is = is
+		b.mu.Unlock()
 	}
 	b.n.downloads.dueAgain(p)
-}
-
-// remember writes that a connected peer holds a replica, in the place of one that is not connected if there are many.
-func (b *peerBook) remember(p peer.ID, id replica.ID) error {
-	now := b.n.net.KnownAddrs(p)
-	now = now[:min(len(now), maxAddrs)]
-	return b.n.kv.Update(b.n.ctx, func(tx kv.Txn) error {
-		addrs, known, err := sharingOf(tx, id, p)
-		if err != nil || known && (len(now) == 0 || slices.EqualFunc(addrs, now, ma.Multiaddr.Equal)) {
-			return err
-		}
-		if len(now) > 0 {
-			addrs = now
-		}
-		if !known {
-			if err := b.dropOne(tx, id); err != nil {
-				return err
-			}
-		}
-		return setSharing(tx, id, p, addrs)
-	})
-}
-
-// dropOne drops a peer that is not connected if no more than those that there are may be remembered.
-func (b *peerBook) dropOne(tx kv.Txn, id replica.ID) error {
-	count, absent := 0, peer.ID("")
-	for k, err := range tx.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{KeysOnly: true}) {
-		if err != nil {
-			return err
-		}
-		count++
-		if p := peer.ID(k.Key[len(keySharing)+32:]); absent == "" && !b.isConnected(p) {
-			absent = p
-		}
-	}
-	if count < maxKnown || absent == "" {
-		return nil
-	}
-	return dropSharing(tx, id, absent)
 }
 
 // forget drops what is known of a replica that has been left.
@@ -566,36 +507,4 @@ func (b *peerBook) allSharing() (out []peer.ID) {
 		}
 	}
 	return out
-}
-
-// known returns all remembered peers of a replica, the connected ones first.
-func (b *peerBook) known(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
-	err = b.n.kv.View(ctx, func(r kv.Reader) error {
-		out = nil
-		for k, err := range r.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			addrs, err := parseAddrs(k.Value)
-			if err != nil {
-				return err
-			}
-			out = append(out, peer.AddrInfo{ID: peer.ID(k.Key[len(keySharing)+32:]), Addrs: addrs})
-		}
-		return nil
-	})
-	connected := map[peer.ID]bool{}
-	for _, p := range out {
-		connected[p.ID] = b.isConnected(p.ID)
-	}
-	slices.SortStableFunc(out, func(x, y peer.AddrInfo) int {
-		switch cx, cy := connected[x.ID], connected[y.ID]; {
-		case cx && !cy:
-			return -1
-		case cy && !cx:
-			return 1
-		}
-		return 0
-	})
-	return out, err
 }

@@ -245,7 +245,7 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		}
 		s.raw = raw
 		s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() }) // so that a read that waits for the peer ends
-		quiet := within(raw, idleTimeout)
+		quiet := within(raw, idleTimeout).paced()
 		limits := s.p.f.n.limits.download(s.p.info.ID)
 		background := s.p.f.background
 		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }, &s.p.f.n.counters.contentReceived}, readBuffer)

@@ -30,8 +30,10 @@ const (
 	maxPush      = 1024
 	maxPushItem  = 128 << 10
 	maxPushBytes = 2 << 20 // of all statements, and of all entries
-	// maxOutbox is how many entries wait for a peer; when more do, they are dropped, and a session mends it.
-	maxOutbox = 8192
+	// maxOutbox is how many entries wait for a peer, and maxOutboxBytes how many bytes of keys;
+	// when more do, they are dropped, and a session mends it.
+	maxOutbox      = 8192
+	maxOutboxBytes = 4 << 20
 )
 
 // spread brings entries that have just been stored to others who hold the replica: by gossip to those who listen to it, and directly to the other
@@ -122,6 +124,7 @@ type outbox struct {
 
 	mu      sync.Mutex
 	entries []replica.Entry
+	bytes   int // of their keys
 	busy    bool
 }
 
@@ -139,11 +142,11 @@ func (n *Node) outbox(p peer.ID) *outbox {
 func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.entries) >= maxOutbox {
-		o.entries = nil
+	if len(o.entries) >= maxOutbox || o.bytes+len(e.Key) > maxOutboxBytes {
+		o.entries, o.bytes = nil, 0
 		o.n.peers.compareSoonWith(o.p)
 	}
-	o.entries = append(o.entries, e)
+	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
 	if !o.busy {
 		o.busy = true
 		o.n.work.Go(func() { o.run(ctx) })
@@ -166,6 +169,9 @@ func (o *outbox) run(ctx context.Context) {
 		}
 		batch := o.entries[:k:k]
 		o.entries = o.entries[k:]
+		for i := range batch {
+			o.bytes -= len(batch[i].Key)
+		}
 		o.mu.Unlock()
 		if err := o.n.pushTo(ctx, o.p, id, batch); err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)

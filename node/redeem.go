@@ -91,6 +91,10 @@ func (n *Node) answerInvite(ctx context.Context, s Stream) error {
 		return err
 	}
 	n.log.Info("an invite was taken", "replica", given.Name, "peer", s.Remote(), "author", author)
+	if given.few { // whoever made the invite meant this node
+		joiner := peer.AddrInfo{ID: s.Remote(), Addrs: n.net.KnownAddrs(s.Remote())}
+		return n.Remember(ctx, []replica.ID{given.Replica}, []peer.AddrInfo{joiner})
+	}
 	return nil
 }
 
@@ -103,14 +107,20 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 	if err != nil {
 		return g, err
 	}
-	s := within(raw, idleTimeout)
-	defer func() { _ = s.Reset() }() // after Close it does nothing
+	s := new(patient)
+	*s = within(raw, greetTime).endingIn(greetTime) // others may be asked instead
+	defer func() { _ = s.Reset() }()                // after Close it does nothing
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if _, err := s.Write(appendRedeem(secret, author.Author(), author.Sign(redeemProof(secret, string(p.ID), string(n.id))), w)); err != nil {
 		return g, fmt.Errorf("redeem invite: %w", err)
 	}
-	if g, err = readGiven(bufio.NewReader(s)); err != nil {
+	r := bufio.NewReader(s)
+	if _, err := r.Peek(1); err != nil {
+		return g, fmt.Errorf("redeem invite: the answer: %w", noEOF(err))
+	}
+	*s = within(raw, idleTimeout).paced().endingIn(exchangeTime)
+	if g, err = readGiven(r); err != nil {
 		return g, err
 	}
 	return g, s.Close()

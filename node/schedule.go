@@ -25,6 +25,10 @@ const (
 	firstRanges   = 8 << 20 // bytes asked of a blob whose size nobody claims
 	hedgeAfter    = 300 * time.Millisecond
 	hedgeUnknown  = time.Second // likewise, if it is not known how fast the taker is
+	// slowAfter is after what time all children that come unasked are asked of others, too, if the
+	// provider is slower than slowRate, in bytes a second. It could send a tiny one now and then.
+	slowAfter = 5 * time.Second
+	slowRate  = 64 << 10
 )
 
 // need is a blob that is to be fetched, or a part of it.
@@ -293,7 +297,7 @@ func (s *schedule) takeOver(p *provider) *block {
 			continue
 		}
 		if b.items[0].req.children != nil && b.items[0].answered {
-			if b.p.idle() > hedgeUnknown {
+			if b.p.idle() > hedgeUnknown || time.Since(b.started) > slowAfter && b.p.rate() < slowRate {
 				b.hedged = true
 				s.disown()
 				return s.tryTake(p)

@@ -3,19 +3,26 @@ package node
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// sessions knows which sync sessions are under way, so that no two do the same work: one replica is never reconciled twice with one peer at the same time,
-// and this node begins a session of a replica only when no other that it began is under way. What the first brings, the second need not.
+// sessions knows which sync sessions are under way. One replica is never reconciled twice with one
+// peer at the same time. Of the sessions of one replica that this node begins, the next one waits
+// for those before it, since what the first brings, the second need not. But it does not wait long:
+// after aside it runs beside them, so that a slow peer does not keep the others waiting.
+//
+// A session takes one of the replica's places only when the peer has proved that it holds the
+// replica. Peers that are known (see acquaintance) have places of their own, and do not wait for
+// newcomers.
 type sessions struct {
-	mu       sync.Mutex
-	running  map[sessionID]side
-	outgoing map[replica.ID]bool
-	changed  chan struct{} // closed, and made anew, when one has ended
+	mu      sync.Mutex
+	running map[sessionID]side
+	places  map[replica.ID]*places
+	changed chan struct{} // closed, and made anew, when one has ended
 }
 
 type sessionID struct {
@@ -31,8 +38,29 @@ const (
 	asked
 )
 
+// standing says what a peer is to this node, for one replica.
+type standing int
+
+const (
+	newcomer standing = iota
+	known
+)
+
+// places are those sessions of a replica that this node began, and with which the peer has proved
+// that it holds the replica.
+type places struct {
+	taken [2]int       // by standing
+	last  [2]time.Time // when the last one was taken
+}
+
+// aside is how long a session waits for others of the same replica before it runs beside them.
+const aside = 2 * time.Second
+
+// mostPlaces bounds how many run side by side.
+var mostPlaces = [2]int{newcomer: 2, known: 4}
+
 func newSessions() *sessions {
-	return &sessions{running: map[sessionID]side{}, outgoing: map[replica.ID]bool{}, changed: make(chan struct{})}
+	return &sessions{running: map[sessionID]side{}, places: map[replica.ID]*places{}, changed: make(chan struct{})}
 }
 
 // begin waits until this node may begin a session with p. leave must be called at its end.
@@ -40,8 +68,8 @@ func (s *sessions) begin(ctx context.Context, id replica.ID, p peer.ID) (leave f
 	at := sessionID{id, p}
 	for {
 		s.mu.Lock()
-		if s.running[at] == 0 && !s.outgoing[id] {
-			s.running[at], s.outgoing[id] = began, true
+		if s.running[at] == 0 {
+			s.running[at] = began
 			s.mu.Unlock()
 			return func() { s.end(at, began) }, nil
 		}
@@ -49,6 +77,86 @@ func (s *sessions) begin(ctx context.Context, id replica.ID, p peer.ID) (leave f
 		s.mu.Unlock()
 		select {
 		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// idle reports whether a session with p could begin, and have a place, right now.
+func (s *sessions) idle(id replica.ID, p peer.ID, is standing) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free, _ := s.freeLocked(id, is, time.Now())
+	return s.running[sessionID{id, p}] == 0 && free
+}
+
+// freeLocked reports whether a place may be taken, or when one may be if nothing changes: zero if
+// only a change helps. The caller holds the lock.
+func (s *sessions) freeLocked(id replica.ID, is standing, now time.Time) (free bool, at time.Time) {
+	all := s.places[id]
+	if all == nil {
+		return true, at
+	}
+	before, last := 0, time.Time{}
+	for other := is; other <= known; other++ { // newcomers wait for those that are known, too
+		before += all.taken[other]
+		if all.last[other].After(last) {
+			last = all.last[other]
+		}
+	}
+	switch {
+	case before == 0:
+		return true, at
+	case all.taken[is] >= mostPlaces[is]:
+		return false, at
+	}
+	at = last.Add(aside)
+	return !at.After(now), at
+}
+
+// tryPlace takes a place of a replica, if one is free. leave must be called at the end.
+func (s *sessions) tryPlace(id replica.ID, is standing) (leave func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if free, _ := s.freeLocked(id, is, now); !free {
+		return nil, false
+	}
+	all := s.places[id]
+	if all == nil {
+		all = &places{}
+		s.places[id] = all
+	}
+	all.taken[is]++
+	all.last[is] = now
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if all.taken[is]--; all.taken == [2]int{} {
+			delete(s.places, id)
+		}
+		s.notify()
+	}, true
+}
+
+// place waits for a place.
+func (s *sessions) place(ctx context.Context, id replica.ID, is standing) (leave func(), err error) {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		_, at := s.freeLocked(id, is, time.Now())
+		s.mu.Unlock()
+		if leave, ok := s.tryPlace(id, is); ok {
+			return leave, nil
+		}
+		var due <-chan time.Time
+		if !at.IsZero() {
+			due = time.After(time.Until(at))
+		}
+		select {
+		case <-changed:
+		case <-due:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -76,12 +184,14 @@ func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool
 func (s *sessions) end(at sessionID, by side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if by == began {
-		delete(s.outgoing, at.id)
-	}
 	if s.running[at] == by {
 		delete(s.running, at)
 	}
+	s.notify()
+}
+
+// notify wakes all who wait; the caller holds the lock.
+func (s *sessions) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

@@ -26,44 +26,102 @@ type SyncStats struct {
 	Duration        time.Duration
 }
 
+// asking says how a session is asked for.
+type asking struct {
+	prefix []byte
+	is     standing // of the peer, for this replica
+	proved func()   // told when the peer has proved that it holds the replica; may be nil
+}
+
+// newcomerTime is how long a session with a newcomer may take, however much progress it makes. The
+// next one goes on from what this one brought.
+const newcomerTime = 5 * time.Minute
+
 // syncWith runs a session with a connected peer, for the keys that begin with prefix.
-func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (st SyncStats, err error) {
+func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
+	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.peers.standing(ctx, id, p)})
+}
+
+// syncAs runs a session with a connected peer. The peer has greetTime or, as a newcomer, meetTime
+// to prove that it holds the replica; only then does it take a place (see sessions).
+func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (st SyncStats, err error) {
 	start := time.Now()
 	st.Peer = p
 	defer func() {
 		st.Duration = time.Since(start)
 		n.counters.session(&n.counters.began, &st, st.Duration, err)
 	}()
-	leave, err := n.sessions.begin(ctx, id, p)
-	if err != nil {
-		return st, err
+	var leavePlace func()
+	for {
+		leave, err := n.sessions.begin(ctx, id, p)
+		if err != nil {
+			return st, err
+		}
+		ran, err := n.trySession(ctx, p, id, a, &leavePlace, &st)
+		leave()
+		if ran || err != nil {
+			if leavePlace != nil {
+				leavePlace()
+			}
+			return st, err
+		}
+		// The peer has proved itself, and all places are taken. It is greeted again when one is
+		// free: what was said of the statements may have changed.
+		if leavePlace, err = n.sessions.place(ctx, id, a.is); err != nil {
+			return st, err
+		}
 	}
-	defer leave()
-	raw, err := n.net.Open(ctx, p, syncProtocol)
-	if err != nil {
-		return st, err
+}
+
+// trySession greets the peer, and runs the session if a place is free, or was taken before.
+func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *SyncStats) (ran bool, err error) {
+	limit := greetTime
+	if a.is == newcomer {
+		limit = meetTime
 	}
-	s := &patient{Stream: raw, idle: greetTime}
+	opening, cancel := context.WithTimeout(ctx, limit)
+	raw, err := n.net.Open(opening, p, syncProtocol)
+	cancel()
+	if err != nil {
+		return false, err
+	}
+	s := new(patient)
+	*s = within(raw, limit).endingIn(limit)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
 	r := bufio.NewReaderSize(s, blobBuffer)
-	g, err := n.greet(ctx, s, r, id, prefix)
+	g, err := n.greet(ctx, s, r, id, a.prefix)
 	if err != nil {
-		return st, errors.Join(err, ignoreReset(s))
+		return false, errors.Join(err, ignoreReset(s))
 	}
-	s.idle = idleTimeout
-	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, &st); err != nil {
-		return st, errors.Join(err, ignoreReset(s))
+	if a.proved != nil {
+		a.proved()
+	}
+	if *leavePlace == nil {
+		var free bool
+		if *leavePlace, free = n.sessions.tryPlace(id, a.is); !free {
+			return false, ignoreReset(s)
+		}
+	}
+	*s = within(raw, idleTimeout).paced()
+	if a.is == newcomer {
+		*s = s.endingIn(newcomerTime)
+	}
+	if err := g.confirm(s); err != nil {
+		return false, errors.Join(err, ignoreReset(s))
+	}
+	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, st); err != nil {
+		return false, errors.Join(err, ignoreReset(s))
 	}
 	n.peers.shares(p, id)
 	_ = s.Close() // both sides have said that they are done
-	return st, nil
+	return true, nil
 }
 
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
-	id, err := n.answerSync(n.ctx, within(s, idleTimeout), &st)
+	id, err := n.answerSync(n.ctx, within(s, idleTimeout).paced(), &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,11 +18,19 @@ type SyncResult struct {
 	Err error
 }
 
-// patience is how long the peers that are known for a replica have to be reached before others are looked for.
-const patience = time.Second
+const (
+	// patience is how long the peers that are known for a replica have to be reached before others are looked for.
+	patience = time.Second
+	// newcomerGrace is how long newcomers are waited for when all others have been synced with.
+	newcomerGrace = 3 * time.Second
+)
 
 // SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected and nearby, or only with the
 // one named, and returns when all have ended. If none of them is soon reached, others are looked for. Peers that turn out not to hold the replica are left out.
+//
+// Newcomers (see acquaintance) cannot hold it up: when one session has succeeded, and those with
+// peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
+// as a failure; the node goes on with it by itself.
 func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
 	if n.net == nil {
 		return nil, ErrOffline
@@ -32,88 +39,151 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	if err != nil {
 		return nil, err
 	}
-	connecting, stop := context.WithCancel(ctx)
-	defer stop()
-	var hopes atomic.Int32 // sessions that run, or have succeeded
-	results := make([]SyncResult, len(peers))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		var wg sync.WaitGroup
-		for i, p := range peers {
-			wg.Go(func() {
-				st, err := SyncStats{Peer: p.ID}, n.net.Connect(connecting, p)
-				if err == nil {
-					hopes.Add(1)
-					defer func() {
-						if results[i].Err != nil {
-							hopes.Add(-1)
-						}
-					}()
-					st, err = n.syncWith(ctx, p.ID, id, prefix)
-				}
-				for tries := 0; errors.Is(err, ErrBusy) && tries < 3; tries++ { // the peer's own session goes on: begin waits for its end
-					st, err = n.syncOnce(ctx, p, id, prefix)
-				}
-				results[i] = SyncResult{st, err}
-			})
-		}
-		wg.Wait()
-	}()
-	var found []SyncResult
-	look := func() {
+	w := &waiting{n: n, id: id, prefix: prefix, peers: peers, results: make([]SyncResult, len(peers)), ended: make(chan int, len(peers))}
+	look := func() []SyncResult {
 		if only != "" || ctx.Err() != nil {
-			return
+			return nil
 		}
-		var err error
-		if found, err = n.discovery.find(ctx, id); err != nil && !errors.Is(err, ErrNoTable) {
+		found, err := n.discovery.find(ctx, id)
+		if err != nil && !errors.Is(err, ErrNoTable) {
 			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
 		}
+		return found
 	}
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		if hopes.Load() > 0 {
-			break
-		}
-		if look(); len(found) > 0 {
-			stop() // those that cannot be reached need not be waited for
-		}
+	found, good := w.wait(ctx, look)
+	if len(found) == 0 && !good {
+		found = look()
 	}
-	<-ended
-	if len(found) == 0 && !slices.ContainsFunc(results, func(r SyncResult) bool { return r.Err == nil }) {
-		look()
-	}
-	results = slices.DeleteFunc(results, func(r SyncResult) bool {
+	results := slices.DeleteFunc(w.results, func(r SyncResult) bool {
 		return only == "" && (errors.Is(r.Err, ErrNotShared) || len(found) > 0 && r.Err != nil)
 	})
 	return append(results, found...), ctx.Err()
 }
 
+// waiting is a SyncNow under way.
+type waiting struct {
+	n       *Node
+	id      replica.ID
+	prefix  []byte
+	peers   []holder
+	results []SyncResult
+	ended   chan int     // the numbers of those that have ended
+	hopes   atomic.Int32 // peers that have proved that they hold the replica, and with which the session has not failed
+}
+
+// wait runs all sessions until they have ended, and looks for other peers if none is soon reached.
+// good tells that a session has succeeded.
+func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []SyncResult, good bool) {
+	meeting, stop := context.WithCancel(ctx) // for those that have not proved themselves
+	defer stop()
+	patient, hurry := context.WithCancel(ctx) // for newcomers
+	defer hurry()
+	left, firm := len(w.peers), 0
+	for i, p := range w.peers {
+		if p.is == known {
+			firm++
+			go w.run(meeting, ctx, 0, i)
+		} else {
+			go w.run(meeting, patient, claimTime, i)
+		}
+	}
+	impatient := time.After(patience)
+	var grace <-chan time.Time
+	for left > 0 {
+		if good && firm == 0 && grace == nil {
+			grace = time.After(newcomerGrace)
+		}
+		select {
+		case i := <-w.ended:
+			left--
+			good = good || w.results[i].Err == nil
+			if w.peers[i].is == known {
+				firm--
+			}
+		case <-impatient:
+			if w.hopes.Load() > 0 {
+				break
+			}
+			if found = look(); len(found) > 0 {
+				good = true
+				stop() // those that cannot be reached need not be waited for
+			}
+		case <-grace:
+			hurry()
+		}
+	}
+	return found, good
+}
+
+// run runs the session with one of the peers.
+func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) {
+	p, hoping := w.peers[i], false
+	a := asking{prefix: w.prefix, is: p.is, proved: func() {
+		if !hoping {
+			hoping = true
+			w.hopes.Add(1)
+		}
+	}}
+	st, err := w.n.meetAndSync(meeting, ctx, limit, p.AddrInfo, w.id, a)
+	if err != nil && hoping {
+		w.hopes.Add(-1)
+	}
+	w.results[i] = SyncResult{st, err}
+	w.ended <- i
+}
+
 // toSyncWith returns the peers of SyncNow.
-func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]peer.AddrInfo, error) {
-	peers, err := n.peers.known(ctx, id)
+func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holder, error) {
+	peers, err := n.peers.holdersOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range n.net.Peers() {
-		if (only != "" || p.near()) && !slices.ContainsFunc(peers, func(k peer.AddrInfo) bool { return k.ID == p.ID }) {
-			peers = append(peers, peer.AddrInfo{ID: p.ID})
+		if (only != "" || p.near()) && !slices.ContainsFunc(peers, func(k holder) bool { return k.ID == p.ID }) {
+			peers = append(peers, holder{peer.AddrInfo{ID: p.ID}, newcomer})
 		}
 	}
 	if only != "" {
-		peers = slices.DeleteFunc(peers, func(p peer.AddrInfo) bool { return p.ID != only })
+		peers = slices.DeleteFunc(peers, func(p holder) bool { return p.ID != only })
 		if len(peers) == 0 {
 			return nil, &UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
 		}
+		peers[0].is = known // somebody asks for it by name
 	}
 	return peers, nil
 }
 
-// syncOnce connects to a peer and runs a session with it.
-func (n *Node) syncOnce(ctx context.Context, p peer.AddrInfo, id replica.ID, prefix []byte) (SyncStats, error) {
-	if err := n.net.Connect(ctx, p); err != nil {
-		return SyncStats{Peer: p.ID}, err
+// meetAndSync connects to a peer and runs a session with it. The peer has until meeting ends, and no
+// longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx is
+// for all of it. An *UnreachableError reports a peer that was not waited for.
+func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking) (st SyncStats, err error) {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		meeting, cancel = context.WithTimeout(meeting, limit)
+		defer cancel()
 	}
-	return n.syncWith(ctx, p.ID, id, prefix)
+	run, end := context.WithCancel(ctx)
+	defer end()
+	stop := context.AfterFunc(meeting, end)
+	defer stop()
+	told := a.proved
+	a.proved = func() {
+		stop()
+		if told != nil {
+			told()
+		}
+	}
+	start := time.Now()
+	st.Peer = p.ID
+	if err = n.net.Connect(run, p); err == nil {
+		st, err = n.syncAs(run, p.ID, id, a)
+	}
+	for tries := 0; errors.Is(err, ErrBusy) && tries < 3; tries++ { // the peer's own session goes on: begin waits for its end
+		st, err = n.syncAs(run, p.ID, id, a)
+	}
+	if err != nil && run.Err() != nil {
+		waited := max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
+		err = &UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited, Err: errors.Join(run.Err(), err)}
+	}
+	return st, err
 }

@@ -447,13 +447,29 @@ func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 			}
 		}
 	}
-	addrs := n.host.Peerstore().Addrs(p)
+	var addrs []ma.Multiaddr
 	for _, c := range n.host.Network().ConnsToPeer(p) {
 		if c.Stat().Direction == network.DirOutbound { // an inbound connection's port is not one that listens
 			addrs = append(addrs, c.RemoteMultiaddr())
 		}
 	}
-	return ma.Unique(addrs)
+	return ma.Unique(append(addrs, n.ownAddrs(p)...))
+}
+
+// ownAddrs returns the addresses that a peer itself gives, signed with its key. What others say of
+// it, as in the hash table, may be wrong, and could crowd out the right ones; it counts only for a
+// peer that has not signed any.
+func (n *Network) ownAddrs(p peer.ID) []ma.Multiaddr {
+	if book, ok := peerstore.GetCertifiedAddrBook(n.host.Peerstore()); ok {
+		if envelope := book.GetPeerRecord(p); envelope != nil {
+			if record, err := envelope.Record(); err == nil {
+				if signed, ok := record.(*peer.PeerRecord); ok && len(signed.Addrs) > 0 {
+					return signed.Addrs
+				}
+			}
+		}
+	}
+	return n.host.Peerstore().Addrs(p)
 }
 
 // Close implements node.Network.

@@ -71,10 +71,17 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 const (
 	shareTag   = "shares"
 	shareValue = 1000
+	knownValue = 2000 // of those that are no newcomers
 )
 
 // Keep implements node.Network.
-func (n *Network) Keep(p peer.ID) { n.host.ConnManager().TagPeer(p, shareTag, shareValue) }
+func (n *Network) Keep(p peer.ID, known bool) {
+	value := shareValue
+	if known {
+		value = knownValue
+	}
+	n.host.ConnManager().TagPeer(p, shareTag, value)
+}
 
 func connManager(maxPeers int) (connmgr.ConnManager, error) {
 	m, err := basicconnmgr.NewConnManager(maxPeers-maxPeers/10, maxPeers)

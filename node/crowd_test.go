@@ -1,0 +1,259 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// crowded is a network without streams, of which a test says who is connected and where.
+type crowded struct {
+	nowhere
+	addrs []ma.Multiaddr
+}
+
+func (*crowded) Connected(peer.ID) bool              { return false }
+func (c *crowded) KnownAddrs(peer.ID) []ma.Multiaddr { return c.addrs }
+
+func (*crowded) Connect(context.Context, peer.AddrInfo) error {
+	return &UnreachableError{Peer: "nobody"}
+}
+
+// crowdedNode is a node with a clock that a test sets, and one replica.
+func crowdedNode(t *testing.T, now *time.Time) (*Node, *crowded, replica.ID) {
+	n, net := offline(t, now), &crowded{}
+	n.net = net
+	r, err := n.Replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	return n, net, r.ID
+}
+
+// visit has a peer come, prove that it holds the replica, and go.
+func visit(n *Node, p peer.ID, id replica.ID) {
+	n.peers.changed(p, true)
+	n.peers.shares(p, id)
+	n.peers.changed(p, false)
+}
+
+func remembered(t *testing.T, n *Node, id replica.ID) map[peer.ID][]ma.Multiaddr {
+	all, err := n.KnownPeers(context.Background(), id)
+	require.NoError(t, err)
+	out := map[peer.ID][]ma.Multiaddr{}
+	for _, p := range all {
+		out[p.ID] = p.Addrs
+	}
+	return out
+}
+
+func throwaway(i int) peer.ID { return peer.ID(fmt.Sprintf("crowd %05d", i)) }
+
+var crowdTime = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// Throwaway identities, however many, make a node forget neither who was named to it, nor who has a
+// history with it, nor who was there before them; and they have a bounded number of records.
+func TestCrowdDisplacesNobody(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	// Their ids come before those of the crowd.
+	named, old, before := peer.ID("a named"), peer.ID("b old"), peer.ID("c before")
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: named}}))
+	for range 4 {
+		visit(n, old, id)
+		now = now.Add(24 * time.Hour)
+	}
+	visit(n, before, id)
+	most := 0
+	for i := range 1000 {
+		now = now.Add(time.Minute)
+		visit(n, throwaway(i), id)
+		most = max(most, len(remembered(t, n, id)))
+	}
+	all := remembered(t, n, id)
+	for _, p := range []peer.ID{named, old, before} {
+		require.Contains(t, all, p)
+	}
+	require.LessOrEqual(t, most, 64+1)
+	require.Contains(t, all, throwaway(999), "a newcomer is not shut out")
+}
+
+// Even if the crowd stays for weeks, it takes a share of the records, and the named peer keeps its.
+func TestCrowdWithPatience(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "named"}}))
+	for range 20 {
+		for i := range 100 {
+			visit(n, throwaway(i), id)
+		}
+		now = now.Add(24 * time.Hour)
+	}
+	all := remembered(t, n, id)
+	require.Contains(t, all, peer.ID("named"))
+	require.LessOrEqual(t, len(all), 1+maxHistory+maxNewcomers)
+	holders, err := n.peers.holdersOf(t.Context(), id)
+	require.NoError(t, err)
+	histories := 0
+	for _, h := range holders {
+		if h.ID != "named" && h.is == known {
+			histories++
+		}
+	}
+	require.NotZero(t, histories)
+	require.LessOrEqual(t, histories, maxHistory)
+	visit(n, "late", id)
+	require.Contains(t, remembered(t, n, id), peer.ID("late"))
+}
+
+// A history takes days, by this node's clock; sessions without number in one day are worth one.
+func TestHistoryTakesDays(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	for day := range historyDays {
+		require.Equal(t, newcomer, n.peers.standing(t.Context(), id, "p"), day)
+		for range 20 {
+			visit(n, "p", id)
+		}
+		now = now.Add(24 * time.Hour)
+	}
+	require.Equal(t, known, n.peers.standing(t.Context(), id, "p"))
+	require.Equal(t, newcomer, n.peers.standing(t.Context(), replica.ID{9}, "p"), "for that replica")
+}
+
+// Overviews are another way to prove that one holds a replica, with the same bounds.
+func TestOverviewsOfACrowdAreBounded(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "named"}}))
+	for i := range 200 {
+		p := throwaway(i)
+		n.peers.changed(p, true)
+		o := &overview{key: [32]byte{byte(i)}}
+		out := outcome{unknown: map[[32]byte]bool{tokenOf(id, o.key): true}}
+		require.NoError(t, n.conclude(t.Context(), p, o, out, false))
+		n.peers.changed(p, false)
+	}
+	all := remembered(t, n, id)
+	require.Contains(t, all, peer.ID("named"))
+	require.LessOrEqual(t, len(all), 64+1)
+}
+
+// Of too many peers, a node goes on dialling those that it knows, before a restart and after it.
+func TestCrowdIsNotDialledInsteadOfOthers(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	honest := peer.ID("z honest")
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: honest}}))
+	n.peers.mu.Lock()
+	n.peers.contacts[honest].retry = lastRetry // it has been away for long
+	n.peers.mu.Unlock()
+	var ids []replica.ID
+	for range maxContacts/maxNewcomers + 2 {
+		r, err := n.Replicas.Create(t.Context(), "")
+		require.NoError(t, err)
+		ids = append(ids, r.ID)
+	}
+	for i := range maxContacts + 50 {
+		visit(n, throwaway(i), ids[i/maxNewcomers])
+	}
+	n.peers.mu.Lock()
+	require.LessOrEqual(t, len(n.peers.contacts), maxContacts)
+	require.Contains(t, n.peers.contacts, honest)
+	n.peers.mu.Unlock()
+
+	n.peers = newPeerBook(n)
+	require.NoError(t, n.peers.load(t.Context()))
+	require.LessOrEqual(t, len(n.peers.contacts), maxContacts)
+	require.Contains(t, n.peers.contacts, honest)
+}
+
+// What others say of a peer's addresses does not push out all that it was met at.
+func TestAddressesAreNotPushedOut(t *testing.T) {
+	now := crowdTime
+	n, net, id := crowdedNode(t, &now)
+	good, err := ma.NewMultiaddr("/ip4/192.0.2.1/tcp/4001")
+	require.NoError(t, err)
+	net.addrs = []ma.Multiaddr{good}
+	visit(n, "p", id)
+	var wrong []ma.Multiaddr
+	for i := range 3 * maxAddrs {
+		a, err := ma.NewMultiaddr(fmt.Sprintf("/ip4/198.51.100.%d/tcp/1", i))
+		require.NoError(t, err)
+		wrong = append(wrong, a)
+	}
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "p", Addrs: wrong}}))
+	got := remembered(t, n, id)["p"]
+	require.Contains(t, got, good)
+	require.Len(t, got, maxAddrs)
+	require.Contains(t, got, wrong[0], "they count for something")
+
+	r, err := n.Replicas.Create(t.Context(), "other")
+	require.NoError(t, err)
+	for range 4 { // other replicas' records come first or last
+		require.NoError(t, n.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: "p", Addrs: wrong}}))
+	}
+	require.Contains(t, n.peers.addrsOf(t.Context(), "p"), good)
+}
+
+// Blame of throwaway identities is bounded, and that of the last ones stays.
+func TestBlameIsBounded(t *testing.T) {
+	now := crowdTime
+	n, _, _ := crowdedNode(t, &now)
+	for i := range maxBlamed + 100 {
+		now = now.Add(time.Millisecond)
+		n.peers.noteRubbish(throwaway(i), context.Canceled)
+	}
+	require.LessOrEqual(t, len(n.peers.rubbish), maxBlamed)
+	require.True(t, n.peers.isRefused(throwaway(maxBlamed+99)))
+}
+
+// Golden: the record of a peer.
+func TestAcquaintanceGolden(t *testing.T) {
+	addr, err := ma.NewMultiaddr("/ip4/192.0.2.1/tcp/4001")
+	require.NoError(t, err)
+	a := acquaintance{named: true, history: true, first: 1777636800, last: 1777723200, days: 2, addrs: []ma.Multiaddr{addr}}
+	require.Equal(t, "0103"+"0000000069f495c0"+"0000000069f5e740"+"0002"+"01"+"08"+"04c0000201060fa1", hex.EncodeToString(a.marshal()))
+	back, err := parseAcquaintance(a.marshal())
+	require.NoError(t, err)
+	require.Equal(t, a, back)
+}
+
+func FuzzAcquaintance(f *testing.F) {
+	f.Add((&acquaintance{named: true, days: 1}).marshal())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := parseAcquaintance(b)
+		if err != nil {
+			return
+		}
+		again, err := parseAcquaintance(a.marshal())
+		require.NoError(t, err)
+		require.Equal(t, a, again)
+	})
+}
+
+// A slow peer's outbox holds a bounded number of bytes, however long the keys are.
+func TestOutboxIsBounded(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	o := &outbox{n: n, p: "p", busy: true} // its goroutine waits for the peer
+	var once sync.Once
+	for range maxOutbox {
+		o.add(t.Context(), replica.Entry{Replica: id, Key: make([]byte, 60<<10)})
+		held := 0
+		for i := range o.entries {
+			held += len(o.entries[i].Key)
+		}
+		if held > maxOutboxBytes {
+			once.Do(func() { t.Errorf("%d bytes wait", held) })
+			break
+		}
+	}
+}
