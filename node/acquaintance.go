@@ -19,7 +19,7 @@ import (
 
 // What is remembered of a peer that holds a replica:
 //
-//	n p replica[32] peer-id
+//	n h replica[32] peer-id
 //	  version u8 = 1
 //	  flags u8: 1 named, 2 it has a history
 //	  first u64   when it first proved that it holds the replica, in seconds since 1970, or 0

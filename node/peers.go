@@ -16,9 +16,9 @@ import (
 
 // Records of a node; all keys begin with 'n'.
 //
-//	n p replica[32] peer-id          a peer that holds the replica: see acquaintance.go
-//	n i length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 1 if the peer is known, 0 if it is a newcomer
-//	n i 0                            all records by replica have theirs by peer
+//	n h replica[32] peer-id          a peer that holds the replica: see acquaintance.go
+//	n j length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 1 if the peer is known, 0 if it is a newcomer
+//	n j 0                            all records by replica have theirs by peer
 //	n c replica[32] hash[32] ...     content that is wanted: see wanted.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
 //	n d replica[32]                  which content of the replica is wanted: see policy.go
@@ -27,8 +27,8 @@ import (
 //	n s replica[32] peer-id          what a peer has had: see rollback.go
 //	n q peer-id                      bytes of content fetched from the peer in the background, u64
 const (
-	keySharing = "np"
-	keyByPeer  = "ni"
+	keySharing = "nh"
+	keyByPeer  = "nj"
 	keyLie     = "nl"
 	keyTaken   = "nq"
 )

@@ -333,7 +333,7 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
-		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
+		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s) // honest, and waits to be asked
 		r := simReplica(t, honest, nil)
 		_, err := looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
@@ -350,7 +350,7 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 		time.Sleep(tick)
 		require.True(t, log.has("stalls"))
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
-		time.Sleep(8 * time.Second) // it is dialled, compared with, and synced
+		time.Sleep(30 * time.Second) // it is dialled, compared with, and synced
 		require.EqualValues(t, 1, entriesOf(t, looking, r.ID))
 	})
 }
@@ -394,4 +394,64 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An invite whose ticket names several nodes is redeemed though one of them drips its answer.
+func TestRedeemsDespiteADrippingNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		s, log := newSimNet(1), &events{}
+		dripping := dribblingNode(t, s, inviteProtocol, 0, log)
+		inviter, joiner := simNodeOf(t, s), simNodeOf(t, s)
+		r := simReplica(t, inviter, nil)
+		_, tk, err := inviter.Invite(ctx, r, Invite{Mode: replica.Sync, Uses: 1})
+		require.NoError(t, err)
+		tk.Addrs = append(dripping.Addrs(), tk.Addrs...)
+		limited, cancel := context.WithTimeout(ctx, exchangeTime)
+		defer cancel()
+		joined, err := joiner.JoinInvite(limited, tk, "", nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, r.ID, joined.Replica.ID)
+		require.True(t, log.has("stalls"))
+		time.Sleep(time.Second)
+		is := inviter.peers.standing(ctx, r.ID, joiner.ID())
+		require.Equal(t, known, is, "it was invited, and is remembered for it")
+	})
+}
+
+// A peer that sends what it is asked, but less and less, does not hold the children of a sequence
+// back from another that would give them.
+func TestScheduleTakesSlowChildrenOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, newProvider := testSchedule()
+		slow, fast := newProvider("slow"), newProvider("fast")
+		s.mu.Lock()
+		s.add(&need{want: Want{Hash: blobs.Hash{1}}, left: blobs.Everything, missing: blobs.Everything, children: eagerRequest()})
+		s.mu.Unlock()
+		taken := s.takeNow(slow)
+		require.NotNil(t, taken.items[0].req.children)
+		taken.items[0].expect = blobs.Ranges{}
+		s.setProved(taken.items[0], 64)
+		s.expectChildren([]blobs.Hash{{2}, {3}}, []bool{false, false})
+		s.answered(taken, taken.items[0], false)
+		s.mu.Lock()
+		s.add(&need{want: Want{Hash: blobs.Hash{3}, Size: 10}, left: blobs.Everything, missing: blobs.Everything})
+		s.mu.Unlock()
+		over := func() *block {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.takeOver(fast)
+		}
+		for range 2 * int(slowAfter/time.Second) { // a byte now and then, so that it is never idle
+			if b := over(); b != nil {
+				require.Equal(t, blobs.Hash{3}, b.items[0].req.hash)
+				return
+			}
+			slow.came(1)
+			time.Sleep(hedgeUnknown / 2)
+			slow.came(1)
+			time.Sleep(hedgeUnknown / 2)
+		}
+		t.Fatal("the children wait for ever")
+	})
 }

@@ -243,7 +243,9 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	defer cancel()
 	start := time.Now()
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
-	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
+		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	}
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(p.ID) // when to try again is the node's business, or a person's
 	}
@@ -453,23 +455,7 @@ func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 			addrs = append(addrs, c.RemoteMultiaddr())
 		}
 	}
-	return ma.Unique(append(addrs, n.ownAddrs(p)...))
-}
-
-// ownAddrs returns the addresses that a peer itself gives, signed with its key. What others say of
-// it, as in the hash table, may be wrong, and could crowd out the right ones; it counts only for a
-// peer that has not signed any.
-func (n *Network) ownAddrs(p peer.ID) []ma.Multiaddr {
-	if book, ok := peerstore.GetCertifiedAddrBook(n.host.Peerstore()); ok {
-		if envelope := book.GetPeerRecord(p); envelope != nil {
-			if record, err := envelope.Record(); err == nil {
-				if signed, ok := record.(*peer.PeerRecord); ok && len(signed.Addrs) > 0 {
-					return signed.Addrs
-				}
-			}
-		}
-	}
-	return n.host.Peerstore().Addrs(p)
+	return ma.Unique(append(addrs, n.host.Peerstore().Addrs(p)...))
 }
 
 // Close implements node.Network.

@@ -92,3 +92,42 @@ func TestSimultaneousDialsUseTCP(t *testing.T) {
 		require.NoError(t, errors.Join(a.Close(), b.Close()))
 	}
 }
+
+// What others say of a peer's addresses, as in the hash table, is not taken for what it says itself.
+func TestKnownAddrsAreThePeersOwn(t *testing.T) {
+	network := func() *Network {
+		_, key, err := ed25519.GenerateKey(nil)
+		require.NoError(t, err)
+		listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
+		require.NoError(t, err)
+		n, err := New(Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		require.NoError(t, n.Start(func(peer.ID, bool) {}))
+		t.Cleanup(func() { require.NoError(t, n.Close()) })
+		return n
+	}
+	a, b := network(), network()
+	info, err := peer.AddrInfosFromP2pAddrs(b.Addrs()...)
+	require.NoError(t, err)
+	for _, end := range [][2]*Network{{a, b}, {b, a}} { // also for the one that did not dial
+		require.NoError(t, a.Connect(t.Context(), info[0]))
+		from, to := end[0], end[1]
+		require.NotEmpty(t, from.KnownAddrs(to.ID())) // it has said where it is
+		claimed := peer.AddrInfo{ID: to.ID()}
+		for i := range 60 {
+			wrong, err := ma.NewMultiaddr(fmt.Sprintf("/ip4/198.51.100.%d/tcp/1", i))
+			require.NoError(t, err)
+			claimed.Addrs = append(claimed.Addrs, wrong)
+		}
+		require.NoError(t, from.Connect(t.Context(), claimed))
+		var own []string
+		for _, m := range to.host.Addrs() {
+			own = append(own, m.String())
+		}
+		var got []string
+		for _, m := range from.KnownAddrs(to.ID()) {
+			got = append(got, m.String())
+		}
+		require.ElementsMatch(t, own, got)
+	}
+}
