@@ -1,0 +1,245 @@
+// Package admission bounds what peers can take of a node: open streams and memory.
+//
+// A node answers anybody. A peer that has proved nothing, a stranger, costs its owner nothing: one host can make any
+// number of identities. So this package counts what each peer holds, what all strangers from one IP network hold, and what all
+// strangers hold together, and refuses what is beyond the limits. Known peers, which hold a replica in common with the node,
+// are counted apart: strangers cannot take their places.
+//
+// The package knows peers, networks, bytes and names of protocols. It does no I/O, never waits, and does not know what a
+// protocol says. Start at [Room.Enter].
+package admission
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Party is who opens a stream.
+type Party struct {
+	Peer peer.ID
+	// Net is the IP network that the peer is connected from. All peers whose network is not known share "".
+	Net string
+	// Known tells that the peer holds a replica in common with the node.
+	Known bool
+}
+
+// Share is how much of one thing may be held: by one peer, by all peers from one network, and by all peers. 0 is no limit.
+type Share struct{ Peer, Net, All int64 }
+
+// Shares are the shares of strangers and of known peers.
+type Shares struct{ Strangers, Known Share }
+
+// Config sets up a Room.
+type Config struct {
+	// Bytes bounds the memory that peers hold, over all protocols.
+	Bytes Shares
+	// Streams bounds the open streams of each protocol. A protocol that is missing here admits nobody.
+	Streams map[string]Shares
+}
+
+// FullError reports a limit that is reached.
+type FullError struct {
+	Peer  peer.ID
+	What  string // "bytes", or the protocol whose streams are meant
+	Whose string // "peer", "network", "strangers" or "known peers"
+	Limit int64
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("peer %s: the limit of %d %s for the %s is reached", e.Peer, e.Limit, e.What, e.Whose)
+}
+
+// Room counts what peers hold. Its methods may be called from many goroutines.
+type Room struct {
+	mu      sync.Mutex
+	bytes   [2]*tally // of strangers and of known peers
+	streams map[string][2]*tally
+}
+
+// Small is the size in bytes up to which a piece of memory may use a whole limit. Larger pieces leave an eighth of each limit
+// free, so that small answers find room while large ones are under way.
+const Small = 64 << 10
+
+const (
+	strangers = 0
+	known     = 1
+)
+
+// New returns an empty room.
+func New(cfg Config) *Room {
+	r := &Room{streams: map[string][2]*tally{}, bytes: tallies("bytes", cfg.Bytes)}
+	for protocol, s := range cfg.Streams {
+		r.streams[protocol] = tallies("streams of "+protocol, s)
+	}
+	return r
+}
+
+// Enter counts a stream until Leave, or returns a *FullError.
+func (r *Room) Enter(protocol string, who Party) (*Visit, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := &Visit{room: r, protocol: protocol, who: who}
+	t := r.streams[protocol][v.class()]
+	if t == nil {
+		return nil, &FullError{who.Peer, "streams of " + protocol, "peer", 0}
+	}
+	if err := t.add(who, 1); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Held returns how many bytes strangers and known peers hold.
+func (r *Room) Held() (byStrangers, byKnown int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes[strangers].all, r.bytes[known].all
+}
+
+// Visit is a stream that was admitted, and the memory that it holds. The methods of a nil Visit do nothing.
+type Visit struct {
+	room     *Room
+	protocol string
+
+	// All below is guarded by room.mu.
+	who  Party
+	held int64
+	left bool
+}
+
+// class is which tallies count the visit; the caller holds the lock.
+func (v *Visit) class() int {
+	if v.who.Known {
+		return known
+	}
+	return strangers
+}
+
+// Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError. It is called before the memory is
+// taken.
+func (v *Visit) Take(n int) error {
+	if v == nil || n <= 0 {
+		return nil
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	if err := v.room.bytes[v.class()].add(v.who, int64(n)); err != nil {
+		return err
+	}
+	v.held += int64(n)
+	return nil
+}
+
+// Give takes back n bytes that Take has counted.
+func (v *Visit) Give(n int) {
+	if v == nil || n <= 0 {
+		return
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	back := min(int64(n), v.held)
+	v.room.bytes[v.class()].sub(v.who, back)
+	v.held -= back
+}
+
+// Proved notes that the peer has shown that it is no stranger: the visit is counted with those of known peers from now on. It
+// returns a *FullError, and changes nothing, if known peers hold too much.
+func (v *Visit) Proved() error {
+	if v == nil {
+		return nil
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	if v.who.Known || v.left {
+		return nil
+	}
+	s, b := v.room.streams[v.protocol], v.room.bytes
+	if err := s[known].add(v.who, 1); err != nil {
+		return err
+	}
+	if err := b[known].add(v.who, v.held); err != nil {
+		s[known].sub(v.who, 1)
+		return err
+	}
+	s[strangers].sub(v.who, 1)
+	b[strangers].sub(v.who, v.held)
+	v.who.Known = true
+	return nil
+}
+
+// Known reports whether the peer is known.
+func (v *Visit) Known() bool {
+	if v == nil {
+		return true
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	return v.who.Known
+}
+
+// Leave ends the visit and takes back all that it holds. A second Leave does nothing.
+func (v *Visit) Leave() {
+	if v == nil {
+		return
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	if v.left {
+		return
+	}
+	v.left = true
+	v.room.bytes[v.class()].sub(v.who, v.held)
+	v.held = 0
+	v.room.streams[v.protocol][v.class()].sub(v.who, 1)
+}
+
+// tally counts one thing: for each peer and each network that hold some of it, and for all.
+type tally struct {
+	what, whose string // for errors
+	share       Share
+	all         int64
+	peers       map[peer.ID]int64
+	nets        map[string]int64
+}
+
+func tallies(what string, s Shares) [2]*tally {
+	one := func(whose string, share Share) *tally {
+		return &tally{what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{}}
+	}
+	return [2]*tally{strangers: one("strangers", s.Strangers), known: one("known peers", s.Known)}
+}
+
+func (t *tally) add(who Party, n int64) error {
+	for _, x := range []struct {
+		whose       string
+		held, limit int64
+	}{
+		{"peer", t.peers[who.Peer], t.share.Peer},
+		{"network", t.nets[who.Net], t.share.Net},
+		{t.whose, t.all, t.share.All},
+	} {
+		limit := x.limit
+		if n > Small {
+			limit -= limit / 8
+		}
+		if limit > 0 && x.held+n > limit {
+			return &FullError{who.Peer, t.what, x.whose, x.limit}
+		}
+	}
+	t.all += n
+	t.peers[who.Peer] += n
+	t.nets[who.Net] += n
+	return nil
+}
+
+func (t *tally) sub(who Party, n int64) {
+	t.all -= n
+	if t.peers[who.Peer] -= n; t.peers[who.Peer] <= 0 {
+		delete(t.peers, who.Peer)
+	}
+	if t.nets[who.Net] -= n; t.nets[who.Net] <= 0 {
+		delete(t.nets, who.Net)
+	}
+}
