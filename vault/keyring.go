@@ -155,7 +155,14 @@ const (
 // App is who asks a keyring. The node says who it is, not the app.
 type App struct {
 	Peer string // the peer id, or empty for a program on the keyring's own machine
+	// Net names the IP network that the peer is connected from; it is empty if that is not known.
+	Net string
+	// Known tells that the peer holds a replica in common with the keyring's node.
+	Known bool
 }
+
+// stranger reports whether anybody could be the app.
+func (a App) stranger() bool { return a.Peer != "" && !a.Known }
 
 // Ask is an app's request to be told who the person is, and to read the person's vault.
 type Ask struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,9 @@ func both(l *Local) map[string]Keyring {
 
 // asApp returns a keyring as an app at a peer has it.
 func asApp(k Keyring, peer string) Keyring {
-	return Remote{func(ctx context.Context, msg []byte) ([]byte, error) { return ServeApp(ctx, k, App{peer}, msg), nil }}
+	return Remote{func(ctx context.Context, msg []byte) ([]byte, error) {
+		return ServeApp(ctx, k, App{Peer: peer}, msg), nil
+	}}
 }
 
 func TestKeysInAKeyring(t *testing.T) {
@@ -166,12 +169,12 @@ func TestAccessFlow(t *testing.T) {
 		ch := Challenge{Ask: ask(n)}
 		asked, err := app.Ask(ctx, App{}, ch.Ask)
 		require.NoError(t, err, name)
-		require.Equal(t, ch.Ask.Code(App{"app"}), asked.Code)
+		require.Equal(t, ch.Ask.Code(App{Peer: "app"}), asked.Code)
 		requests, err := person.Requests(ctx)
 		require.NoError(t, err)
 		require.Len(t, requests, 1)
 		require.Equal(t, Request{Asked: asked, Application: "example.org", Reason: "to list", Peer: "app", At: c.t}, requests[0])
-		_, err = asApp(l, "another app").Wait(ctx, App{"app"}, asked.Request)
+		_, err = asApp(l, "another app").Wait(ctx, App{Peer: "app"}, asked.Request)
 		require.ErrorIs(t, err, ErrNoRequest, "an app cannot say that it is another")
 
 		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{}, "wrong"), identity.ErrWrongPassword)
@@ -193,13 +196,13 @@ func TestAccessFlow(t *testing.T) {
 		got, err := app.Access(ctx, App{}, a.Session)
 		require.NoError(t, err)
 		require.Equal(t, Access{Replica: keys.Replica.Replica(), ReadKey: keys.First()}, got)
-		_, err = asApp(l, "another app").Access(ctx, App{"app"}, a.Session)
+		_, err = asApp(l, "another app").Access(ctx, App{Peer: "app"}, a.Session)
 		require.ErrorIs(t, err, ErrNoSession)
 		// 6: the catalogue key.
 		key, err := app.CatalogueKey(ctx, App{}, a.Session)
 		require.NoError(t, err)
 		require.Equal(t, keys.Catalogue, key)
-		_, err = asApp(l, "another app").CatalogueKey(ctx, App{"app"}, a.Session)
+		_, err = asApp(l, "another app").CatalogueKey(ctx, App{Peer: "app"}, a.Session)
 		require.ErrorIs(t, err, ErrNoSession)
 		_, err = app.CatalogueKey(ctx, App{}, "made up")
 		require.ErrorIs(t, err, ErrNoSession)
@@ -278,45 +281,84 @@ func TestBadAsks(t *testing.T) {
 	} {
 		a := ask(1)
 		edit(&a)
-		_, err := l.Ask(ctx, App{"app"}, a)
+		_, err := l.Ask(ctx, App{Peer: "app"}, a)
 		require.ErrorIs(t, err, ErrBadAsk, name)
 	}
 	// One app cannot fill up the person's list, and all together cannot fill the memory.
 	for i := range maxOfApp {
-		_, err := l.Ask(ctx, App{"app"}, ask(byte(i+1)))
+		_, err := l.Ask(ctx, App{Peer: "app"}, ask(byte(i+1)))
 		require.NoError(t, err)
 	}
-	_, err = l.Ask(ctx, App{"app"}, ask(50))
+	_, err = l.Ask(ctx, App{Peer: "app"}, ask(50))
 	require.ErrorIs(t, err, ErrTooManyRequests)
 	for i := range maxRequests - maxOfApp {
-		_, err := l.Ask(ctx, App{string(rune('A' + i))}, ask(byte(i+100)))
+		_, err := l.Ask(ctx, App{}, ask(byte(i+100)))
 		require.NoError(t, err)
 	}
-	_, err = l.Ask(ctx, App{"one more"}, ask(99))
+	_, err = l.Ask(ctx, App{}, ask(99))
 	require.ErrorIs(t, err, ErrTooManyRequests)
 	all, err := l.Requests(ctx)
 	require.NoError(t, err)
 	require.Len(t, all, maxRequests)
 	waiting := all[0]
 	c.t = c.t.Add(requestLasts + time.Second)
-	_, err = l.Wait(ctx, App{waiting.Peer}, waiting.Asked.Request)
+	_, err = l.Wait(ctx, App{Peer: waiting.Peer}, waiting.Asked.Request)
 	require.ErrorIs(t, err, ErrNoRequest, "they expire")
 	require.ErrorIs(t, l.Approve(ctx, waiting.Code, me.ID, password), ErrNoRequest)
 
 	// Whose key is not here is not answered for, which the app only learns from the person.
 	a := ask(77)
 	a.Identity = identity.ID{1}
-	asked, err := l.Ask(ctx, App{"app"}, a)
+	asked, err := l.Ask(ctx, App{Peer: "app"}, a)
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Approve(ctx, asked.Code, identity.ID{}, password), ErrNoIdentity)
 	require.ErrorIs(t, l.Approve(ctx, asked.Code, me.ID, password), ErrNoIdentity)
 	// With two identities one must be named.
 	_, err = l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
-	asked, err = l.Ask(ctx, App{"app"}, ask(78))
+	asked, err = l.Ask(ctx, App{Peer: "app"}, ask(78))
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Approve(ctx, asked.Code, identity.ID{}, password), ErrWhichIdentity)
 	require.NoError(t, l.Approve(ctx, asked.Code, me.ID, password))
+}
+
+// Anybody can make peer ids. However many there are, they take no place of a known peer or of the person's own programs, and those
+// from one network leave places to strangers from others.
+func TestStrangersDoNotFillAKeyring(t *testing.T) {
+	ctx := t.Context()
+	l := NewLocal(t.TempDir(), newClock().now)
+	_, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	n := byte(0)
+	asks := func(app App) error {
+		n++
+		_, err := l.Ask(ctx, app, ask(n))
+		return err
+	}
+	for i := range 33 { // one host, each time with a new identity
+		err := asks(App{Peer: fmt.Sprint("a", i), Net: "192.0.2.1"})
+		if i < maxOfNet {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, ErrTooManyRequests)
+		}
+	}
+	require.NoError(t, asks(App{Peer: "honest", Net: "198.51.100.1"}))
+	for i := range 100 { // many hosts
+		err = asks(App{Peer: fmt.Sprint("b", i), Net: fmt.Sprint("203.0.113.", i)})
+	}
+	require.ErrorIs(t, err, ErrTooManyRequests)
+	for i := range maxPeers - maxStrangers {
+		require.NoError(t, asks(App{Peer: fmt.Sprint("known", i), Net: "192.0.2.1", Known: true}))
+	}
+	require.ErrorIs(t, asks(App{Peer: "one more", Known: true}), ErrTooManyRequests)
+	for range maxRequests - maxPeers {
+		require.NoError(t, asks(App{}))
+	}
+	require.ErrorIs(t, asks(App{}), ErrTooManyRequests)
+	all, err := l.Requests(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, maxRequests)
 }
 
 // What an app must refuse.
@@ -327,10 +369,10 @@ func TestForgedAnswers(t *testing.T) {
 	me, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	answer := func(a Ask) Answer {
-		asked, err := l.Ask(ctx, App{"app"}, a)
+		asked, err := l.Ask(ctx, App{Peer: "app"}, a)
 		require.NoError(t, err)
 		require.NoError(t, l.Approve(ctx, asked.Code, me.ID, password))
-		got, err := l.Wait(ctx, App{"app"}, asked.Request)
+		got, err := l.Wait(ctx, App{Peer: "app"}, asked.Request)
 		require.NoError(t, err)
 		return got
 	}
@@ -405,7 +447,7 @@ func TestCallsGolden(t *testing.T) {
 	require.Equal(t, Asked{"r", "000001", time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}, asked)
 	require.JSONEq(t, `{"version":1,"op":"ask","ask":{"application":"example.org","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}`, string(sent))
 	a := ask(7)
-	require.Equal(t, "633152", a.Code(App{"peer"}))
+	require.Equal(t, "633152", a.Code(App{Peer: "peer"}))
 	for reply, want := range map[string]string{
 		`{"error":"denied","message":"no"}`: "no", `{"error":"of the future","message":"what"}`: "what", `{`: "malformed", `{}`: "no request", `[]`: "malformed",
 	} {
@@ -426,7 +468,7 @@ func FuzzServe(f *testing.F) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{"p"}, b)} {
+		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{Peer: "p"}, b)} {
 			require.LessOrEqual(t, len(out), MaxCall)
 			require.True(t, json.Valid(out))
 		}

@@ -22,6 +22,9 @@ const (
 	sessionLasts = time.Hour
 	maxRequests  = 32 // that wait
 	maxOfApp     = 3  // of one peer
+	maxOfNet     = 6  // of all strangers from one network
+	maxStrangers = 20 // of all strangers: the rest is for known peers and the person's own programs
+	maxPeers     = 28 // of all peers: the rest is for the person's own programs
 	maxSessions  = 256
 	waitAtMost   = 20 * time.Second // less than a stream may be silent
 )
@@ -44,6 +47,7 @@ var _ Keyring = (*Local)(nil)
 type request struct {
 	Request
 	ask     Ask
+	app     App
 	decided chan struct{}
 	answer  Answer
 	err     error
@@ -289,26 +293,47 @@ func (l *Local) Ask(ctx context.Context, app App, a Ask) (Asked, error) {
 	if _, ok := l.seen[challenge]; ok {
 		return Asked{}, ErrReplayed
 	}
-	ofApp := 0
-	waiting := 0
-	for _, r := range l.requests {
-		if r.undecided() {
-			waiting++
-			if r.Peer == app.Peer {
-				ofApp++
-			}
-		}
-	}
-	if waiting >= maxRequests || ofApp >= maxOfApp && app.Peer != "" {
+	if !l.hasRoom(app) {
 		return Asked{}, ErrTooManyRequests
 	}
 	// One that could still be answered must be remembered, and one whose answer could still be taken.
 	l.seen[challenge] = now.Add(requestLasts + 2*identity.AuthenticationWindow)
-	r := &request{ask: a, decided: make(chan struct{})}
+	r := &request{ask: a, app: app, decided: make(chan struct{})}
 	r.Asked = Asked{Request: token(), Code: a.Code(app), Expires: now.Add(requestLasts).UTC().Truncate(time.Second)}
 	r.Application, r.Reason, r.Peer, r.Identity, r.At = a.Application, a.Reason, app.Peer, a.Identity, now.UTC().Truncate(time.Second)
 	l.requests[r.Asked.Request] = r
 	return r.Asked, nil
+}
+
+// hasRoom reports whether another request of app may wait; the caller holds the lock. Anybody can make any number of peer ids, so
+// all strangers from one network share a few places, and no stranger takes those of the person's programs and of known peers.
+func (l *Local) hasRoom(app App) bool {
+	waiting, ofPeers, ofApp, ofNet, ofStrangers := 0, 0, 0, 0, 0
+	for _, r := range l.requests {
+		if !r.undecided() {
+			continue
+		}
+		waiting++
+		if r.Peer != "" {
+			ofPeers++
+		}
+		if r.Peer == app.Peer {
+			ofApp++
+		}
+		if r.app.stranger() {
+			ofStrangers++
+			if r.app.Net == app.Net {
+				ofNet++
+			}
+		}
+	}
+	switch {
+	case waiting >= maxRequests, app.Peer != "" && (ofApp >= maxOfApp || ofPeers >= maxPeers):
+		return false
+	case app.stranger():
+		return ofNet < maxOfNet && ofStrangers < maxStrangers
+	}
+	return true
 }
 
 // forgetOld drops what has ended; the caller holds the lock.
