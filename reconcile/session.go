@@ -42,9 +42,26 @@ type Config struct {
 	Unchecked bool
 	// Plain does without sketches: for measuring what they are worth.
 	Plain bool
+	// Budget, if set, counts the memory in bytes that the peer makes this side hold: frames that are being read, and questions that
+	// wait. What it refuses ends the session with its error. All is given back when Run returns.
+	Budget Budget
 	// Initiator is set on the side that asks first.
 	Initiator bool
 }
+
+// Budget bounds memory. Its methods are called by several goroutines.
+type Budget interface {
+	// Take counts n bytes before they are taken, or returns an error.
+	Take(n int) error
+	// Give takes back n bytes.
+	Give(n int)
+}
+
+// unbounded is the Budget of a session without one.
+type unbounded struct{}
+
+func (unbounded) Take(int) error { return nil }
+func (unbounded) Give(int)       {}
 
 func (c *Config) flush(ctx context.Context) error {
 	if c.Flush == nil {
@@ -72,6 +89,9 @@ type Stats struct {
 func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if cfg.Budget == nil {
+		cfg.Budget = unbounded{}
+	}
 	s := &session{cfg: cfg, key: newSessionKey(cfg.Key), r: r, w: w, wake: make(chan struct{}, 1)}
 	stop := context.AfterFunc(ctx, abort)
 	defer stop()
@@ -86,6 +106,7 @@ func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Co
 		cancel(err)
 	}
 	wg.Wait()
+	cfg.Budget.Give(s.memory) // of what is left unanswered
 	if cause := context.Cause(ctx); cause != nil {
 		return s.stats, fmt.Errorf("reconcile: %w", cause)
 	}
@@ -130,43 +151,80 @@ func (s *session) signal() {
 
 func (s *session) read(ctx context.Context) error {
 	for {
-		kind, b, err := readFrame(s.r)
-		if err != nil {
-			return noEOF(err)
-		}
-		s.mu.Lock()
-		s.stats.BytesReceived += uint64(frameSize(len(b)))
-		s.stats.Messages++
-		s.mu.Unlock()
-		switch kind {
-		case frameItems:
-			items, err := parseItems(b)
-			if err != nil {
-				return err
-			}
-			if err := s.cfg.Insert(ctx, items); err != nil {
-				return err
-			}
-			s.mu.Lock()
-			s.stats.ItemsReceived += uint64(len(items))
-			s.mu.Unlock()
-		case frameRanges:
-			f, err := parseRanges(b)
-			if err != nil {
-				return err
-			}
-			if err := s.take(f); err != nil {
-				return err
-			}
-		case frameDone:
-			if len(b) > 0 {
-				return protocolErrorf("a done frame with content")
-			}
-			return s.takeDone()
-		default:
-			return protocolErrorf("frame of unknown type %d", kind)
+		over, err := s.readOne(ctx)
+		if err != nil || over {
+			return err
 		}
 	}
+}
+
+// readOne takes one frame in. over tells that the peer sends no more.
+func (s *session) readOne(ctx context.Context) (over bool, err error) {
+	kind, n, err := readHead(s.r)
+	if err != nil {
+		return false, noEOF(err)
+	}
+	held := 0
+	take := func(n int) error {
+		err := s.cfg.Budget.Take(n)
+		if err == nil {
+			held += n
+		}
+		return err
+	}
+	defer func() { s.cfg.Budget.Give(held) }()
+	if err := take(n); err != nil {
+		return false, err
+	}
+	b, err := readPayload(s.r, n)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	s.stats.BytesReceived += uint64(frameSize(len(b)))
+	s.stats.Messages++
+	s.mu.Unlock()
+	switch kind {
+	case frameItems:
+		items, err := parseItems(b, take)
+		if err != nil {
+			return false, err
+		}
+		if err := s.cfg.Insert(ctx, items); err != nil {
+			return false, err
+		}
+		s.mu.Lock()
+		s.stats.ItemsReceived += uint64(len(items))
+		s.mu.Unlock()
+	case frameRanges:
+		f, err := parseRanges(b, s.keep)
+		if err != nil {
+			return false, err
+		}
+		return false, s.take(f)
+	case frameDone:
+		if len(b) > 0 {
+			return false, protocolErrorf("a done frame with content")
+		}
+		return true, s.takeDone()
+	default:
+		return false, protocolErrorf("frame of unknown type %d", kind)
+	}
+	return false, nil
+}
+
+// keep counts a question that has just been parsed; next and Run give it back.
+func (s *session) keep(q *question) error {
+	n := q.memory()
+	if err := s.cfg.Budget.Take(n); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.memory += n; s.memory > hardMemory {
+		return protocolErrorf("questions of %d bytes wait for an answer", s.memory)
+	}
+	return nil
 }
 
 func (s *session) take(f rangesFrame) error {
@@ -183,11 +241,10 @@ func (s *session) take(f rangesFrame) error {
 		if q.kind != kindFetch && !q.r.within(s.cfg.Range) {
 			return protocolErrorf("a question about what is not reconciled")
 		}
-		s.memory += q.memory()
 		s.parts += uint64(max(1, len(q.parts)))
 	}
 	s.queue = append(s.queue, f.questions...)
-	if len(s.queue) > hardOpen || s.memory > hardMemory {
+	if len(s.queue) > hardOpen {
 		return protocolErrorf("%d questions wait for an answer", len(s.queue))
 	}
 	if s.parts > hardParts {
@@ -320,6 +377,7 @@ func (s *session) next() (q question, ok, over bool) {
 		s.queue[n-1] = question{}
 		s.queue = s.queue[:n-1]
 		s.memory -= q.memory()
+		s.cfg.Budget.Give(q.memory())
 		return q, true, false
 	}
 	return q, false, s.peerDone

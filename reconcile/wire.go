@@ -95,7 +95,7 @@ func (q *question) bounds() [][]byte {
 
 // memory is about what the question occupies while it waits.
 func (q *question) memory() int {
-	n := 256 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) + 16*len(q.elements)
+	n := 320 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) + 16*len(q.elements)
 	for i := range q.parts {
 		n += 192 + len(q.parts[i].to)
 	}
@@ -211,7 +211,8 @@ func (p *payload) bound(prev *[]byte) []byte {
 	return out
 }
 
-func parseRanges(b []byte) (f rangesFrame, err error) {
+// parseRanges reads a ranges frame. keep is told of each question before the next is read, and may end that with an error.
+func parseRanges(b []byte, keep func(*question) error) (f rangesFrame, err error) {
 	p := &payload{b: b}
 	f.round = int(p.uvarint(maxRounds, "round"))
 	f.answered = p.uvarint(1<<62, "answered")
@@ -244,6 +245,9 @@ func parseRanges(b []byte) (f rangesFrame, err error) {
 			}
 		default:
 			p.fail("question of unknown kind %d", q.kind)
+		}
+		if p.err == nil {
+			p.err = keep(&q)
 		}
 		f.questions = append(f.questions, q)
 	}
@@ -290,30 +294,47 @@ func (p *payload) parts(q *question, prev *[]byte) {
 	q.r.To = from
 }
 
-func parseItems(b []byte) (items [][]byte, err error) {
-	p := &payload{b: b}
-	for len(p.b) > 0 && p.err == nil {
+// parseItems splits a frame into its items, which share its bytes. take counts the memory for their headers before it is taken.
+func parseItems(b []byte, take func(n int) error) (items [][]byte, err error) {
+	const header = 24 // bytes of a slice
+	count := 0
+	for p := (&payload{b: b}); len(p.b) > 0; count++ {
+		if p.bytes(p.uvarint(maxItem, "item"), "item"); p.err != nil {
+			return nil, p.err
+		}
+	}
+	if err := take(count * header); err != nil {
+		return nil, err
+	}
+	items = make([][]byte, 0, count)
+	for p := (&payload{b: b}); len(p.b) > 0; {
 		items = append(items, p.bytes(p.uvarint(maxItem, "item"), "item"))
 	}
-	return items, p.err
+	return items, nil
 }
 
-func readFrame(r *bufio.Reader) (kind byte, b []byte, err error) {
+// readHead reads what comes before a frame's payload of n bytes.
+func readHead(r *bufio.Reader) (kind byte, n int, err error) {
 	if kind, err = r.ReadByte(); err != nil {
-		return 0, nil, err
+		return 0, 0, err
 	}
-	n, err := binary.ReadUvarint(r)
+	size, err := binary.ReadUvarint(r)
 	if err != nil {
-		return 0, nil, noEOF(err)
+		return 0, 0, noEOF(err)
 	}
-	if n > maxFrame {
-		return 0, nil, protocolErrorf("a frame of %d bytes, at most %d is allowed", n, maxFrame)
+	if size > maxFrame {
+		return 0, 0, protocolErrorf("a frame of %d bytes, at most %d is allowed", size, maxFrame)
 	}
-	b = make([]byte, n)
+	return kind, int(size), nil
+}
+
+// readPayload reads a frame's payload.
+func readPayload(r *bufio.Reader, n int) ([]byte, error) {
+	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return 0, nil, noEOF(err)
+		return nil, noEOF(err)
 	}
-	return kind, b, nil
+	return b, nil
 }
 
 func noEOF(err error) error {

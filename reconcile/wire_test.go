@@ -171,7 +171,7 @@ func TestFramesGolden(t *testing.T) {
 	}
 	frame := appendFrame(nil, frameRanges, rangesPayload(3, 2, qs...))
 	require.Equal(t, "019101030201000770686f746f732f020107016101ed1c9f1482fe9733a2eec37a71655d9253a469d9dd2f7617070162ac0200000000000000000000000000000000000000000000000001000001800000000000000000000000020001610001620101000000000000000300016100000169b4dea6914b251f040001610101620500000101020000000000000000000000000000", fmt.Sprintf("%x", frame))
-	parsed, err := parseRanges(frame[3:])
+	parsed, err := parseRanges(frame[3:], freeQuestion)
 	require.NoError(t, err)
 	require.Len(t, parsed.questions, len(qs))
 	items := appendFrame(nil, frameItems, append(append([]byte{3}, "abc"...), 1, 'd'))
@@ -185,11 +185,11 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, initiator bool) {
 		set := newMemorySet(numbered(20))
 		_ = talk(t, set, initiator, hangsUp, b) // must end, without a panic
-		if frame, err := parseRanges(b); err == nil {
-			again, err := parseRanges(rangesPayload(uint64(frame.round), frame.answered, frame.questions...))
+		if frame, err := parseRanges(b, freeQuestion); err == nil {
+			again, err := parseRanges(rangesPayload(uint64(frame.round), frame.answered, frame.questions...), freeQuestion)
 			require.NoError(t, err)
 			require.Equal(t, frame, again)
 		}
-		_, _ = parseItems(b)
+		_, _ = parseItems(b, unbounded{}.Take)
 	})
 }
