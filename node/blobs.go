@@ -15,16 +15,17 @@ const (
 	idleTimeout = 30 * time.Second
 	blobBuffer  = 256 << 10 // of an answer that is being written
 	readBuffer  = 4 << 10   // of one that is being read: content passes it by
+	// strangeBuffer is that of an answer to a stranger.
+	strangeBuffer = 64 << 10
+	// yieldOfUnit is how many bytes of an answer pay for a unit of work.
+	yieldOfUnit = 256
+	// segmentsOfUnit is how many segments of a partial blob are looked at for a unit of work.
+	segmentsOfUnit = 16
 )
 
 // serveBlobs answers the requests of one stream.
 func (n *Node) serveBlobs(s Stream) {
-	leave, err := n.limits.of(s.Remote()).admit(s.Remote())
-	if err == nil {
-		err = n.answerBlobs(n.ctx, s)
-		leave()
-	}
-	if err != nil {
+	if err := n.answerBlobs(n.ctx, s); err != nil {
 		n.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
 		return
@@ -32,49 +33,156 @@ func (n *Node) serveBlobs(s Stream) {
 	_ = s.Close() // the peer has everything
 }
 
+// answerBlobs reads one request after the other, each within requestTime, and answers it to a peer that reads steadily.
 func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
-	p := within(s, idleTimeout)
+	v := visitOf(s)
+	p := &patient{Stream: s, idle: idleTimeout}
 	r := bufio.NewReader(p)
-	out := n.limits.upload(s.Remote())
 	for {
-		background, reqs, err := readRequests(r)
-		if errors.Is(err, io.EOF) {
+		*p = p.endingIn(0)
+		if _, err := r.Peek(1); errors.Is(err, io.EOF) {
 			return s.CloseWrite()
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		w := bufio.NewWriterSize(limitedWriter{ctx, p, out, background, &n.counters.contentSent}, blobBuffer)
-		for i := range reqs {
-			if err := n.serveOne(ctx, s, w, &reqs[i], background); err != nil {
-				return err
-			}
+		*p = p.endingIn(requestTime)
+		background, reqs, held, err := readRequests(r, v)
+		if err == nil {
+			err = n.answerRequests(ctx, s, reqs, background)
 		}
-		if err := w.Flush(); err != nil {
+		v.Give(held)
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// serveOne answers one item. Only so many are worked on at a time; what somebody waits for goes first.
-func (n *Node) serveOne(ctx context.Context, s Stream, w *bufio.Writer, q *blobRequest, background bool) error {
-	n.handing.begin()
-	defer n.handing.end()
-	for _, g := range []*gate{n.limits.of(s.Remote()).serving, n.serving} {
-		leave, err := g.enter(ctx, background)
+// answering is the answer to one request.
+type answering struct {
+	n          *Node
+	ctx        context.Context
+	s          Stream
+	to         io.Writer // the peer, at its pace
+	background bool
+	held       []func() // gates that have been entered
+	w          *bufio.Writer
+}
+
+func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest, background bool) error {
+	v, out := visitOf(s), n.limits.upload(s.Remote())
+	size := blobBuffer
+	if !v.Known() {
+		size = strangeBuffer
+	}
+	if err := v.Take(size); err != nil {
+		return err
+	}
+	defer v.Give(size)
+	a := &answering{n: n, ctx: ctx, s: s, background: background}
+	a.to = limitedWriter{ctx, newSteady(uncounted(s)), out, background, &n.counters.contentSent}
+	a.w = bufio.NewWriterSize(a, size)
+	defer a.rest()
+	for i := range reqs {
+		if err := a.one(&reqs[i]); err != nil {
+			return err
+		}
+	}
+	a.rest()
+	return a.w.Flush()
+}
+
+// work takes the places that one needs to work. Only so many answers are worked on at a time.
+func (a *answering) work() error {
+	rank := rankOf(visitOf(a.s).Known(), a.background)
+	for _, g := range []*gate{a.n.limits.of(a.s.Remote()).serving, a.n.serving} {
+		leave, err := g.enter(a.ctx, rank)
 		if err != nil {
 			return err
 		}
-		defer leave()
+		a.held = append(a.held, leave)
 	}
-	if _, err := n.answerBlob(ctx, w, q, 0); err != nil || q.children == nil {
+	return nil
+}
+
+// rest gives the places back.
+func (a *answering) rest() {
+	for _, leave := range a.held {
+		leave()
+	}
+	a.held = nil
+}
+
+// Write brings a part of the answer to the peer, and holds no place meanwhile. What is written is held until the peer has it.
+func (a *answering) Write(b []byte) (int, error) {
+	v, working := visitOf(a.s), a.held != nil
+	a.rest()
+	if err := v.Take(len(b)); err != nil {
+		return 0, err
+	}
+	total, err := a.to.Write(b)
+	if v.Give(len(b)); err == nil && working {
+		err = a.work()
+	}
+	return total, err
+}
+
+// spent counts work, of which some has yielded bytes, and waits without a place if the peer has asked for much that yields little.
+func (a *answering) spent(units int, yielded uint64) error {
+	if units -= int(min(yielded/yieldOfUnit, uint64(units))); units == 0 {
+		return nil
+	}
+	working := a.held != nil
+	a.rest()
+	err := a.n.worked(a.ctx, a.s, units)
+	if err == nil && working {
+		err = a.work()
+	}
+	return err
+}
+
+// worked counts work for the peer of a stream, and waits if that has caused too much: of strangers, all together. What this node
+// has asked for itself is free.
+func (n *Node) worked(ctx context.Context, s Stream, units int) error {
+	v := visitOf(s)
+	if v == nil {
+		return nil
+	}
+	limit := n.limits.strangers
+	if v.Known() {
+		limit = n.limits.of(s.Remote()).work
+	}
+	for units > 0 {
+		some := min(units, limit.Burst())
+		if err := limit.WaitN(ctx, some); err != nil {
+			return err
+		}
+		units -= some
+	}
+	return nil
+}
+
+// one answers one item.
+func (a *answering) one(q *blobRequest) error {
+	a.n.handing.begin()
+	defer a.n.handing.end()
+	if err := a.work(); err != nil {
 		return err
 	}
-	return n.answerChildren(ctx, w, q)
+	defer a.rest()
+	if _, err := a.n.answerBlob(a, q, 0); err != nil || q.children == nil {
+		return err
+	}
+	return a.n.answerChildren(a, q)
 }
 
 // answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is larger than limit, it tells only the size.
-func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, limit uint64) (sent uint64, err error) {
+func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint64, err error) {
+	ctx, w, units := a.ctx, a.w, 1
+	defer func() {
+		if err == nil {
+			err = a.spent(units, sent)
+		}
+	}()
 	head := answerHead{status: statusNotHere}
 	e, err := n.Blobs.Encoder(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
@@ -83,6 +191,9 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 	var last blobs.Ranges
 	if err == nil {
 		last = lastGroup(e.Info.Size)
+		if e.Info.Present < e.Info.Size {
+			units += int(e.Info.Size/blobs.SegmentSize)/segmentsOfUnit + len(e.Present)
+		}
 		switch {
 		case limit > 0 && e.Info.Size > limit:
 			head = answerHead{status: statusLarger, size: e.Info.Size}
@@ -115,7 +226,8 @@ func (n *Node) answerBlob(ctx context.Context, w *bufio.Writer, q *blobRequest, 
 }
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
-func (n *Node) answerChildren(ctx context.Context, w *bufio.Writer, q *blobRequest) error {
+func (n *Node) answerChildren(a *answering, q *blobRequest) error {
+	ctx, w := a.ctx, a.w
 	c, count := q.children, uint64(0)
 	list, err := n.Blobs.Reader(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
@@ -143,7 +255,7 @@ func (n *Node) answerChildren(ctx context.Context, w *bufio.Writer, q *blobReque
 		if _, err := io.ReadFull(hashes, child.hash[:]); err != nil {
 			return err
 		}
-		sent, err := n.answerBlob(ctx, w, &child, c.limit)
+		sent, err := n.answerBlob(a, &child, c.limit)
 		if err != nil {
 			return err
 		}

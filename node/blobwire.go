@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/admission"
 )
 
 // The blob protocol. A stream carries requests one behind the other, which may be sent before earlier ones are answered, and their answers in
@@ -89,14 +90,18 @@ func bit(is bool, b byte) byte {
 	return 0
 }
 
-// readRequests reads one request. It returns io.EOF, and only then, if there is none.
-func readRequests(r *bufio.Reader) (background bool, reqs []blobRequest, err error) {
+// requestBytes is what one item of a request occupies in memory beside its ranges.
+const requestBytes = 192
+
+// readRequests reads one request. v counts its memory, which is held bytes also if there is an error. It returns io.EOF, and only
+// then, if there is no request.
+func readRequests(r *bufio.Reader, v *admission.Visit) (background bool, reqs []blobRequest, held int, err error) {
 	version, err := r.ReadByte()
 	if err != nil {
-		return false, nil, err
+		return false, nil, 0, err
 	}
-	fail := func(err error) (bool, []blobRequest, error) {
-		return false, nil, fmt.Errorf("blob request: %w", noEOF(err))
+	fail := func(err error) (bool, []blobRequest, int, error) {
+		return false, nil, held, fmt.Errorf("blob request: %w", noEOF(err))
 	}
 	if version != blobVersion {
 		return fail(fmt.Errorf("version %d, expected %d", version, blobVersion))
@@ -127,9 +132,17 @@ func readRequests(r *bufio.Reader) (background bool, reqs []blobRequest, err err
 		if total > 4*blobs.MaxWireRanges {
 			return fail(fmt.Errorf("more than %d ranges", 4*blobs.MaxWireRanges))
 		}
+		size := requestBytes + 16*len(q.ranges)
+		if q.children != nil {
+			size += 64 + 16*len(q.children.ranges)
+		}
+		if err := v.Take(size); err != nil {
+			return fail(err)
+		}
+		held += size
 		reqs = append(reqs, q)
 	}
-	return flags&flagBackground != 0, reqs, nil
+	return flags&flagBackground != 0, reqs, held, nil
 }
 
 func readRequest(r *bufio.Reader) (q blobRequest, err error) {

@@ -18,8 +18,7 @@ const clockProtocol = "/skerry/clock/1"
 const maxClocks = 8 // peers asked
 
 func (n *Node) serveClock(s Stream) {
-	_ = s.SetWriteDeadline(time.Now().Add(askTimeout)) // a stream that fails needs no time
-	if _, err := s.Write(binary.BigEndian.AppendUint64(nil, uint64(n.cfg.Now().UnixMilli()))); err != nil {
+	if _, err := within(s, askTimeout).endingIn(askTimeout).Write(binary.BigEndian.AppendUint64(nil, uint64(n.cfg.Now().UnixMilli()))); err != nil {
 		_ = s.Reset()
 		return
 	}

@@ -138,7 +138,7 @@ func TestOverviewsOfACrowdAreBounded(t *testing.T) {
 		n.peers.changed(p, true)
 		o := &overview{key: [32]byte{byte(i)}}
 		out := outcome{unknown: map[[32]byte]bool{tokenOf(id, o.key): true}}
-		require.NoError(t, n.conclude(t.Context(), p, o, out, false))
+		require.NoError(t, n.conclude(t.Context(), pipeStream{remote: p}, o, out, false))
 		n.peers.changed(p, false)
 	}
 	all := remembered(t, n, id)

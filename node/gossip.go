@@ -176,10 +176,10 @@ func readGossip(msg []byte) (statements, entries [][]byte, err error) {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
 	r := bufio.NewReader(bytes.NewReader(msg[1:]))
-	if statements, err = readItems(r); err != nil {
+	if statements, err = readItems(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
-	if entries, err = readItems(r); err != nil {
+	if entries, err = readItems(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {

@@ -153,7 +153,7 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 	if hello[0] != syncVersion {
 		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], syncVersion)
 	}
-	if err := n.limits.of(s.Remote()).mayAsk(s.Remote()); err != nil {
+	if err := n.mayAsk(s); err != nil {
 		return g, err
 	}
 	answerAt := time.NewTimer(answerTime)
@@ -162,7 +162,7 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 	var nonceR, answer, proof [32]byte
 	_, _ = rand.Read(nonceR[:]) // never fails
 	_, _ = rand.Read(answer[:])
-	found := n.lookUpFor(ctx, s.Remote(), lookup, &g)
+	found := n.lookUpFor(ctx, s, lookup, &g)
 	if found == nil {
 		statements, err := n.Replicas.StatementsFingerprint(ctx, g.id)
 		if err != nil {
@@ -206,15 +206,15 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 }
 
 // lookUpFor finds what a peer asks for, if it is to be told.
-func (n *Node) lookUpFor(ctx context.Context, p peer.ID, lookup [32]byte, g *greeting) error {
+func (n *Node) lookUpFor(ctx context.Context, s Stream, lookup [32]byte, g *greeting) error {
 	id, err := n.lookUp(ctx, lookup)
 	if errors.Is(err, ErrNotShared) {
-		n.missed(p)
+		n.missed(s)
 	}
 	if err != nil {
 		return err
 	}
-	if n.peers.isRefused(p) {
+	if n.peers.isRefused(s.Remote()) {
 		return ErrNotShared
 	}
 	g.id = id

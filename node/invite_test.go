@@ -344,7 +344,7 @@ func TestFewEnough(t *testing.T) {
 	}
 	some := fewEnough(large)
 	require.Len(t, some, maxPushBytes/maxPushItem)
-	back, err := readItems(bufio.NewReader(bytes.NewReader(appendItems(nil, some))))
+	back, err := readItems(bufio.NewReader(bytes.NewReader(appendItems(nil, some))), nil)
 	require.NoError(t, err)
 	require.Len(t, back, len(some))
 	require.Len(t, fewEnough(large[:2]), 2)

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -23,9 +24,8 @@ import (
 //
 // Calls and replies are those of package vault, as far as they are for apps. A session that a reply names is good for the peer that asked only.
 const (
-	keyringProtocol  = "/skerry/keyring/1"
-	maxKeyringCall   = 64 << 10
-	maxKeyringServes = 64 // calls under way, most of which wait for the person
+	keyringProtocol = "/skerry/keyring/1"
+	maxKeyringCall  = 64 << 10
 )
 
 // Keyring returns the keyring of this node.
@@ -77,17 +77,16 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 	return a, err
 }
 
-// serveKeyring answers a call of an app.
+// serveKeyring answers a call of an app. The call must have come within requestTime, and the reply must be gone in as long; the
+// person's time between is not counted.
 func (n *Node) serveKeyring(raw Stream) {
-	if !n.keyringCalls.enter() {
-		_ = raw.Reset()
-		return
-	}
-	defer n.keyringCalls.leave()
-	s := within(raw, idleTimeout)
-	msg, err := readMessage(s, maxKeyringCall)
+	s := within(raw, idleTimeout).endingIn(requestTime)
+	v := visitOf(raw)
+	msg, err := readMessage(s, maxKeyringCall, v)
 	if err == nil {
-		err = writeMessage(s, vault.ServeApp(n.ctx, n.AppKeyring(), vault.App{Peer: s.Remote().String()}, msg))
+		app := vault.App{Peer: s.Remote().String(), Net: originOf(raw), Known: v.Known()}
+		reply := vault.ServeApp(n.ctx, n.AppKeyring(), app, msg)
+		err = writeMessage(s.endingIn(requestTime), reply)
 	}
 	if err != nil {
 		n.log.Debug("serving a call to the keyring", "peer", s.Remote(), "error", err)
@@ -97,7 +96,8 @@ func (n *Node) serveKeyring(raw Stream) {
 	_ = s.Close()
 }
 
-func readMessage(r io.Reader, most uint32) ([]byte, error) {
+// readMessage reads a message of at most so many bytes, which v counts.
+func readMessage(r io.Reader, most uint32, v *admission.Visit) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, noEOF(err)
@@ -105,6 +105,9 @@ func readMessage(r io.Reader, most uint32) ([]byte, error) {
 	size := binary.BigEndian.Uint32(head[:])
 	if size > most {
 		return nil, fmt.Errorf("keyring: a message of %d bytes, at most %d", size, most)
+	}
+	if err := v.Take(int(size)); err != nil {
+		return nil, err
 	}
 	b := make([]byte, size)
 	_, err := io.ReadFull(r, b)
@@ -144,7 +147,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 		if err := writeMessage(s, msg); err != nil {
 			return nil, err
 		}
-		b, err := readMessage(s, vault.MaxCall)
+		b, err := readMessage(s, vault.MaxCall, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -227,17 +230,3 @@ func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 	who := vault.Identity{ID: a.Identity, Kind: a.Signature.Kind, Public: a.Signature.PublicKey, Nonce: a.Nonce}
 	return n.keepAppVault(ctx, who, w.Application, t.Replica, key)
 }
-
-// slots bound how many of something are under way.
-type slots chan struct{}
-
-func (s slots) enter() bool {
-	select {
-	case s <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s slots) leave() { <-s }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,28 +106,18 @@ type limiter struct {
 	up, down *throttle
 
 	mu     sync.Mutex
-	peers  map[peer.ID]*peerLimits
+	peers  map[string]*peerLimits // of peers by their ids, and of networks
 	pruned time.Time
+
+	strangers *rate.Limiter // work for all strangers together
 }
 
 type peerLimits struct {
 	up, down *throttle
 	serving  *gate
 	misses   *rate.Limiter // lookups of what is not here
-	streams  atomic.Int32  // being served
+	work     *rate.Limiter // what answers cost; see worked
 	used     time.Time
-}
-
-// maxPeerStreams is how many blob streams one peer may have open: each may hold a window of requests that are not read yet.
-const maxPeerStreams = 32
-
-// admit counts a stream until the function it returns is called, or refuses it.
-func (x *peerLimits) admit(p peer.ID) (leave func(), err error) {
-	if x.streams.Add(1) > maxPeerStreams {
-		x.streams.Add(-1)
-		return nil, fmt.Errorf("peer %s has more than %d streams open", p, maxPeerStreams)
-	}
-	return func() { x.streams.Add(-1) }, nil
 }
 
 // mayAsk refuses a peer that has asked for too much that is not here: for anything, so that it learns nothing.
@@ -137,45 +128,88 @@ func (x *peerLimits) mayAsk(p peer.ID) error {
 	return nil
 }
 
-// missed counts a lookup of what is not here.
-func (n *Node) missed(p peer.ID) {
-	n.counters.misses.Add(1)
-	n.limits.of(p).misses.Allow()
+// mayAsk is for the peer of a stream and, if it is a stranger, for all strangers from its network.
+func (n *Node) mayAsk(s Stream) error {
+	err := n.limits.of(s.Remote()).mayAsk(s.Remote())
+	if err == nil && !visitOf(s).Known() {
+		err = n.limits.ofNet(originOf(s)).mayAsk(s.Remote())
+	}
+	return err
 }
 
-// How many items are answered at a time: for all peers, and for one, so that a few slow readers do not keep the others waiting.
+// missed counts a lookup of what is not here.
+func (n *Node) missed(s Stream) {
+	n.counters.misses.Add(1)
+	n.limits.of(s.Remote()).misses.Allow()
+	if !visitOf(s).Known() {
+		n.limits.ofNet(originOf(s)).misses.Allow()
+	}
+}
+
+// How many answers are worked on at a time: for all peers, and for one. No place is held while a peer is waited for.
 const (
 	maxServing     = 128
 	maxPeerServing = 8
 )
 
 func newLimiter(cfg Limits) *limiter {
-	return &limiter{cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), peers: map[peer.ID]*peerLimits{}}
+	return &limiter{cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce)}
 }
 
+// maxPeerLimits is how many peers and networks have limits of their own before those that are not in use are dropped.
 const maxPeerLimits = 1024
 
 // A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for those that it holds.
+// Strangers from one network may together ask for strangeMisses times as many.
 const (
 	missesPerSecond = 32
 	missesAtOnce    = 4096
+	strangeMisses   = 4
+)
+
+// A unit of work is about one lookup in the store. Work that yields content is free: the reader's link bounds it.
+const (
+	workPerSecond = 50_000
+	workAtOnce    = 1_000_000
 )
 
 func (l *limiter) of(p peer.ID) *peerLimits {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	x := l.peers[p]
+	return l.get(string(p), 1)
+}
+
+// ofNet returns the limits that all strangers from a network share.
+func (l *limiter) ofNet(net string) *peerLimits {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.get("net "+net, strangeMisses) // no peer id begins so
+}
+
+// get returns limits that are kept under a name; the caller holds the lock.
+func (l *limiter) get(name string, misses int) *peerLimits {
+	x := l.peers[name]
 	if x == nil {
 		if len(l.peers) >= maxPeerLimits && time.Since(l.pruned) > time.Minute {
 			l.pruned = time.Now()
-			for q, old := range l.peers {
-				if old.streams.Load() == 0 && time.Since(old.used) > time.Minute { // its tokens are full again by now
-					delete(l.peers, q)
+			for other, old := range l.peers {
+				if time.Since(old.used) > time.Minute { // its tokens are full again by now
+					delete(l.peers, other)
 				}
 			}
 		}
-		x = &peerLimits{up: newThrottle(l.cfg.PeerUpload), down: newThrottle(l.cfg.PeerDownload), serving: newGate(maxPeerServing), misses: rate.NewLimiter(missesPerSecond, missesAtOnce)}
-		l.peers[p] = x
+		for other := range l.peers { // in no order: whoever makes so many identities gains nothing by new limits
+			if len(l.peers) < 8*maxPeerLimits {
+				break
+			}
+			delete(l.peers, other)
+		}
+		x = &peerLimits{
+			up: newThrottle(l.cfg.PeerUpload), down: newThrottle(l.cfg.PeerDownload), serving: newGate(maxPeerServing),
+			misses: rate.NewLimiter(rate.Limit(missesPerSecond*misses), missesAtOnce*misses),
+			work:   rate.NewLimiter(workPerSecond, workAtOnce),
+		}
+		l.peers[name] = x
 	}
 	x.used = time.Now()
 	return x
@@ -197,7 +231,7 @@ func (ts throttles) limited() bool {
 // limitedWriter writes no faster than its throttles allow.
 type limitedWriter struct {
 	ctx        context.Context
-	w          patient
+	w          io.Writer
 	limits     throttles
 	background bool
 	count      *atomic.Uint64 // of bytes
@@ -245,21 +279,41 @@ func (l limitedReader) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// gate lets so many through at a time, those that somebody waits for before the others.
+// rank is who goes first at a gate.
+type rank int
+
+// Known peers go before strangers, and what somebody waits for goes before background work.
+const (
+	rankKnown rank = iota
+	rankStrange
+	rankKnownLater
+	rankStrangeLater
+	ranks
+)
+
+func rankOf(known, inBackground bool) rank {
+	switch {
+	case known && inBackground:
+		return rankKnownLater
+	case inBackground:
+		return rankStrangeLater
+	case known:
+		return rankKnown
+	}
+	return rankStrange
+}
+
+// gate lets so many through at a time, those of the first rank before the others.
 type gate struct {
 	mu      sync.Mutex
 	free    int
-	waiting [2][]chan struct{} // [0] somebody waits, [1] background
+	waiting [ranks][]chan struct{}
 }
 
 func newGate(n int) *gate { return &gate{free: n} }
 
 // enter waits for its turn; the function it returns must be called at the end.
-func (g *gate) enter(ctx context.Context, background bool) (leave func(), err error) {
-	class := 0
-	if background {
-		class = 1
-	}
+func (g *gate) enter(ctx context.Context, as rank) (leave func(), err error) {
 	g.mu.Lock()
 	if g.free > 0 {
 		g.free--
@@ -267,7 +321,7 @@ func (g *gate) enter(ctx context.Context, background bool) (leave func(), err er
 		return g.leave, nil
 	}
 	turn := make(chan struct{})
-	g.waiting[class] = append(g.waiting[class], turn)
+	g.waiting[as] = append(g.waiting[as], turn)
 	g.mu.Unlock()
 	select {
 	case <-turn:
@@ -275,9 +329,9 @@ func (g *gate) enter(ctx context.Context, background bool) (leave func(), err er
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	for i, w := range g.waiting[class] {
+	for i, w := range g.waiting[as] {
 		if w == turn {
-			g.waiting[class] = append(g.waiting[class][:i], g.waiting[class][i+1:]...)
+			g.waiting[as] = append(g.waiting[as][:i], g.waiting[as][i+1:]...)
 			g.mu.Unlock()
 			return nil, ctx.Err()
 		}

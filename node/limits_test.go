@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 func TestGatePriorities(t *testing.T) {
 	ctx := t.Context()
 	g := newGate(1)
-	leave, err := g.enter(ctx, true)
+	leave, err := g.enter(ctx, rankKnownLater)
 	require.NoError(t, err)
 	var mu sync.Mutex
 	var order []string
@@ -21,17 +22,23 @@ func TestGatePriorities(t *testing.T) {
 	waiting := func() int {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return len(g.waiting[0]) + len(g.waiting[1])
+		return len(slices.Concat(g.waiting[:]...))
 	}
-	for i, name := range []string{"background 1", "background 2", "person 1", "person 2"} {
+	for i, x := range []struct {
+		name string
+		as   rank
+	}{
+		{"stranger's background", rankStrangeLater}, {"background 1", rankKnownLater}, {"background 2", rankKnownLater},
+		{"stranger", rankStrange}, {"person 1", rankKnown}, {"person 2", rankKnown},
+	} {
 		done.Go(func() {
-			leave, err := g.enter(ctx, i < 2)
+			leave, err := g.enter(ctx, x.as)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			mu.Lock()
-			order = append(order, name)
+			order = append(order, x.name)
 			mu.Unlock()
 			leave()
 		})
@@ -39,11 +46,11 @@ func TestGatePriorities(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = g.enter(gone, false)
+	_, err = g.enter(gone, rankKnown)
 	require.ErrorIs(t, err, context.Canceled)
 	leave()
 	done.Wait()
-	require.Equal(t, []string{"person 1", "person 2", "background 1", "background 2"}, order)
+	require.Equal(t, []string{"person 1", "person 2", "stranger", "background 1", "background 2", "stranger's background"}, order)
 	require.Equal(t, 1, g.free)
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -70,29 +71,30 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net          Network // nil while offline
-	serving      *gate
-	limits       *limiter
-	counters     counters
-	turns        turns
-	handing      handing
-	policies     policies
-	peers        *peerBook
-	sessions     *sessions
-	active       active
-	downloads    *downloads
-	discovery    *discovery
-	arrived      arrivals
-	redeeming    sync.Mutex
-	invited      chan struct{} // an invite was kept that could not be redeemed
-	keyringCalls slots
-	serves       map[string]func(Stream) // of what is built upon the node
-	tending      sync.Mutex              // held while a vault is written
-	tend         chan struct{}           // a vault may have to be written
-	outboxMu     sync.Mutex
-	outboxes     map[peer.ID]*outbox
-	closing      sync.Once
-	closeErr     error
+	net       Network // nil while offline
+	serving   *gate
+	search    *gate // for replicas by their tokens
+	limits    *limiter
+	counters  counters
+	turns     turns
+	handing   handing
+	policies  policies
+	peers     *peerBook
+	sessions  *sessions
+	active    active
+	downloads *downloads
+	discovery *discovery
+	arrived   arrivals
+	redeeming sync.Mutex
+	invited   chan struct{}           // an invite was kept that could not be redeemed
+	room      *admission.Room         // counts what peers hold
+	serves    map[string]func(Stream) // of what is built upon the node
+	tending   sync.Mutex              // held while a vault is written
+	tend      chan struct{}           // a vault may have to be written
+	outboxMu  sync.Mutex
+	outboxes  map[peer.ID]*outbox
+	closing   sync.Once
+	closeErr  error
 }
 
 const keyFile = "node.key"
@@ -114,7 +116,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), keyringCalls: make(slots, maxKeyringServes), serves: map[string]func(Stream){}}
+	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), serves: map[string]func(Stream){}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -204,15 +206,15 @@ func (n *Node) GoOnline(network Network) error {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
 	n.net = network
-	network.Handle(blobProtocol, n.serveBlobs)
-	network.Handle(syncProtocol, n.serveSync)
-	network.Handle(overviewProtocol, n.serveOverview)
-	network.Handle(pushProtocol, n.servePush)
-	network.Handle(inviteProtocol, n.serveInvite)
-	network.Handle(keyringProtocol, n.serveKeyring)
-	network.Handle(clockProtocol, n.serveClock)
+	n.room = newRoom(n.serves)
+	for protocol, fn := range map[string]func(Stream){
+		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
+		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
+	} {
+		network.Handle(protocol, n.admitted(protocol, fn))
+	}
 	for protocol, fn := range n.serves {
-		network.Handle(protocol, func(s Stream) { fn(within(s, idleTimeout)) })
+		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
@@ -341,7 +343,9 @@ func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Re
 // Store returns the node's key-value store, for what is built upon a node; each package owns the keys that begin with a byte of its own.
 func (n *Node) Store() kv.Store { return n.kv }
 
-// Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own. It must be called before GoOnline.
+// Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own. It must be called before
+// GoOnline. A stream is for one request of at most 64 KiB and its answer: all reads and writes on it fail a minute after it was
+// opened. docs/protocol/limits.md tells how many streams there are.
 func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn }
 
 // exchangeTime is how long a question to one peer, and its answer, may take: a registration at a

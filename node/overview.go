@@ -35,6 +35,15 @@ const (
 	statusDiffer     = 1
 	maxOverview      = 1 << 20 // replicas compared with one peer
 	maxSearched      = 1 << 14 // replicas of this node among which that of an unknown token is looked for
+	// maxUnknown is how many tokens are kept of replicas that this node did not know the peer to hold. More are read and dropped:
+	// when these are known, the next overview is about the rest.
+	maxUnknown = 1 << 12
+	// strangeTokens is how many tokens a stranger may send, beside twice those of what this node knows it to hold.
+	strangeTokens = 1 << 14
+	// searchedUnit is how many replicas are looked at for a unit of work.
+	searchedUnit = 8
+	// unknownBytes is charged for each token that is kept.
+	unknownBytes = 128
 )
 
 // overview is one side of an overview: the replicas in the order of their tokens.
@@ -115,13 +124,16 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 	var mu sync.Mutex // sent by the session's writer, received by its reader
 	sent := map[replica.ID]bool{}
 	out = outcome{map[replica.ID]bool{}, map[replica.ID]bool{}, map[[32]byte]bool{}}
-	received := 0
+	received, most, v := 0, maxOverview, visitOf(s)
+	if !v.Known() {
+		most = min(most, 2*len(o.tokens)+strangeTokens)
+	}
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
-		Set: o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true,
+		Set: o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
 		Insert: func(_ context.Context, items [][]byte) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if received += len(items); received > maxOverview {
+			if received += len(items); received > most {
 				return &reconcile.ProtocolError{Reason: "too many replicas in an overview"}
 			}
 			for _, b := range items {
@@ -130,7 +142,10 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 				}
 				if id, ok := byToken[[32]byte(b)]; ok {
 					out.differ[id] = true
-				} else {
+				} else if len(out.unknown) < maxUnknown {
+					if err := v.Take(unknownBytes); err != nil {
+						return err
+					}
 					out.unknown[[32]byte(b)] = true
 				}
 			}
@@ -151,11 +166,17 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 }
 
 // conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too: from now on it is compared with the others.
-func (n *Node) conclude(ctx context.Context, p peer.ID, o *overview, out outcome, began bool) error {
+func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome, began bool) error {
+	p, v := s.Remote(), visitOf(s)
 	n.peers.compared(p, o.ids, out.differ, out.gone, began)
 	if len(out.unknown) == 0 {
 		return nil
 	}
+	leave, err := n.search.enter(ctx, rankOf(v.Known(), true))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	var ids []replica.ID
 	searched := 0
 	for r, err := range n.Replicas.All(ctx) {
@@ -168,6 +189,10 @@ func (n *Node) conclude(ctx context.Context, p peer.ID, o *overview, out outcome
 		if searched++; searched == maxSearched { // the peer asks by name before long
 			break
 		}
+	}
+	// A token costs its sender next to nothing, and this node a look at each replica.
+	if err := n.worked(ctx, s, searched/searchedUnit); err != nil {
+		return err
 	}
 	return n.peers.meet(ctx, p, ids)
 }
@@ -222,12 +247,16 @@ func (n *Node) askOverview(ctx context.Context, s Stream) error {
 			return n.blame(p, fmt.Errorf("overview: %w", err))
 		}
 	}
-	return n.conclude(ctx, p, o, out, true)
+	return n.conclude(ctx, s, o, out, true)
 }
 
 // serveOverview is the responder's part.
 func (n *Node) serveOverview(s Stream) {
-	if err := n.answerOverview(n.ctx, within(s, idleTimeout)); err != nil {
+	limit := overviewTime
+	if visitOf(s).Known() {
+		limit = longOverview
+	}
+	if err := n.answerOverview(n.ctx, within(s, idleTimeout).endingIn(limit)); err != nil {
 		n.log.Debug("serving an overview", "peer", s.Remote(), "error", err)
 		_ = s.Reset()
 		return
@@ -272,5 +301,5 @@ func (n *Node) answerOverview(ctx context.Context, s Stream) error {
 			return n.blame(p, fmt.Errorf("overview: %w", err))
 		}
 	}
-	return n.conclude(ctx, p, o, out, false)
+	return n.conclude(ctx, s, o, out, false)
 }

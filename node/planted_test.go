@@ -286,7 +286,7 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 				Capability: replica.Read, Replica: id, ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
 			}}
 			evil.end.Handle(keyringProtocol, func(s Stream) {
-				if msg, err := readMessage(s, maxKeyringCall); err == nil {
+				if msg, err := readMessage(s, maxKeyringCall, nil); err == nil {
 					_ = writeMessage(s, vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg))
 				}
 				_ = s.Close()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -233,7 +234,11 @@ func appendItems(b []byte, items [][]byte) []byte {
 	return b
 }
 
-func readItems(r *bufio.Reader) ([][]byte, error) {
+// itemBytes is what an item of a push occupies in memory beside its bytes.
+const itemBytes = 32
+
+// readItems reads items, whose memory v counts until the visit ends.
+func readItems(r *bufio.Reader, v *admission.Visit) ([][]byte, error) {
 	count, err := binary.ReadUvarint(r)
 	if err != nil {
 		return nil, noEOF(err)
@@ -254,6 +259,9 @@ func readItems(r *bufio.Reader) ([][]byte, error) {
 		if total += size; total > maxPushBytes {
 			return nil, fmt.Errorf("push of more than %d bytes", maxPushBytes)
 		}
+		if err := v.Take(int(size) + itemBytes); err != nil {
+			return nil, err
+		}
 		it := make([]byte, size)
 		if _, err := io.ReadFull(r, it); err != nil {
 			return nil, noEOF(err)
@@ -263,32 +271,21 @@ func readItems(r *bufio.Reader) ([][]byte, error) {
 	return items, nil
 }
 
-// pushed is a parsed push.
-type pushed struct {
-	lookup              [32]byte
-	statements, entries [][]byte
-}
-
-func readPush(r *bufio.Reader) (p pushed, err error) {
+// readPushHead reads what comes before the items of a push: the lookup.
+func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 	version, err := r.ReadByte()
 	if err != nil {
-		return p, noEOF(err)
+		return lookup, noEOF(err)
 	}
 	if version != pushVersion {
-		return p, fmt.Errorf("push of version %d, expected %d", version, pushVersion)
+		return lookup, fmt.Errorf("push of version %d, expected %d", version, pushVersion)
 	}
-	if _, err := io.ReadFull(r, p.lookup[:]); err != nil {
-		return p, noEOF(err)
-	}
-	if p.statements, err = readItems(r); err != nil {
-		return p, err
-	}
-	p.entries, err = readItems(r)
-	return p, err
+	_, err = io.ReadFull(r, lookup[:])
+	return lookup, noEOF(err)
 }
 
 func (n *Node) servePush(s Stream) {
-	if err := n.takePush(n.ctx, within(s, idleTimeout)); err != nil {
+	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
 			level = slog.LevelDebug // it was shared until lately, or this node is closing
@@ -304,25 +301,40 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if n.peers.isRefused(s.Remote()) {
 		return ErrNotShared
 	}
-	p, err := readPush(bufio.NewReader(s))
+	// Whoever does not know the replica is not listened to, and so costs no memory.
+	r := bufio.NewReader(within(s, idleTimeout).endingIn(requestTime))
+	lookup, err := readPushHead(r)
 	if err != nil {
 		return err
 	}
-	if err := n.limits.of(s.Remote()).mayAsk(s.Remote()); err != nil {
+	if err := n.mayAsk(s); err != nil {
 		return err
 	}
-	id, err := n.lookUp(ctx, p.lookup)
+	id, err := n.lookUp(ctx, lookup)
 	if errors.Is(err, ErrNotShared) {
-		n.missed(s.Remote())
+		n.missed(s)
 	}
 	if err != nil {
 		return err
 	}
-	out, err := n.insertStatements(ctx, id, p.statements)
+	v := visitOf(s)
+	if err := v.Proved(); err != nil {
+		return err
+	}
+	items := bufio.NewReader(unread(r, newSteady(s)))
+	statements, err := readItems(items, v)
+	if err != nil {
+		return err
+	}
+	entries, err := readItems(items, v)
+	if err != nil {
+		return err
+	}
+	out, err := n.insertStatements(ctx, id, statements)
 	if err = errors.Join(err, new(worthless).add(out, maxRefusedPush)); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("push: %w", err))
 	}
-	err = n.insertEntries(ctx, id, p.entries, replica.Origin{Peer: s.Remote().String()})
+	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})
 	if errors.Is(err, replica.ErrNotGranted) {
 		n.peers.compareSoonWith(s.Remote()) // one of the two does not know all statements
 	}

@@ -41,7 +41,7 @@ const (
 
 // serveInvite answers somebody who brings an invite.
 func (n *Node) serveInvite(raw Stream) {
-	s := within(raw, idleTimeout)
+	s := within(raw, idleTimeout).endingIn(2 * requestTime) // for the request and the answer
 	if err := n.answerInvite(n.ctx, s); err != nil {
 		var refused *InviteError
 		known := errors.As(err, &refused)
@@ -161,7 +161,7 @@ func readGiven(r *bufio.Reader) (g Given, err error) {
 		return g, bad(err)
 	}
 	g.Name = string(name)
-	if g.Statements, err = readItems(r); err != nil {
+	if g.Statements, err = readItems(r, nil); err != nil {
 		return g, bad(err)
 	}
 	return g, nil

@@ -23,7 +23,7 @@ type counters struct {
 	contentSent, contentReceived   atomic.Uint64 // bytes of the blob protocol
 	wrongContent, wrongEntries     atomic.Uint64
 	lost                           atomic.Uint64 // entries that peers had had before
-	misses                         atomic.Uint64
+	misses, refused                atomic.Uint64
 	announced, searches, falsehood atomic.Uint64
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -121,7 +122,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
-	id, err := n.answerSync(n.ctx, within(s, idleTimeout).paced(), &st)
+	id, err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
@@ -139,11 +140,19 @@ func (n *Node) serveSync(s Stream) {
 func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id replica.ID, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	r := bufio.NewReaderSize(s, blobBuffer)
-	g, err := n.welcome(ctx, s, r)
+	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
+	greeting := within(s, idleTimeout).endingIn(greetTime)
+	small := bufio.NewReader(greeting)
+	g, err := n.welcome(ctx, greeting, small)
 	if err != nil {
 		return g.id, err
 	}
+	v := visitOf(s)
+	if err := errors.Join(v.Proved(), v.Take(blobBuffer)); err != nil {
+		return g.id, err
+	}
+	s = within(s, idleTimeout).paced()
+	r := bufio.NewReaderSize(unread(small, s), blobBuffer)
 	leave, ok := n.sessions.accept(g.id, s.Remote(), n.id)
 	if !ok {
 		_, err := s.Write([]byte{statusBusy})
@@ -154,6 +163,11 @@ func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id repl
 		return g.id, fmt.Errorf("sync: %w", err)
 	}
 	return g.id, n.session(ctx, s, r, g, false, st)
+}
+
+// unread reads what a reader has buffered and then goes on with s.
+func unread(r *bufio.Reader, s io.Reader) io.Reader {
+	return io.MultiReader(io.LimitReader(r, int64(r.Buffered())), s)
 }
 
 // session reconciles the statements and then the entries, and makes what came durable.
@@ -170,7 +184,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		var err error
 		var worth worthless
 		statements, err = reconcile.Run(ctx, r, s, abort, reconcile.Config{
-			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator,
+			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				out, err := n.insertStatements(ctx, g.id, items)
 				return errors.Join(err, worth.add(out, maxRefused))
@@ -192,7 +206,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, s, abort, reconcile.Config{
-		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator,
+		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   sent,

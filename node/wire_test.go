@@ -28,11 +28,11 @@ func TestBlobWireGolden(t *testing.T) {
 		[]byte{0}, hash(2), []byte{0, 1, 0x80, 0x80, 1, 0x80, 0x80, 2},
 		[]byte{1}, hash(3), []byte{1, 1, 0, 0, 5, 0xac, 2, 0xff, 0xff, 3, 0x80, 1, 1, 0, 0x80, 0x80, 1})
 	require.Equal(t, want, b)
-	background, back, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
+	background, back, _, err := readRequests(bufio.NewReader(bytes.NewReader(b)), nil)
 	require.NoError(t, err)
 	require.True(t, background)
 	require.Equal(t, reqs, back)
-	_, _, err = readRequests(bufio.NewReader(bytes.NewReader(nil)))
+	_, _, _, err = readRequests(bufio.NewReader(bytes.NewReader(nil)), nil)
 	require.Equal(t, io.EOF, err)
 
 	for _, c := range []struct {
@@ -62,6 +62,23 @@ func TestLookupIsBound(t *testing.T) {
 	}
 }
 
+// pushed is a parsed push.
+type pushed struct {
+	lookup              [32]byte
+	statements, entries [][]byte
+}
+
+func readPush(r *bufio.Reader) (p pushed, err error) {
+	if p.lookup, err = readPushHead(r); err != nil {
+		return p, err
+	}
+	if p.statements, err = readItems(r, nil); err != nil {
+		return p, err
+	}
+	p.entries, err = readItems(r, nil)
+	return p, err
+}
+
 func TestPushIsBounded(t *testing.T) {
 	head := append([]byte{pushVersion}, make([]byte, 32)...)
 	for name, items := range map[string][][]byte{
@@ -80,13 +97,13 @@ func FuzzReadRequests(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		background, reqs, err := readRequests(bufio.NewReader(bytes.NewReader(b)))
+		background, reqs, _, err := readRequests(bufio.NewReader(bytes.NewReader(b)), nil)
 		if err != nil {
 			return
 		}
 		again, err := appendRequests(nil, background, reqs)
 		require.NoError(t, err)
-		_, back, err := readRequests(bufio.NewReader(bytes.NewReader(again)))
+		_, back, _, err := readRequests(bufio.NewReader(bytes.NewReader(again)), nil)
 		require.NoError(t, err)
 		require.Equal(t, reqs, back)
 	})

@@ -1,0 +1,163 @@
+package node
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/node/admission"
+)
+
+// Everything that a peer opens comes through admitted: it counts the stream, and gives the handler a guest, which counts the
+// memory that the peer makes this node hold. docs/protocol/limits.md lists the figures below.
+
+const (
+	// requestTime is how long a peer has for a whole request, from the moment at which the stream is open.
+	requestTime = 30 * time.Second
+	// overviewTime is how long a stranger has for a whole overview, and longOverview a known peer.
+	overviewTime = time.Minute
+	longOverview = 10 * time.Minute
+	// serviceTime is how long a peer has for one request to what is built upon the node, and for taking the answer.
+	serviceTime = time.Minute
+	// guestBytes is charged for each stream: its goroutine and its reader.
+	guestBytes = 12 << 10
+	// serviceBytes is charged for each stream of what is built upon the node: a request, as it came and parsed.
+	serviceBytes = 192 << 10
+	// maxPeerStreams is how many blob streams one peer may have open: each may hold a window of requests that are not read yet.
+	maxPeerStreams = 32
+)
+
+const mebi = 1 << 20
+
+// budgets bound the memory that peers hold, in bytes.
+var budgets = admission.Shares{
+	Strangers: admission.Share{Peer: 8 * mebi, Net: 64 * mebi, All: 192 * mebi},
+	Known:     admission.Share{Peer: 96 * mebi, All: 1024 * mebi},
+}
+
+// guests bound the open streams of each protocol.
+var guests = map[string]admission.Shares{
+	// A stream that waits for its reader costs memory, which budgets bounds; a known peer keeps streams open for its next request.
+	blobProtocol: {
+		Strangers: admission.Share{Peer: maxPeerStreams, Net: 32 * maxPeerStreams, All: 64 * maxPeerStreams},
+		Known:     admission.Share{Peer: maxPeerStreams},
+	},
+	// A stranger is one until its greeting is over. A device that has just met another greets for all its replicas.
+	syncProtocol:     {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
+	overviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
+	pushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
+	inviteProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4, All: 256}},
+	// Most calls wait for the person.
+	keyringProtocol: {Strangers: admission.Share{Peer: 4, Net: 32, All: 256}, Known: admission.Share{Peer: 8, All: 256}},
+	clockProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
+}
+
+// services bounds the open streams of a protocol of what is built upon the node.
+var services = admission.Shares{
+	Strangers: admission.Share{Peer: 4, Net: 16, All: 256},
+	Known:     admission.Share{Peer: 16, All: 1024},
+}
+
+// room returns the room that all peers share, with a place for the given services.
+func newRoom(served map[string]func(Stream)) *admission.Room {
+	cfg := admission.Config{Bytes: budgets, Streams: map[string]admission.Shares{}}
+	for protocol, s := range guests {
+		cfg.Streams[protocol] = s
+	}
+	for protocol := range served {
+		cfg.Streams[protocol] = services
+	}
+	return admission.New(cfg)
+}
+
+// admitted returns a handler that lets fn answer a stream if its peer may open one, and resets it otherwise.
+func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
+	return func(s Stream) {
+		v, err := n.room.Enter(protocol, n.partyOf(s))
+		if err == nil {
+			defer v.Leave()
+			err = v.Take(guestBytes)
+		}
+		if err != nil {
+			n.counters.refused.Add(1)
+			n.log.Debug("a stream was refused", "peer", s.Remote(), "protocol", protocol, "error", err)
+			_ = s.Reset() // the peer may be gone
+			return
+		}
+		fn(&guest{s, v})
+	}
+}
+
+// serveOther returns the handler of a protocol of what is built upon the node.
+func serveOther(fn func(Stream)) func(Stream) {
+	return func(s Stream) {
+		if err := visitOf(s).Take(serviceBytes); err != nil {
+			_ = s.Reset() // the peer may be gone
+			return
+		}
+		fn(within(s, idleTimeout).endingIn(serviceTime))
+	}
+}
+
+func (n *Node) partyOf(s Stream) admission.Party {
+	return admission.Party{Peer: s.Remote(), Net: originOf(s), Known: n.isKnown(s.Remote())}
+}
+
+// isKnown reports whether a peer is remembered to hold a replica of this node: it has shown that it does, or a ticket or a vault
+// names it.
+func (n *Node) isKnown(p peer.ID) bool {
+	n.peers.mu.Lock()
+	defer n.peers.mu.Unlock()
+	c := n.peers.contacts[p]
+	return c != nil && c.known
+}
+
+// guest is a stream that a peer has opened. What is written to it counts as held until the peer has taken it.
+type guest struct {
+	Stream
+	visit *admission.Visit
+}
+
+func (g *guest) Write(b []byte) (int, error) {
+	if err := g.visit.Take(len(b)); err != nil {
+		return 0, err
+	}
+	defer g.visit.Give(len(b))
+	return g.Stream.Write(b)
+}
+
+// uncounted returns the stream below a guest, for a writer that counts by itself what it holds.
+func uncounted(s Stream) Stream {
+	if g, ok := s.(*guest); ok {
+		return g.Stream
+	}
+	return s
+}
+
+// visitOf returns what counts the memory of a stream: nil, which counts nothing, if this node has opened it.
+func visitOf(s Stream) *admission.Visit {
+	switch s := s.(type) {
+	case *guest:
+		return s.visit
+	case patient:
+		return visitOf(s.Stream)
+	case *patient:
+		return visitOf(s.Stream)
+	case *steady:
+		return visitOf(s.Stream)
+	}
+	return nil
+}
+
+// Located is a Stream that knows from where its peer is connected.
+type Located interface {
+	// Origin names the IP network of the peer, or of the relay between, in a form of the implementation's choice.
+	Origin() string
+}
+
+func originOf(s Stream) string {
+	if l, ok := s.(Located); ok {
+		return l.Origin()
+	}
+	return ""
+}
