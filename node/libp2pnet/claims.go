@@ -2,6 +2,8 @@ package libp2pnet
 
 import (
 	"context"
+	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,13 +13,17 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Limits of what a node keeps for others in the hash table. Whoever floods it displaces only what is oldest, and under one key and for one peer no more than its share.
+// Limits of what a node keeps for others in the hash table, in numbers and in bytes. Whoever floods it displaces only what is oldest, and under one key and for one peer no more than its share.
 const (
-	maxKeys       = 1 << 16 // some 30 MiB with a few claims each
+	maxKeys       = 1 << 16
 	maxEachKey    = 32
 	maxEachPeer   = 1 << 12
 	claimLifetime = 24 * time.Hour // OBJECTS drops announcements that are older
 	maxClaimAddrs = 8
+	maxClaimAddr  = 256      // bytes of an address; a longer one is left out
+	maxClaimBytes = 48 << 20 // of all claims in memory
+	maxPeerBytes  = 4 << 20  // of those of one peer
+	claimOverhead = 768      // bytes that a claim takes beside its key and addresses
 )
 
 // claims are provider records: who claims to hold what. The table takes a claim only from the very peer that makes it, over a connection on which it has proved its id; whether it is true shows when it is asked.
@@ -28,17 +34,48 @@ type claims struct {
 	mu    sync.Mutex
 	keys  map[string]map[peer.ID]claim
 	count map[peer.ID]int
+	bytes map[peer.ID]int // of each peer's claims
+	total int             // bytes of all
 }
 
 type claim struct {
-	addrs []ma.Multiaddr
+	addrs []byte // each after its length as a varint
 	at    time.Time
 }
+
+// memory is about how many bytes a claim takes under a key.
+func (x *claim) memory(key string) int { return claimOverhead + len(key) + cap(x.addrs) }
 
 var _ records.ProviderStore = (*claims)(nil)
 
 func newClaims(h host.Host, now func() time.Time) *claims {
-	return &claims{host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}}
+	return &claims{host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}, bytes: map[peer.ID]int{}}
+}
+
+// newClaim copies what is worth keeping of addresses, so that nothing else of the message they came in stays.
+func newClaim(addrs []ma.Multiaddr, at time.Time) claim {
+	var all []byte
+	count := 0
+	for _, a := range addrs {
+		if b := a.Bytes(); count < maxClaimAddrs && len(b) <= maxClaimAddr {
+			all = append(binary.AppendUvarint(all, uint64(len(b))), b...)
+			count++
+		}
+	}
+	return claim{slices.Clip(slices.Clone(all)), at}
+}
+
+// where returns the addresses of a claim.
+func (x *claim) where() (all []ma.Multiaddr) {
+	for b := x.addrs; len(b) > 0; {
+		size, n := binary.Uvarint(b)
+		a, err := ma.NewMultiaddrBytes(b[n : n+int(size)])
+		if err == nil { // they were addresses when they came
+			all = append(all, a)
+		}
+		b = b[n+int(size):]
+	}
+	return all
 }
 
 // AddProvider implements records.ProviderStore.
@@ -46,34 +83,45 @@ func (c *claims) AddProvider(_ context.Context, key []byte, p peer.AddrInfo) err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := string(key)
-	of := c.keys[k]
-	if _, again := of[p.ID]; !again {
-		if c.count[p.ID] >= maxEachPeer {
-			return nil // the peer need not know
-		}
-		if of == nil {
-			if len(c.keys) >= maxKeys && !c.dropSome() {
-				return nil
-			}
-			of = map[peer.ID]claim{}
-			c.keys[k] = of
-		}
-		if len(of) >= maxEachKey {
-			c.dropOldest(k)
-		}
-		c.count[p.ID]++
+	x := newClaim(p.Addrs, c.now())
+	size := x.memory(k)
+	if _, again := c.keys[k][p.ID]; again {
+		c.drop(k, p.ID)
 	}
-	of[p.ID] = claim{p.Addrs[:min(len(p.Addrs), maxClaimAddrs)], c.now()}
+	if c.count[p.ID] >= maxEachPeer || c.bytes[p.ID]+size > maxPeerBytes {
+		return nil // the peer need not know
+	}
+	if len(c.keys[k]) >= maxEachKey {
+		c.dropOldest(k)
+	}
+	for c.total+size > maxClaimBytes || c.keys[k] == nil && len(c.keys) >= maxKeys {
+		if !c.dropSome() {
+			return nil
+		}
+	}
+	of := c.keys[k]
+	if of == nil {
+		of = map[peer.ID]claim{}
+		c.keys[k] = of
+	}
+	of[p.ID] = x
+	c.count[p.ID]++
+	c.bytes[p.ID] += size
+	c.total += size
 	return nil
 }
 
 func (c *claims) drop(key string, p peer.ID) {
+	x := c.keys[key][p]
 	delete(c.keys[key], p)
 	if len(c.keys[key]) == 0 {
 		delete(c.keys, key)
 	}
+	c.total -= x.memory(key)
+	c.bytes[p] -= x.memory(key)
 	if c.count[p]--; c.count[p] <= 0 {
 		delete(c.count, p)
+		delete(c.bytes, p)
 	}
 }
 
@@ -121,7 +169,7 @@ func (c *claims) GetProviders(_ context.Context, key []byte) (all []peer.AddrInf
 			c.drop(k, p)
 			continue
 		}
-		addrs := x.addrs
+		addrs := x.where()
 		if p == c.host.ID() { // its own claims are made without
 			addrs = worthTelling(c.host, c.host.Addrs())
 		}

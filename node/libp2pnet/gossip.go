@@ -16,14 +16,16 @@ import (
 
 // Gossip is GossipSub 1.1. Messages carry no sender and no signature: the entries in them do.
 const (
-	// maxTopics is how many topics a peer may announce; a node joins those of its active replicas.
-	maxTopics = 4096
 	// A peer's score falls by badMessage times the square of the number of its bad messages, of which a tenth is forgotten each minute. Below
 	// noGossip it is told nothing more about messages, below noPublish sent none, and below noWord not listened to.
 	badMessage = -20
 	noGossip   = -10
 	noPublish  = -40
 	noWord     = -80
+	// maxChecking is how many messages are being checked and stored at a time; more are dropped, which the next session mends.
+	maxChecking = 128
+	// rpcRoom is what a message may be longer than what it carries.
+	rpcRoom = 64 << 10
 )
 
 // topic is a topic that has been joined.
@@ -45,23 +47,15 @@ func (n *Network) startGossip() error {
 		}),
 		pubsub.WithFloodPublish(true), // what this node writes goes to all that listen at once
 		pubsub.WithPeerScore(score, limits),
-		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(anyTopic{}, maxTopics)),
-		pubsub.WithMaxMessageSize(2*node.MaxGossip),
+		pubsub.WithSubscriptionFilter(newInterests(n.host)),
+		pubsub.WithValidateThrottle(maxChecking),
+		pubsub.WithMaxMessageSize(node.MaxGossip+rpcRoom),
 	)
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	n.gossip, n.topics = ps, map[string]topic{}
 	return nil
-}
-
-// anyTopic lets peers announce what they want.
-type anyTopic struct{}
-
-func (anyTopic) CanSubscribe(string) bool { return true }
-
-func (anyTopic) FilterIncomingSubscriptions(_ peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
-	return subs, nil
 }
 
 // Join implements node.Network.

@@ -145,7 +145,7 @@ func New(cfg Config) (*Network, error) {
 	h, err := libp2p.New(append(append(relayOptions(cfg), transports(cfg)...),
 		libp2p.Identity(key),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
-		libp2p.Muxer(yamux.ID, muxer()),
+		libp2p.Muxer(yamux.ID, muxer{}),
 		libp2p.ResourceManager(manager),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(newGater(cfg)),
@@ -194,19 +194,6 @@ func transports(cfg Config) []libp2p.Option {
 		opts = append(opts, libp2p.DisableMetrics())
 	}
 	return append(opts, libp2p.ListenAddrs(listen...))
-}
-
-// Windows of a stream in bytes: what a peer may send before it hears that it was read. What is on the way over a far connection must fit in
-// them, from the start, or a short transfer is over before they have grown.
-const (
-	firstWindow = 16 << 20
-	lastWindow  = 32 << 20
-)
-
-func muxer() *yamux.Transport {
-	cfg := *yamux.DefaultTransport.Config()
-	cfg.InitialStreamWindowSize, cfg.MaxStreamWindowSize = firstWindow, lastWindow
-	return (*yamux.Transport)(&cfg)
 }
 
 // tcpFirst dials TCP at once and QUIC a little later.
@@ -479,3 +466,22 @@ func (n *Network) Close() error {
 type stream struct{ network.Stream }
 
 func (s stream) Remote() peer.ID { return s.Conn().RemotePeer() }
+
+// Origin implements node.Located: the IPv4 address, or the IPv6 network of 56 bits, of the peer or of the relay between.
+func (s stream) Origin() string {
+	a, ok := addrOf(s.Conn().RemoteMultiaddr())
+	if !ok {
+		return ""
+	}
+	bits := 32
+	if a.Is6() {
+		bits = 56
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}
+
+var _ node.Located = stream{}
