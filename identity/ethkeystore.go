@@ -24,9 +24,9 @@ const (
 	scryptR = 8
 	scryptP = 1
 	// What a file may ask for.
-	maxScryptMemory = 1 << 30 // bytes, 128·n·r
-	maxScryptWork   = 1 << 24 // n·r·p
-	maxPBKDF2       = 10_000_000
+	maxScryptMemory = 256 << 20             // bytes, 128·n·r: what wallets write
+	maxScryptWork   = 4 * scryptN * scryptR // n·r·p
+	maxPBKDF2       = 4_000_000
 )
 
 type ethFile struct {

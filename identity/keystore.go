@@ -28,10 +28,12 @@ const (
 	argonTime    = 3
 	argonMemory  = 64 << 10 // KiB
 	argonThreads = 4
-	// What a file may ask for.
+	// What a file may ask for: a quarter of a gigabyte, and 16 times the work of a file of our own. A file that somebody
+	// sends must not stop the machine that is to open it.
 	maxArgonTime    = 64
-	maxArgonMemory  = 1 << 20 // KiB
-	maxArgonThreads = 64
+	maxArgonMemory  = 256 << 10 // KiB
+	maxArgonThreads = 16
+	maxArgonWork    = 16 * argonTime * argonMemory // KiB written: time·memory
 	// MaxKeystore is the length of the longest file in bytes.
 	MaxKeystore = 64 << 10
 )
@@ -156,7 +158,7 @@ func parseOwn(file []byte) (open func(password string) (*Secret, error), err err
 	switch k := &f.KDF; {
 	case k.Name != "argon2id" || f.Cipher.Name != "xchacha20poly1305":
 		return nil, fmt.Errorf("%w: unknown way of encryption %.32q, %.32q", ErrBadKeystore, k.Name, f.Cipher.Name)
-	case k.Time < 1 || k.Time > maxArgonTime || k.Memory < 8 || k.Memory > maxArgonMemory || k.Threads < 1 || k.Threads > maxArgonThreads || len(k.Salt) < 8 || len(k.Salt) > 64:
+	case k.Time < 1 || k.Time > maxArgonTime || k.Memory < 8 || k.Memory > maxArgonMemory || k.Threads < 1 || k.Threads > maxArgonThreads || uint64(k.Time)*uint64(k.Memory) > maxArgonWork || len(k.Salt) < 8 || len(k.Salt) > 64:
 		return nil, fmt.Errorf("%w: it asks for Argon2id with time %d, %d KiB and %d threads", ErrBadKeystore, k.Time, k.Memory, k.Threads)
 	case len(f.PublicKey) != len(PublicKey{}) || len(f.Nonce) != len(Nonce{}) || len(f.Cipher.Nonce) != chacha20poly1305.NonceSizeX || len(f.Cipher.Ciphertext) != 32+chacha20poly1305.Overhead:
 		return nil, fmt.Errorf("%w: a part of it has the wrong length", ErrBadKeystore)
