@@ -12,7 +12,7 @@ import (
 // Local returns a client for s in the same process, for commands that open a data directory themselves. stop ends it.
 func Local(s *Server) (c *Client, stop func() error) {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c = &Client{http: &http.Client{Transport: &http.Transport{DialContext: l.dial}}}

@@ -263,7 +263,7 @@ func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
 	if err := os.Chmod(l.Path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("api socket: %w", err), ln.Close())
 	}
-	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { l.done <- l.srv.Serve(ln) }()
 	return l, nil
 }

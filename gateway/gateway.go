@@ -398,7 +398,7 @@ func Listen(g *Gateway, addr string) (*Listener, error) {
 	}
 	g.local = ln.Addr().(*net.TCPAddr).IP.IsLoopback()
 	l := &Listener{URL: "http://" + ln.Addr().String(), done: make(chan error, 1)}
-	l.srv = &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	l.srv = &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
 	go func() { l.done <- l.srv.Serve(ln) }()
 	return l, nil

@@ -155,6 +155,12 @@ type Located interface {
 	Origin() string
 }
 
+// Origin implements Located.
+func (g *guest) Origin() string { return originOf(g.Stream) }
+
+// Origin implements Located.
+func (p patient) Origin() string { return originOf(p.Stream) }
+
 func originOf(s Stream) string {
 	if l, ok := s.(Located); ok {
 		return l.Origin()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -22,6 +23,7 @@ const Protocol = "/skerry/seed/1"
 
 const (
 	maxAnswer = 1 << 20
+	// maxServes is how many requests are worked on at a time. No place is held while a peer is waited for.
 	maxServes = 64
 )
 
@@ -39,14 +41,7 @@ type reply struct {
 func (s *Seed) Serve(ctx context.Context) {
 	slots := make(chan struct{}, maxServes)
 	s.n.Serve(Protocol, func(st node.Stream) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		default:
-			_ = st.Reset()
-			return
-		}
-		if err := s.serve(ctx, st.Remote(), st); err != nil {
+		if err := s.serve(ctx, whoAsks(st), st, slots); err != nil {
 			s.log.Debug("serving a request to the seed", "peer", st.Remote(), "error", err)
 			_ = st.Reset()
 			return
@@ -55,13 +50,23 @@ func (s *Seed) Serve(ctx context.Context) {
 	})
 }
 
-func (s *Seed) serve(ctx context.Context, from peer.ID, st io.ReadWriter) error {
+// whoAsks names who a request is counted for: the network that the peer is connected from, since anybody can make peer ids, or the
+// peer if that is not known.
+func whoAsks(st node.Stream) string {
+	if l, ok := st.(node.Located); ok && l.Origin() != "" {
+		return l.Origin()
+	}
+	return st.Remote().String()
+}
+
+// serve reads a whole request, waits for a place to work at it, and gives the place back before it writes the answer.
+func (s *Seed) serve(ctx context.Context, who string, st io.ReadWriter, slots chan struct{}) error {
 	b, err := readFrame(st, MaxRequest)
 	if err != nil {
 		return err
 	}
 	var r reply
-	v, err := s.asked(ctx, from.String(), b)
+	v, err := s.inPlace(ctx, slots, func() (any, error) { return s.asked(ctx, who, b) })
 	if err == nil {
 		r.Answer, err = json.Marshal(v)
 	}
@@ -72,6 +77,24 @@ func (s *Seed) serve(ctx context.Context, from peer.ID, st io.ReadWriter) error 
 		return err
 	}
 	return writeFrame(st, b)
+}
+
+// placeTime is how long a request waits for a place.
+const placeTime = 20 * time.Second
+
+// inPlace does some work at one of a number of places.
+func (s *Seed) inPlace(ctx context.Context, slots chan struct{}, work func() (any, error)) (any, error) {
+	late := time.NewTimer(placeTime)
+	defer late.Stop()
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+		return work()
+	case <-late.C:
+		return nil, failed(RateLimited, errors.New("too many requests at a time: try again"))
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // asked answers one request, unless there are too many of them.

@@ -84,7 +84,8 @@ func (s *seedService) online() (stop func() error, facts map[string]string, err 
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("seed: %w", err), stop())
 	}
-	srv := &http.Server{Handler: s.s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: s.s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	facts["seed"] = "http://" + l.Addr().String()

@@ -188,7 +188,7 @@ func (c *Client) listen(ctx context.Context, at string, h http.Handler) (base st
 	if err != nil {
 		return "", err
 	}
-	srv, done := &http.Server{Handler: h, ReadHeaderTimeout: headerTime}, make(chan error, 1)
+	srv, done := &http.Server{Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}, make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c.closes = append(c.closes, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), healthTime)
