@@ -22,11 +22,12 @@ type simNet struct {
 	cut   map[[2]peer.ID]bool // pairs that cannot reach each other
 	loss  float64             // of gossip
 	opens map[string]int      // streams until now, by protocol
+	nets  map[peer.ID]string  // from where nodes are connected
 	delay time.Duration       // one way, at most
 }
 
 func newSimNet(seed uint64) *simNet {
-	return &simNet{rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{}, opens: map[string]int{}, delay: 50 * time.Millisecond}
+	return &simNet{rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{}, opens: map[string]int{}, nets: map[peer.ID]string{}, delay: 50 * time.Millisecond}
 }
 
 func pairOf(a, b peer.ID) [2]peer.ID {
@@ -147,6 +148,12 @@ func (s *simStream) Close() error      { s.e.closed(s.remote, s.Conn); return s.
 func (s *simStream) Reset() error      { return s.Close() }
 func (s *simStream) CloseWrite() error { return nil }
 func (s *simStream) Remote() peer.ID   { return s.remote }
+
+func (s *simStream) Origin() string {
+	s.e.s.mu.Lock()
+	defer s.e.s.mu.Unlock()
+	return s.e.s.nets[s.remote]
+}
 
 func (e *simEnd) Peers() (out []Peer) {
 	e.s.mu.Lock()

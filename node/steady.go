@@ -10,8 +10,8 @@ const (
 	steadyRate = 1 << 10
 	// steadyGrace is how long a peer may lag behind that.
 	steadyGrace = 30 * time.Second
-	// steadyPiece is how many bytes are written between two looks at the rate.
-	steadyPiece = 64 << 10
+	// steadyPiece is how many bytes are written between two looks at the rate: at the least rate, in half of the grace.
+	steadyPiece = 16 << 10
 )
 
 // steady is a stream that ends if its peer is slower than steadyRate. It is for answers and requests that may be as long as they

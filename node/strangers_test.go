@@ -1,0 +1,417 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// besieged is a node, with a friend that holds a replica in common with it, and any number of strangers.
+type besieged struct {
+	*simNet
+	t         *testing.T
+	n, friend *Node
+	known     *simEnd // the friend's
+}
+
+const testService = "/test/1"
+
+// besiege starts both in a bubble, and ends them after f.
+func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
+	bubble(t, func(t *testing.T) {
+		b := &besieged{simNet: newSimNet(7), t: t}
+		b.delay = time.Microsecond // a thousand streams must be opened before the first has ended
+		var ends []*simEnd
+		for _, n := range []**Node{&b.n, &b.friend} {
+			var err error
+			*n, err = Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
+			require.NoError(t, err)
+			(*n).Serve(testService, func(s Stream) {
+				_, err := io.ReadFull(s, make([]byte, 1))
+				if err == nil {
+					_, err = s.Write([]byte{1})
+				}
+				if err != nil {
+					_ = s.Reset()
+				}
+				_ = s.Close()
+			})
+			ends = append(ends, b.simNet.end((*n).ID()))
+			require.NoError(t, (*n).GoOnline(ends[len(ends)-1]))
+		}
+		b.known = ends[1]
+		r, err := b.n.Replicas.Create(t.Context(), "r")
+		require.NoError(t, err)
+		_, err = b.friend.Replicas.Join(t.Context(), r)
+		require.NoError(t, err)
+		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
+		time.Sleep(time.Minute) // until the two know each other
+		require.True(t, b.n.peers.sharesAny(b.friend.ID()))
+		f(t, b)
+		require.NoError(t, b.n.Close())
+		require.NoError(t, b.friend.Close())
+	})
+}
+
+// stranger is an identity that has just been made, at an address.
+func (b *besieged) stranger(name, net string) *simEnd {
+	e := b.simNet.end(peer.ID(name))
+	b.mu.Lock()
+	b.nets[e.id] = net
+	b.mu.Unlock()
+	require.NoError(b.t, e.Start(func(peer.ID, bool) {}))
+	require.NoError(b.t, e.Connect(context.Background(), peer.AddrInfo{ID: b.n.ID()}))
+	return e
+}
+
+func (b *besieged) open(e *simEnd, protocol string) Stream {
+	s, err := e.Open(context.Background(), b.n.ID(), protocol)
+	require.NoError(b.t, err)
+	return s
+}
+
+// want returns a request for all of some blobs.
+func want(t *testing.T, hashes ...blobs.Hash) []byte {
+	var reqs []blobRequest
+	for _, h := range hashes {
+		reqs = append(reqs, blobRequest{hash: h, ranges: blobs.Everything})
+	}
+	b, err := appendRequests(nil, false, reqs)
+	require.NoError(t, err)
+	return b
+}
+
+// get fetches a small blob as anybody may, and fails if it does not come within a time.
+func (b *besieged) get(e *simEnd, h blobs.Hash, content []byte, within time.Duration) error {
+	s := b.open(e, blobProtocol)
+	defer s.Close()
+	_ = s.SetReadDeadline(time.Now().Add(within))
+	_ = s.SetWriteDeadline(time.Now().Add(within))
+	if _, err := s.Write(want(b.t, h)); err != nil {
+		return err
+	}
+	r := bufio.NewReader(s)
+	head, err := readAnswerHead(r)
+	if err != nil {
+		return err
+	}
+	require.EqualValues(b.t, statusHere, head.status)
+	got := make([]byte, len(content))
+	_, err = io.ReadFull(r, got)
+	require.Equal(b.t, content, got)
+	return err
+}
+
+// drip writes something and then a byte every five seconds, as long as that succeeds.
+func drip(s Stream, first []byte) {
+	_, err := s.Write(first)
+	for err == nil {
+		time.Sleep(5 * time.Second)
+		_, err = s.Write([]byte{0})
+	}
+	_ = s.Reset()
+}
+
+// pour writes something again and again, as long as that succeeds, and reads nothing.
+func pour(s Stream, first, again []byte) {
+	_, err := s.Write(first)
+	for err == nil {
+		_, err = s.Write(again)
+	}
+	_ = s.Reset()
+}
+
+// With any number of identities on several hosts, strangers make a node hold what their budget allows and no more, whichever protocol they
+// open; and when their time is over, nothing is left.
+func TestMemoryOfStrangers(t *testing.T) {
+	frame := func(kind byte, payload []byte) []byte {
+		return append(binary.AppendUvarint([]byte{kind}, uint64(len(payload))), payload...)
+	}
+	tokens, questions := []byte(nil), []byte{1, 0}
+	for i := range 4000 {
+		tokens = append(append(tokens, 32), make([]byte, 24)...)
+		tokens = binary.BigEndian.AppendUint64(tokens, uint64(i))
+	}
+	for range 9000 {
+		questions = append(questions, 4, 0, 0, 0, 0) // list everything
+	}
+	for _, x := range []struct {
+		protocol string
+		run      func(b *besieged, s Stream, hash blobs.Hash)
+		each     int64 // bytes that a stream holds; 0 if they fill the budget
+	}{
+		{overviewProtocol, func(_ *besieged, s Stream, _ blobs.Hash) {
+			_, err := s.Write(append([]byte{overviewVersion}, make([]byte, 32)...))
+			if err == nil {
+				_, err = io.ReadFull(s, make([]byte, 32))
+			}
+			if err == nil {
+				_, err = s.Write(make([]byte, 32))
+			}
+			if err == nil {
+				_, err = io.ReadFull(s, make([]byte, 1))
+			}
+			if err != nil {
+				_ = s.Reset()
+				return
+			}
+			for _, f := range [][]byte{frame(1, questions[:7]), frame(2, tokens), frame(1, questions), {1}} {
+				if err == nil {
+					_, err = s.Write(f)
+					time.Sleep(time.Millisecond) // the node answers the first question, and waits for its reader
+				}
+			}
+			for err == nil { // a length that does not end
+				time.Sleep(10 * time.Second)
+				_, err = s.Write([]byte{0x80})
+			}
+			_ = s.Reset()
+		}, 0},
+		{blobProtocol, func(b *besieged, s Stream, h blobs.Hash) {
+			pour(s, nil, want(b.t, bytes2hashes(h, 4096)...))
+		}, 0},
+		{syncProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
+		{pushProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{pushVersion}) }, guestBytes},
+		{inviteProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{inviteVersion}) }, guestBytes},
+		{keyringProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + maxKeyringCall},
+		{clockProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
+		{testService, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
+	} {
+		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
+			besiege(t, func(t *testing.T, b *besieged) {
+				imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
+				require.NoError(t, err)
+				before := heapOf()
+				share := services.Strangers
+				if g, ok := guests[x.protocol]; ok {
+					share = g.Strangers
+				}
+				const hosts, each = 4, 8
+				streams := int(share.Peer) + 2
+				var ended atomic.Int64
+				for i := range hosts * each {
+					e := b.stranger(fmt.Sprint("stranger ", i), fmt.Sprint("host ", i%hosts))
+					for range streams {
+						s := b.open(e, x.protocol)
+						go func() {
+							x.run(b, s, imported.Hash)
+							ended.Add(1)
+						}()
+					}
+				}
+				time.Sleep(500 * time.Millisecond)
+				synctest.Wait()
+				held, _ := b.n.room.Held()
+				require.LessOrEqual(t, held, budgets.Strangers.All)
+				if x.each == 0 { // an eighth is kept for small answers
+					require.Greater(t, held, budgets.Strangers.All*3/4)
+				} else {
+					require.GreaterOrEqual(t, held, x.each*min(share.All, hosts*min(share.Net, each*share.Peer)))
+				}
+				if !raceDetector {
+					// What strangers hold, and the streams of this test itself.
+					require.Less(t, int64(heapOf())-int64(before), budgets.Strangers.All+64*mebi)
+				}
+				if x.each > 0 {
+					require.Positive(t, b.n.counters.refused.Load())
+				}
+				time.Sleep(2 * overviewTime)
+				synctest.Wait()
+				require.EqualValues(t, hosts*each*streams, ended.Load(), "no stream outlives its time")
+				held, _ = b.n.room.Held()
+				require.Zero(t, held)
+			})
+		})
+	}
+}
+
+func bytes2hashes(h blobs.Hash, n int) []blobs.Hash {
+	out := make([]blobs.Hash, n)
+	for i := range out {
+		out[i] = h
+	}
+	return out
+}
+
+func heapOf() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// Free identities that ask for much and read nothing keep nobody from a small answer: neither a known peer, nor a stranger at another
+// address, nor one at the same.
+func TestUnreadAnswersStarveNobody(t *testing.T) {
+	besiege(t, func(t *testing.T, b *besieged) {
+		large, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
+		require.NoError(t, err)
+		content := []byte("twelve bytes")
+		small, err := b.n.Blobs.ImportBytes(t.Context(), content)
+		require.NoError(t, err)
+		for i := range 20 {
+			e := b.stranger(fmt.Sprint("greedy ", i), "here")
+			for range 8 {
+				s := b.open(e, blobProtocol)
+				go pour(s, want(t, large.Hash), want(t, large.Hash))
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+		for name, e := range map[string]*simEnd{
+			"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"), "neighbour": b.stranger("neighbour", "here"),
+		} {
+			require.NoError(t, b.get(e, small.Hash, content, 5*time.Second), name)
+		}
+		time.Sleep(2 * steadyGrace)
+	})
+}
+
+// Streams that send a byte at a time close a protocol to nobody: neither to a known peer nor to a stranger from elsewhere. They end when
+// the time for a request is over.
+func TestDrippingRequestsCloseNothing(t *testing.T) {
+	for _, x := range []struct {
+		protocol string
+		request  []byte
+	}{
+		{keyringProtocol, append([]byte{0, 0, 0, 2}, "{}"...)},
+		{testService, []byte{1}},
+		{clockProtocol, nil},
+	} {
+		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
+			besiege(t, func(t *testing.T, b *besieged) {
+				var ended atomic.Int64
+				for i := range 64 {
+					e := b.stranger(fmt.Sprint("slow ", i), "here")
+					for range 4 {
+						s := b.open(e, x.protocol)
+						go func() {
+							drip(s, []byte{0})
+							ended.Add(1)
+						}()
+					}
+				}
+				time.Sleep(time.Second)
+				for name, e := range map[string]*simEnd{"friend": b.known, "elsewhere": b.stranger("elsewhere", "there")} {
+					s := b.open(e, x.protocol)
+					_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
+					if len(x.request) > 0 {
+						_, err := s.Write(x.request)
+						require.NoError(t, err, name)
+					}
+					_, err := io.ReadFull(s, make([]byte, 1))
+					require.NoError(t, err, name)
+					_ = s.Close()
+				}
+				time.Sleep(serviceTime + 10*time.Second)
+				require.EqualValues(t, 4*64, ended.Load())
+			})
+		})
+	}
+}
+
+// A reader that is slower than the least rate is cut off; one that is not may take as long as it wants.
+func TestLeastRate(t *testing.T) {
+	besiege(t, func(t *testing.T, b *besieged) {
+		imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
+		require.NoError(t, err)
+		read := func(name string, bytesEachSecond int, most time.Duration) (took time.Duration, err error) {
+			s := b.open(b.stranger(name, "here"), blobProtocol)
+			_, err = s.Write(want(t, imported.Hash))
+			require.NoError(t, err)
+			start := time.Now()
+			for err == nil && time.Since(start) < most {
+				_, err = io.ReadFull(s, make([]byte, bytesEachSecond))
+				time.Sleep(time.Second)
+			}
+			_ = s.Reset()
+			return time.Since(start), err
+		}
+		took, err := read("slow", 64, time.Hour)
+		require.Error(t, err)
+		require.Less(t, took, 5*time.Minute)
+		_, err = read("steady", 2*steadyRate, 15*time.Minute)
+		require.NoError(t, err)
+	})
+}
+
+// Requests that cost much and yield next to nothing are answered no faster than strangers may have this node work, however small
+// they are; others are answered meanwhile.
+func TestWorkWithoutYieldIsPaced(t *testing.T) {
+	besiege(t, func(t *testing.T, b *besieged) {
+		const perSecond, atOnce, items, children = 1000, 5000, 100, 500
+		b.n.limits.strangers = rate.NewLimiter(perSecond, atOnce)
+		var list []byte
+		for i := range children { // none of which is here
+			h := blobs.HashOf(fmt.Append(nil, "missing ", i))
+			list = append(list, h[:]...)
+		}
+		seq, err := b.n.Blobs.ImportBytes(t.Context(), list)
+		require.NoError(t, err)
+		content := []byte("twelve bytes")
+		small, err := b.n.Blobs.ImportBytes(t.Context(), content)
+		require.NoError(t, err)
+		var reqs []blobRequest
+		for range items {
+			reqs = append(reqs, blobRequest{hash: seq.Hash, children: &childRequest{count: children, ranges: blobs.Everything}})
+		}
+		msg, err := appendRequests(nil, false, reqs)
+		require.NoError(t, err)
+		s := b.open(b.stranger("curious", "here"), blobProtocol)
+		start := time.Now()
+		_, err = s.Write(msg)
+		require.NoError(t, err)
+		done := make(chan time.Duration, 1)
+		go func() {
+			r := bufio.NewReader(s)
+			for range items {
+				if _, err := readAnswerHead(r); err != nil {
+					t.Error(err)
+				}
+				count, err := binary.ReadUvarint(r)
+				if err != nil || count != children {
+					t.Error(count, err)
+				}
+				for range children {
+					if head, err := readAnswerHead(r); err != nil || head.status != statusNotHere {
+						t.Error(head, err)
+					}
+				}
+			}
+			done <- time.Since(start)
+			_ = s.Close()
+		}()
+		time.Sleep(10 * time.Second)
+		require.NoError(t, b.get(b.known, small.Hash, content, time.Second))
+		took := <-done
+		require.GreaterOrEqual(t, took, (items*children-atOnce)/perSecond*time.Second)
+	})
+}
+
+// What a stranger says that a push will carry is not read: only who knows the replica is listened to.
+func TestPushesOfStrangersAreNotRead(t *testing.T) {
+	besiege(t, func(t *testing.T, b *besieged) {
+		s := b.open(b.stranger("stranger", "here"), pushProtocol)
+		_, err := s.Write(append([]byte{pushVersion}, make([]byte, 32)...))
+		require.NoError(t, err)
+		_ = s.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		_, err = s.Write(appendItems(nil, [][]byte{make([]byte, maxPushItem)}))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+	})
+}
