@@ -204,7 +204,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 					share = g.Strangers
 				}
 				const hosts, each = 4, 8
-				streams := int(share.Peer) + 2
+				streams := int(share.Peer) + 14
 				var ended atomic.Int64
 				for i := range hosts * each {
 					e := b.stranger(fmt.Sprint("stranger ", i), fmt.Sprint("host ", i%hosts))
