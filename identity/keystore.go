@@ -28,8 +28,8 @@ const (
 	argonTime    = 3
 	argonMemory  = 64 << 10 // KiB
 	argonThreads = 4
-	// What a file may ask for: a quarter of a gigabyte, and 16 times the work of a file of our own. A file that somebody
-	// sends must not stop the machine that is to open it.
+	// What a file may ask for: a quarter of a gigabyte, and 16 times the work of a file of our own.
+	// A file that somebody sends must not stop the machine that is to open it.
 	maxArgonTime    = 64
 	maxArgonMemory  = 256 << 10 // KiB
 	maxArgonThreads = 16

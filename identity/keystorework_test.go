@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A keystore that somebody else has made may ask for no more than 256 MiB and a few seconds of work. What it asks for is checked before
-// anything is derived.
+// A keystore that somebody else has made may ask for no more than 256 MiB and a few seconds of
+// work. What it asks for is checked before anything is derived.
 func TestWorkOfKeystores(t *testing.T) {
 	key, err := NewKey(Wallet)
 	require.NoError(t, err)

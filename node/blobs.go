@@ -33,7 +33,8 @@ func (n *Node) serveBlobs(s Stream) {
 	_ = s.Close() // the peer has everything
 }
 
-// answerBlobs reads one request after the other, each within requestTime, and answers it to a peer that reads steadily.
+// answerBlobs reads one request after the other, each within requestTime, and answers it to a peer
+// that reads steadily.
 func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
 	v := visitOf(s)
 	p := &patient{Stream: s, idle: idleTimeout}
@@ -112,7 +113,8 @@ func (a *answering) rest() {
 	a.held = nil
 }
 
-// Write brings a part of the answer to the peer, and holds no place meanwhile. What is written is held until the peer has it.
+// Write brings a part of the answer to the peer, and holds no place meanwhile. What is written is
+// held until the peer has it.
 func (a *answering) Write(b []byte) (int, error) {
 	v, working := visitOf(a.s), a.held != nil
 	a.rest()
@@ -126,7 +128,8 @@ func (a *answering) Write(b []byte) (int, error) {
 	return total, err
 }
 
-// spent counts work, of which some has yielded bytes, and waits without a place if the peer has asked for much that yields little.
+// spent counts work, of which some has yielded bytes, and waits without a place if the peer has
+// asked for much that yields little.
 func (a *answering) spent(units int, yielded uint64) error {
 	if units -= int(min(yielded/yieldOfUnit, uint64(units))); units == 0 {
 		return nil
@@ -140,8 +143,8 @@ func (a *answering) spent(units int, yielded uint64) error {
 	return err
 }
 
-// worked counts work for the peer of a stream, and waits if that has caused too much: of strangers, all together. What this node
-// has asked for itself is free.
+// worked counts work for the peer of a stream, and waits if that has caused too much: of strangers,
+// all together. What this node has asked for itself is free.
 func (n *Node) worked(ctx context.Context, s Stream, units int) error {
 	v := visitOf(s)
 	if v == nil {

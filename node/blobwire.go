@@ -93,8 +93,8 @@ func bit(is bool, b byte) byte {
 // requestBytes is what one item of a request occupies in memory beside its ranges.
 const requestBytes = 192
 
-// readRequests reads one request. v counts its memory, which is held bytes also if there is an error. It returns io.EOF, and only
-// then, if there is no request.
+// readRequests reads one request. v counts its memory, which is held bytes also if there is an
+// error. It returns io.EOF, and only then, if there is no request.
 func readRequests(r *bufio.Reader, v *admission.Visit) (background bool, reqs []blobRequest, held int, err error) {
 	version, err := r.ReadByte()
 	if err != nil {

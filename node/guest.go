@@ -8,22 +8,27 @@ import (
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
-// Everything that a peer opens comes through admitted: it counts the stream, and gives the handler a guest, which counts the
-// memory that the peer makes this node hold. docs/protocol/limits.md lists the figures below.
+// Everything that a peer opens comes through admitted: it counts the stream, and gives the handler
+// a guest, which counts the memory that the peer makes this node hold. docs/protocol/limits.md
+// lists the figures below.
 
 const (
-	// requestTime is how long a peer has for a whole request, from the moment at which the stream is open.
+	// requestTime is how long a peer has for a whole request, from the moment at which the stream
+	// is open.
 	requestTime = 30 * time.Second
 	// overviewTime is how long a stranger has for a whole overview, and longOverview a known peer.
 	overviewTime = time.Minute
 	longOverview = 10 * time.Minute
-	// serviceTime is how long a peer has for one request to what is built upon the node, and for taking the answer.
+	// serviceTime is how long a peer has for one request to what is built upon the node, and for
+	// taking the answer.
 	serviceTime = time.Minute
 	// guestBytes is charged for each stream: its goroutine and its reader.
 	guestBytes = 12 << 10
-	// serviceBytes is charged for each stream of what is built upon the node: a request, as it came and parsed.
+	// serviceBytes is charged for each stream of what is built upon the node: a request, as it came
+	// and parsed.
 	serviceBytes = 192 << 10
-	// maxPeerStreams is how many blob streams one peer may have open: each may hold a window of requests that are not read yet.
+	// maxPeerStreams is how many blob streams one peer may have open: each may hold a window of
+	// requests that are not read yet.
 	maxPeerStreams = 32
 )
 
@@ -37,12 +42,14 @@ var budgets = admission.Shares{
 
 // guests bound the open streams of each protocol.
 var guests = map[string]admission.Shares{
-	// A stream that waits for its reader costs memory, which budgets bounds; a known peer keeps streams open for its next request.
+	// A stream that waits for its reader costs memory, which budgets bounds; a known peer keeps
+	// streams open for its next request.
 	blobProtocol: {
 		Strangers: admission.Share{Peer: maxPeerStreams, Net: 32 * maxPeerStreams, All: 64 * maxPeerStreams},
 		Known:     admission.Share{Peer: maxPeerStreams},
 	},
-	// A stranger is one until its greeting is over. A device that has just met another greets for all its replicas.
+	// A stranger is one until its greeting is over. A device that has just met another greets for
+	// all its replicas.
 	syncProtocol:     {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
 	overviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
 	pushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
@@ -70,7 +77,8 @@ func newRoom(served map[string]func(Stream)) *admission.Room {
 	return admission.New(cfg)
 }
 
-// admitted returns a handler that lets fn answer a stream if its peer may open one, and resets it otherwise.
+// admitted returns a handler that lets fn answer a stream if its peer may open one, and resets it
+// otherwise.
 func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
 	return func(s Stream) {
 		v, err := n.room.Enter(protocol, n.partyOf(s))
@@ -103,8 +111,8 @@ func (n *Node) partyOf(s Stream) admission.Party {
 	return admission.Party{Peer: s.Remote(), Net: originOf(s), Known: n.isKnown(s.Remote())}
 }
 
-// isKnown reports whether a peer is remembered to hold a replica of this node: it has shown that it does, or a ticket or a vault
-// names it.
+// isKnown reports whether a peer is remembered to hold a replica of this node: it has shown that it
+// does, or a ticket or a vault names it.
 func (n *Node) isKnown(p peer.ID) bool {
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
@@ -112,7 +120,8 @@ func (n *Node) isKnown(p peer.ID) bool {
 	return c != nil && c.known
 }
 
-// guest is a stream that a peer has opened. What is written to it counts as held until the peer has taken it.
+// guest is a stream that a peer has opened. What is written to it counts as held until the peer has
+// taken it.
 type guest struct {
 	Stream
 	visit *admission.Visit
@@ -134,7 +143,8 @@ func uncounted(s Stream) Stream {
 	return s
 }
 
-// visitOf returns what counts the memory of a stream: nil, which counts nothing, if this node has opened it.
+// visitOf returns what counts the memory of a stream: nil, which counts nothing, if this node has
+// opened it.
 func visitOf(s Stream) *admission.Visit {
 	switch s := s.(type) {
 	case *guest:
@@ -151,7 +161,8 @@ func visitOf(s Stream) *admission.Visit {
 
 // Located is a Stream that knows from where its peer is connected.
 type Located interface {
-	// Origin names the IP network of the peer, or of the relay between, in a form of the implementation's choice.
+	// Origin names the IP network of the peer, or of the relay between, in a form of the
+	// implementation's choice.
 	Origin() string
 }
 

@@ -77,8 +77,8 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 	return a, err
 }
 
-// serveKeyring answers a call of an app. The call must have come within requestTime, and the reply must be gone in as long; the
-// person's time between is not counted.
+// serveKeyring answers a call of an app. The call must have come within requestTime, and the reply
+// must be gone in as long; the person's time between is not counted.
 func (n *Node) serveKeyring(raw Stream) {
 	s := within(raw, idleTimeout).endingIn(requestTime)
 	v := visitOf(raw)

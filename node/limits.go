@@ -146,7 +146,8 @@ func (n *Node) missed(s Stream) {
 	}
 }
 
-// How many answers are worked on at a time: for all peers, and for one. No place is held while a peer is waited for.
+// How many answers are worked on at a time: for all peers, and for one. No place is held while a
+// peer is waited for.
 const (
 	maxServing     = 128
 	maxPeerServing = 8
@@ -156,7 +157,8 @@ func newLimiter(cfg Limits) *limiter {
 	return &limiter{cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce)}
 }
 
-// maxPeerLimits is how many peers and networks have limits of their own before those that are not in use are dropped.
+// maxPeerLimits is how many peers and networks have limits of their own before those that are not
+// in use are dropped.
 const maxPeerLimits = 1024
 
 // A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for those that it holds.
@@ -167,7 +169,8 @@ const (
 	strangeMisses   = 4
 )
 
-// A unit of work is about one lookup in the store. Work that yields content is free: the reader's link bounds it.
+// A unit of work is about one lookup in the store. Work that yields content is free: the reader's
+// link bounds it.
 const (
 	workPerSecond = 50_000
 	workAtOnce    = 1_000_000

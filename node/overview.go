@@ -35,10 +35,11 @@ const (
 	statusDiffer     = 1
 	maxOverview      = 1 << 20 // replicas compared with one peer
 	maxSearched      = 1 << 14 // replicas of this node among which that of an unknown token is looked for
-	// maxUnknown is how many tokens are kept of replicas that this node did not know the peer to hold. More are read and dropped:
-	// when these are known, the next overview is about the rest.
+	// maxUnknown is how many tokens are kept of replicas that this node did not know the peer to
+	// hold. More are read and dropped: when these are known, the next overview is about the rest.
 	maxUnknown = 1 << 12
-	// strangeTokens is how many tokens a stranger may send, beside twice those of what this node knows it to hold.
+	// strangeTokens is how many tokens a stranger may send, beside twice those of what this node
+	// knows it to hold.
 	strangeTokens = 1 << 14
 	// searchedUnit is how many replicas are looked at for a unit of work.
 	searchedUnit = 8

@@ -83,6 +83,7 @@ type Stats struct {
 	WrongContent  uint64 // peers that sent content which did not verify, or a request that made no sense
 	WrongEntries  uint64 // peers that sent entries or statements which did not verify, or broke the sync protocol
 	Misses        uint64 // lookups of replicas that are not held here
+	Refused       uint64 // streams that were refused because a limit was reached
 	Announced     uint64 // replicas, in the hash table
 	Searches      uint64 // for holders, there
 	FalseClaims   uint64 // of such, to hold a replica
@@ -101,7 +102,7 @@ func (n *Node) Stats() Stats {
 		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
 		ContentSent: c.contentSent.Load(), ContentGot: c.contentReceived.Load(), WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
-		Misses: c.misses.Load(), Announced: c.announced.Load(), Searches: c.searches.Load(), FalseClaims: c.falsehood.Load(),
+		Misses: c.misses.Load(), Refused: c.refused.Load(), Announced: c.announced.Load(), Searches: c.searches.Load(), FalseClaims: c.falsehood.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
 	for _, p := range n.Peers() {

@@ -10,12 +10,14 @@ const (
 	steadyRate = 1 << 10
 	// steadyGrace is how long a peer may lag behind that.
 	steadyGrace = 30 * time.Second
-	// steadyPiece is how many bytes are written between two looks at the rate: at the least rate, in half of the grace.
+	// steadyPiece is how many bytes are written between two looks at the rate: at the least rate,
+	// in half of the grace.
 	steadyPiece = 16 << 10
 )
 
-// steady is a stream that ends if its peer is slower than steadyRate. It is for answers and requests that may be as long as they
-// want, and so can have no fixed time by which they end. Only the time of reads and writes counts.
+// steady is a stream that ends if its peer is slower than steadyRate. It is for answers and requests
+// that may be as long as they want, and so can have no fixed time by which they end. Only the time
+// of reads and writes counts.
 type steady struct {
 	Stream
 	read, write allowance

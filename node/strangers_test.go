@@ -23,7 +23,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// besieged is a node, with a friend that holds a replica in common with it, and any number of strangers.
+// besieged is a node, with a friend that holds a replica in common with it, and any number of
+// strangers.
 type besieged struct {
 	*simNet
 	t         *testing.T
@@ -138,8 +139,8 @@ func pour(s Stream, first, again []byte) {
 	_ = s.Reset()
 }
 
-// With any number of identities on several hosts, strangers make a node hold what their budget allows and no more, whichever protocol they
-// open; and when their time is over, nothing is left.
+// With any number of identities on several hosts, strangers make a node hold what their budget
+// allows and no more, whichever protocol they open; and when their time is over, nothing is left.
 func TestMemoryOfStrangers(t *testing.T) {
 	frame := func(kind byte, payload []byte) []byte {
 		return append(binary.AppendUvarint([]byte{kind}, uint64(len(payload))), payload...)
@@ -257,8 +258,8 @@ func heapOf() uint64 {
 	return m.HeapAlloc
 }
 
-// Free identities that ask for much and read nothing keep nobody from a small answer: neither a known peer, nor a stranger at another
-// address, nor one at the same.
+// Free identities that ask for much and read nothing keep nobody from a small answer: neither a
+// known peer, nor a stranger at another address, nor one at the same.
 func TestUnreadAnswersStarveNobody(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		large, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
@@ -283,8 +284,8 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 	})
 }
 
-// Streams that send a byte at a time close a protocol to nobody: neither to a known peer nor to a stranger from elsewhere. They end when
-// the time for a request is over.
+// Streams that send a byte at a time close a protocol to nobody: neither to a known peer nor to a
+// stranger from elsewhere. They end when the time for a request is over.
 func TestDrippingRequestsCloseNothing(t *testing.T) {
 	for _, x := range []struct {
 		protocol string
@@ -326,7 +327,8 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 	}
 }
 
-// A reader that is slower than the least rate is cut off; one that is not may take as long as it wants.
+// A reader that is slower than the least rate is cut off; one that is not may take as long as it
+// wants.
 func TestLeastRate(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
@@ -351,8 +353,8 @@ func TestLeastRate(t *testing.T) {
 	})
 }
 
-// Requests that cost much and yield next to nothing are answered no faster than strangers may have this node work, however small
-// they are; others are answered meanwhile.
+// Requests that cost much and yield next to nothing are answered no faster than strangers may have
+// this node work, however small they are; others are answered meanwhile.
 func TestWorkWithoutYieldIsPaced(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		const perSecond, atOnce, items, children = 1000, 5000, 100, 500
@@ -404,7 +406,8 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 	})
 }
 
-// What a stranger says that a push will carry is not read: only who knows the replica is listened to.
+// What a stranger says that a push will carry is not read: only who knows the replica is listened
+// to.
 func TestPushesOfStrangersAreNotRead(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		s := b.open(b.stranger("stranger", "here"), pushProtocol)

@@ -42,8 +42,9 @@ type Config struct {
 	Unchecked bool
 	// Plain does without sketches: for measuring what they are worth.
 	Plain bool
-	// Budget, if set, counts the memory in bytes that the peer makes this side hold: frames that are being read, and questions that
-	// wait. What it refuses ends the session with its error. All is given back when Run returns.
+	// Budget, if set, counts the memory in bytes that the peer makes this side hold: frames that
+	// are being read, and questions that wait. What it refuses ends the session with its error. All
+	// is given back when Run returns.
 	Budget Budget
 	// Initiator is set on the side that asks first.
 	Initiator bool

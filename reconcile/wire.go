@@ -211,7 +211,8 @@ func (p *payload) bound(prev *[]byte) []byte {
 	return out
 }
 
-// parseRanges reads a ranges frame. keep is told of each question before the next is read, and may end that with an error.
+// parseRanges reads a ranges frame. keep is told of each question before the next is read, and may
+// end that with an error.
 func parseRanges(b []byte, keep func(*question) error) (f rangesFrame, err error) {
 	p := &payload{b: b}
 	f.round = int(p.uvarint(maxRounds, "round"))
@@ -294,7 +295,8 @@ func (p *payload) parts(q *question, prev *[]byte) {
 	q.r.To = from
 }
 
-// parseItems splits a frame into its items, which share its bytes. take counts the memory for their headers before it is taken.
+// parseItems splits a frame into its items, which share its bytes. take counts the memory for their
+// headers before it is taken.
 func parseItems(b []byte, take func(n int) error) (items [][]byte, err error) {
 	const header = 24 // bytes of a slice
 	count := 0

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Peers that begin a request and do not end it take no place from those that do; and all places are free again at the end.
+// Peers that begin a request and do not end it take no place from those that do; and all places are
+// free again at the end.
 func TestUnfinishedRequestsTakeNoPlace(t *testing.T) {
 	s := host(t, t.TempDir(), DefaultLimits, &clock{})
 	slots := make(chan struct{}, 2)

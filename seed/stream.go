@@ -23,7 +23,8 @@ const Protocol = "/skerry/seed/1"
 
 const (
 	maxAnswer = 1 << 20
-	// maxServes is how many requests are worked on at a time. No place is held while a peer is waited for.
+	// maxServes is how many requests are worked on at a time. No place is held while a peer is
+	// waited for.
 	maxServes = 64
 )
 
@@ -50,8 +51,8 @@ func (s *Seed) Serve(ctx context.Context) {
 	})
 }
 
-// whoAsks names who a request is counted for: the network that the peer is connected from, since anybody can make peer ids, or the
-// peer if that is not known.
+// whoAsks names who a request is counted for: the network that the peer is connected from, since
+// anybody can make peer ids, or the peer if that is not known.
 func whoAsks(st node.Stream) string {
 	if l, ok := st.(node.Located); ok && l.Origin() != "" {
 		return l.Origin()
@@ -59,7 +60,8 @@ func whoAsks(st node.Stream) string {
 	return st.Remote().String()
 }
 
-// serve reads a whole request, waits for a place to work at it, and gives the place back before it writes the answer.
+// serve reads a whole request, waits for a place to work at it, and gives the place back before it
+// writes the answer.
 func (s *Seed) serve(ctx context.Context, who string, st io.ReadWriter, slots chan struct{}) error {
 	b, err := readFrame(st, MaxRequest)
 	if err != nil {

@@ -322,8 +322,8 @@ func TestBadAsks(t *testing.T) {
 	require.NoError(t, l.Approve(ctx, asked.Code, me.ID, password))
 }
 
-// Anybody can make peer ids. However many there are, they take no place of a known peer or of the person's own programs, and those
-// from one network leave places to strangers from others.
+// Anybody can make peer ids. However many there are, they take no place of a known peer or of the
+// person's own programs, and those from one network leave places to strangers from others.
 func TestStrangersDoNotFillAKeyring(t *testing.T) {
 	ctx := t.Context()
 	l := NewLocal(t.TempDir(), newClock().now)

@@ -305,8 +305,9 @@ func (l *Local) Ask(ctx context.Context, app App, a Ask) (Asked, error) {
 	return r.Asked, nil
 }
 
-// hasRoom reports whether another request of app may wait; the caller holds the lock. Anybody can make any number of peer ids, so
-// all strangers from one network share a few places, and no stranger takes those of the person's programs and of known peers.
+// hasRoom reports whether another request of app may wait; the caller holds the lock. Anybody can
+// make any number of peer ids, so all strangers from one network share a few places, and no
+// stranger takes those of the person's programs and of known peers.
 func (l *Local) hasRoom(app App) bool {
 	waiting, ofPeers, ofApp, ofNet, ofStrangers := 0, 0, 0, 0, 0
 	for _, r := range l.requests {

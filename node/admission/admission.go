@@ -1,12 +1,13 @@
 // Package admission bounds what peers can take of a node: open streams and memory.
 //
-// A node answers anybody. A peer that has proved nothing, a stranger, costs its owner nothing: one host can make any
-// number of identities. So this package counts what each peer holds, what all strangers from one IP network hold, and what all
-// strangers hold together, and refuses what is beyond the limits. Known peers, which hold a replica in common with the node,
-// are counted apart: strangers cannot take their places.
+// A node answers anybody. A peer that has proved nothing, a stranger, costs its owner nothing: one
+// host can make any number of identities. So this package counts what each peer holds, what all
+// strangers from one IP network hold, and what all strangers hold together, and refuses what is
+// beyond the limits. Known peers, which hold a replica in common with the node, are counted apart:
+// strangers cannot take their places.
 //
-// The package knows peers, networks, bytes and names of protocols. It does no I/O, never waits, and does not know what a
-// protocol says. Start at [Room.Enter].
+// The package knows peers, networks, bytes and names of protocols. It does no I/O, never waits, and
+// does not know what a protocol says. Start at [Room.Enter].
 package admission
 
 import (
@@ -19,13 +20,15 @@ import (
 // Party is who opens a stream.
 type Party struct {
 	Peer peer.ID
-	// Net is the IP network that the peer is connected from. All peers whose network is not known share "".
+	// Net is the IP network that the peer is connected from. All peers whose network is not known
+	// share "".
 	Net string
 	// Known tells that the peer holds a replica in common with the node.
 	Known bool
 }
 
-// Share is how much of one thing may be held: by one peer, by all peers from one network, and by all peers. 0 is no limit.
+// Share is how much of one thing may be held: by one peer, by all peers from one network, and by
+// all peers. 0 is no limit.
 type Share struct{ Peer, Net, All int64 }
 
 // Shares are the shares of strangers and of known peers.
@@ -35,7 +38,8 @@ type Shares struct{ Strangers, Known Share }
 type Config struct {
 	// Bytes bounds the memory that peers hold, over all protocols.
 	Bytes Shares
-	// Streams bounds the open streams of each protocol. A protocol that is missing here admits nobody.
+	// Streams bounds the open streams of each protocol. A protocol that is missing here admits
+	// nobody.
 	Streams map[string]Shares
 }
 
@@ -58,8 +62,9 @@ type Room struct {
 	streams map[string][2]*tally
 }
 
-// Small is the size in bytes up to which a piece of memory may use a whole limit. Larger pieces leave an eighth of each limit
-// free, so that small answers find room while large ones are under way.
+// Small is the size in bytes up to which a piece of memory may use a whole limit. Larger pieces
+// leave an eighth of each limit free, so that small answers find room while large ones are under
+// way.
 const Small = 64 << 10
 
 const (
@@ -98,7 +103,8 @@ func (r *Room) Held() (byStrangers, byKnown int64) {
 	return r.bytes[strangers].all, r.bytes[known].all
 }
 
-// Visit is a stream that was admitted, and the memory that it holds. The methods of a nil Visit do nothing.
+// Visit is a stream that was admitted, and the memory that it holds. The methods of a nil Visit do
+// nothing.
 type Visit struct {
 	room     *Room
 	protocol string
@@ -117,8 +123,8 @@ func (v *Visit) class() int {
 	return strangers
 }
 
-// Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError. It is called before the memory is
-// taken.
+// Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError. It is
+// called before the memory is taken.
 func (v *Visit) Take(n int) error {
 	if v == nil || n <= 0 {
 		return nil
@@ -144,8 +150,9 @@ func (v *Visit) Give(n int) {
 	v.held -= back
 }
 
-// Proved notes that the peer has shown that it is no stranger: the visit is counted with those of known peers from now on. It
-// returns a *FullError, and changes nothing, if known peers hold too much.
+// Proved notes that the peer has shown that it is no stranger: the visit is counted with those of
+// known peers from now on. It returns a *FullError, and changes nothing, if known peers hold too
+// much.
 func (v *Visit) Proved() error {
 	if v == nil {
 		return nil

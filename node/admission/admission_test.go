@@ -22,7 +22,8 @@ func full(t *testing.T, err error, whose string) {
 	require.Equal(t, whose, f.Whose)
 }
 
-// One identity, one host with many, and many hosts each reach a limit of their own, and a known peer is not kept out.
+// One identity, one host with many, and many hosts each reach a limit of their own, and a known
+// peer is not kept out.
 func TestStreams(t *testing.T) {
 	r := room()
 	var all []*Visit
@@ -55,7 +56,8 @@ func TestStreams(t *testing.T) {
 	require.Len(t, r.streams["/p/1"][strangers].peers, 1, "what is not held is not counted")
 }
 
-// Memory is bounded for each peer, for each network and for all strangers, and what a visit holds is given back once.
+// Memory is bounded for each peer, for each network and for all strangers, and what a visit holds
+// is given back once.
 func TestBytes(t *testing.T) {
 	r := room()
 	var all []*Visit

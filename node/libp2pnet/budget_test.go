@@ -37,8 +37,8 @@ func longAddr(t *testing.T, n int) ma.Multiaddr {
 	return a
 }
 
-// However long the addresses are that peers claim to be at, and however many peers and keys there are, claims stay within their budget
-// of memory; and one peer has its share.
+// However long the addresses are that peers claim to be at, and however many peers and keys there
+// are, claims stay within their budget of memory; and one peer has its share.
 func TestClaimsKeepToTheirBudget(t *testing.T) {
 	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableMetrics())
 	require.NoError(t, err)
@@ -88,7 +88,8 @@ type scripted struct {
 func (s *scripted) Read(b []byte) (int, error) { return s.Reader.Read(b) }
 func (s *scripted) Reset() error               { s.reset = true; return nil }
 
-// A message to the hash table that would be too long fails before it is read; others pass as they are, however they are cut.
+// A message to the hash table that would be too long fails before it is read; others pass as they
+// are, however they are cut.
 func TestLongQuestionsToTheTable(t *testing.T) {
 	var good []byte
 	for _, n := range []int{0, 1, 127, 128, 5000, maxQuestion} {
@@ -161,7 +162,8 @@ func TestInterestsAreBounded(t *testing.T) {
 	require.Zero(t, x.all)
 }
 
-// On a connection that somebody else has opened, a stream takes no more unread bytes than the resource manager counts for it.
+// On a connection that somebody else has opened, a stream takes no more unread bytes than the
+// resource manager counts for it.
 func TestUnreadBytesAreBounded(t *testing.T) {
 	for _, server := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Limits of what a node keeps for others in the hash table, in numbers and in bytes. Whoever floods it displaces only what is oldest, and under one key and for one peer no more than its share.
+// Limits of what a node keeps for others in the hash table, in numbers and in bytes. Whoever floods
+// it displaces only what is oldest, and under one key and for one peer no more than its share.
 const (
 	maxKeys       = 1 << 16
 	maxEachKey    = 32
@@ -52,7 +53,8 @@ func newClaims(h host.Host, now func() time.Time) *claims {
 	return &claims{host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}, bytes: map[peer.ID]int{}}
 }
 
-// newClaim copies what is worth keeping of addresses, so that nothing else of the message they came in stays.
+// newClaim copies what is worth keeping of addresses, so that nothing else of the message they came
+// in stays.
 func newClaim(addrs []ma.Multiaddr, at time.Time) claim {
 	var all []byte
 	count := 0

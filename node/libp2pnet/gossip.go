@@ -22,7 +22,8 @@ const (
 	noGossip   = -10
 	noPublish  = -40
 	noWord     = -80
-	// maxChecking is how many messages are being checked and stored at a time; more are dropped, which the next session mends.
+	// maxChecking is how many messages are being checked and stored at a time; more are dropped,
+	// which the next session mends.
 	maxChecking = 128
 	// rpcRoom is what a message may be longer than what it carries.
 	rpcRoom = 64 << 10

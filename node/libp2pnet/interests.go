@@ -12,15 +12,18 @@ import (
 )
 
 const (
-	// maxTopics is how many topics a peer may listen to; a node listens to those of its active replicas, at most 512.
+	// maxTopics is how many topics a peer may listen to; a node listens to those of its active
+	// replicas, at most 512.
 	maxTopics = 1024
 	// maxAllTopics is how many all connected peers may listen to, together.
 	maxAllTopics = 1 << 17
-	// topicLength is the length of the longest name of a topic: "/skerry/gossip/2/" and 32 hex digits.
+	// topicLength is the length of the longest name of a topic: "/skerry/gossip/2/" and 32 hex
+	// digits.
 	topicLength = 17 + 32
 )
 
-// interests bounds the topics that peers say they listen to, which pubsub keeps as long as they are connected.
+// interests bounds the topics that peers say they listen to, which pubsub keeps as long as they are
+// connected.
 type interests struct {
 	mu  sync.Mutex
 	of  map[peer.ID]map[string]bool
@@ -51,7 +54,8 @@ func (x *interests) CanSubscribe(topic string) bool { return len(topic) <= topic
 
 var errTooManyTopics = errors.New("a peer listens to too many topics")
 
-// FilterIncomingSubscriptions implements pubsub.SubscriptionFilter. Of what is beyond a limit, nothing is taken.
+// FilterIncomingSubscriptions implements pubsub.SubscriptionFilter. Of what is beyond a limit,
+// nothing is taken.
 func (x *interests) FilterIncomingSubscriptions(p peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
 	if len(subs) > maxTopics {
 		return nil, errTooManyTopics

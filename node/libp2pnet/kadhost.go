@@ -9,8 +9,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// maxQuestion is the length of the longest message that a peer may send to the hash table in bytes. The table itself takes 4 MiB,
-// and makes room for all of it as soon as a peer says that so much will come.
+// maxQuestion is the length of the longest message that a peer may send to the hash table in bytes.
+// The table itself takes 4 MiB, and makes room for all of it as soon as a peer says that so much
+// will come.
 const maxQuestion = 16 << 10
 
 // kadHost is the host as the hash table sees it: what peers ask of it is bounded.
@@ -23,7 +24,8 @@ func (h kadHost) SetStreamHandler(p protocol.ID, fn network.StreamHandler) {
 
 var errLongQuestion = errors.New("a message to the hash table is too long")
 
-// questions is a stream that fails before a message that is too long is read. Each message follows its length as a varint.
+// questions is a stream that fails before a message that is too long is read. Each message follows
+// its length as a varint.
 type questions struct {
 	network.Stream
 	head []byte // the bytes of the length, as far as they have come

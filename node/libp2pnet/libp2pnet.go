@@ -467,7 +467,8 @@ type stream struct{ network.Stream }
 
 func (s stream) Remote() peer.ID { return s.Conn().RemotePeer() }
 
-// Origin implements node.Located: the IPv4 address, or the IPv6 network of 56 bits, of the peer or of the relay between.
+// Origin implements node.Located: the IPv4 address, or the IPv6 network of 56 bits, of the peer or
+// of the relay between.
 func (s stream) Origin() string {
 	a, ok := addrOf(s.Conn().RemoteMultiaddr())
 	if !ok {
