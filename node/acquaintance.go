@@ -233,6 +233,40 @@ func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.Addr
 	return n.kv.Sync(ctx)
 }
 
+// hint notes that peers may hold a replica, as somebody says whom the person did not choose. They
+// are newcomers that have not proved it yet, and make room for any that has.
+func (n *Node) hint(ctx context.Context, id replica.ID, peers []peer.AddrInfo) error {
+	var kept []peer.ID
+	err := n.kv.Update(ctx, func(tx kv.Txn) error {
+		kept = nil
+		for _, p := range peers {
+			a, ok, err := sharingOf(tx, id, p.ID)
+			if err == nil && !ok && p.ID != n.id {
+				ok, err = n.peers.admit(tx, id, &a, false)
+			}
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			a.addAddrs(p.Addrs)
+			if err := setSharing(tx, id, p.ID, &a); err != nil {
+				return err
+			}
+			kept = append(kept, p.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range kept {
+		n.peers.note(id, p, n.peers.standing(ctx, id, p))
+	}
+	return n.kv.Sync(ctx)
+}
+
 // meet notes that a connected peer has proved that it holds replicas.
 func (b *peerBook) meet(ctx context.Context, p peer.ID, ids []replica.ID) error {
 	if len(ids) == 0 {
@@ -316,8 +350,8 @@ func (b *peerBook) admit(tx kv.Txn, id replica.ID, a *acquaintance, before bool)
 	})
 	slices.SortStableFunc(newcomers, func(x, y other) int { return cmp.Compare(x.last, y.last) })
 	for i := 0; early+len(newcomers) >= maxNewcomers; {
-		if i == len(newcomers) {
-			return false, nil // all the others are here
+		if i == len(newcomers) || a.days == 0 && newcomers[i].days > 0 {
+			return false, nil // all the others are here, or have proved themselves
 		}
 		if b.isConnected(newcomers[i].p) {
 			i++

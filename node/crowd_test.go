@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // crowded is a network without streams, of which a test says who is connected and where.
@@ -144,6 +145,35 @@ func TestOverviewsOfACrowdAreBounded(t *testing.T) {
 	all := remembered(t, n, id)
 	require.Contains(t, all, peer.ID("named"))
 	require.LessOrEqual(t, len(all), 64+1)
+}
+
+// What somebody registers at a seed names peers of his choice: they displace nobody, and are bounded.
+func TestHintsDisplaceNobody(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "named"}}))
+	for i := range 5 {
+		visit(n, peer.ID(fmt.Sprintf("a device %d", i)), id)
+	}
+	for i := range 100 {
+		at, err := ma.NewMultiaddr("/ip4/198.51.100.1/tcp/1/p2p/" + idOf(byte(i)).String())
+		require.NoError(t, err)
+		tk := &ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: []ma.Multiaddr{at}}
+		_, err = n.Keep(t.Context(), tk, "")
+		require.NoError(t, err)
+	}
+	all := remembered(t, n, id)
+	require.Contains(t, all, peer.ID("named"))
+	require.Contains(t, all, idOf(99), "the last one is dialled")
+	require.LessOrEqual(t, len(all), 1+maxNewcomers)
+	for i := range maxNewcomers {
+		visit(n, throwaway(i), id)
+	}
+	all = remembered(t, n, id)
+	for i := range 5 {
+		require.Contains(t, all, peer.ID(fmt.Sprintf("a device %d", i)))
+	}
+	require.NotContains(t, all, idOf(99), "who has proved itself goes first")
 }
 
 // Of too many peers, a node goes on dialling those that it knows, before a restart and after it.

@@ -293,6 +293,11 @@ func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult
 
 // JoinWith is Join with a download policy that holds from the start; nil is the one the replica has, or everything.
 func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
+	return n.joinWith(ctx, t, name, policy, nil)
+}
+
+// joinWith is JoinWith, with peers that may hold the replica besides those of the ticket.
+func (n *Node) joinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy, hints []peer.AddrInfo) (JoinResult, error) {
 	var out JoinResult
 	var keys []replica.EpochKey
 	if t.ReadKey.Epoch > 0 {
@@ -314,6 +319,9 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 	if err := n.Remember(ctx, []replica.ID{r.ID}, t.Peers()); err != nil {
 		return out, err
 	}
+	if err := n.hint(ctx, r.ID, hints); err != nil {
+		return out, err
+	}
 	if n.net == nil {
 		return out, nil
 	}
@@ -331,13 +339,13 @@ func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 	return out, ErrNotShared
 }
 
-// Keep adds the replica of a ticket and remembers its peers, without waiting for a session: the node soon runs one.
+// Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a session: the node soon runs one. It remembers the ticket's peers as newcomers.
 func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
 	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
 	if err != nil {
 		return r, err
 	}
-	return r, n.Remember(ctx, []replica.ID{r.ID}, t.Peers())
+	return r, n.hint(ctx, r.ID, t.Peers())
 }
 
 // Store returns the node's key-value store, for what is built upon a node; each package owns the keys that begin with a byte of its own.

@@ -83,12 +83,17 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 			return JoinResult{}, err
 		}
 	}
-	known, err := n.KnownPeers(ctx, v.Replica.ID)
+	holders, err := n.peers.holdersOf(ctx, v.Replica.ID)
 	if err != nil {
 		return JoinResult{}, err
 	}
-	for _, p := range known {
-		addrs, err := peer.AddrInfoToP2pAddrs(&p)
+	var hints []peer.AddrInfo
+	for _, p := range holders {
+		if p.is != known {
+			hints = append(hints, p.AddrInfo)
+			continue
+		}
+		addrs, err := peer.AddrInfoToP2pAddrs(&p.AddrInfo)
 		if err != nil {
 			return JoinResult{}, err
 		}
@@ -97,9 +102,9 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 	if name == "" && replica.CheckName(pr.Name) == nil {
 		name = pr.Name
 	}
-	joined, err := n.JoinWith(ctx, t, name, nil)
+	joined, err := n.joinWith(ctx, t, name, nil, hints)
 	if errors.Is(err, replica.ErrExists) {
-		joined, err = n.JoinWith(ctx, t, "", nil)
+		joined, err = n.joinWith(ctx, t, "", nil, hints)
 	}
 	return joined, err
 }
