@@ -1,15 +1,21 @@
 package node
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"iter"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -132,4 +138,112 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 		return nil
 	}
 	return err
+}
+
+// A peer that offers 40,000 void statements in a session is cut off and refused before it has sent
+// all of them, and one that offers fewer ends the session with nothing of it kept.
+func TestSessionWithVoidStatementsEnds(t *testing.T) {
+	for name, count := range map[string]int{"in good faith": 2 * replica.MaxDelegated, "a flood": 40_000} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				ctx := context.Background()
+				w := newSimWorld(t, 1)
+				r := w.found(replica.Write)
+				n := w.nodes[0]
+				delegate := replica.NewSecretKey()
+				g, err := n.Replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
+				require.NoError(t, err)
+				_, err = n.Revoke(ctx, r.ID, delegate.Author(), g.Issued)
+				require.NoError(t, err)
+				before, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
+				require.NoError(t, err)
+				m := &statementPeer{simEnd: w.end("mallory"), id: r.ID}
+				for i := range count {
+					d := replica.Grant{Replica: r.ID, Author: delegate.Author(), Issued: g.Issued + uint64(i), NotAfter: g.NotAfter, Prefix: g.Prefix, Parent: &g}
+					m.add(&d)
+				}
+				slices.SortFunc(m.items, func(a, b reconcile.Item) int { return bytes.Compare(a.Key, b.Key) })
+				require.NoError(t, m.Start(func(peer.ID, bool) {}))
+				m.Handle(syncProtocol, m.serve)
+				require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.simEnd.id}))
+				for range 3 {
+					_, err = n.syncWith(ctx, m.simEnd.id, r.ID, nil)
+				}
+				if name == "a flood" {
+					require.Error(t, err)
+					require.True(t, n.peers.isRefused(m.simEnd.id))
+					require.Less(t, m.sent.Load(), int64(2*maxRefused), "it is cut off early")
+				} else {
+					require.NoError(t, err)
+					require.False(t, n.peers.isRefused(m.simEnd.id))
+				}
+				after, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
+				require.NoError(t, err)
+				require.Equal(t, before, after)
+				for _, n := range w.nodes {
+					require.NoError(t, n.Close())
+				}
+			})
+		})
+	}
+}
+
+// statementPeer holds statements that it has made up, and no entries, and answers sessions with them.
+type statementPeer struct {
+	*simEnd
+	id    replica.ID
+	items []reconcile.Item
+	sent  atomic.Int64 // in the last session
+}
+
+func (m *statementPeer) add(st replica.Statement) {
+	id := st.ID()
+	author := st.(*replica.Grant).Author
+	key := append(append(append([]byte{}, author[:]...), 1), id[:]...)
+	m.items = append(m.items, reconcile.Item{Key: key, Mark: reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}, Data: st.Bytes()})
+}
+
+func (m *statementPeer) serve(s Stream) {
+	defer s.Close()
+	r := bufio.NewReader(s)
+	var hello [helloBytes]byte
+	if _, err := io.ReadFull(r, hello[:]); err != nil {
+		return
+	}
+	var nonce [32]byte
+	key := sessionKey(m.id, [32]byte(hello[1:]), nonce, s.Remote(), m.simEnd.id)
+	proof := proofOf(key, "responder", false)
+	if _, err := s.Write(append(nonce[:], proof[:]...)); err != nil {
+		return
+	}
+	if _, err := io.ReadFull(r, make([]byte, 34)); err != nil {
+		return
+	}
+	if _, err := s.Write([]byte{statusGoOn}); err != nil {
+		return
+	}
+	m.sent.Store(0)
+	abort := func() { _ = s.Reset() }
+	for i, part := range []string{"statements", "entries"} {
+		_, err := reconcile.Run(context.Background(), r, s, abort, reconcile.Config{
+			Set: m.set(i == 0), Key: keyed(key, []byte(part)),
+			Insert: func(context.Context, [][]byte) error { return nil },
+			Sent:   func(*reconcile.Item) { m.sent.Add(1) },
+		})
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (m *statementPeer) set(full bool) reconcile.Set {
+	return reconcile.Scanned(func(_ context.Context, in reconcile.Range) iter.Seq2[reconcile.Item, error] {
+		return func(yield func(reconcile.Item, error) bool) {
+			for _, it := range m.items {
+				if full && in.Contains(it.Key) && !yield(it, nil) {
+					return
+				}
+			}
+		}
+	})
 }
