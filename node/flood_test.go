@@ -29,9 +29,6 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		w := newSimWorld(t, 1)
 		r := w.found(replica.Write)
 		owner, other := w.nodes[0], w.nodes[1]
-		for _, n := range w.nodes {
-			n.skew = 0
-		}
 		delegate, victim := replica.NewSecretKey(), replica.NewSecretKey()
 		g, err := owner.Replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
 		require.NoError(t, err)
