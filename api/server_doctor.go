@@ -14,5 +14,10 @@ type DoctorResult struct {
 
 func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (DoctorResult, error) {
 	all, err := s.node.DiagnoseNetwork(ctx)
+	if err == nil {
+		var claims []node.Finding
+		claims, err = s.node.DiagnoseClaims(ctx)
+		all = append(all, claims...)
+	}
 	return DoctorResult{s.node.ID().String(), all}, err
 }

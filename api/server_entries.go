@@ -37,6 +37,7 @@ func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey
 type opened struct {
 	replica.Replica
 	*replica.Plain
+	states *node.ContentStates
 }
 
 // open finds a replica that the node may read, for an operation.
@@ -46,6 +47,7 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 		return o, err
 	}
 	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
+	o.states = s.node.ContentStates()
 	return o, err
 }
 
@@ -57,7 +59,7 @@ func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entr
 	}
 	if o.Plain.Encrypted() {
 		out.StoredSize = e.Size
-		size, ok, err := s.node.PlainSize(ctx, o.Plain, e)
+		size, ok, err := o.states.PlainSize(ctx, o.Plain, e)
 		if err != nil {
 			return out, err
 		}
@@ -65,7 +67,7 @@ func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entr
 			out.Size = size
 		}
 	}
-	state, err := s.node.ContentState(ctx, e.Hash, e.Size)
+	state, err := o.states.Of(ctx, e)
 	out.Content = state.String()
 	return out, err
 }
@@ -213,10 +215,14 @@ func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if state, err := s.node.ContentState(ctx, e.Hash, e.Size); state == node.ContentComplete || err != nil {
+	if state, err := s.node.ContentOf(ctx, e); state == node.ContentComplete || err != nil {
 		return err
 	}
-	err := s.node.WaitContent(limited, e.Hash, e.Size)
+	err := s.node.WaitEntry(limited, e)
+	var wrong *node.SizeError
+	if errors.As(err, &wrong) {
+		return err
+	}
 	if err != nil && ctx.Err() == nil {
 		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(it.Key), e.Hash, e.Size, wait)}
 	}
@@ -309,6 +315,7 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 			}
 		}
 		fresh := false
+		r.states = s.node.ContentStates()
 		for _, e := range events {
 			it, ok := r.Open(e.Entry)
 			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements

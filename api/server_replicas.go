@@ -93,6 +93,8 @@ func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *a
 	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: req.Mode}, err
 }
 
+var errEnoughNamed = errors.New("enough are named")
+
 func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (info ReplicaInfo, err error) {
 	r, err := s.resolve(ctx, req.Name, "info", replica.Sync)
 	if err != nil {
@@ -115,6 +117,16 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	}
 	info.Authors = append([]replica.AuthorID{}, info.Authors...) // an empty list, not null
 	if info.PendingContent, err = s.node.PendingContent(ctx, r.ID); err != nil {
+		return info, err
+	}
+	err = s.node.RefutedClaims(ctx, r.ID, func(c node.RefutedClaim) error {
+		info.WrongSizes = append(info.WrongSizes, WrongSize{c.Author, c.Key, c.Hash, c.Claimed, c.Proved})
+		if len(info.WrongSizes) == MaxWrongSizes {
+			return errEnoughNamed
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnoughNamed) {
 		return info, err
 	}
 	info.Policy = policyText(s.node.Policy(r.ID))

@@ -60,9 +60,22 @@ type ReplicaInfo struct {
 	Authors        []replica.AuthorID `json:"authors"`
 	Peers          []KnownPeer        `json:"peers"`
 	PendingContent int                `json:"pending_content"`
+	WrongSizes     []WrongSize        `json:"wrong_sizes,omitempty"` // the first MaxWrongSizes of them
 	Policy         Policy             `json:"policy"`
 	Created        time.Time          `json:"created"`
 	Epoch          uint32             `json:"epoch,omitempty"` // of an encrypted replica: the present one, if its read key is here
+}
+
+// MaxWrongSizes is how many entries of a wrong size are named.
+const MaxWrongSizes = 100
+
+// WrongSize is an entry that gives a size which its hash does not have. Its content is not fetched.
+type WrongSize struct {
+	Author  replica.AuthorID `json:"author"`
+	Key     Key              `json:"key"` // as it is stored: sealed in an encrypted replica
+	Hash    blobs.Hash       `json:"hash"`
+	Claimed uint64           `json:"claimed"` // bytes
+	Proved  uint64           `json:"proved"`  // bytes of the blob
 }
 
 // Rotated is the epoch that has begun.

@@ -74,9 +74,9 @@ var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must
 // ErrDeleted reports a blob that was deleted while it was being received.
 var ErrDeleted = errors.New("blob was deleted while it was being received")
 
-// ReceiveNew reads the stream of the last chunk group of h, which proves size, says so, and then, unless the hook fails, reads the stream of
-// the byte ranges, which leave out the last group. It returns the errors of Decode and of the hook; nothing that is not verified is stored.
-// on is told what goes on.
+// ReceiveNew reads the stream of the last chunk group of h, which proves size, asks on.Accept, and then reads the stream of the byte
+// ranges, which leave out the last group. It returns the errors of Decode and of the hooks; nothing that is not verified is stored, and
+// nothing at all if Accept fails. The stream of a blob of at most SegmentSize is then read to its end all the same.
 func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
 	switch {
@@ -85,19 +85,59 @@ func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Rang
 	case size <= SegmentSize:
 		return rc.receiveSegment(r, h, size, []Ranges{last, ranges}, on)
 	}
-	if err := rc.Receive(r, h, size, last, on); err != nil {
-		return err
-	}
-	if err := on.proved(); err != nil {
+	if err := rc.receiveProof(r, h, size, last, on); err != nil {
 		return err
 	}
 	return rc.Receive(r, h, size, ranges, on)
 }
 
+// receiveProof reads the last group of a blob of more than one segment, and stores it if the hook accepts the size.
+func (rc *Receiver) receiveProof(r *bufio.Reader, h Hash, size uint64, last Ranges, on Hooks) error {
+	if size > MaxSize {
+		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
+	}
+	seg, err := rc.take()
+	if err != nil {
+		return err
+	}
+	d := rc.decoder(r, h, size, last, on)
+	var proof keepProof
+	d.seg, d.sink = seg, &proof
+	if err = d.run(); err == nil {
+		err = on.accept()
+	}
+	if err != nil {
+		rc.free <- seg
+		return err
+	}
+	if err := rc.send(receiveJob{hash: h, size: size, seg: seg, above: proof.above}); err != nil {
+		return err
+	}
+	return on.proved()
+}
+
+// keepProof leaves a segment with the decoder, and keeps the parents above it.
+type keepProof struct{ above []upperBlock }
+
+func (k *keepProof) segment(seg *segment, above []upperBlock) (*segment, error) {
+	k.above = above
+	return seg, nil
+}
+
 // Hooks are told what goes on while a stream is received, on the goroutine that receives it. Each may be nil.
 type Hooks struct {
-	Verified func(n int)  // n bytes of content, a chunk group, have been verified
-	Proved   func() error // the size has been proved; an error ends the receiving
+	Verified func(n int) // n bytes of content, a chunk group, have been verified
+	// Accept is asked once the size has been proved, before anything of the blob is stored. An error ends the receiving.
+	Accept func() error
+	// Proved is told when the store may be asked to receive other ranges of the blob. An error ends the receiving.
+	Proved func() error
+}
+
+func (o Hooks) accept() error {
+	if o.Accept == nil {
+		return nil
+	}
+	return o.Accept()
 }
 
 func (o Hooks) proved() error {
@@ -122,6 +162,9 @@ func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, on Hooks)
 	if err := d.run(); err != nil {
 		return err
 	}
+	if err := on.accept(); err != nil {
+		return err
+	}
 	if err := rc.send(receiveJob{hash: h, size: size, tiny: content}); err != nil {
 		return err
 	}
@@ -143,6 +186,13 @@ func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams
 			break
 		}
 		if i == 0 {
+			if err = on.accept(); err != nil {
+				rest := rc.decoder(r, h, size, ranges, Hooks{})
+				rest.seg, rest.goOn, rest.sink = seg, true, keepSegment{}
+				err = errors.Join(err, rest.run())
+				rc.free <- seg
+				return err
+			}
 			if err = on.proved(); err != nil {
 				break
 			}

@@ -60,10 +60,16 @@ func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (Cont
 
 // Chunks returns the chunks of content of size bytes that is named by its sequence h, or a *SizeError if h is something else.
 func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (chunked.Chunks, error) {
+	info, err := n.Blobs.Stat(ctx, h)
+	if err != nil {
+		return chunked.Chunks{}, err
+	}
+	if !chunked.Fits(info.Size, size) {
+		return chunked.Chunks{}, &SizeError{h, size, info.Size}
+	}
 	c, err := chunked.Load(ctx, n.Blobs, h)
-	if errors.Is(err, chunked.ErrNotChunked) || err == nil && c.Size() != size {
-		info, statErr := n.Blobs.Stat(ctx, h)
-		return c, errors.Join(&SizeError{h, size, info.Size}, statErr)
+	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && c.Size() != size {
+		return c, &SizeError{h, size, info.Size}
 	}
 	return c, err
 }

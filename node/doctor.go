@@ -44,6 +44,26 @@ func (n *Node) DiagnoseNetwork(ctx context.Context) ([]Finding, error) {
 	return append(out, diagnoseClock(ahead, answered)), ctx.Err()
 }
 
+// DiagnoseClaims tells of each replica that has entries which give a wrong size for their content, and whose they are.
+func (n *Node) DiagnoseClaims(ctx context.Context) (out []Finding, err error) {
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return out, err
+		}
+		by := map[replica.AuthorID]int{}
+		err := n.RefutedClaims(ctx, r.ID, func(c RefutedClaim) error { by[c.Author]++; return nil })
+		if err != nil {
+			return out, err
+		}
+		for author, count := range by {
+			out = append(out, Finding{About: "replica " + r.Name, Health: Warn,
+				Text:   fmt.Sprintf("author %s gives a wrong size in %d entries, whose content is not fetched", author, count),
+				Advice: "skerry replica info names them; ask the author to write them again, or revoke the author's grant"})
+		}
+	}
+	return out, nil
+}
+
 func texts[T fmt.Stringer](all []T) string {
 	var out []string
 	for _, x := range all {

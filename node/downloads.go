@@ -213,56 +213,65 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
 	}
-	for len(batch) > 0 {
-		f := d.n.newFetcher(ctx, providers, nil, true, nil)
-		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-		f.relief = func() []peer.ID { return d.n.peers.holders(replicas) }
-		got, err := f.end(d.n.fetchContent(f, batch))
-		d.n.addTaken(p, got.Bytes)
-		var size *SizeError
-		var missing *MissingError
-		switch {
-		case errors.As(err, &size):
-			// The entry is wrong, not the peer: leave this one out and go on with the others.
-			d.n.log.Warn("an entry gives a wrong size", "error", err)
-			before := len(batch)
-			batch = slices.DeleteFunc(slices.Clone(batch), func(w wantedContent) bool { return w.hash == size.Hash })
-			if len(batch) == before {
-				return err
-			}
-			continue
-		case errors.As(err, &missing) && len(missing.Causes) == 0:
-			return nil // release notes what did not come
-		}
-		return err
-	}
-	return nil
-}
-
-// fetchContent gets what entries point at: blobs, and of those that turn out to be in chunks, the chunks.
-func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
-	wants := make([]Want, 0, len(batch))
-	sizes := make(map[blobs.Hash]uint64, len(batch))
-	for _, w := range batch {
-		wants = append(wants, Want{Hash: w.hash, Size: w.size, Chunked: w.size >= chunked.Threshold})
-		sizes[w.hash] = w.size
-	}
-	err := f.fetch(wants...)
+	f := d.n.newFetcher(ctx, providers, nil, true, nil)
+	f.claims = true
+	// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
+	f.relief = func() []peer.ID { return d.n.peers.holders(replicas) }
+	got, err := f.end(d.n.fetchContent(f, batch))
+	d.n.addTaken(p, got.Bytes)
 	var missing *MissingError
-	if err != nil && !errors.As(err, &missing) {
-		return err
-	}
-	for _, w := range wants {
-		if w.Chunked {
-			if chunkErr := n.fetchChunks(f, w.Hash, sizes[w.Hash]); chunkErr != nil {
-				return chunkErr
-			}
-		}
+	if errors.As(err, &missing) && len(missing.Causes) == 0 {
+		return nil // release notes what did not come
 	}
 	return err
 }
 
-// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the blob h is.
+// fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the chunks. It marks the claims that turn out to
+// be wrong. No claim keeps it from the others; it returns what was missing of any.
+func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
+	wants := make([]Want, 0, len(batch))
+	for _, w := range batch {
+		wants = append(wants, Want{Hash: w.hash, Size: w.size, Chunked: w.size >= chunked.Threshold})
+	}
+	var missing *MissingError
+	err := f.fetch(wants...)
+	if err != nil && !errors.As(err, &missing) {
+		return err
+	}
+	seen := map[contentClaim]error{} // of content in chunks
+	for i, w := range wants {
+		at := contentClaim{w.Hash, w.Size}
+		wrong, known := seen[at]
+		if !known {
+			if wrong = f.contradicted(w); wrong == nil && w.Chunked {
+				wrong = n.fetchChunks(f, w.Hash, w.Size)
+			}
+			if w.Chunked {
+				seen[at] = wrong
+			}
+		}
+		var size *SizeError
+		var lacks *MissingError
+		switch {
+		case wrong == nil:
+		case errors.As(wrong, &size):
+			batch[i].refuted, batch[i].proved = true, size.Have
+		case errors.As(wrong, &lacks):
+			if missing == nil {
+				missing = lacks
+			}
+		default:
+			return wrong
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return missing
+}
+
+// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the blob h is. It returns a *SizeError if h
+// is not the sequence of content of size bytes.
 func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
@@ -272,28 +281,47 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 		return nil // nobody had it, or it is one blob
 	}
 	if err != nil {
-		return err
+		return storeFault{err}
 	}
-	content, err := n.Blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	wrong := &SizeError{h, size, info.Size}
+	if judge(info.Size, size) == refuted {
+		return wrong
+	}
+	first, err := n.Blobs.Reader(f.ctx, h)
 	if err != nil {
+		return storeFault{err}
+	}
+	var child blobs.Hash
+	if _, err := first.ReadAt(child[:], 0); err != nil {
+		return storeFault{err}
+	}
+	list := Want{Hash: child, Most: chunked.LongestList(info.Size)}
+	if err := f.fetch(list); err != nil {
 		return err
 	}
-	seq, err := blobs.ParseSequence(content)
-	if err != nil || len(seq) < 2 {
-		return &SizeError{h, size, info.Size}
-	}
-	if err := f.fetch(Want{Hash: seq[0]}); err != nil {
-		return err
+	if f.contradicted(list) != nil {
+		return wrong
 	}
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
 	}
 	chunks, err := chunked.Load(f.ctx, n.Blobs, h)
-	if err != nil || chunks.Size() != size {
-		n.log.Warn("an entry points at a list of chunks that does not fit", "blob", h, "error", err)
-		return &SizeError{h, size, info.Size}
+	switch {
+	case errors.Is(err, chunked.ErrNotChunked), errors.Is(err, chunked.ErrBadList), err == nil && chunks.Size() != size:
+		return wrong
+	case err != nil:
+		return storeFault{err}
 	}
-	return f.fetch(chunkWants(chunks)...)
+	wants := chunkWants(chunks)
+	if err := f.fetch(wants...); err != nil {
+		return err
+	}
+	for _, w := range wants {
+		if f.contradicted(w) != nil {
+			return wrong // the list lies about its chunks: nobody could read the content
+		}
+	}
+	return nil
 }
 
 // taken returns how many bytes of content have been fetched from p in the background.
@@ -331,9 +359,15 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.unclaim(batch)
 	ctx = context.WithoutCancel(ctx) // also when the node closes: what has arrived has arrived
 	var done [][]byte
+	var wrong []wantedContent
 	others := map[replica.ID]bool{} // replicas of which others may have what p did not give: their workers passed over what was asked of p
+	states := contentStates{n: d.n}
 	for _, w := range batch {
-		state, err := d.n.ContentState(ctx, w.hash, w.size)
+		if w.refuted {
+			wrong = append(wrong, w)
+			continue
+		}
+		state, err := states.of(ctx, w.hash, w.size)
 		if err != nil {
 			d.n.log.Error("downloads", "error", err)
 			return
@@ -355,6 +389,10 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.prune()
 	for id := range others {
 		d.lookAt(slices.DeleteFunc(d.n.peers.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
+	}
+	if err := d.n.refute(ctx, wrong); err != nil {
+		d.n.log.Error("downloads", "error", err)
+		return
 	}
 	if len(done) == 0 {
 		return
@@ -415,12 +453,30 @@ func (a *arrivals) wait() <-chan struct{} {
 	return a.next
 }
 
-// WaitContent waits until the content that an entry names by hash and size is all here, or ctx ends.
+// WaitContent waits until the content that somebody names by hash and size is all here, or ctx ends. It returns a *SizeError if what is
+// here of it shows that the size is wrong.
 func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {
+	return n.waitContent(ctx, func() (ContentState, error) { return n.ContentState(ctx, h, size) }, func() error {
+		info, err := n.Blobs.Stat(ctx, h)
+		return errors.Join(&SizeError{h, size, info.Size}, err)
+	})
+}
+
+// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *SizeError if the size that the entry gives turns
+// out to be wrong.
+func (n *Node) WaitEntry(ctx context.Context, e *replica.Entry) error {
+	state := func() (ContentState, error) { return n.ContentOf(ctx, e) }
+	return n.waitContent(ctx, state, func() error { return n.wrongSize(ctx, e) })
+}
+
+func (n *Node) waitContent(ctx context.Context, look func() (ContentState, error), wrong func() error) error {
 	for {
 		wait := n.arrived.wait()
-		if state, err := n.ContentState(ctx, h, size); state == ContentComplete || err != nil {
+		switch state, err := look(); {
+		case err != nil || state == ContentComplete:
 			return err
+		case state == ContentRefuted:
+			return wrong()
 		}
 		select {
 		case <-wait:

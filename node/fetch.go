@@ -22,11 +22,15 @@ type Want struct {
 	// Chunked says that Size is that of content which may be in chunks; then Hash is that of their sequence, and of another size.
 	Chunked bool
 	Ranges  blobs.Ranges // bytes; nil is all
+	Most    uint64       // if not 0, the largest size in bytes that is fetched
 }
 
-// check returns a *SizeError if the blob has turned out to be of another size than claimed.
+// check returns a *SizeError if the blob has turned out to be of another size than claimed, or of more than is fetched.
 func (w Want) check(size uint64) error {
-	if w.Size == 0 || size == w.Size || w.Chunked && w.Size > size && size%blobs.HashSize == 0 && size >= 2*blobs.HashSize {
+	if w.Most > 0 && size > w.Most {
+		return &SizeError{w.Hash, w.Most, size}
+	}
+	if w.Size == 0 || size == w.Size || w.Chunked && chunked.Fits(size, w.Size) {
 		return nil
 	}
 	return &SizeError{w.Hash, w.Size, size}
@@ -87,19 +91,23 @@ type fetcher struct {
 	background bool
 	progress   func(n int)
 	sizeKnown  func(size uint64) // told of a size that has been proved; may be nil
-	rc         *blobs.Receiver
-	sched      *schedule
-	providers  []*provider
-	relief     func() []peer.ID // who is asked as well when the providers are stalling; may be nil
-	looked     uint64           // bytes when that was last looked at
-	work       sync.WaitGroup
-	started    bool
-	release    func() // of the hold on what is fetched
-	leave      func() // of the turn
+	// claims says that wants are claims of strangers: one that a proved size contradicts ends, and the others go on. Otherwise the first
+	// ends the fetch.
+	claims    bool
+	rc        *blobs.Receiver
+	sched     *schedule
+	providers []*provider
+	relief    func() []peer.ID // who is asked as well when the providers are stalling; may be nil
+	looked    uint64           // bytes when that was last looked at
+	work      sync.WaitGroup
+	started   bool
+	release   func() // of the hold on what is fetched
+	leave     func() // of the turn
 
 	mu    sync.Mutex
 	bytes uint64
-	fatal error // no provider can help
+	fatal error                 // no provider can help
+	sizes map[blobs.Hash]uint64 // proved sizes of blobs of which a claim was wrong
 }
 
 // newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not have. progress, if not nil, is told the length of each
@@ -372,7 +380,7 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 			x.left = w.Ranges.Align()
 		}
 		if known {
-			if err := w.check(info.Size); err != nil {
+			if ok, err := f.checkClaims(info.Size, w); !ok {
 				return err
 			}
 			if info.Complete {

@@ -385,7 +385,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
+	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica is encrypted and the ticket is for more than sync. It returns a

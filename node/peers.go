@@ -77,7 +77,7 @@ func byPeerKey(p peer.ID, id replica.ID) []byte { return append(byPeerPrefix(p),
 
 // load reads who is to be dialled, and who has lied.
 func (b *peerBook) load(ctx context.Context) error {
-	if err := errors.Join(b.indexByPeer(ctx), b.n.migrateWanted(ctx)); err != nil {
+	if err := b.indexByPeer(ctx); err != nil {
 		return err
 	}
 	return b.n.kv.View(ctx, func(r kv.Reader) error {

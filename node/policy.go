@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -201,6 +200,7 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 		missing = missing[:0]
 		return err
 	}
+	states := n.ContentStates()
 	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
 		if err != nil {
 			return err
@@ -208,11 +208,11 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 		if e.IsTombstone() || !policy.Wants(e.Key, e.Size) {
 			continue
 		}
-		state, err := n.ContentState(ctx, e.Hash, e.Size)
+		state, err := states.Of(ctx, &e)
 		if err != nil {
 			return err
 		}
-		if state == ContentComplete {
+		if state == ContentComplete || state == ContentRefuted {
 			continue
 		}
 		if missing = append(missing, e); len(missing) == 256 {
@@ -226,44 +226,4 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	}
 	n.downloads.lookEverywhere()
 	return nil
-}
-
-// ContentState says how much of some content is here.
-type ContentState int
-
-// The states of content.
-const (
-	ContentMissing ContentState = iota
-	ContentPartial
-	ContentComplete
-)
-
-func (s ContentState) String() string {
-	return [...]string{"missing", "partial", "complete"}[s]
-}
-
-// ContentState says how much is here of the content that an entry names by hash and size: the blob itself or, if that has another size, the
-// chunks that it lists.
-func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (ContentState, error) {
-	info, err := n.Blobs.Stat(ctx, h)
-	switch {
-	case errors.Is(err, blobs.ErrNotFound):
-		return ContentMissing, nil
-	case err != nil:
-		return ContentMissing, err
-	case !info.Complete:
-		return ContentPartial, nil
-	case info.Size == size:
-		return ContentComplete, nil
-	}
-	whole := true
-	err = n.Blobs.EachChild(ctx, h, func(child blobs.Hash) error {
-		has, err := n.Blobs.Has(ctx, child)
-		whole = whole && has
-		return err
-	})
-	if err != nil || !whole {
-		return ContentPartial, err
-	}
-	return ContentComplete, nil
 }

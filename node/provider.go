@@ -372,11 +372,16 @@ func (s *openStream) receive(it *blockItem, head answerHead) error {
 			s.p.came(n)
 			f.came(n)
 		},
+		Accept: func() error {
+			ok, err := f.checkClaims(head.size, want, it.need.also...)
+			if err == nil && !ok {
+				f.sched.drop(it)
+				err = errRefuted
+			}
+			return err
+		},
 		Proved: func() error {
 			proved = true
-			if err := want.check(head.size); err != nil {
-				return err
-			}
 			if f.sizeKnown != nil {
 				f.sizeKnown(head.size)
 			}
@@ -392,6 +397,11 @@ func (s *openStream) receive(it *blockItem, head answerHead) error {
 	}
 	if local := f.rc.Err(); local != nil {
 		return storeFault{local}
+	}
+	if errors.Is(err, errRefuted) {
+		if err = nil; head.size > blobs.SegmentSize {
+			err = errEnough // the rest of the answer is not wanted
+		}
 	}
 	return err
 }

@@ -34,6 +34,7 @@ const (
 // need is a blob that is to be fetched, or a part of it.
 type need struct {
 	want    Want
+	also    []Want       // further claims about the same blob
 	proved  bool         // the store knows its size
 	size    uint64       // if proved
 	left    blobs.Ranges // to be asked for; if not proved, all of want.Ranges
@@ -125,6 +126,9 @@ func (s *schedule) end() {
 // add takes a need. The caller holds mu.
 func (s *schedule) add(x *need) {
 	if old := s.needs[x.want.Hash]; old != nil && !old.done {
+		if w := x.want; w.Size != old.want.Size || w.Chunked != old.want.Chunked || w.Most != old.want.Most {
+			old.also = append(old.also, w)
+		}
 		return
 	}
 	s.needs[x.want.Hash] = x

@@ -117,7 +117,7 @@ func (e *simEnd) Open(ctx context.Context, p peer.ID, protocol string) (Stream, 
 		return nil, &UnreachableError{Peer: p, Err: errors.New("not connected")}
 	}
 	e.s.opens[protocol]++
-	ours, theirs := net.Pipe()
+	ours, theirs := simPipe()
 	e.links[p][ours], to.links[e.id][theirs] = true, true
 	to.work.Go(func() {
 		defer to.closed(e.id, theirs)

@@ -17,28 +17,29 @@ import (
 // Wanted content, in the store, so that a restart goes on where the last run stopped. Written in the same transaction as the entry that
 // points at the content:
 //
-//	n c replica[32] hash[32] place[16]   size u64, author[32], key of the entry
+//	n f replica[32] hash[32] size[8] place[16]   author[32], key of the entry
 //
-// By replica, since a peer is asked for the content of those that it holds. Under "nw" earlier versions had the same by hash.
-const (
-	keyWanted    = "nc"
-	keyOldWanted = "nw"
-)
+// By replica, since a peer is asked for the content of those that it holds; and by what the entry claims, hash and size, since a wrong
+// claim must not stand in the way of a right one (claims.go).
+const keyWanted = "nf"
 
 func wantedKey(e *replica.Entry) []byte {
 	place := blake3.Sum256(append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
 	b := append(wantedBy(e.Replica), e.Hash[:]...)
-	return append(b, place[:16]...)
+	return append(binary.BigEndian.AppendUint64(b, e.Size), place[:16]...)
 }
+
+// claimLength is the length of what follows the prefix of a key: replica, hash, size and place.
+const claimLength = 32 + 32 + 8 + 16
 
 // wantedBy is what the keys of a replica's wanted content begin with.
 func wantedBy(id replica.ID) []byte {
-	b := make([]byte, 0, len(keyWanted)+80)
+	b := make([]byte, 0, len(keyWanted)+claimLength)
 	return append(append(b, keyWanted...), id[:]...)
 }
 
-// wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store does not
-// have. Content in chunks is noted in any case; whether all its chunks are here is for the download to see.
+// wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store
+// does not have. Content that may be in chunks is noted in any case; whether all its chunks are here is for the download to see.
 func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 	if e.IsTombstone() {
 		return n.dropContent(tx, e) // what was under its key before is not there any more
@@ -49,25 +50,30 @@ func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 		}
 	}
 	n.Blobs.Touch(n.ctx, e.Hash)
-	info, err := blobs.StatIn(tx, e.Hash)
-	if err == nil && info.Complete && info.Size == e.Size {
+	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {
 		return nil
 	}
+	info, err := blobs.StatIn(tx, e.Hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
-	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {
-		return nil
+	if err == nil {
+		switch v := judge(info.Size, e.Size); {
+		case v == holds && info.Complete:
+			return nil
+		case v == refuted:
+			w := claimOf(e)
+			return setRefuted(tx, &w, info.Size)
+		}
 	}
 	return setWanted(tx, e)
 }
 
 func setWanted(tx kv.Txn, e *replica.Entry) error {
-	b := binary.BigEndian.AppendUint64(nil, e.Size)
-	return tx.Set(wantedKey(e), append(append(b, e.Author[:]...), e.Key...))
+	return tx.Set(wantedKey(e), append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
 }
 
-// wantedContent is a record of wanted content.
+// wantedContent is a record of wanted content: a claim of an entry.
 type wantedContent struct {
 	key     []byte
 	hash    blobs.Hash
@@ -75,69 +81,46 @@ type wantedContent struct {
 	size    uint64
 	author  replica.AuthorID
 	entry   []byte // the entry's key
+	refuted bool   // the claim is wrong
+	proved  uint64 // and this is the size of the blob, in bytes
 }
 
-func parseWanted(p kv.Pair) (w wantedContent, err error) {
-	if len(p.Key) != len(keyWanted)+80 || len(p.Value) < 40 {
+func claimOf(e *replica.Entry) wantedContent {
+	return wantedContent{key: wantedKey(e), hash: e.Hash, replica: e.Replica, size: e.Size, author: e.Author, entry: e.Key}
+}
+
+// parseClaim reads a record of wanted content, or of a refuted claim, of which the value begins with the proved size.
+func parseClaim(p kv.Pair) (w wantedContent, err error) {
+	v := p.Value
+	if bytes.HasPrefix(p.Key, []byte(keyRefuted)) && len(v) >= 8 {
+		w.refuted, w.proved, v = true, binary.BigEndian.Uint64(v), v[8:]
+	}
+	if len(p.Key) != len(keyWanted)+claimLength || len(v) < 32 {
 		return w, errors.New("node store: malformed record of wanted content")
 	}
 	w.key = bytes.Clone(p.Key)
 	k := p.Key[len(keyWanted):]
-	w.replica, w.hash = replica.ID(k[:32]), blobs.Hash(k[32:64])
-	w.size = binary.BigEndian.Uint64(p.Value)
-	w.author = replica.AuthorID(p.Value[8:40])
-	w.entry = bytes.Clone(p.Value[40:])
+	w.replica, w.hash, w.size = replica.ID(k[:32]), blobs.Hash(k[32:64]), binary.BigEndian.Uint64(k[64:])
+	w.author = replica.AuthorID(v[:32])
+	w.entry = bytes.Clone(v[32:])
 	return w, nil
 }
 
 // dropAtOnce is how many records of content that is no longer wanted are dropped together.
 const dropAtOnce = 4096
 
-// migrateWanted moves records of earlier versions.
-func (n *Node) migrateWanted(ctx context.Context) error {
-	for more := true; more; {
-		err := n.kv.Update(ctx, func(tx kv.Txn) error {
-			var old []kv.Pair
-			for p, err := range tx.Scan(kv.Prefix([]byte(keyOldWanted)), kv.ScanOptions{}) {
-				if err != nil {
-					return err
-				}
-				if old = append(old, kv.Pair{Key: bytes.Clone(p.Key), Value: bytes.Clone(p.Value)}); len(old) == dropAtOnce {
-					break
-				}
-			}
-			more = len(old) == dropAtOnce
-			for _, p := range old {
-				if k := p.Key[len(keyOldWanted):]; len(k) == 80 {
-					moved := append(append(wantedBy(replica.ID(k[32:64])), k[:32]...), k[64:]...)
-					if err := tx.Set(moved, p.Value); err != nil {
-						return err
-					}
-				}
-				if err := tx.Delete(p.Key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // claim picks wanted content that p may have and nobody fetches.
 func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent, err error) {
+	ours := map[blobs.Hash]bool{}
 	for from := []byte(keyWanted); from != nil && err == nil && len(batch) < downloadBatch; {
-		c := claiming{d: d, p: p, batch: batch}
+		c := claiming{d: d, p: p, batch: batch, ours: ours}
 		err = d.n.kv.View(ctx, func(r kv.Reader) error {
 			from, err = c.goOn(ctx, r, from)
 			return err
 		})
 		batch = c.batch
 		if err == nil {
-			err = d.n.dropKeys(ctx, c.obsolete)
+			err = errors.Join(d.n.dropKeys(ctx, c.obsolete), d.n.refute(ctx, c.wrong))
 		}
 	}
 	if err != nil {
@@ -152,17 +135,23 @@ type claiming struct {
 	d        *downloads
 	p        peer.ID
 	batch    []wantedContent
-	obsolete [][]byte // content that is no longer wanted
+	ours     map[blobs.Hash]bool // in the batch: one proof decides all claims about a blob
+	obsolete [][]byte            // content that is no longer wanted
+	wrong    []wantedContent     // claims that are known to be wrong
 }
 
 // goOn goes on from a key, and returns the one to go on from after that; nil at the end. It stops when there is enough of anything.
 func (c *claiming) goOn(ctx context.Context, r kv.Reader, from []byte) (next []byte, err error) {
 	c.d.mu.Lock()
 	defer c.d.mu.Unlock()
-	for from != nil && err == nil && len(c.batch) < downloadBatch && len(c.obsolete) < dropAtOnce {
+	for from != nil && err == nil && !c.full() {
 		from, err = c.some(ctx, r, from)
 	}
 	return from, err
+}
+
+func (c *claiming) full() bool {
+	return len(c.batch) == downloadBatch || len(c.obsolete) == dropAtOnce || len(c.wrong) == downloadBatch
 }
 
 // some walks until something is to be skipped, however many records there are of it: a replica that the peer does not hold, or content that is not to be had of it now.
@@ -172,44 +161,54 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 		if err != nil {
 			return nil, err
 		}
-		w, err := parseWanted(pair)
+		w, err := parseClaim(pair)
 		if err != nil {
 			return nil, err
 		}
 		if !c.d.n.peers.holds(c.p, w.replica) {
 			return kv.After(wantedBy(w.replica)), nil
 		}
-		if c.d.busy[w.hash] || now.Before(c.d.failed[wantedAt{c.p, w.hash}].until) {
+		if c.d.busy[w.hash] && !c.ours[w.hash] || now.Before(c.d.failed[wantedAt{c.p, w.hash}].until) {
 			return kv.After(append(wantedBy(w.replica), w.hash[:]...)), nil
 		}
-		still, err := c.d.stillWanted(ctx, r, w)
-		if err != nil {
+		switch wanted, err := c.d.stillWanted(r, &w); {
+		case err != nil:
 			return nil, err
-		}
-		if still {
-			c.d.busy[w.hash] = true
+		case w.refuted:
+			c.wrong = append(c.wrong, w)
+		case wanted:
+			c.d.busy[w.hash], c.ours[w.hash] = true, true
 			c.batch = append(c.batch, w)
-		} else {
+		default:
 			c.obsolete = append(c.obsolete, w.key)
 		}
-		if len(c.batch) == downloadBatch || len(c.obsolete) == dropAtOnce {
+		if c.full() {
 			return append(w.key[:len(w.key):len(w.key)], 0), nil
 		}
 	}
 	return nil, nil
 }
 
-// stillWanted reports whether the entry still points at the content and the content is still missing.
-func (d *downloads) stillWanted(ctx context.Context, r kv.Reader, w wantedContent) (bool, error) {
-	info, err := blobs.StatIn(r, w.hash)
-	if err == nil && info.Complete && info.Size == w.size || err != nil && !errors.Is(err, blobs.ErrNotFound) {
+// stillWanted reports whether the entry still points at the content and the content is still missing. It marks a claim that a size which
+// the store has proved contradicts.
+func (d *downloads) stillWanted(r kv.Reader, w *wantedContent) (bool, error) {
+	if stands, err := w.stands(r); err != nil || !stands {
 		return false, err
 	}
-	e, err := replica.EntryIn(r, w.replica, w.entry, w.author)
-	if errors.Is(err, replica.ErrNotFound) {
-		return false, nil
+	info, err := blobs.StatIn(r, w.hash)
+	if errors.Is(err, blobs.ErrNotFound) {
+		return true, nil
 	}
-	return err == nil && e.Hash == w.hash, err
+	if err != nil {
+		return false, err
+	}
+	switch judge(info.Size, w.size) {
+	case holds:
+		return !info.Complete, nil
+	case refuted:
+		w.refuted, w.proved = true, info.Size
+	}
+	return !w.refuted, nil
 }
 
 // forget drops what was wanted for a replica that has been left.
@@ -229,7 +228,7 @@ func (n *Node) eachWanted(ctx context.Context, id replica.ID, fn func(wantedCont
 			if err != nil {
 				return err
 			}
-			w, err := parseWanted(p)
+			w, err := parseClaim(p)
 			if err != nil {
 				return err
 			}

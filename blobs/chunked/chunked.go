@@ -238,6 +238,27 @@ const MaxList = 16 << 20
 // ErrNotChunked reports a blob that is not the sequence of a chunked file.
 var ErrNotChunked = errors.New("not a chunked file")
 
+// ErrBadList reports the sequence of a chunked file whose list is malformed or does not fit. No other content has its hash, so it stays so.
+var ErrBadList = errors.New("malformed list of chunks")
+
+// Fits reports whether a blob of size bytes can be the sequence of a chunked file of content bytes: every chunk but the last has at
+// least MinChunk bytes, and none has more than MaxChunk.
+func Fits(size, content uint64) bool {
+	if size%blobs.HashSize != 0 || size < 2*blobs.HashSize || size > blobs.MaxChildren*blobs.HashSize || content == 0 {
+		return false
+	}
+	chunks := size/blobs.HashSize - 1
+	return (content-1)/MaxChunk < chunks && chunks <= (content-1)/MinChunk+1
+}
+
+// LongestList returns the length in bytes of the longest list of a sequence of size bytes.
+func LongestList(size uint64) uint64 {
+	return uint64(len(magic)) + binary.MaxVarintLen32 + size/blobs.HashSize*sizeBytes
+}
+
+// sizeBytes is the longest varint of the length of a chunk.
+const sizeBytes = 3
+
 // IsList reports whether b begins like a list; the first 14 bytes are enough.
 func IsList(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
 
@@ -285,7 +306,7 @@ func ParseList(b []byte) ([]uint64, error) {
 		err = fmt.Errorf("%d bytes too many", r.Len())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("chunked file: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrBadList, err)
 	}
 	return sizes, nil
 }
@@ -320,7 +341,7 @@ func ImportWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (
 }
 
 // Load reads the sequence h and its list from the store. It returns ErrNotChunked, or blobs.ErrNotFound or blobs.ErrIncomplete if they are not
-// there.
+// there; ErrBadList if they do not fit.
 func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (Chunks, error) {
 	b, err := s.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
 	if errors.Is(err, blobs.ErrTooLarge) {
@@ -342,7 +363,7 @@ func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (Chunks, error) {
 	}
 	sizes, err := ParseList(list)
 	if err == nil && len(sizes) != len(seq)-1 {
-		err = fmt.Errorf("chunked file %s: its list has %d chunks, its sequence %d", h.Short(), len(sizes), len(seq)-1)
+		err = fmt.Errorf("%w: chunked file %s: its list has %d chunks, its sequence %d", ErrBadList, h.Short(), len(sizes), len(seq)-1)
 	}
 	return Chunks{Hashes: seq[1:], Sizes: sizes}, err
 }

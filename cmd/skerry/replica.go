@@ -280,6 +280,9 @@ func (a *app) replicaInfo() *cobra.Command {
 			if r.PendingContent > 0 {
 				text += fmt.Sprintf("\nto fetch     content of %d entries", r.PendingContent)
 			}
+			for _, w := range r.WrongSizes {
+				text += fmt.Sprintf("\nwrong size   %q by %s: claims %d bytes, its content has %d", w.Key, w.Author, w.Claimed, w.Proved)
+			}
 			for _, id := range r.Authors {
 				text += fmt.Sprintf("\nauthor       %s", id)
 			}

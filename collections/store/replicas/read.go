@@ -217,7 +217,7 @@ func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
 		wait, cancel := context.WithTimeout(ctx, contentWait)
 		defer cancel()
-		if err := s.n.WaitContent(wait, e.Hash, e.Size); err != nil {
+		if err := s.n.WaitEntry(wait, e); err != nil {
 			if ctx.Err() == nil && wait.Err() != nil {
 				err = errMissing
 			}
