@@ -15,9 +15,8 @@ import (
 
 // CollectOptions tune Collect.
 type CollectOptions struct {
-	// Keep calls keep with every blob that is wanted for a reason that the store does not know; with sequence set, also its children
-	// are. It is called once, while the store is in use.
-	Keep func(ctx context.Context, keep func(h Hash, sequence bool) error) error
+	// Keep marks every blob that is wanted for a reason that the store does not know. It is called once, while the store is in use.
+	Keep func(ctx context.Context, m *Marks) error
 	// DryRun only counts.
 	DryRun bool
 	// Progress, if set, is told now and then what is going on.
@@ -83,65 +82,68 @@ func (s *Store) settle(ctx context.Context) error {
 }
 
 type collector struct {
-	s    *Store
-	o    CollectOptions
-	ctx  context.Context
-	res  *Collected
-	live []uint64 // the first 8 bytes of hashes, sorted: two that agree in them are kept or not together
+	s     *Store
+	o     CollectOptions
+	ctx   context.Context
+	res   *Collected
+	marks *Marks
 }
 
-func (c *collector) mark() error {
-	keep := func(h Hash, sequence bool) error {
-		c.live = append(c.live, shortKey(h))
-		if len(c.live)%4096 == 0 {
-			c.o.Progress(CollectProgress{Doing: "marking", Blobs: len(c.live)})
-		}
-		if !sequence {
-			return nil
-		}
-		return c.s.EachChild(c.ctx, h, func(child Hash) error {
-			c.live = append(c.live, shortKey(child))
-			return nil
-		})
+func (c *collector) mark() (err error) {
+	if c.marks, err = c.s.newMarks(c.ctx, c.o.Progress); err != nil {
+		return err
 	}
 	for p, err := range c.s.Pins(c.ctx) {
 		if err != nil {
 			return err
 		}
-		if err := keep(p.Hash, p.Sequence); err != nil {
-			return err
+		c.marks.live.set(c.marks.find(p.Hash))
+		if p.Sequence {
+			if err := c.marks.Children(p.Hash); err != nil {
+				return err
+			}
 		}
 	}
 	if c.o.Keep != nil {
-		if err := c.o.Keep(c.ctx, keep); err != nil {
-			return err
-		}
+		return c.o.Keep(c.ctx, c.marks)
 	}
-	slices.Sort(c.live)
-	c.live = slices.Compact(c.live)
 	return nil
 }
 
-// EachChild calls fn with each child of the sequence h, as far as it is in the store; with none if it is not a sequence.
+// EachChild calls fn with each child of the sequence h, as far as its beginning is in the store; with none if it is not a sequence. It reads
+// 256 KiB at a time.
 func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
-	b, err := s.ReadAll(ctx, h, MaxChildren*HashSize)
-	switch {
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrIncomplete), errors.Is(err, ErrTooLarge):
+	r, err := s.Reader(ctx, h)
+	if errors.Is(err, ErrNotFound) {
 		return nil
-	case err != nil:
+	}
+	if err != nil || r.size%HashSize != 0 || r.size > MaxChildren*HashSize {
 		return err
 	}
-	seq, err := ParseSequence(b)
-	if err != nil {
-		return nil
-	}
-	for _, child := range seq {
-		if err := fn(child); err != nil {
+	buf := make([]byte, min(r.size, childrenBuffer))
+	for at := uint64(0); at < r.size; {
+		part := buf[:min(uint64(len(buf)), r.size-at)]
+		n, err := r.ReadAt(part, int64(at))
+		var moved *ReferenceError
+		switch absent := errors.Is(err, ErrIncomplete) || errors.Is(err, ErrNotFound) || errors.As(err, &moved); {
+		case absent:
+			part, at = part[:n/HashSize*HashSize], r.size
+		case err != nil && n < len(part):
 			return err
+		default:
+			at += uint64(n)
+		}
+		for ; len(part) > 0; part = part[HashSize:] {
+			if err := fn(Hash(part[:HashSize])); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+// childrenBuffer is how much of a sequence is read at a time, in bytes: a multiple of HashSize.
+const childrenBuffer = 256 << 10
 
 const sweepBatch = 128
 
@@ -172,9 +174,10 @@ func (c *collector) sweep() error {
 	return flush()
 }
 
+// keeps reports whether a blob is marked. One that has come since the marks were made is, too.
 func (c *collector) keeps(h Hash) bool {
-	_, live := slices.BinarySearch(c.live, shortKey(h))
-	return live
+	i := c.marks.find(h)
+	return i < 0 || c.marks.live.has(i)
 }
 
 // drop forgets blobs that are not in use. While it decides and commits, nobody can begin to use one: who does touches it first, and then

@@ -58,7 +58,12 @@ func TestCollectKeepsWhatIsPinned(t *testing.T) {
 	_, err = s.Stat(bg, b)
 	require.NoError(t, err, "a dry run removes nothing")
 
-	keepB := func(_ context.Context, keep func(Hash, bool) error) error { return keep(b, false) }
+	keepB := func(_ context.Context, m *Marks) error {
+		require.True(t, m.Keep(b))
+		require.False(t, m.Keep(b), "it is looked at once")
+		require.False(t, m.Keep(Hash{1}), "nor is what is not stored")
+		return nil
+	}
 	got, err := s.Collect(bg, CollectOptions{Keep: keepB})
 	require.NoError(t, err)
 	require.Equal(t, 1, got.Removed)
@@ -98,11 +103,9 @@ func TestCompactionProperty(t *testing.T) {
 			}
 		}
 		require.NoError(rt, im.Flush())
-		_, err := s.Collect(bg, CollectOptions{Keep: func(_ context.Context, keep func(Hash, bool) error) error {
+		_, err := s.Collect(bg, CollectOptions{Keep: func(_ context.Context, m *Marks) error {
 			for h := range kept {
-				if err := keep(h, false); err != nil {
-					return err
-				}
+				m.Keep(h)
 			}
 			return nil
 		}})
@@ -114,6 +117,30 @@ func TestCompactionProperty(t *testing.T) {
 			require.True(rt, bytes.Equal(data, got))
 		}
 	})
+}
+
+// A sequence is read once, a part at a time, however often it is kept.
+func TestMarkingReadsEachSequenceOnce(t *testing.T) {
+	s := newStore(t)
+	var seq Sequence
+	kept := mustImport(t, s, random(1, 100))
+	for len(seq) < 3*childrenBuffer/HashSize+7 {
+		seq = append(seq, Hash(random(uint64(len(seq)), HashSize)))
+	}
+	seq[len(seq)-1] = kept
+	root := mustImport(t, s, seq.Bytes())
+	before := s.BytesRead()
+	got, err := s.Collect(bg, CollectOptions{Keep: func(_ context.Context, m *Marks) error {
+		for range 1000 {
+			m.Keep(root)
+			require.NoError(t, m.Children(root))
+		}
+		require.Len(t, m.keys, 2, "memory is for what is stored, not for what is named")
+		return nil
+	}})
+	require.NoError(t, err)
+	require.Equal(t, 2, got.Kept)
+	require.EqualValues(t, len(seq)*HashSize, s.BytesRead()-before)
 }
 
 // Collect runs beside imports, readers and a download; nothing that is held, pinned or being received is lost.

@@ -95,6 +95,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	}
 	for n < len(p) && uint64(off) < r.size {
 		m, err := r.readPart(p[n:], uint64(off))
+		r.s.read.Add(uint64(m))
 		n += m
 		off += int64(m)
 		if err != nil {

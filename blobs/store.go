@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs/files"
@@ -38,7 +39,12 @@ type Store struct {
 	touches    touches
 	collect    sync.Mutex // held by Collect: one at a time
 	settleTime time.Duration
+
+	read atomic.Uint64 // bytes of content that readers were given
 }
+
+// BytesRead returns how many bytes of content Readers have given since the store was opened.
+func (s *Store) BytesRead() uint64 { return s.read.Load() }
 
 // Open returns the store kept in s and fs, after clearing away what interrupted imports and deletions left. No other Store may be
 // open on them.

@@ -35,25 +35,34 @@ func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (Con
 	case err != nil:
 		return ContentMissing, err
 	}
-	switch judge(info.Size, size) {
-	case refuted:
+	switch v := judge(info.Size, size); {
+	case v == refuted:
 		return ContentRefuted, nil
-	case holds:
-		if info.Complete {
-			return ContentComplete, nil
-		}
+	case !info.Complete:
 		return ContentPartial, nil
+	case v == holds:
+		return ContentComplete, nil
 	}
+	total, state, err := n.chunksState(ctx, h)
+	if err == nil && total != size && total > 0 {
+		state = ContentRefuted
+	}
+	return state, err
+}
+
+// chunksState says how much is here of the content of which h is the sequence, and its size in bytes. The state is ContentRefuted if h is no
+// such sequence, or one that lies about its chunks, and ContentPartial with 0 bytes if that cannot be told yet.
+func (n *Node) chunksState(ctx context.Context, h blobs.Hash) (total uint64, state ContentState, err error) {
 	chunks, err := chunked.Load(ctx, n.Blobs, h)
 	switch {
 	case errors.Is(err, blobs.ErrIncomplete), errors.Is(err, blobs.ErrNotFound):
-		return ContentPartial, nil // the list is still to come
-	case errors.Is(err, chunked.ErrNotChunked), errors.Is(err, chunked.ErrBadList), err == nil && chunks.Size() != size:
-		return ContentRefuted, nil
+		return 0, ContentPartial, nil // the list is still to come
+	case errors.Is(err, chunked.ErrNotChunked), errors.Is(err, chunked.ErrBadList):
+		return 0, ContentRefuted, nil
 	case err != nil:
-		return ContentMissing, err
+		return 0, ContentMissing, err
 	}
-	state := ContentComplete
+	state = ContentComplete
 	err = n.Blobs.Stats(ctx, chunks.Hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
 		switch {
 		case known && info.Size != chunks.Sizes[i]:
@@ -63,7 +72,7 @@ func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (Con
 		}
 		return nil
 	})
-	return state, err
+	return chunks.Size(), state, err
 }
 
 // ContentOf says how much is here of the content of an entry, or that the size which the entry gives is wrong.
@@ -112,11 +121,16 @@ func (s *ContentStates) PlainSize(ctx context.Context, p *replica.Plain, e *repl
 	return size, ok, nil
 }
 
-// contentStates remembers the states of content that may be in chunks: to find them, lists of chunks are read.
+// contentStates remembers what lists of chunks say: to find that, they are read.
 type contentStates struct {
 	n     *Node
-	seen  map[contentClaim]ContentState
+	seen  map[blobs.Hash]chunksSeen
 	sizes map[contentClaim]uint64 // of sealed content when it is opened; 0 if that cannot be told
+}
+
+type chunksSeen struct {
+	total uint64
+	state ContentState
 }
 
 type contentClaim struct {
@@ -128,23 +142,24 @@ type contentClaim struct {
 const rememberStates = 1 << 14
 
 func (s *contentStates) of(ctx context.Context, h blobs.Hash, size uint64) (ContentState, error) {
-	if size < chunked.Threshold {
+	info, err := s.n.Blobs.Stat(ctx, h)
+	if err != nil || !info.Complete || judge(info.Size, size) != mayHold {
 		return s.n.ContentState(ctx, h, size)
 	}
-	at := contentClaim{h, size}
-	state, known := s.seen[at]
-	if known {
-		return state, nil
+	c, known := s.seen[h]
+	if !known {
+		if c.total, c.state, err = s.n.chunksState(ctx, h); err != nil {
+			return c.state, err
+		}
+		if s.seen == nil || len(s.seen) == rememberStates {
+			s.seen = map[blobs.Hash]chunksSeen{}
+		}
+		s.seen[h] = c
 	}
-	state, err := s.n.ContentState(ctx, h, size)
-	if err != nil {
-		return state, err
+	if c.total != size && c.total > 0 {
+		return ContentRefuted, nil
 	}
-	if s.seen == nil || len(s.seen) == rememberStates {
-		s.seen = map[contentClaim]ContentState{}
-	}
-	s.seen[at] = state
-	return state, nil
+	return c.state, nil
 }
 
 // wrongSize is the error for an entry whose claim is refuted.

@@ -284,7 +284,7 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 		return storeFault{err}
 	}
 	wrong := &SizeError{h, size, info.Size}
-	if judge(info.Size, size) == refuted {
+	if total, known := f.totals[h]; judge(info.Size, size) == refuted || known && total != size {
 		return wrong
 	}
 	first, err := n.Blobs.Reader(f.ctx, h)
@@ -306,8 +306,15 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 		return storeFault{err}
 	}
 	chunks, err := chunked.Load(f.ctx, n.Blobs, h)
+	bad := errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList)
+	if err == nil || bad {
+		if f.totals == nil {
+			f.totals = map[blobs.Hash]uint64{}
+		}
+		f.totals[h] = chunks.Size()
+	}
 	switch {
-	case errors.Is(err, chunked.ErrNotChunked), errors.Is(err, chunked.ErrBadList), err == nil && chunks.Size() != size:
+	case bad, err == nil && chunks.Size() != size:
 		return wrong
 	case err != nil:
 		return storeFault{err}

@@ -94,6 +94,7 @@ type fetcher struct {
 	// claims says that wants are claims of strangers: one that a proved size contradicts ends, and the others go on. Otherwise the first
 	// ends the fetch.
 	claims    bool
+	totals    map[blobs.Hash]uint64 // what lists of chunks add up to, 0 of what is no list; for whoever fetches
 	rc        *blobs.Receiver
 	sched     *schedule
 	providers []*provider

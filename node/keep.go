@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -19,7 +20,9 @@ func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.Col
 	return n.Blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
 }
 
-func (n *Node) keepEntries(ctx context.Context, keep func(h blobs.Hash, sequence bool) error) error {
+// keepEntries marks what entries name, and the chunks of content in chunks. What is a list of chunks is told from the blob alone, so the
+// sizes that entries claim do not matter, and each blob is looked at once.
+func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return err
@@ -28,24 +31,19 @@ func (n *Node) keepEntries(ctx context.Context, keep func(h blobs.Hash, sequence
 			if err != nil {
 				return err
 			}
-			if err := n.keepContent(ctx, e.Hash, e.Size, keep); err != nil {
+			if !m.Keep(e.Hash) {
+				continue
+			}
+			sequence, err := chunked.IsSequence(ctx, n.Blobs, e.Hash)
+			if err == nil && sequence {
+				err = m.Children(e.Hash)
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// keepContent keeps what an entry names, and its chunks, if that is what it names.
-func (n *Node) keepContent(ctx context.Context, h blobs.Hash, size uint64, keep func(h blobs.Hash, sequence bool) error) error {
-	info, err := n.Blobs.Stat(ctx, h)
-	if errors.Is(err, blobs.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return keep(h, info.Size != size)
 }
 
 // Repair drops what is damaged of the blob h, and fetches it again from connected peers. It returns a *MissingError if nobody has it.

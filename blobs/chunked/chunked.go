@@ -343,27 +343,82 @@ func ImportWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (
 // Load reads the sequence h and its list from the store. It returns ErrNotChunked, or blobs.ErrNotFound or blobs.ErrIncomplete if they are not
 // there; ErrBadList if they do not fit.
 func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (Chunks, error) {
-	b, err := s.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
-	if errors.Is(err, blobs.ErrTooLarge) {
-		return Chunks{}, ErrNotChunked
-	}
+	r, err := s.Reader(ctx, h)
 	if err != nil {
 		return Chunks{}, err
 	}
-	seq, err := blobs.ParseSequence(b)
-	if err != nil || len(seq) < 2 {
+	size := uint64(r.Size())
+	if size%blobs.HashSize != 0 || size < 2*blobs.HashSize || size > blobs.MaxChildren*blobs.HashSize {
 		return Chunks{}, ErrNotChunked
 	}
-	list, err := s.ReadAll(ctx, seq[0], MaxList)
-	if errors.Is(err, blobs.ErrTooLarge) {
+	var first blobs.Hash
+	if _, err := r.ReadAt(first[:], 0); err != nil {
+		return Chunks{}, err
+	}
+	// The list comes first: most blobs are no sequences, and need not be read to find that.
+	head := make([]byte, len(magic))
+	l, err := s.Reader(ctx, first)
+	if err != nil {
+		return Chunks{}, err
+	}
+	if uint64(l.Size()) < uint64(len(head)) || uint64(l.Size()) > min(MaxList, LongestList(size)) {
 		return Chunks{}, ErrNotChunked
 	}
+	if _, err := l.ReadAt(head, 0); err != nil {
+		return Chunks{}, err
+	}
+	if !IsList(head) {
+		return Chunks{}, ErrNotChunked
+	}
+	list, err := s.ReadAll(ctx, first, MaxList)
 	if err != nil {
 		return Chunks{}, err
 	}
 	sizes, err := ParseList(list)
-	if err == nil && len(sizes) != len(seq)-1 {
-		err = fmt.Errorf("%w: chunked file %s: its list has %d chunks, its sequence %d", ErrBadList, h.Short(), len(sizes), len(seq)-1)
+	if n := size/blobs.HashSize - 1; err == nil && uint64(len(sizes)) != n {
+		err = fmt.Errorf("%w: chunked file %s: its list has %d chunks, its sequence %d", ErrBadList, h.Short(), len(sizes), n)
 	}
+	if err != nil {
+		return Chunks{}, err
+	}
+	b, err := s.ReadAll(ctx, h, size)
+	if err != nil {
+		return Chunks{}, err
+	}
+	seq, err := blobs.ParseSequence(b)
 	return Chunks{Hashes: seq[1:], Sizes: sizes}, err
+}
+
+// IsSequence reports whether the blob h is the sequence of a chunked file: whether its first child, as far as that is here, begins like a
+// list. It reads no more than that beginning, and the first hash of h.
+func IsSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
+	info, err := s.Stat(ctx, h)
+	if err != nil || info.Size%blobs.HashSize != 0 || info.Size < 2*blobs.HashSize || info.Size > blobs.MaxChildren*blobs.HashSize {
+		return false, ignoreAbsent(err)
+	}
+	var child blobs.Hash
+	if ok, err := readHead(ctx, s, h, child[:]); !ok || err != nil {
+		return false, err
+	}
+	head := make([]byte, len(magic))
+	ok, err := readHead(ctx, s, child, head)
+	return ok && IsList(head), err
+}
+
+// readHead fills b with the beginning of a blob. It returns false if that is not here.
+func readHead(ctx context.Context, s *blobs.Store, h blobs.Hash, b []byte) (bool, error) {
+	r, err := s.Reader(ctx, h)
+	if err != nil || r.Size() < int64(len(b)) {
+		return false, ignoreAbsent(err)
+	}
+	_, err = r.ReadAt(b, 0)
+	return err == nil, ignoreAbsent(err)
+}
+
+func ignoreAbsent(err error) error {
+	var moved *blobs.ReferenceError
+	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) || errors.As(err, &moved) {
+		return nil
+	}
+	return err
 }
