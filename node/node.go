@@ -113,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Keyring == nil {
 		cfg.Keyring = vault.NewLocal(filepath.Join(cfg.Dir, "keyring"), cfg.Now)
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := makePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), serves: map[string]func(Stream){}}
@@ -154,6 +154,28 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
+}
+
+// makePrivate makes the data directory, or takes from others what they may do in it, and with the files that hold keys: also of a directory
+// that somebody has made, or copied, with other rights.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{"", keyFile, "config", "keyring"} {
+		name = filepath.Join(dir, name)
+		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(name, info.Mode().Perm()&0o700)
+		}
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // of another owner, who has decided about it
+			return err
+		}
+	}
+	return nil
 }
 
 // loadKey reads the node's Ed25519 seed, or makes it.

@@ -93,8 +93,8 @@ func Open(dir string, opt Options) (*Store, error) {
 	case dir == "":
 		opt.FS = vfs.NewMem()
 	default:
-		opt.FS = vfs.Default
-		if err := makeDir(dir); err != nil {
+		opt.FS = privateFS{vfs.Default}
+		if err := errors.Join(makeDir(dir), makePrivate(dir)); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 		if err := s.checkSpace(smallRecords); err != nil {
