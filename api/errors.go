@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -49,7 +50,7 @@ func kindOf(err error) Kind {
 	switch {
 	case errors.As(err, &ref) && ref.Err == nil:
 		return Verification
-	case is[*blobs.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature, seal.ErrSealed):
+	case is[*blobs.CorruptError](err), is[*kv.CorruptError](err), is[*node.SizeError](err), isAny(err, replica.ErrBadSignature, seal.ErrSealed):
 		return Verification
 	case is[*replica.NotAllowedError](err), isAny(err, replica.ErrCannotGrant, replica.ErrNoReadKey), errors.Is(err, fs.ErrPermission):
 		return NotAllowed

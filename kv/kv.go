@@ -56,6 +56,18 @@ func (e *VersionError) Error() string {
 		e.Dir, e.Have, e.Max)
 }
 
+// CorruptError reports a file of the store that is damaged. What does not need the damaged part can still be read and written.
+type CorruptError struct {
+	File string // the damaged file, or the directory if it is not known which
+	Err  error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the store is damaged: %s cannot be read; stop the node, and run skerry store repair", e.File)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
 // LockedError reports a store directory that another process has open.
 type LockedError struct{ Dir string }
 

@@ -34,6 +34,9 @@ func (n *Node) openStore(ctx context.Context) (kv.Store, error) {
 		}
 		return store, nil
 	}
+	if err := finishSalvage(n.cfg.Dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	_, err := os.Stat(at(storeDir))
 	moved := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

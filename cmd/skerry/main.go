@@ -34,9 +34,10 @@ type app struct {
 	bar    *bar // of the work under way, or nil
 }
 
-func run(args []string) int {
+func run(args []string) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer caught(&code)
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	root := a.root()
 	root.SetArgs(args)
@@ -69,7 +70,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
 	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING; default: the keys are in the data directory)")
 	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
-		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.versionCommand())
+		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.storeCommand(), a.versionCommand())
 	return root
 }
 

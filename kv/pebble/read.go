@@ -15,6 +15,7 @@ import (
 // reader reads from a snapshot.
 type reader struct {
 	ctx     context.Context
+	dir     string // named in errors
 	from    *pbl.Snapshot
 	watch   func(key []byte) uint64 // nil if nobody asks what was read
 	watched []uint64
@@ -90,7 +91,7 @@ func (r *reader) Peek(key []byte, fn func([]byte) error) error {
 	if r.first && !r.busy {
 		v, err := r.point(key)
 		if err != nil {
-			return readError(err)
+			return r.readError(err)
 		}
 		r.busy = true
 		defer func() { r.busy = false }()
@@ -99,16 +100,16 @@ func (r *reader) Peek(key []byte, fn func([]byte) error) error {
 	r.first = true
 	v, done, err := r.from.Get(key)
 	if err != nil {
-		return readError(err)
+		return r.readError(err)
 	}
 	return errors.Join(fn(v), done.Close())
 }
 
-func readError(err error) error {
+func (r *reader) readError(err error) error {
 	if errors.Is(err, pbl.ErrNotFound) {
 		return kv.ErrNotFound
 	}
-	return fmt.Errorf("read from store: %w", err)
+	return fmt.Errorf("read from store: %w", damaged(r.dir, err))
 }
 
 func (r *reader) Has(key []byte) (bool, error) {
@@ -130,7 +131,7 @@ func (r *reader) Scan(rg kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 		}
 		it, err := r.scanner(low, rg.To)
 		if err != nil {
-			yield(kv.Pair{}, fmt.Errorf("scan store: %w", err))
+			yield(kv.Pair{}, fmt.Errorf("scan store: %w", damaged(r.dir, err)))
 			return
 		}
 		defer r.giveBack(it)
@@ -149,7 +150,7 @@ func (r *reader) Scan(rg kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 			}
 			if !o.KeysOnly {
 				if p.Value, err = it.ValueAndErr(); err != nil {
-					yield(kv.Pair{}, fmt.Errorf("scan store: read value: %w", err))
+					yield(kv.Pair{}, fmt.Errorf("scan store: read value: %w", damaged(r.dir, err)))
 					return
 				}
 			}
@@ -159,7 +160,7 @@ func (r *reader) Scan(rg kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 			ok = step()
 		}
 		if err := it.Error(); err != nil {
-			yield(kv.Pair{}, fmt.Errorf("scan store: %w", err))
+			yield(kv.Pair{}, fmt.Errorf("scan store: %w", damaged(r.dir, err)))
 		}
 	}
 }

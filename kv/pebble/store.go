@@ -103,11 +103,28 @@ func Open(dir string, opt Options) (*Store, error) {
 	}
 	s.logs = newLogFS(opt.FS)
 	s.sync.run = s.logs.sync
+	o := options(s.logs)
 	cache := pbl.NewCache(cacheSize)
 	defer cache.Unref()
+	o.Cache = cache
+	db, err := openDB(dir, o)
+	if err != nil {
+		if isLocked(err) {
+			return nil, &kv.LockedError{Dir: dir}
+		}
+		return nil, openError(dir, err)
+	}
+	s.db = db
+	s.use.init()
+	if err := s.checkVersion(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func options(files vfs.FS) *pbl.Options {
 	o := &pbl.Options{
-		FS:                          s.logs,
-		Cache:                       cache,
+		FS:                          files,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: memTables,
 		LBaseMaxBytes:               firstLevel,
@@ -115,6 +132,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		FormatMajorVersion:          pebbleFormat,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      logger{},
+		EventListener:               listener(),
 	}
 	for i := range o.Levels {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
@@ -126,19 +144,16 @@ func Open(dir string, opt Options) (*Store, error) {
 		// Keys and entries are hashes and signatures, content is compressed or random: there is nothing to gain.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
-	db, err := pbl.Open(dir, o)
-	if err != nil {
-		if strings.Contains(err.Error(), "lock held by current process") || strings.Contains(err.Error(), "resource temporarily unavailable") {
-			return nil, &kv.LockedError{Dir: dir}
-		}
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
-	}
-	s.db = db
-	s.use.init()
-	if err := s.checkVersion(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return s, nil
+	return o
+}
+
+func isLocked(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "lock held by current process") || strings.Contains(err.Error(), "resource temporarily unavailable"))
+}
+
+func openDB(dir string, o *pbl.Options) (db *pbl.DB, err error) {
+	defer caught(dir, &err)
+	return pbl.Open(dir, o)
 }
 
 // makeDir makes a directory, and its name durable, unless it is there.
@@ -157,7 +172,7 @@ func (s *Store) checkVersion() error {
 	switch {
 	case errors.Is(err, pbl.ErrNotFound):
 	case err != nil:
-		return fmt.Errorf("open store %s: %w", s.dir, err)
+		return fmt.Errorf("open store %s: %w", s.dir, damaged(s.dir, err))
 	default:
 		have, n := binary.Uvarint(v)
 		if err := done.Close(); err != nil {
@@ -174,16 +189,6 @@ func (s *Store) checkVersion() error {
 		return fmt.Errorf("open store %s: %w", s.dir, err)
 	}
 	return nil
-}
-
-// logger takes what Pebble has to say. Only what it cannot go on after is worth saying: it never returns from Fatalf.
-type logger struct{}
-
-func (logger) Infof(string, ...any)  {}
-func (logger) Errorf(string, ...any) {}
-func (logger) Fatalf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "skerry: the store cannot go on: "+format+"\n", args...)
-	os.Exit(1)
 }
 
 // need is what a write needs the reserve for.
@@ -223,7 +228,7 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 	defer s.use.end()
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
-	r := &reader{ctx: ctx, from: snap}
+	r := &reader{ctx: ctx, dir: s.dir, from: snap}
 	defer r.close()
 	return fn(r)
 }
@@ -262,7 +267,7 @@ func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone boo
 	defer s.oracle.end(start)
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
-	tx := &txn{reader: reader{ctx: ctx, from: snap, watch: s.oracle.hash}, s: s, batch: s.db.NewBatch()}
+	tx := &txn{reader: reader{ctx: ctx, dir: s.dir, from: snap, watch: s.oracle.hash}, s: s, batch: s.db.NewBatch()}
 	defer func() { _ = tx.batch.Close() }() // of a batch that was not applied there is nothing to be said
 	defer tx.close()
 	if err := fn(tx); err != nil {
@@ -288,7 +293,7 @@ func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone boo
 // apply writes a batch and hands it to the operating system. The caller holds oracle.commits.
 func (s *Store) apply(b *pbl.Batch) error {
 	if err := s.db.Apply(b, pbl.Sync); err != nil {
-		return fmt.Errorf("write to store %s: %w", s.dir, err)
+		return fmt.Errorf("write to store %s: %w", s.dir, damaged(s.dir, err))
 	}
 	return nil
 }
@@ -329,7 +334,7 @@ func (s *Store) Compact(ctx context.Context) error {
 	}
 	defer s.use.end()
 	if err := s.db.Compact(ctx, []byte{0}, []byte{0xff, 0xff, 0xff, 0xff}, true); err != nil {
-		return fmt.Errorf("compact store %s: %w", s.dir, err)
+		return fmt.Errorf("compact store %s: %w", s.dir, damaged(s.dir, err))
 	}
 	return nil
 }
@@ -340,7 +345,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	if err := s.db.Close(); err != nil {
-		return fmt.Errorf("close store %s: %w", s.dir, err)
+		return fmt.Errorf("close store %s: %w", s.dir, damaged(s.dir, err))
 	}
 	return nil
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/node"
+)
+
+func (a *app) storeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "store", Short: "Repair the node's store", Args: cobra.NoArgs}
+	cmd.AddCommand(a.storeRepair())
+	return cmd
+}
+
+func (a *app) storeRepair() *cobra.Command {
+	return &cobra.Command{
+		Use:   "repair",
+		Short: "Save what can be read of a damaged store",
+		Long: "Save what can be read of a damaged store. Stop the node first. Every record that can be\n" +
+			"read moves to a new store; the damaged one is kept beside it until you delete it. Indexes\n" +
+			"are built anew, and all content is verified. What was lost comes back from peers at the\n" +
+			"next sync. Exits with 0 if nothing was damaged, and with 4 if something was lost.",
+		Example: "  skerry store repair",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			got, err := node.RepairStore(cmd.Context(), node.Config{Dir: a.dir}, func(doing string) { a.note("%s", doing) })
+			if err != nil {
+				return err
+			}
+			text := repairText(&got)
+			if err := a.print(got, got.Old, text); err != nil {
+				return err
+			}
+			if len(got.Damaged)+len(got.Lost) > 0 {
+				return &api.Error{Kind: api.Verification, Message: fmt.Sprintf(
+					"%d files of the store and %d blobs were damaged; what was lost comes back from peers", len(got.Damaged), len(got.Lost))}
+			}
+			return nil
+		},
+	}
+}
+
+func repairText(r *node.StoreRepair) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "records      %d kept\ncontent      %d blobs checked", r.Records, r.Blobs)
+	for _, d := range r.Damaged {
+		fmt.Fprintf(&b, "\ndamaged      %s: %s", d.File, d.Cause)
+		if len(d.Kinds) > 0 {
+			fmt.Fprintf(&b, "\n             lost records may be of: %s", strings.Join(d.Kinds, "; "))
+		}
+	}
+	for _, h := range r.Lost {
+		fmt.Fprintf(&b, "\nblob         %s is damaged; it is fetched again", h)
+	}
+	for _, x := range r.Replicas {
+		fmt.Fprintf(&b, "\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
+	}
+	if r.Old != "" {
+		fmt.Fprintf(&b, "\nkept         %s holds the damaged store; delete it when nothing is missing", r.Old)
+	}
+	return b.String()
+}

@@ -1,0 +1,186 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// salvagedDir is where the store that RepairStore makes waits for its place. It is whole once storeDir is out of the way.
+const salvagedDir = "kv.salvaged"
+
+// StoreRepair is what RepairStore has done.
+type StoreRepair struct {
+	Records  uint64            `json:"records"`           // that were kept
+	Damaged  []DamagedStore    `json:"damaged,omitempty"` // files of the store
+	Old      string            `json:"old,omitempty"`     // where the damaged store is kept; empty if nothing was damaged
+	Replicas []RepairedReplica `json:"replicas,omitempty"`
+	Blobs    int               `json:"blobs"`                   // that were checked
+	Lost     []blobs.Hash      `json:"damaged_blobs,omitempty"` // of which something is missing now, to be fetched again
+}
+
+// DamagedStore is a file of the store that could not be read whole.
+type DamagedStore struct {
+	File  string   `json:"file"`
+	Cause string   `json:"cause"`
+	Kinds []string `json:"kinds,omitempty"` // what may have been in the damaged part; all kinds if empty
+}
+
+// RepairedReplica is a replica whose indexes, counts or tree did not agree with its entries.
+type RepairedReplica struct {
+	ID     replica.ID `json:"replica_id"`
+	Name   string     `json:"name"`
+	Faults []string   `json:"faults"`
+}
+
+// RepairStore makes the store of a data directory anew from all that can be read of it, keeps the damaged one beside it, derives from the
+// entries what can be derived, and drops content that does not verify. What is missing then comes from peers at the next sync. No process may
+// have the directory open. progress, if not nil, is told what is going on. A store in which nothing is damaged stays as it is.
+func RepairStore(ctx context.Context, cfg Config, progress func(doing string)) (out StoreRepair, err error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	progress("reading the store")
+	if err := salvageStore(ctx, cfg, &out); err != nil {
+		return out, fmt.Errorf("repair store: %w", err)
+	}
+	n, err := Open(ctx, cfg)
+	if err != nil {
+		return out, fmt.Errorf("repair store: %w", err)
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if err := n.repairContent(ctx, &out, progress); err != nil {
+		return out, fmt.Errorf("repair store: %w", err)
+	}
+	if err := n.repairReplicas(ctx, &out, progress); err != nil {
+		return out, fmt.Errorf("repair store: %w", err)
+	}
+	return out, nil
+}
+
+// salvageStore puts a new store in the place of a damaged one.
+func salvageStore(ctx context.Context, cfg Config, out *StoreRepair) (err error) {
+	at := func(name string) string { return filepath.Join(cfg.Dir, name) }
+	if _, err := os.Stat(at(lockName)); err != nil {
+		return fmt.Errorf("%s is no data directory: %w", cfg.Dir, err)
+	}
+	lock, err := acquire(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	if err := finishSalvage(cfg.Dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(at(salvagedDir)); err != nil { // of a run that was cut short
+		return err
+	}
+	got, err := pebble.Salvage(ctx, at(storeDir), at(salvagedDir), cfg.Store)
+	if err != nil {
+		return err
+	}
+	out.Records = got.Records
+	if len(got.Damaged) == 0 {
+		return os.RemoveAll(at(salvagedDir))
+	}
+	for _, d := range got.Damaged {
+		out.Damaged = append(out.Damaged, DamagedStore{d.File, d.Cause, kindsOf(d.Lost)})
+	}
+	out.Old = at(storeDir + ".damaged-" + time.Now().UTC().Format("20060102-150405"))
+	if err := os.Rename(at(storeDir), out.Old); err != nil {
+		return err
+	}
+	return finishSalvage(cfg.Dir)
+}
+
+// finishSalvage gives the new store its place, if the old one has left it.
+func finishSalvage(dir string) error {
+	_, err := os.Stat(filepath.Join(dir, storeDir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = os.Rename(filepath.Join(dir, salvagedDir), filepath.Join(dir, storeDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, disk.SyncDir(dir))
+}
+
+// kindsOf names what the keys of some ranges are of.
+func kindsOf(lost []kv.Range) (out []string) {
+	for _, kind := range []struct {
+		first byte
+		name  string
+	}{{'b', "content"}, {'n', "peers and settings of the node"}, {'r', "replicas, entries and keys"}, {'s', "registrations of a seed"}} {
+		for _, r := range lost {
+			before := r.To != nil && (len(r.To) == 0 || r.To[0] < kind.first)
+			after := len(r.From) > 0 && r.From[0] > kind.first
+			if !before && !after {
+				out = append(out, kind.name)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// repairContent drops content that does not verify.
+func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress func(string)) error {
+	var all []blobs.Hash
+	for info, err := range n.Blobs.List(ctx) {
+		if err != nil {
+			return err
+		}
+		all = append(all, info.Hash)
+	}
+	for i, h := range all {
+		if i%1024 == 0 {
+			progress(fmt.Sprintf("verifying content: %d of %d blobs", i, len(all)))
+		}
+		damage, err := n.Blobs.Verify(ctx, h, nil)
+		if err == nil && len(damage) > 0 {
+			out.Lost = append(out.Lost, h)
+			err = n.Blobs.Drop(ctx, h, damage)
+		}
+		if err != nil {
+			return err
+		}
+		out.Blobs++
+	}
+	return nil
+}
+
+// repairReplicas derives indexes, counts and trees from the entries, and notes content that is missing.
+func (n *Node) repairReplicas(ctx context.Context, out *StoreRepair, progress func(string)) error {
+	var all []replica.Replica
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
+		all = append(all, r)
+	}
+	for _, r := range all {
+		progress("checking replica " + r.Name)
+		rep, err := n.Replicas.Check(ctx, r.ID, true, nil)
+		if err != nil {
+			return fmt.Errorf("replica %s: %w", r.Name, err)
+		}
+		if len(rep.Faults) > 0 {
+			out.Replicas = append(out.Replicas, RepairedReplica{r.ID, r.Name, rep.Faults})
+		}
+		if err := n.CatchUp(ctx, r.ID); err != nil {
+			return fmt.Errorf("replica %s: %w", r.Name, err)
+		}
+	}
+	return errors.Join(n.Replicas.Sync(ctx), n.Blobs.Sync(ctx))
+}

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// After sixteen bytes of a table have been flipped, RepairStore keeps everything but a few records, and the replica agrees with itself. A store that
+// is whole stays as it is.
+func TestRepairStore(t *testing.T) {
+	ctx := context.Background()
+	cfg := Config{Dir: t.TempDir()}
+	n, err := Open(ctx, cfg)
+	require.NoError(t, err)
+	r, err := n.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	author := replica.NewSecretKey()
+	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	const count = 2000
+	var changes []replica.Change
+	for i := range count {
+		info, err := n.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "value %d", i))
+		require.NoError(t, err)
+		changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "key/%d", i), Hash: info.Hash, Size: info.Size})
+	}
+	for i := 0; i < count; i += 500 {
+		_, err = n.Replicas.Write(ctx, r.ID, author, changes[i:i+500])
+		require.NoError(t, err)
+	}
+	require.NoError(t, n.kv.Compact(ctx))
+	_, err = RepairStore(ctx, cfg, nil)
+	var inUse *InUseError
+	require.ErrorAs(t, err, &inUse, "the node must be stopped")
+	require.NoError(t, n.Close())
+	got, err := RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.Empty(t, got.Damaged)
+	require.Empty(t, got.Old)
+
+	tables, err := filepath.Glob(filepath.Join(cfg.Dir, storeDir, "*.sst"))
+	require.NoError(t, err)
+	largest, size := "", int64(0)
+	for _, name := range tables {
+		st, err := os.Stat(name)
+		require.NoError(t, err)
+		if st.Size() > size {
+			largest, size = name, st.Size()
+		}
+	}
+	b, err := os.ReadFile(largest)
+	require.NoError(t, err)
+	for i := range 16 {
+		b[len(b)*3/4+i] ^= 0xff
+	}
+	require.NoError(t, os.WriteFile(largest, b, 0o600))
+	got, err = RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.NotEmpty(t, got.Damaged)
+	require.NotEmpty(t, got.Damaged[0].Kinds)
+	require.DirExists(t, got.Old)
+	n, err = Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+	require.NoError(t, err)
+	require.Empty(t, rep.Faults)
+	require.Greater(t, rep.Entries, uint64(count-200))
+}
