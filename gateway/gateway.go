@@ -23,7 +23,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -34,6 +33,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -42,9 +42,6 @@ type Gateway struct {
 	node *node.Node
 	log  *slog.Logger
 	mux  *http.ServeMux
-	// local is set while it listens only on the loopback interface: then only requests by a loopback name are answered, so that no web page can
-	// point a name of its own here and read what it wants.
-	local bool
 }
 
 // New returns a gateway for n.
@@ -62,25 +59,10 @@ func New(n *node.Node, log *slog.Logger) *Gateway {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if g.local && !loopbackName(r.Host) {
-		http.Error(w, "this gateway answers only to localhost", http.StatusMisdirectedRequest)
-		return
-	}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	g.mux.ServeHTTP(w, r)
-}
-
-func loopbackName(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.IsLoopback()
-	}
-	return strings.EqualFold(host, "localhost") || strings.HasSuffix(strings.ToLower(host), ".localhost")
 }
 
 // fail answers with an error, in words.
@@ -396,9 +378,8 @@ func Listen(g *Gateway, addr string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g.local = ln.Addr().(*net.TCPAddr).IP.IsLoopback()
 	l := &Listener{URL: "http://" + ln.Addr().String(), done: make(chan error, 1)}
-	l.srv = &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), g), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
 	go func() { l.done <- l.srv.Serve(ln) }()
 	return l, nil

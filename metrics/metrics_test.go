@@ -76,6 +76,13 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 			}
 		}
 	}
+	foreign, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL, nil)
+	require.NoError(t, err)
+	foreign.Host = "evil.example"
+	res, err := http.DefaultClient.Do(foreign)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusMisdirectedRequest, res.StatusCode, "a page of another name reads nothing")
 	http.DefaultClient.CloseIdleConnections()
 	return names, text
 }

@@ -51,6 +51,7 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	s.kept.add(cmd)
 	f.StringVar(&s.describe, "describe", "none", "to whom GET /config tells which collections there are: none, public, or role-filtered, which is to each caller those that it may use")
 	f.BoolVar(&s.anonymous, "anonymous", true, "let whoever presents no certificate use what is public")
+	f.StringArrayVar(&s.hosts, "host", nil, hostUsage("--listen"))
 	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")
 	f.IntVar(&s.hops, "proxy-hops", 0, "proxies before the server that add to X-Forwarded-For; without them what callers say of their address counts for nothing")
 	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "how long answering a request may take")

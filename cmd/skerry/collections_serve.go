@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -46,6 +48,7 @@ type collectionsService struct {
 	acme      acmeFlags
 	wrap      collections.Wrapping
 	hops      int
+	hosts     []string // names of this server that a proxy passes on
 	timeout   time.Duration
 	anonymous bool
 
@@ -339,6 +342,15 @@ func (s *collectionsService) withHealth(h http.Handler) http.Handler {
 	})
 }
 
+// names returns the names by which clients reach this server.
+func (s *collectionsService) names() []string {
+	all := slices.Concat(s.hosts, s.acme.hosts)
+	if u, err := url.Parse(s.origin); s.origin != "" && err == nil {
+		all = append(all, u.Hostname())
+	}
+	return all
+}
+
 func (s *collectionsService) online() (stop func() error, facts map[string]string, err error) {
 	s.wrap.Timeout = s.timeout
 	handler, err := collections.Wrap(s.withHealth(s.served), s.wrap)
@@ -349,7 +361,7 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("collections: %w", err), s.close())
 	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: headerTime, ReadTimeout: s.timeout + headerTime, WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: netaddr.Local(l.Addr(), handler, s.names()...), ReadHeaderTimeout: headerTime, ReadTimeout: s.timeout + headerTime, WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	serve, scheme := srv.Serve, "http"
 	switch {
 	case len(s.acme.hosts) > 0 && (s.cert != "" || s.key != ""):

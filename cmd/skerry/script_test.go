@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
-			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup,
+			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup, "called": called,
 		},
 	})
 }
@@ -100,6 +100,19 @@ func web(ts *testscript.TestScript, _ bool, args []string) {
 		if !regexp.MustCompile("(?m)" + want).Match(b) {
 			ts.Fatalf("%s, which answers %s, has no %s", args[0], resp.Status, want)
 		}
+	}
+}
+
+// called STATUS HOST URL gets an address with another Host, as a page does whose name points there.
+func called(ts *testscript.TestScript, _ bool, args []string) {
+	req, err := http.NewRequest(http.MethodGet, args[2], nil)
+	ts.Check(err)
+	req.Host = args[1]
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	ts.Check(resp.Body.Close())
+	if !strings.HasPrefix(resp.Status, args[0]) {
+		ts.Fatalf("%s as %s answers %s", args[2], args[1], resp.Status)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/seed"
@@ -37,6 +38,7 @@ type seedService struct {
 	only      []string // identities that may register; none: all
 	openReads bool
 	http      string
+	hosts     []string // names of http that a proxy passes on
 
 	reg *seed.Registry
 	s   *seed.Seed
@@ -84,7 +86,7 @@ func (s *seedService) online() (stop func() error, facts map[string]string, err 
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("seed: %w", err), stop())
 	}
-	srv := &http.Server{Handler: s.s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	srv := &http.Server{Handler: netaddr.Local(l.Addr(), s.s.Handler(), s.hosts...), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
@@ -113,6 +115,7 @@ func (a *app) seedServe() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
 	}
 	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
+	cmd.Flags().StringArrayVar(&s.hosts, "host", nil, hostUsage("--http"))
 	cmd.Flags().Var(&s.quota, "quota", "bytes of different contents of each identity (default 1GiB)")
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
 	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
@@ -121,6 +124,12 @@ func (a *app) seedServe() *cobra.Command {
 	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
 	flags.add(cmd)
 	return cmd
+}
+
+// hostUsage describes --host, of a command that serves HTTP at the address of another flag.
+func hostUsage(flag string) string {
+	return "name by which clients reach " + flag + " through a proxy, such as sync.example (repeatable); " +
+		"at a loopback address, requests for any other name than localhost are refused"
 }
 
 // seedRequest is what commands that ask a seed have in common.

@@ -28,6 +28,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 // Options set up a Client. Key and Server must be given.
@@ -188,7 +189,7 @@ func (c *Client) listen(ctx context.Context, at string, h http.Handler) (base st
 	if err != nil {
 		return "", err
 	}
-	srv, done := &http.Server{Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}, make(chan error, 1)
+	srv, done := &http.Server{Handler: netaddr.Local(l.Addr(), h), ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}, make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c.closes = append(c.closes, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), healthTime)
