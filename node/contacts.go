@@ -465,8 +465,11 @@ func (b *peerBook) isFirm(p peer.ID) bool {
 	return c != nil && c.firm
 }
 
-// near reports whether a peer is on this machine or a local network.
-func (p Peer) near() bool { return p.Addr == nil || !manet.IsPublicAddr(p.Addr) }
+// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr is
+// the relay's, so it is not near.
+func (p Peer) near() bool {
+	return p.Transport != "relay" && (p.Addr == nil || !manet.IsPublicAddr(p.Addr))
+}
 
 // isNear reports it of a connected peer.
 func (n *Node) isNear(p peer.ID) bool {

@@ -429,7 +429,7 @@ func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.W
 	if n.net == nil {
 		return 0, ErrOffline
 	}
-	if err := n.net.Connect(ctx, p); err != nil {
+	if err := n.net.Connect(Named(ctx), p); err != nil {
 		return 0, err
 	}
 	f := &fetcher{n: n, ctx: ctx}

@@ -50,7 +50,7 @@ func (n *Node) Get(ctx context.Context, h blobs.Hash, form Form, providers []pee
 	ctx, release := n.Blobs.Hold(ctx)
 	defer release()
 	g := getter{n: n, out: Content{Hash: h}, progress: progress}
-	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
+	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)
 	err := g.run(ctx, form)
 	g.out.Fetched, err = g.f.end(err)
 	if err == nil {

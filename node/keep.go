@@ -136,7 +136,7 @@ func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (info Prov
 // is not known here comes with its children in one request.
 func (n *Node) FetchPart(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo, progress func(GetProgress)) (Fetched, error) {
 	g := getter{n: n, progress: progress}
-	g.f = n.newFetcher(ctx, providers, n.connectedPeers(), false, g.came)
+	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)
 	got, err := g.f.end(g.part(ctx, h, ranges, children))
 	if err == nil {
 		err = n.Blobs.Sync(ctx)

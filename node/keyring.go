@@ -128,7 +128,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 		if len(msg) > maxKeyringCall {
 			return nil, fmt.Errorf("%w: %d bytes", vault.ErrBadAsk, len(msg))
 		}
-		if err := n.net.Connect(ctx, at); err != nil {
+		if err := n.net.Connect(Named(ctx), at); err != nil {
 			return nil, err
 		}
 		raw, err := n.net.Open(ctx, at.ID, keyringProtocol)

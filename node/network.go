@@ -18,6 +18,7 @@ type Network interface {
 	// Addrs returns where others may reach the node, each ending in /p2p/ID.
 	Addrs() []ma.Multiaddr
 	// Connect makes sure that there is a connection to the peer, which may be looked for if it is not where it is said to be. An *UnreachableError says why there is none.
+	// Dials to addresses that have never been reached are rationed, unless ctx is that of Named.
 	Connect(ctx context.Context, p peer.AddrInfo) error
 	// Open opens a stream for a protocol to a connected peer.
 	Open(ctx context.Context, p peer.ID, protocol string) (Stream, error)
@@ -53,6 +54,15 @@ type Network interface {
 	// Close ends all connections and waits until no handler runs.
 	Close() error
 }
+
+type namedKey struct{}
+
+// Named returns a context for connecting to peers that a person or the configuration names, and no
+// stranger. Dials to them are not rationed.
+func Named(ctx context.Context) context.Context { return context.WithValue(ctx, namedKey{}, true) }
+
+// IsNamed reports whether ctx comes from Named.
+func IsNamed(ctx context.Context) bool { return ctx.Value(namedKey{}) != nil }
 
 // Situation is what a network knows of how others see the node.
 type Situation struct {

@@ -383,13 +383,14 @@ func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn
 // seed, a call to a keyring, or what an invite gives.
 const exchangeTime = 2 * time.Minute
 
-// Open opens a stream for a question and its answer to a peer, connecting first if need be. Every
-// read and write on it must make progress within 30 seconds, and all is over after two minutes.
+// Open opens a stream for a question and its answer to a peer that a person or the configuration
+// names, connecting first if need be. Every read and write on it must make progress within 30 seconds,
+// and all is over after two minutes.
 func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stream, error) {
 	if n.net == nil {
 		return nil, ErrOffline
 	}
-	if err := n.net.Connect(ctx, p); err != nil {
+	if err := n.net.Connect(Named(ctx), p); err != nil {
 		return nil, err
 	}
 	s, err := n.net.Open(ctx, p.ID, protocol)

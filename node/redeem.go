@@ -100,7 +100,7 @@ func (n *Node) answerInvite(ctx context.Context, s Stream) error {
 
 // askForInvite brings an invite to one of the nodes that its ticket names.
 func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.InviteSecret, author replica.SecretKey, w *WalletProof) (g Given, err error) {
-	if err := n.net.Connect(ctx, p); err != nil {
+	if err := n.net.Connect(Named(ctx), p); err != nil {
 		return g, err
 	}
 	raw, err := n.net.Open(ctx, p.ID, inviteProtocol)

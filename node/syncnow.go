@@ -39,6 +39,9 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	if err != nil {
 		return nil, err
 	}
+	if only != "" {
+		ctx = Named(ctx)
+	}
 	w := &waiting{n: n, id: id, prefix: prefix, peers: peers, results: make([]SyncResult, len(peers)), ended: make(chan int, len(peers))}
 	look := func() []SyncResult {
 		if only != "" || ctx.Err() != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 	mh "github.com/multiformats/go-multihash"
 
 	"github.com/skerry-sync/skerry/node"
@@ -79,10 +78,10 @@ func (n *Network) startTable() error {
 
 // worthTelling leaves out addresses that mean nothing elsewhere, unless this node has no others itself, as in a network of its own.
 func worthTelling(h host.Host, all []ma.Multiaddr) []ma.Multiaddr {
-	if !slices.ContainsFunc(h.Addrs(), manet.IsPublicAddr) {
+	if !slices.ContainsFunc(h.Addrs(), isPublic) {
 		return all
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return !manet.IsPublicAddr(m) })
+	return slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return !isPublic(m) })
 }
 
 // bootstrap meets those that are to be known from the start. That none of them can be reached is told, and they are tried again.

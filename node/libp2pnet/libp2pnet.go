@@ -32,8 +32,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,6 +82,7 @@ type Network struct {
 	cfg  Config
 	mdns mdns.Service
 
+	dials   *dials
 	puncher puncher
 	reach   reach
 	table   *dht.IpfsDHT // nil without one
@@ -142,20 +141,22 @@ func New(cfg Config) (*Network, error) {
 	if err != nil {
 		return nil, errors.Join(err, manager.Close())
 	}
-	h, err := libp2p.New(append(append(relayOptions(cfg), transports(cfg)...),
+	g := newGater(cfg)
+	d := newDials(g.named, time.Now)
+	h, err := libp2p.New(append(append(relayOptions(cfg), transports(cfg, d)...),
 		libp2p.Identity(key),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Muxer(yamux.ID, muxer{}),
 		libp2p.ResourceManager(manager),
 		libp2p.ConnectionManager(conns),
-		libp2p.ConnectionGater(newGater(cfg)),
+		libp2p.ConnectionGater(g),
 		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
 		libp2p.UserAgent("skerry"),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
-	n := &Network{host: h, cfg: cfg, started: time.Now()}
+	n := &Network{host: h, cfg: cfg, dials: d, started: time.Now()}
 	n.puncher.n = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
@@ -172,12 +173,10 @@ var quiet = sync.OnceFunc(func() {
 })
 
 // transports are TCP and QUIC, or TCP alone in a private network.
-func transports(cfg Config) []libp2p.Option {
+func transports(cfg Config, d *dials) []libp2p.Option {
 	listen := cfg.Listen
 	opts := []libp2p.Option{
-		// Two nodes that find each other often dial at the same moment. From their listening ports that would be one TCP connection
-		// opened from both ends, with a TLS client at each; so each dials from a port of its own.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(d.newTCP),
 	}
 	if cfg.NetworkKey != nil {
 		opts = append(opts, libp2p.PrivateNetwork(cfg.NetworkKey))
@@ -186,7 +185,7 @@ func transports(cfg Config) []libp2p.Option {
 			return err == nil
 		})
 	} else {
-		opts = append(opts, libp2p.Transport(quic.NewTransport))
+		opts = append(opts, libp2p.Transport(d.newQUIC))
 	}
 	if cfg.Metrics != nil {
 		opts = append(opts, libp2p.PrometheusRegisterer(cfg.Metrics))
@@ -225,6 +224,9 @@ func (n *Network) Addrs() []ma.Multiaddr {
 func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID == n.ID() {
 		return &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
+	}
+	if node.IsNamed(ctx) {
+		defer n.dials.name(p)()
 	}
 	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()

@@ -3,19 +3,14 @@ package libp2pnet
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
-	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	basicconnmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/x/rate"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // What a node bears. Everything is counted by libp2p's resource manager, which refuses what is beyond a limit; memory is bounded to an eighth of the machine's.
@@ -90,96 +85,3 @@ func connManager(maxPeers int) (connmgr.ConnManager, error) {
 	}
 	return m, nil
 }
-
-// Who says who is meant: a node by its id, or all at an IP address or in a network such as 192.0.2.0/24.
-type Who struct {
-	Peer peer.ID
-	Net  netip.Prefix
-}
-
-// ParseWho reads one from text.
-func ParseWho(text string) (Who, error) {
-	if strings.Contains(text, "/") {
-		n, err := netip.ParsePrefix(text)
-		if err != nil {
-			return Who{}, fmt.Errorf("%q is neither a node id nor an address nor a network such as 192.0.2.0/24: %w", text, err)
-		}
-		return Who{Net: n.Masked()}, nil
-	}
-	if a, err := netip.ParseAddr(text); err == nil {
-		return Who{Net: netip.PrefixFrom(a, a.BitLen())}, nil
-	}
-	id, err := peer.Decode(text)
-	if err != nil {
-		return Who{}, fmt.Errorf("%q is neither a node id nor an address nor a network such as 192.0.2.0/24: %w", text, err)
-	}
-	return Who{Peer: id}, nil
-}
-
-// gater refuses connections. With an allow list, only who is on it is let in or dialled; who is on the deny list never is.
-type gater struct {
-	allow, deny []Who
-	publicOnly  bool             // no private address is dialled,
-	named       map[peer.ID]bool // except of those that the configuration names
-}
-
-var _ connmgr.ConnectionGater = (*gater)(nil)
-
-func newGater(cfg Config) *gater {
-	g := &gater{allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly, named: map[peer.ID]bool{}}
-	for _, p := range slices.Concat(cfg.Relays, cfg.Bootstrap) {
-		g.named[p.ID] = true
-	}
-	return g
-}
-
-func addrOf(m ma.Multiaddr) (netip.Addr, bool) {
-	ip, err := manet.ToIP(m)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	a, ok := netip.AddrFromSlice(ip)
-	return a.Unmap(), ok
-}
-
-// allowed is for who is not denied.
-func (g *gater) allowed(p peer.ID, m ma.Multiaddr) bool {
-	return len(g.allow) == 0 || g.named[p] || on(g.allow, p, m)
-}
-
-func on(list []Who, p peer.ID, m ma.Multiaddr) bool {
-	at, known := netip.Addr{}, false
-	if m != nil {
-		at, known = addrOf(m)
-	}
-	for _, w := range list {
-		if w.Peer != "" && w.Peer == p || known && w.Net.IsValid() && w.Net.Contains(at) {
-			return true
-		}
-	}
-	return false
-}
-
-// InterceptPeerDial implements connmgr.ConnectionGater.
-func (g *gater) InterceptPeerDial(p peer.ID) bool { return !on(g.deny, p, nil) }
-
-// InterceptAddrDial implements connmgr.ConnectionGater.
-func (g *gater) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
-	if g.publicOnly && !g.named[p] && (manet.IsPrivateAddr(m) || manet.IsIPLoopback(m) || manet.IsIP6LinkLocal(m)) {
-		return false
-	}
-	return !on(g.deny, p, m) && g.allowed(p, m)
-}
-
-// InterceptAccept implements connmgr.ConnectionGater.
-func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
-	return !on(g.deny, "", c.RemoteMultiaddr())
-}
-
-// InterceptSecured implements connmgr.ConnectionGater.
-func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
-	return !on(g.deny, p, c.RemoteMultiaddr()) && g.allowed(p, c.RemoteMultiaddr())
-}
-
-// InterceptUpgraded implements connmgr.ConnectionGater.
-func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -16,7 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // A node that others cannot reach directly keeps a place at relays (circuit relay v2), whose addresses are then among its own. Two nodes that meet through a relay try to connect directly, by both dialling at the same moment
@@ -78,7 +77,7 @@ func (n *Network) publicAddrs() (all []ma.Multiaddr) {
 	if h, ok := n.host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
 		all = slices.Clone(h.AllAddrs())
 	}
-	return slices.DeleteFunc(all, func(m ma.Multiaddr) bool { return !manet.IsPublicAddr(m) || isRelayed(m) })
+	return slices.DeleteFunc(all, func(m ma.Multiaddr) bool { return !isPublic(m) || isRelayed(m) })
 }
 
 func isRelayed(m ma.Multiaddr) bool {
