@@ -42,6 +42,7 @@ type Gateway struct {
 	node *node.Node
 	log  *slog.Logger
 	mux  *http.ServeMux
+	far  bool // others can reach it: what it sends counts as the node's upload
 }
 
 // New returns a gateway for n.
@@ -62,7 +63,24 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	if g.far {
+		w = &limited{w, r, g.node}
+	}
 	g.mux.ServeHTTP(w, r)
+}
+
+// limited writes no faster than the node may upload.
+type limited struct {
+	http.ResponseWriter
+	r    *http.Request
+	node *node.Node
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	if err := l.node.PassUpload(l.r.Context(), len(b)); err != nil {
+		return 0, err
+	}
+	return l.ResponseWriter.Write(b)
 }
 
 // fail answers with an error, in words.
@@ -378,6 +396,7 @@ func Listen(g *Gateway, addr string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	g.far = !ln.Addr().(*net.TCPAddr).IP.IsLoopback()
 	l := &Listener{URL: "http://" + ln.Addr().String(), done: make(chan error, 1)}
 	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), g), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}

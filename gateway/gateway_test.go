@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,4 +206,44 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	require.Less(t, st.Present, uint64(1<<20))
 	_, got = get(t, l, "/blobs/"+info.Hash.String())
 	require.True(t, bytes.Equal(data, got))
+}
+
+// counter counts what is written, and calls full at a number of bytes.
+type counter struct {
+	http.ResponseWriter
+	bytes, most int
+	full        func()
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	if c.bytes += len(b); c.bytes >= c.most {
+		c.full()
+	}
+	return len(b), nil
+}
+
+// A gateway that others can reach sends no faster than the node may upload; one for this machine does.
+func TestUploadLimit(t *testing.T) {
+	const limit, size = 64 << 10, 4 << 20
+	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: node.Limits{Upload: limit}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	x, err := n.Blobs.ImportBytes(t.Context(), random(size))
+	require.NoError(t, err)
+	for addr, limited := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
+		g := New(n, quiet)
+		l, err := Listen(g, addr)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &counter{ResponseWriter: httptest.NewRecorder(), most: limit, full: cancel}
+		if !limited {
+			c.full = func() {}
+		}
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/blobs/"+x.Hash.String(), nil)
+		g.ServeHTTP(c, r)
+		cancel()
+		require.Equal(t, limited, c.bytes < 2*limit, "%s: %d bytes", addr, c.bytes)
+		require.Equal(t, !limited, c.bytes == size)
+		require.NoError(t, l.Close())
+	}
 }

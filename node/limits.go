@@ -18,6 +18,7 @@ type Limits struct {
 	Download     uint64 // likewise, from all
 	PeerUpload   uint64 // bytes a second to any one peer
 	PeerDownload uint64
+	Relay        uint64 // bytes a second that pass through this node between others; they count as Upload and Download, too
 	Storage      uint64 // bytes of content the node holds; imports and downloads beyond it are refused
 	PeerStorage  uint64 // bytes of replicas' content that is fetched from any one peer without a person's asking
 }
@@ -102,8 +103,8 @@ func (ts throttles) wait(ctx context.Context, n int, background bool) error {
 
 // limiter holds the throttles of a node.
 type limiter struct {
-	cfg      Limits
-	up, down *throttle
+	cfg             Limits
+	up, down, relay *throttle
 
 	mu     sync.Mutex
 	peers  map[string]*peerLimits // of peers by their ids, and of networks
@@ -154,7 +155,10 @@ const (
 )
 
 func newLimiter(cfg Limits) *limiter {
-	return &limiter{cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce)}
+	return &limiter{
+		cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), relay: newThrottle(cfg.Relay),
+		peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce),
+	}
 }
 
 // maxPeerLimits is how many peers and networks have limits of their own before those that are not
@@ -220,6 +224,22 @@ func (l *limiter) get(name string, misses int) *peerLimits {
 
 func (l *limiter) upload(p peer.ID) throttles   { return throttles{l.up, l.of(p).up} }
 func (l *limiter) download(p peer.ID) throttles { return throttles{l.down, l.of(p).down} }
+
+// relayed returns when n bytes, at most limitPiece, may pass through this node between others. They
+// wait while the node's own transfers do.
+func (l *limiter) relayed(ctx context.Context, n int) error {
+	return throttles{l.relay, l.up, l.down}.wait(ctx, n, true)
+}
+
+// PassUpload returns when n bytes of content may go to somebody who is no peer, such as a browser.
+func (n *Node) PassUpload(ctx context.Context, size int) error {
+	for ; size > 0; size -= limitPiece {
+		if err := n.limits.up.wait(ctx, min(size, limitPiece), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // limited reports whether any throttle of a direction has a limit.
 func (ts throttles) limited() bool {

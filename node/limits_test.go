@@ -97,3 +97,32 @@ func TestThrottle(t *testing.T) {
 		}
 	}
 }
+
+// What a node relays for others, and what its gateway sends to browsers, counts as its upload; what it
+// relays also as its download, and for the limit of relays.
+func TestUploadsOfOthersCount(t *testing.T) {
+	ctx := t.Context()
+	const some = 3 * limitPiece
+	left := func(x *throttle) float64 { return x.rate.Tokens() }
+	l := newLimiter(Limits{Upload: 1 << 30, Download: 1 << 30, Relay: 1 << 30})
+	up, down, relay := left(l.up), left(l.down), left(l.relay)
+	l.up.rate.SetLimit(1e-9) // nothing comes back meanwhile
+	l.down.rate.SetLimit(1e-9)
+	l.relay.rate.SetLimit(1e-9)
+	for range some / limitPiece {
+		require.NoError(t, l.relayed(ctx, limitPiece))
+	}
+	require.InDelta(t, up-some, left(l.up), 1)
+	require.InDelta(t, down-some, left(l.down), 1)
+	require.InDelta(t, relay-some, left(l.relay), 1)
+	n := &Node{limits: l}
+	require.NoError(t, n.PassUpload(ctx, some))
+	require.InDelta(t, up-2*some, left(l.up), 1)
+
+	l = newLimiter(Limits{Relay: limitPiece})
+	require.NoError(t, l.relayed(ctx, limitPiece))
+	ended, end := context.WithCancel(ctx)
+	end()
+	require.ErrorIs(t, l.relayed(ended, limitPiece), context.Canceled, "a relay waits, though the node's own transfers have no limit")
+	require.NoError(t, newLimiter(Limits{}).relayed(ended, limitPiece))
+}

@@ -55,6 +55,13 @@ type Network interface {
 	Close() error
 }
 
+// Relay is a Network that may carry the traffic of other nodes to each other.
+type Relay interface {
+	// MeterRelay has pass called after each n bytes that have been relayed, at most 64 KiB. The stream
+	// that they belong to goes on when it returns. ctx ends with the network.
+	MeterRelay(pass func(ctx context.Context, n int) error)
+}
+
 type namedKey struct{}
 
 // Named returns a context for connecting to peers that a person or the configuration names, and no

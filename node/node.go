@@ -238,6 +238,9 @@ func (n *Node) GoOnline(network Network) error {
 	for protocol, fn := range n.serves {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
+	if r, ok := network.(Relay); ok {
+		r.MeterRelay(n.limits.relayed)
+	}
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}

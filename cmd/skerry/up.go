@@ -195,10 +195,14 @@ func collectRegularly(ctx context.Context, n *node.Node, every time.Duration, lo
 
 // limitFlags bound what a node gives and takes.
 type limitFlags struct {
-	upload, download, peerUpload, peerDownload, storage, peerStorage byteSize
+	upload, download, peerUpload, peerDownload, relay, storage, peerStorage byteSize
 }
 
+// relayDefault bounds what a relay carries for others unless --relay-limit says otherwise.
+const relayDefault = 8 << 20
+
 func (f *limitFlags) add(cmd *cobra.Command) {
+	f.relay = relayDefault
 	for _, x := range []struct {
 		to          *byteSize
 		name, usage string
@@ -207,6 +211,7 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 		{&f.download, "max-download", "bytes a second of content from all peers together"},
 		{&f.peerUpload, "max-peer-upload", "bytes a second of content to any one peer"},
 		{&f.peerDownload, "max-peer-download", "bytes a second of content from any one peer"},
+		{&f.relay, "relay-limit", "bytes a second to relay for other nodes, which count for --max-upload and --max-download, too (0 is no limit of its own)"},
 		{&f.storage, "max-storage", "bytes of content to hold; imports and downloads beyond it are refused"},
 		{&f.peerStorage, "max-peer-storage", "bytes of replicas' content to fetch from any one peer without being asked"},
 	} {
@@ -215,7 +220,7 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 }
 
 func (f *limitFlags) limits() node.Limits {
-	return node.Limits{Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload), PeerDownload: uint64(f.peerDownload),
+	return node.Limits{Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload), PeerDownload: uint64(f.peerDownload), Relay: uint64(f.relay),
 		Storage: uint64(f.storage), PeerStorage: uint64(f.peerStorage)}
 }
 

@@ -83,6 +83,7 @@ type Network struct {
 	mdns mdns.Service
 
 	dials   *dials
+	relayed *relayMeter
 	puncher puncher
 	reach   reach
 	table   *dht.IpfsDHT // nil without one
@@ -121,7 +122,10 @@ func (n *Network) enter() bool {
 	return !n.closed
 }
 
-var _ node.Network = (*Network)(nil)
+var (
+	_ node.Network = (*Network)(nil)
+	_ node.Relay   = (*Network)(nil)
+)
 
 // New makes a network that listens but, until Start, has no one to answer.
 func New(cfg Config) (*Network, error) {
@@ -143,7 +147,9 @@ func New(cfg Config) (*Network, error) {
 	}
 	g := newGater(cfg)
 	d := newDials(g.named, time.Now)
-	h, err := libp2p.New(append(append(relayOptions(cfg), transports(cfg, d)...),
+	ctx, cancel := context.WithCancel(context.Background())
+	meter := newRelayMeter(ctx, cfg.Metrics)
+	h, err := libp2p.New(append(append(relayOptions(cfg, meter), transports(cfg, d)...),
 		libp2p.Identity(key),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Muxer(yamux.ID, muxer{}),
@@ -154,11 +160,11 @@ func New(cfg Config) (*Network, error) {
 		libp2p.UserAgent("skerry"),
 	)...)
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, started: time.Now()}
+	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, ctx: ctx, cancel: cancel, started: time.Now()}
 	n.puncher.n = n
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

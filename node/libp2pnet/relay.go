@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A node that others cannot reach directly keeps a place at relays (circuit relay v2), whose addresses are then among its own. Two nodes that meet through a relay try to connect directly, by both dialling at the same moment
@@ -36,7 +38,33 @@ const (
 	lookPause = time.Second
 )
 
-func relayOptions(cfg Config) []libp2p.Option {
+// relayMeter counts what this node relays, and holds it back: a relayed stream goes on when
+// BytesTransferred returns, which libp2p calls after each piece.
+type relayMeter struct {
+	relayv2.MetricsTracer
+	ctx  context.Context
+	pass atomic.Pointer[func(context.Context, int) error]
+}
+
+func newRelayMeter(ctx context.Context, r prometheus.Registerer) *relayMeter {
+	if r == nil {
+		r = prometheus.NewRegistry() // which nobody reads
+	}
+	return &relayMeter{MetricsTracer: relayv2.NewMetricsTracer(relayv2.WithRegisterer(r)), ctx: ctx}
+}
+
+// BytesTransferred implements relayv2.MetricsTracer.
+func (m *relayMeter) BytesTransferred(n int) {
+	m.MetricsTracer.BytesTransferred(n)
+	if pass := m.pass.Load(); pass != nil {
+		_ = (*pass)(m.ctx, n) // fails only when the network is being closed, and the stream with it
+	}
+}
+
+// MeterRelay implements node.Relay.
+func (n *Network) MeterRelay(pass func(context.Context, int) error) { n.relayed.pass.Store(&pass) }
+
+func relayOptions(cfg Config, meter *relayMeter) []libp2p.Option {
 	opts := []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableAutoNATv2()}
 	if cfg.Relay {
 		resources := relayv2.DefaultResources()
@@ -44,7 +72,7 @@ func relayOptions(cfg Config) []libp2p.Option {
 		resources.MaxReservations = cfg.MaxPeers
 		resources.MaxReservationsPerIP = perAddress
 		resources.MaxReservationsPerASN = cfg.MaxPeers
-		opts = append(opts, libp2p.EnableRelayService(relayv2.WithResources(resources)), libp2p.ForceReachabilityPublic())
+		opts = append(opts, libp2p.EnableRelayService(relayv2.WithResources(resources), relayv2.WithMetricsTracer(meter)), libp2p.ForceReachabilityPublic())
 	}
 	if len(cfg.Relays) > 0 {
 		believeRelays()
