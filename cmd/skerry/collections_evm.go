@@ -72,7 +72,11 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 	}
 	verifier := &evm.Verifier{Chains: s.chains.Has, Admins: cfg.Admins}
 	if cfg.SharedNonces {
-		shared := &access.SharedNonces{Store: kept, Skew: evm.Window}
+		local, err := access.NewNonces(access.NonceOptions{Skew: evm.Window})
+		if err != nil {
+			return err
+		}
+		shared := &access.SharedNonces{Store: kept, Skew: evm.Window, Local: local}
 		verifier.Nonces = shared
 		s.every(time.Minute, func(ctx context.Context) {
 			if err := shared.Clean(ctx, time.Now().UnixMilli()); err != nil && ctx.Err() == nil {

@@ -66,6 +66,75 @@ func TestNonces(t *testing.T) {
 	}
 }
 
+// One party, with as many keys as it likes, does not take what is remembered for all others; and
+// whoever is refused is not let in twice by being forgotten.
+func TestNobodyFillsTheNonces(t *testing.T) {
+	const most = 1 << 14
+	for name, use := range map[string]func(*access.Nonces) access.NonceStore{
+		"alone": func(n *access.Nonces) access.NonceStore { return n },
+		"with others": func(n *access.Nonces) access.NonceStore {
+			return &access.SharedNonces{Store: store.NewMemory(), Skew: 5 * time.Minute, Local: n}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := access.NewNonces(access.NonceOptions{Max: most})
+			require.NoError(t, err)
+			s, count := use(n), 0
+			// send sends from an address until it is refused, most requests at most.
+			send := func(address string, signer func(i int) string, most int) (taken int) {
+				ctx := access.WithSource(t.Context(), address)
+				for i := range most {
+					count++
+					if err := s.Use(ctx, signer(i), fmt.Sprint(count), start+300_000, start); err != nil {
+						require.ErrorIs(t, err, access.ErrTooMany)
+						return i
+					}
+				}
+				return most
+			}
+			one := func(int) string { return "mallory" }
+			many := func(i int) string { return fmt.Sprint("mallory", count) }
+			require.Equal(t, most/64, send("192.0.2.1", one, most), "one key")
+			require.Equal(t, most/16-most/64, send("192.0.2.1", many, most), "any number of keys at one address")
+			require.Equal(t, 0, send("::ffff:192.0.2.1", many, most))
+			require.Equal(t, most/16, send("2001:db8::1", many, most))
+			require.Equal(t, 0, send("2001:db8:0:ff::1", many, most), "the same network")
+			require.NoError(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start))
+			for i := range 4 * 16 { // whoever has so many addresses leaves the rest to those who ask for little
+				send(fmt.Sprintf("198.51.100.%d", i), many, most)
+			}
+			require.NoError(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "b", start, start))
+			require.Equal(t, 3, send("192.0.2.3", func(int) string { return "bob" }, 3))
+			require.ErrorIs(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start), access.ErrReplayed)
+			require.Equal(t, 3, send("192.0.2.4", func(int) string { return "carol" }, 3))
+			// Behind a proxy of this machine all are one source, so they are not bounded as one.
+			require.Equal(t, 100, send("127.0.0.1", func(i int) string { return fmt.Sprint("local", i) }, 100))
+			require.NoError(t, n.Close())
+		})
+	}
+}
+
+// A server that was started again has all that it let in, however much that is.
+func TestNoncesAreReadBack(t *testing.T) {
+	dir := t.TempDir()
+	n, err := access.NewNonces(access.NonceOptions{Dir: dir, Max: 1 << 12, Clock: at(start)})
+	require.NoError(t, err)
+	for i := range 200 {
+		require.NoError(t, n.Use(t.Context(), fmt.Sprint("old", i), "x", start, start))
+	}
+	now := start + int64(20*time.Minute/time.Millisecond)
+	for i := range 200 {
+		require.NoError(t, n.Use(t.Context(), fmt.Sprint("new", i), "x", now, now))
+	}
+	n, err = access.NewNonces(access.NonceOptions{Dir: dir, Max: 300, Clock: at(now)})
+	require.NoError(t, err)
+	for i := range 200 {
+		require.ErrorIs(t, n.Use(t.Context(), fmt.Sprint("new", i), "x", now, now), access.ErrReplayed)
+		require.ErrorIs(t, n.Use(t.Context(), fmt.Sprint("old", i), "x", start, now), access.ErrForgotten)
+	}
+	require.NoError(t, n.Close())
+}
+
 // Servers that share a store let a request in once, and what is of no use any more is removed.
 func TestSharedNonces(t *testing.T) {
 	ctx := t.Context()

@@ -25,14 +25,25 @@ var (
 
 const (
 	bucketsOfSkew = 10          // the nonces of requests whose times differ by less than that part of the skew are remembered together
-	maxNonces     = 4 << 20     // of all signers
-	maxOfSigner   = 1 << 20     // of each
+	maxNonces     = 4 << 20     // that are remembered at once, unless NonceOptions says otherwise
 	recordSize    = 8 + 16      // time and digest
-	maxJournal    = maxNonces   // records that are read back
 	journalNames  = "%s.%d.log" // of two, which take turns
 )
 
-// NonceStore remembers the nonces of requests.
+// Signers cost nothing to make, so what is remembered is shared out by where requests come from, too. A
+// nonce cannot be forgotten early, or its request could be made again; so a request that is one too
+// many is denied.
+const (
+	partOfSigner = 64 // a signer has that part of what is remembered, at most,
+	partOfSource = 16 // and all signers at one source this
+	// When all of it is taken but a partReserved, each has but a partOfReserve of what it had: that is
+	// left to those who ask for little.
+	partReserved  = 4
+	partOfReserve = 64
+)
+
+// NonceStore remembers the nonces of requests. It may share out what it remembers by the source of ctx
+// (see WithSource).
 type NonceStore interface {
 	// Use takes note of a nonce of a signer, of a request that was signed at time; both times are in Unix milliseconds. It returns ErrReplayed if it was used before, and
 	// any other error if that cannot be told; the request is denied then as well.
@@ -43,6 +54,7 @@ type NonceStore interface {
 type Nonces struct {
 	skew int64 // milliseconds
 	unit int64 // milliseconds of a bucket
+	most int   // nonces
 
 	mu        sync.Mutex
 	total     int
@@ -55,18 +67,19 @@ type Nonces struct {
 type NonceOptions struct {
 	Dir   string        // of the journal; "" is none
 	Name  string        // that its files begin with; "" is nonces
+	Max   int           // nonces that are remembered at once; 0 is 4,194,304
 	Skew  time.Duration // by which the time of a request may differ from the server's; 0 is that of certificates, five minutes
 	Clock Clock
 }
 
 type bucket struct {
-	seen    map[[16]byte]struct{}
-	signers map[string]int
+	seen             map[[16]byte]struct{}
+	signers, sources map[string]int
 }
 
 // NewNonces returns a memory of nonces.
 func NewNonces(o NonceOptions) (*Nonces, error) {
-	n := &Nonces{skew: o.Skew.Milliseconds(), buckets: map[int64]*bucket{}}
+	n := &Nonces{skew: o.Skew.Milliseconds(), most: cmp.Or(o.Max, maxNonces), buckets: map[int64]*bucket{}}
 	if n.skew == 0 {
 		n.skew = skew
 	}
@@ -74,15 +87,13 @@ func NewNonces(o NonceOptions) (*Nonces, error) {
 	if o.Dir == "" {
 		return n, nil
 	}
-	j, records, err := openJournal(o.Dir, cmp.Or(o.Name, "nonces"), 2*n.skew)
+	j, records, last, err := openJournal(o.Dir, cmp.Or(o.Name, "nonces"), 2*n.skew, o.Clock.Now().UnixMilli()-n.skew)
 	if err != nil {
 		return nil, fmt.Errorf("journal of nonces: %w", err)
 	}
-	now := o.Clock.Now().UnixMilli()
-	for _, r := range records {
-		if r.time < now-n.skew {
-			n.forgotten = max(n.forgotten, r.time+1)
-		} else if b := n.bucket(r.time); !b.has(r.digest) { // also of later times: the clock may have gone back
+	n.forgotten = last
+	for _, r := range records { // also of later times: the clock may have gone back
+		if b := n.bucket(r.time); !b.has(r.digest) {
 			b.seen[r.digest] = struct{}{}
 			n.total++
 		}
@@ -94,7 +105,7 @@ func NewNonces(o NonceOptions) (*Nonces, error) {
 func (n *Nonces) bucket(time int64) *bucket {
 	b := n.buckets[time/n.unit]
 	if b == nil {
-		b = &bucket{map[[16]byte]struct{}{}, map[string]int{}}
+		b = &bucket{map[[16]byte]struct{}{}, map[string]int{}, map[string]int{}}
 		n.buckets[time/n.unit] = b
 	}
 	return b
@@ -111,11 +122,11 @@ func digestOf(signer, nonce string) [16]byte {
 }
 
 // Use implements NonceStore. It returns ErrTooMany, too, and ErrForgotten.
-func (n *Nonces) Use(_ context.Context, signer, nonce string, time, now int64) error {
-	digest := digestOf(signer, nonce)
+func (n *Nonces) Use(ctx context.Context, signer, nonce string, time, now int64) error {
+	digest, source := digestOf(signer, nonce), sourceOf(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ofSigner := 0
+	ofSigner, ofSource := 0, 0
 	for at, b := range n.buckets {
 		if end := (at + 1) * n.unit; end < now-n.skew {
 			n.total -= len(b.seen)
@@ -127,11 +138,12 @@ func (n *Nonces) Use(_ context.Context, signer, nonce string, time, now int64) e
 			return ErrReplayed
 		}
 		ofSigner += b.signers[signer]
+		ofSource += b.sources[source]
 	}
 	if time < n.forgotten {
 		return ErrForgotten
 	}
-	if n.total >= maxNonces || ofSigner >= maxOfSigner {
+	if n.full(ofSigner, ofSource, source != "") {
 		return ErrTooMany
 	}
 	if n.journal != nil {
@@ -142,8 +154,21 @@ func (n *Nonces) Use(_ context.Context, signer, nonce string, time, now int64) e
 	b := n.bucket(time)
 	b.seen[digest] = struct{}{}
 	b.signers[signer]++
+	if source != "" {
+		b.sources[source]++
+	}
 	n.total++
 	return nil
+}
+
+// full reports whether there is no room for another nonce of a signer, and a source if it is known, of
+// whom that many are remembered. The caller holds the lock.
+func (n *Nonces) full(ofSigner, ofSource int, known bool) bool {
+	forSigner, forSource := n.most/partOfSigner, n.most/partOfSource
+	if n.total >= n.most-n.most/partReserved {
+		forSigner, forSource = forSigner/partOfReserve, forSource/partOfReserve
+	}
+	return n.total >= n.most || ofSigner >= forSigner || known && ofSource >= forSource
 }
 
 // Close closes the journal.
@@ -176,19 +201,25 @@ func (j *journal) name(turn int) string {
 	return filepath.Join(j.dir, fmt.Sprintf(journalNames, j.of, turn))
 }
 
-// openJournal reads what both files hold and begins the one that was written to earlier anew.
-func openJournal(dir, name string, keep int64) (j *journal, all []record, err error) {
+// openJournal reads what both files hold and begins the one that was written to earlier anew. It
+// returns the records of requests of the time from, and later; before last, the next millisecond after
+// any other, it cannot tell what was let in.
+func openJournal(dir, name string, keep, from int64) (j *journal, all []record, last int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	j = &journal{dir: dir, of: name, keep: keep}
 	for turn := range 2 {
 		b, err := os.ReadFile(j.name(turn))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
-		for ; len(b) >= recordSize && len(all) < maxJournal; b = b[recordSize:] {
-			all = append(all, record{int64(binary.BigEndian.Uint64(b)), [16]byte(b[8:])})
+		for ; len(b) >= recordSize; b = b[recordSize:] {
+			if r := (record{int64(binary.BigEndian.Uint64(b)), [16]byte(b[8:])}); r.time >= from {
+				all = append(all, r)
+			} else {
+				last = max(last, r.time+1)
+			}
 		}
 	}
 	// Both may hold what still counts: it goes into the first, and the second is begun.
@@ -197,12 +228,12 @@ func openJournal(dir, name string, keep int64) (j *journal, all []record, err er
 		whole = r.append(whole)
 	}
 	if err := os.WriteFile(j.name(0)+".new", whole, 0o600); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	if err := os.Rename(j.name(0)+".new", j.name(0)); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	return j, all, j.begin(1)
+	return j, all, last, j.begin(1)
 }
 
 func (r record) append(b []byte) []byte {

@@ -18,6 +18,8 @@ import (
 type SharedNonces struct {
 	Store store.Store
 	Skew  time.Duration // by which the time of a request may differ from the servers'
+	// Local, if not nil, is asked first: it shares out what callers of this server may have remembered.
+	Local *Nonces
 }
 
 const sharedNonces = store.Internal + "nonces/"
@@ -25,7 +27,12 @@ const sharedNonces = store.Internal + "nonces/"
 func (s *SharedNonces) unit() int64 { return max(1, s.Skew.Milliseconds()/bucketsOfSkew) }
 
 // Use implements NonceStore.
-func (s *SharedNonces) Use(ctx context.Context, signer, nonce string, time, _ int64) error {
+func (s *SharedNonces) Use(ctx context.Context, signer, nonce string, time, now int64) error {
+	if s.Local != nil {
+		if err := s.Local.Use(ctx, signer, nonce, time, now); err != nil {
+			return err
+		}
+	}
 	key := fmt.Sprintf("%s%016d/%x", sharedNonces, time/s.unit(), digestOf(signer, nonce))
 	err := s.Store.Put(ctx, key, &store.Object{Body: []byte("{}"), Type: "application/json"}, store.Absent)
 	if errors.Is(err, store.ErrChanged) {
