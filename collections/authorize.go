@@ -97,6 +97,7 @@ func statusOf(err error) int {
 // identify asks the resolver who the caller is.
 func (x *exchange) identify(ctx context.Context) error {
 	x.who = &caller{known: true}
+	x.toCallerOnly()
 	within, cancel := context.WithTimeout(access.WithSource(ctx, x.address()), x.s.opts.ResolveWithin)
 	defer cancel()
 	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) { return x.signedBody() }, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}

@@ -51,6 +51,9 @@ type Options struct {
 	// Whole, unless nil, tells whether a push replaces all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
 	Whole func() bool
 
+	// Vary names the headers, beside those of certificates, by which the Resolver tells who a caller is.
+	Vary []string
+
 	Prefix        string   // of all paths, such as /v1; "" is none
 	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
 	Describe      Describe

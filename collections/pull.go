@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
@@ -64,23 +65,34 @@ func (x *exchange) event(key string) *Event {
 	return &Event{Collection: x.route.col, Params: x.params, Key: key, Identity: x.who.Identity, Proof: x.who.Proof}
 }
 
+// toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and one
+// of the caller's own gives it to no other caller, and asks each time whether it still holds.
+func (x *exchange) toCallerOnly() {
+	h := x.w.Header()
+	h.Set("Cache-Control", "private, no-cache")
+	for _, name := range append([]string{"Authorization", access.HeaderPublic}, x.s.opts.Vary...) {
+		h.Add("Vary", name)
+	}
+}
+
 // cacheControl says how long an answer may be kept.
 func (x *exchange) cacheControl() {
 	if d := x.route.col.CacheDurationMS; d != nil {
 		directive := "max-age=" + strconv.FormatInt(*d/1000, 10)
-		if !x.route.col.PublicRead() {
+		if x.who.known || !x.route.col.PublicRead() {
 			directive = "private, " + directive
 		}
 		x.w.Header().Set("Cache-Control", directive)
 	}
 }
 
-// unchanged answers a caller who has what has a hash, and reports whether it has.
-func (x *exchange) unchanged(hash string) bool {
+// unchanged answers a caller who has what has a hash, and reports whether it has. variant tells apart
+// answers of the same hash: of what is hidden, or stands beside it (see hiding).
+func (x *exchange) unchanged(hash, variant string) bool {
 	if hash == "" {
 		return false
 	}
-	etag := `"` + hash + `"`
+	etag := `"` + hash + variant + `"`
 	x.w.Header()["Etag"] = []string{etag}
 	if x.r.Header["If-None-Match"] == nil {
 		return false
@@ -92,6 +104,26 @@ func (x *exchange) unchanged(hash string) bool {
 		}
 	}
 	return false
+}
+
+// hiding names the set of fields that are hidden from a caller, so that answers which show different
+// fields of a document have different ETags; "" if none is.
+func hiding(all []config.FieldPermission, who *caller) string {
+	var names []string
+	for _, f := range all {
+		if !readableBy(f, who) {
+			names = append(names, strconv.Quote(f.Field))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join(names, ",")))
+	return "-" + hex.EncodeToString(sum[:8])
+}
+
+func readableBy(f config.FieldPermission, who *caller) bool {
+	return len(f.ReadRoles) == 0 || slices.Contains(f.ReadRoles, config.RolePublic) || slices.ContainsFunc(f.ReadRoles, who.has)
 }
 
 // document reads a document; what is none is as if there was none.
@@ -122,7 +154,16 @@ func (x *exchange) pullDocument(ctx context.Context, key string) error {
 	if d != nil && !gone {
 		text, hash = x.readable(col, d), d.Hash
 	}
-	if x.unchanged(hash) {
+	variant, keyring := hiding(col.FieldPermissions, x.who), (*document.Document)(nil)
+	beside := !gone && x.wantsKeyring(key)
+	if beside {
+		keyring = x.keyring(ctx, key)
+		variant += "+"
+		if keyring != nil {
+			variant += keyring.Hash
+		}
+	}
+	if x.unchanged(hash, variant) {
 		return nil
 	}
 	b := append(make([]byte, 0, len(text)+256), `{"data":`...)
@@ -132,8 +173,8 @@ func (x *exchange) pullDocument(ctx context.Context, key string) error {
 		b = value.AppendString(append(b, `,"authorPubkey":`...), d.Author.Key)
 		b = value.AppendString(append(b, `,"authorSignature":`...), d.Author.Signature)
 	}
-	if !gone && x.wantsKeyring(key) {
-		b = x.appendKeyring(ctx, append(b, `,"keyring":`...), key, now)
+	if beside {
+		b = appendKeyring(append(b, `,"keyring":`...), keyring, now)
 	}
 	replyBytes(x.w, http.StatusOK, append(b, '}'))
 	return nil
@@ -151,7 +192,7 @@ func (x *exchange) readable(col *config.Collection, d *document.Document) []byte
 func hide(all []config.FieldPermission, data *value.Object, who *caller) *value.Object {
 	var shown *value.Object
 	for _, f := range all {
-		if len(f.ReadRoles) == 0 || slices.Contains(f.ReadRoles, config.RolePublic) || slices.ContainsFunc(f.ReadRoles, who.has) {
+		if readableBy(f, who) {
 			continue
 		}
 		if shown == nil {
@@ -174,12 +215,18 @@ func (x *exchange) wantsKeyring(key string) bool {
 	return (v == "1" || strings.EqualFold(v, "true")) && capcert.MatchPath(key+"/_keyring", x.who.Paths)
 }
 
-func (x *exchange) appendKeyring(ctx context.Context, b []byte, key string, now int64) []byte {
+// keyring reads the keyring beside a document; nil if there is none that can be read.
+func (x *exchange) keyring(ctx context.Context, key string) *document.Document {
 	d, err := x.document(ctx, key+"/_keyring")
 	if err != nil {
 		x.s.opts.Log.Warn("the keyring beside a document cannot be read", "key", key, "error", err)
+		return nil
 	}
-	if err != nil || d == nil {
+	return d
+}
+
+func appendKeyring(b []byte, d *document.Document, now int64) []byte {
+	if d == nil {
 		return append(b, "null"...)
 	}
 	b = append(append(append(b, `{"data":`...), d.Text()...), `,"hash":`...)
@@ -310,7 +357,7 @@ func (x *exchange) pullLog(ctx context.Context, key string) error {
 	if hash != "" {
 		x.cacheControl()
 	}
-	if x.unchanged(hash) {
+	if x.unchanged(hash, hiding(x.route.col.FieldPermissions, x.who)) {
 		return nil
 	}
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)}))

@@ -193,9 +193,9 @@ func resolve(template string, params map[string]string) string {
 	return template
 }
 
-// isUnsafe reports whether a storage path would lead out of its place.
+// isUnsafe reports whether a storage path would lead out of its place, or is another spelling of one.
 func isUnsafe(key string) bool {
-	return strings.Contains(key, "..") || strings.Contains(key, "//") || strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 })
+	return strings.Contains(key, "..") || strings.Contains(key, "//") || strings.Contains("/"+key+"/", "/./") || strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 })
 }
 
 // key returns the storage path that is asked for.

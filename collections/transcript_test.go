@@ -173,6 +173,11 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
+// hides reports whether a step is about a collection of the scenarios with fields that not all may read.
+func (s *step) hides() bool {
+	return strings.HasPrefix(s.Path, "/pull/hidden/") || strings.HasPrefix(s.Path, "/pull/fields/")
+}
+
 func (s *step) compare(t *testing.T, rec *httptest.ResponseRecorder) string {
 	want := []byte(s.Text)
 	if s.Text64 != "" {
@@ -196,6 +201,13 @@ func (s *step) compare(t *testing.T, rec *httptest.ResponseRecorder) string {
 		}
 		if s.Status == http.StatusNotFound && s.Answer[k] == "" {
 			continue
+		}
+		if k == "cache-control" && s.Answer[k] == "" && have == "private, no-cache" {
+			continue // the other server leaves it to caches whether they keep what is for one caller
+		}
+		if hash := strings.TrimSuffix(s.Answer[k], `"`); k == "etag" && hash != "" && len(have) > len(s.Answer[k]) && strings.HasPrefix(have, hash) &&
+			(have[len(hash)] == '-' && s.hides() || have[len(hash)] == '+' && strings.Contains(s.Path, "withKeyring=")) {
+			continue // the other server has one ETag for answers that differ
 		}
 		if !strings.EqualFold(have, s.Answer[k]) {
 			problems = append(problems, fmt.Sprintf("%s %q, want %q", k, have, s.Answer[k]))

@@ -100,6 +100,9 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 	})
 	opts.Enricher = access.Compose(opts.Enricher, s.chains.Enricher())
 	opts.Identity, opts.MustIdentify = evm.Identity, true
+	for _, f := range []evm.Family{evm.OctoBot, evm.Starfish} {
+		opts.Vary = append(opts.Vary, f.Headers()[0].Header) // the address
+	}
 	return nil
 }
 
