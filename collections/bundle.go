@@ -74,9 +74,11 @@ func (x *exchange) revoke() error {
 	if err != nil {
 		return refuse(http.StatusBadRequest, err.Error())
 	}
-	switch err := x.s.opts.Revocations.Accept(x.r.Context(), l); {
+	switch err := x.s.opts.Revocations.Accept(access.WithSource(x.r.Context(), x.address()), l); {
 	case errors.Is(err, access.ErrStale):
 		return refuse(http.StatusConflict, "stale-generation")
+	case errors.Is(err, access.ErrTooOften):
+		return refuse(http.StatusTooManyRequests, "too-many-lists")
 	case errors.Is(err, access.ErrTooManyIssuers):
 		return refuse(http.StatusInsufficientStorage, "too-many-issuers")
 	case err != nil:

@@ -17,10 +17,15 @@ var (
 	ErrStale = errors.New("there is a list of revocations of the same or a later generation")
 	// ErrTooManyIssuers reports that lists of no more issuers are kept.
 	ErrTooManyIssuers = errors.New("lists of too many issuers are kept")
+	// ErrTooOften reports that the source of a request has brought too many lists, or too long ones.
+	ErrTooOften = errors.New("too many lists of revocations come from there; try again later")
 )
 
-// maxIssuers is of how many issuers lists are kept.
-const maxIssuers = 10_000
+// maxIssuers is of how many issuers lists are kept, and maxListBytes how long they may be together.
+const (
+	maxIssuers   = 1 << 16
+	maxListBytes = 256 << 20
+)
 
 // revocationsUnder is where a store keeps them: a list lies under the public key of its issuer, a slash and its generation of 16 digits, so that several servers put the same there or something
 // else, and none is in another's place. Older servers have put an issuer's only list under its key alone.
@@ -46,10 +51,14 @@ type Revocations struct {
 
 	mu       sync.RWMutex
 	byIssuer map[string]*revoked
+	bytes    int // of all lists
+
+	allowed allowances
 }
 
 type revoked struct {
 	generation int64
+	size       int // bytes of the list
 	certs      map[[2]string]bool // subject and nonce
 	subjects   map[string]bool
 }
@@ -117,27 +126,41 @@ func (r *Revocations) take(l *capcert.Revocations) bool {
 	if now := r.byIssuer[l.Issuer]; now != nil && now.generation >= l.Generation {
 		return false
 	}
-	x := &revoked{l.Generation, map[[2]string]bool{}, map[string]bool{}}
+	x := &revoked{l.Generation, sizeOf(l), map[[2]string]bool{}, map[string]bool{}}
 	for _, c := range l.Certs {
 		x.certs[[2]string{c.Subject, c.Nonce}] = true
 	}
 	for _, s := range l.Subjects {
 		x.subjects[s] = true
 	}
+	if was := r.byIssuer[l.Issuer]; was != nil {
+		r.bytes -= was.size
+	}
+	r.bytes += x.size
 	r.byIssuer[l.Issuer] = x
 	return true
 }
 
-// Accept keeps a list, which ParseRevocations has checked. It returns an error that is ErrStale or ErrTooManyIssuers.
+func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }
+
+// Accept keeps a list, which ParseRevocations has checked. What lists take up is shared out by the source
+// of ctx (see WithSource). It returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()
-	now, issuers := r.byIssuer[l.Issuer], len(r.byIssuer)
+	now, issuers, bytes := r.byIssuer[l.Issuer], len(r.byIssuer), r.bytes
 	r.mu.RUnlock()
-	if now == nil && issuers >= maxIssuers {
+	more, grows := 1, sizeOf(l)
+	if now != nil {
+		if now.generation >= l.Generation {
+			return fmt.Errorf("%w: %d", ErrStale, now.generation)
+		}
+		more, grows = 0, max(0, grows-now.size)
+	}
+	if issuers+more > maxIssuers || bytes+grows > maxListBytes {
 		return ErrTooManyIssuers
 	}
-	if now != nil && now.generation >= l.Generation {
-		return fmt.Errorf("%w: %d", ErrStale, now.generation)
+	if !r.allowed.take(ctx, more, grows) {
+		return ErrTooOften
 	}
 	if r.store != nil {
 		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
