@@ -58,7 +58,7 @@ type Revocations struct {
 
 type revoked struct {
 	generation int64
-	size       int // bytes of the list
+	size       int                // bytes of the list
 	certs      map[[2]string]bool // subject and nonce
 	subjects   map[string]bool
 }
