@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -41,39 +42,42 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Info,
 	return Info{}, fmt.Errorf("import: %w", err)
 }
 
-// ImportFile imports a regular file. One that is written to meanwhile gives an error, or is stored as it was at some moment of each part.
-func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (info Info, err error) {
-	f, err := os.Open(name)
+// ImportFile imports a regular file. One that is written to meanwhile gives an error, or is stored as
+// it was at some moment of each part. Anything but a regular file gives a *disk.NotRegularError: a
+// pipe or a device may never end.
+func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (Info, error) {
+	f, err := disk.OpenRegular(name)
 	if err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return Info{}, fmt.Errorf("import: %w", err)
-	}
-	size := uint64(max(st.Size(), 0))
+	return s.ImportOpen(ctx, f, o)
+}
+
+// ImportOpen is ImportFile for a file that is open already. f is not closed.
+func (s *Store) ImportOpen(ctx context.Context, f *disk.File, o ImportOptions) (info Info, err error) {
 	switch {
-	case o.Reference && st.Mode().IsRegular() && size > 0:
-		info, err = s.reference(ctx, f, st, o)
-	case st.Mode().IsRegular() && size > SegmentSize:
-		info, err = s.importLarge(ctx, &fileSource{f: f, size: size}, o, nil)
+	case o.Reference && f.Size > 0:
+		info, err = s.reference(ctx, f, o)
+	case f.Size > SegmentSize:
+		info, err = s.importLarge(ctx, &fileSource{f: f.File, size: f.Size}, o, nil)
 	default:
-		info, err = s.Import(ctx, f, o)
+		info, err = s.Import(ctx, f.Reader(), o)
 	}
 	if err != nil {
-		return Info{}, fmt.Errorf("%s: %w", name, err)
+		return Info{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return info, nil
 }
 
 // reference notes f without copying it.
-func (s *Store) reference(ctx context.Context, f *os.File, st os.FileInfo, o ImportOptions) (Info, error) {
+func (s *Store) reference(ctx context.Context, f *disk.File, o ImportOptions) (Info, error) {
 	path, err := filepath.Abs(f.Name())
 	if err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
-	return s.importLarge(ctx, &fileSource{f: f, size: uint64(st.Size())}, o, &reference{path, st.ModTime()})
+	source := &fileSource{f: f.File, size: f.Size}
+	return s.importLarge(ctx, source, o, &reference{path, f.Info.ModTime()})
 }
 
 // ImportBytes stores data.

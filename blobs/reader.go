@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"sync"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -299,26 +299,13 @@ func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(w
 	return nil
 }
 
-// WriteNew makes the file name with what write puts into it: whole, or not at all.
-func WriteNew(name string, write func(f *os.File) error) (err error) {
-	tmp, err := os.OpenFile(fmt.Sprintf("%s.skerry-%08x", name, rand.Uint32()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
+// WriteNew creates the file name with what write puts into it: whole, or not at all. Something that
+// has the name already, also only at the end, is not replaced; the error is then fs.ErrExist.
+func WriteNew(name string, write func(f *os.File) error) error {
+	if err := disk.NewFile(name, 0o666, write); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = tmp.Close() // a second close after success is never reached
-			_ = os.Remove(tmp.Name())
-			err = fmt.Errorf("write %s: %w", name, err)
-		}
-	}()
-	if err := write(tmp); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), name)
+	return nil
 }
 
 // exportPiece is how much is copied between two reports of progress.

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // Directory is a directory as the store knows it: its names, and where their contents are.
@@ -120,57 +121,48 @@ func FromStore(s *blobs.Store) Source {
 	}
 }
 
-// Export creates the directory name, which must not exist or be empty, with everything in it; it appears whole or not at all.
+// Export creates the directory name, which must not exist or be empty, with everything in it; it
+// appears whole or not at all, and replaces nothing. If something has that name, the error is
+// fs.ErrExist.
 func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, report func(Progress)) error {
 	return d.ExportFrom(ctx, FromStore(s), name, report)
 }
 
 // ExportFrom is Export with contents from elsewhere.
-func (d *Directory) ExportFrom(ctx context.Context, from Source, name string, report func(Progress)) (err error) {
-	tmp := fmt.Sprintf("%s.skerry-%08x", filepath.Clean(name), rand.Uint32())
-	if err := os.Mkdir(tmp, 0o777); err != nil {
-		return fmt.Errorf("export directory: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("export directory to %s: %w", name, errors.Join(err, os.RemoveAll(tmp)))
-		}
-	}()
-	root, err := os.OpenRoot(tmp)
+func (d *Directory) ExportFrom(ctx context.Context, from Source, name string, report func(Progress)) error {
+	err := disk.NewDir(name, func(root *os.Root) error {
+		return d.write(ctx, from, root, newCounter(d.Manifest, report))
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("export directory to %s: %w", name, err)
 	}
-	err = d.write(ctx, from, root, newCounter(d.Manifest, report))
-	if err := errors.Join(err, root.Close()); err != nil {
-		return err
-	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // it has something in it
-	}
-	return os.Rename(tmp, name)
+	return nil
 }
 
-// write creates all entries below root. Files are grouped by the directory that holds them, so that each directory is opened once, and
-// several directories are filled at a time. Links come last, so that nothing is ever written through one.
-func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *counter) error {
+// write creates all entries below root. Files are grouped by the directory that holds them, and several
+// directories are filled at a time. Links come last, so that nothing is ever written through one.
+func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *counter) (err error) {
 	type file struct {
 		Entry
 		content chunked.Chunks
 	}
+	at := walker{root: root}
+	defer func() { err = errors.Join(err, at.up(0)) }()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
-	flush := func(dir string, files []file) {
+	flush := func(dir string, files []file) error {
 		if len(files) == 0 {
-			return
+			return nil
+		}
+		in, err := at.enter(dir)
+		if err != nil {
+			return err
+		}
+		sub, err := in.OpenRoot(".") // the walker goes on meanwhile
+		if err != nil {
+			return err
 		}
 		g.Go(func() error {
-			if err := root.MkdirAll(dir, 0o777); err != nil {
-				return err
-			}
-			sub, err := root.OpenRoot(dir)
-			if err != nil {
-				return err
-			}
 			for _, f := range files {
 				if err = writeFile(gctx, from, sub, path.Base(f.Path), f.Entry, f.content, c); err != nil {
 					err = fmt.Errorf("%s: %w", f.Path, err)
@@ -179,6 +171,7 @@ func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *co
 			}
 			return errors.Join(err, sub.Close())
 		})
+		return gctx.Err()
 	}
 	const most = 256 // files in one piece of work
 	var dir string
@@ -189,29 +182,93 @@ func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *co
 			continue
 		}
 		if at := path.Dir(e.Path); at != dir || len(files) == most {
-			flush(dir, files)
+			if err = flush(dir, files); err != nil {
+				break
+			}
 			dir, files = at, nil
 		}
 		files = append(files, file{e, d.content(e, child)})
 		child += e.children()
 	}
-	flush(dir, files)
-	if err := g.Wait(); err != nil {
+	if err == nil {
+		err = flush(dir, files)
+	}
+	if err := g.Wait(); err != nil { // the cause, if the walk stopped because of it
+		return err
+	}
+	if err != nil {
 		return err
 	}
 	for _, e := range d.Manifest {
-		var err error
-		switch e.Kind {
-		case Empty:
-			err = root.MkdirAll(e.Path, 0o777)
-		case Link:
-			if err = root.MkdirAll(path.Dir(e.Path), 0o777); err == nil {
-				err = root.Symlink(filepath.FromSlash(e.Target), e.Path)
-			}
-		}
-		if err != nil {
+		if err := at.other(e); err != nil {
 			return fmt.Errorf("%s: %w", e.Path, err)
 		}
+	}
+	return nil
+}
+
+// walker creates and opens directories below root, each once if they come in the order of a manifest.
+// Those from root to the present one stay open.
+type walker struct {
+	root  *os.Root
+	names []string
+	open  []*os.Root // of names
+	steps int        // directories opened so far
+}
+
+// up closes all but the first n directories.
+func (w *walker) up(n int) (err error) {
+	for len(w.open) > n {
+		last := len(w.open) - 1
+		err = errors.Join(err, w.open[last].Close())
+		w.names, w.open = w.names[:last], w.open[:last]
+	}
+	return err
+}
+
+// enter returns the directory dir, "." or a slash-separated path. It is open until the next call.
+func (w *walker) enter(dir string) (*os.Root, error) {
+	var names []string
+	if dir != "." {
+		names = strings.Split(dir, "/")
+	}
+	same := 0
+	for same < min(len(names), len(w.names)) && names[same] == w.names[same] {
+		same++
+	}
+	if err := w.up(same); err != nil {
+		return nil, err
+	}
+	at := w.root
+	if same > 0 {
+		at = w.open[same-1]
+	}
+	for _, name := range names[same:] {
+		if err := at.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		below, err := at.OpenRoot(name)
+		if err != nil {
+			return nil, err
+		}
+		w.names, w.open, at = append(w.names, name), append(w.open, below), below
+		w.steps++
+	}
+	return at, nil
+}
+
+// other creates what is no file.
+func (w *walker) other(e Entry) error {
+	switch e.Kind {
+	case Empty:
+		_, err := w.enter(e.Path)
+		return err
+	case Link:
+		in, err := w.enter(path.Dir(e.Path))
+		if err != nil {
+			return err
+		}
+		return in.Symlink(filepath.FromSlash(e.Target), path.Base(e.Path))
 	}
 	return nil
 }

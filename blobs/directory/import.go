@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // Progress counts work on a directory.
@@ -48,16 +51,22 @@ type Info struct {
 	Skipped []string // paths left out: devices, sockets, pipes, and unsafe links if asked for
 }
 
-// Import stores the directory dir, with several files at a time. It is durable after the store's next Sync. A *NameError names a link
-// that leads out of dir.
-func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (Info, error) {
-	var info Info
-	m, skipped, err := scan(ctx, dir, o)
+// Import stores the directory dir, with several files at a time. It is durable after the store's next
+// Sync. A *NameError names a link that leads out of dir. All names are looked up below the open
+// directory, so that a link that appears meanwhile takes nothing from outside.
+func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (info Info, err error) {
+	root, err := openDir(dir)
+	if err != nil {
+		return info, fmt.Errorf("import directory %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	m, skipped, err := scan(ctx, root, o)
 	if err != nil {
 		return info, fmt.Errorf("import directory %s: %w", dir, err)
 	}
 	info.Skipped = skipped
-	im := importer{s: s, dir: dir, o: o, counter: newCounter(m, o.Progress), contents: make([][]blobs.Hash, len(m))}
+	im := importer{s: s, root: root, o: o, counter: newCounter(m, o.Progress)}
+	im.contents = make([][]blobs.Hash, len(m))
 	if err := im.run(ctx, m); err != nil {
 		return info, fmt.Errorf("import directory %s: %w", dir, err)
 	}
@@ -75,20 +84,34 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (I
 	if len(seq) > blobs.MaxChildren {
 		return info, fmt.Errorf("import directory %s: %d files and chunks, at most %d fit", dir, len(seq)-1, blobs.MaxChildren-1)
 	}
-	manifest, err := s.ImportBytes(ctx, m.Bytes())
+	list := m.Bytes()
+	if len(list) > MaxManifestSize {
+		return info, fmt.Errorf("import directory %s: its names take %d bytes, at most %d fit", dir, len(list), MaxManifestSize)
+	}
+	manifest, err := s.ImportBytes(ctx, list)
 	if err != nil {
 		return info, err
 	}
 	seq[0] = manifest.Hash
-	root, err := s.ImportBytes(ctx, seq.Bytes())
-	info.Hash = root.Hash
+	whole, err := s.ImportBytes(ctx, seq.Bytes())
+	info.Hash = whole.Hash
 	return info, err
+}
+
+// openDir opens a directory by a path that a person gave.
+func openDir(dir string) (*os.Root, error) {
+	if st, err := os.Stat(dir); err != nil {
+		return nil, err
+	} else if !st.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", dir)
+	}
+	return os.OpenRoot(dir)
 }
 
 // importer stores the contents of files, several at a time.
 type importer struct {
 	s        *blobs.Store
-	dir      string
+	root     *os.Root
 	o        ImportOptions
 	counter  *counter
 	contents [][]blobs.Hash // of the entries of the manifest: one hash, or those of the chunks
@@ -102,9 +125,11 @@ func (im *importer) run(ctx context.Context, m Manifest) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	for range importWorkers() {
-		g.Go(func() error {
+		g.Go(func() (err error) {
 			small := im.s.NewImporter(ctx)
 			buf := make([]byte, blobs.SegmentSize)
+			at := opener{root: im.root}
+			defer func() { err = errors.Join(err, at.close()) }()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(m) {
@@ -113,8 +138,7 @@ func (im *importer) run(ctx context.Context, m Manifest) error {
 				if !m[i].IsFile() {
 					continue
 				}
-				var err error
-				if im.contents[i], err = im.file(ctx, &m[i], small, buf); err != nil {
+				if im.contents[i], err = im.file(ctx, &m[i], &at, small, buf); err != nil {
 					return err
 				}
 				im.counter.add(1, 0)
@@ -124,63 +148,79 @@ func (im *importer) run(ctx context.Context, m Manifest) error {
 	return g.Wait()
 }
 
-func (im *importer) file(ctx context.Context, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
-	name := filepath.Join(im.dir, filepath.FromSlash(e.Path))
+// opener opens files below root. It keeps the last directory open, since files of one directory follow
+// on each other.
+type opener struct {
+	root *os.Root
+	dir  string
+	last *os.Root // of dir; nil for root itself
+}
+
+func (o *opener) open(name string) (*disk.File, error) {
+	dir, base := path.Split(name)
+	if dir != o.dir {
+		if err := o.close(); err != nil {
+			return nil, err
+		}
+		last, err := o.root.OpenRoot(filepath.FromSlash(path.Clean(dir)))
+		if err != nil {
+			return nil, err
+		}
+		o.dir, o.last = dir, last
+	}
+	if o.last == nil {
+		return disk.OpenIn(o.root, base)
+	}
+	return disk.OpenIn(o.last, base)
+}
+
+func (o *opener) close() error {
+	last := o.last
+	o.dir, o.last = "", nil
+	if last == nil {
+		return nil
+	}
+	return last.Close()
+}
+
+func (im *importer) file(ctx context.Context, e *Entry, at *opener, small *blobs.Importer, buf []byte) (hashes []blobs.Hash, err error) {
+	f, err := at.open(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	var before uint64
 	progress := func(read uint64) { im.counter.add(0, read-before); before = read }
 	switch {
 	case im.o.Reference:
-	case e.Size <= uint64(len(buf)):
-		return im.smallFile(name, e, small, buf)
-	case e.Size >= chunked.Threshold && e.Size <= chunked.MaxSize && !im.o.Whole:
-		f, err := os.Open(name)
+	case f.Size <= uint64(len(buf)):
+		return im.smallFile(f, e, small, buf)
+	case f.Size >= chunked.Threshold && f.Size <= chunked.MaxSize && !im.o.Whole:
+		chunks, err := chunked.Split(ctx, im.s, f.Reader(), progress)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", e.Path, err)
 		}
-		defer f.Close()
-		chunks, err := chunked.Split(ctx, im.s, f, progress)
-		if err != nil || len(chunks.Sizes) == 0 {
-			return nil, errors.Join(err, changed(name, len(chunks.Sizes) == 0))
+		if len(chunks.Sizes) == 0 {
+			return nil, fmt.Errorf("%s changed while it was read: try again", e.Path)
 		}
 		e.Size, e.Chunks = chunks.Size(), chunks.Sizes
 		return chunks.Hashes, nil
 	}
-	got, err := im.s.ImportFile(ctx, name, blobs.ImportOptions{Progress: progress, Reference: im.o.Reference})
+	got, err := im.s.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress, Reference: im.o.Reference})
 	e.Size = got.Size
 	return []blobs.Hash{got.Hash}, err
 }
 
-// changed is the error of a file that is not what it was when it was listed.
-func changed(name string, is bool) error {
-	if !is {
-		return nil
+// smallFile reads a file that fits in buf.
+func (im *importer) smallFile(f *disk.File, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
+	r := f.Reader()
+	n, err := io.ReadFull(r, buf[:f.Size])
+	if err == nil {
+		var more [1]byte
+		_, err = r.Read(more[:])
 	}
-	return fmt.Errorf("%s changed while it was read: try again", name)
-}
-
-// smallFile reads a file that should fit in buf, and goes the long way if it has grown meanwhile.
-func (im *importer) smallFile(name string, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	n := 0
-	for n < len(buf) {
-		var m int
-		m, err = f.Read(buf[n:])
-		if n += m; err != nil {
-			break
-		}
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	if err == nil && n == len(buf) {
-		var one [1]byte
-		if m, _ := f.Read(one[:]); m > 0 {
-			return nil, changed(name, true)
-		}
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("%s: %w", e.Path, err)
 	}
 	e.Size = uint64(n)
 	h, err := small.Add(buf[:n])
@@ -188,70 +228,92 @@ func (im *importer) smallFile(name string, e *Entry, small *blobs.Importer, buf 
 	return []blobs.Hash{h}, err
 }
 
-// scan lists dir without reading files.
-func scan(ctx context.Context, dir string, o ImportOptions) (m Manifest, skipped []string, err error) {
-	if st, err := os.Stat(dir); err != nil {
+// scan lists what is below root without reading files.
+func scan(ctx context.Context, root *os.Root, o ImportOptions) (Manifest, []string, error) {
+	x := scanner{ctx: ctx, o: o}
+	if err := x.dir(root, "", 0); err != nil {
 		return nil, nil, err
-	} else if !st.IsDir() {
-		return nil, nil, fmt.Errorf("%s is not a directory", dir)
 	}
-	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+	slices.SortFunc(x.m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
+	return x.m, x.skipped, x.m.Check()
+}
+
+type scanner struct {
+	ctx     context.Context
+	o       ImportOptions
+	m       Manifest
+	skipped []string
+}
+
+// dir lists an open directory. prefix is its path from the top, with a slash at the end.
+func (x *scanner) dir(root *os.Root, prefix string, depth int) error {
+	f, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	if err := errors.Join(err, f.Close(), x.ctx.Err()); err != nil {
+		return err
+	}
+	if len(names) == 0 && prefix != "" {
+		return x.add(Entry{Path: strings.TrimSuffix(prefix, "/"), Kind: Empty})
+	}
+	for _, name := range names {
+		if err := x.name(root, prefix, name, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *scanner) name(root *os.Root, prefix, name string, depth int) error {
+	e := Entry{Path: prefix + name}
+	if depth > MaxDepth {
+		return &NameError{e.Path, tooDeep}
+	}
+	st, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	switch st.Mode().Type() {
+	case fs.ModeDir:
+		sub, err := disk.OpenDirIn(root, name)
 		if err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
+		return errors.Join(x.dir(sub, e.Path+"/", depth), sub.Close())
+	case fs.ModeSymlink:
+		e.Kind = Link
+		target, err := root.Readlink(name)
+		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(dir, name)
-		if err != nil || rel == "." {
-			return err
-		}
-		e := Entry{Path: filepath.ToSlash(rel)}
-		switch d.Type() & fs.ModeType {
-		case fs.ModeDir:
-			below, err := os.ReadDir(name)
-			if err != nil || len(below) > 0 {
-				return err
+		e.Target = filepath.ToSlash(target)
+		if err := checkLink(e); err != nil {
+			if !x.o.SkipUnsafeLinks {
+				return fmt.Errorf("%w (leave such links out with --skip-unsafe-links)", err)
 			}
-			e.Kind = Empty
-		case fs.ModeSymlink:
-			e.Kind = Link
-			target, err := os.Readlink(name)
-			if err != nil {
-				return err
-			}
-			e.Target = filepath.ToSlash(target)
-			if err := checkLink(e); err != nil {
-				if !o.SkipUnsafeLinks {
-					return fmt.Errorf("%w (leave such links out with --skip-unsafe-links)", err)
-				}
-				skipped = append(skipped, e.Path)
-				return nil
-			}
-		case 0:
-			st, err := d.Info()
-			if err != nil {
-				return err
-			}
-			e.Kind, e.Size = File, uint64(st.Size())
-			if st.Mode()&0o111 != 0 {
-				e.Kind = Executable
-			}
-		default:
-			skipped = append(skipped, e.Path)
+			x.skipped = append(x.skipped, e.Path)
 			return nil
 		}
-		m = append(m, e)
+	case 0:
+		e.Kind, e.Size = File, uint64(st.Size())
+		if st.Mode()&0o111 != 0 {
+			e.Kind = Executable
+		}
+	default:
+		x.skipped = append(x.skipped, e.Path)
 		return nil
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	if len(m) > MaxEntries {
-		return nil, nil, fmt.Errorf("%d paths: a directory may have %d", len(m), MaxEntries)
+	return x.add(e)
+}
+
+func (x *scanner) add(e Entry) error {
+	if len(x.m) == MaxEntries {
+		return fmt.Errorf("more than %d paths: a directory may have no more", MaxEntries)
 	}
-	slices.SortFunc(m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
-	return m, skipped, m.Check()
+	x.m = append(x.m, e)
+	return nil
 }
 
 // counter adds up progress from several goroutines.

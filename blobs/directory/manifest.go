@@ -13,10 +13,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
@@ -59,18 +59,22 @@ func (e Entry) IsFile() bool { return e.Kind == File || e.Kind == Executable }
 // Manifest lists a directory, in ascending order of the paths' bytes.
 type Manifest []Entry
 
-// Limits of a manifest.
+// Limits of a manifest. Checking one takes a time in proportion to its bytes, and creating what it
+// lists takes no more than MaxEntries steps.
 const (
-	MaxEntries      = 1 << 22
-	MaxPath         = 4096 // bytes of a path or a link's target
-	MaxManifestSize = 1 << 30
+	MaxEntries      = 1 << 22   // entries, together with the directories that they imply
+	MaxPath         = 4096      // bytes of a path or a link's target
+	MaxDepth        = 128       // names in a path
+	MaxManifestSize = 256 << 20 // bytes
 )
+
+const tooDeep = "more than 128 names deep"
 
 // magic begins every manifest. The format, version 1:
 //
 //	magic    19 bytes  "skerry directory 1\n"
-//	count    varint    entries, at most 4,194,304
-//	entries            each: kind u8; path as varint length (1..4096) and bytes; for a file its size as a varint, for a link
+//	count    varint    entries; with the directories that they imply at most 4,194,304
+//	entries            each: kind u8; path as varint length (1..4096) and bytes, at most 128 names; for a file its size as a varint, for a link
 //	                   its target as varint length (1..4096) and bytes; for a file in chunks their number and the length of each as varints
 //
 // In it, a file in chunks is of kind 5, or of kind 6 if it may be executed.
@@ -142,6 +146,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 		return nil, fmt.Errorf("directory manifest: %d entries", count)
 	}
 	m := make(Manifest, 0, min(count, 1<<16))
+	children := 1 // of the sequence; the first is the manifest
 	for range count {
 		kind, err := r.ReadByte()
 		if err != nil {
@@ -172,6 +177,9 @@ func ParseManifest(b []byte) (Manifest, error) {
 		default:
 			return nil, fmt.Errorf("directory manifest: %q is of unknown kind %d: use a newer skerry", e.Path, kind)
 		}
+		if children += e.children(); children > blobs.MaxChildren {
+			return nil, fmt.Errorf("directory manifest: more than %d files and chunks", blobs.MaxChildren-1)
+		}
 		m = append(m, e)
 	}
 	if r.Len() > 0 {
@@ -185,31 +193,66 @@ func (m Manifest) Files() []Entry {
 	return slices.DeleteFunc(slices.Clone(m), func(e Entry) bool { return !e.IsFile() })
 }
 
-// Check returns a *NameError unless creating the entries in an empty directory touches nothing outside it.
+// Check returns a *NameError unless creating the entries in an empty directory touches nothing outside
+// it and takes at most MaxEntries steps.
 func (m Manifest) Check() error {
-	all := make(map[string]bool, len(m))
+	_, err := m.check()
+	return err
+}
+
+// check is Check. It also returns how many steps it took: bytes compared, and paths taken off a list.
+//
+// Since the paths are in ascending order, all that begin with one path follow on it. above holds the
+// entries whose paths the present one begins with, each of which begins with the one before it. Only
+// the last of them needs a check: it was itself checked against the others, and the present path goes
+// on like it. A path begins with one of above exactly if it has that much in common with the path
+// before, so each path is compared once, and taken off the list once.
+func (m Manifest) check() (steps int, err error) {
+	var above []string
+	total := 0
 	for i, e := range m {
-		if i > 0 && m[i-1].Path >= e.Path {
-			return &NameError{e.Path, "paths are out of order or twice there"}
+		before := ""
+		if i > 0 {
+			before = m[i-1].Path
 		}
 		if err := CheckPath(e.Path); err != nil {
-			return err
+			return steps, err
+		}
+		same, names := common(before, e.Path)
+		steps += min(len(before), len(e.Path))
+		if i > 0 && before >= e.Path {
+			return steps, &NameError{e.Path, "paths are out of order or twice there"}
 		}
 		if e.Kind == Link {
 			if err := checkLink(e); err != nil {
-				return err
+				return steps, err
 			}
 		}
-		all[e.Path] = true
-	}
-	for _, e := range m {
-		for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
-			if all[dir] { // else writing below it could follow a link out of the directory
-				return &NameError{e.Path, fmt.Sprintf("%q is not a directory that may hold it", dir)}
+		if total += names; total > MaxEntries {
+			return steps, fmt.Errorf("directory manifest: more than %d paths and directories", MaxEntries)
+		}
+		for len(above) > 0 && len(above[len(above)-1]) > same {
+			above = above[:len(above)-1]
+			steps++
+		}
+		if n := len(above); n > 0 {
+			dir := above[n-1]
+			if e.Path[len(dir)] == '/' { // else writing below it could follow a link out of the directory
+				return steps, &NameError{e.Path, fmt.Sprintf("%q is not a directory that may hold it", dir)}
 			}
 		}
+		above = append(above, e.Path)
 	}
-	return nil
+	return steps, nil
+}
+
+// common returns how many bytes two paths have in common from the start, and how many names next has
+// that are not in a directory which before is in, too: those that are created for it.
+func common(before, next string) (same, names int) {
+	for same < len(before) && same < len(next) && before[same] == next[same] {
+		same++
+	}
+	return same, 1 + strings.Count(next[same:], "/")
 }
 
 // CheckPath returns a *NameError unless p may be created inside a directory.
@@ -219,6 +262,9 @@ func CheckPath(p string) error {
 	}
 	if strings.ContainsRune(p, 0) {
 		return &NameError{p, "contains a zero byte"}
+	}
+	if strings.Count(p, "/") >= MaxDepth {
+		return &NameError{p, tooDeep}
 	}
 	for name := range strings.SplitSeq(p, "/") {
 		if name == "" || name == "." || name == ".." {

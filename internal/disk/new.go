@@ -1,0 +1,178 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// NewFile creates the file name with what write puts into it: whole, or not at all. It replaces
+// nothing: if something has that name, also only at the end, NewFile returns an error that is
+// fs.ErrExist. perm is reduced by the umask.
+func NewFile(name string, perm fs.FileMode, write func(f *os.File) error) error {
+	p, err := openPlace(name)
+	if err != nil {
+		return err
+	}
+	f, err := p.root.OpenFile(p.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	p.own, err = f.Stat()
+	if err == nil {
+		err = write(f)
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = p.publish(publishFile)
+	}
+	if err != nil && p.own != nil {
+		err = errors.Join(err, p.clean())
+	}
+	return errors.Join(err, p.close())
+}
+
+// NewDir creates the directory name with what write puts into it: whole, or not at all. It replaces
+// nothing but an empty directory: if something else has that name, also only at the end, NewDir
+// returns an error that is fs.ErrExist. write is given the directory itself, so that nothing that
+// happens to names meanwhile leads it elsewhere.
+func NewDir(name string, write func(root *os.Root) error) error {
+	p, err := openPlace(name)
+	if err != nil {
+		return err
+	}
+	if err := p.root.Mkdir(p.tmp, 0o777); err != nil {
+		return errors.Join(err, p.close())
+	}
+	dir, err := p.openTemporary()
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	err = errors.Join(write(dir), dir.Close()) // not every system renames an open directory
+	if err == nil {
+		err = p.publish(publishDir)
+	}
+	if err != nil {
+		err = errors.Join(err, p.clean())
+	}
+	return errors.Join(err, p.close())
+}
+
+// place is a name in a directory that something new is to get. All steps go through the open
+// directory, so that they stay in it.
+type place struct {
+	root *os.Root // the directory that holds both names
+	dir  *os.File // the same
+	path string   // as it was given
+	base string
+	tmp  string      // the name until then
+	own  fs.FileInfo // what this process created under tmp
+}
+
+func openPlace(name string) (p *place, err error) {
+	name = filepath.Clean(name)
+	p = &place{path: name, base: filepath.Base(name)}
+	if p.base == "." || p.base == ".." || p.base == string(filepath.Separator) {
+		return nil, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
+	}
+	p.tmp = fmt.Sprintf("%s.skerry-%08x", p.base, rand.Uint32())
+	if p.root, err = os.OpenRoot(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
+	if p.dir, err = p.root.Open("."); err != nil {
+		return nil, errors.Join(err, p.root.Close())
+	}
+	return p, nil
+}
+
+// openTemporary opens the directory tmp that this process created, and checks that it is still that.
+func (p *place) openTemporary() (*os.Root, error) {
+	st := p.own
+	if st == nil { // it was created just now
+		var err error
+		if st, err = p.root.Lstat(p.tmp); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := p.root.OpenRoot(p.tmp)
+	if err != nil {
+		return nil, err
+	}
+	p.own, err = dir.Stat(".")
+	if err == nil && !os.SameFile(st, p.own) {
+		p.own, err = nil, p.replaced(p.tmp)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+func (p *place) replaced(name string) error {
+	return fmt.Errorf("%s was replaced by another program", filepath.Join(filepath.Dir(p.path), name))
+}
+
+// mine reports whether name is what this process created.
+func (p *place) mine(name string) bool {
+	st, err := p.root.Lstat(name)
+	return err == nil && os.SameFile(st, p.own)
+}
+
+// publish gives what was written its name.
+func (p *place) publish(rename func(p *place) error) error {
+	testHook("publish", p.path)
+	if !p.mine(p.tmp) {
+		return p.replaced(p.tmp)
+	}
+	if err := rename(p); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return &fs.PathError{Op: "create", Path: p.path, Err: fs.ErrExist}
+		}
+		return &os.LinkError{Op: "rename", Old: p.tmp, New: p.path, Err: err}
+	}
+	if !p.mine(p.base) {
+		return p.replaced(p.base)
+	}
+	return nil
+}
+
+// clean removes what this process created under the temporary name, and nothing else.
+func (p *place) clean() error {
+	testHook("clean", filepath.Join(filepath.Dir(p.path), p.tmp))
+	if !p.mine(p.tmp) {
+		return nil // moved away, or published
+	}
+	if p.own.IsDir() {
+		dir, err := p.openTemporary()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(empty(dir), dir.Close()); err != nil {
+			return err
+		}
+	}
+	return p.root.Remove(p.tmp)
+}
+
+func (p *place) close() error { return errors.Join(p.dir.Close(), p.root.Close()) }
+
+// empty removes everything in a directory.
+func empty(dir *os.Root) error {
+	f, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := dir.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

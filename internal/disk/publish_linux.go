@@ -1,0 +1,18 @@
+package disk
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// renameNew renames within a directory and replaces nothing.
+func renameNew(p *place) error {
+	fd := int(p.dir.Fd())
+	return unix.Renameat2(fd, p.tmp, fd, p.base, unix.RENAME_NOREPLACE)
+}
+
+// noSuchCall reports that the kernel, or the file system, has no such rename.
+func noSuchCall(err error) bool {
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP)
+}
