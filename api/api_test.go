@@ -106,26 +106,26 @@ func TestReadPartialBlob(t *testing.T) {
 	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), errClosed)
 }
 
-func TestImportTellsTheItem(t *testing.T) {
+func TestImportTellsTheLine(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
 	r, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	items := func(texts ...string) io.Reader { return strings.NewReader(strings.Join(texts, "\n")) }
-	sum, err := c.ImportItems(ctx, "r", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`))
+	sum, err := c.ImportItems(ctx, "r", "", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`))
 	require.NoError(t, err)
 	require.Equal(t, 2, sum.Imported)
-	for bad, says := range map[string]string{`{"key":"c"}`: "neither a value nor a file", `{"key":"c","value":""}`: "delete the key", `{"key":1}`: "item 2",
-		`nonsense`: "item 2", `{"key":"c","file":"/no/such/file"}`: "no such file", `{"key":"c","colour":1}`: "colour"} {
-		_, err := c.ImportItems(ctx, "r", "", items(`{"key":"a","value":"1"}`, bad))
+	for bad, says := range map[string]string{`{"key":"c"}`: "neither a value nor a file", `{"key":"c","value":""}`: "delete the key", `{"key":1}`: "line 2",
+		`nonsense`: "line 2", `{"key":"c","file":"/no/such/file"}`: "no directory to read files from", `{"key":"c","colour":1}`: "colour"} {
+		_, err := c.ImportItems(ctx, "r", "", "", items(`{"key":"a","value":"1"}`, bad))
 		require.ErrorContains(t, err, says)
-		require.ErrorContains(t, err, "item 2")
+		require.ErrorContains(t, err, "line 2")
 	}
 	var many []string
 	for i := range 3000 {
 		many = append(many, fmt.Sprintf(`{"key":"many/%d","value":"%d"}`, i, i))
 	}
-	sum, err = c.ImportItems(ctx, r.ID.String(), "", items(many...))
+	sum, err = c.ImportItems(ctx, r.ID.String(), "", "", items(many...))
 	require.NoError(t, err)
 	require.Equal(t, 3000, sum.Imported)
 	count := 0

@@ -126,9 +126,11 @@ func (c *Client) ImportBlob(ctx context.Context, r io.Reader) (Added, error) {
 	return send[struct{}, Added](ctx, c, "blob", "application/octet-stream", r, nil)
 }
 
-// ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other.
-func (c *Client) ImportItems(ctx context.Context, name, author string, r io.Reader) (Imported, error) {
-	q := url.Values{"name": {name}, "author": {author}}
+// ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other. files is the
+// absolute path of the directory that the files which they name must be in; if it is empty, they may
+// name none.
+func (c *Client) ImportItems(ctx context.Context, name, author, files string, r io.Reader) (Imported, error) {
+	q := url.Values{"name": {name}, "author": {author}, "files": {files}}
 	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
 }
 

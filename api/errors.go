@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -59,7 +60,7 @@ func kindOf(err error) Kind {
 	case is[*node.UnreachableError](err), is[*node.PendingInviteError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
 		return Unreachable
 	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
-		blobs.ErrNotHash, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue, seal.ErrName):
+		blobs.ErrNotHash, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue, seal.ErrName), is[*disk.NotRegularError](err):
 		return Usage
 	case isAny(err, blobs.ErrNotFound, blobs.ErrPinNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
 		return NotFound

@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -235,11 +234,9 @@ func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
 	return listen(s, filepath.Join(dir, "api.sock"), log)
 }
 
-// ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an error if another process serves one there.
+// ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an error
+// if another process answers there, or if something else than a socket has that name.
 func ListenKeyring(k vault.Keyring, path string, log *slog.Logger) (*Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		return nil, errors.Join(&Error{Failed, fmt.Sprintf("a keyring is being served at %s already", path)}, conn.Close())
-	}
 	return listen(KeyringHandler(k), path, log)
 }
 
@@ -252,16 +249,9 @@ func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
 		}
 		l.remove, l.Path = tmp, filepath.Join(tmp, filepath.Base(path))
 	}
-	// Whoever has the lock of the data directory is alone here, so a socket that is left is of a process that died.
-	if err := os.Remove(l.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("api socket: %w", err)
-	}
-	ln, err := net.Listen("unix", l.Path)
+	ln, err := disk.ListenUnix(l.Path)
 	if err != nil {
-		return nil, fmt.Errorf("api socket: %w", err)
-	}
-	if err := os.Chmod(l.Path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("api socket: %w", err), ln.Close())
+		return nil, errors.Join(fmt.Errorf("socket: %w", err), l.clean())
 	}
 	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { l.done <- l.srv.Serve(ln) }()
@@ -274,8 +264,13 @@ func (l *Listener) Close() error {
 	if served := <-l.done; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
-	if l.remove != "" {
-		err = errors.Join(err, os.RemoveAll(l.remove))
+	return errors.Join(err, l.clean())
+}
+
+// clean removes the directory that was made for the socket.
+func (l *Listener) clean() error {
+	if l.remove == "" {
+		return nil
 	}
-	return err
+	return os.RemoveAll(l.remove)
 }

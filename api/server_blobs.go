@@ -72,14 +72,10 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 	if !filepath.IsAbs(path) {
 		return Added{}, UsageErrorf("path %q is not absolute", path)
 	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return Added{}, err
-	}
 	out := Added{Path: path, Kind: kindBlob}
-	progress := func(read uint64) { a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: uint64(st.Size())}) }
-	switch {
-	case st.IsDir():
+	if st, err := os.Stat(path); err != nil {
+		return out, err
+	} else if st.IsDir() {
 		info, err := directory.Import(ctx, s.node.Blobs, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
 			Reference: req.NoCopy, Whole: req.Whole, Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }})
 		if err != nil {
@@ -87,25 +83,26 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 		}
 		out.Hash, out.Size, out.Kind, out.Files, out.Skipped = info.Hash, info.Size, kindDirectory, info.Files, info.Skipped
 		out.Chunked = info.Chunked > 0
-	case st.Mode().IsRegular() && req.Chunked && st.Size() > 0:
-		f, err := os.Open(path)
-		if err != nil {
-			return out, err
-		}
-		defer f.Close()
-		c, err := chunked.Import(ctx, s.node.Blobs, f, progress)
+		return out, s.pinAdded(ctx, &out, req)
+	}
+	f, err := openFile(path)
+	if err != nil {
+		return out, err
+	}
+	defer f.Close()
+	progress := func(read uint64) { a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: f.Size}) }
+	if req.Chunked && f.Size > 0 {
+		c, err := chunked.Import(ctx, s.node.Blobs, f.Reader(), progress)
 		if err != nil {
 			return out, err
 		}
 		out.Hash, out.Size, out.Chunked = c.Hash, c.Size, true
-	case st.Mode().IsRegular():
-		info, err := s.node.Blobs.ImportFile(ctx, path, blobs.ImportOptions{Progress: progress, Reference: req.NoCopy})
+	} else {
+		info, err := s.node.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress, Reference: req.NoCopy})
 		if err != nil {
 			return out, err
 		}
 		out.Hash, out.Size = info.Hash, info.Size
-	default:
-		return out, UsageErrorf("%s is neither a file nor a directory", path)
 	}
 	return out, s.pinAdded(ctx, &out, req)
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -81,7 +81,14 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	if err != nil {
 		return Entry{}, err
 	}
-	c, err := s.store(ctx, r, ImportItem{Key: req.Key, Value: ptr(string(req.Value)), File: req.File}, a)
+	v := value{text: string(req.Value), given: true}
+	if req.File != "" {
+		if v.file, err = openFile(req.File); err != nil {
+			return Entry{}, err
+		}
+		defer v.file.Close()
+	}
+	c, err := s.store(ctx, r, req.Key, v, a)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -95,45 +102,52 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	return s.describe(ctx, r, &entries[0])
 }
 
-func ptr[T any](v T) *T { return &v }
+// value is what is to be stored: text, or a file.
+type value struct {
+	file  *disk.File // nil for text; its caller closes it
+	text  string
+	given bool // text is meant, even if it is empty
+}
 
-// store imports the content of an item, sealed if the replica is encrypted.
-func (s *Server) store(ctx context.Context, r opened, it ImportItem, a *answer) (c replica.Change, err error) {
-	if len(it.Key) > replica.MaxKey {
-		return c, fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(it.Key))
+// openFile opens a file to be read for a client. The client is the same user (see Listen), so it may
+// name any path.
+func openFile(name string) (*disk.File, error) {
+	if !filepath.IsAbs(name) {
+		return nil, UsageErrorf("path %q is not absolute", name)
 	}
-	c.Key = it.Key
-	empty := fmt.Errorf("key %q: %w", it.Key, replica.ErrEmptyValue)
+	return disk.OpenRegular(name)
+}
+
+// store imports the content of a key, sealed if the replica is encrypted.
+func (s *Server) store(ctx context.Context, r opened, key Key, v value, a *answer) (c replica.Change, err error) {
+	if len(key) > replica.MaxKey {
+		return c, fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(key))
+	}
+	c.Key = key
+	empty := fmt.Errorf("key %q: %w", key, replica.ErrEmptyValue)
 	switch {
-	case it.File != "":
-		if !filepath.IsAbs(it.File) {
-			return c, UsageErrorf("path %q is not absolute", it.File)
-		}
-		if st, err := os.Stat(it.File); err == nil && st.Mode().IsRegular() && st.Size() == 0 {
-			return c, empty
-		}
-	case it.Value == nil:
-		return c, UsageErrorf("key %q has neither a value nor a file", it.Key)
-	case *it.Value == "":
+	case v.file != nil && v.file.Size == 0, v.file == nil && v.given && v.text == "":
 		return c, empty
+	case v.file == nil && !v.given:
+		return c, UsageErrorf("key %q has neither a value nor a file", key)
 	}
 	progress := func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
 	if r.Plain.Encrypted() {
 		key, err := r.Sealing()
 		switch {
 		case err != nil:
-		case it.File != "":
-			c.Hash, c.Size, err = s.node.ImportSealedFile(ctx, key, it.File, progress)
+		case v.file != nil:
+			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, v.file.Reader(), progress)
 		default:
-			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, strings.NewReader(*it.Value), progress)
+			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, strings.NewReader(v.text), progress)
 		}
 		return c, err
 	}
-	if it.File != "" {
-		c.Hash, c.Size, err = s.node.ImportContent(ctx, it.File, progress)
+	if v.file != nil {
+		c.Hash, c.Size, err = s.node.ImportOpenContent(ctx, v.file, progress)
 	} else {
 		var info blobs.Info
-		info, err = s.node.Blobs.ImportBytes(ctx, []byte(*it.Value))
+		info, err = s.node.Blobs.ImportBytes(ctx, []byte(v.text))
 		c.Hash, c.Size = info.Hash, info.Size
 	}
 	if err == nil && c.Size == 0 { // it has been emptied since

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
@@ -37,7 +37,7 @@ func (s *Server) putMessages(ctx context.Context, o opened, all messages, change
 		return err
 	}
 	for k, b := range all {
-		c, err := s.store(ctx, o, ImportItem{Key: Key(k), Value: ptr(string(b))}, nil)
+		c, err := s.store(ctx, o, Key(k), value{text: string(b), given: true}, nil)
 		if err != nil {
 			return err
 		}
@@ -249,23 +249,32 @@ func assetID(name string) string {
 	return strings.Trim(id[:min(len(id), project.MaxID)], "-")
 }
 
-// hashFile returns the BLAKE3 hash and the size of a file.
-func hashFile(name string) (h [32]byte, size uint64, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return h, 0, err
-	}
-	defer f.Close()
+// hashFile returns the BLAKE3 hash and the size of a file, and goes back to its beginning.
+func hashFile(ctx context.Context, f *disk.File) (h [32]byte, size uint64, err error) {
 	sum := blake3.New(32, nil)
-	n, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{f}, make([]byte, 1<<20))
+	r := f.Reader()
+	for buf := make([]byte, 1<<20); ; {
+		n, err := r.Read(buf)
+		_, _ = sum.Write(buf[:n]) // never fails
+		size += uint64(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return h, 0, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
 	sum.Sum(h[:0])
-	return h, uint64(n), err
+	_, err = f.Seek(0, io.SeekStart)
+	return h, size, err
 }
 
 func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (out Asset, err error) {
-	if !filepath.IsAbs(req.File) {
-		return out, UsageErrorf("path %q is not absolute", req.File)
+	file, err := openFile(req.File)
+	if err != nil {
+		return out, err
 	}
+	defer file.Close()
 	o, p, err := s.openProject(ctx, req.Project, "add an asset to")
 	if err != nil {
 		return out, err
@@ -291,7 +300,7 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	x.Created, x.Updated = now, now
-	if x.Content, x.Size, err = hashFile(req.File); err != nil {
+	if x.Content, x.Size, err = hashFile(ctx, file); err != nil {
 		return out, err
 	}
 	all := messages{}
@@ -320,11 +329,14 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 		}
 		all[string(signed.Key())] = signed.Marshal()
 	}
-	content, err := s.store(ctx, o, ImportItem{Key: contentKey(x.Content), File: req.File}, a)
+	content, err := s.store(ctx, o, contentKey(x.Content), value{file: file}, a)
 	if err != nil {
 		return out, err
 	}
-	if h, size, err := hashFile(req.File); err != nil || h != x.Content || size != x.Size {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return out, err
+	}
+	if h, size, err := hashFile(ctx, file); err != nil || h != x.Content || size != x.Size {
 		return out, errors.Join(fmt.Errorf("%s has changed while it was added: try again", req.File), err)
 	}
 	if err := s.putMessages(ctx, o, all, content); err != nil {

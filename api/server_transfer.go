@@ -7,28 +7,34 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // importBatch is how many lines of an import are written in one go.
 const importBatch = 1024
 
-// replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in batches. What was set before an error stays.
+// replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in
+// batches. What was set before an error stays. An import is written by others than who runs it, so the
+// files that it names are read below the directory "files" alone.
 func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
 	ctx, release := s.node.Blobs.Hold(r.Context())
 	defer release()
-	n, err := s.importItems(ctx, r.FormValue("name"), r.FormValue("author"), r.Body, a)
+	n, err := s.importItems(ctx, r.FormValue("name"), r.FormValue("author"), r.FormValue("files"), r.Body, a)
 	a.finish(n, err)
 }
 
-func (s *Server) importItems(ctx context.Context, name, author string, body io.Reader, a *answer) (sum Imported, err error) {
+func (s *Server) importItems(ctx context.Context, name, author, files string, body io.Reader, a *answer) (sum Imported, err error) {
 	start := time.Now()
 	r, err := s.open(ctx, name, "import")
 	if err != nil {
@@ -38,6 +44,11 @@ func (s *Server) importItems(ctx context.Context, name, author string, body io.R
 	if err != nil {
 		return sum, err
 	}
+	from, err := openImportFiles(files)
+	if err != nil {
+		return sum, err
+	}
+	defer func() { err = errors.Join(err, from.close()) }()
 	var changes []replica.Change
 	flush := func() error {
 		if _, err := r.Write(ctx, key, changes); err != nil {
@@ -49,18 +60,20 @@ func (s *Server) importItems(ctx context.Context, name, author string, body io.R
 		a.progress(Progress{Doing: "importing", Files: sum.Imported})
 		return nil
 	}
-	dec := json.NewDecoder(body)
+	lines := &lineCounter{r: body}
+	dec := json.NewDecoder(lines)
 	dec.DisallowUnknownFields()
-	for at := 1; ; at++ {
+	for line := 1; ; line++ {
 		var it ImportItem
 		if err := dec.Decode(&it); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return sum, UsageErrorf("import: item %d: %v (%d imported before it)", at, err, sum.Imported)
+			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line, err, sum.Imported)
 		}
-		c, err := s.store(ctx, r, it, a)
+		line = lines.at(dec.InputOffset())
+		c, err := s.storeItem(ctx, r, it, from, a)
 		if err != nil {
-			return sum, fmt.Errorf("import: item %d: %w (%d imported before it)", at, err, sum.Imported)
+			return sum, fmt.Errorf("import: line %d: %w (%d imported before it)", line, err, sum.Imported)
 		}
 		if changes = append(changes, c); len(changes) == importBatch {
 			if err := flush(); err != nil {
@@ -72,6 +85,86 @@ func (s *Server) importItems(ctx context.Context, name, author string, body io.R
 		return sum, err
 	}
 	return sum, s.node.Blobs.Sync(ctx)
+}
+
+// storeItem stores the value of an item, or the file that it names.
+func (s *Server) storeItem(ctx context.Context, r opened, it ImportItem, from importFiles, a *answer) (c replica.Change, err error) {
+	v := value{given: it.Value != nil}
+	if v.given {
+		v.text = *it.Value
+	}
+	if it.File != "" {
+		if v.file, err = from.open(it.File); err != nil {
+			return c, err
+		}
+		defer v.file.Close()
+	}
+	return s.store(ctx, r, it.Key, v, a)
+}
+
+// importFiles opens the files that an import names.
+type importFiles struct{ root *os.Root } // nil if it may name none
+
+func openImportFiles(dir string) (x importFiles, err error) {
+	if dir == "" {
+		return x, nil
+	}
+	if !filepath.IsAbs(dir) {
+		return x, UsageErrorf("path %q is not absolute", dir)
+	}
+	x.root, err = os.OpenRoot(dir)
+	return x, err
+}
+
+func (x importFiles) open(name string) (*disk.File, error) {
+	if x.root == nil {
+		return nil, UsageErrorf("it names the file %q, but there is no directory to read files from", name)
+	}
+	f, err := disk.OpenBelow(x.root, name)
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || is[*disk.NotRegularError](err):
+		return nil, fmt.Errorf("file %q in %s: %w", name, x.root.Name(), err)
+	}
+	return nil, UsageErrorf("file %q is not in %s (%v): name the directory that holds it with --files-from", name, x.root.Name(), err)
+}
+
+func (x importFiles) close() error {
+	if x.root == nil {
+		return nil
+	}
+	return x.root.Close()
+}
+
+// lineCounter knows in which line a byte is that was read through it.
+type lineCounter struct {
+	r     io.Reader
+	n     int64   // bytes read
+	ends  []int64 // offsets of the line ends that were not counted yet
+	lines int     // line ends before those
+}
+
+func (c *lineCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	for i, b := range p[:n] {
+		if b == '\n' {
+			c.ends = append(c.ends, c.n+int64(i))
+		}
+	}
+	c.n += int64(n)
+	return n, err
+}
+
+// at returns the number of the line, from 1, that the byte before off is in. off must not decrease.
+func (c *lineCounter) at(off int64) int {
+	i := 0
+	for i < len(c.ends) && c.ends[i] < off {
+		i++
+	}
+	c.lines += i
+	c.ends = c.ends[i:]
+	return c.lines + 1
 }
 
 func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a *answer) (out Exported, err error) {

@@ -193,7 +193,8 @@ type Listed struct {
 type ImportItem struct {
 	Key   Key     `json:"key"`
 	Value *string `json:"value,omitempty"`
-	File  string  `json:"file,omitempty"` // absolute
+	// File names a file below the directory that the import reads files from, relative to it.
+	File string `json:"file,omitempty"`
 }
 
 // Imported sums up an import.

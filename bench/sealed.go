@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -141,7 +142,7 @@ func setFile(ctx context.Context, n *node.Node, id replica.ID, file string, encr
 		if err != nil {
 			return e, err
 		}
-		c.Hash, c.Size, err = n.ImportSealedFile(ctx, key, file, nil)
+		c.Hash, c.Size, err = importSealed(ctx, n, key, file)
 		if err != nil {
 			return e, err
 		}
@@ -153,4 +154,14 @@ func setFile(ctx context.Context, n *node.Node, id replica.ID, file string, encr
 		return e, err
 	}
 	return items[0].Entry, n.Blobs.Sync(ctx)
+}
+
+// importSealed stores a file, sealed.
+func importSealed(ctx context.Context, n *node.Node, key replica.EpochKey, name string) (blobs.Hash, uint64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return blobs.Hash{}, 0, err
+	}
+	defer f.Close()
+	return n.ImportSealed(ctx, key, f, nil)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -13,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // ContentReader reads content at any place.
@@ -22,22 +22,24 @@ type ContentReader interface {
 	Size() int64
 }
 
-// ImportContent stores a file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
+// ImportContent stores a regular file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
 func (n *Node) ImportContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
-	st, err := os.Stat(name)
-	if err != nil {
-		return h, 0, err
-	}
-	if !st.Mode().IsRegular() || uint64(st.Size()) < chunked.Threshold || uint64(st.Size()) > chunked.MaxSize {
-		info, err := n.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Progress: progress})
-		return info.Hash, info.Size, err
-	}
-	f, err := os.Open(name)
+	f, err := disk.OpenRegular(name)
 	if err != nil {
 		return h, 0, err
 	}
 	defer f.Close()
-	c, err := chunked.Import(ctx, n.Blobs, f, progress)
+	return n.ImportOpenContent(ctx, f, progress)
+}
+
+// ImportOpenContent is ImportContent for a file that is open already, from its beginning. f is not
+// closed.
+func (n *Node) ImportOpenContent(ctx context.Context, f *disk.File, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+	if f.Size < chunked.Threshold || f.Size > chunked.MaxSize {
+		info, err := n.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress})
+		return info.Hash, info.Size, err
+	}
+	c, err := chunked.Import(ctx, n.Blobs, f.Reader(), progress)
 	return c.Hash, c.Size, err
 }
 

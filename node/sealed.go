@@ -46,16 +46,6 @@ func (n *Node) ImportSealed(ctx context.Context, k replica.EpochKey, r io.Reader
 	return f.Hash, f.Size, err
 }
 
-// ImportSealedFile is ImportSealed for a file.
-func (n *Node) ImportSealedFile(ctx context.Context, k replica.EpochKey, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return h, 0, err
-	}
-	defer f.Close()
-	return n.ImportSealed(ctx, k, f, progress)
-}
-
 // PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet, and
 // seal.ErrSealed if it is not sealed content.
 func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.Entry) (c chunked.Chunks, err error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/project"
 )
 
@@ -100,8 +101,11 @@ func (l *Local) Identities(ctx context.Context) (all []Identity, err error) {
 	return all, ctx.Err()
 }
 
+// maxKeystoreFile is more than a keystore has, in bytes.
+const maxKeystoreFile = 1 << 20
+
 func (l *Local) read(id identity.ID) ([]byte, error) {
-	b, err := os.ReadFile(l.path(id))
+	b, err := disk.ReadFile(l.path(id), maxKeystoreFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("identity %s: %w", id, ErrNoIdentity)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/store/s3"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -137,7 +138,7 @@ func secretOf(get func(string) string, name string) (all []string, err error) {
 		if text != "" {
 			return "", fmt.Errorf("either %s or %s%s is to be set", name, name, fileSuffix)
 		}
-		b, err := os.ReadFile(file)
+		b, err := disk.ReadFile(file, maxSmall)
 		if err != nil {
 			return "", fmt.Errorf("%s%s: %w", name, fileSuffix, err)
 		}

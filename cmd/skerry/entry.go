@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 func (a *app) replicaSet() *cobra.Command {
@@ -206,34 +206,32 @@ func (a *app) noteUnreadable(n uint64) {
 }
 
 func (a *app) replicaImport() *cobra.Command {
-	var author string
+	var author, files string
 	cmd := &cobra.Command{
 		Use:   "import NAME FILE",
 		Short: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} (- for standard input)",
-		Args:  cobra.ExactArgs(2),
+		Long: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"}. Files are relative to the directory of FILE, or to\n" +
+			"the current one for standard input, and must be in it; --files-from names another directory.",
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			in, dir := a.stdin, "."
 			if args[1] != "-" {
-				f, err := os.Open(args[1])
+				f, err := disk.OpenRegular(args[1])
 				if err != nil {
 					return err
 				}
 				defer f.Close()
 				in, dir = f, filepath.Dir(args[1])
 			}
+			if files != "" {
+				dir = files
+			}
 			if dir, err = filepath.Abs(dir); err != nil {
 				return err
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				r, w := io.Pipe()
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					_ = w.CloseWithError(absoluteFiles(in, dir, w)) // documented to return nil
-				}()
-				sum, err := s.ImportItems(cmd.Context(), args[0], author, r)
-				_ = r.Close() // ends the goroutine if it is still at work; likewise
-				<-done
+				in := struct{ io.Reader }{in} // which the request does not close
+				sum, err := s.ImportItems(cmd.Context(), args[0], author, dir, in)
 				if err != nil {
 					return err
 				}
@@ -242,27 +240,8 @@ func (a *app) replicaImport() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
+	cmd.Flags().StringVar(&files, "files-from", "", "directory that files must be in (default: that of FILE)")
 	return cmd
-}
-
-// absoluteFiles copies import items, with the names of files, which are relative to the import's own directory, made absolute.
-func absoluteFiles(r io.Reader, dir string, w io.Writer) error {
-	dec, enc := json.NewDecoder(r), json.NewEncoder(w)
-	dec.DisallowUnknownFields()
-	for at := 1; ; at++ {
-		var it api.ImportItem
-		if err := dec.Decode(&it); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return api.UsageErrorf("import: item %d: %v", at, err)
-		}
-		if it.File != "" && !filepath.IsAbs(it.File) {
-			it.File = filepath.Join(dir, it.File)
-		}
-		if err := enc.Encode(it); err != nil {
-			return err
-		}
-	}
 }
 
 func (a *app) replicaExport() *cobra.Command {

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 )
@@ -142,15 +143,14 @@ func parseWho(flag string, texts []string) (all []libp2pnet.Who, err error) {
 
 // readNetworkKey reads a file in the form of go-libp2p, by a path that is relative to the data directory if it is not there as it stands.
 func readNetworkKey(dir, path string) (key pnet.PSK, err error) {
-	f, err := os.Open(path)
+	text, err := disk.ReadFile(path, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(path) {
-		f, err = os.Open(filepath.Join(dir, path))
+		text, err = disk.ReadFile(filepath.Join(dir, path), maxSmall)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--network-key: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	key, err = pnet.DecodeV1PSK(f)
+	key, err = pnet.DecodeV1PSK(bytes.NewReader(text))
 	if err != nil {
 		return nil, api.UsageErrorf("--network-key %s: %v; it is three lines, /key/swarm/psk/1.0.0/ and /base16/ and 64 random hex digits", path, err)
 	}
@@ -180,17 +180,16 @@ const configFile = "config"
 // another command has is passed over.
 func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 	path := filepath.Join(a.dir, configFile)
-	f, err := os.Open(path)
+	text, err := disk.ReadFile(path, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("config file: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	given := map[string]bool{}
 	flags.Visit(func(x *pflag.Flag) { given[x.Name] = true })
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(bytes.NewReader(text))
 	for number := 1; lines.Scan(); number++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || strings.HasPrefix(line, "#") {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // passwordFlag says where a password comes from: a file, the environment, or the terminal.
@@ -60,20 +61,14 @@ func (f *passwordFlag) read(a *app, twice bool) (string, error) {
 // maxSmall is the length of the longest file that readSmall reads.
 const maxSmall = 1 << 20
 
-// readSmall reads a small file, or standard input for -.
+// readSmall reads a small regular file, or standard input for -.
 func (a *app) readSmall(name string) ([]byte, error) {
-	in := a.stdin
 	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+		return disk.ReadFile(name, maxSmall)
 	}
-	b, err := io.ReadAll(io.LimitReader(in, maxSmall+1))
+	b, err := io.ReadAll(io.LimitReader(a.stdin, maxSmall+1))
 	if err == nil && len(b) > maxSmall {
-		err = api.UsageErrorf("%s is longer than %s", name, bytesText(maxSmall))
+		err = api.UsageErrorf("standard input is longer than %s", bytesText(maxSmall))
 	}
 	return b, err
 }

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // keyPair is a certificate in files, which is read again when they have changed.
@@ -38,7 +40,7 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if p.loaded != nil && now == p.of {
 		return p.loaded, nil
 	}
-	c, err := tls.LoadX509KeyPair(p.cert, p.key)
+	c, err := loadKeyPair(p.cert, p.key)
 	switch {
 	case err == nil:
 		p.loaded, p.of = &c, now
@@ -46,6 +48,19 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return p.loaded, nil
+}
+
+// loadKeyPair is tls.LoadX509KeyPair for regular files. A pipe would stop all handshakes.
+func loadKeyPair(cert, key string) (c tls.Certificate, err error) {
+	certs, err := disk.ReadFile(cert, maxSmall)
+	if err != nil {
+		return c, err
+	}
+	secret, err := disk.ReadFile(key, maxSmall)
+	if err != nil {
+		return c, err
+	}
+	return tls.X509KeyPair(certs, secret)
 }
 
 // acmeFlags say for which names certificates are got by ACME (RFC 8555), and from whom.

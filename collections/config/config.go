@@ -7,11 +7,11 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // Roles that every server knows.
@@ -286,14 +286,7 @@ const MaxSize = 16 << 20
 
 // Load reads a configuration from a file. It returns an *InvalidError.
 func Load(name string) (*Config, error) {
-	st, err := os.Stat(name)
-	if err == nil && st.Size() > MaxSize {
-		err = fmt.Errorf("%s has %d bytes; a configuration has at most %d", name, st.Size(), MaxSize)
-	}
-	if err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile(name)
+	text, err := disk.ReadFile(name, MaxSize)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // Signer signs requests.
@@ -55,12 +55,7 @@ func newNonce() string {
 
 // ReadKey reads the secret key of a wallet from a file: 64 hex digits, with or without 0x before them.
 func ReadKey(file string) (k eth.Key, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return k, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	b, err := io.ReadAll(io.LimitReader(f, 256))
+	b, err := disk.ReadFile(file, 256)
 	if err != nil {
 		return k, err
 	}

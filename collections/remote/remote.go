@@ -15,7 +15,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +28,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/pairing"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 const (
@@ -131,9 +131,12 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	return nil
 }
 
+// maxPassphrase is how long a file with a passphrase may be, in bytes.
+const maxPassphrase = 64 << 10
+
 // credentials returns those of the identity of a passphrase in a file.
 func credentials(file string) (func() client.Credentials, error) {
-	text, err := os.ReadFile(file)
+	text, err := disk.ReadFile(file, maxPassphrase)
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,21 @@ func OpenIn(root *os.Root, name string) (*File, error) {
 	return r, nil
 }
 
+// OpenBelow opens a regular file of root to be read, as OpenRegular does. Links may lead to it, and
+// names may contain "..", as long as the file is in root.
+func OpenBelow(root *os.Root, name string) (*File, error) {
+	st, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, &NotRegularError{name, st.Mode()}
+	}
+	testHook("open", name)
+	f, err := root.OpenFile(name, os.O_RDONLY|nonBlock, 0)
+	return regular(f, err, name)
+}
+
 // OpenDirIn opens a directory of root. name must itself be the directory and no symbolic link. It
 // returns an *fs.PathError if name is something else.
 func OpenDirIn(root *os.Root, name string) (*os.Root, error) {
