@@ -25,7 +25,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -326,11 +325,10 @@ func listing(dir *directory.Directory, name string) (out []Item) {
 		case e.Kind == directory.Link:
 			item.Kind = "link"
 		}
-		if n := len(out); n > 0 && item.Kind == "directory" {
-			if i := slices.IndexFunc(out, func(x Item) bool { return x.Name == item.Name && x.Kind == item.Kind }); i >= 0 {
-				out[i].Size += e.Size
-				continue
-			}
+		// Paths are in order, so all that lie in one directory follow on each other.
+		if n := len(out); n > 0 && item.Kind == "directory" && out[n-1].Name == item.Name {
+			out[n-1].Size += e.Size
+			continue
 		}
 		if item.Kind == "directory" {
 			item.Size = e.Size

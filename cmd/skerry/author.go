@@ -8,8 +8,8 @@ import (
 
 func (a *app) authorCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "author", Short: "Work with the keys that sign entries"}
-	show := func(x api.Author) (string, string) {
-		text := x.Author.String()
+	show := func(x api.Author) (string, display) {
+		text := displayf("%s", x.Author)
 		if x.Default {
 			text += "  (default)"
 		}
@@ -27,7 +27,7 @@ func (a *app) authorCommand() *cobra.Command {
 				return api.AuthorRequest{Author: args[0]}, nil
 			}
 			return api.AuthorRequest{}, nil
-		}, func(k api.AuthorKey) (string, string) { return k.Secret, k.Secret }),
+		}, func(k api.AuthorKey) (string, display) { return k.Secret, displayf("%s", k.Secret) }),
 		one(a, &cobra.Command{
 			Use:   "import FILE",
 			Short: "Keep the secret key of an author that skerry author export has printed (- for standard input)",

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -28,7 +27,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("copy  %7.2f s, until on the disk %.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f times one on the disk, %.2f CPU seconds per GiB, heap at most %.0f MiB",
+		return a.print(r, "", displayf("copy  %7.2f s, until on the disk %.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f times one on the disk, %.2f CPU seconds per GiB, heap at most %.0f MiB",
 			r.CopySeconds, r.SyncedSeconds, r.AddSeconds, r.AddMBs, r.Ratio, r.RatioSynced, r.CPUSecondsGiB, r.PeakHeapMiB))
 	}}
 	transfer := &cobra.Command{Use: "transfer", Short: "Move a large blob and many small files between two nodes over loopback", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +35,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("copy             %7.0f MB/s\nraw TLS          %7.0f MB/s\nstore to discard %7.0f MB/s  %.2f of raw TLS, %.2f CPU seconds per GiB\n"+
+		return a.print(r, "", displayf("copy             %7.0f MB/s\nraw TLS          %7.0f MB/s\nstore to discard %7.0f MB/s  %.2f of raw TLS, %.2f CPU seconds per GiB\n"+
 			"store to store   %7.0f MB/s  %.2f of copy, %.2f of one to the disk, %.2f CPU seconds per GiB\nheap of both nodes at most %.0f MiB\n%d small files  shared in %.2f s, fetched in %.2f s",
 			r.CopyMBs, r.RawTLSMBs, r.DiscardMBs, r.DiscardToTLS, r.DiscardCPUGiB, r.StoreMBs, r.StoreToCopy, r.StoreToSynced, r.StoreCPUGiB, r.PeakHeapMiB,
 			r.SmallFiles, r.SmallAddSeconds, r.SmallGetSeconds))
@@ -52,7 +51,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		text := ""
+		var text display
 		for i, r := range all {
 			if i > 0 {
 				text += "\n"
@@ -61,7 +60,7 @@ func (a *app) benchCommand() *cobra.Command {
 			if r.Plain {
 				how = ", without sketches"
 			}
-			text += fmt.Sprintf("%d differences in %d%s: %d rounds, %d messages, %s beyond the items, %.1f ms", r.Differences, r.Items, how, r.Rounds, r.Messages, bytesText(r.Overhead), r.Milliseconds)
+			text += displayf("%d differences in %d%s: %d rounds, %d messages, %s beyond the items, %.1f ms", r.Differences, r.Items, how, r.Rounds, r.Messages, bytesText(r.Overhead), r.Milliseconds)
 		}
 		return a.print(all, "", text)
 	}}
@@ -73,7 +72,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("set         %.0f entries/s in batches, %.0f/s singly, %.0f/s singly and synced\nfirst sync  %.0f entries/s\nlive        %.2f ms median, %.2f ms p99\nheap of both nodes at most %.0f MiB",
+		return a.print(r, "", displayf("set         %.0f entries/s in batches, %.0f/s singly, %.0f/s singly and synced\nfirst sync  %.0f entries/s\nlive        %.2f ms median, %.2f ms p99\nheap of both nodes at most %.0f MiB",
 			r.BatchPerSecond, r.SinglePerSecond, r.SyncedPerSecond, r.SyncPerSecond, r.LiveMedianMillis, r.LiveP99Millis, r.PeakHeapMiB))
 	}}
 	live.Flags().IntVar(&entries, "entries", 100_000, "number of entries")
@@ -85,7 +84,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
+		return a.print(r, "", displayf("round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
 			r.RoundTripMillis, r.RawTLSMBs, r.LargeMBs, r.LargeToTLS, r.SmallFiles, r.SmallSeconds, r.RawSmallSeconds, r.SmallToTLS, r.FirstByteMillis, r.FirstReadBytes))
 	}}
 	far.Flags().Int64Var(&size, "mib", 1024, "size of the large blob in MiB")
@@ -97,9 +96,9 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		text := fmt.Sprintf("first     imported in %.2f s, synced in %.2f s", r.ImportSeconds, r.SyncSeconds)
+		text := displayf("first     imported in %.2f s, synced in %.2f s", r.ImportSeconds, r.SyncSeconds)
 		for _, e := range r.Edits {
-			text += fmt.Sprintf("\n%7s   imported in %.2f s, synced in %.2f s, %s fetched", bytesText(uint64(e.EditedBytes)), e.ImportSeconds, e.SyncSeconds, bytesText(e.FetchedBytes))
+			text += displayf("\n%7s   imported in %.2f s, synced in %.2f s, %s fetched", bytesText(uint64(e.EditedBytes)), e.ImportSeconds, e.SyncSeconds, bytesText(e.FetchedBytes))
 		}
 		return a.print(r, "", text)
 	}}
@@ -111,7 +110,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("%d nodes    %.2f ms median, %.2f ms until the last one, %.2f ms p99", r.Nodes, r.MedianMillis, r.LastMillis, r.P99Millis))
+		return a.print(r, "", displayf("%d nodes    %.2f ms median, %.2f ms until the last one, %.2f ms p99", r.Nodes, r.MedianMillis, r.LastMillis, r.P99Millis))
 	}}
 	group.Flags().IntVar(&nodes, "nodes", 5, "number of nodes")
 	idle := &cobra.Command{Use: "idle", Short: "Let nodes that hold many replicas in common do nothing", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -119,7 +118,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("compared    after %.0f ms, %.2f CPU seconds\nidle        %.2f %% of a core for %d nodes together, %.2f %% each, %.0f MiB of heap",
+		return a.print(r, "", displayf("compared    after %.0f ms, %.2f CPU seconds\nidle        %.2f %% of a core for %d nodes together, %.2f %% each, %.0f MiB of heap",
 			r.SetupMillis, r.FirstCPU, r.CPUPercent, r.Nodes, r.PerNode, r.HeapMiB))
 	}}
 	idle.Flags().IntVar(&idleNodes, "nodes", 10, "number of nodes")
@@ -131,10 +130,10 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		line := func(name string, t bench.ValueTimes) string {
-			return fmt.Sprintf("%-7s  set %.0f MB/s, transferred %.0f MB/s, read %.0f MB/s, all %.0f MB/s, %.2f CPU seconds per GiB\n", name, t.SetMBs, t.TransferMBs, t.ReadMBs, t.TotalMBs, t.CPUGiB)
+		line := func(name string, t bench.ValueTimes) display {
+			return displayf("%-7s  set %.0f MB/s, transferred %.0f MB/s, read %.0f MB/s, all %.0f MB/s, %.2f CPU seconds per GiB\n", name, t.SetMBs, t.TransferMBs, t.ReadMBs, t.TotalMBs, t.CPUGiB)
 		}
-		return a.print(r, "", line("plain", r.Plain)+line("sealed", r.Sealed)+fmt.Sprintf("sealed at %.2f of the rate", r.Ratio))
+		return a.print(r, "", line("plain", r.Plain)+line("sealed", r.Sealed)+displayf("sealed at %.2f of the rate", r.Ratio))
 	}}
 	sealed.Flags().Int64Var(&size, "mib", 1024, "size of the value in MiB")
 	sealed.Flags().IntVar(&rounds, "rounds", 3, "how often each")
@@ -144,7 +143,7 @@ func (a *app) benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("%d projects made and listed in %.0f ms\nopened and listed on a new node in %.0f ms median, %.0f ms at worst of %d", r.Projects, r.BeginMillis, r.MedianMillis, r.WorstMillis, r.Samples))
+		return a.print(r, "", displayf("%d projects made and listed in %.0f ms\nopened and listed on a new node in %.0f ms median, %.0f ms at worst of %d", r.Projects, r.BeginMillis, r.MedianMillis, r.WorstMillis, r.Samples))
 	}}
 	cold.Flags().IntVar(&projects, "projects", 100, "number of projects")
 	cold.Flags().IntVar(&samples, "samples", 20, "number of new nodes")
@@ -163,7 +162,7 @@ func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.
 		if err != nil {
 			return err
 		}
-		return a.print(r, "", fmt.Sprintf("registered  %d at %.0f/s; %.0f MiB with them, %.0f with a tenth, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
+		return a.print(r, "", displayf("registered  %d at %.0f/s; %.0f MiB with them, %.0f with a tenth, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
 			r.Registered, r.RegisteredSecond, r.FullMiB, r.TenthMiB, r.EmptyMiB, r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis,
 			r.Devices, r.Sessions, r.Failed, r.Missing, r.SessionMS, r.SessionP99, r.Cores, r.PeakMiB, r.WakeMillis, r.WakeWorstMillis))
 	}}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -36,13 +37,13 @@ func (a *app) blobAdd() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				out := newList(a, func(x api.Added) (string, string) {
-					text := fmt.Sprintf("%s  %s  %s", x.Hash, bytesText(x.Size), x.Path)
+				out := newList(a, func(x api.Added) (string, display) {
+					text := displayf("%s  %s  %s", x.Hash, bytesText(x.Size), x.Path)
 					if x.Kind == "directory" {
-						text += fmt.Sprintf("  (directory, %d files)", x.Files)
+						text += displayf("  (directory, %d files)", x.Files)
 					}
 					for _, p := range x.Skipped {
-						text += "\n  left out: " + p
+						text += displayf("\n  left out: %s", p)
 					}
 					return x.Hash.String(), text
 				})
@@ -89,7 +90,9 @@ func (a *app) blobCat() *cobra.Command {
 				return api.UsageErrorf("--offset and --length must not be negative")
 			}
 			return a.with(cmd.Context(), ticket.Looks(args[0]), func(s *session) error {
-				return s.ReadBlob(cmd.Context(), args[0], offset, length, raw, a.stdout)
+				return a.stdout.content(func(w io.Writer) error {
+					return s.ReadBlob(cmd.Context(), args[0], offset, length, raw, w)
+				})
 			})
 		},
 	}
@@ -106,14 +109,14 @@ func (a *app) blobList() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				out := newList(a, func(b api.BlobInfo) (string, string) {
+				out := newList(a, func(b api.BlobInfo) (string, display) {
 					state := "complete"
 					if !b.Complete {
-						state = fmt.Sprintf("partial, %s here", bytesText(b.Present))
+						state = "partial, " + bytesText(b.Present) + " here"
 					}
-					text := fmt.Sprintf("%s  %10s  %s", b.Hash, bytesText(b.Size), state)
+					text := displayf("%s  %10s  %s", b.Hash, bytesText(b.Size), state)
 					for _, name := range b.Pins {
-						text += "  pinned as " + name
+						text += displayf("  pinned as %s", name)
 					}
 					return b.Hash.String(), text
 				})
@@ -134,8 +137,8 @@ func (a *app) blobRemove() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				out := newList(a, func(b api.BlobInfo) (string, string) {
-					return b.Hash.String(), fmt.Sprintf("removed %s  %s", b.Hash, bytesText(b.Size))
+				out := newList(a, func(b api.BlobInfo) (string, display) {
+					return b.Hash.String(), displayf("removed %s  %s", b.Hash, bytesText(b.Size))
 				})
 				for _, arg := range args {
 					b, err := api.Call[api.BlobInfo](cmd.Context(), s.Client, "blob/rm", api.HashRequest{Hash: arg})
@@ -178,9 +181,9 @@ func (a *app) blobVerify() *cobra.Command {
 					api.Verified
 					Damage []api.Damage `json:"damage"`
 				}{sum, damage}
-				text := fmt.Sprintf("%d blobs, %s: %d damaged", sum.Blobs, bytesText(sum.Bytes), sum.Damaged)
+				text := displayf("%d blobs, %s: %d damaged", sum.Blobs, bytesText(sum.Bytes), sum.Damaged)
 				if repair {
-					text += fmt.Sprintf(", %d of these repaired", sum.Repaired)
+					text += displayf(", %d of these repaired", sum.Repaired)
 				}
 				if err := a.print(value, fmt.Sprint(sum.Damaged-sum.Repaired), text); err != nil {
 					return err
@@ -211,7 +214,7 @@ func (a *app) blobExport() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(got, got.Path, fmt.Sprintf("%s  %s", got.Path, bytesText(got.Size)))
+				return a.print(got, got.Path, displayf("%s  %s", got.Path, bytesText(got.Size)))
 			})
 		},
 	}

@@ -136,11 +136,15 @@ func (a *app) collectionsCheck() *cobra.Command {
 				}
 			} else {
 				for _, p := range out.Problems {
-					fmt.Fprintln(a.stdout, p)
+					if err := a.stdout.line(displayf("%s", p)); err != nil {
+						return err
+					}
 				}
 				if !a.quiet {
 					for _, w := range out.Warnings {
-						fmt.Fprintln(a.stdout, "warning:", w)
+						if err := a.stdout.line(displayf("warning: %s", w)); err != nil {
+							return err
+						}
 					}
 				}
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -281,7 +280,7 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	m.Progress = func(done encrypted.Migrated) { b.show(api.Progress{Doing: "migrating", Files: done.Documents}) }
 	m.Failed = func(key string, err error) {
 		b.clear()
-		fmt.Fprintln(a.stderr, err)
+		_ = a.stderr.line(displayf("%s", err)) // the run goes on, and counts it
 	}
 	done, err := m.Run(ctx, kept)
 	b.clear()
@@ -308,6 +307,5 @@ func (a *app) tellMigrated(done encrypted.Migrated, dry bool) error {
 	if dry {
 		would = " would be"
 	}
-	_, err := io.WriteString(a.stdout, fmt.Sprintf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted\n", done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would))
-	return err
+	return a.stdout.line(displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted", done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would))
 }

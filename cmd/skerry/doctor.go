@@ -44,17 +44,17 @@ func (a *app) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, bad := fmt.Sprintf("node %s", got.NodeID), 0
+			text, bad := displayf("node %s", got.NodeID), 0
 			for _, f := range got.Findings {
-				text += fmt.Sprintf("\n%-8s %-13s %s", f.Health, f.About, f.Text)
+				text += displayf("\n%-8s %-13s %s", f.Health, f.About, f.Text)
 				if f.Advice != "" {
-					text += fmt.Sprintf("\n%22s → %s", "", f.Advice)
+					text += displayf("\n%22s → %s", "", f.Advice)
 				}
 				if f.Health == node.Bad {
 					bad++
 				}
 			}
-			if err := a.print(got, text, text); err != nil || bad == 0 {
+			if err := a.printLines(got, text, text); err != nil || bad == 0 {
 				return err
 			}
 			return fmt.Errorf("%d of %d things are bad", bad, len(got.Findings))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -50,7 +49,7 @@ func (a *app) replicaSet() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(e, e.Hash.String(), fmt.Sprintf("set %s  %s  %s", e.Key, bytesText(e.Size), e.Hash))
+				return a.print(e, e.Hash.String(), displayf("set %s  %s  %s", e.Key, bytesText(e.Size), e.Hash))
 			})
 		},
 	}
@@ -84,9 +83,9 @@ func (a *app) replicaGet() *cobra.Command {
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
 				if !a.json {
-					return s.ReadValue(cmd.Context(), args[0], key, a.stdout)
+					return a.stdout.content(func(w io.Writer) error { return s.ReadValue(cmd.Context(), args[0], key, w) })
 				}
-				out := newList(a, func(api.Entry) (string, string) { return "", "" })
+				out := newList(a, func(api.Entry) (string, display) { return "", "" })
 				if err := api.Each(cmd.Context(), s.Client, "replica/get", api.KeyRequest{Name: args[0], Key: key}, out.add); err != nil {
 					return err
 				}
@@ -105,8 +104,8 @@ func (a *app) replicaDel() *cobra.Command {
 	return one(a, cmd, false, "replica/del", func(args []string) (api.KeyRequest, error) {
 		key, err := api.ParseKey(args[1])
 		return api.KeyRequest{Name: args[0], Key: key, Prefix: prefix, Author: author}, err
-	}, func(r api.Removed) (string, string) {
-		return strconv.Itoa(r.Removed), fmt.Sprintf("deleted %d keys", r.Removed)
+	}, func(r api.Removed) (string, display) {
+		return strconv.Itoa(r.Removed), displayf("deleted %d keys", r.Removed)
 	})
 }
 
@@ -127,7 +126,7 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			text = fmt.Sprintf("%dh", 24*n)
+			text = strconv.FormatUint(24*n, 10) + "h"
 		}
 	}
 	if d, err := time.ParseDuration(text); err == nil {
@@ -143,15 +142,15 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m, 7d)", flag, text, how)
 }
 
-func entryLine(e api.Entry) (string, string) {
-	what := fmt.Sprintf("%10s  %s", bytesText(e.Size), e.Content)
+func entryLine(e api.Entry) (string, display) {
+	what := displayf("%10s  %s", bytesText(e.Size), e.Content)
 	if e.Deleted {
 		what = "   deleted"
 	}
 	if e.Dropped {
 		what = "   revoked"
 	}
-	return e.Key.String(), fmt.Sprintf("%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key)
+	return e.Key.String(), displayf("%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key)
 }
 
 func (a *app) replicaEntries() *cobra.Command {
@@ -235,7 +234,7 @@ func (a *app) replicaImport() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(sum, strconv.Itoa(sum.Imported), fmt.Sprintf("set %d keys in %.1f s", sum.Imported, sum.Seconds))
+				return a.print(sum, strconv.Itoa(sum.Imported), displayf("set %d keys in %.1f s", sum.Imported, sum.Seconds))
 			})
 		},
 	}
@@ -251,11 +250,11 @@ func (a *app) replicaExport() *cobra.Command {
 	return one(a, cmd, false, "replica/export", func(args []string) (api.ExportReplicaRequest, error) {
 		dir, err := filepath.Abs(args[1])
 		return api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip}, err
-	}, func(r api.Exported) (string, string) {
+	}, func(r api.Exported) (string, display) {
 		a.noteUnreadable(r.Unreadable)
-		text := fmt.Sprintf("wrote %d files", r.Exported)
+		text := displayf("wrote %d files", r.Exported)
 		for _, k := range r.Skipped {
-			text += "\n  left out: " + k
+			text += displayf("\n  left out: %s", k)
 		}
 		return "", text
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ runs, until skerry replica uninvite ends it, or until the time of --until, when 
 		}
 		req.NotAfter, err = parseAhead("until", until)
 		return req, err
-	}, func(g api.Grant) (string, string) { return g.ID, grantText(g) })
+	}, func(g api.Grant) (string, display) { return g.ID, grantText(g) })
 	toAuthor := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !strings.HasPrefix(args[1], "0x") {
@@ -83,14 +82,14 @@ the author's entries anew as its own before it revokes everything.`,
 		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
 		req.From, err = parseTime("from", from)
 		return req, err
-	}, func(r api.Revoked) (string, string) {
+	}, func(r api.Revoked) (string, display) {
 		since := "all its entries are void"
 		if !r.From.IsZero() {
 			since = "its entries are void from " + dateText(r.From) + " on"
 		}
-		text := fmt.Sprintf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
+		text := displayf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
 		if r.Kept > 0 {
-			text += fmt.Sprintf("; %d signed anew", r.Kept)
+			text += displayf("; %d signed anew", r.Kept)
 		}
 		return r.Author.String(), text
 	})
@@ -113,7 +112,7 @@ sign entries with a time before the end, which all nodes accept.`,
 				if a.json {
 					return a.print(all, "", "")
 				}
-				out := newList(a, func(g api.Grant) (string, string) { return g.Author.String(), grantText(g) })
+				out := newList(a, func(g api.Grant) (string, display) { return g.Author.String(), grantText(g) })
 				for _, g := range all.Grants {
 					if err := out.add(g); err != nil {
 						return err
@@ -127,32 +126,32 @@ sign entries with a time before the end, which all nodes accept.`,
 
 func dateText(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-func grantText(g api.Grant) string {
-	b := &strings.Builder{}
-	fmt.Fprintf(b, "%s may write", g.Author)
+func grantText(g api.Grant) display {
+	var b display
+	b += displayf("%s may write", g.Author)
 	if len(g.Prefix) > 0 {
-		fmt.Fprintf(b, " %s…", g.Prefix)
+		b += displayf(" %s…", g.Prefix)
 	}
 	if !g.NotBefore.IsZero() {
-		fmt.Fprintf(b, "  from %s", dateText(g.NotBefore))
+		b += displayf("  from %s", dateText(g.NotBefore))
 	}
 	if !g.NotAfter.IsZero() {
-		fmt.Fprintf(b, "  until %s", dateText(g.NotAfter))
+		b += displayf("  until %s", dateText(g.NotAfter))
 	}
 	if g.Delegable {
-		b.WriteString("  and delegate")
+		b += "  and delegate"
 	}
 	if g.By != "" {
-		fmt.Fprintf(b, "  by %s", g.By)
+		b += displayf("  by %s", g.By)
 	}
 	switch {
 	case g.Revoked && g.RevokedFrom.IsZero():
-		b.WriteString("  REVOKED")
+		b += "  REVOKED"
 	case g.Revoked:
-		fmt.Fprintf(b, "  REVOKED from %s", dateText(g.RevokedFrom))
+		b += displayf("  REVOKED from %s", dateText(g.RevokedFrom))
 	}
 	if g.Backdatable {
-		b.WriteString("  (ended; can still backdate until revoked with --all or --keep)")
+		b += "  (ended; can still backdate until revoked with --all or --keep)"
 	}
-	return b.String()
+	return b
 }

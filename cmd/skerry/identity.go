@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/internal/visible"
 )
 
 func (a *app) identityCommand() *cobra.Command {
@@ -20,8 +20,8 @@ func (a *app) identityCommand() *cobra.Command {
 	return cmd
 }
 
-func identityLine(i api.Identity) (string, string) {
-	return i.Identity.String(), strings.TrimSpace(fmt.Sprintf("%-25s  %-7s  %s  %s", i.Identity, i.Kind, i.PublicKey, i.Address))
+func identityLine(i api.Identity) (string, display) {
+	return i.Identity.String(), displayf("%-25s  %-7s  %s", i.Identity, i.Kind, strings.TrimSpace(i.PublicKey+"  "+i.Address))
 }
 
 func (a *app) identityNew() *cobra.Command {
@@ -54,9 +54,11 @@ func (a *app) identityNew() *cobra.Command {
 					return err
 				}
 				a.bar.clear()
-				fmt.Fprintln(a.stderr, x.Text)
+				if err := a.stderr.line(displayf("%s", x.Text)); err != nil {
+					return err
+				}
 			}
-			return a.print(i, i.Identity.String(), "made identity "+i.Identity.String())
+			return a.print(i, i.Identity.String(), displayf("made identity %s", i.Identity))
 		})
 	}
 	return cmd
@@ -120,7 +122,7 @@ func (a *app) identityImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(i, i.Identity.String(), "identity "+i.Identity.String()+" is here")
+			return a.print(i, i.Identity.String(), displayf("identity %s is here", i.Identity))
 		})
 	}
 	return cmd
@@ -153,7 +155,8 @@ func (a *app) identityExport() *cobra.Command {
 			if form == "mnemonic" {
 				a.note("Whoever has these words is this identity. Write them down, and keep them where nobody else looks.")
 			}
-			return a.print(x, x.Text, x.Text)
+			text := display(visible.Lines(x.Text)) // of our own node: a keystore has several lines
+			return a.printLines(x, text, text)
 		})
 	}
 	return cmd
@@ -176,7 +179,7 @@ func (a *app) identityRm() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(i, i.Identity.String(), "forgot the key of identity "+i.Identity.String())
+			return a.print(i, i.Identity.String(), displayf("forgot the key of identity %s", i.Identity))
 		})
 	}
 	return cmd

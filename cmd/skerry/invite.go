@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -111,7 +110,7 @@ func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error
 		case req.Mode == replica.Write:
 			a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
 		}
-		if err := a.print(t, t.Ticket, t.Ticket); err != nil {
+		if err := a.print(t, t.Ticket, displayf("%s", t.Ticket)); err != nil {
 			return err
 		}
 		a.showQR(t.Ticket)
@@ -122,29 +121,29 @@ func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error
 	})
 }
 
-func inviteNote(t api.ReplicaTicket) string {
-	b := &strings.Builder{}
-	fmt.Fprintf(b, "Invite %s to %s, for ", t.Invite[:8], t.Mode)
+func inviteNote(t api.ReplicaTicket) display {
+	var b display
+	b += displayf("Invite %s to %s, for ", t.Invite[:8], t.Mode)
 	switch t.Uses {
 	case 0:
-		b.WriteString("anybody who brings it")
+		b += "anybody who brings it"
 	case 1:
-		b.WriteString("whoever brings it first")
+		b += "whoever brings it first"
 	default:
-		fmt.Fprintf(b, "the first %d who bring it", t.Uses)
+		b += displayf("the first %d who bring it", t.Uses)
 	}
 	if !t.Expires.IsZero() {
-		fmt.Fprintf(b, ", until %s", dateText(t.Expires))
+		b += displayf(", until %s", dateText(t.Expires))
 	}
-	fmt.Fprintf(b, ". This node must run for it to be taken.\n%s.", givesText(t.Mode, t.GrantExpires, t.Encrypted))
-	return b.String()
+	b += displayf(". This node must run for it to be taken.\n%s.", givesText(t.Mode, t.GrantExpires, t.Encrypted))
+	return b
 }
 
 // givesText says when what an invite gives ends.
 func givesText(mode replica.Capability, until time.Time, encrypted bool) string {
 	switch {
 	case mode == replica.Write && !until.IsZero() && encrypted:
-		return fmt.Sprintf("What it lets write ends %s; reading does not, until skerry replica rotate after that", dateText(until))
+		return "What it lets write ends " + dateText(until) + "; reading does not, until skerry replica rotate after that"
 	case mode == replica.Write && !until.IsZero():
 		return "What it lets write ends " + dateText(until)
 	case mode == replica.Write:
@@ -182,12 +181,12 @@ func (a *app) replicaInvites() *cobra.Command {
 				if err := issued.end(); err != nil {
 					return err
 				}
-				pending := newList(a, func(p api.PendingInvite) (string, string) {
+				pending := newList(a, func(p api.PendingInvite) (string, display) {
 					state := "not redeemed yet"
 					if p.Refused {
 						state = "refused"
 					}
-					return p.ID, fmt.Sprintf("%s  from %s  %s: %s", p.ID[:8], strings.Join(p.From, ", "), state, p.Error)
+					return p.ID, displayf("%s  from %s  %s: %s", p.ID[:8], strings.Join(p.From, ", "), state, p.Error)
 				})
 				for _, p := range all.Pending {
 					if err := pending.add(p); err != nil {
@@ -200,40 +199,40 @@ func (a *app) replicaInvites() *cobra.Command {
 	}
 }
 
-func inviteText(v api.Invite) (string, string) {
+func inviteText(v api.Invite) (string, display) {
 	name := v.Replica
 	if name == "" {
 		name = v.ReplicaID.String()[:10]
 	}
-	b := &strings.Builder{}
-	fmt.Fprintf(b, "%s  %-7s  %s %s", v.ID[:8], v.State, v.Mode, name)
+	var b display
+	b += displayf("%s  %-7s  %s %s", v.ID[:8], v.State, v.Mode, name)
 	if len(v.Prefix) > 0 {
-		fmt.Fprintf(b, " %s…", v.Prefix)
+		b += displayf(" %s…", v.Prefix)
 	}
 	if v.Delegable {
-		b.WriteString(" and delegate")
+		b += " and delegate"
 	}
-	fmt.Fprintf(b, "  used %d", len(v.Redeemed))
+	b += displayf("  used %d", len(v.Redeemed))
 	if v.Uses > 0 {
-		fmt.Fprintf(b, " of %d", v.Uses)
+		b += displayf(" of %d", v.Uses)
 	}
 	if !v.Expires.IsZero() {
-		fmt.Fprintf(b, "  until %s", dateText(v.Expires))
+		b += displayf("  until %s", dateText(v.Expires))
 	} else {
-		b.WriteString("  without end")
+		b += "  without end"
 	}
 	if v.GrantExpires.IsZero() {
-		b.WriteString("  what it gives never ends")
+		b += "  what it gives never ends"
 	} else {
-		fmt.Fprintf(b, "  what it lets write ends %s", dateText(v.GrantExpires))
+		b += displayf("  what it lets write ends %s", dateText(v.GrantExpires))
 	}
 	if v.Wallet != "" {
-		fmt.Fprintf(b, "  for wallet %s", v.Wallet)
+		b += displayf("  for wallet %s", v.Wallet)
 	}
 	for _, u := range v.Redeemed {
-		fmt.Fprintf(b, "\n    %s  author %s at node %s", dateText(u.At), u.Author, u.Node)
+		b += displayf("\n    %s  author %s at node %s", dateText(u.At), u.Author, u.Node)
 	}
-	return v.ID, b.String()
+	return v.ID, b
 }
 
 func (a *app) replicaUninvite() *cobra.Command {
@@ -244,5 +243,5 @@ func (a *app) replicaUninvite() *cobra.Command {
 ID is that of skerry replica invites, or its first 8 or more digits.`,
 		Args: cobra.ExactArgs(1),
 	}, false, "replica/uninvite", func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
-		func(u api.Uninvited) (string, string) { return u.ID, "ended invite " + u.ID[:8] })
+		func(u api.Uninvited) (string, display) { return u.ID, displayf("ended invite %s", u.ID[:8]) })
 }

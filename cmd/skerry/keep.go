@@ -12,17 +12,17 @@ import (
 func (a *app) blobStat() *cobra.Command {
 	cmd := &cobra.Command{Use: "stat HASH|TICKET", Short: "Show a blob's size, which parts of it are here, who has it, and what keeps it", Args: cobra.ExactArgs(1)}
 	return one(a, cmd, false, "blob/stat", func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
-		func(b api.BlobStat) (string, string) { return b.Hash.String(), statText(b) })
+		func(b api.BlobStat) (string, display) { return b.Hash.String(), statText(b) })
 }
 
-func statText(b api.BlobStat) string {
-	lines := []string{fmt.Sprintf("hash      %s", b.Hash)}
+func statText(b api.BlobStat) display {
+	lines := []display{displayf("hash      %s", b.Hash)}
 	add := func(name, format string, args ...any) {
-		lines = append(lines, fmt.Sprintf("%-9s ", name)+fmt.Sprintf(format, args...))
+		lines = append(lines, displayf("%-9s ", name)+displayf(format, args...))
 	}
-	kind := b.Kind
+	kind := displayf("%s", b.Kind)
 	if b.Children > 0 {
-		kind += fmt.Sprintf(" of %d children, %d of them not here", b.Children, b.Missing)
+		kind += displayf(" of %d children, %d of them not here", b.Children, b.Missing)
 		add("content", "%s", bytesText(b.Content))
 	}
 	add("kind", "%s", kind)
@@ -49,7 +49,7 @@ func statText(b api.BlobStat) string {
 		}
 		add("provider", "%s  %s", p.ID, what)
 	}
-	return strings.Join(lines, "\n")
+	return joinDisplays(lines, "\n")
 }
 
 // mapText draws which parts are here: # all, + some, . none of a cell.
@@ -100,7 +100,7 @@ func (a *app) blobFetch() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(got, got.Hash.String(), fmt.Sprintf("%s  fetched %s in %.1f s", got.Hash, bytesText(got.FetchedBytes), got.Seconds))
+				return a.print(got, got.Hash.String(), displayf("%s  fetched %s in %.1f s", got.Hash, bytesText(got.FetchedBytes), got.Seconds))
 			})
 		},
 	}
@@ -131,7 +131,7 @@ func (a *app) blobPin() *cobra.Command {
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the pin (default: the hash)")
 	cmd.Flags().BoolVar(&req.Single, "single", false, "of a directory or sequence, keep only the list itself")
 	return one(a, cmd, false, "blob/pin", func(args []string) (api.PinRequest, error) { req.Hash = args[0]; return req, nil },
-		func(p api.Pin) (string, string) { return p.Name, fmt.Sprintf("pinned %s as %s", p.Hash, p.Name) })
+		func(p api.Pin) (string, display) { return p.Name, displayf("pinned %s as %s", p.Hash, p.Name) })
 }
 
 func (a *app) blobUnpin() *cobra.Command {
@@ -156,7 +156,7 @@ func (a *app) blobPins() *cobra.Command {
 
 func (a *app) pins(cmd *cobra.Command, op string, req any, before string) error {
 	return a.with(cmd.Context(), false, func(s *session) error {
-		out := newList(a, func(p api.Pin) (string, string) { return p.Name, fmt.Sprintf("%s%s  %s", before, p.Hash, p.Name) })
+		out := newList(a, func(p api.Pin) (string, display) { return p.Name, displayf("%s%s  %s", before, p.Hash, p.Name) })
 		if err := api.Each(cmd.Context(), s.Client, op, req, out.add); err != nil {
 			return err
 		}
@@ -173,12 +173,12 @@ func (a *app) blobCollect() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
-	return one(a, cmd, false, "blob/gc", func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, string) {
+	return one(a, cmd, false, "blob/gc", func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, display) {
 		verb := "removed"
 		if c.DryRun {
 			verb = "would remove"
 		}
-		return fmt.Sprint(c.Removed), fmt.Sprintf("%s %d blobs of %s, giving back %s; %d blobs of %s stay",
+		return fmt.Sprint(c.Removed), displayf("%s %d blobs of %s, giving back %s; %d blobs of %s stay",
 			verb, c.Removed, bytesText(c.RemovedBytes), bytesText(c.FreedBytes), c.Kept, bytesText(c.KeptBytes))
 	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -46,7 +45,7 @@ func (a *app) keyringCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.Close()) }()
-			if err := a.print(map[string]string{"event": "ready", "socket": l.Path}, l.Path, fmt.Sprintf("the keyring answers at %s", l.Path)); err != nil {
+			if err := a.print(map[string]string{"event": "ready", "socket": l.Path}, l.Path, displayf("the keyring answers at %s", l.Path)); err != nil {
 				return err
 			}
 			<-cmd.Context().Done()

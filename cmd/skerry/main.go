@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -29,18 +28,20 @@ type app struct {
 	quiet  bool
 	ring   string // socket of a keyring in a process of its own, or empty
 	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+	stdout *printer
+	stderr *printer
 	bar    *bar // of the work under way, or nil
 }
 
 func run(args []string) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	defer caught(&code)
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{stdin: os.Stdin, stdout: standardOutput(), stderr: standardError()}
+	defer a.caught(&code)
 	root := a.root()
 	root.SetArgs(args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	started := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	err := root.ExecuteContext(ctx)
@@ -53,7 +54,7 @@ func run(args []string) (code int) {
 		err = errors.New("interrupted")
 	}
 	a.bar.clear()
-	fmt.Fprintf(a.stderr, "skerry: %v\n", err)
+	a.stderr.problem(err)
 	return api.ExitCode(err)
 }
 
@@ -100,6 +101,6 @@ func versionText() string {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		return a.print(map[string]string{"version": versionText()}, versionText(), "skerry "+versionText())
+		return a.print(map[string]string{"version": versionText()}, versionText(), displayf("skerry %s", versionText()))
 	}}
 }

@@ -2,19 +2,22 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
-	"io"
-	"os"
+	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/skerry-sync/skerry/api"
 )
 
 // print writes a result: as JSON, as its essential (nothing if that is empty), or for people.
-func (a *app) print(value any, essential, text string) error {
+//
+// The essential is cleaned to one line, as all that is not made by displayf: for exact values there is JSON.
+func (a *app) print(value any, essential string, text display) error {
+	return a.printLines(value, displayf("%s", essential), text)
+}
+
+// printLines is print for an essential of several lines.
+func (a *app) printLines(value any, essential, text display) error {
 	a.bar.clear()
 	switch {
 	case a.json:
@@ -25,8 +28,7 @@ func (a *app) print(value any, essential, text string) error {
 		}
 		text = essential
 	}
-	_, err := fmt.Fprintln(a.stdout, text)
-	return err
+	return a.stdout.line(text)
 }
 
 func (a *app) printJSON(value any) error {
@@ -40,7 +42,7 @@ func (a *app) printJSON(value any) error {
 func (a *app) note(format string, args ...any) {
 	if !a.quiet && !a.json {
 		a.bar.clear()
-		fmt.Fprintf(a.stderr, format+"\n", args...)
+		_ = a.stderr.line(displayf(format, args...)) // there is nobody left to tell
 	}
 }
 
@@ -48,10 +50,10 @@ func (a *app) note(format string, args ...any) {
 type list[T any] struct {
 	a     *app
 	items []T
-	line  func(T) (essential, text string)
+	line  func(T) (essential string, text display)
 }
 
-func newList[T any](a *app, line func(T) (essential, text string)) *list[T] {
+func newList[T any](a *app, line func(T) (essential string, text display)) *list[T] {
 	return &list[T]{a: a, items: []T{}, line: line}
 }
 
@@ -78,23 +80,18 @@ func bytesText(n uint64) string {
 		f, u = f/1024, u+1
 	}
 	if u == 0 {
-		return fmt.Sprintf("%d B", n)
+		return strconv.FormatUint(n, 10) + " B"
 	}
-	return fmt.Sprintf("%.1f %s", f, units[u])
+	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[u]
 }
 
 func timeText(micros uint64) string {
 	return time.UnixMicro(int64(micros)).Local().Format("2006-01-02 15:04:05")
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 // bar shows the progress of long work on a terminal, in one line that is rewritten.
 type bar struct {
-	w     io.Writer // nil shows nothing
+	w     *printer // nil shows nothing
 	start time.Time
 	doing string
 	base  uint64 // bytes when this stage began
@@ -104,7 +101,7 @@ type bar struct {
 func (a *app) newBar() *bar {
 	b := &bar{start: time.Now()}
 	a.bar = b
-	if isTerminal(a.stderr) && !a.quiet {
+	if a.stderr.terminal && !a.quiet {
 		b.w = a.stderr
 	}
 	return b
@@ -126,38 +123,37 @@ func (b *bar) show(p api.Progress) {
 		return
 	}
 	text := barText(p, b.base, elapsed)
-	fmt.Fprintf(b.w, "\r%s%s", text, strings.Repeat(" ", max(0, b.width-len(text))))
-	b.width = len(text)
+	b.width = b.w.rewrite(text, b.width)
 }
 
 // barText gives what, how much of how much, rate, and time left.
-func barText(p api.Progress, base uint64, elapsed time.Duration) string {
-	text := fmt.Sprintf("%-9s ", p.Doing)
+func barText(p api.Progress, base uint64, elapsed time.Duration) display {
+	text := displayf("%-9s ", p.Doing)
 	if p.TotalBytes > 0 {
 		done := min(float64(p.Bytes)/float64(p.TotalBytes), 1)
 		const cells = 24
 		full := int(done * cells)
-		text += fmt.Sprintf("[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
+		text += displayf("[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
 	}
 	if p.Bytes > 0 {
-		text += bytesText(p.Bytes)
+		text += displayf("%s", bytesText(p.Bytes))
 		if p.TotalBytes > 0 {
-			text += " of " + bytesText(p.TotalBytes)
+			text += displayf(" of %s", bytesText(p.TotalBytes))
 		}
 	}
 	switch {
 	case p.TotalFiles > 1:
-		text += fmt.Sprintf("  %d/%d files", p.Files, p.TotalFiles)
+		text += displayf("  %d/%d files", p.Files, p.TotalFiles)
 	case p.Files > 0:
-		text += fmt.Sprintf("  %d items", p.Files)
+		text += displayf("  %d items", p.Files)
 	case p.Entries > 0:
-		text += fmt.Sprintf("%d entries", p.Entries)
+		text += displayf("%d entries", p.Entries)
 	}
 	if rate := float64(p.Bytes-min(base, p.Bytes)) / elapsed.Seconds(); rate > 0 {
-		text += "  " + bytesText(uint64(rate)) + "/s"
+		text += displayf("  %s/s", bytesText(uint64(rate)))
 		if p.TotalBytes > p.Bytes {
 			left := time.Duration(float64(p.TotalBytes-p.Bytes) / rate * float64(time.Second))
-			text += "  " + left.Round(time.Second).String() + " left"
+			text += displayf("  %s left", left.Round(time.Second))
 		}
 	}
 	return text
@@ -166,7 +162,7 @@ func barText(p api.Progress, base uint64, elapsed time.Duration) string {
 // clear takes the bar off the terminal, so that something else can be printed there.
 func (b *bar) clear() {
 	if b != nil && b.w != nil && b.width > 0 {
-		fmt.Fprintf(b.w, "\r%s\r", strings.Repeat(" ", b.width))
+		b.w.erase(b.width)
 		b.width = 0
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,13 +42,14 @@ func (f *passwordFlag) read(a *app, twice bool) (string, error) {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return "", api.UsageErrorf("the password of %s is needed: give it with --%s-file or in %s", f.what, f.name, f.env)
 	}
-	ask := func(prompt string) (string, error) {
-		fmt.Fprint(a.stderr, prompt)
+	ask := func(prompt display) (string, error) {
+		if err := a.stderr.prompt(prompt); err != nil {
+			return "", err
+		}
 		b, err := term.ReadPassword(int(in.Fd()))
-		fmt.Fprintln(a.stderr)
-		return string(b), err
+		return string(b), errors.Join(err, a.stderr.line(""))
 	}
-	first, err := ask(fmt.Sprintf("Password of %s: ", f.what))
+	first, err := ask(displayf("Password of %s: ", f.what))
 	if err != nil || !twice {
 		return first, err
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
@@ -57,16 +55,16 @@ func (a *app) replicaPolicy() *cobra.Command {
 	return one(a, cmd, false, "replica/policy", func(args []string) (api.PolicyRequest, error) {
 		p, err := flags.chosen()
 		return api.PolicyRequest{Name: args[0], Policy: p}, err
-	}, func(p api.Policy) (string, string) {
-		text := "fetches " + p.Mode
+	}, func(p api.Policy) (string, display) {
+		text := displayf("fetches %s", p.Mode)
 		if p.Mode == "prefixes" {
 			text = "fetches content of keys that begin with"
 			for _, k := range p.Prefixes {
-				text += fmt.Sprintf(" %q", k.String())
+				text += displayf(" %q", k.String())
 			}
 		}
 		if p.MaxSize > 0 {
-			text += fmt.Sprintf(", of at most %s", bytesText(p.MaxSize))
+			text += displayf(", of at most %s", bytesText(p.MaxSize))
 		}
 		return p.Mode, text
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -37,8 +36,8 @@ func (a *app) projectNew() *cobra.Command {
 	return one(a, cmd, false, "project/new", func(args []string) (api.NewProjectRequest, error) {
 		req.Name = args[0]
 		return req, nil
-	}, func(p api.Project) (string, string) {
-		return p.ReplicaID.String(), fmt.Sprintf("made project %s  %s", p.Name, p.ReplicaID)
+	}, func(p api.Project) (string, display) {
+		return p.ReplicaID.String(), displayf("made project %s  %s", p.Name, p.ReplicaID)
 	})
 }
 
@@ -49,10 +48,10 @@ func (a *app) projectLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := newList(a, func(p api.Project) (string, string) {
-				text := fmt.Sprintf("%-20s  %s  %s", p.Replica, p.Owner, p.Name)
+			out := newList(a, func(p api.Project) (string, display) {
+				text := displayf("%-20s  %s  %s", p.Replica, p.Owner, p.Name)
 				if p.Fault != "" {
-					text = fmt.Sprintf("%-20s  %s", p.Replica, p.Fault)
+					text = displayf("%-20s  %s", p.Replica, p.Fault)
 				}
 				return p.Replica, text
 			})
@@ -68,26 +67,26 @@ func (a *app) projectLs() *cobra.Command {
 
 func (a *app) projectShow() *cobra.Command {
 	return one(a, &cobra.Command{Use: "show PROJECT", Short: "Show a project with its assets and references", Args: cobra.ExactArgs(1)}, false, "project/show", named,
-		func(p api.ProjectContents) (string, string) {
-			text := fmt.Sprintf("project      %s  %s\nowner        %s\ncreated      %s", p.Name, p.ProjectID, p.Owner, p.Created.Local().Format(time.DateTime))
+		func(p api.ProjectContents) (string, display) {
+			text := displayf("project      %s  %s\nowner        %s\ncreated      %s", p.Name, p.ProjectID, p.Owner, p.Created.Local().Format(time.DateTime))
 			if p.Description != "" {
-				text += "\nabout        " + p.Description
+				text += displayf("\nabout        %s", p.Description)
 			}
 			for _, x := range p.Assets {
-				text += fmt.Sprintf("\nasset        %-20s  %10s  %s  %s", x.ID, bytesText(x.Size), x.Content.Short(), x.Name)
+				text += displayf("\nasset        %-20s  %10s  %s  %s", x.ID, bytesText(x.Size), x.Content.Short(), x.Name)
 				switch {
 				case x.Fault != "":
-					text += "  " + x.Fault
+					text += displayf("  %s", x.Fault)
 				case x.Signature == "good":
 					text += "  signed by its author"
 				case x.Signature != "":
-					text += "  signature: " + x.Signature
+					text += displayf("  signature: %s", x.Signature)
 				}
 			}
 			for _, r := range p.References {
-				text += fmt.Sprintf("\nreference    %s %s %s", r.Source, r.Type, target(r.Project, r.Target))
+				text += displayf("\nreference    %s %s %s", r.Source, r.Type, target(r.Project, r.Target))
 				if r.Fault != "" {
-					text += "  " + r.Fault
+					text += displayf("  %s", r.Fault)
 				} else if !r.Here {
 					text += "  (not here)"
 				}
@@ -125,8 +124,8 @@ func (a *app) assetAdd() *cobra.Command {
 		}
 		req.Password, err = password.read(a, false)
 		return req, err
-	}, func(x api.Asset) (string, string) {
-		return x.ID, fmt.Sprintf("added asset %s  %s  %s", x.ID, bytesText(x.Size), x.Content)
+	}, func(x api.Asset) (string, display) {
+		return x.ID, displayf("added asset %s  %s  %s", x.ID, bytesText(x.Size), x.Content)
 	})
 }
 
@@ -144,8 +143,8 @@ func (a *app) refAdd() *cobra.Command {
 	return one(a, cmd, false, "project/ref", func(args []string) (api.AddReferenceRequest, error) {
 		req.Project, req.Source, req.Target = args[0], args[1], args[2]
 		return req, nil
-	}, func(r api.Reference) (string, string) {
-		return r.ID, fmt.Sprintf("%s %s %s", r.Source, r.Type, target(r.Project, r.Target))
+	}, func(r api.Reference) (string, display) {
+		return r.ID, displayf("%s %s %s", r.Source, r.Type, target(r.Project, r.Target))
 	})
 }
 
@@ -156,12 +155,12 @@ func (a *app) projectHistory() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := newList(a, func(v api.Version) (string, string) {
+			out := newList(a, func(v api.Version) (string, display) {
 				here := ""
 				if !v.Here {
 					here = "  (its content is not here)"
 				}
-				return v.Content.String(), fmt.Sprintf("%s  %s  %s%s", v.At.Local().Format(time.DateTime), v.Content, target(v.Project, v.Asset), here)
+				return v.Content.String(), displayf("%s  %s  %s%s", v.At.Local().Format(time.DateTime), v.Content, target(v.Project, v.Asset), here)
 			})
 			for _, v := range all {
 				if err := out.add(v); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/visible"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -25,7 +26,7 @@ func (a *app) replicaCommand() *cobra.Command {
 }
 
 // one makes a command whose request has one result.
-func one[Req, Res any](a *app, cmd *cobra.Command, online bool, op string, request func(args []string) (Req, error), show func(Res) (essential, text string)) *cobra.Command {
+func one[Req, Res any](a *app, cmd *cobra.Command, online bool, op string, request func(args []string) (Req, error), show func(Res) (essential string, text display)) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req, err := request(args)
 		if err != nil {
@@ -58,8 +59,8 @@ func (a *app) replicaNew() *cobra.Command {
 	return one(a, cmd, false, "replica/new", func(args []string) (api.NewReplicaRequest, error) {
 		return api.NewReplicaRequest{Name: args[0], Encrypted: encrypted}, nil
 	},
-		func(r api.ReplicaStatus) (string, string) {
-			return r.ReplicaID.String(), fmt.Sprintf("made %sreplica %s  %s", encryptedText(r.Encrypted), r.Name, r.ReplicaID)
+		func(r api.ReplicaStatus) (string, display) {
+			return r.ReplicaID.String(), displayf("made %sreplica %s  %s", encryptedText(r.Encrypted), r.Name, r.ReplicaID)
 		})
 }
 
@@ -77,8 +78,8 @@ func (a *app) replicaRotate() *cobra.Command {
 		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with a new read key, which those who may write, those who joined by an invite, and all who have the\n" +
 			"replica's write ticket are given. Read tickets that were handed out before open nothing new. skerry replica revoke does this by itself.",
 		Args: cobra.ExactArgs(1),
-	}, false, "replica/rotate", named, func(r api.Rotated) (string, string) {
-		return fmt.Sprint(r.Epoch), fmt.Sprintf("epoch %d has begun: give new read tickets to those who have one", r.Epoch)
+	}, false, "replica/rotate", named, func(r api.Rotated) (string, display) {
+		return fmt.Sprint(r.Epoch), displayf("epoch %d has begun: give new read tickets to those who have one", r.Epoch)
 	})
 }
 
@@ -93,8 +94,8 @@ func (a *app) replicaLs() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				out := newList(a, func(r api.ReplicaStatus) (string, string) {
-					return r.Name, fmt.Sprintf("%-20s  %-5s  %8d entries  %s%s", r.Name, r.Capability, r.Entries, encryptedText(r.Encrypted), r.ReplicaID)
+				out := newList(a, func(r api.ReplicaStatus) (string, display) {
+					return r.Name, displayf("%-20s  %-5s  %8d entries  %s%s", r.Name, r.Capability, r.Entries, encryptedText(r.Encrypted), r.ReplicaID)
 				})
 				for _, r := range all {
 					if err := out.add(r); err != nil {
@@ -142,7 +143,7 @@ as "personal sign", is read from standard input.`,
 				if err := a.settle(cmd.Context(), s, r.Name); err != nil {
 					return err
 				}
-				return a.print(r, r.ReplicaID.String(), fmt.Sprintf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID))
+				return a.print(r, r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID))
 			})
 		},
 	}
@@ -174,7 +175,14 @@ const maxSignature = 256
 // askSignature lets a person have a text signed elsewhere.
 func (a *app) askSignature(wallet, text string) (string, error) {
 	a.bar.clear()
-	fmt.Fprintf(a.stderr, "Sign this text with the wallet %s (\"personal sign\", EIP-191), as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, text)
+	shown := visible.Lines(text)
+	if shown != text {
+		return "", fmt.Errorf("the text to sign has characters that cannot be seen, and is not signed: %s", shown)
+	}
+	question := displayf("Sign this text with the wallet %s (\"personal sign\", EIP-191), as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, display(shown))
+	if err := a.stderr.prompt(question); err != nil {
+		return "", err
+	}
 	b, err := bufio.NewReader(io.LimitReader(a.stdin, maxSignature)).ReadString('\n')
 	if err == io.EOF && b != "" {
 		err = nil
@@ -238,10 +246,10 @@ func (a *app) replicaLeave() *cobra.Command {
 	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
 }
 
-func (a *app) showLeft(r api.Left) (string, string) {
-	text := fmt.Sprintf("left replica %s", r.Name)
+func (a *app) showLeft(r api.Left) (string, display) {
+	text := displayf("left replica %s", r.Name)
 	if r.InVault {
-		text += fmt.Sprintf("; your vault lists it still, since other devices hold it (skerry vault rm %s)", r.ReplicaID)
+		text += displayf("; your vault lists it still, since other devices hold it (skerry vault rm %s)", r.ReplicaID)
 	}
 	return r.ReplicaID.String(), text
 }
@@ -264,39 +272,40 @@ func (a *app) replicaRename() *cobra.Command {
 	}, false, "replica/rename", func(args []string) (api.RenameRequest, error) {
 		return api.RenameRequest{Name: args[0], To: args[1]}, nil
 	},
-		func(r api.ReplicaStatus) (string, string) {
-			return r.ReplicaID.String(), fmt.Sprintf("replica %s is called %s now", r.ReplicaID, r.Name)
+		func(r api.ReplicaStatus) (string, display) {
+			return r.ReplicaID.String(), displayf("replica %s is called %s now", r.ReplicaID, r.Name)
 		})
 }
 
 func (a *app) replicaInfo() *cobra.Command {
 	return one(a, &cobra.Command{Use: "info NAME", Short: "Show a replica: counts, fingerprint, authors and peers", Args: cobra.ExactArgs(1)}, false,
-		"replica/info", named, func(r api.ReplicaInfo) (string, string) {
-			text := fmt.Sprintf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
+		"replica/info", named, func(r api.ReplicaInfo) (string, display) {
+			text := displayf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
 				r.Name, r.ReplicaID, r.Capability, r.Entries, r.Tombstones, r.Fingerprint)
 			if r.Encrypted {
-				text += "\nencrypted    epoch " + epochText(r.Epoch)
+				text += displayf("\nencrypted    epoch %s", epochText(r.Epoch))
 			}
 			if r.PendingContent > 0 {
-				text += fmt.Sprintf("\nto fetch     content of %d entries", r.PendingContent)
+				text += displayf("\nto fetch     content of %d entries", r.PendingContent)
 			}
 			for _, w := range r.WrongSizes {
-				text += fmt.Sprintf("\nwrong size   %q by %s: claims %d bytes, its content has %d", w.Key, w.Author, w.Claimed, w.Proved)
+				text += displayf("\nwrong size   %q by %s: claims %d bytes, its content has %d",
+					w.Key, w.Author, w.Claimed, w.Proved)
 			}
 			for _, id := range r.Authors {
-				text += fmt.Sprintf("\nauthor       %s", id)
+				text += displayf("\nauthor       %s", id)
 			}
 			for _, p := range r.Peers {
 				state := "not connected"
 				if p.Connected {
 					state = "connected"
 				}
-				text += fmt.Sprintf("\npeer         %s  %s", p.ID, state)
+				text += displayf("\npeer         %s  %s", p.ID, state)
 				if p.Seed {
 					text += "  (a seed)"
 				}
 				if p.Lost > 0 {
-					text += fmt.Sprintf("  (on %s it lacked %d entries that it had had before)", p.LostAt.Local().Format(time.DateTime), p.Lost)
+					text += displayf("  (on %s it lacked %d entries that it had had before)", p.LostAt.Local().Format(time.DateTime), p.Lost)
 				}
 			}
 			return r.ReplicaID.String(), text
@@ -332,16 +341,16 @@ func (a *app) replicaSync() *cobra.Command {
 				if err := a.handOver(cmd.Context(), s, &res); err != nil {
 					return err
 				}
-				text := ""
+				var text display
 				for i, x := range res.Sessions {
 					if i > 0 {
 						text += "\n"
 					}
 					if x.Error != "" {
-						text += fmt.Sprintf("%s  failed: %s", x.Peer, x.Error)
+						text += displayf("%s  failed: %s", x.Peer, x.Error)
 						continue
 					}
-					text += fmt.Sprintf("%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
+					text += displayf("%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
 						bytesText(x.BytesSent+x.BytesReceived), x.Milliseconds)
 					if x.Lost > 0 {
 						a.warn("peer %s lacked %d entries or more that it had had before: it was reset, shows an old state, or withholds them. It has them again", x.Peer, x.Lost)
@@ -373,7 +382,7 @@ func (a *app) replicaVerify() *cobra.Command {
 				for _, f := range c.Faults {
 					a.note("wrong: %s", f)
 				}
-				text := fmt.Sprintf("%d entries, fingerprint %s: %d bad, %d faults", c.Entries, c.Fingerprint[:16], c.Bad, len(c.Faults))
+				text := displayf("%d entries, fingerprint %s: %d bad, %d faults", c.Entries, c.Fingerprint[:16], c.Bad, len(c.Faults))
 				if c.Repaired {
 					text += ", repaired"
 				}

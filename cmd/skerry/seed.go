@@ -155,13 +155,13 @@ func (r *seedRequest) request(a *app, replica string) (req api.SeedRequest, err 
 	return req, err
 }
 
-func seedLine(x seed.Answer) (string, string) {
-	text := fmt.Sprintf("%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID)
+func seedLine(x seed.Answer) (string, display) {
+	text := displayf("%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID)
 	if x.DeletionAt > 0 {
-		text += "  until " + time.Unix(x.DeletionAt, 0).Local().Format(time.DateTime)
+		text += displayf("  until %s", time.Unix(x.DeletionAt, 0).Local().Format(time.DateTime))
 	}
 	if x.Note != "" {
-		text += "\n" + x.Note
+		text += displayf("\n%s", x.Note)
 	}
 	return x.ReplicaID, text
 }
@@ -189,8 +189,8 @@ func (a *app) seedStatus() *cobra.Command {
 	var r seedRequest
 	cmd := &cobra.Command{Use: "status", Short: "Show what a seed keeps for you, and your quota", Args: cobra.NoArgs}
 	r.add(cmd)
-	return one(a, cmd, true, "seed/status", func([]string) (api.SeedRequest, error) { return r.request(a, "") }, func(s api.SeedStatus) (string, string) {
-		text := fmt.Sprintf("%s of %s, %d of %d replicas", bytesText(s.Quota.BytesUsed), bytesText(s.Quota.BytesLimit), s.Quota.ReplicaCount, s.Quota.ReplicaLimit)
+	return one(a, cmd, true, "seed/status", func([]string) (api.SeedRequest, error) { return r.request(a, "") }, func(s api.SeedStatus) (string, display) {
+		text := displayf("%s of %s, %d of %d replicas", bytesText(s.Quota.BytesUsed), bytesText(s.Quota.BytesLimit), s.Quota.ReplicaCount, s.Quota.ReplicaLimit)
 		essential := ""
 		for _, x := range s.Backups {
 			id, line := seedLine(x)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -30,7 +29,7 @@ func (a *app) shareCommand() *cobra.Command {
 					return err
 				}
 				a.note("%s  %s  %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash.Short())
-				if err := a.print(shared, shared.Ticket, shared.Ticket); err != nil {
+				if err := a.print(shared, shared.Ticket, displayf("%s", shared.Ticket)); err != nil {
 					return err
 				}
 				a.showQR(shared.Ticket)
@@ -50,7 +49,7 @@ func (a *app) shareCommand() *cobra.Command {
 
 // showQR draws a ticket on a terminal, in capitals, for which a QR code needs less room.
 func (a *app) showQR(text string) {
-	if a.quiet || a.json || !isTerminal(a.stderr) {
+	if a.quiet || a.json || !a.stderr.terminal {
 		return
 	}
 	qrterminal.GenerateWithConfig(strings.ToUpper(text), qrterminal.Config{
@@ -79,9 +78,9 @@ func (a *app) getCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				text := fmt.Sprintf("%s  %s", got.Path, bytesText(got.Size))
+				text := displayf("%s  %s", got.Path, bytesText(got.Size))
 				if got.FetchedBytes > 0 {
-					text += fmt.Sprintf("  (fetched %s in %.1f s)", bytesText(got.FetchedBytes), got.Seconds)
+					text += displayf("  (fetched %s in %.1f s)", bytesText(got.FetchedBytes), got.Seconds)
 				}
 				return a.print(got, got.Path, text)
 			})

@@ -44,23 +44,22 @@ func (a *app) storeRepair() *cobra.Command {
 	}
 }
 
-func repairText(r *node.StoreRepair) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "records      %d kept\ncontent      %d blobs checked", r.Records, r.Blobs)
+func repairText(r *node.StoreRepair) display {
+	text := displayf("records      %d kept\ncontent      %d blobs checked", r.Records, r.Blobs)
 	for _, d := range r.Damaged {
-		fmt.Fprintf(&b, "\ndamaged      %s: %s", d.File, d.Cause)
+		text += displayf("\ndamaged      %s: %s", d.File, d.Cause)
 		if len(d.Kinds) > 0 {
-			fmt.Fprintf(&b, "\n             lost records may be of: %s", strings.Join(d.Kinds, "; "))
+			text += displayf("\n             lost records may be of: %s", strings.Join(d.Kinds, "; "))
 		}
 	}
 	for _, h := range r.Lost {
-		fmt.Fprintf(&b, "\nblob         %s is damaged; it is fetched again", h)
+		text += displayf("\nblob         %s is damaged; it is fetched again", h)
 	}
 	for _, x := range r.Replicas {
-		fmt.Fprintf(&b, "\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
+		text += displayf("\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
 	}
 	if r.Old != "" {
-		fmt.Fprintf(&b, "\nkept         %s holds the damaged store; delete it when nothing is missing", r.Old)
+		text += displayf("\nkept         %s holds the damaged store; delete it when nothing is missing", r.Old)
 	}
-	return b.String()
+	return text
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,14 +24,14 @@ func (a *app) ticketCommand() *cobra.Command {
 				Addrs []string `json:"addrs"`
 			}
 			peers := []peerInfo{}
-			text := t.String()
+			text := displayf("%s", t)
 			for _, p := range t.Peers() {
 				one := peerInfo{ID: p.ID.String(), Addrs: []string{}}
 				for _, m := range p.Addrs {
 					one.Addrs = append(one.Addrs, m.String())
 				}
 				peers = append(peers, one)
-				text += fmt.Sprintf("\nat %s  %s", one.ID, strings.Join(one.Addrs, "  "))
+				text += displayf("\nat %s  %s", one.ID, strings.Join(one.Addrs, "  "))
 			}
 			value := map[string]any{"peers": peers}
 			essential := ""

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -266,17 +265,17 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text := fmt.Sprintf("node      %s\n", st.NodeID)
+			text := displayf("node      %s\n", st.NodeID)
 			for _, m := range st.Addrs {
-				text += fmt.Sprintf("address   %s\n", m)
+				text += displayf("address   %s\n", m)
 			}
 			for _, p := range st.Peers {
-				text += fmt.Sprintf("peer      %s  %s  %s\n", p.ID, p.Transport, p.Addr)
+				text += displayf("peer      %s  %s  %s\n", p.ID, p.Transport, p.Addr)
 			}
 			for _, r := range st.Replicas {
-				text += fmt.Sprintf("replica   %s  %s  %d entries  %s\n", r.Name, r.Capability, r.Entries, r.ReplicaID)
+				text += displayf("replica   %s  %s  %d entries  %s\n", r.Name, r.Capability, r.Entries, r.ReplicaID)
 			}
-			text += fmt.Sprintf("blobs     %d, of these %d partial, %s", st.Blobs.Count, st.Blobs.Partial, bytesText(st.Blobs.Bytes))
+			text += displayf("blobs     %d, of these %d partial, %s", st.Blobs.Count, st.Blobs.Partial, bytesText(st.Blobs.Bytes))
 			return a.print(st, st.NodeID, text)
 		},
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -24,12 +23,12 @@ func (a *app) vaultCommand() *cobra.Command {
 	return cmd
 }
 
-func vaultLine(v api.Vault) (string, string) {
-	text := fmt.Sprintf("%-12s  %-25s  ", v.Name, v.Identity)
+func vaultLine(v api.Vault) (string, display) {
+	text := displayf("%-12s  %-25s  ", v.Name, v.Identity)
 	if v.Application == "" {
 		text += "yours"
 	} else {
-		text += "read as " + v.Application
+		text += displayf("read as %s", v.Application)
 	}
 	return v.ReplicaID.String(), text
 }
@@ -58,7 +57,7 @@ func (a *app) vaultInit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(v, v.ReplicaID.String(), fmt.Sprintf("the vault of %s is open as %s: skerry vault ls lists it", v.Identity, v.Name))
+			return a.print(v, v.ReplicaID.String(), displayf("the vault of %s is open as %s: skerry vault ls lists it", v.Identity, v.Name))
 		})
 	}
 	return cmd
@@ -107,18 +106,18 @@ func (a *app) vaultLs() *cobra.Command {
 	return cmd
 }
 
-func projectLine(p api.VaultProject) (string, string) {
+func projectLine(p api.VaultProject) (string, display) {
 	here := "not here"
 	if p.Here != "" {
 		here = "here as " + p.Here
 	}
-	return p.Name, fmt.Sprintf("%-24s  %-5s  %-20s  %s%s", p.Name, p.Capability, here, encryptedText(p.Encrypted), p.ReplicaID)
+	return p.Name, displayf("%-24s  %-5s  %-20s  %s%s", p.Name, p.Capability, here, encryptedText(p.Encrypted), p.ReplicaID)
 }
 
 // warn tells a person something that must not be overlooked, whatever the form of output.
 func (a *app) warn(format string, args ...any) {
 	a.bar.clear()
-	fmt.Fprintf(a.stderr, "warning: "+format+"\n", args...)
+	_ = a.stderr.line("warning: " + displayf(format, args...)) // there is nobody left to tell
 }
 
 func (a *app) vaultAdd() *cobra.Command {
@@ -132,7 +131,7 @@ func (a *app) vaultAdd() *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "name in the vault (default: the one that it has here)")
 	return one(a, cmd, false, "vault/add", func(args []string) (api.VaultProjectRequest, error) {
 		return api.VaultProjectRequest{Vault: which, Project: args[0], Name: name}, nil
-	}, func(p api.VaultProject) (string, string) { return p.ProjectID, "the vault lists " + p.Name })
+	}, func(p api.VaultProject) (string, display) { return p.ProjectID, displayf("the vault lists %s", p.Name) })
 }
 
 func (a *app) vaultRm() *cobra.Command {
@@ -141,8 +140,8 @@ func (a *app) vaultRm() *cobra.Command {
 	vaultFlag(cmd, &which)
 	return one(a, cmd, false, "vault/rm", func(args []string) (api.VaultProjectRequest, error) {
 		return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
-	}, func(p api.VaultProject) (string, string) {
-		return p.ProjectID, "the vault lists " + p.Name + " no longer"
+	}, func(p api.VaultProject) (string, display) {
+		return p.ProjectID, displayf("the vault lists %s no longer", p.Name)
 	})
 }
 
@@ -181,8 +180,8 @@ func (a *app) vaultJoin() *cobra.Command {
 }
 
 func (a *app) joinProjects(ctx context.Context, s *session, which, name string, projects []string) error {
-	out := newList(a, func(r api.ReplicaStatus) (string, string) {
-		return r.ReplicaID.String(), fmt.Sprintf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
+	out := newList(a, func(r api.ReplicaStatus) (string, display) {
+		return r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
 	})
 	for _, p := range projects {
 		r, err := api.Call[api.ReplicaStatus](ctx, s.Client, "vault/join", api.VaultProjectRequest{Vault: which, Project: p, Name: name})
@@ -211,13 +210,13 @@ func (a *app) vaultOpen() *cobra.Command {
 			return a.with(cmd.Context(), true, func(s *session) error {
 				v, err := api.Both[api.Asked, api.Vault](cmd.Context(), s.Client, "vault/open", req, func(asked api.Asked) error {
 					a.bar.clear()
-					fmt.Fprintf(a.stderr, "code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)\n", asked.Code, asked.Code, asked.Expires.Local().Format(time.TimeOnly))
-					return nil
+					return a.stderr.line(displayf("code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)", asked.Code, asked.Code,
+						asked.Expires.Local().Format(time.TimeOnly)))
 				})
 				if err != nil {
 					return err
 				}
-				return a.print(v, v.ReplicaID.String(), fmt.Sprintf("the vault of %s is open to read as %s: skerry vault ls lists it", v.Identity, v.Name))
+				return a.print(v, v.ReplicaID.String(), displayf("the vault of %s is open to read as %s: skerry vault ls lists it", v.Identity, v.Name))
 			})
 		},
 	}
@@ -235,7 +234,7 @@ func (a *app) vaultRequests() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := newList(a, func(r api.KeyringRequest) (string, string) { return r.Code, requestText(r) })
+			out := newList(a, func(r api.KeyringRequest) (string, display) { return r.Code, requestText(r) })
 			for _, r := range all {
 				if err := out.add(r); err != nil {
 					return err
@@ -246,20 +245,20 @@ func (a *app) vaultRequests() *cobra.Command {
 	}}
 }
 
-func requestText(r api.KeyringRequest) string {
+func requestText(r api.KeyringRequest) display {
 	from := "this machine"
 	if r.Peer != "" {
 		from = "node " + r.Peer
 	}
-	text := fmt.Sprintf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
+	text := displayf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
 	if r.Reason != "" {
-		text += ": " + r.Reason
+		text += displayf(": %s", r.Reason)
 	}
 	who := "the identity you choose"
 	if r.Identity != (identity.ID{}) {
 		who = r.Identity.String()
 	}
-	return text + fmt.Sprintf("\n        approving signs \"Authenticate\" for the application %s as %s, and nothing else;"+
+	return text + displayf("\n        approving signs \"Authenticate\" for the application %s as %s, and nothing else;"+
 		"\n        it lets the application read the list in your vault", r.Application, who)
 }
 
@@ -309,11 +308,11 @@ func (a *app) vaultApprove() *cobra.Command {
 	return cmd
 }
 
-func decidedText(d api.Decided) string {
+func decidedText(d api.Decided) display {
 	if d.Approved {
-		return d.Application + " may read your vault"
+		return displayf("%s may read your vault", d.Application)
 	}
-	return d.Application + " has been refused"
+	return displayf("%s has been refused", d.Application)
 }
 
 // nextRequest waits for a request of an app.
@@ -341,9 +340,11 @@ func (a *app) nextRequest(ctx context.Context, s *session) (r api.KeyringRequest
 }
 
 // ask asks a person a question, which is answered with a line on standard input.
-func (a *app) ask(question string) (yes bool, err error) {
+func (a *app) ask(question display) (yes bool, err error) {
 	a.bar.clear()
-	fmt.Fprint(a.stderr, question)
+	if err := a.stderr.prompt(question); err != nil {
+		return false, err
+	}
 	var answer []byte
 	for one := make([]byte, 1); ; {
 		n, err := a.stdin.Read(one) // no further than the line: a password may follow
@@ -365,7 +366,7 @@ func (a *app) ask(question string) (yes bool, err error) {
 func (a *app) vaultDeny() *cobra.Command {
 	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, "vault/deny",
 		func(args []string) (api.DecideRequest, error) { return api.DecideRequest{Request: args[0]}, nil },
-		func(d api.Decided) (string, string) { return d.Request, decidedText(d) })
+		func(d api.Decided) (string, display) { return d.Request, decidedText(d) })
 }
 
 func (a *app) vaultVaults() *cobra.Command {

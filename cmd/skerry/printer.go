@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/term"
+
+	"github.com/skerry-sync/skerry/internal/visible"
+)
+
+// A printer is the only way to standard output and standard error. Everything that is written to it is
+// cleaned (package visible), since nearly all output can contain text of a peer, an app or a file:
+// control characters could erase or forge what a person reads. JSON keeps its values.
+//
+// Only this file names os.Stdout and os.Stderr, and prints with package fmt; a test checks that.
+type printer struct {
+	mu       sync.Mutex // held while something is written: logs and messages come side by side
+	clean    *visible.Writer
+	raw      io.Writer
+	terminal bool
+}
+
+func newPrinter(w io.Writer, terminal bool) *printer {
+	return &printer{clean: visible.NewWriter(w), raw: w, terminal: terminal}
+}
+
+func printerOf(f *os.File) *printer { return newPrinter(f, term.IsTerminal(int(f.Fd()))) }
+
+func standardOutput() *printer { return printerOf(os.Stdout) }
+func standardError() *printer  { return printerOf(os.Stderr) }
+
+// Write implements io.Writer, for logs, help and JSON.
+func (p *printer) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.clean.Write(b)
+}
+
+// A display is text for people that is safe to show: made by displayf, or a constant. Its line ends are
+// our own. The type keeps strings of others from being joined to it.
+type display string
+
+// displayf formats like fmt.Sprintf. What arguments become is cleaned to one line, so that it cannot
+// pretend to be output of ours; only displays are taken as they are.
+func displayf(format string, args ...any) display {
+	safe := make([]any, len(args))
+	for i, arg := range args {
+		safe[i] = cleaned{arg}
+	}
+	return display(fmt.Sprintf(format, safe...))
+}
+
+// cleaned is an argument whose text is made visible.
+type cleaned struct{ arg any }
+
+// Format implements fmt.Formatter.
+func (c cleaned) Format(f fmt.State, verb rune) {
+	text := fmt.Sprintf(fmt.FormatString(f, verb), c.arg)
+	if _, ok := c.arg.(display); !ok {
+		text = visible.Text(cut(text))
+	}
+	_, _ = io.WriteString(f, text) // a State has no errors
+}
+
+// maxShown is how many bytes of one argument, or of one error, are shown. The longest ticket is shorter.
+const maxShown = 32 << 10
+
+func cut(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes more)", text[:maxShown], len(text)-maxShown)
+}
+
+func joinDisplays(parts []display, between string) (out display) {
+	for i, p := range parts {
+		if i > 0 {
+			out += display(between)
+		}
+		out += p
+	}
+	return out
+}
+
+// line writes a line.
+func (p *printer) line(text display) error {
+	_, err := io.WriteString(p, string(text)+"\n")
+	return err
+}
+
+// prompt writes text without a line end.
+func (p *printer) prompt(text display) error {
+	_, err := io.WriteString(p, string(text))
+	return err
+}
+
+// problem writes an error. Further lines of it are indented: they may be of others, and must not look
+// like lines of ours.
+func (p *printer) problem(err error) {
+	text := strings.ReplaceAll(visible.Lines("skerry: "+cut(err.Error())), "\n", "\n  ")
+	_ = p.line(display(text)) // there is nobody left to tell
+}
+
+// rewrite writes text over the present line of a terminal, and blanks up to width. It returns the width
+// of text.
+func (p *printer) rewrite(text display, width int) int {
+	line := visible.Text(string(text))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = io.WriteString(p.raw, "\r"+line+strings.Repeat(" ", max(0, width-len(line)))) // only progress
+	return len(line)
+}
+
+// erase takes width characters off the present line of a terminal.
+func (p *printer) erase(width int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = io.WriteString(p.raw, "\r"+strings.Repeat(" ", width)+"\r") // likewise
+}
+
+// content calls write with where the content of blobs and values is to go. To a file or another program
+// that is byte for byte; on a terminal what cannot be shown is escaped.
+func (p *printer) content(write func(io.Writer) error) error {
+	if !p.terminal {
+		return write(p.raw)
+	}
+	return errors.Join(write(p), p.clean.Flush())
+}
