@@ -33,6 +33,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/netaddr"
+	"github.com/skerry-sync/skerry/internal/visible"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -100,7 +101,7 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 	}
 	w.Header().Del("ETag")
 	w.Header().Del("Cache-Control")
-	http.Error(w, err.Error(), status)
+	http.Error(w, visible.Lines(err.Error()), status) // it can name a path of a directory
 }
 
 // session opens a session for a request, and the hash that it names.
@@ -274,7 +275,9 @@ func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Se
 		return
 	}
 	if !strings.HasSuffix(r.URL.Path, "/") { // so that the names in the list are below it
-		http.Redirect(w, r, path.Base(r.URL.Path)+"/", http.StatusMovedPermanently)
+		// "./" keeps a name such as https:example.org from being an address of another server.
+		w.Header().Set("Location", "./"+url.PathEscape(path.Base(r.URL.Path))+"/")
+		w.WriteHeader(http.StatusMovedPermanently)
 		return
 	}
 	g.list(w, r, h, name, list)
@@ -295,6 +298,12 @@ type Item struct {
 	Size   uint64 `json:"size"`
 	Target string `json:"target,omitempty"` // of a link
 }
+
+// Shown is the item's name as a page shows it: it cannot turn the letters of the page round.
+func (x Item) Shown() string { return visible.Text(x.Name) }
+
+// ShownTarget is the target likewise.
+func (x Item) ShownTarget() string { return visible.Text(x.Target) }
 
 // Href is the item's address, from that of its directory.
 func (x Item) Href() string {
@@ -345,7 +354,7 @@ var page = template.Must(template.New("list").Parse(`<!doctype html>
 td{padding:.2rem .5rem;border-bottom:1px solid #8884}td+td{text-align:right;white-space:nowrap}code{word-break:break-all}</style>
 <h1>{{.Name}}/</h1><p><code>{{.Hash}}</code></p>
 <table>{{if .Up}}<tr><td><a href="../">../</a><td>{{end}}
-{{range .Items}}<tr><td><a href="{{.Href}}">{{.Name}}{{if eq .Kind "directory"}}/{{end}}</a>{{if .Target}} → {{.Target}}{{end}}<td>{{.Size}}
+{{range .Items}}<tr><td><a href="{{.Href}}">{{.Shown}}{{if eq .Kind "directory"}}/{{end}}</a>{{if .Target}} → {{.ShownTarget}}{{end}}<td>{{.Size}}
 {{end}}</table></html>
 `))
 
@@ -366,7 +375,7 @@ func (g *Gateway) list(w http.ResponseWriter, r *http.Request, h blobs.Hash, nam
 	if title == "/" {
 		title = ""
 	}
-	if err := page.Execute(w, map[string]any{"Name": title, "Hash": h, "Up": name != "", "Items": items}); err != nil {
+	if err := page.Execute(w, map[string]any{"Name": visible.Text(title), "Hash": h, "Up": name != "", "Items": items}); err != nil {
 		g.log.Debug("gateway", "error", err)
 	}
 }
