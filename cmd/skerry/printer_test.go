@@ -70,6 +70,9 @@ func TestQuestionsAreSafe(t *testing.T) {
 	_, text := seedLine(seed.Answer{State: "s", ReplicaID: hostile, Note: hostile})
 	require.Equal(t, 2, strings.Count(string(text), shown))
 	require.Equal(t, 1, strings.Count(string(text), "\n"))
+	two := api.SeedStatus{Backups: []seed.Answer{{ReplicaID: "first"}, {ReplicaID: hostile}}}
+	ids, _ := seedStatusText(two)
+	require.Equal(t, display("first\n"+shown), ids, "one a line")
 }
 
 func TestErrorsCannotForgeLines(t *testing.T) {

@@ -189,19 +189,35 @@ func (a *app) seedStatus() *cobra.Command {
 	var r seedRequest
 	cmd := &cobra.Command{Use: "status", Short: "Show what a seed keeps for you, and your quota", Args: cobra.NoArgs}
 	r.add(cmd)
-	return one(a, cmd, true, "seed/status", func([]string) (api.SeedRequest, error) { return r.request(a, "") }, func(s api.SeedStatus) (string, display) {
-		text := displayf("%s of %s, %d of %d replicas", bytesText(s.Quota.BytesUsed), bytesText(s.Quota.BytesLimit), s.Quota.ReplicaCount, s.Quota.ReplicaLimit)
-		essential := ""
-		for _, x := range s.Backups {
-			id, line := seedLine(x)
-			text += "\n" + line
-			if essential != "" {
-				essential += "\n"
-			}
-			essential += id
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		req, err := r.request(a, "")
+		if err != nil {
+			return err
 		}
-		return essential, text
-	})
+		return a.with(cmd.Context(), true, func(x *session) error {
+			st, err := api.Call[api.SeedStatus](cmd.Context(), x.Client, "seed/status", req)
+			if err != nil {
+				return err
+			}
+			essential, text := seedStatusText(st)
+			return a.printLines(st, essential, text)
+		})
+	}
+	return cmd
+}
+
+// seedStatusText gives the ids of the replicas that are kept, one a line, and a description.
+func seedStatusText(s api.SeedStatus) (essential, text display) {
+	q := s.Quota
+	text = displayf("%s of %s, %d of %d replicas", bytesText(q.BytesUsed), bytesText(q.BytesLimit),
+		q.ReplicaCount, q.ReplicaLimit)
+	var ids []display
+	for _, x := range s.Backups {
+		id, line := seedLine(x)
+		text += "\n" + line
+		ids = append(ids, displayf("%s", id))
+	}
+	return joinDisplays(ids, "\n"), text
 }
 
 // readyTime is how long a seed has to say that it is ready.
