@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -70,7 +71,9 @@ func TestKeyringKeepsAFile(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "precious")
 	require.NoError(t, os.WriteFile(name, []byte("precious"), 0o600))
-	out, err := exec.Command("skerry", "--dir", dir, "keyring", "--socket", name).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // else it serves there
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "skerry", "--dir", dir, "keyring", "--socket", name).CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "is no socket")
 	b, err := os.ReadFile(name)
