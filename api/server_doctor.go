@@ -2,8 +2,13 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/seed"
 )
 
 // DoctorResult is what was found about a node.
@@ -14,10 +19,42 @@ type DoctorResult struct {
 
 func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (DoctorResult, error) {
 	all, err := s.node.DiagnoseNetwork(ctx)
-	if err == nil {
-		var claims []node.Finding
-		claims, err = s.node.DiagnoseClaims(ctx)
-		all = append(all, claims...)
+	if err != nil {
+		return DoctorResult{}, err
+	}
+	claims, err := s.node.DiagnoseClaims(ctx)
+	if err != nil {
+		return DoctorResult{}, err
+	}
+	all = append(all, claims...)
+	seeds, err := s.diagnoseSeeds(ctx)
+	if seeds != nil {
+		all = append(all, *seeds)
 	}
 	return DoctorResult{s.node.ID().String(), all}, err
+}
+
+// diagnoseSeeds asks the seeds at which this node has registered replicas whether they keep them, and
+// returns nil if there are none.
+func (s *Server) diagnoseSeeds(ctx context.Context) (*node.Finding, error) {
+	asked := (&seed.Watch{Node: s.node, Log: slog.New(slog.DiscardHandler), Now: time.Now}).Look(ctx)
+	all, err := seed.StoodAt(ctx, s.node)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	f := &node.Finding{About: "seeds", Health: node.Good, Text: fmt.Sprintf("registrations that stand: %d", len(all))}
+	var lost []string
+	for _, x := range all {
+		if !x.Asked.IsZero() && !x.Stands() {
+			lost = append(lost, fmt.Sprintf("replica %s at %s", x.Replica.Short(), x.Seed))
+		}
+	}
+	switch {
+	case len(lost) > 0:
+		f.Health, f.Text = node.Bad, "no longer registered: "+strings.Join(lost, ", ")
+		f.Advice = "register them again with seed register, or end that with seed unregister"
+	case asked != nil:
+		f.Health, f.Text, f.Advice = node.Warn, "not all seeds answered: "+asked.Error(), "try again later"
+	}
+	return f, nil
 }

@@ -17,7 +17,7 @@ import (
 type seedCall struct {
 	seed.Client
 	id   identity.ID
-	sign func(vault.ToSign) (vault.Signed, error)
+	sign seed.Signer
 }
 
 func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err error) {
@@ -48,7 +48,8 @@ func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (
 	if err != nil {
 		return seed.Answer{}, err
 	}
-	signed, err := seed.NewRequest(c.id, r.ID, text, time.Now(), c.sign)
+	device := s.node.ID().String()
+	signed, err := seed.NewRegister(c.id, c.At.ID.String(), r.ID, text, device, time.Now(), c.sign)
 	if err != nil {
 		return seed.Answer{}, err
 	}
@@ -56,7 +57,7 @@ func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (
 	var refused *seed.Error
 	if err == nil || errors.As(err, &refused) && refused.Code == seed.AlreadyRegistered {
 		// Also when it was registered already, from another device.
-		err = errors.Join(err, s.node.AddSeed(ctx, r.ID, c.At))
+		err = errors.Join(err, s.node.AddSeed(ctx, r.ID, c.At), seed.Forget(ctx, s.node, r.ID, c.At.ID))
 	}
 	return a, err
 }
@@ -82,13 +83,13 @@ func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer)
 		}
 		id = r.ID
 	}
-	signed, err := seed.NewRequest(c.id, id, "", time.Now(), c.sign)
+	signed, err := seed.NewUnregister(c.id, c.At.ID.String(), id, time.Now(), c.sign)
 	if err != nil {
 		return seed.Answer{}, err
 	}
 	a, err := c.Unregister(ctx, signed)
 	if err == nil {
-		err = s.node.RemoveSeed(ctx, id, c.At.ID)
+		err = errors.Join(s.node.RemoveSeed(ctx, id, c.At.ID), seed.Forget(ctx, s.node, id, c.At.ID))
 	}
 	return a, err
 }
@@ -107,8 +108,29 @@ func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (ou
 		return out, err
 	}
 	all, err := c.Client.Backups(ctx, read)
+	if err != nil {
+		return out, err
+	}
 	out.Backups = append([]seed.Answer{}, all...)
+	out.Missing, err = s.missingAt(ctx, c.At.ID, all)
 	return out, err
+}
+
+// missingAt returns the replicas that this node has registered at a seed and that the seed does not keep.
+func (s *Server) missingAt(ctx context.Context, at peer.ID, all []seed.Answer) (missing []replica.ID, err error) {
+	stands := map[string]bool{}
+	for _, a := range all {
+		stands[a.ReplicaID] = a.State != seed.Deleted.String()
+	}
+	seeds, err := s.node.RegisteredAt(ctx)
+	for _, x := range seeds {
+		for _, id := range x.Replicas {
+			if x.Seed.ID == at && !stands[id.String()] {
+				missing = append(missing, id)
+			}
+		}
+	}
+	return missing, err
 }
 
 // seedsOf lists the seeds that keep a replica, as far as this node knows.

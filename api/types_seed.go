@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
 )
 
@@ -19,4 +20,7 @@ type SeedStatus struct {
 	Identity identity.ID   `json:"identity"`
 	Quota    seed.Quota    `json:"quota"`
 	Backups  []seed.Answer `json:"backups"`
+	// Missing are replicas that this node has registered there and that the seed does not keep, or not for
+	// long.
+	Missing []replica.ID `json:"missing,omitempty"`
 }

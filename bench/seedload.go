@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
 	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
 )
 
 // device is a node with a replica that is registered at a seed.
@@ -66,13 +67,19 @@ func newDevice(ctx context.Context, dir string, opt pebble.Options, s *seedProce
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	req := &seed.Request{Identity: identity.IDOf(key.Public(), key.Nonce()), Replica: r.ID.String(), Ticket: text, Timestamp: now.Unix()}
-	sig, err := key.Sign(identity.RegisterBackup(req.Identity, req.Replica, time.Unix(req.Timestamp, 0)))
+	sign := func(what vault.ToSign) (vault.Signed, error) {
+		m, err := what.Message(identity.IDOf(key.Public(), key.Nonce()))
+		if err != nil {
+			return vault.Signed{}, err
+		}
+		sig, err := key.Sign(m)
+		return vault.Signed{Signature: sig, Nonce: key.Nonce()}, err
+	}
+	who := identity.IDOf(key.Public(), key.Nonce())
+	req, err := seed.NewRegister(who, s.at.ID.String(), r.ID, text, n.ID().String(), time.Now(), sign)
 	if err != nil {
 		return nil, err
 	}
-	req.Signature.Sign(sig, key.Nonce())
 	if _, err := (seed.Client{Node: n, At: s.at}).Register(ctx, req); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -200,6 +201,40 @@ func (n *Node) unlearnSeeds(ctx context.Context, said map[string]bool) error {
 		return err
 	}
 	return n.dropKeys(ctx, gone)
+}
+
+// SeedOf is a seed at which this node has registered replicas.
+type SeedOf struct {
+	Seed     peer.AddrInfo
+	Replicas []replica.ID
+}
+
+// RegisteredAt returns the seeds at which this node has registered replicas, in the order of their ids.
+func (n *Node) RegisteredAt(ctx context.Context) (out []SeedOf, err error) {
+	all, err := n.allSeeds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		id, err := peer.Decode(name)
+		if err != nil {
+			return nil, err
+		}
+		s := SeedOf{Seed: peer.AddrInfo{ID: id}, Replicas: all[name].Replicas}
+		var addrs []ma.Multiaddr
+		for _, text := range all[name].Addrs {
+			a, err := ma.NewMultiaddr(text)
+			if err != nil {
+				return nil, err
+			}
+			addrs = append(addrs, a)
+		}
+		if at := peersAt(addrs); len(at) == 1 && at[0].ID == id {
+			s.Seed = at[0]
+		}
+		out = append(out, s)
+	}
+	return out, nil
 }
 
 func peersAt(addrs []ma.Multiaddr) []peer.AddrInfo { return (&ticket.Blob{Addrs: addrs}).Peers() }

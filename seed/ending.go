@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -155,10 +156,42 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 			}
 		}
 		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
-			tx.Delete(key(keyLast, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all))
+			setIdentities(tx, g.Replica, all))
 	})
 	if err != nil {
 		return false, err
 	}
 	return last, s.Sync(ctx)
+}
+
+// forget deletes the notes of the last requests about replicas that are not registered any more, once no
+// request of that time or before would count.
+func (r *Registry) forget(ctx context.Context, s kv.Store) error {
+	for p, err := range paged(ctx, s, []byte(keyLast), nil) {
+		if err != nil {
+			return err
+		}
+		k := p.Key[len(keyLast):]
+		if len(k) != identity.IDSize+32 || len(p.Value) != 8 {
+			return errBadRecord
+		}
+		at := time.Unix(int64(binary.BigEndian.Uint64(p.Value)), 0)
+		if r.now().Sub(at) <= identity.RegistryBehind {
+			continue
+		}
+		err := s.Update(ctx, func(tx kv.Txn) error {
+			if has, err := tx.Has(key(keyRegistration, k)); err != nil || has {
+				return err
+			}
+			now, err := tx.Get(p.Key)
+			if err != nil || !bytes.Equal(now, p.Value) { // a request came in between
+				return err
+			}
+			return tx.Delete(p.Key)
+		})
+		if err != nil && !errors.Is(err, kv.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }

@@ -77,6 +77,22 @@ type Registration struct {
 	Lapsed time.Time `json:"lapsed,omitzero"`
 	// Ticket is the one that the replica was registered with, without what lets anybody read or write.
 	Ticket string `json:"ticket"`
+	// Devices are the node ids of devices that may ask whether the registration stands; at most
+	// maxDevices, the last named first.
+	Devices []string `json:"devices,omitempty"`
+}
+
+// maxDevices is how many devices may ask whether one registration stands.
+const maxDevices = 16
+
+// named notes a device that has registered the replica. It forgets the one named longest ago if there are
+// too many.
+func (g *Registration) named(device string) {
+	if device == "" {
+		return
+	}
+	all := slices.DeleteFunc(slices.Clone(g.Devices), func(d string) bool { return d == device })
+	g.Devices = append([]string{device}, all[:min(len(all), maxDevices-1)]...)
 }
 
 var (
@@ -184,7 +200,8 @@ func setRegistration(tx kv.Txn, g *Registration) error {
 	return tx.Set(registrationKey(g.Identity, g.Replica), b)
 }
 
-// later notes the time of a request, or returns ErrOldRequest: so nobody makes a request again that somebody else has made, and a registration does not count as the end of one, which has the same signature.
+// later notes the time of a request, or returns ErrOldRequest, so nobody makes a request again that was made
+// before. The note outlives the registration, until no request of that time would count: see forget.
 func later(tx kv.Txn, id identity.ID, rep replica.ID, at time.Time) error {
 	last := uint64(0)
 	where := key(keyLast, id[:], rep[:])
@@ -215,19 +232,26 @@ func keepOwn(ctx context.Context, s kv.Store, rep replica.ID) error {
 	})
 }
 
-// Register notes that an identity has a replica kept, at the time of its request. It returns ErrRegistered, ErrReplicaLimit, ErrQuota or ErrOldRequest. The entries that are there already are still to be charged: see Charge.
-func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket string, at time.Time) (g Registration, err error) {
+// Register notes that an identity has a replica kept, at the time of its request, and that a device, if it
+// is not empty, may ask whether it stands. It returns ErrRegistered, ErrReplicaLimit, ErrQuota or
+// ErrOldRequest. If the replica is registered already, the device is noted all the same. The entries that
+// are there already are still to be charged: see Charge.
+func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device string, at time.Time) (g Registration, err error) {
+	registered := false
 	err = s.Update(ctx, func(tx kv.Txn) error {
-		g, err = getRegistration(tx, id, rep)
-		switch {
-		case err == nil && g.Deletion.IsZero():
-			return ErrRegistered
-		case err == nil: // it was ended, and is taken up again before it was deleted
-		case !errors.Is(err, ErrNotRegistered):
+		if g, err = getRegistration(tx, id, rep); err != nil && !errors.Is(err, ErrNotRegistered) {
 			return err
 		}
+		registered = err == nil && g.Deletion.IsZero()
 		if err := later(tx, id, rep, at); err != nil {
+			if registered && errors.Is(err, ErrOldRequest) {
+				return nil
+			}
 			return err
+		}
+		g.named(device)
+		if registered {
+			return setRegistration(tx, &g)
 		}
 		u, err := usageOf(tx, id)
 		if err != nil {
@@ -256,10 +280,13 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(time.Second), time.Time{}, time.Time{}, ticket
 		return errors.Join(setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g), tx.Set(key(keyCharging, rep[:]), nil))
 	})
-	if err != nil {
-		return g, err
+	if err == nil {
+		err = s.Sync(ctx)
 	}
-	return g, s.Sync(ctx)
+	if err == nil && registered {
+		err = ErrRegistered
+	}
+	return g, err
 }
 
 // Charged notes that what was there of a replica before its registration has been charged.

@@ -101,7 +101,7 @@ func TestCharges(t *testing.T) {
 			k := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "key")
 			switch rapid.IntRange(0, 6).Draw(t, "what") {
 			case 0:
-				_, err := reg.Register(bg, s, id, rep, "", now)
+				_, err := reg.Register(bg, s, id, rep, "", "", now)
 				count := 0
 				for w := range registered {
 					if w.id == id && registered[w] {
@@ -117,7 +117,7 @@ func TestCharges(t *testing.T) {
 					require.ErrorIs(t, err, ErrQuota)
 				default:
 					require.NoError(t, err)
-					_, err = reg.Register(bg, s, id, rep, "", now)
+					_, err = reg.Register(bg, s, id, rep, "", "", now)
 					require.ErrorIs(t, err, ErrRegistered, "replayed")
 					_, err = reg.Unregister(bg, s, id, rep, now)
 					require.ErrorIs(t, err, ErrOldRequest, "the registration, taken for its end")
@@ -171,6 +171,8 @@ func TestCharges(t *testing.T) {
 		now = now.Add(2 * time.Hour)
 		_, err := reg.Sweep(bg, s)
 		require.NoError(t, err)
+		now = now.Add(25 * time.Hour)
+		require.NoError(t, reg.forget(bg, s))
 		require.NoError(t, s.View(bg, func(rd kv.Reader) error {
 			for p, err := range rd.Scan(kv.Prefix([]byte("s")), kv.ScanOptions{}) {
 				require.NoError(t, err)
@@ -195,7 +197,7 @@ func TestGraceAndOverflow(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	reg := NewRegistry(DefaultLimits, func() time.Time { return now })
 	id, rep := identity.ID{1}, replica.ID{1}
-	_, err := reg.Register(bg, s, id, rep, "ticket", now)
+	_, err := reg.Register(bg, s, id, rep, "ticket", "", now)
 	require.NoError(t, err)
 	e := replica.Entry{Replica: rep, Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}
 	require.NoError(t, s.Update(bg, func(tx kv.Txn) error { _, err := reg.Put(tx, &e); return err }))
@@ -217,7 +219,7 @@ func TestGraceAndOverflow(t *testing.T) {
 	leave, err := reg.Sweep(bg, s)
 	require.NoError(t, err)
 	require.Empty(t, leave)
-	_, err = reg.Register(bg, s, id, rep, "ticket", now)
+	_, err = reg.Register(bg, s, id, rep, "ticket", "", now)
 	require.NoError(t, err)
 	all, u, err := reg.Of(bg, s, id)
 	require.NoError(t, err)
@@ -237,7 +239,7 @@ func TestRetention(t *testing.T) {
 	reg := NewRegistry(Limits{Bytes: 60, Replicas: 2, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour}, func() time.Time { return now })
 	who, kept, gone := identity.ID{1}, replica.ID{1}, replica.ID{2}
 	for _, id := range []replica.ID{kept, gone} {
-		_, err := reg.Register(bg, s, who, id, "ticket", now)
+		_, err := reg.Register(bg, s, who, id, "ticket", "", now)
 		require.NoError(t, err)
 	}
 	heard := map[replica.ID]time.Time{kept: now, gone: now}
@@ -283,7 +285,7 @@ func TestRetention(t *testing.T) {
 	require.NoError(t, err)
 	heard[kept] = now.Add(time.Minute)
 	lapse(0, 0)
-	_, err = reg.Register(bg, s, who, kept, "ticket", now.Add(time.Minute))
+	_, err = reg.Register(bg, s, who, kept, "ticket", "", now.Add(time.Minute))
 	require.NoError(t, err)
 	now = now.Add(8 * 24 * time.Hour)
 	sweep() // the end that was taken back is forgotten

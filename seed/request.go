@@ -2,12 +2,14 @@ package seed
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
@@ -19,13 +21,17 @@ import (
 // MaxRequest is the length of the longest request in bytes.
 const MaxRequest = 64 << 10
 
-// Request asks to register a replica, or to end a registration: it is signed as Register Backup (see identity.RegisterBackup), with the replica's id in its text form.
+// Request asks to register a replica, or to end a registration. What the identity signs is an
+// identity.SeedAsk, which names the request, the seed, the replica, the ticket and the device.
 type Request struct {
-	Identity  identity.ID `json:"identity_id"`
-	Replica   string      `json:"replica_id"`
-	Ticket    string      `json:"ticket,omitempty"` // to register: one for the replica, with the person's devices as peers; one to sync is enough
-	Timestamp int64       `json:"timestamp"`        // Unix seconds
-	Signature Signature   `json:"signature"`
+	Identity identity.ID `json:"identity_id"`
+	Replica  string      `json:"replica_id"`
+	Ticket   string      `json:"ticket,omitempty"` // to register: one for the replica, with the person's devices as peers; one to sync is enough
+	// Device, to register, is the node id of the device that may ask later whether the registration
+	// stands. It may be empty.
+	Device    string    `json:"device,omitempty"`
+	Timestamp int64     `json:"timestamp"` // Unix seconds
+	Signature Signature `json:"signature"`
 }
 
 // Signature is that of an identity, with what shows whose it is. Bytes are in base64.
@@ -104,17 +110,49 @@ func asError(err error) *Error {
 	return failed(Internal, err)
 }
 
-// check returns the replica that a request is about, if its identity has signed it lately.
-func (s *Seed) check(req *Request) (id replica.ID, at time.Time, err error) {
+// askOf returns what a request asks this seed with a node id for, as the identity signs it.
+func askOf(request, node string, req *Request) identity.SeedAsk {
+	a := identity.SeedAsk{Request: request, Seed: node, Replica: req.Replica}
+	if request == identity.SeedRegister {
+		a.Ticket, a.Device = ticketHash(req.Ticket), req.Device
+	}
+	return a
+}
+
+// ticketHash is what stands for a ticket in a signed request.
+func ticketHash(text string) string {
+	h := blake3.Sum256([]byte(text))
+	return hex.EncodeToString(h[:])
+}
+
+// check returns the replica that a request is about, if its identity has signed it lately for this seed
+// and for what it is used for.
+func (s *Seed) check(request string, req *Request) (id replica.ID, at time.Time, err error) {
 	if id, err = replica.ParseID(req.Replica); err != nil {
 		return id, at, failed(InvalidRequest, err)
 	}
+	if req.Device != "" {
+		if _, err := peer.Decode(req.Device); err != nil {
+			return id, at, failed(InvalidRequest, fmt.Errorf("the device: %w", err))
+		}
+	}
 	at = time.Unix(req.Timestamp, 0)
-	m := identity.RegisterBackup(req.Identity, id.String(), at)
+	canonical := *req
+	canonical.Replica = id.String() // one replica has one text in what is signed
+	m, err := askOf(request, s.n.ID().String(), &canonical).Message(req.Identity, at)
+	if err != nil {
+		return id, at, failed(InvalidRequest, err)
+	}
 	if err := m.CheckTime(s.now(), identity.RegistryAhead, identity.RegistryBehind); err != nil {
 		return id, at, err
 	}
-	return id, at, req.Signature.verify(m, req.Identity)
+	err = req.Signature.verify(m, req.Identity)
+	old := identity.RegisterBackup(req.Identity, canonical.Replica, at)
+	if err != nil && req.Signature.verify(old, req.Identity) == nil {
+		err = fmt.Errorf("%w: Register Backup names neither the seed nor the request, so another seed could "+
+			"use the signature: sign the request as Skerry Seed", identity.ErrBadSignature)
+	}
+	return id, at, err
 }
 
 // Answer is what a seed says about a registered replica.
@@ -142,7 +180,7 @@ func answerOf(st *Status) Answer {
 
 // Register answers a request to register a replica. The error is an *Error.
 func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
-	id, at, err := s.check(req)
+	id, at, err := s.check(identity.SeedRegister, req)
 	if err != nil {
 		return Answer{}, asError(err)
 	}
@@ -172,7 +210,7 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
-	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, at)
+	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, req.Device, at)
 	if err == nil {
 		err = s.join(ctx, id, kept)
 	}
@@ -192,7 +230,7 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 
 // Unregister answers a request to end a registration. The error is an *Error.
 func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
-	id, at, err := s.check(req)
+	id, at, err := s.check(identity.SeedUnregister, req)
 	if err != nil {
 		return Answer{}, asError(err)
 	}
@@ -208,21 +246,36 @@ func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
 	return answerOf(&st), nil
 }
 
-// NewRequest signs a request with a function that has the identity's keyring sign. text is the ticket, or empty to end a registration.
-func NewRequest(id identity.ID, rep replica.ID, text string, now time.Time, sign func(vault.ToSign) (vault.Signed, error)) (*Request, error) {
-	req := &Request{Identity: id, Replica: rep.String(), Ticket: text, Timestamp: now.Unix()}
-	s, err := sign(vault.ToSign{Replica: req.Replica, At: req.Timestamp})
-	if err != nil {
-		return nil, err
-	}
-	req.Signature.Sign(s.Signature, s.Nonce)
-	return req, nil
+// Signer has the identity's keyring sign.
+type Signer func(vault.ToSign) (vault.Signed, error)
+
+// NewRegister signs a request to keep a replica, for the seed with a node id. text is the ticket; device
+// is the node that may ask later whether the registration stands, or empty.
+func NewRegister(id identity.ID, node string, rep replica.ID, text, device string, now time.Time, sign Signer) (*Request, error) {
+	req := &Request{Identity: id, Replica: rep.String(), Ticket: text, Device: device, Timestamp: now.Unix()}
+	return req, req.sign(identity.SeedRegister, node, sign)
 }
 
-// NewRead signs a Read likewise, for the seed with a node id.
-func NewRead(id identity.ID, node string, now time.Time, sign func(vault.ToSign) (vault.Signed, error)) (*Read, error) {
+// NewUnregister signs a request to end a registration, for the seed with a node id.
+func NewUnregister(id identity.ID, node string, rep replica.ID, now time.Time, sign Signer) (*Request, error) {
+	req := &Request{Identity: id, Replica: rep.String(), Timestamp: now.Unix()}
+	return req, req.sign(identity.SeedUnregister, node, sign)
+}
+
+func (r *Request) sign(request, node string, sign Signer) error {
+	ask := askOf(request, node, r)
+	s, err := sign(vault.ToSign{Seed: &ask, At: r.Timestamp})
+	if err == nil {
+		r.Signature.Sign(s.Signature, s.Nonce)
+	}
+	return err
+}
+
+// NewRead signs a Read, for the seed with a node id.
+func NewRead(id identity.ID, node string, now time.Time, sign Signer) (*Read, error) {
 	req := &Read{Identity: id, Timestamp: now.Unix(), Signature: &Signature{}}
-	s, err := sign(vault.ToSign{Application: readApplication, Challenge: ReadChallenge(node, id), At: req.Timestamp})
+	ask := identity.SeedAsk{Request: identity.SeedStatus, Seed: node}
+	s, err := sign(vault.ToSign{Seed: &ask, At: req.Timestamp})
 	if err != nil {
 		return nil, err
 	}
@@ -230,20 +283,13 @@ func NewRead(id identity.ID, node string, now time.Time, sign func(vault.ToSign)
 	return req, nil
 }
 
-// Read asks for the status or the quota of an identity: unless the seed lets anybody ask, it is signed as Authenticate (see identity.Authenticate), for the application "skerry-seed" and the challenge that ReadChallenge gives.
+// Read asks for the status or the quota of an identity: unless the seed lets anybody ask, the identity
+// signs an identity.SeedAsk with the request "status". It may be used again for five minutes, at this
+// seed: it changes nothing.
 type Read struct {
 	Identity  identity.ID `json:"identity_id"`
 	Timestamp int64       `json:"timestamp,omitempty"`
 	Signature *Signature  `json:"signature,omitempty"`
-}
-
-// readApplication is what reads are signed for.
-const readApplication = "skerry-seed"
-
-// ReadChallenge is what is signed to read an identity's status at a seed, given the seed's node id: so a signature that one seed was shown is worth nothing at another.
-func ReadChallenge(node string, id identity.ID) []byte {
-	h := blake3.Sum256([]byte("skerry seed read 1\n" + node + "\n" + id.String()))
-	return h[:]
 }
 
 func (s *Seed) mayRead(req *Read) error {
@@ -253,7 +299,8 @@ func (s *Seed) mayRead(req *Read) error {
 	if req.Signature == nil {
 		return failed(InvalidSignature, errors.New("this seed tells an identity's status to that identity only: sign the request"))
 	}
-	m, err := identity.Authenticate(readApplication, ReadChallenge(s.n.ID().String(), req.Identity), time.Unix(req.Timestamp, 0))
+	ask := identity.SeedAsk{Request: identity.SeedStatus, Seed: s.n.ID().String()}
+	m, err := ask.Message(req.Identity, time.Unix(req.Timestamp, 0))
 	if err != nil {
 		return err
 	}

@@ -210,6 +210,7 @@ func (s *Seed) charge(ctx context.Context, id replica.ID) error {
 // lapse ends registrations of which nobody is heard any more.
 func (s *Seed) lapse(ctx context.Context) {
 	lapsed, back, err := s.reg.Lapse(ctx, s.n.Store(), s.n.LastSync)
+	err = errors.Join(err, s.reg.forget(ctx, s.n.Store()))
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("looking for registrations of which nobody is heard any more", "error", err)
 	}

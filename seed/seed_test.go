@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
+	"github.com/skerry-sync/skerry/vault"
 )
 
 // clock is one that the test puts forward.
@@ -80,24 +81,34 @@ func newPerson(t *testing.T, c *clock) *person {
 	return &person{key, identity.IDOf(key.Public(), key.Nonce()), c}
 }
 
-func (p *person) request(t *testing.T, id replica.ID, text string) *Request {
+// sign is a Signer that has the person's key sign.
+func (p *person) sign(what vault.ToSign) (vault.Signed, error) {
+	m, err := what.Message(p.id)
+	if err != nil {
+		return vault.Signed{}, err
+	}
+	sig, err := p.key.Sign(m)
+	return vault.Signed{Signature: sig, Nonce: p.key.Nonce()}, err
+}
+
+// request registers a replica with a ticket at a seed, or ends that if the ticket is empty.
+func (p *person) request(t *testing.T, s *Seed, id replica.ID, text string) *Request {
 	t.Helper()
 	p.c.forward(time.Second) // each request is later than the one before
-	req := &Request{Identity: p.id, Replica: id.String(), Ticket: text, Timestamp: p.c.now().Unix()}
-	sig, err := p.key.Sign(identity.RegisterBackup(p.id, id.String(), time.Unix(req.Timestamp, 0)))
+	if text == "" {
+		req, err := NewUnregister(p.id, s.n.ID().String(), id, p.c.now(), p.sign)
+		require.NoError(t, err)
+		return req
+	}
+	req, err := NewRegister(p.id, s.n.ID().String(), id, text, "", p.c.now(), p.sign)
 	require.NoError(t, err)
-	req.Signature.Sign(sig, p.key.Nonce())
 	return req
 }
 
 func (p *person) read(t *testing.T, s *Seed) *Read {
 	t.Helper()
-	req := &Read{Identity: p.id, Timestamp: p.c.now().Unix(), Signature: &Signature{}}
-	m, err := identity.Authenticate(readApplication, ReadChallenge(s.n.ID().String(), p.id), time.Unix(req.Timestamp, 0))
+	req, err := NewRead(p.id, s.n.ID().String(), p.c.now(), p.sign)
 	require.NoError(t, err)
-	sig, err := p.key.Sign(m)
-	require.NoError(t, err)
-	req.Signature.Sign(sig, p.key.Nonce())
 	return req
 }
 
@@ -152,7 +163,7 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	p := newPerson(t, c)
 	client := Client{a, infoOf(s.n)}
 
-	req := p.request(t, r.ID, ticketFor(t, a, r, replica.Write))
+	req := p.request(t, s, r.ID, ticketFor(t, a, r, replica.Write))
 	got, err := client.Register(ctx, req)
 	require.NoError(t, err)
 	require.Equal(t, "SYNCING", got.State)
@@ -175,26 +186,26 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	_, err = client.Register(ctx, req)
 	requireCode(t, AlreadyRegistered, err)
 	_, err = client.Unregister(ctx, req)
-	requireCode(t, InvalidSignature, err) // the same signature would do
-	_, err = client.Register(ctx, p.request(t, r.ID, req.Ticket))
+	requireCode(t, InvalidSignature, err) // it is signed to register
+	_, err = client.Register(ctx, p.request(t, s, r.ID, req.Ticket))
 	requireCode(t, AlreadyRegistered, err)
 	mallory := newPerson(t, c)
-	forged := mallory.request(t, r.ID, req.Ticket)
+	forged := mallory.request(t, s, r.ID, req.Ticket)
 	forged.Identity = p.id
 	_, err = client.Register(ctx, forged)
 	requireCode(t, InvalidSignature, err)
-	_, err = client.Unregister(ctx, mallory.request(t, r.ID, ""))
+	_, err = client.Unregister(ctx, mallory.request(t, s, r.ID, ""))
 	requireCode(t, NotFound, err)
-	late := p.request(t, r.ID, "")
+	late := p.request(t, s, r.ID, "")
 	c.forward(25 * time.Hour)
 	_, err = client.Unregister(ctx, late)
 	requireCode(t, InvalidSignature, err)
 	c.forward(-25 * time.Hour) // nodes whose clocks are two days apart do not find each other's replicas
 	other, err := a.CreateReplica(ctx, "other", false)
 	require.NoError(t, err)
-	_, err = client.Register(ctx, p.request(t, other.ID, req.Ticket))
+	_, err = client.Register(ctx, p.request(t, s, other.ID, req.Ticket))
 	requireCode(t, InvalidTicket, err)
-	_, err = client.Register(ctx, p.request(t, other.ID, "doc"))
+	_, err = client.Register(ctx, p.request(t, s, other.ID, "doc"))
 	requireCode(t, InvalidTicket, err)
 	wrong := p.read(t, s)
 	wrong.Identity = mallory.id
@@ -256,11 +267,11 @@ func TestQuota(t *testing.T) {
 	}
 	four := func(b byte) string { return strings.Repeat(string(b), 4000) }
 	set(t, a, reps[0].ID, "a", four('a')) // before the registration
-	_, err := client.Register(ctx, p.request(t, reps[0].ID, ticketFor(t, a, reps[0], replica.Sync)))
+	_, err := client.Register(ctx, p.request(t, s, reps[0].ID, ticketFor(t, a, reps[0], replica.Sync)))
 	require.NoError(t, err)
-	_, err = client.Register(ctx, p.request(t, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync)))
+	_, err = client.Register(ctx, p.request(t, s, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync)))
 	require.NoError(t, err)
-	_, err = client.Register(ctx, p.request(t, reps[2].ID, ticketFor(t, a, reps[2], replica.Sync)))
+	_, err = client.Register(ctx, p.request(t, s, reps[2].ID, ticketFor(t, a, reps[2], replica.Sync)))
 	requireCode(t, ReplicaLimit, err)
 	quota := func() Quota {
 		q, err := client.Quota(ctx, p.read(t, s))
@@ -301,17 +312,17 @@ func TestQuota(t *testing.T) {
 	require.EqualValues(t, 8022, quota().BytesUsed)
 
 	// Ended: kept for the time of grace, taken up again, and at last gone.
-	got, err := client.Unregister(ctx, p.request(t, reps[1].ID, ""))
+	got, err := client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
 	require.NoError(t, err)
 	require.Equal(t, "DELETED", got.State)
 	require.InDelta(t, c.now().Add(24*time.Hour).Unix(), got.DeletionAt, 5)
 	require.EqualValues(t, 1, quota().ReplicaCount)
 	require.Equal(t, "DELETED", states()[two].State)
-	_, err = client.Register(ctx, p.request(t, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync)))
+	_, err = client.Register(ctx, p.request(t, s, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync)))
 	require.NoError(t, err)
 	eventually(t, "as before", func() bool { return states()[two].State == "SYNCED" })
-	again := p.request(t, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync))
-	_, err = client.Unregister(ctx, p.request(t, reps[1].ID, ""))
+	again := p.request(t, s, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync))
+	_, err = client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
 	require.NoError(t, err)
 	_, err = client.Register(ctx, again)
 	requireCode(t, InvalidSignature, err) // made before the end
@@ -322,7 +333,7 @@ func TestQuota(t *testing.T) {
 		return err != nil && len(states()) == 1
 	})
 	require.Equal(t, Quota{4000, 10_000, 1, 2}, quota())
-	_, err = client.Unregister(ctx, p.request(t, reps[1].ID, ""))
+	_, err = client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
 	requireCode(t, NotFound, err)
 }
 
@@ -340,7 +351,7 @@ func TestOperatorsOwnReplica(t *testing.T) {
 	require.NoError(t, err)
 	p := newPerson(t, c)
 	client := Client{a, infoOf(s.n)}
-	_, err = client.Register(ctx, p.request(t, r.ID, ticketFor(t, a, r, replica.Sync)))
+	_, err = client.Register(ctx, p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)))
 	require.NoError(t, err)
 	set(t, a, r.ID, "large", "more than ten bytes")
 	eventually(t, "fetched all the same", func() bool {
@@ -351,7 +362,7 @@ func TestOperatorsOwnReplica(t *testing.T) {
 		ok, err := s.n.Blobs.Has(ctx, e.Hash)
 		return ok && err == nil
 	})
-	_, err = client.Unregister(ctx, p.request(t, r.ID, ""))
+	_, err = client.Unregister(ctx, p.request(t, s, r.ID, ""))
 	require.NoError(t, err)
 	c.forward(2 * time.Hour)
 	s.ring()
@@ -378,7 +389,7 @@ func TestSeedGoesOn(t *testing.T) {
 	reg := NewRegistry(DefaultLimits, c.now)
 	n, err := node.Open(ctx, node.Config{Dir: dir, Host: reg})
 	require.NoError(t, err)
-	_, err = reg.Register(ctx, n.Store(), identity.ID{1}, r.ID, ticketFor(t, a, r, replica.Sync), c.now())
+	_, err = reg.Register(ctx, n.Store(), identity.ID{1}, r.ID, ticketFor(t, a, r, replica.Sync), "", c.now())
 	require.NoError(t, err)
 	require.NoError(t, n.Close()) // in this moment
 
@@ -433,14 +444,14 @@ func TestHTTP(t *testing.T) {
 		require.NoError(t, err)
 		return "Skerry " + base64.RawURLEncoding.EncodeToString(b)
 	}
-	status, out := do("POST", "/v1/replicas", p.request(t, r.ID, ticketFor(t, a, r, replica.Sync)), "")
+	status, out := do("POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "")
 	require.Equal(t, 201, status, out)
 	require.Equal(t, r.ID.String(), out["replica_id"])
 	require.NotContains(t, out, "note")
-	status, out = do("POST", "/v1/replicas", p.request(t, r.ID, ticketFor(t, a, r, replica.Sync)), "")
+	status, out = do("POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "")
 	require.Equal(t, 409, status)
 	require.Equal(t, "ALREADY_REGISTERED", code(out))
-	bad := p.request(t, r.ID, ticketFor(t, a, r, replica.Sync))
+	bad := p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync))
 	bad.Timestamp++
 	status, out = do("POST", "/v1/replicas", bad, "")
 	require.Equal(t, 400, status)
@@ -471,14 +482,14 @@ func TestHTTP(t *testing.T) {
 	require.Equal(t, 200, status)
 	s.OpenReads = false
 
-	status, out = do("DELETE", "/v1/replicas/"+replica.ID{1}.String(), p.request(t, r.ID, ""), "")
+	status, out = do("DELETE", "/v1/replicas/"+replica.ID{1}.String(), p.request(t, s, r.ID, ""), "")
 	require.Equal(t, 400, status)
 	require.Equal(t, "INVALID_REQUEST", code(out))
-	status, out = do("DELETE", "/v1/replicas/"+r.ID.String(), p.request(t, r.ID, ""), "")
+	status, out = do("DELETE", "/v1/replicas/"+r.ID.String(), p.request(t, s, r.ID, ""), "")
 	require.Equal(t, 200, status)
 	require.Equal(t, "DELETED", out["state"])
 	require.NotZero(t, out["deletion_at"])
-	status, out = do("DELETE", "/v1/replicas/"+r.ID.String(), p.request(t, r.ID, ""), "")
+	status, out = do("DELETE", "/v1/replicas/"+r.ID.String(), p.request(t, s, r.ID, ""), "")
 	require.Equal(t, 404, status)
 	require.Equal(t, "NOT_FOUND", code(out))
 	status, _ = do("GET", "/v1/health", "", "")

@@ -17,9 +17,9 @@ import (
 
 // Protocol carries the same requests over a stream, for devices that know a seed as a peer. One stream carries one request and its answer:
 //
-//	device  length u32 big-endian, at most 65,536; {"op":"register"|"unregister"|"backups"|"quota", "request":Request or Read}
+//	device  length u32 big-endian, at most 65,536; {"op":"register"|"unregister"|"backups"|"quota"|"standing", "request":Request, Read or Stand}
 //	seed    length u32 big-endian, at most 1,048,576; {"answer":…} or {"error":{"code","message"}}
-const Protocol = "/skerry/seed/1"
+const Protocol = "/skerry/seed/2"
 
 const (
 	maxAnswer = 1 << 20
@@ -110,10 +110,16 @@ func (s *Seed) asked(ctx context.Context, who string, b []byte) (v any, err erro
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains([]string{"register", "unregister", "backups", "quota"}, c.Op) {
+	if slices.Contains([]string{"register", "unregister", "backups", "quota", "standing"}, c.Op) {
 		op = c.Op
 	}
 	switch c.Op {
+	case "standing":
+		req, err := parse[Stand](c.Request)
+		if err != nil {
+			return nil, err
+		}
+		return s.Standing(ctx, who, req)
 	case "register", "unregister":
 		req, err := parse[Request](c.Request)
 		if err != nil {

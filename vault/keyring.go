@@ -96,40 +96,27 @@ type NewIdentity struct {
 }
 
 // ToSign is a message that a person's own programs may have signed: for the invite of a wallet, if
-// Invite is set; to have a replica kept by a seed, or to end that, if Replica is set; and otherwise to
-// ask a seed what it keeps. Nothing else is signed so: who the person is, an application is told when
-// the person approves.
+// Invite is set, or to ask something of a seed, if Seed is. Nothing else is signed so: who the person is,
+// an application is told when the person approves.
 type ToSign struct {
-	Invite      *identity.InviteAsk `json:"invite,omitempty"`
-	Replica     string              `json:"replica,omitempty"`
-	Application string              `json:"application,omitempty"`
-	Challenge   []byte              `json:"challenge,omitempty"`
-	At          int64               `json:"at"` // Unix seconds
+	Invite *identity.InviteAsk `json:"invite,omitempty"`
+	Seed   *identity.SeedAsk   `json:"seed,omitempty"`
+	At     int64               `json:"at"` // Unix seconds
 }
 
-// seedReads is the name under which a seed is asked what it keeps.
-const seedReads = "skerry-seed"
-
 // Message returns the message, or ErrBadAsk.
-func (t *ToSign) Message(id identity.ID) (identity.Message, error) {
+func (t *ToSign) Message(id identity.ID) (m identity.Message, err error) {
 	at := time.Unix(t.At, 0)
-	if t.Invite != nil {
-		m, err := t.Invite.Message(at)
-		if err != nil {
-			return m, fmt.Errorf("%w: %w", ErrBadAsk, err)
-		}
-		return m, nil
+	switch {
+	case t.Invite != nil && t.Seed != nil:
+		err = errors.New("two things are to be signed")
+	case t.Invite != nil:
+		m, err = t.Invite.Message(at)
+	case t.Seed != nil:
+		m, err = t.Seed.Message(id, at)
+	default:
+		err = errors.New("nothing that is signed for a program")
 	}
-	if t.Replica != "" {
-		if _, err := replica.ParseID(t.Replica); err != nil {
-			return identity.Message{}, fmt.Errorf("%w: %w", ErrBadAsk, err)
-		}
-		return identity.RegisterBackup(id, t.Replica, at), nil
-	}
-	if t.Application != seedReads {
-		return identity.Message{}, fmt.Errorf("%w: nothing that is signed for a program", ErrBadAsk)
-	}
-	m, err := identity.Authenticate(t.Application, t.Challenge, at)
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", ErrBadAsk, err)
 	}

@@ -104,7 +104,7 @@ func TestKeysInAKeyring(t *testing.T) {
 			require.NoError(t, err)
 			require.NotContains(t, strings.ToLower(string(b)), hex.EncodeToString(secret[:4]))
 
-			for _, what := range []ToSign{{Replica: replica.ID{1}.String(), At: 5}, {Application: seedReads, Challenge: make([]byte, 32), At: 6},
+			for _, what := range []ToSign{{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}, At: 5},
 				{Invite: &identity.InviteAsk{Wallet: "0x" + strings.Repeat("1", 40), Invite: strings.Repeat("ab", 32), Inviter: "12D3i", Device: "12D3d", Author: "a"}, At: 7}} {
 				s, err := k.Sign(ctx, i.ID, what, password)
 				require.NoError(t, err)
@@ -114,9 +114,9 @@ func TestKeysInAKeyring(t *testing.T) {
 				_, err = k.Sign(ctx, i.ID, what, "wrong")
 				require.ErrorIs(t, err, identity.ErrWrongPassword)
 			}
-			_, err = k.Sign(ctx, i.ID, ToSign{Replica: "x"}, password)
+			_, err = k.Sign(ctx, i.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedUnregister, Seed: "12D3seed"}}, password)
 			require.ErrorIs(t, err, ErrBadAsk)
-			for _, none := range []ToSign{{}, {Invite: &identity.InviteAsk{}}, {Application: "example.org", Challenge: make([]byte, 32)}} {
+			for _, none := range []ToSign{{}, {Invite: &identity.InviteAsk{}}, {Invite: &identity.InviteAsk{}, Seed: &identity.SeedAsk{}}} {
 				_, err = k.Sign(ctx, i.ID, none, password)
 				require.ErrorIs(t, err, ErrBadAsk)
 			}
@@ -428,7 +428,7 @@ func TestAppsMayNotCallAll(t *testing.T) {
 	require.ErrorIs(t, k.Deny(ctx, "x"), ErrNotForApps)
 	_, err = k.SignAsset(ctx, project.Asset{}, password)
 	require.ErrorIs(t, err, ErrNotForApps)
-	_, err = k.Sign(ctx, me.ID, ToSign{Replica: replica.ID{1}.String()}, password)
+	_, err = k.Sign(ctx, me.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}}, password)
 	require.ErrorIs(t, err, ErrNotForApps)
 	all, err := l.Identities(ctx)
 	require.NoError(t, err)

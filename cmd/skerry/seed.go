@@ -217,6 +217,9 @@ func seedStatusText(s api.SeedStatus) (essential, text display) {
 		text += "\n" + line
 		ids = append(ids, displayf("%s", id))
 	}
+	for _, id := range s.Missing {
+		text += displayf("\nMISSING   %s: registered from here, and not kept there any more; register it again", id)
+	}
 	return joinDisplays(ids, "\n"), text
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/gateway"
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/seed"
 )
 
 // upFlags are those of commands that run a node.
@@ -143,6 +145,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	if err := a.ready(n, l.Path, facts); err != nil {
 		return err
 	}
+	var watching sync.WaitGroup
+	watching.Go(func() { (&seed.Watch{Node: n, Log: log, Now: time.Now}).Run(ctx) })
+	defer watching.Wait()
 	collectRegularly(ctx, n, f.collectEvery, log)
 	if a.json {
 		return a.printJSON(map[string]string{"event": "stopping"})
