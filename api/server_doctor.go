@@ -34,8 +34,8 @@ func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (Doct
 	return DoctorResult{s.node.ID().String(), all}, err
 }
 
-// diagnoseSeeds asks the seeds at which this node has registered replicas whether they keep them, and
-// returns nil if there are none.
+// diagnoseSeeds asks the seeds at which this node has registered replicas whether they keep them,
+// and returns nil if there are none.
 func (s *Server) diagnoseSeeds(ctx context.Context) (*node.Finding, error) {
 	asked := (&seed.Watch{Node: s.node, Log: slog.New(slog.DiscardHandler), Now: time.Now}).Look(ctx)
 	all, err := seed.StoodAt(ctx, s.node)

@@ -116,7 +116,8 @@ func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (ou
 	return out, err
 }
 
-// missingAt returns the replicas that this node has registered at a seed and that the seed does not keep.
+// missingAt returns the replicas that this node has registered at a seed and that the seed does not
+// keep.
 func (s *Server) missingAt(ctx context.Context, at peer.ID, all []seed.Answer) (missing []replica.ID, err error) {
 	stands := map[string]bool{}
 	for _, a := range all {

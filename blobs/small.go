@@ -45,6 +45,9 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
 			return err
 		}
 	}
+	if err := s.files.CheckLimit(); err != nil { // those that are records pass no other check
+		return err
+	}
 	var parts [][]byte
 	for _, b := range missing {
 		if b.size > InlineSize {

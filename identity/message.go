@@ -89,9 +89,9 @@ func Authenticate(application string, challenge []byte, at time.Time) (Message, 
 	return m, nil
 }
 
-// RegisterBackup is OBJECTS' text to register a replica at a seed, and to end that. It names neither the
-// seed nor which of both is meant, so one seed could use it at another: Skerry neither signs nor accepts
-// it. See SeedAsk.
+// RegisterBackup is OBJECTS' text to register a replica at a seed, and to end that. It names
+// neither the seed nor which of both is meant, so one seed could use it at another: Skerry neither
+// signs nor accepts it. See SeedAsk.
 func RegisterBackup(id ID, replica string, at time.Time) Message {
 	return newMessage("Register Backup", at, [2]string{"Identity", id.String()}, [2]string{"Replica", replica})
 }

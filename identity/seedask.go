@@ -15,9 +15,9 @@ const (
 	SeedStatus     = "status"     // tell what the seed keeps for the identity
 )
 
-// SeedAsk is what an identity asks of one seed. Its message names the request, the seed and all that
-// the request is about, so a signature is worth nothing at another seed, for another request, or with
-// another ticket. (OBJECTS' Register Backup names none of these.)
+// SeedAsk is what an identity asks of one seed. Its message names the request, the seed and all
+// that the request is about, so a signature is worth nothing at another seed, for another request,
+// or with another ticket. (OBJECTS' Register Backup names none of these.)
 type SeedAsk struct {
 	Request string `json:"request"` // SeedRegister, SeedUnregister or SeedStatus
 	Seed    string `json:"seed"`    // the seed's node id
@@ -32,8 +32,8 @@ type SeedAsk struct {
 // maxSeedWord is the length in bytes of the longest node or replica id that a SeedAsk may have.
 const maxSeedWord = 128
 
-// check returns what is wrong with the request: every field that its kind needs is there, no other is,
-// and none could be mistaken for several lines.
+// check returns what is wrong with the request: every field that its kind needs is there, no other
+// is, and none could be mistaken for several lines.
 func (a SeedAsk) check() error {
 	word := func(name, s string, must, may bool) error {
 		switch {
@@ -61,8 +61,8 @@ func (a SeedAsk) check() error {
 	return err
 }
 
-// Message returns what the identity signs, or an error if the request is not complete. Its action is
-// Skerry's own, and none of those of OBJECTS.
+// Message returns what the identity signs, or an error if the request is not complete. Its action
+// is Skerry's own, and none of those of OBJECTS.
 func (a SeedAsk) Message(id ID, at time.Time) (Message, error) {
 	if err := a.check(); err != nil {
 		return Message{}, err

@@ -154,3 +154,8 @@ type Store interface {
 	// Close ends all background work and closes the store.
 	Close() error
 }
+
+// Sized is a Store that can tell how many bytes its records take where it lies, with what is
+// deleted and not given back yet. It may be out of date by a second, but counts what was written
+// meanwhile.
+type Sized interface{ Used() uint64 }

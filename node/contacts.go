@@ -176,6 +176,10 @@ func (b *peerBook) compareSoon() {
 	}
 }
 
+// CompareSoon has sessions run with all connected peers whose replicas differ from those here,
+// because entries that were kept out may be taken now.
+func (n *Node) CompareSoon() { n.peers.compareSoon() }
+
 // compareSoonWith is compareSoon for one peer.
 func (b *peerBook) compareSoonWith(p peer.ID) {
 	b.mu.Lock()

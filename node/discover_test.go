@@ -237,7 +237,10 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 // keepsAll is a host that keeps whatever it is told to.
 type keepsAll struct{}
 
-func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error) { return true, nil }
+func (keepsAll) Take(kv.Txn, *replica.Entry, *replica.Entry, bool) (bool, error) { return true, nil }
+func (keepsAll) State(kv.Txn, replica.ID, int, bool) (bool, error)               { return true, nil }
+func (keepsAll) Keeps(kv.Reader, *replica.Entry) (bool, error)                   { return true, nil }
+func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error)                        { return true, nil }
 
 func (keepsAll) Drop(kv.Txn, *replica.Entry) error { return nil }
 

@@ -197,8 +197,10 @@ func (d *downloads) unclaim(batch []wantedContent) {
 const largeContent = 4 << 20
 
 func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
-	if limit := d.n.cfg.Limits.PeerStorage; limit > 0 && d.n.taken(ctx, p) >= limit {
-		return fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
+	if limit := d.n.cfg.Limits.PeerStorage; limit > 0 {
+		if batch = affordable(batch, limit, d.n.taken(ctx, p)); len(batch) == 0 {
+			return fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
+		}
 	}
 	providers := []peer.AddrInfo{{ID: p}}
 	replicas, large := map[replica.ID]bool{}, map[replica.ID]bool{}
@@ -224,6 +226,19 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 		return nil // release notes what did not come
 	}
 	return err
+}
+
+// affordable returns the part of a batch that, by its claims, stays within a limit of bytes of
+// which some are taken. More than is claimed does not come.
+func affordable(batch []wantedContent, limit, taken uint64) (out []wantedContent) {
+	left := limit - min(taken, limit)
+	for _, w := range batch {
+		if w.size > 0 && w.size <= left {
+			left -= w.size
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 // fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the chunks. It marks the claims that turn out to

@@ -23,6 +23,7 @@ func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.Col
 // keepEntries marks what entries name, and the chunks of content in chunks. What is a list of chunks is told from the blob alone, so the
 // sizes that entries claim do not matter, and each blob is looked at once.
 func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
+	states := n.ContentStates()
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return err
@@ -30,6 +31,13 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
 			if err != nil {
 				return err
+			}
+			if n.cfg.Host != nil {
+				if keeps, err := n.hostKeeps(ctx, states, &e); err != nil {
+					return err
+				} else if !keeps {
+					continue
+				}
 			}
 			if !m.Keep(e.Hash) {
 				continue

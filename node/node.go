@@ -93,6 +93,7 @@ type Node struct {
 	tend      chan struct{}           // a vault may have to be written
 	outboxMu  sync.Mutex
 	outboxes  map[peer.ID]*outbox
+	fullTold  told // that entries are not stored
 	closing   sync.Once
 	closeErr  error
 }
@@ -143,14 +144,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.kv, err = n.openStore(ctx); err != nil {
 		return nil, err
 	}
-	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage}); err != nil {
+	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
 		return nil, err
 	}
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
 	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
 	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))

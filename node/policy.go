@@ -180,16 +180,27 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	if err != nil {
 		return err
 	}
-	var missing []replica.Entry
+	var here []bool
+	var missing []replica.Entry // or, at a host, all: it decides anew about each
 	flush := func() error {
 		err := n.kv.Update(ctx, func(tx kv.Txn) error {
 			for i := range missing {
 				if n.cfg.Host != nil {
+					now, err := replica.EntryIn(tx, id, missing[i].Key, missing[i].Author)
+					if errors.Is(err, replica.ErrNotFound) || err == nil && now.ID() != missing[i].ID() {
+						continue // it was replaced meanwhile
+					}
+					if err != nil {
+						return err
+					}
 					if fetch, err := n.cfg.Host.Put(tx, &missing[i]); err != nil {
 						return err
 					} else if !fetch {
 						continue
 					}
+				}
+				if here[i] {
+					continue
 				}
 				if err := setWanted(tx, &missing[i]); err != nil {
 					return err
@@ -197,7 +208,7 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 			}
 			return nil
 		})
-		missing = missing[:0]
+		missing, here = missing[:0], here[:0]
 		return err
 	}
 	states := n.ContentStates()
@@ -212,9 +223,10 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 		if err != nil {
 			return err
 		}
-		if state == ContentComplete || state == ContentRefuted {
+		if state == ContentRefuted || state == ContentComplete && n.cfg.Host == nil {
 			continue
 		}
+		here = append(here, state == ContentComplete)
 		if missing = append(missing, e); len(missing) == 256 {
 			if err := flush(); err != nil {
 				return err

@@ -41,13 +41,13 @@ func wantedBy(id replica.ID) []byte {
 // wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store
 // does not have. Content that may be in chunks is noted in any case; whether all its chunks are here is for the download to see.
 func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
-	if e.IsTombstone() {
-		return n.dropContent(tx, e) // what was under its key before is not there any more
-	}
 	if n.cfg.Host != nil {
 		if fetch, err := n.cfg.Host.Put(tx, e); err != nil || !fetch {
 			return err
 		}
+	}
+	if e.IsTombstone() {
+		return nil
 	}
 	n.Blobs.Touch(n.ctx, e.Hash)
 	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {

@@ -143,12 +143,13 @@ type keepLimits struct{ all, about int }
 // sieve decides which statements of delegates are kept, within one transaction or view.
 type sieve struct {
 	*stated
+	s    *Store
 	most keepLimits
 	kept map[budget][]ranked // sorted
 }
 
 func (s *Store) sieve(rd kv.Reader, id ID) *sieve {
-	return &sieve{newStated(rd, id), s.keep, map[budget][]ranked{}}
+	return &sieve{newStated(rd, id), s, s.keep, map[budget][]ranked{}}
 }
 
 // list returns what is kept of a budget.
@@ -221,7 +222,7 @@ func (v *sieve) keepDelegated(tx kv.Txn, st Statement, above *Grant) (ok bool, g
 	}
 	b, r := rankOf(st, above)
 	if goes != nil {
-		if err := dropDelegated(tx, v.id, b, goes); err != nil {
+		if err := v.s.dropDelegated(tx, v.id, b, goes); err != nil {
 			return false, nil, err
 		}
 	}
@@ -229,7 +230,7 @@ func (v *sieve) keepDelegated(tx kv.Txn, st Statement, above *Grant) (ok bool, g
 }
 
 // dropDelegated deletes a statement of a delegate. What its grant allowed may be void now.
-func dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
+func (s *Store) dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
 	at := r.statementKeyOf(id)
 	raw, err := tx.Get(at)
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
@@ -239,6 +240,9 @@ func dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
 		st, err := ParseStatement(raw)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBadRecord, err)
+		}
+		if _, err := s.asked(tx, id, -len(raw)); err != nil {
+			return err
 		}
 		if g, ok := st.(*Grant); ok {
 			if err := noteVoid(tx, id, g.NotBefore); err != nil {
@@ -295,7 +299,7 @@ func (s *Store) dropVoidStatements(ctx context.Context, id ID) error {
 				return err
 			}
 			for i := range void {
-				if err := dropDelegated(tx, id, void[i].budget, &void[i].ranked); err != nil {
+				if err := s.dropDelegated(tx, id, void[i].budget, &void[i].ranked); err != nil {
 					return err
 				}
 			}

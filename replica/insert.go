@@ -29,6 +29,8 @@ type Inserted struct {
 	Added []Entry // stored; they are new or replaced an older version
 	Known int     // not stored: the same or a newer version was there
 	Later int     // not stored: too far ahead of the clock, may come again
+	// NoRoom counts entries that Config.OnTake has kept out. They may come again.
+	NoRoom int
 }
 
 // Insert stores entries of the replica id that came from elsewhere, after checking each: its replica, signature, time, and that
@@ -147,7 +149,7 @@ func fitting[T any](all []T, most int, keyLen func(*T) int) int {
 
 func (s *Store) storeSome(ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error) error {
 	var added []Entry
-	var known int
+	var known, noRoom int
 	var notGranted error
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		added, known, notGranted = nil, 0, nil
@@ -176,11 +178,14 @@ func (s *Store) storeSome(ctx context.Context, id ID, entries []Entry, from Orig
 				known++
 			}
 		}
+		noRoom = p.noRoom
+		known -= noRoom
 		return p.finish(ctx)
 	})
 	if err != nil {
 		return err
 	}
+	out.NoRoom += noRoom
 	*refused = firstOf(*refused, notGranted)
 	out.Known += known
 	out.Added = append(out.Added, added...)

@@ -133,6 +133,7 @@ func (x *Inserter) storeOne(job *insertJob) {
 	defer x.mu.Unlock()
 	x.out.Known += out.Known
 	x.out.Later += out.Later
+	x.out.NoRoom += out.NoRoom
 	x.err = firstOf(x.err, refused)
 }
 

@@ -55,6 +55,7 @@ type putter struct {
 	changed bool                // statements, in this transaction
 	puts    map[string]*putting // by order bytes
 	buf     []byte
+	noRoom  int // entries that Config.OnTake has kept out
 }
 
 // putting is an entry that is going to be stored, or dropped.
@@ -95,13 +96,33 @@ func (p *putter) put(e *Entry) (bool, error) {
 		default:
 			x = &putting{old: &old, was: markOf(old.Timestamp, old.ID())}
 		}
+		if ok, err := p.takes(e, x.old); err != nil || !ok {
+			return false, err
+		}
 		p.puts[string(p.buf)] = x
 	} else if !e.replaces(x.entry) {
 		return false, nil
 	}
+	if x.entry != nil { // in the place of another one of this transaction
+		if ok, err := p.takes(e, x.entry); err != nil || !ok {
+			return false, err
+		}
+	}
 	p.buf = e.signedBytes(p.buf[:0])
 	x.entry, x.mark = e, markOf(e.Timestamp, hashOf(p.buf))
 	return true, nil
+}
+
+// takes asks whether there is room for an entry in the place of an old one, which may be nil.
+func (p *putter) takes(e, old *Entry) (bool, error) {
+	if p.s.cfg.OnTake == nil {
+		return true, nil
+	}
+	ok, err := p.s.cfg.OnTake(p.tx, e, old)
+	if err == nil && !ok {
+		p.noRoom++
+	}
+	return ok, err
 }
 
 // finish writes what put has taken, with all that must agree with it.

@@ -294,7 +294,7 @@ func (c *choice) takeChain(g *Grant) error {
 type Stated struct {
 	Added   int // stored, as new ones
 	Known   int // stored before
-	Refused int // of a delegate, and void or beyond what is kept of that delegate; see delegated.go
+	Refused int // of a delegate, and void or beyond what is kept of that delegate (see delegated.go); or kept out by Config.OnState
 }
 
 // InsertStatements stores statements of the replica id after verifying them. The error names the first that is wrong; the others are stored. Entries and statements that are void
@@ -387,7 +387,7 @@ func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (St
 func (s *Store) storeAll(ctx context.Context, id ID, all []Statement, own bool) (out Stated, err error) {
 	var n storing
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		n = storing{own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{}}
+		n = storing{s: s, own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{}}
 		r, err := getReplica(tx, id)
 		if err != nil {
 			return err
@@ -420,6 +420,7 @@ func (s *Store) storeAll(ctx context.Context, id ID, all []Statement, own bool) 
 
 // storing is one transaction of storeStatements.
 type storing struct {
+	s       *Store
 	own     bool // none may be refused, and none dropped for them
 	tx      kv.Txn
 	id      ID
@@ -445,6 +446,17 @@ func (n *storing) store(st Statement, class int) error {
 		n.out.Known++
 		return nil
 	}
+	record := st.Bytes()
+	if !n.own {
+		ok, err := n.s.asked(n.tx, n.id, len(record))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			n.out.Refused++
+			return nil
+		}
+	}
 	if above != nil {
 		ok, goes, err := n.sieve.keepDelegated(n.tx, st, above)
 		if err != nil {
@@ -455,7 +467,8 @@ func (n *storing) store(st Statement, class int) error {
 		}
 		if !ok {
 			n.out.Refused++
-			return nil
+			_, err := n.s.asked(n.tx, n.id, -len(record))
+			return err
 		}
 		if goes != nil {
 			n.dropped = true
@@ -464,7 +477,7 @@ func (n *storing) store(st Statement, class int) error {
 				n.out.Refused++
 			}
 		}
-	} else if err := n.tx.Set(key, st.Bytes()); err != nil {
+	} else if err := n.tx.Set(key, record); err != nil {
 		return err
 	}
 	n.added[st.ID()] = true
@@ -478,11 +491,32 @@ func (n *storing) store(st Statement, class int) error {
 	return nil
 }
 
+// asked asks Config.OnState about a statement of some bytes, or, if they are negative, tells it that one is
+// dropped.
+func (s *Store) asked(tx kv.Txn, id ID, bytes int) (bool, error) {
+	if s.cfg.OnState == nil {
+		return true, nil
+	}
+	return s.cfg.OnState(tx, id, bytes)
+}
+
 // statementsChanged forgets what is remembered of a replica's statements, after a transaction that has
 // changed them.
 func (s *Store) statementsChanged(id ID) {
 	s.statementPrints.changed(id)
 	s.prints.changed(id)
+}
+
+// StatementsIn counts the statements of a replica, and their bytes.
+func StatementsIn(r kv.Reader, id ID) (count int, bytes uint64, err error) {
+	for p, err := range r.Scan(kv.Prefix(idKey(keyStatement, id)), kv.ScanOptions{}) {
+		if err != nil {
+			return count, bytes, err
+		}
+		count++
+		bytes += uint64(len(p.Value))
+	}
+	return count, bytes, nil
 }
 
 // touchStatements changes the record that stands for all statements of a replica, so that transactions that have read some conflict with one that adds others. The number is

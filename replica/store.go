@@ -23,6 +23,8 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrAmbiguous reports an id prefix that fits several replicas.
 	ErrAmbiguous = errors.New("is ambiguous")
+	// ErrNoRoom reports a write that Config.OnTake or Config.OnState has kept out.
+	ErrNoRoom = errors.New("the node has no room for more entries")
 	// ErrBadName reports a name that a replica cannot have.
 	ErrBadName = errors.New("bad replica name")
 )
@@ -31,6 +33,13 @@ var (
 type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// OnTake, if set, is asked in the transaction that would store an entry, which may run several
+	// times: false keeps the entry out. old is the version that it would replace, or nil.
+	OnTake func(tx kv.Txn, e, old *Entry) (bool, error)
+	// OnState, if set, is asked likewise about a statement of some bytes that came from elsewhere;
+	// false keeps it out. Of one that is dropped, bytes is negative, and the answer does not
+	// matter.
+	OnState func(tx kv.Txn, id ID, bytes int) (bool, error)
 	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with it. It may run
 	// several times for one entry and must have no other effect.
 	OnPut func(tx kv.Txn, e *Entry) error

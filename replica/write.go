@@ -190,6 +190,9 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 				return err
 			}
 		}
+		if p.noRoom > 0 {
+			return fmt.Errorf("write to replica %s: %w", id.Short(), ErrNoRoom)
+		}
 		stated = p.changed
 		return p.finish(ctx)
 	})

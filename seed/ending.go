@@ -83,31 +83,44 @@ func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.
 	return lapsed, back, s.Sync(ctx)
 }
 
-// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody has registered any more, but for the seed's own: they are to be left.
+// Sweep deletes the registrations whose grace period is over, and returns the replicas that nobody
+// has registered any more, but for the seed's own: they are to be left, and Left is to be told.
 func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, err error) {
 	end := key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(r.now().Unix())+1))
 	for p, err := range paged(ctx, s, []byte(keyDeletion), end) {
 		if err != nil {
-			return leave, err
+			return nil, err
 		}
 		k := p.Key[len(keyDeletion):]
 		if len(k) != 8+identity.IDSize+32 {
-			return leave, errBadRecord
+			return nil, errBadRecord
 		}
 		g := Registration{Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]), Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0)}
-		last, err := r.delete(ctx, s, &g)
+		if err := r.delete(ctx, s, &g); err != nil {
+			return nil, err
+		}
+	}
+	for p, err := range paged(ctx, s, []byte(keyLeaving), nil) {
 		if err != nil {
-			return leave, err
+			return nil, err
 		}
-		if last {
-			leave = append(leave, g.Replica)
+		if len(p.Key) != len(keyLeaving)+32 {
+			return nil, errBadRecord
 		}
+		leave = append(leave, replica.ID(p.Key[len(keyLeaving):]))
 	}
 	return leave, nil
 }
 
-// delete takes back all that a registration was charged, and forgets it. It reports whether nobody wants the replica any more.
-func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (last bool, err error) {
+// Left notes that a replica has been left. One that was registered meanwhile is joined again, since
+// what was there of it is still to be charged.
+func (r *Registry) Left(ctx context.Context, s kv.Store, rep replica.ID) error {
+	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(key(keyLeaving, rep[:])) })
+}
+
+// delete takes back all that a registration was charged, and forgets it. It notes if nobody wants
+// the replica any more.
+func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) error {
 	prefix := key(keyCharged, g.Identity[:], g.Replica[:])
 	for more := true; more; {
 		err := s.Update(ctx, func(tx kv.Txn) error {
@@ -120,26 +133,37 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 					break
 				}
 			}
+			a, err := r.account(tx, g.Identity, g.Replica)
+			if err != nil {
+				return err
+			}
 			for _, at := range some {
-				if err := discharge(tx, g.Identity, at); err != nil {
+				if err := a.discharge(at); err != nil {
 					return err
 				}
 			}
 			more = len(some) == releaseAtOnce
-			return nil
+			return errors.Join(a.save(), r.freed(tx, g.Identity))
 		})
 		if err != nil {
-			return false, err
+			return err
 		}
 	}
-	err = s.Update(ctx, func(tx kv.Txn) error {
-		last = false
+	err := s.Update(ctx, func(tx kv.Txn) error {
 		now, err := getRegistration(tx, g.Identity, g.Replica)
 		if err != nil {
 			return err
 		}
 		if !now.Deletion.Equal(g.Deletion) { // it was taken up again just now, and is charged anew
 			return tx.Set(key(keyCharging, g.Replica[:]), nil)
+		}
+		a, err := r.account(tx, g.Identity, g.Replica)
+		if err != nil {
+			return err
+		}
+		a.move(&a.h.Statements, a.h.Statements, 0)
+		if err := a.save(); err != nil {
+			return err
 		}
 		all, err := identitiesOf(tx, g.Replica)
 		if err != nil {
@@ -150,22 +174,27 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) (las
 		if err != nil {
 			return err
 		}
-		if last = len(all) == 0 && !own; len(all) == 0 && own {
-			if err := tx.Delete(key(keyOwn, g.Replica[:])); err != nil {
-				return err
-			}
+		switch {
+		case len(all) > 0:
+		case own:
+			err = tx.Delete(key(keyOwn, g.Replica[:]))
+		default:
+			err = tx.Set(key(keyLeaving, g.Replica[:]), nil)
+		}
+		if err != nil {
+			return err
 		}
 		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
 			setIdentities(tx, g.Replica, all))
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	return last, s.Sync(ctx)
+	return s.Sync(ctx)
 }
 
-// forget deletes the notes of the last requests about replicas that are not registered any more, once no
-// request of that time or before would count.
+// forget deletes the notes of the last requests about replicas that are not registered any more,
+// once no request of that time or before would count.
 func (r *Registry) forget(ctx context.Context, s kv.Store) error {
 	for p, err := range paged(ctx, s, []byte(keyLast), nil) {
 		if err != nil {

@@ -20,7 +20,8 @@ import (
 //	GET    /v1/health                    200 as long as the process serves
 //	GET    /v1/ready                     200 when the store answers, else 503
 //
-// A GET about an identity is signed, unless the seed lets anybody read: the header Authorization is "Skerry " and the base64url of a Read. Errors are {"error":{"code","message"}}.
+// A GET about an identity is signed, unless the seed lets anybody read: the header Authorization is
+// "Skerry " and the base64url of a Read. Errors are {"error":{"code","message"}}.
 func (s *Seed) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/replicas", func(w http.ResponseWriter, r *http.Request) {

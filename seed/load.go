@@ -15,14 +15,16 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Each asker may make so many requests; a request costs the seed a signature to verify. A device that has all its replicas registered at once stays within them.
+// Each asker may make so many requests; a request costs the seed a signature to verify. A device
+// that has all its replicas registered at once stays within them.
 const (
 	asksPerSecond = 16
 	asksAtOnce    = 2048
 	maxAskers     = 8192
 )
 
-// askers limits requests, by peer or IP address. Of those that have not asked for long, nothing is kept.
+// askers limits requests, by peer or IP address. Of those that have not asked for long, nothing is
+// kept.
 type askers struct {
 	mu sync.Mutex
 	of map[string]*asker
@@ -68,7 +70,8 @@ func (a *askers) makeRoom(now time.Time) {
 	}
 }
 
-// askerOf names who makes an HTTP request: the address of the connection or, if that is a proxy on this machine, the one that the proxy names; of IPv6 the network.
+// askerOf names who makes an HTTP request: the address of the connection or, if that is a proxy on
+// this machine, the one that the proxy names; of IPv6 the network.
 func askerOf(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -58,7 +58,7 @@ func TestSeedIsNoReflector(t *testing.T) {
 		}
 		text, err := tk.Text()
 		require.NoError(t, err)
-		_, err = s.Register(t.Context(), mallory.request(t, tk.Replica, text))
+		_, err = s.Register(t.Context(), mallory.request(t, s, tk.Replica, text))
 		require.NoError(t, err)
 		known, err := s.n.KnownPeers(t.Context(), tk.Replica)
 		require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestSeedIsNoReflector(t *testing.T) {
 	set(t, a, r.ID, "k", "v")
 	client := Client{a, infoOf(s.n)}
 	p := newPerson(t, c)
-	_, err = client.Register(t.Context(), p.request(t, r.ID, ticketFor(t, a, r, replica.Sync)))
+	_, err = client.Register(t.Context(), p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)))
 	require.NoError(t, err)
 	eventually(t, "synced", func() bool {
 		all, err := client.Backups(t.Context(), p.read(t, s))

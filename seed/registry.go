@@ -31,9 +31,11 @@ import (
 //	s r identity[15] replica[32]            a registration, as JSON: see Registration
 //	s i replica[32]                         the identities that have registered it, 15 bytes each
 //	s u identity[15]                        usage: bytes u64 of different contents, replicas u32
-//	s e identity replica place[16]          what an entry of the replica has been charged: hash[32], size u64; place is BLAKE3 of author and key
-//	s h identity hash[32]                   how many entries have been charged for a content u32, its size u64
-//	s p identity replica                    some content of the replica has been refused
+//	s b identity replica                    what the registration is charged, in bytes: records u64, statements u64, content u64; see Held
+//	s e identity replica place[16]          what an entry of the replica is charged: its records u64, and, if its content is, hash[32], size u64; place is BLAKE3 of author and key
+//	s h identity hash[32] size u64          how many entries are charged for a content u32
+//	s p identity replica                    something of the replica was refused: the least cost of content u64, of entries or statements u64; 0 for nothing
+//	s l replica                             nobody has it registered any more: it is to be left
 //	s c replica                             entries that were there before the registration are being charged
 //	s o replica                             the seed's node held the replica before anybody registered it: it is the seed's own, fetched in any case, and never left
 //	s t identity replica                    the timestamp of the last request, u64 seconds
@@ -43,6 +45,8 @@ const (
 	keyIdentities   = "si"
 	keyUsage        = "su"
 	keyCharged      = "se"
+	keyHeld         = "sb"
+	keyLeaving      = "sl"
 	keyContent      = "sh"
 	keyRefused      = "sp"
 	keyCharging     = "sc"
@@ -56,7 +60,7 @@ const maxIdentities = 64
 
 // Limits are those of each identity, and how long things are kept.
 type Limits struct {
-	Bytes    uint64        // of different contents; entries do not count
+	Bytes    uint64        // of all that is kept, entries too; see charge.go
 	Replicas uint32        // at a time
 	Grace    time.Duration // from the end of a registration until the replica is left
 	// Retention is how long a replica is kept of which no device is heard any more, before its registration ends by itself; 0 is for ever.
@@ -85,8 +89,8 @@ type Registration struct {
 // maxDevices is how many devices may ask whether one registration stands.
 const maxDevices = 16
 
-// named notes a device that has registered the replica. It forgets the one named longest ago if there are
-// too many.
+// named notes a device that has registered the replica. It forgets the one named longest ago if
+// there are too many.
 func (g *Registration) named(device string) {
 	if device == "" {
 		return
@@ -112,7 +116,7 @@ var (
 type Registry struct {
 	limits Limits
 	now    func() time.Time
-	room   chan struct{} // rings when there may be room for content that was refused
+	bell   chan struct{} // rings when there may be room for what was refused
 }
 
 var _ node.Host = (*Registry)(nil)
@@ -200,8 +204,9 @@ func setRegistration(tx kv.Txn, g *Registration) error {
 	return tx.Set(registrationKey(g.Identity, g.Replica), b)
 }
 
-// later notes the time of a request, or returns ErrOldRequest, so nobody makes a request again that was made
-// before. The note outlives the registration, until no request of that time would count: see forget.
+// later notes the time of a request, or returns ErrOldRequest, so nobody makes a request again that
+// was made before. The note outlives the registration, until no request of that time would count:
+// see forget.
 func later(tx kv.Txn, id identity.ID, rep replica.ID, at time.Time) error {
 	last := uint64(0)
 	where := key(keyLast, id[:], rep[:])
@@ -221,28 +226,33 @@ func later(tx kv.Txn, id identity.ID, rep replica.ID, at time.Time) error {
 	return tx.Set(where, binary.BigEndian.AppendUint64(nil, uint64(at.Unix())))
 }
 
-// keepOwn notes that the node holds a replica of its own, unless somebody has registered it already.
+// keepOwn notes that the node holds a replica of its own, unless somebody has registered it
+// already, or had and it is to be left.
 func keepOwn(ctx context.Context, s kv.Store, rep replica.ID) error {
 	return s.Update(ctx, func(tx kv.Txn) error {
 		all, err := identitiesOf(tx, rep)
 		if err != nil || len(all) > 0 {
 			return err
 		}
+		if leaving, err := tx.Has(key(keyLeaving, rep[:])); err != nil || leaving {
+			return err
+		}
 		return tx.Set(key(keyOwn, rep[:]), nil)
 	})
 }
 
-// Register notes that an identity has a replica kept, at the time of its request, and that a device, if it
-// is not empty, may ask whether it stands. It returns ErrRegistered, ErrReplicaLimit, ErrQuota or
-// ErrOldRequest. If the replica is registered already, the device is noted all the same. The entries that
-// are there already are still to be charged: see Charge.
+// Register notes that an identity has a replica kept, at the time of its request, and that a
+// device, if it is not empty, may ask whether it stands. It returns ErrRegistered, ErrReplicaLimit,
+// ErrQuota or ErrOldRequest. If the replica is registered already, the device is noted all the
+// same. The entries that are there already are still to be charged: see Charge.
 func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device string, at time.Time) (g Registration, err error) {
 	registered := false
 	err = s.Update(ctx, func(tx kv.Txn) error {
 		if g, err = getRegistration(tx, id, rep); err != nil && !errors.Is(err, ErrNotRegistered) {
 			return err
 		}
-		registered = err == nil && g.Deletion.IsZero()
+		again := err == nil // it was ended, and is taken up before it is deleted: all of it is charged still
+		registered = again && g.Deletion.IsZero()
 		if err := later(tx, id, rep, at); err != nil {
 			if registered && errors.Is(err, ErrOldRequest) {
 				return nil
@@ -260,7 +270,7 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 		if u.Replicas >= r.limits.Replicas {
 			return ErrReplicaLimit
 		}
-		if u.Bytes >= r.limits.Bytes {
+		if !again && u.Bytes >= r.limits.Bytes {
 			return ErrQuota
 		}
 		u.Replicas++
@@ -269,6 +279,9 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 			return err
 		}
 		if !slices.Contains(all, id) {
+			if err := r.fitsAll(tx, u, rep, all); err != nil {
+				return err
+			}
 			if len(all) >= maxIdentities {
 				return fmt.Errorf("%d identities have registered this replica: %w", len(all), ErrReplicaLimit)
 			}
@@ -278,7 +291,7 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 			return err
 		}
 		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(time.Second), time.Time{}, time.Time{}, ticket
-		return errors.Join(setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g), tx.Set(key(keyCharging, rep[:]), nil))
+		return errors.Join(setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g), tx.Set(key(keyCharging, rep[:]), nil), tx.Delete(key(keyLeaving, rep[:])))
 	})
 	if err == nil {
 		err = s.Sync(ctx)
@@ -287,6 +300,19 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 		err = ErrRegistered
 	}
 	return g, err
+}
+
+// fitsAll returns ErrQuota if an identity has no room for the entries of a replica that others have
+// registered: it is charged for them in full, also when the others have gone.
+func (r *Registry) fitsAll(tx kv.Txn, u Usage, rep replica.ID, others []identity.ID) error {
+	if len(others) == 0 {
+		return nil
+	}
+	h, err := heldOf(tx, others[0], rep)
+	if err == nil && h.Records+h.Statements > r.limits.Bytes-u.Bytes {
+		err = ErrQuota
+	}
+	return err
 }
 
 // Charged notes that what was there of a replica before its registration has been charged.
@@ -398,15 +424,3 @@ func parseRegistration(p kv.Pair) (g Registration, err error) {
 	g.Identity, g.Replica = identity.ID(k[:identity.IDSize]), replica.ID(k[identity.IDSize:])
 	return g, nil
 }
-
-// Refused reports whether content of a replica was refused to an identity for want of room.
-func (r *Registry) Refused(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID) (refused bool, err error) {
-	err = s.View(ctx, func(rd kv.Reader) error {
-		refused, err = rd.Has(key(keyRefused, id[:], rep[:]))
-		return err
-	})
-	return refused, err
-}
-
-// chargedSize reads the size out of the record of a charge.
-func chargedSize(b []byte) uint64 { return binary.BigEndian.Uint64(b[32:]) }

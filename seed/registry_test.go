@@ -2,8 +2,10 @@ package seed
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,88 +34,149 @@ func newStore(t require.TestingT) kv.Store {
 	return kvtest.Rerun(db) // everything must bear a conflict
 }
 
-// The charges of identities are at each moment what their replicas' entries come to, each content once, whatever is put, put again, replaced, dropped, registered and ended.
+// The charges of identities are at each moment what their replicas' entries come to, each content
+// once, whatever is put, put again, replaced, deleted, dropped, registered and ended.
 func TestCharges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newStore(t)
 		now := time.Unix(1_000_000, 0)
-		reg := NewRegistry(Limits{Bytes: 60, Replicas: 2, Grace: time.Hour}, func() time.Time { return now })
+		const limit = 12_000
+		reg := NewRegistry(Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, func() time.Time { return now })
 		ids := []identity.ID{{1}, {2}}
 		reps := []replica.ID{{1}, {2}, {3}}
 		type at struct {
 			id  identity.ID
 			rep replica.ID
 		}
+		type claim struct {
+			hash blobs.Hash
+			size uint64
+		}
 		registered := map[at]bool{}
 		held := map[replica.ID]map[string]replica.Entry{}
-		charged := map[at]map[string]replica.Entry{}
+		records := map[at]map[string]replica.Entry{} // what is charged for
+		content := map[at]map[string]claim{}
 		for _, r := range reps {
 			held[r] = map[string]replica.Entry{}
 		}
 		used := func(id identity.ID) (n uint64) {
-			seen := map[blobs.Hash]bool{}
-			for where, entries := range charged {
+			seen := map[claim]bool{}
+			for where, claims := range content {
 				if where.id != id {
 					continue
 				}
-				for _, e := range entries {
-					if !seen[e.Hash] {
-						seen[e.Hash] = true
-						n += e.Size
+				for _, e := range records[where] {
+					n += recordCost(&e)
+				}
+				for _, c := range claims {
+					if !seen[c] {
+						seen[c] = true
+						n += contentCost(c.size)
 					}
 				}
 			}
 			return n
 		}
-		put := func(e replica.Entry) {
-			want := len(reg.mustIdentities(t, s, e.Replica)) == 0
+		others := func(rep replica.ID) (all []identity.ID) {
 			for _, id := range ids {
-				where := at{id, e.Replica}
-				if !registered[where] {
-					continue
+				if registered[at{id, rep}] {
+					all = append(all, id)
 				}
-				k := string(e.Key)
-				if old, ok := charged[where][k]; ok && old.Hash == e.Hash {
+			}
+			return all
+		}
+		putContent := func(e replica.Entry) {
+			want := len(others(e.Replica)) == 0
+			for _, id := range others(e.Replica) {
+				where, k, c := at{id, e.Replica}, string(e.Key), claim{e.Hash, e.Size}
+				records[where][k] = e
+				if old, ok := content[where][k]; ok && old == c {
 					want = true
 					continue
 				}
-				delete(charged[where], k)
-				fits := used(id)+e.Size <= 60
-				for w, entries := range charged {
-					for _, other := range entries {
-						fits = fits || w.id == id && other.Hash == e.Hash
+				delete(content[where], k)
+				if e.IsTombstone() {
+					continue
+				}
+				fits := used(id)+contentCost(e.Size) <= limit
+				for w, claims := range content {
+					for _, other := range claims {
+						fits = fits || w.id == id && other == c
 					}
 				}
 				if fits {
-					charged[where][k] = e
+					content[where][k] = c
 					want = true
 				}
 			}
-			var got bool
-			require.NoError(t, s.Update(bg, func(tx kv.Txn) (err error) { got, err = reg.Put(tx, &e); return err }))
+			got, keeps := false, false
+			require.NoError(t, s.Update(bg, func(tx kv.Txn) (err error) {
+				if got, err = reg.Put(tx, &e); err == nil {
+					keeps, err = reg.Keeps(tx, &e)
+				}
+				return err
+			}))
 			require.Equal(t, want, got)
+			charging := false
+			require.NoError(t, s.View(bg, func(rd kv.Reader) (err error) {
+				charging, err = rd.Has(key(keyCharging, e.Replica[:]))
+				return err
+			}))
+			require.True(t, charging || want == keeps, "what nobody is charged for is not kept")
+		}
+		put := func(e replica.Entry) {
+			k := string(e.Key)
+			old, replaces := held[e.Replica][k]
+			fits := len(others(e.Replica)) == 0 || replaces
+			for _, id := range others(e.Replica) {
+				most := uint64(limit)
+				if e.IsTombstone() {
+					most += limit / reserveShare
+				}
+				fits = fits || used(id)+recordCost(&e) <= most
+			}
+			got := false
+			require.NoError(t, s.Update(bg, func(tx kv.Txn) (err error) {
+				before := &old
+				if !replaces {
+					before = nil
+				}
+				got, err = reg.Take(tx, &e, before, false)
+				return err
+			}))
+			require.Equal(t, fits, got)
+			if got {
+				held[e.Replica][k] = e
+				for _, id := range others(e.Replica) {
+					records[at{id, e.Replica}][k] = e
+				}
+				putContent(e)
+			}
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now = now.Add(time.Minute)
 			rep := rapid.SampledFrom(reps).Draw(t, "replica")
 			id := rapid.SampledFrom(ids).Draw(t, "identity")
 			where := at{id, rep}
-			k := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "key")
-			switch rapid.IntRange(0, 6).Draw(t, "what") {
+			k := rapid.SampledFrom([]string{"a", "b", "c", "d", "\x00\x00", strings.Repeat("e", 700)}).Draw(t, "key")
+			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
 				_, err := reg.Register(bg, s, id, rep, "", "", now)
-				count := 0
+				count, size := 0, uint64(0)
 				for w := range registered {
 					if w.id == id && registered[w] {
 						count++
 					}
+				}
+				for _, e := range held[rep] {
+					size += recordCost(&e)
 				}
 				switch {
 				case registered[where]:
 					require.ErrorIs(t, err, ErrRegistered)
 				case count >= 2:
 					require.ErrorIs(t, err, ErrReplicaLimit)
-				case used(id) >= 60:
+				case used(id) >= limit, len(others(rep)) > 0 && used(id)+size > limit:
 					require.ErrorIs(t, err, ErrQuota)
 				default:
 					require.NoError(t, err)
@@ -121,10 +184,11 @@ func TestCharges(t *testing.T) {
 					require.ErrorIs(t, err, ErrRegistered, "replayed")
 					_, err = reg.Unregister(bg, s, id, rep, now)
 					require.ErrorIs(t, err, ErrOldRequest, "the registration, taken for its end")
-					registered[where], charged[where] = true, map[string]replica.Entry{}
-					for _, e := range held[rep] { // as the seed does afterwards
-						put(e)
+					registered[where], records[where], content[where] = true, map[string]replica.Entry{}, map[string]claim{}
+					for _, k := range slices.Sorted(maps.Keys(held[rep])) { // as the seed does afterwards
+						putContent(held[rep][k])
 					}
+					require.NoError(t, reg.Charged(bg, s, rep))
 				}
 			case 1:
 				_, err := reg.Unregister(bg, s, id, rep, now)
@@ -137,9 +201,13 @@ func TestCharges(t *testing.T) {
 				leave, err := reg.Sweep(bg, s)
 				require.NoError(t, err)
 				delete(registered, where)
-				delete(charged, where)
-				others := registered[at{ids[0], rep}] || registered[at{ids[1], rep}]
-				require.Equal(t, !others, len(leave) == 1)
+				delete(records, where)
+				delete(content, where)
+				require.Equal(t, len(others(rep)) == 0, len(leave) == 1)
+				if len(leave) == 1 {
+					require.NoError(t, reg.Left(bg, s, rep))
+					clear(held[rep])
+				}
 			case 2:
 				e, ok := held[rep][k]
 				if !ok {
@@ -147,13 +215,15 @@ func TestCharges(t *testing.T) {
 				}
 				delete(held[rep], k)
 				for _, id := range ids {
-					delete(charged[at{id, rep}], k)
+					delete(records[at{id, rep}], k)
+					delete(content[at{id, rep}], k)
 				}
 				require.NoError(t, s.Update(bg, func(tx kv.Txn) error { return reg.Drop(tx, &e) }))
+			case 3:
+				put(replica.Entry{Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Hash: blobs.EmptyHash})
 			default:
-				size := rapid.IntRange(1, 30).Draw(t, "size")
-				e := replica.Entry{Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Size: uint64(size), Hash: blobs.HashOf(fmt.Append(nil, size))}
-				held[rep][k] = e
+				size := rapid.IntRange(1, 3000).Draw(t, "size")
+				e := replica.Entry{Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Size: uint64(size), Hash: blobs.Hash{byte(size % 4)}}
 				put(e)
 			}
 			for _, id := range ids {
@@ -169,8 +239,11 @@ func TestCharges(t *testing.T) {
 			require.NoError(t, err)
 		}
 		now = now.Add(2 * time.Hour)
-		_, err := reg.Sweep(bg, s)
+		leave, err := reg.Sweep(bg, s)
 		require.NoError(t, err)
+		for _, rep := range leave {
+			require.NoError(t, reg.Left(bg, s, rep))
+		}
 		now = now.Add(25 * time.Hour)
 		require.NoError(t, reg.forget(bg, s))
 		require.NoError(t, s.View(bg, func(rd kv.Reader) error {
@@ -207,9 +280,11 @@ func TestGraceAndOverflow(t *testing.T) {
 		require.False(t, fetch)
 		return err
 	}))
-	refused, err := reg.Refused(bg, s, id, rep)
-	require.NoError(t, err)
-	require.True(t, refused)
+	require.NoError(t, s.View(bg, func(rd kv.Reader) error {
+		refused, err := refusalOf(rd, id, rep)
+		require.Equal(t, uint64(math.MaxUint64), refused.content)
+		return err
+	}))
 	g, err := reg.Unregister(bg, s, id, rep, now.Add(time.Second))
 	require.NoError(t, err)
 	require.Equal(t, now.Add(7*24*time.Hour).UTC(), g.Deletion)
@@ -225,7 +300,7 @@ func TestGraceAndOverflow(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.True(t, all[0].Deletion.IsZero())
-	require.Equal(t, Usage{5, 1}, u)
+	require.Equal(t, Usage{recordCost(&e) + recordCost(&huge) + 5, 1}, u)
 	now = now.Add(30 * 24 * time.Hour)
 	leave, err = reg.Sweep(bg, s)
 	require.NoError(t, err)
@@ -254,6 +329,9 @@ func TestRetention(t *testing.T) {
 		leave, err := reg.Sweep(bg, s)
 		require.NoError(t, err)
 		require.Equal(t, want, leave)
+		for _, id := range leave {
+			require.NoError(t, reg.Left(bg, s, id))
+		}
 	}
 	replicas := func() uint32 {
 		_, u, err := reg.Of(bg, s, who)

@@ -125,8 +125,8 @@ func ticketHash(text string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// check returns the replica that a request is about, if its identity has signed it lately for this seed
-// and for what it is used for.
+// check returns the replica that a request is about, if its identity has signed it lately for this
+// seed and for what it is used for.
 func (s *Seed) check(request string, req *Request) (id replica.ID, at time.Time, err error) {
 	if id, err = replica.ParseID(req.Replica); err != nil {
 		return id, at, failed(InvalidRequest, err)
@@ -249,8 +249,8 @@ func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
 // Signer has the identity's keyring sign.
 type Signer func(vault.ToSign) (vault.Signed, error)
 
-// NewRegister signs a request to keep a replica, for the seed with a node id. text is the ticket; device
-// is the node that may ask later whether the registration stands, or empty.
+// NewRegister signs a request to keep a replica, for the seed with a node id. text is the ticket;
+// device is the node that may ask later whether the registration stands, or empty.
 func NewRegister(id identity.ID, node string, rep replica.ID, text, device string, now time.Time, sign Signer) (*Request, error) {
 	req := &Request{Identity: id, Replica: rep.String(), Ticket: text, Device: device, Timestamp: now.Unix()}
 	return req, req.sign(identity.SeedRegister, node, sign)
@@ -283,9 +283,9 @@ func NewRead(id identity.ID, node string, now time.Time, sign Signer) (*Read, er
 	return req, nil
 }
 
-// Read asks for the status or the quota of an identity: unless the seed lets anybody ask, the identity
-// signs an identity.SeedAsk with the request "status". It may be used again for five minutes, at this
-// seed: it changes nothing.
+// Read asks for the status or the quota of an identity: unless the seed lets anybody ask, the
+// identity signs an identity.SeedAsk with the request "status". It may be used again for five
+// minutes, at this seed: it changes nothing.
 type Read struct {
 	Identity  identity.ID `json:"identity_id"`
 	Timestamp int64       `json:"timestamp,omitempty"`

@@ -86,7 +86,7 @@ func (s *Seed) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.bell:
-		case <-s.reg.room:
+		case <-s.reg.bell:
 			select { // until what made room has been committed, and more of it: to try again costs a look at all entries
 			case <-ctx.Done():
 			case <-time.After(max(roomWait, roomShare*took)):
@@ -194,7 +194,11 @@ func (s *Seed) charge(ctx context.Context, id replica.ID) error {
 		some = some[:0]
 		return err
 	}
-	for e, err := range s.n.Replicas.Entries(ctx, id, replica.Query{}) {
+	err := s.n.Store().Update(ctx, func(tx kv.Txn) error { return s.reg.chargeStatements(tx, id) })
+	if err != nil {
+		return err
+	}
+	for e, err := range s.n.Replicas.Entries(ctx, id, replica.Query{Tombstones: true}) {
 		if err != nil {
 			return err
 		}
@@ -223,15 +227,21 @@ func (s *Seed) lapse(ctx context.Context) {
 func (s *Seed) sweep(ctx context.Context) error {
 	leave, err := s.reg.Sweep(ctx, s.n.Store())
 	for _, id := range leave {
-		s.log.Info("a replica whose registration ended is left", "replica", id.Short())
-		if leaveErr := s.n.Leave(ctx, id); !errors.Is(leaveErr, replica.ErrNotFound) {
-			err = errors.Join(err, leaveErr)
+		if registered, anyErr := s.anyOf(ctx, id); anyErr == nil {
+			s.log.Info("a replica that was to be left was registered again", "replica", registered.Replica.Short())
+			continue
 		}
+		s.log.Info("a replica whose registration ended is left", "replica", id.Short())
+		if leaveErr := s.n.Leave(ctx, id); leaveErr != nil && !errors.Is(leaveErr, replica.ErrNotFound) {
+			err = errors.Join(err, leaveErr)
+			continue
+		}
+		err = errors.Join(err, s.reg.Left(ctx, s.n.Store(), id))
 	}
 	return err
 }
 
-// retryRefused looks again at content that was refused to identities who have room now.
+// retryRefused looks again at what was refused to identities who have room for some of it now.
 func (s *Seed) retryRefused(ctx context.Context) error {
 	return s.scan(ctx, keyRefused, func(p kv.Pair) error {
 		k := p.Key[len(keyRefused):]
@@ -239,16 +249,27 @@ func (s *Seed) retryRefused(ctx context.Context) error {
 			return errBadRecord
 		}
 		id, rep := identity.ID(k[:identity.IDSize]), replica.ID(k[identity.IDSize:])
-		var u Usage
-		err := s.n.Store().View(ctx, func(rd kv.Reader) (err error) {
-			u, err = usageOf(rd, id)
-			return err
+		now := refusal{}
+		fits := func(a *account, cost uint64) bool { return cost > 0 && a.fits(cost, false) }
+		tried := false
+		err := s.n.Store().Update(ctx, func(tx kv.Txn) (err error) {
+			a, err := s.reg.account(tx, id, rep)
+			if err != nil {
+				return err
+			}
+			if now, err = refusalOf(tx, id, rep); err != nil {
+				return err
+			}
+			if tried = fits(a, now.content) || fits(a, now.entries); !tried {
+				return nil
+			}
+			return tx.Delete(p.Key)
 		})
-		if err != nil || u.Bytes >= s.reg.limits.Bytes {
+		if err != nil || !tried {
 			return err
 		}
-		if err := s.n.Store().Update(ctx, func(tx kv.Txn) error { return tx.Delete(p.Key) }); err != nil {
-			return err
+		if now.entries > 0 {
+			s.n.CompareSoon()
 		}
 		return s.n.CatchUp(ctx, rep) // which refuses again what there is no room for
 	})
@@ -264,17 +285,18 @@ const (
 	Paused  State = 3 // there is no room for new content; entries go on
 	Failed  State = 4 // it could not be synced with anybody
 	Deleted State = 5 // its registration has ended; it is kept until its deletion
+	Full    State = 6 // there is no room for new entries either: some are not here
 )
 
 func (s State) String() string {
-	return [...]string{"", "SYNCING", "SYNCED", "PAUSED", "ERROR", "DELETED"}[s]
+	return [...]string{"", "SYNCING", "SYNCED", "PAUSED", "ERROR", "DELETED", "QUOTA"}[s]
 }
 
 // Status tells how a registered replica is.
 type Status struct {
 	Replica    replica.ID
 	State      State
-	Bytes      uint64 // of its content, as it is charged to the identity
+	Bytes      uint64 // that the identity is charged for it; see Held
 	Entries    uint64
 	LastSync   time.Time // zero if there was no session yet
 	Registered time.Time
@@ -303,18 +325,16 @@ func (s *Seed) StatusOf(ctx context.Context, id identity.ID) (all []Status, u Us
 func (s *Seed) status(ctx context.Context, g *Registration) (st Status, err error) {
 	st = Status{Replica: g.Replica, Registered: g.Registered, Deletion: g.Deletion, State: Synced}
 	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
-		st.Bytes = 0
-		for p, err := range rd.Scan(kv.Prefix(key(keyCharged, g.Identity[:], g.Replica[:])), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			if len(p.Value) != 40 {
-				return errBadRecord
-			}
-			st.Bytes += chargedSize(p.Value)
+		h, err := heldOf(rd, g.Identity, g.Replica)
+		if err != nil {
+			return err
 		}
-		refused, err := rd.Has(key(keyRefused, g.Identity[:], g.Replica[:]))
-		if refused {
+		st.Bytes = h.Records + h.Statements + h.Content
+		refused, err := refusalOf(rd, g.Identity, g.Replica)
+		switch {
+		case refused.entries > 0:
+			st.State = Full
+		case refused.content > 0:
 			st.State = Paused
 		}
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
@@ -141,6 +142,21 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	require.Eventually(t, ok, 20*time.Second, 10*time.Millisecond, what)
 }
 
+// recordsOf is what the records of a replica's entries and statements are charged.
+func recordsOf(t *testing.T, s *Seed, id replica.ID) (bytes uint64) {
+	t.Helper()
+	for e, err := range s.n.Replicas.Entries(t.Context(), id, replica.Query{Tombstones: true}) {
+		require.NoError(t, err)
+		bytes += recordCost(&e)
+	}
+	require.NoError(t, s.n.Store().View(t.Context(), func(rd kv.Reader) error {
+		count, size, err := replica.StatementsIn(rd, id)
+		bytes += size + uint64(count)*statementBytes
+		return err
+	}))
+	return bytes
+}
+
 func ticketFor(t *testing.T, n *node.Node, r replica.Replica, c replica.Capability) string {
 	t.Helper()
 	tk, err := n.Ticket(t.Context(), r, c)
@@ -179,7 +195,10 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 		require.Len(t, all, 1)
 		return all[0]
 	}
-	eventually(t, "synced", func() bool { x := state(); return x.State == "SYNCED" && x.EntryCount == 2 && x.BytesStored == 17 })
+	eventually(t, "synced", func() bool {
+		x := state()
+		return x.State == "SYNCED" && x.EntryCount == 2 && x.BytesStored == 17+recordsOf(t, s, r.ID)
+	})
 	require.NotZero(t, state().LastSync)
 
 	// Replayed, and by somebody else.
@@ -253,8 +272,9 @@ func value(t *testing.T, n *node.Node, id replica.ID, key string) string {
 
 // A full quota refuses new content, keeps what is there, and goes on with entries; room that is made is used.
 func TestQuota(t *testing.T) {
+	const limit, size = 110_000, 40_000 // room for two values, and not for three
 	c := &clock{}
-	s := host(t, t.TempDir(), Limits{Bytes: 10_000, Replicas: 2, Grace: 24 * time.Hour}, c)
+	s := host(t, t.TempDir(), Limits{Bytes: limit, Replicas: 2, Grace: 24 * time.Hour}, c)
 	ctx := t.Context()
 	a := online(t, node.Config{}, nil)
 	p := newPerson(t, c)
@@ -265,8 +285,8 @@ func TestQuota(t *testing.T) {
 		require.NoError(t, err)
 		reps = append(reps, r)
 	}
-	four := func(b byte) string { return strings.Repeat(string(b), 4000) }
-	set(t, a, reps[0].ID, "a", four('a')) // before the registration
+	value := func(b byte) string { return strings.Repeat(string(b), size) }
+	set(t, a, reps[0].ID, "a", value('a')) // before the registration
 	_, err := client.Register(ctx, p.request(t, s, reps[0].ID, ticketFor(t, a, reps[0], replica.Sync)))
 	require.NoError(t, err)
 	_, err = client.Register(ctx, p.request(t, s, reps[1].ID, ticketFor(t, a, reps[1], replica.Sync)))
@@ -288,14 +308,18 @@ func TestQuota(t *testing.T) {
 		return out
 	}
 	one, two := reps[0].ID.String(), reps[1].ID.String()
-	eventually(t, "the first value", func() bool { return quota() == Quota{4000, 10_000, 2, 2} && states()[one].State == "SYNCED" })
-	set(t, a, reps[1].ID, "a", four('a')) // the same content counts once
-	set(t, a, reps[1].ID, "b", four('b'))
-	eventually(t, "the second", func() bool { return quota().BytesUsed == 8000 && states()[two].State == "SYNCED" })
-	set(t, a, reps[1].ID, "c", four('c'))
+	records := func() uint64 { return recordsOf(t, s, reps[0].ID) + recordsOf(t, s, reps[1].ID) }
+	each := contentCost(size)
+	eventually(t, "the first value", func() bool {
+		return quota() == Quota{each + records(), limit, 2, 2} && states()[one].State == "SYNCED"
+	})
+	set(t, a, reps[1].ID, "a", value('a')) // the same content counts once
+	set(t, a, reps[1].ID, "b", value('b'))
+	eventually(t, "the second", func() bool { return quota().BytesUsed == 2*each+records() && states()[two].State == "SYNCED" })
+	set(t, a, reps[1].ID, "c", value('c'))
 	set(t, a, reps[1].ID, "small", "there is room for this")
 	eventually(t, "paused, with all entries", func() bool { x := states()[two]; return x.State == "PAUSED" && x.EntryCount == 4 })
-	eventually(t, "what fits is fetched", func() bool { return quota().BytesUsed == 8000+22 })
+	eventually(t, "what fits is fetched", func() bool { return quota().BytesUsed == 2*each+22+records() })
 	has := func(key string) bool {
 		e, err := s.n.Replicas.LatestOf(ctx, reps[1].ID, []byte(key))
 		require.NoError(t, err)
@@ -307,9 +331,9 @@ func TestQuota(t *testing.T) {
 	require.True(t, has("b"))
 	require.Equal(t, "SYNCED", states()[one].State)
 	set(t, a, reps[1].ID, "b", "") // deleted
-	eventually(t, "room", func() bool { return quota().BytesUsed == 4000+22 })
+	eventually(t, "room", func() bool { return quota().BytesUsed <= each+22+records() || has("c") })
 	eventually(t, "what was refused is fetched", func() bool { return states()[two].State == "SYNCED" && has("c") })
-	require.EqualValues(t, 8022, quota().BytesUsed)
+	require.Equal(t, 2*each+22+records(), quota().BytesUsed)
 
 	// Ended: kept for the time of grace, taken up again, and at last gone.
 	got, err := client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
@@ -332,7 +356,7 @@ func TestQuota(t *testing.T) {
 		_, err := s.n.Replicas.Get(ctx, reps[1].ID)
 		return err != nil && len(states()) == 1
 	})
-	require.Equal(t, Quota{4000, 10_000, 1, 2}, quota())
+	require.Equal(t, Quota{each + recordsOf(t, s, reps[0].ID), limit, 1, 2}, quota())
 	_, err = client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
 	requireCode(t, NotFound, err)
 }
@@ -395,8 +419,8 @@ func TestSeedGoesOn(t *testing.T) {
 
 	s := host(t, dir, DefaultLimits, c)
 	eventually(t, "it has come", func() bool {
-		all, u, err := s.StatusOf(ctx, identity.ID{1})
-		return err == nil && len(all) == 1 && all[0].State == Synced && u.Bytes == 5
+		all, _, err := s.StatusOf(ctx, identity.ID{1})
+		return err == nil && len(all) == 1 && all[0].State == Synced && all[0].Bytes == 5+recordsOf(t, s, r.ID)
 	})
 }
 

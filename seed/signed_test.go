@@ -20,8 +20,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A seed that is sent a request can use it nowhere else and for nothing else: not at another seed, not to
-// end what it begins, and not with another ticket or device.
+// A seed that is sent a request can use it nowhere else and for nothing else: not at another seed,
+// not to end what it begins, and not with another ticket or device.
 func TestEvilSeedHandsRequestsOn(t *testing.T) {
 	c := &clock{}
 	honest, evil := host(t, t.TempDir(), DefaultLimits, c), host(t, t.TempDir(), DefaultLimits, c)
@@ -127,7 +127,8 @@ func TestRegisterBackupDoesNotCount(t *testing.T) {
 	requireCode(t, InvalidSignature, err)
 }
 
-// A request counts once: also after its registration has been deleted, and after the seed has started again.
+// A request counts once: also after its registration has been deleted, and after the seed has
+// started again.
 func TestRequestsCountOnce(t *testing.T) {
 	c := &clock{}
 	ctx := t.Context()
@@ -173,8 +174,8 @@ func TestRequestsCountOnce(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// A device learns that a seed does not keep a replica any more, without anybody's password; nobody else
-// learns anything.
+// A device learns that a seed does not keep a replica any more, without anybody's password; nobody
+// else learns anything.
 func TestDeviceSeesThatRegistrationEnded(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)
@@ -227,7 +228,8 @@ func TestDeviceSeesThatRegistrationEnded(t *testing.T) {
 	requireCode(t, InvalidRequest, err)
 }
 
-// A device that registers what another has registered already is told so, and may ask about it, too.
+// A device that registers what another has registered already is told so, and may ask about it,
+// too.
 func TestSecondDeviceMayAsk(t *testing.T) {
 	s, now := newStore(t), time.Unix(1_000_000, 0)
 	reg := NewRegistry(DefaultLimits, func() time.Time { return now })

@@ -16,8 +16,9 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A device that has registered replicas at a seed asks from time to time whether they are still registered.
-// The connection shows which device asks, so nobody has to unlock the identity's key for it.
+// A device that has registered replicas at a seed asks from time to time whether they are still
+// registered. The connection shows which device asks, so nobody has to unlock the identity's key
+// for it.
 
 // Stand asks which of some replicas are registered for the device that asks.
 type Stand struct {
@@ -28,8 +29,8 @@ type Stand struct {
 const maxStand = 64
 
 // Standing answers a device that asks whether replicas are registered: with those of them that were
-// registered with this device named. It tells nothing about all others, not even whether they are here.
-// The error is an *Error.
+// registered with this device named. It tells nothing about all others, not even whether they are
+// here. The error is an *Error.
 func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]Answer, error) {
 	if len(req.Replicas) > maxStand {
 		return nil, failed(InvalidRequest, fmt.Errorf("%d replicas, at most %d", len(req.Replicas), maxStand))
@@ -56,7 +57,8 @@ func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]Answe
 	return out, nil
 }
 
-// namedIn returns the registration of a replica that names a device, one that has not ended if there is one.
+// namedIn returns the registration of a replica that names a device, one that has not ended if
+// there is one.
 func (s *Seed) namedIn(ctx context.Context, id replica.ID, device string) (out Registration, err error) {
 	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
 		all, err := identitiesOf(rd, id)
@@ -81,7 +83,8 @@ func (s *Seed) namedIn(ctx context.Context, id replica.ID, device string) (out R
 	return out, err
 }
 
-// Standing asks which replicas are registered for this node. The error is an *Error if the seed refuses.
+// Standing asks which replicas are registered for this node. The error is an *Error if the seed
+// refuses.
 func (c Client) Standing(ctx context.Context, ids []replica.ID) (all []Answer, err error) {
 	req := &Stand{}
 	for _, id := range ids {
@@ -91,8 +94,8 @@ func (c Client) Standing(ctx context.Context, ids []replica.ID) (all []Answer, e
 	return all, err
 }
 
-// Stood is what a seed last said of a replica that this node has registered there. Its record on the
-// device's node is its JSON:
+// Stood is what a seed last said of a replica that this node has registered there. Its record on
+// the device's node is its JSON:
 //
 //	s w replica[32] peer-id
 type Stood struct {
@@ -109,8 +112,8 @@ const keyStood = "sw"
 // Stands reports whether the registration is there and has not ended.
 func (s *Stood) Stands() bool { return s.State != "" && s.State != Deleted.String() }
 
-// Watch asks the seeds at which a node has registered replicas whether they are still registered there. It
-// notes what they say, for Stood, and logs when a registration does not stand any more.
+// Watch asks the seeds at which a node has registered replicas whether they are still registered
+// there. It notes what they say, for Stood, and logs when a registration does not stand any more.
 type Watch struct {
 	Node *node.Node
 	Log  *slog.Logger
@@ -206,8 +209,8 @@ func (w *Watch) note(ctx context.Context, now *Stood) (before Stood, known bool,
 	return before, known, err
 }
 
-// StoodAt returns what seeds last said of all that the node has registered: zero but for Replica and Seed
-// where they have not been asked yet.
+// StoodAt returns what seeds last said of all that the node has registered: zero but for Replica
+// and Seed where they have not been asked yet.
 func StoodAt(ctx context.Context, n *node.Node) (out []Stood, err error) {
 	seeds, err := n.RegisteredAt(ctx)
 	if err != nil {

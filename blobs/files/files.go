@@ -33,8 +33,10 @@ const maxOpen = 128
 type Options struct {
 	// Reserve is how many bytes must stay free on the file system. 0 means 256 MiB.
 	Reserve uint64
-	// Limit is how many bytes the files may have together. 0 is no limit.
+	// Limit is how many bytes the files, and what Beside counts, may have together. 0 is no limit.
 	Limit uint64
+	// Beside reports how many bytes are taken by what else the limit is for; nil is none.
+	Beside func() uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
 	// Fault, if set, is asked before each change of the disk ("create", "write", "sync", "remove"); an error it returns is that
@@ -129,21 +131,36 @@ func (s *Store) path(n name) string {
 	return filepath.Join(s.dir, "own", digits[:2], digits)
 }
 
-// LimitError reports a write refused because the files have reached Options.Limit.
+// LimitError reports a write refused because Options.Limit is reached.
 type LimitError struct{ Used, Limit uint64 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("storage limit reached: content takes %d MiB of %d MiB; remove some (skerry blob rm, skerry blob gc), or raise the limit",
+	return fmt.Sprintf("storage limit reached: content and records take %d MiB of %d MiB; remove some (skerry blob rm, skerry blob gc), or raise the limit",
 		e.Used>>20, e.Limit>>20)
+}
+
+// CheckLimit returns a *LimitError if the files, and what Options.Beside counts, have reached their limit.
+func (s *Store) CheckLimit() error {
+	if s.opt.Limit == 0 {
+		return nil
+	}
+	used := s.Used()
+	if s.opt.Beside != nil {
+		used += s.opt.Beside()
+	}
+	if used >= s.opt.Limit {
+		return &LimitError{used, s.opt.Limit}
+	}
+	return nil
 }
 
 // Used returns how many bytes the files have together.
 func (s *Store) Used() uint64 { return uint64(max(s.used.Load(), 0)) }
 
-// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free, and a *LimitError if the files have reached their limit.
+// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free, and the error of CheckLimit.
 func (s *Store) CheckSpace() error {
-	if used := s.Used(); s.opt.Limit > 0 && used >= s.opt.Limit {
-		return &LimitError{used, s.opt.Limit}
+	if err := s.CheckLimit(); err != nil {
+		return err
 	}
 	free, err := s.opt.FreeBytes(s.dir)
 	if err != nil {

@@ -216,7 +216,7 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 		{&f.peerUpload, "max-peer-upload", "bytes a second of content to any one peer"},
 		{&f.peerDownload, "max-peer-download", "bytes a second of content from any one peer"},
 		{&f.relay, "relay-limit", "bytes a second to relay for other nodes, which count for --max-upload and --max-download, too (0 is no limit of its own)"},
-		{&f.storage, "max-storage", "bytes of content to hold; imports and downloads beyond it are refused"},
+		{&f.storage, "max-storage", "bytes of content and records to hold; imports, downloads and new entries beyond it are refused"},
 		{&f.peerStorage, "max-peer-storage", "bytes of replicas' content to fetch from any one peer without being asked"},
 	} {
 		cmd.Flags().Var(x.to, x.name, x.usage)

@@ -73,9 +73,13 @@ type Store struct {
 	sync   syncer
 	oracle *oracle
 	use    usage
+	size   size
 }
 
-var _ kv.Store = (*Store)(nil)
+var (
+	_ kv.Store = (*Store)(nil)
+	_ kv.Sized = (*Store)(nil)
+)
 
 // Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns *kv.LockedError when another
 // process has dir open and *kv.VersionError when a newer program wrote it.
@@ -292,6 +296,7 @@ func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone boo
 
 // apply writes a batch and hands it to the operating system. The caller holds oracle.commits.
 func (s *Store) apply(b *pbl.Batch) error {
+	s.size.written.Add(uint64(b.Len()))
 	if err := s.db.Apply(b, pbl.Sync); err != nil {
 		return fmt.Errorf("write to store %s: %w", s.dir, damaged(s.dir, err))
 	}
