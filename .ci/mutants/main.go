@@ -1,0 +1,273 @@
+// Command mutants measures how well tests notice wrong code. It changes one operator of a package at
+// a time (a mutant) and runs tests against it: a mutant that no test fails for has lived.
+//
+//	go run ./.ci/mutants                      every package in the table below
+//	go run ./.ci/mutants -list collections/evm    one of them, with a line for each mutant that lived
+//
+// All mutants of a package are compiled into one test binary, each behind a test of a number that the
+// environment gives (mutant schemata: Untch, Offutt, Harrold, 1993), so a mutant costs a run of the
+// tests and no build. The operators are those that gremlins changes by default: the boundary and the
+// sense of comparisons, arithmetic, increments and signs. Unlike gremlins it also reaches the
+// conditions of switch cases, for which Go's coverage has no block. Constant expressions are left
+// alone: golden tests pin them.
+//
+// The command fails if a package has an efficacy (killed of covered) under 95 % or a coverage (covered
+// of all) under 90 %. Mutants that cannot be told from the original are named in equivalent.txt, each
+// with the reason.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// target is a package whose decisions are tried.
+type target struct {
+	pkg   string
+	files []string // of the package; nil for all
+	tests []string // packages whose tests are run, in this order; nil for its own
+}
+
+// targets are the packages that decide who may do what.
+var targets = []target{
+	{pkg: "collections/capcert"},
+	{pkg: "collections/access", tests: []string{"collections/access", "collections"}},
+	{pkg: "collections/rules"},
+	{pkg: "collections/evm", tests: []string{"collections/evm", "collections/wallet"}},
+	{pkg: "ticket"},
+	{pkg: "vault"},
+	{pkg: "replica/seal"},
+	{pkg: "replica", files: []string{"authority.go", "grant.go", "revocation.go", "statements.go",
+		"epoch.go", "readkeys.go", "rotate.go", "entry.go"}},
+}
+
+// The least that passes, in percent.
+const (
+	minEfficacy = 95
+	minCoverage = 90
+)
+
+const module = "github.com/skerry-sync/skerry/"
+
+func main() {
+	list := flag.Bool("list", false, "print each mutant that lived or was not covered")
+	sample := flag.Int("sample", 1, "try only each Nth mutant")
+	flag.Parse()
+	failed := false
+	for _, t := range targets {
+		if flag.NArg() > 0 && !slices.Contains(flag.Args(), t.pkg) {
+			continue
+		}
+		ok, err := try(context.Background(), t, *list, *sample)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "mutants:", t.pkg+":", err)
+			os.Exit(1)
+		}
+		failed = failed || !ok
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// try measures one package and reports whether it passes.
+func try(ctx context.Context, t target, list bool, sample int) (bool, error) {
+	tmp, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	mutants, overlay, err := mutate(t.pkg, t.files, tmp)
+	if err != nil {
+		return false, err
+	}
+	if len(t.tests) == 0 {
+		t.tests = []string{t.pkg}
+	}
+	suites := make([]suite, len(t.tests))
+	for i, pkg := range t.tests {
+		if suites[i], err = build(ctx, pkg, overlay, tmp); err != nil {
+			return false, err
+		}
+	}
+	known, err := equivalents(t.pkg)
+	if err != nil {
+		return false, err
+	}
+	for i := range mutants {
+		m := &mutants[i]
+		m.covered = make([]bool, len(suites))
+		for j := range suites {
+			m.covered[j] = suites[j].reached[m.id]
+		}
+		if reason := known[m.key()]; reason != "" {
+			m.state = equivalent
+		} else if !slices.Contains(m.covered, true) {
+			m.state = uncovered
+		}
+	}
+	run(ctx, mutants, suites, sample)
+	return report(t.pkg, mutants, list), nil
+}
+
+// suite is a test binary with all mutants in it.
+type suite struct {
+	bin, dir string
+	time     time.Duration // that its tests take without a mutant
+	reached  map[int]bool  // mutants that the tests execute
+}
+
+func build(ctx context.Context, pkg, overlay, tmp string) (s suite, err error) {
+	s.dir, err = filepath.Abs(filepath.FromSlash(pkg))
+	if err != nil {
+		return s, err
+	}
+	s.bin = filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "-")+".test")
+	c := exec.CommandContext(ctx, "go", "test", "-c", "-overlay", overlay, "-o", s.bin, "./"+pkg)
+	if out, err := c.CombinedOutput(); err != nil {
+		return s, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
+	}
+	reached := s.bin + ".reached"
+	start := time.Now()
+	c = s.command(ctx, "MUTANTS_REACHED="+reached)
+	if out, err := c.CombinedOutput(); err != nil {
+		return s, fmt.Errorf("the tests of %s fail without a mutant: %w\n%s", pkg, err, out)
+	}
+	s.time = time.Since(start)
+	b, err := os.ReadFile(reached)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return s, err
+	}
+	s.reached = map[int]bool{}
+	for line := range strings.Lines(string(b)) {
+		id, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			return s, fmt.Errorf("the record of mutants that were reached: %w", err)
+		}
+		s.reached[id] = true
+	}
+	return s, nil
+}
+
+// command runs the tests without fuzzing or benchmarks, in their own directory.
+func (s *suite) command(ctx context.Context, env string) *exec.Cmd {
+	c := exec.CommandContext(ctx, s.bin, "-test.failfast", "-test.short")
+	c.Dir, c.Env = s.dir, append(os.Environ(), env)
+	c.WaitDelay = time.Second
+	return c
+}
+
+// kills reports whether the tests fail for a mutant, or do not end.
+func (s *suite) kills(ctx context.Context, id int) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second+5*s.time)
+	defer cancel()
+	return s.command(ctx, "MUTANTS_ID="+strconv.Itoa(id)).Run() != nil
+}
+
+// run tries the mutants that tests reach, as many at a time as there are processors.
+func run(ctx context.Context, all []mutant, suites []suite, sample int) {
+	todo := make(chan *mutant)
+	var wg sync.WaitGroup
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for m := range todo {
+				m.state = lived
+				for i := range suites {
+					if m.covered[i] && suites[i].kills(ctx, m.id) {
+						m.state = killed
+						break
+					}
+				}
+			}
+		})
+	}
+	count := 0
+	for i := range all {
+		if all[i].state != "" {
+			continue
+		}
+		if count++; count%sample == 0 {
+			todo <- &all[i]
+		}
+	}
+	close(todo)
+	wg.Wait()
+}
+
+// report prints what became of the mutants and reports whether that is good enough.
+func report(pkg string, all []mutant, list bool) bool {
+	count := map[state]int{}
+	for i := range all {
+		count[all[i].state]++
+	}
+	k, l, u := count[killed], count[lived], count[uncovered]
+	efficacy, coverage := 100*float64(k)/float64(max(1, k+l)), 100*float64(k+l)/float64(max(1, k+l+u))
+	fmt.Printf("%-22s %4d killed, %3d lived, %3d not covered, %2d equivalent, %d not tried: "+
+		"efficacy %.1f %%, coverage %.1f %%\n",
+		pkg, k, l, u, count[equivalent], count[""], efficacy, coverage)
+	if list {
+		slices.SortStableFunc(all, func(a, b mutant) int { return cmp.Compare(a.file, b.file) })
+		for i := range all {
+			if m := &all[i]; m.state == lived || m.state == uncovered {
+				fmt.Printf("  %s: %s:%d:%d: %s in %s\n", m.state, m.file, m.line, m.column, m.change, m.line0)
+			}
+		}
+	}
+	return efficacy >= minEfficacy && coverage >= minCoverage
+}
+
+// equivalents reads the mutants of a package that behave as the original does. A line is
+//
+//	package/file.go<TAB>change<TAB>the line of code<TAB>reason
+func equivalents(pkg string) (map[string]string, error) {
+	b, err := os.ReadFile(filepath.Join(".ci", "mutants", "equivalent.txt"))
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.Split(line, "\t")
+		if len(f) != 4 {
+			return nil, fmt.Errorf("equivalent.txt: %q has %d fields, expected 4", line, len(f))
+		}
+		if filepath.ToSlash(filepath.Dir(f[0])) == pkg {
+			known[strings.Join(f[:3], "\t")] = f[3]
+		}
+	}
+	return known, nil
+}
+
+// exports returns the compiled packages that a package imports, by import path.
+func exports(pkg string) (map[string]string, error) {
+	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", "./"+pkg).Output()
+	if err != nil {
+		return nil, fmt.Errorf("list what %s imports: %w", pkg, err)
+	}
+	all := map[string]string{}
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var p struct{ ImportPath, Export string }
+		if err := d.Decode(&p); err != nil {
+			return nil, err
+		}
+		all[p.ImportPath] = p.Export
+	}
+	return all, nil
+}
