@@ -1,7 +1,7 @@
 // Command mutants measures how well tests notice wrong code. It changes one operator of a package at
 // a time (a mutant) and runs tests against it: a mutant that no test fails for has lived.
 //
-//	go run ./.ci/mutants                      every package in the table below
+//	go run ./.ci/mutants                        every package in the table below
 //	go run ./.ci/mutants -list collections/evm    one of them, with a line for each mutant that lived
 //
 // All mutants of a package are compiled into one test binary, each behind a test of a number that the
@@ -223,7 +223,7 @@ func report(pkg string, all []mutant, list bool) bool {
 		slices.SortStableFunc(all, func(a, b mutant) int { return cmp.Compare(a.file, b.file) })
 		for i := range all {
 			if m := &all[i]; m.state == lived || m.state == uncovered {
-				fmt.Printf("  %s: %s:%d:%d: %s in %s\n", m.state, m.file, m.line, m.column, m.change, m.line0)
+				fmt.Printf("  %s: %s:%d:%d: %s in %s\n", m.state, m.file, m.line, m.column, m.change, m.code)
 			}
 		}
 	}
@@ -233,6 +233,8 @@ func report(pkg string, all []mutant, list bool) bool {
 // equivalents reads the mutants of a package that behave as the original does. A line is
 //
 //	package/file.go<TAB>change<TAB>the line of code<TAB>reason
+//
+// The change of the second operator of a kind in a line ends with #2.
 func equivalents(pkg string) (map[string]string, error) {
 	b, err := os.ReadFile(filepath.Join(".ci", "mutants", "equivalent.txt"))
 	if err != nil {

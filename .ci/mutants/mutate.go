@@ -34,14 +34,15 @@ type mutant struct {
 	id           int // from 1
 	file         string
 	line, column int
-	change       string // for example "< to <="
-	line0        string // the line of code as it stands
+	operator     string // for example "< to <="
+	change       string // the same, with #2 for the second such operator of a line
+	code         string // the line as it stands
 	covered      []bool // by each suite
 	state        state
 }
 
 // key names a mutant in equivalent.txt: line numbers would not outlive the next change.
-func (m *mutant) key() string { return m.file + "\t" + m.change + "\t" + m.line0 }
+func (m *mutant) key() string { return m.file + "\t" + m.change + "\t" + m.code }
 
 // helpers is added to the package. Each function is the original operator unless its mutant is on.
 const helpers = `package %s
@@ -374,9 +375,19 @@ func (m *mutator) ordered(e *ast.BinaryExpr, id ast.Expr) ast.Expr {
 func (m *mutator) add(pos token.Pos, change string) ast.Expr {
 	at := m.fset.Position(pos)
 	id := len(m.all) + 1
+	text := strings.TrimSpace(m.lines[at.Line-1])
+	same := 1
+	for i := range m.all {
+		if x := &m.all[i]; x.file == m.file && x.line == at.Line && x.operator == change {
+			same++
+		}
+	}
+	numbered := change
+	if same > 1 {
+		numbered = fmt.Sprintf("%s #%d", change, same)
+	}
 	m.all = append(m.all, mutant{
-		id: id, file: m.file, line: at.Line, column: at.Column, change: change,
-		line0: strings.TrimSpace(m.lines[at.Line-1]),
+		id: id, file: m.file, line: at.Line, column: at.Column, operator: change, change: numbered, code: text,
 	})
 	return &ast.BasicLit{Kind: token.INT, Value: fmt.Sprint(id)}
 }
