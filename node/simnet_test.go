@@ -24,10 +24,14 @@ type simNet struct {
 	opens map[string]int      // streams until now, by protocol
 	nets  map[peer.ID]string  // from where nodes are connected
 	delay time.Duration       // one way, at most
+	pipe  func() (net.Conn, net.Conn)
 }
 
 func newSimNet(seed uint64) *simNet {
-	return &simNet{rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{}, opens: map[string]int{}, nets: map[peer.ID]string{}, delay: 50 * time.Millisecond}
+	return &simNet{
+		rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{}, opens: map[string]int{},
+		nets: map[peer.ID]string{}, delay: 50 * time.Millisecond, pipe: simPipe,
+	}
 }
 
 func pairOf(a, b peer.ID) [2]peer.ID {
@@ -117,7 +121,7 @@ func (e *simEnd) Open(ctx context.Context, p peer.ID, protocol string) (Stream, 
 		return nil, &UnreachableError{Peer: p, Err: errors.New("not connected")}
 	}
 	e.s.opens[protocol]++
-	ours, theirs := simPipe()
+	ours, theirs := e.s.pipe()
 	e.links[p][ours], to.links[e.id][theirs] = true, true
 	to.work.Go(func() {
 		defer to.closed(e.id, theirs)

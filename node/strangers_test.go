@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -38,6 +39,7 @@ const testService = "/test/1"
 func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 	bubble(t, func(t *testing.T) {
 		b := &besieged{simNet: newSimNet(7), t: t}
+		b.pipe = net.Pipe          // takes nothing that is not read, so a reader who waits is felt at once
 		b.delay = time.Microsecond // a thousand streams must be opened before the first has ended
 		var ends []*simEnd
 		for _, n := range []**Node{&b.n, &b.friend} {

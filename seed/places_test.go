@@ -23,7 +23,7 @@ func TestUnfinishedRequestsTakeNoPlace(t *testing.T) {
 		theirs, ours := net.Pipe()
 		open = append(open, theirs)
 		all.Go(func() {
-			if err := s.serve(t.Context(), "slow", ours, slots); err == nil {
+			if err := s.serve(t.Context(), source{counted: "slow"}, ours, slots); err == nil {
 				t.Error("there was no request")
 			}
 		})
@@ -33,7 +33,7 @@ func TestUnfinishedRequestsTakeNoPlace(t *testing.T) {
 	var out bytes.Buffer
 	var in bytes.Buffer
 	require.NoError(t, writeFrame(&in, []byte(`{"op":"nothing"}`)))
-	require.NoError(t, s.serve(t.Context(), "owner", struct {
+	require.NoError(t, s.serve(t.Context(), source{counted: "owner"}, struct {
 		io.Reader
 		io.Writer
 	}{&in, &out}, slots))

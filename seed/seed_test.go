@@ -533,7 +533,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Cleanup(func() { _ = n.Close() })
 	s := New(n, NewRegistry(DefaultLimits, nil), slog.New(slog.DiscardHandler), nil)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, err := s.asked(t.Context(), string(b), b); err == nil {
+		if v, err := s.asked(t.Context(), source{counted: string(b)}, b); err == nil {
 			t.Fatalf("nobody has signed this: %v", v)
 		}
 	})

@@ -42,7 +42,7 @@ type reply struct {
 func (s *Seed) Serve(ctx context.Context) {
 	slots := make(chan struct{}, maxServes)
 	s.n.Serve(Protocol, func(st node.Stream) {
-		if err := s.serve(ctx, whoAsks(st), st, slots); err != nil {
+		if err := s.serve(ctx, sourceOf(st), st, slots); err != nil {
 			s.log.Debug("serving a request to the seed", "peer", st.Remote(), "error", err)
 			_ = st.Reset()
 			return
@@ -51,18 +51,25 @@ func (s *Seed) Serve(ctx context.Context) {
 	})
 }
 
-// whoAsks names who a request is counted for: the network that the peer is connected from, since
-// anybody can make peer ids, or the peer if that is not known.
-func whoAsks(st node.Stream) string {
+// source is who a request comes from.
+type source struct {
+	device string // the peer's id, which the connection proves
+	// counted names who the request is counted for: the network that the peer is connected from,
+	// since anybody can make peer ids, or the peer if that is not known.
+	counted string
+}
+
+func sourceOf(st node.Stream) source {
+	a := source{device: st.Remote().String(), counted: st.Remote().String()}
 	if l, ok := st.(node.Located); ok && l.Origin() != "" {
-		return l.Origin()
+		a.counted = l.Origin()
 	}
-	return st.Remote().String()
+	return a
 }
 
 // serve reads a whole request, waits for a place to work at it, and gives the place back before it
 // writes the answer.
-func (s *Seed) serve(ctx context.Context, who string, st io.ReadWriter, slots chan struct{}) error {
+func (s *Seed) serve(ctx context.Context, who source, st io.ReadWriter, slots chan struct{}) error {
 	b, err := readFrame(st, MaxRequest)
 	if err != nil {
 		return err
@@ -100,10 +107,10 @@ func (s *Seed) inPlace(ctx context.Context, slots chan struct{}, work func() (an
 }
 
 // asked answers one request, unless there are too many of them.
-func (s *Seed) asked(ctx context.Context, who string, b []byte) (v any, err error) {
+func (s *Seed) asked(ctx context.Context, who source, b []byte) (v any, err error) {
 	op := "unknown"
 	defer func() { s.counts.add(op, err) }()
-	if err := s.askers.may(who, s.now()); err != nil {
+	if err := s.askers.may(who.counted, s.now()); err != nil {
 		return nil, err
 	}
 	c, err := parse[call](b)
@@ -119,7 +126,7 @@ func (s *Seed) asked(ctx context.Context, who string, b []byte) (v any, err erro
 		if err != nil {
 			return nil, err
 		}
-		return s.Standing(ctx, who, req)
+		return s.Standing(ctx, who.device, req)
 	case "register", "unregister":
 		req, err := parse[Request](c.Request)
 		if err != nil {

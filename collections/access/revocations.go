@@ -53,6 +53,7 @@ type Revocations struct {
 	byIssuer map[string]*revoked
 	bytes    int // of all lists
 
+	most    int // issuers: maxIssuers
 	allowed allowances
 }
 
@@ -65,7 +66,7 @@ type revoked struct {
 
 // NewRevocations returns the lists in a store, or none if that is nil.
 func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
-	r := &Revocations{store: s, byIssuer: map[string]*revoked{}}
+	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, most: maxIssuers}
 	if s == nil {
 		return r, nil
 	}
@@ -156,7 +157,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 		}
 		more, grows = 0, max(0, grows-now.size)
 	}
-	if issuers+more > maxIssuers || bytes+grows > maxListBytes {
+	if issuers+more > r.most || bytes+grows > maxListBytes {
 		return ErrTooManyIssuers
 	}
 	if !r.allowed.take(ctx, more, grows) {
