@@ -154,7 +154,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
-	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
+	if err := errors.Join(n.migratePeers(ctx), n.peers.load(ctx), n.policies.load(ctx, n.kv)); err != nil {
+		return n, err
+	}
+	return n, n.migrateWanted(ctx)
 }
 
 // makePrivate makes the data directory, or takes from others what they may do in it, and with the files that hold keys: also of a directory

@@ -29,7 +29,7 @@ import (
 )
 
 // formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
-const formatVersion = 4
+const formatVersion = 5
 
 // pebbleFormat is the version of Pebble's files. The next one notes in the log how far it has been synced, and refuses a log with a hole before that
 // place; but what logFS calls a sync is none, and after the loss of power there may be holes, where the log then ends.
