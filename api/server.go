@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -193,9 +194,23 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 		// What an operation stores is kept until it has ended, and by then something else keeps it.
 		ctx, release := s.node.Blobs.Hold(r.Context())
 		defer release()
+		defer s.caught(name, a)
 		res, err := fn(ctx, req, a)
 		a.finish(res, err)
 	})
+}
+
+// caught ends an operation that panics with an error in one sentence; the log has what helps to find
+// the fault.
+func (s *Server) caught(name string, a *answer) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	s.node.Log().Error("a fault in skerry itself ended an operation", "operation", name, "fault", r,
+		"stack", string(debug.Stack()))
+	a.finish(nil, &Error{Failed, "a fault in skerry itself ended " + name +
+		"; the node goes on, and its log has a report"})
 }
 
 func begin(w http.ResponseWriter) *answer {

@@ -522,7 +522,7 @@ func TestLimits(t *testing.T) {
 func TestPeerStorageLimit(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	b := startWith(t, node.Limits{PeerStorage: 50_000})
+	b := startWith(t, node.Limits{PeerStorage: 70_000})
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
@@ -531,13 +531,16 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.NoError(t, err)
 	set(t, a, r.ID, "1", string(random(1, 60_000)))
 	eventually(t, "the first", func() bool { return has(b, r.ID, "1", string(random(1, 60_000))) })
-	set(t, a, r.ID, "2", "one too many")
+	more := string(random(2, 20_000))
+	set(t, a, r.ID, "2", more)
 	eventually(t, "its entry", func() bool {
 		_, err := b.Replicas.LatestOf(ctx, r.ID, []byte("2"))
 		return err == nil
 	})
-	require.Never(t, func() bool { return has(b, r.ID, "2", "one too many") }, 500*time.Millisecond, 50*time.Millisecond)
-	_, err = b.Get(ctx, blobs.HashOf([]byte("one too many")), node.Raw, infoOf(t, a), nil)
+	require.Never(t, func() bool { return has(b, r.ID, "2", more) }, 500*time.Millisecond, 50*time.Millisecond)
+	set(t, a, r.ID, "3", "what still fits")
+	eventually(t, "the third", func() bool { return has(b, r.ID, "3", "what still fits") })
+	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), node.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 }
 

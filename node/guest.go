@@ -1,6 +1,7 @@
 package node
 
 import (
+	"runtime/debug"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -92,6 +93,13 @@ func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
 			_ = s.Reset() // the peer may be gone
 			return
 		}
+		defer func() {
+			if r := recover(); r != nil {
+				n.log.Error("a fault in skerry itself ended a stream", "protocol", protocol,
+					"peer", s.Remote(), "fault", r, "stack", string(debug.Stack()))
+				_ = s.Reset() // the peer may be gone
+			}
+		}()
 		fn(&guest{s, v})
 	}
 }

@@ -380,6 +380,9 @@ func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Re
 // Store returns the node's key-value store, for what is built upon a node; each package owns the keys that begin with a byte of its own.
 func (n *Node) Store() kv.Store { return n.kv }
 
+// Log returns the node's log.
+func (n *Node) Log() *slog.Logger { return n.log }
+
 // Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own.
 // It must be called before GoOnline. A stream is for one request of at most 64 KiB and its answer:
 // all reads and writes on it fail a minute after it was opened. docs/protocol/limits.md tells how
