@@ -80,7 +80,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 	}
 	defer v.Give(size)
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
-	a.to = limitedWriter{ctx, newSteady(uncounted(s)), out, background, &n.counters.contentSent}
+	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent}
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
 	for i := range reqs {

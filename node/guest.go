@@ -161,8 +161,6 @@ func visitOf(s Stream) *admission.Visit {
 		return visitOf(s.Stream)
 	case *patient:
 		return visitOf(s.Stream)
-	case *steady:
-		return visitOf(s.Stream)
 	}
 	return nil
 }

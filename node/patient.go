@@ -65,7 +65,18 @@ func (p patient) Read(b []byte) (n int, err error) {
 	return n, p.named(err)
 }
 
-func (p patient) Write(b []byte) (n int, err error) {
+// Write writes in pieces of writePiece bytes, each of which must make progress within idle.
+func (p patient) Write(b []byte) (total int, err error) {
+	for {
+		n, err := p.writeOne(b[:min(len(b), writePiece)])
+		total += n
+		if b = b[n:]; err != nil || len(b) == 0 {
+			return total, err
+		}
+	}
+}
+
+func (p patient) writeOne(b []byte) (n int, err error) {
 	by := p.begin()
 	defer func() { p.end(n) }()
 	if err := p.SetWriteDeadline(by); err != nil {
@@ -87,6 +98,9 @@ func (p patient) named(err error) error {
 }
 
 const (
+	// writePiece is how many bytes are written between two looks at the time: at the least rate, in
+	// about the time of an idle stream.
+	writePiece = 16 << 10
 	// leastRate is how many bytes a second, both ways together, a peer must take or give on
 	// average while it is waited for. A link of 1 KiB/s keeps twice this pace.
 	leastRate = 512

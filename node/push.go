@@ -321,7 +321,7 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if err := v.Proved(); err != nil {
 		return err
 	}
-	items := bufio.NewReader(unread(r, newSteady(s)))
+	items := bufio.NewReader(unread(r, within(s, idleTimeout).paced()))
 	statements, err := readItems(items, v)
 	if err != nil {
 		return err

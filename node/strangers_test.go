@@ -282,7 +282,7 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 		} {
 			require.NoError(t, b.get(e, small.Hash, content, 5*time.Second), name)
 		}
-		time.Sleep(2 * steadyGrace)
+		time.Sleep(2 * firstCredit)
 	})
 }
 
@@ -350,7 +350,7 @@ func TestLeastRate(t *testing.T) {
 		took, err := read("slow", 64, time.Hour)
 		require.Error(t, err)
 		require.Less(t, took, 5*time.Minute)
-		_, err = read("steady", 2*steadyRate, 15*time.Minute)
+		_, err = read("steady", 2*leastRate, 15*time.Minute)
 		require.NoError(t, err)
 	})
 }
