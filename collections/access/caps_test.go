@@ -360,7 +360,7 @@ func TestTooManyIssuers(t *testing.T) {
 	r, err := access.NewRevocations(ctx, nil)
 	require.NoError(t, err)
 	const most = 100
-	r.SetMost(most)
+	r.SetMost(most, 1<<30)
 	issuer := func(i int) capcert.Key {
 		seed := make([]byte, 32)
 		copy(seed, fmt.Sprint(i))

@@ -1,4 +1,26 @@
 package access
 
-// SetMost changes of how many issuers lists are kept.
-func (r *Revocations) SetMost(issuers int) { r.most = issuers }
+import "time"
+
+// SetMost changes of how many issuers lists are kept, and how many bytes of lists.
+func (r *Revocations) SetMost(issuers, bytes int) { r.mostIssuers, r.mostBytes = issuers, bytes }
+
+// Allowance is what a source may still bring.
+type Allowance = allowance
+
+// NewAllowance returns one of which nothing has been taken.
+func NewAllowance() *Allowance { return newAllowance() }
+
+// Take takes room for issuers and bytes, all or nothing.
+func (a *allowance) Take(now time.Time, issuers, bytes int) bool { return a.take(now, issuers, bytes) }
+
+// Full reports whether nothing has been taken that has not come back.
+func (a *allowance) Full(now time.Time) bool { return a.full(now) }
+
+// Limits that the tests stand on both sides of.
+const (
+	SourceIssuers = sourceIssuers
+	SourceBytes   = sourceBytes
+	IssuerPause   = issuerPause
+	MaxSources    = maxSources
+)

@@ -53,7 +53,9 @@ type Revocations struct {
 	byIssuer map[string]*revoked
 	bytes    int // of all lists
 
-	most    int // issuers: maxIssuers
+	// mostIssuers and mostBytes are maxIssuers and maxListBytes.
+	mostIssuers, mostBytes int
+
 	allowed allowances
 }
 
@@ -66,7 +68,7 @@ type revoked struct {
 
 // NewRevocations returns the lists in a store, or none if that is nil.
 func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
-	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, most: maxIssuers}
+	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, mostIssuers: maxIssuers, mostBytes: maxListBytes}
 	if s == nil {
 		return r, nil
 	}
@@ -157,7 +159,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 		}
 		more, grows = 0, max(0, grows-now.size)
 	}
-	if issuers+more > r.most || bytes+grows > maxListBytes {
+	if issuers+more > r.mostIssuers || bytes+grows > r.mostBytes {
 		return ErrTooManyIssuers
 	}
 	if !r.allowed.take(ctx, more, grows) {
