@@ -304,12 +304,32 @@ func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, 
 			id := s.key.short(item.ID)
 			delete(seen, id)
 			if ids[id] != in {
+				if err := s.passOver(ctx); err != nil {
+					return err
+				}
 				continue
 			}
 		}
 		if err := s.sendItem(&item); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// passOver counts an item that was looked at for nothing. An honest peer asks for items by what this
+// side has offered it, and offers what it has; so it makes this side pass over each item a few times
+// at most. One that asks for what nobody has offered would have it read the whole set for a few bytes.
+func (s *session) passOver(ctx context.Context) error {
+	if s.passed++; s.passed < s.mayPass {
+		return nil
+	}
+	sum, err := SummaryOf(ctx, s.cfg.Set, s.cfg.Range)
+	if err != nil {
+		return err
+	}
+	if s.mayPass = freePasses + passesEach*sum.Count; s.passed > s.mayPass {
+		return protocolErrorf("it asks for what is not here, %d times what is", passesEach)
 	}
 	return nil
 }

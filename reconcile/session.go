@@ -21,6 +21,10 @@ const (
 	hardMemory = 64 << 20
 	// hardParts bounds what a peer may ask in all: each part costs a look at the tree.
 	hardParts = 1 << 21
+	// freePasses, and passesEach for each item of the set, are how many items a peer may have this side
+	// look at and not send.
+	freePasses = 1 << 16
+	passesEach = 4
 )
 
 // Config says what a session reconciles.
@@ -140,6 +144,8 @@ type session struct {
 	round    int    // the highest round in it
 	answered uint64 // of the peer's questions, in all
 	told     uint64 // of these, the peer knows
+	passed   uint64 // items that were looked at, and not sent
+	mayPass  uint64 // up to how many that may be before the set is counted again
 	items    []byte // items of the frame being built
 }
 
