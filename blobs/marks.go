@@ -86,6 +86,9 @@ func (m *Marks) Keep(h Hash) (first bool) {
 	return first
 }
 
+// Mark marks the blob h alone. It does not count as being looked at.
+func (m *Marks) Mark(h Hash) { m.live.set(m.find(h)) }
+
 // Children marks the children of the sequence h. It reads each sequence once.
 func (m *Marks) Children(h Hash) error {
 	i := m.find(h)

@@ -163,7 +163,11 @@ func (d *downloads) work(ctx context.Context, p peer.ID) {
 			if len(batch) == 0 {
 				break
 			}
-			err = d.fetch(ctx, p, batch)
+			batch, later, err := d.ration(ctx, p, batch)
+			if err == nil {
+				err = d.fetch(ctx, p, batch)
+			}
+			d.unclaim(later)
 			d.release(ctx, p, batch)
 			if failed = err != nil; failed {
 				d.n.log.Info("download", "peer", p, "error", err)
@@ -196,12 +200,25 @@ func (d *downloads) unclaim(batch []wantedContent) {
 // largeContent is the size in bytes from which content is fetched from all peers that hold it together; less is not worth asking several.
 const largeContent = 4 << 20
 
-func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
-	if limit := d.n.cfg.Limits.PeerStorage; limit > 0 {
-		if batch = affordable(batch, limit, d.n.taken(ctx, p)); len(batch) == 0 {
-			return fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
-		}
+// ration returns the part of a batch that the limit of what p may make this node fetch leaves room for, and what is to be looked at again
+// after that: of the first part, not all may come. What there is no room for at all counts as not given; it is in the batch that
+// comes with an error, or is noted here.
+func (d *downloads) ration(ctx context.Context, p peer.ID, batch []wantedContent) (now, later []wantedContent, err error) {
+	limit := d.n.cfg.Limits.PeerStorage
+	if limit == 0 {
+		return batch, nil, nil
 	}
+	now, later, never := affordable(batch, limit, d.n.taken(ctx, p))
+	if len(now) == 0 {
+		return batch, nil, fmt.Errorf("content fetched from peer %s has reached the limit of %d bytes", p, limit)
+	}
+	if len(never) > 0 {
+		d.release(ctx, p, never)
+	}
+	return now, later, nil
+}
+
+func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
 	providers := []peer.AddrInfo{{ID: p}}
 	replicas, large := map[replica.ID]bool{}, map[replica.ID]bool{}
 	for _, w := range batch {
@@ -229,16 +246,23 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 }
 
 // affordable returns the part of a batch that, by its claims, stays within a limit of bytes of
-// which some are taken. More than is claimed does not come.
-func affordable(batch []wantedContent, limit, taken uint64) (out []wantedContent) {
-	left := limit - min(taken, limit)
+// which some are taken; what would do so without that part; and the rest. More than is claimed does
+// not come.
+func affordable(batch []wantedContent, limit, taken uint64) (now, later, never []wantedContent) {
+	room := limit - min(taken, limit)
+	left := room
 	for _, w := range batch {
-		if w.size > 0 && w.size <= left {
+		switch {
+		case w.size > 0 && w.size <= left:
 			left -= w.size
-			out = append(out, w)
+			now = append(now, w)
+		case w.size > 0 && w.size <= room:
+			later = append(later, w)
+		default:
+			never = append(never, w)
 		}
 	}
-	return out
+	return now, later, never
 }
 
 // fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the chunks. It marks the claims that turn out to

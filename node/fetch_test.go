@@ -544,6 +544,48 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Under a limit of what one peer makes a node fetch, claims are decided as they are without one, and content that nobody has takes no room from
+// what is there.
+func TestPeerStorageLimitAndClaims(t *testing.T) {
+	for _, what := range []string{"wrong sizes", "nothing there"} {
+		t.Run(what, func(t *testing.T) {
+			ctx := t.Context()
+			a, _ := start(t, t.TempDir())
+			b := startWith(t, node.Limits{PeerStorage: 1_000_000})
+			r, err := a.Replicas.Create(ctx, "r")
+			require.NoError(t, err)
+			value := string(random(1, 700))
+			var changes []replica.Change
+			if what == "wrong sizes" {
+				for i := range 600 {
+					changes = append(changes, replica.Change{Key: fmt.Append(nil, "wrong", i), Hash: blobs.HashOf([]byte(value)), Size: uint64(i + 1)})
+				}
+			} else {
+				changes = append(changes, replica.Change{Key: []byte("nowhere"), Hash: blobs.Hash{0, 0, 0, 1}, Size: 1_000_000})
+			}
+			author, err := a.Replicas.DefaultAuthor(ctx)
+			require.NoError(t, err)
+			secret, err := a.Replicas.AuthorKey(ctx, author)
+			require.NoError(t, err)
+			_, err = a.Replicas.Write(ctx, r.ID, secret, changes)
+			require.NoError(t, err)
+			set(t, a, r.ID, "k", value)
+			tk, err := a.Ticket(ctx, r, replica.Read)
+			require.NoError(t, err)
+			_, err = b.Join(ctx, tk, "r")
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return has(b, r.ID, "k", value) }, 15*time.Second, 20*time.Millisecond)
+			if what == "wrong sizes" {
+				eventually(t, "all wrong claims", func() bool {
+					wrong := 0
+					require.NoError(t, b.RefutedClaims(ctx, r.ID, func(node.RefutedClaim) error { wrong++; return nil }))
+					return wrong == len(changes)
+				})
+			}
+		})
+	}
+}
+
 // Two downloads of one blob at once both end well, and so does one during which the blob is deleted, or collected.
 func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()

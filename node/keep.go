@@ -38,11 +38,21 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 				} else if !keeps {
 					continue
 				}
+				// Whoever is charged for a list of chunks alone must not have the chunks kept for it.
+				if own, err := n.isOwnSize(ctx, &e); err != nil {
+					return err
+				} else if own {
+					m.Mark(e.Hash)
+					continue
+				}
 			}
 			if !m.Keep(e.Hash) {
 				continue
 			}
 			sequence, err := chunked.IsSequence(ctx, n.Blobs, e.Hash)
+			if err == nil && !sequence && n.cfg.Host == nil {
+				sequence, err = chunked.MayBeSequence(ctx, n.Blobs, e.Hash)
+			}
 			if err == nil && sequence {
 				err = m.Children(e.Hash)
 			}
@@ -52,6 +62,15 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 		}
 	}
 	return nil
+}
+
+// isOwnSize reports whether an entry names a blob as such: by the blob's own size.
+func (n *Node) isOwnSize(ctx context.Context, e *replica.Entry) (bool, error) {
+	info, err := n.Blobs.Stat(ctx, e.Hash)
+	if errors.Is(err, blobs.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && info.Size == e.Size, err
 }
 
 // Repair drops what is damaged of the blob h, and fetches it again from connected peers. It returns a *MissingError if nobody has it.

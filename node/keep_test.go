@@ -72,3 +72,56 @@ func TestClaimsCostNoReading(t *testing.T) {
 	require.Equal(t, one, cost())
 	require.NoError(t, n.CatchUp(ctx, r.ID))
 }
+
+// A host keeps chunks for an entry that claims the size of the content, and not for one that claims, and is charged, the size of the list.
+// A node of one's own keeps the chunks also while the list of their lengths is missing.
+func TestChunksThatAreKept(t *testing.T) {
+	for _, hosts := range []bool{false, true} {
+		for _, claimed := range []string{"content", "sequence"} {
+			t.Run(fmt.Sprint(hosts, claimed), func(t *testing.T) {
+				ctx := context.Background()
+				cfg := Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}}
+				if hosts {
+					cfg.Host = keepsAll{}
+				}
+				n, err := Open(ctx, cfg)
+				require.NoError(t, err)
+				defer func() { require.NoError(t, n.Close()) }()
+				r, err := n.Replicas.Create(ctx, "r")
+				require.NoError(t, err)
+				author := replica.NewSecretKey()
+				_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+				require.NoError(t, err)
+				data := make([]byte, 5<<20)
+				for i := range data {
+					data[i] = byte(i * i >> 7)
+				}
+				file, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(data), nil)
+				require.NoError(t, err)
+				chunks, err := chunked.Load(ctx, n.Blobs, file.Hash)
+				require.NoError(t, err)
+				size := file.Size
+				if claimed == "sequence" {
+					size = uint64(len(chunks.Hashes)+1) * blobs.HashSize
+				}
+				_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: file.Hash, Size: size}})
+				require.NoError(t, err)
+				if !hosts {
+					seq, err := n.Blobs.ReadAll(ctx, file.Hash, 1<<20)
+					require.NoError(t, err)
+					require.NoError(t, n.Blobs.Delete(ctx, blobs.Hash(seq[:blobs.HashSize])))
+				}
+				_, err = n.Collect(ctx, false, nil)
+				require.NoError(t, err)
+				has, err := n.Blobs.Has(ctx, file.Hash)
+				require.NoError(t, err)
+				require.True(t, has, "the sequence")
+				for _, h := range chunks.Hashes {
+					has, err := n.Blobs.Has(ctx, h)
+					require.NoError(t, err)
+					require.Equal(t, !hosts || claimed == "content", has)
+				}
+			})
+		}
+	}
+}

@@ -144,6 +144,11 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.kv, err = n.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if m, ok := cfg.Host.(Migrator); ok {
+		if err := m.Migrate(ctx, n.kv); err != nil {
+			return nil, err
+		}
+	}
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
 		return nil, err
 	}

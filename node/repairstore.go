@@ -134,14 +134,19 @@ func kindsOf(lost []kv.Range) (out []string) {
 	return out
 }
 
-// repairContent drops content that does not verify.
+// repairContent drops content that does not verify; but not what lies in files of others, of which every read verifies each part, and which
+// may only be out of reach now.
 func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress func(string)) error {
 	var all []blobs.Hash
+	away := map[blobs.Hash]bool{}
 	for info, err := range n.Blobs.List(ctx) {
 		if err != nil {
 			return err
 		}
 		all = append(all, info.Hash)
+		if info.Reference != "" {
+			away[info.Hash] = true
+		}
 	}
 	for i, h := range all {
 		if i%1024 == 0 {
@@ -149,8 +154,9 @@ func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress fun
 		}
 		damage, err := n.Blobs.Verify(ctx, h, nil)
 		if err == nil && len(damage) > 0 {
-			out.Lost = append(out.Lost, h)
-			err = n.Blobs.Drop(ctx, h, damage)
+			if out.Lost = append(out.Lost, h); !away[h] {
+				err = n.Blobs.Drop(ctx, h, damage)
+			}
 		}
 		if err != nil {
 			return err

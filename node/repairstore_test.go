@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -73,4 +74,28 @@ func TestRepairStore(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, rep.Faults)
 	require.Greater(t, rep.Entries, uint64(count-200))
+}
+
+// What lies in a file that is out of reach stays known: the disk that it is on may be mounted again.
+func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
+	ctx := context.Background()
+	cfg := Config{Dir: t.TempDir()}
+	n, err := Open(ctx, cfg)
+	require.NoError(t, err)
+	name := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(name, []byte("in place"), 0o600))
+	info, err := n.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
+	require.NoError(t, err)
+	require.NoError(t, n.Close())
+	require.NoError(t, os.Rename(name, name+".away"))
+	got, err := RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.Equal(t, []blobs.Hash{info.Hash}, got.Lost)
+	require.NoError(t, os.Rename(name+".away", name))
+	n, err = Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	b, err := n.Blobs.ReadAll(ctx, info.Hash, 100)
+	require.NoError(t, err)
+	require.Equal(t, "in place", string(b))
 }

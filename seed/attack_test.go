@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -220,4 +221,39 @@ func TestOwnerSeesThatEntriesHaveNoRoom(t *testing.T) {
 		set(t, a, r.ID, fmt.Sprint("large", i), "")
 	}
 	eventually(t, "all of it is there", func() bool { x := state(); return x.State == "SYNCED" && x.EntryCount == 20 })
+}
+
+// Nothing is given back that was not charged, and a registration that ends leaves nothing to be done.
+func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
+	s := newStore(t)
+	reg := NewRegistry(Limits{Bytes: 1 << 20, Replicas: 3, Grace: -time.Second}, nil)
+	id, now := identity.ID{1}, time.Now()
+	first, second := replica.ID{1}, replica.ID{2}
+	used := func() (u Usage) {
+		require.NoError(t, s.View(bg, func(rd kv.Reader) (err error) { u, err = usageOf(rd, id); return err }))
+		return u
+	}
+	_, err := reg.Register(bg, s, id, first, "", "", now)
+	require.NoError(t, err)
+	e := replica.Entry{Replica: first, Key: []byte("k"), Hash: blobs.Hash{1}, Size: 500_000}
+	require.NoError(t, s.Update(bg, func(tx kv.Txn) error { _, err := reg.Put(tx, &e); return err }))
+	before := used().Bytes
+	require.Greater(t, before, uint64(500_000))
+
+	// The seed holds the second replica for somebody else, and before its statements are charged, some are void.
+	_, err = reg.Register(bg, s, id, second, "", "", now)
+	require.NoError(t, err)
+	require.NoError(t, s.Update(bg, func(tx kv.Txn) error { _, err := reg.State(tx, second, -100_000, false); return err }))
+	require.Equal(t, before, used().Bytes)
+
+	_, err = reg.Unregister(bg, s, id, second, now.Add(time.Minute))
+	require.NoError(t, err)
+	leave, err := reg.Sweep(bg, s)
+	require.NoError(t, err)
+	require.Equal(t, []replica.ID{second}, leave)
+	require.NoError(t, s.View(bg, func(rd kv.Reader) error {
+		has, err := rd.Has(key(keyCharging, second[:]))
+		require.False(t, has, "nobody is to be charged for it")
+		return err
+	}))
 }

@@ -178,9 +178,11 @@ func (a *account) fits(cost uint64, reserve bool) bool {
 	return a.u.Bytes <= limit && cost <= limit-a.u.Bytes
 }
 
-// move changes part of what is held, and the usage with it.
+// move changes part of what is held, and the usage with it. No more is given back than was charged:
+// what goes before a replica is charged for the first time has not been.
 func (a *account) move(part *uint64, from, to uint64) {
-	*part += to - min(from, *part)
+	from = min(from, *part)
+	*part += to - from
 	a.u.Bytes = a.u.Bytes - min(from, a.u.Bytes) + to
 }
 

@@ -149,13 +149,19 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) erro
 			return err
 		}
 	}
+	again := false
 	err := s.Update(ctx, func(tx kv.Txn) error {
+		again = false
 		now, err := getRegistration(tx, g.Identity, g.Replica)
 		if err != nil {
 			return err
 		}
 		if !now.Deletion.Equal(g.Deletion) { // it was taken up again just now, and is charged anew
 			return tx.Set(key(keyCharging, g.Replica[:]), nil)
+		}
+		for _, err := range tx.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+			again = true // something has come since
+			return err
 		}
 		a, err := r.account(tx, g.Identity, g.Replica)
 		if err != nil {
@@ -177,9 +183,9 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) erro
 		switch {
 		case len(all) > 0:
 		case own:
-			err = tx.Delete(key(keyOwn, g.Replica[:]))
+			err = errors.Join(tx.Delete(key(keyOwn, g.Replica[:])), tx.Delete(key(keyCharging, g.Replica[:])))
 		default:
-			err = tx.Set(key(keyLeaving, g.Replica[:]), nil)
+			err = errors.Join(tx.Set(key(keyLeaving, g.Replica[:]), nil), tx.Delete(key(keyCharging, g.Replica[:])))
 		}
 		if err != nil {
 			return err
@@ -187,6 +193,9 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) erro
 		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
 			setIdentities(tx, g.Replica, all))
 	})
+	if err == nil && again {
+		return r.delete(ctx, s, g)
+	}
 	if err != nil {
 		return err
 	}

@@ -256,14 +256,6 @@ func TestCharges(t *testing.T) {
 	})
 }
 
-func (r *Registry) mustIdentities(t require.TestingT, s kv.Store, id replica.ID) (all []identity.ID) {
-	require.NoError(t, s.View(bg, func(rd kv.Reader) (err error) {
-		all, err = identitiesOf(rd, id)
-		return err
-	}))
-	return all
-}
-
 // A registration that was ended is taken up again in its time of grace; a size that would overflow has no room.
 func TestGraceAndOverflow(t *testing.T) {
 	s := newStore(t)

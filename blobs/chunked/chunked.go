@@ -405,6 +405,32 @@ func IsSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error)
 	return ok && IsList(head), err
 }
 
+// peeked is how many hashes MayBeSequence looks at.
+const peeked = 32
+
+// MayBeSequence reports whether the blob h, of which the first child is not here or is damaged, is the sequence of a chunked file all the
+// same, as far as one can tell: whether another one of its first children is stored.
+func MayBeSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
+	info, err := s.Stat(ctx, h)
+	if err != nil || info.Size%blobs.HashSize != 0 || info.Size < 2*blobs.HashSize || info.Size > blobs.MaxChildren*blobs.HashSize {
+		return false, ignoreAbsent(err)
+	}
+	b := make([]byte, min(info.Size, peeked*blobs.HashSize))
+	if ok, err := readHead(ctx, s, h, b); !ok || err != nil {
+		return false, err
+	}
+	seq, err := blobs.ParseSequence(b)
+	if err != nil {
+		return false, err
+	}
+	found := false
+	err = s.Stats(ctx, seq[1:], func(_ int, _ blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+		found = found || known
+		return nil
+	})
+	return found, err
+}
+
 // readHead fills b with the beginning of a blob. It returns false if that is not here.
 func readHead(ctx context.Context, s *blobs.Store, h blobs.Hash, b []byte) (bool, error) {
 	r, err := s.Reader(ctx, h)

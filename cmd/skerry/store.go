@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/seed"
 )
 
 func (a *app) storeCommand() *cobra.Command {
@@ -27,7 +28,10 @@ func (a *app) storeRepair() *cobra.Command {
 		Example: "  skerry store repair",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			got, err := node.RepairStore(cmd.Context(), node.Config{Dir: a.dir}, func(doing string) { a.note("%s", doing) })
+			// A seed must not fetch afterwards what nobody has room for. Its limits are not known here:
+			// what is charged already stays, and the rest waits until the seed runs.
+			host := seed.NewRegistry(seed.Limits{}, nil)
+			got, err := node.RepairStore(cmd.Context(), node.Config{Dir: a.dir, Host: host}, func(doing string) { a.note("%s", doing) })
 			if err != nil {
 				return err
 			}
@@ -53,7 +57,7 @@ func repairText(r *node.StoreRepair) display {
 		}
 	}
 	for _, h := range r.Lost {
-		text += displayf("\nblob         %s is damaged; it is fetched again", h)
+		text += displayf("\nblob         %s is damaged; it is fetched again, or its file must be back", h)
 	}
 	for _, x := range r.Replicas {
 		text += displayf("\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
