@@ -72,7 +72,7 @@ type answering struct {
 func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest, background bool) error {
 	v, out := visitOf(s), n.limits.upload(s.Remote())
 	size := blobBuffer
-	if !v.Known() {
+	if v.Stranger() {
 		size = strangeBuffer
 	}
 	if err := v.Take(size); err != nil {
@@ -94,7 +94,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 
 // work takes the places that one needs to work. Only so many answers are worked on at a time.
 func (a *answering) work() error {
-	rank := rankOf(visitOf(a.s).Known(), a.background)
+	rank := rankOf(!visitOf(a.s).Stranger(), a.background)
 	for _, g := range []*gate{a.n.limits.of(a.s.Remote()).serving, a.n.serving} {
 		leave, err := g.enter(a.ctx, rank)
 		if err != nil {
@@ -151,7 +151,7 @@ func (n *Node) worked(ctx context.Context, s Stream, units int) error {
 		return nil
 	}
 	limit := n.limits.strangers
-	if v.Known() {
+	if !v.Stranger() {
 		limit = n.limits.of(s.Remote()).work
 	}
 	for units > 0 {

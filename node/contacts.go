@@ -325,6 +325,9 @@ func (b *peerBook) dial(ctx context.Context, p peer.ID) {
 	to := peer.AddrInfo{ID: p, Addrs: b.addrsOf(ctx, p)}
 	known, _, err := b.replicasOf(ctx, p, 1)
 	unknown := err == nil && len(known) == 0
+	if b.isFirm(p) { // what strangers had this node dial in vain does not count against it
+		ctx = Named(ctx)
+	}
 	if err == nil && !unknown {
 		err = b.n.net.Connect(ctx, to)
 	}

@@ -4,8 +4,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
@@ -38,6 +36,7 @@ const mebi = 1 << 20
 // budgets bound the memory that peers hold, in bytes.
 var budgets = admission.Shares{
 	Strangers: admission.Share{Peer: 8 * mebi, Net: 64 * mebi, All: 192 * mebi},
+	Proved:    admission.Share{Peer: 64 * mebi, Net: 256 * mebi, All: 512 * mebi},
 	Known:     admission.Share{Peer: 96 * mebi, All: 1024 * mebi},
 }
 
@@ -115,17 +114,17 @@ func serveOther(fn func(Stream)) func(Stream) {
 	}
 }
 
+// partyOf says who has opened a stream. Known peers are those whom a ticket, a vault, a seed or an
+// invite names, and those with a history; others that are remembered have proved no more than that they
+// know the id of a replica.
 func (n *Node) partyOf(s Stream) admission.Party {
-	return admission.Party{Peer: s.Remote(), Net: originOf(s), Known: n.isKnown(s.Remote())}
-}
-
-// isKnown reports whether a peer is remembered to hold a replica of this node: it has shown that it
-// does, or a ticket or a vault names it.
-func (n *Node) isKnown(p peer.ID) bool {
+	p := admission.Party{Peer: s.Remote(), Net: originOf(s)}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
-	c := n.peers.contacts[p]
-	return c != nil && c.known
+	if c := n.peers.contacts[s.Remote()]; c != nil {
+		p.Proved, p.Known = c.known, c.firm
+	}
+	return p
 }
 
 // guest is a stream that a peer has opened. What is written to it counts as held until the peer has

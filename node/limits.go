@@ -132,7 +132,7 @@ func (x *peerLimits) mayAsk(p peer.ID) error {
 // mayAsk is for the peer of a stream and, if it is a stranger, for all strangers from its network.
 func (n *Node) mayAsk(s Stream) error {
 	err := n.limits.of(s.Remote()).mayAsk(s.Remote())
-	if err == nil && !visitOf(s).Known() {
+	if err == nil && visitOf(s).Stranger() {
 		err = n.limits.ofNet(originOf(s)).mayAsk(s.Remote())
 	}
 	return err
@@ -142,7 +142,7 @@ func (n *Node) mayAsk(s Stream) error {
 func (n *Node) missed(s Stream) {
 	n.counters.misses.Add(1)
 	n.limits.of(s.Remote()).misses.Allow()
-	if !visitOf(s).Known() {
+	if visitOf(s).Stranger() {
 		n.limits.ofNet(originOf(s)).misses.Allow()
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,8 +19,8 @@ import (
 //	n i …                     the same by peer
 //	n c …, n w …              content that is wanted, by what the hash alone says
 //
-// Migration takes the peers for named, since a ticket or years of syncing may have brought them, and
-// finds anew what content is wanted.
+// Migration takes seeds for named, and all other peers for newcomers that were met today: strangers may
+// have brought any of them. It finds anew what content is wanted.
 const (
 	keyOldSharing = "np"
 	keyOldByPeer  = "ni"
@@ -35,9 +36,15 @@ func (n *Node) migratePeers(ctx context.Context) error {
 		if err != nil || len(rest) <= 32 {
 			return nil // nothing is lost with it but an address
 		}
-		a := acquaintance{named: true}
+		id, who := replica.ID(rest), peer.ID(rest[32:])
+		now := uint64(n.cfg.Now().Unix())
+		a := acquaintance{first: now, last: now, days: 1}
+		err = n.kv.View(ctx, func(r kv.Reader) (err error) {
+			a.named, err = r.Has(seedKey(id, who))
+			return err
+		})
 		a.addAddrs(addrs)
-		return setSharing(w, replica.ID(rest), peer.ID(rest[32:]), &a)
+		return errors.Join(err, setSharing(w, id, who, &a))
 	})
 	if err == nil {
 		err = n.replaceOld(ctx, keyOldByPeer, func(kv.Writer, kv.Pair) error { return nil })

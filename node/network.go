@@ -64,8 +64,8 @@ type Relay interface {
 
 type namedKey struct{}
 
-// Named returns a context for connecting to peers that a person or the configuration names, and no
-// stranger. Dials to them are not rationed.
+// Named returns a context for connecting to peers that a person or the configuration names, or that
+// are known (see acquaintance), and no stranger. Dials to them are not rationed.
 func Named(ctx context.Context) context.Context { return context.WithValue(ctx, namedKey{}, true) }
 
 // IsNamed reports whether ctx comes from Named.

@@ -126,7 +126,7 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 	sent := map[replica.ID]bool{}
 	out = outcome{map[replica.ID]bool{}, map[replica.ID]bool{}, map[[32]byte]bool{}}
 	received, most, v := 0, maxOverview, visitOf(s)
-	if !v.Known() {
+	if v.Stranger() {
 		most = min(most, 2*len(o.tokens)+strangeTokens)
 	}
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
@@ -173,16 +173,28 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 	if len(out.unknown) == 0 {
 		return nil
 	}
-	leave, err := n.search.enter(ctx, rankOf(v.Known(), true))
+	ids, searched, err := n.searchFor(ctx, o, out, !v.Stranger())
 	if err != nil {
 		return err
 	}
+	// A token costs its sender next to nothing, and this node a look at each replica.
+	if err := n.worked(ctx, s, searched/searchedUnit); err != nil {
+		return err
+	}
+	return n.peers.meet(ctx, p, ids)
+}
+
+// searchFor returns those replicas of this node of which the peer has shown tokens, and how many were
+// looked at. One search runs at a time; who has to wait for having caused much does so afterwards.
+func (n *Node) searchFor(ctx context.Context, o *overview, out outcome, known bool) (ids []replica.ID, searched int, err error) {
+	leave, err := n.search.enter(ctx, rankOf(known, true))
+	if err != nil {
+		return nil, 0, err
+	}
 	defer leave()
-	var ids []replica.ID
-	searched := 0
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
-			return err
+			return nil, searched, err
 		}
 		if out.unknown[tokenOf(r.ID, o.key)] {
 			ids = append(ids, r.ID)
@@ -191,11 +203,7 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 			break
 		}
 	}
-	// A token costs its sender next to nothing, and this node a look at each replica.
-	if err := n.worked(ctx, s, searched/searchedUnit); err != nil {
-		return err
-	}
-	return n.peers.meet(ctx, p, ids)
+	return ids, searched, nil
 }
 
 func tokenOf(id replica.ID, key [32]byte) [32]byte {
@@ -254,7 +262,7 @@ func (n *Node) askOverview(ctx context.Context, s Stream) error {
 // serveOverview is the responder's part.
 func (n *Node) serveOverview(s Stream) {
 	limit := overviewTime
-	if visitOf(s).Known() {
+	if !visitOf(s).Stranger() {
 		limit = longOverview
 	}
 	if err := n.answerOverview(n.ctx, within(s, idleTimeout).endingIn(limit)); err != nil {

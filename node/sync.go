@@ -53,6 +53,11 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 		n.counters.session(&n.counters.began, &st, st.Duration, err)
 	}()
 	var leavePlace func()
+	defer func() { // also if the peer's own session is waited for, in vain, with a place
+		if leavePlace != nil {
+			leavePlace()
+		}
+	}()
 	for {
 		leave, err := n.sessions.begin(ctx, id, p)
 		if err != nil {
@@ -61,9 +66,6 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 		ran, err := n.trySession(ctx, p, id, a, &leavePlace, &st)
 		leave()
 		if ran || err != nil {
-			if leavePlace != nil {
-				leavePlace()
-			}
 			return st, err
 		}
 		// The peer has proved itself, and all places are taken. It is greeted again when one is

@@ -85,7 +85,7 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 	for i, p := range w.peers {
 		if p.is == known {
 			firm++
-			go w.run(meeting, ctx, 0, i)
+			go w.run(meeting, Named(ctx), 0, i)
 		} else {
 			go w.run(meeting, patient, claimTime, i)
 		}

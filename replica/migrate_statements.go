@@ -14,8 +14,8 @@ import (
 //	r g replica[32] author[32] id[32]
 //
 // and read keys without the byte that says whether they came with the replica key. Migration states
-// the statements anew, by the rules of today, and takes the keys of replicas that this node can write
-// for such. It goes on after a crash: what is moved is deleted afterwards, and stating twice does
+// the statements anew, by the rules of today, and no key for one that came so: a stranger may have given
+// any of them, and the epochs prove those that are right. It goes on after a crash: what is moved is deleted afterwards, and stating twice does
 // nothing.
 const keyOldStatement = "rg"
 
@@ -26,36 +26,48 @@ func (s *Store) migrateStatements(ctx context.Context) error {
 	if err := s.migrateReadKeys(ctx); err != nil {
 		return fmt.Errorf("migrate read keys: %w", err)
 	}
-	for {
-		id, keys, all, err := s.oldStatements(ctx)
-		if err == nil && len(keys) == 0 {
-			return nil
+	asked := s.cfg.OnState
+	defer func() { s.cfg.OnState = asked }()
+	if asked != nil { // it is told, but they have been stored before, whether or not there is room
+		s.cfg.OnState = func(tx kv.Txn, id ID, bytes int) (bool, error) {
+			_, err := asked(tx, id, bytes)
+			return true, err
 		}
-		if err == nil {
-			_, err = s.InsertStatements(ctx, id, all)
-		}
-		if err != nil && !errors.Is(err, ErrNotFound) { // not found: the replica has been left
-			return fmt.Errorf("migrate statements: %w", err)
-		}
-		err = s.kv.Batch(ctx, func(w kv.Writer) error {
-			for _, k := range keys {
-				if err := w.Delete(k); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+	}
+	// Revocations come last: each drops what no grant allows, and so all grants must be here.
+	for _, revocations := range []bool{false, true} {
+		if err := s.moveStatements(ctx, revocations); err != nil {
 			return fmt.Errorf("migrate statements: %w", err)
 		}
 	}
+	if err := s.deletePrefixes(ctx, [][]byte{[]byte(keyOldStatement)}); err != nil {
+		return fmt.Errorf("migrate statements: %w", err)
+	}
+	return nil
 }
 
-// oldStatements returns the first records of version 4, all of one replica, and what is right of them.
-func (s *Store) oldStatements(ctx context.Context) (id ID, keys [][]byte, all []Statement, err error) {
+// moveStatements states revocations anew, or all others.
+func (s *Store) moveStatements(ctx context.Context, revocations bool) error {
+	rest := kv.Prefix([]byte(keyOldStatement))
+	for {
+		id, last, all, err := s.oldStatements(ctx, rest, revocations)
+		if err != nil || last == nil {
+			return err
+		}
+		if _, err := s.InsertStatements(ctx, id, all); err != nil && !errors.Is(err, ErrNotFound) { // not found: the replica has been left
+			return err
+		}
+		rest.From = kv.After(last)
+	}
+}
+
+// oldStatements returns what is right of the first records of version 4 in a range, all of one replica,
+// as far as they are revocations or are not, and the key of the last record it has looked at.
+func (s *Store) oldStatements(ctx context.Context, rest kv.Range, revocations bool) (id ID, last []byte, all []Statement, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
-		keys, all = nil, nil
-		for p, err := range rd.Scan(kv.Prefix([]byte(keyOldStatement)), kv.ScanOptions{}) {
+		last, all = nil, nil
+		count := 0
+		for p, err := range rd.Scan(rest, kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}
@@ -63,22 +75,25 @@ func (s *Store) oldStatements(ctx context.Context) (id ID, keys [][]byte, all []
 				return errBadRecord
 			}
 			of := ID(p.Key[len(keyOldStatement):])
-			if len(keys) == 0 {
+			if last == nil {
 				id = of
 			}
-			if of != id || len(keys) == migrateAtOnce {
+			if of != id || count == migrateAtOnce {
 				return nil
 			}
-			keys = append(keys, bytes.Clone(p.Key))
+			count++
+			last = bytes.Clone(p.Key)
 			st, err := ParseStatement(p.Value)
 			if err != nil || st.Verify() != nil {
 				continue // the rules of today refuse it
 			}
-			all = append(all, st)
+			if _, is := st.(*Revocation); is == revocations {
+				all = append(all, st)
+			}
 		}
 		return nil
 	})
-	return id, keys, all, err
+	return id, last, all, err
 }
 
 func (s *Store) migrateReadKeys(ctx context.Context) error {
@@ -93,18 +108,7 @@ func (s *Store) migrateReadKeys(ctx context.Context) error {
 			}
 		}
 		for _, p := range old {
-			r, err := getReplica(tx, ID(p.Key[len(keyReadKey):]))
-			if errors.Is(err, ErrNotFound) {
-				continue // it is being left
-			}
-			if err != nil {
-				return err
-			}
-			vouched := byte(0)
-			if r.Capability == Write {
-				vouched = 1
-			}
-			if err := tx.Set(p.Key, append(p.Value, vouched)); err != nil {
+			if err := tx.Set(p.Key, append(p.Value, 0)); err != nil {
 				return err
 			}
 		}

@@ -328,7 +328,7 @@ func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, erro
 	lock := s.writes.of(r.ID)
 	lock.Lock()
 	defer lock.Unlock()
-	if _, err := s.storeStatements(ctx, r.ID, []Statement{&e, w}); err != nil {
+	if err := s.state(ctx, r.ID, []Statement{&e, w}); err != nil {
 		return r, fmt.Errorf("new replica %s: %w", name, err)
 	}
 	return r, s.kv.Sync(ctx)
@@ -364,8 +364,7 @@ func (s *Store) AddReader(ctx context.Context, id ID, author AuthorID) error {
 	if err != nil || len(st) == 0 {
 		return err
 	}
-	_, err = s.storeStatements(ctx, id, st)
-	return err
+	return s.state(ctx, id, st)
 }
 
 // keyFor returns the statement that hands the present read key to an author, or nothing if there is one, the replica is not encrypted, or its key is not here.

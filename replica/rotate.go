@@ -41,7 +41,7 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 	if err != nil {
 		return next, fmt.Errorf("new epoch: %w", err)
 	}
-	if _, err := s.storeStatements(ctx, id, all); err != nil {
+	if err := s.state(ctx, id, all); err != nil { // also if there is no room: half of them would lose the key
 		return next, fmt.Errorf("new epoch: %w", err)
 	}
 	return next, s.kv.Sync(ctx)

@@ -23,7 +23,9 @@ type Party struct {
 	// Net is the IP network that the peer is connected from. All peers whose network is not known
 	// share "".
 	Net string
-	// Known tells that the peer holds a replica in common with the node.
+	// Proved tells that the peer has proved that it knows the id of a replica that the node holds.
+	Proved bool
+	// Known tells that a person has named the peer, or that it has a history with the node.
 	Known bool
 }
 
@@ -31,8 +33,9 @@ type Party struct {
 // all peers. 0 is no limit.
 type Share struct{ Peer, Net, All int64 }
 
-// Shares are the shares of strangers and of known peers.
-type Shares struct{ Strangers, Known Share }
+// Shares are the shares of strangers, of peers that have proved that they know the id of a replica, and of known peers. Without
+// shares of their own, proved peers have as large ones as known peers.
+type Shares struct{ Strangers, Proved, Known Share }
 
 // Config sets up a Room.
 type Config struct {
@@ -47,7 +50,7 @@ type Config struct {
 type FullError struct {
 	Peer  peer.ID
 	What  string // "bytes", or the protocol whose streams are meant
-	Whose string // "peer", "network", "strangers" or "known peers"
+	Whose string // "peer", "network", "strangers", "proved peers" or "known peers"
 	Limit int64
 }
 
@@ -58,8 +61,8 @@ func (e *FullError) Error() string {
 // Room counts what peers hold. Its methods may be called from many goroutines.
 type Room struct {
 	mu      sync.Mutex
-	bytes   [2]*tally // of strangers and of known peers
-	streams map[string][2]*tally
+	bytes   [classes]*tally
+	streams map[string][classes]*tally
 }
 
 // Small is the size in bytes up to which a piece of memory may use a whole limit. Larger pieces
@@ -68,13 +71,15 @@ type Room struct {
 const Small = 64 << 10
 
 const (
-	strangers = 0
-	known     = 1
+	strangers = iota
+	proved
+	known
+	classes
 )
 
 // New returns an empty room.
 func New(cfg Config) *Room {
-	r := &Room{streams: map[string][2]*tally{}, bytes: tallies("bytes", cfg.Bytes)}
+	r := &Room{streams: map[string][classes]*tally{}, bytes: tallies("bytes", cfg.Bytes)}
 	for protocol, s := range cfg.Streams {
 		r.streams[protocol] = tallies("streams of "+protocol, s)
 	}
@@ -96,11 +101,11 @@ func (r *Room) Enter(protocol string, who Party) (*Visit, error) {
 	return v, nil
 }
 
-// Held returns how many bytes strangers and known peers hold.
-func (r *Room) Held() (byStrangers, byKnown int64) {
+// Held returns how many bytes strangers hold, and all others.
+func (r *Room) Held() (byStrangers, byOthers int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.bytes[strangers].all, r.bytes[known].all
+	return r.bytes[strangers].all, r.bytes[proved].all + r.bytes[known].all
 }
 
 // Visit is a stream that was admitted, and the memory that it holds. The methods of a nil Visit do
@@ -117,8 +122,11 @@ type Visit struct {
 
 // class is which tallies count the visit; the caller holds the lock.
 func (v *Visit) class() int {
-	if v.who.Known {
+	switch {
+	case v.who.Known:
 		return known
+	case v.who.Proved:
+		return proved
 	}
 	return strangers
 }
@@ -159,31 +167,31 @@ func (v *Visit) Proved() error {
 	}
 	v.room.mu.Lock()
 	defer v.room.mu.Unlock()
-	if v.who.Known || v.left {
+	if v.class() != strangers || v.left {
 		return nil
 	}
 	s, b := v.room.streams[v.protocol], v.room.bytes
-	if err := s[known].add(v.who, 1); err != nil {
+	if err := s[proved].add(v.who, 1); err != nil {
 		return err
 	}
-	if err := b[known].add(v.who, v.held); err != nil {
-		s[known].sub(v.who, 1)
+	if err := b[proved].add(v.who, v.held); err != nil {
+		s[proved].sub(v.who, 1)
 		return err
 	}
 	s[strangers].sub(v.who, 1)
 	b[strangers].sub(v.who, v.held)
-	v.who.Known = true
+	v.who.Proved = true
 	return nil
 }
 
-// Known reports whether the peer is known.
-func (v *Visit) Known() bool {
+// Stranger reports whether the peer is still a stranger.
+func (v *Visit) Stranger() bool {
 	if v == nil {
-		return true
+		return false
 	}
 	v.room.mu.Lock()
 	defer v.room.mu.Unlock()
-	return v.who.Known
+	return v.class() == strangers
 }
 
 // Leave ends the visit and takes back all that it holds. A second Leave does nothing.
@@ -211,11 +219,16 @@ type tally struct {
 	nets        map[string]int64
 }
 
-func tallies(what string, s Shares) [2]*tally {
+func tallies(what string, s Shares) [classes]*tally {
+	if s.Proved == (Share{}) {
+		s.Proved = s.Known
+	}
 	one := func(whose string, share Share) *tally {
 		return &tally{what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{}}
 	}
-	return [2]*tally{strangers: one("strangers", s.Strangers), known: one("known peers", s.Known)}
+	return [classes]*tally{
+		strangers: one("strangers", s.Strangers), proved: one("proved peers", s.Proved), known: one("known peers", s.Known),
+	}
 }
 
 func (t *tally) add(who Party, n int64) error {

@@ -28,7 +28,7 @@ func TestStreams(t *testing.T) {
 	r := room()
 	var all []*Visit
 	enter := func(p, net string, known bool) error {
-		v, err := r.Enter("/p/1", Party{peer.ID(p), net, known})
+		v, err := r.Enter("/p/1", Party{Peer: peer.ID(p), Net: net, Known: known})
 		if err == nil {
 			all = append(all, v)
 		}
@@ -62,7 +62,7 @@ func TestBytes(t *testing.T) {
 	r := room()
 	var all []*Visit
 	for i := range 4 {
-		v, err := r.Enter("/p/1", Party{peer.ID(fmt.Sprint(i)), fmt.Sprint(i / 2), false})
+		v, err := r.Enter("/p/1", Party{Peer: peer.ID(fmt.Sprint(i)), Net: fmt.Sprint(i / 2)})
 		require.NoError(t, err)
 		all = append(all, v)
 	}
@@ -89,33 +89,33 @@ func TestBytes(t *testing.T) {
 // A peer that has shown what it knows takes no place of strangers any more.
 func TestProved(t *testing.T) {
 	r := room()
-	a, err := r.Enter("/p/1", Party{"a", "1", false})
+	a, err := r.Enter("/p/1", Party{Peer: "a", Net: "1"})
 	require.NoError(t, err)
-	require.False(t, a.Known())
+	require.True(t, a.Stranger())
 	require.NoError(t, a.Take(100))
 	require.NoError(t, a.Proved())
 	require.NoError(t, a.Proved())
-	require.True(t, a.Known())
+	require.False(t, a.Stranger())
 	require.NoError(t, a.Take(900))
 	full(t, a.Take(1), "peer")
 	s, k := r.Held()
 	require.Zero(t, s)
 	require.EqualValues(t, 1000, k)
-	b, err := r.Enter("/p/1", Party{"b", "1", false})
+	b, err := r.Enter("/p/1", Party{Peer: "b", Net: "1"})
 	require.NoError(t, err)
 	require.NoError(t, b.Take(100))
-	c, err := r.Enter("/p/1", Party{"c", "9", true})
+	c, err := r.Enter("/p/1", Party{Peer: "c", Net: "9", Proved: true})
 	require.NoError(t, err)
 	require.NoError(t, c.Take(500))
-	full(t, b.Proved(), "known peers")
-	require.False(t, b.Known())
+	full(t, b.Proved(), "proved peers")
+	require.True(t, b.Stranger())
 	for _, v := range []*Visit{a, b, c} {
 		v.Leave()
 	}
 	s, k = r.Held()
 	require.Zero(t, s)
 	require.Zero(t, k)
-	require.Empty(t, r.streams["/p/1"][known].peers)
+	require.Empty(t, r.streams["/p/1"][proved].peers)
 	require.Empty(t, r.streams["/p/1"][strangers].peers)
 }
 
@@ -126,7 +126,7 @@ func TestRoomForSmall(t *testing.T) {
 		Bytes:   Shares{Strangers: Share{All: limit}},
 		Streams: map[string]Shares{"/p/1": {}},
 	})
-	v, err := r.Enter("/p/1", Party{"a", "1", false})
+	v, err := r.Enter("/p/1", Party{Peer: "a", Net: "1"})
 	require.NoError(t, err)
 	for range limit / 8 * 7 / (2 * Small) {
 		require.NoError(t, v.Take(2*Small))
@@ -142,7 +142,41 @@ func TestNoVisit(t *testing.T) {
 	var v *Visit
 	require.NoError(t, v.Take(1<<40))
 	require.NoError(t, v.Proved())
-	require.True(t, v.Known())
+	require.False(t, v.Stranger())
 	v.Give(1)
 	v.Leave()
+}
+
+// Whoever has met the id of a replica can make any number of peers that prove it. They fill what is
+// kept for such peers, and known peers go on.
+func TestProvedPeersTakeNothingOfKnownOnes(t *testing.T) {
+	r := New(Config{
+		Bytes: Shares{
+			Strangers: Share{All: 100}, Proved: Share{Peer: 60, Net: 100, All: 150}, Known: Share{All: 200},
+		},
+		Streams: map[string]Shares{"/p/1": {Known: Share{Peer: 1}}},
+	})
+	enter := func(who Party) *Visit {
+		v, err := r.Enter("/p/1", who)
+		require.NoError(t, err)
+		return v
+	}
+	a, b, c := enter(Party{Peer: "a", Net: "1"}), enter(Party{Peer: "b", Net: "1"}), enter(Party{Peer: "c", Net: "2"})
+	for _, v := range []*Visit{a, b, c} {
+		require.NoError(t, v.Proved())
+	}
+	require.NoError(t, a.Take(60))
+	full(t, a.Take(1), "peer")
+	require.NoError(t, b.Take(40))
+	full(t, b.Take(1), "network")
+	require.NoError(t, c.Take(50))
+	full(t, c.Take(1), "proved peers")
+	friend := enter(Party{Peer: "friend", Net: "1", Proved: true, Known: true})
+	require.NoError(t, friend.Take(200))
+	require.NoError(t, friend.Proved())
+	full(t, friend.Take(1), "known peers")
+	_, err := r.Enter("/p/1", Party{Peer: "a", Net: "1", Proved: true})
+	full(t, err, "peer")
+	_, others := r.Held()
+	require.EqualValues(t, 350, others)
 }
