@@ -103,7 +103,31 @@ func NewServer(n *node.Node, version string) *Server {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	guarded(s.mux, s.node.Log()).ServeHTTP(w, r)
+}
+
+// guarded returns a handler that answers with an error in one sentence when h panics. What was sent
+// before is cut off.
+func guarded(h http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			fault := recover()
+			if fault == nil {
+				return
+			}
+			if err, ok := fault.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(http.ErrAbortHandler) // a handler's way to break off
+			}
+			log.Error("a fault in skerry itself ended a request", "path", r.URL.Path, "fault", fault,
+				"stack", string(debug.Stack()))
+			fail(w, &Error{Failed, "a fault in skerry itself ended " + r.URL.Path +
+				"; the log has a report"})
+			panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
 
 // maxRequest bounds the JSON of a request; values of more than this travel as files or imports.
 const maxRequest = 64 << 20
@@ -252,7 +276,7 @@ func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
 // ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an error
 // if another process answers there, or if something else than a socket has that name.
 func ListenKeyring(k vault.Keyring, path string, log *slog.Logger) (*Listener, error) {
-	return listen(KeyringHandler(k), path, log)
+	return listen(guarded(KeyringHandler(k), log), path, log)
 }
 
 func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {

@@ -173,6 +173,11 @@ func (n *Node) refute(ctx context.Context, wrong []wantedContent) error {
 				if err == nil && stands {
 					err = setRefuted(tx, w, w.proved)
 				}
+				if err == nil && stands && n.cfg.Host != nil {
+					err = n.cfg.Host.Refute(tx, &replica.Entry{
+						Replica: w.replica, Author: w.author, Key: w.entry, Hash: w.hash, Size: w.size,
+					})
+				}
 				if err = errors.Join(err, tx.Delete(w.key)); err != nil {
 					return err
 				}

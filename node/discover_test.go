@@ -242,7 +242,8 @@ func (keepsAll) State(kv.Txn, replica.ID, int, bool) (bool, error)              
 func (keepsAll) Keeps(kv.Reader, *replica.Entry) (bool, error)                   { return true, nil }
 func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error)                        { return true, nil }
 
-func (keepsAll) Drop(kv.Txn, *replica.Entry) error { return nil }
+func (keepsAll) Refute(kv.Txn, *replica.Entry) error { return nil }
+func (keepsAll) Drop(kv.Txn, *replica.Entry) error   { return nil }
 
 // stalls accepts sessions and never says a word.
 type stalls struct{ tabled }

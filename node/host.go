@@ -23,6 +23,9 @@ type Host interface {
 	Put(tx kv.Txn, e *replica.Entry) (fetch bool, err error)
 	// Drop is told of an entry that is gone.
 	Drop(tx kv.Txn, e *replica.Entry) error
+	// Refute is told that the size that a stored entry claims is not that of its content, which is
+	// therefore not kept for it.
+	Refute(tx kv.Txn, e *replica.Entry) error
 	// Keeps reports whether the content of a stored entry is to be kept.
 	Keeps(rd kv.Reader, e *replica.Entry) (bool, error)
 }

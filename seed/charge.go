@@ -263,10 +263,47 @@ func (a *account) dropContent(c *charged) error {
 	cost := contentCost(c.size)
 	if count <= 1 {
 		a.u.Bytes -= min(cost, a.u.Bytes)
+		a.r.loosen(cost)
 	}
 	a.h.Content -= min(cost, a.h.Content)
 	c.content = false
 	return setContent(a.tx, a.id, c.hash, c.size, max(count, 1)-1)
+}
+
+// loosen notes content that an identity is not charged for any more: it stays stored until the next
+// collection, and without one, somebody could replace it over and over within a quota. A transaction
+// that runs again counts twice, which only collects earlier.
+func (r *Registry) loosen(bytes uint64) {
+	if r.loose.Add(bytes) < r.limits.Bytes {
+		return
+	}
+	select {
+	case r.looseBell <- struct{}{}:
+	default:
+	}
+}
+
+// Refute implements node.Host: content whose claimed size is wrong is not kept, and not charged.
+func (r *Registry) Refute(tx kv.Txn, e *replica.Entry) error {
+	all, err := r.accounts(tx, e.Replica)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		at := a.at(place(e))
+		c, err := a.get(at)
+		if err != nil {
+			return err
+		}
+		if !c.content || c.hash != e.Hash || c.size != e.Size {
+			continue
+		}
+		err = errors.Join(a.dropContent(&c), a.tx.Set(at, c.marshal()), a.save(), r.freed(tx, a.id))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // discharge takes back all that is charged in a place. The caller saves.

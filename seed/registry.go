@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"lukechampine.com/blake3"
@@ -117,6 +118,10 @@ type Registry struct {
 	limits Limits
 	now    func() time.Time
 	bell   chan struct{} // rings when there may be room for what was refused
+	// loose is how many bytes of content nobody is charged for any more since the last collection,
+	// and looseBell rings when that is a whole quota.
+	loose     atomic.Uint64
+	looseBell chan struct{}
 }
 
 var _ node.Host = (*Registry)(nil)
@@ -126,7 +131,7 @@ func NewRegistry(limits Limits, now func() time.Time) *Registry {
 	if now == nil {
 		now = time.Now
 	}
-	return &Registry{limits, now, make(chan struct{}, 1)}
+	return &Registry{limits: limits, now: now, bell: make(chan struct{}, 1), looseBell: make(chan struct{}, 1)}
 }
 
 // Limits returns the limits of each identity.

@@ -58,6 +58,25 @@ func New(n *node.Node, reg *Registry, log *slog.Logger, now func() time.Time) *S
 func (s *Seed) Start(ctx context.Context) {
 	ctx, s.stop = context.WithCancel(ctx)
 	s.work.Go(func() { s.run(ctx) })
+	s.work.Go(func() { s.collectLoose(ctx) })
+}
+
+// collectLoose collects garbage whenever a quota's worth of content is charged to nobody any more.
+func (s *Seed) collectLoose(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.reg.looseBell:
+		}
+		s.reg.loose.Store(0)
+		got, err := s.n.Collect(ctx, false, nil)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("collecting what nobody is charged for", "error", err)
+			continue
+		}
+		s.log.Info("collected what nobody is charged for", "removed", got.Removed, "bytes", got.RemovedBytes)
+	}
 }
 
 // Close returns when nothing runs any more.

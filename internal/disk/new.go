@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"unicode/utf8"
 )
 
 // NewFile creates the file name with what write puts into it: whole, or not at all. It replaces
@@ -78,7 +79,7 @@ func openPlace(name string) (p *place, err error) {
 	if p.base == "." || p.base == ".." || p.base == string(filepath.Separator) {
 		return nil, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 	}
-	p.tmp = fmt.Sprintf("%s.skerry-%08x", p.base, rand.Uint32())
+	p.tmp = fmt.Sprintf("%s.skerry-%08x", shorter(p.base), rand.Uint32())
 	if p.root, err = os.OpenRoot(filepath.Dir(name)); err != nil {
 		return nil, err
 	}
@@ -86,6 +87,22 @@ func openPlace(name string) (p *place, err error) {
 		return nil, errors.Join(err, p.root.Close())
 	}
 	return p, nil
+}
+
+// maxBase leaves room for what a temporary name has more: names have at most 255 bytes on the systems
+// that there are.
+const maxBase = 230
+
+// shorter cuts a name between characters.
+func shorter(base string) string {
+	if len(base) <= maxBase {
+		return base
+	}
+	end := maxBase
+	for end > 0 && !utf8.RuneStart(base[end]) {
+		end--
+	}
+	return base[:end]
 }
 
 // openTemporary opens the directory tmp that this process created, and checks that it is still that.
