@@ -57,3 +57,40 @@ func TestReadKeysChangeWithoutRoom(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before.Epoch+1, now.Epoch, "the revoked reader holds the key of the epoch before")
 }
+
+// A host whose room a writer has filled up still takes the owner's revocation of that writer, and
+// drops what the writer wrote. It takes no more of them than the writer has grants for.
+func TestAFullHostTakesRevocations(t *testing.T) {
+	c := newClock()
+	db, err := pebble.Open("", pebble.Options{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	full := false
+	s, err := Open(bg, db, Config{Now: c.now, OnState: func(kv.Txn, ID, int) (bool, error) { return !full, nil }})
+	require.NoError(t, err)
+	owner, spammer, other := testKey(1), testKey(2), testKey(3)
+	id := hold(t, s, owner, Sync)
+	grant := func(author SecretKey) Stated {
+		g := NewGrant(owner, author.Author(), uint64(c.now().UnixMicro()))
+		out, err := s.InsertStatements(bg, id, []Statement{&g})
+		require.NoError(t, err)
+		return out
+	}
+	require.Equal(t, 1, grant(spammer).Added)
+	write(t, s, id, spammer, "spam", "1")
+	full = true
+	require.Equal(t, 1, grant(other).Refused)
+	revoke := func(by, author SecretKey, from uint64) Stated {
+		r := Revocation{Replica: id, Author: author.Author(), Issued: uint64(c.now().UnixMicro()), From: from}
+		r.Sign(by)
+		out, err := s.InsertStatements(bg, id, []Statement{&r})
+		require.NoError(t, err)
+		return out
+	}
+	require.Equal(t, 1, revoke(owner, other, 0).Refused, "who has no grant takes no room")
+	require.Equal(t, 1, revoke(owner, spammer, uint64(c.now().UnixMicro())+1).Added)
+	require.Len(t, collect(t, s.Entries(bg, id, Query{})), 1)
+	require.Equal(t, 1, revoke(owner, spammer, 0).Added)
+	require.Empty(t, collect(t, s.Entries(bg, id, Query{})))
+	require.Equal(t, 1, revoke(owner, spammer, 1).Refused, "two for a grant")
+}

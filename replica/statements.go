@@ -449,6 +449,9 @@ func (n *storing) store(st Statement, class int) error {
 	record := st.Bytes()
 	if !n.own {
 		ok, err := n.s.asked(n.tx, n.id, len(record))
+		if err == nil && !ok {
+			ok, err = n.frees(st)
+		}
 		if err != nil {
 			return err
 		}
@@ -498,6 +501,19 @@ func (s *Store) asked(tx kv.Txn, id ID, bytes int) (bool, error) {
 		return true, nil
 	}
 	return s.cfg.OnState(tx, id, bytes)
+}
+
+// frees reports whether a statement is taken although there is no room: a revocation by the replica
+// key. It is what the owner has against an author who fills the room up. There are at most two for
+// each grant to the author, which had to find room.
+func (n *storing) frees(st Statement) (bool, error) {
+	r, is := st.(*Revocation)
+	if !is || r.Authority != nil {
+		return false, nil
+	}
+	prefix := append(append(idKey(keyStatement, n.id), r.Author[:]...), classDirect)
+	about, err := scanStatements(n.tx, prefix)
+	return len(about.revocations) < 2*len(about.grants), err
 }
 
 // statementsChanged forgets what is remembered of a replica's statements, after a transaction that has
