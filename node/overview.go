@@ -114,7 +114,13 @@ type outcome struct {
 	differ  map[replica.ID]bool
 	gone    map[replica.ID]bool // the peer does not hold, or does not know this node to hold
 	unknown map[[32]byte]bool   // tokens of replicas that the peer holds, and this node did not know it to
+	cut     bool                // a stranger has shown more than is looked at: of the rest nothing is known
 }
+
+// errShownEnough ends the session with a stranger that shows more replicas than this node looks at. An honest
+// device does that which this node has forgotten: it is met by those that were looked at, and the next
+// overview is about all.
+var errShownEnough = errors.New("a stranger has shown enough replicas")
 
 // compare runs the reconcile session.
 func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initiator bool) (out outcome, err error) {
@@ -124,7 +130,7 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 	}
 	var mu sync.Mutex // sent by the session's writer, received by its reader
 	sent := map[replica.ID]bool{}
-	out = outcome{map[replica.ID]bool{}, map[replica.ID]bool{}, map[[32]byte]bool{}}
+	out = outcome{differ: map[replica.ID]bool{}, gone: map[replica.ID]bool{}, unknown: map[[32]byte]bool{}}
 	received, most, v := 0, maxOverview, visitOf(s)
 	if v.Stranger() {
 		most = min(most, 2*len(o.tokens)+strangeTokens)
@@ -134,7 +140,9 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 		Insert: func(_ context.Context, items [][]byte) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if received += len(items); received > most {
+			if received += len(items); received > most && most < maxOverview {
+				return errShownEnough
+			} else if received > most {
 				return &reconcile.ProtocolError{Reason: "too many replicas in an overview"}
 			}
 			for _, b := range items {
@@ -158,6 +166,10 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 			sent[byToken[[32]byte(it.Key)]] = true
 		},
 	})
+	if errors.Is(err, errShownEnough) {
+		out.cut = true
+		return out, nil
+	}
 	for id := range sent {
 		if !out.differ[id] {
 			out.gone[id] = true
@@ -169,7 +181,9 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 // conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too: from now on it is compared with the others.
 func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome, began bool) error {
 	p, v := s.Remote(), visitOf(s)
-	n.peers.compared(p, o.ids, out.differ, out.gone, began)
+	if !out.cut {
+		n.peers.compared(p, o.ids, out.differ, out.gone, began)
+	}
 	if len(out.unknown) == 0 {
 		return nil
 	}
