@@ -63,6 +63,9 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	return append(results, found...), ctx.Err()
 }
 
+// busyWait is how long a session waits at first before it asks a busy peer again.
+const busyWait = 50 * time.Millisecond
+
 // waiting is a SyncNow under way.
 type waiting struct {
 	n       *Node
@@ -181,7 +184,13 @@ func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p 
 	if err = n.net.Connect(run, p); err == nil {
 		st, err = n.syncAs(run, p.ID, id, a)
 	}
-	for tries := 0; errors.Is(err, ErrBusy) && tries < 3; tries++ { // the peer's own session goes on: begin waits for its end
+	// The peer's own session goes on, and begin waits for its end; or the peer has not noticed yet
+	// that an earlier one is over, such as that of a command that has just ended.
+	for busy, wait := time.Now(), busyWait; errors.Is(err, ErrBusy) && time.Since(busy) < greetTime; wait *= 2 {
+		select {
+		case <-time.After(min(wait, time.Second)):
+		case <-run.Done():
+		}
 		st, err = n.syncAs(run, p.ID, id, a)
 	}
 	if err != nil && run.Err() != nil {
