@@ -2,6 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,4 +33,34 @@ func TestFaultOfAnOperationIsAnError(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, stop())
 	require.NoError(t, n.Close())
+}
+
+// A request that panics gets an error in one sentence if nothing was sent before, and is cut off, so
+// that nobody takes it for whole, if something was.
+func TestFaultOfARequestIsAnError(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	srv := httptest.NewServer(guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			_, err := io.WriteString(w, "a part")
+			require.NoError(t, err)
+			require.NoError(t, http.NewResponseController(w).Flush())
+		}
+		panic("a fault")
+	}), log))
+	defer srv.Close()
+	for range 2 {
+		res, err := srv.Client().Get(srv.URL + "/plain")
+		require.NoError(t, err)
+		var e Error
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&e))
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusInternalServerError, res.StatusCode)
+		require.Contains(t, e.Message, "a fault in skerry itself ended /plain")
+
+		res, err = srv.Client().Get(srv.URL + "/begun")
+		require.NoError(t, err)
+		_, err = io.ReadAll(res.Body)
+		require.Error(t, err)
+		require.NoError(t, res.Body.Close())
+	}
 }

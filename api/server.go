@@ -107,10 +107,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guarded(s.mux, s.node.Log()).ServeHTTP(w, r)
 }
 
-// guarded returns a handler that answers with an error in one sentence when h panics. What was sent
-// before is cut off.
+// guarded returns a handler that answers with an error in one sentence when h panics, or cuts the
+// answer off if a part of it has been sent already.
 func guarded(h http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := &sentWriter{ResponseWriter: w}
 		defer func() {
 			fault := recover()
 			if fault == nil {
@@ -121,12 +122,33 @@ func guarded(h http.Handler, log *slog.Logger) http.Handler {
 			}
 			log.Error("a fault in skerry itself ended a request", "path", r.URL.Path, "fault", fault,
 				"stack", string(debug.Stack()))
+			if sent.any {
+				panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
+			}
 			fail(w, &Error{Failed, "a fault in skerry itself ended " + r.URL.Path +
 				"; the log has a report"})
-			panic(http.ErrAbortHandler) // so that what was sent is not taken for whole
 		}()
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(sent, r)
 	})
+}
+
+// sentWriter notes whether an answer has begun.
+type sentWriter struct {
+	http.ResponseWriter
+	any bool
+}
+
+// Unwrap is for http.ResponseController.
+func (w *sentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *sentWriter) WriteHeader(status int) {
+	w.any = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *sentWriter) Write(b []byte) (int, error) {
+	w.any = true
+	return w.ResponseWriter.Write(b)
 }
 
 // maxRequest bounds the JSON of a request; values of more than this travel as files or imports.
