@@ -257,3 +257,27 @@ func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 		return err
 	}))
 }
+
+// Content that is refused, and whose entry then goes, leaves no note behind: what is there now all
+// has room. While other content is refused, the replica stays paused.
+func TestRefusedContentThatGoes(t *testing.T) {
+	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	big := func(key string, hash byte, size uint64) replica.Change {
+		return replica.Change{Key: []byte(key), Hash: blobs.Hash{hash}, Size: size}
+	}
+	state := func() State {
+		t.Helper()
+		require.NoError(t, x.retryRefused(t.Context())) // as the bell would
+		s, _ := x.state(t, x.who, x.secret.Replica())
+		return s
+	}
+	require.Equal(t, 1, x.write(t, x.secret, big("fits", 1, 3<<20)))
+	require.NotEqual(t, Paused, state())
+	require.Equal(t, 2, x.write(t, x.secret, big("two", 2, 2<<20), big("three", 3, 3<<20)))
+	require.Equal(t, Paused, state())
+	require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("two")}))
+	require.Equal(t, Paused, state(), "the other has no room still")
+	require.Equal(t, 1, x.write(t, x.secret, big("three", 4, 1000)))
+	require.NotEqual(t, Paused, state(), "what is there fits")
+	require.Len(t, x.reg.bell, 1, "and the seed was told to look")
+}

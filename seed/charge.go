@@ -34,6 +34,9 @@ const (
 	statementBytes = 512
 	// reserveShare is the share of a quota beyond it that deletions and statements may still take.
 	reserveShare = 8
+	// leastCost stands for the cost of refused content that is not known any more: it is looked at
+	// as soon as there is any room.
+	leastCost = 1
 )
 
 // recordCost is what the records of an entry are charged. The key is there up to three times: by
@@ -57,12 +60,16 @@ type charged struct {
 	content bool
 	hash    blobs.Hash
 	size    uint64 // as the entry claims it
+	refused uint64 // the cost of content that there was no room for, or 0
 }
 
 func (c *charged) marshal() []byte {
 	b := binary.BigEndian.AppendUint64(nil, c.record)
-	if c.content {
+	switch {
+	case c.content:
 		b = binary.BigEndian.AppendUint64(append(b, c.hash[:]...), c.size)
+	case c.refused > 0:
+		b = binary.BigEndian.AppendUint64(b, c.refused)
 	}
 	return b
 }
@@ -71,6 +78,8 @@ func parseCharged(b []byte) (c charged, err error) {
 	switch len(b) {
 	case 48:
 		c.content, c.hash, c.size = true, blobs.Hash(b[8:40]), binary.BigEndian.Uint64(b[40:])
+	case 16:
+		c.refused = binary.BigEndian.Uint64(b[8:])
 	case 8:
 	default:
 		return c, errBadRecord
@@ -228,9 +237,15 @@ func (a *account) chargeContent(e *replica.Entry) (bool, error) {
 			return false, err
 		}
 	}
-	fits := false
+	fits, before := false, c.refused
+	c.refused = 0
 	if !e.IsTombstone() {
 		if fits, err = a.addContent(&c, e); err != nil {
+			return false, err
+		}
+	}
+	if before != c.refused {
+		if err := a.unrefuse(before); err != nil {
 			return false, err
 		}
 	}
@@ -245,6 +260,7 @@ func (a *account) addContent(c *charged, e *replica.Entry) (bool, error) {
 	cost := contentCost(e.Size)
 	if count == 0 {
 		if !a.fits(cost, false) {
+			c.refused = cost
 			return false, a.refuse(refusal{content: cost})
 		}
 		a.u.Bytes += cost
@@ -316,6 +332,9 @@ func (a *account) discharge(at []byte) error {
 		if err := a.dropContent(&c); err != nil {
 			return err
 		}
+	}
+	if err := a.unrefuse(c.refused); err != nil {
+		return err
 	}
 	a.move(&a.h.Records, c.record, 0)
 	return a.tx.Delete(at)
@@ -513,6 +532,22 @@ func (a *account) refuse(f refusal) error {
 	if f == old {
 		return nil
 	}
+	return a.setRefusal(f)
+}
+
+// unrefuse notes that content which had been refused is not asked for any more. If nothing that was
+// refused costs less, nobody knows what the rest costs, or whether there is any: it is looked at
+// again.
+func (a *account) unrefuse(cost uint64) error {
+	f, err := refusalOf(a.tx, a.id, a.rep)
+	if err != nil || cost == 0 || f.content != cost {
+		return err
+	}
+	f.content = leastCost
+	return errors.Join(a.setRefusal(f), a.r.freed(a.tx, a.id))
+}
+
+func (a *account) setRefusal(f refusal) error {
 	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, f.content), f.entries)
 	return a.tx.Set(key(keyRefused, a.id[:], a.rep[:]), b)
 }

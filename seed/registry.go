@@ -33,7 +33,7 @@ import (
 //	s i replica[32]                         the identities that have registered it, 15 bytes each
 //	s u identity[15]                        usage: bytes u64 of different contents, replicas u32
 //	s b identity replica                    what the registration is charged, in bytes: records u64, statements u64, content u64; see Held
-//	s e identity replica place[16]          what an entry of the replica is charged: its records u64, and, if its content is, hash[32], size u64; place is BLAKE3 of author and key
+//	s e identity replica place[16]          what an entry of the replica is charged: its records u64, and, if its content is, hash[32], size u64; if its content was refused, what that would cost u64; place is BLAKE3 of author and key
 //	s h identity hash[32] size u64          how many entries are charged for a content u32
 //	s p identity replica                    something of the replica was refused: the least cost of content u64, of entries or statements u64; 0 for nothing
 //	s l replica                             nobody has it registered any more: it is to be left
