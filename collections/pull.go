@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
@@ -19,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/serve"
 )
 
 // pull answers with a document, a file or a part of a log.
@@ -378,7 +378,7 @@ func (x *exchange) pullFile(ctx context.Context, key string) error {
 	h.Set("Etag", `"`+hash.(string)+`"`)
 	h.Set("Content-Type", o.Type)
 	h.Set("X-Content-Type-Options", "nosniff")
-	http.ServeContent(x.w, x.r, "", time.Time{}, bytes.NewReader(o.Body))
+	_ = serve.Content(x.w, x.r, bytes.NewReader(o.Body)) // which seeks without errors
 	return nil
 }
 

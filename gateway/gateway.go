@@ -13,17 +13,14 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"io/fs"
 	"log/slog"
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -33,6 +30,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/netaddr"
+	"github.com/skerry-sync/skerry/internal/serve"
 	"github.com/skerry-sync/skerry/internal/visible"
 	"github.com/skerry-sync/skerry/node"
 )
@@ -43,6 +41,7 @@ type Gateway struct {
 	log  *slog.Logger
 	mux  *http.ServeMux
 	far  bool // others can reach it: what it sends counts as the node's upload
+	seen recent
 }
 
 // New returns a gateway for n.
@@ -155,7 +154,10 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, content io.ReadSe
 		// Content is a stranger's: a page in it must not act as one of this address.
 		h.Set("Content-Security-Policy", "sandbox")
 	}
-	http.ServeContent(w, r, "", time.Time{}, c)
+	if err := serve.Content(w, r, c); err != nil {
+		g.fail(w, err)
+		return
+	}
 	if c.err != nil && r.Context().Err() == nil {
 		g.log.Info("gateway: an answer was cut short", "path", r.URL.Path, "error", c.err)
 	}
@@ -194,7 +196,12 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.end(s)
 	name := strings.Trim(r.PathValue("path"), "/")
-	dir, err := s.Directory(h)
+	dir := g.seen.get(h)
+	if dir == nil {
+		if dir, err = s.Directory(h); err == nil {
+			g.seen.put(h, dir)
+		}
+	}
 	if err == nil {
 		g.inDirectory(w, r, s, h, dir, name)
 		return
@@ -243,141 +250,6 @@ func (g *Gateway) child(w http.ResponseWriter, r *http.Request, s *node.Session,
 		return
 	}
 	g.send(w, r, content, child.String(), "")
-}
-
-func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, dir *directory.Directory, name string) {
-	if name != "" {
-		e, content, err := dir.Find(name)
-		if err == nil {
-			for range maxLinks {
-				if e.Kind != directory.Link {
-					break
-				}
-				if e, content, err = dir.Find(path.Join(path.Dir(e.Path), e.Target)); err != nil {
-					g.fail(w, err)
-					return
-				}
-			}
-			if e.IsFile() {
-				tag := blobs.HashOf([]byte(h.String() + "/" + e.Path)).String()
-				if len(content.Hashes) == 1 {
-					tag = content.Hashes[0].String()
-				}
-				g.send(w, r, s.OpenChunks(content), tag, e.Path)
-				return
-			}
-			name = e.Path
-		}
-	}
-	list := listing(dir, name)
-	if len(list) == 0 && name != "" && !isEmptyDir(dir, name) {
-		g.fail(w, fmt.Errorf("%w: %q is not in the directory %s", fs.ErrNotExist, name, h))
-		return
-	}
-	if !strings.HasSuffix(r.URL.Path, "/") { // so that the names in the list are below it
-		// "./" keeps a name such as https:example.org from being an address of another server.
-		w.Header().Set("Location", "./"+url.PathEscape(path.Base(r.URL.Path))+"/")
-		w.WriteHeader(http.StatusMovedPermanently)
-		return
-	}
-	g.list(w, r, h, name, list)
-}
-
-// maxLinks is how many symbolic links are followed, one after the other.
-const maxLinks = 16
-
-func isEmptyDir(dir *directory.Directory, name string) bool {
-	e, _, err := dir.Find(name)
-	return err == nil && e.Kind == directory.Empty
-}
-
-// Item is a line of a directory's list.
-type Item struct {
-	Name   string `json:"name"`
-	Kind   string `json:"kind"` // "file", "directory" or "link"
-	Size   uint64 `json:"size"`
-	Target string `json:"target,omitempty"` // of a link
-}
-
-// Shown is the item's name as a page shows it: it cannot turn the letters of the page round.
-func (x Item) Shown() string { return visible.Text(x.Name) }
-
-// ShownTarget is the target likewise.
-func (x Item) ShownTarget() string { return visible.Text(x.Target) }
-
-// Href is the item's address, from that of its directory.
-func (x Item) Href() string {
-	href := "./" + url.PathEscape(x.Name)
-	if x.Kind == "directory" {
-		href += "/"
-	}
-	return href
-}
-
-// listing returns what lies in a directory of the directory, by name.
-func listing(dir *directory.Directory, name string) (out []Item) {
-	prefix := ""
-	if name != "" {
-		prefix = name + "/"
-	}
-	for _, e := range dir.Manifest {
-		rest, ok := strings.CutPrefix(e.Path, prefix)
-		if !ok {
-			continue
-		}
-		item := Item{Name: rest, Kind: "file", Size: e.Size, Target: e.Target}
-		switch first, _, below := strings.Cut(rest, "/"); {
-		case below:
-			item = Item{Name: first, Kind: "directory"}
-		case e.Kind == directory.Empty:
-			item.Kind = "directory"
-		case e.Kind == directory.Link:
-			item.Kind = "link"
-		}
-		// Paths are in order, so all that lie in one directory follow on each other.
-		if n := len(out); n > 0 && item.Kind == "directory" && out[n-1].Name == item.Name {
-			out[n-1].Size += e.Size
-			continue
-		}
-		if item.Kind == "directory" {
-			item.Size = e.Size
-		}
-		out = append(out, item)
-	}
-	return out
-}
-
-var page = template.Must(template.New("list").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{{.Name}}/</title>
-<style>body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;max-width:50rem;padding:0 1rem}table{width:100%;border-collapse:collapse}
-td{padding:.2rem .5rem;border-bottom:1px solid #8884}td+td{text-align:right;white-space:nowrap}code{word-break:break-all}</style>
-<h1>{{.Name}}/</h1><p><code>{{.Hash}}</code></p>
-<table>{{if .Up}}<tr><td><a href="../">../</a><td>{{end}}
-{{range .Items}}<tr><td><a href="{{.Href}}">{{.Shown}}{{if eq .Kind "directory"}}/{{end}}</a>{{if .Target}} → {{.ShownTarget}}{{end}}<td>{{.Size}}
-{{end}}</table></html>
-`))
-
-// list answers with a directory's list: a page, or JSON for who asks for it.
-func (g *Gateway) list(w http.ResponseWriter, r *http.Request, h blobs.Hash, name string, items []Item) {
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	w.Header().Set("Vary", "Accept")
-	if strings.Contains(r.Header.Get("Accept"), "application/json") {
-		w.Header().Set("Content-Type", "application/json")
-		if items == nil {
-			items = []Item{}
-		}
-		_ = json.NewEncoder(w).Encode(items) // a client that is gone needs no answer
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	title := path.Base("/" + name)
-	if title == "/" {
-		title = ""
-	}
-	if err := page.Execute(w, map[string]any{"Name": visible.Text(title), "Hash": h, "Up": name != "", "Items": items}); err != nil {
-		g.log.Debug("gateway", "error", err)
-	}
 }
 
 // Listener serves a gateway at an address.

@@ -52,7 +52,7 @@ func TestListingIsLinear(t *testing.T) {
 	}
 	d.Manifest = append(d.Manifest, directory.Entry{Path: "00999999/y", Kind: directory.File, Size: 2})
 	done := make(chan []Item, 1)
-	go func() { done <- listing(d, "") }()
+	go func() { done <- itemsOf(d.List("")) }()
 	select {
 	case items := <-done:
 		require.Len(t, items, 1_000_000)

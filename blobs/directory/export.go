@@ -33,21 +33,6 @@ func (d *Directory) content(e Entry, first int) chunked.Chunks {
 	return c
 }
 
-// Find returns the entry at a slash-separated path, and the blobs that hold its content if it is a file.
-func (d *Directory) Find(name string) (Entry, chunked.Chunks, error) {
-	child := 1
-	for _, e := range d.Manifest {
-		if e.Path == name {
-			if !e.IsFile() {
-				return e, chunked.Chunks{}, nil
-			}
-			return e, d.content(e, child), nil
-		}
-		child += e.children()
-	}
-	return Entry{}, chunked.Chunks{}, fmt.Errorf("%w: %q is not in the directory", fs.ErrNotExist, name)
-}
-
 // Size returns the bytes of content.
 func (d *Directory) Size() (n uint64) {
 	for _, e := range d.Manifest {

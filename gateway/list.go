@@ -1,0 +1,167 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/visible"
+	"github.com/skerry-sync/skerry/node"
+)
+
+// pageLines is how many names a page of a directory shows; what follows is on the next.
+const pageLines = 1000
+
+// inDirectory answers with what stands at a path of a directory. Links in it are followed, and the
+// address stays the one that was asked for.
+func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, dir *directory.Directory, name string) {
+	at, err := dir.Resolve(name)
+	if err != nil {
+		g.fail(w, fmt.Errorf("%s: %w", h, err))
+		return
+	}
+	if dir.IsDir(at) {
+		g.inside(w, r, h, dir, name, at)
+		return
+	}
+	if strings.HasSuffix(r.URL.Path, "/") {
+		g.fail(w, fmt.Errorf("%w: %q is a file in %s; its address has no slash at the end", fs.ErrNotExist, name, h))
+		return
+	}
+	e, content, err := dir.Find(at)
+	if err != nil {
+		g.fail(w, err)
+		return
+	}
+	tag := blobs.HashOf([]byte(h.String() + "/" + e.Path)).String()
+	if len(content.Hashes) == 1 {
+		tag = content.Hashes[0].String()
+	}
+	g.send(w, r, s.OpenChunks(content), tag, e.Path)
+}
+
+// inside answers with the list of the directory at a path, which was asked for by a name.
+func (g *Gateway) inside(w http.ResponseWriter, r *http.Request, h blobs.Hash, dir *directory.Directory, name, at string) {
+	if !strings.HasSuffix(r.URL.Path, "/") { // so that the names in the list are below it
+		// "./" keeps a name such as https:example.org from being an address of another server.
+		to := "./" + url.PathEscape(path.Base(r.URL.Path)) + "/"
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusMovedPermanently)
+		return
+	}
+	// A list never changes: who has it already, in the form that he asks for, needs no other.
+	asJSON := strings.Contains(r.Header.Get("Accept"), "application/json")
+	tag := fmt.Sprintf(`"%s"`, blobs.HashOf(fmt.Appendf(nil, "list 1 %v %s %s %s", asJSON, h, at, r.URL.RawQuery)))
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Header().Set("Vary", "Accept")
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	items := itemsOf(dir.List(at))
+	if asJSON {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(items) // a client that is gone needs no answer
+		return
+	}
+	g.page(w, r, h, name, items)
+}
+
+// Item is a line of a directory's list.
+type Item struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"` // "file", "directory" or "link"
+	Size   uint64 `json:"size"`
+	Target string `json:"target,omitempty"` // of a link
+}
+
+func itemsOf(list []directory.Child) []Item {
+	items := make([]Item, 0, len(list))
+	for _, c := range list {
+		kind := "file"
+		switch c.Kind {
+		case directory.Empty:
+			kind = "directory"
+		case directory.Link:
+			kind = "link"
+		}
+		items = append(items, Item{c.Name, kind, c.Size, c.Target})
+	}
+	return items
+}
+
+// Shown is the item's name as a page shows it: it cannot turn the letters of the page round.
+func (x Item) Shown() string { return visible.Text(x.Name) }
+
+// ShownTarget is the target likewise.
+func (x Item) ShownTarget() string { return visible.Text(x.Target) }
+
+// Href is the item's address, from that of its directory.
+func (x Item) Href() string {
+	href := "./" + url.PathEscape(x.Name)
+	if x.Kind == "directory" {
+		href += "/"
+	}
+	return href
+}
+
+var page = template.Must(template.New("list").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{.Name}}/</title>
+<style>body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;max-width:50rem;padding:0 1rem}
+table{width:100%;border-collapse:collapse}
+td{padding:.2rem .5rem;border-bottom:1px solid #8884}td+td{text-align:right;white-space:nowrap}
+code{word-break:break-all}</style>
+<h1>{{.Name}}/</h1><p><code>{{.Hash}}</code></p>
+{{define "pages"}}{{if or .Before .After}}<p>{{.From}}–{{.To}} of {{.All}}
+{{if .Before}}<a rel="prev" href="{{.Before}}">before</a>{{end}}
+{{if .After}}<a rel="next" href="{{.After}}">next</a>{{end}}</p>{{end}}{{end}}
+{{template "pages" .}}
+<table>{{if .Up}}<tr><td><a href="../">../</a><td>{{end}}
+{{range .Items}}<tr><td><a href="{{.Href}}">{{.Shown}}{{if eq .Kind "directory"}}/{{end}}</a>
+{{- if .Target}} → {{.ShownTarget}}{{end}}<td>{{.Size}}
+{{end}}</table>{{template "pages" .}}</html>
+`))
+
+// page answers with a page of a directory's list: the one that begins behind the name "after".
+func (g *Gateway) page(w http.ResponseWriter, r *http.Request, h blobs.Hash, name string, items []Item) {
+	after, from, all := r.URL.Query().Get("after"), 0, len(items)
+	if after != "" {
+		from = slices.IndexFunc(items, func(x Item) bool { return x.Name == after }) + 1
+	}
+	to := min(from+pageLines, all)
+	behind := func(i int) string { // the address of the page that begins there
+		if i <= 0 {
+			return "./"
+		}
+		return "./?after=" + url.QueryEscape(items[i-1].Name)
+	}
+	title := path.Base("/" + name)
+	if title == "/" {
+		title = ""
+	}
+	shown := map[string]any{"Name": visible.Text(title), "Hash": h, "Up": name != "",
+		"Items": items[from:to], "From": from + 1, "To": to, "All": all}
+	if from > 0 {
+		shown["Before"] = behind(from - pageLines)
+	}
+	if to < all {
+		shown["After"] = behind(to)
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if err := page.Execute(w, shown); err != nil {
+		g.log.Debug("gateway", "error", err)
+	}
+}
