@@ -149,7 +149,9 @@ func (s *Server) blobCollect(ctx context.Context, req CollectRequest, a *answer)
 	got, err := s.node.Collect(ctx, req.DryRun, func(p blobs.CollectProgress) {
 		a.progress(Progress{Doing: p.Doing, Bytes: p.Bytes, Files: p.Blobs})
 	})
-	return Collected{req.DryRun, got.Kept, got.KeptBytes, got.Removed, got.RemovedBytes, got.Freed, time.Since(start).Seconds()}, err
+	return Collected{DryRun: req.DryRun, Kept: got.Kept, KeptBytes: got.KeptBytes, Removed: got.Removed,
+		RemovedBytes: got.RemovedBytes, FreedBytes: got.Freed, Postponed: got.Postponed,
+		Seconds: time.Since(start).Seconds()}, err
 }
 
 func rangesOf(spans []Span) (out blobs.Ranges, err error) {

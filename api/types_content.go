@@ -90,13 +90,15 @@ type CollectRequest struct {
 
 // Collected sums up a collection.
 type Collected struct {
-	DryRun       bool    `json:"dry_run"`
-	Kept         int     `json:"kept"`
-	KeptBytes    uint64  `json:"kept_bytes"`
-	Removed      int     `json:"removed"`
-	RemovedBytes uint64  `json:"removed_bytes"`
-	FreedBytes   uint64  `json:"freed_bytes"` // given back to the file system
-	Seconds      float64 `json:"seconds"`
+	DryRun       bool   `json:"dry_run"`
+	Kept         int    `json:"kept"`
+	KeptBytes    uint64 `json:"kept_bytes"`
+	Removed      int    `json:"removed"`
+	RemovedBytes uint64 `json:"removed_bytes"`
+	FreedBytes   uint64 `json:"freed_bytes"` // given back to the file system
+	// Postponed says that more could have been given back, had there been room to write it anew.
+	Postponed bool    `json:"postponed,omitempty"`
+	Seconds   float64 `json:"seconds"`
 }
 
 // FetchRequest asks to fetch parts of what a ticket or hash names into the store.

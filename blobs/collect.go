@@ -1,15 +1,12 @@
 package blobs
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -38,6 +35,9 @@ type Collected struct {
 	RemovedBytes uint64
 	Moved        uint64 // bytes of small blobs copied to close gaps
 	Freed        uint64 // bytes of files given back to the file system, without those moved
+	// Postponed says that there was no room to write packs or records anew, which would have given
+	// more back; the next Collect does it.
+	Postponed bool
 }
 
 // Collect removes blobs that nothing keeps, and gives their room back to the file system. Blobs are kept by pins, by o.Keep, by a hold (see
@@ -49,6 +49,7 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 	if o.Progress == nil {
 		o.Progress = func(CollectProgress) {}
 	}
+	ctx = kv.ToMakeRoom(ctx)
 	c := &collector{s: s, o: o, ctx: ctx, res: &res}
 	s.touches.begin()
 	defer s.touches.end()
@@ -61,7 +62,12 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 		}
 	}
 	if !o.DryRun {
-		if err := errors.Join(s.kv.Compact(ctx), s.Sync(ctx), s.files.Recount()); err != nil {
+		err := s.kv.Compact(ctx)
+		var full *kv.NoSpaceError
+		if errors.As(err, &full) { // the records give their room back when there is more
+			res.Postponed, err = true, nil
+		}
+		if err := errors.Join(err, s.Sync(ctx), s.files.Recount()); err != nil {
 			return res, fmt.Errorf("collect garbage: %w", err)
 		}
 	}
@@ -283,155 +289,4 @@ func eachRecord(r kv.Reader, fn func(Hash, record) error) error {
 		}
 	}
 	return nil
-}
-
-// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that not everything is copied for a little. So are short
-// ones, as each collection leaves one, when there are many.
-const (
-	keptWaste   = 10
-	shortPack   = files.PackSize / 8
-	shortPacks  = 8
-	compactStep = 1 << 18 // blobs whose places are held in memory at a time
-)
-
-func (c *collector) compact() error {
-	c.s.writing.Lock() // so that all that was appended to the packs that are sealed has its record
-	next := c.s.files.Seal()
-	c.s.writing.Unlock()
-	packs, err := c.s.files.Packs()
-	if err != nil {
-		return err
-	}
-	used := map[files.Pack]uint64{}
-	err = c.s.kv.View(c.ctx, func(r kv.Reader) error {
-		return eachRecord(r, func(_ Hash, rec record) error {
-			if rec.state == statePacked {
-				used[rec.extent.Pack] += rec.extent.Length
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	short := 0
-	for _, p := range packs {
-		if p.Length < shortPack {
-			short++
-		}
-	}
-	sparse := map[files.Pack]uint64{} // to be emptied, with their lengths
-	for _, p := range packs {
-		if p.Pack < next && (used[p.Pack]*100 <= p.Length*(100-keptWaste) || short > shortPacks && p.Length < shortPack) {
-			sparse[p.Pack] = p.Length
-			c.res.Freed += p.Length - min(used[p.Pack], p.Length)
-			c.res.Moved += used[p.Pack]
-		}
-	}
-	if c.o.DryRun || len(sparse) == 0 {
-		return nil
-	}
-	for more := true; more; {
-		if more, err = c.moveSome(sparse); err != nil {
-			return err
-		}
-	}
-	// The copies must be durable before the originals go.
-	if err := c.s.Sync(c.ctx); err != nil {
-		return err
-	}
-	for p := range sparse {
-		if err := c.s.files.RemovePack(p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// placed is a packed blob and where it lies.
-type placed struct {
-	hash Hash
-	rec  record
-}
-
-// moveSome moves blobs out of sparse packs, and reports whether there may be more.
-func (c *collector) moveSome(sparse map[files.Pack]uint64) (more bool, err error) {
-	var found []placed
-	errFull := errors.New("full")
-	err = c.s.kv.View(c.ctx, func(r kv.Reader) error {
-		return eachRecord(r, func(h Hash, rec record) error {
-			if rec.state == statePacked && sparse[rec.extent.Pack] > 0 {
-				if found = append(found, placed{h, rec}); len(found) == compactStep {
-					return errFull
-				}
-			}
-			return nil
-		})
-	})
-	if more = errors.Is(err, errFull); err != nil && !more {
-		return false, err
-	}
-	slices.SortFunc(found, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.rec.extent.Pack, b.rec.extent.Pack), cmp.Compare(a.rec.extent.Offset, b.rec.extent.Offset))
-	})
-	for len(found) > 0 {
-		n, bytes := 0, uint64(0)
-		for n < len(found) && n < importerBlobs && (n == 0 || bytes+found[n].rec.extent.Length <= importerBytes) {
-			bytes += found[n].rec.extent.Length
-			n++
-		}
-		if err := c.move(found[:n]); err != nil {
-			return false, err
-		}
-		c.o.Progress(CollectProgress{Doing: "compacting", Blobs: n, Bytes: bytes})
-		found = found[n:]
-	}
-	return more, nil
-}
-
-// move copies some packed blobs to the current pack.
-func (c *collector) move(some []placed) error {
-	var parts [][]byte
-	for _, b := range some {
-		part, err := c.readExtent(b.rec.extent)
-		if err != nil {
-			return err
-		}
-		parts = append(parts, part)
-	}
-	c.s.writing.RLock()
-	defer c.s.writing.RUnlock()
-	extents, err := c.s.files.Append(parts)
-	if err != nil {
-		return err
-	}
-	return c.s.kv.Update(c.ctx, func(tx kv.Txn) error {
-		for i, b := range some {
-			rec, err := getRecord(tx, b.hash)
-			if errors.Is(err, ErrNotFound) || err == nil && rec != b.rec {
-				continue // deleted, or stored anew
-			}
-			if err != nil {
-				return err
-			}
-			rec.extent = extents[i]
-			if err := errors.Join(c.s.markUnsynced(tx, rec), tx.Set(recordKey(b.hash), rec.marshal())); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (c *collector) readExtent(e files.Extent) ([]byte, error) {
-	r, err := c.s.files.PackReader(e.Pack)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	b := make([]byte, e.Length)
-	if n, err := r.ReadAt(b, int64(e.Offset)); n < len(b) {
-		return nil, fmt.Errorf("pack %08x at %d: %w", e.Pack, e.Offset, err)
-	}
-	return b, nil
 }

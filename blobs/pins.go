@@ -93,7 +93,7 @@ func (s *Store) PinNamed(ctx context.Context, name string) (p Pin, err error) {
 
 // Unpin removes the pin of that name, or returns ErrPinNotFound. The blob stays until Collect finds nothing else that keeps it.
 func (s *Store) Unpin(ctx context.Context, name string) error {
-	return s.kv.Update(ctx, func(tx kv.Txn) error {
+	return s.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		has, err := tx.Has(pinKey(name))
 		if err == nil && !has {
 			err = fmt.Errorf("%w: %q", ErrPinNotFound, name)

@@ -307,6 +307,7 @@ func presentGroups(r kv.Reader, rec record) (Ranges, error) {
 // stays; only what is known of it goes. The room of a small blob is given back by Collect.
 func (s *Store) Delete(ctx context.Context, h Hash) error {
 	var rec record
+	ctx = kv.ToMakeRoom(ctx)
 	err := s.kv.Update(ctx, func(tx kv.Txn) (err error) {
 		if rec, err = getRecord(tx, h); err != nil {
 			return err
@@ -340,6 +341,7 @@ func (s *Store) reapRecord(ctx context.Context, rec record) error {
 
 // reap deletes the file and blocks under id and then the mark that they are garbage.
 func (s *Store) reap(ctx context.Context, id contentID) error {
+	ctx = kv.ToMakeRoom(ctx)
 	if err := s.files.Remove(id); err != nil {
 		return err
 	}

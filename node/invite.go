@@ -241,7 +241,7 @@ func (n *Node) Invites(ctx context.Context) (all []Invite, err error) {
 
 // RevokeInvite makes an invite worthless. What it has given stays; see Revoke. It returns a *InviteError for one that is not known.
 func (n *Node) RevokeInvite(ctx context.Context, id [32]byte) error {
-	err := n.kv.Update(ctx, func(tx kv.Txn) error {
+	err := n.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		v, err := getInvite(tx, id)
 		if err != nil {
 			return err

@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 // Owner describes the process that has a data directory open.
@@ -67,7 +70,13 @@ func (l *lock) write() error {
 		return err
 	}
 	tmp := filepath.Join(l.dir, ownerName+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	err = os.WriteFile(tmp, b, 0o600)
+	if disk.IsFull(err) { // there is room that is kept for this
+		if err = pebble.DropBallast(filepath.Join(l.dir, storeDir)); err == nil {
+			err = os.WriteFile(tmp, b, 0o600)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	return os.Rename(tmp, filepath.Join(l.dir, ownerName))

@@ -119,6 +119,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), serves: map[string]func(Stream){}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -233,7 +234,7 @@ func (n *Node) GoOnline(network Network) error {
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
-	if err := n.refreshLookups(n.ctx); err != nil {
+	if err := n.refreshLookups(kv.ToMakeRoom(n.ctx)); err != nil {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
 	n.net = network
@@ -417,6 +418,7 @@ func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stre
 
 // Leave forgets a replica. Content stays until somebody removes it.
 func (n *Node) Leave(ctx context.Context, id replica.ID) error {
+	ctx = kv.ToMakeRoom(ctx)
 	if err := n.Replicas.Leave(ctx, id); err != nil {
 		return err
 	}

@@ -89,7 +89,9 @@ func (ps *policies) forget(ctx context.Context, s kv.Store, id replica.ID) error
 		return nil
 	}
 	delete(ps.of, id)
-	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(policyKey(id)) })
+	return s.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
+		return tx.Delete(policyKey(id))
+	})
 }
 
 // Policy returns the download policy of a replica.

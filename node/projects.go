@@ -6,6 +6,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -111,6 +112,7 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 
 // LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if everywhere is set, or if nobody else is known to hold it. It reports whether the vault still lists it.
 func (n *Node) LeaveReplica(ctx context.Context, id replica.ID, everywhere bool) (listed bool, err error) {
+	ctx = kv.ToMakeRoom(ctx)
 	known, err := n.KnownPeers(ctx, id)
 	if err != nil {
 		return false, err

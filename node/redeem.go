@@ -342,7 +342,7 @@ func (n *Node) PendingInvites(ctx context.Context) (all map[[32]byte]PendingInvi
 
 // DropPendingInvite forgets an invite whose node has not been reached. It returns a *InviteError if there is none.
 func (n *Node) DropPendingInvite(ctx context.Context, id [32]byte) error {
-	err := n.kv.Update(ctx, func(tx kv.Txn) error {
+	err := n.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		has, err := tx.Has(pendingKey(id))
 		if err == nil && !has {
 			err = &InviteError{Status: InviteUnknown}

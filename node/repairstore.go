@@ -96,6 +96,9 @@ func salvageStore(ctx context.Context, cfg Config, out *StoreRepair) (err error)
 	for _, d := range got.Damaged {
 		out.Damaged = append(out.Damaged, DamagedStore{d.File, d.Cause, kindsOf(d.Lost)})
 	}
+	if err := pebble.DropBallast(at(storeDir)); err != nil {
+		return err
+	}
 	out.Old = at(storeDir + ".damaged-" + time.Now().UTC().Format("20060102-150405"))
 	if err := os.Rename(at(storeDir), out.Old); err != nil {
 		return err

@@ -267,5 +267,7 @@ func (n *Node) vaultName(ctx context.Context, id replica.ID) string {
 
 // forgetVault drops the record of a vault whose replica is left.
 func (n *Node) forgetVault(ctx context.Context, id replica.ID) error {
-	return n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Delete(vaultKey(id)) })
+	return n.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
+		return tx.Delete(vaultKey(id))
+	})
 }

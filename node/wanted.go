@@ -242,7 +242,7 @@ func (n *Node) dropKeys(ctx context.Context, keys [][]byte) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return n.kv.Batch(ctx, func(w kv.Writer) error {
+	return n.kv.Batch(kv.ToMakeRoom(ctx), func(w kv.Writer) error {
 		for _, k := range keys {
 			if err := w.Delete(k); err != nil {
 				return err

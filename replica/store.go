@@ -370,6 +370,7 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 	lock.Lock()
 	defer lock.Unlock()
 	var n number
+	ctx = kv.ToMakeRoom(ctx)
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		r, err := getReplica(tx, id)
 		if err != nil {
@@ -418,6 +419,7 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 
 // erase deletes all records of a replica that has been left.
 func (s *Store) erase(ctx context.Context, id ID, n number) error {
+	ctx = kv.ToMakeRoom(ctx)
 	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyDelegated, id), idKey(keyStatements, id), idKey(keyVoid, id), idKey(keyReadKey, id)}
 	for _, kind := range perEntry {
 		prefixes = append(prefixes, numberKey(kind, n))

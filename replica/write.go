@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -168,7 +169,11 @@ func sign(entries []Entry, author SecretKey) {
 // storeWritten stores entries that this node has signed, and grants their author what it needs if this node holds the replica's key.
 func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entries []Entry) error {
 	stated := false
-	err := s.kv.Update(ctx, func(tx kv.Txn) error {
+	tctx := ctx
+	if !slices.ContainsFunc(entries, func(e Entry) bool { return !e.IsTombstone() }) {
+		tctx = kv.ToMakeRoom(ctx)
+	}
+	err := s.kv.Update(tctx, func(tx kv.Txn) error {
 		r, err := getReplica(tx, id)
 		if err != nil {
 			return err

@@ -115,12 +115,15 @@ func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, e
 // Left notes that a replica has been left. One that was registered meanwhile is joined again, since
 // what was there of it is still to be charged.
 func (r *Registry) Left(ctx context.Context, s kv.Store, rep replica.ID) error {
-	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(key(keyLeaving, rep[:])) })
+	return s.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
+		return tx.Delete(key(keyLeaving, rep[:]))
+	})
 }
 
 // delete takes back all that a registration was charged, and forgets it. It notes if nobody wants
 // the replica any more.
 func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) error {
+	ctx = kv.ToMakeRoom(ctx)
 	prefix := key(keyCharged, g.Identity[:], g.Replica[:])
 	for more := true; more; {
 		err := s.Update(ctx, func(tx kv.Txn) error {

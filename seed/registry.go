@@ -327,7 +327,7 @@ func (r *Registry) Charged(ctx context.Context, s kv.Store, rep replica.ID) erro
 
 // Unregister ends a registration: after the grace period the replica is left. It returns ErrNotRegistered or ErrOldRequest.
 func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, at time.Time) (g Registration, err error) {
-	err = s.Update(ctx, func(tx kv.Txn) error {
+	err = s.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		if g, err = getRegistration(tx, id, rep); err != nil {
 			return err
 		}

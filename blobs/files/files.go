@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
@@ -162,9 +161,9 @@ func (s *Store) CheckSpace() error {
 	if err := s.CheckLimit(); err != nil {
 		return err
 	}
-	free, err := s.opt.FreeBytes(s.dir)
+	free, err := s.Free()
 	if err != nil {
-		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+		return err
 	}
 	if free < s.opt.Reserve {
 		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: s.opt.Reserve}
@@ -172,9 +171,18 @@ func (s *Store) CheckSpace() error {
 	return nil
 }
 
+// Free returns how many bytes of the file system are left.
+func (s *Store) Free() (uint64, error) {
+	free, err := s.opt.FreeBytes(s.dir)
+	if err != nil {
+		return 0, fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+	}
+	return free, nil
+}
+
 // full turns the operating system's word for a full disk into the one of this program.
 func (s *Store) full(err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !disk.IsFull(err) {
 		return err
 	}
 	free, _ := s.opt.FreeBytes(s.dir) // only for the message
@@ -265,7 +273,15 @@ func (s *Store) release(h *handle) {
 }
 
 func (s *Store) write(n name, p []byte, off uint64) error {
-	if err := errors.Join(s.CheckSpace(), s.opt.Fault("write")); err != nil {
+	if err := s.CheckSpace(); err != nil {
+		return err
+	}
+	return s.put(n, p, off)
+}
+
+// put is write without a look at how much is left.
+func (s *Store) put(n name, p []byte, off uint64) error {
+	if err := s.opt.Fault("write"); err != nil {
 		return s.full(err)
 	}
 	h, err := s.acquire(n)

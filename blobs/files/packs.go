@@ -28,7 +28,13 @@ type Extent struct {
 const PackSize = 64 << 20
 
 // Append writes the parts, one behind the other, to the current pack, and returns the place of each. They lie in the same pack.
-func (s *Store) Append(parts [][]byte) ([]Extent, error) {
+func (s *Store) Append(parts [][]byte) ([]Extent, error) { return s.append(parts, s.write) }
+
+// Move is Append for parts that are somewhere else in the files, and will be removed there: neither
+// the reserve nor the limit keeps it from being written.
+func (s *Store) Move(parts [][]byte) ([]Extent, error) { return s.append(parts, s.put) }
+
+func (s *Store) append(parts [][]byte, write func(name, []byte, uint64) error) ([]Extent, error) {
 	total := 0
 	for _, p := range parts {
 		total += len(p)
@@ -44,7 +50,7 @@ func (s *Store) Append(parts [][]byte) ([]Extent, error) {
 		if len(small) == 0 {
 			return nil
 		}
-		err := s.write(packName(at.Pack), small, start)
+		err := write(packName(at.Pack), small, start)
 		start += uint64(len(small))
 		small = small[:0]
 		return err
@@ -56,7 +62,7 @@ func (s *Store) Append(parts [][]byte) ([]Extent, error) {
 			small = append(small, p...)
 			continue
 		}
-		if err = errors.Join(flush(), s.write(packName(at.Pack), p, start)); err != nil {
+		if err = errors.Join(flush(), write(packName(at.Pack), p, start)); err != nil {
 			return nil, err
 		}
 		start += uint64(len(p))

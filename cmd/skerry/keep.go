@@ -178,7 +178,11 @@ func (a *app) blobCollect() *cobra.Command {
 		if c.DryRun {
 			verb = "would remove"
 		}
-		return fmt.Sprint(c.Removed), displayf("%s %d blobs of %s, giving back %s; %d blobs of %s stay",
-			verb, c.Removed, bytesText(c.RemovedBytes), bytesText(c.FreedBytes), c.Kept, bytesText(c.KeptBytes))
+		more := displayf("")
+		if c.Postponed && !c.DryRun {
+			more = displayf("\nthe disk is too full to close all gaps: run it again once there is more room")
+		}
+		return fmt.Sprint(c.Removed), displayf("%s %d blobs of %s, giving back %s; %d blobs of %s stay%s",
+			verb, c.Removed, bytesText(c.RemovedBytes), bytesText(c.FreedBytes), c.Kept, bytesText(c.KeptBytes), more)
 	})
 }

@@ -32,7 +32,11 @@ func (b *batch) Set(key, value []byte) error {
 	}
 	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
 		b.content = b.content || len(value) >= contentSize
-		if err := b.check(need(b.content)); err != nil {
+		n := needOf(b.ctx)
+		if b.content && n == smallRecords {
+			n = content
+		}
+		if err := b.check(n); err != nil {
 			return err
 		}
 	}
@@ -48,7 +52,7 @@ func (b *batch) Delete(key []byte) error {
 		return err
 	}
 	if b.pending += len(key) + 64; b.pending > checkEvery {
-		if err := b.check(smallRecords); err != nil {
+		if err := b.check(needOf(b.ctx)); err != nil {
 			return err
 		}
 	}

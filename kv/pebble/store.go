@@ -56,8 +56,11 @@ const (
 // Options tune a store; the zero value is right for a node.
 type Options struct {
 	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means 256 MiB. Small records and
-	// deletions are accepted while a quarter of it is free, so that a full disk can still be read, and tidied up.
+	// deletions are accepted while a quarter of it is free. What makes room (kv.ToMakeRoom) is accepted even on a full disk.
 	Reserve uint64
+	// Ballast is how many bytes are kept for that in a file of their own. 0 means 64 MiB: a store that was not closed needs up to
+	// three memory tables of room to be opened.
+	Ballast uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
 	// FS is where the files lie; nil is the operating system's, or memory for an empty dir. Tests that simulate the loss of power set it.
@@ -74,6 +77,7 @@ type Store struct {
 	oracle *oracle
 	use    usage
 	size   size
+	room   *disk.Ballast // nil in memory
 }
 
 var (
@@ -86,6 +90,9 @@ var (
 func Open(dir string, opt Options) (*Store, error) {
 	if opt.Reserve == 0 {
 		opt.Reserve = 256 << 20
+	}
+	if opt.Ballast == 0 {
+		opt.Ballast = 64 << 20
 	}
 	if opt.FreeBytes == nil {
 		opt.FreeBytes = disk.Free
@@ -101,13 +108,15 @@ func Open(dir string, opt Options) (*Store, error) {
 		if err := errors.Join(makeDir(dir), makePrivate(dir)); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
-		if err := s.checkSpace(smallRecords); err != nil {
+		s.room = disk.NewBallast(filepath.Join(dir, ballastName), opt.Ballast)
+		if err := s.checkSpace(toMakeRoom); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
 	s.logs = newLogFS(opt.FS)
 	s.sync.run = s.logs.sync
 	o := options(s.logs)
+	o.EventListener = listener(s.room)
 	cache := pbl.NewCache(cacheSize)
 	defer cache.Unref()
 	o.Cache = cache
@@ -136,7 +145,7 @@ func options(files vfs.FS) *pbl.Options {
 		FormatMajorVersion:          pebbleFormat,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      logger{},
-		EventListener:               listener(),
+		EventListener:               listener(nil),
 	}
 	for i := range o.Levels {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
@@ -195,35 +204,6 @@ func (s *Store) checkVersion() error {
 	return nil
 }
 
-// need is what a write needs the reserve for.
-type need bool
-
-const (
-	smallRecords need = false
-	content      need = true
-)
-
-// contentSize is the length from which a value counts as content.
-const contentSize = 4 << 10
-
-func (s *Store) checkSpace(n need) error {
-	if s.dir == "" {
-		return nil
-	}
-	reserve := s.opt.Reserve
-	if n == smallRecords {
-		reserve /= 4
-	}
-	free, err := s.opt.FreeBytes(s.dir)
-	if err != nil {
-		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
-	}
-	if free < reserve {
-		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
-	}
-	return nil
-}
-
 // View implements kv.Store.
 func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 	if err := s.use.begin(ctx); err != nil {
@@ -239,7 +219,7 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 
 // Update implements kv.Store.
 func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := s.checkSpace(smallRecords); err != nil {
+	if err := s.checkSpace(needOf(ctx)); err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
@@ -311,7 +291,7 @@ func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
 	defer s.use.end()
 	b := &batch{ctx: ctx, s: s, b: s.db.NewBatch()}
 	defer func() { _ = b.b.Close() }()
-	if err := b.check(smallRecords); err != nil {
+	if err := b.check(needOf(ctx)); err != nil {
 		return err
 	}
 	if err := fn(b); err != nil {
@@ -332,8 +312,12 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Compact implements kv.Store: all tables are merged, which drops what is dead in them.
+// Compact implements kv.Store: all tables are merged, which drops what is dead in them. That needs as
+// much room as they take: if there is less, it returns a *kv.NoSpaceError and does nothing.
 func (s *Store) Compact(ctx context.Context) error {
+	if err := s.roomToCompact(); err != nil {
+		return err
+	}
 	if err := s.use.begin(ctx); err != nil {
 		return err
 	}
