@@ -3,13 +3,16 @@
 //
 //	go run ./.ci/mutants                        every package in the table below
 //	go run ./.ci/mutants -list collections/evm    one of them, with a line for each mutant that lived
+//	go run ./.ci/mutants -only grant.go:1 replica  those in lines 1, 10 to 19, 100 to 199 of a file
 //
 // All mutants of a package are compiled into one test binary, each behind a test of a number that the
 // environment gives (mutant schemata: Untch, Offutt, Harrold, 1993), so a mutant costs a run of the
-// tests and no build. The operators are those that gremlins changes by default: the boundary and the
-// sense of comparisons, arithmetic, increments and signs. Unlike gremlins it also reaches the
-// conditions of switch cases, for which Go's coverage has no block. Constant expressions are left
-// alone: golden tests pin them.
+// tests and no build. Each test is run once by itself, which shows how long it takes and which mutants
+// it reaches. A mutant then costs the tests that reach it, the quickest first.
+//
+// The operators are those that gremlins changes by default: the boundary and the sense of comparisons,
+// arithmetic, increments and signs. Unlike gremlins it also reaches the conditions of switch cases, for
+// which Go's coverage has no block. Constant expressions are left alone: golden tests pin them.
 //
 // The command fails if a package has an efficacy (killed of covered) under 95 % or a coverage (covered
 // of all) under 90 %. Mutants that cannot be told from the original are named in equivalent.txt, each
@@ -66,13 +69,14 @@ const module = "github.com/skerry-sync/skerry/"
 func main() {
 	list := flag.Bool("list", false, "print each mutant that lived or was not covered")
 	sample := flag.Int("sample", 1, "try only each Nth mutant")
+	only := flag.String("only", "", "try only mutants whose FILE:LINE:COLUMN contains this")
 	flag.Parse()
 	failed := false
 	for _, t := range targets {
 		if flag.NArg() > 0 && !slices.Contains(flag.Args(), t.pkg) {
 			continue
 		}
-		ok, err := try(context.Background(), t, *list, *sample)
+		ok, err := try(context.Background(), t, choice{*sample, *only}, *list)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "mutants:", t.pkg+":", err)
 			os.Exit(1)
@@ -84,8 +88,14 @@ func main() {
 	}
 }
 
+// choice is which of the mutants that tests reach are tried.
+type choice struct {
+	each int    // each of this number
+	at   string // part of FILE:LINE:COLUMN
+}
+
 // try measures one package and reports whether it passes.
-func try(ctx context.Context, t target, list bool, sample int) (bool, error) {
+func try(ctx context.Context, t target, which choice, list bool) (bool, error) {
 	tmp, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return false, err
@@ -110,25 +120,28 @@ func try(ctx context.Context, t target, list bool, sample int) (bool, error) {
 	}
 	for i := range mutants {
 		m := &mutants[i]
-		m.covered = make([]bool, len(suites))
-		for j := range suites {
-			m.covered[j] = suites[j].reached[m.id]
-		}
+		covered := slices.ContainsFunc(suites, func(s suite) bool { return len(s.reaching(m.id)) > 0 })
 		if reason := known[m.key()]; reason != "" {
 			m.state = equivalent
-		} else if !slices.Contains(m.covered, true) {
+		} else if !covered {
 			m.state = uncovered
 		}
 	}
-	run(ctx, mutants, suites, sample)
+	run(ctx, mutants, suites, which)
 	return report(t.pkg, mutants, list), nil
 }
 
 // suite is a test binary with all mutants in it.
 type suite struct {
 	bin, dir string
-	time     time.Duration // that its tests take without a mutant
-	reached  map[int]bool  // mutants that the tests execute
+	tests    []test // the quickest first
+}
+
+// test is a test function of a suite.
+type test struct {
+	name    string
+	time    time.Duration // that it takes alone and without a mutant
+	reached map[int]bool  // mutants that it executes
 }
 
 func build(ctx context.Context, pkg, overlay, tmp string) (s suite, err error) {
@@ -141,71 +154,140 @@ func build(ctx context.Context, pkg, overlay, tmp string) (s suite, err error) {
 	if out, err := c.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
 	}
-	reached := s.bin + ".reached"
-	start := time.Now()
-	c = s.command(ctx, "MUTANTS_REACHED="+reached)
-	if out, err := c.CombinedOutput(); err != nil {
-		return s, fmt.Errorf("the tests of %s fail without a mutant: %w\n%s", pkg, err, out)
+	c = s.command(ctx, "-test.list", "^(Test|Example|Fuzz)")
+	out, err := c.Output()
+	if err != nil {
+		return s, fmt.Errorf("list the tests of %s: %w\n%s", pkg, err, out)
 	}
-	s.time = time.Since(start)
-	b, err := os.ReadFile(reached)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return s, err
+	for name := range strings.Lines(string(out)) {
+		s.tests = append(s.tests, test{name: strings.TrimSpace(name)})
 	}
-	s.reached = map[int]bool{}
-	for line := range strings.Lines(string(b)) {
-		id, err := strconv.Atoi(strings.TrimSpace(line))
-		if err != nil {
-			return s, fmt.Errorf("the record of mutants that were reached: %w", err)
-		}
-		s.reached[id] = true
+	errs := make([]error, len(s.tests))
+	atOnce(len(s.tests), func(i int) { errs[i] = s.measure(ctx, &s.tests[i]) })
+	if err := errors.Join(errs...); err != nil {
+		return s, fmt.Errorf("the tests of %s fail without a mutant: %w", pkg, err)
 	}
+	slices.SortStableFunc(s.tests, func(a, b test) int { return cmp.Compare(a.time, b.time) })
 	return s, nil
 }
 
+// measure runs a test alone and without a mutant.
+func (s *suite) measure(ctx context.Context, t *test) error {
+	record := s.bin + "." + t.name
+	start := time.Now()
+	c := s.command(ctx, pattern(t.name)...)
+	c.Env = append(c.Env, "MUTANTS_REACHED="+record)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", t.name, err, out)
+	}
+	t.time = time.Since(start)
+	b, err := os.ReadFile(record)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	t.reached = map[int]bool{}
+	for line := range strings.Lines(string(b)) {
+		id, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			return fmt.Errorf("the record of mutants that were reached: %w", err)
+		}
+		t.reached[id] = true
+	}
+	return nil
+}
+
+// pattern are the arguments by which a test binary runs only some of its tests.
+func pattern(names ...string) []string {
+	return []string{"-test.run", "^(" + strings.Join(names, "|") + ")$"}
+}
+
 // command runs the tests without fuzzing or benchmarks, in their own directory.
-func (s *suite) command(ctx context.Context, env string) *exec.Cmd {
-	c := exec.CommandContext(ctx, s.bin, "-test.failfast", "-test.short")
-	c.Dir, c.Env = s.dir, append(os.Environ(), env)
+func (s *suite) command(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, s.bin, append([]string{"-test.failfast", "-test.short"}, args...)...)
+	c.Dir, c.Env = s.dir, os.Environ()
 	c.WaitDelay = time.Second
 	return c
 }
 
-// kills reports whether the tests fail for a mutant, or do not end.
-func (s *suite) kills(ctx context.Context, id int) bool {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second+5*s.time)
-	defer cancel()
-	return s.command(ctx, "MUTANTS_ID="+strconv.Itoa(id)).Run() != nil
+// reaching returns the tests that execute a mutant.
+func (s *suite) reaching(id int) (all []test) {
+	for i := range s.tests {
+		if s.tests[i].reached[id] {
+			all = append(all, s.tests[i])
+		}
+	}
+	return all
 }
 
-// run tries the mutants that tests reach, as many at a time as there are processors.
-func run(ctx context.Context, all []mutant, suites []suite, sample int) {
-	todo := make(chan *mutant)
+// A process runs tests that take this long together, at the least: starting one takes about a tenth.
+const leastBatch = 200 * time.Millisecond
+
+// kills reports whether a test fails for a mutant, or does not end. It runs those that reach it in
+// batches, of which each takes about as long as all before it.
+func (s *suite) kills(ctx context.Context, id int) bool {
+	var spent time.Duration
+	for todo := s.reaching(id); len(todo) > 0; {
+		var names []string
+		var batch time.Duration
+		for len(todo) > 0 && batch < max(leastBatch, spent) {
+			names, batch, todo = append(names, todo[0].name), batch+todo[0].time, todo[1:]
+		}
+		spent += batch
+		if s.fails(ctx, id, names, 10*time.Second+5*batch) {
+			return true
+		}
+	}
+	return false
+}
+
+// fails reports whether some tests fail for a mutant, or do not end in time.
+func (s *suite) fails(ctx context.Context, id int, tests []string, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c := s.command(ctx, pattern(tests...)...)
+	c.Env = append(c.Env, "MUTANTS_ID="+strconv.Itoa(id))
+	return c.Run() != nil
+}
+
+// atOnce does something for 0 to n-1, for as many at a time as there are processors.
+func atOnce(n int, do func(i int)) {
+	todo := make(chan int)
 	var wg sync.WaitGroup
 	for range runtime.NumCPU() {
 		wg.Go(func() {
-			for m := range todo {
-				m.state = lived
-				for i := range suites {
-					if m.covered[i] && suites[i].kills(ctx, m.id) {
-						m.state = killed
-						break
-					}
-				}
+			for i := range todo {
+				do(i)
 			}
 		})
 	}
-	count := 0
-	for i := range all {
-		if all[i].state != "" {
-			continue
-		}
-		if count++; count%sample == 0 {
-			todo <- &all[i]
-		}
+	for i := range n {
+		todo <- i
 	}
 	close(todo)
 	wg.Wait()
+}
+
+// run tries the mutants that are chosen.
+func run(ctx context.Context, all []mutant, suites []suite, which choice) {
+	var chosen []*mutant
+	count := 0
+	for i := range all {
+		m := &all[i]
+		at := fmt.Sprintf("%s:%d:%d", m.file, m.line, m.column)
+		if m.state != "" || !strings.Contains(at, which.at) {
+			continue
+		}
+		if count++; count%which.each == 0 {
+			chosen = append(chosen, m)
+		}
+	}
+	atOnce(len(chosen), func(i int) {
+		m := chosen[i]
+		m.state = lived
+		if slices.ContainsFunc(suites, func(s suite) bool { return s.kills(ctx, m.id) }) {
+			m.state = killed
+		}
+	})
 }
 
 // report prints what became of the mutants and reports whether that is good enough.

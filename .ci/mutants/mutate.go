@@ -37,7 +37,6 @@ type mutant struct {
 	operator     string // for example "< to <="
 	change       string // the same, with #2 for the second such operator of a line
 	code         string // the line as it stands
-	covered      []bool // by each suite
 	state        state
 }
 
