@@ -44,13 +44,13 @@ func asApp(k Keyring, peer string) Keyring {
 
 func TestKeysInAKeyring(t *testing.T) {
 	ctx := t.Context()
-	for name, k := range both(NewLocal(filepath.Join(t.TempDir(), "keys"), nil)) {
+	for name, k := range both(newLocal(filepath.Join(t.TempDir(), "keys"), nil)) {
 		all, err := k.Identities(ctx)
 		require.NoError(t, err)
 		require.Empty(t, all, name)
 	}
 	dir := t.TempDir()
-	l := NewLocal(dir, nil)
+	l := newLocal(dir, nil)
 	for name, k := range both(l) {
 		_, err := k.Add(ctx, NewIdentity{})
 		require.ErrorIs(t, err, identity.ErrNoPassword, name)
@@ -85,17 +85,10 @@ func TestKeysInAKeyring(t *testing.T) {
 
 			file, err := k.Export(ctx, i.ID, password, Keystore)
 			require.NoError(t, err)
-			elsewhere := NewLocal(t.TempDir(), nil)
+			elsewhere := newLocal(t.TempDir(), nil)
 			moved, err := elsewhere.Add(ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
 			require.NoError(t, err)
 			require.Equal(t, i, moved)
-			if kind == identity.Wallet {
-				file, err = k.Export(ctx, i.ID, password, Ethereum)
-				require.NoError(t, err)
-				moved, err = NewLocal(t.TempDir(), nil).Add(ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
-				require.NoError(t, err)
-				require.Equal(t, i, moved)
-			}
 			st, err := os.Stat(filepath.Join(dir, i.ID.String()+".json"))
 			require.NoError(t, err)
 			require.EqualValues(t, 0o600, st.Mode().Perm())
@@ -146,6 +139,32 @@ func TestKeysInAKeyring(t *testing.T) {
 	require.ErrorContains(t, err, "it is that of")
 }
 
+// Files as people have them: in Skerry's form with the work that it takes to guess a password, and in
+// Ethereum's.
+func TestFilesOfKeys(t *testing.T) {
+	ctx := t.Context()
+	l := NewLocal(t.TempDir(), nil)
+	i, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	file, err := l.Export(ctx, i.ID, password, Keystore)
+	require.NoError(t, err)
+	var f struct {
+		KDF struct {
+			Name         string
+			Time, Memory int
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(file), &f))
+	require.Equal(t, "argon2id", f.KDF.Name)
+	require.GreaterOrEqual(t, f.KDF.Time*f.KDF.Memory, 3*64<<10)
+	file, err = l.Export(ctx, i.ID, password, Ethereum)
+	require.NoError(t, err)
+	moved, err := newLocal(t.TempDir(), nil).Add(ctx,
+		NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
+	require.NoError(t, err)
+	require.Equal(t, i, moved)
+}
+
 func ask(challenge byte) Ask {
 	return Ask{Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list"}
 }
@@ -154,7 +173,7 @@ func ask(challenge byte) Ask {
 func TestAccessFlow(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
-	l := NewLocal(t.TempDir(), c.now)
+	l := newLocal(t.TempDir(), c.now)
 	app := asApp(l, "app")
 	_, err := app.Ask(ctx, App{}, ask(1))
 	require.ErrorIs(t, err, ErrNoIdentity, "nobody is here")
@@ -240,7 +259,7 @@ func TestAccessFlow(t *testing.T) {
 // letters, with other dashes, or with spaces that one does not see.
 func TestReservedApplications(t *testing.T) {
 	ctx := t.Context()
-	l := NewLocal(t.TempDir(), newClock().now)
+	l := newLocal(t.TempDir(), newClock().now)
 	_, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	n := byte(0)
@@ -267,7 +286,7 @@ func TestReservedApplications(t *testing.T) {
 func TestBadAsks(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
-	l := NewLocal(t.TempDir(), c.now)
+	l := newLocal(t.TempDir(), c.now)
 	me, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	for name, edit := range map[string]func(*Ask){
@@ -326,7 +345,7 @@ func TestBadAsks(t *testing.T) {
 // person's own programs, and those from one network leave places to strangers from others.
 func TestStrangersDoNotFillAKeyring(t *testing.T) {
 	ctx := t.Context()
-	l := NewLocal(t.TempDir(), newClock().now)
+	l := newLocal(t.TempDir(), newClock().now)
 	_, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	n := byte(0)
@@ -365,7 +384,7 @@ func TestStrangersDoNotFillAKeyring(t *testing.T) {
 func TestForgedAnswers(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
-	l := NewLocal(t.TempDir(), c.now)
+	l := newLocal(t.TempDir(), c.now)
 	me, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	answer := func(a Ask) Answer {
@@ -409,7 +428,7 @@ func TestForgedAnswers(t *testing.T) {
 // An app may call what is for apps, and nothing else.
 func TestAppsMayNotCallAll(t *testing.T) {
 	ctx := t.Context()
-	l := NewLocal(t.TempDir(), nil)
+	l := newLocal(t.TempDir(), nil)
 	me, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	k := asApp(l, "app")
@@ -458,7 +477,7 @@ func TestCallsGolden(t *testing.T) {
 }
 
 func FuzzServe(f *testing.F) {
-	l := NewLocal(f.TempDir(), nil)
+	l := newLocal(f.TempDir(), nil)
 	for _, s := range []string{`{"version":1,"op":"ask","ask":{"application":"a","challenge":"AAAA"}}`, `{"version":1,"op":"wait","request":"x"}`, `{"version":1,"op":"identities"}`, `{"version":2}`, `{}`} {
 		f.Add([]byte(s))
 	}

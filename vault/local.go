@@ -34,6 +34,8 @@ const (
 type Local struct {
 	dir string
 	now func() time.Time
+	// seal gives the file of a key. A file says what work its password takes; tests write some that take little.
+	seal func(s *identity.Secret, password string) ([]byte, error)
 
 	files sync.Mutex // held while a file is made or removed
 
@@ -66,7 +68,10 @@ func NewLocal(dir string, now func() time.Time) *Local {
 	if now == nil {
 		now = time.Now
 	}
-	return &Local{dir: dir, now: now, requests: map[string]*request{}, sessions: map[string]*session{}, seen: map[string]time.Time{}}
+	return &Local{
+		dir: dir, now: now, seal: (*identity.Secret).Seal,
+		requests: map[string]*request{}, sessions: map[string]*session{}, seen: map[string]time.Time{},
+	}
 }
 
 func randomBytes(n int) []byte {
@@ -151,7 +156,7 @@ func (l *Local) Add(_ context.Context, n NewIdentity) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	file, err := s.Seal(n.Password)
+	file, err := l.seal(s, n.Password)
 	if err != nil {
 		return Identity{}, fmt.Errorf("new identity: %w", err)
 	}

@@ -15,6 +15,7 @@ const (
 	seedsPrefix  = "/skerry/seeds/"
 	seedsVersion = 1
 	maxSeedAddrs = 16
+	maxSeedID    = 128 // bytes
 )
 
 // KeptAt says that a seed keeps replicas of the person.
@@ -38,8 +39,11 @@ func SeedsPrefix() []byte { return []byte(seedsPrefix) }
 // Key returns the key of the entry.
 func (k *KeptAt) Key() []byte { return []byte(seedsPrefix + k.Seed) }
 
-// Seal returns the content of the entry. It returns an error if there is too much to say.
+// Seal returns the content of the entry. It returns an error if there is more to say than OpenKeptAt reads.
 func (k *KeptAt) Seal(key CatalogueKey) ([]byte, error) {
+	if len(k.Seed) > maxSeedID || len(k.Addrs) > maxSeedAddrs {
+		return nil, fmt.Errorf("seed %.140s has %d addresses: at most %d, and %d bytes of id, can be said of one", k.Seed, len(k.Addrs), maxSeedAddrs, maxSeedID)
+	}
 	b, err := json.Marshal(keptAtPlain{seedsVersion, *k})
 	if err != nil {
 		return nil, err
@@ -54,7 +58,7 @@ func (k *KeptAt) Seal(key CatalogueKey) ([]byte, error) {
 // OpenKeptAt reads the entry of a key and content. It returns ErrNotSeeds or ErrSealed.
 func OpenKeptAt(key CatalogueKey, entryKey, sealed []byte) (k KeptAt, err error) {
 	id, ok := bytes.CutPrefix(entryKey, []byte(seedsPrefix))
-	if !ok || len(id) > 128 {
+	if !ok || len(id) > maxSeedID {
 		return k, ErrNotSeeds
 	}
 	b, err := openWith(key, sealed, entryKey)
