@@ -47,8 +47,8 @@ func ContentSize(sealed uint64) (uint64, error) {
 	}
 	body := sealed - HeadSize
 	segments := (body + SegmentSize + tagSize - 1) / (SegmentSize + tagSize)
-	size := body - segments*tagSize
-	if body < segments*tagSize || SealedSize(size) != sealed {
+	size := body - segments*tagSize // a body has a tag at least, and more with each segment
+	if SealedSize(size) != sealed {
 		return 0, fmt.Errorf("content of %d bytes %w", sealed, ErrSealed)
 	}
 	return size, nil

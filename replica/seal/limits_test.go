@@ -158,4 +158,16 @@ func TestNameLimits(t *testing.T) {
 	require.LessOrEqual(t, len(longest), MaxSealedName)
 	_, err = n.Open(longest)
 	require.NoError(t, err)
+
+	// What Seal refuses Open refuses, too: nobody could write or delete it.
+	most, many := bytes.Repeat([]byte("/"), MaxParts-1), bytes.Repeat([]byte("/"), MaxParts)
+	back, err := n.Open(n.seal(most))
+	require.NoError(t, err)
+	require.Equal(t, most, back)
+	for _, name := range [][]byte{many, bytes.Repeat([]byte("x"), MaxName+1)} {
+		_, err = n.Seal(name)
+		require.ErrorIs(t, err, ErrName)
+		_, err = n.Open(n.seal(name))
+		require.ErrorIs(t, err, ErrSealed)
+	}
 }

@@ -116,16 +116,17 @@ func (n *Names) crypt(siv, b []byte) {
 	c.XORKeyStream(b, b)
 }
 
-// Open opens a sealed name. It returns ErrSealed.
+// Open opens a sealed name. It returns ErrSealed, also for one that Seal would not have sealed: what
+// can be read can be written and deleted.
 func (n *Names) Open(sealed []byte) (name []byte, err error) {
 	bad := fmt.Errorf("name %w", ErrSealed)
-	if len(sealed) < epochLen || len(sealed) > MaxSealedName || binary.BigEndian.Uint32(sealed) != n.epoch {
+	if epoch, err := EpochOf(sealed); err != nil || epoch != n.epoch {
 		return nil, bad
 	}
 	tweak, rest := sealed[:epochLen], sealed[epochLen:]
 	h := blake3.New(sivSize, n.mac[:])
-	for first := true; first || len(rest) > 0; first = false {
-		if len(rest) < partHead {
+	for parts := 0; len(rest) > 0; parts++ {
+		if len(rest) < partHead+partPad || parts == MaxParts {
 			return nil, bad
 		}
 		given, size := rest[:sivSize], int(binary.BigEndian.Uint16(rest[sivSize:]))
@@ -138,17 +139,14 @@ func (n *Names) Open(sealed []byte) (name []byte, err error) {
 			return nil, bad
 		}
 		length := int(binary.BigEndian.Uint16(padded))
-		if length > size-2 || (length+2+partPad-1)/partPad*partPad != size || bytes.ContainsRune(padded[2:2+length], '/') {
+		if (length+2+partPad-1)/partPad*partPad != size || bytes.ContainsRune(padded[2:2+length], '/') {
 			return nil, bad
 		}
-		if !first {
-			name = append(name, '/')
+		name = append(append(name, padded[2:2+length]...), '/')
+		if len(name) > MaxName+1 {
+			return nil, bad
 		}
-		name = append(name, padded[2:2+length]...)
 		tweak, rest = given, rest[size:]
 	}
-	if name == nil {
-		name = []byte{}
-	}
-	return name, nil
+	return name[:len(name)-1], nil
 }
