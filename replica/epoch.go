@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -123,10 +124,7 @@ func ParseEpoch(b []byte) (e Epoch, err error) {
 
 // before orders epochs: with the last one, names and content are sealed.
 func (e *Epoch) before(f *Epoch) bool {
-	if e.Number != f.Number {
-		return e.Number < f.Number
-	}
-	return bytes.Compare(e.Commitment[:], f.Commitment[:]) > 0
+	return cmp.Or(cmp.Compare(e.Number, f.Number), bytes.Compare(f.Commitment[:], e.Commitment[:])) < 0
 }
 
 // Sign fills in the signature.

@@ -54,8 +54,9 @@ var targets = []target{
 	{pkg: "ticket"},
 	{pkg: "vault"},
 	{pkg: "replica/seal"},
-	{pkg: "replica", files: []string{"authority.go", "grant.go", "revocation.go", "statements.go",
-		"epoch.go", "readkeys.go", "rotate.go", "entry.go"}},
+	{pkg: "replica", files: []string{"adopt.go", "authority.go", "checkstatements.go", "delegated.go",
+		"entry.go", "epoch.go", "grant.go", "insert.go", "keys.go", "manage.go", "put.go", "readkeys.go",
+		"revocation.go", "rights.go", "rotate.go", "statements.go", "void.go", "write.go"}},
 }
 
 // The least that passes, in percent.
