@@ -71,6 +71,9 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 			return res, fmt.Errorf("collect garbage: %w", err)
 		}
 	}
+	if c.unread != nil {
+		return res, fmt.Errorf("everything else was collected: %w", c.unread)
+	}
 	return res, nil
 }
 
@@ -93,6 +96,8 @@ type collector struct {
 	ctx   context.Context
 	res   *Collected
 	marks *Marks
+
+	unread error // packs that could not be compacted
 }
 
 func (c *collector) mark() (err error) {

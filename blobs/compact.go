@@ -92,28 +92,32 @@ func (c *collector) fit(sparse []files.Extent, used map[files.Pack]uint64) (int,
 	return len(sparse), nil
 }
 
-// empty moves what is in use out of packs, and removes them.
+// empty moves what is in use out of packs, and removes them. Packs that cannot be read stay.
 func (c *collector) empty(packs []files.Extent, used map[files.Pack]uint64) error {
 	sparse := map[files.Pack]bool{}
 	for _, p := range packs {
 		sparse[p.Pack] = true
-		c.res.Freed += p.Length - min(used[p.Pack], p.Length)
-		c.res.Moved += used[p.Pack]
 	}
-	if c.o.DryRun {
-		return nil
-	}
-	for more := true; more; {
+	for more := !c.o.DryRun; more; {
 		var err error
 		if more, err = c.moveSome(sparse); err != nil {
 			return err
 		}
 	}
-	// The copies must be durable before the originals go.
-	if err := c.s.Sync(c.ctx); err != nil {
-		return err
+	if !c.o.DryRun { // the copies must be durable before the originals go
+		if err := c.s.Sync(c.ctx); err != nil {
+			return err
+		}
 	}
 	for _, p := range packs {
+		if !sparse[p.Pack] {
+			continue
+		}
+		c.res.Freed += p.Length - min(used[p.Pack], p.Length)
+		c.res.Moved += used[p.Pack]
+		if c.o.DryRun {
+			continue
+		}
 		if err := c.s.files.RemovePack(p.Pack); err != nil {
 			return err
 		}
@@ -127,7 +131,8 @@ type placed struct {
 	rec  record
 }
 
-// moveSome moves blobs out of sparse packs, and reports whether there may be more.
+// moveSome moves blobs out of sparse packs, and reports whether there may be more. A pack that cannot
+// be read stays as it is: it leaves sparse, and its error goes to c.unread.
 func (c *collector) moveSome(sparse map[files.Pack]bool) (more bool, err error) {
 	var found []placed
 	errFull := errors.New("full")
@@ -153,7 +158,15 @@ func (c *collector) moveSome(sparse map[files.Pack]bool) (more bool, err error) 
 			bytes += found[n].rec.extent.Length
 			n++
 		}
-		if err := c.move(found[:n]); err != nil {
+		var damaged *unreadError
+		if err := c.move(found[:n]); errors.As(err, &damaged) {
+			delete(sparse, damaged.pack)
+			c.unread = errors.Join(c.unread, damaged)
+			found = slices.DeleteFunc(found, func(b placed) bool {
+				return b.rec.extent.Pack == damaged.pack
+			})
+			continue
+		} else if err != nil {
 			return false, err
 		}
 		c.o.Progress(CollectProgress{Doing: "compacting", Blobs: n, Bytes: bytes})
@@ -168,7 +181,7 @@ func (c *collector) move(some []placed) error {
 	for _, b := range some {
 		part, err := c.readExtent(b.rec.extent)
 		if err != nil {
-			return err
+			return &unreadError{pack: b.rec.extent.Pack, err: err}
 		}
 		parts = append(parts, part)
 	}
@@ -196,6 +209,19 @@ func (c *collector) move(some []placed) error {
 	})
 }
 
+// unreadError reports a pack that could not be read whole.
+type unreadError struct {
+	pack files.Pack
+	err  error
+}
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("pack %08x cannot be read, and stays as it is; skerry blob verify --repair "+
+		"fetches what it lacks: %v", e.pack, e.err)
+}
+
+func (e *unreadError) Unwrap() error { return e.err }
+
 func (c *collector) readExtent(e files.Extent) ([]byte, error) {
 	r, err := c.s.files.PackReader(e.Pack)
 	if err != nil {
@@ -204,7 +230,7 @@ func (c *collector) readExtent(e files.Extent) ([]byte, error) {
 	defer r.Close()
 	b := make([]byte, e.Length)
 	if n, err := r.ReadAt(b, int64(e.Offset)); n < len(b) {
-		return nil, fmt.Errorf("pack %08x at %d: %w", e.Pack, e.Offset, err)
+		return nil, fmt.Errorf("at byte %d: %w", e.Offset, err)
 	}
 	return b, nil
 }

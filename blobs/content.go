@@ -141,8 +141,11 @@ func (c *content) viewSegment(r kv.Reader, index uint64) (v segmentView, err err
 func (c *content) packedTree(x source) ([]byte, error) {
 	tree := make([]byte, treeBytes(int(c.g.counts[0])))
 	n, err := x.ReadAt(tree, int64(c.rec.extent.Offset))
-	if n == len(tree) {
+	switch {
+	case n == len(tree):
 		return tree, nil
+	case err == nil || errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
 	}
 	return nil, err
 }

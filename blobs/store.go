@@ -282,7 +282,7 @@ func presentGroups(r kv.Reader, rec record) (Ranges, error) {
 			return nil, err
 		}
 		if len(p.Value) != 4 || len(p.Key) != len(keyMask)+12 {
-			return nil, errors.New("blob store: malformed mask")
+			return nil, fmt.Errorf("%w: a mask", errMalformed)
 		}
 		first := uint64(binary.BigEndian.Uint32(p.Key[len(keyMask)+8:])) * fanOut
 		for mask := binary.LittleEndian.Uint32(p.Value); mask != 0; {

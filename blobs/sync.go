@@ -164,6 +164,9 @@ func (s *Store) dropLost(ctx context.Context, u unsynced) error {
 	}
 	for _, h := range suspects {
 		damage, err := s.Verify(ctx, h, nil)
+		if _, torn := errors.AsType[*kv.CorruptError](err); torn {
+			continue // the records are to be repaired first; the blob's tree cannot be read until then
+		}
 		if err == nil {
 			err = s.Drop(ctx, h, damage)
 		}

@@ -5,8 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math/bits"
+	"syscall"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -24,6 +28,10 @@ func (d Damage) String() string {
 
 // Verify hashes all content of the blob h that the store has and compares it with the tree and the name. It returns what is damaged, or
 // ErrNotFound. progress, if not nil, is told the bytes looked at so far.
+//
+// Damage is proved: a hash that does not match, or content that does not exist. Content that cannot be
+// looked at now (no permission, too many open files, a fault of the device) is an error, and
+// says nothing about the blob; what Verify returns as damaged beside an error is still damaged.
 func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64)) ([]Damage, error) {
 	if progress == nil {
 		progress = func(uint64) {}
@@ -37,12 +45,32 @@ func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64))
 		if v.c.rec.state == stateInline {
 			return v.inline()
 		}
-		if v.have, err = presentGroups(r, v.c.rec); err != nil {
+		v.have, err = presentGroups(r, v.c.rec)
+		if errors.Is(err, errMalformed) {
+			v.reportTree(Range{0, v.c.g.counts[0]}, "the list of its parts is damaged")
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		return v.block(v.c.g.top(), 0, h, true)
 	})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("verify blob %s: %w", h.Short(), err)
+	}
 	return v.damage, err
+}
+
+// provesDamage reports whether an error of looking at content means that the content is not there any
+// more, or is not what was stored. All other errors may be gone the next time.
+func provesDamage(err error) bool {
+	if ref, ok := errors.AsType[*ReferenceError](err); ok && ref.Err == nil {
+		return true // the file has other content
+	}
+	_, special := errors.AsType[*disk.NotRegularError](err)
+	return special || errors.Is(err, errGone) || errors.Is(err, errMalformed) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, syscall.ENOTDIR) // a file has the place of the directory that it was in
 }
 
 type verifier struct {
@@ -59,7 +87,7 @@ type verifier struct {
 
 func (v *verifier) inline() error {
 	data, err := v.c.inline(v.r)
-	if err != nil && !errors.Is(err, errGone) {
+	if err != nil && !provesDamage(err) {
 		return err
 	}
 	if err != nil || uint64(len(data)) != v.c.rec.size || HashOf(data) != v.h {
@@ -89,14 +117,13 @@ func (v *verifier) block(level int, index uint64, cv Hash, root bool) error {
 		return nil
 	}
 	if level == 0 {
-		v.segment(index, cv, root)
-		return nil
+		return v.segment(index, cv, root)
 	}
 	var tree []byte
 	if n > 1 {
 		var err error
 		switch tree, err = v.c.upper(v.r, level, index); {
-		case errors.Is(err, errGone), errors.Is(err, errMalformed):
+		case provesDamage(err):
 			v.reportTree(groups, "hash tree is missing")
 			return nil
 		case err != nil:
@@ -126,31 +153,43 @@ func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv H
 }
 
 // segment checks the groups of a segment, each by itself, so that all damage is found.
-func (v *verifier) segment(index uint64, cv Hash, root bool) {
+func (v *verifier) segment(index uint64, cv Hash, root bool) error {
 	groups := v.c.g.groups(0, index, 0, v.c.g.children(0, index))
 	view, err := v.c.viewSegment(v.r, index)
-	if err != nil {
+	switch {
+	case provesDamage(err):
 		v.reportTree(groups, "hash tree is missing")
-		return
+		return nil
+	case err != nil:
+		return err
 	}
 	x, err := v.c.bytes()
-	if err != nil {
+	switch {
+	case provesDamage(err):
 		v.report(groups, missingCause(err))
-		return
+		return nil
+	case err != nil:
+		return err
 	}
 	defer x.close()
 	if v.c.rec.state == statePacked {
-		if view.tree, err = v.c.packedTree(x); err != nil {
+		switch view.tree, err = v.c.packedTree(x); {
+		case provesDamage(err):
 			v.report(groups, "content is missing")
-			return
+			return nil
+		case err != nil:
+			return err
 		}
 	}
 	if v.buf == nil {
 		v.buf = make([]byte, GroupSize)
 	}
-	v.groups(x, view, view.tree, 0, view.n, cv, root)
+	if err := v.groups(x, view, view.tree, 0, view.n, cv, root); err != nil {
+		return err
+	}
 	v.done += uint64(bits.OnesCount32(view.mask)) * GroupSize
 	v.progress(min(v.done, v.c.rec.size))
+	return nil
 }
 
 func missingCause(err error) string {
@@ -161,31 +200,38 @@ func missingCause(err error) string {
 	return "content is missing"
 }
 
-func (v *verifier) groups(x source, view segmentView, tree []byte, first, n int, cv Hash, root bool) {
+func (v *verifier) groups(
+	x source, view segmentView, tree []byte, first, n int, cv Hash, root bool,
+) error {
 	at := Range{view.first + uint64(first), view.first + uint64(first+n)}
 	if !v.have.Overlaps(at) {
-		return
+		return nil
 	}
 	if n == 1 {
 		data := v.buf[:groupLen(v.c.rec.size, at.Start)]
 		err := x.readAt(data, at.Start*GroupSize)
 		switch {
+		case err != nil && !provesDamage(err):
+			return fmt.Errorf("at byte %d: %w", at.Start*GroupSize, err)
 		case v.c.rec.state == stateReferenced && (err != nil || hashGroup(data, at.Start, root) != cv):
 			v.report(at, v.c.referenceFault(err).Error())
 		case err != nil:
-			v.report(at, "content cannot be read: "+err.Error())
+			v.report(at, "content is missing")
 		case hashGroup(data, at.Start, root) != cv:
 			v.report(at, "content does not match")
 		}
-		return
+		return nil
 	}
 	if hashParent(tree[:parentSize], root) != cv {
 		v.reportTree(at, "hash tree does not match")
-		return
+		return nil
 	}
 	l := leftCount(n)
-	v.groups(x, view, tree[parentSize:], first, l, Hash(tree[:HashSize]), false)
-	v.groups(x, view, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
+	err := v.groups(x, view, tree[parentSize:], first, l, Hash(tree[:HashSize]), false)
+	if err != nil {
+		return err
+	}
+	return v.groups(x, view, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
 }
 
 // Drop forgets what is damaged, so that it can be fetched again: the groups, of a blob that has a file of its own; of another, or if the
