@@ -58,7 +58,7 @@ func openNamed(session *node.Session, h blobs.Hash, at span, raw bool) (node.Con
 	if err != nil {
 		return nil, err
 	}
-	return session.OpenChunks(chunks), nil
+	return session.OpenIndex(chunks), nil
 }
 
 // span is the part of some content that is asked for; a negative length is all.

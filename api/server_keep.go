@@ -49,7 +49,7 @@ func (s *Server) statSequence(ctx context.Context, out *BlobStat) error {
 	}
 	if dir, err := directory.Load(ctx, s.node.Blobs, out.Hash); err == nil {
 		out.Kind, out.Content = kindDirectory, dir.Size()
-	} else if chunks, err := chunked.Load(ctx, s.node.Blobs, out.Hash); err == nil {
+	} else if chunks, err := chunked.Open(ctx, s.node.Blobs, out.Hash); err == nil {
 		out.Kind, out.Content = "chunked", chunks.Size()
 	} else {
 		pin, err := s.pinned(ctx, out.Hash)

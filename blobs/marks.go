@@ -2,6 +2,7 @@ package blobs
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"slices"
 
@@ -89,13 +90,26 @@ func (m *Marks) Keep(h Hash) (first bool) {
 // Mark marks the blob h alone. It does not count as being looked at.
 func (m *Marks) Mark(h Hash) { m.live.set(m.find(h)) }
 
-// Children marks the children of the sequence h. It reads each sequence once.
+// Children marks the children of the sequence h. It reads each sequence once. If what the store has of it
+// is damaged, it returns a *DamageError: nobody knows then which blobs to keep.
 func (m *Marks) Children(h Hash) error {
 	i := m.find(h)
 	if i < 0 || m.opened.has(i) {
 		return nil
 	}
 	m.opened.set(i)
+	var damaged *DamageError
+	err := m.s.Check(m.ctx, h, Everything)
+	if errors.As(err, &damaged) {
+		// A file of the user's that has changed is another thing: it is no list of the store's.
+		if info, err := m.s.Stat(m.ctx, h); err != nil || info.Reference == "" {
+			return errors.Join(damaged, err)
+		}
+	} else if err != nil && !errors.Is(err, ErrNotFound) {
+		if _, away := errors.AsType[*ReferenceError](err); !away {
+			return err
+		}
+	}
 	return m.s.EachChild(m.ctx, h, func(child Hash) error {
 		m.live.set(m.find(child))
 		return nil

@@ -22,6 +22,18 @@ type Damage struct {
 	Tree  bool // the hash tree above the bytes is damaged
 }
 
+// A DamageError reports a blob of which what is stored here is not what its name says. Nobody else is
+// at fault: the content is to be fetched again.
+type DamageError struct {
+	Hash   Hash
+	Damage []Damage
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("blob %s is damaged in this node's store: skerry blob verify --repair %s "+
+		"fetches it again from peers", e.Hash.Short(), e.Hash)
+}
+
 func (d Damage) String() string {
 	return fmt.Sprintf("blob %s: bytes %d to %d: %s", d.Hash, d.Range.Start, d.Range.End, d.Cause)
 }
@@ -33,6 +45,23 @@ func (d Damage) String() string {
 // looked at now (no permission, too many open files, a fault of the device) is an error, and
 // says nothing about the blob; what Verify returns as damaged beside an error is still damaged.
 func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64)) ([]Damage, error) {
+	return s.verify(ctx, h, Everything, progress)
+}
+
+// Check hashes again what the store has of the byte ranges of the blob h. It returns a *DamageError if
+// some of it is damaged, else the errors of Verify. Whoever finds that a stored blob does not make sense
+// calls it before blaming somebody for that.
+func (s *Store) Check(ctx context.Context, h Hash, ranges Ranges) error {
+	damage, err := s.verify(ctx, h, ranges, nil)
+	if len(damage) > 0 {
+		return &DamageError{h, damage}
+	}
+	return err
+}
+
+func (s *Store) verify(
+	ctx context.Context, h Hash, ranges Ranges, progress func(bytes uint64),
+) ([]Damage, error) {
 	if progress == nil {
 		progress = func(uint64) {}
 	}
@@ -53,6 +82,7 @@ func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64))
 		if err != nil {
 			return err
 		}
+		v.have = v.have.Intersect(ranges.groupsOf(v.c.rec.size))
 		return v.block(v.c.g.top(), 0, h, true)
 	})
 	if err != nil && !errors.Is(err, ErrNotFound) {

@@ -57,23 +57,23 @@ func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (Cont
 	if err != nil {
 		return nil, err
 	}
-	return chunked.NewReader(ctx, chunked.FromStore(n.Blobs), c), nil
+	return c.Reader(ctx, chunked.FromStore(n.Blobs)), nil
 }
 
-// Chunks returns the chunks of content of size bytes that is named by its sequence h, or a *SizeError if h is something else.
-func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (chunked.Chunks, error) {
+// Chunks finds the chunks of content of size bytes that is named by its sequence h, or returns a *SizeError if h is something else.
+func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.Index, error) {
 	info, err := n.Blobs.Stat(ctx, h)
 	if err != nil {
-		return chunked.Chunks{}, err
+		return nil, err
 	}
 	if !chunked.Fits(info.Size, size) {
-		return chunked.Chunks{}, &SizeError{h, size, info.Size}
+		return nil, &SizeError{h, size, info.Size}
 	}
-	c, err := chunked.Load(ctx, n.Blobs, h)
-	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && c.Size() != size {
-		return c, &SizeError{h, size, info.Size}
+	x, err := chunked.Open(ctx, n.Blobs, h)
+	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && x.Size() != size {
+		return nil, &SizeError{h, size, info.Size}
 	}
-	return c, err
+	return x, err
 }
 
 // Session reads blobs that may not be here, fetching what is read, and no more, from providers. Several reads go over the same streams.
@@ -145,8 +145,8 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something else.
 func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
-	if first, err := s.firstChild(h); err != nil || !directory.IsManifest(first) {
-		return nil, errors.Join(directory.ErrNotDirectory, err)
+	if first, err := s.firstChild(h); !directory.IsManifest(first) {
+		return nil, notKnownAs(directory.ErrNotDirectory, err)
 	}
 	if err := s.sequence(h); err != nil {
 		return nil, err
@@ -155,14 +155,23 @@ func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
 }
 
 // Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something else.
-func (s *Session) Chunks(h blobs.Hash) (chunked.Chunks, error) {
-	if first, err := s.firstChild(h); err != nil || !chunked.IsList(first) {
-		return chunked.Chunks{}, errors.Join(chunked.ErrNotChunked, err)
+func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
+	if first, err := s.firstChild(h); !chunked.IsList(first) {
+		return nil, notKnownAs(chunked.ErrNotChunked, err)
 	}
 	if err := s.sequence(h); err != nil {
-		return chunked.Chunks{}, err
+		return nil, err
 	}
-	return chunked.Load(s.f.ctx, s.n.Blobs, h)
+	return chunked.Open(s.f.ctx, s.n.Blobs, h)
+}
+
+// notKnownAs is the error for content of which err kept this node from telling what it is: it does not
+// count as more than a blob, unless what is damaged here may be all that hides it.
+func notKnownAs(not, err error) error {
+	if damaged, is := errors.AsType[*blobs.DamageError](err); is {
+		return damaged
+	}
+	return errors.Join(not, err)
 }
 
 // firstChild returns the beginning of the first child of h, if h may be a sequence and its first child is to be had; or nothing. No more than is needed
@@ -179,6 +188,12 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	if _, err := r.ReadAt(child[:], 0); err != nil {
 		return nil, err
 	}
+	// What is damaged here must not pass for something else.
+	var damaged *blobs.DamageError
+	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
+	if err := s.n.Blobs.Check(s.f.ctx, h, head); errors.As(err, &damaged) {
+		return nil, damaged
+	}
 	c, err := s.Open(child)
 	var missing *MissingError
 	if errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) {
@@ -188,8 +203,16 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 		return nil, err
 	}
 	first := make([]byte, min(c.Size(), 32))
-	_, err = c.ReadAt(first, 0)
-	return first, err
+	if _, err = c.ReadAt(first, 0); err != nil {
+		return nil, err
+	}
+	if chunked.IsList(first) || directory.IsManifest(first) {
+		return first, nil
+	}
+	if err := s.n.Blobs.Check(s.f.ctx, child, head); errors.As(err, &damaged) {
+		return nil, damaged
+	}
+	return first, nil
 }
 
 // sequence fetches all of a sequence, and its first child.
@@ -197,15 +220,15 @@ func (s *Session) sequence(h blobs.Hash) error {
 	if err := s.ensure(Want{Hash: h}); err != nil {
 		return err
 	}
-	content, err := s.n.Blobs.ReadAll(s.f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	r, err := s.n.Blobs.Reader(s.f.ctx, h)
 	if err != nil {
 		return err
 	}
-	seq, err := blobs.ParseSequence(content)
-	if err != nil || len(seq) == 0 {
+	var first blobs.Hash
+	if _, err := r.ReadAt(first[:], 0); err != nil {
 		return err
 	}
-	return s.ensure(Want{Hash: seq[0]})
+	return s.ensure(Want{Hash: first})
 }
 
 // OpenChunks reads content in chunks as one.
@@ -215,8 +238,13 @@ func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
 			return r
 		}
 	}
-	return chunked.NewReader(s.f.ctx, func(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }, c)
+	return chunked.NewReader(s.f.ctx, s.open, c)
 }
+
+// OpenIndex reads a file in chunks as one.
+func (s *Session) OpenIndex(x *chunked.Index) ContentReader { return x.Reader(s.f.ctx, s.open) }
+
+func (s *Session) open(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }
 
 // readAhead is how many bytes at most are fetched for a read that goes on from the one before; the first reads fetch less.
 const readAhead = 8 << 20

@@ -51,11 +51,13 @@ func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (Con
 }
 
 // chunksState says how much is here of the content of which h is the sequence, and its size in bytes. The state is ContentRefuted if h is no
-// such sequence, or one that lies about its chunks, and ContentPartial with 0 bytes if that cannot be told yet.
+// such sequence, or one that lies about its chunks, and ContentPartial with 0 bytes if that cannot be told yet, or only once what is damaged
+// here has been fetched again.
 func (n *Node) chunksState(ctx context.Context, h blobs.Hash) (total uint64, state ContentState, err error) {
-	chunks, err := chunked.Load(ctx, n.Blobs, h)
+	chunks, err := chunked.Open(ctx, n.Blobs, h)
+	_, damaged := errors.AsType[*blobs.DamageError](err)
 	switch {
-	case errors.Is(err, blobs.ErrIncomplete), errors.Is(err, blobs.ErrNotFound):
+	case damaged, errors.Is(err, blobs.ErrIncomplete), errors.Is(err, blobs.ErrNotFound):
 		return 0, ContentPartial, nil // the list is still to come
 	case errors.Is(err, chunked.ErrNotChunked), errors.Is(err, chunked.ErrBadList):
 		return 0, ContentRefuted, nil
@@ -63,14 +65,16 @@ func (n *Node) chunksState(ctx context.Context, h blobs.Hash) (total uint64, sta
 		return 0, ContentMissing, err
 	}
 	state = ContentComplete
-	err = n.Blobs.Stats(ctx, chunks.Hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
-		switch {
-		case known && info.Size != chunks.Sizes[i]:
-			state = ContentRefuted
-		case (!known || !info.Complete) && state == ContentComplete:
-			state = ContentPartial
-		}
-		return nil
+	err = chunks.Each(ctx, func(c chunked.Chunks) error {
+		return n.Blobs.Stats(ctx, c.Hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+			switch {
+			case known && info.Size != c.Sizes[i]:
+				state = ContentRefuted
+			case (!known || !info.Complete) && state == ContentComplete:
+				state = ContentPartial
+			}
+			return nil
+		})
 	})
 	return chunks.Size(), state, err
 }

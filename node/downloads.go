@@ -326,6 +326,10 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	if total, known := f.totals[h]; judge(info.Size, size) == refuted || known && total != size {
 		return wrong
 	}
+	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
+	if err := n.mend(f, n.Blobs.Check(f.ctx, h, head), Want{Hash: h}); err != nil {
+		return err
+	}
 	first, err := n.Blobs.Reader(f.ctx, h)
 	if err != nil {
 		return storeFault{err}
@@ -344,13 +348,22 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
 	}
-	chunks, err := chunked.Load(f.ctx, n.Blobs, h)
+	chunks, err := chunked.Open(f.ctx, n.Blobs, h)
+	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
+		if err := n.mend(f, err, Want{Hash: h}, list); err != nil {
+			return err
+		}
+		chunks, err = chunked.Open(f.ctx, n.Blobs, h)
+	}
 	bad := errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList)
 	if err == nil || bad {
 		if f.totals == nil {
 			f.totals = map[blobs.Hash]uint64{}
 		}
-		f.totals[h] = chunks.Size()
+		f.totals[h] = 0
+		if err == nil {
+			f.totals[h] = chunks.Size()
+		}
 	}
 	switch {
 	case bad, err == nil && chunks.Size() != size:
@@ -358,14 +371,55 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	case err != nil:
 		return storeFault{err}
 	}
-	wants := chunkWants(chunks)
+	// A list can name millions of chunks, so they are fetched by as many as a fetch looks at together.
+	var wants []Want
+	fetch := func() error {
+		if err := f.fetch(wants...); err != nil {
+			return err
+		}
+		for _, w := range wants {
+			if f.contradicted(w) != nil {
+				return wrong // the list lies about its chunks: nobody could read the content
+			}
+		}
+		wants = wants[:0]
+		return nil
+	}
+	var fetchErr error
+	err = chunks.Each(f.ctx, func(c chunked.Chunks) error {
+		if wants = append(wants, chunkWants(c)...); len(wants) >= fetchWindow {
+			fetchErr = fetch()
+		}
+		return fetchErr
+	})
+	if err != nil && fetchErr == nil {
+		return storeFault{err}
+	}
+	if err != nil {
+		return err
+	}
+	return fetch()
+}
+
+// mend drops what an error says is damaged here, if it is a *blobs.DamageError, and fetches it again.
+// It returns other errors as they are.
+func (n *Node) mend(f *fetcher, err error, wants ...Want) error {
+	damaged, is := errors.AsType[*blobs.DamageError](err)
+	switch {
+	case err == nil:
+		return nil
+	case !is:
+		return storeFault{err}
+	}
+	n.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
+	if err := n.Blobs.Drop(f.ctx, damaged.Hash, damaged.Damage); err != nil {
+		return storeFault{err}
+	}
 	if err := f.fetch(wants...); err != nil {
 		return err
 	}
-	for _, w := range wants {
-		if f.contradicted(w) != nil {
-			return wrong // the list lies about its chunks: nobody could read the content
-		}
+	if err := f.rc.Flush(); err != nil {
+		return storeFault{err}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type Content struct {
 	Hash      blobs.Hash
 	Size      uint64               // of the blob, or of all children
 	Directory *directory.Directory // nil unless it is one
-	Chunks    *chunked.Chunks      // nil unless it is a file in chunks
+	Chunks    *chunked.Index       // nil unless it is a file in chunks
 	Children  blobs.Sequence       // of any sequence
 	Fetched   Fetched
 }
@@ -72,6 +72,7 @@ type getter struct {
 	f        *fetcher
 	progress func(GetProgress)
 	out      Content
+	mended   bool // what was damaged here has been fetched again
 
 	mu   sync.Mutex
 	told GetProgress
@@ -110,6 +111,11 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	if form == Raw || form == Unknown && (info.Size == 0 || info.Size%blobs.HashSize != 0 || info.Size > blobs.MaxChildren*blobs.HashSize) {
 		return nil
 	}
+	// What is damaged here would name children that nobody has.
+	stored := g.n.Blobs.Check(ctx, g.out.Hash, blobs.Everything)
+	if err := g.n.mend(g.f, stored, Want{Hash: g.out.Hash}); err != nil {
+		return err
+	}
 	b, err := g.n.Blobs.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
 	if err != nil {
 		return err
@@ -128,6 +134,13 @@ func (g *getter) run(ctx context.Context, form Form) error {
 		return fmt.Errorf("sequence %s: %w", g.out.Hash.Short(), err)
 	}
 	wants, err := g.children(ctx, seq, form)
+	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged && !g.mended {
+		g.mended = true
+		if err := g.n.mend(g.f, err, Want{Hash: seq[0]}); err != nil {
+			return err
+		}
+		return g.run(ctx, form)
+	}
 	if err != nil || wants == nil {
 		return err
 	}
@@ -196,10 +209,14 @@ func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (w
 	if !errors.Is(err, directory.ErrNotDirectory) && !errors.Is(err, blobs.ErrTooLarge) {
 		return nil, err
 	}
-	chunks, err := chunked.Load(ctx, g.n.Blobs, g.out.Hash)
+	chunks, err := chunked.Open(ctx, g.n.Blobs, g.out.Hash)
 	if err == nil {
-		g.out.Chunks, g.out.Size = &chunks, chunks.Size()
-		return chunkWants(chunks), nil
+		g.out.Chunks, g.out.Size = chunks, chunks.Size()
+		err = chunks.Each(ctx, func(c chunked.Chunks) error {
+			wants = append(wants, chunkWants(c)...)
+			return nil
+		})
+		return wants, err
 	}
 	if !errors.Is(err, chunked.ErrNotChunked) {
 		return nil, err
@@ -242,7 +259,7 @@ func (n *Node) Export(ctx context.Context, c *Content, name string, progress fun
 	case c.Directory != nil:
 		return c.Directory.Export(ctx, n.Blobs, name, progress)
 	case c.Chunks != nil:
-		return blobs.WriteNew(name, func(f *os.File) error { return c.Chunks.CopyTo(ctx, n.Blobs, f, report) })
+		return blobs.WriteNew(name, func(f *os.File) error { return c.Chunks.CopyTo(ctx, f, report) })
 	}
 	return n.Blobs.Export(ctx, c.Hash, name, report)
 }

@@ -50,6 +50,9 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 				continue
 			}
 			sequence, err := chunked.IsSequence(ctx, n.Blobs, e.Hash)
+			if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
+				sequence, err = true, nil // it may have been one, and what is damaged here costs no chunks
+			}
 			if err == nil && !sequence && n.cfg.Host == nil {
 				sequence, err = chunked.MayBeSequence(ctx, n.Blobs, e.Hash)
 			}

@@ -449,8 +449,11 @@ func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs
 		return nil, nil, storeFault{err}
 	}
 	content, err := f.n.Blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
-	if err != nil {
+	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) {
 		return nil, nil, &PeerFault{"children of a sequence that did not come whole"}
+	}
+	if err != nil {
+		return nil, nil, storeFault{err}
 	}
 	children, err := blobs.ParseSequence(content)
 	if err != nil || req.first+count > uint64(len(children)) || count > req.count {

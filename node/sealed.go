@@ -49,24 +49,38 @@ func (n *Node) ImportSealed(ctx context.Context, k replica.EpochKey, r io.Reader
 // PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet, and
 // seal.ErrSealed if it is not sealed content.
 func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.Entry) (c chunked.Chunks, err error) {
-	info, err := n.Blobs.Stat(ctx, e.Hash)
+	size, x, err := n.plainIndex(ctx, p, e)
 	if err != nil {
 		return c, err
 	}
-	if info.Size == e.Size {
-		c = chunked.Chunks{Hashes: []blobs.Hash{e.Hash}, Sizes: []uint64{e.Size}}
-	} else if c, err = n.Chunks(ctx, e.Hash, e.Size); err != nil {
-		return c, err
+	if x == nil {
+		return chunked.Chunks{Hashes: []blobs.Hash{e.Hash}, Sizes: []uint64{size}}, nil
 	}
-	if !p.Encrypted() {
-		return c, nil
+	return x.All(ctx)
+}
+
+// plainIndex returns the size of the content of an entry when it is opened, and its chunks; nil if it is one blob. Errors are those of PlainContent.
+func (n *Node) plainIndex(
+	ctx context.Context, p *replica.Plain, e *replica.Entry,
+) (size uint64, x *chunked.Index, err error) {
+	info, err := n.Blobs.Stat(ctx, e.Hash)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case info.Size == e.Size && !p.Encrypted():
+		return e.Size, nil, nil
+	case info.Size == e.Size:
+		size, err = seal.ContentSize(e.Size)
+		return size, nil, err
 	}
-	for i, size := range c.Sizes {
-		if c.Sizes[i], err = seal.ContentSize(size); err != nil {
-			return c, err
-		}
+	x, err = n.Chunks(ctx, e.Hash, e.Size)
+	if err == nil && p.Encrypted() {
+		x, err = x.Resized(ctx, seal.ContentSize)
 	}
-	return c, nil
+	if err != nil {
+		return 0, nil, err
+	}
+	return x.Size(), x, nil
 }
 
 // PlainSize returns how many bytes the content of an entry has; ok is false if that cannot be told before it is here.
@@ -78,12 +92,14 @@ func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry
 		size, err := seal.ContentSize(e.Size)
 		return size, err == nil, nil
 	}
-	c, err := n.PlainContent(ctx, p, e)
+	size, _, err = n.plainIndex(ctx, p, e)
 	var wrong *SizeError
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, seal.ErrSealed) || errors.As(err, &wrong) {
+	var damaged *blobs.DamageError
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, seal.ErrSealed) ||
+		errors.As(err, &wrong) || errors.As(err, &damaged) {
 		return 0, false, nil
 	}
-	return c.Size(), err == nil, err
+	return size, err == nil, err
 }
 
 // OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or not. It may also return seal.ErrSealed, now or when it is read.
@@ -91,15 +107,23 @@ func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry
 	if !p.Encrypted() {
 		return n.OpenContent(ctx, e.Hash, e.Size)
 	}
-	c, err := n.PlainContent(ctx, p, e)
+	size, x, err := n.plainIndex(ctx, p, e)
 	if err != nil {
 		return nil, err
 	}
 	o := opener{n: n, p: p}
-	if _, err := o.open(ctx, c.Hashes[0]); err != nil {
+	one := chunked.Chunks{Hashes: []blobs.Hash{e.Hash}, Sizes: []uint64{size}}
+	if x != nil {
+		r := x.Reader(ctx, o.open)
+		if _, err := r.ReadAt(make([]byte, 1), 0); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		return r, nil
+	}
+	if _, err := o.open(ctx, e.Hash); err != nil {
 		return nil, err
 	}
-	return chunked.NewReader(ctx, o.open, c), nil
+	return chunked.NewReader(ctx, o.open, one), nil
 }
 
 // CopyPlain writes one blob of content to a file.

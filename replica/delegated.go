@@ -239,7 +239,7 @@ func (s *Store) dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
 	if err == nil {
 		st, err := ParseStatement(raw)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errBadRecord, err)
+			return fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
 		}
 		if _, err := s.asked(tx, id, -len(raw)); err != nil {
 			return err
@@ -325,7 +325,7 @@ func (x *stated) isVoidAt(key []byte) (bool, error) {
 	}
 	st, err := ParseStatement(raw)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", errBadRecord, err)
+		return false, fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
 	}
 	return isVoid(chainOf(st), issuedOf(st), x.direct)
 }

@@ -97,7 +97,7 @@ func scanStatements(r kv.Reader, prefix []byte) (all statements, err error) {
 		}
 		st, err := ParseStatement(p.Value)
 		if err != nil {
-			return all, fmt.Errorf("%w: %w", errBadRecord, err)
+			return all, fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
 		}
 		switch st := st.(type) {
 		case *Grant:

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 
 	chunkers "github.com/PlakarKorp/go-cdc-chunkers"
@@ -50,27 +49,6 @@ func (c Chunks) Size() (n uint64) {
 		n += s
 	}
 	return n
-}
-
-// CopyTo writes the content to f. progress, if not nil, is told the bytes written.
-func (c Chunks) CopyTo(ctx context.Context, s *blobs.Store, f *os.File, progress func(written uint64)) error {
-	var done uint64
-	for i, h := range c.Hashes {
-		r, err := s.Reader(ctx, h)
-		if err != nil {
-			return err
-		}
-		if uint64(r.Size()) != c.Sizes[i] {
-			return fmt.Errorf("chunk %s has %d bytes, its list says %d", h.Short(), r.Size(), c.Sizes[i])
-		}
-		if err := r.CopyTo(f, nil); err != nil {
-			return err
-		}
-		if done += c.Sizes[i]; progress != nil {
-			progress(done)
-		}
-	}
-	return nil
 }
 
 // batch is consecutive chunks on their way to the store.
@@ -244,7 +222,7 @@ var ErrBadList = errors.New("malformed list of chunks")
 // Fits reports whether a blob of size bytes can be the sequence of a chunked file of content bytes: every chunk but the last has at
 // least MinChunk bytes, and none has more than MaxChunk.
 func Fits(size, content uint64) bool {
-	if size%blobs.HashSize != 0 || size < 2*blobs.HashSize || size > blobs.MaxChildren*blobs.HashSize || content == 0 {
+	if !canBeSequence(size) || content == 0 {
 		return false
 	}
 	chunks := size/blobs.HashSize - 1
@@ -295,7 +273,7 @@ func ReadSizes(r *bytes.Reader) ([]uint64, error) {
 	return sizes, nil
 }
 
-// ParseList decodes a list, or returns ErrNotChunked.
+// ParseList decodes a list, or returns ErrNotChunked. Index reads lists of others, which can be large.
 func ParseList(b []byte) ([]uint64, error) {
 	if !bytes.HasPrefix(b, []byte(magic)) {
 		return nil, ErrNotChunked
@@ -340,60 +318,17 @@ func ImportWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (
 	return File{seq.Hash, chunks.Size(), len(chunks.Hashes)}, err
 }
 
-// Load reads the sequence h and its list from the store. It returns ErrNotChunked, or blobs.ErrNotFound or blobs.ErrIncomplete if they are not
-// there; ErrBadList if they do not fit.
-func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (Chunks, error) {
-	r, err := s.Reader(ctx, h)
-	if err != nil {
-		return Chunks{}, err
-	}
-	size := uint64(r.Size())
-	if size%blobs.HashSize != 0 || size < 2*blobs.HashSize || size > blobs.MaxChildren*blobs.HashSize {
-		return Chunks{}, ErrNotChunked
-	}
-	var first blobs.Hash
-	if _, err := r.ReadAt(first[:], 0); err != nil {
-		return Chunks{}, err
-	}
-	// The list comes first: most blobs are no sequences, and need not be read to find that.
-	head := make([]byte, len(magic))
-	l, err := s.Reader(ctx, first)
-	if err != nil {
-		return Chunks{}, err
-	}
-	if uint64(l.Size()) < uint64(len(head)) || uint64(l.Size()) > min(MaxList, LongestList(size)) {
-		return Chunks{}, ErrNotChunked
-	}
-	if _, err := l.ReadAt(head, 0); err != nil {
-		return Chunks{}, err
-	}
-	if !IsList(head) {
-		return Chunks{}, ErrNotChunked
-	}
-	list, err := s.ReadAll(ctx, first, MaxList)
-	if err != nil {
-		return Chunks{}, err
-	}
-	sizes, err := ParseList(list)
-	if n := size/blobs.HashSize - 1; err == nil && uint64(len(sizes)) != n {
-		err = fmt.Errorf("%w: chunked file %s: its list has %d chunks, its sequence %d", ErrBadList, h.Short(), len(sizes), n)
-	}
-	if err != nil {
-		return Chunks{}, err
-	}
-	b, err := s.ReadAll(ctx, h, size)
-	if err != nil {
-		return Chunks{}, err
-	}
-	seq, err := blobs.ParseSequence(b)
-	return Chunks{Hashes: seq[1:], Sizes: sizes}, err
+// canBeSequence reports whether a blob of size bytes can be a list of chunks and its chunks.
+func canBeSequence(size uint64) bool {
+	return size%blobs.HashSize == 0 && size >= 2*blobs.HashSize && size <= blobs.MaxChildren*blobs.HashSize
 }
 
 // IsSequence reports whether the blob h is the sequence of a chunked file: whether its first child, as far as that is here, begins like a
-// list. It reads no more than that beginning, and the first hash of h.
+// list. It reads no more than the beginnings of both. A "no" rests on content that has been hashed again; if that is damaged, a
+// *blobs.DamageError says so.
 func IsSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
 	info, err := s.Stat(ctx, h)
-	if err != nil || info.Size%blobs.HashSize != 0 || info.Size < 2*blobs.HashSize || info.Size > blobs.MaxChildren*blobs.HashSize {
+	if err != nil || !canBeSequence(info.Size) {
 		return false, ignoreAbsent(err)
 	}
 	var child blobs.Hash
@@ -402,7 +337,18 @@ func IsSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error)
 	}
 	head := make([]byte, len(magic))
 	ok, err := readHead(ctx, s, child, head)
-	return ok && IsList(head), err
+	if err == nil && (!ok || !IsList(head)) {
+		return false, checkHeads(ctx, s, h, child)
+	}
+	return ok && err == nil, err
+}
+
+// checkHeads hashes again the beginnings of a sequence and of its first child.
+func checkHeads(ctx context.Context, s *blobs.Store, h, child blobs.Hash) error {
+	if err := s.Check(ctx, h, blobs.Ranges{{Start: 0, End: blobs.HashSize}}); err != nil {
+		return ignoreAbsent(err)
+	}
+	return ignoreAbsent(s.Check(ctx, child, blobs.Ranges{{Start: 0, End: uint64(len(magic))}}))
 }
 
 // peeked is how many hashes MayBeSequence looks at.
@@ -412,7 +358,7 @@ const peeked = 32
 // same, as far as one can tell: whether another one of its first children is stored.
 func MayBeSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
 	info, err := s.Stat(ctx, h)
-	if err != nil || info.Size%blobs.HashSize != 0 || info.Size < 2*blobs.HashSize || info.Size > blobs.MaxChildren*blobs.HashSize {
+	if err != nil || !canBeSequence(info.Size) {
 		return false, ignoreAbsent(err)
 	}
 	b := make([]byte, min(info.Size, peeked*blobs.HashSize))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync"
 
 	"github.com/skerry-sync/skerry/blobs"
 )
@@ -23,44 +24,103 @@ type Reader struct{ *io.SectionReader }
 
 // NewReader reads c for as long as ctx lives.
 func NewReader(ctx context.Context, open Opener, c Chunks) Reader {
-	p := &parts{ctx: ctx, open: open, chunks: c, ends: make([]uint64, len(c.Sizes))}
-	end := uint64(0)
+	all := placeChunks(c, 0)
+	p := &parts{ctx: ctx, open: open, find: func(uint64) (placed, error) { return all, nil }}
+	return Reader{io.NewSectionReader(p, 0, int64(c.Size()))}
+}
+
+// Reader reads the content for as long as ctx lives, from chunks that are opened with open.
+func (x *Index) Reader(ctx context.Context, open Opener) Reader {
+	b := &blockFinder{ctx: ctx, x: x}
+	p := &parts{ctx: ctx, open: open, find: b.find}
+	return Reader{io.NewSectionReader(p, 0, int64(x.size))}
+}
+
+// placed is some chunks that follow on each other, and where each of them ends.
+type placed struct {
+	Chunks
+	ends []uint64 // ends[i] is the offset behind chunk i
+}
+
+func placeChunks(c Chunks, at uint64) placed {
+	p := placed{c, make([]uint64, len(c.Sizes))}
 	for i, n := range c.Sizes {
-		end += n
-		p.ends[i] = end
+		at += n
+		p.ends[i] = at
 	}
-	return Reader{io.NewSectionReader(p, 0, int64(end))}
+	return p
 }
 
-// parts finds the chunk that holds an offset.
+// blockFinder finds the block that holds an offset. It keeps the last one, since reads follow on each
+// other.
+type blockFinder struct {
+	ctx context.Context
+	x   *Index
+
+	mu    sync.Mutex
+	last  placed
+	which int // of the blocks; it counts once last is set
+}
+
+func (b *blockFinder) find(off uint64) (placed, error) {
+	blocks := b.x.blocks
+	i := sort.Search(len(blocks), func(i int) bool { return blocks[i].content > off }) - 1
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.last.ends == nil || b.which != i {
+		c, err := b.x.block(b.ctx, i)
+		if err != nil {
+			return placed{}, err
+		}
+		b.last, b.which = placeChunks(c, blocks[i].content), i
+	}
+	return b.last, nil
+}
+
+// parts reads from the chunks that hold an offset.
 type parts struct {
-	ctx    context.Context
-	open   Opener
-	chunks Chunks
-	ends   []uint64 // ends[i] is the offset behind chunk i
+	ctx  context.Context
+	open Opener
+	find func(off uint64) (placed, error) // for an offset before the end
 }
 
-// ReadAt implements io.ReaderAt.
+// ReadAt implements io.ReaderAt. It is not asked about what lies behind the end.
 func (p *parts) ReadAt(b []byte, off int64) (n int, err error) {
-	i := sort.Search(len(p.ends), func(i int) bool { return p.ends[i] > uint64(off) })
-	for ; n < len(b) && i < len(p.ends); i++ {
-		at := uint64(off) + uint64(n) - (p.ends[i] - p.chunks.Sizes[i])
-		part := b[n:min(uint64(len(b)), uint64(n)+p.chunks.Sizes[i]-at)]
-		r, err := p.open(p.ctx, p.chunks.Hashes[i])
+	for n < len(b) {
+		m, err := p.readSome(b[n:], uint64(off)+uint64(n))
+		n += m
 		if err != nil {
 			return n, err
 		}
-		m, err := r.ReadAt(part, int64(at))
+	}
+	return n, nil
+}
+
+// readSome reads from the chunks that find knows around off.
+func (p *parts) readSome(b []byte, off uint64) (n int, err error) {
+	at, err := p.find(off)
+	if err != nil {
+		return 0, err
+	}
+	i := sort.Search(len(at.ends), func(i int) bool { return at.ends[i] > off })
+	if i == len(at.ends) {
+		return 0, io.EOF
+	}
+	for ; n < len(b) && i < len(at.ends); i++ {
+		from := off + uint64(n) - (at.ends[i] - at.Sizes[i])
+		part := b[n:min(uint64(len(b)), uint64(n)+at.Sizes[i]-from)]
+		r, err := p.open(p.ctx, at.Hashes[i])
+		if err != nil {
+			return n, err
+		}
+		m, err := r.ReadAt(part, int64(from))
 		n += m
 		if m < len(part) {
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("chunk %s is shorter than its %d bytes", p.chunks.Hashes[i].Short(), p.chunks.Sizes[i])
+				err = fmt.Errorf("chunk %s is shorter than its %d bytes", at.Hashes[i].Short(), at.Sizes[i])
 			}
 			return n, err
 		}
-	}
-	if n < len(b) {
-		return n, io.EOF
 	}
 	return n, nil
 }

@@ -55,38 +55,61 @@ func (d *Directory) ExpectedSizes() []uint64 {
 }
 
 // Load reads the sequence h and its manifest from the store. It returns blobs.ErrNotFound or blobs.ErrIncomplete if they are not there,
-// blobs.ErrNotSequence or ErrNotDirectory if h is something else, and a *NameError if its names must not be created.
+// blobs.ErrNotSequence or ErrNotDirectory if h is something else, and a *NameError if its names must not be created. What is damaged in
+// this store is a *blobs.DamageError, and nobody else's fault.
 func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Directory, error) {
+	d, first, err := load(ctx, s, h)
+	if err == nil || first == nil {
+		return d, err
+	}
+	looked := blobs.Everything
+	if errors.Is(err, ErrNotDirectory) { // most blobs are none: their beginnings are enough to say so
+		looked = blobs.Ranges{{Start: 0, End: blobs.HashSize}}
+	}
+	for _, part := range []blobs.Hash{h, *first} {
+		var damaged *blobs.DamageError
+		if err := s.Check(ctx, part, looked); errors.As(err, &damaged) {
+			return nil, damaged
+		}
+	}
+	return nil, err
+}
+
+// load is Load without a second look. first is the manifest as far as it is known.
+func load(
+	ctx context.Context, s *blobs.Store, h blobs.Hash,
+) (d *Directory, first *blobs.Hash, err error) {
 	b, err := s.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
 	if errors.Is(err, blobs.ErrTooLarge) {
-		return nil, fmt.Errorf("%w: %w", blobs.ErrNotSequence, err)
+		return nil, nil, fmt.Errorf("%w: %w", blobs.ErrNotSequence, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	seq, err := blobs.ParseSequence(b)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(seq) == 0 {
-		return nil, ErrNotDirectory
+		return nil, nil, ErrNotDirectory
 	}
 	b, err = s.ReadAll(ctx, seq[0], MaxManifestSize)
 	if err != nil {
-		return nil, err
+		return nil, &seq[0], err
 	}
 	m, err := ParseManifest(b)
 	if err != nil {
-		return nil, err
+		return nil, &seq[0], err
 	}
 	children := 1
 	for _, e := range m {
 		children += e.children()
 	}
 	if children != len(seq) {
-		return nil, fmt.Errorf("directory %s: manifest lists %d files and chunks, the sequence has %d", h.Short(), children-1, len(seq)-1)
+		return nil, &seq[0], fmt.Errorf("directory %s: manifest lists %d files and chunks, the sequence has %d",
+			h.Short(), children-1, len(seq)-1)
 	}
-	return &Directory{m, seq}, nil
+	return &Directory{m, seq}, &seq[0], nil
 }
 
 // Source writes the content of a blob, which has size bytes, to a file. progress is told the bytes written.

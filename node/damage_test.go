@@ -1,0 +1,179 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/kv/pebble"
+)
+
+// flipIn changes one byte of what lies in a content file below dir.
+func flipIn(t *testing.T, dir string, what []byte, at int) {
+	t.Helper()
+	found := 0
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if i := bytes.Index(b, what); err == nil && i >= 0 {
+			found++
+			b[i+at] ^= 1
+			f, openErr := os.OpenFile(name, os.O_WRONLY, 0)
+			require.NoError(t, openErr)
+			_, err = f.WriteAt(b[i+at:i+at+1], int64(i+at))
+			require.NoError(t, f.Close())
+		}
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 1, found)
+}
+
+// chunkedContent stores a file of 600 equal chunks. Neither its list nor its sequence fits in a record.
+func chunkedContent(t *testing.T, n *Node) (h blobs.Hash, size uint64, list, sequence []byte) {
+	t.Helper()
+	add := func(b []byte) blobs.Hash {
+		info, err := n.Blobs.ImportBytes(context.Background(), b)
+		require.NoError(t, err)
+		return info.Hash
+	}
+	chunk := add(randomContent(3, chunked.MinChunk))
+	var sizes []uint64
+	seq := blobs.Sequence{{}}
+	for range 600 {
+		sizes, seq = append(sizes, chunked.MinChunk), append(seq, chunk)
+	}
+	list = chunked.List(sizes)
+	seq[0] = add(list)
+	return add(seq.Bytes()), 600 * chunked.MinChunk, list, seq.Bytes()
+}
+
+// A list of chunks or a sequence that is damaged here does not refute what its author has claimed: its
+// chunks are kept, by a host, too, and the list is fetched again.
+func TestDamageHereRefutesNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		list bool
+		at   int
+	}{"list": {true, 3}, "length": {true, 500}, "sequence": {false, 5}, "hash": {false, 320}} {
+		for _, hosts := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: " of a host"}[hosts], func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					ctx := context.Background()
+					w := newClaimWorld(t)
+					defer w.close()
+					if hosts {
+						require.NoError(t, w.fresh.Close())
+						var err error
+						w.fresh.Node, err = Open(ctx, Config{Dir: w.fresh.dir, Store: pebble.Options{FS: w.fresh.disk},
+							Now: time.Now, Host: keepsAll{}})
+						require.NoError(t, err)
+						require.NoError(t, w.fresh.GoOnline(w.end(w.fresh.ID())))
+					}
+					h, size, list, sequence := chunkedContent(t, w.old.Node)
+					e := w.put(w.victim, "file", h, size)
+					w.join(Policy{})
+					time.Sleep(10 * time.Minute)
+					require.Equal(t, "complete", w.contentOf(&e))
+					chunk := blobs.Hash(sequence[blobs.HashSize:])
+
+					stored := sequence
+					if c.list {
+						stored = list
+					}
+					flipIn(t, w.fresh.dir, stored[:1000], c.at)
+					require.Equal(t, "partial", w.contentOf(&e))
+					_, err := w.fresh.OpenContent(ctx, h, size)
+					var damage *blobs.DamageError
+					require.ErrorAs(t, err, &damage)
+					_, err = w.fresh.Collect(ctx, false, nil)
+					if !c.list {
+						require.ErrorAs(t, err, &damage, "which chunks to keep is not known")
+					}
+					has, err := w.fresh.Blobs.Has(ctx, chunk)
+					require.NoError(t, err)
+					require.True(t, has)
+					require.NoError(t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c RefutedClaim) error {
+						t.Errorf("%s is blamed for what is damaged here", c.Author)
+						return nil
+					}))
+
+					require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
+					time.Sleep(10 * time.Minute)
+					require.Equal(t, "complete", w.contentOf(&e))
+					for _, b := range [][]byte{list, sequence} {
+						require.NoError(t, w.fresh.Blobs.Check(ctx, blobs.HashOf(b), blobs.Everything))
+					}
+				})
+			})
+		}
+	}
+}
+
+// A list with millions of chunks, which anybody who may write can name, is looked at in little memory.
+func TestLargestListCostsLittleMemory(t *testing.T) {
+	ctx := context.Background()
+	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	chunk, err := n.Blobs.ImportBytes(ctx, make([]byte, chunked.MinChunk))
+	require.NoError(t, err)
+	const count = blobs.MaxChildren / 4
+	sizes, seq := make([]uint64, count), make(blobs.Sequence, count+1)
+	for i := range sizes {
+		sizes[i], seq[i+1] = chunked.MinChunk, chunk.Hash
+	}
+	list, err := n.Blobs.ImportBytes(ctx, chunked.List(sizes))
+	require.NoError(t, err)
+	seq[0] = list.Hash
+	root, err := n.Blobs.ImportBytes(ctx, seq.Bytes())
+	require.NoError(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = n.OpenContent(ctx, root.Hash, count*chunked.MinChunk)
+	require.NoError(t, err)
+	runtime.ReadMemStats(&after)
+	// In all, and less at any time. The sequence and its list have 37 MiB.
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+	state, err := n.ContentState(ctx, root.Hash, count*chunked.MinChunk)
+	require.NoError(t, err)
+	require.Equal(t, ContentComplete, state)
+}
+
+// What is damaged here is fetched again by whoever asks for it, and does not pass for a plain sequence.
+func TestGetMendsDamagedLists(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newClaimWorld(t)
+		defer w.close()
+		h, size, list, sequence := chunkedContent(t, w.old.Node)
+		from := []peer.AddrInfo{{ID: w.old.ID()}}
+		for _, stored := range [][]byte{nil, list, sequence} {
+			if stored != nil {
+				flipIn(t, w.fresh.dir, stored[:1000], 3)
+				session := w.fresh.NewSession(ctx, nil)
+				_, err := session.Chunks(h)
+				var damage *blobs.DamageError
+				require.ErrorAs(t, err, &damage)
+				_, err = session.Close()
+				require.NoError(t, err)
+			}
+			got, err := w.fresh.Get(ctx, h, Unknown, from, nil)
+			require.NoError(t, err)
+			require.NotNil(t, got.Chunks)
+			require.Equal(t, size, got.Size)
+		}
+	})
+}
