@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// claimWorld is a node with a replica to which a victim and a hostile author write, and a new node that joins.
+// claimWorld is a node with a replica to which a victim and a hostile author write, and a new node
+// that joins.
 type claimWorld struct {
 	*simNet
 	t               *testing.T
@@ -29,7 +30,13 @@ type claimWorld struct {
 }
 
 func newClaimWorld(t *testing.T) *claimWorld {
-	w := &claimWorld{simNet: newSimNet(1), t: t, victim: replica.NewSecretKey(), hostile: replica.NewSecretKey(), clock: uint64(time.Now().UnixMicro())}
+	w := &claimWorld{
+		simNet:  newSimNet(1),
+		t:       t,
+		victim:  replica.NewSecretKey(),
+		hostile: replica.NewSecretKey(),
+		clock:   uint64(time.Now().UnixMicro()),
+	}
 	w.loss = 0
 	open := func() *simNode {
 		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem()}
@@ -64,23 +71,38 @@ func (w *claimWorld) join(policy Policy) {
 	_, err := w.fresh.Replicas.Join(ctx, r)
 	require.NoError(w.t, err)
 	require.NoError(w.t, w.fresh.SetPolicy(ctx, r.ID, policy))
-	require.NoError(w.t, w.fresh.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: w.old.ID()}}))
+	require.NoError(
+		w.t, w.fresh.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: w.old.ID()}}),
+	)
 }
 
-func (w *claimWorld) put(author replica.SecretKey, key string, h blobs.Hash, size uint64) replica.Entry {
+func (w *claimWorld) put(
+	author replica.SecretKey, key string, h blobs.Hash, size uint64,
+) replica.Entry {
 	w.clock++
-	e := replica.Entry{Replica: w.replica.ID, Key: []byte(key), Timestamp: w.clock, Hash: h, Size: size}
+	e := replica.Entry{
+		Replica: w.replica.ID, Key: []byte(key), Timestamp: w.clock, Hash: h, Size: size,
+	}
 	e.Sign(author)
-	_, err := w.old.Replicas.Insert(context.Background(), w.replica.ID, []replica.Entry{e}, replica.Local)
+	_, err := w.old.Replicas.Insert(
+		context.Background(), w.replica.ID, []replica.Entry{e}, replica.Local,
+	)
 	require.NoError(w.t, err)
 	return e
 }
 
-// claimFirst puts an entry that claims another size of the content of e, under a key that is looked at before it.
+// claimFirst puts an entry that claims another size of the content of e, under a key that is looked
+// at before it.
 func (w *claimWorld) claimFirst(e *replica.Entry, size uint64) replica.Entry {
 	for {
 		w.lies++
-		lie := replica.Entry{Replica: e.Replica, Author: w.hostile.Author(), Key: fmt.Appendf(nil, "m/%d", w.lies), Hash: e.Hash, Size: size}
+		lie := replica.Entry{
+			Replica: e.Replica,
+			Author:  w.hostile.Author(),
+			Key:     fmt.Appendf(nil, "m/%d", w.lies),
+			Hash:    e.Hash,
+			Size:    size,
+		}
 		if size > e.Size || bytes.Compare(wantedKey(&lie), wantedKey(e)) < 0 {
 			return w.put(w.hostile, string(lie.Key), e.Hash, size)
 		}
@@ -111,17 +133,23 @@ func (w *claimWorld) contentOf(e *replica.Entry) string {
 	return state.String()
 }
 
-// Entries that claim wrong sizes for the content of others do not keep a new node from it; the node says whose they are, and does not ask for
-// what they claim again.
+// Entries that claim wrong sizes for the content of others do not keep a new node from it; the node
+// says whose they are, and does not ask for what they claim again.
 func TestWrongSizesDoNotDenyContent(t *testing.T) {
-	for _, size := range []int{100, 40_000, 700_000, 3 << 20} { // a record, a pack, a file, and several requests
+	// a record, a pack, a file, and several requests
+	for _, size := range []int{100, 40_000, 700_000, 3 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newClaimWorld(t)
 				defer w.close()
 				info := w.blob(size)
 				e := w.put(w.victim, "victim", info.Hash, info.Size)
-				lies := []replica.Entry{w.claimFirst(&e, info.Size-1), w.claimFirst(&e, 1), w.claimFirst(&e, info.Size+1), w.claimFirst(&e, 1<<40)}
+				lies := []replica.Entry{
+					w.claimFirst(&e, info.Size-1),
+					w.claimFirst(&e, 1),
+					w.claimFirst(&e, info.Size+1),
+					w.claimFirst(&e, 1<<40),
+				}
 				w.join(Policy{})
 				time.Sleep(10 * time.Minute)
 				require.True(t, w.has(&e), "the true content has come")
@@ -172,25 +200,34 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 		defer w.close()
 		info := w.blob(5 << 20)
 		small := w.blob(9_000)
-		lies := []replica.Entry{w.put(w.hostile, "large", info.Hash, 1), w.put(w.hostile, "small", small.Hash, 1)}
+		lies := []replica.Entry{
+			w.put(w.hostile, "large", info.Hash, 1), w.put(w.hostile, "small", small.Hash, 1),
+		}
 		w.join(Policy{MaxSize: 1000})
 		time.Sleep(10 * time.Minute)
 		for i := range lies {
 			require.Equal(t, "wrong size", w.contentOf(&lies[i]))
 			_, err := w.fresh.Blobs.Stat(context.Background(), lies[i].Hash)
-			require.ErrorIs(t, err, blobs.ErrNotFound, "a small claim does not slip a large blob past the policy")
+			require.ErrorIs(t, err, blobs.ErrNotFound,
+				"a small claim does not slip a large blob past the policy")
 		}
 		require.NoError(t, w.fresh.SetPolicy(context.Background(), w.replica.ID, Policy{}))
 		e := w.put(w.hostile, "large", info.Hash, info.Size)
 		time.Sleep(10 * time.Minute)
 		require.True(t, w.has(&e), "the same author and key, with the right size")
 		left := 0
-		require.NoError(t, w.fresh.RefutedClaims(context.Background(), w.replica.ID, func(RefutedClaim) error { left++; return nil }))
+		require.NoError(
+			t,
+			w.fresh.RefutedClaims(
+				context.Background(), w.replica.ID, func(RefutedClaim) error { left++; return nil },
+			),
+		)
 		require.Equal(t, 1, left)
 	})
 }
 
-// Content in chunks is not denied by entries about its sequence, nor by lists that lie, lack their chunks or are no lists.
+// Content in chunks is not denied by entries about its sequence, nor by lists that lie, lack their
+// chunks or are no lists.
 func TestWrongListsDoNotDenyContent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newClaimWorld(t)
@@ -204,21 +241,28 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		file, err := chunked.Import(ctx, w.old.Blobs, bytes.NewReader(data), nil)
 		require.NoError(t, err)
 		e := w.put(w.victim, "victim", file.Hash, file.Size)
-		lies := []replica.Entry{w.claimFirst(&e, file.Size-1), w.claimFirst(&e, file.Size+1), w.claimFirst(&e, 1<<40)}
+		lies := []replica.Entry{
+			w.claimFirst(&e, file.Size-1), w.claimFirst(&e, file.Size+1), w.claimFirst(&e, 1<<40),
+		}
 		chunk := w.blob(chunked.MinChunk)
 		sequence := func(sizes []uint64, chunks ...blobs.Hash) blobs.Hash {
 			list, err := w.old.Blobs.ImportBytes(ctx, chunked.List(sizes))
 			require.NoError(t, err)
-			seq, err := w.old.Blobs.ImportBytes(ctx, append(blobs.Sequence{list.Hash}, chunks...).Bytes())
+			seq, err := w.old.Blobs.ImportBytes(
+				ctx, append(blobs.Sequence{list.Hash}, chunks...).Bytes(),
+			)
 			require.NoError(t, err)
 			return seq.Hash
 		}
 		var all []blobs.Hash
 		var wrong, right []uint64
 		for range 16 {
-			all, wrong, right = append(all, chunk.Hash), append(wrong, chunked.MaxChunk), append(right, chunked.MaxChunk)
+			all, wrong = append(all, chunk.Hash), append(wrong, chunked.MaxChunk)
+			right = append(right, chunked.MaxChunk)
 		}
-		lies = append(lies, w.put(w.hostile, "m/sizes", sequence(wrong, all...), 16*chunked.MaxChunk))
+		lies = append(
+			lies, w.put(w.hostile, "m/sizes", sequence(wrong, all...), 16*chunked.MaxChunk),
+		)
 		noList := blobs.Sequence{w.blob(3 << 20).Hash}
 		for range 16 {
 			noList = append(noList, chunk.Hash)
@@ -251,6 +295,7 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		}
 		require.Equal(t, "partial", w.contentOf(&lacking))
 		require.Equal(t, "partial", w.contentOf(&lacksList))
-		require.False(t, w.has(&replica.Entry{Hash: noList[0]}), "what is too large for a list is not fetched as one")
+		require.False(t, w.has(&replica.Entry{Hash: noList[0]}),
+			"what is too large for a list is not fetched as one")
 	})
 }

@@ -19,7 +19,13 @@ import (
 
 // grantFrom makes a grant below a parent, which may be nil.
 func grantFrom(parent *Grant, by, to SecretKey, issued uint64, edit func(*Grant)) Grant {
-	g := Grant{Replica: testKey(1).Replica(), Author: to.Author(), Issued: issued, NotAfter: Forever, Parent: parent}
+	g := Grant{
+		Replica:  testKey(1).Replica(),
+		Author:   to.Author(),
+		Issued:   issued,
+		NotAfter: Forever,
+		Parent:   parent,
+	}
 	if edit != nil {
 		edit(&g)
 	}
@@ -32,7 +38,13 @@ func delegable(g *Grant) { g.Delegable = true }
 func under(prefix string) func(*Grant) { return func(g *Grant) { g.Prefix = []byte(prefix) } }
 
 func revocation(by SecretKey, authority *Grant, of SecretKey, issued, from uint64) Revocation {
-	r := Revocation{Replica: testKey(1).Replica(), Author: of.Author(), Issued: issued, From: from, Authority: authority}
+	r := Revocation{
+		Replica:   testKey(1).Replica(),
+		Author:    of.Author(),
+		Issued:    issued,
+		From:      from,
+		Authority: authority,
+	}
 	r.Sign(by)
 	return r
 }
@@ -43,7 +55,9 @@ func TestAuthority(t *testing.T) {
 	toA := grantFrom(nil, owner, a, 10, delegable)
 	aToB := grantFrom(&toA, a, b, 20, under("p/"))
 	entry := func(by SecretKey, key string, at uint64) *Entry {
-		return &Entry{Replica: owner.Replica(), Author: by.Author(), Key: []byte(key), Timestamp: at}
+		return &Entry{
+			Replica: owner.Replica(), Author: by.Author(), Key: []byte(key), Timestamp: at,
+		}
 	}
 	for name, tc := range map[string]struct {
 		grants      []Grant
@@ -51,31 +65,125 @@ func TestAuthority(t *testing.T) {
 		entry       *Entry
 		want        bool
 	}{
-		"granted":                             {[]Grant{toA}, nil, entry(a, "x", 5), true},
-		"nobody granted anything":             {nil, nil, entry(a, "x", 5), false},
-		"delegated":                           {[]Grant{aToB}, nil, entry(b, "p/x", 5), true},
-		"delegated, another prefix":           {[]Grant{aToB}, nil, entry(b, "q", 5), false},
-		"before the revocation":               {[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 100)}, entry(a, "x", 99), true},
-		"from the revocation on":              {[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 100)}, entry(a, "x", 100), false},
-		"everything revoked":                  {[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 0)}, entry(a, "x", 0), false},
-		"the earliest counts":                 {[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 100), revocation(owner, nil, a, 31, 50)}, entry(a, "x", 60), false},
-		"granted anew":                        {[]Grant{toA, grantFrom(nil, owner, a, 40, nil)}, []Revocation{revocation(owner, nil, a, 30, 50)}, entry(a, "x", 60), true},
-		"an old grant is not a new one":       {[]Grant{toA, grantFrom(nil, owner, a, 30, nil)}, []Revocation{revocation(owner, nil, a, 30, 50)}, entry(a, "x", 60), false},
-		"the delegator is revoked":            {[]Grant{aToB}, []Revocation{revocation(owner, nil, a, 30, 100)}, entry(b, "p/x", 100), false},
-		"the delegator is revoked later":      {[]Grant{aToB}, []Revocation{revocation(owner, nil, a, 30, 101)}, entry(b, "p/x", 100), true},
-		"by the delegator":                    {[]Grant{aToB}, []Revocation{revocation(a, &toA, b, 30, 100)}, entry(b, "p/x", 100), false},
-		"not by those below":                  {[]Grant{toA}, []Revocation{revocation(a, &toA, a, 30, 100)}, entry(a, "x", 100), true},
-		"no bringing back from below":         {[]Grant{grantFrom(&toA, a, b, 99, nil)}, []Revocation{revocation(owner, nil, b, 30, 100)}, entry(b, "x", 100), false},
-		"but from above":                      {[]Grant{grantFrom(nil, owner, b, 99, nil)}, []Revocation{revocation(a, &toA, b, 30, 100)}, entry(b, "x", 100), true},
-		"outside of the time of a grant":      {[]Grant{grantFrom(nil, owner, a, 1, func(g *Grant) { g.NotBefore, g.NotAfter = 10, 20 })}, nil, entry(a, "x", 21), false},
-		"at the end of the time":              {[]Grant{grantFrom(nil, owner, a, 1, func(g *Grant) { g.NotBefore, g.NotAfter = 10, 20 })}, nil, entry(a, "x", 20), true},
-		"the end of all time":                 {[]Grant{toA}, nil, entry(a, "x", math.MaxUint64), true},
-		"made after its issuer was revoked":   {[]Grant{grantFrom(&toA, a, b, 50, under("p/"))}, []Revocation{revocation(owner, nil, a, 60, 50)}, entry(b, "p/x", 10), false},
-		"made before its issuer was revoked":  {[]Grant{grantFrom(&toA, a, b, 49, under("p/"))}, []Revocation{revocation(owner, nil, a, 60, 50)}, entry(b, "p/x", 10), true},
-		"made by whom a delegate had revoked": {[]Grant{grantFrom(ref(grantFrom(&toA, a, b, 20, delegable)), b, testKey(4), 50, nil)}, []Revocation{revocation(a, &toA, b, 60, 40)}, entry(testKey(4), "x", 10), true},
-		"below what was made too late":        {[]Grant{grantFrom(ref(grantFrom(&toA, a, b, 50, delegable)), b, testKey(4), 30, nil)}, []Revocation{revocation(owner, nil, a, 60, 40)}, entry(testKey(4), "x", 10), false},
-		"somebody else's revocation":          {[]Grant{toA}, []Revocation{revocation(owner, nil, b, 30, 0)}, entry(a, "x", 100), true},
-		"a revocation of another replica":     {[]Grant{toA}, []Revocation{{Replica: ID{7}, Author: a.Author(), Issued: 30}}, entry(a, "x", 100), true},
+		"granted":                   {[]Grant{toA}, nil, entry(a, "x", 5), true},
+		"nobody granted anything":   {nil, nil, entry(a, "x", 5), false},
+		"delegated":                 {[]Grant{aToB}, nil, entry(b, "p/x", 5), true},
+		"delegated, another prefix": {[]Grant{aToB}, nil, entry(b, "q", 5), false},
+		"before the revocation": {
+			[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 100)}, entry(a, "x", 99), true,
+		},
+		"from the revocation on": {
+			[]Grant{toA},
+			[]Revocation{revocation(owner, nil, a, 30, 100)},
+			entry(a, "x", 100),
+			false,
+		},
+		"everything revoked": {
+			[]Grant{toA}, []Revocation{revocation(owner, nil, a, 30, 0)}, entry(a, "x", 0), false,
+		},
+		"the earliest counts": {
+			[]Grant{toA},
+			[]Revocation{revocation(owner, nil, a, 30, 100), revocation(owner, nil, a, 31, 50)},
+			entry(a, "x", 60),
+			false,
+		},
+		"granted anew": {
+			[]Grant{toA, grantFrom(nil, owner, a, 40, nil)},
+			[]Revocation{revocation(owner, nil, a, 30, 50)},
+			entry(a, "x", 60),
+			true,
+		},
+		"an old grant is not a new one": {
+			[]Grant{toA, grantFrom(nil, owner, a, 30, nil)},
+			[]Revocation{revocation(owner, nil, a, 30, 50)},
+			entry(a, "x", 60),
+			false,
+		},
+		"the delegator is revoked": {
+			[]Grant{aToB},
+			[]Revocation{revocation(owner, nil, a, 30, 100)},
+			entry(b, "p/x", 100),
+			false,
+		},
+		"the delegator is revoked later": {
+			[]Grant{aToB},
+			[]Revocation{revocation(owner, nil, a, 30, 101)},
+			entry(b, "p/x", 100),
+			true,
+		},
+		"by the delegator": {
+			[]Grant{aToB},
+			[]Revocation{revocation(a, &toA, b, 30, 100)},
+			entry(b, "p/x", 100),
+			false,
+		},
+		"not by those below": {
+			[]Grant{toA}, []Revocation{revocation(a, &toA, a, 30, 100)}, entry(a, "x", 100), true,
+		},
+		"no bringing back from below": {
+			[]Grant{grantFrom(&toA, a, b, 99, nil)},
+			[]Revocation{revocation(owner, nil, b, 30, 100)},
+			entry(b, "x", 100),
+			false,
+		},
+		"but from above": {
+			[]Grant{grantFrom(nil, owner, b, 99, nil)},
+			[]Revocation{revocation(a, &toA, b, 30, 100)},
+			entry(b, "x", 100),
+			true,
+		},
+		"outside of the time of a grant": {
+			[]Grant{
+				grantFrom(nil, owner, a, 1, func(g *Grant) { g.NotBefore, g.NotAfter = 10, 20 }),
+			},
+			nil,
+			entry(a, "x", 21),
+			false,
+		},
+		"at the end of the time": {
+			[]Grant{
+				grantFrom(nil, owner, a, 1, func(g *Grant) { g.NotBefore, g.NotAfter = 10, 20 }),
+			},
+			nil,
+			entry(a, "x", 20),
+			true,
+		},
+		"the end of all time": {
+			[]Grant{toA}, nil, entry(a, "x", math.MaxUint64), true,
+		},
+		"made after its issuer was revoked": {
+			[]Grant{grantFrom(&toA, a, b, 50, under("p/"))},
+			[]Revocation{revocation(owner, nil, a, 60, 50)},
+			entry(b, "p/x", 10),
+			false,
+		},
+		"made before its issuer was revoked": {
+			[]Grant{grantFrom(&toA, a, b, 49, under("p/"))},
+			[]Revocation{revocation(owner, nil, a, 60, 50)},
+			entry(b, "p/x", 10),
+			true,
+		},
+		"made by whom a delegate had revoked": {
+			[]Grant{grantFrom(ref(grantFrom(&toA, a, b, 20, delegable)), b, testKey(4), 50, nil)},
+			[]Revocation{revocation(a, &toA, b, 60, 40)},
+			entry(testKey(4), "x", 10),
+			true,
+		},
+		"below what was made too late": {
+			[]Grant{grantFrom(ref(grantFrom(&toA, a, b, 50, delegable)), b, testKey(4), 30, nil)},
+			[]Revocation{revocation(owner, nil, a, 60, 40)},
+			entry(testKey(4), "x", 10),
+			false,
+		},
+		"somebody else's revocation": {
+			[]Grant{toA}, []Revocation{revocation(owner, nil, b, 30, 0)}, entry(a, "x", 100), true,
+		},
+		"a revocation of another replica": {
+			[]Grant{toA},
+			[]Revocation{{Replica: ID{7}, Author: a.Author(), Issued: 30}},
+			entry(a, "x", 100),
+			true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 2 { // in either order
@@ -128,20 +236,45 @@ func TestRefusedStatements(t *testing.T) {
 		st   Statement
 		want error
 	}{
-		"forged":                         {&forged, ErrBadSignature},
-		"signed by somebody else":        {ref(grantFrom(nil, stranger, a, 1, nil)), ErrBadSignature},
-		"a forged parent":                {ref(grantFrom(&forgedParent, a, b, 150, func(g *Grant) { g.Prefix, g.NotBefore = []byte("p/"), 100 })), ErrBadSignature},
-		"a wider prefix":                 {ref(within(func(g *Grant) { g.Prefix = []byte("p") })), ErrTooWide},
-		"an earlier beginning":           {ref(within(func(g *Grant) { g.NotBefore = 99 })), ErrTooWide},
-		"a later end":                    {ref(within(func(g *Grant) { g.NotAfter = 201 })), ErrTooWide},
-		"made before its parent began":   {ref(within(func(g *Grant) { g.Issued = 99 })), ErrOutOfTime},
-		"made after its parent ended":    {ref(within(func(g *Grant) { g.Issued = 201 })), ErrOutOfTime},
-		"a revocation made too early":    {ref(revocation(a, &limited, b, 99, 0)), ErrOutOfTime},
-		"a revocation made too late":     {ref(revocation(a, &limited, b, 201, 0)), ErrOutOfTime},
-		"not delegable":                  {ref(grantFrom(&plain, a, b, 20, nil)), ErrTooWide},
-		"of another replica":             {&other, ErrWrongReplica},
-		"a parent of another replica":    {ref(grantFrom(&other, a, b, 20, nil)), ErrWrongReplica},
-		"a revocation by a stranger":     {ref(revocation(stranger, nil, a, 1, 0)), ErrBadSignature},
+		"forged": {&forged, ErrBadSignature},
+		"signed by somebody else": {
+			ref(grantFrom(nil, stranger, a, 1, nil)), ErrBadSignature,
+		},
+		"a forged parent": {
+			ref(
+				grantFrom(
+					&forgedParent,
+					a,
+					b,
+					150,
+					func(g *Grant) { g.Prefix, g.NotBefore = []byte("p/"), 100 },
+				),
+			),
+			ErrBadSignature,
+		},
+		"a wider prefix": {
+			ref(within(func(g *Grant) { g.Prefix = []byte("p") })), ErrTooWide,
+		},
+		"an earlier beginning": {
+			ref(within(func(g *Grant) { g.NotBefore = 99 })), ErrTooWide,
+		},
+		"a later end": {
+			ref(within(func(g *Grant) { g.NotAfter = 201 })), ErrTooWide,
+		},
+		"made before its parent began": {
+			ref(within(func(g *Grant) { g.Issued = 99 })), ErrOutOfTime,
+		},
+		"made after its parent ended": {
+			ref(within(func(g *Grant) { g.Issued = 201 })), ErrOutOfTime,
+		},
+		"a revocation made too early": {ref(revocation(a, &limited, b, 99, 0)), ErrOutOfTime},
+		"a revocation made too late":  {ref(revocation(a, &limited, b, 201, 0)), ErrOutOfTime},
+		"not delegable":               {ref(grantFrom(&plain, a, b, 20, nil)), ErrTooWide},
+		"of another replica":          {&other, ErrWrongReplica},
+		"a parent of another replica": {ref(grantFrom(&other, a, b, 20, nil)), ErrWrongReplica},
+		"a revocation by a stranger": {
+			ref(revocation(stranger, nil, a, 1, 0)), ErrBadSignature,
+		},
 		"by somebody who may only write": {ref(revocation(a, &plain, b, 1, 0)), ErrTooWide},
 		"by authority over another":      {ref(revocation(a, &other, b, 1, 0)), ErrWrongReplica},
 	} {
@@ -192,7 +325,9 @@ func TestGrantAndRevoke(t *testing.T) {
 	}
 	_, err := helper.Grant(bg, id, keys[guest].Author(), Permission{})
 	require.ErrorIs(t, err, ErrCannotGrant)
-	_, err = owner.Grant(bg, id, keys[helper].Author(), Permission{Prefix: []byte("photos/"), Delegable: true})
+	_, err = owner.Grant(
+		bg, id, keys[helper].Author(), Permission{Prefix: []byte("photos/"), Delegable: true},
+	)
 	require.NoError(t, err)
 	spread()
 	_, err = helper.Grant(bg, id, keys[guest].Author(), Permission{})
@@ -217,7 +352,9 @@ func TestGrantAndRevoke(t *testing.T) {
 	require.NoError(t, err)
 	spread()
 	for _, s := range []*Store{owner, helper, guest} {
-		require.Empty(t, collect(t, s.Entries(bg, id, Query{})), "what the guest wrote is void everywhere")
+		require.Empty(
+			t, collect(t, s.Entries(bg, id, Query{})), "what the guest wrote is void everywhere",
+		)
 		rep, err := s.Check(bg, id, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)
@@ -291,7 +428,8 @@ func (c *cutOff) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	return c.Store.Update(ctx, fn)
 }
 
-// Whoever is granted, delegates, is revoked, writes on and writes entries that pretend to be old: after sessions all nodes hold the same, and nothing that is void.
+// Whoever is granted, delegates, is revoked, writes on and writes entries that pretend to be old:
+// after sessions all nodes hold the same, and nothing that is void.
 func TestNodesAgreeAboutRevocations(t *testing.T) {
 	c := newClock()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -321,7 +459,15 @@ func TestNodesAgreeAboutRevocations(t *testing.T) {
 			now := uint64(c.t.UnixMicro())
 			switch rapid.IntRange(0, 9).Draw(rt, "what") {
 			case 0, 1:
-				_, err := s.Grant(bg, id, author.Author(), Permission{Prefix: []byte(prefixes.Draw(rt, "prefix")), Delegable: rapid.Bool().Draw(rt, "delegable")})
+				_, err := s.Grant(
+					bg,
+					id,
+					author.Author(),
+					Permission{
+						Prefix:    []byte(prefixes.Draw(rt, "prefix")),
+						Delegable: rapid.Bool().Draw(rt, "delegable"),
+					},
+				)
 				require.True(rt, err == nil || errors.Is(err, ErrCannotGrant), err)
 			case 2:
 				from := uint64(0)
@@ -329,15 +475,28 @@ func TestNodesAgreeAboutRevocations(t *testing.T) {
 					from = now - uint64(rapid.IntRange(0, 5).Draw(rt, "from"))
 				}
 				_, err := s.Revoke(bg, id, author.Author(), from)
-				require.True(rt, err == nil || errors.Is(err, ErrCannotGrant) || errors.Is(err, ErrNotFound), err)
+				require.True(
+					rt,
+					err == nil || errors.Is(err, ErrCannotGrant) || errors.Is(err, ErrNotFound),
+					err,
+				)
 			case 3:
 				other := rapid.SampledFrom(stores).Draw(rt, "with")
 				if other != s {
 					exchange(rt, s, other, id)
 				}
 			default:
-				ch := change(rapid.SampledFrom([]string{"a", "abc", "b"}).Draw(rt, "key"), fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "value")))
-				e := Entry{Replica: id, Timestamp: now - uint64(rapid.IntRange(0, 9).Draw(rt, "age")), Size: ch.Size, Hash: ch.Hash, Key: ch.Key}
+				ch := change(
+					rapid.SampledFrom([]string{"a", "abc", "b"}).Draw(rt, "key"),
+					fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "value")),
+				)
+				e := Entry{
+					Replica:   id,
+					Timestamp: now - uint64(rapid.IntRange(0, 9).Draw(rt, "age")),
+					Size:      ch.Size,
+					Hash:      ch.Hash,
+					Key:       ch.Key,
+				}
 				e.Sign(author)
 				_, err := s.Insert(bg, id, []Entry{e}, Local)
 				require.True(rt, err == nil || errors.Is(err, ErrNotGranted), err)

@@ -15,15 +15,17 @@ import (
 // kept of them is a pure function of all statements, so nodes that have met the same ones keep the
 // same, in whatever order they came:
 //
-//   - A statement is *void* if a revocation by the replica key ends a grant in its chain at or before
-//     the time at which the statement, or a grant between the two, was issued. Void ones are dropped.
+//   - A statement is *void* if a revocation by the replica key ends a grant in its chain at or
+//     before the time at which the statement, or a grant between the two, was issued. Void ones are
+//     dropped.
 //   - Of the others, all that stem from one grantee of the replica key share one budget. Within it,
-//     grants and revocations are counted apart and ordered by (length of the chain, issued, id). The
-//     first MaxAbout about each author are kept, and of these the first MaxDelegated in all.
+//     grants and revocations are counted apart and ordered by (length of the chain, issued, id).
+//     The first MaxAbout about each author are kept, and of these the first MaxDelegated in all.
 //
 // Both steps drop only what would be dropped again after more has come, except that a later
-// revocation makes room; so union and drop commute. Statements of the replica key are never dropped,
-// and none of a delegate's ever decides about an author to whom the replica key has granted.
+// revocation makes room; so union and drop commute. Statements of the replica key are never
+// dropped, and none of a delegate's ever decides about an author to whom the replica key has
+// granted.
 const (
 	// MaxDelegated is how many grants, and how many revocations, a replica keeps that stem from one
 	// grantee of the replica key.
@@ -34,7 +36,8 @@ const (
 
 // ErrTooMany reports a grant or revocation that a replica would not keep, because its delegate has
 // made too many.
-var ErrTooMany = errors.New("the delegate has made as many grants or revocations as a replica keeps: ask for one by the replica key")
+var ErrTooMany = errors.New("the delegate has made as many grants or revocations " +
+	"as a replica keeps: ask for one by the replica key")
 
 // chainOf returns the grant by which somebody could make a statement; nil for the replica key.
 func chainOf(st Statement) *Grant {
@@ -59,7 +62,9 @@ func issuedOf(st Statement) uint64 {
 
 // isVoid reports whether a revocation by the replica key makes a statement void that was issued at
 // some time by the authority of the grant above. revocations returns those about an author.
-func isVoid(above *Grant, issued uint64, revocations func(AuthorID) ([]Revocation, error)) (bool, error) {
+func isVoid(
+	above *Grant, issued uint64, revocations func(AuthorID) ([]Revocation, error),
+) (bool, error) {
 	for g := above; g != nil; g = g.Parent {
 		about, err := revocations(g.Author)
 		if err != nil {
@@ -122,7 +127,9 @@ func rankKey(id ID, b budget, r *rank) []byte { return append(budgetKey(id, b), 
 
 // statementKeyOf is the key of the statement of a rank.
 func (r *ranked) statementKeyOf(id ID) []byte {
-	return append(append(append(idKey(keyStatement, id), r.about[:]...), classDelegated), r.rank[9:]...)
+	return append(
+		append(append(idKey(keyStatement, id), r.about[:]...), classDelegated), r.rank[9:]...,
+	)
 }
 
 // parseRankKey reads the key and value of a record of the index.
@@ -172,8 +179,8 @@ func (v *sieve) list(b budget) ([]ranked, error) {
 	return all, nil
 }
 
-// offer says what becomes of a new statement: whether it is kept, and which other then has to go, if
-// any. With keep, it also notes that.
+// offer says what becomes of a new statement: whether it is kept, and which other then has to go,
+// if any. With keep, it also notes that.
 func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ranked, err error) {
 	if void, err := isVoid(above, issuedOf(st), v.direct); err != nil || void {
 		return false, nil, err
@@ -207,15 +214,19 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 		if out >= 0 {
 			all = slices.Delete(all, out, out+1)
 		}
-		at, _ := slices.BinarySearchFunc(all, &r, func(x ranked, r *ranked) int { return x.compare(r) })
+		at, _ := slices.BinarySearchFunc(
+			all, &r, func(x ranked, r *ranked) int { return x.compare(r) },
+		)
 		v.kept[b] = slices.Insert(all, at, r)
 	}
 	return true, goes, nil
 }
 
-// keepDelegated stores a new statement of a delegate, unless the sieve refuses it. It returns the one
-// that had to go, if any.
-func (v *sieve) keepDelegated(tx kv.Txn, st Statement, above *Grant) (ok bool, goes *ranked, err error) {
+// keepDelegated stores a new statement of a delegate, unless the sieve refuses it. It returns the
+// one that had to go, if any.
+func (v *sieve) keepDelegated(
+	tx kv.Txn, st Statement, above *Grant,
+) (ok bool, goes *ranked, err error) {
 	ok, goes, err = v.offer(st, above, true)
 	if err != nil || !ok {
 		return false, nil, err
@@ -226,7 +237,10 @@ func (v *sieve) keepDelegated(tx kv.Txn, st Statement, above *Grant) (ok bool, g
 			return false, nil, err
 		}
 	}
-	return true, goes, errors.Join(tx.Set(statementKey(st), st.Bytes()), tx.Set(rankKey(v.id, b, &r.rank), bytes.Clone(r.about[:])))
+	return true, goes, errors.Join(
+		tx.Set(statementKey(st), st.Bytes()),
+		tx.Set(rankKey(v.id, b, &r.rank), bytes.Clone(r.about[:])),
+	)
 }
 
 // dropDelegated deletes a statement of a delegate. What its grant allowed may be void now.
@@ -313,8 +327,8 @@ func (s *Store) dropVoidStatements(ctx context.Context, id ID) error {
 	return nil
 }
 
-// isVoidAt reads a statement and reports whether it is void. One that is missing counts as void: its
-// record in the index must go.
+// isVoidAt reads a statement and reports whether it is void. One that is missing counts as void:
+// its record in the index must go.
 func (x *stated) isVoidAt(key []byte) (bool, error) {
 	raw, err := x.rd.Get(key)
 	if errors.Is(err, kv.ErrNotFound) {

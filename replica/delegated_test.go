@@ -86,15 +86,17 @@ func kept(t require.TestingT, all []Statement, most keepLimits) map[[32]byte]boo
 	return out
 }
 
-// Whatever delegates state, and in whatever order and portions nodes meet it, each keeps the same, and
-// just what the rule says of all there is. One of the nodes meets everything by sessions.
+// Whatever delegates state, and in whatever order and portions nodes meet it, each keeps the same,
+// and just what the rule says of all there is. One of the nodes meets everything by sessions.
 func TestNodesKeepTheSameStatements(t *testing.T) {
 	c := newClock()
 	most := keepLimits{all: 5, about: 2}
 	rapid.Check(t, func(rt *rapid.T) {
 		owner := testKey(1)
 		id := owner.Replica()
-		author := func(name string) SecretKey { return testKey(rapid.ByteRange(2, 5).Draw(rt, name)) }
+		author := func(name string) SecretKey {
+			return testKey(rapid.ByteRange(2, 5).Draw(rt, name))
+		}
 		time := rapid.Uint64Range(1, 12)
 		var all []Statement
 		grants := []Grant{}
@@ -111,7 +113,15 @@ func TestNodesKeepTheSameStatements(t *testing.T) {
 			}
 			var st Statement
 			if rapid.IntRange(0, 3).Draw(rt, "revocation") == 0 {
-				st = ref(revocation(by, parent, author("revoked"), time.Draw(rt, "issued"), time.Draw(rt, "from")))
+				st = ref(
+					revocation(
+						by,
+						parent,
+						author("revoked"),
+						time.Draw(rt, "issued"),
+						time.Draw(rt, "from"),
+					),
+				)
 			} else {
 				g := grantFrom(parent, by, author("author"), time.Draw(rt, "issued"), delegable)
 				if _, err := ParseGrant(g.Bytes()); err != nil {
@@ -170,10 +180,11 @@ func TestNodesKeepTheSameStatements(t *testing.T) {
 // flooded is a replica whose owner is 1, with a delegate 2 who may write and grant below m/ and has
 // signed very many statements about the owner's author 3.
 func flooded(grant *Grant, from uint64, grants, revocations int) (all []Statement) {
+	within := func(g *Grant) {
+		g.Prefix, g.NotBefore, g.NotAfter = grant.Prefix, grant.NotBefore, grant.NotAfter
+	}
 	for i := range grants {
-		all = append(all, ref(grantFrom(grant, testKey(2), testKey(3), from+uint64(i), func(g *Grant) {
-			g.Prefix, g.NotBefore, g.NotAfter = grant.Prefix, grant.NotBefore, grant.NotAfter
-		})))
+		all = append(all, ref(grantFrom(grant, testKey(2), testKey(3), from+uint64(i), within)))
 	}
 	for i := range revocations {
 		all = append(all, ref(revocation(testKey(2), grant, testKey(3), from+uint64(i), 1<<62)))
@@ -181,8 +192,8 @@ func flooded(grant *Grant, from uint64, grants, revocations int) (all []Statemen
 	return all
 }
 
-// A delegate whose grant is over or revoked adds nothing to a replica, and one whose grant stands no
-// more than its share; what the owner writes then costs as much as before.
+// A delegate whose grant is over or revoked adds nothing to a replica, and one whose grant stands
+// no more than its share; what the owner writes then costs as much as before.
 func TestFloodOfStatements(t *testing.T) {
 	c := newClock()
 	now := uint64(c.t.UnixMicro())
@@ -196,7 +207,10 @@ func TestFloodOfStatements(t *testing.T) {
 	id := hold(t, s, testKey(1), Write)
 	cost := func() (records, bytes int64) {
 		write(t, s, id, testKey(3), "before", "x")
-		_, err := s.InsertStatements(bg, id, []Statement{ref(NewGrant(testKey(1), AuthorID{99}, now))}) // nothing is remembered
+		// nothing is remembered
+		_, err := s.InsertStatements(
+			bg, id, []Statement{ref(NewGrant(testKey(1), AuthorID{99}, now))},
+		)
 		require.NoError(t, err)
 		now++
 		counting.records.Store(0)
@@ -207,8 +221,20 @@ func TestFloodOfStatements(t *testing.T) {
 	cost()
 	recordsBefore, bytesBefore := cost()
 
-	over := grantFrom(nil, testKey(1), testKey(2), 5, func(g *Grant) { g.Delegable, g.Prefix, g.NotAfter = true, []byte("m/"), now-10 })
-	standing := grantFrom(nil, testKey(1), testKey(2), 6, func(g *Grant) { g.Delegable, g.Prefix = true, []byte("m/") })
+	over := grantFrom(
+		nil,
+		testKey(1),
+		testKey(2),
+		5,
+		func(g *Grant) { g.Delegable, g.Prefix, g.NotAfter = true, []byte("m/"), now-10 },
+	)
+	standing := grantFrom(
+		nil,
+		testKey(1),
+		testKey(2),
+		6,
+		func(g *Grant) { g.Delegable, g.Prefix = true, []byte("m/") },
+	)
 	begin := now
 	_, err = s.InsertStatements(bg, id, []Statement{&over, &standing})
 	require.NoError(t, err)
@@ -224,13 +250,23 @@ func TestFloodOfStatements(t *testing.T) {
 	require.Equal(t, base+2*MaxAbout, size(), "so much about one author")
 	var spread []Statement
 	for i := range 3 * MaxDelegated {
-		to := SecretKeyFromSeed([32]byte(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i))))
-		spread = append(spread, ref(grantFrom(&standing, testKey(2), to, now+uint64(i), under("m/"))))
+		to := SecretKeyFromSeed(
+			[32]byte(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i))),
+		)
+		spread = append(
+			spread, ref(grantFrom(&standing, testKey(2), to, now+uint64(i), under("m/"))),
+		)
 	}
 	_, err = s.InsertStatements(bg, id, spread)
 	require.NoError(t, err)
 	require.Equal(t, base+MaxAbout+MaxDelegated, size(), "so much in all")
-	_, err = s.InsertStatements(bg, id, []Statement{ref(grantFrom(&standing, testKey(2), testKey(77), math.MaxUint64, under("m/")))})
+	_, err = s.InsertStatements(
+		bg,
+		id,
+		[]Statement{
+			ref(grantFrom(&standing, testKey(2), testKey(77), math.MaxUint64, under("m/"))),
+		},
+	)
 	require.NoError(t, err)
 	require.Equal(t, base+MaxAbout+MaxDelegated, size())
 
@@ -264,12 +300,15 @@ func TestFloodOfStatements(t *testing.T) {
 	require.Equal(t, r.From-1, grants[i].Until)
 }
 
-// A delegate's statements about others do not get in the way of the replica key: neither of its grants, nor of its times.
+// A delegate's statements about others do not get in the way of the replica key: neither of its
+// grants, nor of its times.
 func TestDelegatesCannotTakeTimesAway(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
 	id := hold(t, s, testKey(1), Write)
-	g, err := s.Grant(bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true})
+	g, err := s.Grant(
+		bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true},
+	)
 	require.NoError(t, err)
 	_, err = s.InsertStatements(bg, id, []Statement{
 		ref(grantFrom(&g, testKey(2), testKey(3), math.MaxUint64-1, under("m/"))),
@@ -285,7 +324,8 @@ func TestDelegatesCannotTakeTimesAway(t *testing.T) {
 	write(t, s, id, testKey(3), "k", "v")
 }
 
-// A delegate that has made as many grants as are kept is told so, and what it granted before stands.
+// A delegate that has made as many grants as are kept is told so, and what it granted before
+// stands.
 func TestDelegateIsToldOfItsLimit(t *testing.T) {
 	c := newClock()
 	owner, helper := newStore(t, c), newStore(t, c)
@@ -318,7 +358,9 @@ func (c *countingStore) View(ctx context.Context, fn func(kv.Reader) error) erro
 }
 
 func (c *countingStore) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	return c.Store.Update(ctx, func(tx kv.Txn) error { return fn(countingTxn{countingReader{tx, c}, tx}) })
+	return c.Store.Update(
+		ctx, func(tx kv.Txn) error { return fn(countingTxn{countingReader{tx, c}, tx}) },
+	)
 }
 
 type countingTxn struct {
@@ -376,22 +418,41 @@ func TestCheckOfStatements(t *testing.T) {
 	delegated := grantFrom(&g, testKey(2), testKey(4), g.Issued, nil)
 	void := grantFrom(&g, testKey(2), testKey(4), g.Issued+10, nil)
 	forged := grantFrom(nil, testKey(9), testKey(4), 1, nil)
-	_, err = s.InsertStatements(bg, id, []Statement{&delegated, ref(revocation(testKey(1), nil, testKey(2), g.Issued+20, g.Issued+10))})
+	_, err = s.InsertStatements(
+		bg,
+		id,
+		[]Statement{
+			&delegated, ref(revocation(testKey(1), nil, testKey(2), g.Issued+20, g.Issued+10)),
+		},
+	)
 	require.NoError(t, err)
 	b, r := rankOf(&delegated, delegated.Parent)
 	bv, rv := rankOf(&void, void.Parent)
 	indexed := rankKey(id, b, &r.rank)
 	for name, spoil := range map[string]func(kv.Txn) error{
-		"nothing is wrong":    func(kv.Txn) error { return nil },
-		"a forged statement":  func(tx kv.Txn) error { return tx.Set(statementKey(&forged), forged.Bytes()) },
-		"bytes that are none": func(tx kv.Txn) error { return tx.Set(statementKey(&forged), []byte("x")) },
-		"one that is void":    func(tx kv.Txn) error { return tx.Set(statementKey(&void), void.Bytes()) },
-		"one that is void, and indexed": func(tx kv.Txn) error {
-			return errors.Join(tx.Set(statementKey(&void), void.Bytes()), tx.Set(rankKey(id, bv, &rv.rank), rv.about[:]))
+		"nothing is wrong": func(kv.Txn) error { return nil },
+		"a forged statement": func(tx kv.Txn) error {
+			return tx.Set(statementKey(&forged), forged.Bytes())
 		},
-		"a record of the index is missing":   func(tx kv.Txn) error { return tx.Delete(indexed) },
-		"a record of the index is wrong":     func(tx kv.Txn) error { return tx.Set(indexed, make([]byte, 32)) },
-		"a record of the index is about one": func(tx kv.Txn) error { return tx.Set(rankKey(id, bv, &rv.rank), rv.about[:]) },
+		"bytes that are none": func(tx kv.Txn) error {
+			return tx.Set(statementKey(&forged), []byte("x"))
+		},
+		"one that is void": func(tx kv.Txn) error {
+			return tx.Set(statementKey(&void), void.Bytes())
+		},
+		"one that is void, and indexed": func(tx kv.Txn) error {
+			return errors.Join(
+				tx.Set(statementKey(&void), void.Bytes()),
+				tx.Set(rankKey(id, bv, &rv.rank), rv.about[:]),
+			)
+		},
+		"a record of the index is missing": func(tx kv.Txn) error { return tx.Delete(indexed) },
+		"a record of the index is wrong": func(tx kv.Txn) error {
+			return tx.Set(indexed, make([]byte, 32))
+		},
+		"a record of the index is about one": func(tx kv.Txn) error {
+			return tx.Set(rankKey(id, bv, &rv.rank), rv.about[:])
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NoError(t, s.kv.Update(bg, spoil))
@@ -410,15 +471,17 @@ func TestCheckOfStatements(t *testing.T) {
 	}
 }
 
-// BenchmarkSetWithManyStatements is what one write of the owner costs, right after the statements have
-// changed, in a replica with 100,000 statements by the replica key and all that a delegate can add
-// about the owner's author.
+// BenchmarkSetWithManyStatements is what one write of the owner costs, right after the statements
+// have changed, in a replica with 100,000 statements by the replica key and all that a delegate can
+// add about the owner's author.
 func BenchmarkSetWithManyStatements(b *testing.B) {
 	c := newClock()
 	s := newStore(b, c)
 	id := hold(b, s, testKey(1), Write)
 	write(b, s, id, testKey(3), "k", "v")
-	g, err := s.Grant(bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true})
+	g, err := s.Grant(
+		bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true},
+	)
 	require.NoError(b, err)
 	all := flooded(&g, g.Issued, MaxAbout, MaxAbout)
 	for i := range 100_000 {

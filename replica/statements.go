@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Statement is a *Grant, a *Revocation, an *Epoch or a *WrappedKey. The statements of a replica are a set of their own, and are reconciled before the entries.
+// Statement is a *Grant, a *Revocation, an *Epoch or a *WrappedKey. The statements of a replica are
+// a set of their own, and are reconciled before the entries.
 type Statement interface {
 	// Bytes returns the signed bytes and the signature, at most MaxStatement.
 	Bytes() []byte
@@ -24,7 +25,8 @@ type Statement interface {
 	about() (ID, AuthorID)
 }
 
-// MaxStatement is the length of the longest statement in bytes: a grant by the replica key with the longest prefix.
+// MaxStatement is the length of the longest statement in bytes: a grant by the replica key with the
+// longest prefix.
 const MaxStatement = grantFixed + MaxKey + 64
 
 func (g *Grant) about() (ID, AuthorID)      { return g.Replica, g.Author }
@@ -52,17 +54,21 @@ func ParseStatement(b []byte) (Statement, error) {
 	return nil, ErrUnknownStatement
 }
 
-// Classes of statements: those of the replica key are found without reading what delegates have made.
+// Classes of statements: those of the replica key are found without reading what delegates have
+// made.
 const (
 	classDirect    = 0
 	classDelegated = 1
 )
 
-// statementKey is the key of a record: the replica, and the statement's key in the set (see StatementSet).
+// statementKey is the key of a record: the replica, and the statement's key in the set (see
+// StatementSet).
 func statementKey(st Statement) []byte {
 	id, author := st.about()
 	sid := st.ID()
-	return append(append(append(idKey(keyStatement, id), author[:]...), byte(classOf(st))), sid[:]...)
+	return append(
+		append(append(idKey(keyStatement, id), author[:]...), byte(classOf(st))), sid[:]...,
+	)
 }
 
 func classOf(st Statement) int {
@@ -133,10 +139,12 @@ func (s *Store) statements(ctx context.Context, id ID) (st statements, err error
 	return st, err
 }
 
-// RevokedSince reports whether a revocation of an author was issued at a time or later by the replica
-// key, or by an author whose key this node holds. Other delegates do not decide about whom this node
-// lets in.
-func (s *Store) RevokedSince(ctx context.Context, id ID, author AuthorID, since uint64) (revoked bool, err error) {
+// RevokedSince reports whether a revocation of an author was issued at a time or later by the
+// replica key, or by an author whose key this node holds. Other delegates do not decide about whom
+// this node lets in.
+func (s *Store) RevokedSince(
+	ctx context.Context, id ID, author AuthorID, since uint64,
+) (revoked bool, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		revoked = false
 		st, err := statementsOf(rd, id, &author)
@@ -161,9 +169,11 @@ func (s *Store) RevokedSince(ctx context.Context, id ID, author AuthorID, since 
 }
 
 // StatementsFor returns the encoded statements by which the store allows some entries: of each of
-// their authors, what the replica key has stated; and where that does not do, one grant by a delegate
-// for each entry, with what has been revoked in its chain.
-func (s *Store) StatementsFor(ctx context.Context, id ID, entries []Entry) (items [][]byte, err error) {
+// their authors, what the replica key has stated; and where that does not do, one grant by a
+// delegate for each entry, with what has been revoked in its chain.
+func (s *Store) StatementsFor(
+	ctx context.Context, id ID, entries []Entry,
+) (items [][]byte, err error) {
 	byAuthor := map[AuthorID][]*Entry{}
 	for i := range entries {
 		byAuthor[entries[i].Author] = append(byAuthor[entries[i].Author], &entries[i])
@@ -181,9 +191,12 @@ func (s *Store) StatementsFor(ctx context.Context, id ID, entries []Entry) (item
 	return items, err
 }
 
-// StatementsAbout returns the encoded statements that decide about an author: what the replica key has
-// stated, and the grants by delegates that allow anything, with what has been revoked in their chains.
-func (s *Store) StatementsAbout(ctx context.Context, id ID, author AuthorID) (items [][]byte, err error) {
+// StatementsAbout returns the encoded statements that decide about an author: what the replica key
+// has stated, and the grants by delegates that allow anything, with what has been revoked in their
+// chains.
+func (s *Store) StatementsAbout(
+	ctx context.Context, id ID, author AuthorID,
+) (items [][]byte, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		c := choice{x: newStated(rd, id), seen: map[[32]byte]bool{}}
 		if err := c.takeDirect(author); err != nil {
@@ -292,19 +305,27 @@ func (c *choice) takeChain(g *Grant) error {
 
 // Stated tells what became of statements.
 type Stated struct {
-	Added   int // stored, as new ones
-	Known   int // stored before
-	Refused int // of a delegate, and void or beyond what is kept of that delegate (see delegated.go); or kept out by Config.OnState
+	Added int // stored, as new ones
+	Known int // stored before
+	// of a delegate, and void or beyond what is kept of that delegate (see delegated.go); or kept
+	// out by Config.OnState
+	Refused int
 }
 
-// InsertStatements stores statements of the replica id after verifying them. The error names the first that is wrong; the others are stored. Entries and statements that are void
-// by a new revocation are dropped. A statement of a delegate that would not be kept is refused before its signatures are verified, which is no error.
-func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (out Stated, err error) {
+// InsertStatements stores statements of the replica id after verifying them. The error names the
+// first that is wrong; the others are stored. Entries and statements that are void by a new
+// revocation are dropped. A statement of a delegate that would not be kept is refused before its
+// signatures are verified, which is no error.
+func (s *Store) InsertStatements(
+	ctx context.Context, id ID, all []Statement,
+) (out Stated, err error) {
 	var firstErr error
 	here := make([]Statement, 0, len(all))
 	for _, st := range all {
 		if replica, author := st.about(); replica != id {
-			firstErr = firstOf(firstErr, fmt.Errorf("statement about %s: %w", author, ErrWrongReplica))
+			firstErr = firstOf(
+				firstErr, fmt.Errorf("statement about %s: %w", author, ErrWrongReplica),
+			)
 			continue
 		}
 		here = append(here, st)
@@ -333,7 +354,9 @@ func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (o
 			n = (n + 1) / 2
 			some, err = s.storeStatements(ctx, id, good[:n])
 		}
-		out.Added, out.Known, out.Refused = out.Added+some.Added, out.Known+some.Known, out.Refused+some.Refused
+		out.Added += some.Added
+		out.Known += some.Known
+		out.Refused += some.Refused
 		good = good[n:]
 	}
 	out.Known += screened.Known
@@ -342,7 +365,9 @@ func (s *Store) InsertStatements(ctx context.Context, id ID, all []Statement) (o
 }
 
 // screen returns the statements that are new and would be kept, if they are right.
-func (s *Store) screen(ctx context.Context, id ID, all []Statement) (wanted []Statement, out Stated, err error) {
+func (s *Store) screen(
+	ctx context.Context, id ID, all []Statement,
+) (wanted []Statement, out Stated, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		wanted, out = nil, Stated{}
 		v := s.sieve(rd, id)
@@ -372,8 +397,8 @@ func (s *Store) screen(ctx context.Context, id ID, all []Statement) (wanted []St
 	return wanted, out, err
 }
 
-// state stores statements that this node has made. It returns ErrTooMany, and stores none, if one would
-// not be kept or another would have to go for it.
+// state stores statements that this node has made. It returns ErrTooMany, and stores none, if one
+// would not be kept or another would have to go for it.
 func (s *Store) state(ctx context.Context, id ID, all []Statement) error {
 	_, err := s.storeAll(ctx, id, all, true)
 	return err
@@ -384,10 +409,14 @@ func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (St
 	return s.storeAll(ctx, id, all, false)
 }
 
-func (s *Store) storeAll(ctx context.Context, id ID, all []Statement, own bool) (out Stated, err error) {
+func (s *Store) storeAll(
+	ctx context.Context, id ID, all []Statement, own bool,
+) (out Stated, err error) {
 	var n storing
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
-		n = storing{s: s, own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{}}
+		n = storing{
+			s: s, own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{},
+		}
 		r, err := getReplica(tx, id)
 		if err != nil {
 			return err
@@ -395,7 +424,8 @@ func (s *Store) storeAll(ctx context.Context, id ID, all []Statement, own bool) 
 		if _, err := statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
 			return err
 		}
-		for _, class := range []int{classDirect, classDelegated} { // those of the replica key decide about the others
+		// those of the replica key decide about the others
+		for _, class := range []int{classDirect, classDelegated} {
 			for _, st := range all {
 				if err := n.store(st, class); err != nil {
 					return err
@@ -494,8 +524,8 @@ func (n *storing) store(st Statement, class int) error {
 	return nil
 }
 
-// asked asks Config.OnState about a statement of some bytes, or, if they are negative, tells it that one is
-// dropped.
+// asked asks Config.OnState about a statement of some bytes, or, if they are negative, tells it
+// that one is dropped.
 func (s *Store) asked(tx kv.Txn, id ID, bytes int) (bool, error) {
 	if s.cfg.OnState == nil {
 		return true, nil
@@ -516,8 +546,8 @@ func (n *storing) frees(st Statement) (bool, error) {
 	return len(about.revocations) < 2*len(about.grants), err
 }
 
-// statementsChanged forgets what is remembered of a replica's statements, after a transaction that has
-// changed them.
+// statementsChanged forgets what is remembered of a replica's statements, after a transaction that
+// has changed them.
 func (s *Store) statementsChanged(id ID) {
 	s.statementPrints.changed(id)
 	s.prints.changed(id)
@@ -535,15 +565,17 @@ func StatementsIn(r kv.Reader, id ID) (count int, bytes uint64, err error) {
 	return count, bytes, nil
 }
 
-// touchStatements changes the record that stands for all statements of a replica, so that transactions that have read some conflict with one that adds others. The number is
-// random, so that one stands for the same statements wherever it is met.
+// touchStatements changes the record that stands for all statements of a replica, so that
+// transactions that have read some conflict with one that adds others. The number is random, so
+// that one stands for the same statements wherever it is met.
 func touchStatements(tx kv.Txn, id ID) error {
 	var n [8]byte
 	_, _ = rand.Read(n[:]) // never fails
 	return tx.Set(idKey(keyStatements, id), n[:])
 }
 
-// statementsVersion returns that number; 0 if there are no statements, or only some that a program of an earlier version has stored.
+// statementsVersion returns that number; 0 if there are no statements, or only some that a program
+// of an earlier version has stored.
 func statementsVersion(r kv.Reader, id ID) (n uint64, err error) {
 	err = r.Peek(idKey(keyStatements, id), func(b []byte) error {
 		if len(b) != 8 {

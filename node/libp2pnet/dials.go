@@ -21,17 +21,18 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Strangers name addresses in many places: tickets in registrations, the hash table, what a peer says
-// of itself, requests to test an address or to connect directly. A node that dialled them all would
-// be a weapon against whoever is at these addresses. So every connection that leaves this node goes
-// through the transports of this file, which ration dials to addresses that have proved nothing.
+// Strangers name addresses in many places: tickets in registrations, the hash table, what a peer
+// says of itself, requests to test an address or to connect directly. A node that dialled them all
+// would be a weapon against whoever is at these addresses. So every connection that leaves this
+// node goes through the transports of this file, which ration dials to addresses that have proved
+// nothing.
 //
-// An address is proved while the last dial to it reached the peer that is said to be there. Dials are
-// not rationed to proved addresses, nor to peers that the configuration or a person names.
+// An address is proved while the last dial to it reached the peer that is said to be there. Dials
+// are not rationed to proved addresses, nor to peers that the configuration or a person names.
 const (
-	// oneBurst is how many dials may go to one IPv4 address, or one IPv6 network of 64 bits, at once;
-	// onePause is the time until the next. The pause doubles with every oneBurst failures in a row,
-	// up to onePause << maxDoubling.
+	// oneBurst is how many dials may go to one IPv4 address, or one IPv6 network of 64 bits, at
+	// once; onePause is the time until the next. The pause doubles with every oneBurst failures in
+	// a row, up to onePause << maxDoubling.
 	oneBurst    = 64
 	onePause    = 4 * time.Second
 	maxDoubling = 6
@@ -52,10 +53,13 @@ const (
 type RationedError struct{ Addr ma.Multiaddr }
 
 func (e *RationedError) Error() string {
-	return fmt.Sprintf("%s is not dialled now: too many dials to unproved addresses; try again later", e.Addr)
+	return fmt.Sprintf(
+		"%s is not dialled now: too many dials to unproved addresses; try again later", e.Addr,
+	)
 }
 
-// place is where a peer is said to be. TCP and UDP share one: nodes listen at the same port of both.
+// place is where a peer is said to be. TCP and UDP share one: nodes listen at the same port of
+// both.
 type place struct {
 	p  peer.ID
 	at netip.AddrPort
@@ -98,11 +102,13 @@ func newDials(config map[peer.ID]bool, now func() time.Time) *dials {
 		all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
 }
 
-// name exempts a peer, and the relays in its addresses, until the function that it returns is called.
+// name exempts a peer, and the relays in its addresses, until the function that it returns is
+// called.
 func (d *dials) name(p peer.AddrInfo) (end func()) {
 	ids := []peer.ID{p.ID}
 	for _, m := range p.Addrs {
-		if via, _ := ma.SplitFunc(m, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT }); isRelayed(m) {
+		relayed := func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT }
+		if via, _ := ma.SplitFunc(m, relayed); isRelayed(m) {
 			if relay, err := peer.IDFromP2PAddr(via); err == nil {
 				ids = append(ids, relay)
 			}
@@ -170,7 +176,11 @@ func (d *dials) rationsFor(a netip.Addr) []*ration {
 		one, wide = 32, 24
 	}
 	now := d.now()
-	used := []*ration{d.ration(a, one, oneBurst, onePause, now), d.ration(a, wide, netBurst, netPause, now), d.all}
+	used := []*ration{
+		d.ration(a, one, oneBurst, onePause, now),
+		d.ration(a, wide, netBurst, netPause, now),
+		d.all,
+	}
 	for _, r := range used {
 		if r.count(now); r.left < 1 {
 			return nil
@@ -192,8 +202,8 @@ func (d *dials) ration(a netip.Addr, bits, burst int, pause time.Duration, now t
 	return r
 }
 
-// forget drops the rations that are whole again, and any other if there are none. Those are few: the
-// ration of all addresses bounds how many are used up at a time.
+// forget drops the rations that are whole again, and any other if there are none. Those are few:
+// the ration of all addresses bounds how many are used up at a time.
 func (d *dials) forget(now time.Time) {
 	for key, r := range d.rations {
 		if r.count(now); r.left >= r.burst {
@@ -244,10 +254,12 @@ type rationedTCP struct {
 	dials *dials
 }
 
-func (d *dials) newTCP(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*rationedTCP, error) {
+func (d *dials) newTCP(
+	u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr,
+) (*rationedTCP, error) {
 	// Two nodes that find each other often dial at the same moment. From their listening ports that
-	// would be one TCP connection opened from both ends, with a TLS client at each; so each dials from
-	// a port of its own.
+	// would be one TCP connection opened from both ends, with a TLS client at each; so each dials
+	// from a port of its own.
 	t, err := tcp.NewTCPTransport(u, r, shared, tcp.DisableReuseport())
 	if err != nil {
 		return nil, err
@@ -256,12 +268,16 @@ func (d *dials) newTCP(u transport.Upgrader, r network.ResourceManager, shared *
 }
 
 // Dial implements transport.Transport.
-func (t *rationedTCP) Dial(ctx context.Context, m ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
+func (t *rationedTCP) Dial(
+	ctx context.Context, m ma.Multiaddr, p peer.ID,
+) (transport.CapableConn, error) {
 	return t.DialWithUpdates(ctx, m, p, nil)
 }
 
 // DialWithUpdates implements transport.DialUpdater.
-func (t *rationedTCP) DialWithUpdates(ctx context.Context, m ma.Multiaddr, p peer.ID, updates chan<- transport.DialUpdate) (transport.CapableConn, error) {
+func (t *rationedTCP) DialWithUpdates(
+	ctx context.Context, m ma.Multiaddr, p peer.ID, updates chan<- transport.DialUpdate,
+) (transport.CapableConn, error) {
 	ended, err := t.dials.start(p, m)
 	if err != nil {
 		return nil, err
@@ -271,14 +287,20 @@ func (t *rationedTCP) DialWithUpdates(ctx context.Context, m ma.Multiaddr, p pee
 	return c, err
 }
 
-// rationedQUIC is the QUIC transport with rationed dials. A dial that makes a hole in a router sends
-// packets to the address, too.
+// rationedQUIC is the QUIC transport with rationed dials. A dial that makes a hole in a router
+// sends packets to the address, too.
 type rationedQUIC struct {
 	transport.Transport
 	dials *dials
 }
 
-func (d *dials) newQUIC(key crypto.PrivKey, m *quicreuse.ConnManager, psk pnet.PSK, g connmgr.ConnectionGater, r network.ResourceManager) (*rationedQUIC, error) {
+func (d *dials) newQUIC(
+	key crypto.PrivKey,
+	m *quicreuse.ConnManager,
+	psk pnet.PSK,
+	g connmgr.ConnectionGater,
+	r network.ResourceManager,
+) (*rationedQUIC, error) {
 	t, err := quic.NewTransport(key, m, psk, g, r)
 	if err != nil {
 		return nil, err
@@ -287,7 +309,9 @@ func (d *dials) newQUIC(key crypto.PrivKey, m *quicreuse.ConnManager, psk pnet.P
 }
 
 // Dial implements transport.Transport.
-func (t *rationedQUIC) Dial(ctx context.Context, m ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
+func (t *rationedQUIC) Dial(
+	ctx context.Context, m ma.Multiaddr, p peer.ID,
+) (transport.CapableConn, error) {
 	ended, err := t.dials.start(p, m)
 	if err != nil {
 		return nil, err
