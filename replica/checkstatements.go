@@ -3,9 +3,12 @@ package replica
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/reconcile/tree"
 )
 
 // checkedStatements is what Check finds out about statements: the records that must go, and those of
@@ -13,6 +16,7 @@ import (
 type checkedStatements struct {
 	wrong   [][]byte           // records of statements, and of the index, to be deleted
 	missing map[string]*ranked // records of the index, by their keys
+	sums    bool               // the tree or the index by element is wrong
 }
 
 // statements verifies every statement, and compares the index of those by delegates, and what is kept
@@ -85,13 +89,54 @@ func (c *checking) statements(ctx context.Context) error {
 	if n := len(c.stated.missing); n > 0 {
 		c.fault("%d statements by delegates are missing in their index", n)
 	}
+	return c.statementTree(ctx)
+}
+
+// statementTree compares the tree of the statements and their index by element, if they are there.
+func (c *checking) statementTree(ctx context.Context) error {
+	total, err := statementTree(c.r.ID).Verify(c.rd)
+	var fault *tree.Fault
+	switch {
+	case errors.Is(err, tree.ErrNoTree):
+		return nil
+	case errors.As(err, &fault):
+		c.stated.sums = true
+		c.fault("statements: %v", fault)
+		return nil
+	case err != nil:
+		return err
+	}
+	set := statementSet{c.s, c.r.ID}
+	found := uint64(0)
+	for p, err := range c.rd.Scan(kv.Prefix(idKey(keyStatementAt, c.r.ID)), kv.ScanOptions{}) {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := p.Key[len(keyStatementAt)+32:]
+		if len(at) != len(reconcile.Element{}) {
+			continue
+		}
+		one := []reconcile.Element{reconcile.Element(at)}
+		for _, err := range set.indexed(c.rd, reconcile.All, one) {
+			if err == nil {
+				found++
+			}
+		}
+	}
+	if found != total.Count {
+		c.stated.sums = true
+		c.fault("the index of statements leads to %d of %d", found, total.Count)
+	}
 	return nil
 }
 
 // repairStatements deletes what is wrong, and writes what is missing in the index. The caller holds
 // the replica's lock.
 func (s *Store) repairStatements(ctx context.Context, id ID, c *checkedStatements) error {
-	if len(c.wrong)+len(c.missing) == 0 {
+	if len(c.wrong)+len(c.missing) == 0 && !c.sums {
 		return nil
 	}
 	err := s.kv.Batch(ctx, func(w kv.Writer) error {
@@ -114,5 +159,6 @@ func (s *Store) repairStatements(ctx context.Context, id ID, c *checkedStatement
 		return err
 	}
 	s.statementsChanged(id)
-	return nil
+	// The tree may lack what was missing, or hold what was wrong.
+	return errors.Join(s.fellStatements(ctx, id), s.plantStatements(ctx, id))
 }

@@ -225,7 +225,7 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 // keepDelegated stores a new statement of a delegate, unless the sieve refuses it. It returns the
 // one that had to go, if any.
 func (v *sieve) keepDelegated(
-	tx kv.Txn, st Statement, above *Grant,
+	tx kv.Txn, st Statement, above *Grant, changes statementChanges,
 ) (ok bool, goes *ranked, err error) {
 	ok, goes, err = v.offer(st, above, true)
 	if err != nil || !ok {
@@ -233,7 +233,7 @@ func (v *sieve) keepDelegated(
 	}
 	b, r := rankOf(st, above)
 	if goes != nil {
-		if err := v.s.dropDelegated(tx, v.id, b, goes); err != nil {
+		if err := v.s.dropDelegated(tx, v.id, b, goes, changes); err != nil {
 			return false, nil, err
 		}
 	}
@@ -244,13 +244,16 @@ func (v *sieve) keepDelegated(
 }
 
 // dropDelegated deletes a statement of a delegate. What its grant allowed may be void now.
-func (s *Store) dropDelegated(tx kv.Txn, id ID, b budget, r *ranked) error {
+func (s *Store) dropDelegated(
+	tx kv.Txn, id ID, b budget, r *ranked, changes statementChanges,
+) error {
 	at := r.statementKeyOf(id)
 	raw, err := tx.Get(at)
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return err
 	}
 	if err == nil {
+		changes.note(at, false)
 		st, err := ParseStatement(raw)
 		if err != nil {
 			return fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
@@ -312,12 +315,13 @@ func (s *Store) dropVoidStatements(ctx context.Context, id ID) error {
 			if _, err := statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
 				return err
 			}
+			changes := statementChanges{}
 			for i := range void {
-				if err := s.dropDelegated(tx, id, void[i].budget, &void[i].ranked); err != nil {
+				if err := s.dropDelegated(tx, id, void[i].budget, &void[i].ranked, changes); err != nil {
 					return err
 				}
 			}
-			return touchStatements(tx, id)
+			return errors.Join(s.sumStatements(ctx, tx, id, changes), touchStatements(tx, id))
 		})
 		if err != nil {
 			return err

@@ -16,6 +16,8 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/reconcile/tree"
 )
 
 // statementIDs returns the ids of all statements that a store has, and requires its index to agree.
@@ -137,6 +139,7 @@ func TestNodesKeepTheSameStatements(t *testing.T) {
 		for i := range 3 {
 			s := newStore(rt, c)
 			s.keep = most
+			s.treeFrom = []int{1, 4, treeFrom}[i] // their trees begin at different times, or never
 			hold(rt, s, owner, Read)
 			stores = append(stores, s)
 			if i == 2 {
@@ -411,6 +414,7 @@ func (r countingReader) Scan(in kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, e
 func TestCheckOfStatements(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
+	s.treeFrom = 1
 	id := hold(t, s, testKey(1), Write)
 	write(t, s, id, testKey(3), "k", "v")
 	g, err := s.Grant(bg, id, testKey(2).Author(), Permission{Delegable: true})
@@ -450,6 +454,18 @@ func TestCheckOfStatements(t *testing.T) {
 		"a record of the index is wrong": func(tx kv.Txn) error {
 			return tx.Set(indexed, make([]byte, 32))
 		},
+		"the tree lacks a statement": func(tx kv.Txn) error {
+			id := delegated.ID()
+			mark := statementMark(id)
+			change := tree.Change{Key: statementKey(&delegated)[len(keyStatement)+32:], Remove: &mark}
+			return s.kv.View(bg, func(rd kv.Reader) error {
+				return statementTree(delegated.Replica).Apply(rd, tx, []tree.Change{change})
+			})
+		},
+		"the index by element lacks one": func(tx kv.Txn) error {
+			id := delegated.ID()
+			return tx.Delete(elementKey(delegated.Replica, reconcile.Element(id[:])))
+		},
 		"a record of the index is about one": func(tx kv.Txn) error {
 			return tx.Set(rankKey(id, bv, &rv.rank), rv.about[:])
 		},
@@ -468,32 +484,5 @@ func TestCheckOfStatements(t *testing.T) {
 			require.Empty(t, rep.Faults)
 			require.Len(t, statementIDs(t, s, id), 4)
 		})
-	}
-}
-
-// BenchmarkSetWithManyStatements is what one write of the owner costs, right after the statements
-// have changed, in a replica with 100,000 statements by the replica key and all that a delegate can
-// add about the owner's author.
-func BenchmarkSetWithManyStatements(b *testing.B) {
-	c := newClock()
-	s := newStore(b, c)
-	id := hold(b, s, testKey(1), Write)
-	write(b, s, id, testKey(3), "k", "v")
-	g, err := s.Grant(
-		bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true},
-	)
-	require.NoError(b, err)
-	all := flooded(&g, g.Issued, MaxAbout, MaxAbout)
-	for i := range 100_000 {
-		author := AuthorID(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)))
-		all = append(all, ref(NewGrant(testKey(1), author, uint64(i))))
-	}
-	for some := range slices.Chunk(all, 1000) {
-		_, err = s.InsertStatements(bg, id, some)
-		require.NoError(b, err)
-	}
-	for i := 0; b.Loop(); i++ {
-		s.known.forget(id)
-		write(b, s, id, testKey(3), "k", fmt.Sprint(i))
 	}
 }

@@ -33,6 +33,7 @@ func (p *putter) grantAll(author AuthorID, now uint64) error {
 		return err
 	}
 	p.changed = true
+	p.stated.note(statementKey(&g), true)
 	direct, err := newStated(p.tx, p.r.ID).allows(classDirect, author)
 	p.allows[author] = &rights{direct: direct}
 	return err

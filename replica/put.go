@@ -53,6 +53,7 @@ type putter struct {
 	r       *Replica
 	allows  map[AuthorID]*rights
 	changed bool                // statements, in this transaction
+	stated  statementChanges    // those
 	puts    map[string]*putting // by order bytes
 	buf     []byte
 	noRoom  int // entries that Config.OnTake has kept out
@@ -67,7 +68,8 @@ type putting struct {
 }
 
 func (s *Store) putter(tx kv.Txn, r *Replica) *putter {
-	return &putter{s: s, tx: tx, r: r, allows: map[AuthorID]*rights{}, puts: map[string]*putting{}}
+	return &putter{s: s, tx: tx, r: r, allows: map[AuthorID]*rights{},
+		puts: map[string]*putting{}, stated: statementChanges{}}
 }
 
 // granted reports whether a grant allows e.
@@ -127,8 +129,8 @@ func (p *putter) takes(e, old *Entry) (bool, error) {
 
 // finish writes what put has taken, with all that must agree with it.
 func (p *putter) finish(ctx context.Context) error {
-	if len(p.puts) == 0 {
-		return nil
+	if err := p.s.sumStatements(ctx, p.tx, p.r.ID, p.stated); err != nil || len(p.puts) == 0 {
+		return err
 	}
 	changes := make([]tree.Change, 0, len(p.puts))
 	for order, x := range p.puts {

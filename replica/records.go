@@ -19,6 +19,8 @@ import (
 //	r b replica author class u8 id[32]  a statement about the author; the class is 0 for those of the replica key, 1 for those of delegates
 //	r q replica root[32] kind u8 rank   the same statement of a delegate by its budget and its rank[41] there: the author; see delegated.go
 //	r h replica[32]                     a random number, u64, that changes with the statements
+//	r t replica[32] …                   the summary tree of the statements, if there are many: see statementset.go
+//	r j replica[32] element[16]         likewise, a statement by its element: author[32] class u8, the second half of its id
 //	r e replica[32] epoch[4] commit[8]  the read key[32] of an epoch, under the beginning of its commitment
 //	r p replica[32]                     from when on entries may be void by a revocation: the key of a record by time, or the first 8 bytes of one
 //	r o number[4] 00 order bytes        an entry: timestamp u64, size u64, hash, signature; see keyspace.go for
@@ -32,27 +34,34 @@ import (
 //
 // Version 1 of the format kept entries under the whole ids, and no tree; see migrate.go.
 const (
-	keyReplica    = "rr"
-	keyName       = "rn"
-	keyNextNumber = "rz"
-	keyAuthor     = "ra"
-	keyDefault    = "rd"
-	keyStatement  = "rb"
-	keyDelegated  = "rq"
-	keyStatements = "rh"
-	keyVoid       = "rp"
-	keyReadKey    = "re"
-	keyEntry      = "ro"
-	keyByTime     = "ri"
-	keyWriter     = "rw"
-	keyWriterID   = "rv"
-	keyTree       = "rs"
-	keyCounts     = "rc"
-	keyLeft       = "rl"
+	keyReplica       = "rr"
+	keyName          = "rn"
+	keyNextNumber    = "rz"
+	keyAuthor        = "ra"
+	keyDefault       = "rd"
+	keyStatement     = "rb"
+	keyDelegated     = "rq"
+	keyStatements    = "rh"
+	keyStatementTree = "rt"
+	keyStatementAt   = "rj"
+	keyVoid          = "rp"
+	keyReadKey       = "re"
+	keyEntry         = "ro"
+	keyByTime        = "ri"
+	keyWriter        = "rw"
+	keyWriterID      = "rv"
+	keyTree          = "rs"
+	keyCounts        = "rc"
+	keyLeft          = "rl"
 )
 
 // perEntry are the kinds of records that lie under a replica's number.
 var perEntry = []string{keyEntry, keyByTime, keyWriter, keyWriterID, keyTree, keyCounts}
+
+// perReplica are the kinds of records that lie under a replica's id.
+var perReplica = []string{
+	keyStatementTree, keyStatementAt, keyStatement, keyDelegated, keyStatements, keyVoid, keyReadKey,
+}
 
 // number stands for a replica within the store.
 type number uint32

@@ -137,41 +137,6 @@ func (r *Replica) treeItems(rd kv.Reader, span reconcile.Range) iter.Seq2[tree.I
 	}
 }
 
-// StatementSet is the set of a replica's grants and revocations, which is reconciled before the entries that need them: the key is the author, the class (0 for
-// those of the replica key, 1 for those of delegates) and the statement's id, the data the statement with its signature.
-func (s *Store) StatementSet(id ID) reconcile.Set {
-	return reconcile.Scanned(func(ctx context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
-		return func(yield func(reconcile.Item, error) bool) {
-			prefix := idKey(keyStatement, id)
-			scan := kv.Prefix(prefix)
-			scan.From = append(bytes.Clone(prefix), r.From...)
-			if len(r.To) > 0 {
-				scan.To = append(bytes.Clone(prefix), r.To...)
-			}
-			stopped := false
-			err := s.kv.View(ctx, func(rd kv.Reader) error {
-				for p, err := range rd.Scan(scan, kv.ScanOptions{}) {
-					if err != nil {
-						return err
-					}
-					if len(p.Key) != len(prefix)+65 {
-						return errBadRecord
-					}
-					statementID := [32]byte(p.Key[len(prefix)+33:])
-					mark := reconcile.Mark{ID: statementID, Element: reconcile.Element(statementID[:])}
-					if stopped = !yield(reconcile.Item{Key: p.Key[len(prefix):], Mark: mark, Data: p.Value}, nil); stopped {
-						return nil
-					}
-				}
-				return nil
-			})
-			if err != nil && !stopped {
-				yield(reconcile.Item{}, err)
-			}
-		}
-	})
-}
-
 // Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they hold the same ones. It returns ErrNotFound.
 func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	sum, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)

@@ -416,6 +416,7 @@ func (s *Store) storeAll(
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
 		n = storing{
 			s: s, own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{},
+			changes: statementChanges{},
 		}
 		r, err := getReplica(tx, id)
 		if err != nil {
@@ -436,12 +437,17 @@ func (s *Store) storeAll(
 		if n.out.Added == 0 {
 			return nil
 		}
-		return errors.Join(touchStatements(tx, id), learnIf(n.keys, tx, &r))
+		return errors.Join(
+			s.sumStatements(ctx, tx, id, n.changes), touchStatements(tx, id), learnIf(n.keys, tx, &r),
+		)
 	})
 	if err != nil || n.out.Added == 0 {
 		return n.out, err
 	}
 	s.statementsChanged(id)
+	if err := s.plantStatements(ctx, id); err != nil {
+		return n.out, err
+	}
 	if n.dropped {
 		err = s.dropVoid(ctx, id)
 	}
@@ -456,6 +462,7 @@ type storing struct {
 	id      ID
 	sieve   *sieve
 	added   map[[32]byte]bool // ids
+	changes statementChanges
 	out     Stated
 	dropped bool // a statement has taken something from others
 	keys    bool // there is one that hands out read keys
@@ -491,7 +498,7 @@ func (n *storing) store(st Statement, class int) error {
 		}
 	}
 	if above != nil {
-		ok, goes, err := n.sieve.keepDelegated(n.tx, st, above)
+		ok, goes, err := n.sieve.keepDelegated(n.tx, st, above, n.changes)
 		if err != nil {
 			return err
 		}
@@ -514,6 +521,7 @@ func (n *storing) store(st Statement, class int) error {
 		return err
 	}
 	n.added[st.ID()] = true
+	n.changes.note(key, true)
 	switch st := st.(type) {
 	case *Revocation:
 		n.dropped = true

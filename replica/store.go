@@ -59,6 +59,7 @@ type Store struct {
 	// statementPrints remembers the digests of statements alone.
 	statementPrints prints
 	keep            keepLimits
+	treeFrom        int // treeFrom, but in tests
 	known           authorities
 	atOnce          atOnce
 	writes          stripes // one writer at a time for each replica, so that they do not run into conflicts
@@ -69,7 +70,7 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}}
+	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}, treeFrom: treeFrom}
 	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx), st.migrateStatements(ctx), st.resumeVoid(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}
@@ -420,7 +421,10 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 // erase deletes all records of a replica that has been left.
 func (s *Store) erase(ctx context.Context, id ID, n number) error {
 	ctx = kv.ToMakeRoom(ctx)
-	prefixes := [][]byte{idKey(keyStatement, id), idKey(keyDelegated, id), idKey(keyStatements, id), idKey(keyVoid, id), idKey(keyReadKey, id)}
+	var prefixes [][]byte
+	for _, kind := range perReplica {
+		prefixes = append(prefixes, idKey(kind, id))
+	}
 	for _, kind := range perEntry {
 		prefixes = append(prefixes, numberKey(kind, n))
 	}

@@ -215,6 +215,9 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 	s.atOnce.fits()
 	if stated {
 		s.statementsChanged(id)
+		if err := s.plantStatements(ctx, id); err != nil {
+			return err
+		}
 	}
 	s.prints.changed(id)
 	s.events.publish(entries, Local, false)
