@@ -9,6 +9,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // setSealed sets a key of an encrypted replica.
@@ -91,4 +92,45 @@ func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	}
 	require.Contains(t, got, "photos/1")
 	require.Contains(t, got, "photos/2")
+}
+
+// A ticket to sync an encrypted replica, and an invite to do so, tell that it is encrypted, and which
+// epoch is the newest: whoever joins need not believe a host that shows none.
+func TestJoinersToSyncKnowTheNewestEpoch(t *testing.T) {
+	a, _ := start(t, t.TempDir())
+	r, err := a.Replicas.CreateEncrypted(t.Context(), "letters")
+	require.NoError(t, err)
+	_, err = a.Replicas.Rotate(t.Context(), r.ID)
+	require.NoError(t, err)
+	newest, err := a.Replicas.NewestEpoch(t.Context(), r.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, newest.Number)
+	r, err = a.Replicas.Get(t.Context(), r.ID)
+	require.NoError(t, err)
+	tk, err := a.Ticket(t.Context(), r, replica.Sync)
+	require.NoError(t, err)
+	text, err := tk.Text()
+	require.NoError(t, err)
+	back, err := ticket.ParseDoc(text)
+	require.NoError(t, err)
+	require.Equal(t, newest, back.Least)
+	back.Addrs = nil // the host shows nothing
+
+	b, _ := start(t, t.TempDir())
+	_, err = b.Join(t.Context(), back, "r")
+	require.Error(t, err, "there is nobody to sync with")
+	held, err := b.Replicas.Get(t.Context(), r.ID)
+	require.NoError(t, err)
+	require.True(t, held.Encrypted)
+	require.Equal(t, newest, held.Least)
+	again, err := b.Ticket(t.Context(), held, replica.Sync)
+	require.NoError(t, err)
+	require.Equal(t, newest, again.Least, "and passes it on")
+
+	_, invite, err := a.Invite(t.Context(), r, node.Invite{Mode: replica.Sync})
+	require.NoError(t, err)
+	c, _ := start(t, t.TempDir())
+	joined, err := c.JoinInvite(t.Context(), invite, "r", nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, newest, joined.Replica.Least)
 }

@@ -299,6 +299,9 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 	g = Given{Replica: r.ID, Name: r.Name, Capability: min(v.Mode, replica.Read)}
 	g.few = v.Uses > 0 && v.Uses <= fewUses && v.Redeemed[at].Node == node
 	if v.Mode == replica.Sync {
+		if g.Statements, err = n.epochsOf(ctx, &r); err != nil {
+			return g, err
+		}
 		return g, n.kv.Sync(ctx)
 	}
 	if !v.Redeemed[at].Granted {
@@ -332,15 +335,22 @@ func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author re
 			return g, err
 		}
 	}
-	if g.ReadKey.Epoch > 0 { // which these prove
-		epochs, err := n.Replicas.EpochStatements(ctx, r.ID)
-		if err != nil {
-			return g, err
-		}
-		g.Statements = append(g.Statements, epochs...)
+	epochs, err := n.epochsOf(ctx, &r)
+	if err != nil {
+		return g, err
 	}
-	g.Statements = fewEnough(g.Statements)
+	g.Statements = fewEnough(append(g.Statements, epochs...))
 	return g, n.kv.Sync(ctx)
+}
+
+// epochsOf returns the epochs of an encrypted replica: they prove its read keys, and show to those
+// without a key that the replica is encrypted.
+func (n *Node) epochsOf(ctx context.Context, r *replica.Replica) ([][]byte, error) {
+	if !r.Encrypted {
+		return nil, nil
+	}
+	epochs, err := n.Replicas.EpochStatements(ctx, r.ID)
+	return fewEnough(epochs), err
 }
 
 // addReader hands the read key of an encrypted replica to an author for as long as nobody revokes that.

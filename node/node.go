@@ -328,17 +328,32 @@ func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult
 
 // JoinWith is Join with a download policy that holds from the start; nil is the one the replica has, or everything.
 func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
-	return n.joinWith(ctx, t, name, policy, nil)
+	return n.joinWith(ctx, t, newestOf(t), name, policy, nil)
 }
 
-// joinWith is JoinWith, with peers that may hold the replica besides those of the ticket.
-func (n *Node) joinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy, hints []peer.AddrInfo) (JoinResult, error) {
+// newestOf returns the newest epoch of its replica that a ticket names.
+func newestOf(t *ticket.Doc) replica.EpochID {
+	if t.ReadKey.Epoch > 0 {
+		return t.ReadKey.ID()
+	}
+	return t.Least
+}
+
+// joinWith is JoinWith, with the newest epoch of the replica that is known, and with peers that may
+// hold it besides those of the ticket.
+func (n *Node) joinWith(
+	ctx context.Context, t *ticket.Doc, least replica.EpochID, name string, policy *Policy,
+	hints []peer.AddrInfo,
+) (JoinResult, error) {
 	var out JoinResult
 	var keys []replica.EpochKey
 	if t.ReadKey.Epoch > 0 {
 		keys = append(keys, t.ReadKey)
 	}
-	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret}, keys...)
+	asked := replica.Replica{
+		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: least,
+	}
+	r, err := n.Replicas.Join(ctx, asked, keys...)
 	if err != nil {
 		return out, err
 	}
@@ -376,7 +391,9 @@ func (n *Node) joinWith(ctx context.Context, t *ticket.Doc, name string, policy 
 
 // Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a session: the node soon runs one. It remembers the ticket's peers as newcomers.
 func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
-	r, err := n.Replicas.Join(ctx, replica.Replica{ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret})
+	r, err := n.Replicas.Join(ctx, replica.Replica{
+		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: t.Least,
+	})
 	if err != nil {
 		return r, err
 	}
@@ -445,11 +462,15 @@ func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capabili
 	if c == replica.Write {
 		t.Secret = r.Secret
 	}
-	if r.Encrypted && c >= replica.Read {
-		var err error
-		if t.ReadKey, err = n.Replicas.ReadKey(ctx, r.ID); err != nil {
-			return nil, err
-		}
+	switch {
+	case !r.Encrypted:
+	case c >= replica.Read:
+		t.ReadKey, err = n.Replicas.ReadKey(ctx, r.ID)
+	default:
+		t.Least, err = n.Replicas.NewestEpoch(ctx, r.ID)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }

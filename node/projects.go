@@ -103,9 +103,9 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 	if name == "" && replica.CheckName(pr.Name) == nil {
 		name = pr.Name
 	}
-	joined, err := n.joinWith(ctx, t, name, nil, hints)
+	joined, err := n.joinWith(ctx, t, newestOf(t), name, nil, hints)
 	if errors.Is(err, replica.ErrExists) {
-		joined, err = n.joinWith(ctx, t, "", nil, hints)
+		joined, err = n.joinWith(ctx, t, newestOf(t), "", nil, hints)
 	}
 	return joined, err
 }

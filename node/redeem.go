@@ -288,7 +288,11 @@ func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.Au
 
 // accept joins the replica that an invite has given, and forgets that the invite was pending.
 func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name string, policy *Policy, id [32]byte) (JoinResult, error) {
-	t := &ticket.Doc{Capability: g.Capability, Replica: g.Replica, ReadKey: g.ReadKey, Addrs: n.net.KnownAddrs(from.ID)}
+	t := &ticket.Doc{
+		Capability: g.Capability, Replica: g.Replica, ReadKey: g.ReadKey,
+		Addrs: n.net.KnownAddrs(from.ID),
+	}
+	least := g.newestEpoch()
 	if addrs, err := peer.AddrInfoToP2pAddrs(&from); err == nil && len(addrs) > 0 {
 		t.Addrs = addrs
 	}
@@ -296,15 +300,28 @@ func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name str
 	if own == "" && replica.CheckName(g.Name) == nil {
 		own = g.Name
 	}
-	joined, err := n.JoinWith(ctx, t, own, policy)
+	joined, err := n.joinWith(ctx, t, least, own, policy, nil)
 	if name == "" && errors.Is(err, replica.ErrExists) { // another replica has that name
-		joined, err = n.JoinWith(ctx, t, "", policy)
+		joined, err = n.joinWith(ctx, t, least, "", policy, nil)
 	}
 	if joined.Replica.Name == "" {
 		return joined, err // not even that
 	}
 	_, stErr := n.insertStatements(ctx, g.Replica, g.Statements)
 	return joined, errors.Join(err, stErr, n.dropKeys(ctx, [][]byte{pendingKey(id)}), n.kv.Sync(ctx))
+}
+
+// newestEpoch returns the newest epoch that statements of an invite prove. What an inviter says of the
+// read key alone proves nothing, and may be meant to keep the joiner from sealing with the right one.
+func (g *Given) newestEpoch() replica.EpochID {
+	var epochs []replica.Epoch
+	for _, b := range g.Statements {
+		e, err := replica.ParseEpoch(b)
+		if err == nil && e.Replica == g.Replica && e.Verify() == nil {
+			epochs = append(epochs, e)
+		}
+	}
+	return replica.Newest(epochs)
 }
 
 func pendingKey(id [32]byte) []byte { return append([]byte(keyPending), id[:]...) }

@@ -123,7 +123,7 @@ func ParseEpoch(b []byte) (e Epoch, err error) {
 }
 
 // before orders epochs: with the last one, names and content are sealed.
-func (e *Epoch) before(f *Epoch) bool {
+func (e EpochID) before(f EpochID) bool {
 	return cmp.Or(cmp.Compare(e.Number, f.Number), bytes.Compare(f.Commitment[:], e.Commitment[:])) < 0
 }
 

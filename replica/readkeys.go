@@ -18,6 +18,23 @@ type EpochKey struct {
 	Key   seal.ReadKey
 }
 
+// EpochID names an epoch of an encrypted replica without its read key, for those who may not read. The
+// zero EpochID names none.
+type EpochID struct {
+	Number     uint32
+	Commitment [32]byte // of the read key
+}
+
+// ID returns the epoch of the key; that of the zero key is none.
+func (k EpochKey) ID() (e EpochID) {
+	if k.Epoch == 0 {
+		return e
+	}
+	return EpochID{k.Epoch, k.Key.Commitment()}
+}
+
+func (e *Epoch) id() EpochID { return EpochID{e.Number, e.Commitment} }
+
 // ErrNoReadKey reports an encrypted replica whose present read key this node does not have.
 var ErrNoReadKey = errors.New("this node does not have the read key of the replica's present epoch: ask for a new ticket or invite")
 
@@ -33,6 +50,26 @@ func (unprovedError) Error() string {
 }
 
 func (unprovedError) Is(target error) bool { return target == ErrNoReadKey }
+
+// ErrBehind reports an encrypted replica of which a later epoch is known than is here: some host
+// withholds it, or has not heard of it. It is also ErrNoReadKey.
+var ErrBehind error = behindError{}
+
+type behindError struct{}
+
+func (behindError) Error() string {
+	return "a later read key of the replica is known than is here: " +
+		"sync with another node that holds the replica (skerry replica sync)"
+}
+
+func (behindError) Is(target error) bool { return target == ErrNoReadKey }
+
+// ErrManyKeys reports a replica of which a node has been given too many read keys that nothing proves.
+var ErrManyKeys = errors.New("too many read keys that nothing signed confirms: " +
+	"leave the replica, and join it with a good ticket")
+
+// maxUnproved is how many read keys without proof a node keeps of a replica.
+const maxUnproved = 16
 
 // A heldKey is a read key in the store, with how far it may be trusted beside the statements.
 //
@@ -112,13 +149,35 @@ func usable(counting []Epoch, held []heldKey) (keys []EpochKey) {
 	return keys
 }
 
-// present returns the key to seal with: that of the last epoch that counts or, before the first
-// such epoch is here, the last that came with the replica key. It returns ErrNoReadKey or
-// ErrUnprovedKey if there is none.
-func present(counting []Epoch, held []heldKey) (now EpochKey, err error) {
+// reaches reports whether epochs that count are as new as one that is known. What a ticket has named is
+// compared by its commitment, too: two holders of the replica key may each have begun that epoch.
+func reaches(counting []Epoch, least EpochID) bool {
+	return least.Number == 0 || slices.ContainsFunc(counting, func(e Epoch) bool {
+		return e.Number > least.Number || e.id() == least
+	})
+}
+
+// newest returns the epoch to seal with, of epochs that count.
+func newest(counting []Epoch) (last EpochID) {
+	for i := range counting {
+		if e := &counting[i]; last.Number == 0 || last.before(e.id()) {
+			last = e.id()
+		}
+	}
+	return last
+}
+
+// Newest returns the epoch to seal with, of epochs that have been verified: the last that counts, or
+// none.
+func Newest(epochs []Epoch) EpochID { return newest(counting(epochs)) }
+
+// present returns the key to seal with: that of the last epoch that counts or, before the first such
+// epoch is here, the last that came with the replica key. Nothing is sealed with an epoch before least.
+// It returns ErrNoReadKey, ErrUnprovedKey or ErrBehind if there is none.
+func present(counting []Epoch, held []heldKey, least EpochID) (now EpochKey, err error) {
 	if len(counting) == 0 {
 		for _, k := range held {
-			if k.vouched && k.Epoch >= now.Epoch {
+			if k.vouched && k.Epoch >= max(now.Epoch, least.Number) {
 				now = k.EpochKey
 			}
 		}
@@ -126,14 +185,12 @@ func present(counting []Epoch, held []heldKey) (now EpochKey, err error) {
 			return now, ErrUnprovedKey
 		}
 	} else {
-		last := counting[0]
-		for i := range counting {
-			if last.before(&counting[i]) {
-				last = counting[i]
-			}
+		if !reaches(counting, least) {
+			return now, ErrBehind
 		}
+		last := newest(counting)
 		for _, k := range held {
-			if k.Epoch == last.Number && k.Key.Commitment() == last.Commitment {
+			if k.ID() == last {
 				return k.EpochKey, nil
 			}
 		}
@@ -156,13 +213,28 @@ func learn(tx kv.Txn, r *Replica, given ...heldKey) error {
 	if err != nil {
 		return err
 	}
+	epochs := counting(about.epochs)
+	proved := func(k *heldKey) bool {
+		return k.vouched || slices.ContainsFunc(epochs, func(e Epoch) bool { return e.id() == k.ID() })
+	}
+	unproved := 0
+	for i := range held {
+		if !proved(&held[i]) {
+			unproved++
+		}
+	}
 	add := func(k heldKey) error {
 		if k.Epoch == 0 {
 			return nil
 		}
 		i := slices.IndexFunc(held, func(h heldKey) bool { return h.EpochKey == k.EpochKey })
 		switch {
+		case i < 0 && !proved(&k) && unproved >= maxUnproved:
+			return ErrManyKeys
 		case i < 0:
+			if !proved(&k) {
+				unproved++
+			}
 			held = append(held, k)
 		case k.vouched && !held[i].vouched:
 			held[i].vouched = true
@@ -181,12 +253,12 @@ func learn(tx kv.Txn, r *Replica, given ...heldKey) error {
 		return err
 	}
 	for _, k := range wrapped {
-		if err := add(heldKey{EpochKey: k}); err != nil {
+		// The statement that hands it over stays, and so does the key, once an epoch proves it.
+		if err := add(heldKey{EpochKey: k}); err != nil && !errors.Is(err, ErrManyKeys) {
 			return err
 		}
 	}
 	// Each epoch gives the keys of the one before it.
-	epochs := counting(about.epochs)
 	for _, e := range slices.Backward(epochs) {
 		i := slices.IndexFunc(held, func(k heldKey) bool {
 			return k.Epoch == e.Number && k.Key.Commitment() == e.Commitment
@@ -200,19 +272,23 @@ func learn(tx kv.Txn, r *Replica, given ...heldKey) error {
 			if err != nil {
 				continue // whoever has the replica key may write nonsense; it keeps nobody from the rest
 			}
-			if err := add(heldKey{EpochKey: EpochKey{e.Number - 1, older}}); err != nil {
+			err = add(heldKey{EpochKey: EpochKey{e.Number - 1, older}})
+			if err != nil && !errors.Is(err, ErrManyKeys) {
 				return err
 			}
 		}
 	}
-	encrypted, capability := r.Encrypted || len(about.epochs) > 0, r.Capability
+	was := *r
+	r.Encrypted = r.Encrypted || len(about.epochs) > 0
 	if len(epochs) > 0 && len(usable(epochs, held)) > 0 { // whoever is given the key may read
-		capability = max(capability, Read)
+		r.Capability = max(r.Capability, Read)
 	}
-	if encrypted == r.Encrypted && capability == r.Capability {
+	if len(epochs) > 0 && reaches(epochs, r.Least) {
+		r.Least = newest(epochs) // also if the store should lose some
+	}
+	if was.Encrypted == r.Encrypted && was.Capability == r.Capability && was.Least == r.Least {
 		return nil
 	}
-	r.Encrypted, r.Capability = encrypted, capability
 	return tx.Set(idKey(keyReplica, r.ID), r.marshal())
 }
 
@@ -270,7 +346,7 @@ func (s *Store) learnAll(ctx context.Context) error {
 }
 
 // ReadKey returns the present read key of an encrypted replica, for a ticket. It returns
-// ErrNoReadKey or ErrUnprovedKey.
+// ErrNoReadKey, ErrUnprovedKey or ErrBehind.
 func (s *Store) ReadKey(ctx context.Context, id ID) (k EpochKey, err error) {
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		k, _, err = readKeys(rd, r)
@@ -279,8 +355,8 @@ func (s *Store) ReadKey(ctx context.Context, id ID) (k EpochKey, err error) {
 	return k, err
 }
 
-// readKeys returns the present read key and all that may open. It returns ErrNoReadKey or
-// ErrUnprovedKey, and then still the others.
+// readKeys returns the present read key and all that may open. It returns ErrNoReadKey, ErrUnprovedKey
+// or ErrBehind, and then still the others.
 func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error) {
 	about, err := statementsOf(rd, r.ID, &AuthorID{})
 	if err != nil {
@@ -291,10 +367,27 @@ func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error
 		return now, nil, err
 	}
 	epochs := counting(about.epochs)
-	if now, err = present(epochs, held); err != nil {
+	if now, err = present(epochs, held, r.Least); err != nil {
 		err = fmt.Errorf("replica %s: %w", r.Name, err)
 	}
 	return now, usable(epochs, held), err
+}
+
+// NewestEpoch returns the newest epoch of a replica that is known here, for a ticket to those who may
+// not read: none if the replica is not encrypted.
+func (s *Store) NewestEpoch(ctx context.Context, id ID) (e EpochID, err error) {
+	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		about, err := statementsOf(rd, id, &AuthorID{})
+		if err != nil {
+			return err
+		}
+		e = r.Least
+		if epochs := counting(about.epochs); len(epochs) > 0 && reaches(epochs, e) {
+			e = newest(epochs)
+		}
+		return nil
+	})
+	return e, err
 }
 
 // EpochStatements returns the encoded epochs of a replica that count, in the order of their

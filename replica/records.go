@@ -74,14 +74,23 @@ func numberKey(kind string, n number) []byte {
 
 var errBadRecord = errors.New("replica store: malformed record")
 
-// marshal gives: version u8 = 2, or 3 if the replica is encrypted, capability u8, created u64 µs, number u32, seed[32] if the capability is Write, name.
+// marshal gives: version u8 = 2, 3 if the replica is encrypted, or 4 if besides an epoch is known;
+// capability u8, created u64 µs, number u32, the epoch's number u32 and commitment[32] in version 4,
+// seed[32] if the capability is Write, name.
 func (r *Replica) marshal() []byte {
 	version := byte(2)
 	if r.Encrypted {
 		version = 3
 	}
+	if r.Least.Number > 0 {
+		version = 4
+	}
 	b := binary.BigEndian.AppendUint64([]byte{version, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.number))
+	if version == 4 {
+		b = binary.BigEndian.AppendUint32(b, r.Least.Number)
+		b = append(b, r.Least.Commitment[:]...)
+	}
 	if r.Capability == Write {
 		seed := r.Secret.Seed()
 		b = append(b, seed[:]...)
@@ -90,17 +99,24 @@ func (r *Replica) marshal() []byte {
 }
 
 func parseReplica(id ID, b []byte) (r Replica, err error) {
-	if len(b) < 10 || b[0] < 1 || b[0] > 3 {
+	if len(b) < 10 || b[0] < 1 || b[0] > 4 {
 		return r, errBadRecord
 	}
 	r = Replica{ID: id, Capability: Capability(b[1]), Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[2:])))}
 	version := b[0]
-	r.Encrypted = version == 3
+	r.Encrypted = version >= 3
 	if b = b[10:]; version >= 2 {
 		if len(b) < 4 {
 			return r, errBadRecord
 		}
 		r.number, b = number(binary.BigEndian.Uint32(b)), b[4:]
+	}
+	if version == 4 {
+		if len(b) < 36 {
+			return r, errBadRecord
+		}
+		r.Least = EpochID{binary.BigEndian.Uint32(b), [32]byte(b[4:])}
+		b = b[36:]
 	}
 	if r.Capability == Write {
 		if len(b) < 32 {

@@ -88,8 +88,12 @@ type Replica struct {
 	Capability Capability
 	Secret     SecretKey // zero unless Capability is Write
 	Encrypted  bool      // names and content are sealed; see Plain
-	Created    time.Time // on this node
-	number     number
+	// Least is the newest epoch that is known of an encrypted replica: of those that are signed and
+	// here, or what the ticket named with which this node first joined. Nothing is sealed before an
+	// epoch as new as this one is here.
+	Least   EpochID
+	Created time.Time // on this node
+	number  number
 }
 
 // CheckName returns ErrBadName unless a replica may have this name: 1 to 128 bytes of printable text without slashes, and not an id.
@@ -113,14 +117,16 @@ func (s *Store) Create(ctx context.Context, name string) (Replica, error) {
 // Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. An
 // empty name is replaced by one made from the id. Read keys make a new replica an encrypted one.
 // They serve to open what they open; to seal, this node waits for a signed epoch that commits to
-// one, unless r has the secret. See ErrUnprovedKey.
+// one, unless r has the secret. See ErrUnprovedKey. r.Least says which epoch is the newest, and so does
+// it; until that one is here, or a later one, nothing is sealed.
 //
 // Of a replica that the node holds already, only what is proved changes: the secret of a replica
 // that it could not write, and a read key to which a signed epoch commits, at once or when that
 // comes. The name is kept. A replica that is not encrypted, and that this node could only sync,
 // can be read from then on, since everybody who has it can.
 //
-// Join returns what the node holds now, or ErrExists if the name is taken by another replica.
+// Join returns what the node holds now, ErrExists if the name is taken by another replica, or
+// ErrManyKeys.
 func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica, error) {
 	if r.Name == "" {
 		r.Name = "replica-" + r.ID.String()[:8]
@@ -136,12 +142,13 @@ func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica,
 	for i, k := range keys {
 		given[i] = heldKey{k, r.Capability == Write}
 	}
+	encrypted := len(keys) > 0 || asked.Least.Number > 0
 	err := s.kv.Update(ctx, func(tx kv.Txn) (err error) {
 		old, err := getReplica(tx, asked.ID)
 		if errors.Is(err, ErrNotFound) {
-			r, err = s.begin(tx, asked, len(keys) > 0)
+			r, err = s.begin(tx, asked, encrypted)
 		} else if err == nil {
-			r, err = raise(tx, old, asked, len(keys) > 0)
+			r, err = raise(tx, old, asked, encrypted)
 		}
 		if err != nil || len(keys) == 0 && !r.Encrypted {
 			return err
@@ -178,6 +185,7 @@ func (s *Store) begin(tx kv.Txn, r Replica, encrypted bool) (Replica, error) {
 
 // raise gives the node more of a replica that it holds, as far as that is proved; see Join.
 func raise(tx kv.Txn, r, asked Replica, encrypted bool) (Replica, error) {
+	var err error
 	switch {
 	case asked.Capability <= r.Capability:
 		return r, nil
@@ -191,12 +199,30 @@ func raise(tx kv.Txn, r, asked Replica, encrypted bool) (Replica, error) {
 			}
 			r.Encrypted = c.Counts == Counts{}
 		}
+		if r.Encrypted {
+			if r.Least, err = vouchedLeast(tx, &r, asked.Least); err != nil {
+				return r, err
+			}
+		}
 	case r.Encrypted || encrypted: // it can be read when an epoch commits to the key
 		return r, nil
 	default:
 		r.Capability = asked.Capability
 	}
 	return r, tx.Set(idKey(keyReplica, r.ID), r.marshal())
+}
+
+// vouchedLeast returns the newest epoch of a replica after somebody has named one who has the replica
+// key. That outranks what an earlier ticket named without it, but nothing that is signed.
+func vouchedLeast(tx kv.Txn, r *Replica, named EpochID) (EpochID, error) {
+	about, err := statementsOf(tx, r.ID, &AuthorID{})
+	if err != nil {
+		return named, err
+	}
+	if last := newest(counting(about.epochs)); named.before(last) {
+		return last, nil
+	}
+	return named, nil
 }
 
 func learnIf(any bool, tx kv.Txn, r *Replica) error {

@@ -195,7 +195,11 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if t.Capability > replica.Sync {
 		note = fmt.Sprintf("The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.", t.Capability)
 	}
-	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: t.Addrs}).Text()
+	least := t.Least
+	if t.ReadKey.Epoch > 0 {
+		least = t.ReadKey.ID()
+	}
+	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Least: least, Addrs: t.Addrs}).Text()
 	if err != nil {
 		return Answer{}, failed(InvalidTicket, err)
 	}

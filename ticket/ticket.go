@@ -24,11 +24,12 @@ import (
 
 // The text of a ticket is "blob" or "doc", then lower-case base32 (RFC 4648, no padding) of
 //
-//	version   u8        1, or 2 with a read key
+//	version   u8        1, or 2 with an epoch
 //	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (whose first child may be a directory's manifest)
 //	                    of a doc ticket: the capability, 1 sync, 2 read, 3 write; or 4 for an invite
 //	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed; an invite's secret
-//	read key  36 bytes  only of version 2, a doc ticket of kind 2 or 3: the epoch u32 big-endian, and its key, of an encrypted replica
+//	epoch     36 bytes  only of version 2, a doc ticket for an encrypted replica: its number u32 big-endian, and
+//	                    of kind 1 the commitment to its read key, of kinds 2 and 3 the read key
 //	peers     varint    count (1..16), then each: varint length (<= 512) and a multiaddr that ends in /p2p/ID
 //	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
 //
@@ -36,8 +37,8 @@ import (
 // mail programs add it. The checksum takes in the prefix, so that a blob's ticket cannot pass for a replica's.
 const (
 	version      = 1
-	versionKey   = 2
-	readKeySize  = 4 + 32
+	versionEpoch = 2
+	epochSize    = 4 + 32
 	checksumSize = 4
 	prefixBlob   = "blob"
 	prefixDoc    = "doc"
@@ -92,7 +93,10 @@ type Doc struct {
 	Replica    replica.ID
 	Secret     replica.SecretKey // only with replica.Write
 	ReadKey    replica.EpochKey  // of an encrypted replica; zero for others, and with replica.Sync
-	Addrs      []ma.Multiaddr
+	// Least is the newest epoch of an encrypted replica, with replica.Sync. It keeps whoever joins from
+	// taking the replica for a plain one, or an older epoch for the newest, when a host withholds some.
+	Least replica.EpochID
+	Addrs []ma.Multiaddr
 }
 
 // Invite asks the node that made it for a capability, and perhaps for a grant. It says nothing about the replica, and is a secret as long as it has not been used.
@@ -109,7 +113,7 @@ func (t *Blob) Text() (string, error) {
 	if t.Sequence {
 		kind = 1
 	}
-	return text(prefixBlob, kind, t.Hash, replica.EpochKey{}, t.Addrs)
+	return text(prefixBlob, kind, t.Hash, nil, t.Addrs)
 }
 
 // Text implements Ticket.
@@ -124,12 +128,22 @@ func (t *Doc) Text() (string, error) {
 	if t.Capability == replica.Sync && t.ReadKey != (replica.EpochKey{}) {
 		return "", errors.New("sync ticket: it has no read key")
 	}
-	return text(prefixDoc, byte(t.Capability), id, t.ReadKey, t.Addrs)
+	if t.Capability != replica.Sync && t.Least != (replica.EpochID{}) {
+		return "", fmt.Errorf("%s ticket: it has a read key, not the epoch alone", t.Capability)
+	}
+	var epoch []byte
+	switch {
+	case t.ReadKey.Epoch > 0:
+		epoch = append(binary.BigEndian.AppendUint32(nil, t.ReadKey.Epoch), t.ReadKey.Key[:]...)
+	case t.Least.Number > 0:
+		epoch = append(binary.BigEndian.AppendUint32(nil, t.Least.Number), t.Least.Commitment[:]...)
+	}
+	return text(prefixDoc, byte(t.Capability), id, epoch, t.Addrs)
 }
 
 // Text implements Ticket.
 func (t *Invite) Text() (string, error) {
-	return text(prefixDoc, kindInvite, t.Secret, replica.EpochKey{}, t.Addrs)
+	return text(prefixDoc, kindInvite, t.Secret, nil, t.Addrs)
 }
 
 // Peers implements Ticket.
@@ -167,8 +181,10 @@ func (t *Doc) String() string {
 	return fmt.Sprintf("%s ticket for replica %s", t.Capability, t.Replica)
 }
 
-// text writes a ticket; key is left out if its epoch is 0.
-func text(prefix string, kind byte, id [32]byte, key replica.EpochKey, addrs []ma.Multiaddr) (string, error) {
+// text writes a ticket; epoch is empty in one of version 1.
+func text(
+	prefix string, kind byte, id [32]byte, epoch []byte, addrs []ma.Multiaddr,
+) (string, error) {
 	if len(addrs) == 0 {
 		return "", ErrNoAddresses
 	}
@@ -176,9 +192,9 @@ func text(prefix string, kind byte, id [32]byte, key replica.EpochKey, addrs []m
 		return "", fmt.Errorf("ticket: %d addresses, at most %d", len(addrs), MaxAddrs)
 	}
 	b := append([]byte{version, kind}, id[:]...)
-	if key.Epoch > 0 {
-		b[0] = versionKey
-		b = append(binary.BigEndian.AppendUint32(b, key.Epoch), key.Key[:]...)
+	if len(epoch) > 0 {
+		b[0] = versionEpoch
+		b = append(b, epoch...)
 	}
 	b = binary.AppendUvarint(b, uint64(len(addrs)))
 	for _, a := range addrs {
@@ -269,14 +285,14 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	if len(b) == 0 {
 		return nil, ErrCutShort
 	}
-	if b[0] > versionKey {
+	if b[0] > versionEpoch {
 		// A later version is recognised only if nothing was mistyped.
 		if n := len(b) - checksumSize; n > 0 && bytes.Equal(checksum(prefix, b[:n]), b[n:]) {
 			return nil, ErrNewer
 		}
 		return nil, ErrMistyped
 	}
-	kind, id, key, addrs, n, err := parseBody(b)
+	kind, id, epoch, addrs, n, err := parseBody(b)
 	if err != nil {
 		return nil, err
 	}
@@ -293,8 +309,11 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 			return nil, fmt.Errorf("ticket: address %s: %w", a, err)
 		}
 	}
-	if b[0] == versionKey && (prefix == prefixBlob || kind != byte(replica.Read) && kind != byte(replica.Write) || key.Epoch == 0) {
-		return nil, fmt.Errorf("ticket of kind %d with a read key of epoch %d: use a newer skerry", kind, key.Epoch)
+	number := binary.BigEndian.Uint32(epoch[:])
+	if b[0] == versionEpoch && (prefix == prefixBlob || kind == kindInvite || number == 0) {
+		return nil, fmt.Errorf(
+			"ticket of kind %d with epoch %d of a read key: use a newer skerry", kind, number,
+		)
 	}
 	if prefix == prefixBlob {
 		if kind > 1 {
@@ -305,7 +324,14 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	if kind == kindInvite {
 		return &Invite{InviteSecret(id), addrs}, nil
 	}
-	t := &Doc{Capability: replica.Capability(kind), Replica: id, ReadKey: key, Addrs: addrs}
+	t := &Doc{Capability: replica.Capability(kind), Replica: id, Addrs: addrs}
+	switch key := [32]byte(epoch[4:]); {
+	case b[0] != versionEpoch:
+	case t.Capability == replica.Sync:
+		t.Least = replica.EpochID{Number: number, Commitment: key}
+	default:
+		t.ReadKey = replica.EpochKey{Epoch: number, Key: key}
+	}
 	switch t.Capability {
 	case replica.Sync, replica.Read:
 	case replica.Write:
@@ -318,26 +344,25 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 }
 
 // parseBody reads all but the checksum, of which nothing may be believed yet, and returns its length.
-func parseBody(b []byte) (kind byte, id [32]byte, key replica.EpochKey, addrs []ma.Multiaddr, n int, err error) {
-	bad := func(err error) (byte, [32]byte, replica.EpochKey, []ma.Multiaddr, int, error) {
-		return 0, id, key, nil, 0, err
+func parseBody(
+	b []byte,
+) (kind byte, id [32]byte, epoch [epochSize]byte, addrs []ma.Multiaddr, n int, err error) {
+	bad := func(err error) (byte, [32]byte, [epochSize]byte, []ma.Multiaddr, int, error) {
+		return 0, id, epoch, nil, 0, err
 	}
 	r := bytes.NewReader(b)
 	head := make([]byte, 2+len(id))
 	if m, _ := r.Read(head); m < len(head) {
 		return bad(ErrCutShort)
 	}
-	if head[0] != version && head[0] != versionKey {
+	if head[0] != version && head[0] != versionEpoch {
 		return bad(ErrMistyped)
 	}
 	kind, id = head[1], [32]byte(head[2:])
-	if head[0] == versionKey {
-		raw := make([]byte, readKeySize)
-		if m, _ := r.Read(raw); m < len(raw) {
+	if head[0] == versionEpoch {
+		if m, _ := r.Read(epoch[:]); m < len(epoch) {
 			return bad(ErrCutShort)
 		}
-		key.Epoch = binary.BigEndian.Uint32(raw)
-		copy(key.Key[:], raw[4:])
 	}
 	count, err := binary.ReadUvarint(r)
 	if err != nil {
@@ -364,7 +389,7 @@ func parseBody(b []byte) (kind byte, id [32]byte, key replica.EpochKey, addrs []
 		}
 		addrs = append(addrs, a)
 	}
-	return kind, id, key, addrs, len(b) - r.Len(), nil
+	return kind, id, epoch, addrs, len(b) - r.Len(), nil
 }
 
 // ParseBlob reads a blob ticket, or returns ErrWrongKind for a doc ticket.

@@ -39,7 +39,11 @@ func examples(t testing.TB) map[string]Ticket {
 		"write":    &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, Addrs: one},
 		"read key": &Doc{Capability: replica.Read, Replica: key.Replica(), ReadKey: replica.EpochKey{Epoch: 3, Key: seal.ReadKey{4, 5}}, Addrs: one},
 		"full":     &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, ReadKey: replica.EpochKey{Epoch: 1, Key: seal.ReadKey{6}}, Addrs: one},
-		"invite":   &Invite{Secret: InviteSecret{2}, Addrs: one},
+		"sealed": &Doc{
+			Capability: replica.Sync, Replica: key.Replica(),
+			Least: replica.EpochID{Number: 3, Commitment: [32]byte{7}}, Addrs: one,
+		},
+		"invite": &Invite{Secret: InviteSecret{2}, Addrs: one},
 	}
 }
 
@@ -116,8 +120,20 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	raw = raw[:len(raw)-checksumSize]
 	raw[1] = byte(replica.Sync)
+	got, err := Parse(sealed(prefixDoc, raw...))
+	require.NoError(t, err)
+	require.Zero(t, got.(*Doc).ReadKey, "whoever may only sync is not given one")
+	for kind := range byte(8) {
+		none := append(append([]byte{versionEpoch, kind}, make([]byte, 32+epochSize)...), raw[2+32+epochSize:]...)
+		_, err = Parse(sealed(prefixDoc, none...))
+		require.ErrorContains(t, err, "epoch 0", "kind %d", kind)
+	}
+	raw[1] = kindInvite
 	_, err = Parse(sealed(prefixDoc, raw...))
-	require.ErrorContains(t, err, "read key", "whoever may only sync is not given one")
+	require.ErrorContains(t, err, "newer skerry", "an invite has no epoch")
+	least := replica.EpochID{Number: 1}
+	_, err = (&Doc{Capability: replica.Read, Least: least}).Text()
+	require.ErrorContains(t, err, "read key")
 	_, err = (&Doc{Capability: replica.Sync, ReadKey: replica.EpochKey{Epoch: 1}}).Text()
 	require.Error(t, err)
 	anonymous := addrs(t, "/ip4/192.0.2.7/tcp/4001")
