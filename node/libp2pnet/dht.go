@@ -68,7 +68,7 @@ func (n *Network) startTable() error {
 	}
 	n.claims = newClaims(n.host, time.Now)
 	table, err := dht.New(n.ctx, kadHost{n.host}, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
-		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return worthTelling(n.host, all) }))
+		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return fewShort(worthTelling(n.host, all)) }))
 	if err != nil {
 		return fmt.Errorf("distributed hash table: %w", err)
 	}
@@ -82,6 +82,13 @@ func worthTelling(h host.Host, all []ma.Multiaddr) []ma.Multiaddr {
 		return all
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return !isPublic(m) })
+}
+
+// fewShort returns as many addresses as are told of a peer, so that an answer stays as long as
+// whoever asks takes it, whatever addresses peers say that they have.
+func fewShort(all []ma.Multiaddr) []ma.Multiaddr {
+	all = slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return len(m.Bytes()) > maxClaimAddr })
+	return all[:min(len(all), maxToldAddrs)]
 }
 
 // bootstrap meets those that are to be known from the start. That none of them can be reached is told, and they are tried again.

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -27,8 +28,10 @@ import (
 // node goes through the transports of this file, which ration dials to addresses that have proved
 // nothing.
 //
-// An address is proved while the last dial to it reached the peer that is said to be there. Dials
-// are not rationed to proved addresses, nor to peers that the configuration or a person names.
+// An address is proved while the last dial to it reached the peer that is said to be there. Dials are
+// not rationed to proved addresses, nor to those at which the configuration or a person names a peer.
+// What others say of where a named peer is, is rationed like all else: it must neither hit somebody
+// else nor keep the node from the address that was named.
 const (
 	// oneBurst is how many dials may go to one IPv4 address, or one IPv6 network of 64 bits, at
 	// once; onePause is the time until the next. The pause doubles with every oneBurst failures in
@@ -42,6 +45,12 @@ const (
 	// allBurst and allPause are those of all addresses together.
 	allBurst = 1024
 	allPause = time.Second / 16
+	// maxTrying is how many dials to unproved addresses may be under way at a time, and maxTryingOne
+	// how many of them to addresses of one peer. libp2p dials at most 160 addresses at once over TCP,
+	// and dialsToOne of one peer: the rest is for the addresses that are not rationed.
+	maxTrying    = 96
+	maxTryingOne = 16
+	dialsToOne   = 32
 	// maxProved is how many proved addresses are remembered, and maxRations of how many networks is
 	// known what they have used up.
 	maxProved  = 1 << 13
@@ -85,48 +94,77 @@ func (r *ration) count(now time.Time) {
 	r.at = now
 }
 
+// names counts where peers are said to be by whoever is trusted to say it.
+type names struct {
+	at map[place]int
+	// anywhere has peers that are named by a host name, whose addresses follow from it only when it
+	// is dialled.
+	anywhere map[peer.ID]int
+}
+
+func newNames() names { return names{map[place]int{}, map[peer.ID]int{}} }
+
+// has reports whether a peer is named at an address.
+func (n *names) has(at place) bool { return n.at[at] > 0 || n.anywhere[at.p] > 0 }
+
+// add counts a peer, and the relays in its addresses, n times more.
+func (n *names) add(p peer.AddrInfo, by int) {
+	for _, m := range p.Addrs {
+		id := p.ID
+		if via, _ := ma.SplitFunc(m, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT }); isRelayed(m) {
+			relay, err := peer.IDFromP2PAddr(via)
+			if err != nil {
+				continue // it cannot be dialled
+			}
+			id, m = relay, via
+		}
+		if at, err := placeOf(id, m); err == nil {
+			bump(n.at, at, by)
+		} else {
+			bump(n.anywhere, id, by)
+		}
+	}
+}
+
+func bump[K comparable](m map[K]int, k K, by int) {
+	if m[k] += by; m[k] <= 0 {
+		delete(m, k)
+	}
+}
+
 // dials rations dials.
 type dials struct {
 	now    func() time.Time
-	config map[peer.ID]bool // peers that the configuration names; read only
+	config names // those that the configuration names; read only
 
-	mu      sync.Mutex
-	named   map[peer.ID]int // peers that a person has dialled, by how many dials are under way
-	proved  map[place]bool
-	all     *ration
-	rations map[netip.Prefix]*ration
+	mu        sync.Mutex
+	named     names           // those that a person has dialled, by how many dials are under way
+	trying    int             // dials to unproved addresses that are under way,
+	tryingOne map[peer.ID]int // and those of them to one peer
+	proved    map[place]bool
+	all       *ration
+	rations   map[netip.Prefix]*ration
 }
 
-func newDials(config map[peer.ID]bool, now func() time.Time) *dials {
-	return &dials{now: now, config: config, named: map[peer.ID]int{}, proved: map[place]bool{},
-		all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
-}
-
-// name exempts a peer, and the relays in its addresses, until the function that it returns is
-// called.
-func (d *dials) name(p peer.AddrInfo) (end func()) {
-	ids := []peer.ID{p.ID}
-	for _, m := range p.Addrs {
-		relayed := func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT }
-		if via, _ := ma.SplitFunc(m, relayed); isRelayed(m) {
-			if relay, err := peer.IDFromP2PAddr(via); err == nil {
-				ids = append(ids, relay)
-			}
-		}
+func newDials(config []peer.AddrInfo, now func() time.Time) *dials {
+	d := &dials{now: now, config: newNames(), named: newNames(), tryingOne: map[peer.ID]int{},
+		proved: map[place]bool{}, all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
+	for _, p := range config {
+		d.config.add(p, 1)
 	}
+	return d
+}
+
+// name exempts the addresses of a peer, and of the relays in them, until the function that it
+// returns is called.
+func (d *dials) name(p peer.AddrInfo) (end func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, id := range ids {
-		d.named[id]++
-	}
+	d.named.add(p, 1)
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		for _, id := range ids {
-			if d.named[id]--; d.named[id] == 0 {
-				delete(d.named, id)
-			}
-		}
+		d.named.add(p, -1)
 	}
 }
 
@@ -157,13 +195,18 @@ func (d *dials) start(p peer.ID, m ma.Multiaddr) (ended func(error), err error) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var used []*ration
-	if !d.config[p] && d.named[p] == 0 && !d.proved[at] {
+	if !d.config.has(at) && !d.named.has(at) && !d.proved[at] {
+		if d.trying >= maxTrying || d.tryingOne[p] >= maxTryingOne {
+			return nil, &RationedError{m}
+		}
 		if used = d.rationsFor(at.at.Addr()); used == nil {
 			return nil, &RationedError{m}
 		}
 		for _, r := range used {
 			r.left--
 		}
+		d.trying++
+		d.tryingOne[p]++
 	}
 	return func(err error) { d.end(at, used, err) }, nil
 }
@@ -223,6 +266,10 @@ func (d *dials) forget(now time.Time) {
 func (d *dials) end(at place, used []*ration, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(used) > 0 {
+		d.trying--
+		bump(d.tryingOne, at.p, -1)
+	}
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -247,6 +294,10 @@ func (d *dials) end(at place, used []*ration, err error) {
 		}
 	}
 }
+
+// dialInParallel has libp2p dial so many addresses of one peer at once that those of which it only
+// has hearsay never keep it from the others.
+var dialInParallel = sync.OnceFunc(func() { swarm.DefaultPerPeerRateLimit = dialsToOne })
 
 // rationedTCP is the TCP transport with rationed dials.
 type rationedTCP struct {

@@ -84,7 +84,7 @@ func TestNodeIsNoReflector(t *testing.T) {
 // A pool of peers that prove themselves at an address earns nothing for other ports there.
 func TestDialsAreRationed(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	d := newDials(map[peer.ID]bool{"configured": true}, func() time.Time { return now })
+	d := newDials([]peer.AddrInfo{{ID: "configured", Addrs: []ma.Multiaddr{addr(t, "/ip4/192.0.2.1/tcp/1")}}}, func() time.Time { return now })
 	refused := errors.New("refused")
 	// try dials until it is refused, most times at most, and returns how often it dialled.
 	try := func(most int, outcome error, where func(i int) (peer.ID, ma.Multiaddr)) int {
@@ -148,7 +148,9 @@ func TestDialsAreRationed(t *testing.T) {
 	require.Equal(t, 1, try(1, context.Canceled, there), "one that is given up says nothing")
 	require.Equal(t, 1, try(1, refused, there))
 	require.Equal(t, 0, try(1000, refused, there))
-	require.Empty(t, d.named)
+	require.Equal(t, newNames(), d.named)
+	require.Zero(t, d.trying)
+	require.Empty(t, d.tryingOne)
 }
 
 // Whatever is dialled, what the rations remember stays within bounds.
@@ -173,8 +175,50 @@ func TestNamingAPeerNamesItsRelays(t *testing.T) {
 	d := newDials(nil, time.Now)
 	relay, err := peer.Decode(relayID)
 	require.NoError(t, err)
-	end := d.name(peer.AddrInfo{ID: "p", Addrs: []ma.Multiaddr{addr(t, "/ip4/192.0.2.1/tcp/1/p2p/"+relayID+"/p2p-circuit"), addr(t, "/ip4/192.0.2.1/tcp/2")}})
-	require.Equal(t, map[peer.ID]int{"p": 1, relay: 1}, d.named)
+	end := d.name(peer.AddrInfo{ID: "p", Addrs: []ma.Multiaddr{
+		addr(t, "/ip4/192.0.2.1/tcp/1/p2p/"+relayID+"/p2p-circuit"), addr(t, "/ip4/192.0.2.1/tcp/2"),
+		addr(t, "/dns4/seed.example/tcp/4/p2p/"+relayID+"/p2p-circuit"),
+	}})
+	at := func(p peer.ID, port uint16) place {
+		return place{p, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}
+	}
+	require.Equal(t, names{map[place]int{at("p", 2): 1, at(relay, 1): 1}, map[peer.ID]int{relay: 1}}, d.named)
+	require.True(t, d.named.has(at(relay, 9)), "it may be anywhere that its name leads to")
+	require.False(t, d.named.has(at("p", 1)), "somebody else is said to be there")
 	end()
-	require.Empty(t, d.named)
+	require.Equal(t, newNames(), d.named)
+}
+
+// What others say of a named peer's addresses is rationed, and bounded at a time.
+func TestHearsayOfNamedPeersIsRationed(t *testing.T) {
+	d := newDials(nil, time.Now)
+	defer d.name(peer.AddrInfo{ID: "p", Addrs: []ma.Multiaddr{addr(t, "/ip4/192.0.2.1/tcp/1")}})()
+	var running []func(error)
+	for i := range maxTryingOne {
+		ended, err := d.start("p", addr(t, fmt.Sprintf("/ip4/198.51.100.1/tcp/%d", i+1)))
+		require.NoError(t, err)
+		running = append(running, ended)
+	}
+	_, err := d.start("p", addr(t, "/ip4/198.51.100.1/udp/99/quic-v1"))
+	require.ErrorAs(t, err, new(*RationedError))
+	for _, m := range []string{"/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"} {
+		ended, err := d.start("p", addr(t, m))
+		require.NoError(t, err)
+		ended(nil)
+	}
+	for i := range maxTrying - maxTryingOne {
+		ended, err := d.start(peer.ID(fmt.Sprint(i)), addr(t, fmt.Sprintf("/ip4/10.0.%d.1/tcp/1", i)))
+		require.NoError(t, err)
+		running = append(running, ended)
+	}
+	_, err = d.start("another", addr(t, "/ip4/10.1.0.1/tcp/1"))
+	require.ErrorAs(t, err, new(*RationedError))
+	for _, ended := range running {
+		ended(context.Canceled)
+	}
+	ended, err := d.start("another", addr(t, "/ip4/10.1.0.1/tcp/1"))
+	require.NoError(t, err)
+	ended(nil)
+	require.Zero(t, d.trying)
+	require.Empty(t, d.tryingOne)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -82,6 +83,7 @@ type Network struct {
 	cfg  Config
 	mdns mdns.Service
 
+	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
 	dials   *dials
 	relayed *relayMeter
 	puncher puncher
@@ -134,6 +136,7 @@ func New(cfg Config) (*Network, error) {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
 	quiet()
+	dialInParallel()
 	if cfg.MaxPeers == 0 {
 		cfg.MaxPeers = DefaultMaxPeers
 	}
@@ -146,7 +149,7 @@ func New(cfg Config) (*Network, error) {
 		return nil, errors.Join(err, manager.Close())
 	}
 	g := newGater(cfg)
-	d := newDials(g.named, time.Now)
+	d := newDials(slices.Concat(cfg.Relays, cfg.Bootstrap), time.Now)
 	ctx, cancel := context.WithCancel(context.Background())
 	meter := newRelayMeter(ctx, cfg.Metrics)
 	h, err := libp2p.New(append(append(relayOptions(cfg, meter), transports(cfg, d)...),
@@ -234,23 +237,11 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if node.IsNamed(ctx) {
 		defer n.dials.name(p)()
 	}
-	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
-	defer cancel()
 	start := time.Now()
-	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
-	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
-		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
-	}
-	if s, ok := n.host.Network().(*swarm.Swarm); ok {
-		s.Backoff().Clear(p.ID) // when to try again is the node's business, or a person's
-	}
-	_, err := n.host.Network().DialPeer(limited, p.ID)
+	err := n.dial(ctx, p)
 	if err != nil && ctx.Err() == nil {
 		if moved := n.locate(ctx, p); len(moved) > 0 {
-			n.host.Peerstore().AddAddrs(p.ID, moved, peerstore.TempAddrTTL)
-			limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
-			defer cancel()
-			_, err = n.host.Network().DialPeer(limited, p.ID)
+			err = n.dial(ctx, peer.AddrInfo{ID: p.ID, Addrs: moved})
 		}
 	}
 	if err == nil {
@@ -261,10 +252,28 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	}
 	unreachable := &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: firstCause(err, p.Addrs)}
 	var timeout interface{ Timeout() bool }
-	if limited.Err() != nil || errors.As(unreachable.Err, &timeout) && timeout.Timeout() {
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(unreachable.Err, &timeout) && timeout.Timeout() {
 		unreachable.Timeout = max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
 	}
 	return unreachable
+}
+
+// dial makes one attempt to reach a peer, also at the addresses that are known of it besides.
+func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
+	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
+	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
+		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	}
+	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(p.ID) // when to try again is the node's business, or a person's
+	}
+	_, err := n.host.Network().DialPeer(limited, p.ID)
+	if err != nil && limited.Err() != nil {
+		err = errors.Join(err, limited.Err())
+	}
+	return err
 }
 
 // firstCause returns what went wrong with the first of the addresses; the others, of other interfaces, say less.
@@ -385,16 +394,31 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 // found takes peers that mDNS has found.
 type found struct{ n *Network }
 
+// maxFinds is how many of them are dialled at a time, and maxFoundAddrs at how many addresses each.
+// Anybody on the local network can announce any number. What is left out is announced again.
+const (
+	maxFinds      = 16
+	maxFoundAddrs = 16
+)
+
 func (f found) HandlePeerFound(p peer.AddrInfo) {
 	n := f.n
-	if p.ID == n.ID() {
+	if p.ID == n.ID() || n.Connected(p.ID) {
 		return
 	}
-	n.do(func() {
-		if err := n.Connect(n.ctx, p); err != nil {
+	if n.finds.Add(1) > maxFinds {
+		n.finds.Add(-1)
+		return
+	}
+	p.Addrs = p.Addrs[:min(len(p.Addrs), maxFoundAddrs)]
+	if !n.do(func() {
+		defer n.finds.Add(-1)
+		if err := n.dial(n.ctx, p); err != nil { // not asking the table, which knows nothing better
 			n.cfg.Log.Debug("peer on the local network", "peer", p.ID, "error", err)
 		}
-	})
+	}) {
+		n.finds.Add(-1)
+	}
 }
 
 // Peers implements node.Network.

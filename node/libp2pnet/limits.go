@@ -21,6 +21,8 @@ const (
 	streamsEach = 16
 	// streamsOfOne is how many streams one peer may have open for one protocol.
 	streamsOfOne = 256
+	// connsOfOne is how many connections one peer may open.
+	connsOfOne = 8
 	// perAddress is how many connections may come from one IPv4 address, or one IPv6 network of 56 bits: many devices may share a router.
 	perAddress = 64
 	// newPerSecond and newAtOnce bound how fast they may come.
@@ -44,7 +46,9 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 		Transient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting, ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4, StreamsOutbound: waiting * 4,
 			FD: waiting},
 		// All peers may speak the same protocol at once; one of them alone may have as many streams as OBJECTS asks for, and no more than a share.
-		ProtocolDefault:     rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		ProtocolDefault: rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		// As many addresses of a peer as are dialled at once, beside what it may open itself.
+		PeerDefault:         rcmgr.ResourceLimits{Conns: dialsToOne + connsOfOne, ConnsOutbound: dialsToOne, ConnsInbound: connsOfOne},
 		ProtocolPeerDefault: rcmgr.ResourceLimits{Streams: streamsOfOne, StreamsInbound: streamsOfOne, StreamsOutbound: streamsOfOne},
 	}.Build(scaling.AutoScale())
 	free := []rate.PrefixLimit{{Prefix: loopback4}, {Prefix: loopback6}}
