@@ -66,7 +66,10 @@ func (x *exchange) revoke() error {
 	if err != nil {
 		return err
 	}
-	v, err := value.Parse(body, value.MaxDepth)
+	v, err := value.ParseWithin(x.r.Context(), body, value.MaxDepth)
+	if x.r.Context().Err() != nil {
+		return x.r.Context().Err()
+	}
 	if err != nil {
 		return refuse(http.StatusBadRequest, "Body must be a JSON object")
 	}

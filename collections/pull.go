@@ -190,19 +190,17 @@ func (x *exchange) readable(col *config.Collection, d *document.Document) []byte
 
 // hide returns data without the fields that a caller may not read.
 func hide(all []config.FieldPermission, data *value.Object, who *caller) *value.Object {
-	var shown *value.Object
+	var hidden []string
 	for _, f := range all {
-		if readableBy(f, who) {
-			continue
+		if !readableBy(f, who) {
+			hidden = append(hidden, f.Field)
 		}
-		if shown == nil {
-			shown = data.Clone()
-		}
-		shown.Delete(f.Field)
 	}
-	if shown == nil {
+	if len(hidden) == 0 {
 		return data
 	}
+	shown := data.Clone()
+	shown.Delete(hidden...)
 	return shown
 }
 

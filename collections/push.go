@@ -109,9 +109,13 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	if int64(len(raw)) > col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
-	v, err := value.Parse(raw, value.MaxDepth)
+	v, err := value.ParseWithin(x.r.Context(), raw, value.MaxDepth)
 	body, ok := v.(*value.Object)
 	switch {
+	case x.r.Context().Err() != nil:
+		return nil, x.r.Context().Err()
+	case errors.Is(err, value.ErrTooMany):
+		return nil, refuse(http.StatusBadRequest, "Body has too many values")
 	case errors.Is(err, value.ErrSyntax) || !ok:
 		return nil, refuse(http.StatusBadRequest, "Body must be a JSON object")
 	case err != nil:

@@ -1,6 +1,7 @@
 package value
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,7 +15,13 @@ var (
 	ErrSyntax = errors.New("not JSON")
 	// ErrTooDeep reports a JSON text whose arrays and objects are nested more deeply than allowed.
 	ErrTooDeep = errors.New("nested too deeply")
+	// ErrTooMany reports a JSON text of more values than MaxValues.
+	ErrTooMany = errors.New("too many values")
 )
+
+// MaxValues is how many values there may be in what a caller sends, each member, element, array and
+// object being one. A value takes a few bytes of a text and some tens of memory.
+const MaxValues = 1 << 20
 
 // MaxDepth is how deeply arrays and objects may be nested in a document: as far as the reference server takes them.
 const MaxDepth = 64
@@ -23,10 +30,18 @@ const MaxDepth = 64
 // give lone surrogates. Unlike a browser's decoder it refuses bytes that are not UTF-8, which would be stored as something that was never signed. A byte
 // order mark at the beginning is skipped. It returns an error that is ErrSyntax; or ErrTooDeep, together with the value but for what is
 // nested more than depth deep, which is looked at for its syntax alone.
-func Parse(text []byte, depth int) (any, error) {
+func Parse(text []byte, depth int) (any, error) { return parse(nil, text, depth) }
+
+// ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has ended,
+// and with one that is ErrTooMany at more values than MaxValues.
+func ParseWithin(ctx context.Context, text []byte, depth int) (any, error) {
+	return parse(ctx, text, depth)
+}
+
+func parse(ctx context.Context, text []byte, depth int) (any, error) {
 	p := parsers.Get().(*parser)
 	defer p.release()
-	p.b, p.depth = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth
+	p.b, p.depth, p.ctx = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth, ctx
 	v, err := p.value(1)
 	if err == nil {
 		if p.space(); p.i < len(p.b) {
@@ -61,6 +76,9 @@ type parser struct {
 	i       int
 	depth   int
 	tooDeep bool
+
+	ctx    context.Context // of the caller who waits; nil if what is read is the server's own
+	values int             // that have been begun
 
 	buf     []byte   // of a string with escapes
 	members []Member // of the objects that are being read, those of the inner ones last
@@ -106,8 +124,25 @@ func (p *parser) next() byte {
 	return 0
 }
 
+// asked is after how many values it is looked whether the caller is still there.
+const asked = 1 << 10
+
+// count counts a value, and returns an error once there are too many or nobody waits for them.
+func (p *parser) count() error {
+	if p.values++; p.ctx == nil || p.values%asked != 1 {
+		return nil
+	}
+	if p.values > MaxValues {
+		return fmt.Errorf("%w: more than %d", ErrTooMany, MaxValues)
+	}
+	return p.ctx.Err()
+}
+
 // value reads a value that is nested level deep if it is an array or an object.
 func (p *parser) value(level int) (any, error) {
+	if err := p.count(); err != nil {
+		return nil, err
+	}
 	switch c := p.next(); c {
 	case '{', '[':
 		if level > p.depth {
@@ -219,7 +254,10 @@ func (p *parser) skip() error {
 	var open []byte
 	for {
 		c := p.next()
-		var err error
+		err := p.count()
+		if err != nil {
+			return err
+		}
 		ended := true // a value has
 		switch c {
 		case '{', '[':

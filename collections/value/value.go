@@ -9,6 +9,7 @@
 package value
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 	"strconv"
@@ -25,10 +26,16 @@ type Member struct {
 
 // Object is a JSON object. Keys that are array indices come first, in the order of their numbers, the others in the order in which they were first set, as
 // in ECMAScript's OrdinaryOwnPropertyKeys. The zero value is an empty object.
+//
+// Keys come from strangers, so nothing here may cost the square of their number: making an object of n
+// members costs n log n steps at most, in whatever order they come.
 type Object struct {
 	members []Member
 	indices int            // how many members have a key that is an array index
-	at      map[string]int // nil while there are few members
+	at      map[string]int // place of each key in members; nil while there are few
+	// jumbled is set once members are in the order in which they were set, and no more in that of the
+	// object. They are put in order anew by whoever reads them all.
+	jumbled bool
 }
 
 // few is how many members are looked through one by one.
@@ -73,10 +80,52 @@ func find(members []Member, key string) int {
 // NewObject returns an object with members; of those with the same key the last counts.
 func NewObject(members ...Member) *Object {
 	o := &Object{}
-	for _, m := range members {
-		o.Set(m.Key, m.Value)
+	o.members = make([]Member, 0, len(members))
+	for i := range members {
+		o.Set(members[i].Key, members[i].Value)
 	}
+	o.settle()
 	return o
+}
+
+// settle puts the members in order.
+func (o *Object) settle() {
+	if !o.jumbled {
+		return
+	}
+	o.members, o.jumbled = o.inOrder(), false
+	if o.at != nil {
+		o.reindex()
+	}
+}
+
+// inOrder returns the members in the order of the object, and leaves the object as it is, since
+// several goroutines may read it at once.
+func (o *Object) inOrder() []Member {
+	if !o.jumbled {
+		return o.members
+	}
+	type numbered struct {
+		n uint32
+		m Member
+	}
+	indices := make([]numbered, 0, o.indices)
+	for _, m := range o.members {
+		if n, is := arrayIndex(m.Key); is {
+			indices = append(indices, numbered{n, m})
+		}
+	}
+	slices.SortFunc(indices, func(a, b numbered) int { return cmp.Compare(a.n, b.n) })
+	all := make([]Member, 0, len(o.members))
+	for _, x := range indices {
+		all = append(all, x.m)
+	}
+	for _, m := range o.members {
+		if _, is := arrayIndex(m.Key); !is {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // Len returns the number of members; a nil object has none.
@@ -93,8 +142,9 @@ func (o *Object) All() iter.Seq2[string, any] {
 		if o == nil {
 			return
 		}
-		for i := range o.members {
-			if !yield(o.members[i].Key, o.members[i].Value) {
+		members := o.inOrder()
+		for i := range members {
+			if !yield(members[i].Key, members[i].Value) {
 				return
 			}
 		}
@@ -135,37 +185,40 @@ func (o *Object) Set(key string, v any) {
 		o.members[i].Value = v
 		return
 	}
-	if n, ok := arrayIndex(key); ok {
-		i, _ := slices.BinarySearchFunc(o.members[:o.indices], n, func(m Member, n uint32) int {
-			have, _ := arrayIndex(m.Key)
-			return int(int64(have) - int64(n))
-		})
-		o.members = slices.Insert(o.members, i, Member{key, v})
+	if n, is := arrayIndex(key); is {
+		o.jumbled = o.jumbled || o.indices < len(o.members) || o.indices > 0 && last(o.members) > n
 		o.indices++
-		if o.at != nil {
-			o.reindex()
-		}
-	} else {
-		o.members = append(o.members, Member{key, v})
-		if o.at != nil {
-			o.at[key] = len(o.members) - 1
-		}
 	}
-	if o.at == nil && len(o.members) > few {
+	o.members = append(o.members, Member{key, v})
+	switch {
+	case o.at != nil:
+		o.at[key] = len(o.members) - 1
+	case len(o.members) > few:
 		o.reindex()
 	}
 }
 
-// Delete removes a member, if there is one.
-func (o *Object) Delete(key string) {
-	i := o.find(key)
-	if i < 0 {
+// last returns the number that is the key of the last member.
+func last(members []Member) uint32 {
+	n, _ := arrayIndex(members[len(members)-1].Key)
+	return n
+}
+
+// Delete removes members, of those that there are. It costs as much for many as for one.
+func (o *Object) Delete(keys ...string) {
+	gone := map[string]bool{}
+	for _, key := range keys {
+		if o.find(key) >= 0 {
+			gone[key] = true
+			if _, is := arrayIndex(key); is {
+				o.indices--
+			}
+		}
+	}
+	if len(gone) == 0 {
 		return
 	}
-	o.members = slices.Delete(o.members, i, i+1)
-	if i < o.indices {
-		o.indices--
-	}
+	o.members = slices.DeleteFunc(o.members, func(m Member) bool { return gone[m.Key] })
 	if o.at != nil {
 		o.reindex()
 	}
@@ -182,10 +235,11 @@ func (o *Object) reindex() {
 func (o *Object) Clone() *Object {
 	c := &Object{}
 	if o != nil {
-		c.members, c.indices = slices.Clone(o.members), o.indices
+		c.members, c.indices, c.jumbled = slices.Clone(o.members), o.indices, o.jumbled
 		if o.at != nil {
 			c.reindex()
 		}
+		c.settle()
 	}
 	return c
 }
@@ -216,7 +270,7 @@ func Sanitize(o *Object) *Object {
 	if isSafe(o) {
 		return o
 	}
-	safe := &Object{members: make([]Member, 0, o.Len())}
+	safe := make([]Member, 0, o.Len())
 	for k, v := range o.All() {
 		if isUnsafe(k) {
 			continue
@@ -224,9 +278,9 @@ func Sanitize(o *Object) *Object {
 		if inner, ok := v.(*Object); ok {
 			v = Sanitize(inner)
 		}
-		safe.Set(k, v)
+		safe = append(safe, Member{k, v})
 	}
-	return safe
+	return NewObject(safe...)
 }
 
 func isSafe(o *Object) bool {
@@ -243,10 +297,10 @@ func isSafe(o *Object) bool {
 
 // Merge returns local with the members of remote set in it; where both have an object, these are merged. Members of unsafe names are left out of what is merged.
 func Merge(local, remote *Object) *Object {
-	merged := &Object{}
+	merged := make([]Member, 0, local.Len()+remote.Len())
 	for k, v := range local.All() {
 		if !isUnsafe(k) {
-			merged.Set(k, v)
+			merged = append(merged, Member{k, v})
 		}
 	}
 	for k, v := range remote.All() {
@@ -254,13 +308,12 @@ func Merge(local, remote *Object) *Object {
 			continue
 		}
 		if theirs, ok := v.(*Object); ok {
-			if ours, ok := merged.Get(k); ok {
-				if ours, ok := ours.(*Object); ok {
-					v = Merge(ours, theirs)
-				}
+			ours, _ := local.Get(k)
+			if ours, ok := ours.(*Object); ok {
+				v = Merge(ours, theirs)
 			}
 		}
-		merged.Set(k, v)
+		merged = append(merged, Member{k, v})
 	}
-	return merged
+	return NewObject(merged...)
 }

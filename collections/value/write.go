@@ -54,7 +54,9 @@ func write(b []byte, v any, canonical bool) []byte {
 		return append(b, ']')
 	case *Object:
 		members := v.members
-		if canonical && !slices.IsSortedFunc(members, byKey) {
+		if !canonical {
+			members = v.inOrder()
+		} else if !slices.IsSortedFunc(members, byKey) {
 			members = slices.Clone(members)
 			slices.SortFunc(members, byKey)
 		}
