@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 // Selectors of the functions that are called: the first four bytes of the Keccak-256 hash of their names and types.
@@ -85,7 +86,7 @@ func NewEVM(number uint64, o Options) (*EVM, error) {
 	if client == nil {
 		c.transport = http.DefaultTransport.(*http.Transport).Clone()
 		c.transport.MaxIdleConnsPerHost = maxFlights
-		client = &http.Client{Transport: c.transport}
+		client = &http.Client{Transport: c.transport, CheckRedirect: netaddr.SameServer}
 	}
 	for _, s := range o.Endpoints {
 		u, err := url.Parse(s)

@@ -8,6 +8,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -28,6 +29,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 // ErrConflict reports that somebody else has written since the version that a push is based on.
@@ -57,17 +59,23 @@ type Client struct {
 	Header      http.Header        // that each request has, too
 	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of callers who sign otherwise than with a certificate's key.
 	SignAuthor func(data *value.Object) string
-	HTTP       *http.Client     // nil is http.DefaultClient
-	Retries    int              // of requests that the network or the server has failed; 0 is 3, less than 0 none
-	Backoff    time.Duration    // before the first, each later one waits twice as long; 0 is 500 ms
-	Now        func() time.Time // nil is time.Now
+	// HTTP is http.DefaultClient if nil. Redirects stay at the server, unless its CheckRedirect says otherwise.
+	HTTP *http.Client
+	// MaxAnswer is how long an answer may be in bytes, after decompression; 0 is 1 GiB.
+	MaxAnswer int64
+	Retries   int              // of requests that the network or the server has failed; 0 is 3, less than 0 none
+	Backoff   time.Duration    // before the first, each later one waits twice as long; 0 is 500 ms
+	Now       func() time.Time // nil is time.Now
 }
 
 const (
-	// maxAnswer is how long an answer may be in bytes.
-	maxAnswer  = 1 << 30
+	maxAnswer  = 1 << 30  // see Client.MaxAnswer
+	maxReason  = 64 << 10 // bytes of an answer that is not the one that was asked for
 	maxBackoff = 10 * time.Second
 )
+
+// ErrTooLong reports an answer that is longer than Client.MaxAnswer.
+var ErrTooLong = errors.New("the server's answer is too long")
 
 // request is one that may be sent several times.
 type request struct {
@@ -101,7 +109,7 @@ func (c *Client) send(ctx context.Context, r *request) (body []byte, header http
 		var after time.Duration
 		body, header, after, err = c.once(ctx, r)
 		var status *StatusError
-		final := err == nil || ctx.Err() != nil || errors.As(err, &status) && status.Status != http.StatusTooManyRequests && status.Status < 500
+		final := err == nil || ctx.Err() != nil || errors.Is(err, ErrTooLong) || errors.As(err, &status) && status.Status != http.StatusTooManyRequests && status.Status < 500
 		if final || attempt >= retries {
 			return body, header, err
 		}
@@ -134,11 +142,26 @@ func (c *Client) once(ctx context.Context, r *request) (body []byte, header http
 	if hc == nil {
 		hc = http.DefaultClient
 	}
+	if hc.CheckRedirect == nil {
+		near := *hc
+		near.CheckRedirect = netaddr.SameServer
+		hc = &near
+	}
 	resp, err := hc.Do(req)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	most := cmp.Or(c.MaxAnswer, maxAnswer)
+	if resp.StatusCode != http.StatusOK {
+		most = min(most, maxReason)
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if int64(len(body)) > most {
+		body = body[:most]
+		if resp.StatusCode == http.StatusOK {
+			err = fmt.Errorf("%w: more than %d bytes", ErrTooLong, most)
+		}
+	}
 	err = errors.Join(err, resp.Body.Close())
 	if err == nil && resp.StatusCode != http.StatusOK {
 		if n, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil && n > 0 {

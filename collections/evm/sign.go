@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 // Signer signs requests.
@@ -69,12 +69,6 @@ func ReadKey(file string) (k eth.Key, err error) {
 	return k, nil
 }
 
-// errRedirect reports a redirect that leads to another server.
-var errRedirect = errors.New("a signed request is not redirected to another server, who could use its signature")
-
-// maxRedirects is how many redirects of a request are followed.
-const maxRedirects = 10
-
 // NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. As signatures do not say for which server they are, it follows no redirect to another one.
 func NewClient(s *Signer, base *http.Client) *http.Client {
 	if base == nil {
@@ -82,15 +76,7 @@ func NewClient(s *Signer, base *http.Client) *http.Client {
 	}
 	c := *base
 	c.Transport = &Transport{Signer: s, Base: base.Transport}
-	c.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme != via[0].URL.Scheme || r.URL.Host != via[0].URL.Host {
-			return fmt.Errorf("%w: from %s to %s", errRedirect, via[0].URL.Host, r.URL.Host)
-		}
-		if len(via) >= maxRedirects {
-			return fmt.Errorf("%d redirects", len(via))
-		}
-		return nil
-	}
+	c.CheckRedirect = netaddr.SameServer
 	return &c
 }
 

@@ -93,7 +93,10 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	all := map[string]*remote{}
 	for _, r := range c.Remotes {
 		x := &remote{Remote: r, wake: make(chan struct{}, 1), one: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
-		x.client = &client.Client{Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, Header: http.Header{"Accept": {config.JSON}}, Retries: -1}
+		x.client = &client.Client{
+			Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, MaxAnswer: longest(r.Collection.MaxBodyBytes),
+			Header: http.Header{"Accept": {config.JSON}}, Retries: -1,
+		}
 		for k, v := range r.Headers {
 			x.client.Header.Set(k, v)
 		}
@@ -260,6 +263,19 @@ func (m *Manager) sync(ctx context.Context, r *remote) (err error) {
 	return err
 }
 
+// longest is how many bytes of an answer are read of a server whose document may be so long: it may
+// spell the document with escapes and white space, and adds a hash, a time and a proof.
+func longest(document int64) int64 { return 4*document + 64<<10 }
+
+// fit refuses data that is longer than what callers may push to the collection.
+func (r *remote) fit(data *value.Object, whose string) error {
+	if n := len(value.Append(nil, data)); int64(n) > r.Collection.MaxBodyBytes {
+		return fmt.Errorf("%s has %d bytes, but maxBodyBytes of collection %s is %d: raise it, or shorten the document",
+			whose, n, r.Collection.Name, r.Collection.MaxBodyBytes)
+	}
+	return nil
+}
+
 // pulled is what the other server has.
 type pulled struct {
 	hash   string // "" is nothing
@@ -272,9 +288,13 @@ func (r *remote) pull(ctx context.Context) (*pulled, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := value.ParseObject(body, value.MaxDepth+4)
+	answer, err := value.ParseWithin(ctx, body, value.MaxDepth+4)
 	if err != nil {
 		return nil, fmt.Errorf("the other server's answer: %w", err)
+	}
+	o, ok := answer.(*value.Object)
+	if !ok {
+		return nil, errors.New("the other server's answer is no object")
 	}
 	p := &pulled{}
 	p.hash, _ = o.String("hash")
@@ -284,6 +304,9 @@ func (r *remote) pull(ctx context.Context) (*pulled, error) {
 		return nil, errors.New("the other server's answer has no data")
 	}
 	p.data = value.Sanitize(data)
+	if err := r.fit(p.data, "the other server's document"); err != nil {
+		return nil, err
+	}
 	key, _ := o.String("authorPubkey")
 	sig, _ := o.String("authorSignature")
 	if a, err := eth.ParseAddress(key); err == nil && evm.VerifyData(a, p.data, sig) == nil {
@@ -370,6 +393,9 @@ func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, 
 	merged := ours.Data
 	if theirs.hash != "" && theirs.hash != ours.Hash {
 		merged = Merge(was, ours.Data, theirs.data)
+		if err := r.fit(merged, "what both servers have written"); err != nil {
+			return err
+		}
 	}
 	hash := value.Hash(merged)
 	author := theirs.author

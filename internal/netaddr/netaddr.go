@@ -2,7 +2,8 @@
 // internet, and which IPv4 address is meant by an IPv6 address that embeds one.
 //
 // What belongs here: the special-purpose registries of IANA (RFC 6890) as a predicate, and the host
-// names that a loopback listener answers to. What never belongs here: dialling, and multiaddrs.
+// names that a loopback listener answers to, and where redirects may lead. What never belongs here:
+// dialling, and multiaddrs.
 package netaddr
 
 import (
