@@ -107,8 +107,9 @@ func (c *cache) known(k grantKey) (s Standing, fresh, stale bool) {
 	if s.Owner {
 		ownerFor = c.times.Owner
 	}
-	if g.is {
+	if g.is { // the same question has told both, and a member's right is remembered for its own time
 		grantFor = c.times.Access
+		ownerFor = max(ownerFor, grantFor)
 	}
 	s.Member = g.is || s.Owner
 	ownerAge, grantAge := now.Sub(o.at), now.Sub(g.at)

@@ -238,7 +238,9 @@ func TestStanding(t *testing.T) {
 	check(bob, Standing{false, true}, 0)
 	at.advance(2 * time.Second)
 	check(carol, Standing{false, true}, 1)
-	at.advance(30 * time.Second)
+	at.advance(28 * time.Second)
+	check(bob, Standing{false, true}, 0) // 59 s after the answer
+	at.advance(2 * time.Second)
 	check(bob, Standing{}, 1)
 
 	// Owners are taken not to change, for a year, unless somebody else's question shows that they have.
@@ -338,6 +340,66 @@ func TestFaults(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, Standing{true, true}, s, "an error is no answer")
 		})
+	}
+}
+
+// Whoever names an item of which an endpoint cannot tell keeps nobody else from asking it.
+func TestErrorOfOneItem(t *testing.T) {
+	for _, code := range []int{-32015, -32000, -32603} {
+		n, at := newNode(t, 8453), newClock()
+		n.owners["1"] = alice
+		n.fault = func(w http.ResponseWriter, _ *http.Request, replies []map[string]any) bool {
+			if _, failed := replies[0]["error"]; failed { // there is no such item
+				replies[0]["error"] = map[string]any{"code": code, "message": "VM execution error."}
+			}
+			_ = json.NewEncoder(w).Encode(replies)
+			return true
+		}
+		c := open(t, at, Options{}, n.URL)
+		for i := range 5 {
+			_, err := c.Standing(t.Context(), Ask{Item: item(t, fmt.Sprint(1000+i)), Who: bob})
+			var down *UnavailableError
+			require.ErrorAs(t, err, &down)
+			require.Equal(t, firstRest, down.RetryAfter)
+			require.ErrorContains(t, err, "VM execution error")
+		}
+		s, err := c.Standing(t.Context(), Ask{Item: item(t, "1"), Who: alice})
+		require.NoError(t, err, code)
+		require.Equal(t, Standing{true, true}, s)
+	}
+}
+
+// An endpoint that cannot tell of an item is asked no more about it than once, and the next one is.
+func TestAnotherEndpointKnows(t *testing.T) {
+	first, second, at := newNode(t, 8453), newNode(t, 8453), newClock()
+	second.owners["1"] = alice
+	first.fault = func(w http.ResponseWriter, _ *http.Request, replies []map[string]any) bool {
+		delete(replies[0], "result")
+		replies[0]["error"] = map[string]any{"code": -32603, "message": "Internal error"}
+		_ = json.NewEncoder(w).Encode(replies)
+		return true
+	}
+	c := open(t, at, Options{}, first.URL, second.URL)
+	s, err := c.Standing(t.Context(), Ask{Item: item(t, "1"), Who: alice})
+	require.NoError(t, err)
+	require.Equal(t, Standing{true, true}, s)
+	require.EqualValues(t, 1, first.asked.Load())
+	require.EqualValues(t, 1, second.asked.Load())
+}
+
+// A contract's refusal has several codes.
+func TestReverted(t *testing.T) {
+	for _, e := range []rpcError{
+		{Code: 3}, {Code: -32015, Message: "VM execution error.", Data: json.RawMessage(`"Reverted 0x282e5885"`)},
+		{Code: -32000, Message: "execution reverted"},
+	} {
+		require.True(t, e.reverted(), "%v", e)
+	}
+	for _, e := range []*rpcError{
+		nil, {Code: -32015, Message: "VM execution error."}, {Code: -32000, Message: "header not found"},
+		{Code: -32005, Message: "reverted"},
+	} {
+		require.False(t, e.reverted(), "%v", e)
 	}
 }
 

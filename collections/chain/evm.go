@@ -156,7 +156,12 @@ func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, r
 		if ctx.Err() != nil {
 			return a, firstRest, ctx.Err()
 		}
-		e.failed(c.now(), err)
+		var one *callError
+		if errors.As(err, &one) { // another endpoint may know, and this one may know of other items
+			e.answered()
+		} else {
+			e.failed(c.now(), err)
+		}
 		err = fmt.Errorf("endpoint %d of %d (%s): %w", slices.Index(c.endpoints, e)+1, len(c.endpoints), hostOf(e.url), err)
 		c.log.Warn("a chain was not answered for by an endpoint", "chain", c.ID(), "error", err)
 		all = append(all, err)
@@ -185,6 +190,13 @@ type contractError struct{ err error }
 
 func (e *contractError) Error() string { return e.err.Error() }
 func (e *contractError) Unwrap() error { return e.err }
+
+// callError is an endpoint's error for one call, such as one about an item of which it cannot tell. It
+// says nothing of the endpoint: whoever names such items must not end what others ask it.
+type callError struct{ err *rpcError }
+
+func (e *callError) Error() string { return e.err.Error() }
+func (e *callError) Unwrap() error { return e.err }
 
 func (c *EVM) askAt(ctx context.Context, e *endpoint, item Item, who eth.Address) (a answers, err error) {
 	calls := []call{c.call(selectorOwnerOf, item), c.call(selectorHasAccess, [32]byte(eth.Of(who)), item)}
@@ -225,7 +237,7 @@ func (c *EVM) call(selector [4]byte, words ...[32]byte) call {
 
 // parseOwner returns the zero address if there is no such item, for which ERC-721 has ownerOf revert.
 func parseOwner(r reply) (a eth.Address, err error) {
-	if r.err != nil && r.err.Code == reverted {
+	if r.err.reverted() {
 		return a, nil
 	}
 	word, err := wordOf(r)
@@ -241,7 +253,7 @@ func parseOwner(r reply) (a eth.Address, err error) {
 }
 
 func parseAccess(r reply) (bool, error) {
-	if r.err != nil && r.err.Code == reverted {
+	if r.err.reverted() {
 		return false, &contractError{fmt.Errorf("%w: %s", ErrReverted, clip(r.err.Message))}
 	}
 	word, err := wordOf(r)
@@ -261,8 +273,10 @@ func parseAccess(r reply) (bool, error) {
 
 func wordOf(r reply) (w [32]byte, err error) {
 	switch {
-	case r.err != nil:
+	case r.err != nil && r.err.Code == limitExceeded:
 		return w, r.err
+	case r.err != nil:
+		return w, &callError{r.err}
 	case len(r.result) == 0:
 		return w, &contractError{ErrNoContract}
 	case len(r.result) != 32:

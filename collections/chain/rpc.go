@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,8 +56,25 @@ type rpcError struct {
 	Data    json.RawMessage `json:"data"`
 }
 
-// reverted is the code of a call that the contract has refused.
-const reverted = 3
+const (
+	// codeReverted is the code of a call that the contract has refused.
+	codeReverted = 3
+	// limitExceeded is that of an endpoint which has answered enough for now (EIP-1474).
+	limitExceeded = -32005
+)
+
+// vmErrors are the codes that some servers give a call that the contract has refused, and other failures
+// of a call, too: Nethermind's and OpenEthereum's, and that of all else that goes wrong.
+var vmErrors = []int{-32015, -32000}
+
+// reverted reports whether the contract has refused the call.
+func (e *rpcError) reverted() bool {
+	if e == nil || e.Code == codeReverted {
+		return e != nil
+	}
+	says := strings.ToLower(e.Message + string(e.Data))
+	return slices.Contains(vmErrors, e.Code) && strings.Contains(says, "revert")
+}
 
 func (e *rpcError) Error() string { return fmt.Sprintf("error %d: %s", e.Code, clip(e.Message)) }
 
