@@ -343,6 +343,24 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// That somebody may use an item is remembered for its own time, also where nobody asks about its owner.
+func TestAccessIsRemembered(t *testing.T) {
+	n, at := newNode(t, 8453), newClock()
+	n.owners["42"] = alice
+	n.members["42 "+bob.String()] = true
+	c := open(t, at, Options{}, n.URL)
+	for _, x := range []struct {
+		after    time.Duration
+		requests int64
+	}{{0, 1}, {59 * time.Second, 1}, {time.Second, 2}} {
+		at.advance(x.after)
+		s, err := c.Standing(t.Context(), Ask{Item: item(t, "42"), Who: bob})
+		require.NoError(t, err)
+		require.Equal(t, Standing{false, true}, s)
+		require.Equal(t, x.requests, n.asked.Load())
+	}
+}
+
 // Whoever names an item of which an endpoint cannot tell keeps nobody else from asking it.
 func TestErrorOfOneItem(t *testing.T) {
 	for _, code := range []int{-32015, -32000, -32603} {
