@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -107,7 +108,12 @@ func (x *exchange) identify(ctx context.Context) error {
 	req.Identity, req.HasIdentity = x.params[config.IdentityParam]
 	who, err := x.s.opts.Resolver.Resolve(within, req)
 	var denied *access.DeniedError
+	var body *answered // what is wrong with the body, which the resolver has asked for
 	switch {
+	case err != nil && ctx.Err() != nil: // whatever else is said of it, the time is over
+		return ctx.Err()
+	case errors.As(err, &body):
+		return body
 	case err == nil:
 		x.who.Auth = who
 		x.who.Roles = slices.Clone(who.Roles)
@@ -138,6 +144,9 @@ func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]st
 		return nil
 	}
 	more, err := x.s.opts.Enricher(ctx, &who.Auth, params)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if errors.As(err, &who.unavailable) {
 		x.s.opts.Log.Warn("some roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
 	} else if err != nil {
@@ -237,6 +246,10 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLong):
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	case x.r.Context().Err() != nil:
+		return nil, x.r.Context().Err()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, refuse(http.StatusRequestTimeout, timedOut)
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "The body could not be read")
 	}
@@ -252,7 +265,10 @@ func (x *exchange) proved() {
 	}
 }
 
-const tooLarge = "Payload too large"
+const (
+	tooLarge = "Payload too large"
+	timedOut = "Request timeout"
+)
 
 // context returns the context for a store.
 func (x *exchange) context(col *config.Collection, params map[string]string, who *caller) context.Context {

@@ -189,6 +189,9 @@ func (b *batch) answer() error {
 	ctx := x.r.Context()
 	// Whoever cannot be identified is nobody in particular, and sees what anybody may.
 	if err := x.identify(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		x.audit(ctx, AuditEntry{Action: "pull", Status: statusOf(err)})
 		x.who = &caller{}
 	}
@@ -206,6 +209,9 @@ func (b *batch) answer() error {
 				part = parts[i]
 			}
 			entries = append(entries, b.read(ctx, col, set, part))
+			if ctx.Err() != nil { // what has been read is not told as all that there is
+				return ctx.Err()
+			}
 		}
 		all.Set(name, entries)
 	}

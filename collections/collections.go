@@ -297,7 +297,7 @@ func (x *exchange) failed(err error) {
 		x.w.Header().Set("Retry-After", seconds(max(time.Second, unavailable.RetryAfter)))
 		fail(x.w, http.StatusServiceUnavailable, unavailable.Reason)
 	case x.r.Context().Err() != nil: // nobody is there to be answered, or the time is over
-		fail(x.w, http.StatusRequestTimeout, "Request timeout")
+		fail(x.w, http.StatusRequestTimeout, timedOut)
 	default:
 		x.s.opts.Log.Error("request failed", "method", x.r.Method, "path", x.r.URL.Path, "error", err)
 		fail(x.w, http.StatusInternalServerError, internal)

@@ -21,7 +21,7 @@ type Wrapping struct {
 	Credentials bool          // such pages may send cookies; not with "*"
 	Headers     bool          // of security are added
 	Compress    bool          // answers of some size, for those who take it
-	Timeout     time.Duration // after which a request is answered with 408; 0 is never
+	Timeout     time.Duration // after which a request is answered with 408, the time in which its body comes included; 0 is never
 }
 
 // corsHeaders are those of requests by the published clients that browsers ask about first.
@@ -39,9 +39,6 @@ func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 	if all && w.Credentials {
 		return nil, fmt.Errorf("pages of all origins may not be let send credentials: name the origins")
 	}
-	if w.Timeout > 0 {
-		h = within(h, w.Timeout)
-	}
 	if w.Compress {
 		compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressFrom), gzhttp.ContentTypes([]string{"application/json", "text/plain"}))
 		if err != nil {
@@ -55,6 +52,9 @@ func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 	if len(w.Origins) > 0 {
 		h = w.shared(h, all)
 	}
+	if w.Timeout > 0 {
+		h = within(h, w.Timeout)
+	}
 	return h, nil
 }
 
@@ -62,6 +62,11 @@ func within(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &deadline{Context: r.Context(), at: time.Now().Add(timeout)}
 		defer d.end()
+		if r.Body != nil && r.Body != http.NoBody {
+			// A body may come as slowly as its sender likes, but for this. The server sets another
+			// deadline before it reads the next request.
+			_ = http.NewResponseController(w).SetReadDeadline(d.at) // not of all writers
+		}
 		h.ServeHTTP(w, r.WithContext(d))
 	})
 }

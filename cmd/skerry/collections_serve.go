@@ -322,7 +322,7 @@ func (s *collectionsService) close() (err error) {
 
 // Bounds of connections: how long a request's headers may take and be, and how long a connection may be idle.
 const (
-	headerTime     = 10 * time.Second
+	headerTime     = 10 * time.Second // or --timeout, if that is less
 	maxHeaderBytes = 64 << 10
 	idleTime       = 2 * time.Minute
 )
@@ -361,7 +361,16 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("collections: %w", err), s.close())
 	}
-	srv := &http.Server{Handler: netaddr.Local(l.Addr(), handler, s.names()...), ReadHeaderTimeout: headerTime, ReadTimeout: s.timeout + headerTime, WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	headers := headerTime
+	if s.timeout > 0 {
+		headers = min(headers, s.timeout)
+	}
+	srv := &http.Server{
+		Handler: netaddr.Local(l.Addr(), handler, s.names()...), ReadHeaderTimeout: headers, ReadTimeout: s.timeout + headerTime,
+		WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	l = collections.HeaderTimeouts(srv, l)
 	serve, scheme := srv.Serve, "http"
 	switch {
 	case len(s.acme.hosts) > 0 && (s.cert != "" || s.key != ""):

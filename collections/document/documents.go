@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"sync"
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/store"
@@ -35,7 +34,7 @@ type Documents struct {
 	store store.Store
 	now   func() time.Time
 	seed  maphash.Seed
-	locks [256]sync.Mutex // of keys: writes to one take turns
+	locks [256]chan struct{} // of keys, one place each: writes to one take turns
 }
 
 // In returns the documents in a store. now is the clock, time.Now if nil.
@@ -43,7 +42,11 @@ func In(s store.Store, now func() time.Time) *Documents {
 	if now == nil {
 		now = time.Now
 	}
-	return &Documents{store: s, now: now, seed: maphash.MakeSeed()}
+	d := &Documents{store: s, now: now, seed: maphash.MakeSeed()}
+	for i := range d.locks {
+		d.locks[i] = make(chan struct{}, 1)
+	}
+	return d
 }
 
 // Store returns the store.
@@ -52,10 +55,20 @@ func (d *Documents) Store() store.Store { return d.store }
 // Now returns the time in Unix milliseconds.
 func (d *Documents) Now() int64 { return d.now().UnixMilli() }
 
-func (d *Documents) lock(key string) (unlock func()) {
-	l := &d.locks[maphash.String(d.seed, key)%uint64(len(d.locks))]
-	l.Lock()
-	return l.Unlock
+// lock waits for its turn to write to a key, no longer than ctx lasts: a store may be slow for others.
+func (d *Documents) lock(ctx context.Context, key string) (unlock func(), err error) {
+	l := d.locks[maphash.String(d.seed, key)%uint64(len(d.locks))]
+	select {
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	default:
+	}
+	select {
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("document %s: %w", key, ctx.Err())
+	}
 }
 
 // parsed is what is remembered of an object.
@@ -102,7 +115,11 @@ const attempts = 5
 // Push stores data as a document if base is the hash of what is there: nil if there must be nothing, or "" for a document without one. What is there and is
 // no document may be replaced with "". It returns an error that is ErrConflict.
 func (d *Documents) Push(ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool) (Written, error) {
-	defer d.lock(key)()
+	unlock, err := d.lock(ctx, key)
+	if err != nil {
+		return Written{}, err
+	}
+	defer unlock()
 	for range attempts {
 		old, o, err := d.get(ctx, key)
 		if err != nil && !errors.Is(err, ErrCorrupt) {

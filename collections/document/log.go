@@ -73,7 +73,11 @@ func logHash(n int64, data any) string {
 
 // Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It returns an error that is ErrNotMonotonic, or a *FullError.
 func (d *Documents) Append(ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log) (Written, error) {
-	defer d.lock(key)()
+	unlock, err := d.lock(ctx, key)
+	if err != nil {
+		return Written{}, err
+	}
+	defer unlock()
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.appendTo(ctx, logs, key, data, time, author, l)
 	}

@@ -494,7 +494,11 @@ func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []b
 	case config.PullOnly:
 		return nil, &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server"}
 	case config.PushThrough:
-		return m.through(ctx, r, e, body), nil
+		answer := m.through(ctx, r, e, body)
+		if answer.Status == http.StatusBadGateway && ctx.Err() != nil { // the caller's time is over
+			return nil, ctx.Err()
+		}
+		return answer, nil
 	}
 	return nil, nil
 }
