@@ -281,6 +281,9 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 	if !capcert.MatchPath(key, who.Paths) || slices.Contains(neverInBatch, last) {
 		return denied(http.StatusForbidden, "Forbidden")
 	}
+	if _, ok := x.count(x.routes.pulls[col], who.Identity); !ok {
+		return denied(http.StatusTooManyRequests, tooMany)
+	}
 	now := x.s.opts.Documents.Now()
 	ctx = x.context(col, params, who)
 	if part != nil || col.AppendOnly != nil && col.AppendOnly.Persist {

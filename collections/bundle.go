@@ -40,6 +40,10 @@ func (x *exchange) pullBundle() error {
 		if !x.who.may(col, false) || access.Restricted(x.routes.config, col, x.who.Identity, "pull") {
 			continue
 		}
+		if wait, ok := x.count(x.routes.pulls[col], x.who.Identity); !ok {
+			x.w.Header().Set("Retry-After", seconds(wait))
+			return refuse(http.StatusTooManyRequests, tooMany)
+		}
 		key := base + "/" + col.Name
 		d, err := x.document(x.context(col, x.params, x.who), key)
 		if err != nil {

@@ -3,6 +3,8 @@ package collections
 import (
 	"cmp"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +19,8 @@ type limiter struct {
 	mu    sync.Mutex
 	begun windows
 	// rest has windows by address, of callers for whom begun has no room: identities cost nothing to make.
-	rest windows
+	// wide has windows by large networks, of addresses for which rest has none.
+	rest, wide windows
 }
 
 type window struct {
@@ -25,13 +28,20 @@ type window struct {
 	count int64
 }
 
-// maxWindows is how many callers are told apart, and how many addresses beside them. The windows of those
-// who came first are forgotten first once they are over.
+// over reports whether a window that began at a time is over. One that would begin later is, too: the
+// clock has gone back.
+func over(since, now time.Time, length time.Duration) bool {
+	age := now.Sub(since)
+	return age < 0 || age >= length
+}
+
+// maxWindows is how many callers are told apart, how many addresses beside them, and how many networks
+// beside these.
 const maxWindows = 100_000
 
 func newLimiters(all []config.Counter) (ls []*limiter) {
 	for _, c := range all {
-		ls = append(ls, &limiter{Counter: c, begun: windows{of: map[string]*window{}}, rest: windows{of: map[string]*window{}}})
+		ls = append(ls, &limiter{Counter: c})
 	}
 	return ls
 }
@@ -46,11 +56,11 @@ func (l *limiter) pass(who, address string, now time.Time) (ok bool, wait time.D
 	if w == nil {
 		w = l.rest.at(address, now, length)
 	}
-	if w == nil { // all of both count still: whoever is new shares what strangers have
-		if w = l.rest.of[""]; w == nil || now.Sub(w.since) >= length {
-			w = &window{since: now}
-			l.rest.of[""] = w
-		}
+	if w == nil { // all of both count still: whoever is new shares what its network has
+		w = l.wide.at(network(address), now, length)
+	}
+	if w == nil { // and if so many networks are at it, what all others have
+		w = l.wide.place("", now, length)
 	}
 	if w.count++; w.count > l.MaxRequests {
 		return false, length - now.Sub(w.since)
@@ -58,47 +68,114 @@ func (l *limiter) pass(who, address string, now time.Time) (ok bool, wait time.D
 	return true, 0
 }
 
-// windows are those of some keys.
+// windows are those of some keys. All have the same length, so they are over in the order in which they
+// began, and nobody has to look at all of them to find those that are.
 type windows struct {
 	of    map[string]*window
-	swept time.Time // when those that are over were last looked for
+	order []begin // in which they began; one that has begun anew since stands in it twice
+	first int     // of order; what stands before it is done with
+}
+
+type begin struct {
+	key   string
+	since time.Time
 }
 
 // at returns the window of a key that counts now, or nil if there is no room for one.
 func (ws *windows) at(key string, now time.Time, length time.Duration) *window {
-	w := ws.of[key]
-	if w == nil && len(ws.of) >= maxWindows {
-		if now.Sub(ws.swept) >= length/16 || now.Before(ws.swept) { // a look at all costs some milliseconds
-			ws.swept = now
-			for k, old := range ws.of {
-				if now.Sub(old.since) >= length {
-					delete(ws.of, k)
-				}
-			}
-		}
-		if len(ws.of) >= maxWindows {
-			return nil
-		}
+	if w := ws.of[key]; w != nil && !over(w.since, now, length) {
+		return w
 	}
-	if w == nil || now.Sub(w.since) >= length {
+	ws.sweep(now, length)
+	if len(ws.of) >= maxWindows {
+		return nil
+	}
+	return ws.place(key, now, length)
+}
+
+// place returns the window of a key that counts now, whether there is room or not.
+func (ws *windows) place(key string, now time.Time, length time.Duration) *window {
+	w := ws.of[key]
+	if w == nil || over(w.since, now, length) {
+		if ws.of == nil {
+			ws.of = map[string]*window{}
+		}
 		w = &window{since: now}
 		ws.of[key] = w
+		ws.order = append(ws.order, begin{key, now})
 	}
 	return w
+}
+
+// maxSwept is how many windows one request forgets at most: more than one, so that all are in the end.
+const maxSwept = 64
+
+// sweep forgets windows that are over.
+func (ws *windows) sweep(now time.Time, length time.Duration) {
+	for range maxSwept {
+		if ws.first == len(ws.order) || !over(ws.order[ws.first].since, now, length) {
+			break
+		}
+		b := &ws.order[ws.first]
+		ws.first++
+		if w := ws.of[b.key]; w != nil && w.since.Equal(b.since) {
+			delete(ws.of, b.key)
+		}
+		b.key = ""
+	}
+	if ws.first > len(ws.order)/2 {
+		ws.order = append(ws.order[:0], ws.order[ws.first:]...)
+		ws.first = 0
+	}
 }
 
 // party names all that one party can easily send requests from: an address, of IPv6 the network of 56 bits.
 func party(address string) string { return cmp.Or(access.Source(address), address) }
 
+// network names what a large customer of a provider has: of an address or a party's network that begins
+// with "@", the IPv4 network of 16 bits or the IPv6 network of 32.
+func network(address string) string {
+	text := strings.TrimPrefix(address, "@")
+	prefix, err := netip.ParsePrefix(text)
+	if a, bad := netip.ParseAddr(text); bad == nil {
+		prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	if err != nil {
+		return ""
+	}
+	a, bits := prefix.Addr().Unmap(), 32
+	if a.Is4() {
+		bits = 16
+	}
+	wide, err := a.WithZone("").Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return wide.String()
+}
+
+const tooMany = "Rate limit exceeded"
+
 // limit refuses a request that is one too many. All counters of its route count it.
 func (x *exchange) limit() error {
-	if len(x.route.limits) == 0 {
+	wait, ok := x.count(x.route.limits, x.who.Identity)
+	if ok {
 		return nil
 	}
+	x.w.Header().Set("Retry-After", seconds(wait))
+	return refuse(http.StatusTooManyRequests, tooMany)
+}
+
+// count counts a request of an identity in counters, each of which it must pass.
+func (x *exchange) count(all []*limiter, identity string) (wait time.Duration, ok bool) {
+	if len(all) == 0 {
+		return 0, true
+	}
 	now := time.UnixMilli(x.s.opts.Documents.Now())
-	ok, wait := true, time.Duration(0)
-	for _, l := range x.route.limits {
-		who, at := x.who.Identity, "@"+party(x.address())
+	ok = true
+	at := "@" + party(x.address())
+	for _, l := range all {
+		who := identity
 		switch {
 		case l.Bucket == config.ByIP || l.Bucket == config.ByIdentity && who == "":
 			who = at
@@ -109,9 +186,5 @@ func (x *exchange) limit() error {
 			ok, wait = false, max(wait, w)
 		}
 	}
-	if ok {
-		return nil
-	}
-	x.w.Header().Set("Retry-After", seconds(wait))
-	return refuse(http.StatusTooManyRequests, "Rate limit exceeded")
+	return wait, ok
 }

@@ -16,6 +16,7 @@ type routes struct {
 	describe   Describe
 	restricted bool // some identities are
 	byShape    map[shape][]*route
+	pulls      map[*config.Collection][]*limiter // which each way of pulling counts in
 }
 
 // shape is what routes that may match a path have in common with it.
@@ -42,7 +43,7 @@ type segment struct {
 }
 
 func newRoutes(c *config.Config, describe Describe, revocations bool) (*routes, error) {
-	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}}
+	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{}}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
 	rs.add(http.MethodGet, "openapi.json", &route{serve: (*exchange).openAPI})
@@ -79,6 +80,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 	whole := rs.config.RateLimit
 	var bundles [][]*config.Collection
 	for _, c := range all {
+		rs.pulls[c] = newLimiters(c.Counters("pull", whole))
 		schema, err := compileSchema(c.ObjectSchema)
 		if err != nil {
 			invalid.Problems = append(invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error())
@@ -92,7 +94,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			continue
 		}
 		if !c.PushOnly {
-			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: "pull", col: c, template: c.StoragePath, limits: newLimiters(c.Counters("pull", whole))})
+			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: "pull", col: c, template: c.StoragePath, limits: rs.pulls[c]})
 		}
 		if c.Listable {
 			prefix := c.StoragePath[:max(0, strings.LastIndexByte(c.StoragePath, '/'))]
