@@ -77,6 +77,9 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 	return st, nil
 }
 
+// Now returns the time by the store's clock.
+func (s *Store) Now() time.Time { return s.cfg.Now() }
+
 type stripes [64]sync.Mutex
 
 func (s *stripes) of(id ID) *sync.Mutex { return &s[id[0]%64] }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ type Change struct {
 	Key  []byte
 	Hash blobs.Hash
 	Size uint64
+	// Time is when it was decided, in µs, if not now: what others have written since stands. The
+	// entry is later only if it must be, to replace what the author has written before.
+	Time uint64
 
 	after uint64 // the timestamp is later than this
 }
@@ -114,7 +118,7 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 	err := w.s.view(ctx, w.id, func(rd kv.Reader, r *Replica) error {
 		for i, c := range changes {
 			e := &entries[i]
-			*e = Entry{Replica: w.id, Author: author, Timestamp: max(now, c.after+1), Size: c.Size, Hash: c.Hash, Key: c.Key}
+			*e = Entry{Replica: w.id, Author: author, Timestamp: max(cmp.Or(c.Time, now), c.after+1), Size: c.Size, Hash: c.Hash, Key: c.Key}
 			// A writer's time never goes back, even if its clock does.
 			switch old, err := getEntry(rd, r, c.Key, author); {
 			case err == nil:

@@ -37,6 +37,7 @@ type state struct {
 	object *store.Object // nil if there is nothing
 	hashes []blobs.Hash  // of the entries that it was made of
 	own    bool          // all of them are this store's author's
+	last   uint64        // the latest time of those of this store's author that were looked at, in µs
 }
 
 func (c *cached) size() int {

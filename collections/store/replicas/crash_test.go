@@ -65,7 +65,7 @@ func TestCrash(t *testing.T) {
 		require.NoError(t, m.Close())
 		emptied, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
-		require.Len(t, emptied, 8)
+		require.Len(t, emptied, 96)
 
 		// Nothing had come to the replica yet; some of the journal may be cut off, of which nobody was told.
 		for range 4 {
@@ -132,5 +132,80 @@ func TestLargeWrites(t *testing.T) {
 	o, err := m.Get(t.Context(), "file")
 	require.NoError(t, err)
 	require.Equal(t, large, o.Body)
+	require.NoError(t, m.Close())
+}
+
+// A wrong bit in the journal costs one write, and not all that were acknowledged after it.
+func TestDamagedJournal(t *testing.T) {
+	dir := t.TempDir()
+	m := founded(t, dir)
+	name := filepath.Join(dir, "collections", m.id.String()+".journal")
+	require.NoError(t, m.Close())
+	before := copyDir(t, dir)
+	m = founded(t, dir)
+	for i := range 300 {
+		put(t, m, fmt.Sprintf("k%03d", i), fmt.Sprintf(`{"n":%d}`, i))
+	}
+	journal, err := os.ReadFile(name) // it is emptied only some time after the last write
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	journal[len(journal)/100] ^= 4
+	require.NoError(t, os.WriteFile(filepath.Join(before, "collections", filepath.Base(name)), journal, 0o600))
+	m = founded(t, before)
+	keys, err := m.List(t.Context(), "", "", 400)
+	require.NoError(t, err)
+	require.Len(t, keys, 299)
+	require.NoError(t, m.Close())
+}
+
+// A journal of an older backup than the replica, or than what peers have, writes nothing over what
+// was written since.
+func TestOlderJournal(t *testing.T) {
+	dir := t.TempDir()
+	m := founded(t, dir)
+	name := filepath.Join("collections", m.id.String()+".journal")
+	put(t, m, "gone", `{}`)
+	put(t, m, "file", `{}`)
+	put(t, m, "other", "a picture")
+	require.NoError(t, m.Close())
+	before := copyDir(t, dir)
+
+	m = founded(t, dir)
+	put(t, m, "doc", `{"n":1}`)
+	put(t, m, "gone", `{"n":1}`)
+	put(t, m, "file", `{"n":1}`)
+	put(t, m, "other", "a picture of before")
+	older, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+	require.NoError(t, m.Settle(t.Context()))
+	put(t, m, "doc", `{"n":2}`)
+	require.NoError(t, m.Delete(t.Context(), "gone"))
+	put(t, m, "file", "a picture")
+	put(t, m, "other", `{"n":2}`)
+	all := m.entries(t)
+	require.NoError(t, m.Close())
+
+	// The journal alone is older.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), older, 0o600))
+	m = founded(t, dir)
+	require.Equal(t, all, m.entries(t))
+	require.NoError(t, m.Close())
+
+	// All of it is older than what the peers have: what it writes does not stand against that.
+	require.NoError(t, os.WriteFile(filepath.Join(before, name), older, 0o600))
+	m = founded(t, before)
+	require.NoError(t, m.Settle(t.Context()))
+	o, err := m.Get(t.Context(), "doc")
+	require.NoError(t, err)
+	require.Equal(t, `{"n":1}`, string(o.Body))
+	newer := founded(t, dir)
+	for e, err := range newer.n.Replicas.Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
+		require.NoError(t, err)
+		for mine, err := range m.n.Replicas.Entries(t.Context(), m.id, replica.Query{Key: e.Key, Tombstones: true}) {
+			require.NoError(t, err)
+			require.LessOrEqual(t, replica.CompareVersions(&mine, &e), 0, "%q", e.Key)
+		}
+	}
+	require.NoError(t, newer.Close())
 	require.NoError(t, m.Close())
 }

@@ -1,12 +1,10 @@
 package replicas
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,26 +13,21 @@ import (
 )
 
 // A journal holds what has been acknowledged and is not in the replica yet, so that a write need not wait for that: what is in it is written to the replica
-// in larger groups, and again after a crash. It is one file, which begins with journalMagic. Records follow, each
+// in larger groups, and again after a crash. It is one file in the form that record.go describes.
 //
-//	length    4 bytes, big-endian: of the payload, at most maxRecord
-//	checksum  4 bytes: CRC-32C of the length and the payload
-//	payload   kind (1 byte: 1 what was put, 2 what was deleted), the key and the media type, each with its length as a uvarint before it, and the bytes
-//
-// What follows the last record that is whole is what a crash has cut off, of which nobody was told that it is there; or zeros, room for further records,
-// as writing into blocks that a file has already is made durable sooner.
+// What follows the last whole record is zeros, room for further records, as writing into blocks that a file has already is made durable sooner; or what a
+// crash has cut off. Damage anywhere costs the records that it hits, and no others.
 type journal struct {
 	name string
 	file *os.File
+	form *form
 	size int64 // of what is whole
 	room int64 // of the file
-}
 
-const (
-	journalMagic = "SKCJRNL\x01"
-	maxRecord    = 2 << 20
-	recordHead   = 8
-)
+	generation uint64 // grows when the journal is emptied
+	number     uint64 // of the last record
+	durable    uint64 // of the last record that is on the disk
+}
 
 // A journal of some size, which more records come to, is given as much room again, within bounds.
 const (
@@ -42,74 +35,7 @@ const (
 	maxRoom = 1 << 20
 )
 
-const (
-	recordPut    = 1
-	recordDelete = 2
-)
-
-// record is what a record of a journal says.
-type record struct {
-	kind      byte
-	key, kept string // kept is the media type
-	body      []byte
-}
-
-var (
-	errJournal = errors.New("it is no journal of this version")
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
-
-func (r *record) append(b []byte) []byte {
-	at := len(b)
-	b = append(b, make([]byte, recordHead)...)
-	b = append(b, r.kind)
-	b = append(binary.AppendUvarint(b, uint64(len(r.key))), r.key...)
-	b = append(binary.AppendUvarint(b, uint64(len(r.kept))), r.kept...)
-	b = append(b, r.body...)
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-recordHead))
-	binary.BigEndian.PutUint32(b[at+4:], checksum(b[at:]))
-	return b
-}
-
-// checksum is that of a record, without the checksum in it.
-func checksum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:4], castagnoli), castagnoli, b[recordHead:])
-}
-
-// parseRecord reads the record at the beginning of b and returns its length, or 0 if there is none that is whole.
-func parseRecord(b []byte) (r record, n int) {
-	if len(b) < recordHead {
-		return r, 0
-	}
-	size := binary.BigEndian.Uint32(b)
-	if size > maxRecord || int(size) > len(b)-recordHead {
-		return r, 0
-	}
-	n = recordHead + int(size)
-	if binary.BigEndian.Uint32(b[4:]) != checksum(b[:n]) || size == 0 {
-		return r, 0
-	}
-	p := b[recordHead:n]
-	r.kind, p = p[0], p[1:]
-	text := func() (s string, ok bool) {
-		l, k := binary.Uvarint(p)
-		if k <= 0 || l > uint64(len(p)-k) {
-			return "", false
-		}
-		s, p = string(p[k:k+int(l)]), p[k+int(l):]
-		return s, true
-	}
-	var ok, also bool
-	r.key, ok = text()
-	if ok {
-		r.kept, also = text()
-	}
-	if !ok || !also || r.key == "" || r.kind != recordPut && r.kind != recordDelete {
-		return r, 0
-	}
-	r.body = append([]byte(nil), p...)
-	return r, n
-}
+var errJournal = errors.New("it is no journal of this version, or its beginning is damaged: a newer skerry may read it; without the file the server starts, and what it held is lost")
 
 // openJournals are the names of those that are open in this process: two would write over each other.
 var openJournals sync.Map
@@ -117,61 +43,105 @@ var openJournals sync.Map
 // errOpen reports a journal that is open already.
 var errOpen = errors.New("it is open already: only one store may be open in a replica")
 
-// openJournal opens a journal, which it makes if there is none, and returns what is in it. cut is how many bytes behind the last whole record it has dropped.
-func openJournal(name string) (j *journal, all []record, cut int, err error) {
+// damagedSuffix is what the name of a damaged journal gets, which is kept.
+const damagedSuffix = ".damaged"
+
+// openJournal opens a journal, which it makes if there is none, and returns what is in it.
+//
+// The file is written anew, with an id of its own: what an earlier one has left on the disk behind its
+// end is no record of this one. A damaged file is kept beside it.
+func openJournal(name string) (j *journal, c contents, err error) {
 	if _, there := openJournals.LoadOrStore(name, true); there {
-		return nil, nil, 0, fmt.Errorf("journal %s: %w", name, errOpen)
+		return nil, c, fmt.Errorf("journal %s: %w", name, errOpen)
 	}
 	defer func() {
 		if err != nil {
 			openJournals.Delete(name)
+			err = fmt.Errorf("journal %s: %w", name, err)
 		}
 	}()
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return nil, nil, 0, err
+		return nil, c, err
 	}
 	b, err := os.ReadFile(name)
-	fresh := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !fresh {
-		return nil, nil, 0, err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, c, err
 	}
-	if len(b) >= len(journalMagic) && string(b[:len(journalMagic)]) != journalMagic {
-		return nil, nil, 0, fmt.Errorf("journal %s: %w", name, errJournal)
+	if c, err = parseJournal(b); err != nil {
+		return nil, c, err
 	}
-	j = &journal{name: name}
-	if j.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, nil, 0, err
-	}
-	if len(b) >= len(journalMagic) {
-		j.size = int64(len(journalMagic))
-		for {
-			r, n := parseRecord(b[j.size:])
-			if n == 0 {
-				break
-			}
-			all = append(all, r)
-			j.size += int64(n)
+	if c.first { // which has no times: none of its records is later than the file
+		i, err := os.Stat(name)
+		if err != nil {
+			return nil, c, err
 		}
-		cut = len(bytes.TrimRight(b[j.size:], "\x00"))
-		err = j.truncate()
-	} else {
-		_, err = j.file.WriteAt([]byte(journalMagic), 0)
-		j.size = int64(len(journalMagic))
-		err = errors.Join(err, j.truncate(), disk.SyncDir(filepath.Dir(name)))
+		for n := range c.records {
+			c.records[n].time = uint64(i.ModTime().UnixMicro())
+		}
+	}
+	if c.skipped > 0 {
+		if c.kept, err = keepDamaged(name); err != nil {
+			return nil, c, err
+		}
+	}
+	j = &journal{name: name, form: newForm()}
+	if err := j.begin(c.records); err != nil {
+		return nil, c, err
+	}
+	return j, c, nil
+}
+
+// keepDamaged gives a damaged journal a further name, which is returned.
+func keepDamaged(name string) (kept string, err error) {
+	for n := range 1000 {
+		kept = fmt.Sprintf("%s%s%d", name, damagedSuffix, n)
+		if err = os.Link(name, kept); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil { // as where there are no links
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(kept, b, 0o600)
+		}
+		return kept, err
+	}
+	return kept, nil
+}
+
+// begin writes the file anew, with some records.
+func (j *journal) begin(all []record) error {
+	b := j.form.id.head()
+	j.generation = 1
+	for i := range all {
+		b = j.append(b, &all[i])
+	}
+	f, err := os.OpenFile(j.name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync()); err == nil {
+		err = os.Rename(j.name+".new", j.name)
+	}
+	if err == nil {
+		err = disk.SyncDir(filepath.Dir(j.name))
 	}
 	if err != nil {
-		return nil, nil, 0, errors.Join(fmt.Errorf("journal %s: %w", name, err), j.file.Close())
+		return errors.Join(err, f.Close())
 	}
-	return j, all, cut, nil
-}
-
-// truncate drops what is behind the last record.
-func (j *journal) truncate() error {
+	j.file, j.size, j.durable = f, int64(len(b)), j.number
 	j.room = j.size
-	return errors.Join(j.file.Truncate(j.size), j.file.Sync())
+	return nil
 }
 
-// add makes records durable.
+// append appends the next record to b.
+func (j *journal) append(b []byte, r *record) []byte {
+	j.number++
+	return j.form.append(b, r, j.generation, j.number, j.durable)
+}
+
+// add makes records, which append has made, durable.
 func (j *journal) add(b []byte) error {
 	size, sync := j.size+int64(len(b)), disk.SyncData
 	_, err := j.file.WriteAt(b, j.size)
@@ -190,21 +160,22 @@ func (j *journal) add(b []byte) error {
 		err = sync(j.file)
 	}
 	if err != nil { // what has been written is not there
-		j.room = j.size
+		j.room, j.number = j.size, j.durable
 		return errors.Join(err, j.file.Truncate(j.size))
 	}
-	j.size = size
+	j.size, j.durable = size, j.number
 	return nil
 }
 
 // reset drops all records.
 func (j *journal) reset() error {
-	j.size = int64(len(journalMagic))
+	j.size = headSize
 	j.room = j.size
+	j.generation, j.number, j.durable = j.generation+1, 0, 0
 	return j.file.Truncate(j.size)
 }
 
-func (j *journal) isEmpty() bool { return j.size == int64(len(journalMagic)) }
+func (j *journal) isEmpty() bool { return j.size == headSize }
 
 func (j *journal) close() error {
 	openJournals.Delete(j.name)
@@ -213,4 +184,19 @@ func (j *journal) close() error {
 		err = j.file.Truncate(j.size)
 	}
 	return errors.Join(err, j.file.Close())
+}
+
+// tell says what of a journal could not be read.
+func (c *contents) tell(log *slog.Logger, replica string) {
+	if c.lost > 0 {
+		log.Error("the journal of collections is damaged: acknowledged writes are lost, of documents that are not known; what stood behind them was recovered",
+			"replica", replica, "lost", c.lost, "bytes", c.skipped, "recovered", len(c.records), "damaged", c.kept)
+	} else if c.skipped > 0 {
+		log.Warn("a part of the journal of collections was cut off, as by a loss of power; it was of writes that nobody was told were done",
+			"replica", replica, "bytes", c.skipped, "damaged", c.kept)
+	}
+	if c.tail > 0 {
+		log.Warn("the end of the journal of collections cannot be read: a loss of power cuts off writes that nobody was told were done; "+
+			"if the disk is damaged, the last acknowledged writes may be among them", "replica", replica, "bytes", c.tail)
+	}
 }

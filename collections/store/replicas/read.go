@@ -21,6 +21,9 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	var versions []replica.Entry
 	gone := uint64(0) // when it was last deleted
 	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(docs + key), Tombstones: true}) {
+		if err == nil && it.Entry.Author == s.author.Author() {
+			st.last = max(st.last, it.Entry.Timestamp)
+		}
 		switch {
 		case err != nil:
 			return st, false, err
@@ -67,11 +70,14 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		}
 	}
 	if !there {
-		return s.readFile(ctx, key)
+		last := st.last
+		st, whole, err = s.readFile(ctx, key)
+		st.last = max(st.last, last)
+		return st, whole, err
 	}
 	s.tell(&out)
 	if len(st.hashes) == 0 {
-		return state{}, out.final(), out.reason(key)
+		return state{last: st.last}, out.final(), out.reason(key)
 	}
 	if len(parsed) > 0 {
 		body = document.Merge(parsed).Bytes()
@@ -121,6 +127,9 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 			return st, false, err
 		}
 		entries = append(entries, it.Entry)
+		if it.Entry.Author == s.author.Author() {
+			st.last = max(st.last, it.Entry.Timestamp)
+		}
 	}
 	slices.SortFunc(entries, func(a, b replica.Entry) int {
 		return replica.CompareVersions(&b, &a)
@@ -163,13 +172,13 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		}
 		s.tell(&out)
 		o := &store.Object{Body: f.version.Kept, Type: f.version.Media, Tag: tagOf(f.hashes)}
-		return state{object: o, hashes: f.hashes}, out.final(), nil
+		return state{object: o, hashes: f.hashes, last: st.last}, out.final(), nil
 	}
 	s.tell(&out)
 	if err := out.reason(key); err != nil {
 		return st, false, err
 	}
-	return state{own: !ruled || len(entries) == 0}, out.final(), nil
+	return state{own: !ruled || len(entries) == 0, last: st.last}, out.final(), nil
 }
 
 // fileOf returns the file of an entry, with the media type that counts for it.

@@ -101,16 +101,14 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	}
 	always := context.WithoutCancel(ctx)
 	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), codec: o.Codec, guard: o.Guard, holder: r.Capability >= replica.Write, log: log}
-	j, left, cut, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
+	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
 	}
 	s.journal = j
 	s.sub = n.Replicas.Subscribe(r.ID)
-	if cut > 0 {
-		log.Warn("the end of the journal of collections was cut off, as by a loss of power; it was of writes that nobody was told were done", "replica", r.ID.Short(), "bytes", cut)
-	}
-	if err := s.recover(ctx, left); err != nil {
+	left.tell(log, r.ID.Short())
+	if err := s.recover(ctx, left.records); err != nil {
 		s.sub.Close()
 		return nil, errors.Join(err, j.close())
 	}

@@ -31,6 +31,7 @@ type put struct {
 	object  *store.Object // what is there from then on, nil if nothing is, or if it is an element of a log
 	element bool
 	record  *record // what the journal has, nil if nothing
+	at      uint64  // the time of its entries, in µs; 0 is when they are written
 
 	before state  // of the key
 	stamp  uint64 // of the cache, before that
@@ -90,7 +91,7 @@ func newPut(key string, o *store.Object, kept []byte, if_ store.Condition) *put 
 		p.changes = []change{{files + key, body}, {types + key, []byte(o.Type)}}
 	}
 	if len(kept)+len(o.Type)+len(key) <= maxInMemory {
-		p.record = &record{recordPut, key, p.object.Type, kept}
+		p.record = &record{kind: recordPut, key: key, kept: p.object.Type, body: kept}
 	}
 	return p
 }
@@ -181,7 +182,8 @@ func (s *Store) take(ctx context.Context, all []*put) {
 	s.buffer = s.buffer[:0]
 	for _, p := range taken {
 		if p.record != nil {
-			s.buffer = p.record.append(s.buffer)
+			p.record.time = p.at
+			s.buffer = s.journal.append(s.buffer, p.record)
 		}
 	}
 	var err error
@@ -244,6 +246,9 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 		if p.object != nil {
 			p.object.Tag = tagOf(p.hashes)
 		}
+		if p.at == 0 && !p.element {
+			p.at = max(uint64(s.n.Replicas.Now().UnixMicro()), p.before.last+1)
+		}
 		s.filter.add(p.key)
 		if !p.element {
 			latest[p.key] = p
@@ -268,7 +273,7 @@ func (s *Store) mayWrite(ctx context.Context, p *put) error {
 }
 
 // after is the state of the key when the write has been done.
-func (p *put) after() state { return state{p.object, p.hashes, p.before.own} }
+func (p *put) after() state { return state{p.object, p.hashes, p.before.own, p.at} }
 
 // apply writes to the replica what has been taken, until the queue has ended.
 func (s *Store) apply(ctx context.Context) {
@@ -403,11 +408,11 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 	for _, c := range p.changes {
 		if len(c.content) == 0 {
 			if now != nil && isFile != strings.HasPrefix(c.key, docs) {
-				changes = append(changes, replica.Change{Key: []byte(c.key)})
+				changes = append(changes, replica.Change{Key: []byte(c.key), Time: p.at})
 			}
 			continue
 		}
-		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content)), Hash: hashes[0]}
+		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content)), Hash: hashes[0], Time: p.at}
 		hashes = hashes[1:]
 		if len(c.content) > blobs.SegmentSize {
 			_, err = s.n.Blobs.ImportBytes(ctx, c.content)
@@ -422,9 +427,9 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 	if p.object != nil && now != nil {
 		switch toFile := p.object.Type != jsonType; {
 		case toFile && !isFile:
-			changes = append(changes, replica.Change{Key: []byte(docs + p.key)})
+			changes = append(changes, replica.Change{Key: []byte(docs + p.key), Time: p.at})
 		case !toFile && isFile:
-			changes = append(changes, replica.Change{Key: []byte(files + p.key)})
+			changes = append(changes, replica.Change{Key: []byte(files + p.key), Time: p.at})
 		}
 	}
 	return changes, nil
@@ -456,7 +461,7 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 				p.setType([]byte(r.kept))
 			}
 		}
-		p.err = make(chan error, 1)
+		p.err, p.at = make(chan error, 1), r.time
 		there, err := s.hasWritten(ctx, p)
 		if err != nil {
 			return err
@@ -473,27 +478,44 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 	return nil
 }
 
-// hasWritten reports whether this store's author has last written, under a write's key, what the write writes: then it is in the replica, and is not to be
-// written over what others have written since.
+// hasWritten reports whether a write is in the replica, or this store's author has written something
+// else under its key since, as it has if the journal is from an older backup than the replica. A
+// store gives all writes of a key times that increase.
 func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
-	me := s.author.Author()
+	latest, whole := uint64(0), true
 	for _, c := range p.changes {
-		var mine *replica.Entry
-		for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(c.key), Author: &me, Tombstones: true}) {
-			if err != nil {
-				return false, err
-			}
-			mine = &it.Entry
+		mine, err := s.own(ctx, c.key)
+		if err != nil {
+			return false, err
 		}
-		if len(c.content) == 0 {
-			if mine != nil && !mine.IsTombstone() {
-				return false, nil
-			}
-			continue
+		if mine != nil {
+			latest = max(latest, mine.Timestamp)
 		}
-		if mine == nil || mine.IsTombstone() || mine.Hash != blobs.HashOf(c.content) {
-			return false, nil
+		if len(c.content) > 0 && (mine == nil || mine.Timestamp < p.at) {
+			whole = false
 		}
 	}
-	return true, nil
+	// What is of another kind lies elsewhere.
+	for _, kind := range []string{docs, files} {
+		mine, err := s.own(ctx, kind+p.key)
+		if err != nil {
+			return false, err
+		}
+		if mine != nil {
+			latest = max(latest, mine.Timestamp)
+		}
+	}
+	return latest > p.at || whole && latest == p.at, nil
+}
+
+// own returns the entry of this store's author under a key of the replica, which may be a tombstone; nil if there is none.
+func (s *Store) own(ctx context.Context, key string) (mine *replica.Entry, err error) {
+	me := s.author.Author()
+	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(key), Author: &me, Tombstones: true}) {
+		if err != nil {
+			return nil, err
+		}
+		mine = &it.Entry
+	}
+	return mine, nil
 }
