@@ -313,11 +313,16 @@ func (x *exchange) elements(ctx context.Context, col *config.Collection, key str
 		return nil, "", nil
 	}
 	data.Set(a.Field, elements)
+	return hideInLog(col, data, who), p.Hash, nil
+}
+
+// hideInLog returns a part of a log without the fields that a caller may not read.
+func hideInLog(col *config.Collection, data *value.Object, who *caller) *value.Object {
 	if len(col.FieldPermissions) == 0 {
-		return data, p.Hash, nil
+		return data
 	}
 	data = hide(col.FieldPermissions, data, who)
-	if v, ok := data.Get(a.Field); ok {
+	if v, ok := data.Get(col.AppendOnly.Field); ok {
 		shown := value.Array{}
 		for _, e := range v.(value.Array) {
 			o, _ := e.(*value.Object)
@@ -331,14 +336,18 @@ func (x *exchange) elements(ctx context.Context, col *config.Collection, key str
 			shown = append(shown, e)
 		}
 		data = data.Clone()
-		data.Set(a.Field, shown)
+		data.Set(col.AppendOnly.Field, shown)
 	}
-	return data, p.Hash, nil
+	return data
 }
 
 func (x *exchange) pullLog(ctx context.Context, key string) error {
 	now := x.s.opts.Documents.Now()
-	b, err := x.boundsOf(x.r.URL.Query())
+	q := x.r.URL.Query()
+	if q.Has("cursor") {
+		return x.pullNews(ctx, key, q, now)
+	}
+	b, err := x.boundsOf(q)
 	if err == nil {
 		err = b.check(x.route.col.AppendOnly, now)
 	}

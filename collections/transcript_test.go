@@ -117,6 +117,10 @@ var differences = map[string]difference{
 	"documents: a parameter with a malformed escape": {400, "", "net/http refuses the request line itself, also with 400"},
 	"logs: short: pull of what has expired":          {200, "", "what is shown as nothing has no ETag"},
 	"together: open bundle with a bad parameter":     {400, `{"error":"Invalid path parameter"}`, "a path is taken as it comes; the other server resolves its dots first and finds no route"},
+	"logs: log: append after the furthest":           {200, "", "an element whose time lies ahead does not draw the times of others with it"},
+	"logs: log: the whole log":                       {200, "", "an element whose time lies ahead is shown when that has come"},
+	"logs: chunks: append after the furthest":        {200, "", "an element whose time lies ahead does not draw the times of others with it"},
+	"logs: chunks: the whole log":                    {200, "", "an element whose time lies ahead is shown when that has come"},
 	"mounted: signed as published clients do":        {200, "", "published clients sign the path without the prefix of their base URL"},
 }
 

@@ -17,6 +17,7 @@ type Query struct {
 	Key        []byte    // if not nil, only this key
 	Prefix     []byte    // only keys that begin with this
 	After      []byte    // if not nil, only keys that come after this one
+	Before     []byte    // if not nil, only keys that come before this one
 	Author     *AuthorID // only entries by this author
 	Since      time.Time // only entries at or after this time
 	Until      time.Time // only entries before this time; zero for no limit
@@ -31,6 +32,15 @@ func (q *Query) order() kv.Range {
 		return orderOfKey(q.Key)
 	}
 	r := orderOfPrefix(q.Prefix)
+	if q.Before != nil {
+		to := orderOfKey(q.Before).From
+		if r.To == nil || bytes.Compare(to, r.To) < 0 {
+			r.To = to
+		}
+		if bytes.Compare(r.From, r.To) > 0 {
+			r.From = r.To
+		}
+	}
 	if q.After != nil {
 		if from := orderOfKey(q.After).To; bytes.Compare(from, r.From) > 0 {
 			r.From = from
@@ -58,6 +68,7 @@ func (q *Query) times() (from, to uint64) {
 func (q *Query) selects(e *Entry) bool {
 	from, to := q.times()
 	return (q.Key == nil || bytes.Equal(e.Key, q.Key)) && bytes.HasPrefix(e.Key, q.Prefix) && (q.After == nil || bytes.Compare(e.Key, q.After) > 0) &&
+		(q.Before == nil || bytes.Compare(e.Key, q.Before) < 0) &&
 		(q.Author == nil || e.Author == *q.Author) && e.Timestamp >= from && e.Timestamp < to && (q.Tombstones || !e.IsTombstone())
 }
 

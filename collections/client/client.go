@@ -392,11 +392,15 @@ func (c *Client) PullLog(ctx context.Context, path, field string, p Part) ([]Ele
 	if err != nil {
 		return nil, fmt.Errorf("pull log %s: %w", path, err)
 	}
+	return elementsIn(o, field), nil
+}
+
+// elementsIn returns the elements of a log in an answer.
+func elementsIn(o *value.Object, field string) (all []Element) {
 	v, _ := o.Get("data")
 	data, _ := v.(*value.Object)
 	v, _ = data.Get(field)
 	list, _ := v.(value.Array)
-	var all []Element
 	for _, v := range list {
 		x, _ := v.(*value.Object)
 		d, _ := x.Get("data")
@@ -404,7 +408,7 @@ func (c *Client) PullLog(ctx context.Context, path, field string, p Part) ([]Ele
 		e.Data, _ = d.(*value.Object)
 		all = append(all, e)
 	}
-	return all, nil
+	return all
 }
 
 // List returns a page of what the last parameter of a collection's paths may be, under a path, after an item ("" is from the first), and whether there is more.

@@ -1,10 +1,13 @@
 package document
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/store"
@@ -90,29 +93,59 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 	return Written{}, fmt.Errorf("log %s: %w", key, store.ErrChanged)
 }
 
-// next returns the time of the element after one of a time.
-func (d *Documents) next(given *int64, last int64) (int64, error) {
-	if given == nil {
-		return max(d.Now(), last+1), nil
-	}
-	if *given <= last {
+// An element may have a time that lies ahead. From shownAhead milliseconds on it counts, and is shown,
+// only when its time has come: otherwise readers who go by times, and have seen it, would miss what
+// others add until then, and others could add nothing.
+const shownAhead = 1000
+
+// shownUntil is the latest time of elements that are shown.
+func (d *Documents) shownUntil() int64 { return d.Now() + shownAhead }
+
+// maxTaken is how many times in a row that are taken are passed by.
+const maxTaken = 1000
+
+// next returns the time of the element after one of the time last, the latest that is shown; latest is that of all. taken reports whether there is an element of a time.
+func (d *Documents) next(given *int64, last, latest int64, taken func(time int64) (bool, error)) (int64, error) {
+	if given != nil && *given <= last {
 		return 0, ErrNotMonotonic
 	}
-	return *given, nil
+	t := max(d.Now(), last+1)
+	if given != nil {
+		t = *given
+	}
+	for range maxTaken {
+		if t > latest {
+			return t, nil
+		}
+		is, err := taken(t)
+		if err != nil || !is {
+			return t, err
+		}
+		if given != nil {
+			return 0, ErrNotMonotonic
+		}
+		t++
+	}
+	return latest + 1, nil
 }
 
 func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64, author *Author, l Log) (Written, error) {
-	n, last, err := logs.Length(ctx, key)
+	length, err := logs.Length(ctx, key, d.shownUntil())
 	if err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
+	n, latest := length.All, length.Last
 	if l.MaxItems > 0 && n >= l.MaxItems {
 		return Written{}, &FullError{l.MaxItems}
 	}
-	if n == 0 {
-		last = -1
+	if length.Shown < n {
+		all, err := logs.Length(ctx, key, math.MaxInt64)
+		if err != nil {
+			return Written{}, fmt.Errorf("log %s: %w", key, err)
+		}
+		latest = all.Last
 	}
-	t, err := d.next(given, last)
+	t, err := d.next(given, length.Last, latest, func(t int64) (bool, error) { return logs.Has(ctx, key, t) })
 	if err != nil {
 		return Written{}, err
 	}
@@ -177,13 +210,14 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	if err != nil {
 		return Written{}, err
 	}
-	last := int64(-1)
-	if len(tail) > 0 {
-		last = timeOf(tail[len(tail)-1])
-	} else if len(inline) > 0 {
-		last = timeOf(inline[len(inline)-1])
+	until := d.shownUntil()
+	var end ending
+	if len(inline) > 0 {
+		end.add(inline, until)
+	} else if end, err = d.ending(ctx, key, &s, tail, until); err != nil {
+		return Written{}, err
 	}
-	t, err := d.next(given, last)
+	t, err := d.next(given, end.last, end.latest, func(t int64) (bool, error) { return end.ahead[t], nil })
 	if err != nil {
 		return Written{}, err
 	}
@@ -197,7 +231,11 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 			return Written{}, err
 		}
 		s.sealed += int64(len(tail))
-		s.tail, tail = chunkKey(key, t), nil
+		at := max(t, end.latest+1)
+		if s.tail != "" {
+			at = max(at, chunkTime(s.tail)+1)
+		}
+		s.tail, tail = chunkKey(key, at), nil
 	}
 	tail = append(slices.Clip(tail), element(t, data, author))
 	s.n = s.sealed + int64(len(tail))
@@ -206,7 +244,7 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	}
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
-	next := &Document{Data: rest, Hash: logHash(s.n, data), Time: t, text: value.Append(nil, rest), log: &s}
+	next := &Document{Data: rest, Hash: logHash(s.n, data), Time: max(t, end.latest), text: value.Append(nil, rest), log: &s}
 	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
@@ -299,8 +337,9 @@ type Part struct {
 
 // Elements returns the elements of a log that are later than after, but no more than the last limit of them unless that is nil. It returns an error that is ErrCorrupt.
 func (d *Documents) Elements(ctx context.Context, key string, after int64, limit *int64, l Log) (Part, error) {
+	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {
-		return d.elementsOf(ctx, logs, key, after, limit)
+		return d.elementsOf(ctx, logs, key, after, until, limit)
 	}
 	head, _, err := d.get(ctx, key)
 	if err != nil || head == nil {
@@ -311,27 +350,129 @@ func (d *Documents) Elements(ctx context.Context, key string, after int64, limit
 		v, _ := head.Data.Get(l.Field)
 		all, _ := v.(value.Array)
 		p.Elements = all
-	} else if p.Elements, err = d.chunks(ctx, key, head.log, after, limit); err != nil {
-		return Part{}, err
+	} else {
+		if p.Elements, err = d.chunks(ctx, key, head.log, after, until, limit); err != nil {
+			return Part{}, err
+		}
+		if head.Time > until { // something may lie ahead
+			tail, err := d.tail(ctx, head.log)
+			if err != nil {
+				return Part{}, err
+			}
+			end, err := d.ending(ctx, key, head.log, tail, until)
+			if err != nil {
+				return Part{}, err
+			}
+			if len(end.ahead) > 0 {
+				data, _ := end.shown.Get("data")
+				p.Hash, p.Time = logHash(head.log.n-int64(len(end.ahead)), data), end.last
+			}
+		}
 	}
-	if after > 0 {
-		i, _ := slices.BinarySearchFunc(p.Elements, after+1, func(e any, t int64) int { return int(max(-1, min(1, timeOf(e)-t))) })
-		p.Elements = p.Elements[i:]
-	}
+	p.Elements = between(p.Elements, after, until)
 	if limit != nil {
 		p.Elements = p.Elements[max(0, int64(len(p.Elements))-*limit):]
 	}
 	return p, nil
 }
 
-// chunks reads those chunks that elements after a time, or the last limit elements, may be in.
-func (d *Documents) chunks(ctx context.Context, key string, s *segments, after int64, limit *int64) (all value.Array, err error) {
-	if limit != nil && *limit == 0 {
-		return nil, nil
+// between returns, in the order of their times, the elements that are later than after and not later than until. It changes nothing.
+func between(all value.Array, after, until int64) value.Array {
+	byTime := func(a, b any) int { return cmp.Compare(timeOf(a), timeOf(b)) }
+	if !slices.IsSortedFunc(all, byTime) { // as one was added that lay ahead
+		all = slices.Clone(all)
+		slices.SortStableFunc(all, byTime)
 	}
+	at := func(t int64) int {
+		i, _ := slices.BinarySearchFunc(all, t, func(e any, t int64) int { return cmp.Compare(timeOf(e), t) })
+		return i
+	}
+	from, to := 0, len(all)
+	if after > 0 {
+		from = at(after + 1)
+	}
+	if until < math.MaxInt64 {
+		to = at(until + 1)
+	}
+	return all[min(from, to):to]
+}
+
+// ending is what there is at the end of a log that is kept in chunks.
+type ending struct {
+	last   int64         // the time of the last element that is shown; -1 if there is none
+	shown  *value.Object // that element
+	latest int64         // the time of the last of all
+	ahead  map[int64]bool
+	begun  bool
+}
+
+// add takes note of some elements.
+func (e *ending) add(all value.Array, until int64) {
+	if !e.begun {
+		e.last, e.latest, e.begun = -1, -1, true
+	}
+	for _, x := range all {
+		t := timeOf(x)
+		e.latest = max(e.latest, t)
+		if t > until {
+			if e.ahead == nil {
+				e.ahead = map[int64]bool{}
+			}
+			e.ahead[t] = true
+		} else if t > e.last {
+			e.last = t
+			e.shown, _ = x.(*value.Object)
+		}
+	}
+}
+
+// ending looks at the chunks in which something may lie ahead. Chunks have the time of their first
+// element in their names, or a later one: the name's is later than all elements of chunks before.
+func (d *Documents) ending(ctx context.Context, key string, s *segments, tail value.Array, until int64) (e ending, err error) {
+	e.add(tail, until)
+	if s.tail == "" {
+		return e, nil
+	}
+	e.latest = max(e.latest, chunkTime(s.tail)-1)
+	if at := chunkTime(s.tail); at <= until {
+		e.last = max(e.last, at-1)
+		if e.shown != nil || s.sealed == 0 {
+			return e, nil
+		}
+	}
+	keys, err := d.chunkKeys(ctx, key, "", s)
+	if err != nil {
+		return e, err
+	}
+	for _, k := range slices.Backward(keys) {
+		if k == s.tail {
+			continue
+		}
+		part, err := d.chunk(ctx, k)
+		if err != nil {
+			return e, err
+		}
+		e.add(part, until)
+		if at := chunkTime(k); at <= until {
+			e.last = max(e.last, at-1)
+			if e.shown != nil {
+				break
+			}
+		}
+	}
+	return e, nil
+}
+
+// chunkTime is the time in a chunk's key.
+func chunkTime(key string) int64 {
+	t, _ := strconv.ParseInt(key[max(0, len(key)-16):], 10, 64)
+	return t
+}
+
+// chunkKeys returns the keys of the chunks that a log's head knows, after one of them, in order.
+func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segments) (keys []string, err error) {
 	prefix := key + chunkMark
-	var keys []string
-	for at := prefix; ; {
+	for at := max(prefix, after); ; {
 		some, err := d.store.List(ctx, prefix, at, 1000)
 		if err != nil {
 			return nil, fmt.Errorf("log %s: %w", key, err)
@@ -343,7 +484,18 @@ func (d *Documents) chunks(ctx context.Context, key string, s *segments, after i
 		at = some[len(some)-1]
 	}
 	end, _ := slices.BinarySearch(keys, s.tail+"\x00")
-	keys = keys[:end]
+	return keys[:end], nil
+}
+
+// chunks reads those chunks that elements after a time, or the last limit elements of until another, may be in.
+func (d *Documents) chunks(ctx context.Context, key string, s *segments, after, until int64, limit *int64) (all value.Array, err error) {
+	if limit != nil && *limit == 0 {
+		return nil, nil
+	}
+	keys, err := d.chunkKeys(ctx, key, "", s)
+	if err != nil {
+		return nil, err
+	}
 	if after > 0 {
 		i, _ := slices.BinarySearch(keys, chunkKey(key, after)+"\x00")
 		keys = keys[max(0, i-1):]
@@ -359,7 +511,12 @@ func (d *Documents) chunks(ctx context.Context, key string, s *segments, after i
 			return nil, err
 		}
 		parts = append(parts, part)
-		if n += int64(len(part)); limit != nil && n >= *limit {
+		for _, e := range part {
+			if timeOf(e) <= until {
+				n++
+			}
+		}
+		if limit != nil && n >= *limit {
 			break
 		}
 	}
@@ -367,16 +524,16 @@ func (d *Documents) chunks(ctx context.Context, key string, s *segments, after i
 	return slices.Concat(parts...), nil
 }
 
-func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string, after int64, limit *int64) (p Part, err error) {
+func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string, after, until int64, limit *int64) (p Part, err error) {
 	head, err := d.Get(ctx, key)
 	if err != nil {
 		return p, err
 	}
-	n, last, err := logs.Length(ctx, key)
-	if err != nil || n == 0 {
+	length, err := logs.Length(ctx, key, until)
+	if err != nil || length.All == 0 {
 		return p, err
 	}
-	p.Rest, p.Time = &value.Object{}, last
+	p.Rest, p.Time = &value.Object{}, max(0, length.Last)
 	if head != nil {
 		p.Rest = head.Data
 	}
@@ -384,13 +541,13 @@ func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string,
 	if limit != nil {
 		most = int(*limit)
 	}
-	some, err := logs.Elements(ctx, key, after, most)
+	some, err := logs.Elements(ctx, key, after, until, most)
 	if err != nil {
 		return p, fmt.Errorf("log %s: %w", key, err)
 	}
 	newest := some
 	if len(some) == 0 {
-		if newest, err = logs.Elements(ctx, key, -1, 1); err != nil {
+		if newest, err = logs.Elements(ctx, key, -1, until, 1); err != nil {
 			return p, fmt.Errorf("log %s: %w", key, err)
 		}
 	}
@@ -414,7 +571,7 @@ func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string,
 			return p, err
 		}
 		data, _ := o.Get("data")
-		p.Hash = logHash(n, data)
+		p.Hash = logHash(length.Shown, data)
 	}
 	return p, nil
 }

@@ -142,10 +142,15 @@ func pull(c *config.Collection, name string) *value.Object {
 		summary = "A part of a log of " + c.Name
 		integer := obj("type", "integer", "minimum", 0.0)
 		all = append(all, query("checkpoint", "only elements later than this, in Unix milliseconds", integer, false), query("limit", "only the last so many", integer, false), query("last", "only the last so many", integer, false))
+		all = append(all, query("cursor", "what has come since an answer with this cursor, in the order of times; empty at first. "+
+			"With limit, about so many. The answer has cursor and more, and no hash; an element may come again", obj("type", "string"), false))
 		if c.AppendOnly.AllowFull {
 			all = append(all, query("full", "all of it", obj("type", "boolean"), false))
 		}
-		content = body(obj("type", "object", "required", value.Array{"data", "hash", "timestamp"}, "properties", obj("data", obj("type", "object", "properties", obj(c.AppendOnly.Field, obj("type", "array", "items", ref("schemas", "Element")))), "hash", obj("type", "string"), "timestamp", obj("type", "integer"))))
+		content = body(obj("type", "object", "required", value.Array{"data", "timestamp"}, "properties", obj(
+			"data", obj("type", "object", "properties", obj(c.AppendOnly.Field, obj("type", "array", "items", ref("schemas", "Element")))),
+			"hash", obj("type", "string"), "timestamp", obj("type", "integer"),
+			"cursor", obj("type", "string"), "more", obj("type", "boolean"))))
 	default:
 		all = append(all, query("withKeyring", "also the keyring beside it", obj("type", "string", "enum", value.Array{"1", "true"}), false))
 		content = body(ref("schemas", "Document"))

@@ -99,14 +99,38 @@ type Element struct {
 	Body []byte
 }
 
+// Length is how long a log is.
+type Length struct {
+	All   int64 // elements
+	Shown int64 // of them, those that are not later than was asked for
+	Last  int64 // the time of the last of these; -1 if there is none
+}
+
+// News is what a reader of a log has not got yet.
+type News struct {
+	Elements []Element
+	Next     string // the cursor from here on
+	More     bool   // there is more than was asked for
+}
+
+// ErrCursor reports a cursor that is none.
+var ErrCursor = errors.New("it is not a cursor of this log")
+
 // Logs is a store that keeps logs by itself. Without it, package document keeps a log in several objects.
 type Logs interface {
-	// Length returns how many elements a log has, and the time of the last.
-	Length(ctx context.Context, key string) (n, last int64, err error)
-	// Append adds an element whose time is later than that of the last. head is the object that Get is to return under the key.
+	// Length returns how long a log is, of elements of until a time.
+	Length(ctx context.Context, key string, until int64) (Length, error)
+	// Has reports whether this server has added an element of a time.
+	Has(ctx context.Context, key string, time int64) (bool, error)
+	// Append adds an element, of a time that Has denies. head is the object that Get is to return under the key.
 	Append(ctx context.Context, key string, e Element, head *Object) error
-	// Elements returns, in the order of their times, the elements that are later than after, but no more than the last limit of them, if that is not negative.
-	Elements(ctx context.Context, key string, after int64, limit int) ([]Element, error)
+	// Elements returns, in the order of their times, the elements that are later than after and not later than until, but no more than the last limit of them, if that is
+	// not negative.
+	Elements(ctx context.Context, key string, after, until int64, limit int) ([]Element, error)
+	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at any
+	// server of the log: all elements that are later than after, some of which it may have got before,
+	// and about limit at most. It returns ErrCursor.
+	Since(ctx context.Context, key, cursor string, after int64, limit int) (News, error)
 }
 
 // Proof is a request as far as its caller has signed it, by which others can check what it has asked for.

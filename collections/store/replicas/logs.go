@@ -26,34 +26,62 @@ func timeIn(key []byte) (int64, error) {
 // maxRefused is how many elements that do not count are looked behind for the last one that does.
 const maxRefused = 1000
 
+// timeKey is the key of the replica that the elements of a log of a time have.
+func timeKey(key string, time int64) []byte {
+	return fmt.Appendf(nil, "%s%016d", logPrefix(key), max(0, min(time, maxTime)))
+}
+
+// maxTime is the latest time that has 16 digits.
+const maxTime = 9_999_999_999_999_999
+
 // Length implements store.Logs. What does not count is not the last element, but is one of the number.
-func (s *Store) Length(ctx context.Context, key string) (n, last int64, err error) {
+func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Length, err error) {
+	l.Last = -1
 	r := replica.PrefixRange(logPrefix(key))
-	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, [][]byte{r.From, r.To})
-	if err != nil || sums[0].Count == 0 {
-		return 0, 0, err
+	bounds := [][]byte{r.From, r.To}
+	if until < maxTime {
+		bounds = [][]byte{r.From, replica.PrefixRange(timeKey(key, until+1)).From, r.To}
+	}
+	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, bounds)
+	if err != nil {
+		return l, err
+	}
+	l.Shown = int64(sums[0].Count)
+	for _, sum := range sums {
+		l.All += int64(sum.Count)
+	}
+	if l.Shown == 0 {
+		return l, nil
 	}
 	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: 1}
+	if l.Shown < l.All {
+		q.Before = timeKey(key, until+1)
+	}
 	if s.ruled() {
 		q.Limit = maxRefused
 	}
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
-			return 0, 0, err
+			return l, err
 		}
 		t, err := timeIn(it.Key)
 		if err != nil {
-			return 0, 0, fmt.Errorf("log %s: %w", key, err)
+			return l, fmt.Errorf("log %s: %w", key, err)
 		}
 		if s.ruled() {
 			if _, err := s.version(ctx, elementKey(key, t), &it.Entry); errors.Is(err, ErrRefused) {
 				continue
 			}
 		}
-		last = t
+		l.Last = t
 		break
 	}
-	return int64(sums[0].Count), last, nil
+	return l, nil
+}
+
+// Has implements store.Logs: another node's element of the same time has a place of its own.
+func (s *Store) Has(ctx context.Context, key string, time int64) (bool, error) {
+	return s.plain.HasAny(ctx, []replica.AuthorID{s.author.Author()}, timeKey(key, time))
 }
 
 // Append implements store.Logs.
@@ -77,13 +105,16 @@ func (s *Store) Append(ctx context.Context, key string, e store.Element, head *s
 }
 
 // Elements implements store.Logs.
-func (s *Store) Elements(ctx context.Context, key string, after int64, limit int) (all []store.Element, err error) {
+func (s *Store) Elements(ctx context.Context, key string, after, until int64, limit int) (all []store.Element, err error) {
 	if limit == 0 {
 		return nil, nil
 	}
 	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: max(0, limit)}
 	if after > 0 {
-		q.After = fmt.Appendf(nil, "%s%016d", logPrefix(key), after)
+		q.After = timeKey(key, after)
+	}
+	if until < maxTime {
+		q.Before = timeKey(key, until+1)
 	}
 	for {
 		var out left

@@ -1,0 +1,79 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// Reader reads a log of a Skerry server, and misses nothing: who goes by the time of the last element
+// misses those that another node's writers added before it and that come after it. It is used by one
+// goroutine at a time.
+type Reader struct {
+	Client *Client
+	Path   string // storage path
+	Field  string // that holds the log, "" is the usual one
+	// Cursor says what was read; it is kept up to date. A program that ends and begins again brings it
+	// along, and may get some elements again. "" is nothing yet.
+	Cursor string
+
+	seen map[[16]byte]struct{} // digests of elements
+}
+
+// News returns what has come since the last time, in the order of times, each element once.
+func (r *Reader) News(ctx context.Context) (all []Element, err error) {
+	field := r.Field
+	if field == "" {
+		field = config.DefaultField
+	}
+	for more := true; more; {
+		q := url.Values{"cursor": {r.Cursor}}
+		o, err := r.Client.json(ctx, &request{method: http.MethodGet, path: "/pull/" + r.Path, query: q.Encode()})
+		if err != nil {
+			return all, fmt.Errorf("read log %s: %w", r.Path, err)
+		}
+		next, ok := o.String("cursor")
+		if !ok {
+			return all, fmt.Errorf("read log %s: the server knows no cursors", r.Path)
+		}
+		for _, e := range elementsIn(o, field) {
+			if r.isNew(&e) {
+				all = append(all, e)
+			}
+		}
+		v, _ := o.Get("more")
+		more, _ = v.(bool)
+		if more && next == r.Cursor {
+			return all, fmt.Errorf("read log %s: the server's cursor does not go on", r.Path)
+		}
+		r.Cursor = next
+	}
+	return all, nil
+}
+
+// isNew reports whether an element was not seen before.
+func (r *Reader) isNew(e *Element) bool {
+	author := Author{}
+	if e.Author != nil {
+		author = *e.Author
+	}
+	var data any
+	if e.Data != nil {
+		data = e.Data
+	}
+	sum := sha256.Sum256(value.Append(nil, value.Array{float64(e.Time), data, author.Key, author.Signature}))
+	id := [16]byte(sum[:16])
+	if _, is := r.seen[id]; is {
+		return false
+	}
+	if r.seen == nil {
+		r.seen = map[[16]byte]struct{}{}
+	}
+	r.seen[id] = struct{}{}
+	return true
+}

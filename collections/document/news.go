@@ -1,0 +1,158 @@
+package document
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
+)
+
+// A log in several objects is in the order in which its elements came, and a cursor is a place in
+// it: the time in the name of a chunk, and how many of its elements the reader has. Bytes, base64url
+// without padding:
+//
+//	version   1 byte: 2
+//	time      8 bytes, big-endian; 0 while the log is in one document
+//	elements  8 bytes, big-endian
+const (
+	chunkCursor     = 2
+	chunkCursorSize = 1 + 8 + 8
+)
+
+type position struct{ chunk, elements int64 }
+
+func (p position) String() string {
+	b := binary.BigEndian.AppendUint64([]byte{chunkCursor}, uint64(p.chunk))
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(p.elements)))
+}
+
+// parsePosition returns store.ErrCursor.
+func parsePosition(text string) (p position, err error) {
+	if text == "" {
+		return p, nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) != chunkCursorSize || b[0] != chunkCursor {
+		return p, store.ErrCursor
+	}
+	p = position{int64(binary.BigEndian.Uint64(b[1:])), int64(binary.BigEndian.Uint64(b[9:]))}
+	if p.chunk < 0 || p.elements < 0 {
+		return position{}, store.ErrCursor
+	}
+	return p, nil
+}
+
+// News is what a reader of a log has not got yet.
+type News struct {
+	Rest     *value.Object // what the document holds beside the elements
+	Elements value.Array
+	Next     string // the cursor from here on
+	More     bool   // there is more than was asked for
+}
+
+// Since returns what a reader has not got who has a cursor, "" at first: elements that are later than
+// after, about limit at most. Whatever was added, also late by another node, comes to a reader who
+// goes on with the cursors that it gets; some may come again. It returns an error that is
+// store.ErrCursor or ErrCorrupt.
+func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, limit int, l Log) (n News, err error) {
+	head, _, err := d.get(ctx, key)
+	if err != nil {
+		return n, err
+	}
+	n.Rest = &value.Object{}
+	if head != nil {
+		n.Rest = head.Data
+	}
+	if logs, ok := d.store.(store.Logs); ok {
+		return d.sinceOf(ctx, logs, key, cursor, after, limit, n)
+	}
+	at, err := parsePosition(cursor)
+	if err != nil || head == nil {
+		n.Next = cursor
+		return n, err
+	}
+	if head.log == nil {
+		v, _ := head.Data.Get(l.Field)
+		all, _ := v.(value.Array)
+		if at.chunk > 0 { // it was in chunks, and is another log now
+			at = position{}
+		}
+		n.take(&at, 0, all, after, limit)
+	} else if err := d.chunksSince(ctx, key, head.log, &at, after, limit, &n); err != nil {
+		return n, err
+	}
+	n.Next = at.String()
+	return n, nil
+}
+
+// take adds the elements of a chunk, and reports whether these are all of it.
+func (n *News) take(at *position, chunk int64, all value.Array, after int64, limit int) bool {
+	if at.chunk != chunk {
+		*at = position{chunk: chunk}
+	}
+	for _, e := range all[min(at.elements, int64(len(all))):] {
+		if len(n.Elements) >= limit {
+			n.More = true
+			return false
+		}
+		at.elements++
+		if timeOf(e) > after {
+			n.Elements = append(n.Elements, e)
+		}
+	}
+	return true
+}
+
+func (d *Documents) chunksSince(ctx context.Context, key string, s *segments, at *position, after int64, limit int, n *News) error {
+	from := ""
+	if at.chunk > 0 {
+		from = chunkKey(key, at.chunk-1)
+	}
+	keys, err := d.chunkKeys(ctx, key, from, s)
+	if err != nil {
+		return err
+	}
+	if at.chunk > 0 && (len(keys) == 0 || chunkTime(keys[0]) != at.chunk) { // it is another log now
+		*at = position{}
+		if keys, err = d.chunkKeys(ctx, key, "", s); err != nil {
+			return err
+		}
+	}
+	if after > 0 { // nothing before is as late
+		for len(keys) > 1 && chunkTime(keys[1]) <= after {
+			keys = keys[1:]
+		}
+	}
+	for _, k := range keys {
+		part, err := d.chunk(ctx, k)
+		if k == s.tail {
+			part, err = d.tail(ctx, s)
+		}
+		if err != nil {
+			return err
+		}
+		if !n.take(at, chunkTime(k), part, after, limit) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (d *Documents) sinceOf(ctx context.Context, logs store.Logs, key, cursor string, after int64, limit int, n News) (News, error) {
+	some, err := logs.Since(ctx, key, cursor, after, limit)
+	if err != nil {
+		return n, fmt.Errorf("log %s: %w", key, err)
+	}
+	n.Next, n.More = some.Next, some.More
+	for _, e := range some.Elements {
+		o, err := value.ParseObject(e.Body, maxDepth)
+		if err != nil {
+			return n, fmt.Errorf("log %s: element %d: %w", key, e.Time, ErrCorrupt)
+		}
+		n.Elements = append(n.Elements, o)
+	}
+	return n, nil
+}

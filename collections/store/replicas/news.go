@@ -1,0 +1,276 @@
+package replicas
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// cursor says what a reader of a log has: all elements up to a time. Elements come late, from other
+// nodes, and of no node's order of arrival the others know; so it has digests of what there was up
+// to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is now,
+// the reader gets again all since the latest one that is. Bytes, base64url without padding:
+//
+//	version   1 byte: 1
+//	time      8 bytes, big-endian: ms; 0 is that of a reader who has nothing
+//	missing   1 byte: how many follow, at most maxMissing: elements whose content had not come
+//	          each 8 bytes, the time, and 8 bytes, the first of the author
+//	digests   of rungs(time), each the first digestSize bytes of the summary's hash
+type cursor struct {
+	time    int64
+	missing []place
+	digests []digest
+}
+
+// place is where an element stands.
+type place struct {
+	time   int64
+	author [8]byte
+}
+
+const (
+	cursorVersion = 1
+	maxMissing    = 32
+	digestSize    = 8
+	firstRung     = 1000 // ms
+	rungFactor    = 4
+)
+
+type digest [digestSize]byte
+
+// rungs are the times of whose elements a cursor has digests, from the last to the first.
+func rungs(time int64) (all []int64) {
+	if time <= 0 {
+		return nil
+	}
+	all = append(all, time)
+	for back := int64(firstRung); back < time; back *= rungFactor {
+		all = append(all, time-back)
+	}
+	return all
+}
+
+func (c *cursor) String() string {
+	b := binary.BigEndian.AppendUint64([]byte{cursorVersion}, uint64(c.time))
+	b = append(b, byte(len(c.missing)))
+	for _, m := range c.missing {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(m.time)), m.author[:]...)
+	}
+	for _, d := range c.digests {
+		b = append(b, d[:]...)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// parseCursor reads a cursor; "" is that of a reader who has nothing. It returns store.ErrCursor.
+func parseCursor(text string) (c cursor, err error) {
+	if text == "" {
+		return c, nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < 10 || b[0] != cursorVersion || b[9] > maxMissing {
+		return c, store.ErrCursor
+	}
+	c.time = int64(binary.BigEndian.Uint64(b[1:]))
+	n := int(b[9])
+	if b = b[10:]; c.time < 0 || c.time > maxTime || len(b) != n*16+digestSize*len(rungs(c.time)) {
+		return cursor{}, store.ErrCursor
+	}
+	for ; n > 0; n-- {
+		m := place{time: int64(binary.BigEndian.Uint64(b)), author: [8]byte(b[8:])}
+		if m.time < 0 || m.time > maxTime {
+			return cursor{}, store.ErrCursor
+		}
+		c.missing = append(c.missing, m)
+		b = b[16:]
+	}
+	for ; len(b) > 0; b = b[digestSize:] {
+		c.digests = append(c.digests, digest(b))
+	}
+	return c, nil
+}
+
+// sumsUntil returns the summaries of a log's elements of until some times, which descend.
+func (s *Store) sumsUntil(ctx context.Context, key string, times []int64) ([]reconcile.Summary, error) {
+	bounds := [][]byte{replica.PrefixRange(logPrefix(key)).From}
+	for _, t := range slices.Backward(times) {
+		bounds = append(bounds, replica.PrefixRange(timeKey(key, t+1)).From)
+	}
+	if len(bounds) == 1 {
+		return nil, nil
+	}
+	parts, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, bounds)
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]reconcile.Summary, len(times))
+	var all reconcile.Summary
+	for i := range parts {
+		all.Merge(&parts[i])
+		sums[len(times)-1-i] = all
+	}
+	return sums, nil
+}
+
+func digestOf(s *reconcile.Summary) digest {
+	h := s.Hash()
+	return digest(h[:])
+}
+
+// attempts is how often news are read again because more has come meanwhile.
+const attempts = 8
+
+// Since implements store.Logs.
+func (s *Store) Since(ctx context.Context, key, text string, after int64, limit int) (store.News, error) {
+	had, err := parseCursor(text)
+	if err != nil {
+		return store.News{}, err
+	}
+	found, missing, err := s.late(ctx, key, &had)
+	if err != nil {
+		return store.News{}, err
+	}
+	for range attempts {
+		news, next, whole, err := s.since(ctx, key, &had, after, limit)
+		if err != nil {
+			return store.News{}, err
+		}
+		news.Elements = append(slices.Clone(found), news.Elements...)
+		if !whole {
+			continue
+		}
+		// Of those read again, some are missing again.
+		missing = slices.DeleteFunc(missing, func(m place) bool { return slices.Contains(next.missing, m) })
+		next.missing = append(missing, next.missing...)
+		next.missing = next.missing[max(0, len(next.missing)-maxMissing):]
+		news.Next = next.String()
+		return news, nil
+	}
+	return store.News{}, fmt.Errorf("log %s: more has come each time while it was read: try again", key)
+}
+
+// late returns those elements that were missing for a cursor and have come, and those that have not.
+func (s *Store) late(ctx context.Context, key string, had *cursor) (found []store.Element, missing []place, err error) {
+	for _, m := range had.missing {
+		for it, err := range s.plain.Entries(ctx, replica.Query{Key: timeKey(key, m.time)}) {
+			if err != nil {
+				return nil, nil, err
+			}
+			if !bytes.Equal(it.Entry.Author[:len(m.author)], m.author[:]) {
+				continue
+			}
+			body, there, err := s.present(ctx, key, m.time, &it.Entry)
+			if err != nil {
+				return nil, nil, err
+			}
+			if !there {
+				missing = append(missing, m)
+			} else if body != nil {
+				found = append(found, store.Element{Time: m.time, Body: body})
+			}
+		}
+	}
+	return found, missing, nil
+}
+
+// present returns the body of an element, nil if it does not count; there is false if its content has not come.
+func (s *Store) present(ctx context.Context, key string, time int64, e *replica.Entry) (body []byte, there bool, err error) {
+	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
+		return nil, false, nil
+	}
+	body, err = s.version(ctx, elementKey(key, time), e)
+	var bad *unreadableError
+	switch {
+	case errors.Is(err, errMissing):
+		return nil, false, nil
+	case errors.As(err, &bad) || errors.Is(err, ErrRefused):
+		return nil, true, nil
+	}
+	return body, true, err
+}
+
+// since reads what comes after a cursor. whole is false if something came meanwhile that it may not have.
+func (s *Store) since(ctx context.Context, key string, had *cursor, after int64, limit int) (news store.News, next *cursor, whole bool, err error) {
+	from, err := s.agreed(ctx, key, had)
+	if err != nil {
+		return news, nil, false, err
+	}
+	from = max(from, after)
+	before, err := s.sumsUntil(ctx, key, []int64{from})
+	if err != nil {
+		return news, nil, false, err
+	}
+	next = &cursor{time: from}
+	q := replica.Query{Prefix: logPrefix(key), After: timeKey(key, from), Tombstones: true}
+	n := 0
+	for it, err := range s.plain.Entries(ctx, q) {
+		if err != nil {
+			return news, nil, false, err
+		}
+		t, err := timeIn(it.Key)
+		if err != nil {
+			return news, nil, false, fmt.Errorf("log %s: %w", key, err)
+		}
+		if n >= limit && t > next.time { // those of one time come together
+			news.More = true
+			break
+		}
+		n++
+		if next.time = t; it.Entry.IsTombstone() {
+			continue
+		}
+		body, there, err := s.present(ctx, key, t, &it.Entry)
+		if err != nil {
+			return news, nil, false, err
+		}
+		if !there {
+			next.missing = append(next.missing, place{t, [8]byte(it.Entry.Author[:8])})
+		} else if body != nil {
+			news.Elements = append(news.Elements, store.Element{Time: t, Body: body})
+		}
+	}
+	times := rungs(next.time)
+	if from < next.time { // to tell whether what was read is what the digests are of
+		times = append(times, from)
+		slices.SortFunc(times, func(a, b int64) int { return int(b - a) })
+		times = slices.Compact(times)
+	}
+	sums, err := s.sumsUntil(ctx, key, times)
+	if err != nil {
+		return news, nil, false, err
+	}
+	whole = true
+	for i, t := range times {
+		if t == from {
+			whole = sums[i].Hash() == before[0].Hash() && sums[0].Count-sums[i].Count == uint64(n)
+		}
+		if slices.Contains(rungs(next.time), t) {
+			next.digests = append(next.digests, digestOf(&sums[i]))
+		}
+	}
+	return news, next, whole, nil
+}
+
+// agreed returns the latest time up to which there is what there was when a cursor was made.
+func (s *Store) agreed(ctx context.Context, key string, had *cursor) (int64, error) {
+	times := rungs(had.time)
+	sums, err := s.sumsUntil(ctx, key, times)
+	if err != nil {
+		return 0, err
+	}
+	for i := range sums {
+		if digestOf(&sums[i]) == had.digests[i] {
+			return times[i], nil
+		}
+	}
+	return 0, nil
+}
