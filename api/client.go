@@ -19,6 +19,8 @@ type Client struct {
 	http *http.Client
 	// Progress, if set, is told how far long operations have come.
 	Progress func(Progress)
+	// Warn, if set, is told what a person should know although the operation goes on.
+	Warn func(string)
 }
 
 // Dial returns a client for the node that serves its API on the Unix socket path.
@@ -91,6 +93,10 @@ func send[Item, Res any](ctx context.Context, c *Client, op, contentType string,
 		case l.Progress != nil:
 			if c.Progress != nil {
 				c.Progress(*l.Progress)
+			}
+		case l.Warning != "":
+			if c.Warn != nil {
+				c.Warn(l.Warning)
 			}
 		case l.Item != nil:
 			var it Item

@@ -157,6 +157,7 @@ const maxRequest = 64 << 20
 // line is one line of an answer.
 type line struct {
 	Progress *Progress       `json:"progress,omitempty"`
+	Warning  string          `json:"warning,omitempty"`
 	Item     json.RawMessage `json:"item,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
 	Error    *Error          `json:"error,omitempty"`
@@ -198,6 +199,17 @@ func (a *answer) progress(p Progress) {
 		_ = a.writeLocked(line{Progress: &p}) // a client that is gone ends the request's context
 		a.flush()
 	}
+}
+
+// warn tells a person something, although the operation goes on. A nil answer takes nothing.
+func (a *answer) warn(format string, args ...any) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_ = a.writeLocked(line{Warning: fmt.Sprintf(format, args...)}) // likewise
+	a.flush()
 }
 
 func (a *answer) flush() { _ = http.NewResponseController(a.w).Flush() } // likewise

@@ -26,7 +26,11 @@ func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (Doct
 	if err != nil {
 		return DoctorResult{}, err
 	}
-	all = append(all, claims...)
+	times, err := s.node.DiagnoseTimes(ctx)
+	if err != nil {
+		return DoctorResult{}, err
+	}
+	all = append(append(all, claims...), times...)
 	seeds, err := s.diagnoseSeeds(ctx)
 	if seeds != nil {
 		all = append(all, *seeds)

@@ -92,6 +92,7 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	if err != nil {
 		return Entry{}, err
 	}
+	s.warnClock(ctx, a)
 	entries, err := r.Write(ctx, key, []replica.Change{c})
 	if err == nil {
 		err = s.node.Blobs.Sync(ctx)
@@ -243,7 +244,7 @@ func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
 	return err
 }
 
-func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (Removed, error) {
+func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, a *answer) (Removed, error) {
 	r, err := s.open(ctx, req.Name, "delete")
 	if err != nil {
 		return Removed{}, err
@@ -266,6 +267,7 @@ func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, _ *answer) (
 	if len(changes) == 0 && !req.Prefix {
 		return Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, replica.ErrNotFound)
 	}
+	s.warnClock(ctx, a)
 	if _, err := r.Write(ctx, author, changes); err != nil {
 		return Removed{}, err
 	}

@@ -119,6 +119,9 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	if info.PendingContent, err = s.node.PendingContent(ctx, r.ID); err != nil {
 		return info, err
 	}
+	if info.Ahead, _, err = s.aheadOf(ctx, r.ID); err != nil {
+		return info, err
+	}
 	err = s.node.RefutedClaims(ctx, r.ID, func(c node.RefutedClaim) error {
 		info.WrongSizes = append(info.WrongSizes, WrongSize{c.Author, c.Key, c.Hash, c.Claimed, c.Proved})
 		if len(info.WrongSizes) == MaxWrongSizes {
@@ -176,7 +179,7 @@ func (s *Server) replicaRotate(ctx context.Context, req NameRequest, _ *answer) 
 	return Rotated{r.ID, k.Epoch}, err
 }
 
-func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (Synced, error) {
+func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (Synced, error) {
 	r, err := s.resolve(ctx, req.Name, "sync", replica.Sync)
 	if err != nil {
 		return Synced{}, err
@@ -210,13 +213,21 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, _ *answer) (S
 	good := 0
 	for _, x := range results {
 		one := Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
-			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, Lost: x.Lost, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
+			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, EntriesLater: x.EntriesLater, Lost: x.Lost, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
 		if x.Err != nil {
 			one.Error, failed = x.Err.Error(), x.Err
 		} else {
 			good++
 		}
+		if x.EntriesLater > 0 {
+			a.warn("%d entries from %s were refused: their times are more than 10 minutes ahead of this clock. "+
+				"Its clock or this one is wrong", x.EntriesLater, x.Peer)
+		}
 		out.Sessions = append(out.Sessions, one)
+	}
+	s.warnClock(ctx, a)
+	if err := s.warnAhead(ctx, &r, a); err != nil {
+		return out, err
 	}
 	if good == 0 && failed != nil {
 		return out, fmt.Errorf("sync %s: %w", r.Name, failed)
@@ -333,5 +344,19 @@ func (s *Server) replicaVerify(ctx context.Context, req CheckRequest, a *answer)
 	if err != nil {
 		return out, fmt.Errorf("verify %s: %w", r.Name, err)
 	}
-	return Checked{r.ID, rep.Entries, rep.Bad, fmt.Sprintf("%x", rep.Fingerprint), append([]string{}, rep.Faults...), rep.Repaired}, nil
+	out = Checked{ReplicaID: r.ID, Entries: rep.Entries, Bad: rep.Bad, Fingerprint: fmt.Sprintf("%x", rep.Fingerprint),
+		Faults: append([]string{}, rep.Faults...), Repaired: rep.Repaired}
+	if !req.Repair {
+		ahead, _, err := s.aheadOf(ctx, r.ID)
+		out.Ahead = int(ahead)
+		return out, err
+	}
+	mended, left, err := s.node.Replicas.MendAhead(ctx, r.ID)
+	out.Ahead, out.Mended = mended+left, mended
+	if err == nil && mended > 0 {
+		var f [32]byte
+		f, err = s.node.Replicas.Fingerprint(ctx, r.ID)
+		out.Fingerprint = fmt.Sprintf("%x", f)
+	}
+	return out, err
 }

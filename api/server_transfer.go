@@ -49,6 +49,7 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 		return sum, err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
+	s.warnClock(ctx, a)
 	var changes []replica.Change
 	flush := func() error {
 		if _, err := r.Write(ctx, key, changes); err != nil {

@@ -60,10 +60,12 @@ type ReplicaInfo struct {
 	Authors        []replica.AuthorID `json:"authors"`
 	Peers          []KnownPeer        `json:"peers"`
 	PendingContent int                `json:"pending_content"`
-	WrongSizes     []WrongSize        `json:"wrong_sizes,omitempty"` // the first MaxWrongSizes of them
-	Policy         Policy             `json:"policy"`
-	Created        time.Time          `json:"created"`
-	Epoch          uint32             `json:"epoch,omitempty"` // of an encrypted replica: the present one, if its read key is here
+	// Ahead counts entries that peers refuse, since their times are too far ahead of the clock.
+	Ahead      uint64      `json:"ahead,omitempty"`
+	WrongSizes []WrongSize `json:"wrong_sizes,omitempty"` // the first MaxWrongSizes of them
+	Policy     Policy      `json:"policy"`
+	Created    time.Time   `json:"created"`
+	Epoch      uint32      `json:"epoch,omitempty"` // of an encrypted replica: the present one, if its read key is here
 }
 
 // MaxWrongSizes is how many entries of a wrong size are named.
@@ -239,6 +241,10 @@ type Checked struct {
 	Fingerprint string     `json:"fingerprint"` // computed from the entries
 	Faults      []string   `json:"faults"`      // what does not agree with the entries
 	Repaired    bool       `json:"repaired"`
+	// Ahead counts entries that peers refuse, since their times are too far ahead of the clock; of
+	// these, Mended have been signed anew.
+	Ahead  int `json:"ahead,omitempty"`
+	Mended int `json:"mended,omitempty"`
 }
 
 // Session describes a session.
@@ -250,7 +256,8 @@ type Session struct {
 	BytesReceived   uint64  `json:"bytes_received"`
 	EntriesSent     uint64  `json:"entries_sent"`
 	EntriesReceived uint64  `json:"entries_received"`
-	Lost            int     `json:"lost,omitempty"` // entries that the peer has had before and lacked now: it was reset, shows an old state, or withholds them
+	EntriesLater    int     `json:"entries_later,omitempty"` // refused: too far ahead of this node's clock
+	Lost            int     `json:"lost,omitempty"`          // entries that the peer has had before and lacked now: it was reset, shows an old state, or withholds them
 	Milliseconds    float64 `json:"milliseconds"`
 	Error           string  `json:"error"`
 }

@@ -55,6 +55,39 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 	return all[len(all)/2], len(all)
 }
 
+// clockKept is how long an answer of RecentClockOffset serves.
+const clockKept = time.Minute
+
+// clockHurry is how long RecentClockOffset waits for peers: somebody is waiting for something else.
+const clockHurry = time.Second
+
+// recentClock is the last answer of RecentClockOffset.
+type recentClock struct {
+	mu       sync.Mutex
+	asked    time.Time // by the monotonic clock
+	ahead    time.Duration
+	answered int
+}
+
+// RecentClockOffset is ClockOffset for somebody in a hurry: an answer serves for a minute, and peers
+// that do not answer soon are left out.
+func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	if n.net == nil || len(n.Peers()) == 0 {
+		return 0, 0
+	}
+	c := &n.recentClock
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.asked.IsZero() && time.Since(c.asked) < clockKept {
+		return c.ahead, c.answered
+	}
+	ctx, cancel := context.WithTimeout(ctx, clockHurry)
+	defer cancel()
+	c.ahead, c.answered = n.ClockOffset(ctx)
+	c.asked = time.Now()
+	return c.ahead, c.answered
+}
+
 func (n *Node) clockOf(ctx context.Context, p peer.ID) (ahead time.Duration, err error) {
 	s, err := n.net.Open(ctx, p, clockProtocol)
 	if err != nil {

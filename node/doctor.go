@@ -64,6 +64,37 @@ func (n *Node) DiagnoseClaims(ctx context.Context) (out []Finding, err error) {
 	return out, nil
 }
 
+// DiagnoseTimes tells of each replica with entries that peers refuse, since their times are ahead.
+func (n *Node) DiagnoseTimes(ctx context.Context) (out []Finding, err error) {
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return out, err
+		}
+		const enough = 1000
+		count := 0
+		for _, err := range n.Replicas.Ahead(ctx, r.ID) {
+			if err != nil {
+				return out, err
+			}
+			if count++; count == enough {
+				break
+			}
+		}
+		if count == 0 {
+			continue
+		}
+		more := ""
+		if count == enough {
+			more = " or more"
+		}
+		out = append(out, Finding{About: "replica " + r.Name, Health: Bad,
+			Text: fmt.Sprintf("%d entries%s have times more than %s ahead of this clock: peers refuse them",
+				count, more, replica.MaxAhead),
+			Advice: "if this clock is right now, skerry replica verify --repair " + r.Name + " signs them anew"})
+	}
+	return out, nil
+}
+
 func texts[T fmt.Stringer](all []T) string {
 	var out []string
 	for _, x := range all {

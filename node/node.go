@@ -71,31 +71,32 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net       Network // nil while offline
-	serving   *gate
-	search    *gate // for replicas by their tokens
-	limits    *limiter
-	counters  counters
-	turns     turns
-	handing   handing
-	policies  policies
-	peers     *peerBook
-	sessions  *sessions
-	active    active
-	downloads *downloads
-	discovery *discovery
-	arrived   arrivals
-	redeeming sync.Mutex
-	invited   chan struct{}           // an invite was kept that could not be redeemed
-	room      *admission.Room         // counts what peers hold
-	serves    map[string]func(Stream) // of what is built upon the node
-	tending   sync.Mutex              // held while a vault is written
-	tend      chan struct{}           // a vault may have to be written
-	outboxMu  sync.Mutex
-	outboxes  map[peer.ID]*outbox
-	fullTold  told // that entries are not stored
-	closing   sync.Once
-	closeErr  error
+	net         Network // nil while offline
+	serving     *gate
+	search      *gate // for replicas by their tokens
+	limits      *limiter
+	counters    counters
+	turns       turns
+	handing     handing
+	policies    policies
+	peers       *peerBook
+	sessions    *sessions
+	active      active
+	downloads   *downloads
+	discovery   *discovery
+	arrived     arrivals
+	redeeming   sync.Mutex
+	invited     chan struct{}           // an invite was kept that could not be redeemed
+	room        *admission.Room         // counts what peers hold
+	serves      map[string]func(Stream) // of what is built upon the node
+	tending     sync.Mutex              // held while a vault is written
+	tend        chan struct{}           // a vault may have to be written
+	outboxMu    sync.Mutex
+	outboxes    map[peer.ID]*outbox
+	fullTold    told // that entries are not stored
+	recentClock recentClock
+	closing     sync.Once
+	closeErr    error
 }
 
 const keyFile = "node.key"

@@ -23,6 +23,7 @@ type SyncStats struct {
 	BytesReceived   uint64
 	EntriesSent     uint64
 	EntriesReceived uint64
+	EntriesLater    int // not stored: too far ahead of this node's clock
 	Lost            int // entries that the peer has had before and lacked now; see rollback.go
 	Duration        time.Duration
 }
@@ -213,8 +214,9 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   sent,
 	})
-	_, bad := x.Close()
+	out, bad := x.Close()
 	add(entries)
+	st.EntriesLater = out.Later
 	st.EntriesSent, st.EntriesReceived = entries.ItemsSent, entries.ItemsReceived
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))

@@ -52,7 +52,7 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 // check returns the entries that are right as far as one can tell without looking at what is stored, how many are too far in the future, and
 // what is wrong with the first of the others.
 func (s *Store) check(id ID, entries []Entry) (good []Entry, later int, first error) {
-	limit := uint64(s.cfg.Now().Add(MaxAhead).UnixMicro())
+	limit := aheadOf(s.cfg.Now())
 	good = make([]Entry, 0, len(entries))
 	for _, e := range entries {
 		err := e.check()

@@ -115,6 +115,17 @@ func (p *putter) put(e *Entry) (bool, error) {
 	return true, nil
 }
 
+// exchange puts e in the place of old, which is in the store, whichever of the two wins. Both must not
+// change until finish.
+func (p *putter) exchange(old, e *Entry) error {
+	if ok, err := p.takes(e, old); err != nil || !ok {
+		return errors.Join(err, ErrNoRoom)
+	}
+	p.puts[string(orderBytes(e.Key, e.Author))] = &putting{entry: e, mark: markOf(e.Timestamp, e.ID()),
+		old: old, was: markOf(old.Timestamp, old.ID())}
+	return nil
+}
+
 // takes asks whether there is room for an entry in the place of an old one, which may be nil.
 func (p *putter) takes(e, old *Entry) (bool, error) {
 	if p.s.cfg.OnTake == nil {

@@ -27,7 +27,7 @@ type Change struct {
 }
 
 // Write signs and stores changes to the replica id as author, all with one timestamp or later, and returns the entries. It returns a
-// *NotAllowedError unless the node holds the replica's key or a grant covers the change. Call Sync to make them durable.
+// *NotAllowedError unless the node holds the replica's key or a grant covers the change, and a *ClockError rather than sign what other nodes would refuse. Call Sync to make them durable.
 func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Change) ([]Entry, error) {
 	for i := range changes {
 		c := &changes[i]
@@ -109,7 +109,8 @@ func (w *writing) done() []Entry {
 // prepare signs entries for some changes, waits for those before, and begins to store these.
 func (w *writing) prepare(ctx context.Context, changes []Change) error {
 	entries := make([]Entry, len(changes))
-	now := uint64(w.s.cfg.Now().UnixMicro())
+	clock := w.s.cfg.Now()
+	now, limit := uint64(clock.UnixMicro()), aheadOf(clock)
 	author := w.author.Author()
 	latest := map[string]uint64{} // timestamps of this call, which may not be stored yet
 	for i := range w.batch {
@@ -128,6 +129,9 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 			}
 			if t, ok := latest[string(c.Key)]; ok {
 				e.Timestamp = max(e.Timestamp, t+1)
+			}
+			if e.Timestamp > limit {
+				return &ClockError{Name: r.Name, Key: c.Key, Last: micros(e.Timestamp - 1), Now: micros(now)}
 			}
 			latest[string(c.Key)] = e.Timestamp
 		}

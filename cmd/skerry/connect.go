@@ -51,6 +51,7 @@ func (a *app) with(ctx context.Context, online bool, fn func(*session) error) (e
 	bar := a.newBar()
 	defer bar.clear()
 	s.Progress = bar.show
+	s.Warn = func(text string) { a.warn("%s", text) }
 	return fn(s)
 }
 

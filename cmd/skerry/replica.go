@@ -288,6 +288,9 @@ func (a *app) replicaInfo() *cobra.Command {
 			if r.PendingContent > 0 {
 				text += displayf("\nto fetch     content of %d entries", r.PendingContent)
 			}
+			if r.Ahead > 0 {
+				text += displayf("\nahead        %d entries have times ahead of this clock: peers refuse them (skerry replica verify)", r.Ahead)
+			}
 			for _, w := range r.WrongSizes {
 				text += displayf("\nwrong size   %q by %s: claims %d bytes, its content has %d",
 					w.Key, w.Author, w.Claimed, w.Proved)
@@ -371,7 +374,8 @@ func (a *app) replicaVerify() *cobra.Command {
 		Use:   "verify NAME",
 		Short: "Check every entry of a replica, and what is kept beside them",
 		Long: "Verify the signature and the grant of every entry of a replica, and compare its indexes, counts and summary tree with what the entries say. With --repair\n" +
-			"these are written anew if one is wrong; entries are never changed. It ends with exit code 4 if something is wrong and has not been repaired.",
+			"these are written anew if one is wrong, and entries of this node's authors whose times are ahead\n" +
+			"of the clock are signed anew with the present time; other entries are never changed. It ends with exit code 4 if something is wrong and has not been repaired.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
@@ -386,12 +390,19 @@ func (a *app) replicaVerify() *cobra.Command {
 				if c.Repaired {
 					text += ", repaired"
 				}
+				if c.Ahead > 0 {
+					text += displayf("\n%d entries have times ahead of this clock, %d of these are signed anew", c.Ahead, c.Mended)
+				}
 				if err := a.print(c, c.Fingerprint, text); err != nil {
 					return err
 				}
 				switch {
 				case c.Bad > 0:
 					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have a wrong signature or no grant: leave the replica, and join it again", c.Bad, args[0])}
+				case c.Ahead > c.Mended && repair:
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have times ahead of this clock, and their authors' keys are not here: mend them where they were written", c.Ahead-c.Mended, args[0])}
+				case c.Ahead > 0 && !repair:
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have times ahead of this clock, and peers refuse them: if this clock is right, sign them anew with skerry replica verify --repair %s", c.Ahead, args[0], args[0])}
 				case len(c.Faults) > 0 && !c.Repaired:
 					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("what is kept beside the entries of %s is wrong: mend it with skerry replica verify --repair %s", args[0], args[0])}
 				}

@@ -1,0 +1,59 @@
+package replica
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// One write while the clock was a year ahead (iroh-docs #97, #120): what follows on it is refused
+// before it is signed, it is told of, and it can be mended.
+func TestWriteWithAClockAhead(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	id, alice := hold(t, s, testKey(1), Write), testKey(2)
+	ctx := t.Context()
+	require.NoError(t, s.ImportAuthor(ctx, alice))
+	right := c.t
+	c.t = right.AddDate(1, 0, 0)
+	write(t, s, id, alice, "a", "1", "b", "2")
+	_, err := s.Write(ctx, id, alice, []Change{{Key: []byte("gone")}})
+	require.NoError(t, err)
+	stranger := testKey(3)
+	write(t, s, id, stranger, "c", "3")
+	require.Empty(t, collect(t, s.Ahead(ctx, id)), "by that clock nothing is wrong")
+
+	c.t = right
+	require.Len(t, collect(t, s.Ahead(ctx, id)), 4)
+	for _, change := range []Change{change("a", "4"), {Key: []byte("a")}} {
+		_, err = s.Write(ctx, id, alice, []Change{change})
+		var ahead *ClockError
+		require.ErrorAs(t, err, &ahead)
+		require.ErrorIs(t, err, ErrFuture)
+	}
+	write(t, s, id, alice, "other", "5") // other keys are as they were
+
+	mended, left, err := s.MendAhead(ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, []int{3, 1}, []int{mended, left}, "the stranger's key is not here")
+	require.Len(t, collect(t, s.Ahead(ctx, id)), 1)
+	e, err := s.LatestOf(ctx, id, []byte("a"))
+	require.NoError(t, err)
+	require.EqualValues(t, right.UnixMicro(), e.Timestamp)
+	require.NoError(t, e.Verify())
+	c.t = c.t.Add(time.Second)
+	write(t, s, id, alice, "a", "6")
+	rep, err := s.Check(ctx, id, false, nil)
+	require.NoError(t, err)
+	require.Empty(t, rep.Faults, "indexes, counts and the tree agree")
+	require.Zero(t, rep.Bad)
+
+	// A peer takes all that is mended.
+	peer := newStore(t, c)
+	hold(t, peer, testKey(1), Write)
+	got, err := peer.Insert(ctx, id, collect(t, s.Entries(ctx, id, Query{Tombstones: true})), Local)
+	require.True(t, err == nil || errors.Is(err, ErrNotGranted), "grants travel apart: %v", err)
+	require.Equal(t, 1, got.Later)
+}
