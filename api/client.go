@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 )
 
@@ -55,6 +56,9 @@ func Both[Item, Res any](ctx context.Context, c *Client, op string, req any, fn 
 func stream[Item, Res any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) (res Res, err error) {
 	if req == nil {
 		req = struct{}{}
+	}
+	if err := checkStrings(reflect.ValueOf(req)); err != nil {
+		return res, err
 	}
 	b, err := json.Marshal(req)
 	if err != nil {

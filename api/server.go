@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -239,12 +240,14 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 	s.mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
 		a := begin(w)
 		var req Req
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		if err == nil && len(bytes.TrimSpace(body)) > 0 {
+			err = decodeStrict(body, &req)
+		}
+		if err != nil {
 			var known *Error
 			if !errors.As(err, &known) {
-				err = UsageErrorf("request %s: %v", name, err)
+				err = UsageErrorf("request %s: %v", name, jsonProblem(err, "what docs/api.md says"))
 			}
 			a.finish(nil, err)
 			return

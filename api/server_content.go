@@ -115,7 +115,7 @@ func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, 
 	}
 	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs()}
 	text, err := t.Text()
-	return Shared{text, one.Hash, one.Size, one.Kind}, err
+	return Shared{text, one.Hash, one.Size, one.Kind, one.Skipped}, err
 }
 
 // named is what a ticket or hash names.

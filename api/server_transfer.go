@@ -30,7 +30,8 @@ func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
 	ctx, release := s.node.Blobs.Hold(r.Context())
 	defer release()
-	n, err := s.importItems(ctx, r.FormValue("name"), r.FormValue("author"), r.FormValue("files"), r.Body, a)
+	q := r.URL.Query() // not FormValue: it takes a body of curl's default type for a form
+	n, err := s.importItems(ctx, q.Get("name"), q.Get("author"), q.Get("files"), r.Body, a)
 	a.finish(n, err)
 }
 
@@ -63,15 +64,24 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 	}
 	lines := &lineCounter{r: body}
 	dec := json.NewDecoder(lines)
-	dec.DisallowUnknownFields()
 	for line := 1; ; line++ {
-		var it ImportItem
-		if err := dec.Decode(&it); errors.Is(err, io.EOF) {
+		var raw json.RawMessage
+		err := dec.Decode(&raw)
+		if errors.Is(err, io.EOF) {
 			break
-		} else if err != nil {
-			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line, err, sum.Imported)
 		}
-		line = lines.at(dec.InputOffset())
+		var it ImportItem
+		if err == nil {
+			line = lines.at(dec.InputOffset())
+			err = decodeStrict(raw, &it)
+		}
+		if err == nil && it.Key == nil {
+			err = errors.New("it has no \"key\"")
+		}
+		if err != nil {
+			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line,
+				jsonProblem(err, `a JSON object like {"key":"…","value":"…"}`), sum.Imported)
+		}
 		c, err := s.storeItem(ctx, r, it, from, a)
 		if err != nil {
 			return sum, fmt.Errorf("import: line %d: %w (%d imported before it)", line, err, sum.Imported)

@@ -61,7 +61,15 @@ func (s *Server) identityList(ctx context.Context, _ struct{}, _ *answer) ([]Ide
 }
 
 func (s *Server) identityAdd(ctx context.Context, req AddIdentityRequest, _ *answer) (Identity, error) {
-	n := vault.NewIdentity{Mnemonic: req.Mnemonic, Keystore: req.Keystore, KeystorePassword: req.KeystorePassword, Password: req.Password}
+	n := vault.NewIdentity{Keystore: req.Keystore, KeystorePassword: req.KeystorePassword, Password: req.Password}
+	if req.Mnemonic != nil {
+		if n.Mnemonic = *req.Mnemonic; strings.TrimSpace(n.Mnemonic) == "" {
+			return Identity{}, fmt.Errorf("%w: 0 words, expected %d", identity.ErrBadMnemonic, identity.MnemonicWords)
+		}
+	}
+	if req.Keystore != nil && len(req.Keystore) == 0 {
+		return Identity{}, UsageErrorf("the keystore file is empty")
+	}
 	if req.Kind != "" {
 		kind, err := identity.ParseKind(req.Kind)
 		if err != nil {

@@ -152,6 +152,8 @@ type Shared struct {
 	Hash   blobs.Hash `json:"hash"`
 	Size   uint64     `json:"size"`
 	Kind   string     `json:"kind"`
+	// Skipped are the paths that were left out of a directory.
+	Skipped []string `json:"skipped,omitempty"`
 }
 
 // GetRequest asks to fetch what a ticket or hash names, and to write it to Path unless that is empty.

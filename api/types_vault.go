@@ -18,11 +18,11 @@ type Identity struct {
 
 // AddIdentityRequest asks for a new identity, or to import one from words or a keystore file.
 type AddIdentityRequest struct {
-	Kind             string `json:"kind,omitempty"`
-	Mnemonic         string `json:"mnemonic,omitempty"`
-	Keystore         []byte `json:"keystore,omitempty"`
-	KeystorePassword string `json:"keystore_password,omitempty"`
-	Password         string `json:"password"`
+	Kind             string  `json:"kind,omitempty"`
+	Mnemonic         *string `json:"mnemonic,omitempty"` // words that are empty are refused
+	Keystore         []byte  `json:"keystore,omitzero"`  // a file that is empty likewise
+	KeystorePassword string  `json:"keystore_password,omitempty"`
+	Password         string  `json:"password"`
 }
 
 // ExportIdentityRequest asks for a key.

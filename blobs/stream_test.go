@@ -78,7 +78,12 @@ func TestEncodeDecodeProperty(t *testing.T) {
 		require.NoError(t, s.Encode(bg, &stream, infos[n].Hash, ranges))
 		out := make(memoryFile, n)
 		rest := bufio.NewReaderSize(io.MultiReader(&stream, bytes.NewReader([]byte("next"))), decodeBuffer)
-		require.NoError(t, Decode(rest, infos[n].Hash, uint64(n), ranges, out))
+		err := Decode(rest, infos[n].Hash, uint64(n), ranges, out)
+		if len(ranges.groupsOf(uint64(n))) == 0 && n > 0 {
+			require.ErrorIs(t, err, ErrUnproved)
+		} else {
+			require.NoError(t, err)
+		}
 		after, err := io.ReadAll(rest)
 		require.NoError(t, err)
 		require.Equal(t, "next", string(after), "exactly the stream is read")
@@ -172,4 +177,13 @@ func FuzzDecode(f *testing.F) {
 type checkingWriter struct {
 	data  []byte
 	wrong bool
+}
+
+// A size that a sender claims so that all ranges lie beyond it proves nothing, and is no success.
+func TestDecodeOfNothingProvesNothing(t *testing.T) {
+	h, beyond := HashOf([]byte("something")), Ranges{{Start: 5, End: 10}}
+	require.ErrorIs(t, Decode(bytes.NewReader(nil), h, 0, beyond, make(memoryFile, 10)), ErrUnproved)
+	require.ErrorIs(t, Decode(bytes.NewReader(nil), h, 5, beyond, make(memoryFile, 10)), ErrUnproved)
+	require.Error(t, Decode(bytes.NewReader(nil), h, 0, Everything, make(memoryFile, 10)))
+	require.NoError(t, Decode(bytes.NewReader(nil), EmptyHash, 0, beyond, make(memoryFile, 0)))
 }

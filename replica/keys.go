@@ -6,8 +6,10 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
+	"github.com/oasisprotocol/curve25519-voi/curve"
 	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 )
 
@@ -28,7 +30,13 @@ type ID [32]byte
 // ParseID reads the text form of a replica id.
 func ParseID(s string) (ID, error) {
 	id, err := parse32(s, "a replica id")
-	return ID(id), err
+	if err == nil {
+		err = checkPoint(id, "replica id")
+	}
+	if err != nil {
+		return ID{}, err
+	}
+	return ID(id), nil
 }
 
 func (id ID) String() string { return text32.EncodeToString(id[:]) }
@@ -41,9 +49,16 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *ID) UnmarshalText(b []byte) (err error) {
+	if string(b) == (ID{}).String() { // none: nothing can be signed with it
+		*id = ID{}
+		return nil
+	}
 	*id, err = ParseID(string(b))
 	return err
 }
+
+// Check returns ErrWeakKey if the id is no key that anybody can hold.
+func (id ID) Check() error { return checkPoint(id, "replica id") }
 
 // AuthorID names an author: the Ed25519 public key that entries are signed with.
 type AuthorID [32]byte
@@ -51,7 +66,13 @@ type AuthorID [32]byte
 // ParseAuthorID reads the text form of an author id.
 func ParseAuthorID(s string) (AuthorID, error) {
 	id, err := parse32(s, "an author id")
-	return AuthorID(id), err
+	if err == nil {
+		err = checkPoint(id, "author id")
+	}
+	if err != nil {
+		return AuthorID{}, err
+	}
+	return AuthorID(id), nil
 }
 
 func (id AuthorID) String() string { return text32.EncodeToString(id[:]) }
@@ -61,6 +82,10 @@ func (id AuthorID) MarshalText() ([]byte, error) { return []byte(id.String()), n
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *AuthorID) UnmarshalText(b []byte) (err error) {
+	if string(b) == (AuthorID{}).String() { // none, as with an ID
+		*id = AuthorID{}
+		return nil
+	}
 	*id, err = ParseAuthorID(string(b))
 	return err
 }
@@ -106,6 +131,9 @@ func (k SecretKey) String() string { return "[secret key]" }
 // GoString hides the key.
 func (k SecretKey) GoString() string { return k.String() }
 
+// Format hides the key, whatever the verb.
+func (k SecretKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
 // MarshalText refuses: secrets are written only by code that means to.
 func (k SecretKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a secret key is not written as text")
@@ -123,8 +151,25 @@ func (k SecretKey) sign(msg []byte) (sig [64]byte) {
 }
 
 // signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying in batches accept the same
-// signatures, so that all nodes agree whichever way they check.
-var signatureRules = &voi.Options{Verify: voi.VerifyOptionsZIP_215}
+// signatures, so that all nodes agree whichever way they check. Keys of small order are refused besides: under these rules anybody
+// could make a signature of theirs, such as one of zeros, for any message.
+var signatureRules = &voi.Options{Verify: &voi.VerifyOptions{
+	AllowSmallOrderR: true, AllowNonCanonicalA: true, AllowNonCanonicalR: true,
+}}
+
+// ErrWeakKey reports an id that is a key of small order, or no key at all: nobody, or anybody, could sign with it.
+var ErrWeakKey = errors.New("is no key that anybody can hold")
+
+// checkPoint returns ErrWeakKey for a public key under which everybody, or nobody, can sign.
+func checkPoint(public [32]byte, what string) error {
+	var p curve.EdwardsPoint
+	var c curve.CompressedEdwardsY
+	copy(c[:], public[:])
+	if _, err := p.SetCompressedY(&c); err != nil || p.IsSmallOrder() {
+		return fmt.Errorf("%s %s %w", what, text32.EncodeToString(public[:]), ErrWeakKey)
+	}
+	return nil
+}
 
 func verify(public [32]byte, msg []byte, sig [64]byte) bool {
 	return voi.VerifyWithOptions(public[:], msg, sig[:], signatureRules)

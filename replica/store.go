@@ -105,7 +105,7 @@ func CheckName(name string) error {
 		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
 		return fmt.Errorf("%w %q: 1 to 128 bytes of printable text, without slashes or a leading dash", ErrBadName, name)
 	}
-	if _, err := ParseID(name); err == nil {
+	if _, err := parse32(name, "a replica id"); err == nil {
 		return fmt.Errorf("%w %q: it is an id", ErrBadName, name)
 	}
 	return nil
@@ -139,6 +139,12 @@ func (s *Store) Join(ctx context.Context, r Replica, keys ...EpochKey) (Replica,
 	}
 	if r.Capability == Write && (r.Secret.IsZero() || r.Secret.Replica() != r.ID) {
 		return Replica{}, fmt.Errorf("join replica %s: the secret does not belong to it", r.ID.Short())
+	}
+	if err := r.ID.Check(); err != nil {
+		return Replica{}, fmt.Errorf("join: %w", err)
+	}
+	if err := s.finishLeaving(ctx, r.ID); err != nil {
+		return Replica{}, fmt.Errorf("join replica %s: %w", r.ID.Short(), err)
 	}
 	asked := r
 	given := make([]heldKey, len(keys))
@@ -350,7 +356,7 @@ func (s *Store) byPrefix(ctx context.Context, text string) (found []Replica, err
 	if len(text) < 4 || len(text) > len(lowest) {
 		return nil, nil
 	}
-	first, err := ParseID(text + lowest[len(text):])
+	first, err := parse32(text+lowest[len(text):], "a replica id")
 	if err != nil {
 		return nil, nil // it is no part of an id
 	}
@@ -443,6 +449,32 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 		if len(b) == 36 {
 			err = errors.Join(err, s.erase(ctx, ID(b), number(binary.BigEndian.Uint32(b[32:]))))
 		}
+	}
+	return err
+}
+
+// finishLeaving erases what is left of earlier times at which the node held a replica, before it holds
+// it again: records that go by its id would else be erased at the next start, the new ones with them.
+func (s *Store) finishLeaving(ctx context.Context, id ID) error {
+	lock := s.writes.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	var left []number
+	err := s.kv.View(ctx, func(r kv.Reader) error {
+		left = nil
+		prefix := idKey(keyLeft, id)
+		for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			if len(p.Key) == len(prefix)+4 {
+				left = append(left, number(binary.BigEndian.Uint32(p.Key[len(prefix):])))
+			}
+		}
+		return nil
+	})
+	for _, n := range left {
+		err = errors.Join(err, s.erase(ctx, id, n))
 	}
 	return err
 }

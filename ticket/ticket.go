@@ -63,6 +63,8 @@ var (
 	ErrMistyped = errors.New("ticket is mistyped: copy it again")
 	// ErrCutShort reports a ticket whose end is missing.
 	ErrCutShort = errors.New("ticket is cut short: copy all of it")
+	// ErrTooLong reports a ticket that something follows on.
+	ErrTooLong = errors.New("ticket is too long: something follows its end; copy the ticket alone")
 	// ErrNoAddresses reports a ticket without peers to find its content at.
 	ErrNoAddresses = errors.New("ticket has no addresses to find anybody at")
 	// ErrWrongKind reports a blob ticket where a doc ticket is needed, or the other way round.
@@ -163,6 +165,11 @@ func (s InviteSecret) GoString() string { return s.String() }
 
 // Format hides the secret, whatever the verb.
 func (s InviteSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText refuses: an invite is written by Text alone.
+func (InviteSecret) MarshalText() ([]byte, error) {
+	return nil, errors.New("the secret of an invite is not written as text")
+}
 
 // Peers implements Ticket.
 func (t *Blob) Peers() []peer.AddrInfo { return peersOf(t.Addrs) }
@@ -267,6 +274,11 @@ func Parse(s string) (Ticket, error) {
 	}
 	switch len(rest) % 8 {
 	case 1, 3, 6: // no number of bytes gives this length
+		if b, err := encoding.DecodeString(rest[:len(rest)-1]); err == nil {
+			if _, err := parseBytes(prefix, b); err == nil || errors.Is(err, ErrTooLong) {
+				return nil, ErrTooLong
+			}
+		}
 		return nil, ErrCutShort
 	}
 	b, err := encoding.DecodeString(rest)
@@ -298,8 +310,10 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	}
 	if rest := len(b) - n; rest < checksumSize {
 		return nil, ErrCutShort
-	} else if rest > checksumSize || !bytes.Equal(checksum(prefix, b[:n]), b[n:]) {
+	} else if !bytes.Equal(checksum(prefix, b[:n]), b[n:n+checksumSize]) {
 		return nil, ErrMistyped
+	} else if rest > checksumSize {
+		return nil, ErrTooLong
 	}
 	if len(addrs) == 0 {
 		return nil, ErrNoAddresses
@@ -334,6 +348,9 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	}
 	switch t.Capability {
 	case replica.Sync, replica.Read:
+		if err := t.Replica.Check(); err != nil {
+			return nil, fmt.Errorf("ticket: %w", err)
+		}
 	case replica.Write:
 		t.Secret = replica.SecretKeyFromSeed(id)
 		t.Replica = t.Secret.Replica()

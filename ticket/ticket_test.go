@@ -98,7 +98,7 @@ func TestErrors(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprintf("character %d", i+1))
 		}
 		_, err = Parse(good + "aaaaaaaa")
-		require.ErrorIs(t, err, ErrMistyped)
+		require.ErrorIs(t, err, ErrTooLong)
 	}
 	for _, s := range []string{"", "hello", "blo", "https://example.org", strings.Repeat("x", MaxText+1)} {
 		_, err := Parse(s)
@@ -218,4 +218,26 @@ func TestInviteHidesItsSecret(t *testing.T) {
 		require.NotContains(t, strings.ToLower(s), "cdef")
 		require.NotContains(t, s, "171 205 239")
 	}
+}
+
+// A ticket on which letters follow is told from one whose end is missing.
+func TestTicketWithLettersTooMany(t *testing.T) {
+	for name, tk := range examples(t) {
+		text, err := tk.Text()
+		require.NoError(t, err)
+		for _, more := range []string{"a", "m", "ab", "abc", "abcd", "abcde", "abcdefgh", "abcdefghijklmnop"} {
+			_, err := Parse(text + more)
+			require.ErrorIs(t, err, ErrTooLong, "%s with %s", name, more)
+		}
+		_, err = Parse(text[:len(text)-1])
+		require.ErrorIs(t, err, ErrCutShort, name)
+	}
+}
+
+// A ticket for a replica that anybody could sign for is refused.
+func TestTicketForAWeakReplica(t *testing.T) {
+	text, err := (&Doc{Capability: replica.Read, Addrs: addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID)}).Text()
+	require.NoError(t, err)
+	_, err = Parse(text)
+	require.ErrorIs(t, err, replica.ErrWeakKey)
 }

@@ -47,6 +47,11 @@ func (k CatalogueKey) GoString() string { return k.String() }
 // Format hides the key, whatever the verb.
 func (k CatalogueKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 
+// MarshalText refuses: keys are written only by code that means to.
+func (CatalogueKey) MarshalText() ([]byte, error) {
+	return nil, errors.New("a catalogue key is not written as text")
+}
+
 // Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes, of which the
 // first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue key. Two more keys, which OBJECTS does not know, come the same way, with infos of their own. The kind of key does not enter. Nobody without the identity's key can compute either, or even the vault's id (OBJ-V5).
 func Derive(key identity.Key) (k Keys, err error) {
@@ -80,3 +85,8 @@ func (k RestoreKey) GoString() string { return k.String() }
 
 // Format hides the key, whatever the verb.
 func (k RestoreKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// MarshalText refuses: keys are written only by code that means to.
+func (RestoreKey) MarshalText() ([]byte, error) {
+	return nil, errors.New("a restore key is not written as text")
+}

@@ -262,3 +262,22 @@ func FuzzParseManifest(f *testing.F) {
 		}
 	})
 }
+
+// A directory whose only contents are left out is kept, empty.
+func TestDirectoryOfWhatIsLeftOutIsKept(t *testing.T) {
+	s, in := newStore(t), t.TempDir()
+	plant(t, in, map[string]string{"a/b/link": "-> /etc/passwd", "c": "x"})
+	require.NoError(t, os.Mkdir(filepath.Join(in, "d"), 0o755))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(in, "d", "pipe"), 0o600))
+	info, err := Import(bg, s, in, ImportOptions{SkipUnsafeLinks: true})
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"a/b/link", "d/pipe"}, info.Skipped)
+	d, err := Load(bg, s, info.Hash)
+	require.NoError(t, err)
+	out := filepath.Join(t.TempDir(), "out")
+	require.NoError(t, d.Export(bg, s, out, nil))
+	got := snapshot(t, out)
+	require.Contains(t, got, "a/b/")
+	require.Contains(t, got, "d/")
+	require.NotContains(t, got, "a/b/link")
+}

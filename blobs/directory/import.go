@@ -255,13 +255,14 @@ func (x *scanner) dir(root *os.Root, prefix string, depth int) error {
 	if err := errors.Join(err, f.Close(), x.ctx.Err()); err != nil {
 		return err
 	}
-	if len(names) == 0 && prefix != "" {
-		return x.add(Entry{Path: strings.TrimSuffix(prefix, "/"), Kind: Empty})
-	}
+	before := len(x.m)
 	for _, name := range names {
 		if err := x.name(root, prefix, name, depth+1); err != nil {
 			return err
 		}
+	}
+	if len(x.m) == before && prefix != "" { // empty, or all that is in it is left out
+		return x.add(Entry{Path: strings.TrimSuffix(prefix, "/"), Kind: Empty})
 	}
 	return nil
 }

@@ -105,11 +105,13 @@ func (a *app) identityImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req.Mnemonic = string(b)
+			words := string(b)
+			req.Mnemonic = &words
 		} else {
 			if req.Keystore, err = a.readSmall(args[0]); err != nil {
 				return err
 			}
+			req.Keystore = append([]byte{}, req.Keystore...) // an empty file is not none
 			if req.KeystorePassword, err = old.read(a, false); err != nil {
 				return err
 			}

@@ -28,6 +28,9 @@ func (a *app) shareCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				for _, p := range shared.Skipped {
+					a.note("left out: %s", p)
+				}
 				a.note("%s  %s  %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash.Short())
 				if err := a.print(shared, shared.Ticket, displayf("%s", shared.Ticket)); err != nil {
 					return err

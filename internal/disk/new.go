@@ -13,51 +13,106 @@ import (
 // NewFile creates the file name with what write puts into it: whole, or not at all. It replaces
 // nothing: if something has that name, also only at the end, NewFile returns an error that is
 // fs.ErrExist. perm is reduced by the umask.
+//
+// Until then the file has a name of its own beside it (see temporary.go), which a process that is
+// killed leaves behind and the next NewFile of the same name takes over.
 func NewFile(name string, perm fs.FileMode, write func(f *os.File) error) error {
 	p, err := openPlace(name)
 	if err != nil {
 		return err
 	}
-	f, err := p.root.OpenFile(p.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	f, err := p.take(func() (*os.File, error) {
+		return p.root.OpenFile(p.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	})
 	if err != nil {
 		return errors.Join(err, p.close())
 	}
-	p.own, err = f.Stat()
-	if err == nil {
-		err = write(f)
-	}
-	err = errors.Join(err, f.Close())
+	err = errors.Join(write(f), f.Close())
 	if err == nil {
 		err = p.publish(publishFile)
 	}
-	if err != nil && p.own != nil {
+	if err != nil {
 		err = errors.Join(err, p.clean())
 	}
 	return errors.Join(err, p.close())
 }
 
-// NewDir creates the directory name with what write puts into it: whole, or not at all. It replaces
-// nothing but an empty directory: if something else has that name, also only at the end, NewDir
-// returns an error that is fs.ErrExist. write is given the directory itself, so that nothing that
-// happens to names meanwhile leads it elsewhere.
+// NewDir creates the directory name with what write puts into it: whole, or not at all. A directory
+// of that name that is empty is filled, and stays the one that it is, with its mode. Nothing is
+// replaced: if something else has that name, also only at the end, NewDir returns an error that is
+// fs.ErrExist. write is given the directory itself, so that nothing that happens to names meanwhile
+// leads it elsewhere. What a killed process leaves behind is taken over as with NewFile.
 func NewDir(name string, write func(root *os.Root) error) error {
+	if st, err := os.Lstat(name); err == nil && st.IsDir() {
+		return fillDir(name, write)
+	}
 	p, err := openPlace(name)
 	if err != nil {
 		return err
 	}
-	if err := p.root.Mkdir(p.tmp, 0o777); err != nil {
-		return errors.Join(err, p.close())
-	}
-	dir, err := p.openTemporary()
+	return errors.Join(p.newDir(write, func(*os.Root) error { return p.publish(publishDir) }), p.close())
+}
+
+// newDir creates the temporary directory, has it written, and calls publish with it.
+func (p *place) newDir(write func(root *os.Root) error, publish func(dir *os.Root) error) error {
+	held, err := p.take(func() (*os.File, error) {
+		if err := p.root.Mkdir(p.tmp, 0o777); err != nil {
+			return nil, err
+		}
+		return p.root.Open(p.tmp)
+	})
 	if err != nil {
-		return errors.Join(err, p.close())
+		return err
 	}
-	err = errors.Join(write(dir), dir.Close()) // not every system renames an open directory
+	if !keepsOpen { // an open directory could not be renamed
+		err, held = held.Close(), nil
+	}
+	dir, openErr := p.openTemporary()
+	if err = errors.Join(err, openErr); err == nil {
+		err = write(dir)
+	}
 	if err == nil {
-		err = p.publish(publishDir)
+		err = publish(dir)
+	}
+	if dir != nil {
+		err = errors.Join(err, dir.Close())
 	}
 	if err != nil {
 		err = errors.Join(err, p.clean())
+	}
+	if held != nil {
+		err = errors.Join(err, held.Close())
+	}
+	return err
+}
+
+// Vacant returns nil if NewFile, or with dir NewDir, can create name now, as far as one can tell
+// without doing so: what would fail at the end had better fail before the work. It returns fs.ErrExist
+// if something has that name, and what keeps anything from being created there.
+func Vacant(name string, dir bool) error {
+	exists := &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
+	open := openPlace
+	switch st, err := os.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !st.IsDir() || !dir:
+		return exists
+	default:
+		open = openWithin
+	}
+	p, err := open(name)
+	if err != nil {
+		return err
+	}
+	f, err := p.take(func() (*os.File, error) {
+		return p.root.OpenFile(p.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	})
+	if err == nil {
+		if p.base == "" {
+			err = p.alone()
+		}
+		err = errors.Join(err, f.Close(), p.clean())
 	}
 	return errors.Join(err, p.close())
 }
@@ -79,48 +134,28 @@ func openPlace(name string) (p *place, err error) {
 	if p.base == "." || p.base == ".." || p.base == string(filepath.Separator) {
 		return nil, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 	}
-	p.tmp = fmt.Sprintf("%s.skerry-%08x", shorter(p.base), rand.Uint32())
-	if p.root, err = os.OpenRoot(filepath.Dir(name)); err != nil {
-		return nil, err
-	}
-	if p.dir, err = p.root.Open("."); err != nil {
-		return nil, errors.Join(err, p.root.Close())
-	}
-	return p, nil
+	return p, p.open(filepath.Dir(name))
 }
 
-// maxBase leaves room for what a temporary name has more: names have at most 255 bytes on the systems
-// that there are.
-const maxBase = 230
-
-// shorter cuts a name between characters.
-func shorter(base string) string {
-	if len(base) <= maxBase {
-		return base
+func (p *place) open(dir string) (err error) {
+	if p.root, err = os.OpenRoot(dir); err != nil {
+		return err
 	}
-	end := maxBase
-	for end > 0 && !utf8.RuneStart(base[end]) {
-		end--
+	if p.dir, err = p.root.Open("."); err != nil {
+		return errors.Join(err, p.root.Close())
 	}
-	return base[:end]
+	return nil
 }
 
 // openTemporary opens the directory tmp that this process created, and checks that it is still that.
 func (p *place) openTemporary() (*os.Root, error) {
-	st := p.own
-	if st == nil { // it was created just now
-		var err error
-		if st, err = p.root.Lstat(p.tmp); err != nil {
-			return nil, err
-		}
-	}
 	dir, err := p.root.OpenRoot(p.tmp)
 	if err != nil {
 		return nil, err
 	}
-	p.own, err = dir.Stat(".")
-	if err == nil && !os.SameFile(st, p.own) {
-		p.own, err = nil, p.replaced(p.tmp)
+	now, err := dir.Stat(".")
+	if err == nil && !os.SameFile(now, p.own) {
+		err = p.replaced(p.tmp)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
@@ -178,12 +213,8 @@ func (p *place) close() error { return errors.Join(p.dir.Close(), p.root.Close()
 
 // empty removes everything in a directory.
 func empty(dir *os.Root) error {
-	f, err := dir.Open(".")
+	names, err := namesIn(dir)
 	if err != nil {
-		return err
-	}
-	names, err := f.Readdirnames(-1)
-	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -193,3 +224,30 @@ func empty(dir *os.Root) error {
 	}
 	return nil
 }
+
+func namesIn(dir *os.Root) ([]string, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	names, err := f.Readdirnames(-1)
+	return names, errors.Join(err, f.Close())
+}
+
+// maxBase leaves room for what a temporary name has more: names have at most 255 bytes on the systems
+// that there are.
+const maxBase = 230
+
+// shorter cuts a name between characters.
+func shorter(base string) string {
+	if len(base) <= maxBase {
+		return base
+	}
+	end := maxBase
+	for end > 0 && !utf8.RuneStart(base[end]) {
+		end--
+	}
+	return base[:end]
+}
+
+func randomName() string { return fmt.Sprintf("%08x", rand.Uint32()) }

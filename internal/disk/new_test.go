@@ -100,7 +100,7 @@ func TestNew(t *testing.T) {
 	require.NoError(t, NewDir(filepath.Join(dir, "d"), helloDir))
 	require.Equal(t, "hello", content(t, filepath.Join(dir, "d", "f")))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o700))
-	require.NoError(t, NewDir(filepath.Join(dir, "empty")+"/", helloDir), "an empty directory is replaced")
+	require.NoError(t, NewDir(filepath.Join(dir, "empty")+"/", helloDir), "an empty directory is filled")
 	require.Equal(t, "hello", content(t, filepath.Join(dir, "empty", "f")))
 	require.Equal(t, []string{"d", "empty", "f"}, left(t, dir))
 	require.ErrorIs(t, NewDir(filepath.Join(dir, "no", "d"), helloDir), fs.ErrNotExist)
@@ -164,4 +164,85 @@ func TestNewDirStaysInItself(t *testing.T) {
 	require.ErrorContains(t, err, "replaced")
 	require.Empty(t, left(t, outside))
 	require.NoFileExists(t, filepath.Join(dir, "out"))
+}
+
+// An empty directory is filled, and stays the one that it is: whose current directory it is, or what is
+// mounted there, sees what comes.
+func TestNewDirFillsWhatIsThere(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "out")
+	require.NoError(t, os.Mkdir(name, 0o700))
+	before, err := os.Stat(name)
+	require.NoError(t, err)
+	t.Chdir(name)
+	require.NoError(t, Vacant(name, true))
+	require.NoError(t, NewDir(name, func(root *os.Root) error {
+		require.NoError(t, root.Mkdir("sub", 0o700))
+		return errors.Join(root.WriteFile("sub/g", nil, 0o600), root.Symlink("f", "link"), helloDir(root))
+	}))
+	after, err := os.Stat(name)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, after))
+	require.Equal(t, before.Mode(), after.Mode())
+	require.Equal(t, []string{"f", "link", "sub"}, left(t, "."))
+	require.ErrorIs(t, Vacant(name, true), fs.ErrExist)
+	require.ErrorIs(t, NewDir(name, helloDir), fs.ErrExist)
+	require.Equal(t, []string{"f", "link", "sub"}, left(t, "."))
+	require.NoError(t, os.RemoveAll("sub"))
+	require.ErrorIs(t, Vacant(name, false), fs.ErrExist)
+
+	// What fails, or finds something there at the end, leaves nothing behind.
+	failed := errors.New("failed")
+	full := filepath.Join(t.TempDir(), "full")
+	require.NoError(t, os.Mkdir(full, 0o700))
+	require.ErrorIs(t, NewDir(full, func(root *os.Root) error { return errors.Join(helloDir(root), failed) }), failed)
+	require.Empty(t, left(t, full))
+	at(t, "publish", func(string) { put(t, filepath.Join(full, "f"), "theirs") })
+	require.ErrorIs(t, NewDir(full, helloDir), fs.ErrExist)
+	require.Equal(t, []string{"f"}, left(t, full))
+	require.Equal(t, "theirs", content(t, filepath.Join(full, "f")))
+}
+
+// What a process that was killed has left behind is removed by the next one that writes there
+// (syncthing #3677). What another one is writing is not, nor what is no file or directory.
+func TestWhatAKilledProcessLeft(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "out")
+	require.NoError(t, os.MkdirAll(name+".skerry-1/sub", 0o700))
+	put(t, name+".skerry-1/sub/f", "half")
+	require.NoError(t, NewFile(name, 0o600, func(f *os.File) error {
+		require.Equal(t, []string{"out.skerry-1"}, left(t, dir))
+		// Another one, at the same time.
+		err := NewFile(name, 0o600, func(*os.File) error {
+			require.Equal(t, []string{"out.skerry-1", "out.skerry-2"}, left(t, dir))
+			return errors.New("failed")
+		})
+		require.Error(t, err)
+		return hello(f)
+	}))
+	require.Equal(t, []string{"out"}, left(t, dir))
+
+	fill := filepath.Join(dir, "fill")
+	require.NoError(t, os.MkdirAll(filepath.Join(fill, ".skerry-1", "x"), 0o700))
+	require.NoError(t, Vacant(fill, true), "only what was left behind is in it")
+	require.Empty(t, left(t, fill))
+	require.NoError(t, os.MkdirAll(filepath.Join(fill, ".skerry-1", "x"), 0o700))
+	require.NoError(t, NewDir(fill, helloDir))
+	require.Equal(t, []string{"f"}, left(t, fill))
+
+	other := filepath.Join(dir, "other")
+	require.NoError(t, os.Symlink(fill, other+".skerry-1"))
+	require.NoError(t, NewDir(other, helloDir))
+	require.Equal(t, []string{"fill", "other", "other.skerry-1", "out"}, left(t, dir))
+	require.Equal(t, []string{"f"}, left(t, fill))
+}
+
+// Where nothing can be created, that is told before the work.
+func TestVacantWhereNothingCanBeCreated(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, Vacant(filepath.Join(dir, "out"), true))
+	require.Empty(t, left(t, dir))
+	require.ErrorIs(t, Vacant(filepath.Join(dir, "no", "out"), true), fs.ErrNotExist)
+	put(t, filepath.Join(dir, "file"), "x")
+	require.ErrorIs(t, Vacant(filepath.Join(dir, "file"), true), fs.ErrExist)
+	require.Error(t, Vacant(filepath.Join(dir, "file", "out"), true))
 }

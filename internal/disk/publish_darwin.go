@@ -9,7 +9,11 @@ import (
 // renameNew renames within a directory and replaces nothing.
 func renameNew(p *place) error {
 	fd := int(p.dir.Fd())
-	return unix.RenameatxNp(fd, p.tmp, fd, p.base, unix.RENAME_EXCL)
+	return renameNewAt(fd, p.tmp, fd, p.base)
+}
+
+func renameNewAt(from int, old string, to int, name string) error {
+	return unix.RenameatxNp(from, old, to, name, unix.RENAME_EXCL)
 }
 
 // noSuchCall reports that the file system has no such rename.

@@ -9,7 +9,11 @@ import (
 // renameNew renames within a directory and replaces nothing.
 func renameNew(p *place) error {
 	fd := int(p.dir.Fd())
-	return unix.Renameat2(fd, p.tmp, fd, p.base, unix.RENAME_NOREPLACE)
+	return renameNewAt(fd, p.tmp, fd, p.base)
+}
+
+func renameNewAt(from int, old string, to int, name string) error {
+	return unix.Renameat2(from, old, to, name, unix.RENAME_NOREPLACE)
 }
 
 // noSuchCall reports that the kernel, or the file system, has no such rename.

@@ -47,3 +47,16 @@ func publishByLink(p *place) error {
 	}
 	return p.root.Rename(p.tmp, p.base)
 }
+
+// moveNew moves a name from one open directory to another, and replaces nothing.
+func moveNew(from, to *os.File, name string) error {
+	err := renameNewAt(int(from.Fd()), name, int(to.Fd()), name)
+	if !noSuchCall(err) {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(to.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+		return fs.ErrExist
+	}
+	return unix.Renameat(int(from.Fd()), name, int(to.Fd()), name)
+}

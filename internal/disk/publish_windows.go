@@ -42,3 +42,16 @@ func publishDir(p *place) error {
 	}
 	return publishFile(p)
 }
+
+// moveNew moves a name from one open directory to another, and replaces nothing.
+func moveNew(from, to *os.File, name string) error {
+	old, err := windows.UTF16PtrFromString(filepath.Join(from.Name(), name))
+	if err != nil {
+		return err
+	}
+	fresh, err := windows.UTF16PtrFromString(filepath.Join(to.Name(), name))
+	if err != nil {
+		return err
+	}
+	return windows.MoveFileEx(old, fresh, windows.MOVEFILE_WRITE_THROUGH)
+}

@@ -37,6 +37,11 @@ func (k ReadKey) GoString() string { return k.String() }
 // Format hides the key, whatever the verb.
 func (k ReadKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 
+// MarshalText refuses: keys are written only by code that means to.
+func (ReadKey) MarshalText() ([]byte, error) {
+	return nil, errors.New("a read key is not written as text")
+}
+
 // derive returns the key for one purpose: BLAKE3 in its mode for deriving keys.
 func (k ReadKey) derive(purpose string) (out [32]byte) {
 	blake3.DeriveKey(out[:], "skerry 2026-11 "+purpose, k[:])
