@@ -178,14 +178,14 @@ func TestWatchAndSocket(t *testing.T) {
 
 func TestFreePaths(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, free(filepath.Join(dir, "new")))
-	require.NoError(t, free(dir), "an empty directory may be filled")
+	require.NoError(t, free(filepath.Join(dir, "new"), true))
+	require.NoError(t, free(dir, true), "an empty directory may be filled")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	require.ErrorContains(t, free(filepath.Join(dir, "file")), "exists")
-	require.ErrorContains(t, free(dir), "not empty")
-	require.ErrorIs(t, free(filepath.Join(dir, "missing", "x")), fs.ErrNotExist)
+	require.ErrorContains(t, free(filepath.Join(dir, "file"), true), "exists")
+	require.ErrorContains(t, free(dir, true), "not empty")
+	require.ErrorIs(t, free(filepath.Join(dir, "missing", "x"), true), fs.ErrNotExist)
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
-	require.ErrorContains(t, free(filepath.Join(dir, "link")), "exists", "a dangling link is not free either")
+	require.ErrorContains(t, free(filepath.Join(dir, "link"), true), "exists", "a dangling link is not free either")
 }
 
 // move transfers ranges of a blob between stores.

@@ -144,6 +144,12 @@ func (c *Client) ImportItems(ctx context.Context, name, author, files string, r 
 	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
 }
 
+// SetValue sets the key of a request to what r yields.
+func (c *Client) SetValue(ctx context.Context, req SetRequest, r io.Reader) (Entry, error) {
+	q := url.Values{"name": {req.Name}, "key": {req.Key.String()}, "author": {req.Author}}
+	return send[struct{}, Entry](ctx, c, "value?"+q.Encode(), "application/octet-stream", r, nil)
+}
+
 // ReadBlob writes the bytes of what a hash or ticket names to w, from offset on, at most length of them unless that is negative. Of a file in
 // chunks, raw gives the sequence instead of the content.
 func (c *Client) ReadBlob(ctx context.Context, what string, offset, length int64, raw bool, w io.Writer) error {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -108,4 +111,116 @@ func TestEmptyWordsMakeNoIdentity(t *testing.T) {
 	all, err := n.Keyring().Identities(ctx)
 	require.NoError(t, err)
 	require.Empty(t, all)
+}
+
+// writerFunc is a function that is written to.
+type writerFunc func(b []byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// What is being read is not collected meanwhile, though nothing keeps it (iroh-blobs #235).
+func TestCollectWhileSomethingIsRead(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	data := make([]byte, 30_000_000)
+	for i := range data {
+		data[i] = byte(i>>14 ^ i*7)
+	}
+	file := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	for _, chunked := range []bool{false, true} {
+		var hash blobs.Hash
+		req := AddRequest{Paths: []string{file}, NoPin: true, Chunked: chunked}
+		require.NoError(t, Each(ctx, c, "blob/add", req, func(a Added) error { hash = a.Hash; return nil }))
+		var got bytes.Buffer
+		collected := false
+		require.NoError(t, c.ReadBlob(ctx, hash.String(), 0, -1, false, writerFunc(func(b []byte) (int, error) {
+			if !collected {
+				collected = true
+				_, err := n.Collect(ctx, false, nil)
+				require.NoError(t, err)
+			}
+			return got.Write(b)
+		})))
+		require.True(t, bytes.Equal(data, got.Bytes()), "chunked: %v", chunked)
+		_, err := n.Collect(ctx, false, nil)
+		require.NoError(t, err)
+		_, err = n.Blobs.Stat(ctx, hash)
+		require.ErrorIs(t, err, blobs.ErrNotFound, "then it is collected")
+	}
+}
+
+// Keys that cannot be files side by side do not keep the others from being written (aws-cli #1538).
+func TestExportWritesWhatCanBeWritten(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	_, err := n.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	long := strings.Repeat("x", 256)
+	for _, key := range []string{"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255), "plain"} {
+		_, err := Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key(key), Value: []byte(key)})
+		require.NoError(t, err)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	got, err := Call[Exported](ctx, c, "replica/export", ExportReplicaRequest{Name: "r", Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, 5, got.Exported)
+	require.ElementsMatch(t, []string{"a", "a/b", "../up", long, "ok/" + long + "/y"}, got.Skipped)
+	require.Len(t, got.Why, len(got.Skipped))
+	for _, name := range []string{"a!", "a/b/c", "a/d", strings.Repeat("y", 255), "plain"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, name, string(b))
+	}
+}
+
+// A value of 4 MiB and more is stored as it comes, sealed or not, and nothing of it is still to come.
+func TestLargeValueIsHere(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none")) // nothing may need it
+	data := bytes.Repeat([]byte("0123456789abcdef"), 5<<16)
+	for _, encrypted := range []bool{false, true} {
+		name := map[bool]string{false: "plain", true: "sealed"}[encrypted]
+		_, err := n.CreateReplica(ctx, name, encrypted)
+		require.NoError(t, err)
+		e, err := c.SetValue(ctx, SetRequest{Name: name, Key: Key("big")}, bytes.NewReader(data))
+		require.NoError(t, err)
+		require.EqualValues(t, len(data), e.Size)
+		_, err = c.SetValue(ctx, SetRequest{Name: name, Key: Key("small")}, strings.NewReader("x"))
+		require.NoError(t, err)
+		_, err = c.SetValue(ctx, SetRequest{Name: name, Key: Key("none")}, strings.NewReader(""))
+		require.ErrorContains(t, err, "empty value")
+		var got bytes.Buffer
+		require.NoError(t, c.ReadValue(ctx, name, Key("big"), &got))
+		require.True(t, bytes.Equal(data, got.Bytes()))
+		info, err := Call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: name})
+		require.NoError(t, err)
+		require.Zero(t, info.PendingContent, name)
+	}
+}
+
+// To revoke whoever holds a write ticket does not hold: that is said, with what does.
+func TestRevokingAHolderOfTheKeyWarns(t *testing.T) {
+	c, n := open(t)
+	ctx := t.Context()
+	_, err := n.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	_, err = Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte("1")})
+	require.NoError(t, err)
+	id, err := n.Replicas.DefaultAuthor(ctx)
+	require.NoError(t, err)
+	var warned []string
+	c.Warn = func(text string) { warned = append(warned, text) }
+	_, err = Call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: id.String()})
+	require.NoError(t, err)
+	require.Len(t, warned, 1)
+	require.Contains(t, warned[0], "new replica")
+
+	other := replica.NewSecretKey().Author()
+	_, err = Call[Grant](ctx, c, "replica/grant", GrantRequest{Name: "r", Author: other.String(), Prefix: Key("p")})
+	require.NoError(t, err)
+	_, err = Call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: other.String()})
+	require.NoError(t, err)
+	require.Len(t, warned, 1, "a grant under a prefix is no sign of a write ticket")
 }

@@ -99,6 +99,7 @@ func NewServer(n *node.Node, version string) *Server {
 	s.mux.HandleFunc("GET /v1/blob", s.readBlob)
 	s.mux.HandleFunc("POST /v1/blob", s.importBlob)
 	s.mux.HandleFunc("GET /v1/value", s.readValue)
+	s.mux.HandleFunc("POST /v1/value", s.writeValue)
 	s.mux.HandleFunc("POST /v1/replica/import", s.replicaImport)
 	return s
 }

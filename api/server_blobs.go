@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -264,28 +265,20 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 	return sum, nil
 }
 
-// free returns an error unless something may be created at path.
-func free(path string) error {
+// free returns an error unless a file, or with dir a directory, may be created at path. An empty
+// directory is one that may be filled.
+func free(path string, dir bool) error {
 	if !filepath.IsAbs(path) {
 		return UsageErrorf("path %q is not absolute", path)
 	}
-	switch st, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	err := disk.Vacant(path, dir)
+	if !errors.Is(err, fs.ErrExist) {
 		return err
-	case st.IsDir():
-		if below, err := os.ReadDir(path); err != nil || len(below) > 0 {
-			return errors.Join(&Error{Failed, fmt.Sprintf("%s exists and is not empty: name another path with -o", path)}, err)
-		}
-	default:
-		return &Error{Failed, fmt.Sprintf("%s exists: name another path with -o", path)}
 	}
-	if st, err := os.Stat(filepath.Dir(path)); err != nil {
-		return err
-	} else if !st.IsDir() {
-		return &Error{Failed, fmt.Sprintf("%s is not a directory", filepath.Dir(path))}
+	if st, statErr := os.Lstat(path); dir && statErr == nil && st.IsDir() {
+		return &Error{Failed, fmt.Sprintf("%s exists and is not empty: name another path", path)}
 	}
-	return nil
+	return &Error{Failed, fmt.Sprintf("%s exists: name another path", path)}
 }
 
 func (s *Server) blobExport(ctx context.Context, req ExportRequest, a *answer) (Got, error) {

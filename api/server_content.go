@@ -58,7 +58,7 @@ func openNamed(session *node.Session, h blobs.Hash, at span, raw bool) (node.Con
 	if err != nil {
 		return nil, err
 	}
-	return session.OpenIndex(chunks), nil
+	return session.OpenIndex(chunks)
 }
 
 // span is the part of some content that is asked for; a negative length is all.
@@ -163,7 +163,7 @@ func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error
 func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
 	start := time.Now()
 	if path != "" {
-		if err := free(path); err != nil {
+		if err := free(path, form != node.Raw); err != nil {
 			return Got{}, err
 		}
 	}

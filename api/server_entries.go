@@ -1,9 +1,11 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"path/filepath"
@@ -72,7 +74,27 @@ func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entr
 	return out, err
 }
 
+// writeValue sets a key to the body of the request, which is stored, or sealed, as it comes.
+func (s *Server) writeValue(w http.ResponseWriter, r *http.Request) {
+	a := begin(w)
+	ctx, release := s.node.Blobs.Hold(r.Context())
+	defer release()
+	q := r.URL.Query()
+	key, err := ParseKey(q.Get("key"))
+	if err != nil {
+		a.finish(nil, err)
+		return
+	}
+	e, err := s.setTo(ctx, SetRequest{Name: q.Get("name"), Key: key, Author: q.Get("author")}, r.Body, a)
+	a.finish(e, err)
+}
+
 func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Entry, error) {
+	return s.setTo(ctx, req, nil, a)
+}
+
+// setTo sets a key to what a request says or, if body is not nil, to that.
+func (s *Server) setTo(ctx context.Context, req SetRequest, body io.Reader, a *answer) (Entry, error) {
 	r, err := s.open(ctx, req.Name, "set")
 	if err != nil {
 		return Entry{}, err
@@ -81,7 +103,7 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	if err != nil {
 		return Entry{}, err
 	}
-	v := value{text: string(req.Value), given: true}
+	v := value{text: string(req.Value), body: body, given: true}
 	if req.File != "" {
 		if v.file, err = openFile(req.File); err != nil {
 			return Entry{}, err
@@ -95,7 +117,7 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 	s.warnClock(ctx, a)
 	entries, err := r.Write(ctx, key, []replica.Change{c})
 	if err == nil {
-		err = s.node.Blobs.Sync(ctx)
+		err = errors.Join(s.node.Blobs.Sync(ctx), s.node.ContentCame(ctx, &entries[0].Entry))
 	}
 	if err != nil {
 		return Entry{}, err
@@ -106,6 +128,7 @@ func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Ent
 // value is what is to be stored: text, or a file.
 type value struct {
 	file  *disk.File // nil for text; its caller closes it
+	body  io.Reader  // or what it yields
 	text  string
 	given bool // text is meant, even if it is empty
 }
@@ -127,16 +150,28 @@ func (s *Server) store(ctx context.Context, r opened, key Key, v value, a *answe
 	c.Key = key
 	empty := fmt.Errorf("key %q: %w", key, replica.ErrEmptyValue)
 	switch {
+	case v.body != nil:
 	case v.file != nil && v.file.Size == 0, v.file == nil && v.given && v.text == "":
 		return c, empty
 	case v.file == nil && !v.given:
 		return c, UsageErrorf("key %q has neither a value nor a file", key)
 	}
 	progress := func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
+	if v.body != nil {
+		body := bufio.NewReader(v.body)
+		if _, err := body.Peek(1); errors.Is(err, io.EOF) {
+			return c, empty
+		} else if err != nil {
+			return c, err
+		}
+		v.body = body
+	}
 	if r.Plain.Encrypted() {
 		key, err := r.Sealing()
 		switch {
 		case err != nil:
+		case v.body != nil:
+			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, v.body, progress)
 		case v.file != nil:
 			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, v.file.Reader(), progress)
 		default:
@@ -144,9 +179,12 @@ func (s *Server) store(ctx context.Context, r opened, key Key, v value, a *answe
 		}
 		return c, err
 	}
-	if v.file != nil {
+	switch {
+	case v.body != nil:
+		c.Hash, c.Size, err = s.node.ImportStream(ctx, v.body, progress)
+	case v.file != nil:
 		c.Hash, c.Size, err = s.node.ImportOpenContent(ctx, v.file, progress)
-	} else {
+	default:
 		var info blobs.Info
 		info, err = s.node.Blobs.ImportBytes(ctx, []byte(v.text))
 		c.Hash, c.Size = info.Hash, info.Size
@@ -191,7 +229,8 @@ func notNil(k Key) []byte {
 
 // readValue answers with the bytes of the latest value of a key; if they are on their way, it waits a while.
 func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
+	ctx, release := s.node.Blobs.Hold(r.Context())
+	defer release()
 	rep, err := s.open(ctx, r.FormValue("name"), "get")
 	var key Key
 	if err == nil {

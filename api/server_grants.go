@@ -92,7 +92,7 @@ func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) 
 	return s.grantsOf(ctx, r)(&g), nil
 }
 
-func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer) (Revoked, error) {
+func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, a *answer) (Revoked, error) {
 	r, err := s.resolve(ctx, req.Name, "revoke", replica.Sync)
 	if err != nil {
 		return Revoked{}, err
@@ -126,6 +126,10 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer
 			return Revoked{}, err
 		}
 	}
+	self, err := s.mayHoldKey(ctx, r.ID, author)
+	if err != nil {
+		return Revoked{}, err
+	}
 	before, err := s.node.Replicas.Counts(ctx, r.ID)
 	if err != nil {
 		return Revoked{}, err
@@ -134,9 +138,27 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, _ *answer
 	if err != nil {
 		return Revoked{}, err
 	}
+	if self {
+		a.warn("if %s holds a write ticket of %s, the revocation does not hold: a write ticket is the replica's key, "+
+			"and the next write grants itself anew. Shut such an author out with a new replica: skerry replica new, "+
+			"copy what is to stay (skerry replica export), and share that one by invites", author, r.Name)
+	}
 	after, err := s.node.Replicas.Counts(ctx, r.ID)
 	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
 	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0)), uint64(kept)}, err
+}
+
+// mayHoldKey reports whether an author has a grant like those that a holder of the replica's key gives
+// itself with its first write: by that key, without limits.
+func (s *Server) mayHoldKey(ctx context.Context, id replica.ID, author replica.AuthorID) (bool, error) {
+	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
+	for i := range grants {
+		g := &grants[i].Grant
+		if g.Author == author && g.Parent == nil && len(g.Prefix) == 0 && !g.Delegable && g.NotBefore == 0 && g.NotAfter == replica.Forever {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) (out Grants, err error) {

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -178,12 +180,29 @@ func (c *lineCounter) at(off int64) int {
 	return c.lines + 1
 }
 
+// cannotBeFile says why a key cannot be the path of a file below a directory, or nothing.
+func cannotBeFile(key string) string {
+	if err := directory.CheckPath(key); err != nil {
+		return err.Error()
+	}
+	for name := range strings.SplitSeq(key, "/") {
+		if len(name) > maxFileName {
+			return fmt.Sprintf("a name in it has %d bytes, and a file's has at most %d", len(name), maxFileName)
+		}
+	}
+	return ""
+}
+
+// maxFileName is what the file systems that there are take as a name, in bytes.
+const maxFileName = 255
+
+// replicaExport writes what can be the name of a file, and lists the other keys.
 func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a *answer) (out Exported, err error) {
 	r, err := s.open(ctx, req.Name, "export")
 	if err != nil {
 		return out, err
 	}
-	if err := free(req.Dir); err != nil {
+	if err := free(req.Dir, true); err != nil {
 		return out, err
 	}
 	type file struct {
@@ -191,16 +210,17 @@ func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a 
 		content []blobs.Hash
 	}
 	var files []file
+	leaveOut := func(key []byte, why string) {
+		out.Skipped = append(out.Skipped, Key(key).String())
+		out.Why = append(out.Why, why)
+	}
 	for e, err := range r.Latest(ctx, replica.Query{}) {
 		if err != nil {
 			return out, err
 		}
 		f := file{Entry: directory.Entry{Path: string(e.Key), Kind: directory.File}}
-		if err := directory.CheckPath(f.Path); err != nil {
-			if !req.SkipUnsafe {
-				return out, fmt.Errorf("export %s: %w (leave such keys out with --skip-unsafe)", r.Name, err)
-			}
-			out.Skipped = append(out.Skipped, Key(e.Key).String())
+		if why := cannotBeFile(f.Path); why != "" {
+			leaveOut(e.Key, why)
 			continue
 		}
 		if err := s.waitContent(ctx, &e); err != nil {
@@ -216,6 +236,18 @@ func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a 
 		}
 		files = append(files, f)
 	}
+	below := map[string]bool{} // directories that files need
+	for _, f := range files {
+		for dir := path.Dir(f.Path); dir != "." && !below[dir]; dir = path.Dir(dir) {
+			below[dir] = true
+		}
+	}
+	files = slices.DeleteFunc(files, func(f file) bool {
+		if below[f.Path] {
+			leaveOut([]byte(f.Path), "other keys lie below it")
+		}
+		return below[f.Path]
+	})
 	slices.SortFunc(files, func(x, y file) int { return bytes.Compare([]byte(x.Path), []byte(y.Path)) })
 	d := directory.Directory{Sequence: blobs.Sequence{{}}}
 	for _, f := range files {

@@ -208,14 +208,15 @@ type Imported struct {
 // ExportReplicaRequest asks to write the latest values to a directory that does not exist or is empty.
 type ExportReplicaRequest struct {
 	Name       string `json:"name"`
-	Dir        string `json:"dir"` // absolute
-	SkipUnsafe bool   `json:"skip_unsafe,omitempty"`
+	Dir        string `json:"dir"`                   // absolute
+	SkipUnsafe bool   `json:"skip_unsafe,omitempty"` // to leave keys out is no failure of the command
 }
 
 // Exported counts files.
 type Exported struct {
 	Exported int      `json:"exported"`
-	Skipped  []string `json:"skipped,omitempty"`
+	Skipped  []string `json:"skipped,omitempty"` // keys that are no names of files
+	Why      []string `json:"why,omitempty"`     // of each of these, what is in the way
 	// Unreadable counts entries that no read key here opens.
 	Unreadable uint64 `json:"unreadable,omitempty"`
 }

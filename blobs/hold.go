@@ -22,8 +22,8 @@ type holdKey struct{}
 
 func shortKey(h Hash) uint64 { return binary.BigEndian.Uint64(h[:8]) }
 
-// Hold returns a context, and a function to be called once. What store methods that are given the context store, or find stored, in
-// between is not collected before that call.
+// Hold returns a context, and a function to be called once. What store methods that are given the context store, find stored, or open to be
+// read in between is not collected before that call. Of content in several blobs, those that are read later are to be touched first.
 func (s *Store) Hold(ctx context.Context) (context.Context, func()) {
 	t := &s.touches
 	if ctx.Value(holdKey{}) != nil {
@@ -60,6 +60,18 @@ func (s *Store) Touch(ctx context.Context, h Hash) {
 	if t.collecting != nil {
 		t.collecting[shortKey(h)] = struct{}{}
 	}
+}
+
+// touchRead marks h as in use under the hold of ctx, if there is one: what is read there is not collected.
+func (s *Store) touchRead(ctx context.Context, h Hash) {
+	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
+		s.Touch(ctx, h)
+	}
+}
+
+// unheld is ctx without a hold, for what reads everything.
+func unheld(ctx context.Context) context.Context {
+	return context.WithValue(ctx, holdKey{}, (*hold)(nil))
 }
 
 func (t *touches) begin() {

@@ -213,7 +213,12 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 	chunks, err := s.Chunks(h)
 	switch {
 	case err == nil && name == "":
-		g.send(w, r, s.OpenIndex(chunks), h.String(), "")
+		content, err := s.OpenIndex(chunks)
+		if err != nil {
+			g.fail(w, err)
+			return
+		}
+		g.send(w, r, content, h.String(), "")
 	case err == nil:
 		g.fail(w, fmt.Errorf("%w: %s is a file in chunks, not a directory", fs.ErrNotExist, h))
 	case !errors.Is(err, chunked.ErrNotChunked):

@@ -79,6 +79,8 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 		return err
 	}
 	defer v.Give(size)
+	ctx, release := n.Blobs.Hold(ctx) // what is being sent is not collected
+	defer release()
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
 	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent}
 	a.w = bufio.NewWriterSize(a, size)

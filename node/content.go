@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,20 @@ func (n *Node) ImportOpenContent(ctx context.Context, f *disk.File, progress fun
 	return c.Hash, c.Size, err
 }
 
+// ImportStream is ImportContent for what r yields. Less than chunked.Threshold is held in memory.
+func (n *Node) ImportStream(ctx context.Context, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
+	if err != nil {
+		return h, 0, err
+	}
+	if len(first) < chunked.Threshold {
+		info, err := n.Blobs.ImportBytes(ctx, first)
+		return info.Hash, info.Size, err
+	}
+	c, err := chunked.Import(ctx, n.Blobs, io.MultiReader(bytes.NewReader(first), r), progress)
+	return c.Hash, c.Size, err
+}
+
 // OpenContent opens the content that an entry names by hash and size, for as long as ctx lives. What is not here gives blobs.ErrNotFound or
 // blobs.ErrIncomplete, now or when it is read.
 func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (ContentReader, error) {
@@ -73,7 +88,20 @@ func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.
 	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && x.Size() != size {
 		return nil, &SizeError{h, size, info.Size}
 	}
-	return x, err
+	if err != nil {
+		return nil, err
+	}
+	return x, x.Each(ctx, func(c chunked.Chunks) error {
+		n.touchAll(ctx, c.Hashes)
+		return nil
+	})
+}
+
+// touchAll keeps blobs that are going to be read from being collected, as long as the hold of ctx lasts.
+func (n *Node) touchAll(ctx context.Context, hashes []blobs.Hash) {
+	for _, h := range hashes {
+		n.Blobs.Touch(ctx, h)
+	}
 }
 
 // Session reads blobs that may not be here, fetching what is read, and no more, from providers. Several reads go over the same streams.
@@ -233,6 +261,7 @@ func (s *Session) sequence(h blobs.Hash) error {
 
 // OpenChunks reads content in chunks as one.
 func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
+	s.n.touchAll(s.f.ctx, c.Hashes)
 	if len(c.Hashes) == 1 {
 		if r, err := s.Open(c.Hashes[0]); err == nil && uint64(r.Size()) == c.Size() {
 			return r
@@ -242,7 +271,13 @@ func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
 }
 
 // OpenIndex reads a file in chunks as one.
-func (s *Session) OpenIndex(x *chunked.Index) ContentReader { return x.Reader(s.f.ctx, s.open) }
+func (s *Session) OpenIndex(x *chunked.Index) (ContentReader, error) {
+	err := x.Each(s.f.ctx, func(c chunked.Chunks) error {
+		s.n.touchAll(s.f.ctx, c.Hashes)
+		return nil
+	})
+	return x.Reader(s.f.ctx, s.open), err
+}
 
 func (s *Session) open(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }
 

@@ -10,6 +10,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -268,6 +269,42 @@ func (n *Node) countWanted(ctx context.Context) (count int, err error) {
 
 // PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
 func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
-	err = n.eachWanted(ctx, id, func(wantedContent) { count++ })
-	return count, err
+	var chunks []wantedContent // may be all here: that takes a look at each chunk
+	err = n.eachWanted(ctx, id, func(w wantedContent) {
+		if w.size >= chunked.Threshold {
+			chunks = append(chunks, w)
+		} else {
+			count++
+		}
+	})
+	if err != nil {
+		return count, err
+	}
+	states := contentStates{n: n}
+	var here [][]byte
+	for _, w := range chunks {
+		state, err := states.of(ctx, w.hash, w.size)
+		switch {
+		case err != nil:
+			return count, err
+		case state == ContentComplete:
+			here = append(here, w.key)
+		default:
+			count++
+		}
+	}
+	return count, n.dropKeys(ctx, here)
+}
+
+// ContentCame notes that the content of an entry is all here, if it is: what this node itself has put
+// into chunks is noted as wanted with its entry, and nobody else would say so.
+func (n *Node) ContentCame(ctx context.Context, e *replica.Entry) error {
+	if e.IsTombstone() || e.Size < chunked.Threshold {
+		return nil
+	}
+	state, err := n.ContentState(ctx, e.Hash, e.Size)
+	if err != nil || state != ContentComplete {
+		return err
+	}
+	return n.dropKeys(ctx, [][]byte{wantedKey(e)})
 }

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -30,17 +29,21 @@ func (a *app) replicaSet() *cobra.Command {
 				return api.UsageErrorf("give either a value, - for standard input, or -f FILE")
 			}
 			req := api.SetRequest{Name: args[0], Key: key, Author: author}
-			var cleanup func() error
 			switch {
 			case file != "":
 				if req.File, err = filepath.Abs(file); err != nil {
 					return err
 				}
 			case args[2] == "-":
-				if req.File, cleanup, err = spool(a.stdin); err != nil {
-					return err
-				}
-				defer func() { _ = cleanup() }() // in the system's temporary directory, which is cleared anyway
+				// The node stores, or seals, what comes as it comes: it never lies anywhere else.
+				return a.with(cmd.Context(), false, func(s *session) error {
+					in := struct{ io.Reader }{a.stdin} // which the request does not close
+					e, err := s.SetValue(cmd.Context(), req, in)
+					if err != nil {
+						return err
+					}
+					return a.printSet(e)
+				})
 			default:
 				req.Value = []byte(args[2])
 			}
@@ -49,7 +52,7 @@ func (a *app) replicaSet() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(e, e.Hash.String(), displayf("set %s  %s  %s", e.Key, bytesText(e.Size), e.Hash))
+				return a.printSet(e)
 			})
 		},
 	}
@@ -58,17 +61,8 @@ func (a *app) replicaSet() *cobra.Command {
 	return cmd
 }
 
-// spool keeps what r yields in a temporary file, so that values of any size can be set from standard input.
-func spool(r io.Reader) (name string, remove func() error, err error) {
-	f, err := os.CreateTemp("", "skerry-value-*")
-	if err != nil {
-		return "", nil, err
-	}
-	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", nil, errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), func() error { return os.Remove(f.Name()) }, nil
+func (a *app) printSet(e api.Entry) error {
+	return a.print(e, e.Hash.String(), displayf("set %s  %s  %s", e.Key, bytesText(e.Size), e.Hash))
 }
 
 func (a *app) replicaGet() *cobra.Command {
@@ -245,19 +239,43 @@ func (a *app) replicaImport() *cobra.Command {
 
 func (a *app) replicaExport() *cobra.Command {
 	var skip bool
-	cmd := &cobra.Command{Use: "export NAME DIR", Short: "Write the latest value of each key to a file under DIR, which must not exist or be empty", Args: cobra.ExactArgs(2)}
-	cmd.Flags().BoolVar(&skip, "skip-unsafe", false, "leave out keys that cannot be names of files below DIR")
-	return one(a, cmd, false, "replica/export", func(args []string) (api.ExportReplicaRequest, error) {
-		dir, err := filepath.Abs(args[1])
-		return api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip}, err
-	}, func(r api.Exported) (string, display) {
-		a.noteUnreadable(r.Unreadable)
-		text := displayf("wrote %d files", r.Exported)
-		for _, k := range r.Skipped {
-			text += displayf("\n  left out: %s", k)
-		}
-		return "", text
-	})
+	cmd := &cobra.Command{
+		Use:   "export NAME DIR",
+		Short: "Write the latest value of each key to a file under DIR",
+		Long: "Write the latest value of each key to a file under DIR, which must not exist or be empty.\n" +
+			"Keys that cannot be names of files below DIR are listed and left out; the command then\n" +
+			"exits with 1, unless --skip-unsafe says that they may be.",
+		Example: "  skerry replica export notes ./notes",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(args[1])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), false, func(s *session) error {
+				r, err := api.Call[api.Exported](cmd.Context(), s.Client, "replica/export",
+					api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip})
+				if err != nil {
+					return err
+				}
+				a.noteUnreadable(r.Unreadable)
+				text := displayf("wrote %d files", r.Exported)
+				for i, k := range r.Skipped {
+					text += displayf("\n  left out: %s (%s)", k, r.Why[i])
+				}
+				if err := a.print(r, "", text); err != nil {
+					return err
+				}
+				if len(r.Skipped) > 0 && !skip {
+					return fmt.Errorf("%d keys of %s are not written: they cannot be names of files (--skip-unsafe takes that for success)",
+						len(r.Skipped), args[0])
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&skip, "skip-unsafe", false, "succeed although keys are left out that cannot be names of files")
+	return cmd
 }
 
 func (a *app) replicaWatch() *cobra.Command {

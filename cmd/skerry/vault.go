@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -183,8 +184,14 @@ func (a *app) joinProjects(ctx context.Context, s *session, which, name string, 
 	out := newList(a, func(r api.ReplicaStatus) (string, display) {
 		return r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
 	})
+	var missing []error
 	for _, p := range projects {
 		r, err := api.Call[api.ReplicaStatus](ctx, s.Client, "vault/join", api.VaultProjectRequest{Vault: which, Project: p, Name: name})
+		if err != nil && ctx.Err() == nil && len(projects) > 1 { // the others may be to be had
+			missing = append(missing, err)
+			a.warn("%s: %v", p, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -195,7 +202,11 @@ func (a *app) joinProjects(ctx context.Context, s *session, which, name string, 
 			return err
 		}
 	}
-	return out.end()
+	if err := out.end(); err != nil || len(missing) == 0 {
+		return err
+	}
+	return fmt.Errorf("%d of %d projects could not be joined; say this again when somebody who holds them is online: %w",
+		len(missing), len(projects), missing[0])
 }
 
 func (a *app) vaultOpen() *cobra.Command {
