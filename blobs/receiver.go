@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"sync"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -321,7 +322,10 @@ func (rc *Receiver) write() {
 		}
 		if rc.failed() == nil {
 			// A receiver that is told to stop still writes what was verified: it has been paid for.
-			if err := rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch.jobs); err != nil {
+			err := fault.Call(func() error {
+				return rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch.jobs)
+			})
+			if err != nil {
 				rc.mu.Lock()
 				rc.err = fmt.Errorf("store received blob: %w", err)
 				rc.mu.Unlock()

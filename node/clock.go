@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // The clock protocol: whoever opens a stream is told the time, in milliseconds since 1970 as u64 big-endian. Nobody sets a clock by it: it shows a person that a clock is wrong, before entries are refused because of it.
@@ -37,7 +39,11 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 			break
 		}
 		wg.Go(func() {
-			d, err := n.clockOf(ctx, p.ID)
+			var d time.Duration
+			err := fault.Guard(n.log, "a question to a peer", func() (err error) {
+				d, err = n.clockOf(ctx, p.ID)
+				return err
+			}, "peer", p.ID)
 			if err != nil {
 				n.log.Debug("asking for the time", "peer", p.ID, "error", err)
 				return
@@ -93,6 +99,7 @@ func (n *Node) clockOf(ctx context.Context, p peer.ID) (ahead time.Duration, err
 	if err != nil {
 		return 0, err
 	}
+	defer resetAfterFault(s)
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	asked := n.cfg.Now()

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -240,32 +241,38 @@ func (b *peerBook) start(ctx context.Context) {
 		switch {
 		case c.connected && c.stranger:
 			c.stranger = false
-			b.busyWith(c, func() { b.n.introduce(ctx, p) })
+			b.busyWith(c, p, func() { b.n.introduce(ctx, p) })
 		case !c.known || c.due.After(now):
 		case c.connected && len(c.shared) == 0: // what is remembered of it is being read, or it holds nothing any more
 		case c.connected:
-			b.busyWith(c, func() { b.compare(ctx, p) })
+			b.busyWith(c, p, func() { b.compare(ctx, p) })
 		case c.firm:
-			b.busyWith(c, func() { b.dial(ctx, p) })
+			b.busyWith(c, p, func() { b.dial(ctx, p) })
 		case b.dialling < newDials:
 			b.dialling++
-			b.busyWith(c, func() {
+			b.busyWith(c, p, func() {
+				defer func() {
+					b.mu.Lock()
+					b.dialling--
+					b.mu.Unlock()
+				}()
 				b.dial(ctx, p)
-				b.mu.Lock()
-				b.dialling--
-				b.mu.Unlock()
 			})
 		}
 	}
 }
 
-// busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock.
-func (b *peerBook) busyWith(c *contact, do func()) {
+// busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock. After a
+// fault in it the peer waits like one with which it has failed.
+func (b *peerBook) busyWith(c *contact, p peer.ID, do func()) {
 	c.busy = true
 	b.n.work.Go(func() {
-		do()
+		err := fault.Guard(b.n.log, "work with a peer", func() error { do(); return nil }, "peer", p)
 		b.mu.Lock()
-		c.busy = false
+		if c.busy = false; err != nil {
+			c.retry = min(max(2*c.retry, firstRetry), lastRetry)
+			c.due = b.n.cfg.Now().Add(jitter(c.retry))
+		}
 		b.mu.Unlock()
 		b.wake()
 	})
@@ -288,7 +295,10 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 		d.running = true
 		b.running[is]++
 		b.n.work.Go(func() {
-			_, err := b.n.syncAs(ctx, p, id, asking{is: is})
+			err := fault.Guard(b.n.log, "a session", func() error {
+				_, err := b.n.syncAs(ctx, p, id, asking{is: is})
+				return err
+			}, "peer", p, "replica", id.Short())
 			b.done(p, id, is, err)
 			b.wake()
 		})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -207,7 +208,7 @@ func eachAtOnce[T any](atOnce int, all []T, fn func(T) error) error {
 				x := all[next]
 				next++
 				mu.Unlock()
-				if err := fn(x); err != nil {
+				if err := fault.Call(func() error { return fn(x) }); err != nil {
 					mu.Lock()
 					failed = err
 					mu.Unlock()
@@ -238,7 +239,7 @@ func (d *discovery) search(ctx context.Context) {
 		if errors.Is(err, ErrNoTable) {
 			wait = tableRetry
 		} else if err != nil && ctx.Err() == nil {
-			d.n.log.Warn("looking for replicas", "error", err)
+			d.n.log.Warn("looking for replicas", "error", fault.Report(d.n.log, err, "the search for a replica"))
 		}
 		select {
 		case <-ctx.Done():

@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -165,7 +166,7 @@ func (d *downloads) work(ctx context.Context, p peer.ID) {
 			}
 			batch, later, err := d.ration(ctx, p, batch)
 			if err == nil {
-				err = d.fetch(ctx, p, batch)
+				err = fault.Guard(d.n.log, "a download", func() error { return d.fetch(ctx, p, batch) }, "peer", p)
 			}
 			d.unclaim(later)
 			d.release(ctx, p, batch)
@@ -236,7 +237,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 	f.claims = true
 	// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
 	f.relief = func() []peer.ID { return d.n.peers.holders(replicas) }
-	got, err := f.end(d.n.fetchContent(f, batch))
+	got, err := f.end(fault.Call(func() error { return d.n.fetchContent(f, batch) }))
 	d.n.addTaken(p, got.Bytes)
 	var missing *MissingError
 	if errors.As(err, &missing) && len(missing.Causes) == 0 {

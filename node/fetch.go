@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // Want names a blob to fetch.
@@ -158,7 +159,7 @@ func (f *fetcher) close() (Fetched, error) {
 	f.sched.end()
 	f.cancel()
 	f.work.Wait()
-	err := f.rc.Close()
+	err := fault.Report(f.n.log, f.rc.Close(), "the storing of what came")
 	if err != nil {
 		err = storeFault{err}
 	}

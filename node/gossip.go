@@ -13,6 +13,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -142,15 +143,9 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	if n.peers.isRefused(from) {
 		return Ignore
 	}
-	statements, entries, err := readGossip(msg)
-	if err == nil {
-		var out replica.Stated
-		out, err = n.insertStatements(ctx, id, statements)
-		err = errors.Join(err, new(worthless).add(out, maxRefusedPush))
-	}
-	if err == nil {
-		err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
-	}
+	err := fault.Guard(n.log, "a message of gossip", func() error {
+		return n.insertGossip(ctx, id, from, msg)
+	}, "peer", from, "replica", id.Short())
 	var protocol *reconcile.ProtocolError
 	switch {
 	case err == nil:
@@ -166,6 +161,18 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	}
 	n.log.Debug("gossip", "peer", from, "replica", id.Short(), "error", err)
 	return Ignore
+}
+
+func (n *Node) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
+	statements, entries, err := readGossip(msg)
+	if err != nil {
+		return err
+	}
+	out, err := n.insertStatements(ctx, id, statements)
+	if err = errors.Join(err, new(worthless).add(out, maxRefusedPush)); err != nil {
+		return err
+	}
+	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
 }
 
 func readGossip(msg []byte) (statements, entries [][]byte, err error) {

@@ -1,9 +1,9 @@
 package node
 
 import (
-	"runtime/debug"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
@@ -92,14 +92,13 @@ func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
 			_ = s.Reset() // the peer may be gone
 			return
 		}
-		defer func() {
-			if r := recover(); r != nil {
-				n.log.Error("a fault in skerry itself ended a stream", "protocol", protocol,
-					"peer", s.Remote(), "fault", r, "stack", string(debug.Stack()))
-				_ = s.Reset() // the peer may be gone
-			}
-		}()
-		fn(&guest{s, v})
+		err = fault.Guard(n.log, "a stream", func() error {
+			fn(&guest{s, v})
+			return nil
+		}, "protocol", protocol, "peer", s.Remote())
+		if err != nil {
+			_ = s.Reset() // the peer may be gone
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -120,7 +121,11 @@ func (n *Node) Providers(ctx context.Context, h blobs.Hash) []ProviderInfo {
 	var wg sync.WaitGroup
 	for _, p := range n.Peers() {
 		wg.Go(func() {
-			info, err := n.describe(ctx, p.ID, h)
+			var info ProviderInfo
+			err := fault.Guard(n.log, "a question to a peer", func() (err error) {
+				info, err = n.describe(ctx, p.ID, h)
+				return err
+			}, "peer", p.ID)
 			if err != nil {
 				n.log.Debug("asking what a peer has", "peer", p.ID, "error", err)
 				return
@@ -142,6 +147,7 @@ func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (info Prov
 	if err != nil {
 		return info, err
 	}
+	defer resetAfterFault(s)
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	msg, err := appendRequests(nil, false, []blobRequest{{hash: h, describe: true, ranges: blobs.Everything}})

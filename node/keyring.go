@@ -135,6 +135,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 		if err != nil {
 			return nil, err
 		}
+		defer resetAfterFault(raw)
 		s := within(raw, idleTimeout).paced().endingIn(exchangeTime)
 		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 		defer stop()

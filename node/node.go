@@ -26,6 +26,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
@@ -255,14 +256,14 @@ func (n *Node) GoOnline(network Network) error {
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
-	n.work.Go(func() { n.spread(n.ctx) })
-	n.work.Go(func() { n.keepLookups(n.ctx) })
-	n.work.Go(func() { n.peers.run(n.ctx) })
-	n.work.Go(func() { n.downloads.run(n.ctx) })
-	n.work.Go(func() { n.discovery.announce(n.ctx) })
-	n.work.Go(func() { n.discovery.search(n.ctx) })
-	n.work.Go(func() { n.retryInvites(n.ctx) })
-	n.work.Go(func() { n.keepTending(n.ctx) })
+	for what, fn := range map[string]func(context.Context){
+		"spreading entries": n.spread, "looking up replicas": n.keepLookups, "looking after peers": n.peers.run,
+		"downloading": n.downloads.run, "announcing replicas": n.discovery.announce,
+		"searching for replicas": n.discovery.search, "redeeming invites": n.retryInvites,
+		"tending keys": n.keepTending,
+	} {
+		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
+	}
 	return nil
 }
 

@@ -230,6 +230,7 @@ func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
 	if err != nil {
 		return err
 	}
+	defer resetAfterFault(raw)
 	s := within(raw, idleTimeout).paced()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()

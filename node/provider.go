@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 const (
@@ -108,7 +109,10 @@ func (p *provider) blockBytes() uint64 {
 
 // run asks the provider until the fetch ends, or the provider fails.
 func (p *provider) run(ctx context.Context) {
-	if err := p.f.n.net.Connect(ctx, p.info); err != nil {
+	err := fault.Guard(p.f.n.log, "a fetch", func() error {
+		return p.f.n.net.Connect(ctx, p.info)
+	}, "peer", p.info.ID)
+	if err != nil {
 		p.fail(err)
 		return
 	}
@@ -170,7 +174,11 @@ type openStream struct {
 func (p *provider) stream(ctx context.Context) {
 	for ctx.Err() == nil && !p.failed() {
 		s := &openStream{p: p}
-		more, err := s.run(ctx)
+		more := false
+		err := fault.Guard(p.f.n.log, "a fetch", func() (err error) {
+			more, err = s.run(ctx)
+			return err
+		}, "peer", p.info.ID)
 		cancelled := false
 		for _, b := range s.flying {
 			p.f.sched.mu.Lock()

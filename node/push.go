@@ -14,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -174,7 +175,10 @@ func (o *outbox) run(ctx context.Context) {
 			o.bytes -= len(batch[i].Key)
 		}
 		o.mu.Unlock()
-		if err := o.n.pushTo(ctx, o.p, id, batch); err != nil {
+		err := fault.Guard(o.n.log, "a push", func() error {
+			return o.n.pushTo(ctx, o.p, id, batch)
+		}, "peer", o.p, "replica", id.Short())
+		if err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
 			o.n.peers.compareSoonWith(o.p)
 		}
@@ -192,6 +196,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	if err != nil {
 		return err
 	}
+	defer resetAfterFault(raw)
 	s := within(raw, idleTimeout)
 	if _, err := s.Write(b); err != nil {
 		return errors.Join(err, ignoreReset(s))

@@ -107,6 +107,7 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 	if err != nil {
 		return g, err
 	}
+	defer resetAfterFault(raw)
 	s := new(patient)
 	*s = within(raw, greetTime).endingIn(greetTime) // others may be asked instead
 	defer func() { _ = s.Reset() }()                // after Close it does nothing

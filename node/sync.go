@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -64,7 +65,11 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 		if err != nil {
 			return st, err
 		}
-		ran, err := n.trySession(ctx, p, id, a, &leavePlace, &st)
+		ran := false
+		err = fault.Guard(n.log, "a session", func() (err error) {
+			ran, err = n.trySession(ctx, p, id, a, &leavePlace, &st)
+			return err
+		}, "peer", p, "replica", id.Short())
 		leave()
 		if ran || err != nil {
 			return st, err
@@ -89,6 +94,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	if err != nil {
 		return false, err
 	}
+	defer resetAfterFault(raw)
 	s := new(patient)
 	*s = within(raw, limit).endingIn(limit)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
@@ -120,6 +126,14 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	n.peers.shares(p, id)
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
+}
+
+// resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the stream.
+func resetAfterFault(s Stream) {
+	if v := recover(); v != nil {
+		_ = s.Reset() // the peer may be gone
+		panic(v)
+	}
 }
 
 // serveSync is the responder's part.
@@ -238,7 +252,7 @@ func (n *Node) blame(p peer.ID, err error) error {
 	if errors.As(err, &protocol) || isRubbish(err) {
 		n.peers.noteRubbish(p, err)
 	}
-	return err
+	return fault.Report(n.log, err, "a session", "peer", p)
 }
 
 // isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is missing may be nobody's fault.

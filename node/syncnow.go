@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -130,7 +131,12 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 			w.hopes.Add(1)
 		}
 	}}
-	st, err := w.n.meetAndSync(meeting, ctx, limit, p.AddrInfo, w.id, a)
+	var st SyncStats
+	err := fault.Guard(w.n.log, "a session", func() (err error) {
+		st, err = w.n.meetAndSync(meeting, ctx, limit, p.AddrInfo, w.id, a)
+		return err
+	}, "peer", p.ID, "replica", w.id.Short())
+	st.Peer = p.ID // of a session that a fault has ended, too
 	if err != nil && hoping {
 		w.hopes.Add(-1)
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 const (
@@ -89,7 +91,7 @@ type Stats struct {
 // reads from r no byte that does not belong to the session.
 //
 // On an error, or when ctx ends, it calls abort, which must make pending reads and writes fail, and returns the first cause: a
-// *ProtocolError if the peer is at fault, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
+// *ProtocolError if the peer is at fault, a *fault.Error after a panic, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
 // session goes on from there.
 func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -102,11 +104,12 @@ func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Co
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := s.read(ctx); err != nil {
+		if err := fault.Call(func() error { return s.read(ctx) }); err != nil {
 			cancel(err)
 		}
 	})
-	err := s.write(ctx)
+	// A fault on this side, too, ends the reader before anybody else learns of it.
+	err := fault.Call(func() error { return s.write(ctx) })
 	if err != nil {
 		cancel(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // maxInserting is how many batches of entries an Inserter holds that are not stored yet.
@@ -80,7 +82,13 @@ func (x *Inserter) verify() {
 	x.batch, x.size = nil, 0
 	x.running.Go(func() {
 		defer close(job.ready)
-		job.good, job.later, job.err = x.s.check(x.id, batch)
+		err := fault.Call(func() error {
+			job.good, job.later, job.err = x.s.check(x.id, batch)
+			return nil
+		})
+		if err != nil {
+			job.good, job.err = nil, err
+		}
 	})
 	x.jobs <- job
 }
@@ -124,7 +132,9 @@ func (x *Inserter) storeOne(job *insertJob) {
 	out, refused := Inserted{Later: job.later}, job.err
 	lock := x.s.writes.of(x.id)
 	lock.Lock()
-	err := x.s.store(x.ctx, x.id, job.good, x.from, &out, &refused)
+	err := fault.Call(func() error {
+		return x.s.store(x.ctx, x.id, job.good, x.from, &out, &refused)
+	})
 	lock.Unlock()
 	if err != nil {
 		refused = fmt.Errorf("insert into replica %s: %w", x.id.Short(), err)

@@ -3,8 +3,11 @@ package replica
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 const (
@@ -45,6 +48,7 @@ func (x *expandedKeys) get(author AuthorID) *voi.ExpandedPublicKey {
 // all cores; by the rules of ZIP-215, the outcome for each entry is that of Entry.Verify.
 func (s *Store) verifyAll(entries []Entry) ([]Entry, error) {
 	right := make([]bool, len(entries))
+	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	cores := make(chan struct{}, runtime.GOMAXPROCS(0))
 	size := batchSize
@@ -60,10 +64,19 @@ func (s *Store) verifyAll(entries []Entry) ([]Entry, error) {
 		cores <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-cores }()
-			s.verifyBatch(entries[from:to], right[from:to])
+			err := fault.Call(func() error {
+				s.verifyBatch(entries[from:to], right[from:to])
+				return nil
+			})
+			if err != nil {
+				failed.Store(&err)
+			}
 		})
 	}
 	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return nil, *err
+	}
 	var first error
 	good := make([]Entry, 0, len(entries))
 	for i := range entries {

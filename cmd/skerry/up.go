@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/gateway"
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/seed"
@@ -146,7 +147,8 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 		return err
 	}
 	var watching sync.WaitGroup
-	watching.Go(func() { (&seed.Watch{Node: n, Log: log, Now: time.Now}).Run(ctx) })
+	watch := &seed.Watch{Node: n, Log: log, Now: time.Now}
+	watching.Go(func() { fault.Keep(ctx, log, "watching seeds", watch.Run) })
 	defer watching.Wait()
 	collectRegularly(ctx, n, f.collectEvery, log)
 	if a.json {

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // Auth is who makes a request, and what it may do.
@@ -99,7 +100,12 @@ func Compose(all ...Enricher) Enricher {
 		roles, errs := make([][]string, len(all)), make([]error, len(all))
 		var wg sync.WaitGroup
 		for i, e := range all {
-			wg.Go(func() { roles[i], errs[i] = e(ctx, who, params) })
+			wg.Go(func() {
+				errs[i] = fault.Call(func() (err error) {
+					roles[i], err = e(ctx, who, params)
+					return err
+				})
+			})
 		}
 		wg.Wait()
 		var unavailable error

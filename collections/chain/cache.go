@@ -9,6 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // cache remembers answers of one contract. An error is never remembered as an answer, but for a second the same is not asked again after one.
@@ -163,8 +164,13 @@ func (c *cache) fly(k grantKey) *flight {
 		defer cancel()
 		select {
 		case c.slots <- struct{}{}:
-			f.a, f.retry, f.err = c.ask(ctx, k.item, k.who)
-			<-c.slots
+			err := fault.Call(func() error {
+				f.a, f.retry, f.err = c.ask(ctx, k.item, k.who)
+				return nil
+			})
+			if <-c.slots; err != nil {
+				f.retry, f.err = again, err
+			}
 		case <-ctx.Done():
 			f.retry, f.err = again, errors.New("too much is being asked of it")
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 var (
@@ -132,7 +133,12 @@ func (r *Registry) Standing(ctx context.Context, a Ask) (all Standing, err error
 			standings[i], errs[i] = c.Standing(ctx, a)
 			break
 		}
-		wg.Go(func() { standings[i], errs[i] = c.Standing(ctx, a) })
+		wg.Go(func() {
+			errs[i] = fault.Call(func() (err error) {
+				standings[i], err = c.Standing(ctx, a)
+				return err
+			})
+		})
 	}
 	wg.Wait()
 	for i, s := range standings {

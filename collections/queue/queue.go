@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 // ErrRefused reports a message that a queue will never take, whatever happens; it is dropped, so that those behind it are not held up.
@@ -120,7 +121,7 @@ func NewAnnouncer(q Queue, cfg func() *config.Config, log *slog.Logger) *Announc
 	a := &Announcer{queue: q, config: cfg, log: log, now: time.Now, wake: make(chan struct{}, 1), closing: make(chan struct{}), stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
-		a.run(ctx)
+		fault.Keep(ctx, log, "announcing writes", a.run)
 	}()
 	return a
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 const (
@@ -128,7 +129,9 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	m.remotes, m.stop = all, stop
 	for _, r := range all {
 		if r.Mode != config.PushOnly {
-			m.wg.Go(func() { m.run(ctx, r) })
+			m.wg.Go(func() {
+				fault.Keep(ctx, m.log, "keeping step with another server", func(ctx context.Context) { m.run(ctx, r) })
+			})
 		}
 	}
 	return nil

@@ -37,6 +37,7 @@ import (
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -104,12 +105,14 @@ type Network struct {
 	work   sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
 }
 
-// do runs fn in a goroutine that Close waits for, unless the network is closed.
+// do runs fn in a goroutine that Close waits for, unless the network is closed. A panic ends fn alone.
 func (n *Network) do(fn func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.closed {
-		n.work.Go(fn)
+		n.work.Go(func() {
+			_ = fault.Guard(n.cfg.Log, "work of the network", func() error { fn(); return nil })
+		})
 	}
 	return !n.closed
 }
@@ -371,7 +374,10 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 				if change.Connectedness == network.Limited {
 					n.puncher.punch(change.Peer)
 				}
-				changed(change.Peer, change.Connectedness == network.Connected || change.Connectedness == network.Limited)
+				_ = fault.Guard(n.cfg.Log, "noting a connection", func() error {
+					changed(change.Peer, change.Connectedness == network.Connected || change.Connectedness == network.Limited)
+					return nil
+				}, "peer", change.Peer)
 			}
 		}
 	})
