@@ -36,26 +36,61 @@ func (a Authority) Allows(e *Entry) bool {
 }
 
 // authorityOf returns what grants of one author allow, given the revocations of those in their chains.
-func authorityOf(grants []Grant, revocations func(AuthorID) ([]Revocation, error)) (a Authority, err error) {
+func authorityOf(
+	grants []Grant, revocations func(AuthorID) ([]Revocation, error),
+) (Authority, error) {
+	return newDecider(revocations).authority(grants)
+}
+
+// decider finds what applies to grants. It asks for the revocations about each author once, and keeps
+// them by who made them: of all that delegates have stated about an author, only what those above a
+// grant have can end it.
+type decider struct {
+	revocations func(AuthorID) ([]Revocation, error)
+	by          map[AuthorID]map[[32]byte][]Revocation
+}
+
+func newDecider(revocations func(AuthorID) ([]Revocation, error)) *decider {
+	return &decider{revocations, map[AuthorID]map[[32]byte][]Revocation{}}
+}
+
+// about returns the revocations about an author, by their issuers.
+func (d *decider) about(a AuthorID) (map[[32]byte][]Revocation, error) {
+	if by, ok := d.by[a]; ok {
+		return by, nil
+	}
+	all, err := d.revocations(a)
+	if err != nil {
+		return nil, err
+	}
+	by := map[[32]byte][]Revocation{}
+	for i := range all {
+		issuer := all[i].Issuer()
+		by[issuer] = append(by[issuer], all[i])
+	}
+	d.by[a] = by
+	return by, nil
+}
+
+// byOwner returns those that the replica key has made about an author.
+func (d *decider) byOwner(a AuthorID, id ID) ([]Revocation, error) {
+	by, err := d.about(a)
+	return by[id], err
+}
+
+func (d *decider) authority(grants []Grant) (a Authority, err error) {
 	for i := range grants {
-		s := span{grants[i].Prefix, grants[i].NotBefore, grants[i].NotAfter}
-		void, err := isVoid(grants[i].Parent, grants[i].Issued, revocations)
+		g := &grants[i]
+		s := span{g.Prefix, g.NotBefore, g.NotAfter}
+		void, err := isVoid(g.Parent, g.Issued, func(a AuthorID) ([]Revocation, error) {
+			return d.byOwner(a, g.Replica)
+		})
 		if err != nil {
 			return nil, err
 		}
-		for g := &grants[i]; g != nil; g = g.Parent {
-			rs, err := revocations(g.Author)
-			if err != nil {
+		for h := g; h != nil && !void; h = h.Parent {
+			if void, err = d.end(h, &s); err != nil {
 				return nil, err
-			}
-			for j := range rs {
-				switch r := &rs[j]; {
-				case !r.appliesTo(g):
-				case r.From == 0:
-					void = true
-				default:
-					s.to = min(s.to, r.From-1)
-				}
 			}
 		}
 		if !void && s.notBefore <= s.to {
@@ -63,6 +98,28 @@ func authorityOf(grants []Grant, revocations func(AuthorID) ([]Revocation, error
 		}
 	}
 	return a, nil
+}
+
+// end shortens what a grant is good for by the revocations that apply to one in its chain. It reports
+// whether one of them leaves nothing.
+func (d *decider) end(g *Grant, s *span) (void bool, err error) {
+	by, err := d.about(g.Author)
+	if err != nil || len(by) == 0 {
+		return false, err
+	}
+	for above := g; above != nil; above = above.Parent {
+		rs := by[above.Issuer()]
+		for i := range rs {
+			switch r := &rs[i]; {
+			case !r.appliesTo(g):
+			case r.From == 0:
+				return true, nil
+			default:
+				s.to = min(s.to, r.From-1)
+			}
+		}
+	}
+	return false, nil
 }
 
 // appliesTo reports whether the revocation ends the grant g; see Authority.

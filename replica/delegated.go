@@ -262,8 +262,16 @@ func (s *Store) dropDelegated(
 			return err
 		}
 		if g, ok := st.(*Grant); ok {
-			if err := noteVoid(tx, id, g.NotBefore); err != nil {
-				return err
+			may := g.Delegable
+			if !may {
+				if may, err = hasWritten(tx, id, g.Author); err != nil {
+					return err
+				}
+			}
+			if may {
+				if err := noteVoid(tx, id, g.NotBefore); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -276,6 +284,14 @@ const voidStatementsAtOnce = 64
 // dropVoidStatements drops the statements of delegates that a revocation has made void. They decide
 // about nothing any more; this frees their room. The caller holds the replica's lock.
 func (s *Store) dropVoidStatements(ctx context.Context, id ID) error {
+	err := s.dropStatements(context.WithoutCancel(ctx), id)
+	if err != nil {
+		err = fmt.Errorf("drop revoked statements of replica %s: %w", id.Short(), err)
+	}
+	return err
+}
+
+func (s *Store) dropStatements(ctx context.Context, id ID) error {
 	type place struct {
 		budget
 		ranked

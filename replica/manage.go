@@ -165,7 +165,7 @@ func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key Secret
 					continue
 				}
 				// A grant that is void or revoked by now would make nothing that counts.
-				valid, err := authorityOf(about.grants[i:i+1], x.revocations)
+				valid, err := x.decides(&about.grants[i])
 				if err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -13,10 +14,24 @@ type stated struct {
 	rd    kv.Reader
 	id    ID
 	known [2]map[AuthorID]statements // by class
+
+	decide [2]*decider // about grants of a class
 }
 
 func newStated(rd kv.Reader, id ID) *stated {
-	return &stated{rd, id, [2]map[AuthorID]statements{{}, {}}}
+	x := &stated{rd: rd, id: id, known: [2]map[AuthorID]statements{{}, {}}}
+	// About grants by the replica key only its own revocations decide.
+	x.decide = [2]*decider{newDecider(x.direct), newDecider(x.revocations)}
+	return x
+}
+
+// decides returns what one grant allows.
+func (x *stated) decides(g *Grant) (Authority, error) {
+	class := classDirect
+	if g.Parent != nil {
+		class = classDelegated
+	}
+	return x.decide[class].authority([]Grant{*g})
 }
 
 // about returns the statements of one class about an author.
@@ -67,10 +82,7 @@ func (x *stated) allows(class byte, a AuthorID) (Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if class == classDirect {
-		return authorityOf(st.grants, x.direct)
-	}
-	return authorityOf(st.grants, x.revocations)
+	return x.decide[class].authority(st.grants)
 }
 
 // authority returns what the statements in the store allow an author.
@@ -105,12 +117,43 @@ type rights struct {
 	direct    Authority
 	delegated Authority
 	whole     bool // delegated is known
+	// from are the other authors about whom statements were looked at: they stand above grants or
+	// revocations of the author. many says that there are too many to remember.
+	from []AuthorID
+	many bool
+}
+
+// maxFrom is how many of these are remembered.
+const maxFrom = 64
+
+// follows reports whether statements about some authors can change the rights of one.
+func (r *rights) follows(author AuthorID, changed map[AuthorID]bool) bool {
+	return r.many || changed[author] ||
+		slices.ContainsFunc(r.from, func(a AuthorID) bool { return changed[a] })
+}
+
+// lookedAt notes the authors about whom statements were read.
+func (r *rights) lookedAt(x *stated, author AuthorID) {
+	r.from = slices.Clip(r.from) // others may have it, too
+	for _, known := range x.known {
+		for a := range known {
+			if a != author && !slices.Contains(r.from, a) && !r.many {
+				r.from = append(r.from, a)
+			}
+			r.many = r.many || len(r.from) > maxFrom
+		}
+	}
+	if r.many {
+		r.from = nil
+	}
 }
 
 // may reports whether the statements in the store allow e. It looks into what is known of its author
 // in this transaction first, then into what the store remembers, and adds to both; to the latter only
 // with remember.
-func (s *Store) may(rd kv.Reader, id ID, here map[AuthorID]*rights, e *Entry, remember bool) (bool, error) {
+func (s *Store) may(
+	rd kv.Reader, id ID, here map[AuthorID]*rights, e *Entry, remember bool,
+) (ok bool, err error) {
 	r := here[e.Author]
 	if r != nil && (r.direct.Allows(e) || r.whole) {
 		return r.direct.Allows(e) || r.delegated.Allows(e), nil
@@ -126,6 +169,14 @@ func (s *Store) may(rd kv.Reader, id ID, here map[AuthorID]*rights, e *Entry, re
 	}
 	x := newStated(rd, id)
 	changed := r == nil
+	defer func() {
+		if changed && err == nil {
+			r.lookedAt(x, e.Author)
+			if remember {
+				s.known.put(id, version, e.Author, *r)
+			}
+		}
+	}()
 	if changed {
 		r = &rights{}
 		if r.direct, err = x.allows(classDirect, e.Author); err != nil {
@@ -140,9 +191,6 @@ func (s *Store) may(rd kv.Reader, id ID, here map[AuthorID]*rights, e *Entry, re
 	}
 	if here != nil {
 		here[e.Author] = r
-	}
-	if changed && remember {
-		s.known.put(id, version, e.Author, *r)
 	}
 	return r.direct.Allows(e) || r.delegated.Allows(e), nil
 }
@@ -187,6 +235,23 @@ func (k *authorities) put(id ID, version uint64, author AuthorID, r rights) {
 	of.authors[author] = r
 }
 
+// carry keeps what is remembered of a replica when statements about some authors have come or gone, as
+// far as it does not follow from them.
+func (k *authorities) carry(id ID, from, to uint64, changed map[AuthorID]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	of := k.all[id]
+	if of == nil || of.version != from {
+		return
+	}
+	for author, r := range of.authors {
+		if r.follows(author, changed) {
+			delete(of.authors, author)
+		}
+	}
+	of.version = to
+}
+
 // forget is called for a replica that is left: statements of another time may come under the number 0 again.
 func (k *authorities) forget(id ID) {
 	k.mu.Lock()
@@ -213,23 +278,21 @@ func (s *Store) GrantStates(ctx context.Context, id ID) (grants []GrantState, re
 		// Those above stand above many grants; what is read of one author is of no use for the next.
 		above := revocationsIn(rd, id, map[AuthorID][]Revocation{})
 		grants, revocations = make([]GrantState, len(all.grants)), all.revocations
-		var own *stated
+		var own *decider
 		var last AuthorID
 		for i := range all.grants {
 			g := &all.grants[i]
 			if own == nil || g.Author != last {
-				own, last = newStated(rd, id), g.Author
-			}
-			decide := func(a AuthorID) ([]Revocation, error) {
-				switch {
-				case a != last:
+				x := newStated(rd, id)
+				last = g.Author
+				own = newDecider(func(a AuthorID) ([]Revocation, error) {
+					if a == g.Author {
+						return x.revocations(a)
+					}
 					return above(a)
-				case g.Parent == nil:
-					return own.direct(a)
-				}
-				return own.revocations(a)
+				})
 			}
-			a, err := authorityOf(all.grants[i:i+1], decide)
+			a, err := own.authority(all.grants[i : i+1])
 			if err != nil {
 				return err
 			}

@@ -207,7 +207,7 @@ func (s *Store) StatementsAbout(
 			return err
 		}
 		for i := range st.grants {
-			a, err := authorityOf(st.grants[i:i+1], c.x.revocations)
+			a, err := c.x.decides(&st.grants[i])
 			if err != nil {
 				return err
 			}
@@ -266,7 +266,7 @@ func (c *choice) add(author AuthorID, entries []*Entry) error {
 		return err
 	}
 	for i := range st.grants {
-		a, err := authorityOf(st.grants[i:i+1], c.x.revocations)
+		a, err := c.x.decides(&st.grants[i])
 		if err != nil {
 			return err
 		}
@@ -413,6 +413,7 @@ func (s *Store) storeAll(
 	ctx context.Context, id ID, all []Statement, own bool,
 ) (out Stated, err error) {
 	var n storing
+	var before, after uint64
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
 		n = storing{
 			s: s, own: own, tx: tx, id: id, sieve: s.sieve(tx, id), added: map[[32]byte]bool{},
@@ -422,7 +423,7 @@ func (s *Store) storeAll(
 		if err != nil {
 			return err
 		}
-		if _, err := statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
+		if before, err = statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
 			return err
 		}
 		// those of the replica key decide about the others
@@ -437,19 +438,24 @@ func (s *Store) storeAll(
 		if n.out.Added == 0 {
 			return nil
 		}
+		after, err = newStatementsVersion(tx, id)
 		return errors.Join(
-			s.sumStatements(ctx, tx, id, n.changes), touchStatements(tx, id), learnIf(n.keys, tx, &r),
+			err, s.sumStatements(ctx, tx, id, n.changes), learnIf(n.keys, tx, &r),
 		)
 	})
 	if err != nil || n.out.Added == 0 {
 		return n.out, err
 	}
+	s.known.carry(id, before, after, n.changes.authors())
 	s.statementsChanged(id)
 	if err := s.plantStatements(ctx, id); err != nil {
 		return n.out, err
 	}
-	if n.dropped {
-		err = s.dropVoid(ctx, id)
+	if n.voids {
+		err = s.dropVoidStatements(ctx, id)
+	}
+	if n.dropped || n.voids {
+		err = errors.Join(err, s.dropVoidEntries(ctx, id))
 	}
 	return n.out, err
 }
@@ -465,6 +471,7 @@ type storing struct {
 	changes statementChanges
 	out     Stated
 	dropped bool // a statement has taken something from others
+	voids   bool // a revocation by the replica key may have made statements void
 	keys    bool // there is one that hands out read keys
 }
 
@@ -524,12 +531,52 @@ func (n *storing) store(st Statement, class int) error {
 	n.changes.note(key, true)
 	switch st := st.(type) {
 	case *Revocation:
+		n.voids = n.voids || above == nil
+		may, err := n.mayVoid(st)
+		if err != nil || !may {
+			return err
+		}
 		n.dropped = true
 		return noteVoid(n.tx, n.id, st.From)
 	case *Epoch, *WrappedKey:
 		n.keys = true
 	}
 	return nil
+}
+
+// mayVoid reports whether a revocation, which has been stored, can have made entries void. A delegate
+// can make very many of them, each of which would have all entries read; but most are about somebody
+// whom they do not concern, or who has written nothing.
+func (n *storing) mayVoid(r *Revocation) (bool, error) {
+	if r.Authority == nil {
+		return true, nil
+	}
+	st, err := newStated(n.tx, n.id).about(classDelegated, r.Author)
+	if err != nil {
+		return false, err
+	}
+	applies := func(g Grant) bool { return r.appliesTo(&g) }
+	if !slices.ContainsFunc(st.grants, applies) {
+		return false, nil
+	}
+	// Others may write by leave of this author.
+	if slices.ContainsFunc(st.grants, func(g Grant) bool { return g.Delegable }) {
+		return true, nil
+	}
+	return hasWritten(n.tx, n.id, r.Author)
+}
+
+// hasWritten reports whether a replica has entries by an author.
+func hasWritten(rd kv.Reader, id ID, author AuthorID) (bool, error) {
+	r, err := getReplica(rd, id)
+	if err != nil {
+		return false, err
+	}
+	w, err := getWriter(rd, r.number, author)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return w.entries > 0, err
 }
 
 // asked asks Config.OnState about a statement of some bytes, or, if they are negative, tells it
@@ -577,9 +624,14 @@ func StatementsIn(r kv.Reader, id ID) (count int, bytes uint64, err error) {
 // transactions that have read some conflict with one that adds others. The number is random, so
 // that one stands for the same statements wherever it is met.
 func touchStatements(tx kv.Txn, id ID) error {
+	_, err := newStatementsVersion(tx, id)
+	return err
+}
+
+func newStatementsVersion(tx kv.Txn, id ID) (uint64, error) {
 	var n [8]byte
 	_, _ = rand.Read(n[:]) // never fails
-	return tx.Set(idKey(keyStatements, id), n[:])
+	return binary.BigEndian.Uint64(n[:]), tx.Set(idKey(keyStatements, id), n[:])
 }
 
 // statementsVersion returns that number; 0 if there are no statements, or only some that a program

@@ -240,6 +240,15 @@ func (c statementChanges) note(record []byte, added bool) {
 	}
 }
 
+// authors returns those about whom the statements are.
+func (c statementChanges) authors() map[AuthorID]bool {
+	all := map[AuthorID]bool{}
+	for key := range c {
+		all[AuthorID([]byte(key[:32]))] = true
+	}
+	return all
+}
+
 // sumStatements makes the tree and the index follow changes, if the replica has them. The transaction
 // must have read statementsVersion before.
 func (s *Store) sumStatements(

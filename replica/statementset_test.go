@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -139,4 +140,45 @@ func TestTreeOfStatementsComesLater(t *testing.T) {
 		whole = append(whole, it)
 	}
 	require.Len(t, whole, 2*treeFrom)
+}
+
+// A delegate's statements about authors who have written nothing do not have all entries read, nor all
+// statements, however many it sends and however they displace each other.
+func TestStatementsOfDelegatesAreCheapToStore(t *testing.T) {
+	db, err := pebble.Open("", pebble.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	counted := &countingStore{Store: db}
+	s, err := Open(bg, counted, Config{Now: newClock().now})
+	require.NoError(t, err)
+	s.keep = keepLimits{all: 8, about: 4}
+	id := hold(t, s, testKey(1), Write)
+	var changes []Change
+	for i := range 4000 {
+		changes = append(changes, change(fmt.Sprint("k", i), "v"))
+	}
+	_, err = s.Write(bg, id, testKey(5), changes)
+	require.NoError(t, err)
+	storeStated(t, s, id, 0, 4000)
+	root := grantFrom(nil, testKey(1), testKey(2), 5, delegable)
+	_, err = s.InsertStatements(bg, id, []Statement{&root})
+	require.NoError(t, err)
+	for i := range uint64(24) { // each is older than the one before, so it displaces one
+		about := testKey(byte(10 + i%2))
+		g := grantFrom(&root, testKey(2), about, 1000-i, nil)
+		for _, st := range []Statement{
+			&g,
+			ref(revocation(testKey(2), &root, about, 1000-i, 0)),
+			ref(revocation(testKey(2), &root, testKey(5), 1000-i, 0)), // whom the owner lets write
+		} {
+			counted.records.Store(0)
+			out, err := s.InsertStatements(bg, id, []Statement{st})
+			require.NoError(t, err)
+			require.Equal(t, Stated{Added: 1}, out)
+			require.Less(t, counted.records.Load(), int64(1000))
+		}
+	}
+	c, err := s.Counts(bg, id)
+	require.NoError(t, err)
+	require.EqualValues(t, 4000, c.Entries)
 }

@@ -56,13 +56,20 @@ func (s *Store) resumeVoid(ctx context.Context) error {
 	return err
 }
 
-// dropVoid drops the entries that no grant allows any more. The caller holds the replica's lock. What it has begun it ends also if ctx ends meanwhile: a replica is
-// not left half done.
+// dropVoid drops the statements and entries that no grant allows any more. The caller holds the
+// replica's lock.
 func (s *Store) dropVoid(ctx context.Context, id ID) error {
-	ctx = context.WithoutCancel(ctx)
 	if err := s.dropVoidStatements(ctx, id); err != nil {
-		return fmt.Errorf("drop revoked statements of replica %s: %w", id.Short(), err)
+		return err
 	}
+	return s.dropVoidEntries(ctx, id)
+}
+
+// dropVoidEntries drops the entries that no grant allows any more, if a record says that there may be
+// some. The caller holds the replica's lock. What it has begun it ends also if ctx ends meanwhile: a
+// replica is not left half done.
+func (s *Store) dropVoidEntries(ctx context.Context, id ID) error {
+	ctx = context.WithoutCancel(ctx)
 	allowed := map[AuthorID]Authority{}
 	for most := voidAtOnce; ; {
 		dropped, done, err := s.dropSomeVoid(ctx, id, most, allowed)
