@@ -20,6 +20,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/admission"
 )
 
 func heap() uint64 {
@@ -85,38 +89,109 @@ type scripted struct {
 	reset bool
 }
 
-func (s *scripted) Read(b []byte) (int, error) { return s.Reader.Read(b) }
-func (s *scripted) Reset() error               { s.reset = true; return nil }
+func (s *scripted) Read(b []byte) (int, error)      { return s.Reader.Read(b) }
+func (s *scripted) Reset() error                    { s.reset = true; return nil }
+func (s *scripted) Close() error                    { return nil }
+func (s *scripted) SetReadDeadline(time.Time) error { return nil }
 
-// A message to the hash table that would be too long fails before it is read; others pass as they
-// are, however they are cut.
-func TestLongQuestionsToTheTable(t *testing.T) {
-	var good []byte
-	for _, n := range []int{0, 1, 127, 128, 5000, maxQuestion} {
-		good = append(binary.AppendUvarint(good, uint64(n)), bytes.Repeat([]byte{0xff}, n)...)
+// A message to gossip or the hash table that is too long, or has too many parts, fails before it is
+// passed on, and others pass as they are, however they are cut. What they take in memory is bounded,
+// and given back.
+func TestMessagesToLibrariesAreBounded(t *testing.T) {
+	room := newFrameRoom()
+	open := func(b []byte, who admission.Party) (*frames, *scripted) {
+		s := &scripted{Reader: bytes.NewReader(b)}
+		return &frames{Stream: s, in: &gossipMessages, room: room, who: func() admission.Party { return who }}, s
 	}
-	for _, at := range []int{1, 2, 3, 100, len(good)} {
-		q := &questions{Stream: &scripted{Reader: bytes.NewReader(good)}}
+	framed := func(b []byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(b))), b...) }
+	data := func(n int) []byte { // publish: a message with so many bytes of data
+		inner := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), make([]byte, n))
+		return protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), inner)
+	}
+	empty := []byte{0x12, 0} // publish: an empty message
+	var good []byte
+	for _, m := range [][]byte{nil, data(1), data(200), data(node.MaxGossip), bytes.Repeat(empty, gossipMessages.items)} {
+		good = append(good, framed(m)...)
+	}
+	for _, at := range []int{1, 2, 3, 1000, len(good)} {
+		f, s := open(good, admission.Party{Peer: "p", Net: "1"})
 		var got []byte
 		b := make([]byte, at)
 		for {
-			n, err := q.Read(b)
+			n, err := f.Read(b)
 			got = append(got, b[:n]...)
 			if err == io.EOF {
 				break
 			}
 			require.NoError(t, err)
 		}
-		require.Equal(t, good, got)
+		require.True(t, bytes.Equal(good, got))
+		require.False(t, s.reset)
 	}
-	for _, head := range [][]byte{
-		binary.AppendUvarint(nil, maxQuestion+1), binary.AppendUvarint(nil, 4<<20), bytes.Repeat([]byte{0x80}, 10), bytes.Repeat([]byte{0xff}, 11),
+	inControl := func(n int) []byte { // control: ihave: ids
+		ids := bytes.Repeat(empty, n)
+		have := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), ids)
+		return protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), have)
+	}
+	for name, bad := range map[string][]byte{
+		"too long":                binary.AppendUvarint(nil, uint64(gossipMessages.most)+1),
+		"far too long":            binary.AppendUvarint(nil, 1<<62),
+		"no length":               bytes.Repeat([]byte{0xff}, 11),
+		"too many parts":          framed(bytes.Repeat(empty, gossipMessages.items+1)),
+		"too many parts of one":   framed(inControl(gossipMessages.items)),
+		"cut off":                 binary.AppendUvarint(nil, 100),
+		"a part that goes on":     framed([]byte{0x12, 5}),
+		"a tag that is not one":   framed([]byte{0}),
+		"a part of a part is bad": framed([]byte{0x12, 1, 0x12}),
 	} {
-		s := &scripted{Reader: bytes.NewReader(append(bytes.Clone(good), head...))}
-		_, err := io.Copy(io.Discard, io.Reader(&questions{Stream: s}))
-		require.ErrorIs(t, err, errLongQuestion)
-		require.True(t, s.reset)
+		f, s := open(append(bytes.Clone(good), bad...), admission.Party{Peer: "p", Net: "1"})
+		_, err := io.Copy(io.Discard, io.Reader(f))
+		require.Error(t, err, name)
+		if name != "no length" {
+			require.True(t, s.reset, name)
+		}
+		_ = f.Close()
 	}
+	strangers, others := room.Held()
+	require.Zero(t, strangers)
+	require.Zero(t, others)
+
+	// Strangers from many networks hold messages that they do not end.
+	most := framed(bytes.Repeat(empty, gossipMessages.items))
+	var held []*frames
+	refused := 0
+	for i := range 200 {
+		f, _ := open(most, admission.Party{Peer: peer.ID(fmt.Sprint(i)), Net: fmt.Sprint(i)})
+		held = append(held, f)
+		if _, err := f.Read(make([]byte, 1)); err != nil {
+			require.ErrorAs(t, err, new(*admission.FullError))
+			refused++
+		}
+	}
+	require.Positive(t, refused)
+	strangers, _ = room.Held()
+	require.LessOrEqual(t, strangers, int64(framesOfStrangers))
+	friend, _ := open(most, admission.Party{Peer: "friend", Net: "1", Known: true})
+	_, err := friend.Read(make([]byte, 1))
+	require.NoError(t, err)
+	for _, f := range append(held, friend) {
+		_ = f.Reset()
+	}
+	strangers, others = room.Held()
+	require.Zero(t, strangers)
+	require.Zero(t, others)
+}
+
+// FuzzParts holds the count of parts against hostile bytes.
+func FuzzParts(f *testing.F) {
+	f.Add([]byte{0x12, 2, 0x12, 0, 0x0a, 0}, 3)
+	f.Add([]byte{0x1a, 4, 0x0a, 2, 0x12, 0}, 2)
+	f.Fuzz(func(t *testing.T, b []byte, most int) {
+		parts, err := gossipMessages.shape.count(b, most)
+		if err == nil && (parts > max(most, 0) || parts > len(b)) {
+			t.Errorf("%d parts in %d bytes, at most %d", parts, len(b), most)
+		}
+	})
 }
 
 // What peers say they listen to is bounded, for each and for all, and goes when they go.

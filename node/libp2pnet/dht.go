@@ -67,7 +67,7 @@ func (n *Network) startTable() error {
 		mode = dht.ModeServer
 	}
 	n.claims = newClaims(n.host, time.Now)
-	table, err := dht.New(n.ctx, kadHost{n.host}, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
+	table, err := dht.New(n.ctx, kadHost{n.host, n}, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
 		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return fewShort(worthTelling(n.host, all)) }))
 	if err != nil {
 		return fmt.Errorf("distributed hash table: %w", err)

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -37,7 +37,21 @@ const (
 )
 
 // kadHost is the host as the hash table sees it: what peers ask of it, and answer, is bounded.
-type kadHost struct{ host.Host }
+type kadHost struct {
+	host.Host
+	n *Network
+}
+
+// SetStreamHandler implements host.Host.
+func (h kadHost) SetStreamHandler(p protocol.ID, fn network.StreamHandler) {
+	h.Host.SetStreamHandler(p, func(s network.Stream) { fn(h.n.inFrames(s, &tableQuestions)) })
+}
+
+// tableQuestions says which messages of peers the hash table reads.
+var tableQuestions = inbox{
+	what: "a message to the hash table", most: maxQuestion, items: 1024, time: time.Minute,
+	shape: shape{3: {}, 8: {}, 9: {}}, // record, closer peers, claims
+}
 
 // NewStream implements host.Host.
 func (h kadHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
@@ -100,41 +114,4 @@ func (r *replies) next(size uint64) ([]byte, error) {
 		return nil, fmt.Errorf("an answer of the hash table: %w", err)
 	}
 	return append(binary.AppendUvarint(make([]byte, 0, len(b)+binary.MaxVarintLen64), uint64(len(b))), b...), nil
-}
-
-// SetStreamHandler implements host.Host.
-func (h kadHost) SetStreamHandler(p protocol.ID, fn network.StreamHandler) {
-	h.Host.SetStreamHandler(p, func(s network.Stream) { fn(&questions{Stream: s}) })
-}
-
-var errLongQuestion = errors.New("a message to the hash table is too long")
-
-// questions is a stream that fails before a message that is too long is read. Each message follows
-// its length as a varint.
-type questions struct {
-	network.Stream
-	head []byte // the bytes of the length, as far as they have come
-	left uint64 // bytes of the message that are still to come
-}
-
-// Read implements io.Reader.
-func (q *questions) Read(b []byte) (int, error) {
-	n, err := q.Stream.Read(b)
-	for rest := b[:n]; len(rest) > 0; {
-		if q.left > 0 {
-			some := min(q.left, uint64(len(rest)))
-			q.left, rest = q.left-some, rest[some:]
-			continue
-		}
-		q.head, rest = append(q.head, rest[0]), rest[1:]
-		size, k := binary.Uvarint(q.head)
-		if k < 0 || k == 0 && len(q.head) >= binary.MaxVarintLen64 || size > maxQuestion {
-			_ = q.Reset() // the peer may be gone
-			return 0, errLongQuestion
-		}
-		if k > 0 {
-			q.head, q.left = q.head[:0], size
-		}
-	}
-	return n, err
 }

@@ -39,6 +39,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/admission"
 )
 
 // Config sets up a Network.
@@ -89,8 +90,9 @@ type Network struct {
 	relayed *relayMeter
 	puncher puncher
 	reach   reach
-	table   *dht.IpfsDHT // nil without one
-	claims  *claims      // kept for others in it
+	table   *dht.IpfsDHT    // nil without one
+	claims  *claims         // kept for others in it
+	frames  *admission.Room // memory of messages to gossip and the table
 
 	gossip   *pubsub.PubSub
 	topicsMu sync.Mutex
@@ -164,12 +166,13 @@ func New(cfg Config) (*Network, error) {
 		libp2p.ConnectionGater(g),
 		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
 		libp2p.UserAgent("skerry"),
+		libp2p.Ping(false), // nobody needs it
 	)...)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, ctx: ctx, cancel: cancel, started: time.Now()}
+	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, frames: newFrameRoom(), ctx: ctx, cancel: cancel, started: time.Now()}
 	n.puncher.n = n
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
 		return nil, errors.Join(err, n.Close())

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
@@ -137,7 +138,7 @@ func TestListsAndRelayedPeers(t *testing.T) {
 // connected before this one has refused. It asks over that connection, so it need not wait.
 func stays(t *testing.T, n, other *Network) bool {
 	t.Helper()
-	s, err := other.host.NewStream(network.WithAllowLimitedConn(network.WithNoDial(t.Context(), "test"), "test"), n.ID(), "/ipfs/ping/1.0.0")
+	s, err := other.host.NewStream(network.WithAllowLimitedConn(network.WithNoDial(t.Context(), "test"), "test"), n.ID(), identify.ID)
 	if err != nil {
 		return false
 	}
