@@ -281,3 +281,30 @@ func TestRefusedContentThatGoes(t *testing.T) {
 	require.NotEqual(t, Paused, state(), "what is there fits")
 	require.Len(t, x.reg.bell, 1, "and the seed was told to look")
 }
+
+// A seed that answers about something else than it was asked is not believed: it may have used the
+// request otherwise.
+func TestAnswersAboutSomethingElse(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), DefaultLimits, c)
+	liar := online(t, node.Config{}, func(n *node.Node) {
+		n.Serve(Protocol, func(st node.Stream) {
+			defer st.Close()
+			if _, err := readFrame(st, MaxRequest); err != nil {
+				t.Error(err)
+			}
+			if err := writeFrame(st, []byte(`{"answer":{"replica_id":"x","state":"SYNCED"}}`)); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	a := online(t, node.Config{}, nil)
+	r, err := a.CreateReplica(t.Context(), "r", true)
+	require.NoError(t, err)
+	client, p := Client{a, infoOf(liar)}, newPerson(t, c)
+	_, err = client.Register(t.Context(), p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)))
+	require.ErrorContains(t, err, `answers about "x"`)
+	got, err := client.Unregister(t.Context(), p.request(t, s, r.ID, ""))
+	require.ErrorContains(t, err, `answers about "x"`)
+	require.Zero(t, got)
+}

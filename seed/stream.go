@@ -208,16 +208,27 @@ func (c Client) do(ctx context.Context, op string, req, answer any) error {
 	return json.Unmarshal(r.Answer, answer)
 }
 
+// about asks a seed for something about one replica. An answer about another one is refused: the
+// seed may have taken the request for something else.
+func (c Client) about(ctx context.Context, op string, req *Request) (a Answer, err error) {
+	if err = c.do(ctx, op, req, &a); err != nil {
+		return a, err
+	}
+	if a.ReplicaID != req.Replica {
+		return Answer{}, fmt.Errorf("ask the seed at %s: it was asked about replica %s and answers about %.64q",
+			c.At.ID, req.Replica, a.ReplicaID)
+	}
+	return a, nil
+}
+
 // Register asks to register a replica. The error is an *Error if the seed refuses.
 func (c Client) Register(ctx context.Context, req *Request) (a Answer, err error) {
-	err = c.do(ctx, "register", req, &a)
-	return a, err
+	return c.about(ctx, "register", req)
 }
 
 // Unregister asks to end a registration. The error is an *Error if the seed refuses.
 func (c Client) Unregister(ctx context.Context, req *Request) (a Answer, err error) {
-	err = c.do(ctx, "unregister", req, &a)
-	return a, err
+	return c.about(ctx, "unregister", req)
 }
 
 // Backups asks for all registrations of an identity. The error is an *Error if the seed refuses.

@@ -131,14 +131,17 @@ func (v *Visit) class() int {
 	return strangers
 }
 
-// Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError. It is
-// called before the memory is taken.
+// Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError, as it
+// always does after Leave. It is called before the memory is taken.
 func (v *Visit) Take(n int) error {
 	if v == nil || n <= 0 {
 		return nil
 	}
 	v.room.mu.Lock()
 	defer v.room.mu.Unlock()
+	if v.left { // nobody would give it back
+		return &FullError{v.who.Peer, "bytes", "peer", 0}
+	}
 	if err := v.room.bytes[v.class()].add(v.who, int64(n)); err != nil {
 		return err
 	}

@@ -138,6 +138,20 @@ func TestRoomForSmall(t *testing.T) {
 	full(t, v.Take(1), "strangers")
 }
 
+// What is asked for after the end of a visit is refused: nothing would give it back.
+func TestNothingIsTakenAfterLeave(t *testing.T) {
+	r := room()
+	v, err := r.Enter("/p/1", Party{Peer: "a", Net: "1"})
+	require.NoError(t, err)
+	v.Leave()
+	full(t, v.Take(1), "peer")
+	v.Give(1)
+	v.Leave()
+	s, _ := r.Held()
+	require.Zero(t, s)
+	require.Empty(t, r.bytes[strangers].peers)
+}
+
 func TestNoVisit(t *testing.T) {
 	var v *Visit
 	require.NoError(t, v.Take(1<<40))
