@@ -121,7 +121,9 @@ func (a *app) collectionsCheck() *cobra.Command {
 			c, err := config.Load(args[0])
 			if err == nil {
 				out.Warnings = append(out.Warnings, c.Warnings...)
-				_, err = collections.New(c, collections.Options{})
+				if err = c.CheckRoles(); err == nil {
+					_, err = collections.New(c, collections.Options{})
+				}
 			}
 			var invalid *config.InvalidError
 			if errors.As(err, &invalid) {

@@ -196,6 +196,9 @@ func loadCollections(name, dir string, log *slog.Logger) (*config.Config, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := c.CheckRoles(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	for _, w := range c.Warnings {
 		log.Warn(w, "config", name)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,8 @@ func TestVectors(t *testing.T) {
 		got := problems(t, err)
 		require.Len(t, got, x.Problems, "%s: %q", x.Name, got)
 		if err == nil {
-			require.Len(t, c.Warnings, x.Warnings, "%s: %q", x.Name, c.Warnings)
+			theirs := slices.DeleteFunc(slices.Clone(c.Warnings), func(w string) bool { return strings.Contains(w, "a certificate") })
+			require.Len(t, theirs, x.Warnings, "%s: %q", x.Name, c.Warnings)
 		}
 		for _, p := range got {
 			require.NotContains(t, p, "%!", x.Name)

@@ -127,6 +127,7 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 		label := label + "entitlements."
 		p.unknown(e, label, "path", "field", "role")
 		c.Entitlements = &Entitlements{p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role")}
+		p.pathRules(label, "path", c.Entitlements.Path)
 	}
 	c.Queue = p.queue(p.object(x, label, "queue"), label+"queue.", c)
 	c.EVM = p.evm(p.object(x, label, "evm"), label+"evm.")
@@ -264,6 +265,7 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 	if strings.HasPrefix(x.Target, "/") {
 		p.add("%starget: must not begin with a slash", label)
 	}
+	p.pathRules(label, "target", x.Target)
 	for _, name := range x.Sources {
 		cols := c.named(name)
 		if len(cols) == 0 {

@@ -25,6 +25,8 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 			add("storagePath: the parameter %s must be all of its segment, which is %q", m, s)
 		}
 	}
+	p.pathRules(label, "storagePath", c.StoragePath)
+	p.pathRules(label, "keyringPath", c.KeyringPath)
 	p.atRestRules(c, label)
 	if c.PullOnly && c.PushOnly {
 		add("pullOnly, pushOnly: with both there is no way in or out")
@@ -241,6 +243,7 @@ func (c *Collection) warn(scope string) (all []string) {
 	if has(c.WriteRoles, RolePublic) {
 		add("writeRoles: anybody can write, as it contains \"public\"")
 	}
+	c.warnSelfMade(add)
 	foreign := func(roles []string, field string) {
 		for _, r := range roles {
 			if m := capRole.FindStringSubmatch(r); m != nil && m[2] != c.Name && m[2] != "*" {
