@@ -111,6 +111,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if s.guard != nil {
 		keep.Guard = s.guard
 	}
+	s.kept.nonces = cfg.EVM != nil && cfg.EVM.SharedNonces
 	kept, err := s.kept.open(ctx, n, in, keep)
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ type storeFlags struct {
 	store, region string
 	plainNames    bool
 	credentials   *credentials.Credentials // of the S3 service; nil looks for them
+	nonces        bool                     // several servers remember used nonces in the store
 }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
@@ -71,6 +72,9 @@ func (f *storeFlags) replica(ctx context.Context, n *node.Node, log *slog.Logger
 
 // open opens the store: in r, if that is not nil. A codec that is nil keeps documents as they are.
 func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o replicas.Options) (store.Store, error) {
+	if r != nil && f.nonces {
+		return nil, errNoncesInReplica
+	}
 	if r != nil {
 		kept, err := replicas.Open(ctx, n, r.Replica, r.author, o)
 		if err != nil {
@@ -88,7 +92,7 @@ func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o r
 	case kind == "directory" && name != "":
 		kept, err = store.OpenDirectory(name)
 	case kind == "s3" && name != "":
-		if kept, err = s3.Open(ctx, name, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials}); err != nil {
+		if kept, err = f.openBucket(ctx, name, o.Log); err != nil {
 			err = fmt.Errorf("--store: %w", err)
 		}
 	default:
@@ -98,6 +102,29 @@ func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o r
 		return kept, err
 	}
 	return store.Coded(kept, o.Codec), nil
+}
+
+// errNoncesInReplica reports that used nonces are to be shared by a replica.
+var errNoncesInReplica = api.UsageErrorf("extensions.evm.sharedNonces: servers that share a replica learn of each other's requests too late; " +
+	"keep documents in a bucket (--store s3:URL), or leave it out")
+
+// openBucket opens a bucket of an S3 service. If used nonces are remembered in it, the service must tell
+// for sure which of several servers was first.
+func (f *storeFlags) openBucket(ctx context.Context, at string, log *slog.Logger) (*s3.Store, error) {
+	kept, err := s3.Open(ctx, at, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials})
+	if err != nil {
+		return nil, err
+	}
+	switch err = kept.Contend(ctx); {
+	case err == nil:
+		return kept, nil
+	case errors.Is(err, s3.ErrRaces) && !f.nonces:
+		log.Warn("only one server may write to this bucket: of writes at the same time, the service lets several succeed that should exclude each other", "store", at)
+		return kept, nil
+	case errors.Is(err, s3.ErrRaces):
+		err = fmt.Errorf("extensions.evm.sharedNonces: %w, and so would a request that somebody has recorded; use a service that holds (docs/collections.md), or leave it out", err)
+	}
+	return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), kept.Close())
 }
 
 // The variables with the secrets of encryption at rest. Each may be given in a file, which the variable with fileSuffix names; former ones, by which is read but not written, a line each, with formerSuffix.

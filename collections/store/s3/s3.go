@@ -4,7 +4,7 @@
 //
 // An object's key in the bucket is its own with "!" behind it, so that none is the beginning of another and services that keep them in directories can;
 // a space in it is written "!0" and an exclamation mark "!1", by which the order of keys stays. Writes are conditional (If-Match, If-None-Match), so that several
-// servers may use one bucket.
+// servers may use one bucket, if the service passes Store.Contend.
 package s3
 
 import (
@@ -103,7 +103,7 @@ func (s *Store) probe(ctx context.Context) error {
 	return s.client.RemoveObject(ctx, s.bucket, s.prefix+probeKey, minio.RemoveObjectOptions{})
 }
 
-// probeKey is the name of no object.
+// probeKey is what the names of no objects begin with.
 const probeKey = "!probe"
 
 var (
@@ -122,7 +122,7 @@ func (s *Store) name(key string) string {
 func (s *Store) key(name string) (key string, ok bool) {
 	if s.plain {
 		key = strings.TrimPrefix(name, s.prefix)
-		return key, key != "" && !strings.HasSuffix(key, "/") && key != probeKey
+		return key, key != "" && !strings.HasSuffix(key, "/") && !strings.HasPrefix(key, probeKey)
 	}
 	name, ok = strings.CutSuffix(strings.TrimPrefix(name, s.prefix), "!")
 	return unescaper.Replace(name), ok

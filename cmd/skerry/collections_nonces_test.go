@@ -1,0 +1,47 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/store/s3"
+)
+
+// Used nonces are shared by no store that cannot tell for sure whether one was used; such a bucket is
+// still of use to one server.
+func TestSharedNoncesNeedASureStore(t *testing.T) {
+	f := &storeFlags{nonces: true}
+	_, err := f.open(t.Context(), nil, &openReplica{}, replicas.Options{})
+	require.ErrorIs(t, err, errNoncesInReplica)
+
+	// A service that heeds conditions of writes one after the other.
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"x"`)
+		switch {
+		case r.URL.RawQuery == "location=":
+			_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`)
+		case strings.HasSuffix(r.URL.Path, "/!probe") && r.Header.Get("If-None-Match") != "":
+			w.WriteHeader(http.StatusPreconditionFailed)
+		default:
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+	}))
+	defer srv.Close()
+	o := replicas.Options{Log: slog.New(slog.DiscardHandler)}
+	f = &storeFlags{store: "s3:" + srv.URL + "/bucket", nonces: true, credentials: credentials.NewStaticV4("key", "secret", "")}
+	_, err = f.open(t.Context(), nil, nil, o)
+	require.ErrorIs(t, err, s3.ErrRaces)
+	require.ErrorContains(t, err, "sharedNonces")
+	f.nonces = false
+	kept, err := f.open(t.Context(), nil, nil, o)
+	require.NoError(t, err)
+	require.NoError(t, kept.Close())
+}
