@@ -106,12 +106,12 @@ func TestLimitsOfEntries(t *testing.T) {
 
 // Epochs are ordered by their numbers and, of one number, the smaller commitment comes last.
 func TestOrderOfEpochs(t *testing.T) {
-	sorted := []Epoch{
+	sorted := []EpochID{
 		{Number: 1, Commitment: [32]byte{9}}, {Number: 1, Commitment: [32]byte{8}}, {Number: 2, Commitment: [32]byte{8}},
 	}
 	for i := range sorted {
 		for j := range sorted {
-			require.Equal(t, i < j, sorted[i].before(&sorted[j]), "%d before %d", i, j)
+			require.Equal(t, i < j, sorted[i].before(sorted[j]), "%d before %d", i, j)
 		}
 	}
 }
