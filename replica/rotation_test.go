@@ -27,7 +27,7 @@ func TestPresentKeyBeforeTheFirstEpoch(t *testing.T) {
 		"in whatever order":      {[]heldKey{{key(2, 2), true}, {key(1, 1), true}}, key(2, 2), nil},
 		"one by its own word, 2": {[]heldKey{{key(1, 1), false}, {key(2, 2), false}}, EpochKey{}, ErrUnprovedKey},
 	} {
-		got, err := present(nil, tc.held)
+		got, err := present(nil, tc.held, EpochID{})
 		require.Equal(t, tc.want, got, name)
 		require.Equal(t, tc.err, err, name)
 	}
