@@ -107,10 +107,13 @@ func TestReplicaKeyGoesFirst(t *testing.T) {
 		for i := range byte(40) {
 			all = append(all, ref(grantFrom(&toA, a, testKey(10+i), 60, nil)))
 		}
+		for i := range byte(60) {
+			all = append(all, ref(NewGrant(owner, testKey(100+i).Author(), 5)))
+		}
 		all = append(all, &toA, ref(revocation(owner, nil, a, 70, 50)))
 		out, err := s.InsertStatements(bg, id, all)
 		require.NoError(t, err)
-		require.Equal(t, Stated{Added: 2, Refused: 40}, out, name)
+		require.Equal(t, Stated{Added: 62, Refused: 40}, out, name)
 	}
 }
 

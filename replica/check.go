@@ -167,6 +167,16 @@ func (c *checking) sums() error {
 			c.fault("author %s has %d entries, recorded are %d", author, want.entries, w.entries)
 		}
 	}
+	prefix := numberKey(keyWriter, c.r.number)
+	for p, err := range c.rd.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
+		if err != nil {
+			return err
+		}
+		author := AuthorID(p.Key[len(prefix):])
+		if w, err := parseWriter(p.Value); c.writers[author] == nil && (err != nil || w.entries != 0) {
+			c.fault("author %s has no entries, recorded are %d", author, w.entries)
+		}
+	}
 	var byTime uint64
 	for _, err := range c.rd.Scan(kv.Prefix(numberKey(keyByTime, c.r.number)), kv.ScanOptions{KeysOnly: true}) {
 		if err != nil {

@@ -211,11 +211,17 @@ func (s *Store) AuthorsOf(ctx context.Context, id ID) (authors []AuthorID, err e
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		authors = nil
 		prefix := numberKey(keyWriter, r.number)
-		for p, err := range rd.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+		for p, err := range rd.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}
-			authors = append(authors, AuthorID(p.Key[len(prefix):]))
+			w, err := parseWriter(p.Value)
+			if err != nil {
+				return err
+			}
+			if w.entries > 0 { // else all were void, and have been dropped
+				authors = append(authors, AuthorID(p.Key[len(prefix):]))
+			}
 		}
 		return nil
 	})

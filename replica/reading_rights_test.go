@@ -50,7 +50,7 @@ func TestRememberedRightsAreRight(t *testing.T) {
 			require.NoError(rt, s.kv.View(bg, func(rd kv.Reader) error {
 				for range 3 {
 					e := Entry{Author: one.Draw(rt, "by").Author(), Timestamp: time.Draw(rt, "time")}
-					got, err := s.may(rd, id, nil, &e, true)
+					got, err := s.may(rd, id, map[AuthorID]*rights{}, &e, true)
 					require.NoError(rt, err)
 					want, err := authority(rd, id, e.Author)
 					require.NoError(rt, err)

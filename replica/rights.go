@@ -189,9 +189,7 @@ func (s *Store) may(
 		}
 		r.whole, changed = true, true
 	}
-	if here != nil {
-		here[e.Author] = r
-	}
+	here[e.Author] = r
 	return r.direct.Allows(e) || r.delegated.Allows(e), nil
 }
 

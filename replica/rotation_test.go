@@ -95,19 +95,26 @@ func TestAllKeysAreLearnt(t *testing.T) {
 	}))
 	require.ElementsMatch(t, want, got)
 
-	// What has come before the author's key is learnt with that.
+	// What has come before the author's key is learnt with that, in all replicas.
 	late := testKey(8)
-	k := EpochKey{1, seal.NewReadKey()}
-	w, err := wrapKey(owner, late.Author(), k, 9)
-	require.NoError(t, err)
-	_, err = s.InsertStatements(bg, id, []Statement{w})
-	require.NoError(t, err)
+	replicas := map[byte]int{1: len(want), 4: 0, 5: 0} // by their keys
+	for n := range replicas {
+		secret, id := testKey(n), testKey(n).Replica()
+		_, err := s.Join(bg, Replica{ID: id, Capability: Sync})
+		require.NoError(t, err)
+		w, err := wrapKey(secret, late.Author(), EpochKey{1, seal.NewReadKey()}, 9)
+		require.NoError(t, err)
+		_, err = s.InsertStatements(bg, id, []Statement{w})
+		require.NoError(t, err)
+	}
 	require.NoError(t, s.ImportAuthor(bg, late))
-	require.NoError(t, s.kv.View(bg, func(rd kv.Reader) error {
-		held, err := readKeysOf(rd, id)
-		require.Len(t, held, len(want)+1)
-		return err
-	}))
+	for n, before := range replicas {
+		require.NoError(t, s.kv.View(bg, func(rd kv.Reader) error {
+			held, err := readKeysOf(rd, testKey(n).Replica())
+			require.Len(t, held, before+1)
+			return err
+		}))
+	}
 }
 
 // AddReader hands a key out once, and again after the replica key has revoked the reader; a delegate's

@@ -80,10 +80,8 @@ func (s *Store) dropVoidEntries(ctx context.Context, id ID) error {
 		if err != nil {
 			return fmt.Errorf("drop revoked entries of replica %s: %w", id.Short(), err)
 		}
-		if len(dropped) > 0 {
-			s.prints.changed(id)
-			s.events.publish(dropped, Local, true)
-		}
+		s.prints.changed(id)
+		s.events.publish(dropped, Local, true)
 		if done {
 			return nil
 		}

@@ -71,6 +71,31 @@ func TestDroppingInSteps(t *testing.T) {
 		require.Equal(t, tc.done, done)
 	}
 	s.prints.changed(id)
+	authors, err := s.AuthorsOf(bg, id)
+	require.NoError(t, err)
+	require.Equal(t, []AuthorID{testKey(3).Author()}, authors, "the other has no entries")
+	require.Equal(t, []string{"stays", "too"}, keysOf(collect(t, s.Entries(bg, id, Query{}))))
+	wholesome(t, s, id)
+
+	// A record that says otherwise is noticed, and mended.
+	r, err := s.Get(bg, id)
+	require.NoError(t, err)
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		w, err := getWriter(tx, r.number, a.Author())
+		require.NoError(t, err)
+		w.entries = 3
+		return tx.Set(writerKey(r.number, a.Author()), w.marshal())
+	}))
+	rep, err := s.Check(bg, id, true, nil)
+	require.NoError(t, err)
+	require.Len(t, rep.Faults, 1)
+	wholesome(t, s, id)
+
+	// Of an author whose entries are void from a time on, the others stay, and are counted.
+	c.t = c.t.Add(time.Second)
+	write(t, s, id, testKey(3), "late", "v")
+	_, err = s.Revoke(bg, id, testKey(3).Author(), uint64(c.t.UnixMicro()))
+	require.NoError(t, err)
 	require.Equal(t, []string{"stays", "too"}, keysOf(collect(t, s.Entries(bg, id, Query{}))))
 	wholesome(t, s, id)
 }
