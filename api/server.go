@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -331,7 +332,7 @@ func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
 		return nil, errors.Join(fmt.Errorf("socket: %w", err), l.clean())
 	}
 	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	go func() { l.done <- l.srv.Serve(ln) }()
+	go func() { l.done <- l.srv.Serve(netaddr.Limit(ln, netaddr.MaxLocalConns)) }()
 	return l, nil
 }
 

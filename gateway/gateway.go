@@ -284,7 +284,7 @@ func Listen(g *Gateway, addr string) (*Listener, error) {
 	l := &Listener{URL: "http://" + ln.Addr().String(), done: make(chan error, 1)}
 	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), g), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
-	go func() { l.done <- l.srv.Serve(ln) }()
+	go func() { l.done <- l.srv.Serve(netaddr.Limit(ln, netaddr.MaxPublicConns)) }()
 	return l, nil
 }
 

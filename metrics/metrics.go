@@ -214,7 +214,7 @@ func Listen(ctx context.Context, r *prometheus.Registry, n *node.Node, addr stri
 	l := &Listener{URL: "http://" + ln.Addr().String() + "/metrics"}
 	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), mux), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ctx, l.stop = context.WithCancel(ctx)
-	l.work.Go(func() { l.err = l.srv.Serve(ln) })
+	l.work.Go(func() { l.err = l.srv.Serve(netaddr.Limit(ln, netaddr.MaxScrapeConns)) })
 	l.work.Go(func() { c.Run(ctx, log) })
 	return l, nil
 }

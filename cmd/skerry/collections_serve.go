@@ -391,7 +391,7 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 		serve, scheme = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }, "https"
 	}
 	done := make(chan error, 1)
-	go func() { done <- serve(l) }()
+	go func() { done <- serve(netaddr.Limit(l, netaddr.MaxPublicConns)) }()
 	facts = map[string]string{"collections": scheme + "://" + l.Addr().String() + s.prefix}
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)

@@ -175,7 +175,7 @@ func (c *Client) serve(ctx context.Context, o *Options) (base string, err error)
 	if err := c.remote.SetSigned(cfg, &o.Key); err != nil {
 		return "", err
 	}
-	return c.listen(ctx, cmp.Or(r.Listen, "127.0.0.1:0"), h)
+	return c.listen(ctx, cmp.Or(r.Listen, "127.0.0.1:0"), h, r.Log)
 }
 
 // prefix is what the paths of a replica begin with.
@@ -184,13 +184,18 @@ const prefix = "/v1"
 // headerTime is how long a request's headers may take.
 const headerTime = 10 * time.Second
 
-func (c *Client) listen(ctx context.Context, at string, h http.Handler) (base string, err error) {
+func (c *Client) listen(
+	ctx context.Context, at string, h http.Handler, log *slog.Logger,
+) (base string, err error) {
 	l, err := net.Listen("tcp", at)
 	if err != nil {
 		return "", err
 	}
-	srv, done := &http.Server{Handler: netaddr.Local(l.Addr(), h), ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}, make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	srv := &http.Server{Handler: netaddr.Local(l.Addr(), h), ReadHeaderTimeout: headerTime,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(netaddr.Limit(l, netaddr.MaxLocalConns)) }()
 	c.closes = append(c.closes, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), healthTime)
 		defer cancel()
