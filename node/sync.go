@@ -211,6 +211,9 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		if err != nil {
 			return n.blame(s.Remote(), fmt.Errorf("sync statements: %w", err))
 		}
+		if statements.ItemsReceived > 0 {
+			n.renewGrants(ctx, g.id)
+		}
 	}
 	var w *watch
 	var sent func(*reconcile.Item)
@@ -324,6 +327,18 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		n.peers.compareSoon()
 	}
 	return out, err
+}
+
+// renewGrants makes grants anew that this node has made as a delegate, when a new read key has come.
+func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
+	made, err := n.Replicas.Renew(ctx, id)
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("grants for prefixes are not all renewed for a new read key",
+			"replica", id.Short(), "error", err)
+	}
+	if made > 0 {
+		n.peers.compareSoon()
+	}
 }
 
 func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {

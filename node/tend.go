@@ -99,9 +99,7 @@ func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr 
 	}
 	if r.Encrypted {
 		k, err := n.Replicas.ReadKey(ctx, r.ID)
-		// Without its key, another device would take it for one that is not encrypted.
-		later := errors.Is(err, replica.ErrUnprovedKey) || r.Capability == replica.Write
-		if err != nil && (later || !errors.Is(err, replica.ErrNoReadKey)) {
+		if err != nil { // without its key, another device would take it for one that is not encrypted
 			return nil, err
 		}
 		restore.ReadKey, pr.ReadKey = k, k
@@ -293,6 +291,17 @@ func (n *Node) keepTending(ctx context.Context) {
 	for all := true; ; {
 		if err := n.tendVaults(ctx, all); err != nil && ctx.Err() == nil {
 			n.log.Error("vault", "error", err)
+		}
+		begun, err := n.Replicas.RotateDeferred(ctx)
+		if err != nil && ctx.Err() == nil {
+			n.log.Error("a new read key", "error", err)
+		}
+		for _, id := range begun {
+			if err := n.sealPolicy(ctx, id); err != nil && ctx.Err() == nil {
+				n.log.Error("a new read key", "replica", id.Short(), "error", err)
+			}
+			n.peers.compareSoon()
+			n.tendSoon()
 		}
 		select {
 		case <-ctx.Done():

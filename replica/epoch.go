@@ -31,9 +31,10 @@ type Epoch struct {
 	Signature  [64]byte
 }
 
-// WrappedKey is a statement that hands the read key of an epoch to one author. The replica key makes it. Its bytes:
+// WrappedKey is a statement that hands the read key of an epoch to one author. The replica key makes
+// it. Its bytes:
 //
-//	"skerry key 1\n"  13 bytes
+//	"skerry key 1\n"  13 bytes, or "skerry key 2\n" by leave of a delegate
 //	replica           32 bytes
 //	author            32 bytes
 //	epoch             u32 big-endian
@@ -48,13 +49,17 @@ type WrappedKey struct {
 	Issued     uint64
 	Commitment [32]byte
 	Wrapped    seal.Wrapped
-	Signature  [64]byte
+	// ByLeave says that the author reads only because a delegate lets it write. What the author was
+	// handed otherwise no delegate can take away.
+	ByLeave   bool
+	Signature [64]byte
 }
 
 const (
 	epochMagic   = "skerry epoch 1\n"
 	epochFixed   = len(epochMagic) + 32 + 4 + 8 + 32 + 1
 	wrappedMagic = "skerry key 1\n"
+	byLeaveMagic = "skerry key 2\n"
 	wrappedFixed = len(wrappedMagic) + 32 + 32 + 4 + 8 + 32 + seal.WrappedSize
 	// MaxOlder is how many keys of the epoch before an epoch can take along.
 	MaxOlder = 16
@@ -131,7 +136,11 @@ func (e EpochID) before(f EpochID) bool {
 func (w *WrappedKey) Sign(replica SecretKey) { w.Signature = replica.sign(w.signedBytes()) }
 
 func (w *WrappedKey) signedBytes() []byte {
-	b := append(make([]byte, 0, wrappedFixed+64), wrappedMagic...)
+	magic := wrappedMagic
+	if w.ByLeave {
+		magic = byLeaveMagic
+	}
+	b := append(make([]byte, 0, wrappedFixed+64), magic...)
 	b = append(b, w.Replica[:]...)
 	b = append(b, w.Author[:]...)
 	b = binary.BigEndian.AppendUint32(b, w.Epoch)
@@ -158,7 +167,14 @@ func (w *WrappedKey) Verify() error {
 
 // ParseWrappedKey reads what Bytes wrote. It verifies nothing.
 func ParseWrappedKey(b []byte) (w WrappedKey, err error) {
-	if len(b) != wrappedFixed+64 || string(b[:len(wrappedMagic)]) != wrappedMagic {
+	if len(b) != wrappedFixed+64 {
+		return w, ErrMalformedKey
+	}
+	switch string(b[:len(wrappedMagic)]) {
+	case wrappedMagic:
+	case byLeaveMagic:
+		w.ByLeave = true
+	default:
 		return w, ErrMalformedKey
 	}
 	p := b[len(wrappedMagic):]
@@ -183,8 +199,13 @@ func wrapContext(id ID, epoch uint32, commitment [32]byte) []byte {
 }
 
 // wrapKey hands a read key to an author.
-func wrapKey(replica SecretKey, author AuthorID, k EpochKey, issued uint64) (*WrappedKey, error) {
-	w := WrappedKey{Replica: replica.Replica(), Author: author, Epoch: k.Epoch, Issued: issued, Commitment: k.Key.Commitment()}
+func wrapKey(
+	replica SecretKey, author AuthorID, k EpochKey, issued uint64, byLeave bool,
+) (*WrappedKey, error) {
+	w := WrappedKey{
+		Replica: replica.Replica(), Author: author, Epoch: k.Epoch, Issued: issued,
+		Commitment: k.Key.Commitment(), ByLeave: byLeave,
+	}
 	wrapped, err := k.Key.Wrap(author, wrapContext(w.Replica, w.Epoch, w.Commitment))
 	if err != nil {
 		return nil, fmt.Errorf("read key for %s: %w", author, err)

@@ -328,7 +328,8 @@ func TestRotationForADelegatesRevocation(t *testing.T) {
 	_, err = delegate.Grant(bg, r.ID, goneKey.Author(), Permission{Prefix: []byte("their")})
 	require.ErrorIs(t, err, seal.ErrName, "half a name cannot be sealed")
 	exchange(t, owner, delegate, r.ID)
-	require.NoError(t, owner.AddReader(bg, r.ID, goneKey.Author()))
+	_, err = owner.Rotate(bg, r.ID) // by which the delegate's guest is handed the key
+	require.NoError(t, err)
 	due, err := owner.RotateIfDue(bg, r.ID)
 	require.NoError(t, err)
 	require.False(t, due)
@@ -337,7 +338,21 @@ func TestRotationForADelegatesRevocation(t *testing.T) {
 	_, err = delegate.Revoke(bg, r.ID, goneKey.Author(), uint64(c.t.UnixMicro()))
 	require.NoError(t, err)
 	exchange(t, owner, delegate, r.ID)
-	for _, want := range []bool{true, false} {
+	due, err = owner.RotateIfDue(bg, r.ID)
+	require.NoError(t, err)
+	require.False(t, due, "a delegate does not begin epochs as it likes")
+	begun, err := owner.RotateDeferred(bg)
+	require.NoError(t, err)
+	require.Empty(t, begun)
+	c.t = c.t.Add(calmFor)
+	again, err := Open(bg, owner.kv, owner.cfg)
+	require.NoError(t, err)
+	for i, s := range []*Store{again, owner} { // a node that was started anew goes on
+		begun, err = s.RotateDeferred(bg)
+		require.NoError(t, err)
+		require.Len(t, begun, 1-i)
+	}
+	for _, want := range []bool{false, false} {
 		due, err = owner.RotateIfDue(bg, r.ID)
 		require.NoError(t, err)
 		require.Equal(t, want, due)
@@ -358,7 +373,11 @@ func TestEpochGolden(t *testing.T) {
 	w.Sign(testKey(1))
 	require.Equal(t, hex.EncodeToString([]byte("skerry key 1\n"))+hex.EncodeToString(one[:])+hex.EncodeToString(two[:])+"00000002"+"0000000000000007"+"03"+fmt.Sprintf("%062x", 0)+"05"+fmt.Sprintf("%0158x", 0),
 		hex.EncodeToString(w.signedBytes()))
-	for _, st := range []Statement{&e, &w} {
+	leave := w
+	leave.ByLeave = true
+	leave.Sign(testKey(1))
+	require.Equal(t, "skerry key 2\n"+string(w.signedBytes()[13:]), string(leave.signedBytes()))
+	for _, st := range []Statement{&e, &w, &leave} {
 		require.NoError(t, st.Verify())
 		back, err := ParseStatement(st.Bytes())
 		require.NoError(t, err)

@@ -227,7 +227,7 @@ func TestEpochsCountInAChain(t *testing.T) {
 			k := EpochKey{n, seal.NewReadKey()}
 			e := Epoch{Replica: key.Replica(), Number: n, Issued: uint64(len(all)), Commitment: k.Key.Commitment()}
 			e.Sign(key)
-			w, err := wrapKey(key, AuthorID(key.Replica()), k, 1)
+			w, err := wrapKey(key, AuthorID(key.Replica()), k, 1, false)
 			require.NoError(t, err)
 			all, epochs, keys[e.Commitment] = append(all, &e, w), append(epochs, e), k
 		}

@@ -414,7 +414,7 @@ func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, erro
 	e := Epoch{Replica: r.ID, Number: 1, Issued: uint64(s.cfg.Now().UnixMicro()), Commitment: first.Key.Commitment()}
 	e.Sign(key)
 	// Whoever comes to have the replica key can read, whatever becomes of the epochs.
-	w, err := wrapKey(key, AuthorID(r.ID), first, e.Issued)
+	w, err := wrapKey(key, AuthorID(r.ID), first, e.Issued, false)
 	if err != nil {
 		return r, fmt.Errorf("new replica %s: %w", name, err)
 	}
@@ -480,7 +480,8 @@ func (s *Store) keyFor(rd kv.Reader, r *Replica, author AuthorID) ([]Statement, 
 		}
 	}
 	for i := range st.wrapped {
-		if w := &st.wrapped[i]; w.Commitment == now.Key.Commitment() && w.Issued > newest {
+		w := &st.wrapped[i]
+		if w.Commitment == now.Key.Commitment() && w.Issued > newest && !w.ByLeave {
 			return nil, nil
 		}
 	}
@@ -488,7 +489,7 @@ func (s *Store) keyFor(rd kv.Reader, r *Replica, author AuthorID) ([]Statement, 
 	if err != nil {
 		return nil, err
 	}
-	w, err := wrapKey(r.Secret, author, now, issued)
+	w, err := wrapKey(r.Secret, author, now, issued, false)
 	if err != nil {
 		return nil, err
 	}

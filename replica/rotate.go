@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -47,7 +49,10 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 	return next, s.kv.Sync(ctx)
 }
 
-// RotateIfDue begins a new epoch if this node has the replica key and an author who has been given the present read key has been revoked since. It reports whether it did.
+// RotateIfDue begins a new epoch if this node has the replica key and an author who has been given the
+// present read key has been revoked since. It reports whether it did. If delegates alone have revoked,
+// it waits until the epoch has stood for calmFor: each epoch hands its key to all, and a delegate could
+// begin as many as it likes. RotateDeferred goes on then.
 func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
 	lock := s.writes.of(id)
 	lock.Lock()
@@ -55,9 +60,13 @@ func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
 	return s.rotateIfDue(ctx, id)
 }
 
+// calmFor is how long an epoch stands at least before delegates' revocations end it.
+const calmFor = time.Hour
+
 func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
-	due := false
+	due, later := false, false
 	err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
+		due, later = false, false
 		if !r.Encrypted || r.Capability < Write {
 			return nil
 		}
@@ -67,17 +76,90 @@ func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
 			return nil
 		}
 		for a := range rot.holders() {
-			keeps, goErr := rot.keeps(a)
+			reads, goErr := rot.keeps(a)
 			err = errors.Join(err, goErr)
-			due = due || !keeps && rot.revoked(a)
+			if reads == notAny {
+				due = due || rot.revoked(a, false)
+				later = later || rot.revoked(a, true)
+			}
+		}
+		if later && rot.since() >= calmFor {
+			due = true
 		}
 		return err
 	})
+	s.deferred.set(id, err == nil && later && !due)
 	if err != nil || !due {
 		return false, err
 	}
 	_, err = s.rotate(ctx, id)
 	return err == nil, err
+}
+
+// since returns for how long the present epoch has stood.
+func (rot *rotation) since() time.Duration {
+	for i := range rot.all.epochs {
+		if e := &rot.all.epochs[i]; e.id() == rot.old.ID() && e.Issued < rot.now {
+			return time.Duration(min(rot.now-e.Issued, uint64(calmFor/time.Microsecond))) *
+				time.Microsecond
+		}
+	}
+	return 0
+}
+
+// deferred are the replicas whose next epoch waits for the present one to have stood long enough.
+type deferred struct {
+	mu     sync.Mutex
+	all    map[ID]bool
+	looked bool // at all replicas, since the store was opened
+}
+
+func (d *deferred) set(id ID, waits bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !waits {
+		delete(d.all, id)
+		return
+	}
+	if d.all == nil {
+		d.all = map[ID]bool{}
+	}
+	d.all[id] = true
+}
+
+// some returns those that wait, and whether all replicas have to be looked at, which is so once.
+func (d *deferred) some() (ids []ID, all bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all = !d.looked
+	d.looked = true
+	return slices.Collect(maps.Keys(d.all)), all
+}
+
+// RotateDeferred begins the epochs for which RotateIfDue has waited long enough. It returns the
+// replicas that have a new one.
+func (s *Store) RotateDeferred(ctx context.Context) (begun []ID, err error) {
+	ids, all := s.deferred.some()
+	if all {
+		for r, listErr := range s.All(ctx) {
+			if listErr != nil {
+				return nil, listErr
+			}
+			if r.Encrypted && r.Capability == Write {
+				ids = append(ids, r.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		did, oneErr := s.RotateIfDue(ctx, id)
+		if did {
+			begun = append(begun, id)
+		}
+		if !errors.Is(oneErr, ErrNotFound) { // left meanwhile
+			err = errors.Join(err, oneErr)
+		}
+	}
+	return begun, err
 }
 
 // rotation makes the statements of a new epoch.
@@ -137,20 +219,32 @@ func (rot *rotation) run() error {
 	for i := range rot.all.grants {
 		authors[rot.all.grants[i].Author] = true
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(authors), func(a, b AuthorID) int { return bytes.Compare(a[:], b[:]) }) {
-		keeps, err := rot.keeps(a)
+	sorted := slices.SortedFunc(maps.Keys(authors), func(a, b AuthorID) int {
+		return bytes.Compare(a[:], b[:])
+	})
+	for _, a := range sorted {
+		reads, err := rot.keeps(a)
 		if err != nil {
 			return err
 		}
-		if !keeps {
+		if reads == notAny {
 			continue
 		}
-		if err := rot.hand(a); err != nil {
+		if err := rot.hand(a, reads == byLeave); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// reading says by what right an author is given the next key.
+type reading int
+
+const (
+	notAny  reading = iota
+	byLeave         // of a delegate, as long as what it has granted stands
+	inRight         // of its own: the replica key has let it read or write
+)
 
 // holders are the authors who have been given the present key.
 func (rot *rotation) holders() map[AuthorID]bool {
@@ -163,8 +257,9 @@ func (rot *rotation) holders() map[AuthorID]bool {
 	return out
 }
 
-// revoked reports whether an author was revoked after being given the present key.
-func (rot *rotation) revoked(a AuthorID) bool {
+// revoked reports whether an author was revoked after being given the present key, by the replica key
+// or, with delegates, by anybody.
+func (rot *rotation) revoked(a AuthorID, delegates bool) bool {
 	given := uint64(0)
 	for i := range rot.all.wrapped {
 		if w := &rot.all.wrapped[i]; w.Author == a && w.Commitment == rot.old.Key.Commitment() {
@@ -172,7 +267,8 @@ func (rot *rotation) revoked(a AuthorID) bool {
 		}
 	}
 	return slices.ContainsFunc(rot.all.revocations, func(v Revocation) bool {
-		return v.Author == a && v.Issued >= given && (v.Authority == nil || rot.ends(&v))
+		return v.Author == a && v.Issued >= given &&
+			(v.Authority == nil || delegates && rot.ends(&v))
 	})
 }
 
@@ -182,29 +278,46 @@ func (rot *rotation) ends(v *Revocation) bool {
 	return slices.ContainsFunc(rot.all.grants, func(g Grant) bool { return v.appliesTo(&g) })
 }
 
-// keeps reports whether an author is given the next key: one who may still write, or who was only ever let read and has not been revoked.
-func (rot *rotation) keeps(a AuthorID) (bool, error) {
+// keeps says by what right an author is given the next key: of its own, if the replica key lets it
+// write, or has let it read without ever letting it write, and has not revoked that; by leave, if a
+// delegate lets it write. What delegates have stated about somebody who reads in its own right does
+// not count: they can neither take that away nor give it.
+func (rot *rotation) keeps(a AuthorID) (reading, error) {
 	if a == AuthorID(rot.r.ID) { // the replica key
-		return true, nil
+		return inRight, nil
 	}
-	may, err := authority(rot.rd, rot.r.ID, a)
-	if err != nil {
-		return false, err
+	x := newStated(rot.rd, rot.r.ID)
+	now := func(class byte) (bool, error) {
+		may, err := x.allows(class, a)
+		return slices.ContainsFunc(may, func(s span) bool { return s.to >= rot.now }), err
 	}
-	if slices.ContainsFunc(may, func(s span) bool { return s.to >= rot.now }) {
-		return true, nil
+	if may, err := now(classDirect); may || err != nil {
+		return inRight, err
 	}
-	wrote := slices.ContainsFunc(rot.all.grants, func(g Grant) bool { return g.Author == a })
-	return !wrote && !rot.revoked(a), nil
+	wrote := slices.ContainsFunc(rot.all.grants, func(g Grant) bool {
+		return g.Author == a && g.Parent == nil
+	})
+	reader := slices.ContainsFunc(rot.all.wrapped, func(w WrappedKey) bool {
+		return w.Author == a && !w.ByLeave && w.Commitment == rot.old.Key.Commitment()
+	})
+	if reader && !wrote && !rot.revoked(a, false) {
+		return inRight, nil
+	}
+	if may, err := now(classDelegated); may || err != nil {
+		return byLeave, err
+	}
+	return notAny, nil
 }
 
-// hand gives the next key to an author, and makes the grants anew that are for a prefix.
-func (rot *rotation) hand(a AuthorID) error {
+// hand gives the next key to an author, and makes the grants of the replica key anew that are for a
+// prefix. Those of delegates their delegates make anew (see Renew): what the replica key grants, no
+// revocation of the delegate ends, neither by it nor of it.
+func (rot *rotation) hand(a AuthorID, byLeave bool) error {
 	issued, err := issueTime(rot.rd, rot.r.ID, a, rot.r.ID, rot.now)
 	if err != nil {
 		return err
 	}
-	w, err := wrapKey(rot.r.Secret, a, rot.next, issued)
+	w, err := wrapKey(rot.r.Secret, a, rot.next, issued, byLeave)
 	if errors.Is(err, seal.ErrNoRecipient) { // whoever made up such an author cannot read, and keeps nobody else from it
 		return nil
 	}
@@ -214,7 +327,7 @@ func (rot *rotation) hand(a AuthorID) error {
 	rot.made = append(rot.made, w)
 	for i := range rot.all.grants {
 		g := &rot.all.grants[i]
-		if g.Author != a || len(g.Prefix) == 0 {
+		if g.Author != a || len(g.Prefix) == 0 || g.Parent != nil {
 			continue
 		}
 		if epoch, err := seal.EpochOf(g.Prefix); err != nil || epoch != rot.old.Epoch {

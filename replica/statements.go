@@ -44,7 +44,7 @@ func ParseStatement(b []byte) (Statement, error) {
 	case bytes.HasPrefix(b, []byte(epochMagic)):
 		e, err := ParseEpoch(b)
 		return &e, err
-	case bytes.HasPrefix(b, []byte(wrappedMagic)):
+	case bytes.HasPrefix(b, []byte(wrappedMagic)), bytes.HasPrefix(b, []byte(byLeaveMagic)):
 		w, err := ParseWrappedKey(b)
 		return &w, err
 	case bytes.HasPrefix(b, []byte(revocationMagic)):

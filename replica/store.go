@@ -59,6 +59,7 @@ type Store struct {
 	// statementPrints remembers the digests of statements alone.
 	statementPrints prints
 	keep            keepLimits
+	deferred        deferred
 	treeFrom        int // treeFrom, but in tests
 	known           authorities
 	atOnce          atOnce
