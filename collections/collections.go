@@ -155,7 +155,10 @@ func New(c *config.Config, opts Options) (*Server, error) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
 	}
 	s := &Server{opts: opts}
-	return s, s.Reload(c)
+	if err := s.Reload(c); err != nil || opts.Revocations == nil || opts.Documents == nil {
+		return s, err
+	}
+	return s, opts.Revocations.Judge(context.Background(), s.rank)
 }
 
 // Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.

@@ -66,3 +66,43 @@ func TestNobodyFillsTheRevocations(t *testing.T) {
 	require.Equal(t, 200, send("192.0.2.4:1", big, 2, long...))
 	require.Equal(t, 200, send("192.0.2.4:1", big, 3, subject), "a list may always shrink")
 }
+
+// Whoever owns something here, or is named by the configuration, may revoke also from where a flood of
+// lists comes from.
+func TestOwnersRevokeBesideAFlood(t *testing.T) {
+	k := func(n byte) capcert.Key {
+		var seed [32]byte
+		seed[0], seed[1] = n, 77
+		k, err := capcert.NewKey(seed[:])
+		require.NoError(t, err)
+		return k
+	}
+	owner, editor, member, stranger := k(1), k(2), k(3), k(4)
+	id := func(k capcert.Key) string {
+		id, err := capcert.UserID(k.Public)
+		require.NoError(t, err)
+		return id
+	}
+	text := strings.TrimSuffix(open, "]}") + `,
+		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["delegated:` + id(member) + `:shared"], "writeRoles": ["editor"], "maxBodyBytes": 1000}],
+		"extensions": {"roles": {"editor": ["` + id(editor) + `"]}}}`
+	revocations, err := access.NewRevocations(t.Context(), nil)
+	require.NoError(t, err)
+	w := newWorld(t, []byte(text), func(o *collections.Options) { o.Revocations = revocations })
+	require.NoError(t, w.store.Put(t.Context(), "mine/"+id(owner), &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.NoError(t, w.store.Put(t.Context(), "mine/"+id(stranger)+"0", &store.Object{Body: []byte("{}")}, store.Whatever))
+	subject := strings.Repeat("ab", 32)
+	send := func(k capcert.Key) int {
+		l, err := capcert.SignRevocations(k, 1, nil, []string{subject})
+		require.NoError(t, err)
+		return ask(w, "POST", "/revocations", string(value.Append(nil, l.Object()))).Code
+	}
+	for i := range byte(200) {
+		_ = send(k(10 + i))
+	}
+	require.Equal(t, 429, send(stranger))
+	for name, k := range map[string]capcert.Key{"owner": owner, "editor": editor, "member": member} {
+		require.Equal(t, 200, send(k), name)
+		require.True(t, revocations.IsRevoked(k.Public, subject, "any"), name)
+	}
+}

@@ -87,6 +87,9 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	if err := c.Nonces.Use(ctx, key, sig.Nonce, sig.Time, now.UnixMilli()); err != nil {
 		return who, deny(http.StatusUnauthorized, "%v", err)
 	}
+	if c.Revocations != nil {
+		c.Revocations.Present(cert.Issuer)
+	}
 	if c.Revocations != nil && c.Revocations.IsRevoked(cert.Issuer, cert.Subject, cert.Nonce) {
 		return who, deny(http.StatusUnauthorized, "the certificate is revoked")
 	}

@@ -1,6 +1,10 @@
 package access
 
-import "time"
+import (
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/store"
+)
 
 // SetMost changes of how many issuers lists are kept, and how many bytes of lists.
 func (r *Revocations) SetMost(issuers, bytes int) { r.mostIssuers, r.mostBytes = issuers, bytes }
@@ -24,3 +28,12 @@ const (
 	IssuerPause   = issuerPause
 	MaxSources    = maxSources
 )
+
+// StrangerKept is how long a list is kept of an issuer who remains a stranger.
+const StrangerKept = strangerKept
+
+// SetNow sets the clock.
+func (r *Revocations) SetNow(now func() time.Time) { r.now = now }
+
+// SetStore sets where lists are kept.
+func (r *Revocations) SetStore(s store.Store) { r.store = s }

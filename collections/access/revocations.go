@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
@@ -56,7 +60,19 @@ type Revocations struct {
 	// mostIssuers and mostBytes are maxIssuers and maxListBytes.
 	mostIssuers, mostBytes int
 
-	allowed allowances
+	allowed allowances // of sources
+	owners  allowances // of issuers who own something here
+
+	// judge and leftOut belong to mu, too: who finds out ranks, and whether a list was not taken over
+	// from the store, as there was no room for it.
+	judge   func(ctx context.Context, identity string) (Rank, error)
+	leftOut bool
+
+	now func() time.Time
+
+	// presentedMu guards presented, the issuers of whom certificates were presented.
+	presentedMu sync.Mutex
+	presented   *lru.LRU[string, struct{}]
 }
 
 type revoked struct {
@@ -64,11 +80,15 @@ type revoked struct {
 	size       int                // bytes of the list
 	certs      map[[2]string]bool // subject and nonce
 	subjects   map[string]bool
+	ends       int64     // of the last certificate; see endOf
+	rank       Rank      // as it was found out last
+	source     string    // that has brought it; "" if that is not known
+	since      time.Time // when it was taken, or its rank found out
 }
 
 // NewRevocations returns the lists in a store, or none if that is nil.
 func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
-	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, mostIssuers: maxIssuers, mostBytes: maxListBytes}
+	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now}
 	if s == nil {
 		return r, nil
 	}
@@ -88,6 +108,10 @@ func (r *Revocations) Load(ctx context.Context) error {
 			return fmt.Errorf("revocations: %w", err)
 		}
 		for _, k := range keys {
+			if r.has(k) {
+				after = k
+				continue
+			}
 			o, err := r.store.Get(ctx, k)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
@@ -101,10 +125,12 @@ func (r *Revocations) Load(ctx context.Context) error {
 				none = errors.Join(none, fmt.Errorf("revocations: %s: %w", k, err))
 				continue
 			}
-			r.take(l)
+			if err := r.takeStored(ctx, l); err != nil {
+				return err
+			}
 		}
 		if len(keys) < 1000 {
-			return none
+			return errors.Join(none, r.expire(ctx, r.now()))
 		}
 	}
 }
@@ -122,14 +148,52 @@ func parse(place string, b []byte) (*capcert.Revocations, error) {
 	return l, err
 }
 
+// has reports whether the list at a key, or a later one of its issuer, counts already.
+func (r *Revocations) has(key string) bool {
+	issuer, generation, ok := strings.Cut(strings.TrimPrefix(key, revocationsUnder), "/")
+	g, err := strconv.ParseInt(generation, 10, 64)
+	if !ok || err != nil {
+		return false
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now := r.byIssuer[issuer]
+	return now != nil && now.generation >= g
+}
+
+// takeStored makes a list of the store count, if there is room for it or it matters.
+func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations) error {
+	r.mu.RLock()
+	now := r.byIssuer[l.Issuer]
+	r.mu.RUnlock()
+	rank := Stranger
+	if now == nil && !r.fits(1, sizeOf(l)) {
+		var err error
+		if rank, err = r.rank(ctx, l.Issuer); err != nil {
+			return err
+		}
+		if rank < Owner {
+			r.mu.Lock()
+			r.leftOut = true
+			r.mu.Unlock()
+			return nil
+		}
+	}
+	r.take(l, rank, "")
+	return nil
+}
+
 // take makes a list count, unless there is a later one.
-func (r *Revocations) take(l *capcert.Revocations) bool {
+func (r *Revocations) take(l *capcert.Revocations, rank Rank, source string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := r.byIssuer[l.Issuer]; now != nil && now.generation >= l.Generation {
 		return false
 	}
-	x := &revoked{l.Generation, sizeOf(l), map[[2]string]bool{}, map[string]bool{}}
+	x := &revoked{
+		generation: l.Generation, size: sizeOf(l), certs: map[[2]string]bool{}, subjects: map[string]bool{},
+		ends: endOf(l), rank: rank, source: source, since: r.now(),
+	}
 	for _, c := range l.Certs {
 		x.certs[[2]string{c.Subject, c.Nonce}] = true
 	}
@@ -146,11 +210,13 @@ func (r *Revocations) take(l *capcert.Revocations) bool {
 
 func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }
 
-// Accept keeps a list, which ParseRevocations has checked. What lists take up is shared out by the source
-// of ctx (see WithSource). It returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
+// Accept keeps a list, which ParseRevocations has checked. What lists of strangers take up is shared out
+// by the source of ctx (see WithSource); an issuer who owns something here, or whom the configuration
+// names, has a share of its own, and its list has room as long as there are lists that matter less. It
+// returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()
-	now, issuers, bytes := r.byIssuer[l.Issuer], len(r.byIssuer), r.bytes
+	now := r.byIssuer[l.Issuer]
 	r.mu.RUnlock()
 	more, grows := 1, sizeOf(l)
 	if now != nil {
@@ -159,11 +225,22 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 		}
 		more, grows = 0, max(0, grows-now.size)
 	}
-	if issuers+more > r.mostIssuers || bytes+grows > r.mostBytes {
-		return ErrTooManyIssuers
+	rank, err := r.rank(ctx, l.Issuer)
+	if err != nil {
+		return err
 	}
-	if !r.allowed.take(ctx, more, grows) {
+	allowed := rank == Named
+	switch rank {
+	case Stranger, Presented:
+		allowed = r.allowed.take(ctx, more, grows)
+	case Owner: // whoever else sends from the same address takes nothing of it
+		allowed = r.owners.take(context.WithValue(ctx, sourceKey{}, l.Issuer), more, grows)
+	}
+	if !allowed {
 		return ErrTooOften
+	}
+	if err := r.makeRoom(ctx, l, rank, sourceOf(ctx), more, grows); err != nil {
+		return err
 	}
 	if r.store != nil {
 		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
@@ -171,7 +248,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
-	if !r.take(l) {
+	if !r.take(l, rank, sourceOf(ctx)) {
 		return ErrStale
 	}
 	return r.dropOlder(ctx, l)

@@ -112,3 +112,25 @@ func (p *problems) pathRules(label, field, path string) {
 		}
 	}
 }
+
+// Names reports whether the configuration names an identity: it has a role, is restricted, or gives
+// certificates that have one.
+func (c *Config) Names(identity string) bool {
+	among := func(all []Restriction) bool {
+		return slices.ContainsFunc(all, func(r Restriction) bool { return has(r.Identities, identity) })
+	}
+	for _, ids := range c.Roles {
+		if has(ids, identity) {
+			return true
+		}
+	}
+	for _, n := range c.Namespaces {
+		if among(n.Restrictions) {
+			return true
+		}
+	}
+	gives := func(role string) bool { return strings.HasPrefix(role, "delegated:"+identity+":") }
+	return among(c.Restrictions) || slices.ContainsFunc(c.All(), func(col *Collection) bool {
+		return among(col.Restrictions) || slices.ContainsFunc(col.ReadRoles, gives) || slices.ContainsFunc(col.WriteRoles, gives)
+	})
+}
