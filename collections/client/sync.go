@@ -134,10 +134,17 @@ type Keyring struct {
 	Adder   capcert.Key // signs what is added
 	Trusted []string    // public keys of those who may add recipients
 	Now     func() time.Time
-	// Seen is the latest epoch that was seen or made. A keyring of an earlier one is refused: a server
-	// that shows it would have whoever was removed since given the next key. It is kept up to date;
-	// a program that ends and begins again must bring it along. Zero is none yet.
-	Seen int
+	// Seen is what was seen or made last. An earlier keyring is refused: a server that shows it would
+	// have whoever was removed since given the next key. So is one that does not go on from it, as that
+	// of another collection with other recipients. It is kept up to date; a program that ends and
+	// begins again must bring it along. Zero is none yet.
+	Seen Seen
+}
+
+// Seen is what is remembered of a keyring.
+type Seen struct {
+	Epoch   int      `json:"epoch"`
+	Entries []string `json:"entries"` // what the adders whom one trusts have signed in that epoch
 }
 
 func (k *Keyring) now() int64 {
@@ -155,14 +162,14 @@ func (k *Keyring) Get(ctx context.Context) (*keyring.Keyring, string, error) {
 		return nil, "", err
 	}
 	if d.Hash == "" {
-		if k.Seen > 0 {
-			err = fmt.Errorf("keyring %s: %w: there is none, and epoch %d was", k.Path, keyring.ErrRolledBack, k.Seen)
+		if k.Seen.Epoch > 0 {
+			err = fmt.Errorf("keyring %s: %w: there is none, and epoch %d was", k.Path, keyring.ErrRolledBack, k.Seen.Epoch)
 		}
 		return nil, "", err
 	}
 	ring, err := keyring.Parse(d.Data)
-	if err == nil && ring.Current < k.Seen {
-		err = fmt.Errorf("%w: epoch %d, not %d", keyring.ErrRolledBack, ring.Current, k.Seen)
+	if err == nil {
+		err = k.goesOn(ring)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("keyring %s: %w", k.Path, err)
@@ -171,12 +178,32 @@ func (k *Keyring) Get(ctx context.Context) (*keyring.Keyring, string, error) {
 	return ring, d.Hash, nil
 }
 
-// see notes the epoch of a keyring, if somebody who may has added a recipient to it: the number alone
-// is a server's word.
+// goesOn returns keyring.ErrRolledBack for a keyring that lacks something that was seen.
+func (k *Keyring) goesOn(ring *keyring.Keyring) error {
+	if ring.Current < k.Seen.Epoch {
+		return fmt.Errorf("%w: epoch %d, not %d", keyring.ErrRolledBack, ring.Current, k.Seen.Epoch)
+	}
+	there := map[string]bool{}
+	for _, e := range ring.Epochs[k.Seen.Epoch].Entries {
+		there[e.Signature] = true
+	}
+	for _, signature := range k.Seen.Entries {
+		if !there[signature] {
+			return fmt.Errorf("%w, or another: epoch %d lacks an entry that it had", keyring.ErrRolledBack, k.Seen.Epoch)
+		}
+	}
+	return nil
+}
+
+// see notes what those who may have added to a keyring's epoch: the number alone is a server's word.
 func (k *Keyring) see(ring *keyring.Keyring) {
 	added, err := ring.Recipients(append(slices.Clip(k.Trusted), k.Adder.Public))
-	if err == nil && len(added) > 0 {
-		k.Seen = max(k.Seen, ring.Current)
+	if err != nil || len(added) == 0 || ring.Current < k.Seen.Epoch {
+		return
+	}
+	k.Seen = Seen{Epoch: ring.Current}
+	for _, e := range added {
+		k.Seen.Entries = append(k.Seen.Entries, e.Signature)
 	}
 }
 
