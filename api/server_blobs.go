@@ -252,7 +252,7 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 				sum.Repaired++
 			}
 		}
-		for _, d := range damage {
+		for _, d := range merged(damage) {
 			item := Damage{Hash: d.Hash, Offset: d.Range.Start, Length: d.Range.End - d.Range.Start, Cause: d.Cause, Repaired: req.Repair && repairErr == nil}
 			if repairErr != nil {
 				item.RepairError = repairErr.Error()
@@ -263,6 +263,19 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		}
 	}
 	return sum, nil
+}
+
+// merged joins damage that follows on each other for one cause: of a file that is missing, that is all
+// of it.
+func merged(all []blobs.Damage) (out []blobs.Damage) {
+	for _, d := range all {
+		if n := len(out); n > 0 && out[n-1].Hash == d.Hash && out[n-1].Range.End == d.Range.Start && fmt.Sprint(out[n-1].Cause) == fmt.Sprint(d.Cause) {
+			out[n-1].Range.End = d.Range.End
+			continue
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 // free returns an error unless a file, or with dir a directory, may be created at path. An empty

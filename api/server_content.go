@@ -145,7 +145,7 @@ func (s *Server) name(ctx context.Context, what string) (x named, err error) {
 		if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {
 			return x, asTicket
 		}
-		err = UsageErrorf("%q is neither a ticket nor a hash: %v", what, err)
+		err = UsageErrorf("%q is neither a ticket nor a hash (64 hex digits, or the first 8 or more of a blob here)", Brief(what))
 	}
 	return x, err
 }

@@ -79,6 +79,9 @@ func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) 
 	if may.NotAfter, err = micros(req.NotAfter); err != nil {
 		return Grant{}, err
 	}
+	if !req.NotAfter.IsZero() && !req.NotAfter.After(time.Now()) {
+		return Grant{}, UsageErrorf("the grant would have ended already, %s", req.NotAfter.Format(time.RFC3339))
+	}
 	if may.NotAfter != 0 && may.NotBefore > may.NotAfter {
 		return Grant{}, UsageErrorf("the grant would end before it begins")
 	}

@@ -45,6 +45,8 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 		v.Until = ends
 	}
 	switch {
+	case v.Uses > node.MaxUses:
+		return ReplicaTicket{}, UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, node.MaxUses)
 	case v.Uses < 0:
 		return ReplicaTicket{}, UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
 	case req.Forever && !v.Expires.IsZero():

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -34,12 +36,35 @@ func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out 
 		return out, err
 	}
 	out.BlobInfo, out.Reference, out.Content = blobInfo(info, pins[x.hash]), info.Reference, info.Size
+	if out.Changed = changedSince(&info); out.Changed != "" {
+		out.Complete, out.Present, present = false, 0, nil
+	}
 	for _, r := range present {
 		if r.End = min(r.End, info.Size); r.Start < r.End {
 			out.Ranges = append(out.Ranges, Span{r.Start, r.End - r.Start})
 		}
 	}
 	return out, s.statSequence(ctx, &out)
+}
+
+// changedSince says why the file of a referenced blob is no longer what was added, or nothing if it looks
+// the same. What is read of it is verified in any case.
+func changedSince(info *blobs.Info) string {
+	if info.Reference == "" {
+		return ""
+	}
+	st, err := os.Stat(info.Reference)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "it is gone"
+	case err != nil:
+		return err.Error()
+	case uint64(st.Size()) != info.Size:
+		return fmt.Sprintf("it has %d bytes now", st.Size())
+	case !st.ModTime().Equal(info.Modified):
+		return fmt.Sprintf("it was changed on %s: skerry blob verify reads it", st.ModTime().Format(time.DateTime))
+	}
+	return ""
 }
 
 // statSequence adds what is known of the children.

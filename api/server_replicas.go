@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -30,7 +32,7 @@ func (s *Server) replicaStatuses(ctx context.Context) ([]ReplicaStatus, error) {
 
 func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
 	c, err := s.node.Replicas.Counts(ctx, r.ID)
-	return ReplicaStatus{r.ID, r.Name, r.Capability, c.Entries, r.Encrypted}, err
+	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability, Entries: c.Entries, Encrypted: r.Encrypted}, err
 }
 
 // resolve finds a replica that the node may use in this way.
@@ -43,8 +45,11 @@ func (s *Server) resolve(ctx context.Context, name, op string, need replica.Capa
 }
 
 func (s *Server) replicaNew(ctx context.Context, req NewReplicaRequest, _ *answer) (ReplicaStatus, error) {
+	if err := replica.CheckName(req.Name); err != nil { // a join may leave the name out, not this
+		return ReplicaStatus{}, err
+	}
 	r, err := s.node.CreateReplica(ctx, req.Name, req.Encrypted)
-	return ReplicaStatus{r.ID, r.Name, r.Capability, 0, r.Encrypted}, err
+	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability, Encrypted: r.Encrypted}, err
 }
 
 func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]ReplicaStatus, error) {
@@ -67,7 +72,27 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 		}
 		return ReplicaStatus{}, err
 	}
-	return s.statusOf(ctx, joined.Replica)
+	st, err := s.statusOf(ctx, joined.Replica)
+	if err == nil && joined.Replica.Capability < replica.Write {
+		st.MayWrite, err = s.mayWriteHere(ctx, joined.Replica.ID)
+	}
+	return st, err
+}
+
+// mayWriteHere reports whether a grant lets an author of this node write now.
+func (s *Server) mayWriteHere(ctx context.Context, id replica.ID) (bool, error) {
+	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	own, err := s.node.Replicas.Authors(ctx)
+	now := uint64(time.Now().UnixMicro())
+	for i := range grants {
+		if g := &grants[i]; slices.Contains(own, g.Author) && g.Until >= now {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *answer) (ReplicaTicket, error) {

@@ -82,6 +82,11 @@ func (s *Server) identityAdd(ctx context.Context, req AddIdentityRequest, _ *ans
 }
 
 func (s *Server) identityExport(ctx context.Context, req ExportIdentityRequest, _ *answer) (ExportedIdentity, error) {
+	switch vault.Form(req.Form) {
+	case vault.Keystore, vault.Ethereum, vault.Mnemonic:
+	default:
+		return ExportedIdentity{}, UsageErrorf("the form must be keystore, ethereum or mnemonic, not %q", req.Form)
+	}
 	i, err := s.whichIdentity(ctx, req.Identity)
 	if err != nil {
 		return ExportedIdentity{}, err

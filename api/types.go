@@ -56,6 +56,15 @@ func UsageErrorf(format string, args ...any) error {
 	return &Error{Usage, fmt.Sprintf(format, args...)}
 }
 
+// Brief shortens an argument that is shown in an error: it may be a mistyped ticket, which is a secret.
+func Brief(text string) string {
+	const most = 24
+	if len(text) <= most {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d characters)", text[:most/2], len(text))
+}
+
 // Progress tells how far a long operation has come. Totals are 0 while unknown.
 type Progress struct {
 	Doing      string `json:"doing"` // "adding", "fetching", "writing", "checking", "importing"
@@ -91,6 +100,8 @@ type ReplicaStatus struct {
 	Capability replica.Capability `json:"capability"`
 	Entries    uint64             `json:"entries"`
 	Encrypted  bool               `json:"encrypted,omitempty"` // names and content are sealed
+	// MayWrite is set by a join if a grant lets an author of this node write, beyond the capability.
+	MayWrite bool `json:"may_write,omitempty"`
 }
 
 // BlobStatus counts blobs.

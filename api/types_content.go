@@ -47,6 +47,7 @@ type BlobStat struct {
 	Children  int        `json:"children,omitempty"`  // of a sequence
 	Missing   int        `json:"missing,omitempty"`   // children that are not here whole
 	Reference string     `json:"reference,omitempty"` // the file it lies in, if it was added without a copy
+	Changed   string     `json:"changed,omitempty"`   // why that file is no longer what was added
 	Ranges    []Span     `json:"ranges"`              // bytes that are here
 	Providers []Provider `json:"providers"`           // connected peers that say they have some of it
 }

@@ -90,7 +90,8 @@ type Info struct {
 	Complete bool
 	Present  uint64 // content bytes present, whole groups
 
-	Reference string // path of the file it lies in, if it is not the store's own
+	Modified  time.Time // of that file when it was added
+	Reference string    // path of the file it lies in, if it is not the store's own
 }
 
 // Stat describes the blob h, or returns ErrNotFound.

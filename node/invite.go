@@ -27,7 +27,7 @@ import (
 const (
 	keyInvite     = "nv"
 	keepInvites   = 30 * 24 * time.Hour
-	maxRedeemed   = 1000 // authors that may use one invite without a limit of its own
+	MaxUses       = 1000 // authors that may use one invite without a limit of its own
 	inviteContext = "skerry invite 1\n"
 )
 
@@ -101,7 +101,7 @@ func (e *InviteError) Error() string {
 func (v *Invite) state(now time.Time) InviteStatus {
 	limit := v.Uses
 	if limit == 0 {
-		limit = maxRedeemed
+		limit = MaxUses
 	}
 	switch {
 	case !v.Revoked.IsZero():

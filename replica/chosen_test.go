@@ -35,7 +35,7 @@ func TestStatementsThatAreSent(t *testing.T) {
 	ofD := revocation(b, &aToB, d, 50, 0)
 	late := grantFrom(&toA, a, b, 500, nil)
 	dAgain := grantFrom(&aToB, b, d, 55, under("p/d/x/"))
-	wrapped, err := wrapKey(owner, w.Author(), EpochKey{1, seal.NewReadKey()}, 5)
+	wrapped, err := wrapKey(owner, w.Author(), EpochKey{1, seal.NewReadKey()}, 5, false)
 	require.NoError(t, err)
 	out, err := s.InsertStatements(bg, id, []Statement{
 		&toA, &aToB, &aToBelow, &bToD, &toDLater, &toE, &ofE, &ofA, &ofB, &ofD, &late, &dAgain, wrapped,

@@ -120,7 +120,7 @@ func TestOrderOfEpochs(t *testing.T) {
 func TestWrappedKeyOfAnotherCommitment(t *testing.T) {
 	owner, reader := testKey(1), testKey(2)
 	k := EpochKey{1, seal.NewReadKey()}
-	w, err := wrapKey(owner, reader.Author(), k, 5)
+	w, err := wrapKey(owner, reader.Author(), k, 5, false)
 	require.NoError(t, err)
 	got, err := w.open(reader)
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ var text32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 func parse32(s, what string) (id [32]byte, err error) {
 	b, err := text32.DecodeString(strings.ToLower(s))
 	if err != nil || len(b) != 32 || text32.EncodeToString(b) != strings.ToLower(s) {
-		return id, fmt.Errorf("not %s: expected 52 characters of base32, got %q", what, s)
+		return id, fmt.Errorf("not %s: expected 52 characters of base32, got %d", what, len(s))
 	}
 	return [32]byte(b), nil
 }

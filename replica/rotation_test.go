@@ -79,7 +79,7 @@ func TestAllKeysAreLearnt(t *testing.T) {
 	want := given
 	for i, by := range []SecretKey{authors[0], authors[0], authors[1], authors[1]} {
 		k := EpochKey{1, seal.NewReadKey()}
-		w, err := wrapKey(owner, by.Author(), k, uint64(i))
+		w, err := wrapKey(owner, by.Author(), k, uint64(i), false)
 		require.NoError(t, err)
 		all, want = append(all, w), append(want, k)
 	}
@@ -102,7 +102,7 @@ func TestAllKeysAreLearnt(t *testing.T) {
 		secret, id := testKey(n), testKey(n).Replica()
 		_, err := s.Join(bg, Replica{ID: id, Capability: Sync})
 		require.NoError(t, err)
-		w, err := wrapKey(secret, late.Author(), EpochKey{1, seal.NewReadKey()}, 9)
+		w, err := wrapKey(secret, late.Author(), EpochKey{1, seal.NewReadKey()}, 9, false)
 		require.NoError(t, err)
 		_, err = s.InsertStatements(bg, id, []Statement{w})
 		require.NoError(t, err)
@@ -250,7 +250,7 @@ func TestRotationOfManyEpochsOfOneNumber(t *testing.T) {
 		k := EpochKey{1, seal.NewReadKey()}
 		e := &Epoch{Replica: id, Number: 1, Issued: uint64(i), Commitment: k.Key.Commitment()}
 		e.Sign(secret)
-		w, err := wrapKey(secret, AuthorID(id), k, uint64(i))
+		w, err := wrapKey(secret, AuthorID(id), k, uint64(i), false)
 		require.NoError(t, err)
 		all = append(all, e, w)
 	}

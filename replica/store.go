@@ -344,7 +344,11 @@ func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
 	case err != nil:
 		return r, err
 	case len(found) == 0:
-		return r, fmt.Errorf("replica %q: %w (skerry replica ls shows what is here)", text, ErrNotFound)
+		shown := text
+		if len(text) > 128 { // no name of one: perhaps a ticket, which is a secret
+			shown = text[:12] + "…"
+		}
+		return r, fmt.Errorf("replica %q: %w (skerry replica ls shows what is here)", shown, ErrNotFound)
 	case len(found) == 1:
 		return found[0], nil
 	}

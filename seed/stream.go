@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/node"
@@ -193,6 +194,11 @@ func (c Client) do(ctx context.Context, op string, req, answer any) error {
 	var b []byte
 	if err == nil {
 		b, err = readFrame(st, maxAnswer)
+	}
+	var reset *network.StreamError
+	if errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed {
+		return errors.Join(fmt.Errorf("the node %s is no seed: it does not speak %s. Is it run with skerry seed serve, and of this version?",
+			c.At.ID, Protocol), st.Reset())
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("ask the seed at %s: %w", c.At.ID, err), st.Reset())

@@ -89,7 +89,7 @@ func (a *app) benchCommand() *cobra.Command {
 	}}
 	far.Flags().Int64Var(&size, "mib", 1024, "size of the large blob in MiB")
 	far.Flags().IntVar(&files, "files", 10_000, "number of small files")
-	far.Flags().DurationVar(&path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
+	durationVar(far.Flags(), &path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
 	far.Flags().Var(&rate, "rate", "bytes a second that the path carries, such as 125MB (default: as many as this machine can pass on)")
 	edit := &cobra.Command{Use: "edit", Short: "Edit a large file that is kept in chunks, and sync it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Edit(cmd.Context(), config(size<<20, 0), []int{1 << 10, 1 << 20})
@@ -123,7 +123,7 @@ func (a *app) benchCommand() *cobra.Command {
 	}}
 	idle.Flags().IntVar(&idleNodes, "nodes", 10, "number of nodes")
 	idle.Flags().IntVar(&replicas, "replicas", 10_000, "number of replicas")
-	idle.Flags().DurationVar(&wait, "time", time.Minute, "how long")
+	durationVar(idle.Flags(), &wait, "time", time.Minute, "how long")
 	var rounds int
 	sealed := &cobra.Command{Use: "sealed", Short: "Move a large value through an encrypted replica, beside one that is not", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Sealed(cmd.Context(), config(size<<20, 0), rounds)
@@ -168,8 +168,8 @@ func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.
 	}}
 	cmd.Flags().IntVar(&load.Registered, "replicas", 100_000, "number of registered replicas")
 	cmd.Flags().IntVar(&load.Devices, "devices", 100, "number of connected devices")
-	cmd.Flags().DurationVar(&load.Every, "every", 10*time.Second, "how often each sets an entry and runs a session")
-	cmd.Flags().DurationVar(&load.Time, "time", time.Minute, "how long")
+	durationVar(cmd.Flags(), &load.Every, "every", 10*time.Second, "how often each sets an entry and runs a session")
+	durationVar(cmd.Flags(), &load.Time, "time", time.Minute, "how long")
 	cmd.Flags().IntVar(&load.Wakes, "wakes", 20, "how often a device that slept comes back")
 	return cmd
 }

@@ -90,6 +90,12 @@ func (a *app) blobCat() *cobra.Command {
 				return api.UsageErrorf("--offset and --length must not be negative")
 			}
 			return a.with(cmd.Context(), ticket.Looks(args[0]), func(s *session) error {
+				if a.stdout.terminal && !raw {
+					st, err := api.Call[api.BlobStat](cmd.Context(), s.Client, "blob/stat", api.HashRequest{Hash: args[0]})
+					if err == nil && st.Kind == "directory" {
+						return api.UsageErrorf("%s is a directory, whose list is not text: write it out with skerry get, or use --raw", st.Hash.Short())
+					}
+				}
 				return a.stdout.content(func(w io.Writer) error {
 					return s.ReadBlob(cmd.Context(), args[0], offset, length, raw, w)
 				})

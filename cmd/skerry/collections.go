@@ -54,7 +54,7 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	f.StringArrayVar(&s.hosts, "host", nil, hostUsage("--listen"))
 	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")
 	f.IntVar(&s.hops, "proxy-hops", 0, "proxies before the server that add to X-Forwarded-For; without them what callers say of their address counts for nothing")
-	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "how long answering a request may take")
+	durationVar(f, &s.timeout, "timeout", 30*time.Second, "how long answering a request may take")
 	f.StringArrayVar(&s.wrap.Origins, "cors", nil, "origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)")
 	f.BoolVar(&s.wrap.Credentials, "cors-credentials", false, "let such pages send cookies")
 	f.BoolVar(&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful")

@@ -67,7 +67,7 @@ func (a *app) collectionsReplica() *cobra.Command {
 	f.Lookup("store").DefValue = "directory:collections/documents in the data directory"
 	f.StringVar(&p.URL, "primary", os.Getenv("SYNC_SERVER_URL"), "URL of the primary, such as https://sync.example (SYNC_SERVER_URL)")
 	f.StringVar((*string)(&p.Mode), "write-mode", cmp.Or(os.Getenv("REPLICA_WRITE_MODE"), string(config.Bidirectional)), "what becomes of writes: bidirectional, push_through, pull_only or push_only (REPLICA_WRITE_MODE)")
-	f.DurationVar(&p.Every, "sync-every", time.Minute, "how often collections are brought in step (REPLICA_SYNC_INTERVAL_MS)")
+	durationVar(f, &p.Every, "sync-every", time.Minute, "how often collections are brought in step (REPLICA_SYNC_INTERVAL_MS)")
 	f.StringVar(&p.Wallet, "wallet", "", "file with the secret key of the wallet that signs requests to the primary, 64 hex digits")
 	f.StringVar(&p.Chain, "chain", cmp.Or(os.Getenv("SYNC_CHAIN_ID"), config.DefaultChain), "chain that these requests name (SYNC_CHAIN_ID)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {

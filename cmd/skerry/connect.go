@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -55,19 +56,32 @@ func (a *app) with(ctx context.Context, online bool, fn func(*session) error) (e
 	return fn(s)
 }
 
-// dial returns a client of the running node, or nil.
-func (a *app) dial() *session {
+// dial returns a client of the running node, or nil if none answers. A data directory of another user
+// is an error: whether a node runs there cannot be told, and no other node may be started there.
+func (a *app) dial() (*session, error) {
 	owner, err := node.ReadOwner(a.dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, notYours(a.dir, err)
+	}
 	if err != nil || owner.API == "" {
-		return nil
+		return nil, nil
 	}
 	conn, err := net.DialTimeout("unix", owner.API, time.Second)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, notYours(a.dir, err)
+	}
 	if err != nil {
-		return nil // left by a process that died
+		return nil, nil // left by a process that died
 	}
 	_ = conn.Close() // it only showed that somebody answers
 	c := api.Dial(owner.API)
-	return &session{Client: c, end: []func() error{func() error { c.Close(); return nil }}}
+	return &session{Client: c, end: []func() error{func() error { c.Close(); return nil }}}, nil
+}
+
+// notYours reports a node, or a data directory, of another user.
+func notYours(dir string, err error) error {
+	return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("data directory %s belongs to another user (%v): "+
+		"say this as that user, or name your own with --dir", dir, err)}
 }
 
 func (a *app) connect(ctx context.Context, online bool) (*session, error) {
@@ -75,8 +89,8 @@ func (a *app) connect(ctx context.Context, online bool) (*session, error) {
 		return nil, err
 	}
 	for deadline := time.Now().Add(startupWait); ; {
-		if s := a.dial(); s != nil {
-			return s, nil
+		if s, err := a.dial(); s != nil || err != nil {
+			return s, err
 		}
 		s, err := a.openOwn(ctx, online)
 		var inUse *node.InUseError
@@ -92,6 +106,9 @@ func (a *app) connect(ctx context.Context, online bool) (*session, error) {
 }
 
 func (a *app) absDir() (err error) {
+	if a.dir == "" {
+		return api.UsageErrorf("there is no home directory (HOME is not set): name the data directory with --dir or in SKERRY_DIR")
+	}
 	a.dir, err = filepath.Abs(a.dir)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,12 +117,7 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 			return t, nil
 		}
 	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			text = strconv.FormatUint(24*n, 10) + "h"
-		}
-	}
-	if d, err := time.ParseDuration(text); err == nil {
+	if d, err := parseDuration(text); err == nil {
 		return time.Now().Add(ahead * d.Abs()), nil
 	}
 	if us, err := strconv.ParseInt(text, 10, 64); err == nil {

@@ -106,7 +106,7 @@ func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error
 		}
 		switch {
 		case req.Invite != nil:
-			a.note("%s", inviteNote(t))
+			a.note("%s", inviteNote(t, req.Invite.Wallet))
 		case req.Mode == replica.Write:
 			a.note("This ticket is a secret: whoever has it may write the replica, and share it on.")
 		}
@@ -121,13 +121,15 @@ func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error
 	})
 }
 
-func inviteNote(t api.ReplicaTicket) display {
+func inviteNote(t api.ReplicaTicket, wallet string) display {
 	var b display
 	b += displayf("Invite %s to %s, for ", t.Invite[:8], t.Mode)
-	switch t.Uses {
-	case 0:
+	switch {
+	case wallet != "":
+		b += displayf("the holder of %s", wallet)
+	case t.Uses == 0:
 		b += "anybody who brings it"
-	case 1:
+	case t.Uses == 1:
 		b += "whoever brings it first"
 	default:
 		b += displayf("the first %d who bring it", t.Uses)

@@ -28,6 +28,8 @@ func statText(b api.BlobStat) display {
 	add("kind", "%s", kind)
 	add("size", "%s (%d bytes)", bytesText(b.Size), b.Size)
 	switch {
+	case b.Changed != "":
+		add("here", "nothing that is known to be right: the file is not what was added, %s", b.Changed)
 	case b.Complete:
 		add("here", "all of it")
 	default:

@@ -4,12 +4,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,19 +46,41 @@ func run(args []string) (code int) {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	started := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	err := root.ExecuteContext(ctx)
+	a.finish(root, func() { started = true })
+	ran, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return 0
 	case !started: // cobra did not accept the arguments
 		err = api.UsageErrorf("%v (skerry help shows what there is)", err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		err = errors.New("interrupted")
+		err = errors.New("interrupted" + resumeText(ran))
 	}
 	a.bar.clear()
-	a.stderr.problem(err)
+	a.failed(err, args)
 	return api.ExitCode(err)
+}
+
+// resumeText says what becomes of a command that was interrupted.
+func resumeText(cmd *cobra.Command) string {
+	switch strings.TrimPrefix(cmd.CommandPath(), "skerry ") {
+	case "get", "blob fetch", "replica sync", "replica join", "vault join":
+		return ": the same command goes on where this one stopped"
+	case "replica import":
+		return ": what was imported stays; to import the same again changes nothing else"
+	}
+	return ""
+}
+
+// failed tells of an error: as JSON if that is asked for, also by arguments that were not understood.
+func (a *app) failed(err error, args []string) {
+	if !a.json && !slices.Contains(args, "--json") {
+		a.stderr.problem(err)
+		return
+	}
+	enc := json.NewEncoder(a.stderr)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(map[string]*api.Error{"error": api.AsError(err)}) // there is nobody left to tell
 }
 
 func (a *app) root() *cobra.Command {
@@ -63,13 +88,15 @@ func (a *app) root() *cobra.Command {
 		Use:           "skerry",
 		Short:         "Sync content and replicas between your devices, peer to peer",
 		Long:          "Skerry keeps blobs and replicas the same on all your devices, and with everybody you give a ticket.\nStart with: skerry share PATH on one machine, and skerry get TICKET on another.",
+		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("skerry {{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.dir, "dir", defaultDir(), "data directory of the node (or SKERRY_DIR)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
-	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING; default: the keys are in the data directory)")
+	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING); without one, the keys are in the data directory")
 	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
 		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.storeCommand(), a.versionCommand())
 	return root
@@ -80,8 +107,8 @@ func defaultDir() string {
 		return dir
 	}
 	home, err := os.UserHomeDir()
-	if err != nil {
-		return ".skerry"
+	if err != nil || home == "" {
+		return "" // see absDir: a directory where somebody happens to be would be a surprise
 	}
 	return filepath.Join(home, ".skerry")
 }

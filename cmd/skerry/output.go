@@ -131,7 +131,7 @@ func barText(p api.Progress, base uint64, elapsed time.Duration) display {
 	text := displayf("%-9s ", p.Doing)
 	if p.TotalBytes > 0 {
 		done := min(float64(p.Bytes)/float64(p.TotalBytes), 1)
-		const cells = 24
+		const cells = 12
 		full := int(done * cells)
 		text += displayf("[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
 	}

@@ -23,13 +23,29 @@ type printer struct {
 	clean    *visible.Writer
 	raw      io.Writer
 	terminal bool
+	size     func() (columns, rows int) // of the terminal
 }
+
+// The size of a terminal that does not tell its own.
+const usualColumns, usualRows = 80, 24
+
+func usualSize() (columns, rows int) { return usualColumns, usualRows }
 
 func newPrinter(w io.Writer, terminal bool) *printer {
-	return &printer{clean: visible.NewWriter(w), raw: w, terminal: terminal}
+	return &printer{clean: visible.NewWriter(w), raw: w, terminal: terminal, size: usualSize}
 }
 
-func printerOf(f *os.File) *printer { return newPrinter(f, term.IsTerminal(int(f.Fd()))) }
+func printerOf(f *os.File) *printer {
+	p := newPrinter(f, term.IsTerminal(int(f.Fd())))
+	p.size = func() (columns, rows int) {
+		columns, rows, err := term.GetSize(int(f.Fd()))
+		if err != nil || columns < 2 || rows < 2 {
+			return usualSize()
+		}
+		return columns, rows
+	}
+	return p
+}
 
 func standardOutput() *printer { return printerOf(os.Stdout) }
 func standardError() *printer  { return printerOf(os.Stderr) }
@@ -110,6 +126,8 @@ func (p *printer) problem(err error) {
 // of text.
 func (p *printer) rewrite(text display, width int) int {
 	line := visible.Text(string(text))
+	columns, _ := p.size()
+	line = line[:min(len(line), columns-1)] // one that wraps round could not be rewritten; it is ASCII
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, _ = io.WriteString(p.raw, "\r"+line+strings.Repeat(" ", max(0, width-len(line)))) // only progress

@@ -9,13 +9,16 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/api"
@@ -201,4 +204,73 @@ func TestHelpGoesThroughThePrinter(t *testing.T) {
 	require.NoError(t, root.Execute())
 	require.Contains(t, out.String(), `\u009b`)
 	require.NotContains(t, out.String(), "\u202e")
+}
+
+// The bar of work of any size fits a terminal of 80 columns, and a longer line is cut: one that wraps
+// round fills the window.
+func TestTheBarFitsTheTerminal(t *testing.T) {
+	for _, p := range []api.Progress{
+		{Doing: "importing", Bytes: 1000 << 30, TotalBytes: 1023 << 30, Files: 123456, TotalFiles: 999999},
+		{Doing: "fetching", Bytes: 1000 << 30, TotalBytes: 1023 << 30},
+		{Doing: "checking", Bytes: 1, TotalBytes: 1 << 50, Entries: 1 << 40},
+	} {
+		var out bytes.Buffer
+		w := newPrinter(&out, true)
+		width := w.rewrite(barText(p, 0, 1000*time.Second), 0)
+		require.Less(t, width, usualColumns)
+		require.Less(t, len(strings.TrimPrefix(out.String(), "\r")), usualColumns)
+		require.Equal(t, 0, strings.Count(out.String(), "\n"))
+	}
+	require.Less(t, len(barText(api.Progress{Doing: "fetching", Bytes: 1000 << 30, TotalBytes: 1023 << 30}, 0, time.Hour)), usualColumns)
+}
+
+// A QR code that does not fit the window is not drawn, and its size is told.
+func TestQRCodeThatDoesNotFit(t *testing.T) {
+	for columns, drawn := range map[int]bool{60: false, 200: true} {
+		var out bytes.Buffer
+		a := &app{stderr: newPrinter(&out, true)}
+		a.stderr.size = func() (int, int) { return columns, columns }
+		ticket := "blob" + strings.Repeat("abcdefg2", 40)
+		a.showQR(ticket)
+		require.Equal(t, drawn, strings.Count(out.String(), "\n") > 5)
+		if !drawn {
+			require.Contains(t, out.String(), "columns and")
+		}
+	}
+}
+
+// Whether a node of another user runs cannot be told: that is no node, but not allowed (exit code 5).
+func TestDataDirectoryOfAnotherUser(t *testing.T) {
+	err := notYours("/home/other/.skerry", fs.ErrPermission)
+	require.Equal(t, 5, api.ExitCode(err))
+	require.ErrorContains(t, err, "another user")
+}
+
+// No flag tells its default twice, all of them can say what they are, and each length of time takes days.
+func TestFlagsTellTheirDefaultOnce(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			_, days := f.Value.(*duration)
+			require.Equal(t, f.Value.Type() == "duration", days, "%s --%s takes days", c.CommandPath(), f.Name)
+			require.False(t, strings.Contains(f.Usage, "(default") && f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" && f.DefValue != "0",
+				"%s --%s: %s", c.CommandPath(), f.Name, f.DefValue)
+		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk((&app{}).root())
+}
+
+// At the end of input nobody has answered, and nothing is decided.
+func TestNoAnswerDecidesNothing(t *testing.T) {
+	for input, want := range map[string]bool{"y\n": true, "yes": true, "n\n": false, "\n": false, "no": false} {
+		a := &app{stdin: strings.NewReader(input), stderr: newPrinter(io.Discard, false)}
+		yes, err := a.ask("Really? ")
+		require.NoError(t, err, "%q", input)
+		require.Equal(t, want, yes, "%q", input)
+	}
+	_, err := (&app{stdin: strings.NewReader(""), stderr: newPrinter(io.Discard, false)}).ask("Really? ")
+	require.Equal(t, 2, api.ExitCode(err))
 }

@@ -143,7 +143,7 @@ as "personal sign", is read from standard input.`,
 				if err := a.settle(cmd.Context(), s, r.Name); err != nil {
 					return err
 				}
-				return a.print(r, r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID))
+				return a.print(r, r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, mayText(r), r.Entries, r.ReplicaID))
 			})
 		},
 	}
@@ -152,6 +152,15 @@ as "personal sign", is read from standard input.`,
 	password.add(cmd)
 	policy.add(cmd)
 	return cmd
+}
+
+// mayText says what this node may do with a replica.
+func mayText(r api.ReplicaStatus) display {
+	text := displayf("%s", r.Capability)
+	if r.MayWrite {
+		text += ", and write by a grant"
+	}
+	return text
 }
 
 // joinWallet says who signs for a wallet; nil if nobody is to.

@@ -116,10 +116,10 @@ func (a *app) seedServe() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
 	cmd.Flags().StringArrayVar(&s.hosts, "host", nil, hostUsage("--http"))
-	cmd.Flags().Var(&s.quota, "quota", "bytes of content and entries of each identity (default 1GiB)")
+	cmd.Flags().Var(&s.quota, "quota", "bytes of content and entries of each identity")
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
-	cmd.Flags().DurationVar(&s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
-	cmd.Flags().DurationVar(&s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")
+	durationVar(cmd.Flags(), &s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
+	durationVar(cmd.Flags(), &s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")
 	cmd.Flags().StringArrayVar(&s.only, "for", nil, "identity that may have replicas kept (repeatable; default: anybody)")
 	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
 	flags.add(cmd)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mdp/qrterminal/v3"
 	"github.com/spf13/cobra"
@@ -55,8 +58,26 @@ func (a *app) showQR(text string) {
 	if a.quiet || a.json || !a.stderr.terminal {
 		return
 	}
+	columns, rows := qrSize(text)
+	if c, r := a.stderr.size(); columns > c || rows > r {
+		a.note("A QR code of this ticket takes %d columns and %d rows: make the window larger to see it.", columns, rows)
+		return
+	}
+	drawQR(text, a.stderr)
+}
+
+// qrSize returns how much of a terminal a QR code takes.
+func qrSize(text string) (columns, rows int) {
+	var out bytes.Buffer
+	drawQR(text, &out)
+	lines := bytes.Split(bytes.TrimRight(out.Bytes(), "\n"), []byte("\n"))
+	return utf8.RuneCount(lines[0]), len(lines)
+}
+
+// drawQR draws text in capitals.
+func drawQR(text string, w io.Writer) {
 	qrterminal.GenerateWithConfig(strings.ToUpper(text), qrterminal.Config{
-		Level: qrterminal.L, Writer: a.stderr, HalfBlocks: true, QuietZone: 2,
+		Level: qrterminal.L, Writer: w, HalfBlocks: true, QuietZone: 2,
 		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE,
 		BlackWhiteChar: qrterminal.BLACK_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK,
 	})

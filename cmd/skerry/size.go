@@ -47,8 +47,22 @@ func (b *byteSize) String() string {
 	if *b == 0 {
 		return ""
 	}
+	for _, u := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if factor := unitFactor(u); uint64(*b)%factor == 0 {
+			return fmt.Sprint(uint64(*b)/factor) + u
+		}
+	}
 	return fmt.Sprint(uint64(*b))
 }
 
 // Type implements pflag.Value.
 func (*byteSize) Type() string { return "size" }
+
+func unitFactor(unit string) uint64 {
+	for _, u := range units {
+		if u.suffix == strings.ToLower(unit) {
+			return uint64(u.factor)
+		}
+	}
+	return 1
+}

@@ -30,6 +30,9 @@ func (a *app) storeRepair() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A seed must not fetch afterwards what nobody has room for. Its limits are not known here:
 			// what is charged already stays, and the rest waits until the seed runs.
+			if err := a.absDir(); err != nil {
+				return err
+			}
 			host := seed.NewRegistry(seed.Limits{}, nil)
 			got, err := node.RepairStore(cmd.Context(), node.Config{Dir: a.dir, Host: host}, func(doing string) { a.note("%s", doing) })
 			if err != nil {

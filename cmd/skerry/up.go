@@ -34,7 +34,7 @@ func (f *upFlags) add(cmd *cobra.Command) {
 	f.net.add(cmd.Flags())
 	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
 	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
-	cmd.Flags().DurationVar(&f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h (0 is only when asked to)")
+	durationVar(cmd.Flags(), &f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h or 7d (0 is only when asked to)")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at this address, such as 127.0.0.1:8488; a port alone is on the loopback interface")
 	f.limits.add(cmd)
 	cmd.Flags().StringVar(&f.logFormat, "log", "text", "form of the log on standard error: text, or json, a value a line")
@@ -165,8 +165,10 @@ func (a *app) openNode(ctx context.Context, cfg node.Config) (*node.Node, error)
 		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
 			return n, err
 		}
-		if s := a.dial(); s != nil {
+		if s, dialErr := a.dial(); s != nil {
 			return nil, errors.Join(err, s.close())
+		} else if dialErr != nil {
+			return nil, dialErr
 		}
 		select {
 		case <-ctx.Done():
@@ -263,7 +265,10 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := a.absDir(); err != nil {
 				return err
 			}
-			s := a.dial()
+			s, err := a.dial()
+			if err != nil {
+				return err
+			}
 			if s == nil {
 				return errNotRunning{a.dir}
 			}

@@ -363,8 +363,11 @@ func (a *app) ask(question display) (yes bool, err error) {
 			answer = append(answer, one[0])
 			continue
 		}
-		if n == 1 || err == io.EOF {
+		if n == 1 || err == io.EOF && len(answer) > 0 {
 			break
+		}
+		if err == io.EOF {
+			return false, api.UsageErrorf("there is no answer on standard input: nothing is decided")
 		}
 		if err != nil {
 			return false, err

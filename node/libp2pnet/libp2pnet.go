@@ -81,9 +81,10 @@ const (
 
 // Network implements node.Network.
 type Network struct {
-	host host.Host
-	cfg  Config
-	mdns mdns.Service
+	ranks knownRanks
+	host  host.Host
+	cfg   Config
+	mdns  mdns.Service
 
 	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
 	dials   *dials
@@ -226,12 +227,13 @@ func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {
 // ID implements node.Network.
 func (n *Network) ID() peer.ID { return n.host.ID() }
 
-// Addrs implements node.Network.
+// Addrs implements node.Network. The addresses that others can most likely use come first.
 func (n *Network) Addrs() []ma.Multiaddr {
 	out, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(n.host))
 	if err != nil {
 		n.cfg.Log.Error("own addresses", "error", err)
 	}
+	n.ranks.now().sort(out)
 	return out
 }
 
