@@ -82,7 +82,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 	ctx, release := n.Blobs.Hold(ctx) // what is being sent is not collected
 	defer release()
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
-	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent}
+	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent, limitPiece}
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
 	for i := range reqs {

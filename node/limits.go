@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -258,6 +259,16 @@ type limitedWriter struct {
 	limits     throttles
 	background bool
 	count      *atomic.Uint64 // of bytes
+	piece      int            // bytes between two looks at the limits; 0 is limitPiece
+}
+
+// entryPiece is how many bytes of a session pass between two looks at a limit: little, so that the peer
+// sees progress under a low one, too.
+const entryPiece = 4 << 10
+
+// uploading returns w with the limits of what is uploaded to p. It is for entries, which people wait for.
+func (n *Node) uploading(ctx context.Context, p peer.ID, w io.Writer) io.Writer {
+	return limitedWriter{ctx: ctx, w: w, limits: n.limits.upload(p), count: new(atomic.Uint64), piece: entryPiece}
 }
 
 func (l limitedWriter) Write(b []byte) (total int, err error) {
@@ -266,7 +277,7 @@ func (l limitedWriter) Write(b []byte) (total int, err error) {
 		return l.w.Write(b)
 	}
 	for len(b) > 0 {
-		piece := b[:min(len(b), limitPiece)]
+		piece := b[:min(len(b), cmp.Or(l.piece, limitPiece))]
 		if err := l.limits.wait(l.ctx, len(piece), l.background); err != nil {
 			return total, err
 		}

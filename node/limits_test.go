@@ -2,12 +2,17 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 // When the gate is full, those that somebody waits for go in before all background work, in the order in which they came.
@@ -125,4 +130,43 @@ func TestUploadsOfOthersCount(t *testing.T) {
 	end()
 	require.ErrorIs(t, l.relayed(ended, limitPiece), context.Canceled, "a relay waits, though the node's own transfers have no limit")
 	require.NoError(t, newLimiter(Limits{}).relayed(ended, limitPiece))
+}
+
+// Entries that a session or a push sends count as uploaded, on whichever side.
+func TestEntriesCountAsUploaded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newClaimWorld(t)
+		defer w.close()
+		w.loss = 1 // gossip does not count, and must not carry what is to be pushed
+		up := newThrottle(1 << 30)
+		up.rate.SetLimit(1e-9) // nothing comes back meanwhile
+		w.old.limits.up = up
+		spent := func() float64 { return float64(up.rate.Burst()) - up.rate.Tokens() }
+		const count, long = 500, 1000
+		key := func(i int) string { return fmt.Sprint(strings.Repeat("k", long), i) }
+		for i := range count {
+			w.put(w.victim, key(i), blobs.HashOf([]byte("x")), 1)
+		}
+		w.join(Policy{})
+		entries := func() (n int) {
+			for _, err := range w.fresh.Replicas.Entries(ctx, w.replica.ID, replica.Query{}) {
+				require.NoError(t, err)
+				n++
+			}
+			return n
+		}
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, count, entries())
+		sessions := spent()
+		require.Greater(t, sessions, float64(count*long))
+		opened := w.opensOf(pushProtocol)
+		for i := range 100 {
+			w.put(w.victim, key(count+i), blobs.HashOf([]byte("x")), 1)
+		}
+		time.Sleep(10 * time.Second)
+		require.Equal(t, count+100, entries())
+		require.Greater(t, w.opensOf(pushProtocol), opened, "they were pushed")
+		require.Greater(t, spent()-sessions, float64(100*long))
+	})
 }

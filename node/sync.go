@@ -190,6 +190,7 @@ func unread(r *bufio.Reader, s io.Reader) io.Reader {
 // session reconciles the statements and then the entries, and makes what came durable.
 func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats) error {
 	abort := func() { _ = s.Reset() }
+	out := n.uploading(ctx, s.Remote(), s)
 	add := func(x reconcile.Stats) {
 		st.Rounds += x.Rounds
 		st.Messages += x.Messages
@@ -200,11 +201,11 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	if !g.sameStatements {
 		var err error
 		var worth worthless
-		statements, err = reconcile.Run(ctx, r, s, abort, reconcile.Config{
+		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
-				out, err := n.insertStatements(ctx, g.id, items)
-				return errors.Join(err, worth.add(out, maxRefused))
+				got, err := n.insertStatements(ctx, g.id, items)
+				return errors.Join(err, worth.add(got, maxRefused))
 			},
 		})
 		add(statements)
@@ -225,7 +226,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		sent = w.sent
 	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
-	entries, err := reconcile.Run(ctx, r, s, abort, reconcile.Config{
+	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
 		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
