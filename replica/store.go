@@ -176,12 +176,10 @@ func (s *Store) begin(tx kv.Txn, r Replica, encrypted bool) (Replica, error) {
 	r.Created = s.cfg.Now().Truncate(time.Microsecond)
 	r.Encrypted = r.Encrypted || encrypted
 	at := append([]byte(keyName), r.Name...)
-	if has, err := tx.Has(at); err != nil {
+	err := isFree(tx, r.Name, r.ID)
+	if err != nil {
 		return r, err
-	} else if has {
-		return r, fmt.Errorf("replica name %q: %w", r.Name, ErrExists)
 	}
-	var err error
 	if r.number, err = nextNumber(tx); err != nil {
 		return r, err
 	}
@@ -355,15 +353,50 @@ func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
 	return r, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
 }
 
-// byPrefix returns the first two replicas whose ids begin with a text.
-func (s *Store) byPrefix(ctx context.Context, text string) (found []Replica, err error) {
+// isFree returns ErrExists if a replica has a name, or another than id has an id that begins with
+// it: who names that one by the beginning of its id, as from a list, would get this.
+func isFree(tx kv.Txn, name string, id ID) error {
+	if has, err := tx.Has(append([]byte(keyName), name...)); err != nil {
+		return err
+	} else if has {
+		return fmt.Errorf("replica name %q: %w", name, ErrExists)
+	}
+	first, ok := firstBy(strings.ToLower(name))
+	if !ok {
+		return nil
+	}
+	in := kv.Range{From: idKey(keyReplica, first), To: kv.After([]byte(keyReplica))}
+	for p, err := range tx.Scan(in, kv.ScanOptions{KeysOnly: true}) {
+		if err != nil {
+			return err
+		}
+		other := ID(p.Key[len(keyReplica):])
+		if !strings.HasPrefix(other.String(), strings.ToLower(name)) {
+			break
+		}
+		if other != id {
+			return fmt.Errorf("replica name %q: it is how the id of replica %s begins: %w", name, other.Short(), ErrExists)
+		}
+	}
+	return nil
+}
+
+// firstBy returns the first id that begins with a text; ok is false if none does, or it is too
+// short to name one.
+func firstBy(text string) (first ID, ok bool) {
 	lowest := ID{}.String() // of zero bits only, as what is missing of a prefix is taken to be
 	if len(text) < 4 || len(text) > len(lowest) {
-		return nil, nil
+		return first, false
 	}
-	first, err := parse32(text+lowest[len(text):], "a replica id")
-	if err != nil {
-		return nil, nil // it is no part of an id
+	parsed, err := parse32(text+lowest[len(text):], "a replica id")
+	return parsed, err == nil // otherwise it is no part of an id
+}
+
+// byPrefix returns the first two replicas whose ids begin with a text.
+func (s *Store) byPrefix(ctx context.Context, text string) (found []Replica, err error) {
+	first, ok := firstBy(text)
+	if !ok {
+		return nil, nil
 	}
 	for r, err := range s.allFrom(ctx, first) {
 		if err != nil {
@@ -390,10 +423,8 @@ func (s *Store) Rename(ctx context.Context, id ID, name string) (r Replica, err 
 			return nil
 		}
 		at := append([]byte(keyName), name...)
-		if has, err := tx.Has(at); err != nil {
+		if err := isFree(tx, name, id); err != nil {
 			return err
-		} else if has {
-			return fmt.Errorf("replica name %q: %w", name, ErrExists)
 		}
 		old := append([]byte(keyName), r.Name...)
 		r.Name = name
