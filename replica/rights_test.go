@@ -53,7 +53,7 @@ func TestStatementsAreReadOnce(t *testing.T) {
 	c := newClock()
 	counting := &countingStore{}
 	s := storeOn(t, Config{Now: c.now}, func(db kv.Store) kv.Store { counting.Store = db; return counting })
-	owner, a, b := testKey(1), testKey(2), testKey(3)
+	owner, a, b := testKey(1), testKey(3), testKey(2) // b, about whom much is stated, comes first by its id
 	id := hold(t, s, owner, Read)
 	reads := func(do func()) int64 {
 		counting.records.Store(0)
