@@ -11,7 +11,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// maxNews is how many elements an answer to a cursor has at most, unless the collection says otherwise.
+// maxNews is how many elements an answer to a cursor has at most, unless the collection says
+// otherwise.
 const maxNews = 1000
 
 // newsBounds are how much is asked for with a cursor.

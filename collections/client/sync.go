@@ -134,8 +134,10 @@ type Keyring struct {
 	Adder   capcert.Key // signs what is added
 	Trusted []string    // public keys of those who may add recipients
 	Now     func() time.Time
-	// Seen is what was seen or made last. An earlier keyring is refused: a server that shows it would
-	// have whoever was removed since given the next key. So is one that does not go on from it, as that
+	// Seen is what was seen or made last. An earlier keyring is refused: a server that shows it
+	// would
+	// have whoever was removed since given the next key. So is one that does not go on from it, as
+	// that
 	// of another collection with other recipients. It is kept up to date; a program that ends and
 	// begins again must bring it along. Zero is none yet.
 	Seen Seen
@@ -195,7 +197,8 @@ func (k *Keyring) goesOn(ring *keyring.Keyring) error {
 	return nil
 }
 
-// see notes what those who may have added to a keyring's epoch: the number alone is a server's word.
+// see notes what those who may have added to a keyring's epoch: the number alone is a server's
+// word.
 func (k *Keyring) see(ring *keyring.Keyring) {
 	added, err := ring.Recipients(append(slices.Clip(k.Trusted), k.Adder.Public))
 	if err != nil || len(added) == 0 || ring.Current < k.Seen.Epoch {

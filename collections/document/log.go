@@ -93,7 +93,8 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 	return Written{}, fmt.Errorf("log %s: %w", key, store.ErrChanged)
 }
 
-// An element may have a time that lies ahead. From shownAhead milliseconds on it counts, and is shown,
+// An element may have a time that lies ahead. From shownAhead milliseconds on it counts, and is
+// shown,
 // only when its time has come: otherwise readers who go by times, and have seen it, would miss what
 // others add until then, and others could add nothing.
 const shownAhead = 1000
@@ -104,8 +105,9 @@ func (d *Documents) shownUntil() int64 { return d.Now() + shownAhead }
 // maxTaken is how many times in a row that are taken are passed by.
 const maxTaken = 1000
 
-// next returns the time of the element after one of the time last, the latest that is shown; latest is that of all. taken reports whether there is an element of a time.
-func (d *Documents) next(given *int64, last, latest int64, taken func(time int64) (bool, error)) (int64, error) {
+// next returns the time of the element after one of the time last, the latest that is shown;
+// latest is that of all. taken reports whether there is an element of a time.
+func (d *Documents) next(given *int64, last, latest int64, taken func(int64) (bool, error)) (int64, error) {
 	if given != nil && *given <= last {
 		return 0, ErrNotMonotonic
 	}
@@ -145,7 +147,8 @@ func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, d
 		}
 		latest = all.Last
 	}
-	t, err := d.next(given, length.Last, latest, func(t int64) (bool, error) { return logs.Has(ctx, key, t) })
+	taken := func(t int64) (bool, error) { return logs.Has(ctx, key, t) }
+	t, err := d.next(given, length.Last, latest, taken)
 	if err != nil {
 		return Written{}, err
 	}
@@ -217,7 +220,8 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	} else if end, err = d.ending(ctx, key, &s, tail, until); err != nil {
 		return Written{}, err
 	}
-	t, err := d.next(given, end.last, end.latest, func(t int64) (bool, error) { return end.ahead[t], nil })
+	taken := func(t int64) (bool, error) { return end.ahead[t], nil }
+	t, err := d.next(given, end.last, end.latest, taken)
 	if err != nil {
 		return Written{}, err
 	}
@@ -376,7 +380,8 @@ func (d *Documents) Elements(ctx context.Context, key string, after int64, limit
 	return p, nil
 }
 
-// between returns, in the order of their times, the elements that are later than after and not later than until. It changes nothing.
+// between returns, in the order of their times, the elements that are later than after and not
+// later than until. It changes nothing.
 func between(all value.Array, after, until int64) value.Array {
 	byTime := func(a, b any) int { return cmp.Compare(timeOf(a), timeOf(b)) }
 	if !slices.IsSortedFunc(all, byTime) { // as one was added that lay ahead
@@ -384,7 +389,8 @@ func between(all value.Array, after, until int64) value.Array {
 		slices.SortStableFunc(all, byTime)
 	}
 	at := func(t int64) int {
-		i, _ := slices.BinarySearchFunc(all, t, func(e any, t int64) int { return cmp.Compare(timeOf(e), t) })
+		order := func(e any, t int64) int { return cmp.Compare(timeOf(e), t) }
+		i, _ := slices.BinarySearchFunc(all, t, order)
 		return i
 	}
 	from, to := 0, len(all)
@@ -487,7 +493,8 @@ func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segment
 	return keys[:end], nil
 }
 
-// chunks reads those chunks that elements after a time, or the last limit elements of until another, may be in.
+// chunks reads those chunks that elements after a time, or the last limit elements of until
+// another, may be in.
 func (d *Documents) chunks(ctx context.Context, key string, s *segments, after, until int64, limit *int64) (all value.Array, err error) {
 	if limit != nil && *limit == 0 {
 		return nil, nil

@@ -11,7 +11,8 @@ import (
 )
 
 // A log in several objects is in the order in which its elements came, and a cursor is a place in
-// it: the time in the name of a chunk, and how many of its elements the reader has. Bytes, base64url
+// it: the time in the name of a chunk, and how many of its elements the reader has. Bytes,
+// base64url
 // without padding:
 //
 //	version   1 byte: 2
@@ -53,7 +54,8 @@ type News struct {
 	More     bool   // there is more than was asked for
 }
 
-// Since returns what a reader has not got who has a cursor, "" at first: elements that are later than
+// Since returns what a reader has not got who has a cursor, "" at first: elements that are later
+// than
 // after, about limit at most. Whatever was added, also late by another node, comes to a reader who
 // goes on with the cursors that it gets; some may come again. It returns an error that is
 // store.ErrCursor or ErrCorrupt.

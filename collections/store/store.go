@@ -122,13 +122,17 @@ type Logs interface {
 	Length(ctx context.Context, key string, until int64) (Length, error)
 	// Has reports whether this server has added an element of a time.
 	Has(ctx context.Context, key string, time int64) (bool, error)
-	// Append adds an element, of a time that Has denies. head is the object that Get is to return under the key.
+	// Append adds an element, of a time that Has denies. head is the object that Get is to return
+	// under the key.
 	Append(ctx context.Context, key string, e Element, head *Object) error
-	// Elements returns, in the order of their times, the elements that are later than after and not later than until, but no more than the last limit of them, if that is
+	// Elements returns, in the order of their times, the elements that are later than after and
+	// not later than until, but no more than the last limit of them, if that is
 	// not negative.
 	Elements(ctx context.Context, key string, after, until int64, limit int) ([]Element, error)
-	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at any
-	// server of the log: all elements that are later than after, some of which it may have got before,
+	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at
+	// any
+	// server of the log: all elements that are later than after, some of which it may have got
+	// before,
 	// and about limit at most. It returns ErrCursor.
 	Since(ctx context.Context, key, cursor string, after int64, limit int) (News, error)
 }

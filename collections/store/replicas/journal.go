@@ -15,7 +15,8 @@ import (
 // A journal holds what has been acknowledged and is not in the replica yet, so that a write need not wait for that: what is in it is written to the replica
 // in larger groups, and again after a crash. It is one file in the form that record.go describes.
 //
-// What follows the last whole record is zeros, room for further records, as writing into blocks that a file has already is made durable sooner; or what a
+// What follows the last whole record is zeros, room for further records, as writing into blocks
+// that a file has already is made durable sooner; or what a
 // crash has cut off. Damage anywhere costs the records that it hits, and no others.
 type journal struct {
 	name string
@@ -35,7 +36,8 @@ const (
 	maxRoom = 1 << 20
 )
 
-var errJournal = errors.New("it is no journal of this version, or its beginning is damaged: a newer skerry may read it; without the file the server starts, and what it held is lost")
+var errJournal = errors.New("it is no journal of this version, or its beginning is damaged: " +
+	"a newer skerry may read it; without the file the server starts, and what it held is lost")
 
 // openJournals are the names of those that are open in this process: two would write over each other.
 var openJournals sync.Map
@@ -48,7 +50,8 @@ const damagedSuffix = ".damaged"
 
 // openJournal opens a journal, which it makes if there is none, and returns what is in it.
 //
-// The file is written anew, with an id of its own: what an earlier one has left on the disk behind its
+// The file is written anew, with an id of its own: what an earlier one has left on the disk behind
+// its
 // end is no record of this one. A damaged file is kept beside it.
 func openJournal(name string) (j *journal, c contents, err error) {
 	if _, there := openJournals.LoadOrStore(name, true); there {
@@ -189,14 +192,17 @@ func (j *journal) close() error {
 // tell says what of a journal could not be read.
 func (c *contents) tell(log *slog.Logger, replica string) {
 	if c.lost > 0 {
-		log.Error("the journal of collections is damaged: acknowledged writes are lost, of documents that are not known; what stood behind them was recovered",
-			"replica", replica, "lost", c.lost, "bytes", c.skipped, "recovered", len(c.records), "damaged", c.kept)
+		log.Error("the journal of collections is damaged: acknowledged writes are lost, "+
+			"of documents that are not known; what stood behind them was recovered", "replica", replica,
+			"lost", c.lost, "bytes", c.skipped, "recovered", len(c.records), "damaged", c.kept)
 	} else if c.skipped > 0 {
-		log.Warn("a part of the journal of collections was cut off, as by a loss of power; it was of writes that nobody was told were done",
-			"replica", replica, "bytes", c.skipped, "damaged", c.kept)
+		log.Warn("a part of the journal of collections was cut off, as by a loss of power; "+
+			"it was of writes that nobody was told were done", "replica", replica, "bytes", c.skipped, "damaged", c.kept)
 	}
 	if c.tail > 0 {
-		log.Warn("the end of the journal of collections cannot be read: a loss of power cuts off writes that nobody was told were done; "+
-			"if the disk is damaged, the last acknowledged writes may be among them", "replica", replica, "bytes", c.tail)
+		log.Warn("the end of the journal of collections cannot be read: "+
+			"a loss of power cuts off writes that nobody was told were done; "+
+			"if the disk is damaged, the last acknowledged writes may be among them",
+			"replica", replica, "bytes", c.tail)
 	}
 }

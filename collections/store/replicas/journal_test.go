@@ -173,7 +173,8 @@ func TestJournalNoForgery(t *testing.T) {
 	}
 }
 
-// Records of before the journal was emptied, which a loss of power has left behind the new ones, are
+// Records of before the journal was emptied, which a loss of power has left behind the new ones,
+// are
 // none of it; and neither are those of a batch that was cut off in the middle acknowledged.
 func TestJournalRemains(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
@@ -216,7 +217,8 @@ func TestJournalRemains(t *testing.T) {
 	require.Positive(t, c.skipped)
 }
 
-// A journal of version 1, as an earlier program has left it, is read; its records are no later than it.
+// A journal of version 1, as an earlier program has left it, is read; its records are no later
+// than it.
 func TestJournalFirstVersion(t *testing.T) {
 	first, err := hex.DecodeString("534b434a524e4c01" + "0000001c312b192b" + "01" + "076e6f7465732f61" + "106170706c69636174696f6e2f6a736f6e" + "7b7d" + "000000045f24f3e2" + "02" + "016b" + "00")
 	require.NoError(t, err)

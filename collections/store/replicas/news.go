@@ -17,7 +17,8 @@ import (
 
 // cursor says what a reader of a log has: all elements up to a time. Elements come late, from other
 // nodes, and of no node's order of arrival the others know; so it has digests of what there was up
-// to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is now,
+// to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is
+// now,
 // the reader gets again all since the latest one that is. Bytes, base64url without padding:
 //
 //	version   1 byte: 1
@@ -158,7 +159,8 @@ func (s *Store) Since(ctx context.Context, key, text string, after int64, limit 
 	return store.News{}, fmt.Errorf("log %s: more has come each time while it was read: try again", key)
 }
 
-// late returns those elements that were missing for a cursor and have come, and those that have not.
+// late returns those elements that were missing for a cursor and have come, and those that have
+// not.
 func (s *Store) late(ctx context.Context, key string, had *cursor) (found []store.Element, missing []place, err error) {
 	for _, m := range had.missing {
 		for it, err := range s.plain.Entries(ctx, replica.Query{Key: timeKey(key, m.time)}) {
@@ -182,7 +184,8 @@ func (s *Store) late(ctx context.Context, key string, had *cursor) (found []stor
 	return found, missing, nil
 }
 
-// present returns the body of an element, nil if it does not count; there is false if its content has not come.
+// present returns the body of an element, nil if it does not count; there is false if its content
+// has not come.
 func (s *Store) present(ctx context.Context, key string, time int64, e *replica.Entry) (body []byte, there bool, err error) {
 	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
 		return nil, false, nil
@@ -198,7 +201,8 @@ func (s *Store) present(ctx context.Context, key string, time int64, e *replica.
 	return body, true, err
 }
 
-// since reads what comes after a cursor. whole is false if something came meanwhile that it may not have.
+// since reads what comes after a cursor. whole is false if something came meanwhile that it may
+// not have.
 func (s *Store) since(ctx context.Context, key string, had *cursor, after int64, limit int) (news store.News, next *cursor, whole bool, err error) {
 	from, err := s.agreed(ctx, key, had)
 	if err != nil {

@@ -142,7 +142,8 @@ func TestNewsAfterPartition(t *testing.T) {
 	require.Zero(t, read())
 }
 
-// An element whose entry has come and whose content has not is no part of the log yet; a reader gets
+// An element whose entry has come and whose content has not is no part of the log yet; a reader
+// gets
 // it when it is.
 func TestNewsWithoutContent(t *testing.T) {
 	all := several(t, 2)

@@ -10,7 +10,8 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// The file of a journal, version 2, begins with its head, twice, so that damage to one of them leaves the other:
+// The file of a journal, version 2, begins with its head, twice, so that damage to one of them
+// leaves the other:
 //
 //	magic     8 bytes: journalMagic
 //	id        32 bytes, random, of this file
@@ -21,12 +22,15 @@ import (
 //	mark      4 bytes: the first of the id
 //	length    4 bytes, big-endian: of the payload, at most maxRecord
 //	checksum  8 bytes: of the length and the payload, keyed with the id
-//	payload   kind (1 byte: 1 what was put, 2 what was deleted); as uvarints the generation, the number of the record in it, from 1, and the number of the
-//	          last one that was on the disk when this was added; the time (8 bytes, big-endian, in µs); the key and the media type, each with its length
-//	          as a uvarint before it; and the bytes
+//	payload   kind (1 byte: 1 what was put, 2 what was deleted); as uvarints the generation, the
+//	          number of the record in it, from 1, and the number of the last one that was on the
+//	          disk when this was added; the time (8 bytes, big-endian, in µs); the key and the
+//	          media type, each with its length as a uvarint before it; and the bytes
 //
-// A checksum is the first 8 bytes of a BLAKE3 hash. Behind damage, the next record is looked for by its mark. What is stored cannot pass for a record: whoever
-// writes it does not know the id. Numbers tell how many records are lost, and whether they had been acknowledged.
+// A checksum is the first 8 bytes of a BLAKE3 hash. Behind damage, the next record is looked for
+// by its mark. What is stored cannot pass for a record: whoever
+// writes it does not know the id. Numbers tell how many records are lost, and whether they had
+// been acknowledged.
 //
 // Version 1 had a head of 8 bytes and records without mark and time, with a CRC-32C.
 const (
@@ -121,7 +125,8 @@ func (f *form) append(b []byte, r *record, generation, number, durable uint64) [
 	return b
 }
 
-// parse reads the record at the beginning of b and returns its length, or 0 if there is none that is whole.
+// parse reads the record at the beginning of b and returns its length, or 0 if there is none that
+// is whole.
 func (f *form) parse(b []byte) (r record, n int) {
 	if len(b) < recordHead || !bytes.Equal(b[:markSize], f.id[:markSize]) {
 		return r, 0
@@ -229,7 +234,8 @@ func parseJournal(b []byte) (c contents, err error) {
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
-	if len(b) < len(journalMagic) || len(b) < int(headSize) && string(b[:len(journalMagic)]) == journalMagic { // before there was a record
+	if len(b) < len(journalMagic) ||
+		len(b) < int(headSize) && string(b[:len(journalMagic)]) == journalMagic { // before there was a record
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
@@ -264,7 +270,8 @@ func (c *contents) parse(f *form, b []byte) {
 	c.count()
 }
 
-// follows reports whether a record comes after those before it. One that does not is of before the journal was last emptied, which was not brought to the disk.
+// follows reports whether a record comes after those before it. One that does not is of before the
+// journal was last emptied, which was not brought to the disk.
 func (c *contents) follows(r *record) bool {
 	if len(c.records) == 0 {
 		return true

@@ -478,7 +478,8 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 	return nil
 }
 
-// hasWritten reports whether a write is in the replica, or this store's author has written something
+// hasWritten reports whether a write is in the replica, or this store's author has written
+// something
 // else under its key since, as it has if the journal is from an older backup than the replica. A
 // store gives all writes of a key times that increase.
 func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
@@ -508,7 +509,8 @@ func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
 	return latest > p.at || whole && latest == p.at, nil
 }
 
-// own returns the entry of this store's author under a key of the replica, which may be a tombstone; nil if there is none.
+// own returns the entry of this store's author under a key of the replica, which may be a
+// tombstone; nil if there is none.
 func (s *Store) own(ctx context.Context, key string) (mine *replica.Entry, err error) {
 	me := s.author.Author()
 	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(key), Author: &me, Tombstones: true}) {
