@@ -214,10 +214,13 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
+	lock := s.holding.of(id)
+	lock.Lock()
 	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, req.Device, at)
 	if err == nil {
 		err = s.join(ctx, id, kept)
 	}
+	lock.Unlock()
 	if err != nil {
 		return Answer{}, asError(err)
 	}

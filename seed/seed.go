@@ -28,6 +28,9 @@ type Seed struct {
 	// Only, if not empty, names the identities that may register replicas. It must not change once requests are served.
 	Only []identity.ID
 
+	holding   stripes
+	onLeaving func() // of tests: between the check and the leaving
+
 	counts counts
 	askers askers
 	bell   chan struct{} // something may have to be charged
@@ -246,18 +249,37 @@ func (s *Seed) lapse(ctx context.Context) {
 func (s *Seed) sweep(ctx context.Context) error {
 	leave, err := s.reg.Sweep(ctx, s.n.Store())
 	for _, id := range leave {
-		if registered, anyErr := s.anyOf(ctx, id); anyErr == nil {
-			s.log.Info("a replica that was to be left was registered again", "replica", registered.Replica.Short())
-			continue
-		}
-		s.log.Info("a replica whose registration ended is left", "replica", id.Short())
-		if leaveErr := s.n.Leave(ctx, id); leaveErr != nil && !errors.Is(leaveErr, replica.ErrNotFound) {
-			err = errors.Join(err, leaveErr)
-			continue
-		}
-		err = errors.Join(err, s.reg.Left(ctx, s.n.Store(), id))
+		err = errors.Join(err, s.leave(ctx, id))
 	}
 	return err
+}
+
+// leave leaves a replica, unless somebody has registered it. Nobody can in between.
+func (s *Seed) leave(ctx context.Context, id replica.ID) error {
+	lock := s.holding.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	if registered, err := s.anyOf(ctx, id); err == nil {
+		s.log.Info("a replica that was to be left was registered again", "replica", registered.Replica.Short())
+		return nil
+	}
+	s.testLeaving()
+	s.log.Info("a replica whose registration ended is left", "replica", id.Short())
+	if err := s.n.Leave(ctx, id); err != nil && !errors.Is(err, replica.ErrNotFound) {
+		return err
+	}
+	return s.reg.Left(ctx, s.n.Store(), id)
+}
+
+// stripes are held, by replica, by who registers it and by who leaves it.
+type stripes [64]sync.Mutex
+
+func (x *stripes) of(id replica.ID) *sync.Mutex { return &x[id[0]%64] }
+
+func (s *Seed) testLeaving() {
+	if s.onLeaving != nil {
+		s.onLeaving()
+	}
 }
 
 // retryRefused looks again at what was refused to identities who have room for some of it now.

@@ -538,3 +538,42 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// A registration that comes between a seed's check and its leaving is not dropped.
+func TestRegisteredWhileItIsLeft(t *testing.T) {
+	ctx, c := t.Context(), &clock{}
+	reg := NewRegistry(DefaultLimits, c.now)
+	var s *Seed
+	online(t, node.Config{Host: reg, Now: c.now}, func(n *node.Node) { s = New(n, reg, slog.New(slog.DiscardHandler), c.now) })
+	device := online(t, node.Config{Now: c.now}, nil)
+	r, err := device.CreateReplica(ctx, "r", false)
+	require.NoError(t, err)
+	tk, err := device.Ticket(ctx, r, replica.Sync)
+	require.NoError(t, err)
+	text, err := tk.Text()
+	require.NoError(t, err)
+	p := newPerson(t, c)
+	_, err = s.Register(ctx, p.request(t, s, r.ID, text))
+	require.NoError(t, err)
+	_, err = s.Unregister(ctx, p.request(t, s, r.ID, ""))
+	require.NoError(t, err)
+	c.forward(DefaultLimits.Grace + time.Hour)
+
+	again := make(chan error, 1)
+	req := p.request(t, s, r.ID, text)
+	s.onLeaving = func() {
+		s.onLeaving = nil
+		go func() { _, err := s.Register(ctx, req); again <- err }()
+		select { // it must wait; if it does not, it is over before the replica is left
+		case err := <-again:
+			again <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	require.NoError(t, s.sweep(ctx))
+	require.NoError(t, <-again)
+	_, err = s.n.Replicas.Get(ctx, r.ID)
+	require.NoError(t, err, "what is registered is held")
+	_, err = s.anyOf(ctx, r.ID)
+	require.NoError(t, err)
+}

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -23,7 +25,22 @@ const startupWait = 5 * time.Second
 type errNotRunning struct{ dir string }
 
 func (e errNotRunning) Error() string {
+	if owner, err := node.ReadOwner(e.dir); err == nil && owner.API == "" && alive(owner.PID) {
+		return fmt.Sprintf("no node is running on %s, but a command such as skerry share has it open (process %d): "+
+			"wait for that command, or end it", e.dir, owner.PID)
+	}
 	return fmt.Sprintf("no node is running on %s: start one with skerry up", e.dir)
+}
+
+// alive reports whether a process exists, as far as one can tell.
+func alive(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil || pid <= 0 {
+		return false
+	}
+	defer func() { _ = p.Release() }()
+	err = p.Signal(syscall.Signal(0))
+	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
 // session is a client of a node, and what must be ended with it.

@@ -231,7 +231,9 @@ func (a *app) seedReady() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ready",
 		Short: "Ask a seed on this machine whether it can do its work, as a supervisor does",
-		Args:  cobra.NoArgs,
+		Long: "Ask a seed on this machine whether it can do its work, as a supervisor does. The seed must\n" +
+			"serve REST: skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it can, else with 1.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx, cancel := context.WithTimeout(cmd.Context(), readyTime)
 			defer cancel()
@@ -241,7 +243,7 @@ func (a *app) seedReady() *cobra.Command {
 			}
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
-				return fmt.Errorf("the seed does not answer: %w", err)
+				return fmt.Errorf("the seed does not answer at %s: %w; is it run with skerry seed serve --http %s?", at, err, at)
 			}
 			defer func() { err = errors.Join(err, resp.Body.Close()) }()
 			if resp.StatusCode != http.StatusOK {
