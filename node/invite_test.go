@@ -130,7 +130,7 @@ func TestInviteNeedsCapability(t *testing.T) {
 	require.ErrorIs(t, err, replica.ErrCannotGrant)
 	_, tk, err := n.Invite(ctx, r, Invite{Mode: replica.Write, Prefix: []byte("p/")})
 	require.NoError(t, err)
-	given, err := n.redeem(ctx, tk.Secret, replica.AuthorID{1}, "one", nil)
+	given, err := n.redeem(ctx, tk.Secret, replica.NewSecretKey().Author(), "one", nil)
 	require.NoError(t, err)
 	require.Len(t, given.Statements, 2, "with that of the author who lets it write")
 }

@@ -227,7 +227,7 @@ func TestAccessFlow(t *testing.T) {
 		require.ErrorIs(t, err, ErrNoSession)
 
 		// Nothing that the app is told has the identity's key, or what could write the vault.
-		told, err := json.Marshal([]any{a.wire(), got})
+		told, err := json.Marshal([]any{a.wire(), got.Replica, [32]byte(got.ReadKey.Key)})
 		require.NoError(t, err)
 		seed := keys.Replica.Seed()
 		require.NotContains(t, string(told), hex.EncodeToString(seed[:8]))
@@ -575,7 +575,7 @@ func TestHeads(t *testing.T) {
 
 func TestKeptAt(t *testing.T) {
 	key := CatalogueKey{3}
-	k := KeptAt{Seed: "12D3KooW", Addrs: []string{"/ip4/192.0.2.1/tcp/1/p2p/12D3KooW"}, Replicas: []replica.ID{{1}, {2}}}
+	k := KeptAt{Seed: "12D3KooW", Addrs: []string{"/ip4/192.0.2.1/tcp/1/p2p/12D3KooW"}, Replicas: []replica.ID{replica.NewSecretKey().Replica(), replica.NewSecretKey().Replica()}}
 	b, err := k.Seal(key)
 	require.NoError(t, err)
 	back, err := OpenKeptAt(key, k.Key(), b)

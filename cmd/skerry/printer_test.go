@@ -226,7 +226,7 @@ func TestTheBarFitsTheTerminal(t *testing.T) {
 
 // A QR code that does not fit the window is not drawn, and its size is told.
 func TestQRCodeThatDoesNotFit(t *testing.T) {
-	for columns, drawn := range map[int]bool{60: false, 200: true} {
+	for columns, drawn := range map[int]bool{50: false, 200: true} {
 		var out bytes.Buffer
 		a := &app{stderr: newPrinter(&out, true)}
 		a.stderr.size = func() (int, int) { return columns, columns }
