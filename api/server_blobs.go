@@ -239,10 +239,17 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		if errors.Is(err, blobs.ErrNotFound) && len(req.Hashes) == 0 {
 			continue // deleted since it was listed
 		}
-		if err != nil {
-			return sum, err
+		if ctx.Err() != nil {
+			return sum, ctx.Err()
 		}
 		sum.Blobs++
+		if err != nil { // the others are checked all the same; nothing is deleted of this one
+			sum.Damaged++
+			if err := a.item(Damage{Hash: h, Cause: "it cannot be checked: " + err.Error()}); err != nil {
+				return sum, err
+			}
+			continue
+		}
 		if len(damage) > 0 {
 			sum.Damaged++
 		}

@@ -27,7 +27,25 @@ type StoreRepair struct {
 	Replicas []RepairedReplica `json:"replicas,omitempty"`
 	Blobs    int               `json:"blobs"`                   // that were checked
 	Lost     []blobs.Hash      `json:"damaged_blobs,omitempty"` // of which something is missing now, to be fetched again
+	Unread   []UnreadPart      `json:"unread,omitempty"`        // that could not be looked at; they stay as they are
+	Entries  []LostEntry       `json:"lost_entries,omitempty"`  // that name damaged blobs, at most maxLostEntries
 }
+
+// UnreadPart is a blob or replica that could not be looked at, so that nothing is known of its state.
+type UnreadPart struct {
+	What  string `json:"what"`
+	Cause string `json:"cause"`
+}
+
+// LostEntry is an entry of whose content something is missing.
+type LostEntry struct {
+	Replica string     `json:"replica"` // its name here
+	Key     string     `json:"key"`     // as it is stored
+	Hash    blobs.Hash `json:"hash"`
+}
+
+// maxLostEntries bounds how many entries are named; the blobs are all named.
+const maxLostEntries = 10_000
 
 // DamagedStore is a file of the store that could not be read whole.
 type DamagedStore struct {
@@ -161,8 +179,12 @@ func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress fun
 				err = n.Blobs.Drop(ctx, h, damage)
 			}
 		}
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // the others are looked at all the same
+			out.Unread = append(out.Unread, UnreadPart{"blob " + h.String(), err.Error()})
+			continue
 		}
 		out.Blobs++
 	}
@@ -181,15 +203,38 @@ func (n *Node) repairReplicas(ctx context.Context, out *StoreRepair, progress fu
 	for _, r := range all {
 		progress("checking replica " + r.Name)
 		rep, err := n.Replicas.Check(ctx, r.ID, true, nil)
-		if err != nil {
-			return fmt.Errorf("replica %s: %w", r.Name, err)
+		if err == nil {
+			if len(rep.Faults) > 0 {
+				out.Replicas = append(out.Replicas, RepairedReplica{r.ID, r.Name, rep.Faults})
+			}
+			err = errors.Join(n.CatchUp(ctx, r.ID), n.nameLost(ctx, &r, out))
 		}
-		if len(rep.Faults) > 0 {
-			out.Replicas = append(out.Replicas, RepairedReplica{r.ID, r.Name, rep.Faults})
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if err := n.CatchUp(ctx, r.ID); err != nil {
-			return fmt.Errorf("replica %s: %w", r.Name, err)
+		if err != nil { // the others are looked at all the same
+			out.Unread = append(out.Unread, UnreadPart{"replica " + r.Name, err.Error()})
 		}
 	}
 	return errors.Join(n.Replicas.Sync(ctx), n.Blobs.Sync(ctx))
+}
+
+// nameLost adds the entries of a replica whose content is damaged.
+func (n *Node) nameLost(ctx context.Context, r *replica.Replica, out *StoreRepair) error {
+	lost := map[blobs.Hash]bool{}
+	for _, h := range out.Lost {
+		lost[h] = true
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+		if err != nil {
+			return err
+		}
+		if lost[e.Hash] && len(out.Entries) < maxLostEntries {
+			out.Entries = append(out.Entries, LostEntry{r.Name, string(e.Key), e.Hash})
+		}
+	}
+	return nil
 }

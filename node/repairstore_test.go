@@ -99,3 +99,50 @@ func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "in place", string(b))
 }
+
+// One blob that cannot be read keeps nothing else from being repaired, and is not deleted. What is lost
+// is named with its replica and key.
+func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
+	ctx := context.Background()
+	cfg := Config{Dir: t.TempDir()}
+	n, err := Open(ctx, cfg)
+	require.NoError(t, err)
+	r, err := n.Replicas.Create(ctx, "notes")
+	require.NoError(t, err)
+	author := replica.NewSecretKey()
+	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	content := map[string][]byte{"damaged": randomContent(1, 5000), "away": randomContent(2, 2<<20)}
+	for key, b := range content {
+		info, err := n.Blobs.ImportBytes(ctx, b)
+		require.NoError(t, err)
+		_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}})
+		require.NoError(t, err)
+	}
+	require.NoError(t, n.Blobs.Sync(ctx))
+	require.NoError(t, n.Close())
+	flipIn(t, cfg.Dir, content["damaged"], 1234)
+	own, err := filepath.Glob(filepath.Join(cfg.Dir, "*", "own", "*", "*"))
+	require.NoError(t, err)
+	require.Len(t, own, 1)
+	require.NoError(t, os.Rename(own[0], own[0]+".away"))
+	require.NoError(t, os.Mkdir(own[0], 0o700)) // opening it fails, although it is there
+	got, err := RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	lost := blobs.HashOf(content["damaged"])
+	require.Equal(t, []blobs.Hash{lost}, got.Lost)
+	require.Equal(t, []LostEntry{{"notes", "damaged", lost}}, got.Entries)
+	require.Len(t, got.Unread, 1)
+	require.Contains(t, got.Unread[0].What, blobs.HashOf(content["away"]).String())
+	require.NoError(t, os.Remove(own[0]))
+	require.NoError(t, os.Rename(own[0]+".away", own[0]))
+	got, err = RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.Empty(t, got.Unread)
+	n, err = Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	has, err := n.Blobs.Has(ctx, blobs.HashOf(content["away"]))
+	require.NoError(t, err)
+	require.True(t, has)
+}

@@ -42,6 +42,10 @@ func (a *app) storeRepair() *cobra.Command {
 			if err := a.print(got, got.Old, text); err != nil {
 				return err
 			}
+			if len(got.Unread) > 0 {
+				return &api.Error{Kind: api.Failed, Message: fmt.Sprintf(
+					"%d blobs and replicas could not be looked at, and stay as they are; see above for why", len(got.Unread))}
+			}
 			if len(got.Damaged)+len(got.Lost) > 0 {
 				return &api.Error{Kind: api.Verification, Message: fmt.Sprintf(
 					"%d files of the store and %d blobs were damaged; what was lost comes back from peers", len(got.Damaged), len(got.Lost))}
@@ -61,6 +65,12 @@ func repairText(r *node.StoreRepair) display {
 	}
 	for _, h := range r.Lost {
 		text += displayf("\nblob         %s is damaged; it is fetched again, or its file must be back", h)
+	}
+	for _, e := range r.Entries {
+		text += displayf("\nentry        %s in replica %s has damaged content", api.Key(e.Key), e.Replica)
+	}
+	for _, u := range r.Unread {
+		text += displayf("\nunread       %s: %s", u.What, u.Cause)
 	}
 	for _, x := range r.Replicas {
 		text += displayf("\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
