@@ -27,8 +27,6 @@ const (
 	slept = 15 * time.Second
 	// awakeFor is how long after that peers that go are dialled at once.
 	awakeFor = 5 * time.Second
-	// parallelSessions is how many sessions that are due run at once with peers that are known, and as many with newcomers.
-	parallelSessions = 8
 	// newDials is how many newcomers are dialled at once. Those that are known do not wait for them.
 	newDials = 32
 	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an overview.
@@ -289,11 +287,11 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 			is = s.is
 		}
 		// One that would have to wait for others begins later, and takes no room meanwhile.
-		if b.running[is] == parallelSessions || d.running || d.next.After(now) || !b.n.sessions.idle(id, p, is) {
+		if d.running || d.next.After(now) || !b.running.room(id, is) || !b.n.sessions.idle(id, p, is) {
 			continue
 		}
 		d.running = true
-		b.running[is]++
+		b.running.begin(id, is)
 		b.n.work.Go(func() {
 			err := fault.Guard(b.n.log, "a session", func() error {
 				_, err := b.n.syncAs(ctx, p, id, asking{is: is})
@@ -309,7 +307,7 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 func (b *peerBook) done(p peer.ID, id replica.ID, is standing, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.running[is]--
+	b.running.end(id, is)
 	c := b.contacts[p]
 	if c == nil || c.sessions[id] == nil {
 		return // done, as shares has noted; or the peer or the replica is gone

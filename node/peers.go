@@ -53,8 +53,8 @@ type peerBook struct {
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
 	awake    time.Time             // when this machine last woke up
 	wakeUp   chan struct{}
-	running  [2]int // sessions under way that were due, by standing
-	dialling int    // newcomers that are being dialled
+	running  background // sessions under way that were due
+	dialling int        // newcomers that are being dialled
 }
 
 // sharer is a connected peer that holds a replica.

@@ -1,0 +1,55 @@
+package node
+
+import "github.com/skerry-sync/skerry/replica"
+
+// How many sessions that are due run at once. Newcomers of one replica must not keep those of another
+// waiting, and a session with one may last for minutes: so each replica may have one with a newcomer,
+// whatever the others have, as long as there are fewer than mostNewcomers in all.
+const (
+	// parallelSessions is how many run with peers that are known, and from how many with newcomers
+	// on no replica begins a second one.
+	parallelSessions = 8
+	mostNewcomers    = 256
+)
+
+// background counts the sessions that are under way because they were due.
+type background struct {
+	known     int
+	newcomers int
+	of        map[replica.ID]int // with newcomers
+}
+
+// room reports whether one may begin.
+func (b *background) room(id replica.ID, is standing) bool {
+	switch of := b.of[id]; {
+	case is == known:
+		return b.known < parallelSessions
+	case of == 0:
+		return b.newcomers < mostNewcomers
+	default:
+		return of < mostPlaces[newcomer] && b.newcomers < parallelSessions
+	}
+}
+
+func (b *background) begin(id replica.ID, is standing) {
+	if is == known {
+		b.known++
+		return
+	}
+	if b.of == nil {
+		b.of = map[replica.ID]int{}
+	}
+	b.newcomers++
+	b.of[id]++
+}
+
+func (b *background) end(id replica.ID, is standing) {
+	if is == known {
+		b.known--
+		return
+	}
+	b.newcomers--
+	if b.of[id]--; b.of[id] == 0 {
+		delete(b.of, id)
+	}
+}
