@@ -157,3 +157,24 @@ func TestLocalAnnouncementsAreBounded(t *testing.T) {
 	found{n}.HandlePeerFound(friend.info(t)) // it is connected
 	require.EqualValues(t, maxFinds, held.Load())
 }
+
+// Where strangers say that they are is forgotten when they have left: any number may come and go.
+func TestStrangersThatLeaveAreForgotten(t *testing.T) {
+	n, guest := startWith(t, Config{}), startWith(t, Config{})
+	known := func() bool { return len(n.host.Peerstore().Addrs(guest.ID())) > 0 }
+	require.NoError(t, guest.Connect(t.Context(), n.info(t)))
+	require.Eventually(t, func() bool { return n.Connected(guest.ID()) && known() }, 10*time.Second, time.Millisecond)
+	n.forget(guest.ID())
+	require.True(t, known(), "it is here")
+	n.Drop()
+	require.Eventually(t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond)
+	n.host.Peerstore().AddAddrs(guest.ID(), guest.info(t).Addrs, peerstore.RecentlyConnectedAddrTTL)
+	end := n.dialling(guest.ID())
+	n.forget(guest.ID())
+	require.True(t, known(), "it is being dialled")
+	end()
+	n.forget(guest.ID())
+	require.False(t, known())
+	require.Empty(t, n.dialled)
+	require.NoError(t, n.Connect(t.Context(), guest.info(t)))
+}

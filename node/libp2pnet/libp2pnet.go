@@ -103,9 +103,10 @@ type Network struct {
 	cancel  context.CancelFunc
 	started time.Time
 
-	mu     sync.Mutex // guards closed, so that no work is added while Close waits for it
-	closed bool
-	work   sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
+	mu      sync.Mutex      // guards dialled; and closed, so that no work is added while Close waits for it
+	dialled map[peer.ID]int // by how many dials are under way
+	closed  bool
+	work    sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
 }
 
 // do runs fn in a goroutine that Close waits for, unless the network is closed. A panic ends fn alone.
@@ -173,7 +174,7 @@ func New(cfg Config) (*Network, error) {
 		cancel()
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, frames: newFrameRoom(), ctx: ctx, cancel: cancel, started: time.Now()}
+	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel, started: time.Now()}
 	n.puncher.n = n
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -270,6 +271,7 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
+	defer n.dialling(p.ID)()
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
 	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
 		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
@@ -282,6 +284,18 @@ func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 		err = errors.Join(err, limited.Err())
 	}
 	return err
+}
+
+// dialling keeps the addresses of a peer until the function that it returns is called.
+func (n *Network) dialling(p peer.ID) (end func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dialled[p]++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		bump(n.dialled, p, -1)
+	}
 }
 
 // firstCause returns what went wrong with the first of the addresses; the others, of other interfaces, say less.
@@ -370,12 +384,23 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 		for _, p := range n.host.Network().Peers() { // who came before anybody listened
 			changed(p, true)
 		}
+		left := map[peer.ID]bool{} // since the last tick
+		tick := time.NewTicker(forgetEvery)
+		defer tick.Stop()
 		for {
 			select {
 			case <-n.ctx.Done():
 				return
+			case <-tick.C:
+				for p := range left {
+					n.forget(p)
+				}
+				clear(left)
 			case e := <-sub.Out():
 				change := e.(event.EvtPeerConnectednessChanged)
+				if change.Connectedness == network.NotConnected {
+					left[change.Peer] = true
+				}
 				if change.Connectedness == network.Limited {
 					n.puncher.punch(change.Peer)
 				}
@@ -400,6 +425,23 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 		n.mdns = nil
 	}
 	return nil
+}
+
+// forgetEvery is how often the addresses of peers that have left are forgotten.
+const forgetEvery = 10 * time.Second
+
+// forget drops the addresses of a peer that is not connected, nor being dialled. libp2p would keep
+// them for a quarter of an hour, so strangers that come and go would fill the memory. Those of a peer
+// that the hash table may ask stay. Where peers are that share something, the node has stored.
+func (n *Network) forget(p peer.ID) {
+	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.dialled[p] == 0 {
+		n.host.Peerstore().ClearAddrs(p)
+	}
 }
 
 // found takes peers that mDNS has found.
