@@ -112,7 +112,7 @@ func read(r *http.Request) (*Read, error) {
 // answer does what a request asks for, unless there are too many of them.
 func (s *Seed) answer(w http.ResponseWriter, r *http.Request, op string, status int, fn func() (any, error)) {
 	var v any
-	err := s.askers.may(askerOf(r), s.now())
+	err := s.askers.may(askerOf(r, s.ProxyHops), s.now())
 	if err == nil {
 		v, err = fn()
 	}

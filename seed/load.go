@@ -70,9 +70,11 @@ func (a *askers) makeRoom(now time.Time) {
 	}
 }
 
-// askerOf names who makes an HTTP request: the address of the connection or, if that is a proxy on
-// this machine, the one that the proxy names; of IPv6 the network.
-func askerOf(r *http.Request) string {
+// askerOf names who makes an HTTP request: the address of the connection or, behind so many
+// proxies, the
+// one that the first of them names; of IPv6 the network. Without proxies, what a caller says of its
+// address counts for nothing, also on this machine: whoever names another each time has no limit.
+func askerOf(r *http.Request, hops int) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
@@ -81,10 +83,12 @@ func askerOf(r *http.Request) string {
 	if err != nil {
 		return host
 	}
-	if at.IsLoopback() {
-		all := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
-		if named, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-1])); err == nil {
-			at = named
+	if hops > 0 {
+		all := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		if len(all) >= hops {
+			if named, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-hops])); err == nil {
+				at = named
+			}
 		}
 	}
 	if at = at.Unmap(); at.Is6() {

@@ -62,8 +62,15 @@ func TestFloodOfRequests(t *testing.T) {
 	require.Equal(t, 429, ask("192.0.2.1:1", ""))
 	require.Equal(t, 400, ask("192.0.2.2:1", "192.0.2.1"), "what is said of others by somebody who is no proxy here does not count")
 	require.Equal(t, 429, ask("192.0.2.1:1", "192.0.2.9"))
+	drain("127.0.0.1")
+	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7"), "any process of this machine can say so")
+	s.ProxyHops = 1
 	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last")
 	require.Equal(t, 400, ask("127.0.0.1:1", "192.0.2.1, 198.51.100.7"))
+	s.ProxyHops = 2
+	require.Equal(t, 429, ask("203.0.113.1:1", "192.0.2.1, 198.51.100.7"))
+	require.Equal(t, 400, ask("203.0.113.1:1", "198.51.100.7"), "which went by no proxy")
+	s.ProxyHops = 0
 	drain("2001:db8:0:100::/56")
 	require.Equal(t, 429, ask("[2001:db8:0:1ff::9]:1", ""), "who has one address of IPv6 has many")
 	require.Equal(t, 400, ask("[2001:db8:0:200::9]:1", ""))

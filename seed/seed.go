@@ -28,6 +28,10 @@ type Seed struct {
 	// Only, if not empty, names the identities that may register replicas. It must not change once requests are served.
 	Only []identity.ID
 
+	// ProxyHops is how many proxies before the server of HTTP add to X-Forwarded-For. It must not
+	// change once requests are served.
+	ProxyHops int
+
 	holding   stripes
 	onLeaving func() // of tests: between the check and the leaving
 

@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/store/s3"
 )
 
-// Used nonces are shared by no store that cannot tell for sure whether one was used; such a bucket is
+// Used nonces are shared by no store that cannot tell for sure whether one was used; such a bucket
+// is
 // still of use to one server.
 func TestSharedNoncesNeedASureStore(t *testing.T) {
 	f := &storeFlags{nonces: true}

@@ -108,7 +108,8 @@ func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o r
 var errNoncesInReplica = api.UsageErrorf("extensions.evm.sharedNonces: servers that share a replica learn of each other's requests too late; " +
 	"keep documents in a bucket (--store s3:URL), or leave it out")
 
-// openBucket opens a bucket of an S3 service. If used nonces are remembered in it, the service must tell
+// openBucket opens a bucket of an S3 service. If used nonces are remembered in it, the service
+// must tell
 // for sure which of several servers was first.
 func (f *storeFlags) openBucket(ctx context.Context, at string, log *slog.Logger) (*s3.Store, error) {
 	kept, err := s3.Open(ctx, at, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials})

@@ -37,6 +37,7 @@ type seedService struct {
 	quota     byteSize
 	only      []string // identities that may register; none: all
 	openReads bool
+	hops      int // proxies before the server of HTTP
 	http      string
 	hosts     []string // names of http that a proxy passes on
 
@@ -54,7 +55,7 @@ func (s *seedService) configure(cfg *node.Config) {
 
 func (s *seedService) opened(ctx context.Context, n *node.Node, log *slog.Logger) error {
 	s.s = seed.New(n, s.reg, log, nil)
-	s.s.OpenReads = s.openReads
+	s.s.OpenReads, s.s.ProxyHops = s.openReads, s.hops
 	for _, text := range s.only {
 		id, err := identity.ParseID(text)
 		if err != nil {
@@ -116,6 +117,8 @@ func (a *app) seedServe() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
 	cmd.Flags().StringArrayVar(&s.hosts, "host", nil, hostUsage("--http"))
+	cmd.Flags().IntVar(&s.hops, "proxy-hops", 0, "proxies before --http that add to X-Forwarded-For; "+
+		"without them what callers say of their address counts for nothing")
 	cmd.Flags().Var(&s.quota, "quota", "bytes of content and entries of each identity")
 	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
 	durationVar(cmd.Flags(), &s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
