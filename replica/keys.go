@@ -57,22 +57,19 @@ func (id *ID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// Check returns ErrWeakKey if the id is no key that anybody can hold.
+// Check returns ErrWeakKey if the id is a key with which anybody could sign.
 func (id ID) Check() error { return checkPoint(id, "replica id") }
 
 // AuthorID names an author: the Ed25519 public key that entries are signed with.
 type AuthorID [32]byte
 
-// ParseAuthorID reads the text form of an author id.
+// ParseAuthorID reads the text form of an author id. With ErrWeakKey, it also returns the id.
 func ParseAuthorID(s string) (AuthorID, error) {
 	id, err := parse32(s, "an author id")
 	if err == nil {
 		err = checkPoint(id, "author id")
 	}
-	if err != nil {
-		return AuthorID{}, err
-	}
-	return AuthorID(id), nil
+	return AuthorID(id), err
 }
 
 func (id AuthorID) String() string { return text32.EncodeToString(id[:]) }
@@ -157,15 +154,16 @@ var signatureRules = &voi.Options{Verify: &voi.VerifyOptions{
 	AllowSmallOrderR: true, AllowNonCanonicalA: true, AllowNonCanonicalR: true,
 }}
 
-// ErrWeakKey reports an id that is a key of small order, or no key at all: nobody, or anybody, could sign with it.
-var ErrWeakKey = errors.New("is no key that anybody can hold")
+// ErrWeakKey reports an id that is a key of small order: anybody could sign with it.
+var ErrWeakKey = errors.New("is a key of small order, with which anybody could sign")
 
-// checkPoint returns ErrWeakKey for a public key under which everybody, or nobody, can sign.
+// checkPoint returns ErrWeakKey for a public key under which everybody can sign. Bytes that are no point of
+// the curve are no danger: nothing is ever right under them.
 func checkPoint(public [32]byte, what string) error {
 	var p curve.EdwardsPoint
 	var c curve.CompressedEdwardsY
 	copy(c[:], public[:])
-	if _, err := p.SetCompressedY(&c); err != nil || p.IsSmallOrder() {
+	if _, err := p.SetCompressedY(&c); err == nil && p.IsSmallOrder() {
 		return fmt.Errorf("%s %s %w", what, text32.EncodeToString(public[:]), ErrWeakKey)
 	}
 	return nil
