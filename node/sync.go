@@ -232,9 +232,9 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   sent,
 	})
-	out, bad := x.Close()
+	stored, bad := x.Close()
 	add(entries)
-	st.EntriesLater = out.Later
+	st.EntriesLater = stored.Later
 	st.EntriesSent, st.EntriesReceived = entries.ItemsSent, entries.ItemsReceived
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
