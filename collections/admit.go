@@ -7,6 +7,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -27,22 +28,18 @@ func (s *Server) Admit(r *http.Request) (*Admitted, error) {
 		return nil, &RefusedError{http.StatusNotFound, "it is no push"}
 	}
 	routes := s.now.Load()
-	route, params, ok := routes.find(r.Method, rest)
-	switch {
-	case !ok || route.action != "push":
+	route, params := routes.find(r.Method, rest)
+	if route == nil || route.action != reach.Push {
 		return nil, &RefusedError{http.StatusNotFound, "it is no push of any collection"}
-	case params == nil || !s.spell(params):
-		return nil, &RefusedError{http.StatusBadRequest, badParam}
 	}
 	x := &exchange{s: s, routes: routes, w: discard{}, r: r, route: route, params: params, rest: rest}
+	if err := x.locate(); err != nil {
+		return nil, x.reason(err)
+	}
 	if err := x.authorize(r.Context()); err != nil {
 		return nil, x.reason(err)
 	}
-	key, err := x.key()
-	if err != nil {
-		return nil, x.reason(err)
-	}
-	e := x.event(key)
+	e := x.event()
 	p, err := x.admit(e)
 	if err != nil {
 		return nil, x.reason(err)
@@ -55,17 +52,32 @@ func (x *exchange) reason(err error) error {
 	if x.who != nil && x.who.unavailable != nil && statusOf(err) == http.StatusServiceUnavailable {
 		return x.who.unavailable
 	}
+	if errors.Is(err, errNoRoute) {
+		return &RefusedError{http.StatusNotFound, "it is no push of any collection"}
+	}
 	var a *answered
 	if !errors.As(err, &a) {
 		return err
 	}
-	reason := http.StatusText(a.Status)
+	return &RefusedError{a.Status, x.reasonOf(err)}
+}
+
+// reasonOf returns what a caller is told of a refusal.
+func (x *exchange) reasonOf(err error) string {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return refused.Reason
+	}
+	var a *answered
+	if !errors.As(err, &a) {
+		return internal
+	}
 	if o, ok := a.Body.(*value.Object); ok {
 		if s, ok := o.String("error"); ok {
-			reason = s
+			return s
 		}
 	}
-	return &RefusedError{a.Status, reason}
+	return http.StatusText(a.Status)
 }
 
 // discard is where answers go that nobody waits for.
@@ -75,18 +87,13 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
-// Of returns the collection that a storage path is one of: of several, the first that callers may write to. It returns nil if there is none.
-func (s *Server) Of(key string) (found *config.Collection) {
-	for _, c := range s.now.Load().config.All() {
-		if _, ok := config.Match(c.KeyTemplate(), key); !ok {
-			continue
-		}
-		if !c.PullOnly && len(c.WriteRoles) > 0 {
-			return c
-		}
-		if found == nil {
-			found = c
-		}
+// Reach returns what leads from paths to objects, by the configuration that counts.
+func (s *Server) Reach() *reach.Map { return s.now.Load().reach }
+
+// Of returns the collection whose a storage path is; nil if it is none's.
+func (s *Server) Of(key string) *config.Collection {
+	if o := s.Reach().At(key); o != nil {
+		return o.Collection
 	}
-	return found
+	return nil
 }

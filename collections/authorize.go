@@ -13,10 +13,9 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/store"
 )
-
-func hasRestrictions(c *config.Config) bool { return access.HasRestrictions(c) }
 
 // caller is who makes a request, with the roles that it has for what it asks for.
 type caller struct {
@@ -24,6 +23,13 @@ type caller struct {
 	known bool // a resolver has been asked
 
 	unavailable *access.UnavailableError // some role could not be found out
+}
+
+// clone returns a copy that may be given more roles.
+func (c *caller) clone() *caller {
+	own := *c
+	own.Roles = slices.Clone(c.Roles)
+	return &own
 }
 
 // forbidden is what a caller is told whose roles are not enough.
@@ -38,49 +44,56 @@ func (x *exchange) forbidden(who *caller) (status int, reason string) {
 	return http.StatusServiceUnavailable, who.unavailable.Reason
 }
 
-func (c *caller) has(role string) bool { return slices.Contains(c.Roles, role) }
-
-// may reports whether a caller's roles are enough.
-func (c *caller) may(col *config.Collection, write bool) bool {
-	if col.RootOnly && !c.has(config.RoleRoot) {
-		return false
-	}
-	required := col.ReadRoles
-	if write {
-		required = col.WriteRoles
-	}
-	return slices.Contains(required, config.RolePublic) || slices.ContainsFunc(required, c.has)
-}
-
-// authorize finds out who the caller is, if that matters, and refuses whoever may not.
-func (x *exchange) authorize(ctx context.Context) error {
-	col, write := x.route.col, x.route.action == "push"
-	required := col.ReadRoles
-	if write {
-		required = col.WriteRoles
-	}
-	x.who = &caller{}
-	if !col.RootOnly && slices.Contains(required, config.RolePublic) && !x.routes.restricted {
-		return nil
-	}
-	err := x.identify(ctx)
-	if err == nil {
-		within := ctx
-		if write {
-			within = access.WithWrite(ctx)
-		}
-		err = x.enrich(within, x.who, x.params, x.route.template)
-	}
-	if err == nil && !x.who.may(col, write) {
-		err = refuse(x.forbidden(x.who))
-	}
-	if err == nil && access.Restricted(x.routes.config, col, x.who.Identity, x.route.action) {
-		err = refuse(http.StatusForbidden, "identity restricted")
-	}
+// authorize finds out who the caller is, if that matters, and refuses whoever may not do with the object
+// what the route does.
+func (x *exchange) authorize(ctx context.Context) (err error) {
+	x.who, err = x.permit(ctx, x.object, x.route.action)
 	if err != nil {
+		col := x.route.col
 		x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Status: statusOf(err), Params: x.params})
 	}
 	return err
+}
+
+// permit returns the caller with the roles that it has for an object, and refuses it if it may not do
+// something with it. All that reads and writes for a caller asks here.
+func (x *exchange) permit(ctx context.Context, o *reach.Object, action string) (who *caller, err error) {
+	if x.base == nil && x.routes.reach.Open(o.Collection, action) {
+		who = &caller{}
+	} else if who, err = x.callerFor(ctx, o.Params, action); err != nil {
+		return who, err
+	}
+	return who, x.decide(who, o, action)
+}
+
+// callerFor returns the caller with the roles that it has where a path has some parameters.
+func (x *exchange) callerFor(ctx context.Context, params map[string]string, action string) (*caller, error) {
+	if x.base == nil {
+		if err := x.identify(ctx); err != nil {
+			return &caller{}, err
+		}
+	}
+	who := x.base.clone()
+	if !who.known {
+		return who, nil
+	}
+	if action == reach.Push {
+		ctx = access.WithWrite(ctx)
+	}
+	return who, x.enrich(ctx, who, params)
+}
+
+// decide refuses a caller who may not do something with an object.
+func (x *exchange) decide(who *caller, o *reach.Object, action string) error {
+	switch x.routes.reach.Decide(&who.Auth, o, action) {
+	case reach.Allowed:
+		return nil
+	case reach.NoRole:
+		return refuse(x.forbidden(who))
+	case reach.Shut:
+		return refuse(http.StatusForbidden, "identity restricted")
+	}
+	return refuse(http.StatusForbidden, "Forbidden")
 }
 
 func statusOf(err error) int {
@@ -95,17 +108,16 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// identify asks the resolver who the caller is.
+// identify asks the resolver who the caller is. One who is not let in is nobody.
 func (x *exchange) identify(ctx context.Context) error {
-	x.who = &caller{known: true}
+	x.base = &caller{}
 	x.toCallerOnly()
 	within, cancel := context.WithTimeout(access.WithSource(ctx, x.address()), x.s.opts.ResolveWithin)
 	defer cancel()
 	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) { return x.signedBody() }, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
-	if !req.Batch {
-		req.Path = resolve(x.route.template, x.params)
+	if x.object != nil {
+		req.Path = x.object.Key
 	}
-	req.Identity, req.HasIdentity = x.params[config.IdentityParam]
 	who, err := x.s.opts.Resolver.Resolve(within, req)
 	var denied *access.DeniedError
 	var body *answered // what is wrong with the body, which the resolver has asked for
@@ -115,8 +127,11 @@ func (x *exchange) identify(ctx context.Context) error {
 	case errors.As(err, &body):
 		return body
 	case err == nil:
-		x.who.Auth = who
-		x.who.Roles = slices.Clone(who.Roles)
+		var ok bool
+		if who.Identity, ok = config.IdentityOf(who.Identity); !ok {
+			break
+		}
+		x.base.Auth, x.base.known = who, true
 		x.proved()
 		return nil
 	case errors.As(err, &denied):
@@ -136,8 +151,8 @@ func (x *exchange) identify(ctx context.Context) error {
 }
 
 // enrich adds the roles that depend on what is asked for.
-func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]string, template string) error {
-	if id, ok := params[config.IdentityParam]; ok && id == who.Identity && strings.Contains(template, "{"+config.IdentityParam+"}") {
+func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]string) error {
+	if id, ok := params[config.IdentityParam]; ok && id == who.Identity {
 		who.Roles = append(who.Roles, config.RoleSelf)
 	}
 	if x.s.opts.Enricher == nil {
@@ -260,8 +275,8 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 
 // proved adds the body to what the caller has signed, whichever of the two is known first.
 func (x *exchange) proved() {
-	if x.who != nil && x.who.Proof != nil && x.read {
-		x.who.Proof.Body = x.body
+	if x.base != nil && x.base.Proof != nil && x.read {
+		x.base.Proof.Body = x.body
 	}
 }
 
@@ -270,14 +285,15 @@ const (
 	timedOut = "Request timeout"
 )
 
-// context returns the context for a store.
-func (x *exchange) context(col *config.Collection, params map[string]string, who *caller) context.Context {
-	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: params, Key: resolve(x.route.template, params), Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
+// context returns the context in which a store is used for an object.
+func (x *exchange) context(o *reach.Object, who *caller) context.Context {
+	col := o.Collection
+	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: o.Params, Key: o.Key, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
 }
 
 func (x *exchange) actionOf() string {
 	if x.route.action == "" {
-		return "pull"
+		return reach.Pull
 	}
 	return x.route.action
 }

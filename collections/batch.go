@@ -2,15 +2,15 @@ package collections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/skerry-sync/skerry/collections/access"
-	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -192,8 +192,7 @@ func (b *batch) answer() error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		x.audit(ctx, AuditEntry{Action: "pull", Status: statusOf(err)})
-		x.who = &caller{}
+		x.audit(ctx, AuditEntry{Action: reach.Pull, Status: statusOf(err)})
 	}
 	all := &value.Object{}
 	for _, name := range b.names {
@@ -226,10 +225,9 @@ func problem(reason string) *value.Object {
 // neverInBatch are the last segments of paths that are not read in batches, whatever roles a caller is given.
 var neverInBatch = []string{"_keyring", "_members"}
 
-// read reads one document of a batch.
-func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Object, part *bounds) *value.Object {
-	x := b.x
-	params := map[string]string{}
+// params returns the parameters of a document of a batch; ok is false if one is missing.
+func (b *batch) paramsOf(col *config.Collection, set *value.Object) (params map[string]string, ok bool) {
+	params = map[string]string{}
 	for _, name := range config.Params(col.StoragePath) {
 		switch v, _ := set.Get(name); v := v.(type) {
 		case string:
@@ -237,105 +235,100 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 		case float64:
 			params[name] = string(value.Append(nil, v))
 		default:
-			if name == config.IdentityParam && x.who.Identity != "" {
-				params[name] = x.who.Identity
+			if name != config.IdentityParam || b.x.base.Identity == "" {
+				return nil, false
 			}
-		}
-		if _, ok := params[name]; !ok {
-			return problem("Missing required path parameter")
+			params[name] = b.x.base.Identity
 		}
 	}
-	for _, v := range params {
-		if !isParam(v) {
-			return problem(badParam)
+	if id, there := params[config.IdentityParam]; there {
+		if params[config.IdentityParam], ok = config.IdentityOf(id); !ok {
+			params[config.IdentityParam] = "" // which is no parameter
 		}
 	}
-	if !x.s.spell(params) {
+	return params, true
+}
+
+// read reads one document of a batch.
+func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Object, part *bounds) *value.Object {
+	x := b.x
+	params, ok := b.paramsOf(col, set)
+	if !ok {
+		return problem("Missing required path parameter")
+	}
+	o, err := x.routes.reach.Object(col, params)
+	if errors.Is(err, reach.ErrParam) {
 		return problem(badParam)
 	}
-	who := &caller{Auth: x.who.Auth, known: x.who.known}
-	who.Roles = slices.Clone(x.who.Roles)
-	entry := AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity, Params: params}
-	denied := func(status int, reason string) *value.Object {
-		entry.Status = status
+	entry := AuditEntry{Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: x.base.Identity, Params: params}
+	failed := func(err error) *value.Object {
+		entry.Status = statusOf(err)
 		x.audit(ctx, entry)
-		return problem(reason)
+		if entry.Status == http.StatusInternalServerError && !errors.As(err, new(*answered)) {
+			x.s.opts.Log.Error("a document of a batch could not be read", "key", entry.Key, "error", err)
+			return problem("Internal error")
+		}
+		return problem(x.reasonOf(err))
 	}
-	if who.known {
-		if err := x.enrich(ctx, who, params, col.StoragePath); err != nil {
-			return denied(http.StatusInternalServerError, "Authorization error")
+	if err != nil { // it belongs to another collection
+		return failed(refuse(http.StatusForbidden, "Forbidden"))
+	}
+	who, err := x.permit(ctx, o, reach.Pull)
+	if err == nil && slices.Contains(neverInBatch, o.Key[strings.LastIndexByte(o.Key, '/')+1:]) {
+		err = refuse(http.StatusForbidden, "Forbidden")
+	}
+	if err == nil {
+		if _, ok := x.count(x.routes.pulls[col], who.Identity); !ok {
+			err = refuse(http.StatusTooManyRequests, tooMany)
 		}
 	}
-	if !who.may(col, false) {
-		return denied(x.forbidden(who))
-	}
-	if access.Restricted(x.routes.config, col, who.Identity, "pull") {
-		return denied(http.StatusForbidden, "identity restricted")
-	}
-	key := resolve(col.StoragePath, params)
-	if isUnsafe(key) {
-		return problem(badParam)
-	}
-	entry.Key = key
-	last := key[strings.LastIndexByte(key, '/')+1:]
-	if !capcert.MatchPath(key, who.Paths) || slices.Contains(neverInBatch, last) {
-		return denied(http.StatusForbidden, "Forbidden")
-	}
-	if _, ok := x.count(x.routes.pulls[col], who.Identity); !ok {
-		return denied(http.StatusTooManyRequests, tooMany)
-	}
-	now := x.s.opts.Documents.Now()
-	ctx = x.context(col, params, who)
-	if part != nil || col.AppendOnly != nil && col.AppendOnly.Persist {
-		return b.readLog(ctx, col, key, part, who, now, entry)
-	}
-	d, err := x.document(ctx, key)
 	if err != nil {
-		x.s.opts.Log.Error("a document of a batch could not be read", "key", key, "error", err)
-		return problem("Internal error")
+		return failed(err)
 	}
-	data, hash := &value.Object{}, ""
-	if d != nil {
-		hash = d.Hash
-		if !expired(col, d.Time, now) {
-			data = hide(col.FieldPermissions, d.Data, who)
+	entry.Key = o.Key
+	now := x.s.opts.Documents.Now()
+	ctx = x.context(o, who)
+	if err := x.beforePull(ctx, o, who); err != nil {
+		return failed(err)
+	}
+	var data *value.Object
+	var hash string
+	if part != nil || col.AppendOnly != nil && col.AppendOnly.Persist {
+		data, hash, err = b.readLog(ctx, o, part, who, now)
+	} else {
+		var d *view
+		if d, err = x.view(ctx, o, who, now); err == nil {
+			data, hash = d.Data(), d.hash
 		}
+	}
+	if err != nil {
+		return failed(err)
 	}
 	entry.Status = http.StatusOK
 	x.audit(ctx, entry)
 	return value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)})
 }
 
-func (b *batch) readLog(ctx context.Context, col *config.Collection, key string, part *bounds, who *caller, now int64, entry AuditEntry) *value.Object {
-	x := b.x
-	fail := func(status int, reason string) *value.Object {
-		entry.Status = status
-		x.audit(ctx, entry)
-		return problem(reason)
-	}
-	if col.AppendOnly == nil || !col.AppendOnly.Persist {
-		return fail(http.StatusBadRequest, "append_params_not_supported")
+func (b *batch) readLog(ctx context.Context, o *reach.Object, part *bounds, who *caller, now int64) (data *value.Object, hash string, err error) {
+	a := o.Collection.AppendOnly
+	if a == nil || !a.Persist {
+		return nil, "", bad("append_params_not_supported")
 	}
 	p := bounds{full: true} // who does not say which part of a log it wants is given all
 	if part != nil {
 		p = *part
+		if err := p.check(a, now); err != nil {
+			return nil, "", err
+		}
 	}
-	if err := p.check(col.AppendOnly, now); err != nil && part != nil {
-		reason, _ := err.(*answered).Body.(*value.Object).String("error")
-		return fail(http.StatusBadRequest, reason)
-	}
-	data, hash, err := x.elements(ctx, col, key, p, who, now)
-	if err != nil {
-		x.s.opts.Log.Error("a log of a batch could not be read", "key", key, "error", err)
-		return fail(http.StatusInternalServerError, "Internal error")
-	}
+	data, hash, err = b.x.elements(ctx, o, p, who, now)
 	switch {
+	case err != nil:
+		return nil, "", err
 	case hash == "" && part == nil:
 		data = &value.Object{}
 	case data == nil:
-		data = value.NewObject(value.Member{Key: col.AppendOnly.Field, Value: value.Array{}})
+		data = value.NewObject(value.Member{Key: a.Field, Value: value.Array{}})
 	}
-	entry.Status = http.StatusOK
-	x.audit(ctx, entry)
-	return value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)})
+	return data, hash, nil
 }

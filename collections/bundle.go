@@ -3,59 +3,64 @@ package collections
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/openapi"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
 // pullBundle answers with the documents of those collections of a bundle that the caller may read.
 func (x *exchange) pullBundle() error {
 	ctx := x.r.Context()
-	x.who = &caller{}
-	private := x.routes.restricted
-	for _, col := range x.route.bundle {
-		private = private || col.RootOnly || !col.PublicRead()
-	}
-	if private {
-		if err := x.identify(ctx); err != nil {
+	who := &caller{}
+	open := func(col *config.Collection) bool { return x.routes.reach.Open(col, reach.Pull) }
+	if !slices.ContainsFunc(x.route.bundle, func(col *config.Collection) bool { return !open(col) }) {
+		x.who = who
+	} else {
+		var err error
+		if who, err = x.callerFor(ctx, x.params, reach.Pull); err != nil {
 			return err
 		}
-		if err := x.enrich(ctx, x.who, x.params, x.route.template); err != nil {
+		x.who = who
+	}
+	all, timestamp, now := &value.Object{}, int64(0), x.s.opts.Documents.Now()
+	refused := map[reach.Refusal]int{}
+	for _, col := range x.route.bundle {
+		o, err := x.routes.reach.Object(col, x.params)
+		if errors.Is(err, reach.ErrElsewhere) {
+			continue
+		} else if err != nil {
 			return err
 		}
-	}
-	base, err := x.key()
-	if err != nil {
-		return err
-	}
-	all := &value.Object{}
-	timestamp := int64(0)
-	for _, col := range x.route.bundle {
-		if x.who.unavailable != nil && !x.who.may(col, false) {
-			return refuse(x.forbidden(x.who)) // rather than leaving out what the caller may have
-		}
-		if !x.who.may(col, false) || access.Restricted(x.routes.config, col, x.who.Identity, "pull") {
+		if why := x.routes.reach.Decide(&who.Auth, o, reach.Pull); why != reach.Allowed {
+			if why == reach.NoRole && who.unavailable != nil {
+				return refuse(x.forbidden(who)) // rather than leaving out what the caller may have
+			}
+			refused[why]++
 			continue
 		}
-		if wait, ok := x.count(x.routes.pulls[col], x.who.Identity); !ok {
+		if wait, ok := x.count(x.routes.pulls[col], who.Identity); !ok {
 			x.w.Header().Set("Retry-After", seconds(wait))
 			return refuse(http.StatusTooManyRequests, tooMany)
 		}
-		key := base + "/" + col.Name
-		d, err := x.document(x.context(col, x.params, x.who), key)
+		within := x.context(o, who)
+		if err := x.beforePull(within, o, who); err != nil {
+			return err
+		}
+		d, err := x.view(within, o, who, now)
 		if err != nil {
 			return err
 		}
-		data, hash := &value.Object{}, ""
-		if d != nil {
-			data, hash = hide(col.FieldPermissions, d.Data, x.who), d.Hash
-		}
-		all.Set(col.Name, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}))
-		timestamp = x.s.opts.Documents.Now()
-		x.audit(ctx, AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params})
+		all.Set(col.Name, value.NewObject(value.Member{Key: "data", Value: d.Data()}, value.Member{Key: "hash", Value: d.hash}))
+		timestamp = now
+		x.audit(ctx, AuditEntry{Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity, Key: o.Key, Status: http.StatusOK, Params: x.params})
+	}
+	if refused[reach.OutOfScope] == len(x.route.bundle) {
+		return refuse(http.StatusForbidden, "Forbidden")
 	}
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}, value.Member{Key: "timestamp", Value: float64(timestamp)}))
 	return nil
@@ -109,8 +114,8 @@ func (x *exchange) describe() error {
 	}
 	x.who = &caller{}
 	if x.routes.describe == DescribeByRole {
-		if err := x.identify(x.r.Context()); err != nil {
-			x.who = &caller{} // who is not let in sees what nobody needs a role for
+		if err := x.identify(x.r.Context()); err == nil { // who is not let in sees what nobody needs a role for
+			x.who = x.base
 		}
 	}
 	shown := func(cols []*config.Collection) value.Array {
@@ -150,7 +155,7 @@ func (x *exchange) openAPI() error {
 
 func (c *caller) hasAny(roles []string) bool {
 	for _, r := range roles {
-		if c.has(r) {
+		if c.Has(r) {
 			return true
 		}
 	}

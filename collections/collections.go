@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -45,9 +46,6 @@ type Options struct {
 
 	// MustIdentify tells an anonymous caller whose roles are not enough 401 instead of 403.
 	MustIdentify bool
-	// Identity, unless nil, returns the one spelling of an identity that a path names, or false for what cannot be one.
-	Identity func(text string) (string, bool)
-
 	// Whole, unless nil, tells whether a push replaces all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
 	Whole func() bool
 
@@ -187,17 +185,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	route, params, ok := routes.find(method, rest)
-	switch {
-	case !ok:
+	route, params := routes.find(method, rest)
+	if route == nil {
 		notFound(w)
-		return
-	case params == nil:
-		fail(w, http.StatusBadRequest, badParam)
-		return
-	}
-	if !s.spell(params) {
-		fail(w, http.StatusBadRequest, badParam)
 		return
 	}
 	x := &exchange{s: s, routes: routes, w: w, r: r, route: route, params: params, rest: rest}
@@ -209,17 +199,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.w = sw
 	x.serve()
 	s.opts.Observe(&Observation{Action: route.action, Collection: route.col, Status: sw.status, Took: time.Since(began)})
-}
-
-// spell gives the identity that a path names its one spelling, and reports whether there is one.
-func (s *Server) spell(params map[string]string) bool {
-	id, there := params[config.IdentityParam]
-	if !there || s.opts.Identity == nil {
-		return true
-	}
-	id, ok := s.opts.Identity(id)
-	params[config.IdentityParam] = id
-	return ok
 }
 
 // statusWriter remembers the status of an answer.
@@ -244,10 +223,12 @@ type exchange struct {
 	r      *http.Request
 	route  *route
 	params map[string]string
-	rest   string // path without the prefix
+	rest   string        // path without the prefix
+	object *reach.Object // that it is about; nil if about none, or several
 	body   []byte
-	read   bool // the body has been
-	who    *caller
+	read   bool    // the body has been
+	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
+	who    *caller // who asks, for the object
 }
 
 // answered is an error that has its answer.
@@ -265,7 +246,11 @@ func (x *exchange) serve() {
 			x.failed(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	if err := x.route.serve(x); err != nil {
+	err := x.locate()
+	if err == nil {
+		err = x.route.serve(x)
+	}
+	if err != nil {
 		x.failed(err)
 	}
 }
@@ -287,6 +272,8 @@ func (x *exchange) failed(err error) {
 	var unavailable *access.UnavailableError
 	var readOnly *store.ReadOnlyError
 	switch {
+	case errors.Is(err, errNoRoute):
+		notFound(x.w)
 	case errors.As(err, &a) && a.Body == nil:
 		x.w.WriteHeader(a.Status)
 	case errors.As(err, &a):

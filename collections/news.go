@@ -42,12 +42,13 @@ func (x *exchange) newsBounds(q url.Values, now int64) (after int64, limit int, 
 }
 
 // pullNews answers with the elements of a log that a reader has not got who has a cursor.
-func (x *exchange) pullNews(ctx context.Context, key string, q url.Values, now int64) error {
+func (x *exchange) pullNews(ctx context.Context, q url.Values, now int64) error {
+	key := x.object.Key
 	after, limit, err := x.newsBounds(q, now)
 	if err != nil {
 		return err
 	}
-	col := x.route.col
+	col := x.object.Collection
 	if ttl := col.TTLMS; ttl != nil && *ttl > 0 {
 		after = max(after, now-*ttl-1)
 	}

@@ -8,16 +8,15 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/access"
-	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
-	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/sandbox"
 	"github.com/skerry-sync/skerry/internal/serve"
 )
 
@@ -30,39 +29,47 @@ func (x *exchange) pull() error {
 	if err := x.limit(); err != nil {
 		return err
 	}
-	ctx := x.context(col, x.params, x.who)
-	key, err := x.key()
+	ctx := x.context(x.object, x.who)
+	err := x.pullOf(ctx)
+	entry := AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: x.object.Key, Status: http.StatusOK, Params: x.params}
 	if err != nil {
-		return err
+		entry.Status = statusOf(err)
 	}
-	if err = x.pullOf(ctx, key); err != nil {
-		x.audit(ctx, AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: statusOf(err), Params: x.params})
-		return err
-	}
-	x.audit(ctx, AuditEntry{Action: "pull", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params})
-	return nil
+	x.audit(ctx, entry)
+	return err
 }
 
-func (x *exchange) pullOf(ctx context.Context, key string) error {
-	col := x.route.col
-	for _, h := range x.s.opts.Hooks {
-		if h.BeforePull != nil {
-			if err := h.BeforePull(ctx, x.event(key)); err != nil {
-				return err
-			}
-		}
+func (x *exchange) pullOf(ctx context.Context) error {
+	col := x.object.Collection
+	if err := x.beforePull(ctx, x.object, x.who); err != nil {
+		return err
 	}
 	switch {
 	case col.Binary():
-		return x.pullFile(ctx, key)
+		return x.pullFile(ctx)
 	case col.AppendOnly != nil && col.AppendOnly.Persist:
-		return x.pullLog(ctx, key)
+		return x.pullLog(ctx)
 	}
-	return x.pullDocument(ctx, key)
+	return x.pullDocument(ctx)
 }
 
-func (x *exchange) event(key string) *Event {
-	return &Event{Collection: x.route.col, Params: x.params, Key: key, Identity: x.who.Identity, Proof: x.who.Proof}
+// beforePull asks the hooks of pulls, in whatever way an object is read.
+func (x *exchange) beforePull(ctx context.Context, o *reach.Object, who *caller) error {
+	for _, h := range x.s.opts.Hooks {
+		if h.BeforePull == nil {
+			continue
+		}
+		e := &Event{Collection: o.Collection, Params: o.Params, Key: o.Key, Identity: who.Identity, Proof: who.Proof}
+		if err := h.BeforePull(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// event is what hooks are told of a push.
+func (x *exchange) event() *Event {
+	return &Event{Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key, Identity: x.who.Identity, Proof: x.who.Proof}
 }
 
 // toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and one
@@ -86,13 +93,13 @@ func (x *exchange) cacheControl() {
 	}
 }
 
-// unchanged answers a caller who has what has a hash, and reports whether it has. variant tells apart
-// answers of the same hash: of what is hidden, or stands beside it (see hiding).
-func (x *exchange) unchanged(hash, variant string) bool {
+// unchanged answers a caller who has what has a hash, and reports whether it has. beside tells apart
+// answers of the same hash, by what stands beside it.
+func (x *exchange) unchanged(hash, beside string) bool {
 	if hash == "" {
 		return false
 	}
-	etag := `"` + hash + variant + `"`
+	etag := `"` + hash + beside + `"`
 	x.w.Header()["Etag"] = []string{etag}
 	if x.r.Header["If-None-Match"] == nil {
 		return false
@@ -106,72 +113,33 @@ func (x *exchange) unchanged(hash, variant string) bool {
 	return false
 }
 
-// hiding names the set of fields that are hidden from a caller, so that answers which show different
-// fields of a document have different ETags; "" if none is.
-func hiding(all []config.FieldPermission, who *caller) string {
-	var names []string
-	for _, f := range all {
-		if !readableBy(f, who) {
-			names = append(names, strconv.Quote(f.Field))
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(strings.Join(names, ",")))
-	return "-" + hex.EncodeToString(sum[:8])
-}
-
-func readableBy(f config.FieldPermission, who *caller) bool {
-	return len(f.ReadRoles) == 0 || slices.Contains(f.ReadRoles, config.RolePublic) || slices.ContainsFunc(f.ReadRoles, who.has)
-}
-
-// document reads a document; what is none is as if there was none.
-func (x *exchange) document(ctx context.Context, key string) (*document.Document, error) {
-	d, err := x.s.opts.Documents.Get(ctx, key)
-	if errors.Is(err, document.ErrCorrupt) {
-		x.s.opts.Log.Error("a stored document cannot be read", "key", key, "error", err)
-		return nil, nil
-	}
-	return d, err
-}
-
-// expired reports whether what was written at a time, in Unix milliseconds, is too old to be shown.
-func expired(col *config.Collection, written, now int64) bool {
-	return col.TTLMS != nil && *col.TTLMS > 0 && written > 0 && now-written > *col.TTLMS
-}
-
-func (x *exchange) pullDocument(ctx context.Context, key string) error {
-	col := x.route.col
+func (x *exchange) pullDocument(ctx context.Context) error {
 	now := x.s.opts.Documents.Now()
-	d, err := x.document(ctx, key)
+	d, err := x.view(ctx, x.object, x.who, now)
 	if err != nil {
 		return err
 	}
 	x.cacheControl()
-	text, hash := []byte("{}"), ""
-	gone := d != nil && expired(col, d.Time, now)
-	if d != nil && !gone {
-		text, hash = x.readable(col, d), d.Hash
+	keyring, beside, etag := (*view)(nil), false, ""
+	if !d.over {
+		keyring, beside = x.keyring(now)
 	}
-	variant, keyring := hiding(col.FieldPermissions, x.who), (*document.Document)(nil)
-	beside := !gone && x.wantsKeyring(key)
 	if beside {
-		keyring = x.keyring(ctx, key)
-		variant += "+"
+		etag = "+"
 		if keyring != nil {
-			variant += keyring.Hash
+			etag += keyring.hash
 		}
 	}
-	if x.unchanged(hash, variant) {
+	if x.unchanged(d.hash, etag) {
 		return nil
 	}
+	text := d.Text()
 	b := append(make([]byte, 0, len(text)+256), `{"data":`...)
-	b = value.AppendString(append(append(b, text...), `,"hash":`...), hash)
+	b = value.AppendString(append(append(b, text...), `,"hash":`...), d.hash)
 	b = strconv.AppendInt(append(b, `,"timestamp":`...), now, 10)
-	if d != nil && !gone && d.Author != nil {
-		b = value.AppendString(append(b, `,"authorPubkey":`...), d.Author.Key)
-		b = value.AppendString(append(b, `,"authorSignature":`...), d.Author.Signature)
+	if d.author != nil {
+		b = value.AppendString(append(b, `,"authorPubkey":`...), d.author.Key)
+		b = value.AppendString(append(b, `,"authorSignature":`...), d.author.Signature)
 	}
 	if beside {
 		b = appendKeyring(append(b, `,"keyring":`...), keyring, now)
@@ -180,55 +148,41 @@ func (x *exchange) pullDocument(ctx context.Context, key string) error {
 	return nil
 }
 
-// readable returns the data of a document without what the caller may not read.
-func (x *exchange) readable(col *config.Collection, d *document.Document) []byte {
-	if len(col.FieldPermissions) == 0 {
-		return d.Text()
-	}
-	return value.Append(nil, hide(col.FieldPermissions, d.Data, x.who))
-}
-
-// hide returns data without the fields that a caller may not read.
-func hide(all []config.FieldPermission, data *value.Object, who *caller) *value.Object {
-	var hidden []string
-	for _, f := range all {
-		if !readableBy(f, who) {
-			hidden = append(hidden, f.Field)
-		}
-	}
-	if len(hidden) == 0 {
-		return data
-	}
-	shown := data.Clone()
-	shown.Delete(hidden...)
-	return shown
-}
-
-// wantsKeyring reports whether the keyring beside a document is asked for, by somebody who may reach it.
-func (x *exchange) wantsKeyring(key string) bool {
+// keyring returns the keyring beside the document that is pulled, as the caller may see it, nil if there is
+// none; asked is false if it was not asked for, or if the caller may not have it.
+func (x *exchange) keyring(now int64) (shown *view, asked bool) {
 	if x.r.URL.RawQuery == "" {
-		return false
+		return nil, false
 	}
-	v := x.r.URL.Query().Get("withKeyring")
-	return (v == "1" || strings.EqualFold(v, "true")) && capcert.MatchPath(key+"/_keyring", x.who.Paths)
-}
-
-// keyring reads the keyring beside a document; nil if there is none that can be read.
-func (x *exchange) keyring(ctx context.Context, key string) *document.Document {
-	d, err := x.document(ctx, key+"/_keyring")
+	if v := x.r.URL.Query().Get("withKeyring"); v != "1" && !strings.EqualFold(v, "true") {
+		return nil, false
+	}
+	key := x.object.Key + "/_keyring"
+	o := x.routes.reach.At(key)
+	if o == nil { // where nobody can have written one
+		return nil, x.who.Scope.HasPath(key)
+	}
+	who, err := x.permit(x.r.Context(), o, reach.Pull)
+	if err != nil {
+		return nil, false
+	}
+	d, err := x.view(x.context(o, who), o, who, now)
 	if err != nil {
 		x.s.opts.Log.Warn("the keyring beside a document cannot be read", "key", key, "error", err)
-		return nil
+		return nil, true
 	}
-	return d
+	if d.hash == "" {
+		return nil, true
+	}
+	return d, true
 }
 
-func appendKeyring(b []byte, d *document.Document, now int64) []byte {
+func appendKeyring(b []byte, d *view, now int64) []byte {
 	if d == nil {
 		return append(b, "null"...)
 	}
 	b = append(append(append(b, `{"data":`...), d.Text()...), `,"hash":`...)
-	b = strconv.AppendInt(append(value.AppendString(b, d.Hash), `,"timestamp":`...), now, 10)
+	b = strconv.AppendInt(append(value.AppendString(b, d.hash), `,"timestamp":`...), now, 10)
 	return append(b, '}')
 }
 
@@ -286,75 +240,20 @@ func (b *bounds) check(a *config.AppendOnly, now int64) error {
 	return nil
 }
 
-// elements reads a part of a log as the caller may see it. hash is "" if there is no log.
-func (x *exchange) elements(ctx context.Context, col *config.Collection, key string, b bounds, who *caller, now int64) (data *value.Object, hash string, err error) {
-	a := col.AppendOnly
-	after := int64(0)
-	if b.after != nil {
-		after = *b.after
-	}
-	p, err := x.s.opts.Documents.Elements(ctx, key, after, b.last, document.Log{Field: a.Field})
-	if errors.Is(err, document.ErrCorrupt) {
-		x.s.opts.Log.Error("a stored log cannot be read", "key", key, "error", err)
-		p, err = document.Part{}, nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	elements := p.Elements
-	if elements == nil {
-		elements = value.Array{}
-	}
-	if p.Hash == "" {
-		return value.NewObject(value.Member{Key: a.Field, Value: elements}), "", nil
-	}
-	data = p.Rest.Clone()
-	if expired(col, p.Time, now) {
-		return nil, "", nil
-	}
-	data.Set(a.Field, elements)
-	return hideInLog(col, data, who), p.Hash, nil
-}
-
-// hideInLog returns a part of a log without the fields that a caller may not read.
-func hideInLog(col *config.Collection, data *value.Object, who *caller) *value.Object {
-	if len(col.FieldPermissions) == 0 {
-		return data
-	}
-	data = hide(col.FieldPermissions, data, who)
-	if v, ok := data.Get(col.AppendOnly.Field); ok {
-		shown := value.Array{}
-		for _, e := range v.(value.Array) {
-			o, _ := e.(*value.Object)
-			if inner, ok := o.Get("data"); ok {
-				if inner, ok := inner.(*value.Object); ok {
-					o = o.Clone()
-					o.Set("data", hide(col.FieldPermissions, inner, who))
-					e = o
-				}
-			}
-			shown = append(shown, e)
-		}
-		data = data.Clone()
-		data.Set(col.AppendOnly.Field, shown)
-	}
-	return data
-}
-
-func (x *exchange) pullLog(ctx context.Context, key string) error {
+func (x *exchange) pullLog(ctx context.Context) error {
 	now := x.s.opts.Documents.Now()
 	q := x.r.URL.Query()
 	if q.Has("cursor") {
-		return x.pullNews(ctx, key, q, now)
+		return x.pullNews(ctx, q, now)
 	}
 	b, err := x.boundsOf(q)
 	if err == nil {
-		err = b.check(x.route.col.AppendOnly, now)
+		err = b.check(x.object.Collection.AppendOnly, now)
 	}
 	if err != nil {
 		return err
 	}
-	data, hash, err := x.elements(ctx, x.route.col, key, b, x.who, now)
+	data, hash, err := x.elements(ctx, x.object, b, x.who, now)
 	if err != nil {
 		return err
 	}
@@ -364,15 +263,15 @@ func (x *exchange) pullLog(ctx context.Context, key string) error {
 	if hash != "" {
 		x.cacheControl()
 	}
-	if x.unchanged(hash, hiding(x.route.col.FieldPermissions, x.who)) {
+	if x.unchanged(hash, "") {
 		return nil
 	}
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)}))
 	return nil
 }
 
-func (x *exchange) pullFile(ctx context.Context, key string) error {
-	o, err := x.s.opts.Documents.Store().Get(ctx, key)
+func (x *exchange) pullFile(ctx context.Context) error {
+	o, err := x.s.opts.Documents.Store().Get(ctx, x.object.Key)
 	if errors.Is(err, store.ErrNotFound) {
 		return &answered{Answer{Status: http.StatusNotFound}}
 	}
@@ -384,7 +283,8 @@ func (x *exchange) pullFile(ctx context.Context, key string) error {
 	h := x.w.Header()
 	h.Set("Etag", `"`+hash.(string)+`"`)
 	h.Set("Content-Type", o.Type)
-	h.Set("X-Content-Type-Options", "nosniff")
+	content := x.object.Collection.Content
+	sandbox.Protect(h, o.Type, sandbox.Policy{Active: content.Active, Embedding: sandbox.Embedding(content.Embed)})
 	_ = serve.Content(x.w, x.r, bytes.NewReader(o.Body)) // which seeks without errors
 	return nil
 }
@@ -398,11 +298,8 @@ func (x *exchange) list() error {
 	if err := x.limit(); err != nil {
 		return err
 	}
-	ctx := x.context(col, x.params, x.who)
-	prefix, err := x.key()
-	if err != nil {
-		return err
-	}
+	ctx := x.context(x.object, x.who)
+	prefix := x.object.Key
 	if prefix != "" {
 		prefix += "/"
 	}
@@ -416,7 +313,8 @@ func (x *exchange) list() error {
 	case *limit == 0:
 		return refuse(http.StatusBadRequest, badLimit)
 	}
-	items, more, err := x.s.opts.Documents.List(ctx, prefix, q.Get("after"), int(min(*limit, maxListed)))
+	shown := func(key string) bool { return x.routes.reach.Lists(&x.who.Auth, col, key) }
+	items, more, err := x.s.opts.Documents.ListOf(ctx, prefix, q.Get("after"), int(min(*limit, maxListed)), shown)
 	if err != nil {
 		return err
 	}
@@ -424,7 +322,7 @@ func (x *exchange) list() error {
 	for i, s := range items {
 		all[i] = s
 	}
-	x.audit(ctx, AuditEntry{Action: "list", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: prefix, Status: http.StatusOK, Params: x.params})
+	x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: prefix, Status: http.StatusOK, Params: x.params})
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "items", Value: all}, value.Member{Key: "hasMore", Value: more}))
 	return nil
 }

@@ -1,6 +1,7 @@
 package collections
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,14 +24,10 @@ func (x *exchange) push() error {
 	if err := x.authorize(x.r.Context()); err != nil {
 		return err
 	}
-	ctx := x.context(col, x.params, x.who)
-	key, err := x.key()
-	if err != nil {
-		return err
-	}
-	e := x.event(key)
+	ctx := x.context(x.object, x.who)
+	e := x.event()
 	body, err := x.pushOf(ctx, e)
-	entry := AuditEntry{Action: "push", Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: key, Status: http.StatusOK, Params: x.params}
+	entry := AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: e.Key, Status: http.StatusOK, Params: x.params}
 	if err != nil {
 		entry.Status = statusOf(err)
 		x.audit(ctx, entry)
@@ -42,7 +39,7 @@ func (x *exchange) push() error {
 			continue
 		}
 		if err := h.AfterWrite(after, e); err != nil {
-			x.s.opts.Log.Warn("what was to follow a write has failed", "collection", col.Name, "key", key, "error", err)
+			x.s.opts.Log.Warn("what was to follow a write has failed", "collection", col.Name, "key", e.Key, "error", err)
 		}
 	}
 	x.audit(ctx, entry)
@@ -74,6 +71,7 @@ func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 // pushed is what a request that may be done asks to be written.
 type pushed struct {
 	body   []byte // of the request
+	data   *value.Object
 	media  string // of a file
 	base   *string
 	at     *int64 // time of an element, nil if the request names none
@@ -129,7 +127,7 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	if err := x.mayWrite(data); err != nil {
 		return nil, err
 	}
-	if err := x.route.schema.check(data); err != nil {
+	if err := x.route.schema.check(data); err != nil && !x.mayKeep(data) {
 		return nil, err
 	}
 	e.Data = value.Sanitize(data)
@@ -152,7 +150,7 @@ func (x *exchange) keep(ctx context.Context, e *Event, p *pushed) (any, error) {
 		return nil, err
 	}
 	e.Hash, e.Time = w.Hash, w.Time
-	return value.NewObject(value.Member{Key: "hash", Value: w.Hash}, value.Member{Key: "timestamp", Value: float64(w.Time)}), nil
+	return value.NewObject(value.Member{Key: "hash", Value: cmp.Or(w.Seen, w.Hash)}, value.Member{Key: "timestamp", Value: float64(w.Time)}), nil
 }
 
 // intercept asks the hooks that answer pushes by themselves.
@@ -178,12 +176,15 @@ func (x *exchange) intercept(ctx context.Context, e *Event) (*Answer, error) {
 // mayWrite refuses data with a field that the caller may not write.
 func (x *exchange) mayWrite(data *value.Object) error {
 	for _, f := range x.route.col.FieldPermissions {
-		if _, there := data.Get(f.Field); !there || len(f.WriteRoles) == 0 || slices.Contains(f.WriteRoles, config.RolePublic) || slices.ContainsFunc(f.WriteRoles, x.who.has) {
-			continue
+		if _, there := data.Get(f.Field); there && !allows(f.WriteRoles, x.who) {
+			return notWritable(f.Field)
 		}
-		return refuse(http.StatusForbidden, "Field '"+f.Field+"' is not writable with your roles")
 	}
 	return nil
+}
+
+func notWritable(field string) error {
+	return refuse(http.StatusForbidden, "Field '"+field+"' is not writable with your roles")
 }
 
 // author returns the proof of who has signed data, of which the request is to hold both parts.
@@ -239,8 +240,82 @@ func (x *exchange) admitDocument(e *Event, body *value.Object, p *pushed) (err e
 	return err
 }
 
+// whole reports whether a push replaces all of a document, also among concurrent ones.
+func (x *exchange) whole() bool {
+	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole()
+}
+
+// kept are the fields that stay as they are if a push leaves them out: whoever may not write or not see
+// one does not mean to remove it.
+func (x *exchange) kept() (fields []config.FieldPermission) {
+	for _, f := range x.object.Collection.FieldPermissions {
+		if !readableBy(f, x.who) || !allows(f.WriteRoles, x.who) {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
+// mayKeep reports whether fields may be kept that data lacks: what is stored then is not data alone.
+func (x *exchange) mayKeep(data *value.Object) bool {
+	col := x.object.Collection
+	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() && slices.ContainsFunc(x.kept(), func(f config.FieldPermission) bool {
+		_, there := data.Get(f.Field)
+		return !there
+	})
+}
+
+// signedWhole reports whether a document must be what its writer has signed, and nothing else.
+func (x *exchange) signedWhole() bool { return x.s.opts.Whole != nil && x.s.opts.Whole() }
+
+// over returns what is stored of pushed data in the place of a document, which may be nil.
+func (x *exchange) over(old *document.Document, data *value.Object) (*value.Object, error) {
+	fields := x.kept()
+	if len(fields) == 0 {
+		return data, nil
+	}
+	stored := data
+	for _, f := range fields {
+		if _, there := data.Get(f.Field); there || old == nil {
+			continue
+		}
+		was, there := old.Data.Get(f.Field)
+		switch {
+		case !there:
+		case !x.signedWhole():
+			if stored == data {
+				stored = data.Clone()
+			}
+			stored.Set(f.Field, was)
+		case !allows(f.WriteRoles, x.who): // it cannot be kept, and not be removed either
+			return nil, notWritable(f.Field)
+		}
+	}
+	if !x.signedWhole() {
+		if err := x.route.schema.check(stored); err != nil {
+			return nil, err
+		}
+	}
+	return stored, nil
+}
+
 func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
-	w, err := x.s.opts.Documents.Push(ctx, e.Key, e.Data, p.base, p.author, e.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole())
+	c := document.Change{Data: e.Data, Base: p.base, Author: p.author, Whole: x.whole()}
+	if all := x.object.Collection.FieldPermissions; len(all) > 0 {
+		c.HashOf = func(d *document.Document) string {
+			if shown := hide(all, d.Data, x.who); shown != d.Data {
+				return value.Hash(shown)
+			}
+			return d.Hash
+		}
+		c.Over = func(old *document.Document) (*value.Object, error) {
+			stored, err := x.over(old, p.data)
+			e.Data = stored
+			return stored, err
+		}
+		p.data = e.Data
+	}
+	w, err := x.s.opts.Documents.Change(ctx, e.Key, c)
 	if errors.Is(err, document.ErrConflict) {
 		return document.Written{}, refuse(http.StatusConflict, "hash_mismatch")
 	}

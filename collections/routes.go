@@ -1,6 +1,7 @@
 package collections
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -8,15 +9,16 @@ import (
 	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/reach"
 )
 
 // routes are what a configuration is answered by.
 type routes struct {
-	config     *config.Config
-	describe   Describe
-	restricted bool // some identities are
-	byShape    map[shape][]*route
-	pulls      map[*config.Collection][]*limiter // which each way of pulling counts in
+	config   *config.Config
+	reach    *reach.Map
+	describe Describe
+	byShape  map[shape][]*route
+	pulls    map[*config.Collection][]*limiter // which each way of pulling counts in
 }
 
 // shape is what routes that may match a path have in common with it.
@@ -31,8 +33,7 @@ type route struct {
 	serve    func(x *exchange) error
 	action   string // pull, push, list; "" for those that are about no collection
 	col      *config.Collection
-	bundle   []*config.Collection
-	template string // of the storage path
+	bundle   []*config.Collection // of a pull of all of them; col is nil then
 	limits   []*limiter
 	schema   *schema
 }
@@ -43,7 +44,7 @@ type segment struct {
 }
 
 func newRoutes(c *config.Config, describe Describe, revocations bool) (*routes, error) {
-	rs := &routes{config: c, describe: describe, restricted: hasRestrictions(c), byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{}}
+	rs := &routes{config: c, reach: reach.New(c), describe: describe, byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{}}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
 	rs.add(http.MethodGet, "openapi.json", &route{serve: (*exchange).openAPI})
@@ -94,19 +95,19 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			continue
 		}
 		if !c.PushOnly {
-			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: "pull", col: c, template: c.StoragePath, limits: rs.pulls[c]})
+			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: reach.Pull, col: c, limits: rs.pulls[c]})
 		}
 		if c.Listable {
 			prefix := c.StoragePath[:max(0, strings.LastIndexByte(c.StoragePath, '/'))]
-			rs.add(http.MethodGet, strings.TrimSuffix(under+"list/"+prefix, "/"), &route{serve: (*exchange).list, action: "list", col: c, template: prefix, limits: newLimiters(c.Counters("list", whole))})
+			rs.add(http.MethodGet, strings.TrimSuffix(under+"list/"+prefix, "/"), &route{serve: (*exchange).list, action: reach.List, col: c, limits: newLimiters(c.Counters(reach.List, whole))})
 		}
 		if !c.PullOnly {
-			rs.add(http.MethodPost, under+"push/"+c.StoragePath, &route{serve: (*exchange).push, action: "push", col: c, template: c.StoragePath, limits: newLimiters(c.Counters("push", whole)), schema: schema})
+			rs.add(http.MethodPost, under+"push/"+c.StoragePath, &route{serve: (*exchange).push, action: reach.Push, col: c, limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema})
 		}
 	}
 	for _, b := range bundles {
 		path := b[0].StoragePath
-		rs.add(http.MethodGet, under+"pull/"+path, &route{serve: (*exchange).pullBundle, action: "pull", bundle: b, template: path})
+		rs.add(http.MethodGet, under+"pull/"+path, &route{serve: (*exchange).pullBundle, action: reach.Pull, bundle: b})
 		for _, c := range b {
 			if c.PullOnly {
 				continue
@@ -115,28 +116,14 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			if err != nil {
 				continue // it has been told
 			}
-			rs.add(http.MethodPost, under+"push/"+path+"/"+c.Name, &route{serve: (*exchange).push, action: "push", col: c, bundle: b, template: path + "/" + c.Name, limits: newLimiters(c.Counters("push", whole)), schema: schema})
+			rs.add(http.MethodPost, under+"push/"+path+"/"+c.Name, &route{serve: (*exchange).push, action: reach.Push, col: c, limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema})
 		}
 	}
 }
 
-// maxParam is how long a parameter may be in bytes.
-const maxParam = 1024
-
-// isParam reports whether v may be a parameter: it consists of letters, digits, dots, underscores, colons, at signs and hyphens of ASCII.
-func isParam(v string) bool {
-	for i := range len(v) {
-		switch c := v[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == ':', c == '@', c == '-':
-		default:
-			return false
-		}
-	}
-	return v != "" && len(v) <= maxParam
-}
-
-// find returns the route that answers a path and the parameters in it, which are nil if one is not what it may be.
-func (rs *routes) find(method, path string) (*route, map[string]string, bool) {
+// find returns the route that answers a path, nil if there is none, and what stands in the places of its
+// parameters, whatever that is.
+func (rs *routes) find(method, path string) (*route, map[string]string) {
 	var few [12]string
 	parts := appendSegments(few[:0], path[1:])
 	plain := parts
@@ -165,14 +152,11 @@ next:
 			if !s.param {
 				continue
 			}
-			if !isParam(plain[i]) {
-				return r, nil, true
-			}
 			params[s.text] = plain[i]
 		}
-		return r, params, true
+		return r, params
 	}
-	return nil, nil, false
+	return nil, nil
 }
 
 // appendSegments appends what strings.Split would return.
@@ -187,24 +171,31 @@ func appendSegments(to []string, path string) []string {
 	}
 }
 
-// resolve puts parameters into the template of a path.
-func resolve(template string, params map[string]string) string {
-	for k, v := range params {
-		template = strings.ReplaceAll(template, "{"+k+"}", v)
+// locate finds what a request is about. A path of another collection's is as if there was no route.
+func (x *exchange) locate() (err error) {
+	id, named := x.params[config.IdentityParam]
+	if named {
+		if x.params[config.IdentityParam], named = config.IdentityOf(id); !named {
+			return refuse(http.StatusBadRequest, badParam)
+		}
 	}
-	return template
+	switch r := x.route; {
+	case r.action == "":
+	case r.col == nil: // whose objects are each looked for when it is read
+		_, err = x.routes.reach.Object(r.bundle[0], x.params)
+	case r.action == reach.List:
+		x.object, err = x.routes.reach.Of(r.col, x.params)
+	default:
+		x.object, err = x.routes.reach.Object(r.col, x.params)
+	}
+	switch {
+	case errors.Is(err, reach.ErrElsewhere) && x.route.col != nil:
+		return errNoRoute
+	case errors.Is(err, reach.ErrParam):
+		return refuse(http.StatusBadRequest, badParam)
+	}
+	return nil
 }
 
-// isUnsafe reports whether a storage path would lead out of its place, or is another spelling of one.
-func isUnsafe(key string) bool {
-	return strings.Contains(key, "..") || strings.Contains(key, "//") || strings.Contains("/"+key+"/", "/./") || strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 })
-}
-
-// key returns the storage path that is asked for.
-func (x *exchange) key() (string, error) {
-	key := resolve(x.route.template, x.params)
-	if isUnsafe(key) {
-		return "", refuse(http.StatusBadRequest, badParam)
-	}
-	return key, nil
-}
+// errNoRoute reports a path that no route answers.
+var errNoRoute = errors.New("no route answers this path")

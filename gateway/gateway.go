@@ -30,6 +30,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/netaddr"
+	"github.com/skerry-sync/skerry/internal/sandbox"
 	"github.com/skerry-sync/skerry/internal/serve"
 	"github.com/skerry-sync/skerry/internal/visible"
 	"github.com/skerry-sync/skerry/node"
@@ -150,10 +151,8 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, content io.ReadSe
 	if h.Get("Content-Type") == "" {
 		h.Set("Content-Type", http.DetectContentType(first))
 	}
-	if strings.Contains(h.Get("Content-Type"), "html") || strings.Contains(h.Get("Content-Type"), "xml") {
-		// Content is a stranger's: a page in it must not act as one of this address.
-		h.Set("Content-Security-Policy", "sandbox")
-	}
+	// Whoever knows the hash may show it in a page; the content itself is a stranger's.
+	sandbox.Protect(h, h.Get("Content-Type"), sandbox.Policy{Embedding: sandbox.CrossOrigin})
 	if err := serve.Content(w, r, c); err != nil {
 		g.fail(w, err)
 		return

@@ -99,7 +99,7 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 		return caps.Resolve(ctx, r)
 	})
 	opts.Enricher = access.Compose(opts.Enricher, s.chains.Enricher())
-	opts.Identity, opts.MustIdentify = evm.Identity, true
+	opts.MustIdentify = true
 	for _, f := range []evm.Family{evm.OctoBot, evm.Starfish} {
 		opts.Vary = append(opts.Vary, f.Headers()[0].Header) // the address
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections/config"
-	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
@@ -138,7 +137,7 @@ const (
 
 // secretsFrom reads the secrets of encryption at rest from the environment.
 func secretsFrom(get func(string) string) (s encrypted.Secrets, err error) {
-	s.Spell = evm.Identity
+	s.Spell = config.IdentityOf
 	if s.Identity, err = secretOf(get, envIdentitySecret); err != nil {
 		return s, err
 	}

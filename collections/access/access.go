@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
@@ -26,13 +27,37 @@ import (
 type Auth struct {
 	Identity  string   // user id, "" for nobody in particular
 	Roles     []string // not yet those that depend on what is asked for
-	Paths     []string // what storage paths it may reach, see capcert.MatchPath; empty is no restriction
+	Scope     *Scope   // of the certificate that the caller presents; nil without one, and no restriction
 	Presenter string   // the Ed25519 public key, in hex, that has signed the request; "" without one
 
 	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs all that it writes otherwise than with an Ed25519 key.
 	VerifyAuthor func(data *value.Object, signature string) error
 	// Proof is what has been signed, without the body; nil if nothing was.
 	Proof *store.Proof
+}
+
+// Has reports whether a caller has a role.
+func (a *Auth) Has(role string) bool { return slices.Contains(a.Roles, role) }
+
+// Scope is what a certificate is for. Package reach holds callers to all of it.
+type Scope struct {
+	Ops         []string // read, write, list
+	Collections []string // names, or * for all
+	Paths       []string // see capcert.MatchPath; empty is all
+	Issuer      string   // user id
+}
+
+// HasPath reports whether a storage path is within a scope; nil is no restriction.
+func (s *Scope) HasPath(key string) bool { return s == nil || capcert.MatchPath(key, s.Paths) }
+
+// Gives reports whether a role is one that the certificate itself gives.
+func (s *Scope) Gives(role string) bool {
+	return slices.ContainsFunc(s.Collections, func(col string) bool {
+		if role == "delegated:"+s.Issuer+":"+col {
+			return true
+		}
+		return slices.ContainsFunc(s.Ops, func(op string) bool { return role == "cap:"+op+":"+col })
+	})
 }
 
 // Anonymous is nobody.
@@ -47,12 +72,10 @@ type Request struct {
 	Targets []string
 	// Hosts are the names of this server that the caller may have signed.
 	Hosts []string
-	// Path is the storage path that is asked for; it means nothing in a Batch, whose paths are each checked when they are known.
+	// Path is the storage path that is asked for; it means nothing in a Batch. Whether the caller may
+	// reach it is decided when its roles are known, by package reach.
 	Path  string
 	Batch bool
-	// Identity is the one that the path names.
-	Identity    string
-	HasIdentity bool
 }
 
 // Resolver tells who makes a request.
@@ -165,6 +188,7 @@ func Configured(current func() *config.Config, docs *document.Documents, clock C
 
 // IdentityRole returns an enricher that gives a role to one identity.
 func IdentityRole(identity, role string) Enricher {
+	identity, _ = config.IdentityOf(identity)
 	return func(_ context.Context, who *Auth, _ map[string]string) ([]string, error) {
 		if identity == "" || who.Identity != identity {
 			return nil, nil

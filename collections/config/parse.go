@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -46,6 +47,7 @@ func (p *problems) config(v any) *Config {
 	c.Restrictions = p.restrictions(o, "")
 	p.namespaces(o, c)
 	p.oneEncryption(c)
+	p.apart(c)
 	p.extensions(o, c)
 	return c
 }
@@ -177,7 +179,7 @@ func (p *problems) collections(o *value.Object, namespace, label string, whole *
 }
 
 var collectionFields = []string{"name", "storagePath", "readRoles", "writeRoles", "encryption", "maxBodyBytes", "rateLimit", "cacheDurationMs", "objectSchema", "allowedMimeTypes", "pullOnly", "pushOnly",
-	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "remote", "listable", "rootOnly", "restrictions"}
+	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "remote", "listable", "rootOnly", "restrictions", "content"}
 
 func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, names map[string]bool) *Collection {
 	c := &Collection{object: o}
@@ -226,7 +228,28 @@ func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, na
 	c.RateLimit = p.rateLimit(o, label)
 	p.rules(c, label, whole)
 	c.Restrictions = p.restrictions(o, label)
+	c.Content = p.content(o, label, c)
 	return c
+}
+
+func (p *problems) content(o *value.Object, label string, c *Collection) (x Content) {
+	v := p.object(o, label, "content")
+	if v == nil {
+		return x
+	}
+	label += "content."
+	p.unknown(v, label, "active", "embed")
+	x.Active, x.Embed = p.flag(v, label, "active"), p.text(v, label, "embed")
+	if !slices.Contains([]string{"", "same-origin", "same-site", "cross-origin"}, x.Embed) {
+		p.add("%sembed: must be same-origin, same-site or cross-origin, not %q", label, x.Embed)
+	}
+	if !c.Binary() {
+		p.add("%s: only files have it (allowedMimeTypes must lack application/json)", strings.TrimSuffix(label, "."))
+	}
+	if x.Active {
+		p.warnings = append(p.warnings, label+"active: whoever may write a file can run scripts as this server in a browser that shows it")
+	}
+	return x
 }
 
 func (p *problems) milliseconds(o *value.Object, label, key string) *int64 {
@@ -365,6 +388,7 @@ func (p *problems) restrictions(o *value.Object, label string) (all []Restrictio
 				}
 				r.Identities = append(r.Identities, s)
 			}
+			r.Identities = p.identities(r.Identities, label+".identities")
 		}
 		actions, _ := o.Get("actions")
 		list, ok := actions.(value.Array)

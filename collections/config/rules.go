@@ -20,10 +20,9 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 	if strings.HasPrefix(c.StoragePath, "/") {
 		add("storagePath: must not begin with a slash")
 	}
-	for _, s := range strings.Split(c.StoragePath, "/") {
-		if m := param.FindString(s); m != "" && m != s {
-			add("storagePath: the parameter %s must be all of its segment, which is %q", m, s)
-		}
+	p.path(strings.TrimPrefix(c.StoragePath, "/"), label+"storagePath: ")
+	if c.Bundle != "" && !isBundled(c.Name) {
+		add("name: %q cannot be the last segment of a path, which it is in a bundle", c.Name)
 	}
 	p.pathRules(label, "storagePath", c.StoragePath)
 	p.pathRules(label, "keyringPath", c.KeyringPath)
@@ -91,18 +90,7 @@ func (p *problems) oneEncryption(c *Config) {
 }
 
 // overlap reports whether two templates can stand for the same path.
-func overlap(a, b string) bool {
-	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
-	if len(as) != len(bs) {
-		return false
-	}
-	for i := range as {
-		if as[i] != bs[i] && !wholeParam.MatchString(as[i]) && !wholeParam.MatchString(bs[i]) {
-			return false
-		}
-	}
-	return true
-}
+func overlap(a, b string) bool { return ParseTemplate(a).Overlaps(ParseTemplate(b)) }
 
 func (p *problems) appendRules(c *Collection, label string) {
 	add := func(format string, args ...any) { p.add(label+format, args...) }

@@ -26,7 +26,8 @@ func (e *FullError) Error() string { return fmt.Sprintf("the log has %d elements
 // Written tells of a write.
 type Written struct {
 	Hash string
-	Time int64 // Unix milliseconds
+	Seen string // the hash by which the writer knows it, if that is another (see Change)
+	Time int64  // Unix milliseconds
 }
 
 // Documents are the documents and logs in a store.
@@ -112,9 +113,32 @@ func if_(o *store.Object) store.Condition {
 // attempts is how often a write is tried that others, at other servers of the same store, forestall.
 const attempts = 5
 
+// Change is what a push asks for.
+type Change struct {
+	Data   *value.Object
+	Base   *string // hash of what is to be there: nil if nothing, or "" for a document without one
+	Author *Author // whose signature of Data it bears
+	Whole  bool
+
+	// HashOf, unless nil, returns the hash by which the writer knows a document, who may not see all of it.
+	HashOf func(*Document) string
+	// Over, unless nil, returns what is stored instead of Data in the place of a document, which is nil if
+	// there is none. If that is not Data, it does not bear the author's signature.
+	Over func(old *Document) (*value.Object, error)
+}
+
 // Push stores data as a document if base is the hash of what is there: nil if there must be nothing, or "" for a document without one. What is there and is
 // no document may be replaced with "". It returns an error that is ErrConflict.
 func (d *Documents) Push(ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool) (Written, error) {
+	return d.Change(ctx, key, Change{Data: data, Base: base, Author: author, Whole: whole})
+}
+
+// Change stores a document as Push does.
+func (d *Documents) Change(ctx context.Context, key string, c Change) (Written, error) {
+	hashOf := c.HashOf
+	if hashOf == nil {
+		hashOf = func(d *Document) string { return d.Hash }
+	}
 	unlock, err := d.lock(ctx, key)
 	if err != nil {
 		return Written{}, err
@@ -127,15 +151,24 @@ func (d *Documents) Push(ctx context.Context, key string, data *value.Object, ba
 		}
 		hash := ""
 		if old != nil {
-			hash = old.Hash
+			hash = hashOf(old)
 		}
-		if base == nil && o != nil || base != nil && *base != hash {
+		if c.Base == nil && o != nil || c.Base != nil && *c.Base != hash {
 			return Written{}, ErrConflict
 		}
-		next := Next(old, data, d.Now(), author, whole)
+		data, author := c.Data, c.Author
+		if c.Over != nil {
+			if data, err = c.Over(old); err != nil {
+				return Written{}, err
+			}
+			if data != c.Data {
+				author = nil
+			}
+		}
+		next := Next(old, data, d.Now(), author, c.Whole)
 		err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o))
 		if err == nil {
-			return Written{next.Hash, next.Time}, nil
+			return Written{Hash: next.Hash, Seen: hashOf(next), Time: next.Time}, nil
 		}
 		if !errors.Is(err, store.ErrChanged) {
 			return Written{}, fmt.Errorf("document %s: %w", key, err)
@@ -146,10 +179,16 @@ func (d *Documents) Push(ctx context.Context, key string, data *value.Object, ba
 
 // List returns what follows prefix in the first limit keys that begin with it and in which more than after follows, and whether there are more.
 func (d *Documents) List(ctx context.Context, prefix, after string, limit int) (items []string, more bool, err error) {
+	return d.ListOf(ctx, prefix, after, limit, nil)
+}
+
+// ListOf lists those keys alone that shown, unless it is nil, reports to be shown. In these one segment
+// follows prefix.
+func (d *Documents) ListOf(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (items []string, more bool, err error) {
 	if after != "" {
 		after = prefix + after
 	}
-	keys, err := d.keys(ctx, prefix, after, limit+1)
+	keys, err := d.keys(ctx, prefix, after, limit+1, shown)
 	if err != nil {
 		return nil, false, fmt.Errorf("list %s: %w", prefix, err)
 	}

@@ -18,7 +18,11 @@ import (
 // time of their first. A chunk is written before the head, and what the head does not count is not there: an append that fails half-way has not happened.
 
 const (
-	chunkMark = "__seg/" // stands after the log's key in those of its chunks
+	// chunkMark stands after the log's key in those of its chunks. No path has it, as no request may name
+	// what has a store.Mark.
+	chunkMark = store.Mark + "seg/"
+	// formerMark did before: the chunks of a log that has it go on with it. No request may name it, either.
+	formerMark = "__seg/"
 	// defaultChunk is how many elements there are in a chunk, unless configured.
 	defaultChunk = 1000
 )
@@ -44,8 +48,18 @@ func parseSegments(o *value.Object) *segments {
 	return s
 }
 
-// chunkKey is the key of the chunk whose first element has a time.
-func chunkKey(key string, time int64) string { return fmt.Sprintf("%s%s%016d", key, chunkMark, time) }
+// prefix is what the keys of a log's chunks begin with.
+func (s *segments) prefix(key string) string {
+	if strings.HasPrefix(s.tail, key+formerMark) {
+		return key + formerMark
+	}
+	return key + chunkMark
+}
+
+// chunkKey is the key of the chunk of a log whose first element has a time.
+func (s *segments) chunkKey(key string, time int64) string {
+	return fmt.Sprintf("%s%016d", s.prefix(key), time)
+}
 
 // Log says how a log is kept.
 type Log struct {
@@ -69,8 +83,8 @@ func timeOf(element any) int64 {
 	return whole(o, "ts")
 }
 
-// logHash is the hash of a log of n elements, of which the last holds data.
-func logHash(n int64, data any) string {
+// LogHash is the hash of a log of n elements, of which the last holds data.
+func LogHash(n int64, data any) string {
 	return value.Hash(value.NewObject(member("n", float64(n)), member("last", data)))
 }
 
@@ -157,7 +171,7 @@ func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, d
 	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: "application/json"}); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
-	return Written{logHash(n+1, data), t}, nil
+	return Written{Hash: LogHash(n+1, data), Time: t}, nil
 }
 
 // chunk reads a chunk; what is not there is empty.
@@ -231,15 +245,15 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 		}
 	}
 	if s.tail == "" || int64(len(tail)) >= s.chunkSize {
-		if err := d.sweep(ctx, key, s.tail); err != nil {
-			return Written{}, err
+		if err := d.sweep(ctx, s.prefix(key), s.tail); err != nil {
+			return Written{}, fmt.Errorf("log %s: %w", key, err)
 		}
 		s.sealed += int64(len(tail))
 		at := max(t, end.latest+1)
 		if s.tail != "" {
 			at = max(at, chunkTime(s.tail)+1)
 		}
-		s.tail, tail = chunkKey(key, at), nil
+		s.tail, tail = s.chunkKey(key, at), nil
 	}
 	tail = append(slices.Clip(tail), element(t, data, author))
 	s.n = s.sealed + int64(len(tail))
@@ -248,11 +262,11 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	}
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
-	next := &Document{Data: rest, Hash: logHash(s.n, data), Time: max(t, end.latest), text: value.Append(nil, rest), log: &s}
+	next := &Document{Data: rest, Hash: LogHash(s.n, data), Time: max(t, end.latest), text: value.Append(nil, rest), log: &s}
 	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
-	return Written{next.Hash, t}, nil
+	return Written{Hash: next.Hash, Time: t}, nil
 }
 
 // tail returns the elements of the last chunk that the head counts.
@@ -267,44 +281,41 @@ func (d *Documents) tail(ctx context.Context, s *segments) (value.Array, error) 
 // divide writes elements into chunks, all but the last of them, which it returns.
 func (d *Documents) divide(ctx context.Context, key string, all value.Array, s *segments) (tail value.Array, err error) {
 	for int64(len(all)) > s.chunkSize {
-		if err := d.put(ctx, chunkKey(key, timeOf(all[0])), all[:s.chunkSize]); err != nil {
+		if err := d.put(ctx, s.chunkKey(key, timeOf(all[0])), all[:s.chunkSize]); err != nil {
 			return nil, fmt.Errorf("log %s: %w", key, err)
 		}
 		s.sealed += s.chunkSize
 		all = all[s.chunkSize:]
 	}
-	s.tail = chunkKey(key, timeOf(all[0]))
+	s.tail = s.chunkKey(key, timeOf(all[0]))
 	return all, nil
 }
 
 // sweep removes chunks after the last that the head knows, of appends that have failed half-way.
-func (d *Documents) sweep(ctx context.Context, key, tail string) error {
-	prefix := key + chunkMark
+func (d *Documents) sweep(ctx context.Context, prefix, tail string) error {
 	lost, err := d.store.List(ctx, prefix, max(prefix, tail), 100)
 	for _, k := range lost {
 		if err == nil {
 			err = d.store.Delete(ctx, k)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("log %s: %w", key, err)
-	}
-	return nil
+	return err
 }
 
-// keys lists keys without those of chunks.
-func (d *Documents) keys(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
-	if _, ok := d.store.(store.Logs); ok {
-		return d.store.List(ctx, prefix, after, limit)
-	}
+// keys lists those keys that are shown, without those of chunks. If shown is given, nothing that lies below
+// a segment behind prefix may be shown, of which no more than a page or two is looked at.
+func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (all []string, err error) {
 	page := max(limit, 1000)
-	for {
+	if _, ok := d.store.(store.Logs); ok { // where there are no chunks between
+		page = limit
+	}
+	for ; ; page = max(limit, 1000) {
 		some, err := d.store.List(ctx, prefix, after, page)
 		if err != nil {
 			return nil, err
 		}
 		for _, k := range some {
-			if after = k; isChunk(k) {
+			if after = k; isChunk(k) || shown != nil && !shown(k) {
 				continue
 			}
 			if all = append(all, k); len(all) == limit {
@@ -314,19 +325,43 @@ func (d *Documents) keys(ctx context.Context, prefix, after string, limit int) (
 		if len(some) < page {
 			return all, nil
 		}
+		if first, below := below(some[0], prefix), below(after, prefix); shown != nil && below != "" && first == below {
+			after = below + beyond
+		}
 	}
 }
 
-func isChunk(key string) bool {
-	i := strings.LastIndex(key, chunkMark)
-	return i > 0 && len(key) == i+len(chunkMark)+16 && strings.Trim(key[i+len(chunkMark):], "0123456789") == ""
+// beyond follows a path with a slash at its end in a key that is greater than all that lie below it.
+const beyond = "\U0010ffff"
+
+// below returns the path of the segment behind prefix that a key lies below, with a slash; "" if it lies below none.
+func below(key, prefix string) string {
+	if i := strings.IndexByte(key[len(prefix):], '/'); i >= 0 {
+		return key[:len(prefix)+i+1]
+	}
+	return ""
+}
+
+// isChunk reports whether a key is that of a chunk of a log.
+func isChunk(key string) bool { return chunkOwner(key) != "" }
+
+// chunkOwner returns the key of the log that a key is of a chunk of; "" if of none.
+func chunkOwner(key string) string {
+	const digits = 16
+	head := key[:max(0, len(key)-digits)]
+	for _, mark := range []string{chunkMark, formerMark} {
+		if owner, ok := strings.CutSuffix(head, mark); ok && owner != "" && strings.Trim(key[len(head):], "0123456789") == "" {
+			return owner
+		}
+	}
+	return ""
 }
 
 // Owner returns the key of the document or log that something under a key belongs to: an object of a store, or an element of a log.
 func Owner(key string) string {
 	key, _, _ = strings.Cut(key, "\x00")
-	if isChunk(key) {
-		key = key[:strings.LastIndex(key, chunkMark)]
+	if owner := chunkOwner(key); owner != "" {
+		return owner
 	}
 	return key
 }
@@ -336,6 +371,8 @@ type Part struct {
 	Rest     *value.Object // what the document holds beside the elements
 	Elements value.Array
 	Hash     string // of the log; "" if there is none
+	Length   int64  // of the log, in elements
+	Last     any    // data of its last element, nil if that is not known
 	Time     int64  // of the last element, in Unix milliseconds; 0 if there is none
 }
 
@@ -354,22 +391,28 @@ func (d *Documents) Elements(ctx context.Context, key string, after int64, limit
 		v, _ := head.Data.Get(l.Field)
 		all, _ := v.(value.Array)
 		p.Elements = all
+		if p.Length = int64(len(all)); len(all) > 0 {
+			p.Last = dataOf(all[len(all)-1])
+		}
 	} else {
-		if p.Elements, err = d.chunks(ctx, key, head.log, after, until, limit); err != nil {
+		tail, err := d.tail(ctx, head.log)
+		if err != nil {
+			return Part{}, err
+		}
+		if p.Length = head.log.n; len(tail) > 0 {
+			p.Last = dataOf(tail[len(tail)-1])
+		}
+		if p.Elements, err = d.chunks(ctx, key, head.log, tail, after, until, limit); err != nil {
 			return Part{}, err
 		}
 		if head.Time > until { // something may lie ahead
-			tail, err := d.tail(ctx, head.log)
-			if err != nil {
-				return Part{}, err
-			}
 			end, err := d.ending(ctx, key, head.log, tail, until)
 			if err != nil {
 				return Part{}, err
 			}
 			if len(end.ahead) > 0 {
-				data, _ := end.shown.Get("data")
-				p.Hash, p.Time = logHash(head.log.n-int64(len(end.ahead)), data), end.last
+				p.Length, p.Last = head.log.n-int64(len(end.ahead)), dataOf(end.shown)
+				p.Hash, p.Time = LogHash(p.Length, p.Last), end.last
 			}
 		}
 	}
@@ -378,6 +421,13 @@ func (d *Documents) Elements(ctx context.Context, key string, after int64, limit
 		p.Elements = p.Elements[max(0, int64(len(p.Elements))-*limit):]
 	}
 	return p, nil
+}
+
+// dataOf returns the data of an element.
+func dataOf(element any) any {
+	o, _ := element.(*value.Object)
+	v, _ := o.Get("data")
+	return v
 }
 
 // between returns, in the order of their times, the elements that are later than after and not
@@ -477,7 +527,7 @@ func chunkTime(key string) int64 {
 
 // chunkKeys returns the keys of the chunks that a log's head knows, after one of them, in order.
 func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segments) (keys []string, err error) {
-	prefix := key + chunkMark
+	prefix := s.prefix(key)
 	for at := max(prefix, after); ; {
 		some, err := d.store.List(ctx, prefix, at, 1000)
 		if err != nil {
@@ -495,7 +545,9 @@ func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segment
 
 // chunks reads those chunks that elements after a time, or the last limit elements of until
 // another, may be in.
-func (d *Documents) chunks(ctx context.Context, key string, s *segments, after, until int64, limit *int64) (all value.Array, err error) {
+func (d *Documents) chunks(
+	ctx context.Context, key string, s *segments, tail value.Array, after, until int64, limit *int64,
+) (all value.Array, err error) {
 	if limit != nil && *limit == 0 {
 		return nil, nil
 	}
@@ -504,15 +556,15 @@ func (d *Documents) chunks(ctx context.Context, key string, s *segments, after, 
 		return nil, err
 	}
 	if after > 0 {
-		i, _ := slices.BinarySearch(keys, chunkKey(key, after)+"\x00")
+		i, _ := slices.BinarySearch(keys, s.chunkKey(key, after)+"\x00")
 		keys = keys[max(0, i-1):]
 	}
 	var parts []value.Array
 	var n int64
 	for _, k := range slices.Backward(keys) {
-		part, err := d.chunk(ctx, k)
-		if k == s.tail {
-			part, err = d.tail(ctx, s)
+		part := tail
+		if k != s.tail {
+			part, err = d.chunk(ctx, k)
 		}
 		if err != nil {
 			return nil, err
@@ -577,8 +629,8 @@ func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string,
 		if err != nil {
 			return p, err
 		}
-		data, _ := o.Get("data")
-		p.Hash = logHash(length.Shown, data)
+		p.Length, p.Last = length.Shown, dataOf(o)
+		p.Hash = LogHash(p.Length, p.Last)
 	}
 	return p, nil
 }

@@ -111,7 +111,7 @@ func (n *News) take(at *position, chunk int64, all value.Array, after int64, lim
 func (d *Documents) chunksSince(ctx context.Context, key string, s *segments, at *position, after int64, limit int, n *News) error {
 	from := ""
 	if at.chunk > 0 {
-		from = chunkKey(key, at.chunk-1)
+		from = s.chunkKey(key, at.chunk-1)
 	}
 	keys, err := d.chunkKeys(ctx, key, from, s)
 	if err != nil {

@@ -171,16 +171,6 @@ func Only(h http.Header) http.Header {
 	return own
 }
 
-// Identity returns the spelling of an identity that callers are known by: an address with its checksum. What does not begin like an address stays as it is; what does and is none is
-// refused.
-func Identity(text string) (string, bool) {
-	if !strings.HasPrefix(text, "0x") {
-		return text, true
-	}
-	a, err := eth.ParseAddress(text)
-	return a.String(), err == nil
-}
-
 type callerKey struct{}
 
 // CallerOf returns who has made the request that Require has let in.

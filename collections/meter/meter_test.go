@@ -26,7 +26,7 @@ import (
 
 func TestMeter(t *testing.T) {
 	const col = `{"collections": [{"name": "notes", "storagePath": "notes/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 50}]}`
-	c, err := config.Parse([]byte(`{"version": 1, ` + col[1:len(col)-1] + `, "namespaces": {"a": ` + col + `}}`))
+	c, err := config.Parse([]byte(`{"version": 1, ` + col[1:len(col)-1] + `, "namespaces": {"a": ` + strings.Replace(col, "notes/{id}", "own/{id}", 1) + `}}`))
 	require.NoError(t, err)
 	m := meter.New()
 	h, err := collections.New(c, collections.Options{
@@ -34,7 +34,7 @@ func TestMeter(t *testing.T) {
 		Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
 	})
 	require.NoError(t, err)
-	for _, x := range []string{"GET /health", "GET /pull/notes/x", "GET /pull/notes/y", "GET /a/pull/notes/x", "POST /push/notes/x", "GET /pull/notes/a%20b", "GET /nowhere"} {
+	for _, x := range []string{"GET /health", "GET /pull/notes/x", "GET /pull/notes/y", "GET /a/pull/own/x", "POST /push/notes/x", "GET /pull/notes/a%20b", "GET /nowhere"} {
 		method, path, _ := strings.Cut(x, " ")
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, http.NoBody))
 	}

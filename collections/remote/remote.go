@@ -26,6 +26,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/pairing"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/disk"
@@ -371,7 +372,10 @@ func (m *Manager) take(ctx context.Context, key string, data *value.Object, was 
 }
 
 // commonKey is where it lies what both sides had after the last sync.
-func commonKey(key string) string { return key + "__remote" }
+func commonKey(key string) string { return key + store.Mark + "remote" }
+
+// formerCommonKey is where it lay before.
+func formerCommonKey(key string) string { return key + "__remote" }
 
 func (m *Manager) remember(ctx context.Context, key string, data *value.Object) error {
 	was, err := m.docs.Get(ctx, commonKey(key))
@@ -386,6 +390,9 @@ func (m *Manager) remember(ctx context.Context, key string, data *value.Object) 
 func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, theirs *pulled) error {
 	key := r.Collection.StoragePath
 	common, err := m.docs.Get(ctx, commonKey(key))
+	if err == nil && common == nil {
+		common, err = m.docs.Get(ctx, formerCommonKey(key))
+	}
 	if err != nil {
 		return err
 	}

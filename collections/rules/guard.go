@@ -16,7 +16,6 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/document"
-	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
@@ -99,9 +98,6 @@ func (g *Guard) Read(s store.Store, revocations *access.Revocations) {
 func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
 	o := collections.Options{Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs)}
-	if r.Config.EVM != nil {
-		o.Identity = evm.Identity
-	}
 	s, err := collections.New(r.Config, o)
 	if err != nil {
 		return fmt.Errorf("the rules of the replica: %w", err)

@@ -33,7 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const text = `{"version": 1, "collections": [
-	{"name": "shown", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": [], "pullOnly": true, "encryption": "none", "maxBodyBytes": 2000},
+	{"name": "shown", "storagePath": "users/{identity}/shown", "readRoles": ["public"], "writeRoles": [], "pullOnly": true, "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["public"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["public"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 2000},
 	{"name": "news", "storagePath": "news/{id}", "readRoles": ["public"], "writeRoles": ["admin", "editor", "entitlement:news"], "encryption": "none", "maxBodyBytes": 2000,
@@ -146,7 +146,7 @@ func (m *member) serve(r *rules.Rules) {
 	docs := document.In(m.store, nil)
 	cfg := r.Config
 	m.http, err = collections.New(cfg, collections.Options{
-		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Identity: evm.Identity, Log: log, Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
+		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Log: log, Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
 		Resolver: access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) {
 			if evm.Presents(r.HTTP.Header) {
 				return verifier.Resolve(ctx, r)

@@ -167,7 +167,7 @@ func (c *Client) serve(ctx context.Context, o *Options) (base string, err error)
 		return nil
 	})
 	h, err := collections.New(cfg, collections.Options{
-		Documents: docs, Resolver: verifier, Enricher: enricher, Identity: evm.Identity, MustIdentify: true, Prefix: prefix, Hooks: []collections.Hook{c.remote.Hook()}, Log: r.Log,
+		Documents: docs, Resolver: verifier, Enricher: enricher, MustIdentify: true, Prefix: prefix, Hooks: []collections.Hook{c.remote.Hook()}, Log: r.Log,
 	})
 	if err != nil {
 		return "", err

@@ -48,7 +48,7 @@ func serve(t *testing.T) *primary {
 	nonces, err := access.NewNonces(access.NonceOptions{Skew: evm.Window})
 	require.NoError(t, err)
 	h, err := collections.New(c, collections.Options{
-		Documents: p.docs, Prefix: "/v1", Identity: evm.Identity, MustIdentify: true, Log: slog.New(slog.DiscardHandler),
+		Documents: p.docs, Prefix: "/v1", MustIdentify: true, Log: slog.New(slog.DiscardHandler),
 		Resolver: &evm.Verifier{Chains: func(id string) bool { return id == "evm:8453" }, Nonces: nonces},
 	})
 	require.NoError(t, err)

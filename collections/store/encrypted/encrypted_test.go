@@ -17,7 +17,6 @@ import (
 	"github.com/skerry-sync/skerry/collections/atrest"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
-	"github.com/skerry-sync/skerry/collections/evm"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/store/storetest"
@@ -39,7 +38,7 @@ func parse(t testing.TB, notes, bots, shared string) *config.Config {
 }
 
 func secrets() encrypted.Secrets {
-	return encrypted.Secrets{Identity: []string{"one"}, Server: []string{"two"}, Salts: []string{admin}, Spell: evm.Identity}
+	return encrypted.Secrets{Identity: []string{"one"}, Server: []string{"two"}, Salts: []string{admin}, Spell: config.IdentityOf}
 }
 
 func codec(t testing.TB, c *config.Config, s encrypted.Secrets) *encrypted.Codec {
