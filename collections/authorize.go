@@ -185,20 +185,6 @@ func (x *exchange) targets() []string {
 	return []string{whole, x.rest + query}
 }
 
-// hosts returns the name of the server that a signature must be for, as browsers write it: without the port if that is the usual one.
-func (x *exchange) hosts() []string {
-	host, tls := x.r.Host, x.r.TLS != nil
-	if o := x.s.opts.Origin; o != nil {
-		host, tls = o.Host, o.Scheme == "https"
-	}
-	host = strings.ToLower(host)
-	usual := ":80"
-	if tls {
-		usual = ":443"
-	}
-	return []string{strings.TrimSuffix(host, usual)}
-}
-
 // address is where a request comes from, as far as it can be trusted: the caller's own address behind as many proxies as there are.
 func (x *exchange) address() string {
 	if hops := x.s.opts.ProxyHops; hops > 0 {

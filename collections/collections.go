@@ -52,8 +52,11 @@ type Options struct {
 	// Vary names the headers, beside those of certificates, by which the Resolver tells who a caller is.
 	Vary []string
 
-	Prefix        string   // of all paths, such as /v1; "" is none
-	Origin        *url.URL // under which callers know the server, if a proxy changes the Host of requests
+	Prefix string   // of all paths, such as /v1; "" is none
+	Origin *url.URL // under which callers know the server, if a proxy changes the Host of requests
+	// KnownHost reports whether the Host of a request is a name of this server, which callers may have
+	// signed requests for. nil is Known without names.
+	KnownHost     func(r *http.Request) bool
 	Describe      Describe
 	ProxyHops     int           // of proxies before the server that append to X-Forwarded-For; 0 trusts nothing that a caller says of its address
 	ResolveWithin time.Duration // 0 is 5 s
@@ -131,8 +134,9 @@ type AuditEntry struct {
 
 // Server answers requests. Its methods may be called by several goroutines at once.
 type Server struct {
-	opts Options
-	now  atomic.Pointer[routes]
+	opts    Options
+	now     atomic.Pointer[routes]
+	foreign atomic.Bool // somebody has signed a request for another server
 }
 
 // New returns a server of a configuration. It returns a *config.InvalidError if the configuration has schemas that are none.
@@ -148,6 +152,9 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	if opts.MaxElements == 0 {
 		opts.MaxElements = 5000
+	}
+	if opts.KnownHost == nil {
+		opts.KnownHost = Known()
 	}
 	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
@@ -191,6 +198,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{s: s, routes: routes, w: w, r: r, route: route, params: params, rest: rest}
+	if err := x.locate(); err != nil {
+		x.failed(err)
+		return
+	}
 	if s.opts.Observe == nil {
 		x.serve()
 		return
@@ -246,11 +257,7 @@ func (x *exchange) serve() {
 			x.failed(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	err := x.locate()
-	if err == nil {
-		err = x.route.serve(x)
-	}
-	if err != nil {
+	if err := x.route.serve(x); err != nil {
 		x.failed(err)
 	}
 }

@@ -96,7 +96,7 @@ func newWorld(t *testing.T, text []byte, change func(o *collections.Options)) *w
 	require.NoError(t, err)
 	w.revocations, err = access.NewRevocations(t.Context(), nil)
 	require.NoError(t, err)
-	o := collections.Options{Documents: document.In(w.store, w.clock), Resolver: &access.Caps{Nonces: nonces, Revocations: w.revocations, Clock: w.clock}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	o := collections.Options{Documents: document.In(w.store, w.clock), KnownHost: collections.Known("sync.example"), Resolver: &access.Caps{Nonces: nonces, Revocations: w.revocations, Clock: w.clock}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if change != nil {
 		change(&o)
 	}

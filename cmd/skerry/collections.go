@@ -154,6 +154,7 @@ func (a *app) collectionsCheck() *cobra.Command {
 				return fmt.Errorf("%s: %d problems", args[0], len(out.Problems))
 			}
 			a.note("%s: %d collections, nothing is wrong", args[0], len(c.All()))
+			a.note("requests with certificates count if they are signed for the address that serve listens at, or for a host of --origin, --host, --acme or --tls-cert")
 			return nil
 		},
 	}

@@ -51,6 +51,7 @@ type collectionsService struct {
 	hosts     []string // names of this server that a proxy passes on
 	timeout   time.Duration
 	anonymous bool
+	pair      *keyPair // for HTTPS; nil without one of --tls-cert
 
 	ctx    context.Context
 	log    *slog.Logger
@@ -142,8 +143,9 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	opts := collections.Options{
 		Observe:   s.meter.Observe,
 		Documents: docs, Whole: s.ruled, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
-		Resolver: &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
-		Enricher: access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
+		Resolver:  &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
+		Enricher:  access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
+		KnownHost: s.knownHost(),
 	}
 	if err := s.wallets(cfg.EVM, &opts, kept); err != nil {
 		return fmt.Errorf("extensions.evm: %w", err)
@@ -343,6 +345,25 @@ func (s *collectionsService) withHealth(h http.Handler) http.Handler {
 	})
 }
 
+// knownHost returns what tells whether a request names this server: by the address that it came in at, by
+// a name that was given, or by one of the certificate's.
+func (s *collectionsService) knownHost() func(r *http.Request) bool {
+	named := collections.Known(s.names()...)
+	return func(r *http.Request) bool {
+		return named(r) || s.pair != nil && s.pair.certifies(r.Host)
+	}
+}
+
+// tellHosts says for which names callers may sign requests.
+func (s *collectionsService) tellHosts(at net.Addr) {
+	names := append([]string{at.String()}, s.names()...)
+	if s.pair != nil {
+		names = append(names, s.pair.names()...)
+	}
+	slices.Sort(names)
+	s.log.Info("requests with certificates count if they are signed for one of these hosts; further names are given with --host or --origin", "hosts", slices.Compact(names))
+}
+
 // names returns the names by which clients reach this server.
 func (s *collectionsService) names() []string {
 	all := slices.Concat(s.hosts, s.acme.hosts)
@@ -381,15 +402,16 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 			return nil, nil, errors.Join(err, l.Close(), s.close())
 		}
 	case s.cert != "" || s.key != "":
-		pair := &keyPair{cert: s.cert, key: s.key}
-		if _, err := pair.get(nil); err != nil {
+		s.pair = &keyPair{cert: s.cert, key: s.key}
+		if _, err := s.pair.get(nil); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("--tls-cert, --tls-key: %w", err), l.Close(), s.close())
 		}
-		srv.TLSConfig = &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}
+		srv.TLSConfig = &tls.Config{GetCertificate: s.pair.get, MinVersion: tls.VersionTLS12}
 	}
 	if srv.TLSConfig != nil {
 		serve, scheme = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }, "https"
 	}
+	s.tellHosts(l.Addr())
 	done := make(chan error, 1)
 	go func() { done <- serve(netaddr.Limit(l, netaddr.MaxPublicConns)) }()
 	facts = map[string]string{"collections": scheme + "://" + l.Addr().String() + s.prefix}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -48,6 +50,36 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return p.loaded, nil
+}
+
+// leaf returns the certificate that counts now, nil if there is none.
+func (p *keyPair) leaf() *x509.Certificate {
+	c, err := p.get(nil)
+	if err != nil {
+		return nil
+	}
+	return c.Leaf
+}
+
+// certifies reports whether a host, also with a port, is one of the certificate's names.
+func (p *keyPair) certifies(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	leaf := p.leaf()
+	return leaf != nil && leaf.VerifyHostname(host) == nil
+}
+
+// names returns the certificate's names and addresses.
+func (p *keyPair) names() (all []string) {
+	leaf := p.leaf()
+	if leaf == nil {
+		return nil
+	}
+	for _, a := range leaf.IPAddresses {
+		all = append(all, a.String())
+	}
+	return append(all, leaf.DNSNames...)
 }
 
 // loadKeyPair is tls.LoadX509KeyPair for regular files. A pipe would stop all handshakes.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +30,7 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 			*s = to
 		}
 	}
-	set(&e.Path, defaultEntitlements)
+	set(&e.Path, config.DefaultEntitlements)
 	set(&e.Field, "features")
 	set(&e.Role, "entitlement")
 	if e.Keep == 0 {
@@ -41,6 +40,7 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 		roles []string
 		until time.Time
 	}
+	path := config.ParseTemplate(e.Path)
 	var mu sync.Mutex
 	remembered := map[string]known{}
 	return func(ctx context.Context, who *Auth, _ map[string]string) ([]string, error) {
@@ -54,7 +54,11 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 		if ok && now.Before(k.until) {
 			return k.roles, nil
 		}
-		doc, err := docs.Get(ctx, strings.ReplaceAll(e.Path, "{"+config.IdentityParam+"}", who.Identity))
+		key, ok := path.Fill(map[string]string{config.IdentityParam: who.Identity})
+		if !ok { // an identity that no path can name
+			return nil, nil
+		}
+		doc, err := docs.Get(ctx, key)
 		if errors.Is(err, document.ErrCorrupt) {
 			return nil, nil
 		}
@@ -83,12 +87,10 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 	}
 }
 
-const defaultEntitlements = "users/{identity}/entitlements"
-
 // EntitlementsPath returns the template of the storage path of the lists that a configuration names; "" if it names none.
 func EntitlementsPath(e *config.Entitlements) string {
 	if e == nil {
 		return ""
 	}
-	return cmp.Or(e.Path, defaultEntitlements)
+	return cmp.Or(e.Path, config.DefaultEntitlements)
 }

@@ -127,8 +127,11 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 		label := label + "entitlements."
 		p.unknown(e, label, "path", "field", "role")
 		c.Entitlements = &Entitlements{p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role")}
-		p.pathRules(label, "path", c.Entitlements.Path)
+		if c.Entitlements.Path != "" {
+			p.path(c.Entitlements.Path, label+"path: ")
+		}
 	}
+	p.ownEntitlements(c)
 	c.Queue = p.queue(p.object(x, label, "queue"), label+"queue.", c)
 	c.EVM = p.evm(p.object(x, label, "evm"), label+"evm.")
 	c.Rules = p.rulesOf(p.object(x, label, "rules"), label+"rules.")
@@ -146,6 +149,22 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 		c.Remotes = append(c.Remotes, p.remote(name, v, label+"remotes."+name, c))
 	}
 }
+
+// ownEntitlements warns of lists of entitlements that those whom they are about can write.
+func (p *problems) ownEntitlements(c *Config) {
+	if c.Entitlements == nil {
+		return
+	}
+	path := cmp.Or(c.Entitlements.Path, DefaultEntitlements)
+	for _, col := range c.All() {
+		if !col.PullOnly && overlap(col.KeyTemplate(), path) && (has(col.WriteRoles, RoleSelf) || has(col.WriteRoles, RolePublic)) {
+			p.warnings = append(p.warnings, fmt.Sprintf("collection %q: writeRoles: callers can write their own entitlements, which lie at %q", col.Name, path))
+		}
+	}
+}
+
+// DefaultEntitlements is the template of the storage paths of lists of entitlements, unless configured.
+const DefaultEntitlements = "users/{identity}/entitlements"
 
 // named returns the collections that a name stands for: those of that name in all namespaces, or namespace/name.
 func (c *Config) named(name string) (all []*Collection) {
@@ -265,7 +284,9 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 	if strings.HasPrefix(x.Target, "/") {
 		p.add("%starget: must not begin with a slash", label)
 	}
-	p.pathRules(label, "target", x.Target)
+	if x.Target != "" {
+		p.path(strings.TrimPrefix(x.Target, "/"), label+"target: ")
+	}
 	for _, name := range x.Sources {
 		cols := c.named(name)
 		if len(cols) == 0 {
@@ -292,6 +313,11 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 			}
 			if col.StoragePath == x.Target {
 				p.add("%starget: is the source %q itself", label, name)
+			}
+			for _, f := range col.FieldPermissions {
+				if len(f.ReadRoles) > 0 && slices.Contains(x.Fields, f.Field) {
+					p.warnings = append(p.warnings, fmt.Sprintf("%sfields: %q, which %q hides from callers without one of its readRoles, is copied to where it is not", label, f.Field, name))
+				}
 			}
 		}
 	}

@@ -140,6 +140,9 @@ func (t Template) Overlaps(o Template) bool {
 
 // Within reports whether all paths of the template are the other's, too, and the other has more.
 func (t Template) Within(o Template) bool {
+	if len(t.segments) != len(o.segments) {
+		return false
+	}
 	narrower := false
 	for i, a := range t.segments {
 		if b := o.segments[i]; a.param != b.param {

@@ -96,23 +96,6 @@ func (c *Collection) warnSelfMade(add func(format string, args ...any)) {
 	}
 }
 
-// pathRules refuses templates that lead out of their place, or are another spelling of a path.
-func (p *problems) pathRules(label, field, path string) {
-	all := strings.Split(path, "/")
-	for i, s := range all {
-		switch {
-		case s == "." || s == "..":
-			p.add("%s%s: %q must not have a segment %q", label, field, path, s)
-		case s == "" && i > 0 && i < len(all)-1:
-			p.add("%s%s: %q must not have an empty segment", label, field, path)
-		case strings.Contains(s, ".."):
-			p.add("%s%s: %q must not have \"..\" in a segment: no request for it is answered", label, field, path)
-		case strings.ContainsAny(s, "\\%?#") || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }):
-			p.add("%s%s: %q must have no control characters and none of \\ %% ? #", label, field, path)
-		}
-	}
-}
-
 // Names reports whether the configuration names an identity: it has a role, is restricted, or gives
 // certificates that have one.
 func (c *Config) Names(identity string) bool {

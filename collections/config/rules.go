@@ -24,8 +24,9 @@ func (p *problems) rules(c *Collection, label string, whole *Rate) {
 	if c.Bundle != "" && !isBundled(c.Name) {
 		add("name: %q cannot be the last segment of a path, which it is in a bundle", c.Name)
 	}
-	p.pathRules(label, "storagePath", c.StoragePath)
-	p.pathRules(label, "keyringPath", c.KeyringPath)
+	if c.KeyringPath != "" {
+		p.path(c.KeyringPath, label+"keyringPath: ")
+	}
 	p.atRestRules(c, label)
 	if c.PullOnly && c.PushOnly {
 		add("pullOnly, pushOnly: with both there is no way in or out")
@@ -219,6 +220,19 @@ func (c *Config) warn() (all []string) {
 	for _, n := range c.Namespaces {
 		for _, col := range n.Collections {
 			all = append(all, col.warn(fmt.Sprintf("namespace %q: ", n.Name))...)
+		}
+	}
+	if c.Rules == nil {
+		return all
+	}
+	if len(c.Rules.Hosts) == 0 {
+		all = append(all, "extensions.rules.hosts: is missing, so that nodes believe what certificates' holders have signed for any other server; name the hosts of these")
+	}
+	for _, col := range c.All() {
+		for _, f := range col.FieldPermissions {
+			if len(f.WriteRoles) > 0 && !has(f.WriteRoles, RolePublic) {
+				all = append(all, fmt.Sprintf("collection %q: fieldPermissions.%s: servers refuse a push that leaves the field out, but nodes cannot tell what it was before", col.Name, f.Field))
+			}
 		}
 	}
 	return all

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
+	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -33,7 +34,7 @@ type Op struct {
 type Projection struct {
 	Matches func(*config.Collection) bool // the collections
 	// Target returns the storage path of the list that an event is about, "" if there is none. It must not be that of a document of Matches.
-	Target func(*collections.Event) string
+	Target func(*collections.Event) (string, error)
 	// Project returns what becomes of the list, nil if nothing. It must depend on nothing but the event.
 	Project  func(*collections.Event) *Op
 	MaxItems int // entries; of a list that has so many, further ones are left out. 0 is unlimited
@@ -68,7 +69,11 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 			if !p.Matches(e.Collection) {
 				continue
 			}
-			target := p.Target(e)
+			target, err := p.Target(e)
+			if err != nil {
+				log.Warn("a write is missing from a list, which it has no place for", "key", e.Key, "error", err)
+				continue
+			}
 			if target == "" {
 				continue
 			}
@@ -147,6 +152,7 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 
 // Configured returns the lists of a configuration.
 func Configured(c *config.Config) (all []*Projection) {
+	paths := reach.New(c)
 	for _, p := range c.Projections {
 		all = append(all, &Projection{
 			Matches: func(col *config.Collection) bool {
@@ -157,7 +163,13 @@ func Configured(c *config.Config) (all []*Projection) {
 				}
 				return false
 			},
-			Target:   func(e *collections.Event) string { return fill(p.Target, e.Params) },
+			Target: func(e *collections.Event) (string, error) {
+				key, err := paths.Made(p.Target, e.Params)
+				if err != nil {
+					return "", fmt.Errorf("%s: %w", p.Target, err)
+				}
+				return key, nil
+			},
 			Project:  func(e *collections.Event) *Op { return project(p, e) },
 			MaxItems: p.MaxItems,
 		})
@@ -182,6 +194,12 @@ func project(p *config.Projection, e *collections.Event) *Op {
 	}
 	if p.Fields == nil {
 		op.Value = e.Data
+		for _, f := range e.Collection.FieldPermissions {
+			if _, there := op.Value.Get(f.Field); there && len(f.ReadRoles) > 0 { // whoever reads the list need not have these
+				op.Value = op.Value.Clone()
+				op.Value.Delete(f.Field)
+			}
+		}
 		return op
 	}
 	op.Value = &value.Object{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,7 +98,10 @@ func (g *Guard) Read(s store.Store, revocations *access.Revocations) {
 // Set makes rules count.
 func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
-	o := collections.Options{Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs)}
+	o := collections.Options{
+		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
+		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
+	}
 	s, err := collections.New(r.Config, o)
 	if err != nil {
 		return fmt.Errorf("the rules of the replica: %w", err)

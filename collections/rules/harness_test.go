@@ -146,7 +146,7 @@ func (m *member) serve(r *rules.Rules) {
 	docs := document.In(m.store, nil)
 	cfg := r.Config
 	m.http, err = collections.New(cfg, collections.Options{
-		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Log: log, Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
+		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Log: log, KnownHost: collections.Known("example.com"), Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
 		Resolver: access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) {
 			if evm.Presents(r.HTTP.Header) {
 				return verifier.Resolve(ctx, r)

@@ -184,7 +184,9 @@ func (r *Rules) Same(o *Rules) bool {
 // IsServer reports whether an author is one of those that write what no caller has signed.
 func (r *Rules) IsServer(a replica.AuthorID) bool { return slices.Contains(r.Servers, a) }
 
-// isOwn reports whether servers write under a key by themselves.
-func (r *Rules) isOwn(key string) bool {
-	return slices.ContainsFunc(r.Own, func(t string) bool { _, ok := config.Match(t, key); return ok })
+// isOwn reports whether servers write under a key by themselves: it is one of theirs, and of no collection
+// that stands for less.
+func (r *inForce) isOwn(key string) bool {
+	paths := r.server.Reach()
+	return slices.ContainsFunc(r.Own, func(t string) bool { return paths.MadeBy(config.ParseTemplate(t), key) })
 }

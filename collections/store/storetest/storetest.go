@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
@@ -29,6 +30,7 @@ func Run(t *testing.T, lasting bool, open func(t *testing.T, name string) store.
 	with("list", testList)
 	with("like a map", testLikeAMap)
 	with("race", testRace)
+	with("paths", testPaths)
 	if lasting {
 		t.Run("reopened", func(t *testing.T) {
 			s := open(t, "reopened")
@@ -124,6 +126,49 @@ func testList(t *testing.T, s store.Store) {
 				require.Equal(t, want, slices.Clip(got[:len(got):len(got)]), "%q after %q", prefix, after)
 			}
 		}
+	}
+}
+
+// Paths that differ are different objects, whatever parameters a request may name; and what servers keep
+// beside a document is none that a path leads to.
+func testPaths(t *testing.T, s store.Store) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	templates := []string{"{a}", "{a}/{b}", "{a}/{b}/{c}", "x/{a}", "x/{a}/{b}", "x/{a}/_keyring", "x/{a}/{b}/y"}
+	alphabet := []string{"a", "A", ".", "_", ":", "@", "-", "x", "~", "%", "!", "__seg", "__remote", "__sync__", "type", "0000000000000001", "2e", "/"}
+	wrote := map[string]string{}
+	params := func() map[string]string {
+		m := map[string]string{}
+		for _, name := range []string{"a", "b", "c"} {
+			for range 1 + rnd.IntN(3) {
+				m[name] += alphabet[rnd.IntN(len(alphabet))]
+			}
+		}
+		return m
+	}
+	for i := range 400 {
+		template := config.ParseTemplate(templates[rnd.IntN(len(templates))])
+		key, ok := template.Fill(params())
+		if !ok {
+			continue
+		}
+		require.NotContains(t, key, store.Mark)
+		wrote[key] = fmt.Sprintf(`{"i":%d}`, i)
+		put(t, s, key, wrote[key])
+		if i%8 == 0 { // as servers do beside it
+			put(t, s, key+store.Mark+"seg/0000000000000001", "[]")
+		}
+	}
+	require.Greater(t, len(wrote), 50)
+	for key, want := range wrote {
+		o, err := s.Get(t.Context(), key)
+		require.NoError(t, err, key)
+		require.Equal(t, want, string(o.Body), key)
+		require.NoError(t, s.Delete(t.Context(), key))
+	}
+	left, err := s.List(t.Context(), "", "", 1000)
+	require.NoError(t, err)
+	for _, key := range left {
+		require.Contains(t, key, store.Mark)
 	}
 }
 
