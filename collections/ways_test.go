@@ -92,7 +92,7 @@ type answer struct {
 	hash  string
 }
 
-func answerOf(o *value.Object) answer {
+func shownIn(o *value.Object) answer {
 	data, ok := o.Get("data")
 	if !ok {
 		return answer{}
@@ -165,7 +165,7 @@ func TestAllWaysIn(t *testing.T) {
 			set, err := json.Marshal(params)
 			require.NoError(rt, err)
 			_, o := get(batchOf(col.Name, string(set)))
-			batch := answerOf(only(o, col.Name))
+			batch := shownIn(only(o, col.Name))
 			if strings.HasSuffix(key, "_keyring") {
 				require.False(rt, batch.shown, label)
 				batch.shown = want
@@ -179,10 +179,10 @@ func TestAllWaysIn(t *testing.T) {
 				all, _ := v.(*value.Object)
 				v, _ = all.Get(col.Name)
 				one, _ := v.(*value.Object)
-				pulled = answerOf(one)
+				pulled = shownIn(one)
 			} else if owner == col {
 				status, o := get("/pull/" + key)
-				pulled = answerOf(o)
+				pulled = shownIn(o)
 				require.Equal(rt, want, status == 200, "pull %d: %s", status, label)
 			}
 			require.Equal(rt, want, pulled.shown, "pull: %s", label)
@@ -195,10 +195,10 @@ func TestAllWaysIn(t *testing.T) {
 			}
 			// The keyring beside a document is what it is alone.
 			if beside, is := strings.CutSuffix(key, "/_keyring"); is && owner == col {
-				if _, o := get("/pull/" + beside + "?withKeyring=1"); answerOf(o).shown && o.Len() > 0 {
+				if _, o := get("/pull/" + beside + "?withKeyring=1"); shownIn(o).shown && o.Len() > 0 {
 					v, _ := o.Get("keyring")
 					ring, _ := v.(*value.Object)
-					if got := answerOf(ring); got.shown {
+					if got := shownIn(ring); got.shown {
 						require.Equal(rt, pulled, got, "keyring: %s", label)
 					}
 				}
