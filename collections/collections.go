@@ -98,7 +98,13 @@ type Event struct {
 	Time       int64             // of the write, in Unix milliseconds; 0 for files
 	Data       *value.Object     // what was pushed, of JSON collections
 	Proof      *store.Proof      // what the caller has signed; nil of one who has signed nothing
+
+	reach *reach.Map
 }
+
+// Made returns the storage path that a template of the configuration's stands for with the parameters of
+// the event, for what a server writes by itself. It returns what reach.Map.Made returns.
+func (e *Event) Made(template string) (string, error) { return e.reach.Made(template, e.Params) }
 
 // Answer is an answer to a request: of HTTP the status, and a JSON value.
 type Answer struct {

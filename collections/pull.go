@@ -59,7 +59,7 @@ func (x *exchange) beforePull(ctx context.Context, o *reach.Object, who *caller)
 		if h.BeforePull == nil {
 			continue
 		}
-		e := &Event{Collection: o.Collection, Params: o.Params, Key: o.Key, Identity: who.Identity, Proof: who.Proof}
+		e := &Event{Collection: o.Collection, Params: o.Params, Key: o.Key, Identity: who.Identity, Proof: who.Proof, reach: x.routes.reach}
 		if err := h.BeforePull(ctx, e); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (x *exchange) beforePull(ctx context.Context, o *reach.Object, who *caller)
 
 // event is what hooks are told of a push.
 func (x *exchange) event() *Event {
-	return &Event{Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key, Identity: x.who.Identity, Proof: x.who.Proof}
+	return &Event{Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key, Identity: x.who.Identity, Proof: x.who.Proof, reach: x.routes.reach}
 }
 
 // toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and one

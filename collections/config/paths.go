@@ -157,16 +157,12 @@ func (t Template) Within(o Template) bool {
 
 // Same reports whether both stand for the same paths, however their parameters are called.
 func (t Template) Same(o Template) bool {
-	return t.Overlaps(o) && !t.Within(o) && !o.Within(t) && t.params() == o.params()
-}
-
-func (t Template) params() (n int) {
-	for _, s := range t.segments {
-		if s.param {
-			n++
+	for i, a := range t.segments {
+		if i < len(o.segments) && a.param != o.segments[i].param {
+			return false
 		}
 	}
-	return n
+	return t.Overlaps(o)
 }
 
 // Match returns the parameters that a template stands for a path with; ok is false if there are none.

@@ -138,3 +138,19 @@ func TestTemplatesAgreeWithPaths(t *testing.T) {
 		}
 	})
 }
+
+// What lets callers reach more than was meant is warned of.
+func TestWarningsOfReach(t *testing.T) {
+	for ext, want := range map[string]string{
+		`"entitlements": true`: "callers can write their own entitlements",
+		`"entitlements": {"path": "users/{identity}/entitlements"}`: "callers can write their own entitlements",
+		`"rules": {}`: "extensions.rules.hosts: is missing",
+		`"projections": [{"source": "c", "target": "list", "fields": ["secret"]}]`: "is copied to where it is not",
+		`"roles": {"admin": ["` + strings.Repeat("ab", 32) + `"]}`:                 "looks like a public key",
+	} {
+		c, err := config.Parse([]byte(`{"version": 1, "collections": [
+			{"name": "c", "storagePath": "users/{identity}/{doc}", "readRoles": ["self"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 1, "fieldPermissions": {"secret": {"readRoles": ["admin"]}}}], "extensions": {` + ext + `}}`))
+		require.NoError(t, err, ext)
+		require.Contains(t, strings.Join(c.Warnings, "; "), want)
+	}
+}

@@ -19,7 +19,6 @@ import (
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
-	"github.com/skerry-sync/skerry/collections/reach"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -152,7 +151,6 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 
 // Configured returns the lists of a configuration.
 func Configured(c *config.Config) (all []*Projection) {
-	paths := reach.New(c)
 	for _, p := range c.Projections {
 		all = append(all, &Projection{
 			Matches: func(col *config.Collection) bool {
@@ -164,7 +162,7 @@ func Configured(c *config.Config) (all []*Projection) {
 				return false
 			},
 			Target: func(e *collections.Event) (string, error) {
-				key, err := paths.Made(p.Target, e.Params)
+				key, err := e.Made(p.Target)
 				if err != nil {
 					return "", fmt.Errorf("%s: %w", p.Target, err)
 				}

@@ -120,3 +120,27 @@ func TestFullList(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, d)
 }
+
+// A list gets into no document but those that are meant for lists, and holds nothing that its source hides.
+func TestListsStayInTheirPlace(t *testing.T) {
+	c, err := config.Parse([]byte(`{"version": 1, "collections": [
+		{"name": "products", "storagePath": "products/{tenant}/{id}", "readRoles": ["admin"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "fieldPermissions": {"cost": {"readRoles": ["admin"]}}},
+		{"name": "secret", "storagePath": "catalog/secret", "readRoles": ["admin"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1000},
+		{"name": "catalog", "storagePath": "catalog/{name}", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1000, "pullOnly": true}],
+		"extensions": {"projections": [{"source": "products", "target": "catalog/{tenant}"}]}}`))
+	require.NoError(t, err)
+	docs := document.In(store.NewMemory(), nil)
+	h, err := collections.New(c, collections.Options{
+		Documents: docs, Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
+		Hooks: []collections.Hook{projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	push(t, h, "products/secret/a", `{"data":{"n":1,"cost":5},"baseHash":null}`)
+	d, err := docs.Get(t.Context(), "catalog/secret")
+	require.NoError(t, err)
+	require.Nil(t, d)
+	push(t, h, "products/open/a", `{"data":{"n":1,"cost":5},"baseHash":null}`)
+	d, err = docs.Get(t.Context(), "catalog/open")
+	require.NoError(t, err)
+	require.JSONEq(t, `{"items":[{"id":"a","value":{"n":1}}]}`, string(d.Text()))
+}
