@@ -16,8 +16,7 @@ import (
 )
 
 // Used nonces are shared by no store that cannot tell for sure whether one was used; such a bucket
-// is
-// still of use to one server.
+// is still of use to one server.
 func TestSharedNoncesNeedASureStore(t *testing.T) {
 	f := &storeFlags{nonces: true}
 	_, err := f.open(t.Context(), nil, &openReplica{}, replicas.Options{})
@@ -29,6 +28,8 @@ func TestSharedNoncesNeedASureStore(t *testing.T) {
 		switch {
 		case r.URL.RawQuery == "location=":
 			_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`)
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(r.URL.Path, "/!probe") && r.Header.Get("If-None-Match") != "":
 			w.WriteHeader(http.StatusPreconditionFailed)
 		default:

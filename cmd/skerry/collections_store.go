@@ -108,8 +108,7 @@ var errNoncesInReplica = api.UsageErrorf("extensions.evm.sharedNonces: servers t
 	"keep documents in a bucket (--store s3:URL), or leave it out")
 
 // openBucket opens a bucket of an S3 service. If used nonces are remembered in it, the service
-// must tell
-// for sure which of several servers was first.
+// must tell for sure which of several servers was first.
 func (f *storeFlags) openBucket(ctx context.Context, at string, log *slog.Logger) (*s3.Store, error) {
 	kept, err := s3.Open(ctx, at, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials})
 	if err != nil {
