@@ -104,6 +104,15 @@ func (c *collector) mark() (err error) {
 	if c.marks, err = c.s.newMarks(c.ctx, c.o.Progress); err != nil {
 		return err
 	}
+	for h := range c.s.touches.sequences { // nobody changes it while Collect runs
+		err := c.s.EachChild(c.ctx, h, func(child Hash) error {
+			c.marks.live.set(c.marks.find(child))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for p, err := range c.s.Pins(c.ctx) {
 		if err != nil {
 			return err

@@ -370,3 +370,49 @@ func TestDiskFullAtAnyWrite(t *testing.T) {
 		}
 	}
 }
+
+// Under a hold, the children of a sequence that is going to be read stay as well, whether the hold
+// began before the collection or while it runs; and when the hold ends, they go.
+func TestHeldSequences(t *testing.T) {
+	s := newStore(t)
+	var seq Sequence
+	for i := range 20 {
+		seq = append(seq, mustImport(t, s, random(uint64(i), 1000)))
+	}
+	root := mustImport(t, s, seq.Bytes())
+	here := func() (n int) {
+		for _, h := range append(Sequence{root}, seq...) {
+			has, err := s.Has(bg, h)
+			require.NoError(t, err)
+			if has {
+				n++
+			}
+		}
+		return n
+	}
+	ctx, release := s.Hold(bg)
+	require.NoError(t, s.TouchSequence(ctx, root))
+	_, err := s.Collect(ctx, CollectOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 21, here())
+	ended := false
+	_, err = s.Collect(bg, CollectOptions{Keep: func(context.Context, *Marks) error {
+		release()
+		ctx, release = s.Hold(bg)
+		ended = true
+		return s.TouchSequence(ctx, root) // now that marks have been made
+	}})
+	require.NoError(t, err)
+	require.True(t, ended)
+	require.Equal(t, 21, here())
+	release()
+	_, err = s.Collect(bg, CollectOptions{})
+	require.NoError(t, err)
+	require.Zero(t, here())
+	inner, end := s.Hold(unheld(ctx))
+	defer end()
+	s.Touch(inner, root)
+	s.touches.mu.Lock()
+	defer s.touches.mu.Unlock()
+	require.True(t, s.touches.inUse(root), "where a hold is left, another can begin")
+}

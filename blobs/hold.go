@@ -3,6 +3,7 @@ package blobs
 import (
 	"context"
 	"encoding/binary"
+	"maps"
 	"sync"
 )
 
@@ -13,10 +14,14 @@ import (
 type touches struct {
 	mu         sync.Mutex
 	collecting map[uint64]struct{} // touched since Collect began; nil unless it runs
+	sequences  map[Hash]struct{}   // held with their children when Collect began
 	holds      map[*hold]struct{}
 }
 
-type hold struct{ keys map[uint64]struct{} }
+type hold struct {
+	keys      map[uint64]struct{}
+	sequences map[Hash]struct{} // of which the children are held, too
+}
 
 type holdKey struct{}
 
@@ -26,10 +31,10 @@ func shortKey(h Hash) uint64 { return binary.BigEndian.Uint64(h[:8]) }
 // read in between is not collected before that call. Of content in several blobs, those that are read later are to be touched first.
 func (s *Store) Hold(ctx context.Context) (context.Context, func()) {
 	t := &s.touches
-	if ctx.Value(holdKey{}) != nil {
+	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
 		return ctx, func() {} // held already
 	}
-	h := &hold{map[uint64]struct{}{}}
+	h := &hold{map[uint64]struct{}{}, map[Hash]struct{}{}}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.holds == nil {
@@ -62,6 +67,28 @@ func (s *Store) Touch(ctx context.Context, h Hash) {
 	}
 }
 
+// TouchSequence marks the sequence h and its children as in use likewise. Under a hold, it is the
+// sequence that is remembered, of which the children can be many; a Collect that is running is told
+// of each.
+func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
+	s.Touch(ctx, h)
+	t := &s.touches
+	t.mu.Lock()
+	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
+		held.sequences[h] = struct{}{}
+	}
+	running := t.collecting != nil
+	t.mu.Unlock()
+	if !running {
+		return nil
+	}
+	ctx = unheld(ctx)
+	return s.EachChild(ctx, h, func(child Hash) error {
+		s.Touch(ctx, child)
+		return nil
+	})
+}
+
 // touchRead marks h as in use under the hold of ctx, if there is one: what is read there is not collected.
 func (s *Store) touchRead(ctx context.Context, h Hash) {
 	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
@@ -77,13 +104,16 @@ func unheld(ctx context.Context) context.Context {
 func (t *touches) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.collecting = map[uint64]struct{}{}
+	t.collecting, t.sequences = map[uint64]struct{}{}, map[Hash]struct{}{}
+	for h := range t.holds {
+		maps.Copy(t.sequences, h.sequences)
+	}
 }
 
 func (t *touches) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.collecting = nil
+	t.collecting, t.sequences = nil, nil
 }
 
 // inUse reports whether h has been touched. The caller holds mu.

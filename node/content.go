@@ -91,10 +91,7 @@ func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.
 	if err != nil {
 		return nil, err
 	}
-	return x, x.Each(ctx, func(c chunked.Chunks) error {
-		n.touchAll(ctx, c.Hashes)
-		return nil
-	})
+	return x, n.Blobs.TouchSequence(ctx, h)
 }
 
 // touchAll keeps blobs that are going to be read from being collected, as long as the hold of ctx lasts.
@@ -272,10 +269,7 @@ func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
 
 // OpenIndex reads a file in chunks as one.
 func (s *Session) OpenIndex(x *chunked.Index) (ContentReader, error) {
-	err := x.Each(s.f.ctx, func(c chunked.Chunks) error {
-		s.n.touchAll(s.f.ctx, c.Hashes)
-		return nil
-	})
+	err := s.n.Blobs.TouchSequence(s.f.ctx, x.Hash())
 	return x.Reader(s.f.ctx, s.open), err
 }
 

@@ -143,9 +143,9 @@ func TestInviteRace(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	taken := 0
-	for i := range byte(20) {
+	for range 20 {
 		wg.Go(func() {
-			_, err := n.redeem(t.Context(), tk.Secret, replica.AuthorID{i}, "x", nil)
+			_, err := n.redeem(t.Context(), tk.Secret, replica.NewSecretKey().Author(), "x", nil)
 			var refused *InviteError
 			if err != nil && !errors.As(err, &refused) {
 				t.Error(err)

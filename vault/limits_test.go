@@ -90,7 +90,7 @@ func TestLengthsOfSealedEntries(t *testing.T) {
 // What a device says of a seed is only written if the others read it.
 func TestLimitsOfKeptAt(t *testing.T) {
 	key := CatalogueKey{3}
-	k := KeptAt{Seed: strings.Repeat("s", 128), Addrs: make([]string, 16), Replicas: []replica.ID{{1}}}
+	k := KeptAt{Seed: strings.Repeat("s", 128), Addrs: make([]string, 16), Replicas: []replica.ID{replica.NewSecretKey().Replica()}}
 	sealed, err := k.Seal(key)
 	require.NoError(t, err)
 	k.Addrs[0] = strings.Repeat("a", MaxSealed-len(sealed))

@@ -207,6 +207,9 @@ func (x *Index) Resized(
 	return &out, out.scan(ctx)
 }
 
+// Hash returns the hash of the sequence.
+func (x *Index) Hash() blobs.Hash { return x.seq }
+
 // Size returns the length of the content in bytes.
 func (x *Index) Size() uint64 { return x.size }
 
