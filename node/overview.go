@@ -14,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -136,7 +137,8 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 		most = min(most, 2*len(o.tokens)+strangeTokens)
 	}
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
-		Set: o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
+		Guard: fault.Call,
+		Set:   o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
 		Insert: func(_ context.Context, items [][]byte) error {
 			mu.Lock()
 			defer mu.Unlock()

@@ -202,7 +202,8 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		var err error
 		var worth worthless
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
-			Set: n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
+			Guard: fault.Call,
+			Set:   n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.insertStatements(ctx, g.id, items)
 				return errors.Join(err, worth.add(got, maxRefused))
@@ -227,7 +228,8 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
-		Set: n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
+		Guard: fault.Call,
+		Set:   n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   sent,

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-
-	"github.com/skerry-sync/skerry/internal/fault"
 )
 
 const (
@@ -52,6 +50,9 @@ type Config struct {
 	// are being read, and questions that wait. What it refuses ends the session with its error. All
 	// is given back when Run returns.
 	Budget Budget
+	// Guard, if set, calls what reads and what writes, each in a goroutine, and may make an error of a
+	// panic.
+	Guard func(func() error) error
 	// Initiator is set on the side that asks first.
 	Initiator bool
 }
@@ -91,7 +92,7 @@ type Stats struct {
 // reads from r no byte that does not belong to the session.
 //
 // On an error, or when ctx ends, it calls abort, which must make pending reads and writes fail, and returns the first cause: a
-// *ProtocolError if the peer is at fault, a *fault.Error after a panic, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
+// *ProtocolError if the peer is at fault, what Guard makes of a panic, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
 // session goes on from there.
 func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -103,13 +104,17 @@ func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Co
 	stop := context.AfterFunc(ctx, abort)
 	defer stop()
 	var wg sync.WaitGroup
+	guard := cfg.Guard
+	if guard == nil {
+		guard = func(fn func() error) error { return fn() }
+	}
 	wg.Go(func() {
-		if err := fault.Call(func() error { return s.read(ctx) }); err != nil {
+		if err := guard(func() error { return s.read(ctx) }); err != nil {
 			cancel(err)
 		}
 	})
 	// A fault on this side, too, ends the reader before anybody else learns of it.
-	err := fault.Call(func() error { return s.write(ctx) })
+	err := guard(func() error { return s.write(ctx) })
 	if err != nil {
 		cancel(err)
 	}
