@@ -244,8 +244,8 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		}
 		sum.Blobs++
 		if err != nil { // the others are checked all the same; nothing is deleted of this one
-			sum.Damaged++
-			if err := a.item(Damage{Hash: h, Cause: "it cannot be checked: " + err.Error()}); err != nil {
+			sum.Unread++
+			if err := a.item(Damage{Hash: h, Cause: err.Error(), Unread: true}); err != nil {
 				return sum, err
 			}
 			continue

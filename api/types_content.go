@@ -131,6 +131,7 @@ type Damage struct {
 	Cause       string     `json:"cause"`
 	Repaired    bool       `json:"repaired,omitempty"`
 	RepairError string     `json:"repair_error,omitempty"`
+	Unread      bool       `json:"unread,omitempty"` // it could not be looked at; nothing is known of it
 }
 
 // Verified sums up a check.
@@ -139,6 +140,7 @@ type Verified struct {
 	Bytes    uint64 `json:"bytes"`
 	Damaged  int    `json:"damaged"`
 	Repaired int    `json:"repaired"`
+	Unread   int    `json:"unread,omitempty"` // blobs that could not be looked at
 }
 
 // ExportRequest asks to write a blob or directory to a path that does not exist.

@@ -171,6 +171,10 @@ func (a *app) blobVerify() *cobra.Command {
 				damage := []api.Damage{}
 				sum, err := api.Both[api.Damage, api.Verified](cmd.Context(), s.Client, "blob/verify", api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
 					damage = append(damage, d)
+					if d.Unread {
+						a.note("unread: %s  %s", d.Hash, d.Cause)
+						return nil
+					}
 					state := ""
 					if d.Repaired {
 						state = "  (fetched again)"
@@ -191,11 +195,17 @@ func (a *app) blobVerify() *cobra.Command {
 				if repair {
 					text += displayf(", %d of these repaired", sum.Repaired)
 				}
+				if sum.Unread > 0 {
+					text += displayf("; %d could not be looked at", sum.Unread)
+				}
 				if err := a.print(value, fmt.Sprint(sum.Damaged-sum.Repaired), text); err != nil {
 					return err
 				}
 				if left := sum.Damaged - sum.Repaired; left > 0 {
 					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %d blobs are damaged: fetch them again from peers (skerry blob verify --repair), or add them again", left, sum.Blobs)}
+				}
+				if sum.Unread > 0 {
+					return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%d of %d blobs could not be looked at; see above for why", sum.Unread, sum.Blobs)}
 				}
 				return nil
 			})
