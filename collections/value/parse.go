@@ -35,13 +35,13 @@ func Parse(text []byte, depth int) (any, error) { return parse(nil, text, depth)
 // ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has ended,
 // and with one that is ErrTooMany at more values than MaxValues.
 func ParseWithin(ctx context.Context, text []byte, depth int) (any, error) {
-	return parse(ctx, text, depth)
+	return parse(ctx.Err, text, depth)
 }
 
-func parse(ctx context.Context, text []byte, depth int) (any, error) {
+func parse(over func() error, text []byte, depth int) (any, error) {
 	p := parsers.Get().(*parser)
 	defer p.release()
-	p.b, p.depth, p.ctx = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth, ctx
+	p.b, p.depth, p.over = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth, over
 	v, err := p.value(1)
 	if err == nil {
 		if p.space(); p.i < len(p.b) {
@@ -77,8 +77,8 @@ type parser struct {
 	depth   int
 	tooDeep bool
 
-	ctx    context.Context // of the caller who waits; nil if what is read is the server's own
-	values int             // that have been begun
+	over   func() error // asks whether the caller waits no more; nil if what is read is the server's own
+	values int          // that have been begun
 
 	buf     []byte   // of a string with escapes
 	members []Member // of the objects that are being read, those of the inner ones last
@@ -129,13 +129,13 @@ const asked = 1 << 10
 
 // count counts a value, and returns an error once there are too many or nobody waits for them.
 func (p *parser) count() error {
-	if p.values++; p.ctx == nil || p.values%asked != 1 {
+	if p.values++; p.over == nil || p.values%asked != 1 {
 		return nil
 	}
 	if p.values > MaxValues {
 		return fmt.Errorf("%w: more than %d", ErrTooMany, MaxValues)
 	}
-	return p.ctx.Err()
+	return p.over()
 }
 
 // value reads a value that is nested level deep if it is an array or an object.
