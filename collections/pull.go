@@ -166,6 +166,12 @@ func (x *exchange) keyring(now int64) (shown *view, asked bool) {
 	if err != nil {
 		return nil, false
 	}
+	if _, ok := x.count(x.routes.pulls[o.Collection], who.Identity); !ok {
+		return nil, false
+	}
+	if err := x.beforePull(x.context(o, who), o, who); err != nil {
+		return nil, false
+	}
 	d, err := x.view(x.context(o, who), o, who, now)
 	if err != nil {
 		x.s.opts.Log.Warn("the keyring beside a document cannot be read", "key", key, "error", err)

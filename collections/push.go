@@ -248,8 +248,9 @@ func (x *exchange) whole() bool {
 // kept are the fields that stay as they are if a push leaves them out: whoever may not write or not see
 // one does not mean to remove it.
 func (x *exchange) kept() (fields []config.FieldPermission) {
+	seenBy := x.seenBy(x.object.Collection)
 	for _, f := range x.object.Collection.FieldPermissions {
-		if !readableBy(f, x.who) || !allows(f.WriteRoles, x.who) {
+		if !readableBy(f, seenBy) || !allows(f.WriteRoles, x.who) {
 			fields = append(fields, f)
 		}
 	}
@@ -302,8 +303,9 @@ func (x *exchange) over(old *document.Document, data *value.Object) (*value.Obje
 func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
 	c := document.Change{Data: e.Data, Base: p.base, Author: p.author, Whole: x.whole()}
 	if all := x.object.Collection.FieldPermissions; len(all) > 0 {
+		seenBy := x.seenBy(x.object.Collection)
 		c.HashOf = func(d *document.Document) string {
-			if shown := hide(all, d.Data, x.who); shown != d.Data {
+			if shown := hide(all, d.Data, seenBy); shown != d.Data {
 				return value.Hash(shown)
 			}
 			return d.Hash

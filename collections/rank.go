@@ -2,11 +2,13 @@ package collections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/store"
 )
 
 // rank tells how much an identity's list of revocations matters here, beside whether certificates of its
@@ -23,15 +25,29 @@ func (s *Server) rank(ctx context.Context, identity string) (access.Rank, error)
 			continue
 		}
 		asked[place] = true
-		keys, err := s.opts.Documents.Store().List(ctx, place, "", 1)
+		owns, err := s.holds(ctx, place)
 		if err != nil {
 			return access.Stranger, fmt.Errorf("what belongs to %s: %w", identity, err)
 		}
-		if len(keys) > 0 && (keys[0] == place || strings.HasPrefix(keys[0], place+"/")) {
+		if owns {
 			return access.Owner, nil
 		}
 	}
 	return access.Stranger, nil
+}
+
+// holds reports whether there is something at a place or below it. Only what lies there is looked at:
+// a list of what begins alike would read the names of all others.
+func (s *Server) holds(ctx context.Context, place string) (bool, error) {
+	keys, err := s.opts.Documents.Store().List(ctx, place+"/", "", 1)
+	if err != nil || len(keys) > 0 {
+		return err == nil, err
+	}
+	_, err = s.opts.Documents.Store().Get(ctx, place)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // placeOf returns what lies under an identity in a template: the path up to {identity}. ok is false if

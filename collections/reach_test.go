@@ -440,3 +440,30 @@ func TestHooksOfAllReaders(t *testing.T) {
 		require.Contains(t, ask(w, "GET", path, "").Body.String(), `{"error":"shut"}`, path)
 	}
 }
+
+// Where anybody may read, a pull takes everybody for nobody in particular. Its hash is the base of a
+// push all the same, of somebody who could see more elsewhere; and the push keeps what the pull hid.
+func TestHiddenFieldsWhereAnybodyReads(t *testing.T) {
+	w := newWorld(t, configOf(
+		column("cards", "cards/{id}", `"public"`, `"member"`, `, "fieldPermissions": {"pin": {"readRoles": ["member"]}}`),
+	), func(o *collections.Options) { o.Resolver = byHeader })
+	push := func(body string) *value.Object {
+		rec := ask(w, "POST", "/push/cards/a", body, "X-Roles", "member")
+		require.Equal(t, 200, rec.Code, rec.Body)
+		return mustObject(t, rec.Body.String())
+	}
+	pull := func(path string) *value.Object {
+		rec := ask(w, "GET", path, "", "X-Roles", "member")
+		require.Equal(t, 200, rec.Code, rec.Body)
+		return mustObject(t, rec.Body.String())
+	}
+	answer := push(`{"data":{"name":"n","pin":1},"baseHash":null}`)
+	seen := pull("/pull/cards/a")
+	require.Equal(t, hashOf(seen), hashOf(answer))
+	require.Contains(t, string(value.Append(nil, pull(batchOf("cards", `{"id":"a"}`)))), hashOf(seen))
+	answer = push(`{"data":{"name":"m"},"baseHash":"` + hashOf(seen) + `"}`)
+	require.Equal(t, hashOf(pull("/pull/cards/a")), hashOf(answer))
+	o, err := w.store.Get(t.Context(), "cards/a")
+	require.NoError(t, err)
+	require.Contains(t, string(o.Body), `"pin":1`)
+}

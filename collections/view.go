@@ -74,6 +74,15 @@ func (x *exchange) view(ctx context.Context, o *reach.Object, who *caller, now i
 	return &view{doc: d, data: shown, hash: value.Hash(shown)}, nil
 }
 
+// seenBy is whom a pull of a collection takes the caller for: nobody in particular where anybody may
+// read. A push goes by what its caller has pulled.
+func (x *exchange) seenBy(col *config.Collection) *caller {
+	if x.routes.reach.Open(col, reach.Pull) {
+		return &caller{}
+	}
+	return x.who
+}
+
 // expired reports whether what was written at a time, in Unix milliseconds, is too old to be shown.
 func expired(col *config.Collection, written, now int64) bool {
 	return col.TTLMS != nil && *col.TTLMS > 0 && written > 0 && now-written > *col.TTLMS
@@ -123,23 +132,24 @@ func (x *exchange) elements(ctx context.Context, o *reach.Object, b bounds, who 
 	if elements == nil {
 		elements = value.Array{}
 	}
-	if p.Hash == "" {
-		return value.NewObject(value.Member{Key: a.Field, Value: elements}), "", nil
-	}
 	if expired(col, p.Time, now) {
 		return nil, "", nil
+	}
+	if p.Hash == "" {
+		return hideInLog(col, value.NewObject(value.Member{Key: a.Field, Value: elements}), who), "", nil
 	}
 	data = p.Rest.Clone()
 	data.Set(a.Field, elements)
 	data = hideInLog(col, data, who)
+	if len(col.FieldPermissions) == 0 {
+		return data, p.Hash, nil
+	}
+	// Of a log that another server keeps in one document, the stored hash covers all its elements.
 	last, ok := p.Last.(*value.Object)
 	if !ok {
 		return data, p.Hash, nil
 	}
-	if shown := hide(col.FieldPermissions, last, who); shown != last {
-		return data, document.LogHash(p.Length, shown), nil
-	}
-	return data, p.Hash, nil
+	return data, document.LogHash(p.Length, hide(col.FieldPermissions, last, who)), nil
 }
 
 // hideInLog returns a part of a log without the fields that a caller may not read.

@@ -68,8 +68,14 @@ func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, c
 	if err != nil {
 		return nil, err
 	}
-	now := rules.Newest(all, r.ID)
+	now, err := rules.Newest(all, r.ID)
+	var unread *rules.UnreadError
 	switch {
+	case errors.As(err, &unread) && (cfg.Rules == nil || r.Secret.IsZero()):
+		return nil, fmt.Errorf("the rules of replica %s: %w; start the node that holds the replica's key "+
+			"with a configuration that collections check takes, which becomes the new rules", r.Name, err)
+	case unread != nil:
+		now = unread.Rules
 	case now == nil && missing > 0:
 		return nil, fmt.Errorf("the rules of replica %s are not here yet: run skerry replica sync %s first", r.Name, r.Name)
 	case cfg.Rules == nil:
@@ -83,7 +89,7 @@ func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, c
 	if err != nil {
 		return nil, err
 	}
-	if now != nil && want.Same(now) {
+	if now != nil && unread == nil && want.Same(now) {
 		return now, nil
 	}
 	if err := replicas.WriteEntry(ctx, s.node, r.ID, r.author, rules.Key, want.Bytes()); err != nil {
@@ -119,7 +125,10 @@ func (s *collectionsService) heedRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := rules.Newest(all, s.in.ID)
+	now, err := rules.Newest(all, s.in.ID)
+	if err != nil {
+		return fmt.Errorf("the rules of the replica have changed, and this server goes on with those before: %w", err)
+	}
 	if now == nil || s.ruled() && now.Serial <= s.guard.Rules().Serial {
 		return nil
 	}

@@ -37,6 +37,9 @@ func (r *Reader) News(ctx context.Context) (all []Element, err error) {
 	for more := true; more; {
 		q := url.Values{"cursor": {r.Cursor}}
 		o, err := r.Client.json(ctx, &request{method: http.MethodGet, path: "/pull/" + r.Path, query: q.Encode()})
+		if err != nil && len(all) > 0 {
+			return all, nil // the next call meets the error; what has come would be lost beside it
+		}
 		if err != nil {
 			return all, fmt.Errorf("read log %s: %w", r.Path, err)
 		}

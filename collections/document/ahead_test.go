@@ -165,3 +165,23 @@ func FuzzParsePosition(f *testing.F) {
 		}
 	})
 }
+
+// The last elements are the latest by their times, also when one that lay ahead was written before.
+func TestLastAfterOneAhead(t *testing.T) {
+	stores(t, func(t *testing.T, s store.Store) {
+		c := newClock()
+		d := document.In(s, c.now)
+		l := document.Log{Field: "items", ChunkSize: 2}
+		now := d.Now()
+		for i, at := range []int64{now - 5, now + 299_000, now, now + 1, now + 2} {
+			_, err := d.Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, i)), &at, nil, l)
+			require.NoError(t, err)
+		}
+		c.at = c.at.Add(300 * time.Second)
+		p, err := d.Elements(t.Context(), "log", 0, ptr(int64(1)), l)
+		require.NoError(t, err)
+		require.Len(t, p.Elements, 1)
+		ts, _ := p.Elements[0].(*value.Object).Get("ts")
+		require.Equal(t, float64(now+299_000), ts)
+	})
+}

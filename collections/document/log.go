@@ -571,7 +571,8 @@ func (d *Documents) chunks(
 		}
 		parts = append(parts, part)
 		for _, e := range part {
-			if timeOf(e) <= until {
+			// An earlier chunk has none that is later than the time in this one's name.
+			if t := timeOf(e); t >= chunkTime(k) && t <= until {
 				n++
 			}
 		}

@@ -420,12 +420,12 @@ func TestFormLimits(t *testing.T) {
 	two.Prefix = "/v2"
 	x, y := rules.Sign(one, c.owner).Bytes(), rules.Sign(two, c.owner).Bytes()
 	want := max(string(x), string(y))
-	require.Equal(t, want, string(rules.Newest([][]byte{x, y}, id).Bytes()))
-	require.Equal(t, want, string(rules.Newest([][]byte{y, x}, id).Bytes()))
+	require.Equal(t, want, string(newest(t, [][]byte{x, y}, id).Bytes()))
+	require.Equal(t, want, string(newest(t, [][]byte{y, x}, id).Bytes()))
 	three := c.rules
 	three.Serial = 2
 	z := rules.Sign(three, c.owner).Bytes()
 	for _, all := range [][][]byte{{x, y, z}, {z, x, y}, {y, z, x}} {
-		require.Equal(t, uint64(2), rules.Newest(all, id).Serial)
+		require.Equal(t, uint64(2), newest(t, all, id).Serial)
 	}
 }

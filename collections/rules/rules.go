@@ -100,9 +100,6 @@ func parse(b []byte, id replica.ID) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v, _ := o.Get("v"); v != float64(version) {
-		return nil, fmt.Errorf("version %s is not known: this program is too old", value.Append(nil, v))
-	}
 	if s, _ := o.String("replica"); s != id.String() {
 		return nil, errors.New("they are of another replica")
 	}
@@ -112,30 +109,57 @@ func parse(b []byte, id replica.ID) (*Rules, error) {
 		return nil, errors.New("the signature is wrong")
 	}
 	r := &Rules{Replica: id, object: o}
+	if err := r.read(o); err != nil {
+		return nil, &UnreadError{r, err}
+	}
+	return r, nil
+}
+
+// UnreadError reports rules that the replica's key has signed and this program does not take: it must
+// not act as if there were none.
+type UnreadError struct {
+	Rules *Rules // of which Serial and Since are known, if they can be read
+	Err   error
+}
+
+func (e *UnreadError) Error() string {
+	return fmt.Sprintf("they are signed (serial %d) and cannot be applied: %v", e.Rules.Serial, e.Err)
+}
+
+func (e *UnreadError) Unwrap() error { return e.Err }
+
+// read takes the rules from what has been signed.
+func (r *Rules) read(o *value.Object) error {
 	var ok [5]bool
 	var serial, since int64
 	serial, ok[0] = whole(o, "serial")
 	since, ok[1] = whole(o, "since")
+	if ok[0] && ok[1] {
+		r.Serial, r.Since = uint64(serial), since
+	}
+	if v, _ := o.Get("v"); v != float64(version) {
+		return fmt.Errorf("version %s is not known: this program is too old", value.Append(nil, v))
+	}
 	r.Hosts, ok[2] = list(o, "hosts")
 	r.Own, ok[3] = list(o, "own")
 	var servers []string
 	servers, ok[4] = list(o, "servers")
 	if slices.Contains(ok[:], false) {
-		return nil, errors.New("a member is missing, or of another kind")
+		return errors.New("a member is missing, or of another kind")
 	}
-	r.Serial, r.Since = uint64(serial), since
 	r.Prefix, _ = o.String("prefix")
 	for _, s := range servers {
 		// A weak key is named in vain: no entry by it is ever right. What has been signed stays readable.
 		a, err := replica.ParseAuthorID(s)
 		if err != nil && !errors.Is(err, replica.ErrWeakKey) {
-			return nil, fmt.Errorf("servers: %w", err)
+			return fmt.Errorf("servers: %w", err)
 		}
 		r.Servers = append(r.Servers, a)
 	}
 	c, _ := o.Get("config")
+	var err error
 	r.Config, err = config.Parse(value.Append(nil, c))
-	return r, err
+	return err
 }
 
 func whole(o *value.Object, key string) (int64, bool) {
@@ -155,10 +179,16 @@ func list(o *value.Object, key string) (all []string, ok bool) {
 	return all, ok
 }
 
-// Newest returns those that count of what was found under Key, or nil if none does.
-func Newest(all [][]byte, id replica.ID) (newest *Rules) {
+// Newest returns those that count of what was found under Key, or nil if none does. It returns an
+// *UnreadError if that is not known, since the newest signed ones cannot be read.
+func Newest(all [][]byte, id replica.ID) (newest *Rules, err error) {
+	var unread *UnreadError
 	for _, b := range all {
 		r, err := Parse(b, id)
+		var u *UnreadError
+		if errors.As(err, &u) && (unread == nil || u.Rules.Serial > unread.Rules.Serial) {
+			unread = u
+		}
 		if err != nil {
 			continue // whoever may write to the replica can write what is none
 		}
@@ -166,7 +196,10 @@ func Newest(all [][]byte, id replica.ID) (newest *Rules) {
 			newest = r
 		}
 	}
-	return newest
+	if unread != nil && (newest == nil || newest.Serial <= unread.Rules.Serial) {
+		return nil, unread
+	}
+	return newest, nil
 }
 
 // Same reports whether both ask for the same, whatever their serials and since when they count.

@@ -406,8 +406,8 @@ func TestForm(t *testing.T) {
 	newer := rules.Sign(r, x.founder.r.Secret)
 	require.True(t, newer.Same(x.rules))
 	forged := rules.Sign(r, replica.NewSecretKey())
-	require.Equal(t, uint64(7), rules.Newest([][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial)
-	require.Nil(t, rules.Newest([][]byte{forged.Bytes()}, id))
+	require.Equal(t, uint64(7), newest(t, [][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial)
+	require.Nil(t, newest(t, [][]byte{forged.Bytes()}, id))
 	r.Prefix = "/v2"
 	require.False(t, rules.Sign(r, x.founder.r.Secret).Same(x.rules))
 }
@@ -484,5 +484,53 @@ func BenchmarkCheck(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func newest(t *testing.T, all [][]byte, id replica.ID) *rules.Rules {
+	t.Helper()
+	r, err := rules.Newest(all, id)
+	require.NoError(t, err)
+	return r
+}
+
+// Rules that are signed and cannot be read are not as if there were none, and do not bring back older
+// ones; newer ones end that.
+func TestSignedRulesThatCannotBeRead(t *testing.T) {
+	key := replica.NewSecretKey()
+	id := key.Replica()
+	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "c", "storagePath": "c/{id}",
+		"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`))
+	require.NoError(t, err)
+	signed := func(serial uint64, change func(o *value.Object)) []byte {
+		r := rules.Sign(rules.Rules{Serial: serial, Since: 5, Config: c}, key)
+		o, err := value.ParseObject(r.Bytes(), 64)
+		require.NoError(t, err)
+		change(o)
+		o.Delete("signature")
+		sig := key.Sign(value.AppendCanonical([]byte("skerry collections rules 1\n"), o))
+		o.Set("signature", hex.EncodeToString(sig[:]))
+		return value.Append(nil, o)
+	}
+	same := func(*value.Object) {}
+	overlap := func(o *value.Object) {
+		v, err := value.ParseObject([]byte(`{"version": 1, "collections": [
+			{"name": "a", "storagePath": "c/{id}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1000},
+			{"name": "b", "storagePath": "c/{x}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1000}]}`), 64)
+		require.NoError(t, err)
+		o.Set("config", v)
+	}
+	later := func(o *value.Object) { o.Set("v", 2.0) }
+	old, forged := signed(1, same), rules.Sign(rules.Rules{Serial: 9, Config: c}, replica.NewSecretKey()).Bytes()
+	require.Equal(t, uint64(1), newest(t, [][]byte{old, forged}, id).Serial)
+	for name, change := range map[string]func(*value.Object){"config": overlap, "version": later} {
+		for _, all := range [][][]byte{{signed(2, change)}, {old, signed(2, change)}, {signed(2, change), old, forged}, {signed(1, change), old}} {
+			r, err := rules.Newest(all, id)
+			var unread *rules.UnreadError
+			require.ErrorAs(t, err, &unread, name)
+			require.Nil(t, r)
+			require.EqualValues(t, 5, unread.Rules.Since)
+		}
+		require.Equal(t, uint64(3), newest(t, [][]byte{signed(2, change), signed(3, same)}, id).Serial)
 	}
 }

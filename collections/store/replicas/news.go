@@ -136,7 +136,7 @@ func (s *Store) Since(ctx context.Context, key, text string, after int64, limit 
 	if err != nil {
 		return store.News{}, err
 	}
-	found, missing, err := s.late(ctx, key, &had)
+	found, missing, err := s.late(ctx, key, &had, after)
 	if err != nil {
 		return store.News{}, err
 	}
@@ -160,9 +160,12 @@ func (s *Store) Since(ctx context.Context, key, text string, after int64, limit 
 }
 
 // late returns those elements that were missing for a cursor and have come, and those that have
-// not.
-func (s *Store) late(ctx context.Context, key string, had *cursor) (found []store.Element, missing []place, err error) {
+// not. None is as old as after: what a cursor says is missing is its holder's word.
+func (s *Store) late(ctx context.Context, key string, had *cursor, after int64) (found []store.Element, missing []place, err error) {
 	for _, m := range had.missing {
+		if m.time <= after {
+			continue
+		}
 		for it, err := range s.plain.Entries(ctx, replica.Query{Key: timeKey(key, m.time)}) {
 			if err != nil {
 				return nil, nil, err
