@@ -130,8 +130,8 @@ func (c *collector) mark() (err error) {
 	return nil
 }
 
-// EachChild calls fn with each child of the sequence h, as far as its beginning is in the store; with none if it is not a sequence. It reads
-// 256 KiB at a time.
+// EachChild calls fn with each child of the sequence h that is in the store, with none if it is not a
+// sequence: of one that has a hole, those behind it, too. It reads 256 KiB at a time.
 func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
 	r, err := s.Reader(ctx, h)
 	if errors.Is(err, ErrNotFound) {
@@ -145,9 +145,11 @@ func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) erro
 		part := buf[:min(uint64(len(buf)), r.size-at)]
 		n, err := r.ReadAt(part, int64(at))
 		var moved *ReferenceError
-		switch absent := errors.Is(err, ErrIncomplete) || errors.Is(err, ErrNotFound) || errors.As(err, &moved); {
-		case absent:
+		switch {
+		case errors.Is(err, ErrNotFound) || errors.As(err, &moved):
 			part, at = part[:n/HashSize*HashSize], r.size
+		case errors.Is(err, ErrIncomplete): // groups are there as a whole, or not
+			part, at = part[:n/HashSize*HashSize], (at+uint64(n))/GroupSize*GroupSize+GroupSize
 		case err != nil && n < len(part):
 			return err
 		default:

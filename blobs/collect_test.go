@@ -3,6 +3,7 @@ package blobs
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -415,4 +416,26 @@ func TestHeldSequences(t *testing.T) {
 	s.touches.mu.Lock()
 	defer s.touches.mu.Unlock()
 	require.True(t, s.touches.inUse(root), "where a hold is left, another can begin")
+}
+
+// Of a sequence with a hole, the children on both sides of it are found.
+func TestChildrenBesideAHole(t *testing.T) {
+	s := newStore(t)
+	seq := make(Sequence, 4*GroupSize/HashSize)
+	for i := range seq {
+		binary.BigEndian.PutUint32(seq[i][:], uint32(i))
+	}
+	h := mustImport(t, s, append(seq.Bytes(), make([]byte, SegmentSize)...))
+	require.NoError(t, s.Drop(bg, h, []Damage{{Hash: h, Range: Range{GroupSize, 2 * GroupSize}}}))
+	found := map[uint32]bool{}
+	require.NoError(t, s.EachChild(bg, h, func(c Hash) error {
+		found[binary.BigEndian.Uint32(c[:])] = true
+		return nil
+	}))
+	group := GroupSize / HashSize
+	require.True(t, found[uint32(group-1)])
+	require.False(t, found[uint32(group)])
+	require.False(t, found[uint32(2*group-1)])
+	require.True(t, found[uint32(2*group)])
+	require.True(t, found[uint32(4*group-1)])
 }

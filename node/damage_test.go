@@ -152,6 +152,41 @@ func TestLargestListCostsLittleMemory(t *testing.T) {
 	require.Equal(t, ContentComplete, state)
 }
 
+// A damaged sequence or list that nobody else has is not thrown away: it protects the chunks.
+func TestDamageThatNobodyCanMend(t *testing.T) {
+	for name, ofList := range map[string]bool{"list": true, "sequence": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				ctx := context.Background()
+				w := newClaimWorld(t)
+				defer w.close()
+				h, size, list, sequence := chunkedContent(t, w.old.Node)
+				e := w.put(w.victim, "file", h, size)
+				w.join(Policy{})
+				time.Sleep(10 * time.Minute)
+				require.Equal(t, "complete", w.contentOf(&e))
+				stored := sequence
+				if ofList {
+					stored = list
+				}
+				require.NoError(t, w.old.Blobs.Delete(ctx, blobs.HashOf(stored)))
+				flipIn(t, w.fresh.dir, stored[:1000], 5)
+				require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
+				time.Sleep(10 * time.Minute)
+				_, _ = w.fresh.Collect(ctx, false, nil) // it may refuse
+				for at := blobs.HashSize; at < len(sequence); at += blobs.HashSize {
+					has, err := w.fresh.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
+					require.NoError(t, err)
+					require.True(t, has, at/blobs.HashSize)
+				}
+				has, err := w.fresh.Blobs.Has(ctx, blobs.HashOf(stored))
+				require.NoError(t, err)
+				require.True(t, has, "what is left of it stays")
+			})
+		})
+	}
+}
+
 // What is damaged here is fetched again by whoever asks for it, and does not pass for a plain sequence.
 func TestGetMendsDamagedLists(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -24,6 +24,10 @@ func (s *Store) Rotate(ctx context.Context, id ID) (EpochKey, error) {
 	return s.rotate(ctx, id)
 }
 
+// statedAtOnce is how many statements of a rotation are stored in one transaction: each can change a
+// node of the summary tree, of some 2 KiB.
+const statedAtOnce = 256
+
 func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 	var all []Statement
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
@@ -43,8 +47,19 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 	if err != nil {
 		return next, fmt.Errorf("new epoch: %w", err)
 	}
-	if err := s.state(ctx, id, all); err != nil { // also if there is no room: half of them would lose the key
-		return next, fmt.Errorf("new epoch: %w", err)
+	// The epochs come last: until they are there, the new key counts for nothing, and if something
+	// fails before, all have the old one still. One transaction could not hold the keys of many.
+	last := func(st Statement) int {
+		if _, is := st.(*Epoch); is {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b Statement) int { return last(a) - last(b) })
+	for part := range slices.Chunk(all, statedAtOnce) {
+		if err := s.state(ctx, id, part); err != nil { // also if there is no room
+			return next, fmt.Errorf("new epoch: %w", err)
+		}
 	}
 	return next, s.kv.Sync(ctx)
 }

@@ -270,3 +270,35 @@ func TestRotationOfManyEpochsOfOneNumber(t *testing.T) {
 	}
 	require.Equal(t, next, sealingKey(t, s, id))
 }
+
+// The keys of many more readers than one transaction holds are handed out.
+func TestRotationForManyReaders(t *testing.T) {
+	const readers = 9000
+	c := newClock()
+	s := newStore(t, c)
+	r, err := s.CreateEncrypted(bg, "letters")
+	require.NoError(t, err)
+	old := sealingKey(t, s, r.ID)
+	var all []Statement
+	for range readers {
+		w, err := wrapKey(r.Secret, NewSecretKey().Author(), old, 5, false)
+		require.NoError(t, err)
+		all = append(all, w)
+	}
+	got, err := s.InsertStatements(bg, r.ID, all)
+	require.NoError(t, err)
+	require.Equal(t, readers, got.Added)
+	c.t = c.t.Add(time.Hour)
+	next, err := s.Rotate(bg, r.ID)
+	require.NoError(t, err)
+	require.Equal(t, next, sealingKey(t, s, r.ID))
+	given := 0
+	stored, err := s.statements(bg, r.ID)
+	require.NoError(t, err)
+	for _, w := range stored.wrapped {
+		if w.Commitment == next.Key.Commitment() {
+			given++
+		}
+	}
+	require.GreaterOrEqual(t, given, readers)
+}
