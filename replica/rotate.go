@@ -79,15 +79,16 @@ func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
 const calmFor = time.Hour
 
 func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
-	due, later := false, false
+	due, later, behind := false, false, false
 	err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
-		due, later = false, false
+		due, later, behind = false, false, false
 		if !r.Encrypted || r.Capability < Write {
 			return nil
 		}
 		rot := rotation{s: s, rd: rd, r: r, now: uint64(s.cfg.Now().UnixMicro())}
 		err := rot.load()
-		if errors.Is(err, ErrNoReadKey) {
+		if errors.Is(err, ErrNoReadKey) { // the epoch or its key comes later than the revocation
+			behind = true
 			return nil
 		}
 		for a := range rot.holders() {
@@ -103,11 +104,15 @@ func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
 		}
 		return err
 	})
-	s.deferred.set(id, err == nil && later && !due)
+	// What cannot be done now is tried again: else who was revoked would go on reading.
+	again := err != nil && !errors.Is(err, ErrNotFound) || behind || later && !due
+	s.deferred.set(id, again)
 	if err != nil || !due {
 		return false, err
 	}
-	_, err = s.rotate(ctx, id)
+	if _, err = s.rotate(ctx, id); err != nil {
+		s.deferred.set(id, true)
+	}
 	return err == nil, err
 }
 

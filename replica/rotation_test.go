@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -301,4 +302,36 @@ func TestRotationForManyReaders(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, given, readers)
+}
+
+// A new epoch that could not begin does when it can.
+func TestRotationThatFailsIsTriedAgain(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	r, err := s.CreateEncrypted(bg, "letters")
+	require.NoError(t, err)
+	reader := NewSecretKey()
+	err = s.AddReader(bg, r.ID, reader.Author())
+	require.NoError(t, err)
+	c.t = c.t.Add(time.Minute)
+	old := sealingKey(t, s, r.ID)
+	v := Revocation{Replica: r.ID, Author: reader.Author(), Issued: uint64(c.t.UnixMicro())}
+	v.Sign(r.Secret)
+	_, err = s.InsertStatements(bg, r.ID, []Statement{&v})
+	require.NoError(t, err)
+
+	ended, cancel := context.WithCancel(bg)
+	cancel()
+	begun, err := s.RotateIfDue(ended, r.ID)
+	require.Error(t, err)
+	require.False(t, begun)
+	_, all := s.deferred.some() // what is looked at once has been
+	require.True(t, all)
+	ids, err := s.RotateDeferred(bg)
+	require.NoError(t, err)
+	require.Equal(t, []ID{r.ID}, ids)
+	require.NotEqual(t, old, sealingKey(t, s, r.ID))
+	ids, err = s.RotateDeferred(bg)
+	require.NoError(t, err)
+	require.Empty(t, ids)
 }
