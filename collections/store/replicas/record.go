@@ -217,7 +217,7 @@ type contents struct {
 func parseJournal(b []byte) (c contents, err error) {
 	id, ok := parseHead(b)
 	if ok {
-		c.parse(formOf(id), b[headSize:])
+		c.parse(formOf(id), b[min(int64(len(b)), headSize):]) // the head is doubled; one half is enough
 		return c, nil
 	}
 	if len(b) >= len(firstMagic) && string(b[:len(firstMagic)]) == firstMagic {
