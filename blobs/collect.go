@@ -202,15 +202,12 @@ func (c *collector) keeps(h Hash) bool {
 	return i < 0 || c.marks.live.has(i)
 }
 
-// drop forgets blobs that are not in use. While it decides and commits, nobody can begin to use one: who does touches it first, and then
-// looks it up.
-func (c *collector) drop(batch []Hash) error {
-	if len(batch) == 0 {
-		return nil
-	}
-	var dropped []record
+// forgetUnused forgets blobs that are not in use, and returns what is known of them. While it decides
+// and commits, nobody can begin to use one: who does touches it first, and then looks it up.
+func (c *collector) forgetUnused(batch []Hash) (dropped []record, err error) {
 	c.s.touches.mu.Lock()
-	err := c.s.kv.Update(c.ctx, func(tx kv.Txn) error {
+	defer c.s.touches.mu.Unlock()
+	err = c.s.kv.Update(c.ctx, func(tx kv.Txn) error {
 		dropped = dropped[:0]
 		for _, h := range batch {
 			if c.s.touches.inUse(h) {
@@ -233,7 +230,15 @@ func (c *collector) drop(batch []Hash) error {
 		}
 		return nil
 	})
-	c.s.touches.mu.Unlock()
+	return dropped, err
+}
+
+// drop forgets blobs that are not in use, and gives their room back.
+func (c *collector) drop(batch []Hash) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	dropped, err := c.forgetUnused(batch)
 	if err != nil {
 		return err
 	}

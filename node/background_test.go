@@ -1,11 +1,8 @@
 package node
 
 import (
-	"context"
 	"testing"
-	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
@@ -45,37 +42,4 @@ func TestNewcomersOfOneReplicaLeaveRoomForOthers(t *testing.T) {
 	}
 	require.Zero(t, b.newcomers+b.known)
 	require.Empty(t, b.of)
-}
-
-// A node whose sessions with the newcomers of many replicas all hang goes on with a newcomer of another
-// replica.
-func TestHangingNewcomersKeepNoOtherReplicaWaiting(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newSimWorld(t, 1)
-		r := w.found(replica.Read)
-		a, honest := w.nodes[0], w.nodes[1]
-		for i := range 2 * parallelSessions { // sessions under way that do not end
-			a.peers.mu.Lock()
-			a.peers.running.begin(replica.ID{byte(i), 7}, newcomer)
-			a.peers.mu.Unlock()
-		}
-		author := replica.NewSecretKey()
-		_, err := honest.Replicas.Write(t.Context(), r.ID, author, []replica.Change{{Key: []byte("k")}})
-		if err != nil { // the first node is the one that may write
-			a, honest = honest, a
-			_, err = honest.Replicas.Write(t.Context(), r.ID, author,
-				[]replica.Change{{Key: []byte("k")}})
-		}
-		require.NoError(t, err)
-		require.NoError(t, a.end.Connect(context.Background(), peer.AddrInfo{ID: honest.ID()}))
-		time.Sleep(time.Hour)
-		one, err := a.Replicas.Fingerprint(t.Context(), r.ID)
-		require.NoError(t, err)
-		two, err := honest.Replicas.Fingerprint(t.Context(), r.ID)
-		require.NoError(t, err)
-		require.Equal(t, one, two)
-		for _, n := range w.nodes {
-			require.NoError(t, n.Close())
-		}
-	})
 }

@@ -21,6 +21,8 @@ const (
 	yieldOfUnit = 256
 	// segmentsOfUnit is how many segments of a partial blob are looked at for a unit of work.
 	segmentsOfUnit = 16
+	// childrenOfUnit is how many children of a sequence are told to a collection likewise.
+	childrenOfUnit = 1024
 )
 
 // serveBlobs answers the requests of one stream.
@@ -79,8 +81,6 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 		return err
 	}
 	defer v.Give(size)
-	ctx, release := n.Blobs.Hold(ctx) // what is being sent is not collected
-	defer release()
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
 	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent, limitPiece}
 	a.w = bufio.NewWriterSize(a, size)
@@ -182,7 +182,10 @@ func (a *answering) one(q *blobRequest) error {
 
 // answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is larger than limit, it tells only the size.
 func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint64, err error) {
-	ctx, w, units := a.ctx, a.w, 1
+	// What is being sent is not collected. Each blob is held alone: of a sequence there are millions.
+	ctx, release := n.Blobs.Hold(a.ctx)
+	defer release()
+	w, units := a.w, 1
 	defer func() {
 		if err == nil {
 			err = a.spent(units, sent)
@@ -232,7 +235,9 @@ func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
 func (n *Node) answerChildren(a *answering, q *blobRequest) error {
-	ctx, w := a.ctx, a.w
+	ctx, release := n.Blobs.Hold(a.ctx)
+	defer release()
+	w := a.w
 	c, count := q.children, uint64(0)
 	list, err := n.Blobs.Reader(ctx, q.hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
@@ -248,6 +253,12 @@ func (n *Node) answerChildren(a *answering, q *blobRequest) error {
 		}
 	}
 	if _, err := w.Write(binary.AppendUvarint(nil, count)); err != nil || count == 0 {
+		return err
+	}
+	if err := n.Blobs.TouchSequence(ctx, q.hash); err != nil {
+		return err
+	}
+	if err := a.spent(int(count)/childrenOfUnit, 0); err != nil { // a collection looks at each
 		return err
 	}
 	hashes := bufio.NewReaderSize(io.NewSectionReader(list, int64(c.first)*blobs.HashSize, int64(count)*blobs.HashSize), 32<<10)

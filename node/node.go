@@ -95,6 +95,7 @@ type Node struct {
 	outboxMu    sync.Mutex
 	outboxes    map[peer.ID]*outbox
 	fullTold    told // that entries are not stored
+	laterTold   told // that statements of a later version are passed over
 	recentClock recentClock
 	closing     sync.Once
 	closeErr    error

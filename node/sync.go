@@ -296,15 +296,24 @@ func (w *worthless) add(out replica.Stated, most int) error {
 // insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
 // to take them.
 func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
-	statements := make([]replica.Statement, 0, len(items))
+	statements, later := make([]replica.Statement, 0, len(items)), 0
 	for _, b := range items {
 		st, err := replica.ParseStatement(b)
+		if errors.Is(err, replica.ErrUnknownStatement) {
+			later++ // of a later version; the others count all the same
+			continue
+		}
 		if err != nil {
 			return out, err
 		}
 		statements = append(statements, st)
 	}
+	if later > 0 && n.laterTold.now(n.cfg.Now()) {
+		n.log.Warn("statements of a later version are passed over: use a newer skerry",
+			"replica", id.Short(), "count", later)
+	}
 	out, err = n.Replicas.InsertStatements(ctx, id, statements)
+	out.Refused += later // a peer that sends nothing else is a nuisance
 	if out.Added == 0 {
 		return out, err
 	}

@@ -448,11 +448,9 @@ func (s *Store) storeAll(
 	}
 	s.known.carry(id, before, after, n.changes.authors())
 	s.statementsChanged(id)
-	if err := s.plantStatements(ctx, id); err != nil {
-		return n.out, err
-	}
+	err = s.plantStatements(ctx, id) // of the tree alone: what is void goes all the same
 	if n.voids {
-		err = s.dropVoidStatements(ctx, id)
+		err = errors.Join(err, s.dropVoidStatements(ctx, id))
 	}
 	if n.dropped || n.voids {
 		err = errors.Join(err, s.dropVoidEntries(ctx, id))

@@ -168,6 +168,26 @@ type Answer struct {
 	Note string `json:"note,omitempty"`
 }
 
+// take registers a replica and joins it, as one step for whoever leaves it meanwhile.
+func (s *Seed) take(ctx context.Context, req *Request, id replica.ID, kept string, at time.Time) (g Registration, err error) {
+	lock := s.holding.of(id)
+	lock.Lock()
+	defer lock.Unlock()
+	// Whoever knows the id of a replica that the seed's node holds for itself must not get it deleted.
+	if _, err := s.n.Replicas.Get(ctx, id); err == nil {
+		if err := keepOwn(ctx, s.n.Store(), id); err != nil {
+			return g, err
+		}
+	} else if !errors.Is(err, replica.ErrNotFound) {
+		return g, err
+	}
+	g, err = s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, req.Device, at)
+	if err == nil {
+		err = s.join(ctx, id, kept)
+	}
+	return g, err
+}
+
 func answerOf(st *Status) Answer {
 	seconds := func(t time.Time) int64 {
 		if t.IsZero() {
@@ -203,24 +223,10 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, failed(InvalidTicket, err)
 	}
-	// Whoever knows the id of a replica that the seed's node holds for itself must not get it deleted.
-	if _, err := s.n.Replicas.Get(ctx, id); err == nil {
-		if err := keepOwn(ctx, s.n.Store(), id); err != nil {
-			return Answer{}, asError(err)
-		}
-	} else if !errors.Is(err, replica.ErrNotFound) {
-		return Answer{}, asError(err)
-	}
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
-	lock := s.holding.of(id)
-	lock.Lock()
-	g, err := s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, req.Device, at)
-	if err == nil {
-		err = s.join(ctx, id, kept)
-	}
-	lock.Unlock()
+	g, err := s.take(ctx, req, id, kept, at)
 	if err != nil {
 		return Answer{}, asError(err)
 	}

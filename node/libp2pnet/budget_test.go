@@ -273,3 +273,33 @@ func TestUnreadBytesAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// A length that is announced holds no more than what is read first: it costs three bytes.
+func TestAnnouncedLengthsHoldLittle(t *testing.T) {
+	room := newFrameRoom()
+	read, write := io.Pipe()
+	defer func() { _ = write.Close() }()
+	f := &frames{Stream: &scripted{Reader: read}, in: &gossipMessages, room: room,
+		who: func() admission.Party { return admission.Party{Peer: "p", Net: "1"} }}
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.Read(make([]byte, 1))
+		done <- err
+	}()
+	held := func() int {
+		strangers, others := room.Held()
+		return int(strangers + others)
+	}
+	_, err := write.Write(binary.AppendUvarint(nil, uint64(gossipMessages.most)))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return held() > 0 }, 10*time.Second, time.Millisecond)
+	require.LessOrEqual(t, held(), 2*firstPiece)
+	sent := 64 << 10
+	_, err = write.Write(make([]byte, sent))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return held() > sent }, 10*time.Second, time.Millisecond)
+	require.LessOrEqual(t, held(), 5*sent)
+	require.NoError(t, write.Close())
+	require.Error(t, <-done)
+	require.Zero(t, held())
+}

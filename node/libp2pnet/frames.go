@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,10 @@ import (
 // partSize is how many bytes a part of a message takes in memory, and a byte of it twice as much as
 // on the wire.
 const partSize = 192
+
+// firstPiece is how many bytes of a message are read first; each piece after it is as long as all
+// before.
+const firstPiece = 4 << 10
 
 // What messages to gossip and the hash table may take in memory, in bytes.
 const (
@@ -148,17 +153,23 @@ func (f *frames) next(size uint64) ([]byte, error) {
 	f.mu.Lock()
 	f.visit = visit
 	f.mu.Unlock()
-	if err := visit.Take(2 * int(size)); err != nil {
-		return nil, err
-	}
 	if err := f.SetReadDeadline(time.Now().Add(f.in.time)); err != nil {
 		return nil, err
 	}
-	all := binary.AppendUvarint(make([]byte, 0, int(size)+binary.MaxVarintLen64), size)
+	// What counts is what has come, and as much again that is waited for: a length alone is three bytes.
+	all := binary.AppendUvarint(make([]byte, 0, firstPiece), size)
 	head := len(all)
-	all = all[:head+int(size)]
-	if _, err := io.ReadFull(f.Stream, all[head:]); err != nil {
-		return nil, err
+	for left := int(size); left > 0; {
+		piece := min(left, max(len(all), firstPiece))
+		if err := visit.Take(2 * piece); err != nil {
+			return nil, err
+		}
+		at := len(all)
+		all = slices.Grow(all, piece)[:at+piece]
+		if _, err := io.ReadFull(f.Stream, all[at:]); err != nil {
+			return nil, err
+		}
+		left -= piece
 	}
 	if err := f.SetReadDeadline(time.Time{}); err != nil {
 		return nil, err

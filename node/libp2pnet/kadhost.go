@@ -28,6 +28,9 @@ const (
 	// maxReply is the length of the longest answer in bytes. An answer of an honest peer stays below
 	// it, also if those of which it tells have as many and as long addresses as they may.
 	maxReply = 256 << 10
+	// replyParts is how many parts such an answer has at most: peers, and of each its id, its
+	// addresses, and how it is connected.
+	replyParts = 8192
 	// maxCloser and maxClaims are how many peers are taken from an answer that are closer to what is
 	// looked for (a bucket has 20), and that claim to hold it. maxToldAddrs is how many addresses of
 	// each.
@@ -95,6 +98,10 @@ func (r *replies) next(size uint64) ([]byte, error) {
 	b := make([]byte, size)
 	if _, err := io.ReadFull(r.from, b); err != nil {
 		return nil, err
+	}
+	// Unpacked, a part of two bytes takes some 150.
+	if _, err := tableQuestions.shape.count(b, replyParts); err != nil {
+		return nil, fmt.Errorf("an answer of the hash table: %w", err)
 	}
 	var m pb.Message
 	if err := proto.Unmarshal(b, &m); err != nil {
