@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 )
 
 // Ballast is a file that holds nothing and takes room, so that there is some to be had when a disk
@@ -16,39 +17,41 @@ type Ballast struct {
 	size int64
 
 	mu     sync.Mutex
-	kept   bool
-	failed error // of the last attempt; it is not tried again until Drop
+	failed error     // of the last attempt
+	when   time.Time // of it
 }
 
-// NewBallast returns the ballast of size bytes at path, as it is there now.
+// againAfter is how long Keep waits after an attempt that failed: it can cost much.
+const againAfter = time.Minute
+
+// NewBallast returns the ballast of size bytes at path.
 func NewBallast(path string, size uint64) *Ballast {
-	b := &Ballast{path: path, size: int64(size)}
-	info, err := os.Lstat(path)
-	b.kept = err == nil && info.Mode().IsRegular() && info.Size() == b.size
-	return b
+	return &Ballast{path: path, size: int64(size)}
 }
 
-// Kept reports whether the ballast takes its room now.
+// Kept reports whether the ballast takes its room now. Others may have dropped it.
 func (b *Ballast) Kept() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.kept
+	info, err := os.Lstat(b.path)
+	return err == nil && info.Mode().IsRegular() && info.Size() == b.size
 }
 
 // Keep takes the room, unless it is taken. After an error nothing is taken, and calls get the same
-// error until Drop was called.
+// error for a minute, or until Drop was called.
 func (b *Ballast) Keep() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.kept || b.failed != nil {
+	if b.Kept() {
+		return nil
+	}
+	if b.failed != nil && time.Since(b.when) < againAfter {
 		return b.failed
 	}
 	if err := b.write(); err != nil {
 		err = errors.Join(fmt.Errorf("take room for later: %w", err), b.remove())
-		b.failed = err
+		b.failed, b.when = err, time.Now()
 		return err
 	}
-	b.kept = true
+	b.failed = nil
 	return nil
 }
 
@@ -81,12 +84,12 @@ func (b *Ballast) fill(f *os.File) error {
 func (b *Ballast) Drop() (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	was := b.kept
+	b.failed = nil
+	was := b.Kept()
 	return was, b.remove()
 }
 
 func (b *Ballast) remove() error {
-	b.kept, b.failed = false, nil
 	if err := os.Remove(b.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("give room back: %w", err)
 	}

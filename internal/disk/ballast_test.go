@@ -30,6 +30,13 @@ func TestBallast(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, was)
 	require.False(t, b.Kept())
+	require.NoError(t, b.Keep())
+	require.NoError(t, os.Remove(path))
+	require.False(t, b.Kept(), "somebody else has dropped it")
+	require.NoError(t, b.Keep())
+	require.True(t, b.Kept())
+	_, err = b.Drop()
+	require.NoError(t, err)
 	_, err = os.Stat(path)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 

@@ -66,14 +66,15 @@ func (s *Store) checkSpace(n need) error {
 			}
 		}
 	case smallRecords:
-		reserve = s.opt.Reserve/4 + s.dropped()
-	case content:
+		reserve /= 4
+	}
+	if n != toMakeRoom && free < reserve+s.opt.Ballast { // else it makes no difference
 		reserve += s.dropped()
 	}
 	if free < reserve {
 		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
 	}
-	if free >= s.opt.Reserve+s.opt.Ballast {
+	if free >= s.opt.Reserve/4+2*s.opt.Ballast {
 		_ = s.room.Keep() // else the next write tries again; there is room now
 	}
 	return nil
