@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Text that is not UTF-8 (kopia #1764, borg #7535), and halves of characters, are refused: a parser that
-// replaces them makes one name of two.
+// Text that is not UTF-8 (kopia #1764, borg #7535), and halves of characters, are refused: a parser
+// that replaces them makes one name of two.
 func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
@@ -174,7 +174,8 @@ func TestExportWritesWhatCanBeWritten(t *testing.T) {
 	}
 }
 
-// A value of 4 MiB and more is stored as it comes, sealed or not, and nothing of it is still to come.
+// A value of 4 MiB and more is stored as it comes, sealed or not, and nothing of it is still to
+// come.
 func TestLargeValueIsHere(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()

@@ -272,8 +272,8 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 	return sum, nil
 }
 
-// merged joins damage that follows on each other for one cause: of a file that is missing, that is all
-// of it.
+// merged joins damage that follows on each other for one cause: of a file that is missing, that is
+// all of it.
 func merged(all []blobs.Damage) (out []blobs.Damage) {
 	for _, d := range all {
 		if n := len(out); n > 0 && out[n-1].Hash == d.Hash && out[n-1].Range.End == d.Range.Start && fmt.Sprint(out[n-1].Cause) == fmt.Sprint(d.Cause) {

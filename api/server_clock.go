@@ -9,8 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// warnClock warns before something is signed with a time that peers refuse, if the clock is far from
-// that of peers. It does not refuse: the peers' clocks may be the wrong ones.
+// warnClock warns before something is signed with a time that peers refuse, if the clock is far
+// from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
 func (s *Server) warnClock(ctx context.Context, a *answer) {
 	ahead, answered := s.node.RecentClockOffset(ctx)
 	if text := clockText(ahead, answered); text != "" {

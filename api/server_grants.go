@@ -151,8 +151,8 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, a *answer
 	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0)), uint64(kept)}, err
 }
 
-// mayHoldKey reports whether an author has a grant like those that a holder of the replica's key gives
-// itself with its first write: by that key, without limits.
+// mayHoldKey reports whether an author has a grant like those that a holder of the replica's key
+// gives itself with its first write: by that key, without limits.
 func (s *Server) mayHoldKey(ctx context.Context, id replica.ID, author replica.AuthorID) (bool, error) {
 	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
 	for i := range grants {

@@ -47,8 +47,8 @@ func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out 
 	return out, s.statSequence(ctx, &out)
 }
 
-// changedSince says why the file of a referenced blob is no longer what was added, or nothing if it looks
-// the same. What is read of it is verified in any case.
+// changedSince says why the file of a referenced blob is no longer what was added, or nothing if it
+// looks the same. What is read of it is verified in any case.
 func changedSince(info *blobs.Info) string {
 	if info.Reference == "" {
 		return ""

@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// Package encoding/json replaces what is not UTF-8, and halves of surrogate pairs, by U+FFFD: two names
-// become one, or a file gets another name. Requests with such text are refused instead, by the client
-// before they are sent and by the server when they come.
+// Package encoding/json replaces what is not UTF-8, and halves of surrogate pairs, by U+FFFD: two
+// names become one, or a file gets another name. Requests with such text are refused instead, by
+// the client before they are sent and by the server when they come.
 
-// checkText returns an error if JSON text holds bytes that are not UTF-8, or an escape such as \ud800
-// that stands for no character.
+// checkText returns an error if JSON text holds bytes that are not UTF-8, or an escape such as
+// \ud800 that stands for no character.
 func checkText(b []byte) error {
 	if !utf8.Valid(b) {
 		return errors.New("it holds bytes that are not UTF-8; write keys that are not text as \"hex:…\"")

@@ -56,7 +56,8 @@ func UsageErrorf(format string, args ...any) error {
 	return &Error{Usage, fmt.Sprintf(format, args...)}
 }
 
-// Brief shortens an argument that is shown in an error: it may be a mistyped ticket, which is a secret.
+// Brief shortens an argument that is shown in an error: it may be a mistyped ticket, which is a
+// secret.
 func Brief(text string) string {
 	const most = 24
 	if len(text) <= most {

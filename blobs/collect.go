@@ -130,8 +130,8 @@ func (c *collector) mark() (err error) {
 	return nil
 }
 
-// EachChild calls fn with each child of the sequence h that is in the store, with none if it is not a
-// sequence: of one that has a hole, those behind it, too. It reads 256 KiB at a time.
+// EachChild calls fn with each child of the sequence h that is in the store, with none if it is not
+// a sequence: of one that has a hole, those behind it, too. It reads 256 KiB at a time.
 func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
 	r, err := s.Reader(ctx, h)
 	if errors.Is(err, ErrNotFound) {
@@ -202,8 +202,9 @@ func (c *collector) keeps(h Hash) bool {
 	return i < 0 || c.marks.live.has(i)
 }
 
-// forgetUnused forgets blobs that are not in use, and returns what is known of them. While it decides
-// and commits, nobody can begin to use one: who does touches it first, and then looks it up.
+// forgetUnused forgets blobs that are not in use, and returns what is known of them. While it
+// decides and commits, nobody can begin to use one: who does touches it first, and then looks it
+// up.
 func (c *collector) forgetUnused(batch []Hash) (dropped []record, err error) {
 	c.s.touches.mu.Lock()
 	defer c.s.touches.mu.Unlock()

@@ -10,8 +10,9 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that not everything is copied for a little. So are short
-// ones, as each collection leaves one, when there are many.
+// Packs of which more than a tenth is unused are written anew; the rest of the waste stays, so that
+// not everything is copied for a little. So are short ones, as each collection leaves one, when
+// there are many.
 const (
 	keptWaste   = 10
 	shortPack   = files.PackSize / 8
@@ -131,8 +132,8 @@ type placed struct {
 	rec  record
 }
 
-// moveSome moves blobs out of sparse packs, and reports whether there may be more. A pack that cannot
-// be read stays as it is: it leaves sparse, and its error goes to c.unread.
+// moveSome moves blobs out of sparse packs, and reports whether there may be more. A pack that
+// cannot be read stays as it is: it leaves sparse, and its error goes to c.unread.
 func (c *collector) moveSome(sparse map[files.Pack]bool) (more bool, err error) {
 	var found []placed
 	errFull := errors.New("full")

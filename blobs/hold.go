@@ -27,8 +27,9 @@ type holdKey struct{}
 
 func shortKey(h Hash) uint64 { return binary.BigEndian.Uint64(h[:8]) }
 
-// Hold returns a context, and a function to be called once. What store methods that are given the context store, find stored, or open to be
-// read in between is not collected before that call. Of content in several blobs, those that are read later are to be touched first.
+// Hold returns a context, and a function to be called once. What store methods that are given the
+// context store, find stored, or open to be read in between is not collected before that call. Of
+// content in several blobs, those that are read later are to be touched first.
 func (s *Store) Hold(ctx context.Context) (context.Context, func()) {
 	t := &s.touches
 	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
@@ -89,7 +90,8 @@ func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
 	})
 }
 
-// touchRead marks h as in use under the hold of ctx, if there is one: what is read there is not collected.
+// touchRead marks h as in use under the hold of ctx, if there is one: what is read there is not
+// collected.
 func (s *Store) touchRead(ctx context.Context, h Hash) {
 	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
 		s.Touch(ctx, h)

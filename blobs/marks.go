@@ -90,8 +90,8 @@ func (m *Marks) Keep(h Hash) (first bool) {
 // Mark marks the blob h alone. It does not count as being looked at.
 func (m *Marks) Mark(h Hash) { m.live.set(m.find(h)) }
 
-// Children marks the children of the sequence h. It reads each sequence once. If what the store has of it
-// is damaged, it returns a *DamageError: nobody knows then which blobs to keep.
+// Children marks the children of the sequence h. It reads each sequence once. If what the store has
+// of it is damaged, it returns a *DamageError: nobody knows then which blobs to keep.
 func (m *Marks) Children(h Hash) error {
 	i := m.find(h)
 	if i < 0 || m.opened.has(i) {

@@ -223,8 +223,9 @@ type upperBlock struct {
 // Decode reads the stream of the chunk groups that the byte ranges of blob h touch from r, and writes each verified group to w
 // at its offset. size is the blob's size as the sender claims it; it is proved if the last group is among the wanted.
 //
-// Nothing unverified reaches w. Decode returns ErrUnproved if no range lies within size, a *CorruptError naming the first wrong byte, at the latest after the chunk group that
-// holds it has arrived, or io.ErrUnexpectedEOF if the stream ends early; what was written before stays valid.
+// Nothing unverified reaches w. Decode returns ErrUnproved if no range lies within size, a
+// *CorruptError naming the first wrong byte, at the latest after the chunk group that holds it has
+// arrived, or io.ErrUnexpectedEOF if the stream ends early; what was written before stays valid.
 // Source: the Bao specification, "combined encoding".
 func Decode(r io.Reader, h Hash, size uint64, ranges Ranges, w io.WriterAt) error {
 	d := newDecoder(r, h, size, ranges)
@@ -238,8 +239,8 @@ func Decode(r io.Reader, h Hash, size uint64, ranges Ranges, w io.WriterAt) erro
 	return d.run()
 }
 
-// ErrUnproved reports a stream that proves nothing, since all of the ranges lie beyond the size that the
-// sender claims. Neither that size nor that the sender has the blob is known then.
+// ErrUnproved reports a stream that proves nothing, since all of the ranges lie beyond the size
+// that the sender claims. Neither that size nor that the sender has the blob is known then.
 var ErrUnproved = errors.New("nothing is proved: no range lies within the claimed size")
 
 // decodeBuffer is the read buffer of a decoder. It is for the parents; groups, which are longer, pass it by.

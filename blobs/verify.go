@@ -22,8 +22,8 @@ type Damage struct {
 	Tree  bool // the hash tree above the bytes is damaged
 }
 
-// A DamageError reports a blob of which what is stored here is not what its name says. Nobody else is
-// at fault: the content is to be fetched again.
+// A DamageError reports a blob of which what is stored here is not what its name says. Nobody else
+// is at fault: the content is to be fetched again.
 type DamageError struct {
 	Hash   Hash
 	Damage []Damage
@@ -41,16 +41,16 @@ func (d Damage) String() string {
 // Verify hashes all content of the blob h that the store has and compares it with the tree and the name. It returns what is damaged, or
 // ErrNotFound. progress, if not nil, is told the bytes looked at so far.
 //
-// Damage is proved: a hash that does not match, or content that does not exist. Content that cannot be
-// looked at now (no permission, too many open files, a fault of the device) is an error, and
+// Damage is proved: a hash that does not match, or content that does not exist. Content that cannot
+// be looked at now (no permission, too many open files, a fault of the device) is an error, and
 // says nothing about the blob; what Verify returns as damaged beside an error is still damaged.
 func (s *Store) Verify(ctx context.Context, h Hash, progress func(bytes uint64)) ([]Damage, error) {
 	return s.verify(ctx, h, Everything, progress)
 }
 
-// Check hashes again what the store has of the byte ranges of the blob h. It returns a *DamageError if
-// some of it is damaged, else the errors of Verify. Whoever finds that a stored blob does not make sense
-// calls it before blaming somebody for that.
+// Check hashes again what the store has of the byte ranges of the blob h. It returns a *DamageError
+// if some of it is damaged, else the errors of Verify. Whoever finds that a stored blob does not
+// make sense calls it before blaming somebody for that.
 func (s *Store) Check(ctx context.Context, h Hash, ranges Ranges) error {
 	damage, err := s.verify(ctx, h, ranges, nil)
 	if len(damage) > 0 {
@@ -91,8 +91,8 @@ func (s *Store) verify(
 	return v.damage, err
 }
 
-// provesDamage reports whether an error of looking at content means that the content is not there any
-// more, or is not what was stored. All other errors may be gone the next time.
+// provesDamage reports whether an error of looking at content means that the content is not there
+// any more, or is not what was stored. All other errors may be gone the next time.
 func provesDamage(err error) bool {
 	if ref, ok := errors.AsType[*ReferenceError](err); ok && ref.Err == nil {
 		return true // the file has other content

@@ -44,8 +44,8 @@ func (x *exchange) forbidden(who *caller) (status int, reason string) {
 	return http.StatusServiceUnavailable, who.unavailable.Reason
 }
 
-// authorize finds out who the caller is, if that matters, and refuses whoever may not do with the object
-// what the route does.
+// authorize finds out who the caller is, if that matters, and refuses whoever may not do with the
+// object what the route does.
 func (x *exchange) authorize(ctx context.Context) (err error) {
 	x.who, err = x.permit(ctx, x.object, x.route.action)
 	if err != nil {
@@ -55,8 +55,8 @@ func (x *exchange) authorize(ctx context.Context) (err error) {
 	return err
 }
 
-// permit returns the caller with the roles that it has for an object, and refuses it if it may not do
-// something with it. All that reads and writes for a caller asks here.
+// permit returns the caller with the roles that it has for an object, and refuses it if it may not
+// do something with it. All that reads and writes for a caller asks here.
 func (x *exchange) permit(ctx context.Context, o *reach.Object, action string) (who *caller, err error) {
 	if x.routes.reach.Open(o.Collection, action) && (x.base == nil || action == reach.Pull) {
 		who = &caller{}

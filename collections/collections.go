@@ -102,8 +102,9 @@ type Event struct {
 	reach *reach.Map
 }
 
-// Made returns the storage path that a template of the configuration's stands for with the parameters of
-// the event, for what a server writes by itself. It returns what reach.Map.Made returns.
+// Made returns the storage path that a template of the configuration's stands for with the
+// parameters of the event, for what a server writes by itself. It returns what reach.Map.Made
+// returns.
 func (e *Event) Made(template string) (string, error) { return e.reach.Made(template, e.Params) }
 
 // Answer is an answer to a request: of HTTP the status, and a JSON value.

@@ -19,7 +19,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// Whatever reads what others send does twice the work for twice the bytes, counted in what it allocates.
+// Whatever reads what others send does twice the work for twice the bytes, counted in what it
+// allocates.
 func TestWorkGrowsWithTheInput(t *testing.T) {
 	const n = 3000
 	numbers := func(n int) string { // the keys that once cost the square of their number

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// HeaderTimeouts returns l for srv to serve, and has srv's callers told 408 when the headers of a request
-// do not come within ReadHeaderTimeout: net/http closes the connection and says nothing. Over TLS it
-// stays like that. It sets srv.ConnState.
+// HeaderTimeouts returns l for srv to serve, and has srv's callers told 408 when the headers of a
+// request do not come within ReadHeaderTimeout: net/http closes the connection and says nothing.
+// Over TLS it stays like that. It sets srv.ConnState.
 func HeaderTimeouts(srv *http.Server, l net.Listener) net.Listener {
 	srv.ConnState = func(c net.Conn, state http.ConnState) {
 		if t, ok := c.(*tls.Conn); ok {

@@ -10,9 +10,9 @@ import (
 	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
-// Known returns what tells whether the Host of a request is a name of this server, so that what a caller
-// has signed for another server counts for nothing here. Known are the address and port that the request
-// came in at, also as localhost, and names: those without a port at all ports.
+// Known returns what tells whether the Host of a request is a name of this server, so that what a
+// caller has signed for another server counts for nothing here. Known are the address and port that
+// the request came in at, also as localhost, and names: those without a port at all ports.
 func Known(names ...string) func(r *http.Request) bool {
 	return func(r *http.Request) bool {
 		host := strings.ToLower(r.Host)
@@ -55,8 +55,8 @@ func isLocal(r *http.Request, host string) bool {
 	return ok && a.Unmap() == own.Unmap()
 }
 
-// hosts returns the names of the server that a signature may be for, as browsers write them: without the
-// port if that is the usual one.
+// hosts returns the names of the server that a signature may be for, as browsers write them:
+// without the port if that is the usual one.
 func (x *exchange) hosts() (all []string) {
 	usual := func(host string, tls bool) string {
 		port := ":80"

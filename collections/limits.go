@@ -28,15 +28,15 @@ type window struct {
 	count int64
 }
 
-// over reports whether a window that began at a time is over. One that would begin later is, too: the
-// clock has gone back.
+// over reports whether a window that began at a time is over. One that would begin later is, too:
+// the clock has gone back.
 func over(since, now time.Time, length time.Duration) bool {
 	age := now.Sub(since)
 	return age < 0 || age >= length
 }
 
-// maxWindows is how many callers are told apart, how many addresses beside them, and how many networks
-// beside these.
+// maxWindows is how many callers are told apart, how many addresses beside them, and how many
+// networks beside these.
 const maxWindows = 100_000
 
 func newLimiters(all []config.Counter) (ls []*limiter) {
@@ -68,8 +68,8 @@ func (l *limiter) pass(who, address string, now time.Time) (ok bool, wait time.D
 	return true, 0
 }
 
-// windows are those of some keys. All have the same length, so they are over in the order in which they
-// began, and nobody has to look at all of them to find those that are.
+// windows are those of some keys. All have the same length, so they are over in the order in which
+// they began, and nobody has to look at all of them to find those that are.
 type windows struct {
 	of    map[string]*window
 	order []begin // in which they began; one that has begun anew since stands in it twice
@@ -107,7 +107,8 @@ func (ws *windows) place(key string, now time.Time, length time.Duration) *windo
 	return w
 }
 
-// maxSwept is how many windows one request forgets at most: more than one, so that all are in the end.
+// maxSwept is how many windows one request forgets at most: more than one, so that all are in the
+// end.
 const maxSwept = 64
 
 // sweep forgets windows that are over.
@@ -132,8 +133,8 @@ func (ws *windows) sweep(now time.Time, length time.Duration) {
 // party names all that one party can easily send requests from: an address, of IPv6 the network of 56 bits.
 func party(address string) string { return cmp.Or(access.Source(address), address) }
 
-// network names what a large customer of a provider has: of an address or a party's network that begins
-// with "@", the IPv4 network of 16 bits or the IPv6 network of 32.
+// network names what a large customer of a provider has: of an address or a party's network that
+// begins with "@", the IPv4 network of 16 bits or the IPv6 network of 32.
 func network(address string) string {
 	text := strings.TrimPrefix(address, "@")
 	prefix, err := netip.ParsePrefix(text)

@@ -69,8 +69,8 @@ func TestNoRequestLooksAtAll(t *testing.T) {
 	require.True(t, ok)
 }
 
-// Newcomers share what their own provider's network has while there is room for networks, and not what
-// all strangers have.
+// Newcomers share what their own provider's network has while there is room for networks, and not
+// what all strangers have.
 func TestFloodOfNetworks(t *testing.T) {
 	l := newLimiters([]config.Counter{{Rate: config.Rate{WindowMS: 60_000, MaxRequests: 5}}})[0]
 	now := time.Unix(1e9, 0)

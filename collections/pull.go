@@ -93,8 +93,8 @@ func (x *exchange) cacheControl() {
 	}
 }
 
-// unchanged answers a caller who has what has a hash, and reports whether it has. beside tells apart
-// answers of the same hash, by what stands beside it.
+// unchanged answers a caller who has what has a hash, and reports whether it has. beside tells
+// apart answers of the same hash, by what stands beside it.
 func (x *exchange) unchanged(hash, beside string) bool {
 	if hash == "" {
 		return false
@@ -148,8 +148,8 @@ func (x *exchange) pullDocument(ctx context.Context) error {
 	return nil
 }
 
-// keyring returns the keyring beside the document that is pulled, as the caller may see it, nil if there is
-// none; asked is false if it was not asked for, or if the caller may not have it.
+// keyring returns the keyring beside the document that is pulled, as the caller may see it, nil if
+// there is none; asked is false if it was not asked for, or if the caller may not have it.
 func (x *exchange) keyring(now int64) (shown *view, asked bool) {
 	if x.r.URL.RawQuery == "" {
 		return nil, false

@@ -245,8 +245,8 @@ func (x *exchange) whole() bool {
 	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole()
 }
 
-// kept are the fields that stay as they are if a push leaves them out: whoever may not write or not see
-// one does not mean to remove it.
+// kept are the fields that stay as they are if a push leaves them out: whoever may not write or not
+// see one does not mean to remove it.
 func (x *exchange) kept() (fields []config.FieldPermission) {
 	seenBy := x.seenBy(x.object.Collection)
 	for _, f := range x.object.Collection.FieldPermissions {
@@ -257,7 +257,8 @@ func (x *exchange) kept() (fields []config.FieldPermission) {
 	return fields
 }
 
-// mayKeep reports whether fields may be kept that data lacks: what is stored then is not data alone.
+// mayKeep reports whether fields may be kept that data lacks: what is stored then is not data
+// alone.
 func (x *exchange) mayKeep(data *value.Object) bool {
 	col := x.object.Collection
 	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() && slices.ContainsFunc(x.kept(), func(f config.FieldPermission) bool {

@@ -11,8 +11,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// rank tells how much an identity's list of revocations matters here, beside whether certificates of its
-// were presented.
+// rank tells how much an identity's list of revocations matters here, beside whether certificates
+// of its were presented.
 func (s *Server) rank(ctx context.Context, identity string) (access.Rank, error) {
 	c := s.Config()
 	if c.Names(identity) {
@@ -36,8 +36,8 @@ func (s *Server) rank(ctx context.Context, identity string) (access.Rank, error)
 	return access.Stranger, nil
 }
 
-// holds reports whether there is something at a place or below it. Only what lies there is looked at:
-// a list of what begins alike would read the names of all others.
+// holds reports whether there is something at a place or below it. Only what lies there is looked
+// at: a list of what begins alike would read the names of all others.
 func (s *Server) holds(ctx context.Context, place string) (bool, error) {
 	keys, err := s.opts.Documents.Store().List(ctx, place+"/", "", 1)
 	if err != nil || len(keys) > 0 {
@@ -50,8 +50,8 @@ func (s *Server) holds(ctx context.Context, place string) (bool, error) {
 	return err == nil, err
 }
 
-// placeOf returns what lies under an identity in a template: the path up to {identity}. ok is false if
-// there is no {identity}, or another parameter before it.
+// placeOf returns what lies under an identity in a template: the path up to {identity}. ok is false
+// if there is no {identity}, or another parameter before it.
 func placeOf(template, identity string) (place string, ok bool) {
 	before, _, ok := strings.Cut(template, "{"+config.IdentityParam+"}")
 	return before + identity, ok && !strings.Contains(before, "{")

@@ -24,8 +24,8 @@ func (l *listed) List(ctx context.Context, prefix, after string, limit int) ([]s
 	return l.Store.List(ctx, prefix, after, limit)
 }
 
-// Whether somebody owns something is told from what lies there alone: not from what begins alike, which
-// can be anybody's, nor by reading the names of all others.
+// Whether somebody owns something is told from what lies there alone: not from what begins alike,
+// which can be anybody's, nor by reading the names of all others.
 func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 	var l *listed
 	w := newWorld(t, configOf(column("own", "users/{identity}/x", `"self"`, `"self"`, "")),

@@ -83,7 +83,8 @@ func batchOf(name, params string) string {
 	return "/batch/pull?collections=" + name + "&params=" + url.QueryEscape(`{"`+name+`":[`+params+`]}`)
 }
 
-// What a certificate is for binds in all three: what may be done, to which collection, at which path.
+// What a certificate is for binds in all three: what may be done, to which collection, at which
+// path.
 func TestScopeBinds(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("settings", "users/{identity}/settings", `"self"`, `"self"`, ""),
@@ -407,7 +408,8 @@ func TestKeptFields(t *testing.T) {
 	require.Equal(t, 403, ask(w, "POST", "/push/cards/a", `{"data":{"name":"m"},"baseHash":"`+first.Hash+`"}`).Code)
 }
 
-// A file that a browser could run is served as the gateway serves it, unless its collection says otherwise.
+// A file that a browser could run is served as the gateway serves it, unless its collection says
+// otherwise.
 func TestActiveFiles(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("files", "files/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["*/*"]`),
@@ -441,8 +443,9 @@ func TestHooksOfAllReaders(t *testing.T) {
 	}
 }
 
-// Where anybody may read, a pull takes everybody for nobody in particular. Its hash is the base of a
-// push all the same, of somebody who could see more elsewhere; and the push keeps what the pull hid.
+// Where anybody may read, a pull takes everybody for nobody in particular. Its hash is the base of
+// a push all the same, of somebody who could see more elsewhere; and the push keeps what the pull
+// hid.
 func TestHiddenFieldsWhereAnybodyReads(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("cards", "cards/{id}", `"public"`, `"member"`, `, "fieldPermissions": {"pin": {"readRoles": ["member"]}}`),

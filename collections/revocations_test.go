@@ -67,8 +67,8 @@ func TestNobodyFillsTheRevocations(t *testing.T) {
 	require.Equal(t, 200, send("192.0.2.4:1", big, 3, subject), "a list may always shrink")
 }
 
-// Whoever owns something here, or is named by the configuration, may revoke also from where a flood of
-// lists comes from.
+// Whoever owns something here, or is named by the configuration, may revoke also from where a flood
+// of lists comes from.
 func TestOwnersRevokeBesideAFlood(t *testing.T) {
 	k := func(n byte) capcert.Key {
 		var seed [32]byte

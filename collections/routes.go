@@ -121,8 +121,8 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 	}
 }
 
-// find returns the route that answers a path, nil if there is none, and what stands in the places of its
-// parameters, whatever that is.
+// find returns the route that answers a path, nil if there is none, and what stands in the places
+// of its parameters, whatever that is.
 func (rs *routes) find(method, path string) (*route, map[string]string) {
 	var few [12]string
 	parts := appendSegments(few[:0], path[1:])

@@ -181,8 +181,8 @@ func (stuck) List(ctx context.Context, _, _ string, _ int) ([]string, error) {
 	return nil, fmt.Errorf("connection lost: %w", ctx.Err())
 }
 
-// A store or another server that does not answer costs callers no more than their time, and neither does
-// waiting for one's turn behind somebody whom a store keeps waiting.
+// A store or another server that does not answer costs callers no more than their time, and neither
+// does waiting for one's turn behind somebody whom a store keeps waiting.
 func TestSlowStoresAndServers(t *testing.T) {
 	post := func(path, media string) string {
 		return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + media + "\r\nContent-Length: 11\r\n\r\n{\"data\":{}}"

@@ -11,9 +11,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// A caller is shown views: what it may see of a document or log, with a hash of just that. A hash of all
-// would let it find out by trying what is hidden; for the same reason nothing is shown of an author's
-// signature over what is hidden in part.
+// A caller is shown views: what it may see of a document or log, with a hash of just that. A hash
+// of all would let it find out by trying what is hidden; for the same reason nothing is shown of an
+// author's signature over what is hidden in part.
 
 // view is a document as a caller may see it.
 type view struct {
@@ -74,8 +74,8 @@ func (x *exchange) view(ctx context.Context, o *reach.Object, who *caller, now i
 	return &view{doc: d, data: shown, hash: value.Hash(shown)}, nil
 }
 
-// seenBy is whom a pull of a collection takes the caller for: nobody in particular where anybody may
-// read. A push goes by what its caller has pulled.
+// seenBy is whom a pull of a collection takes the caller for: nobody in particular where anybody
+// may read. A push goes by what its caller has pulled.
 func (x *exchange) seenBy(col *config.Collection) *caller {
 	if x.routes.reach.Open(col, reach.Pull) {
 		return &caller{}
@@ -97,8 +97,8 @@ func allows(roles []string, who *caller) bool {
 	return len(roles) == 0 || slices.Contains(roles, config.RolePublic) || slices.ContainsFunc(roles, who.Has)
 }
 
-// hide returns data without the fields that a caller may not read: the same object if it may read all that
-// are there.
+// hide returns data without the fields that a caller may not read: the same object if it may read
+// all that are there.
 func hide(all []config.FieldPermission, data *value.Object, who *caller) *value.Object {
 	shown := data
 	for _, f := range all {

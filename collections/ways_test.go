@@ -101,9 +101,9 @@ func shownIn(o *value.Object) answer {
 	return answer{true, string(value.AppendCanonical(nil, data)), hash}
 }
 
-// All ways to a document say the same of it: pull, batch, bundle, the keyring beside another; lists show
-// nothing of other collections; a push writes where a pull by an administrator of all finds it, or nowhere;
-// and nothing is shown that a plain statement of the rules does not allow.
+// All ways to a document say the same of it: pull, batch, bundle, the keyring beside another; lists
+// show nothing of other collections; a push writes where a pull by an administrator of all finds
+// it, or nowhere; and nothing is shown that a plain statement of the rules does not allow.
 func TestAllWaysIn(t *testing.T) {
 	alice, bob := newPerson(t, 1), newPerson(t, 2)
 	served, shown := 0, 0

@@ -15,8 +15,8 @@ const (
 	keptEntries     = 1 << 18
 )
 
-// recent keeps the directories that were asked for last, the newest first. Whoever walks through one
-// asks for many of its addresses.
+// recent keeps the directories that were asked for last, the newest first. Whoever walks through
+// one asks for many of its addresses.
 type recent struct {
 	mu   sync.Mutex
 	dirs []keptDirectory

@@ -4,9 +4,9 @@ import "context"
 
 type roomKey struct{}
 
-// ToMakeRoom returns a context for what removes things, or is needed before anything can be removed:
-// its Updates and Batches go on when the file system is so full that others get a *NoSpaceError. It
-// must not be used for what grows with use, or nothing will be left for removing.
+// ToMakeRoom returns a context for what removes things, or is needed before anything can be
+// removed: its Updates and Batches go on when the file system is so full that others get a
+// *NoSpaceError. It must not be used for what grows with use, or nothing will be left for removing.
 func ToMakeRoom(ctx context.Context) context.Context {
 	return context.WithValue(ctx, roomKey{}, true)
 }

@@ -2,9 +2,9 @@ package node
 
 import "github.com/skerry-sync/skerry/replica"
 
-// How many sessions that are due run at once. Newcomers of one replica must not keep those of another
-// waiting, and a session with one may last for minutes: so each replica may have one with a newcomer,
-// whatever the others have, as long as there are fewer than mostNewcomers in all.
+// How many sessions that are due run at once. Newcomers of one replica must not keep those of
+// another waiting, and a session with one may last for minutes: so each replica may have one with a
+// newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
 	// on no replica begins a second one.

@@ -8,8 +8,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Newcomers of some replicas, however many, leave room for a session with a newcomer of another one;
-// known peers have room of their own.
+// Newcomers of some replicas, however many, leave room for a session with a newcomer of another
+// one; known peers have room of their own.
 func TestNewcomersOfOneReplicaLeaveRoomForOthers(t *testing.T) {
 	var b background
 	id := func(i int) replica.ID { return replica.ID{byte(i), byte(i >> 8), 1} }

@@ -75,8 +75,8 @@ type recentClock struct {
 	answered int
 }
 
-// RecentClockOffset is ClockOffset for somebody in a hurry: an answer serves for a minute, and peers
-// that do not answer soon are left out.
+// RecentClockOffset is ClockOffset for somebody in a hurry: an answer serves for a minute, and
+// peers that do not answer soon are left out.
 func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
 	if n.net == nil || len(n.Peers()) == 0 {
 		return 0, 0

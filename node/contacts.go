@@ -260,8 +260,8 @@ func (b *peerBook) start(ctx context.Context) {
 	}
 }
 
-// busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock. After a
-// fault in it the peer waits like one with which it has failed.
+// busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock. After
+// a fault in it the peer waits like one with which it has failed.
 func (b *peerBook) busyWith(c *contact, p peer.ID, do func()) {
 	c.busy = true
 	b.n.work.Go(func() {

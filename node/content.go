@@ -75,7 +75,8 @@ func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (Cont
 	return c.Reader(ctx, chunked.FromStore(n.Blobs)), nil
 }
 
-// Chunks finds the chunks of content of size bytes that is named by its sequence h, or returns a *SizeError if h is something else.
+// Chunks finds the chunks of content of size bytes that is named by its sequence h, or returns a
+// *SizeError if h is something else.
 func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.Index, error) {
 	info, err := n.Blobs.Stat(ctx, h)
 	if err != nil {
@@ -94,7 +95,8 @@ func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.
 	return x, n.Blobs.TouchSequence(ctx, h)
 }
 
-// touchAll keeps blobs that are going to be read from being collected, as long as the hold of ctx lasts.
+// touchAll keeps blobs that are going to be read from being collected, as long as the hold of ctx
+// lasts.
 func (n *Node) touchAll(ctx context.Context, hashes []blobs.Hash) {
 	for _, h := range hashes {
 		n.Blobs.Touch(ctx, h)
@@ -190,8 +192,8 @@ func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
 	return chunked.Open(s.f.ctx, s.n.Blobs, h)
 }
 
-// notKnownAs is the error for content of which err kept this node from telling what it is: it does not
-// count as more than a blob, unless what is damaged here may be all that hides it.
+// notKnownAs is the error for content of which err kept this node from telling what it is: it does
+// not count as more than a blob, unless what is damaged here may be all that hides it.
 func notKnownAs(not, err error) error {
 	if damaged, is := errors.AsType[*blobs.DamageError](err); is {
 		return damaged

@@ -50,9 +50,10 @@ func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (Con
 	return state, err
 }
 
-// chunksState says how much is here of the content of which h is the sequence, and its size in bytes. The state is ContentRefuted if h is no
-// such sequence, or one that lies about its chunks, and ContentPartial with 0 bytes if that cannot be told yet, or only once what is damaged
-// here has been fetched again.
+// chunksState says how much is here of the content of which h is the sequence, and its size in
+// bytes. The state is ContentRefuted if h is no such sequence, or one that lies about its chunks,
+// and ContentPartial with 0 bytes if that cannot be told yet, or only once what is damaged here has
+// been fetched again.
 func (n *Node) chunksState(ctx context.Context, h blobs.Hash) (total uint64, state ContentState, err error) {
 	chunks, err := chunked.Open(ctx, n.Blobs, h)
 	_, damaged := errors.AsType[*blobs.DamageError](err)

@@ -42,7 +42,8 @@ func flipIn(t *testing.T, dir string, what []byte, at int) {
 	require.Equal(t, 1, found)
 }
 
-// chunkedContent stores a file of 600 equal chunks. Neither its list nor its sequence fits in a record.
+// chunkedContent stores a file of 600 equal chunks. Neither its list nor its sequence fits in a
+// record.
 func chunkedContent(t *testing.T, n *Node) (h blobs.Hash, size uint64, list, sequence []byte) {
 	t.Helper()
 	add := func(b []byte) blobs.Hash {
@@ -61,8 +62,8 @@ func chunkedContent(t *testing.T, n *Node) (h blobs.Hash, size uint64, list, seq
 	return add(seq.Bytes()), 600 * chunked.MinChunk, list, seq.Bytes()
 }
 
-// A list of chunks or a sequence that is damaged here does not refute what its author has claimed: its
-// chunks are kept, by a host, too, and the list is fetched again.
+// A list of chunks or a sequence that is damaged here does not refute what its author has claimed:
+// its chunks are kept, by a host, too, and the list is fetched again.
 func TestDamageHereRefutesNobody(t *testing.T) {
 	for name, c := range map[string]struct {
 		list bool
@@ -122,7 +123,8 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 	}
 }
 
-// A list with millions of chunks, which anybody who may write can name, is looked at in little memory.
+// A list with millions of chunks, which anybody who may write can name, is looked at in little
+// memory.
 func TestLargestListCostsLittleMemory(t *testing.T) {
 	ctx := context.Background()
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
@@ -187,7 +189,8 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 	}
 }
 
-// What is damaged here is fetched again by whoever asks for it, and does not pass for a plain sequence.
+// What is damaged here is fetched again by whoever asks for it, and does not pass for a plain
+// sequence.
 func TestGetMendsDamagedLists(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()

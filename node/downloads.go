@@ -402,8 +402,8 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	return fetch()
 }
 
-// mend drops what an error says is damaged here, if it is a *blobs.DamageError, and fetches it again.
-// It returns other errors as they are.
+// mend drops what an error says is damaged here, if it is a *blobs.DamageError, and fetches it
+// again. It returns other errors as they are.
 func (n *Node) mend(f *fetcher, err error, wants ...Want) error {
 	damaged, is := errors.AsType[*blobs.DamageError](err)
 	switch {
@@ -425,8 +425,8 @@ func (n *Node) mend(f *fetcher, err error, wants ...Want) error {
 	return nil
 }
 
-// mendFromOthers is mend if a peer says that it has what is damaged. If none does, what is here stays:
-// of a sequence or a list it tells which chunks to keep, as far as it can be read.
+// mendFromOthers is mend if a peer says that it has what is damaged. If none does, what is here
+// stays: of a sequence or a list it tells which chunks to keep, as far as it can be read.
 func (n *Node) mendFromOthers(f *fetcher, err error, wants ...Want) error {
 	if damaged, is := errors.AsType[*blobs.DamageError](err); is {
 		has := func(p ProviderInfo) bool { return p.Present > 0 }

@@ -94,8 +94,8 @@ func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	require.Contains(t, got, "photos/2")
 }
 
-// A ticket to sync an encrypted replica, and an invite to do so, tell that it is encrypted, and which
-// epoch is the newest: whoever joins need not believe a host that shows none.
+// A ticket to sync an encrypted replica, and an invite to do so, tell that it is encrypted, and
+// which epoch is the newest: whoever joins need not believe a host that shows none.
 func TestJoinersToSyncKnowTheNewestEpoch(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	r, err := a.Replicas.CreateEncrypted(t.Context(), "letters")

@@ -123,7 +123,8 @@ func TestMillionChildren(t *testing.T) {
 	}
 }
 
-// Lies about the children of a sequence: the liar is dropped, nothing wrong is stored, and the honest provider behind it is used.
+// Lies about the children of a sequence: the liar is dropped, nothing wrong is stored, and the
+// honest provider behind it is used.
 func TestLyingAboutChildren(t *testing.T) {
 	ctx := t.Context()
 	honest, _ := start(t, t.TempDir())

@@ -14,7 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Limits of bandwidth are kept, of a whole node and of one peer, in both directions; a limit of storage refuses more, and says so.
+// Limits of bandwidth are kept, of a whole node and of one peer, in both directions; a limit of
+// storage refuses more, and says so.
 func TestLimits(t *testing.T) {
 	ctx := t.Context()
 	data := random(8, 3<<20)
@@ -76,8 +77,8 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Under a limit of what one peer makes a node fetch, claims are decided as they are without one, and content that nobody has takes no room from
-// what is there.
+// Under a limit of what one peer makes a node fetch, claims are decided as they are without one,
+// and content that nobody has takes no room from what is there.
 func TestPeerStorageLimitAndClaims(t *testing.T) {
 	for _, what := range []string{"wrong sizes", "nothing there"} {
 		t.Run(what, func(t *testing.T) {

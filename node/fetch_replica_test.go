@@ -115,7 +115,8 @@ func TestChunkedContentInReplica(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, after.Bytes-before.Bytes, uint64(3*chunked.MaxChunk), "only the chunks around the edit")
 
-	// Garbage collection keeps the chunks of what an entry points at, and drops those of the version before.
+	// Garbage collection keeps the chunks of what an entry points at, and drops those of the version
+	// before.
 	got, err := b.Collect(ctx, false, nil)
 	require.NoError(t, err)
 	require.Positive(t, got.Removed)
@@ -153,7 +154,8 @@ func TestRepair(t *testing.T) {
 	require.Equal(t, []node.ProviderInfo{{ID: a.ID(), Size: info.Size, Present: info.Size}}, providers)
 }
 
-// Two downloads of one blob at once both end well, and so does one during which the blob is deleted, or collected.
+// Two downloads of one blob at once both end well, and so does one during which the blob is
+// deleted, or collected.
 func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()
 	a := startWith(t, node.Limits{Upload: 100 << 20})
@@ -191,7 +193,8 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	require.NoError(t, err)
 	requireContent(t, b, info.Hash, data)
 
-	// Deletion by somebody else ends the download with an error that says so, and the next one starts anew.
+	// Deletion by somebody else ends the download with an error that says so, and the next one starts
+	// anew.
 	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
 	once = sync.Once{}
 	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {

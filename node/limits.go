@@ -262,11 +262,12 @@ type limitedWriter struct {
 	piece      int            // bytes between two looks at the limits; 0 is limitPiece
 }
 
-// entryPiece is how many bytes of a session pass between two looks at a limit: little, so that the peer
-// sees progress under a low one, too.
+// entryPiece is how many bytes of a session pass between two looks at a limit: little, so that the
+// peer sees progress under a low one, too.
 const entryPiece = 4 << 10
 
-// uploading returns w with the limits of what is uploaded to p. It is for entries, which people wait for.
+// uploading returns w with the limits of what is uploaded to p. It is for entries, which people
+// wait for.
 func (n *Node) uploading(ctx context.Context, p peer.ID, w io.Writer) io.Writer {
 	return limitedWriter{ctx: ctx, w: w, limits: n.limits.upload(p), count: new(atomic.Uint64), piece: entryPiece}
 }

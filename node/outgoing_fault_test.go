@@ -18,8 +18,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// faulty is a network whose streams of one protocol make whoever reads or writes them panic, as a mistake
-// in what handles a peer's bytes would.
+// faulty is a network whose streams of one protocol make whoever reads or writes them panic, as a
+// mistake in what handles a peer's bytes would.
 type faulty struct {
 	*simEnd
 	f *faults
@@ -92,8 +92,9 @@ func (l *lockedBuffer) count(what string) int {
 	return bytes.Count(l.b.Bytes(), []byte(what))
 }
 
-// A fault over a peer's bytes in what this node itself began costs the session, fetch or push at hand.
-// The node goes on, says where the fault was, and catches up when there are no faults any more.
+// A fault over a peer's bytes in what this node itself began costs the session, fetch or push at
+// hand. The node goes on, says where the fault was, and catches up when there are no faults any
+// more.
 func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 	for _, c := range []struct {
 		protocol string

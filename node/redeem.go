@@ -312,8 +312,9 @@ func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name str
 	return joined, errors.Join(err, stErr, n.dropKeys(ctx, [][]byte{pendingKey(id)}), n.kv.Sync(ctx))
 }
 
-// newestEpoch returns the newest epoch that statements of an invite prove. What an inviter says of the
-// read key alone proves nothing, and may be meant to keep the joiner from sealing with the right one.
+// newestEpoch returns the newest epoch that statements of an invite prove. What an inviter says of
+// the read key alone proves nothing, and may be meant to keep the joiner from sealing with the
+// right one.
 func (g *Given) newestEpoch() replica.EpochID {
 	var epochs []replica.Epoch
 	for _, b := range g.Statements {

@@ -31,7 +31,8 @@ type StoreRepair struct {
 	Entries  []LostEntry       `json:"lost_entries,omitempty"`  // that name damaged blobs, at most maxLostEntries
 }
 
-// UnreadPart is a blob or replica that could not be looked at, so that nothing is known of its state.
+// UnreadPart is a blob or replica that could not be looked at, so that nothing is known of its
+// state.
 type UnreadPart struct {
 	What  string `json:"what"`
 	Cause string `json:"cause"`

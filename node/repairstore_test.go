@@ -100,8 +100,8 @@ func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
 	require.Equal(t, "in place", string(b))
 }
 
-// One blob that cannot be read keeps nothing else from being repaired, and is not deleted. What is lost
-// is named with its replica and key.
+// One blob that cannot be read keeps nothing else from being repaired, and is not deleted. What is
+// lost is named with its replica and key.
 func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	ctx := context.Background()
 	cfg := Config{Dir: t.TempDir()}

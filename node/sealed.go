@@ -59,7 +59,8 @@ func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.En
 	return x.All(ctx)
 }
 
-// plainIndex returns the size of the content of an entry when it is opened, and its chunks; nil if it is one blob. Errors are those of PlainContent.
+// plainIndex returns the size of the content of an entry when it is opened, and its chunks; nil if
+// it is one blob. Errors are those of PlainContent.
 func (n *Node) plainIndex(
 	ctx context.Context, p *replica.Plain, e *replica.Entry,
 ) (size uint64, x *chunked.Index, err error) {

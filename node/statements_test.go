@@ -9,8 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A statement of a kind that this program does not know keeps none of the others out, and counts as one
-// of those of which a peer may not send many alone.
+// A statement of a kind that this program does not know keeps none of the others out, and counts as
+// one of those of which a peer may not send many alone.
 func TestStatementsOfALaterVersion(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)

@@ -128,7 +128,8 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	return true, nil
 }
 
-// resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the stream.
+// resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the
+// stream.
 func resetAfterFault(s Stream) {
 	if v := recover(); v != nil {
 		_ = s.Reset() // the peer may be gone
@@ -341,7 +342,8 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 	return out, err
 }
 
-// renewGrants makes grants anew that this node has made as a delegate, when a new read key has come.
+// renewGrants makes grants anew that this node has made as a delegate, when a new read key has
+// come.
 func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 	made, err := n.Replicas.Renew(ctx, id)
 	if err != nil && ctx.Err() == nil {

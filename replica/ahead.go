@@ -36,8 +36,8 @@ func aheadOf(now time.Time) uint64 { return uint64(now.Add(MaxAhead).UnixMicro()
 
 func micros(us uint64) time.Time { return time.UnixMicro(int64(min(us, 1<<63-1))) }
 
-// Ahead yields the entries of the replica id that lie more than MaxAhead ahead of this node's clock.
-// Other nodes refuse them until that time. It yields ErrNotFound.
+// Ahead yields the entries of the replica id that lie more than MaxAhead ahead of this node's
+// clock. Other nodes refuse them until that time. It yields ErrNotFound.
 func (s *Store) Ahead(ctx context.Context, id ID) iter.Seq2[Entry, error] {
 	since := micros(aheadOf(s.cfg.Now()) + 1)
 	return s.Entries(ctx, id, Query{ByTime: true, Since: since, Tombstones: true})
@@ -46,11 +46,12 @@ func (s *Store) Ahead(ctx context.Context, id ID) iter.Seq2[Entry, error] {
 // mendAtOnce is how many entries MendAhead takes into one transaction.
 const mendAtOnce = 256
 
-// MendAhead signs the entries anew that Ahead yields, with the present time, where this node has the
-// author's key; left counts the others. It is the only way by which a version gives way to one of an
-// earlier time: nodes whose clocks are right have refused the later one.
+// MendAhead signs the entries anew that Ahead yields, with the present time, where this node has
+// the author's key; left counts the others. It is the only way by which a version gives way to one
+// of an earlier time: nodes whose clocks are right have refused the later one.
 //
-// A node whose clock was ahead, too, may have taken the later one. It wins again when its time comes.
+// A node whose clock was ahead, too, may have taken the later one. It wins again when its time
+// comes.
 func (s *Store) MendAhead(ctx context.Context, id ID) (mended, left int, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()

@@ -42,9 +42,9 @@ func authorityOf(
 	return newDecider(revocations).authority(grants)
 }
 
-// decider finds what applies to grants. It asks for the revocations about each author once, and keeps
-// them by who made them: of all that delegates have stated about an author, only what those above a
-// grant have can end it.
+// decider finds what applies to grants. It asks for the revocations about each author once, and
+// keeps them by who made them: of all that delegates have stated about an author, only what those
+// above a grant have can end it.
 type decider struct {
 	revocations func(AuthorID) ([]Revocation, error)
 	by          map[AuthorID]map[[32]byte][]Revocation
@@ -100,8 +100,8 @@ func (d *decider) authority(grants []Grant) (a Authority, err error) {
 	return a, nil
 }
 
-// end shortens what a grant is good for by the revocations that apply to one in its chain. It reports
-// whether one of them leaves nothing.
+// end shortens what a grant is good for by the revocations that apply to one in its chain. It
+// reports whether one of them leaves nothing.
 func (d *decider) end(g *Grant, s *span) (void bool, err error) {
 	by, err := d.about(g.Author)
 	if err != nil || len(by) == 0 {

@@ -74,7 +74,8 @@ func TestBudgetOfOne(t *testing.T) {
 	}
 }
 
-// A statement whose record is lost comes again, also if its place in the index is the last there is.
+// A statement whose record is lost comes again, also if its place in the index is the last there
+// is.
 func TestLostStatementComesAgain(t *testing.T) {
 	owner, a, b := testKey(1), testKey(2), testKey(3)
 	s := newStore(t, newClock())
@@ -209,8 +210,8 @@ func values[T any](all []*T) (out []T) {
 	return out
 }
 
-// Statements are issued later than all that their issuer has stated about the author before, even if
-// the clock stands still or goes back.
+// Statements are issued later than all that their issuer has stated about the author before, even
+// if the clock stands still or goes back.
 func TestIssueTimes(t *testing.T) {
 	owner, a, b := testKey(1), testKey(2), testKey(3)
 	s := newStore(t, newClock())

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A delegate decides about nobody's reading but that of those whom it lets write: it cannot take the
-// next read key from a reader by granting and revoking, and whom it let write loses the key with the
-// grant, also when it is the delegate who is revoked.
+// A delegate decides about nobody's reading but that of those whom it lets write: it cannot take
+// the next read key from a reader by granting and revoking, and whom it let write loses the key
+// with the grant, also when it is the delegate who is revoked.
 func TestDelegatesAndTheNextReadKey(t *testing.T) {
 	c := newClock()
 	owner, delegate := newStore(t, c), newStore(t, c)

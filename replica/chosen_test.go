@@ -17,8 +17,9 @@ func encoded(all ...Statement) (items [][]byte) {
 	return items
 }
 
-// What is sent along with entries, or about an author: what the replica key has stated, the grants by
-// delegates that are needed, and what has been revoked in their chains. Owner is 1; 2 to 6 are authors.
+// What is sent along with entries, or about an author: what the replica key has stated, the grants
+// by delegates that are needed, and what has been revoked in their chains. Owner is 1; 2 to 6 are
+// authors.
 func TestStatementsThatAreSent(t *testing.T) {
 	owner, a, b, d, e, w := testKey(1), testKey(2), testKey(3), testKey(4), testKey(5), testKey(6)
 	s := newStore(t, newClock())
@@ -199,8 +200,8 @@ func TestStatementsAddUp(t *testing.T) {
 	require.Len(t, statementIDs(t, s, id), 2, "all that was granted since is void")
 }
 
-// What Config.OnTake is told adds up to what is stored, also if one call has several versions of a key;
-// and what it keeps out is counted.
+// What Config.OnTake is told adds up to what is stored, also if one call has several versions of a
+// key; and what it keeps out is counted.
 func TestEntriesAddUp(t *testing.T) {
 	c := newClock()
 	size, room := uint64(0), uint64(100)

@@ -31,8 +31,8 @@ type Epoch struct {
 	Signature  [64]byte
 }
 
-// WrappedKey is a statement that hands the read key of an epoch to one author. The replica key makes
-// it. Its bytes:
+// WrappedKey is a statement that hands the read key of an epoch to one author. The replica key
+// makes it. Its bytes:
 //
 //	"skerry key 1\n"  13 bytes, or "skerry key 2\n" by leave of a delegate
 //	replica           32 bytes

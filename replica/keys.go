@@ -147,9 +147,10 @@ func (k SecretKey) sign(msg []byte) (sig [64]byte) {
 	return [64]byte(voi.Sign(voi.PrivateKey(k.key), msg)) // the same signature as the standard library's, in half the time
 }
 
-// signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying in batches accept the same
-// signatures, so that all nodes agree whichever way they check. Keys of small order are refused besides: under these rules anybody
-// could make a signature of theirs, such as one of zeros, for any message.
+// signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying
+// in batches accept the same signatures, so that all nodes agree whichever way they check. Keys of
+// small order are refused besides: under these rules anybody could make a signature of theirs, such
+// as one of zeros, for any message.
 var signatureRules = &voi.Options{Verify: &voi.VerifyOptions{
 	AllowSmallOrderR: true, AllowNonCanonicalA: true, AllowNonCanonicalR: true,
 }}
@@ -157,8 +158,8 @@ var signatureRules = &voi.Options{Verify: &voi.VerifyOptions{
 // ErrWeakKey reports an id that is a key of small order: anybody could sign with it.
 var ErrWeakKey = errors.New("is a key of small order, with which anybody could sign")
 
-// checkPoint returns ErrWeakKey for a public key under which everybody can sign. Bytes that are no point of
-// the curve are no danger: nothing is ever right under them.
+// checkPoint returns ErrWeakKey for a public key under which everybody can sign. Bytes that are no
+// point of the curve are no danger: nothing is ever right under them.
 func checkPoint(public [32]byte, what string) error {
 	var p curve.EdwardsPoint
 	var c curve.CompressedEdwardsY

@@ -38,8 +38,8 @@ func laterThan(epoch uint32) func(Statement) bool {
 	}
 }
 
-// A device that may only sync, and is then let write by its author's id, writes nothing in clear, and
-// nothing with a key that is known to be old, whatever its only host withholds.
+// A device that may only sync, and is then let write by its author's id, writes nothing in clear,
+// and nothing with a key that is known to be old, whatever its only host withholds.
 func TestHostCannotWithholdEpochs(t *testing.T) {
 	c := newClock()
 	owner := newStore(t, c)

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// No replica gets a name that is how the id of another begins: who names that one by the beginning of
-// its id would get this. A name that was there before an id that begins with it stays.
+// No replica gets a name that is how the id of another begins: who names that one by the beginning
+// of its id would get this. A name that was there before an id that begins with it stays.
 func TestNameOfAnotherID(t *testing.T) {
 	s := newStore(t, &clock{})
 	ctx := t.Context()

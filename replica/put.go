@@ -115,8 +115,8 @@ func (p *putter) put(e *Entry) (bool, error) {
 	return true, nil
 }
 
-// exchange puts e in the place of old, which is in the store, whichever of the two wins. Both must not
-// change until finish.
+// exchange puts e in the place of old, which is in the store, whichever of the two wins. Both must
+// not change until finish.
 func (p *putter) exchange(old, e *Entry) error {
 	if ok, err := p.takes(e, old); err != nil || !ok {
 		return errors.Join(err, ErrNoRoom)

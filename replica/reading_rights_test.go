@@ -9,8 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// What is remembered of an author's rights is always what the statements say, also when it outlives a
-// change of statements about others.
+// What is remembered of an author's rights is always what the statements say, also when it outlives
+// a change of statements about others.
 func TestRememberedRightsAreRight(t *testing.T) {
 	c := newClock()
 	rapid.Check(t, func(rt *rapid.T) {

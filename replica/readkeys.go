@@ -18,8 +18,8 @@ type EpochKey struct {
 	Key   seal.ReadKey
 }
 
-// EpochID names an epoch of an encrypted replica without its read key, for those who may not read. The
-// zero EpochID names none.
+// EpochID names an epoch of an encrypted replica without its read key, for those who may not read.
+// The zero EpochID names none.
 type EpochID struct {
 	Number     uint32
 	Commitment [32]byte // of the read key
@@ -64,7 +64,8 @@ func (behindError) Error() string {
 
 func (behindError) Is(target error) bool { return target == ErrNoReadKey }
 
-// ErrManyKeys reports a replica of which a node has been given too many read keys that nothing proves.
+// ErrManyKeys reports a replica of which a node has been given too many read keys that nothing
+// proves.
 var ErrManyKeys = errors.New("too many read keys that nothing signed confirms: " +
 	"leave the replica, and join it with a good ticket")
 
@@ -149,8 +150,9 @@ func usable(counting []Epoch, held []heldKey) (keys []EpochKey) {
 	return keys
 }
 
-// reaches reports whether epochs that count are as new as one that is known. What a ticket has named is
-// compared by its commitment, too: two holders of the replica key may each have begun that epoch.
+// reaches reports whether epochs that count are as new as one that is known. What a ticket has
+// named is compared by its commitment, too: two holders of the replica key may each have begun that
+// epoch.
 func reaches(counting []Epoch, least EpochID) bool {
 	return least.Number == 0 || slices.ContainsFunc(counting, func(e Epoch) bool {
 		return e.Number > least.Number || e.id() == least
@@ -167,13 +169,13 @@ func newest(counting []Epoch) (last EpochID) {
 	return last
 }
 
-// Newest returns the epoch to seal with, of epochs that have been verified: the last that counts, or
-// none.
+// Newest returns the epoch to seal with, of epochs that have been verified: the last that counts,
+// or none.
 func Newest(epochs []Epoch) EpochID { return newest(counting(epochs)) }
 
-// present returns the key to seal with: that of the last epoch that counts or, before the first such
-// epoch is here, the last that came with the replica key. Nothing is sealed with an epoch before least.
-// It returns ErrNoReadKey, ErrUnprovedKey or ErrBehind if there is none.
+// present returns the key to seal with: that of the last epoch that counts or, before the first
+// such epoch is here, the last that came with the replica key. Nothing is sealed with an epoch
+// before least. It returns ErrNoReadKey, ErrUnprovedKey or ErrBehind if there is none.
 func present(counting []Epoch, held []heldKey, least EpochID) (now EpochKey, err error) {
 	if len(counting) == 0 {
 		for _, k := range held {
@@ -355,8 +357,8 @@ func (s *Store) ReadKey(ctx context.Context, id ID) (k EpochKey, err error) {
 	return k, err
 }
 
-// readKeys returns the present read key and all that may open. It returns ErrNoReadKey, ErrUnprovedKey
-// or ErrBehind, and then still the others.
+// readKeys returns the present read key and all that may open. It returns ErrNoReadKey,
+// ErrUnprovedKey or ErrBehind, and then still the others.
 func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error) {
 	about, err := statementsOf(rd, r.ID, &AuthorID{})
 	if err != nil {
@@ -373,8 +375,8 @@ func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error
 	return now, usable(epochs, held), err
 }
 
-// NewestEpoch returns the newest epoch of a replica that is known here, for a ticket to those who may
-// not read: none if the replica is not encrypted.
+// NewestEpoch returns the newest epoch of a replica that is known here, for a ticket to those who
+// may not read: none if the replica is not encrypted.
 func (s *Store) NewestEpoch(ctx context.Context, id ID) (e EpochID, err error) {
 	err = s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		about, err := statementsOf(rd, id, &AuthorID{})

@@ -75,8 +75,8 @@ func numberKey(kind string, n number) []byte {
 var errBadRecord = errors.New("replica store: malformed record")
 
 // marshal gives: version u8 = 2, 3 if the replica is encrypted, or 4 if besides an epoch is known;
-// capability u8, created u64 µs, number u32, the epoch's number u32 and commitment[32] in version 4,
-// seed[32] if the capability is Write, name.
+// capability u8, created u64 µs, number u32, the epoch's number u32 and commitment[32] in version
+// 4, seed[32] if the capability is Write, name.
 func (r *Replica) marshal() []byte {
 	version := byte(2)
 	if r.Encrypted {

@@ -10,9 +10,10 @@ import (
 )
 
 // Renew makes grants anew that authors of this node have made as delegates, below prefixes that an
-// older read key sealed: whoever was let write goes on under the new one. It returns how many it made,
-// and ErrTooMany if the replica would not keep more. It does nothing where the delegate's own grant has
-// not been made anew yet, and with the replica key, which makes its own grants anew (see Rotate).
+// older read key sealed: whoever was let write goes on under the new one. It returns how many it
+// made, and ErrTooMany if the replica would not keep more. It does nothing where the delegate's own
+// grant has not been made anew yet, and with the replica key, which makes its own grants anew (see
+// Rotate).
 func (s *Store) Renew(ctx context.Context, id ID) (made int, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()

@@ -233,8 +233,8 @@ func (k *authorities) put(id ID, version uint64, author AuthorID, r rights) {
 	of.authors[author] = r
 }
 
-// carry keeps what is remembered of a replica when statements about some authors have come or gone, as
-// far as it does not follow from them.
+// carry keeps what is remembered of a replica when statements about some authors have come or gone,
+// as far as it does not follow from them.
 func (k *authorities) carry(id ID, from, to uint64, changed map[AuthorID]bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

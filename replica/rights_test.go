@@ -48,7 +48,8 @@ func TestRememberedRights(t *testing.T) {
 }
 
 // Statements are read once where they decide about many things: the second write of an author reads
-// none of them, nor does the second entry of a call, and a list of all grants reads each about twice.
+// none of them, nor does the second entry of a call, and a list of all grants reads each about
+// twice.
 func TestStatementsAreReadOnce(t *testing.T) {
 	c := newClock()
 	counting := &countingStore{}

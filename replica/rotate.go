@@ -24,8 +24,8 @@ func (s *Store) Rotate(ctx context.Context, id ID) (EpochKey, error) {
 	return s.rotate(ctx, id)
 }
 
-// statedAtOnce is how many statements of a rotation are stored in one transaction: each can change a
-// node of the summary tree, of some 2 KiB.
+// statedAtOnce is how many statements of a rotation are stored in one transaction: each can change
+// a node of the summary tree, of some 2 KiB.
 const statedAtOnce = 256
 
 func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
@@ -64,10 +64,10 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 	return next, s.kv.Sync(ctx)
 }
 
-// RotateIfDue begins a new epoch if this node has the replica key and an author who has been given the
-// present read key has been revoked since. It reports whether it did. If delegates alone have revoked,
-// it waits until the epoch has stood for calmFor: each epoch hands its key to all, and a delegate could
-// begin as many as it likes. RotateDeferred goes on then.
+// RotateIfDue begins a new epoch if this node has the replica key and an author who has been given
+// the present read key has been revoked since. It reports whether it did. If delegates alone have
+// revoked, it waits until the epoch has stood for calmFor: each epoch hands its key to all, and a
+// delegate could begin as many as it likes. RotateDeferred goes on then.
 func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
 	lock := s.writes.of(id)
 	lock.Lock()
@@ -277,8 +277,8 @@ func (rot *rotation) holders() map[AuthorID]bool {
 	return out
 }
 
-// revoked reports whether an author was revoked after being given the present key, by the replica key
-// or, with delegates, by anybody.
+// revoked reports whether an author was revoked after being given the present key, by the replica
+// key or, with delegates, by anybody.
 func (rot *rotation) revoked(a AuthorID, delegates bool) bool {
 	given := uint64(0)
 	for i := range rot.all.wrapped {

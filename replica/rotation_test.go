@@ -34,8 +34,8 @@ func TestPresentKeyBeforeTheFirstEpoch(t *testing.T) {
 	}
 }
 
-// A key that came with the replica key stays so, whatever ticket names it again; and a key alone does
-// not let a node read that only syncs.
+// A key that came with the replica key stays so, whatever ticket names it again; and a key alone
+// does not let a node read that only syncs.
 func TestWhatAKeyIsWorth(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -118,8 +118,8 @@ func TestAllKeysAreLearnt(t *testing.T) {
 	}
 }
 
-// AddReader hands a key out once, and again after the replica key has revoked the reader; a delegate's
-// revocation says nothing about the key.
+// AddReader hands a key out once, and again after the replica key has revoked the reader; a
+// delegate's revocation says nothing about the key.
 func TestAddReaderOnce(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -204,8 +204,8 @@ func TestRevokedReaders(t *testing.T) {
 	}
 }
 
-// A grant that lasts until now still counts now: its author is given the next key, and the prefix is
-// sealed anew. One that has ended is not made anew.
+// A grant that lasts until now still counts now: its author is given the next key, and the prefix
+// is sealed anew. One that has ended is not made anew.
 func TestRotationInTheLastMoment(t *testing.T) {
 	for ends, keeps := range map[time.Duration]bool{0: true, time.Microsecond: true, -time.Microsecond: false} {
 		c := newClock()
@@ -240,8 +240,8 @@ func TestRotationInTheLastMoment(t *testing.T) {
 	}
 }
 
-// However many nodes have begun the present epoch, the next one takes along as many of their keys as
-// an epoch can.
+// However many nodes have begun the present epoch, the next one takes along as many of their keys
+// as an epoch can.
 func TestRotationOfManyEpochsOfOneNumber(t *testing.T) {
 	s := newStore(t, newClock())
 	secret := testKey(7)

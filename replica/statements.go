@@ -542,9 +542,9 @@ func (n *storing) store(st Statement, class int) error {
 	return nil
 }
 
-// mayVoid reports whether a revocation, which has been stored, can have made entries void. A delegate
-// can make very many of them, each of which would have all entries read; but most are about somebody
-// whom they do not concern, or who has written nothing.
+// mayVoid reports whether a revocation, which has been stored, can have made entries void. A
+// delegate can make very many of them, each of which would have all entries read; but most are
+// about somebody whom they do not concern, or who has written nothing.
 func (n *storing) mayVoid(r *Revocation) (bool, error) {
 	if r.Authority == nil {
 		return true, nil

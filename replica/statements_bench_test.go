@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkSetWithManyStatements is what one write costs in a replica with 100,000 statements, right
-// after one has come: of an author whom the replica key lets write, while all statements are of the
-// replica key, or all but one of delegates; and of an author whom one of the delegates lets write, while
-// the others have stated about it what they can.
+// BenchmarkSetWithManyStatements is what one write costs in a replica with 100,000 statements,
+// right after one has come: of an author whom the replica key lets write, while all statements are
+// of the replica key, or all but one of delegates; and of an author whom one of the delegates lets
+// write, while the others have stated about it what they can.
 func BenchmarkSetWithManyStatements(b *testing.B) {
 	const many = 100_000
 	owner := testKey(1)

@@ -14,18 +14,18 @@ import (
 )
 
 // The set of a replica's statements. While there are few, a question of a peer scans them all. From
-// treeFrom statements on, a summary tree and an index by element answer it, as they do for entries: a
-// question then costs what the tree costs, not what the set does. Both follow from the statements.
-// They are made when a replica has come to have so many, and are kept in the transactions that change
-// statements from then on.
+// treeFrom statements on, a summary tree and an index by element answer it, as they do for entries:
+// a question then costs what the tree costs, not what the set does. Both follow from the
+// statements. They are made when a replica has come to have so many, and are kept in the
+// transactions that change statements from then on.
 
-// treeFrom is from how many statements on a replica has a tree of them. A tree of few would cost more
-// room than they do.
+// treeFrom is from how many statements on a replica has a tree of them. A tree of few would cost
+// more room than they do.
 const treeFrom = 256
 
 // statementSet is the set for reconciliation: the key is the author, the class (0 for those of the
-// replica key, 1 for those of delegates) and the statement's id, the element the first half of the id,
-// the data the statement with its signature.
+// replica key, 1 for those of delegates) and the statement's id, the element the first half of the
+// id, the data the statement with its signature.
 type statementSet struct {
 	s  *Store
 	id ID
@@ -33,8 +33,8 @@ type statementSet struct {
 
 var _ reconcile.Set = statementSet{}
 
-// StatementSet returns the set of a replica's statements, which is reconciled before the entries that
-// need them.
+// StatementSet returns the set of a replica's statements, which is reconciled before the entries
+// that need them.
 func (s *Store) StatementSet(id ID) reconcile.Set { return statementSet{s, id} }
 
 // statementTree returns the summary tree of a replica's statements.
@@ -62,8 +62,8 @@ func statementMark(id [32]byte) reconcile.Mark {
 	return reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}
 }
 
-// elementKey is the key of a record of the index by element, whose value is the statement's key in the
-// set up to its id.
+// elementKey is the key of a record of the index by element, whose value is the statement's key in
+// the set up to its id.
 func elementKey(id ID, e reconcile.Element) []byte {
 	return append(idKey(keyStatementAt, id), e[:]...)
 }
@@ -223,7 +223,8 @@ func (s statementSet) yield(
 	}
 }
 
-// statementChanges are the statements that one transaction adds and drops, by their keys in the set.
+// statementChanges are the statements that one transaction adds and drops, by their keys in the
+// set.
 type statementChanges map[string]*tree.Change
 
 // note takes a change of the record of a statement.
@@ -249,8 +250,8 @@ func (c statementChanges) authors() map[AuthorID]bool {
 	return all
 }
 
-// sumStatements makes the tree and the index follow changes, if the replica has them. The transaction
-// must have read statementsVersion before.
+// sumStatements makes the tree and the index follow changes, if the replica has them. The
+// transaction must have read statementsVersion before.
 func (s *Store) sumStatements(
 	ctx context.Context, tx kv.Txn, id ID, changes statementChanges,
 ) error {
@@ -286,8 +287,8 @@ func (s *Store) sumStatements(
 	})
 }
 
-// plantStatements makes the tree and the index of a replica's statements if there are many, and they
-// have none. The caller holds the replica's lock.
+// plantStatements makes the tree and the index of a replica's statements if there are many, and
+// they have none. The caller holds the replica's lock.
 func (s *Store) plantStatements(ctx context.Context, id ID) error {
 	ctx = context.WithoutCancel(ctx)
 	t := statementTree(id)
@@ -318,8 +319,8 @@ func (s *Store) plantStatements(ctx context.Context, id ID) error {
 	return nil
 }
 
-// growStatements makes the tree and the index anew. The tree's height is written last, so what a crash
-// has cut off counts as none. The caller holds the replica's lock.
+// growStatements makes the tree and the index anew. The tree's height is written last, so what a
+// crash has cut off counts as none. The caller holds the replica's lock.
 func (s *Store) growStatements(ctx context.Context, id ID) error {
 	if err := s.fellStatements(ctx, id); err != nil {
 		return err

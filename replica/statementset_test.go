@@ -28,8 +28,8 @@ func storeStated(t testing.TB, s *Store, id ID, from, n int) {
 	}
 }
 
-// A question about statements reads the more for many statements only as a tree is higher: peers ask
-// as many as they like.
+// A question about statements reads the more for many statements only as a tree is higher: peers
+// ask as many as they like.
 func TestQuestionsAboutStatementsAreCheap(t *testing.T) {
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
@@ -110,8 +110,8 @@ func TestQuestionsAboutStatementsAreCheap(t *testing.T) {
 	}
 }
 
-// Statements that were stored without a tree, by an earlier program, get one when they are first asked
-// about, and the answers do not change.
+// Statements that were stored without a tree, by an earlier program, get one when they are first
+// asked about, and the answers do not change.
 func TestTreeOfStatementsComesLater(t *testing.T) {
 	s := newStore(t, newClock())
 	id := hold(t, s, testKey(1), Read)
@@ -142,8 +142,8 @@ func TestTreeOfStatementsComesLater(t *testing.T) {
 	require.Len(t, whole, 2*treeFrom)
 }
 
-// A delegate's statements about authors who have written nothing do not have all entries read, nor all
-// statements, however many it sends and however they displace each other.
+// A delegate's statements about authors who have written nothing do not have all entries read, nor
+// all statements, however many it sends and however they displace each other.
 func TestStatementsOfDelegatesAreCheapToStore(t *testing.T) {
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)

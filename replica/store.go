@@ -118,10 +118,10 @@ func (s *Store) Create(ctx context.Context, name string) (Replica, error) {
 	return s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key})
 }
 
-// Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. An
-// empty name is replaced by one made from the id. Read keys make a new replica an encrypted one.
-// They serve to open what they open; to seal, this node waits for a signed epoch that commits to
-// one, unless r has the secret. See ErrUnprovedKey. r.Least says which epoch is the newest, and so does
+// Join adds the replica r, of which ID, Name, Capability and, for Write, Secret are given. An empty
+// name is replaced by one made from the id. Read keys make a new replica an encrypted one. They
+// serve to open what they open; to seal, this node waits for a signed epoch that commits to one,
+// unless r has the secret. See ErrUnprovedKey. r.Least says which epoch is the newest, and so does
 // it; until that one is here, or a later one, nothing is sealed.
 //
 // Of a replica that the node holds already, only what is proved changes: the secret of a replica
@@ -220,8 +220,8 @@ func raise(tx kv.Txn, r, asked Replica, encrypted bool) (Replica, error) {
 	return r, tx.Set(idKey(keyReplica, r.ID), r.marshal())
 }
 
-// vouchedLeast returns the newest epoch of a replica after somebody has named one who has the replica
-// key. That outranks what an earlier ticket named without it, but nothing that is signed.
+// vouchedLeast returns the newest epoch of a replica after somebody has named one who has the
+// replica key. That outranks what an earlier ticket named without it, but nothing that is signed.
 func vouchedLeast(tx kv.Txn, r *Replica, named EpochID) (EpochID, error) {
 	about, err := statementsOf(tx, r.ID, &AuthorID{})
 	if err != nil {
@@ -489,8 +489,9 @@ func (s *Store) eraseLeft(ctx context.Context) error {
 	return err
 }
 
-// finishLeaving erases what is left of earlier times at which the node held a replica, before it holds
-// it again: records that go by its id would else be erased at the next start, the new ones with them.
+// finishLeaving erases what is left of earlier times at which the node held a replica, before it
+// holds it again: records that go by its id would else be erased at the next start, the new ones
+// with them.
 func (s *Store) finishLeaving(ctx context.Context, id ID) error {
 	lock := s.writes.of(id)
 	lock.Lock()

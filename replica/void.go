@@ -65,9 +65,9 @@ func (s *Store) dropVoid(ctx context.Context, id ID) error {
 	return s.dropVoidEntries(ctx, id)
 }
 
-// dropVoidEntries drops the entries that no grant allows any more, if a record says that there may be
-// some. The caller holds the replica's lock. What it has begun it ends also if ctx ends meanwhile: a
-// replica is not left half done.
+// dropVoidEntries drops the entries that no grant allows any more, if a record says that there may
+// be some. The caller holds the replica's lock. What it has begun it ends also if ctx ends
+// meanwhile: a replica is not left half done.
 func (s *Store) dropVoidEntries(ctx context.Context, id ID) error {
 	ctx = context.WithoutCancel(ctx)
 	allowed := map[AuthorID]Authority{}

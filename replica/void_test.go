@@ -41,8 +41,8 @@ func TestNoteVoid(t *testing.T) {
 	require.Equal(t, at(70), note(70), "what is no time is replaced")
 }
 
-// revokedOnly stores a revocation of everything by an author as a node does that is stopped after it:
-// nothing is dropped yet.
+// revokedOnly stores a revocation of everything by an author as a node does that is stopped after
+// it: nothing is dropped yet.
 func revokedOnly(t require.TestingT, s *Store, owner, author SecretKey) {
 	id := owner.Replica()
 	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {

@@ -25,8 +25,8 @@ var weakPoints = []string{
 	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 }
 
-// Keys of small order: a signature of zeros is right for any message under them. Nothing that names one
-// counts, and none is read.
+// Keys of small order: a signature of zeros is right for any message under them. Nothing that names
+// one counts, and none is read.
 func TestKeysOfSmallOrderAreRefused(t *testing.T) {
 	s := newStore(t, newClock())
 	for _, text := range weakPoints {
@@ -86,8 +86,8 @@ func TestKeysDoNotPrint(t *testing.T) {
 	}
 }
 
-// A replica that is left and joined again while its erasing has not ended keeps its new statements at the
-// next start.
+// A replica that is left and joined again while its erasing has not ended keeps its new statements
+// at the next start.
 func TestJoinedAgainBeforeItWasErased(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)

@@ -95,8 +95,9 @@ type Doc struct {
 	Replica    replica.ID
 	Secret     replica.SecretKey // only with replica.Write
 	ReadKey    replica.EpochKey  // of an encrypted replica; zero for others, and with replica.Sync
-	// Least is the newest epoch of an encrypted replica, with replica.Sync. It keeps whoever joins from
-	// taking the replica for a plain one, or an older epoch for the newest, when a host withholds some.
+	// Least is the newest epoch of an encrypted replica, with replica.Sync. It keeps whoever joins
+	// from taking the replica for a plain one, or an older epoch for the newest, when a host withholds
+	// some.
 	Least replica.EpochID
 	Addrs []ma.Multiaddr
 }

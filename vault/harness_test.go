@@ -18,8 +18,8 @@ func newLocal(dir string, now func() time.Time) *Local {
 	return l
 }
 
-// cheapKeystore writes a keystore as package identity describes it, with the least work that Argon2id
-// can have.
+// cheapKeystore writes a keystore as package identity describes it, with the least work that
+// Argon2id can have.
 func cheapKeystore(s *identity.Secret, password string) ([]byte, error) {
 	public, secret := s.Key.Public(), s.Key.Secret()
 	salt, nonce := randomBytes(16), randomBytes(chacha20poly1305.NonceSizeX)

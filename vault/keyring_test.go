@@ -139,8 +139,8 @@ func TestKeysInAKeyring(t *testing.T) {
 	require.ErrorContains(t, err, "it is that of")
 }
 
-// Files as people have them: in Skerry's form with the work that it takes to guess a password, and in
-// Ethereum's.
+// Files as people have them: in Skerry's form with the work that it takes to guess a password, and
+// in Ethereum's.
 func TestFilesOfKeys(t *testing.T) {
 	ctx := t.Context()
 	l := NewLocal(t.TempDir(), nil)

@@ -34,7 +34,8 @@ const (
 type Local struct {
 	dir string
 	now func() time.Time
-	// seal gives the file of a key. A file says what work its password takes; tests write some that take little.
+	// seal gives the file of a key. A file says what work its password takes; tests write some that
+	// take little.
 	seal func(s *identity.Secret, password string) ([]byte, error)
 
 	files sync.Mutex // held while a file is made or removed

@@ -39,7 +39,8 @@ func SeedsPrefix() []byte { return []byte(seedsPrefix) }
 // Key returns the key of the entry.
 func (k *KeptAt) Key() []byte { return []byte(seedsPrefix + k.Seed) }
 
-// Seal returns the content of the entry. It returns an error if there is more to say than OpenKeptAt reads.
+// Seal returns the content of the entry. It returns an error if there is more to say than
+// OpenKeptAt reads.
 func (k *KeptAt) Seal(key CatalogueKey) ([]byte, error) {
 	if len(k.Seed) > maxSeedID || len(k.Addrs) > maxSeedAddrs {
 		return nil, fmt.Errorf("seed %.140s has %d addresses: at most %d, and %d bytes of id, can be said of one", k.Seed, len(k.Addrs), maxSeedAddrs, maxSeedID)

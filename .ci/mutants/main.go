@@ -5,14 +5,15 @@
 //	go run ./.ci/mutants -list collections/evm    one of them, with a line for each mutant that lived
 //	go run ./.ci/mutants -only grant.go:1 replica  those in lines 1, 10 to 19, 100 to 199 of a file
 //
-// All mutants of a package are compiled into one test binary, each behind a test of a number that the
-// environment gives (mutant schemata: Untch, Offutt, Harrold, 1993), so a mutant costs a run of the
-// tests and no build. Each test is run once by itself, which shows how long it takes and which mutants
-// it reaches. A mutant then costs the tests that reach it, the quickest first.
+// All mutants of a package are compiled into one test binary, each behind a test of a number that
+// the environment gives (mutant schemata: Untch, Offutt, Harrold, 1993), so a mutant costs a run of
+// the tests and no build. Each test is run once by itself, which shows how long it takes and which
+// mutants it reaches. A mutant then costs the tests that reach it, the quickest first.
 //
-// The operators are those that gremlins changes by default: the boundary and the sense of comparisons,
-// arithmetic, increments and signs. Unlike gremlins it also reaches the conditions of switch cases, for
-// which Go's coverage has no block. Constant expressions are left alone: golden tests pin them.
+// The operators are those that gremlins changes by default: the boundary and the sense of
+// comparisons, arithmetic, increments and signs. Unlike gremlins it also reaches the conditions of
+// switch cases, for which Go's coverage has no block. Constant expressions are left alone: golden
+// tests pin them.
 //
 // The command fails if a package has an efficacy (killed of covered) under 95 % or a coverage (covered
 // of all) under 90 %. Mutants that cannot be told from the original are named in equivalent.txt, each
@@ -220,7 +221,8 @@ func (s *suite) reaching(id int) (all []test) {
 	return all
 }
 
-// A process runs tests that take this long together, at the least: starting one takes about a tenth.
+// A process runs tests that take this long together, at the least: starting one takes about a
+// tenth.
 const leastBatch = 200 * time.Millisecond
 
 // kills reports whether a test fails for a mutant, or does not end. It runs those that reach it in

@@ -273,7 +273,8 @@ func ReadSizes(r *bytes.Reader) ([]uint64, error) {
 	return sizes, nil
 }
 
-// ParseList decodes a list, or returns ErrNotChunked. Index reads lists of others, which can be large.
+// ParseList decodes a list, or returns ErrNotChunked. Index reads lists of others, which can be
+// large.
 func ParseList(b []byte) ([]uint64, error) {
 	if !bytes.HasPrefix(b, []byte(magic)) {
 		return nil, ErrNotChunked

@@ -11,9 +11,10 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 )
 
-// An Index finds the chunks of a chunked file that is in a store. Its memory is 16 bytes for each 1,024
-// chunks: a sequence and its list can have 144 MiB, and whoever writes an entry chooses them. So it reads
-// the two again where it is asked about them. Its methods may be called at the same time.
+// An Index finds the chunks of a chunked file that is in a store. Its memory is 16 bytes for each
+// 1,024 chunks: a sequence and its list can have 144 MiB, and whoever writes an entry chooses them.
+// So it reads the two again where it is asked about them. Its methods may be called at the same
+// time.
 type Index struct {
 	store  *blobs.Store
 	seq    blobs.Hash
@@ -37,9 +38,10 @@ const (
 	listBuffer = 64 << 10
 )
 
-// Open reads the sequence h and its list. It returns blobs.ErrNotFound or blobs.ErrIncomplete if they
-// are not all here. Both are hashed again, so that ErrNotChunked and ErrBadList are true of the content
-// which the hash h names, for all nodes: what is damaged in this store is a *blobs.DamageError.
+// Open reads the sequence h and its list. It returns blobs.ErrNotFound or blobs.ErrIncomplete if
+// they are not all here. Both are hashed again, so that ErrNotChunked and ErrBadList are true of
+// the content which the hash h names, for all nodes: what is damaged in this store is a
+// *blobs.DamageError.
 func Open(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Index, error) {
 	r, err := s.Reader(ctx, h)
 	if err != nil {
@@ -79,8 +81,8 @@ func Open(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Index, error) {
 	return x, nil
 }
 
-// checkHead makes sure that the first child begins like a list and is not too long. Most blobs are no
-// sequences, and need not be read to find that.
+// checkHead makes sure that the first child begins like a list and is not too long. Most blobs are
+// no sequences, and need not be read to find that.
 func (x *Index) checkHead(ctx context.Context) error {
 	l, err := x.store.Reader(ctx, x.list)
 	if errors.Is(err, blobs.ErrNotFound) {
@@ -130,8 +132,8 @@ func (x *Index) readList(ctx context.Context, from uint64) (*listReader, error) 
 	return &listReader{bufio.NewReaderSize(l, listBuffer), from}, nil
 }
 
-// number reads a varint. Unlike binary.ReadUvarint it tells a list that is wrong from one that cannot
-// be read.
+// number reads a varint. Unlike binary.ReadUvarint it tells a list that is wrong from one that
+// cannot be read.
 func (r *listReader) number() (n uint64, err error) {
 	for shift := 0; ; shift += 7 {
 		b, err := r.ReadByte()
@@ -198,7 +200,8 @@ func (x *Index) scan(ctx context.Context) error {
 	return nil
 }
 
-// Resized returns an index of the same chunks, each of which is read as sizeOf(its stored length) bytes.
+// Resized returns an index of the same chunks, each of which is read as sizeOf(its stored length)
+// bytes.
 func (x *Index) Resized(
 	ctx context.Context, sizeOf func(stored uint64) (uint64, error),
 ) (*Index, error) {

@@ -55,8 +55,8 @@ func flip(t *testing.T, dir string, what []byte, at int) {
 	require.Equal(t, 1, found)
 }
 
-// hostile stores a sequence of n children that are not here, with a list of lengths as it says; it needs
-// little memory for that.
+// hostile stores a sequence of n children that are not here, with a list of lengths as it says; it
+// needs little memory for that.
 func hostile(t testing.TB, s *blobs.Store, n int, size uint64) blobs.Hash {
 	t.Helper()
 	list := binary.AppendUvarint([]byte(magic), uint64(n))

@@ -51,8 +51,8 @@ func placeChunks(c Chunks, at uint64) placed {
 	return p
 }
 
-// blockFinder finds the block that holds an offset. It keeps the last one, since reads follow on each
-// other.
+// blockFinder finds the block that holds an offset. It keeps the last one, since reads follow on
+// each other.
 type blockFinder struct {
 	ctx context.Context
 	x   *Index

@@ -13,8 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
-// A manifest that is damaged in this store is told as damage, not as something else than a directory or
-// as names that nobody may have sent.
+// A manifest that is damaged in this store is told as damage, not as something else than a
+// directory or as names that nobody may have sent.
 func TestDamagedManifestIsDamage(t *testing.T) {
 	for name, at := range map[string]int{"magic": 2, "a path": 900} {
 		t.Run(name, func(t *testing.T) {

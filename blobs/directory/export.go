@@ -54,9 +54,10 @@ func (d *Directory) ExpectedSizes() []uint64 {
 	return sizes
 }
 
-// Load reads the sequence h and its manifest from the store. It returns blobs.ErrNotFound or blobs.ErrIncomplete if they are not there,
-// blobs.ErrNotSequence or ErrNotDirectory if h is something else, and a *NameError if its names must not be created. What is damaged in
-// this store is a *blobs.DamageError, and nobody else's fault.
+// Load reads the sequence h and its manifest from the store. It returns blobs.ErrNotFound or
+// blobs.ErrIncomplete if they are not there, blobs.ErrNotSequence or ErrNotDirectory if h is
+// something else, and a *NameError if its names must not be created. What is damaged in this store
+// is a *blobs.DamageError, and nobody else's fault.
 func Load(ctx context.Context, s *blobs.Store, h blobs.Hash) (*Directory, error) {
 	d, first, err := load(ctx, s, h)
 	if err == nil || first == nil {

@@ -17,8 +17,8 @@ func (m Manifest) find(p string) (int, bool) {
 	return slices.BinarySearchFunc(m, p, func(e Entry, p string) int { return strings.Compare(e.Path, p) })
 }
 
-// below returns the entries that lie in dir or deeper, all of them for "". In order, these follow on
-// each other: their paths begin alike.
+// below returns the entries that lie in dir or deeper, all of them for "". In order, these follow
+// on each other: their paths begin alike.
 func (m Manifest) below(dir string) Manifest {
 	if dir == "" {
 		return m

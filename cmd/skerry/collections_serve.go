@@ -345,8 +345,8 @@ func (s *collectionsService) withHealth(h http.Handler) http.Handler {
 	})
 }
 
-// knownHost returns what tells whether a request names this server: by the address that it came in at, by
-// a name that was given, or by one of the certificate's.
+// knownHost returns what tells whether a request names this server: by the address that it came in
+// at, by a name that was given, or by one of the certificate's.
 func (s *collectionsService) knownHost() func(r *http.Request) bool {
 	named := collections.Known(s.names()...)
 	return func(r *http.Request) bool {

@@ -73,8 +73,9 @@ func (a *app) with(ctx context.Context, online bool, fn func(*session) error) (e
 	return fn(s)
 }
 
-// dial returns a client of the running node, or nil if none answers. A data directory of another user
-// is an error: whether a node runs there cannot be told, and no other node may be started there.
+// dial returns a client of the running node, or nil if none answers. A data directory of another
+// user is an error: whether a node runs there cannot be told, and no other node may be started
+// there.
 func (a *app) dial() (*session, error) {
 	owner, err := node.ReadOwner(a.dir)
 	if errors.Is(err, fs.ErrPermission) {

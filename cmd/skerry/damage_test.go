@@ -54,8 +54,8 @@ func (d *damagedDir) must(in string, args ...string) string {
 
 const damagedEntries = 120
 
-// Sixteen flipped bytes in any file of the store: no command shows a stack trace or hangs, what is not
-// damaged can still be had, and store repair makes a store with which all goes on.
+// Sixteen flipped bytes in any file of the store: no command shows a stack trace or hangs, what is
+// not damaged can still be had, and store repair makes a store with which all goes on.
 func TestDamagedDirectory(t *testing.T) {
 	whole := &damagedDir{t, t.TempDir()}
 	whole.must("", "replica", "new", "kept")

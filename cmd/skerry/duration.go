@@ -10,7 +10,8 @@ import (
 	"github.com/skerry-sync/skerry/api"
 )
 
-// duration is a flag of a length of time. Beside the units of Go it takes days, as times do (parseTime).
+// duration is a flag of a length of time. Beside the units of Go it takes days, as times do
+// (parseTime).
 type duration time.Duration
 
 // durationVar adds a flag of a length of time.

@@ -72,7 +72,8 @@ func resumeText(cmd *cobra.Command) string {
 	return ""
 }
 
-// failed tells of an error: as JSON if that is asked for, also by arguments that were not understood.
+// failed tells of an error: as JSON if that is asked for, also by arguments that were not
+// understood.
 func (a *app) failed(err error, args []string) {
 	if !a.json && !slices.Contains(args, "--json") {
 		a.stderr.problem(err)

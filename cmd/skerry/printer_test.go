@@ -206,8 +206,8 @@ func TestHelpGoesThroughThePrinter(t *testing.T) {
 	require.NotContains(t, out.String(), "\u202e")
 }
 
-// The bar of work of any size fits a terminal of 80 columns, and a longer line is cut: one that wraps
-// round fills the window.
+// The bar of work of any size fits a terminal of 80 columns, and a longer line is cut: one that
+// wraps round fills the window.
 func TestTheBarFitsTheTerminal(t *testing.T) {
 	for _, p := range []api.Progress{
 		{Doing: "importing", Bytes: 1000 << 30, TotalBytes: 1023 << 30, Files: 123456, TotalFiles: 999999},
@@ -239,14 +239,16 @@ func TestQRCodeThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// Whether a node of another user runs cannot be told: that is no node, but not allowed (exit code 5).
+// Whether a node of another user runs cannot be told: that is no node, but not allowed (exit code
+// 5).
 func TestDataDirectoryOfAnotherUser(t *testing.T) {
 	err := notYours("/home/other/.skerry", fs.ErrPermission)
 	require.Equal(t, 5, api.ExitCode(err))
 	require.ErrorContains(t, err, "another user")
 }
 
-// No flag tells its default twice, all of them can say what they are, and each length of time takes days.
+// No flag tells its default twice, all of them can say what they are, and each length of time takes
+// days.
 func TestFlagsTellTheirDefaultOnce(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -42,12 +42,12 @@ func unknownBelow(cmd *cobra.Command, args []string) error {
 	return api.UsageErrorf("%s has no command %q%s (%s --help lists them)", cmd.CommandPath(), brief(args[0]), like, cmd.CommandPath())
 }
 
-// brief shortens what was given as an argument, to be shown in an error: it may be a secret, such as a
-// ticket.
+// brief shortens what was given as an argument, to be shown in an error: it may be a secret, such
+// as a ticket.
 func brief(text string) string { return api.Brief(text) }
 
-// completion says what the shell may offer for the arguments of a command, by the names that its usage
-// gives them.
+// completion says what the shell may offer for the arguments of a command, by the names that its
+// usage gives them.
 func (a *app) completion(cmd *cobra.Command) cobra.CompletionFunc {
 	names := strings.Fields(cmd.Use)
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

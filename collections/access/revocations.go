@@ -210,10 +210,10 @@ func (r *Revocations) take(l *capcert.Revocations, rank Rank, source string) boo
 
 func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }
 
-// Accept keeps a list, which ParseRevocations has checked. What lists of strangers take up is shared out
-// by the source of ctx (see WithSource); an issuer who owns something here, or whom the configuration
-// names, has a share of its own, and its list has room as long as there are lists that matter less. It
-// returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
+// Accept keeps a list, which ParseRevocations has checked. What lists of strangers take up is
+// shared out by the source of ctx (see WithSource); an issuer who owns something here, or whom the
+// configuration names, has a share of its own, and its list has room as long as there are lists
+// that matter less. It returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()
 	now := r.byIssuer[l.Issuer]

@@ -13,8 +13,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 )
 
-// Rank is how much an issuer's list of revocations matters at a server. Keys cost nothing to make, and a
-// list of one that nobody knows protects nothing; so lists that matter less make room for others.
+// Rank is how much an issuer's list of revocations matters at a server. Keys cost nothing to make,
+// and a list of one that nobody knows protects nothing; so lists that matter less make room for
+// others.
 type Rank int
 
 // The ranks.
@@ -34,8 +35,8 @@ const (
 	maxJudged = 256
 )
 
-// Judge has ranks above Presented found out by a function, of an issuer's identity. It is called before
-// the first list is accepted.
+// Judge has ranks above Presented found out by a function, of an issuer's identity. It is called
+// before the first list is accepted.
 func (r *Revocations) Judge(ctx context.Context, rank func(ctx context.Context, identity string) (Rank, error)) error {
 	r.mu.Lock()
 	r.judge = rank
@@ -95,9 +96,9 @@ type candidate struct {
 	same   int // lists of its source
 }
 
-// candidates returns the lists of all issuers but one, those that are to go first first: of a low rank,
-// of a source that has brought many, and old. Where a list has come from is not known after a start;
-// each such list is one of a source of its own.
+// candidates returns the lists of all issuers but one, those that are to go first first: of a low
+// rank, of a source that has brought many, and old. Where a list has come from is not known after a
+// start; each such list is one of a source of its own.
 func (r *Revocations) candidates(but string) (all []candidate, bySource map[string]int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -117,9 +118,9 @@ func (r *Revocations) candidates(but string) (all []candidate, bySource map[stri
 	return all, bySource
 }
 
-// makeRoom removes lists for one of a rank from a source, until there is room for more issuers and bytes.
-// It returns ErrTooManyIssuers if those that are kept matter as much. For what the configuration names
-// there is always room.
+// makeRoom removes lists for one of a rank from a source, until there is room for more issuers and
+// bytes. It returns ErrTooManyIssuers if those that are kept matter as much. For what the
+// configuration names there is always room.
 func (r *Revocations) makeRoom(ctx context.Context, l *capcert.Revocations, rank Rank, source string, issuers, bytes int) error {
 	if r.fits(issuers, bytes) {
 		return nil
@@ -190,8 +191,9 @@ func (r *Revocations) drop(ctx context.Context, issuer string) error {
 	return nil
 }
 
-// expire drops lists that protect nothing any more, of issuers who neither own anything nor are named by
-// the configuration: those of certificates that are over, and those of strangers after some time.
+// expire drops lists that protect nothing any more, of issuers who neither own anything nor are
+// named by the configuration: those of certificates that are over, and those of strangers after
+// some time.
 func (r *Revocations) expire(ctx context.Context, now time.Time) error {
 	var old []string
 	r.mu.RLock()

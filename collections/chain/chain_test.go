@@ -343,7 +343,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// That somebody may use an item is remembered for its own time, also where nobody asks about its owner.
+// That somebody may use an item is remembered for its own time, also where nobody asks about its
+// owner.
 func TestAccessIsRemembered(t *testing.T) {
 	n, at := newNode(t, 8453), newClock()
 	n.owners["42"] = alice

@@ -191,8 +191,8 @@ type contractError struct{ err error }
 func (e *contractError) Error() string { return e.err.Error() }
 func (e *contractError) Unwrap() error { return e.err }
 
-// callError is an endpoint's error for one call, such as one about an item of which it cannot tell. It
-// says nothing of the endpoint: whoever names such items must not end what others ask it.
+// callError is an endpoint's error for one call, such as one about an item of which it cannot tell.
+// It says nothing of the endpoint: whoever names such items must not end what others ask it.
 type callError struct{ err *rpcError }
 
 func (e *callError) Error() string { return e.err.Error() }

@@ -63,8 +63,8 @@ const (
 	limitExceeded = -32005
 )
 
-// vmErrors are the codes that some servers give a call that the contract has refused, and other failures
-// of a call, too: Nethermind's and OpenEthereum's, and that of all else that goes wrong.
+// vmErrors are the codes that some servers give a call that the contract has refused, and other
+// failures of a call, too: Nethermind's and OpenEthereum's, and that of all else that goes wrong.
 var vmErrors = []int{-32015, -32000}
 
 // reverted reports whether the contract has refused the call.

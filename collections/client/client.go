@@ -59,7 +59,8 @@ type Client struct {
 	Header      http.Header        // that each request has, too
 	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of callers who sign otherwise than with a certificate's key.
 	SignAuthor func(data *value.Object) string
-	// HTTP is http.DefaultClient if nil. Redirects stay at the server, unless its CheckRedirect says otherwise.
+	// HTTP is http.DefaultClient if nil. Redirects stay at the server, unless its CheckRedirect says
+	// otherwise.
 	HTTP *http.Client
 	// MaxAnswer is how long an answer may be in bytes, after decompression; 0 is 1 GiB.
 	MaxAnswer int64

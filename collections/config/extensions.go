@@ -163,7 +163,8 @@ func (p *problems) ownEntitlements(c *Config) {
 	}
 }
 
-// DefaultEntitlements is the template of the storage paths of lists of entitlements, unless configured.
+// DefaultEntitlements is the template of the storage paths of lists of entitlements, unless
+// configured.
 const DefaultEntitlements = "users/{identity}/entitlements"
 
 // named returns the collections that a name stands for: those of that name in all namespaces, or namespace/name.

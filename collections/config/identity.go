@@ -9,9 +9,10 @@ import (
 // userIDLength is how many hex digits a user id has.
 const userIDLength = 32
 
-// IdentityOf returns the one form of an identity, whoever names it: a path, a configuration or a resolver.
-// The address of a wallet has its checksum, and a user id is in lower case; a text of another kind, as
-// resolvers of programs may know, is what it is. ok is false for what begins like an address and is none.
+// IdentityOf returns the one form of an identity, whoever names it: a path, a configuration or a
+// resolver. The address of a wallet has its checksum, and a user id is in lower case; a text of
+// another kind, as resolvers of programs may know, is what it is. ok is false for what begins like
+// an address and is none.
 func IdentityOf(text string) (id string, ok bool) {
 	switch {
 	case strings.HasPrefix(text, "0x"), strings.HasPrefix(text, "0X"):

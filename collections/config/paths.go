@@ -11,9 +11,9 @@ import (
 // maxParam is how long a parameter may be in bytes.
 const maxParam = 1024
 
-// IsParam reports whether a request may put v in the place of a parameter. It is the one function that
-// decides so, whatever store the documents lie in: v is one segment that no store, proxy or file system
-// takes for another, and no name of the inside.
+// IsParam reports whether a request may put v in the place of a parameter. It is the one function
+// that decides so, whatever store the documents lie in: v is one segment that no store, proxy or
+// file system takes for another, and no name of the inside.
 func IsParam(v string) bool {
 	for i := range len(v) {
 		switch c := v[i]; {
@@ -26,8 +26,8 @@ func IsParam(v string) bool {
 	return v != "" && len(v) <= maxParam && v != "." && !strings.Contains(v, "..") && !isInside(v)
 }
 
-// formerInside are ends of the names that servers make for themselves beside documents, of before these
-// had store.Mark, which no parameter can have. Stores still have some.
+// formerInside are ends of the names that servers make for themselves beside documents, of before
+// these had store.Mark, which no parameter can have. Stores still have some.
 var formerInside = []string{"__seg", "__remote"}
 
 // isInside reports whether a segment is a name that servers keep for themselves.
@@ -47,7 +47,8 @@ type segment struct {
 	param bool
 }
 
-// ParseTemplate reads a template. It is what its text says, whether a configuration may have it or not.
+// ParseTemplate reads a template. It is what its text says, whether a configuration may have it or
+// not.
 func ParseTemplate(text string) Template {
 	parts := strings.Split(text, "/")
 	t := Template{segments: make([]segment, len(parts)), size: len(text)}
@@ -165,7 +166,8 @@ func (t Template) Same(o Template) bool {
 	return t.Overlaps(o)
 }
 
-// Match returns the parameters that a template stands for a path with; ok is false if there are none.
+// Match returns the parameters that a template stands for a path with; ok is false if there are
+// none.
 func Match(template, path string) (params map[string]string, ok bool) {
 	return ParseTemplate(template).Match(path)
 }
@@ -199,7 +201,8 @@ func (p *problems) path(template, label string) {
 	}
 }
 
-// isBundled reports whether a collection of a bundle may have a name, which is a segment of its paths.
+// isBundled reports whether a collection of a bundle may have a name, which is a segment of its
+// paths.
 func isBundled(name string) bool {
 	return name != "" && !strings.ContainsAny(name, `/{}%\?#*`) && name != "." && !strings.Contains(name, "..") &&
 		!strings.ContainsFunc(name, isControl) && !isInside(name)
@@ -208,7 +211,8 @@ func isBundled(name string) bool {
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f || r == '\ufffd' }
 
 // apart refuses collections that could both reach one object: of any path, it must be clear which
-// collection it belongs to. What is a part of another's paths may stand before it, and is its own then.
+// collection it belongs to. What is a part of another's paths may stand before it, and is its own
+// then.
 func (p *problems) apart(c *Config) {
 	type place struct {
 		*Collection
@@ -231,7 +235,8 @@ func (p *problems) apart(c *Config) {
 			p.add("collections %s and %s: %q and %q stand for the same paths", name(a.Collection), name(b.Collection), a.KeyTemplate(), b.KeyTemplate())
 		}
 	}
-	// Only templates of one length can overlap, and of those with a text in front only those with the same.
+	// Only templates of one length can overlap, and of those with a text in front only those with the
+	// same.
 	type group struct {
 		length int
 		first  string

@@ -11,8 +11,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// What may stand in a parameter's place is a segment that means the same to all, and is no name of the
-// inside; with the same template, different parameters are different paths, which lead back to them.
+// What may stand in a parameter's place is a segment that means the same to all, and is no name of
+// the inside; with the same template, different parameters are different paths, which lead back to
+// them.
 func FuzzParam(f *testing.F) {
 	for _, s := range []string{"a", ".", "..", "a..b", "A", "a:b@c.d-e_f", "%2e", "a/b", "", "x__seg", "__seg", "__segx", "__sync__", "x__sync__", "a!seg", "x__remote", "é", "\x00", "~", strings.Repeat("n", 1025)} {
 		f.Add(s, "b")

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// walletRoles are those that callers with a wallet have (package evm) and chains give (package chain).
+// walletRoles are those that callers with a wallet have (package evm) and chains give (package
+// chain).
 var walletRoles = []string{"user", "admin", "owner", "member"}
 
 var delegatedRole = regexp.MustCompile(`^delegated:[^:]+:.+$`)
@@ -16,9 +17,9 @@ var delegatedRole = regexp.MustCompile(`^delegated:[^:]+:.+$`)
 // defaultEntitlement is what the role of a feature begins with, unless configured.
 const defaultEntitlement = "entitlement"
 
-// CheckRoles returns an *InvalidError that names each role which nobody can have: of a server that gives
-// no roles but those that Skerry knows and those of more. Whoever writes "pubilc" shuts everybody out,
-// or leaves a field to everybody that was to be an administrator's.
+// CheckRoles returns an *InvalidError that names each role which nobody can have: of a server that
+// gives no roles but those that Skerry knows and those of more. Whoever writes "pubilc" shuts
+// everybody out, or leaves a field to everybody that was to be an administrator's.
 func (c *Config) CheckRoles(more ...string) error {
 	p := &problems{}
 	for _, col := range c.Collections {
@@ -68,12 +69,12 @@ func (c *Config) knows(role string) bool {
 		slices.Contains(walletRoles, role) || capRole.MatchString(role) || delegatedRole.MatchString(role)
 }
 
-// selfMade reports whether anybody can have a role by making a certificate for it: a root device's says
-// of itself what it may do.
+// selfMade reports whether anybody can have a role by making a certificate for it: a root device's
+// says of itself what it may do.
 func selfMade(role string) bool { return role == RoleRoot || capRole.MatchString(role) }
 
-// warnSelfMade tells of collections that look closed and are not. Where a path names the caller, nobody
-// reaches what is another's.
+// warnSelfMade tells of collections that look closed and are not. Where a path names the caller,
+// nobody reaches what is another's.
 func (c *Collection) warnSelfMade(add func(format string, args ...any)) {
 	if slices.Contains(Params(c.StoragePath), IdentityParam) {
 		return

@@ -56,7 +56,8 @@ func (d *Documents) Store() store.Store { return d.store }
 // Now returns the time in Unix milliseconds.
 func (d *Documents) Now() int64 { return d.now().UnixMilli() }
 
-// lock waits for its turn to write to a key, no longer than ctx lasts: a store may be slow for others.
+// lock waits for its turn to write to a key, no longer than ctx lasts: a store may be slow for
+// others.
 func (d *Documents) lock(ctx context.Context, key string) (unlock func(), err error) {
 	l := d.locks[maphash.String(d.seed, key)%uint64(len(d.locks))]
 	select {
@@ -120,10 +121,11 @@ type Change struct {
 	Author *Author // whose signature of Data it bears
 	Whole  bool
 
-	// HashOf, unless nil, returns the hash by which the writer knows a document, who may not see all of it.
+	// HashOf, unless nil, returns the hash by which the writer knows a document, who may not see all
+	// of it.
 	HashOf func(*Document) string
-	// Over, unless nil, returns what is stored instead of Data in the place of a document, which is nil if
-	// there is none. If that is not Data, it does not bear the author's signature.
+	// Over, unless nil, returns what is stored instead of Data in the place of a document, which is
+	// nil if there is none. If that is not Data, it does not bear the author's signature.
 	Over func(old *Document) (*value.Object, error)
 }
 
@@ -182,8 +184,8 @@ func (d *Documents) List(ctx context.Context, prefix, after string, limit int) (
 	return d.ListOf(ctx, prefix, after, limit, nil)
 }
 
-// ListOf lists those keys alone that shown, unless it is nil, reports to be shown. In these one segment
-// follows prefix.
+// ListOf lists those keys alone that shown, unless it is nil, reports to be shown. In these one
+// segment follows prefix.
 func (d *Documents) ListOf(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (items []string, more bool, err error) {
 	if after != "" {
 		after = prefix + after

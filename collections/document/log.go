@@ -18,10 +18,11 @@ import (
 // time of their first. A chunk is written before the head, and what the head does not count is not there: an append that fails half-way has not happened.
 
 const (
-	// chunkMark stands after the log's key in those of its chunks. No path has it, as no request may name
-	// what has a store.Mark.
+	// chunkMark stands after the log's key in those of its chunks. No path has it, as no request may
+	// name what has a store.Mark.
 	chunkMark = store.Mark + "seg/"
-	// formerMark did before: the chunks of a log that has it go on with it. No request may name it, either.
+	// formerMark did before: the chunks of a log that has it go on with it. No request may name it,
+	// either.
 	formerMark = "__seg/"
 	// defaultChunk is how many elements there are in a chunk, unless configured.
 	defaultChunk = 1000
@@ -302,8 +303,9 @@ func (d *Documents) sweep(ctx context.Context, prefix, tail string) error {
 	return err
 }
 
-// keys lists those keys that are shown, without those of chunks. If shown is given, nothing that lies below
-// a segment behind prefix may be shown, of which no more than a page or two is looked at.
+// keys lists those keys that are shown, without those of chunks. If shown is given, nothing that
+// lies below a segment behind prefix may be shown, of which no more than a page or two is looked
+// at.
 func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (all []string, err error) {
 	page := max(limit, 1000)
 	if _, ok := d.store.(store.Logs); ok { // where there are no chunks between
@@ -331,10 +333,12 @@ func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, s
 	}
 }
 
-// beyond follows a path with a slash at its end in a key that is greater than all that lie below it.
+// beyond follows a path with a slash at its end in a key that is greater than all that lie below
+// it.
 const beyond = "\U0010ffff"
 
-// below returns the path of the segment behind prefix that a key lies below, with a slash; "" if it lies below none.
+// below returns the path of the segment behind prefix that a key lies below, with a slash; "" if it
+// lies below none.
 func below(key, prefix string) string {
 	if i := strings.IndexByte(key[len(prefix):], '/'); i >= 0 {
 		return key[:len(prefix)+i+1]

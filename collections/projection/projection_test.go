@@ -121,7 +121,8 @@ func TestFullList(t *testing.T) {
 	require.Nil(t, d)
 }
 
-// A list gets into no document but those that are meant for lists, and holds nothing that its source hides.
+// A list gets into no document but those that are meant for lists, and holds nothing that its
+// source hides.
 func TestListsStayInTheirPlace(t *testing.T) {
 	c, err := config.Parse([]byte(`{"version": 1, "collections": [
 		{"name": "products", "storagePath": "products/{tenant}/{id}", "readRoles": ["admin"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "fieldPermissions": {"cost": {"readRoles": ["admin"]}}},

@@ -1,12 +1,13 @@
-// Package reach decides who may reach what: it leads from a path to the collection whose it is, from there
-// to the object (a document, a file or a log), and to what a caller may do with it.
+// Package reach decides who may reach what: it leads from a path to the collection whose it is,
+// from there to the object (a document, a file or a log), and to what a caller may do with it.
 //
-// What belongs here: these decisions, and nothing else takes them. All ways to documents ask here, that is
-// pull, push, list, batch, bundle, the keyring beside a document, lists that servers keep, copies of other
-// servers' documents, and nodes that check what others have written. What never belongs here: who a caller
-// is (access), what a template of paths is (config), HTTP, and stores.
+// What belongs here: these decisions, and nothing else takes them. All ways to documents ask here,
+// that is pull, push, list, batch, bundle, the keyring beside a document, lists that servers keep,
+// copies of other servers' documents, and nodes that check what others have written. What never
+// belongs here: who a caller is (access), what a template of paths is (config), HTTP, and stores.
 //
-// Start at Map. What a certificate's scope binds is described in docs/protocol/starfish-v3.md, section 4.
+// Start at Map. What a certificate's scope binds is described in docs/protocol/starfish-v3.md,
+// section 4.
 package reach
 
 import (
@@ -28,7 +29,8 @@ const (
 var (
 	// ErrParam reports a parameter that is missing, or that no request may name.
 	ErrParam = errors.New("a parameter of the path is missing or not allowed")
-	// ErrElsewhere reports a path that belongs to another collection, which stands before the one asked.
+	// ErrElsewhere reports a path that belongs to another collection, which stands before the one
+	// asked.
 	ErrElsewhere = errors.New("the path belongs to another collection")
 )
 
@@ -74,7 +76,8 @@ func New(c *config.Config) *Map {
 	return m
 }
 
-// Object returns the object of a collection with some parameters. It returns ErrParam or ErrElsewhere.
+// Object returns the object of a collection with some parameters. It returns ErrParam or
+// ErrElsewhere.
 func (m *Map) Object(col *config.Collection, params map[string]string) (*Object, error) {
 	p := m.places[col]
 	key, ok := p.template.Fill(params)
@@ -102,9 +105,10 @@ func (m *Map) At(key string) *Object {
 	return nil
 }
 
-// Made returns the storage path that a template of the configuration's, which need not be a collection's,
-// stands for with some parameters. A path that belongs to a collection with another template is
-// ErrElsewhere: what a server writes by itself gets into no documents but those it is meant for.
+// Made returns the storage path that a template of the configuration's, which need not be a
+// collection's, stands for with some parameters. A path that belongs to a collection with another
+// template is ErrElsewhere: what a server writes by itself gets into no documents but those it is
+// meant for.
 func (m *Map) Made(template string, params map[string]string) (string, error) {
 	t := config.ParseTemplate(template)
 	key, ok := t.Fill(params)
@@ -126,8 +130,8 @@ func (m *Map) MadeBy(t config.Template, key string) bool {
 	return o == nil || m.places[o.Collection].template.Same(t)
 }
 
-// Of returns what is listed of a collection: Key is what its storage paths begin with, without a slash.
-// It returns ErrParam.
+// Of returns what is listed of a collection: Key is what its storage paths begin with, without a
+// slash. It returns ErrParam.
 func (m *Map) Of(col *config.Collection, params map[string]string) (*Object, error) {
 	p := m.places[col]
 	if p.template.Len() == 1 {
@@ -140,8 +144,8 @@ func (m *Map) Of(col *config.Collection, params map[string]string) (*Object, err
 	return &Object{col, params, key}, nil
 }
 
-// Lists reports whether a list of a collection shows a storage path to a caller: it is the collection's,
-// and within the scope of the caller's certificate.
+// Lists reports whether a list of a collection shows a storage path to a caller: it is the
+// collection's, and within the scope of the caller's certificate.
 func (m *Map) Lists(who *access.Auth, col *config.Collection, key string) bool {
 	p := m.places[col]
 	return p.template.Matches(key) && p.owns(key) && who.Scope.HasPath(key)
@@ -159,8 +163,8 @@ const (
 	Shut               // the caller's identity is restricted
 )
 
-// Open reports whether anybody may do something with all objects of a collection, so that it does not
-// matter who asks.
+// Open reports whether anybody may do something with all objects of a collection, so that it does
+// not matter who asks.
 func (m *Map) Open(col *config.Collection, action string) bool {
 	return !m.restricted && !col.RootOnly && slices.Contains(required(col, action), config.RolePublic)
 }
@@ -172,7 +176,8 @@ func required(col *config.Collection, action string) []string {
 	return col.ReadRoles
 }
 
-// Decide tells whether a caller, with the roles that it has for an object, may do something with it.
+// Decide tells whether a caller, with the roles that it has for an object, may do something with
+// it.
 func (m *Map) Decide(who *access.Auth, o *Object, action string) Refusal {
 	col := o.Collection
 	switch {
@@ -200,9 +205,9 @@ func hasRole(who *access.Auth, col *config.Collection, required []string) bool {
 // ops are what a certificate calls what may be done.
 var ops = map[string]string{Pull: "read", Push: "write", List: "list"}
 
-// inScope reports whether a certificate, if the caller presents one, is for an object: all that a scope
-// names binds, always. A collection is also meant by a certificate for another if its roles name that one,
-// as a keyring's does (cap:read:team).
+// inScope reports whether a certificate, if the caller presents one, is for an object: all that a
+// scope names binds, always. A collection is also meant by a certificate for another if its roles
+// name that one, as a keyring's does (cap:read:team).
 func inScope(who *access.Auth, o *Object, action string) bool {
 	s := who.Scope
 	if s == nil {

@@ -105,8 +105,8 @@ func TestAnswerThatGrows(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 }
 
-// What is taken from another server, and what becomes of it together with what is here, is no longer
-// than callers may push.
+// What is taken from another server, and what becomes of it together with what is here, is no
+// longer than callers may push.
 func TestLengthOfWhatIsTaken(t *testing.T) {
 	const most = 65536 // maxBodyBytes
 	var answer atomic.Pointer[string]

@@ -115,8 +115,8 @@ func parse(b []byte, id replica.ID) (*Rules, error) {
 	return r, nil
 }
 
-// UnreadError reports rules that the replica's key has signed and this program does not take: it must
-// not act as if there were none.
+// UnreadError reports rules that the replica's key has signed and this program does not take: it
+// must not act as if there were none.
 type UnreadError struct {
 	Rules *Rules // of which Serial and Since are known, if they can be read
 	Err   error
@@ -217,8 +217,8 @@ func (r *Rules) Same(o *Rules) bool {
 // IsServer reports whether an author is one of those that write what no caller has signed.
 func (r *Rules) IsServer(a replica.AuthorID) bool { return slices.Contains(r.Servers, a) }
 
-// isOwn reports whether servers write under a key by themselves: it is one of theirs, and of no collection
-// that stands for less.
+// isOwn reports whether servers write under a key by themselves: it is one of theirs, and of no
+// collection that stands for less.
 func (r *inForce) isOwn(key string) bool {
 	paths := r.server.Reach()
 	return slices.ContainsFunc(r.Own, func(t string) bool { return paths.MadeBy(config.ParseTemplate(t), key) })

@@ -494,8 +494,8 @@ func newest(t *testing.T, all [][]byte, id replica.ID) *rules.Rules {
 	return r
 }
 
-// Rules that are signed and cannot be read are not as if there were none, and do not bring back older
-// ones; newer ones end that.
+// Rules that are signed and cannot be read are not as if there were none, and do not bring back
+// older ones; newer ones end that.
 func TestSignedRulesThatCannotBeRead(t *testing.T) {
 	key := replica.NewSecretKey()
 	id := key.Replica()

@@ -24,8 +24,8 @@ var (
 // Internal is what the keys of what servers keep for themselves begin with, which are no documents.
 const Internal = "__sync__/"
 
-// Mark stands in the keys of all that servers keep beside documents, as the chunks of a log. No request can
-// name a key with it.
+// Mark stands in the keys of all that servers keep beside documents, as the chunks of a log. No
+// request can name a key with it.
 const Mark = "!"
 
 // ReadOnlyError reports a store that this server may only read.

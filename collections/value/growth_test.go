@@ -22,7 +22,8 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Twice as many members cost twice as much, whatever their keys are and in whatever order they come.
+// Twice as many members cost twice as much, whatever their keys are and in whatever order they
+// come.
 func TestWorkGrowsWithTheText(t *testing.T) {
 	const n = 4000
 	object := func(n int, key func(i int) string) []byte {
@@ -87,7 +88,8 @@ func TestWorkGrowsWithTheText(t *testing.T) {
 	}
 }
 
-// Members that are set downwards cost no more than those that are set upwards, and stand where they belong.
+// Members that are set downwards cost no more than those that are set upwards, and stand where they
+// belong.
 func TestSetInAnyOrder(t *testing.T) {
 	const n = 2000
 	set := func(o *value.Object) {

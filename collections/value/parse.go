@@ -32,8 +32,8 @@ const MaxDepth = 64
 // nested more than depth deep, which is looked at for its syntax alone.
 func Parse(text []byte, depth int) (any, error) { return parse(nil, text, depth) }
 
-// ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has ended,
-// and with one that is ErrTooMany at more values than MaxValues.
+// ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has
+// ended, and with one that is ErrTooMany at more values than MaxValues.
 func ParseWithin(ctx context.Context, text []byte, depth int) (any, error) {
 	return parse(ctx.Err, text, depth)
 }

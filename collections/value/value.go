@@ -27,8 +27,8 @@ type Member struct {
 // Object is a JSON object. Keys that are array indices come first, in the order of their numbers, the others in the order in which they were first set, as
 // in ECMAScript's OrdinaryOwnPropertyKeys. The zero value is an empty object.
 //
-// Keys come from strangers, so nothing here may cost the square of their number: making an object of n
-// members costs n log n steps at most, in whatever order they come.
+// Keys come from strangers, so nothing here may cost the square of their number: making an object
+// of n members costs n log n steps at most, in whatever order they come.
 type Object struct {
 	members []Member
 	indices int            // how many members have a key that is an array index

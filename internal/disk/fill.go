@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// fillDir writes into a directory that exists and is empty. Everything is written into a directory in
-// it and then moved up, so that this works for the root of a file system, too, and nobody whose current
-// directory it is loses that.
+// fillDir writes into a directory that exists and is empty. Everything is written into a directory
+// in it and then moved up, so that this works for the root of a file system, too, and nobody whose
+// current directory it is loses that.
 func fillDir(name string, write func(root *os.Root) error) error {
 	p, err := openWithin(name)
 	if err != nil {

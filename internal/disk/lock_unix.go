@@ -17,8 +17,8 @@ var errLocked = errors.New("locked by another process")
 // keepsOpen says that a directory can be renamed while it is open.
 const keepsOpen = true
 
-// tryLock locks an open file or directory until it is closed. It returns errLocked, or another error
-// where the file system has no locks.
+// tryLock locks an open file or directory until it is closed. It returns errLocked, or another
+// error where the file system has no locks.
 func tryLock(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -87,8 +87,8 @@ func (p *place) newDir(write func(root *os.Root) error, publish func(dir *os.Roo
 }
 
 // Vacant returns nil if NewFile, or with dir NewDir, can create name now, as far as one can tell
-// without doing so: what would fail at the end had better fail before the work. It returns fs.ErrExist
-// if something has that name, and what keeps anything from being created there.
+// without doing so: what would fail at the end had better fail before the work. It returns
+// fs.ErrExist if something has that name, and what keeps anything from being created there.
 func Vacant(name string, dir bool) error {
 	exists := &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 	open := openPlace
@@ -234,8 +234,8 @@ func namesIn(dir *os.Root) ([]string, error) {
 	return names, errors.Join(err, f.Close())
 }
 
-// maxBase leaves room for what a temporary name has more: names have at most 255 bytes on the systems
-// that there are.
+// maxBase leaves room for what a temporary name has more: names have at most 255 bytes on the
+// systems that there are.
 const maxBase = 230
 
 // shorter cuts a name between characters.

@@ -166,8 +166,8 @@ func TestNewDirStaysInItself(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "out"))
 }
 
-// An empty directory is filled, and stays the one that it is: whose current directory it is, or what is
-// mounted there, sees what comes.
+// An empty directory is filled, and stays the one that it is: whose current directory it is, or
+// what is mounted there, sees what comes.
 func TestNewDirFillsWhatIsThere(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "out")
 	require.NoError(t, os.Mkdir(name, 0o700))

@@ -7,12 +7,13 @@ import (
 	"strconv"
 )
 
-// What is being written has a temporary name: that which it is to get, ".skerry-", and the first free
-// number. The process that writes it holds a lock on it. One that is not locked and belongs to this
-// user was left behind by a process that was killed, and is removed by whoever needs the name next.
+// What is being written has a temporary name: that which it is to get, ".skerry-", and the first
+// free number. The process that writes it holds a lock on it. One that is not locked and belongs to
+// this user was left behind by a process that was killed, and is removed by whoever needs the name
+// next.
 //
-// A lock is taken after the name, so another process may find it unlocked in between and remove it. The
-// one that created it sees that, and takes another name.
+// A lock is taken after the name, so another process may find it unlocked in between and remove it.
+// The one that created it sees that, and takes another name.
 
 // maxNumbers is how many numbers are tried before a random one is taken, which is never removed.
 const maxNumbers = 16
@@ -42,7 +43,8 @@ func (p *place) take(create func() (*os.File, error)) (*os.File, error) {
 	}
 }
 
-// hold locks what this process has just created, and notes it as its own; nil if it is gone already.
+// hold locks what this process has just created, and notes it as its own; nil if it is gone
+// already.
 func (p *place) hold(f *os.File) (*os.File, error) {
 	locked := tryLock(f)
 	st, err := f.Stat()
@@ -56,8 +58,8 @@ func (p *place) hold(f *os.File) (*os.File, error) {
 	return f, nil
 }
 
-// reclaim removes what a process that was killed has left under the temporary name, and reports whether
-// it did.
+// reclaim removes what a process that was killed has left under the temporary name, and reports
+// whether it did.
 func (p *place) reclaim() bool {
 	st, err := p.root.Lstat(p.tmp)
 	if err != nil || !(st.IsDir() || st.Mode().IsRegular()) || !ownedByUs(st) {

@@ -1,9 +1,10 @@
-// Package fault keeps a panic from ending the process: it becomes the error of the work that panicked.
+// Package fault keeps a panic from ending the process: it becomes the error of the work that
+// panicked.
 //
-// A panic is a mistake of the program, mostly about bytes of somebody else that it did not expect. It
-// must cost the session, request or fetch at hand, and nothing else. Whoever starts a goroutine that
-// works on such bytes runs that work with [Call], treats the error like any other, and hands it to
-// [Report], so that the stack is in the log once.
+// A panic is a mistake of the program, mostly about bytes of somebody else that it did not expect.
+// It must cost the session, request or fetch at hand, and nothing else. Whoever starts a goroutine
+// that works on such bytes runs that work with [Call], treats the error like any other, and hands
+// it to [Report], so that the stack is in the log once.
 //
 // Start at [Call].
 package fault
@@ -43,8 +44,8 @@ func Call(fn func() error) (err error) {
 	return fn()
 }
 
-// Report writes a panic in err to the log, unless that has been done before: what was going on, args as
-// for slog, the value and the stack. It returns err, and does nothing about other errors.
+// Report writes a panic in err to the log, unless that has been done before: what was going on,
+// args as for slog, the value and the stack. It returns err, and does nothing about other errors.
 func Report(log *slog.Logger, err error, what string, args ...any) error {
 	if e, is := errors.AsType[*Error](err); is && e.told.CompareAndSwap(false, true) {
 		log.Error("a fault in skerry itself ended "+what,
@@ -61,8 +62,8 @@ func Guard(log *slog.Logger, what string, fn func() error, args ...any) error {
 // Pause is how long Keep waits before it goes on after a panic.
 const Pause = time.Minute
 
-// Keep calls fn, which works until ctx ends, and calls it again a while after a panic: one that looks
-// after many things must not cease because of one of them.
+// Keep calls fn, which works until ctx ends, and calls it again a while after a panic: one that
+// looks after many things must not cease because of one of them.
 func Keep(ctx context.Context, log *slog.Logger, what string, fn func(context.Context)) {
 	for ctx.Err() == nil {
 		err := Guard(log, what, func() error { fn(ctx); return nil })

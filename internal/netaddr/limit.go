@@ -13,6 +13,7 @@ const (
 	MaxPublicConns = 2048 // for anybody
 )
 
-// Limit returns a listener that has at most n connections open at a time. Others wait in the system's
-// queue, and so cost the process no memory and no file. Servers end connections that are idle or slow.
+// Limit returns a listener that has at most n connections open at a time. Others wait in the
+// system's queue, and so cost the process no memory and no file. Servers end connections that are
+// idle or slow.
 func Limit(l net.Listener, n int) net.Listener { return netutil.LimitListener(l, n) }

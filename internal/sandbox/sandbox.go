@@ -1,8 +1,8 @@
-// Package sandbox tells browsers how to treat content that strangers have made: a page or drawing in it
-// must not act as one of the address that it is served at.
+// Package sandbox tells browsers how to treat content that strangers have made: a page or drawing
+// in it must not act as one of the address that it is served at.
 //
-// What belongs here: the headers of such answers, the same for all servers of the program. What never
-// belongs here: which content there is, and who may read it.
+// What belongs here: the headers of such answers, the same for all servers of the program. What
+// never belongs here: which content there is, and who may read it.
 package sandbox
 
 import (
@@ -42,8 +42,8 @@ func Protect(h http.Header, media string, p Policy) {
 
 var nosniff, boxed = []string{"nosniff"}, []string{"sandbox"}
 
-// inertTypes are media types besides images, sound and video that browsers do not run anything of. What is
-// not known to be one is put into a sandbox.
+// inertTypes are media types besides images, sound and video that browsers do not run anything of.
+// What is not known to be one is put into a sandbox.
 var inertTypes = []string{"application/json", "application/octet-stream", "application/pdf", "application/zip", "application/gzip", "text/plain", "text/csv"}
 
 func inert(media string) bool {

@@ -9,7 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/sandbox"
 )
 
-// What browsers may run is put into a sandbox, however its type is written, and so is what is not known.
+// What browsers may run is put into a sandbox, however its type is written, and so is what is not
+// known.
 func TestProtect(t *testing.T) {
 	for media, want := range map[string]string{
 		"text/html": "sandbox", "TEXT/HTML; charset=utf-8": "sandbox", "image/svg+xml": "sandbox", "Image/SVG+XML": "sandbox", "image/svg": "sandbox",

@@ -29,8 +29,8 @@ func Content(w http.ResponseWriter, r *http.Request, content io.ReadSeeker) erro
 	return nil
 }
 
-// satisfiable returns a set of byte ranges without those of the last 0 bytes. If nothing is left, it
-// is one that begins behind the content.
+// satisfiable returns a set of byte ranges without those of the last 0 bytes. If nothing is left,
+// it is one that begins behind the content.
 func satisfiable(set string, size int64) string {
 	unit, list, ok := strings.Cut(set, "=")
 	if !ok {

@@ -13,10 +13,10 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// listener keeps Pebble from ending the process over a damaged file, which it does by default: whoever needs the damaged part gets an error,
-// and a compaction in the background that meets one leaves the tables as they are. When such work finds the disk full, it gets the
-// ballast's room: else everything that writes would wait for it without end.
-// Without a ballast, room is nil.
+// listener keeps Pebble from ending the process over a damaged file, which it does by default:
+// whoever needs the damaged part gets an error, and a compaction in the background that meets one
+// leaves the tables as they are. When such work finds the disk full, it gets the ballast's room:
+// else everything that writes would wait for it without end. Without a ballast, room is nil.
 func listener(room *disk.Ballast) *pbl.EventListener {
 	return &pbl.EventListener{DataCorruption: func(pbl.DataCorruptionInfo) {}, BackgroundError: func(err error) {
 		if room != nil && disk.IsFull(err) {

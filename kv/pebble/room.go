@@ -11,8 +11,8 @@ import (
 
 const ballastName = "ballast"
 
-// DropBallast gives back the room that the store in dir keeps for a full disk, if it does: for whoever
-// has to write something before the store can be opened.
+// DropBallast gives back the room that the store in dir keeps for a full disk, if it does: for
+// whoever has to write something before the store can be opened.
 func DropBallast(dir string) error {
 	_, err := disk.NewBallast(filepath.Join(dir, ballastName), 0).Drop()
 	return err
@@ -40,9 +40,9 @@ func needOf(ctx context.Context) need {
 	return smallRecords
 }
 
-// checkSpace returns a *kv.NoSpaceError if there is less room than a write of that kind may use. The
-// ballast is dropped for what makes room, and taken again when there is enough. While it is dropped,
-// its room is still not for others.
+// checkSpace returns a *kv.NoSpaceError if there is less room than a write of that kind may use.
+// The ballast is dropped for what makes room, and taken again when there is enough. While it is
+// dropped, its room is still not for others.
 func (s *Store) checkSpace(n need) error {
 	if s.room == nil {
 		return nil

@@ -31,8 +31,8 @@ func (d *smallDisk) free(string) (uint64, error) {
 	return d.size - min(d.size, uint64(info.Size())), nil
 }
 
-// On a full disk, whatever reads or makes room goes on, also after a restart, and nothing else takes
-// the room that this needs.
+// On a full disk, whatever reads or makes room goes on, also after a restart, and nothing else
+// takes the room that this needs.
 func TestFullDiskIsNoDeadEnd(t *testing.T) {
 	const ballast = 4 << 20
 	d := &smallDisk{size: 100 << 20, dir: t.TempDir()}

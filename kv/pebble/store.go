@@ -55,11 +55,12 @@ const (
 
 // Options tune a store; the zero value is right for a node.
 type Options struct {
-	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means 256 MiB. Small records and
-	// deletions are accepted while a quarter of it is free. What makes room (kv.ToMakeRoom) is accepted even on a full disk.
+	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means
+	// 256 MiB. Small records and deletions are accepted while a quarter of it is free. What makes room
+	// (kv.ToMakeRoom) is accepted even on a full disk.
 	Reserve uint64
-	// Ballast is how many bytes are kept for that in a file of their own. 0 means 64 MiB: a store that was not closed needs up to
-	// three memory tables of room to be opened.
+	// Ballast is how many bytes are kept for that in a file of their own. 0 means 64 MiB: a store that
+	// was not closed needs up to three memory tables of room to be opened.
 	Ballast uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
@@ -317,8 +318,8 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Compact implements kv.Store: all tables are merged, which drops what is dead in them. That needs as
-// much room as they take: if there is less, it returns a *kv.NoSpaceError and does nothing.
+// Compact implements kv.Store: all tables are merged, which drops what is dead in them. That needs
+// as much room as they take: if there is less, it returns a *kv.NoSpaceError and does nothing.
 func (s *Store) Compact(ctx context.Context) error {
 	if err := s.roomToCompact(); err != nil {
 		return err

@@ -95,8 +95,8 @@ func (s *scripted) Close() error                    { return nil }
 func (s *scripted) SetReadDeadline(time.Time) error { return nil }
 
 // A message to gossip or the hash table that is too long, or has too many parts, fails before it is
-// passed on, and others pass as they are, however they are cut. What they take in memory is bounded,
-// and given back.
+// passed on, and others pass as they are, however they are cut. What they take in memory is
+// bounded, and given back.
 func TestMessagesToLibrariesAreBounded(t *testing.T) {
 	room := newFrameRoom()
 	open := func(b []byte, who admission.Party) (*frames, *scripted) {

@@ -28,10 +28,10 @@ import (
 // node goes through the transports of this file, which ration dials to addresses that have proved
 // nothing.
 //
-// An address is proved while the last dial to it reached the peer that is said to be there. Dials are
-// not rationed to proved addresses, nor to those at which the configuration or a person names a peer.
-// What others say of where a named peer is, is rationed like all else: it must neither hit somebody
-// else nor keep the node from the address that was named.
+// An address is proved while the last dial to it reached the peer that is said to be there. Dials
+// are not rationed to proved addresses, nor to those at which the configuration or a person names a
+// peer. What others say of where a named peer is, is rationed like all else: it must neither hit
+// somebody else nor keep the node from the address that was named.
 const (
 	// oneBurst is how many dials may go to one IPv4 address, or one IPv6 network of 64 bits, at
 	// once; onePause is the time until the next. The pause doubles with every oneBurst failures in

@@ -156,7 +156,8 @@ func (f *frames) next(size uint64) ([]byte, error) {
 	if err := f.SetReadDeadline(time.Now().Add(f.in.time)); err != nil {
 		return nil, err
 	}
-	// What counts is what has come, and as much again that is waited for: a length alone is three bytes.
+	// What counts is what has come, and as much again that is waited for: a length alone is three
+	// bytes.
 	all := binary.AppendUvarint(make([]byte, 0, firstPiece), size)
 	head := len(all)
 	for left := int(size); left > 0; {

@@ -97,8 +97,8 @@ func TestRoomToDialNamedPeers(t *testing.T) {
 	require.Less(t, held.Load(), int64(160), "libp2p dials no more at once")
 }
 
-// Of an answer of the hash table a node remembers no more than an honest one says, however many peers
-// and addresses it names; one that is too long is not read.
+// Of an answer of the hash table a node remembers no more than an honest one says, however many
+// peers and addresses it names; one that is too long is not read.
 func TestAnswersOfTheTableAreClipped(t *testing.T) {
 	many := func(n, addrs int) (all []*pb.Message_Peer) {
 		for i := range n {

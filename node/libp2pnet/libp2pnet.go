@@ -109,7 +109,8 @@ type Network struct {
 	work    sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
 }
 
-// do runs fn in a goroutine that Close waits for, unless the network is closed. A panic ends fn alone.
+// do runs fn in a goroutine that Close waits for, unless the network is closed. A panic ends fn
+// alone.
 func (n *Network) do(fn func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -272,7 +273,8 @@ func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 	limited, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
 	defer n.dialling(p.ID)()
-	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips for nothing.
+	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips
+	// for nothing.
 	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
 		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	}
@@ -431,8 +433,8 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 const forgetEvery = 10 * time.Second
 
 // forget drops the addresses of a peer that is not connected, nor being dialled. libp2p would keep
-// them for a quarter of an hour, so strangers that come and go would fill the memory. Those of a peer
-// that the hash table may ask stay. Where peers are that share something, the node has stored.
+// them for a quarter of an hour, so strangers that come and go would fill the memory. Those of a
+// peer that the hash table may ask stay. Where peers are that share something, the node has stored.
 func (n *Network) forget(p peer.ID) {
 	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {
 		return

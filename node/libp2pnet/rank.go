@@ -12,8 +12,8 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// A ticket has room for few addresses (ticket.MaxAddrs), and a machine with containers has many that reach
-// nobody (go-libp2p #1025). So the addresses that others can most likely use come first.
+// A ticket has room for few addresses (ticket.MaxAddrs), and a machine with containers has many
+// that reach nobody (go-libp2p #1025). So the addresses that others can most likely use come first.
 
 // The ranks of addresses, from the first to the last.
 const (

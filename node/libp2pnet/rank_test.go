@@ -11,7 +11,8 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// With eight bridges of containers, a ticket has the address of the local network (go-libp2p #1025).
+// With eight bridges of containers, a ticket has the address of the local network (go-libp2p
+// #1025).
 func TestAddressesThatReachSomebodyComeFirst(t *testing.T) {
 	const id = "/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 	r := ranks{defaults: []netip.Addr{netip.MustParseAddr("192.168.1.20")}}

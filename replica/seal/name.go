@@ -116,8 +116,8 @@ func (n *Names) crypt(siv, b []byte) {
 	c.XORKeyStream(b, b)
 }
 
-// Open opens a sealed name. It returns ErrSealed, also for one that Seal would not have sealed: what
-// can be read can be written and deleted.
+// Open opens a sealed name. It returns ErrSealed, also for one that Seal would not have sealed:
+// what can be read can be written and deleted.
 func (n *Names) Open(sealed []byte) (name []byte, err error) {
 	bad := fmt.Errorf("name %w", ErrSealed)
 	if epoch, err := EpochOf(sealed); err != nil || epoch != n.epoch {

@@ -26,9 +26,9 @@ const (
 )
 
 // Contend finds out whether the service tells for sure which of several writers at the same time
-// was first, by letting some write. Where that matters, as for nonces, a service that fails must not
-// be used. A service that passes may still fail: only its maker can promise that it does not. It
-// returns an error that is ErrRaces.
+// was first, by letting some write. Where that matters, as for nonces, a service that fails must
+// not be used. A service that passes may still fail: only its maker can promise that it does not.
+// It returns an error that is ErrRaces.
 func (s *Store) Contend(ctx context.Context) error {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails

@@ -129,8 +129,8 @@ func testList(t *testing.T, s store.Store) {
 	}
 }
 
-// Paths that differ are different objects, whatever parameters a request may name; and what servers keep
-// beside a document is none that a path leads to.
+// Paths that differ are different objects, whatever parameters a request may name; and what servers
+// keep beside a document is none that a path leads to.
 func testPaths(t *testing.T, s store.Store) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	templates := []string{"{a}", "{a}/{b}", "{a}/{b}/{c}", "x/{a}", "x/{a}/{b}", "x/{a}/_keyring", "x/{a}/{b}/y"}
