@@ -35,9 +35,8 @@ func news(t *testing.T, h http.Handler, path, cursor, rest string, header ...str
 	return a
 }
 
-// One writer whose time lies ahead stops nobody: others' pushes are taken, whether or not they
-// name a
-// time, and readers get all of them, by time or by cursor.
+// One writer whose time lies ahead stops nobody: others' pushes are taken, whether or not they name
+// a time, and readers get all of them, by time or by cursor.
 func TestWriterAhead(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)
 	now := w.now.UnixMilli()

@@ -71,9 +71,9 @@ func (a *askers) makeRoom(now time.Time) {
 }
 
 // askerOf names who makes an HTTP request: the address of the connection or, behind so many
-// proxies, the
-// one that the first of them names; of IPv6 the network. Without proxies, what a caller says of its
-// address counts for nothing, also on this machine: whoever names another each time has no limit.
+// proxies, the one that the first of them names; of IPv6 the network. Without proxies, what a
+// caller says of its address counts for nothing, also on this machine: whoever names another each
+// time has no limit.
 func askerOf(r *http.Request, hops int) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -12,16 +12,13 @@ import (
 )
 
 // Reader reads a log of a Skerry server, and misses nothing: who goes by the time of the last
-// element
-// misses those that another node's writers added before it and that come after it. It is used by
-// one
-// goroutine at a time.
+// element misses those that another node's writers added before it and that come after it. It is
+// used by one goroutine at a time.
 type Reader struct {
 	Client *Client
 	Path   string // storage path
 	Field  string // that holds the log, "" is the usual one
-	// Cursor says what was read; it is kept up to date. A program that ends and begins again
-	// brings it
+	// Cursor says what was read; it is kept up to date. A program that ends and begins again brings it
 	// along, and may get some elements again. "" is nothing yet.
 	Cursor string
 

@@ -18,8 +18,7 @@ import (
 )
 
 // A reader gets each element once, also when it begins anew with its cursor, and what comes while
-// it
-// is away; a writer whose time lies ahead hides nothing from it.
+// it is away; a writer whose time lies ahead hides nothing from it.
 func TestReader(t *testing.T) {
 	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "log", "storagePath": "log/{id}", "readRoles": ["public"],
 		"writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "appendOnly": {"requireAuthorSignature": false, "maxPullLimit": 3}}]}`))

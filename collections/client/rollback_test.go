@@ -76,9 +76,8 @@ func TestOldKeyringIsRefused(t *testing.T) {
 }
 
 // A server that shows the owner a keyring of another collection, of a later epoch and with whoever
-// was
-// removed here among its recipients, or an earlier one of the same epoch, does not have it gone on
-// with.
+// was removed here among its recipients, or an earlier one of the same epoch, does not have it gone
+// on with.
 func TestForeignKeyringIsRefused(t *testing.T) {
 	docs := map[string][]*value.Object{} // all that were pushed, by path
 	var instead *value.Object

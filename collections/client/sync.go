@@ -134,11 +134,9 @@ type Keyring struct {
 	Adder   capcert.Key // signs what is added
 	Trusted []string    // public keys of those who may add recipients
 	Now     func() time.Time
-	// Seen is what was seen or made last. An earlier keyring is refused: a server that shows it
-	// would
+	// Seen is what was seen or made last. An earlier keyring is refused: a server that shows it would
 	// have whoever was removed since given the next key. So is one that does not go on from it, as
-	// that
-	// of another collection with other recipients. It is kept up to date; a program that ends and
+	// that of another collection with other recipients. It is kept up to date; a program that ends and
 	// begins again must bring it along. Zero is none yet.
 	Seen Seen
 }

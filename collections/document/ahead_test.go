@@ -59,8 +59,7 @@ func TestLogAhead(t *testing.T) {
 }
 
 // Whatever times writers name, who reads with the time of the last element as the checkpoint gets
-// all
-// of them, and so does who reads with cursors, each once.
+// all of them, and so does who reads with cursors, each once.
 func TestLogReaders(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 3))

@@ -109,9 +109,8 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 }
 
 // An element may have a time that lies ahead. From shownAhead milliseconds on it counts, and is
-// shown,
-// only when its time has come: otherwise readers who go by times, and have seen it, would miss what
-// others add until then, and others could add nothing.
+// shown, only when its time has come: otherwise readers who go by times, and have seen it, would
+// miss what others add until then, and others could add nothing.
 const shownAhead = 1000
 
 // shownUntil is the latest time of elements that are shown.

@@ -12,8 +12,7 @@ import (
 
 // A log in several objects is in the order in which its elements came, and a cursor is a place in
 // it: the time in the name of a chunk, and how many of its elements the reader has. Bytes,
-// base64url
-// without padding:
+// base64url without padding:
 //
 //	version   1 byte: 2
 //	time      8 bytes, big-endian; 0 while the log is in one document
@@ -55,9 +54,8 @@ type News struct {
 }
 
 // Since returns what a reader has not got who has a cursor, "" at first: elements that are later
-// than
-// after, about limit at most. Whatever was added, also late by another node, comes to a reader who
-// goes on with the cursors that it gets; some may come again. It returns an error that is
+// than after, about limit at most. Whatever was added, also late by another node, comes to a reader
+// who goes on with the cursors that it gets; some may come again. It returns an error that is
 // store.ErrCursor or ErrCorrupt.
 func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, limit int, l Log) (n News, err error) {
 	head, _, err := d.get(ctx, key)

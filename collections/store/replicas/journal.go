@@ -51,8 +51,7 @@ const damagedSuffix = ".damaged"
 // openJournal opens a journal, which it makes if there is none, and returns what is in it.
 //
 // The file is written anew, with an id of its own: what an earlier one has left on the disk behind
-// its
-// end is no record of this one. A damaged file is kept beside it.
+// its end is no record of this one. A damaged file is kept beside it.
 func openJournal(name string) (j *journal, c contents, err error) {
 	if _, there := openJournals.LoadOrStore(name, true); there {
 		return nil, c, fmt.Errorf("journal %s: %w", name, errOpen)

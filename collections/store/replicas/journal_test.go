@@ -174,8 +174,7 @@ func TestJournalNoForgery(t *testing.T) {
 }
 
 // Records of before the journal was emptied, which a loss of power has left behind the new ones,
-// are
-// none of it; and neither are those of a batch that was cut off in the middle acknowledged.
+// are none of it; and neither are those of a batch that was cut off in the middle acknowledged.
 func TestJournalRemains(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
 	j, _, err := openJournal(name)

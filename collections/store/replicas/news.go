@@ -18,8 +18,7 @@ import (
 // cursor says what a reader of a log has: all elements up to a time. Elements come late, from other
 // nodes, and of no node's order of arrival the others know; so it has digests of what there was up
 // to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is
-// now,
-// the reader gets again all since the latest one that is. Bytes, base64url without padding:
+// now, the reader gets again all since the latest one that is. Bytes, base64url without padding:
 //
 //	version   1 byte: 1
 //	time      8 bytes, big-endian: ms; 0 is that of a reader who has nothing

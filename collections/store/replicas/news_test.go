@@ -143,8 +143,7 @@ func TestNewsAfterPartition(t *testing.T) {
 }
 
 // An element whose entry has come and whose content has not is no part of the log yet; a reader
-// gets
-// it when it is.
+// gets it when it is.
 func TestNewsWithoutContent(t *testing.T) {
 	all := several(t, 2)
 	defer closeAll(t, all)

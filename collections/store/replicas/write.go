@@ -479,9 +479,8 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 }
 
 // hasWritten reports whether a write is in the replica, or this store's author has written
-// something
-// else under its key since, as it has if the journal is from an older backup than the replica. A
-// store gives all writes of a key times that increase.
+// something else under its key since, as it has if the journal is from an older backup than the
+// replica. A store gives all writes of a key times that increase.
 func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
 	latest, whole := uint64(0), true
 	for _, c := range p.changes {
