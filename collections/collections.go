@@ -170,8 +170,13 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if err := s.Reload(c); err != nil || opts.Revocations == nil || opts.Documents == nil {
 		return s, err
 	}
-	return s, opts.Revocations.Judge(context.Background(), s.rank)
+	ctx, cancel := context.WithTimeout(context.Background(), readAtStart)
+	defer cancel()
+	return s, opts.Revocations.Judge(ctx, s.rank)
 }
+
+// readAtStart is how long a store may take until the lists of revocations in it have been read anew.
+const readAtStart = time.Minute
 
 // Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
