@@ -254,6 +254,17 @@ func (f *fetcher) providerError(p *provider, err error) {
 	p.fail(err)
 }
 
+// isAnswer reports whether an error says something of content, and not that a peer could not be
+// asked.
+func isAnswer(err error) bool {
+	var size *SizeError
+	var local storeFault
+	var corrupt *blobs.CorruptError
+	var fault *PeerFault
+	return errors.As(err, &size) || errors.As(err, &local) || errors.As(err, &corrupt) ||
+		errors.As(err, &fault)
+}
+
 func (f *fetcher) fatalError() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -47,6 +47,7 @@ type provider struct {
 	far      bool
 	err      error // why it is not asked any more
 	dead     bool
+	retried  bool // see again
 }
 
 // came takes account of n verified bytes.
@@ -158,6 +159,9 @@ func (p *provider) addStreams(ctx context.Context, roundTrip time.Duration) {
 	}
 }
 
+// noticed is how long it takes at most until a connection that has failed counts as lost.
+const noticed = 500 * time.Millisecond
+
 // openStream is a stream with what has been asked on it and not answered yet.
 type openStream struct {
 	p      *provider
@@ -196,10 +200,43 @@ func (p *provider) stream(ctx context.Context) {
 		case s.used && errors.Is(err, errStale):
 			// The provider ended a stream that was not used for a while.
 		default:
+			if again, connectErr := p.again(ctx, s, err); again {
+				continue
+			} else if connectErr != nil {
+				err = connectErr
+			}
 			p.f.providerError(p, err)
 			return
 		}
 	}
+}
+
+// again reports whether a provider that has answered nothing on its first stream can be asked
+// once more: its connection may have been dead before anybody noticed, and another be made.
+// If none can, the error says why.
+func (p *provider) again(ctx context.Context, s *openStream, cause error) (bool, error) {
+	if isAnswer(cause) {
+		return false, nil
+	}
+	p.mu.Lock()
+	first := !p.retried && !s.used && p.streams == 1
+	p.retried = true
+	p.mu.Unlock()
+	if !first {
+		return false, nil
+	}
+	for end := time.Now().Add(noticed); p.f.n.net.Connected(p.info.ID); {
+		if time.Now().After(end) {
+			return false, nil // it is there, and has refused
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-time.After(noticed / 20):
+		}
+	}
+	err := p.f.n.net.Connect(ctx, p.info)
+	return err == nil, err
 }
 
 var (

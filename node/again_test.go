@@ -1,0 +1,48 @@
+package node
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/kv/pebble"
+)
+
+// breaks is a network whose connections are lost just as the next streams of content are opened.
+type breaks struct {
+	*simEnd
+	left int
+}
+
+func (b *breaks) Open(ctx context.Context, p peer.ID, protocol string) (Stream, error) {
+	s, err := b.simEnd.Open(ctx, p, protocol)
+	if err == nil && protocol == blobProtocol && b.left > 0 {
+		b.left--
+		b.Drop()
+	}
+	return s, err
+}
+
+// A fetch over a connection that has died unnoticed goes on over another one, once.
+func TestFetchOverADeadConnection(t *testing.T) {
+	for lost, arrives := range map[int]bool{0: true, 1: true, 2: false} {
+		bubble(t, func(t *testing.T) {
+			w := newClaimWorld(t)
+			defer w.close()
+			require.NoError(t, w.fresh.Close())
+			n, err := Open(context.Background(), Config{
+				Dir: w.fresh.dir, Store: pebble.Options{FS: w.fresh.disk}, Now: time.Now,
+			})
+			require.NoError(t, err)
+			w.fresh.Node = n
+			require.NoError(t, n.GoOnline(&breaks{w.end(n.ID()), lost}))
+			info, err := w.old.Blobs.ImportBytes(context.Background(), []byte("content"))
+			require.NoError(t, err)
+			_, err = n.Get(context.Background(), info.Hash, Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
+			require.Equal(t, arrives, err == nil, "%d lost: %v", lost, err)
+		})
+	}
+}
