@@ -7,34 +7,37 @@ import (
 	"hash/crc32"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	"lukechampine.com/blake3"
 )
 
-// The file of a journal, version 2, begins with its head, twice, so that damage to one of them
+// The file of a journal, version 3, begins with its head, twice, so that damage to one of them
 // leaves the other:
 //
 //	magic     8 bytes: journalMagic
 //	id        32 bytes, random, of this file
-//	checksum  8 bytes: of magic and id
+//	checksum  8 bytes: the first of the BLAKE3 hash of magic and id
 //
 // Records follow, each
 //
 //	mark      4 bytes: the first of the id
 //	length    4 bytes, big-endian: of the payload, at most maxRecord
-//	checksum  8 bytes: of the length and the payload, keyed with the id
+//	checksum  8 bytes, big-endian: XXH64 of the id, the length and the payload
 //	payload   kind (1 byte: 1 what was put, 2 what was deleted); as uvarints the generation, the
 //	          number of the record in it, from 1, and the number of the last one that was on the
 //	          disk when this was added; the time (8 bytes, big-endian, in µs); the key and the
 //	          media type, each with its length as a uvarint before it; and the bytes
 //
-// A checksum is the first 8 bytes of a BLAKE3 hash. Behind damage, the next record is looked for
-// by its mark. What is stored cannot pass for a record: whoever
-// writes it does not know the id. Numbers tell how many records are lost, and whether they had
-// been acknowledged.
+// Behind damage, the next record is looked for by its mark. What is stored cannot pass for a record:
+// whoever writes it does not know the id, with which mark and checksum begin. Numbers tell how many
+// records are lost, and whether they had been acknowledged.
 //
-// Version 1 had a head of 8 bytes and records without mark and time, with a CRC-32C.
+// Version 2 differs in the checksum of records, the first 8 bytes of a BLAKE3 hash that is keyed with
+// the id: it took a tenth of the time of a push of 4 KiB. Version 1 had a head of 8 bytes and records
+// without mark and time, with a CRC-32C.
 const (
-	journalMagic  = "SKCJRNL\x02"
+	journalMagic  = "SKCJRNL\x03"
+	secondMagic   = "SKCJRNL\x02"
 	firstMagic    = "SKCJRNL\x01"
 	maxRecord     = 2 << 20
 	markSize      = 4
@@ -65,8 +68,9 @@ type journalID [32]byte
 
 // form writes and reads the records of one journal. It is used by one goroutine at a time.
 type form struct {
-	id  journalID
-	sum *blake3.Hasher // keyed with the id
+	id     journalID
+	sum    *xxhash.Digest
+	second *blake3.Hasher // keyed with the id; of a journal of version 2 alone
 }
 
 func newForm() *form {
@@ -75,7 +79,12 @@ func newForm() *form {
 	return formOf(id)
 }
 
-func formOf(id journalID) *form { return &form{id, blake3.New(checksumSize, id[:])} }
+func formOf(id journalID) *form { return &form{id: id, sum: xxhash.New()} }
+
+// secondFormOf is the form of version 2.
+func secondFormOf(id journalID) *form {
+	return &form{id: id, second: blake3.New(checksumSize, id[:])}
+}
 
 // head returns what a journal begins with.
 func (id journalID) head() []byte {
@@ -85,25 +94,42 @@ func (id journalID) head() []byte {
 	return append(b, b...)
 }
 
-// parseHead returns the id in a head of which one half is whole.
-func parseHead(b []byte) (id journalID, ok bool) {
+// parseHead returns the form that a head tells of which one half is whole, or nil.
+func parseHead(b []byte) *form {
 	for at := 0; at+oneHead <= min(len(b), int(headSize)); at += oneHead {
 		h := b[at : at+oneHead]
 		text := h[:oneHead-checksumSize]
 		sum := blake3.Sum256(text)
-		if string(h[:len(journalMagic)]) == journalMagic && bytes.Equal(sum[:checksumSize], h[len(text):]) {
-			return journalID(h[len(journalMagic):]), true
+		if !bytes.Equal(sum[:checksumSize], h[len(text):]) {
+			continue
+		}
+		id := journalID(text[len(journalMagic):])
+		switch string(text[:len(journalMagic)]) {
+		case journalMagic:
+			return formOf(id)
+		case secondMagic:
+			return secondFormOf(id)
 		}
 	}
-	return id, false
+	return nil
 }
 
 // checksum is that of a record, whose length and payload are given.
 func (f *form) checksum(length, payload []byte) [checksumSize]byte {
+	var b [checksumSize]byte
+	if f.second != nil {
+		f.second.Reset()
+		_, _ = f.second.Write(length) // never fails, as below
+		_, _ = f.second.Write(payload)
+		f.second.Sum(b[:0])
+		return b
+	}
 	f.sum.Reset()
-	_, _ = f.sum.Write(length) // never fails
+	_, _ = f.sum.Write(f.id[:])
+	_, _ = f.sum.Write(length)
 	_, _ = f.sum.Write(payload)
-	return [checksumSize]byte(f.sum.Sum(nil))
+	binary.BigEndian.PutUint64(b[:], f.sum.Sum64())
+	return b
 }
 
 func (f *form) append(b []byte, r *record, generation, number, durable uint64) []byte {
@@ -215,9 +241,8 @@ type contents struct {
 
 // parseJournal reads the file of a journal, which is empty if there is none. It returns errJournal.
 func parseJournal(b []byte) (c contents, err error) {
-	id, ok := parseHead(b)
-	if ok {
-		c.parse(formOf(id), b[min(int64(len(b)), headSize):]) // the head is doubled; one half is enough
+	if f := parseHead(b); f != nil {
+		c.parse(f, b[min(int64(len(b)), headSize):]) // the head is doubled; one half is enough
 		return c, nil
 	}
 	if len(b) >= len(firstMagic) && string(b[:len(firstMagic)]) == firstMagic {
@@ -234,8 +259,9 @@ func parseJournal(b []byte) (c contents, err error) {
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
-	if len(b) < len(journalMagic) ||
-		len(b) < int(headSize) && string(b[:len(journalMagic)]) == journalMagic { // before there was a record
+	if len(b) < len(journalMagic) || len(b) < int(headSize) &&
+		slices.Contains([]string{journalMagic, secondMagic}, string(b[:len(journalMagic)])) {
+		// Before there was a record.
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
