@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/identity/eth"
 )
@@ -284,6 +287,38 @@ func TestCOSE(t *testing.T) {
 	require.ErrorIs(t, err, ErrBadPublicKey)
 }
 
+// The list is that of BIP-39, and sorted, as look-ups need.
+func TestWordList(t *testing.T) {
+	require.Equal(t, "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda",
+		fmt.Sprintf("%x", sha256.Sum256([]byte(english))))
+	require.Len(t, wordList, 2048)
+	require.True(t, slices.IsSorted(wordList))
+}
+
+// Further vectors of BIP-39's own, and whatever is written down comes back.
+func TestMnemonics(t *testing.T) {
+	legal := "legal winner thank year wave sausage worth useful "
+	letter := "letter advice cage absurd amount doctor acoustic avoid "
+	for b, words := range map[byte]string{
+		0x7f: legal + legal + strings.TrimSuffix(legal, "useful ") + "title",
+		0x80: letter + letter + strings.TrimSuffix(letter, "avoid ") + "bless",
+	} {
+		k, err := KeyFromSecret(Wallet, [32]byte(bytes.Repeat([]byte{b}, 32)))
+		require.NoError(t, err)
+		require.Equal(t, words, k.Mnemonic())
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		secret := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "secret")
+		k, err := KeyFromSecret(Passkey, [32]byte(secret))
+		if err != nil {
+			t.Skip("no key of the curve")
+		}
+		back, err := KeyFromMnemonic(Passkey, k.Mnemonic())
+		require.NoError(t, err)
+		require.Equal(t, secret, func() []byte { s := back.Secret(); return s[:] }())
+	})
+}
+
 func TestMnemonic(t *testing.T) {
 	// The last vector of BIP-39's own that has 256 bits.
 	words := "void come effort suffer camp survey warrior heavy shoot primary clutch crush open amazing screen patrol group space point ten exist slush involve unfold"
@@ -291,9 +326,7 @@ func TestMnemonic(t *testing.T) {
 	require.NoError(t, err)
 	secret := k.Secret()
 	require.Equal(t, "f585c11aec520db57dd353c69554b21a89b20fb0650966fa0a9d6f74fd989d8f", hex.EncodeToString(secret[:]))
-	back, err := k.Mnemonic()
-	require.NoError(t, err)
-	require.Equal(t, words, back)
+	require.Equal(t, words, k.Mnemonic())
 	for _, bad := range []string{"", words + " void", strings.Replace(words, "void", "voids", 1), strings.Replace(words, "void come", "come void", 1), strings.Replace(words, "unfold", "void", 1)} {
 		_, err := KeyFromMnemonic(Wallet, bad)
 		require.ErrorIs(t, err, ErrBadMnemonic)

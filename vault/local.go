@@ -229,7 +229,7 @@ func (l *Local) Export(_ context.Context, id identity.ID, password string, form 
 		b, err := s.Key.SealEthereum(password)
 		return string(b), err
 	case Mnemonic:
-		return s.Key.Mnemonic()
+		return s.Key.Mnemonic(), nil
 	}
 	return "", fmt.Errorf("export identity: unknown form %q: use %s, %s or %s", form, Keystore, Ethereum, Mnemonic)
 }
