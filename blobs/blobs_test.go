@@ -51,7 +51,7 @@ func requireEmpty(t require.TestingT, s *Store) {
 	left, err := s.files.Files()
 	require.NoError(t, err)
 	require.Empty(t, left)
-	for _, kind := range []string{keyRecord, keyInline, keyTree, keyMask, keyGarbage, keySegmentV1} {
+	for _, kind := range []string{keyRecord, keyInline, keyTree, keyMask, keyGarbage} {
 		require.Zero(t, countKeys(t, s, kind), "records of %q", kind)
 	}
 }

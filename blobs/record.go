@@ -37,7 +37,7 @@ const (
 	keyFormat   = "bv"
 	keyBoot     = "bb"
 
-	formatVersion = 2
+	formatVersion = 1
 )
 
 // InlineSize is the largest blob in bytes that is kept as a record.
@@ -57,7 +57,7 @@ const (
 	stateReferenced state = 4
 )
 
-// record is the value under keyRecord: version u8 = 2, state u8, size varint, and then
+// record is the value under keyRecord: version u8 = 1, state u8, size varint, and then
 //
 //	complete     id u64 BE
 //	partial      id u64 BE, number of groups present varint

@@ -50,12 +50,32 @@ func (s *Store) BytesRead() uint64 { return s.read.Load() }
 // open on them.
 func Open(ctx context.Context, s kv.Store, fs *files.Store) (*Store, error) {
 	st := &Store{kv: s, files: fs, settleTime: settleTime}
-	for _, step := range []func(context.Context) error{st.migrate, st.clearGarbage, st.recover} {
+	for _, step := range []func(context.Context) error{st.checkFormat, st.clearGarbage, st.recover} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("open blob store: %w", err)
 		}
 	}
 	return st, nil
+}
+
+// checkFormat refuses a store of a newer format, and marks an empty one with this.
+func (s *Store) checkFormat(ctx context.Context) error {
+	return s.kv.Update(ctx, func(tx kv.Txn) error {
+		err := tx.Peek([]byte(keyFormat), func(v []byte) error {
+			have, n := binary.Uvarint(v)
+			if n <= 0 {
+				return errMalformed
+			}
+			if have != formatVersion {
+				return &kv.VersionError{Dir: s.files.Dir(), Have: int(have), Max: formatVersion}
+			}
+			return nil
+		})
+		if errors.Is(err, kv.ErrNotFound) {
+			return tx.Set([]byte(keyFormat), binary.AppendUvarint(nil, formatVersion))
+		}
+		return err
+	})
 }
 
 // clearGarbage finishes deletions, and takes back imports, that the end of the last process cut short.

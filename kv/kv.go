@@ -56,6 +56,15 @@ func (e *VersionError) Error() string {
 		e.Dir, e.Have, e.Max)
 }
 
+// OldFormatError reports a store that was written before format 1, by a program that was never
+// released.
+type OldFormatError struct{ Dir string }
+
+func (e *OldFormatError) Error() string {
+	return fmt.Sprintf("store %s was written by an older program, of before the first release: with that program, "+
+		"export what is to be kept (replica export, blob export), and start with an empty directory", e.Dir)
+}
+
 // CorruptError reports a file of the store that is damaged. What does not need the damaged part can still be read and written.
 type CorruptError struct {
 	File string // the damaged file, or the directory if it is not known which
@@ -73,6 +82,21 @@ type LockedError struct{ Dir string }
 
 func (e *LockedError) Error() string {
 	return fmt.Sprintf("store %s is in use by another process", e.Dir)
+}
+
+// CheckSizes is what every backend says of a key and a value that are to be written: an error if one is
+// too long, or the key is empty or the store's own.
+func CheckSizes(key, value []byte) error {
+	if len(key) == 0 || len(key) > MaxKeySize {
+		return fmt.Errorf("key of %d bytes: must be 1 to %d", len(key), MaxKeySize)
+	}
+	if key[0] == 0 {
+		return errors.New("keys that begin with a zero byte belong to the store itself")
+	}
+	if len(value) > MaxValueSize {
+		return fmt.Errorf("value of %d bytes: must be at most %d", len(value), MaxValueSize)
+	}
+	return nil
 }
 
 // Pair is a key and its value as yielded by Scan. Both slices are valid only until the next step of the scan.

@@ -30,13 +30,6 @@ type Host interface {
 	Keeps(rd kv.Reader, e *replica.Entry) (bool, error)
 }
 
-// Migrator is a Host with records of its own in the node's store, which an earlier version may have
-// written in another way.
-type Migrator interface {
-	// Migrate is called before anything else is asked.
-	Migrate(ctx context.Context, s kv.Store) error
-}
-
 // dropContent is the replica store's OnDrop.
 func (n *Node) dropContent(tx kv.Txn, e *replica.Entry) error {
 	if n.cfg.Host == nil {

@@ -145,13 +145,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.lock.write(); err != nil {
 		return nil, err
 	}
-	if n.kv, err = n.openStore(ctx); err != nil {
+	if n.kv, err = n.openStore(); err != nil {
 		return nil, err
-	}
-	if m, ok := cfg.Host.(Migrator); ok {
-		if err := m.Migrate(ctx, n.kv); err != nil {
-			return nil, err
-		}
 	}
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
 		return nil, err
@@ -163,10 +158,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(n.migratePeers(ctx), n.peers.load(ctx), n.policies.load(ctx, n.kv)); err != nil {
-		return n, err
-	}
-	return n, n.migrateWanted(ctx)
+	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
 }
 
 // makePrivate makes the data directory, or takes from others what they may do in it, and with the files that hold keys: also of a directory

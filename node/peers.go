@@ -77,9 +77,6 @@ func byPeerKey(p peer.ID, id replica.ID) []byte { return append(byPeerPrefix(p),
 
 // load reads who is to be dialled, and who has lied.
 func (b *peerBook) load(ctx context.Context) error {
-	if err := b.indexByPeer(ctx); err != nil {
-		return err
-	}
 	return b.n.kv.View(ctx, func(r kv.Reader) error {
 		for p, err := range r.Scan(kv.Prefix([]byte(keyLie)), kv.ScanOptions{}) {
 			if err != nil {
@@ -148,31 +145,6 @@ func firstPeer(r kv.Reader, from []byte) (peer.ID, error) {
 		return peer.ID(k[1 : 1+k[0]]), nil
 	}
 	return "", nil
-}
-
-// indexByPeer writes the records by peer of a store that has none, because an earlier version made it.
-func (b *peerBook) indexByPeer(ctx context.Context) error {
-	mark := []byte(keyByPeer + "\x00")
-	return b.n.kv.View(ctx, func(r kv.Reader) error {
-		if has, err := r.Has(mark); err != nil || has {
-			return err
-		}
-		err := b.n.kv.Batch(ctx, func(w kv.Writer) error {
-			for p, err := range r.Scan(kv.Prefix([]byte(keySharing)), kv.ScanOptions{KeysOnly: true}) {
-				if err != nil {
-					return err
-				}
-				if err := w.Set(byPeerKey(peer.ID(p.Key[len(keySharing)+32:]), replica.ID(p.Key[len(keySharing):])), nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return b.n.kv.Batch(ctx, func(w kv.Writer) error { return w.Set(mark, nil) })
-	})
 }
 
 // replicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it is for each.

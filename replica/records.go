@@ -31,8 +31,6 @@ import (
 //	r s number[4] …                     the summary tree of the entries: see package tree
 //	r c number[4]                       counts: entries u64, of these tombstones u64, authors u32
 //	r l replica[32] number[4]           the replica has been left, its records are being deleted
-//
-// Version 1 of the format kept entries under the whole ids, and no tree; see migrate.go.
 const (
 	keyReplica       = "rr"
 	keyName          = "rn"
@@ -74,20 +72,26 @@ func numberKey(kind string, n number) []byte {
 
 var errBadRecord = errors.New("replica store: malformed record")
 
-// marshal gives: version u8 = 2, 3 if the replica is encrypted, or 4 if besides an epoch is known;
-// capability u8, created u64 µs, number u32, the epoch's number u32 and commitment[32] in version
-// 4, seed[32] if the capability is Write, name.
+// Flags of a replica's record.
+const (
+	flagEncrypted = 1
+	flagLeast     = 2 // an epoch is known
+)
+
+// marshal gives: version u8 = 1, flags u8, capability u8, created u64 µs, number u32, the epoch's
+// number u32 and commitment[32] if one is known, seed[32] if the capability is Write, name.
 func (r *Replica) marshal() []byte {
-	version := byte(2)
+	flags := byte(0)
 	if r.Encrypted {
-		version = 3
+		flags |= flagEncrypted
 	}
 	if r.Least.Number > 0 {
-		version = 4
+		flags |= flagLeast
 	}
-	b := binary.BigEndian.AppendUint64([]byte{version, byte(r.Capability)}, uint64(r.Created.UnixMicro()))
+	b := []byte{1, flags, byte(r.Capability)}
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Created.UnixMicro()))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.number))
-	if version == 4 {
+	if flags&flagLeast != 0 {
 		b = binary.BigEndian.AppendUint32(b, r.Least.Number)
 		b = append(b, r.Least.Commitment[:]...)
 	}
@@ -99,19 +103,17 @@ func (r *Replica) marshal() []byte {
 }
 
 func parseReplica(id ID, b []byte) (r Replica, err error) {
-	if len(b) < 10 || b[0] < 1 || b[0] > 4 {
+	if len(b) < 15 || b[0] != 1 || b[1]&^(flagEncrypted|flagLeast) != 0 {
 		return r, errBadRecord
 	}
-	r = Replica{ID: id, Capability: Capability(b[1]), Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[2:])))}
-	version := b[0]
-	r.Encrypted = version >= 3
-	if b = b[10:]; version >= 2 {
-		if len(b) < 4 {
-			return r, errBadRecord
-		}
-		r.number, b = number(binary.BigEndian.Uint32(b)), b[4:]
+	flags := b[1]
+	r = Replica{
+		ID: id, Capability: Capability(b[2]), Encrypted: flags&flagEncrypted != 0,
+		Created: time.UnixMicro(int64(binary.BigEndian.Uint64(b[3:]))),
+		number:  number(binary.BigEndian.Uint32(b[11:])),
 	}
-	if version == 4 {
+	b = b[15:]
+	if flags&flagLeast != 0 {
 		if len(b) < 36 {
 			return r, errBadRecord
 		}

@@ -632,8 +632,7 @@ func newStatementsVersion(tx kv.Txn, id ID) (uint64, error) {
 	return binary.BigEndian.Uint64(n[:]), tx.Set(idKey(keyStatements, id), n[:])
 }
 
-// statementsVersion returns that number; 0 if there are no statements, or only some that a program
-// of an earlier version has stored.
+// statementsVersion returns that number; 0 if there are no statements.
 func statementsVersion(r kv.Reader, id ID) (n uint64, err error) {
 	err = r.Peek(idKey(keyStatements, id), func(b []byte) error {
 		if len(b) != 8 {

@@ -72,7 +72,7 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 		cfg.Now = time.Now
 	}
 	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}, treeFrom: treeFrom}
-	if err := errors.Join(st.migrate(ctx), st.eraseLeft(ctx), st.migrateStatements(ctx), st.resumeVoid(ctx)); err != nil {
+	if err := errors.Join(st.eraseLeft(ctx), st.resumeVoid(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}
 	return st, nil

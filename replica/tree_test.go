@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -141,128 +140,6 @@ func TestMissingTree(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, rep.Repaired)
 	require.Equal(t, want, wholesome(t, s, id))
-}
-
-// A failing store stops after some writes.
-type failing struct {
-	kv.Store
-	left int
-}
-
-var errBroken = errors.New("broken")
-
-func (f *failing) spend() error {
-	if f.left--; f.left < 0 {
-		return errBroken
-	}
-	return nil
-}
-
-func (f *failing) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := f.spend(); err != nil {
-		return err
-	}
-	return f.Store.Update(ctx, fn)
-}
-
-func (f *failing) Batch(ctx context.Context, fn func(kv.Writer) error) error {
-	return f.Store.Batch(ctx, func(w kv.Writer) error { return fn(failingWriter{f, w}) })
-}
-
-type failingWriter struct {
-	f *failing
-	w kv.Writer
-}
-
-func (w failingWriter) Set(k, v []byte) error {
-	if err := w.f.spend(); err != nil {
-		return err
-	}
-	return w.w.Set(k, v)
-}
-
-func (w failingWriter) Delete(k []byte) error {
-	if err := w.f.spend(); err != nil {
-		return err
-	}
-	return w.w.Delete(k)
-}
-
-// oldStore writes a replica as version 1 of the format had it.
-func oldStore(t *testing.T, db kv.Store, key SecretKey, name string, entries []Entry, grants []Grant) {
-	id := key.Replica()
-	seed := key.Seed()
-	record := append(binary.BigEndian.AppendUint64([]byte{1, byte(Write)}, 1_700_000_000_000_000), seed[:]...)
-	require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
-		errs := []error{tx.Set(idKey("rr", id), append(record, name...)), tx.Set([]byte("rn"+name), id[:])}
-		for i := range grants {
-			errs = append(errs, tx.Set(statementKey(&grants[i]), grants[i].Bytes()))
-		}
-		for _, e := range entries {
-			at, marks := entryKey(0, e.Key, e.Author)
-			old := func(k []byte) []byte { return append(idKey("re", id), k[6:]...) }
-			errs = append(errs, tx.Set(old(at), e.marshalValue()))
-			for _, m := range marks {
-				errs = append(errs, tx.Set(old(m), nil))
-			}
-			place := blake3.Sum256(append(e.Author[:len(e.Author):len(e.Author)], e.Key...))
-			errs = append(errs, tx.Set(append(binary.BigEndian.AppendUint64(idKey("rt", id), e.Timestamp), place[:16]...), append(e.Author[:len(e.Author):len(e.Author)], e.Key...)),
-				tx.Set(append(binary.BigEndian.AppendUint64(append(idKey("rx", id), e.Author[:]...), e.Timestamp), place[:16]...), e.Key))
-		}
-		errs = append(errs, tx.Set(idKey("rc", id), make([]byte, 16)))
-		return errors.Join(errs...)
-	}))
-}
-
-// A store of version 1 is migrated, whichever write is the last before a crash.
-func TestMigration(t *testing.T) {
-	source := newStore(t, newClock())
-	id := hold(t, source, testKey(1), Write)
-	write(t, source, id, testKey(2), "a", "1", "b", "2", strings.Repeat("long", 700), "3")
-	write(t, source, id, testKey(3), "a", "4", "gone", "")
-	want := wholesome(t, source, id)
-	entries := collect(t, source.Entries(bg, id, Query{Tombstones: true}))
-	grants, err := source.Grants(bg, id)
-	require.NoError(t, err)
-	for crash := 0; ; crash++ {
-		db, err := pebble.Open("", pebble.Options{})
-		require.NoError(t, err)
-		oldStore(t, db, testKey(1), "old", entries, grants)
-		oldStore(t, db, testKey(7), "left", nil, nil)
-		left := testKey(7).Replica()
-		require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
-			return errors.Join(tx.Delete(idKey("rr", left)), tx.Delete([]byte("rnleft")), tx.Set(idKey(keyLeft, left), nil), tx.Set(append(idKey("re", left), 'x'), nil))
-		}))
-		f := &failing{db, crash}
-		_, err = Open(bg, f, Config{Now: newClock().now})
-		finished := err == nil
-		if !finished {
-			require.ErrorIs(t, err, errBroken)
-		}
-		s, err := Open(bg, db, Config{Now: newClock().now})
-		require.NoError(t, err)
-		require.Equal(t, want, wholesome(t, s, id))
-		require.Equal(t, entries, collect(t, s.Entries(bg, id, Query{Tombstones: true})))
-		r, err := s.Resolve(bg, "old")
-		require.NoError(t, err)
-		require.Equal(t, testKey(1).Seed(), r.Secret.Seed())
-		write(t, s, id, testKey(2), "after", "5")
-		wholesome(t, s, id)
-		require.NoError(t, s.kv.View(bg, func(rd kv.Reader) error {
-			for _, kind := range append(oldKinds, keyMigrating, keyLeft) {
-				for p, err := range rd.Scan(kv.Prefix([]byte(kind)), kv.ScanOptions{}) {
-					require.NoError(t, err)
-					t.Fatalf("left over: %q", p.Key)
-				}
-			}
-			return nil
-		}))
-		require.NoError(t, db.Close())
-		if finished {
-			require.Greater(t, crash, 20)
-			return
-		}
-	}
 }
 
 // An inserter stores the good ones of what it gets, names the first bad one, and loses nothing that was added.

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	pbl "github.com/cockroachdb/pebble/v2"
+
+	"github.com/skerry-sync/skerry/kv"
 )
 
 // batch collects changes and writes them as they become many, asking for free space again after every checkEvery bytes.
@@ -27,7 +29,7 @@ func (b *batch) check(n need) error {
 }
 
 func (b *batch) Set(key, value []byte) error {
-	if err := checkSizes(key, value); err != nil {
+	if err := kv.CheckSizes(key, value); err != nil {
 		return err
 	}
 	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
@@ -48,7 +50,7 @@ func (b *batch) Set(key, value []byte) error {
 }
 
 func (b *batch) Delete(key []byte) error {
-	if err := checkSizes(key, nil); err != nil {
+	if err := kv.CheckSizes(key, nil); err != nil {
 		return err
 	}
 	if b.pending += len(key) + 64; b.pending > checkEvery {

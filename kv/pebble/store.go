@@ -26,17 +26,22 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/flush"
 )
 
 // formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
-const formatVersion = 5
+const formatVersion = 1
 
 // pebbleFormat is the version of Pebble's files. The next one notes in the log how far it has been synced, and refuses a log with a hole before that
 // place; but what logFS calls a sync is none, and after the loss of power there may be holes, where the log then ends.
 const pebbleFormat = pbl.FormatColumnarBlocks
 
-// versionKey sorts before every other key and holds formatVersion as one varint.
-var versionKey = []byte{0x00, 'v'}
+// versionKey sorts before every other key and holds formatVersion as one varint. Programs of before
+// format 1 had theirs under oldVersionKey.
+var (
+	versionKey    = []byte{0x00, 'f'}
+	oldVersionKey = []byte{0x00, 'v'}
+)
 
 const (
 	memTableSize  = 16 << 20
@@ -74,7 +79,7 @@ type Store struct {
 	dir    string // empty in memory
 	opt    Options
 	logs   *logFS
-	sync   syncer
+	flush  *flush.Group
 	oracle *oracle
 	use    usage
 	size   size
@@ -115,7 +120,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		}
 	}
 	s.logs = newLogFS(opt.FS)
-	s.sync.run = s.logs.sync
+	s.flush = flush.New(s.logs.sync)
 	o := options(s.logs)
 	o.EventListener = listener(s.room)
 	cache := pbl.NewCache(cacheSize)
@@ -187,27 +192,44 @@ func makeDir(dir string) error {
 }
 
 func (s *Store) checkVersion() error {
-	v, done, err := s.db.Get(versionKey)
+	have, err := s.version(versionKey)
+	if err == nil && have == 0 {
+		var old uint64
+		if old, err = s.version(oldVersionKey); err == nil && old > 0 {
+			return &kv.OldFormatError{Dir: s.dir}
+		}
+	}
 	switch {
-	case errors.Is(err, pbl.ErrNotFound):
 	case err != nil:
-		return fmt.Errorf("open store %s: %w", s.dir, damaged(s.dir, err))
-	default:
-		have, n := binary.Uvarint(v)
-		if err := done.Close(); err != nil {
-			return fmt.Errorf("open store %s: %w", s.dir, err)
-		}
-		if n <= 0 || have > formatVersion {
-			return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
-		}
-		if have == formatVersion {
-			return nil
-		}
+		return err
+	case have > formatVersion:
+		return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
+	case have == formatVersion:
+		return nil
 	}
 	if err := s.db.Set(versionKey, binary.AppendUvarint(nil, formatVersion), pbl.Sync); err != nil {
 		return fmt.Errorf("open store %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+// version returns what stands under a key; 0 if nothing does.
+func (s *Store) version(key []byte) (uint64, error) {
+	v, done, err := s.db.Get(key)
+	if errors.Is(err, pbl.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("open store %s: %w", s.dir, damaged(s.dir, err))
+	}
+	have, n := binary.Uvarint(v)
+	if err := done.Close(); err != nil {
+		return 0, fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	if n <= 0 || have == 0 {
+		return 0, fmt.Errorf("open store %s: its format version is malformed", s.dir)
+	}
+	return have, nil
 }
 
 // View implements kv.Store.
@@ -312,7 +334,7 @@ func (s *Store) Sync(ctx context.Context) error {
 		return err
 	}
 	defer s.use.end()
-	if err := s.sync.wait(); err != nil {
+	if err := s.flush.Wait(); err != nil {
 		return fmt.Errorf("sync store %s: %w", s.dir, err)
 	}
 	return nil

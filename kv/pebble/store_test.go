@@ -172,3 +172,18 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.Equal(t, formatVersion+1, newer.Have)
 	require.ErrorContains(t, err, "use a newer skerry")
 }
+
+// What a program of before the first release has written is refused, and stays as it is.
+func TestOlderFormatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	require.NoError(t, errors.Join(s.db.Delete(versionKey, pbl.Sync), s.db.Set(oldVersionKey, []byte{5}, pbl.Sync)))
+	require.NoError(t, s.Close())
+	for range 2 {
+		_, err := Open(dir, Options{})
+		var old *kv.OldFormatError
+		require.ErrorAs(t, err, &old)
+		require.Equal(t, dir, old.Dir)
+		require.ErrorContains(t, err, "export")
+	}
+}

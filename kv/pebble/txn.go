@@ -1,8 +1,6 @@
 package pebble
 
 import (
-	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -103,7 +101,7 @@ func (t *txn) Scan(r kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 }
 
 func (t *txn) Set(key, value []byte) error {
-	if err := checkSizes(key, value); err != nil {
+	if err := kv.CheckSizes(key, value); err != nil {
 		return err
 	}
 	if len(value) >= contentSize && !t.content {
@@ -121,7 +119,7 @@ func (t *txn) Set(key, value []byte) error {
 }
 
 func (t *txn) Delete(key []byte) error {
-	if err := checkSizes(key, nil); err != nil {
+	if err := kv.CheckSizes(key, nil); err != nil {
 		return err
 	}
 	if err := t.room(len(key)); err != nil {
@@ -195,17 +193,4 @@ func (o *overlay) within(r kv.Range) []*change {
 		hi = at(r.To)
 	}
 	return o.sorted[lo:max(lo, hi)]
-}
-
-func checkSizes(key, value []byte) error {
-	if len(key) == 0 || len(key) > kv.MaxKeySize {
-		return fmt.Errorf("key of %d bytes: must be 1 to %d", len(key), kv.MaxKeySize)
-	}
-	if key[0] == 0 {
-		return errors.New("keys that begin with a zero byte belong to the store itself")
-	}
-	if len(value) > kv.MaxValueSize {
-		return fmt.Errorf("value of %d bytes: must be at most %d", len(value), kv.MaxValueSize)
-	}
-	return nil
 }

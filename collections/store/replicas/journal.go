@@ -72,15 +72,6 @@ func openJournal(name string) (j *journal, c contents, err error) {
 	if c, err = parseJournal(b); err != nil {
 		return nil, c, err
 	}
-	if c.first { // which has no times: none of its records is later than the file
-		i, err := os.Stat(name)
-		if err != nil {
-			return nil, c, err
-		}
-		for n := range c.records {
-			c.records[n].time = uint64(i.ModTime().UnixMicro())
-		}
-	}
 	if c.skipped > 0 {
 		if c.kept, err = keepDamaged(name); err != nil {
 			return nil, c, err

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"lukechampine.com/blake3"
 )
 
 // countingForm is the form of a journal whose id is not random.
@@ -22,25 +21,20 @@ func countingForm() *form {
 	return formOf(id)
 }
 
-// The form of the file stays what it is, and that of version 2, which is read.
+// The form of the file stays what it is.
 func TestJournalForm(t *testing.T) {
 	const id = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
-	half := "534b434a524e4c03" + id + "621c5c309c347816"
 	f := countingForm()
+	half := "534b434a524e4c01" + id + "1756854d86d5c3d2"
 	require.Equal(t, half+half, hex.EncodeToString(f.id.head()))
-	for f, sums := range map[*form][2]string{
-		f:                  {"5bce8c77d9015143", "62c89680857903f0"},
-		secondFormOf(f.id): {"bf930a0035c42945", "5ff53a313597d244"},
-	} {
-		put := f.append(nil, &record{
-			kind: recordPut, time: 1 << 50, key: "notes/a", kept: jsonType, body: []byte("{}"),
-		}, 3, 2, 1)
-		require.Equal(t, "01020304"+"00000027"+sums[0]+"01"+"03"+"02"+"01"+"0004000000000000"+
-			"076e6f7465732f61"+"106170706c69636174696f6e2f6a736f6e"+"7b7d", hex.EncodeToString(put))
-		gone := f.append(nil, &record{kind: recordDelete, time: 1, key: "k"}, 1, 200, 0)
-		require.Equal(t, "01020304"+"00000010"+sums[1]+"02"+"01"+"c801"+"00"+"0000000000000001"+
-			"016b"+"00", hex.EncodeToString(gone))
-	}
+	put := f.append(nil, &record{
+		kind: recordPut, time: 1 << 50, key: "notes/a", kept: jsonType, body: []byte("{}"),
+	}, 3, 2, 1)
+	require.Equal(t, "01020304"+"00000027"+"5bce8c77d9015143"+"01"+"03"+"02"+"01"+"0004000000000000"+
+		"076e6f7465732f61"+"106170706c69636174696f6e2f6a736f6e"+"7b7d", hex.EncodeToString(put))
+	gone := f.append(nil, &record{kind: recordDelete, time: 1, key: "k"}, 1, 200, 0)
+	require.Equal(t, "01020304"+"00000010"+"62c89680857903f0"+"02"+"01"+"c801"+"00"+"0000000000000001"+
+		"016b"+"00", hex.EncodeToString(gone))
 }
 
 // written is a journal with one record for each batch, and where the records end.
@@ -118,7 +112,7 @@ func TestJournalCutOff(t *testing.T) {
 	requireRecords(t, someRecords, c.records)
 	require.Equal(t, contents{records: c.records}, c)
 	require.NoError(t, j.close())
-	for _, foreign := range []string{"SKCJRNL\x04 of another version", "SKCJRNL\x04" + string(make([]byte, 200))} {
+	for _, foreign := range []string{"SKCJRNL\x02 of another version", "SKCJRNL\x02" + string(make([]byte, 200))} {
 		require.NoError(t, os.WriteFile(name, []byte(foreign), 0o600))
 		_, _, err = openJournal(name)
 		require.ErrorIs(t, err, errJournal)
@@ -227,62 +221,6 @@ func TestJournalRemains(t *testing.T) {
 	require.Positive(t, c.skipped)
 }
 
-// A journal of version 1, as an earlier program has left it, is read; its records are no later
-// than it.
-func TestJournalFirstVersion(t *testing.T) {
-	first, err := hex.DecodeString("534b434a524e4c01" + "0000001c312b192b" + "01" + "076e6f7465732f61" + "106170706c69636174696f6e2f6a736f6e" + "7b7d" + "000000045f24f3e2" + "02" + "016b" + "00")
-	require.NoError(t, err)
-	name := filepath.Join(t.TempDir(), "journal")
-	require.NoError(t, os.WriteFile(name, append(first, make([]byte, 100)...), 0o600))
-	i, err := os.Stat(name)
-	require.NoError(t, err)
-	at := uint64(i.ModTime().UnixMicro())
-	for range 2 { // then it is of version 3
-		j, c, err := openJournal(name)
-		require.NoError(t, err)
-		require.NoError(t, j.close())
-		requireRecords(t, []record{{kind: recordPut, time: at, key: "notes/a", kept: jsonType, body: []byte("{}")}, {kind: recordDelete, time: at, key: "k"}}, c.records)
-	}
-	require.NoError(t, os.WriteFile(name, first[:8], 0o600))
-	j, c, err := openJournal(name)
-	require.NoError(t, err)
-	require.Empty(t, c.records)
-	require.NoError(t, j.close())
-}
-
-// A journal of version 2 is read, damage included, and goes on in version 3.
-func TestJournalOfTheSecondVersion(t *testing.T) {
-	id := journalID{1, 2, 3}
-	second := secondFormOf(id)
-	head := append([]byte(secondMagic), id[:]...)
-	sum := blake3.Sum256(head)
-	head = append(head, sum[:checksumSize]...)
-	b := append(head, head...)
-	put := func(key string) *record {
-		return &record{kind: recordPut, time: 7, key: key, kept: jsonType, body: []byte("{}")}
-	}
-	b = second.append(b, put("a"), 1, 1, 0)
-	at := len(b)
-	b = second.append(b, put("b"), 1, 2, 1)
-	b = second.append(b, put("c"), 1, 3, 2)
-	b[at+recordHead+5] ^= 1
-	name := filepath.Join(t.TempDir(), "journal")
-	require.NoError(t, os.WriteFile(name, b, 0o600))
-	j, c, err := openJournal(name)
-	require.NoError(t, err)
-	require.NoError(t, j.close())
-	require.Equal(t, 1, c.lost)
-	requireRecords(t, []record{*put("a"), *put("c")}, c.records)
-	again, err := os.ReadFile(name)
-	require.NoError(t, err)
-	require.Equal(t, journalMagic, string(again[:len(journalMagic)]))
-	require.NoError(t, os.WriteFile(name, head[:20], 0o600))
-	j, c, err = openJournal(name)
-	require.NoError(t, err)
-	require.Empty(t, c.records)
-	require.NoError(t, j.close())
-}
-
 // A journal that grows has room, which is not there any more when it is closed; and after a crash, what was added is there.
 func TestJournalRoom(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
@@ -342,8 +280,7 @@ func FuzzParseJournal(f *testing.F) {
 	w := countingForm()
 	whole := w.append(w.id.head(), &record{kind: recordPut, time: 1, key: "notes/a", kept: jsonType, body: []byte("{}")}, 1, 1, 0)
 	f.Add(w.append(whole, &record{kind: recordDelete, time: 1, key: "k"}, 1, 2, 1))
-	f.Add([]byte(firstMagic))
-	f.Add([]byte(secondMagic))
+	f.Add([]byte(journalMagic))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := parseJournal(b)

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"hash/crc32"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"lukechampine.com/blake3"
 )
 
-// The file of a journal, version 3, begins with its head, twice, so that damage to one of them
+// The file of a journal, version 1, begins with its head, twice, so that damage to one of them
 // leaves the other:
 //
 //	magic     8 bytes: journalMagic
@@ -31,21 +30,14 @@ import (
 // Behind damage, the next record is looked for by its mark. What is stored cannot pass for a record:
 // whoever writes it does not know the id, with which mark and checksum begin. Numbers tell how many
 // records are lost, and whether they had been acknowledged.
-//
-// Version 2 differs in the checksum of records, the first 8 bytes of a BLAKE3 hash that is keyed with
-// the id: it took a tenth of the time of a push of 4 KiB. Version 1 had a head of 8 bytes and records
-// without mark and time, with a CRC-32C.
 const (
-	journalMagic  = "SKCJRNL\x03"
-	secondMagic   = "SKCJRNL\x02"
-	firstMagic    = "SKCJRNL\x01"
-	maxRecord     = 2 << 20
-	markSize      = 4
-	recordHead    = markSize + 4 + checksumSize
-	checksumSize  = 8
-	oneHead       = len(journalMagic) + len(journalID{}) + checksumSize
-	headSize      = 2 * int64(oneHead)
-	firstHeadSize = 8 // of a record of version 1
+	journalMagic = "SKCJRNL\x01"
+	maxRecord    = 2 << 20
+	markSize     = 4
+	recordHead   = markSize + 4 + checksumSize
+	checksumSize = 8
+	oneHead      = len(journalMagic) + len(journalID{}) + checksumSize
+	headSize     = 2 * int64(oneHead)
 )
 
 const (
@@ -68,9 +60,8 @@ type journalID [32]byte
 
 // form writes and reads the records of one journal. It is used by one goroutine at a time.
 type form struct {
-	id     journalID
-	sum    *xxhash.Digest
-	second *blake3.Hasher // keyed with the id; of a journal of version 2 alone
+	id  journalID
+	sum *xxhash.Digest
 }
 
 func newForm() *form {
@@ -81,11 +72,6 @@ func newForm() *form {
 
 func formOf(id journalID) *form { return &form{id: id, sum: xxhash.New()} }
 
-// secondFormOf is the form of version 2.
-func secondFormOf(id journalID) *form {
-	return &form{id: id, second: blake3.New(checksumSize, id[:])}
-}
-
 // head returns what a journal begins with.
 func (id journalID) head() []byte {
 	b := append([]byte(journalMagic), id[:]...)
@@ -94,42 +80,26 @@ func (id journalID) head() []byte {
 	return append(b, b...)
 }
 
-// parseHead returns the form that a head tells of which one half is whole, or nil.
-func parseHead(b []byte) *form {
+// parseHead returns the id in a head of which one half is whole.
+func parseHead(b []byte) (id journalID, ok bool) {
 	for at := 0; at+oneHead <= min(len(b), int(headSize)); at += oneHead {
 		h := b[at : at+oneHead]
 		text := h[:oneHead-checksumSize]
 		sum := blake3.Sum256(text)
-		if !bytes.Equal(sum[:checksumSize], h[len(text):]) {
-			continue
-		}
-		id := journalID(text[len(journalMagic):])
-		switch string(text[:len(journalMagic)]) {
-		case journalMagic:
-			return formOf(id)
-		case secondMagic:
-			return secondFormOf(id)
+		if string(h[:len(journalMagic)]) == journalMagic && bytes.Equal(sum[:checksumSize], h[len(text):]) {
+			return journalID(text[len(journalMagic):]), true
 		}
 	}
-	return nil
+	return id, false
 }
 
 // checksum is that of a record, whose length and payload are given.
 func (f *form) checksum(length, payload []byte) [checksumSize]byte {
-	var b [checksumSize]byte
-	if f.second != nil {
-		f.second.Reset()
-		_, _ = f.second.Write(length) // never fails, as below
-		_, _ = f.second.Write(payload)
-		f.second.Sum(b[:0])
-		return b
-	}
 	f.sum.Reset()
-	_, _ = f.sum.Write(f.id[:])
+	_, _ = f.sum.Write(f.id[:]) // never fails, as below
 	_, _ = f.sum.Write(length)
 	_, _ = f.sum.Write(payload)
-	binary.BigEndian.PutUint64(b[:], f.sum.Sum64())
-	return b
+	return [checksumSize]byte(binary.BigEndian.AppendUint64(nil, f.sum.Sum64()))
 }
 
 func (f *form) append(b []byte, r *record, generation, number, durable uint64) []byte {
@@ -206,62 +176,23 @@ func (r *record) parseRest(p []byte) bool {
 	return true
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// parseFirst reads a record of version 1.
-func parseFirst(b []byte) (r record, n int) {
-	if len(b) < firstHeadSize {
-		return r, 0
-	}
-	size := binary.BigEndian.Uint32(b)
-	if size > maxRecord || size == 0 || int(size) > len(b)-firstHeadSize {
-		return r, 0
-	}
-	n = firstHeadSize + int(size)
-	sum := crc32.Update(crc32.Checksum(b[:4], castagnoli), castagnoli, b[firstHeadSize:n])
-	if binary.BigEndian.Uint32(b[4:]) != sum {
-		return r, 0
-	}
-	r.kind = b[firstHeadSize]
-	if !r.parseRest(b[firstHeadSize+1 : n]) {
-		return r, 0
-	}
-	return r, n
-}
-
 // contents is what a journal holds.
 type contents struct {
 	records []record
-	first   bool // it is of version 1
-	lost    int  // records that had been acknowledged and cannot be read; maybe there are more
-	skipped int  // bytes that cannot be read, before a record
-	tail    int  // bytes behind the last record, but for zeros at the end
+	lost    int // records that had been acknowledged and cannot be read; maybe there are more
+	skipped int // bytes that cannot be read, before a record
+	tail    int // bytes behind the last record, but for zeros at the end
 	kept    string
 }
 
 // parseJournal reads the file of a journal, which is empty if there is none. It returns errJournal.
 func parseJournal(b []byte) (c contents, err error) {
-	if f := parseHead(b); f != nil {
-		c.parse(f, b[min(int64(len(b)), headSize):]) // the head is doubled; one half is enough
+	if id, ok := parseHead(b); ok {
+		c.parse(formOf(id), b[min(int64(len(b)), headSize):]) // the head is doubled; one half is enough
 		return c, nil
 	}
-	if len(b) >= len(firstMagic) && string(b[:len(firstMagic)]) == firstMagic {
-		c.first = true
-		b = b[len(firstMagic):]
-		for {
-			r, n := parseFirst(b)
-			if n == 0 {
-				break
-			}
-			c.records = append(c.records, r)
-			b = b[n:]
-		}
-		c.tail = len(bytes.TrimRight(b, "\x00"))
-		return c, nil
-	}
-	if len(b) < len(journalMagic) || len(b) < int(headSize) &&
-		slices.Contains([]string{journalMagic, secondMagic}, string(b[:len(journalMagic)])) {
-		// Before there was a record.
+	if len(b) < len(journalMagic) ||
+		len(b) < int(headSize) && string(b[:len(journalMagic)]) == journalMagic { // before there was a record
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
