@@ -34,17 +34,22 @@ type segments struct {
 	sealed    int64 // of them, those in chunks that nothing is added to any more
 	chunkSize int64
 	tail      string // key of the chunk that elements are added to
+	turn      int64  // how often appends were kept from being counted; see fence
 }
 
 func (s *segments) append(b []byte) []byte {
 	b = value.Append(append(b, `,"seg":true,"n":`...), float64(s.n))
 	b = value.Append(append(b, `,"sealedN":`...), float64(s.sealed))
 	b = value.Append(append(b, `,"chunkSize":`...), float64(s.chunkSize))
-	return value.AppendString(append(b, `,"tailKey":`...), s.tail)
+	b = value.AppendString(append(b, `,"tailKey":`...), s.tail)
+	if s.turn > 0 {
+		b = value.Append(append(b, `,"turn":`...), float64(s.turn))
+	}
+	return b
 }
 
 func parseSegments(o *value.Object) *segments {
-	s := &segments{n: whole(o, "n"), sealed: whole(o, "sealedN"), chunkSize: whole(o, "chunkSize")}
+	s := &segments{n: whole(o, "n"), sealed: whole(o, "sealedN"), chunkSize: whole(o, "chunkSize"), turn: whole(o, "turn")}
 	s.tail, _ = o.String("tailKey")
 	return s
 }
@@ -99,10 +104,14 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.appendTo(ctx, logs, key, data, time, author, l)
 	}
-	for range attempts {
-		w, err := d.appendChunked(ctx, key, data, time, author, l)
+	left := ""
+	for i := range appendAttempts {
+		w, err := d.appendChunked(ctx, key, data, time, author, l, &left)
 		if !errors.Is(err, store.ErrChanged) {
 			return w, err
+		}
+		if err := pause(ctx, i); err != nil {
+			return Written{}, fmt.Errorf("log %s: %w", key, err)
 		}
 	}
 	return Written{}, fmt.Errorf("log %s: %w", key, store.ErrChanged)
@@ -176,29 +185,36 @@ func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, d
 
 // chunk reads a chunk; what is not there is empty.
 func (d *Documents) chunk(ctx context.Context, key string) (value.Array, error) {
+	a, _, err := d.chunkObject(ctx, key)
+	return a, err
+}
+
+// chunkObject returns a chunk also as it is stored, which is nil if it is not there.
+func (d *Documents) chunkObject(ctx context.Context, key string) (value.Array, *store.Object, error) {
 	if key == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	o, err := d.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("chunk %s: %w", key, err)
+		return nil, nil, fmt.Errorf("chunk %s: %w", key, err)
 	}
 	v, err := value.Parse(o.Body, maxDepth)
 	a, ok := v.(value.Array)
 	if err != nil || !ok {
-		return nil, fmt.Errorf("chunk %s: %w", key, ErrCorrupt)
+		return nil, o, fmt.Errorf("chunk %s: %w", key, ErrCorrupt)
 	}
-	return a, nil
+	return a, o, nil
 }
 
-func (d *Documents) put(ctx context.Context, key string, v any) error {
-	return d.store.Put(ctx, key, &store.Object{Body: value.Append(nil, v), Type: "application/json"}, store.Whatever)
-}
-
-func (d *Documents) appendChunked(ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log) (Written, error) {
+// appendChunked appends to a log in chunks, unless somebody else has written meanwhile, which is
+// ErrChanged. left is what was found at the last attempt that is not counted: it may be an append
+// under way, which is given time to end.
+func (d *Documents) appendChunked(
+	ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log, left *string,
+) (Written, error) {
 	head, o, err := d.get(ctx, key)
 	if err != nil {
 		return Written{}, err
@@ -223,15 +239,24 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	if l.MaxItems > 0 && s.n >= l.MaxItems {
 		return Written{}, &FullError{l.MaxItems}
 	}
-	tail, err := d.tail(ctx, &s)
+	if len(inline) > 0 {
+		if err := d.divide(ctx, key, head, o, inline, s, l); err != nil {
+			return Written{}, err
+		}
+		return d.appendChunked(ctx, key, data, given, author, l, left)
+	}
+	found, err := d.behind(ctx, key, &s)
 	if err != nil {
 		return Written{}, err
 	}
+	if now := found.name(o); now != "" && now != *left {
+		*left = now
+		return Written{}, store.ErrChanged
+	}
+	tail := found.tail
 	until := d.shownUntil()
-	var end ending
-	if len(inline) > 0 {
-		end.add(inline, until)
-	} else if end, err = d.ending(ctx, key, &s, tail, until); err != nil {
+	end, err := d.ending(ctx, key, &s, tail, until)
+	if err != nil {
 		return Written{}, err
 	}
 	taken := func(t int64) (bool, error) { return end.ahead[t], nil }
@@ -239,25 +264,27 @@ func (d *Documents) appendChunked(ctx context.Context, key string, data *value.O
 	if err != nil {
 		return Written{}, err
 	}
-	if len(inline) > 0 {
-		if tail, err = d.divide(ctx, key, inline, &s); err != nil {
+	if found.name(o) != "" {
+		if o, err = d.fence(ctx, key, head, o, &s); err != nil {
 			return Written{}, err
 		}
 	}
+	same := if_(found.was)
 	if s.tail == "" || int64(len(tail)) >= s.chunkSize {
-		if err := d.sweep(ctx, s.prefix(key), s.tail); err != nil {
-			return Written{}, fmt.Errorf("log %s: %w", key, err)
+		cleared, err := d.clear(ctx, found.keys)
+		if err != nil {
+			return Written{}, err
 		}
 		s.sealed += int64(len(tail))
-		at := max(t, end.latest+1)
+		at := max(t, end.latest+1, cleared+1)
 		if s.tail != "" {
 			at = max(at, chunkTime(s.tail)+1)
 		}
-		s.tail, tail = s.chunkKey(key, at), nil
+		s.tail, tail, same = s.chunkKey(key, at), nil, store.Absent
 	}
 	tail = append(slices.Clip(tail), element(t, data, author))
 	s.n = s.sealed + int64(len(tail))
-	if err := d.put(ctx, s.tail, tail); err != nil {
+	if err := d.put(ctx, s.tail, tail, same); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	rest := head.Data.Clone()
@@ -276,30 +303,6 @@ func (d *Documents) tail(ctx context.Context, s *segments) (value.Array, error) 
 		return nil, err
 	}
 	return tail[:max(0, min(int64(len(tail)), s.n-s.sealed))], nil
-}
-
-// divide writes elements into chunks, all but the last of them, which it returns.
-func (d *Documents) divide(ctx context.Context, key string, all value.Array, s *segments) (tail value.Array, err error) {
-	for int64(len(all)) > s.chunkSize {
-		if err := d.put(ctx, s.chunkKey(key, timeOf(all[0])), all[:s.chunkSize]); err != nil {
-			return nil, fmt.Errorf("log %s: %w", key, err)
-		}
-		s.sealed += s.chunkSize
-		all = all[s.chunkSize:]
-	}
-	s.tail = s.chunkKey(key, timeOf(all[0]))
-	return all, nil
-}
-
-// sweep removes chunks after the last that the head knows, of appends that have failed half-way.
-func (d *Documents) sweep(ctx context.Context, prefix, tail string) error {
-	lost, err := d.store.List(ctx, prefix, max(prefix, tail), 100)
-	for _, k := range lost {
-		if err == nil {
-			err = d.store.Delete(ctx, k)
-		}
-	}
-	return err
 }
 
 // keys lists those keys that are shown, without those of chunks. If shown is given, nothing that
