@@ -49,7 +49,7 @@ func serve(t *testing.T) *server {
 	require.NoError(t, err)
 	nonces, err := access.NewNonces(access.NonceOptions{})
 	require.NoError(t, err)
-	revocations, err := access.NewRevocations(t.Context(), nil)
+	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	h, err := collections.New(c, collections.Options{Documents: document.In(store.NewMemory(), nil), Prefix: "/v1", Revocations: revocations, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolver: &access.Caps{Nonces: nonces, Revocations: revocations}})
 	require.NoError(t, err)

@@ -22,10 +22,16 @@ type Reader struct {
 	// along, and may get some elements again. "" is nothing yet.
 	Cursor string
 
-	seen map[[16]byte]struct{} // digests of elements
+	// seen are digests of the last elements, and before those of as many that came before them.
+	seen, before map[[16]byte]struct{}
 }
 
-// News returns what has come since the last time, in the order of times, each element once.
+// maxSeen is of how many elements it is known at least that they have come. Servers say those again
+// that are later than one which has come late: of a log of several nodes, after a partition.
+const maxSeen = 1 << 16
+
+// News returns what has come since the last time, in the order of times. Each element comes once,
+// unless another that is older than the last maxSeen comes late; then later ones may come again.
 func (r *Reader) News(ctx context.Context) (all []Element, err error) {
 	field := r.Field
 	if field == "" {
@@ -74,9 +80,10 @@ func (r *Reader) isNew(e *Element) bool {
 	if _, is := r.seen[id]; is {
 		return false
 	}
-	if r.seen == nil {
-		r.seen = map[[16]byte]struct{}{}
+	if r.seen == nil || len(r.seen) >= maxSeen {
+		r.seen, r.before = map[[16]byte]struct{}{}, r.seen
 	}
 	r.seen[id] = struct{}{}
-	return true
+	_, is := r.before[id]
+	return !is
 }

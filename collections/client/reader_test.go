@@ -62,3 +62,29 @@ func TestReader(t *testing.T) {
 	_, err = (&client.Reader{Client: &client.Client{Base: circle.URL}, Path: "log/a"}).News(t.Context())
 	require.ErrorContains(t, err, "does not go on")
 }
+
+// A reader does not remember all that it has ever read, and still takes nothing twice that comes
+// again soon.
+func TestReaderForgets(t *testing.T) {
+	const pages, size = 40, client.MaxSeen / 10
+	page := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		// Half of each page was in the one before.
+		fmt.Fprint(w, `{"data":{"items":[`)
+		for i := range size {
+			if i > 0 {
+				fmt.Fprint(w, ",")
+			}
+			fmt.Fprintf(w, `{"ts":%d,"data":{}}`, 1+page*size/2+i)
+		}
+		page++
+		fmt.Fprintf(w, `]},"cursor":"%d","more":%v}`, page, page < pages)
+	}))
+	defer s.Close()
+	r := &client.Reader{Client: &client.Client{Base: s.URL}, Path: "log/a"}
+	all, err := r.News(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, (pages+1)*size/2)
+	require.Greater(t, len(all), 2*client.MaxSeen-size)
+	require.LessOrEqual(t, r.Remembered(), 2*client.MaxSeen)
+}

@@ -1,0 +1,7 @@
+package client
+
+// MaxSeen is of how many elements a reader knows at least that they have come.
+const MaxSeen = maxSeen
+
+// Remembered is of how many elements a reader remembers that they have come.
+func (r *Reader) Remembered() int { return len(r.seen) + len(r.before) }
