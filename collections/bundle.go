@@ -89,6 +89,8 @@ func (x *exchange) revoke() error {
 	switch err := x.s.opts.Revocations.Accept(access.WithSource(x.r.Context(), x.address()), l); {
 	case errors.Is(err, access.ErrStale):
 		return refuse(http.StatusConflict, "stale-generation")
+	case errors.Is(err, access.ErrTooLong):
+		return refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	case errors.Is(err, access.ErrTooOften):
 		return refuse(http.StatusTooManyRequests, "too-many-lists")
 	case errors.Is(err, access.ErrTooManyIssuers):

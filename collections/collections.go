@@ -172,7 +172,7 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readAtStart)
 	defer cancel()
-	return s, opts.Revocations.Judge(ctx, s.rank)
+	return s, opts.Revocations.Judge(ctx, s.standing)
 }
 
 // readAtStart is how long a store may take until the lists of revocations in it have been read anew.

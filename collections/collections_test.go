@@ -339,7 +339,7 @@ func FuzzPath(f *testing.F) {
 }
 
 func newRevocations(t *testing.T) *access.Revocations {
-	r, err := access.NewRevocations(t.Context(), nil)
+	r, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	return r
 }

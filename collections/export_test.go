@@ -6,7 +6,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 )
 
-// Rank is rank, for tests.
-func (s *Server) Rank(ctx context.Context, identity string) (access.Rank, error) {
-	return s.rank(ctx, identity)
+// Standing is standing, for tests.
+func (s *Server) Standing(ctx context.Context, identity string) (access.Standing, error) {
+	return s.standing(ctx, identity)
 }

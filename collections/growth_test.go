@@ -37,7 +37,7 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 	}
 	issuer, err := capcert.NewKey(make([]byte, 32))
 	require.NoError(t, err)
-	revocations, err := access.NewRevocations(t.Context(), nil)
+	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	text := strings.ReplaceAll(open, `"maxBodyBytes": 1000`, `"maxBodyBytes": 10000000`)
 	text = strings.Replace(text, `"storagePath": "notes/{id}",`, `"storagePath": "notes/{id}", "objectSchema": {"maxProperties": 1000000, "additionalProperties": {"type": "number"}},

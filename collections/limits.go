@@ -3,7 +3,6 @@ package collections
 import (
 	"cmp"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -133,27 +132,8 @@ func (ws *windows) sweep(now time.Time, length time.Duration) {
 // party names all that one party can easily send requests from: an address, of IPv6 the network of 56 bits.
 func party(address string) string { return cmp.Or(access.Source(address), address) }
 
-// network names what a large customer of a provider has: of an address or a party's network that
-// begins with "@", the IPv4 network of 16 bits or the IPv6 network of 32.
-func network(address string) string {
-	text := strings.TrimPrefix(address, "@")
-	prefix, err := netip.ParsePrefix(text)
-	if a, bad := netip.ParseAddr(text); bad == nil {
-		prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	if err != nil {
-		return ""
-	}
-	a, bits := prefix.Addr().Unmap(), 32
-	if a.Is4() {
-		bits = 16
-	}
-	wide, err := a.WithZone("").Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return wide.String()
-}
+// network is access.Network, also of what begins with "@".
+func network(address string) string { return access.Network(strings.TrimPrefix(address, "@")) }
 
 const tooMany = "Rate limit exceeded"
 

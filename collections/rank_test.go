@@ -3,7 +3,9 @@ package collections_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,13 +39,38 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 	for i, key := range []string{"users/" + id + "-x/x", "users/" + id + "x", "users/" + id + "!"} {
 		require.NoError(t, l.Put(t.Context(), key, &store.Object{Body: fmt.Append(nil, i)}, store.Whatever))
 	}
-	rank, err := w.Server.Rank(t.Context(), id)
+	standing, err := w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, access.Stranger, rank)
+	require.Equal(t, access.Standing{}, standing)
 	require.NoError(t, l.Put(t.Context(), "users/"+id+"/x", &store.Object{Body: []byte("{}")}, store.Whatever))
 	l.under = nil
-	rank, err = w.Server.Rank(t.Context(), id)
+	standing, err = w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, access.Owner, rank)
+	require.Equal(t, access.Standing{Rank: access.Owner}, standing, "that is no document, and has no time")
 	require.Equal(t, []string{"users/" + id + "/"}, l.under)
+}
+
+// An owner is known since the document was written, as the server's clock tells; the time of a log's
+// element is its writer's word.
+func TestOwnersAreKnownSince(t *testing.T) {
+	w := newWorld(t, configOf(
+		column("own", "users/{identity}/x", `"public"`, `"public"`, ""),
+		column("log", "logs/{identity}/x", `"public"`, `"public"`, `, "appendOnly": {"requireAuthorSignature": false}`),
+	), nil)
+	const one, two = "00000000000000000000000000000001", "00000000000000000000000000000002"
+	began := w.now
+	for path, body := range map[string]string{
+		"users/" + one + "/x": `{"data":{"ts":1},"baseHash":null}`, "logs/" + two + "/x": `{"data":{},"ts":1}`,
+	} {
+		rec := ask(w, http.MethodPost, "/push/"+path, body)
+		require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	}
+	w.now = w.now.Add(time.Hour)
+	standing, err := w.Server.Standing(t.Context(), one)
+	require.NoError(t, err)
+	require.Equal(t, access.Owner, standing.Rank)
+	require.Equal(t, began.UnixMilli(), standing.Since.UnixMilli())
+	standing, err = w.Server.Standing(t.Context(), two)
+	require.NoError(t, err)
+	require.Equal(t, access.Standing{Rank: access.Owner}, standing)
 }

@@ -111,7 +111,7 @@ func TestSlowRequests(t *testing.T) {
 					_, err := r.Body()
 					return access.Anonymous, err
 				})
-				revocations, err := access.NewRevocations(t.Context(), nil)
+				revocations, err := access.NewRevocations(t.Context(), nil, nil)
 				require.NoError(t, err)
 				o.Revocations = revocations
 			})

@@ -94,7 +94,7 @@ func newWorld(t *testing.T, text []byte, change func(o *collections.Options)) *w
 	w := &world{now: time.UnixMilli(1_700_000_000_000), store: store.NewMemory()}
 	nonces, err := access.NewNonces(access.NonceOptions{Clock: w.clock})
 	require.NoError(t, err)
-	w.revocations, err = access.NewRevocations(t.Context(), nil)
+	w.revocations, err = access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	o := collections.Options{Documents: document.In(w.store, w.clock), KnownHost: collections.Known("sync.example"), Resolver: &access.Caps{Nonces: nonces, Revocations: w.revocations, Clock: w.clock}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if change != nil {

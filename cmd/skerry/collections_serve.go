@@ -33,6 +33,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/queue/nats"
 	"github.com/skerry-sync/skerry/collections/remote"
 	"github.com/skerry-sync/skerry/collections/rules"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/internal/netaddr"
@@ -123,7 +124,14 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 		return err
 	}
 	s.closes = append(s.closes, nonces.Close)
-	revocations, err := access.NewRevocations(ctx, kept)
+	notes := kept
+	if in != nil { // other holders of the replica do not learn who has sent what from where
+		if notes, err = store.OpenDirectory(filepath.Join(n.Dir(), "collections", "standing")); err != nil {
+			return err
+		}
+		s.closes = append(s.closes, notes.Close)
+	}
+	revocations, err := access.NewRevocations(ctx, kept, notes)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ type Scope struct {
 	Collections []string // names, or * for all
 	Paths       []string // see capcert.MatchPath; empty is all
 	Issuer      string   // user id
+	// PathsAlone makes the paths bind alone, as servers once did. Only what was written then is judged
+	// so (package rules).
+	PathsAlone bool
 }
 
 // HasPath reports whether a storage path is within a scope; nil is no restriction.

@@ -216,7 +216,7 @@ func key(t *testing.T, b byte) capcert.Key {
 func TestRevocations(t *testing.T) {
 	ctx := t.Context()
 	s := store.NewMemory()
-	r, err := access.NewRevocations(ctx, s)
+	r, err := access.NewRevocations(ctx, s, s)
 	require.NoError(t, err)
 	issuer := key(t, 1)
 	sign := func(generation int64, certs []capcert.Revoked, subjects ...string) *capcert.Revocations {
@@ -237,7 +237,7 @@ func TestRevocations(t *testing.T) {
 	check(r)
 	require.ErrorIs(t, r.Accept(ctx, sign(2, nil)), access.ErrStale)
 	require.ErrorIs(t, r.Accept(ctx, sign(1, nil)), access.ErrStale)
-	again, err := access.NewRevocations(ctx, s)
+	again, err := access.NewRevocations(ctx, s, s)
 	require.NoError(t, err)
 	check(again)
 	require.NoError(t, again.Accept(ctx, sign(3, nil)))
@@ -251,7 +251,7 @@ func TestRevocations(t *testing.T) {
 	keys, err := s.List(ctx, "__sync__/revocations/", "", 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"__sync__/revocations/" + issuer.Public + "/0000000000000003", "__sync__/revocations/x"}, keys, "one list of an issuer")
-	last, err := access.NewRevocations(ctx, s)
+	last, err := access.NewRevocations(ctx, s, s)
 	require.NoError(t, err, "what is none keeps the others from nobody")
 	require.False(t, last.IsRevoked(issuer.Public, "s", "n"))
 	require.ErrorIs(t, last.Accept(ctx, sign(3, nil)), access.ErrStale)

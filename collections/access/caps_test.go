@@ -233,7 +233,7 @@ func TestCapsLimits(t *testing.T) {
 	g.caps.Clock = at(start + (11+capcert.Skew)*1000)
 	require.Equal(t, http.StatusUnauthorized, send(signed(start+(11+capcert.Skew)*1000, "f")))
 	g.caps.Clock = at(start)
-	revoked, err := access.NewRevocations(t.Context(), nil)
+	revoked, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	g.caps.Revocations = revoked
 	require.Zero(t, send(func(*access.Request) {}))
@@ -343,7 +343,7 @@ func TestLoadMany(t *testing.T) {
 		require.NoError(t, err)
 		body := value.Append(nil, l.Object())
 		require.NoError(t, s.Put(ctx, "__sync__/revocations/"+issuer.Public, &store.Object{Body: body}, store.Whatever))
-		r, err := access.NewRevocations(ctx, s)
+		r, err := access.NewRevocations(ctx, s, s)
 		require.NoError(t, err)
 		require.True(t, r.IsRevoked(issuer.Public, "s", "n"), count)
 	}
@@ -352,7 +352,7 @@ func TestLoadMany(t *testing.T) {
 // Only so many issuers' lists are kept; those that are kept can still be replaced.
 func TestTooManyIssuers(t *testing.T) {
 	ctx := t.Context()
-	r, err := access.NewRevocations(ctx, nil)
+	r, err := access.NewRevocations(ctx, nil, nil)
 	require.NoError(t, err)
 	const most = 100
 	r.SetMost(most, 1<<30)

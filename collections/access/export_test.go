@@ -36,4 +36,28 @@ const StrangerKept = strangerKept
 func (r *Revocations) SetNow(now func() time.Time) { r.now = now }
 
 // SetStore sets where lists are kept.
-func (r *Revocations) SetStore(s store.Store) { r.store = s }
+func (r *Revocations) SetStore(s, notes store.Store) { r.store, r.notes = s, notes }
+
+// Old is for how long an owner is known to whom what others do leaves a share of its own.
+const Old = old
+
+// MaxUnknown is how long a list may be of an issuer who is not known for some time.
+const MaxUnknown = maxUnknown
+
+// ParseNote returns a note as it is written, "" for what is none.
+func ParseNote(b []byte) string {
+	if n := parseNote(b); n != nil {
+		return string(n.bytes())
+	}
+	return ""
+}
+
+// Brought reports how many lists of those that are in memory the store may lose.
+func (r *Revocations) Brought() (n int) {
+	for _, x := range r.byIssuer {
+		if x.brought {
+			n++
+		}
+	}
+	return n
+}

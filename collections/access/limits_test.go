@@ -110,7 +110,7 @@ func TestAllowance(t *testing.T) {
 
 // As many sources are known as there is room for. One that has taken nothing makes room for another.
 func TestManySources(t *testing.T) {
-	r, err := access.NewRevocations(t.Context(), nil)
+	r, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	issuers := 0
 	accept := func(source int) error {
@@ -144,7 +144,7 @@ func TestBytesOfLists(t *testing.T) {
 		require.Len(t, value.Append(nil, l.Object()), size)
 		return l
 	}
-	r, err := access.NewRevocations(ctx, nil)
+	r, err := access.NewRevocations(ctx, nil, nil)
 	require.NoError(t, err)
 	r.SetMost(10, 3000)
 	one, two := key(t, 1), key(t, 2)
@@ -168,7 +168,7 @@ func TestListsOfOneGeneration(t *testing.T) {
 		o := &store.Object{Body: value.Append(nil, l.Object())}
 		require.NoError(t, s.Put(ctx, "__sync__/revocations/"+issuer.Public+where, o, store.Whatever))
 	}
-	r, err := access.NewRevocations(ctx, s)
+	r, err := access.NewRevocations(ctx, s, s)
 	require.NoError(t, err)
 	require.True(t, r.IsRevoked(issuer.Public, "first", "n"))
 	require.False(t, r.IsRevoked(issuer.Public, "second", "n"))

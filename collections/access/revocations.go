@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ var (
 	ErrStale = errors.New("there is a list of revocations of the same or a later generation")
 	// ErrTooManyIssuers reports that lists of no more issuers are kept.
 	ErrTooManyIssuers = errors.New("lists of too many issuers are kept")
+	// ErrTooLong reports a list that is too long for an issuer who is not known for some time.
+	ErrTooLong = errors.New("the list of revocations is too long")
 	// ErrTooOften reports that the source of a request has brought too many lists, or too long ones.
 	ErrTooOften = errors.New("too many lists of revocations come from there; try again later")
 )
@@ -52,6 +55,7 @@ func CheckInternal(key string, b []byte) error {
 // Revocations are the lists of revocations that issuers have published, kept in a store.
 type Revocations struct {
 	store store.Store // nil keeps nothing
+	notes store.Store // nil keeps none
 
 	mu       sync.RWMutex
 	byIssuer map[string]*revoked
@@ -61,18 +65,20 @@ type Revocations struct {
 	mostIssuers, mostBytes int
 
 	allowed allowances // of sources
-	owners  allowances // of issuers who own something here
+	young   allowances // of sources, for issuers who own something here
+	owners  allowances // of issuers who have owned something for some time
 
-	// judge and leftOut belong to mu, too: who finds out ranks, and whether a list was not taken over
-	// from the store, as there was no room for it.
-	judge   func(ctx context.Context, identity string) (Rank, error)
+	// These belong to mu, too: who finds out ranks, whether a list was not taken over from the store, as
+	// there was no room for it, and of which issuers more is known than is noted.
+	judge   func(ctx context.Context, identity string) (Standing, error)
 	leftOut bool
+	marked  map[string]struct{}
 
 	now func() time.Time
 
-	// presentedMu guards presented, the issuers of whom certificates were presented.
+	// presentedMu guards presented, the issuers of whom certificates were presented, and since when.
 	presentedMu sync.Mutex
-	presented   *lru.LRU[string, struct{}]
+	presented   *lru.LRU[string, time.Time]
 }
 
 type revoked struct {
@@ -83,12 +89,20 @@ type revoked struct {
 	ends       int64     // of the last certificate; see endOf
 	rank       Rank      // as it was found out last
 	source     string    // that has brought it; "" if that is not known
-	since      time.Time // when it was taken, or its rank found out
+	brought    bool      // this server, or another of its store, has accepted it, and may remove it
+	since      time.Time // when the issuer was first known
+	presented  time.Time // when one of its certificates was presented, to the day; zero if none was
+	looked     time.Time // when it was taken, or its rank found out
 }
 
-// NewRevocations returns the lists in a store, or none if that is nil.
-func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
-	r := &Revocations{store: s, byIssuer: map[string]*revoked{}, mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now}
+// NewRevocations returns the lists in a store, or none if that is nil. Notes about them, from which
+// addresses they have come and when, are kept in notes, for the servers that have accepted them
+// alone; nil keeps none, and then such lists have no known source after a start.
+func NewRevocations(ctx context.Context, s, notes store.Store) (*Revocations, error) {
+	r := &Revocations{
+		store: s, notes: notes, byIssuer: map[string]*revoked{}, marked: map[string]struct{}{},
+		mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now,
+	}
 	if s == nil {
 		return r, nil
 	}
@@ -99,7 +113,9 @@ func NewRevocations(ctx context.Context, s store.Store) (*Revocations, error) {
 	return r, err
 }
 
-// Load takes over what others have put into the store meanwhile. What is no list of its issuer is left out, and told by an error that is capcert.ErrRevocations.
+// Load takes over what others have put into the store meanwhile, and notes what has become known of
+// lists. What is no list of its issuer is left out, and told by an error that is
+// capcert.ErrRevocations.
 func (r *Revocations) Load(ctx context.Context) error {
 	var none error
 	for after := ""; ; {
@@ -130,7 +146,7 @@ func (r *Revocations) Load(ctx context.Context) error {
 			}
 		}
 		if len(keys) < 1000 {
-			return errors.Join(none, r.expire(ctx, r.now()))
+			return errors.Join(none, r.noteMarked(ctx), r.expire(ctx, r.now()))
 		}
 	}
 }
@@ -161,47 +177,73 @@ func (r *Revocations) has(key string) bool {
 	return now != nil && now.generation >= g
 }
 
-// takeStored makes a list of the store count, if there is room for it or it matters.
+// takeStored makes a list of the store count, if there is room for it, or its issuer owns something.
 func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations) error {
+	x := &revoked{brought: r.notes != nil && r.notes == r.store}
+	n, err := r.noted(ctx, l.Issuer)
+	if err != nil {
+		return err
+	}
+	if n != nil {
+		*x = revoked{rank: n.rank, source: n.from, brought: true, since: n.since, presented: n.presented}
+	}
 	r.mu.RLock()
 	now := r.byIssuer[l.Issuer]
+	grows := held{1, sizeOf(l)}
+	if now != nil {
+		grows = held{0, max(0, grows.bytes-now.size)}
+	}
 	r.mu.RUnlock()
-	rank := Stranger
-	if now == nil && !r.fits(1, sizeOf(l)) {
-		var err error
-		if rank, err = r.rank(ctx, l.Issuer); err != nil {
+	if now == nil && !r.fits(grows.issuers, grows.bytes) {
+		s, err := r.standing(ctx, l.Issuer)
+		if err != nil {
 			return err
 		}
-		if rank < Owner {
+		if n != nil && !n.presented.IsZero() && r.now().Sub(n.presented) <= strangerKept {
+			s.Rank = max(s.Rank, Presented)
+		}
+		s.Since = earlier(earlier(s.Since, x.since), r.now())
+		x.rank, x.since = s.Rank, s.Since
+		if s.Rank < Owner {
+			err = r.makeRoom(ctx, &newcomer{l.Issuer, s, x.source, grows, true})
+		}
+		if errors.Is(err, ErrTooManyIssuers) {
 			r.mu.Lock()
 			r.leftOut = true
 			r.mu.Unlock()
 			return nil
 		}
+		if err != nil {
+			return err
+		}
 	}
-	r.take(l, rank, "")
+	r.take(l, x)
 	return nil
 }
 
-// take makes a list count, unless there is a later one.
-func (r *Revocations) take(l *capcert.Revocations, rank Rank, source string) bool {
+// take makes a list count of which x says where it comes from, unless there is a later one.
+func (r *Revocations) take(l *capcert.Revocations, x *revoked) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := r.byIssuer[l.Issuer]; now != nil && now.generation >= l.Generation {
+	was := r.byIssuer[l.Issuer]
+	if was != nil && was.generation >= l.Generation {
 		return false
 	}
-	x := &revoked{
-		generation: l.Generation, size: sizeOf(l), certs: map[[2]string]bool{}, subjects: map[string]bool{},
-		ends: endOf(l), rank: rank, source: source, since: r.now(),
+	x.generation, x.size, x.ends, x.looked = l.Generation, sizeOf(l), endOf(l), r.now()
+	if x.since = earlier(x.since, x.looked); was != nil {
+		x.since = earlier(was.since, x.since)
+		x.brought = x.brought || was.brought
+		if was.presented.After(x.presented) {
+			x.presented = was.presented
+		}
+		r.bytes -= was.size
 	}
+	x.certs, x.subjects = map[[2]string]bool{}, map[string]bool{}
 	for _, c := range l.Certs {
 		x.certs[[2]string{c.Subject, c.Nonce}] = true
 	}
 	for _, s := range l.Subjects {
 		x.subjects[s] = true
-	}
-	if was := r.byIssuer[l.Issuer]; was != nil {
-		r.bytes -= was.size
 	}
 	r.bytes += x.size
 	r.byIssuer[l.Issuer] = x
@@ -210,36 +252,39 @@ func (r *Revocations) take(l *capcert.Revocations, rank Rank, source string) boo
 
 func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }
 
-// Accept keeps a list, which ParseRevocations has checked. What lists of strangers take up is
-// shared out by the source of ctx (see WithSource); an issuer who owns something here, or whom the
-// configuration names, has a share of its own, and its list has room as long as there are lists
-// that matter less. It returns an error that is ErrStale, ErrTooOften or ErrTooManyIssuers.
+// maxUnknown is how long a list may be, in bytes, of an issuer who is not known for some time: of
+// several hundred certificates.
+const maxUnknown = 64 << 10
+
+// Accept keeps a list, which ParseRevocations has checked. What lists take up is shared out by the
+// source of ctx (see WithSource); an issuer who has owned something here for some time has a share of
+// its own, and whom the configuration names has no limit. Lists make room as room.gives says. It
+// returns an error that is ErrStale, ErrTooLong, ErrTooOften or ErrTooManyIssuers.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()
 	now := r.byIssuer[l.Issuer]
 	r.mu.RUnlock()
-	more, grows := 1, sizeOf(l)
+	grows := held{1, sizeOf(l)}
 	if now != nil {
 		if now.generation >= l.Generation {
 			return fmt.Errorf("%w: %d", ErrStale, now.generation)
 		}
-		more, grows = 0, max(0, grows-now.size)
+		grows = held{0, max(0, grows.bytes-now.size)}
 	}
-	rank, err := r.rank(ctx, l.Issuer)
+	s, err := r.standing(ctx, l.Issuer)
 	if err != nil {
 		return err
 	}
-	allowed := rank == Named
-	switch rank {
-	case Stranger, Presented:
-		allowed = r.allowed.take(ctx, more, grows)
-	case Owner: // whoever else sends from the same address takes nothing of it
-		allowed = r.owners.take(context.WithValue(ctx, sourceKey{}, l.Issuer), more, grows)
+	n := &newcomer{l.Issuer, s, sourceOf(ctx), grows, false}
+	n.Since = earlier(n.Since, r.now())
+	known := s.Rank == Owner && r.now().Sub(n.Since) >= old
+	if !known && s.Rank != Named && sizeOf(l) > maxUnknown {
+		return fmt.Errorf("%w: %d bytes at most", ErrTooLong, maxUnknown)
 	}
-	if !allowed {
+	if !r.allows(ctx, n, known) {
 		return ErrTooOften
 	}
-	if err := r.makeRoom(ctx, l, rank, sourceOf(ctx), more, grows); err != nil {
+	if err := r.makeRoom(ctx, n); err != nil {
 		return err
 	}
 	if r.store != nil {
@@ -248,10 +293,29 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
-	if !r.take(l, rank, sourceOf(ctx)) {
+	if !r.take(l, &revoked{rank: s.Rank, source: n.source, brought: true, since: n.Since}) {
 		return ErrStale
 	}
-	return r.dropOlder(ctx, l)
+	return errors.Join(r.dropOlder(ctx, l), r.note(ctx, l.Issuer))
+}
+
+// allows takes what a list takes up from the allowance that it comes under.
+func (r *Revocations) allows(ctx context.Context, n *newcomer, known bool) bool {
+	issuers, bytes := n.grows.issuers, n.grows.bytes
+	if known { // whoever else sends from the same address takes nothing of it
+		own := context.WithValue(ctx, sourceKey{}, n.issuer)
+		if r.owners.take(own, issuers, bytes) {
+			return true
+		}
+	}
+	switch n.Rank {
+	case Named:
+		return true
+	case Owner:
+		return r.young.take(ctx, issuers, bytes)
+	default:
+		return r.allowed.take(ctx, issuers, bytes)
+	}
 }
 
 // dropOlder removes the lists of an issuer that a later one takes the place of.
@@ -277,4 +341,22 @@ func (r *Revocations) IsRevoked(issuer, subject, nonce string) bool {
 	defer r.mu.RUnlock()
 	x := r.byIssuer[issuer]
 	return x != nil && (x.certs[[2]string{subject, nonce}] || subject != "" && x.subjects[subject])
+}
+
+// endOf returns when the last certificate is over that a list names, in Unix seconds; what names a
+// subject, or a certificate without an end, never is.
+func endOf(l *capcert.Revocations) (end int64) {
+	end = math.MinInt64
+	for _, s := range l.Subjects {
+		if s != "" {
+			return math.MaxInt64
+		}
+	}
+	for _, c := range l.Certs {
+		if c.Expires == 0 {
+			return math.MaxInt64
+		}
+		end = max(end, c.Expires)
+	}
+	return end
 }

@@ -4,81 +4,18 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 )
 
-// Rank is how much an issuer's list of revocations matters at a server. Keys cost nothing to make,
-// and a list of one that nobody knows protects nothing; so lists that matter less make room for
-// others.
-type Rank int
-
-// The ranks.
 const (
-	Stranger  Rank = iota // nobody has presented a certificate of the issuer
-	Presented             // somebody has, since the start
-	Owner                 // something is stored under the issuer's identity
-	Named                 // the configuration names the issuer's identity
-)
-
-const (
-	// maxPresented is of how many issuers it is known that certificates of theirs have been presented.
-	maxPresented = 1 << 16
-	// strangerKept is how long a list is kept of an issuer who has remained a stranger since.
-	strangerKept = 30 * 24 * time.Hour
 	// maxJudged is how many lists are looked at to make room for one.
 	maxJudged = 256
+	// strangerKept is how long a list is kept of an issuer who has remained a stranger since.
+	strangerKept = 30 * 24 * time.Hour
 )
-
-// Judge has ranks above Presented found out by a function, of an issuer's identity. It is called
-// before the first list is accepted.
-func (r *Revocations) Judge(ctx context.Context, rank func(ctx context.Context, identity string) (Rank, error)) error {
-	r.mu.Lock()
-	r.judge = rank
-	again := r.leftOut
-	r.mu.Unlock()
-	if again { // of what was read before there was room for all that matters
-		return r.Load(ctx)
-	}
-	return nil
-}
-
-// Present tells that somebody has presented a certificate of an issuer, with a right signature.
-func (r *Revocations) Present(issuer string) {
-	r.presentedMu.Lock()
-	defer r.presentedMu.Unlock()
-	if r.presented == nil {
-		r.presented, _ = lru.NewLRU[string, struct{}](maxPresented, nil) // fails only without room
-	}
-	r.presented.Add(issuer, struct{}{})
-}
-
-// rank finds out how much a list of an issuer matters now.
-func (r *Revocations) rank(ctx context.Context, issuer string) (Rank, error) {
-	r.mu.RLock()
-	judge := r.judge
-	r.mu.RUnlock()
-	if judge != nil {
-		id, err := capcert.UserID(issuer)
-		if err != nil {
-			return Stranger, nil // ParseRevocations lets no such issuer in
-		}
-		if rank, err := judge(ctx, id); err != nil || rank > Presented {
-			return rank, err
-		}
-	}
-	r.presentedMu.Lock()
-	defer r.presentedMu.Unlock()
-	if r.presented != nil && r.presented.Contains(issuer) {
-		return Presented, nil
-	}
-	return Stranger, nil
-}
 
 // fits reports whether there is room for more issuers and bytes.
 func (r *Revocations) fits(issuers, bytes int) bool {
@@ -87,96 +24,203 @@ func (r *Revocations) fits(issuers, bytes int) bool {
 	return len(r.byIssuer)+issuers <= r.mostIssuers && r.bytes+bytes <= r.mostBytes
 }
 
+// held is what some lists take up.
+type held struct{ issuers, bytes int }
+
+func (h held) with(o held) held    { return held{h.issuers + o.issuers, h.bytes + o.bytes} }
+func (h held) without(o held) held { return held{h.issuers - o.issuers, h.bytes - o.bytes} }
+
+// newcomer is a list that room is made for.
+type newcomer struct {
+	issuer string
+	Standing
+	source string
+	grows  held // by what it is more than the issuer's list before
+	stored bool // it is in the store already, which loses nothing for it
+}
+
 // candidate is a list that may have to go.
 type candidate struct {
 	issuer string
 	source string
 	rank   Rank // as it was known last
 	since  time.Time
-	same   int // lists of its source
+	size   held
 }
 
-// candidates returns the lists of all issuers but one, those that are to go first first: of a low
-// rank, of a source that has brought many, and old. Where a list has come from is not known after a
-// start; each such list is one of a source of its own.
-func (r *Revocations) candidates(but string) (all []candidate, bySource map[string]int) {
+// place is where lists of a rank come from: a source, or a network.
+type place struct {
+	rank Rank
+	name string
+}
+
+// room is what all lists take up, and who may be told to give some of it back.
+type room struct {
+	most, all held
+	byRank    map[Rank]held
+	bySource  map[place]held
+	byNetwork map[place]held
+	// candidates are those that are to go first first: of low ranks, of networks and sources of which
+	// too much is kept, and of issuers who are not known for long.
+	candidates []candidate
+}
+
+// room looks at the lists of all issuers who are not named, and of whom but one may give way.
+func (r *Revocations) room(but string) *room {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	bySource = map[string]int{}
-	for _, x := range r.byIssuer {
-		bySource[x.source]++
+	m := &room{
+		most:   held{r.mostIssuers, r.mostBytes},
+		byRank: map[Rank]held{}, bySource: map[place]held{}, byNetwork: map[place]held{},
 	}
-	delete(bySource, "")
 	for issuer, x := range r.byIssuer {
+		if x.rank == Named { // takes no room of others
+			continue
+		}
+		c := candidate{issuer, x.source, x.rank, x.since, held{1, x.size}}
+		m.count(c, held.with)
 		if issuer != but {
-			all = append(all, candidate{issuer, x.source, x.rank, x.since, max(1, bySource[x.source])})
+			m.candidates = append(m.candidates, c)
 		}
 	}
-	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.same, a.same), a.since.Compare(b.since))
+	tooMuch := func(share, most float64) float64 {
+		if share <= most {
+			return 0
+		}
+		return share
+	}
+	network := func(c candidate) float64 { return tooMuch(m.share(m.byNetwork[c.network()]), ofNetwork) }
+	source := func(c candidate) float64 { return tooMuch(m.share(m.bySource[c.from()]), ofSource) }
+	slices.SortFunc(m.candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(network(b), network(a)),
+			cmp.Compare(source(b), source(a)), b.since.Compare(a.since), cmp.Compare(a.issuer, b.issuer))
 	})
-	return all, bySource
+	return m
 }
 
-// makeRoom removes lists for one of a rank from a source, until there is room for more issuers and
-// bytes. It returns ErrTooManyIssuers if those that are kept matter as much. For what the
-// configuration names there is always room.
-func (r *Revocations) makeRoom(ctx context.Context, l *capcert.Revocations, rank Rank, source string, issuers, bytes int) error {
-	if r.fits(issuers, bytes) {
+func (m *room) count(c candidate, how func(held, held) held) {
+	m.all = how(m.all, c.size)
+	m.byRank[c.rank] = how(m.byRank[c.rank], c.size)
+	m.bySource[c.from()] = how(m.bySource[c.from()], c.size)
+	m.byNetwork[c.network()] = how(m.byNetwork[c.network()], c.size)
+}
+
+func (c candidate) from() place    { return place{c.rank, c.source} }
+func (c candidate) network() place { return place{c.rank, Network(c.source)} }
+
+// share is which part something is of all the room that there is.
+func (m *room) share(h held) float64 {
+	return max(float64(h.issuers)/float64(m.most.issuers), float64(h.bytes)/float64(m.most.bytes))
+}
+
+// fits reports whether there is room for n.
+func (m *room) fits(n *newcomer) bool {
+	all := m.all.with(n.grows)
+	return all.issuers <= m.most.issuers && all.bytes <= m.most.bytes
+}
+
+// half is how much of the room owners may take from others. An issuer who was known before others stays
+// beside them if no more than ofSource of the room is kept of its source, and ofNetwork of its
+// network.
+const half, ofSource, ofNetwork = 1. / 2, 1. / 64, 1. / 32
+
+// gives reports whether a list has to go for another:
+//
+//   - Owners take from lower ranks until they have half of the room, and what they have beyond it
+//     they give back to who was presented: it costs one push to own something. Who was presented takes
+//     from strangers.
+//   - Of equal ranks, those go of whose network more is kept than of the newcomer's, if no less is of
+//     their address than of its.
+//   - Of one network, those go of whose address more is kept.
+//   - Whose issuer was known a day before another's stays beside it, unless too much is kept of its
+//     network or address, and also takes from addresses of which less is kept. This tells apart those
+//     behind one proxy.
+func (m *room) gives(c candidate, n *newcomer) bool {
+	switch {
+	case c.rank == Named: // as it has turned out
+		return false
+	case n.Rank == Owner && c.rank < Owner:
+		return m.share(m.byRank[Owner].with(n.grows)) <= half
+	case c.rank == Owner && n.Rank < Owner:
+		return n.Rank == Presented && m.share(m.byRank[Owner]) > half
+	case c.rank != n.Rank:
+		return c.rank < n.Rank
+	}
+	from, to := c.from(), place{n.Rank, n.source}
+	around, about := c.network(), place{n.Rank, Network(n.source)}
+	its, mine := m.share(m.bySource[from]), m.share(m.bySource[to].with(n.grows))
+	theirs, ours := m.share(m.byNetwork[around]), m.share(m.byNetwork[about].with(n.grows))
+	later := c.since.Sub(n.Since) >= old
+	earlier := n.Since.Sub(c.since) >= old
+	switch {
+	case from == to:
+		return later
+	case around == about:
+		return later || its > mine && (!earlier || its > ofSource)
+	}
+	return theirs > ours && (later || its >= mine) && (!earlier || theirs > ofNetwork)
+}
+
+// makeRoom removes lists for one, until there is room for it. It returns ErrTooManyIssuers, and
+// removes nothing, if those that are kept matter as much. What the configuration names takes no
+// room.
+func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) error {
+	if n.Rank == Named || r.fits(n.grows.issuers, n.grows.bytes) {
 		return nil
 	}
-	all, bySource := r.candidates(l.Issuer)
-	mine := bySource[source] + issuers
+	m := r.room(n.issuer)
+	var leave []candidate
 	judged := 0
-	for _, c := range all {
-		if r.fits(issuers, bytes) {
-			return nil
+	for _, c := range m.candidates {
+		if m.fits(n) {
+			break
 		}
-		// Of equal lists the ones go of whoever has brought more.
-		lower := func(of Rank) bool { return of < rank || of == rank && bySource[c.source] > mine }
-		if !lower(c.rank) {
+		if !m.gives(c, n) {
 			continue
 		}
 		if judged++; judged > maxJudged {
 			break
 		}
-		now, err := r.rank(ctx, c.issuer)
+		now, err := r.look(ctx, c.issuer)
 		if err != nil {
 			return err
 		}
-		if !lower(now) {
-			r.note(c.issuer, now)
-			continue
+		if now.Rank != c.rank || now.Since.Before(c.since) { // it was judged by what was known before
+			m.count(c, held.without)
+			c.rank, c.since = now.Rank, now.Since
+			if c.rank == Named {
+				continue
+			}
+			m.count(c, held.with)
+			if !m.gives(c, n) {
+				continue
+			}
 		}
-		if err := r.drop(ctx, c.issuer); err != nil {
+		m.count(c, held.without)
+		leave = append(leave, c)
+	}
+	if !m.fits(n) {
+		return ErrTooManyIssuers
+	}
+	for _, c := range leave {
+		if err := r.drop(ctx, c.issuer, !n.stored); err != nil {
 			return err
 		}
-		bySource[c.source]--
 	}
-	if rank == Named || r.fits(issuers, bytes) {
-		return nil
-	}
-	return ErrTooManyIssuers
+	return nil
 }
 
-// note remembers the rank of a list.
-func (r *Revocations) note(issuer string, rank Rank) {
+// drop forgets the list of an issuer, and removes it from the store if that is asked for and this
+// server is in charge of it; what another has brought, as to a replica, stays there.
+func (r *Revocations) drop(ctx context.Context, issuer string, stored bool) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if x := r.byIssuer[issuer]; x != nil {
-		x.rank = rank
-	}
-}
-
-// drop forgets the list of an issuer, also in the store.
-func (r *Revocations) drop(ctx context.Context, issuer string) error {
-	r.mu.Lock()
-	if x := r.byIssuer[issuer]; x != nil {
+	x := r.byIssuer[issuer]
+	if x != nil {
 		r.bytes -= x.size
 		delete(r.byIssuer, issuer)
 	}
 	r.mu.Unlock()
-	if r.store == nil {
+	if r.store == nil || x == nil || !stored || !x.brought {
 		return nil
 	}
 	keys, err := r.store.List(ctx, revocationsUnder+issuer, "", 1000)
@@ -184,6 +228,9 @@ func (r *Revocations) drop(ctx context.Context, issuer string) error {
 		if err == nil {
 			err = r.store.Delete(ctx, k)
 		}
+	}
+	if err == nil && r.notes != nil {
+		err = r.notes.Delete(ctx, standingUnder+issuer)
 	}
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
@@ -199,7 +246,7 @@ func (r *Revocations) expire(ctx context.Context, now time.Time) error {
 	r.mu.RLock()
 	judge := r.judge
 	for issuer, x := range r.byIssuer {
-		if x.ends < now.Unix()-capcert.Skew || now.Sub(x.since) > strangerKept {
+		if x.ends < now.Unix()-capcert.Skew || x.brought && now.Sub(x.looked) > strangerKept {
 			old = append(old, issuer)
 		}
 	}
@@ -208,40 +255,26 @@ func (r *Revocations) expire(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	for _, issuer := range old[:min(len(old), maxJudged)] {
-		rank, err := r.rank(ctx, issuer)
+		s, err := r.look(ctx, issuer)
 		if err != nil {
 			return err
 		}
 		r.mu.Lock()
 		x := r.byIssuer[issuer]
-		gone := x != nil && (x.ends < now.Unix()-capcert.Skew && rank <= Presented || rank == Stranger)
+		over := x != nil && x.ends < now.Unix()-capcert.Skew
+		gone := x != nil && (over && s.Rank <= Presented || s.Rank == Stranger)
 		if x != nil && !gone {
-			x.rank, x.since = rank, now // and is looked at again after as long
+			x.looked = now // and is looked at again after as long
+		}
+		if gone && over {
+			x.brought = true // it is over for every server
 		}
 		r.mu.Unlock()
 		if gone {
-			if err := r.drop(ctx, issuer); err != nil {
+			if err := r.drop(ctx, issuer, true); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// endOf returns when the last certificate is over that a list names, in Unix seconds; what names a
-// subject, or a certificate without an end, never is.
-func endOf(l *capcert.Revocations) (end int64) {
-	end = math.MinInt64
-	for _, s := range l.Subjects {
-		if s != "" {
-			return math.MaxInt64
-		}
-	}
-	for _, c := range l.Certs {
-		if c.Expires == 0 {
-			return math.MaxInt64
-		}
-		end = max(end, c.Expires)
-	}
-	return end
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // keyOf is a key that has a name.
-func keyOf(t *testing.T, name string) capcert.Key {
+func keyOf(t require.TestingT, name string) capcert.Key {
 	seed := sha256.Sum256([]byte(name))
 	k, err := capcert.NewKey(seed[:])
 	require.NoError(t, err)
@@ -25,45 +25,65 @@ func keyOf(t *testing.T, name string) capcert.Key {
 // ranked are lists with room for some, and a rank for each of some names.
 type ranked struct {
 	*access.Revocations
-	t     *testing.T
+	t     require.TestingT
 	store store.Store
-	ranks map[string]access.Rank // by identity
+	now   time.Time
+	ranks map[string]access.Standing // by identity
 }
 
-func newRanked(t *testing.T, most int) *ranked {
-	x := &ranked{t: t, store: store.NewMemory(), ranks: map[string]access.Rank{}}
+func newRanked(t require.TestingT, most int) *ranked {
+	x := &ranked{
+		t: t, store: store.NewMemory(), now: time.UnixMilli(start), ranks: map[string]access.Standing{},
+	}
 	x.open(most)
 	return x
 }
 
+// open begins anew with what is in the store, as a server that has been restarted, or another one of
+// the store.
 func (x *ranked) open(most int) {
+	ctx := context.Background()
 	var err error
-	x.Revocations, err = access.NewRevocations(x.t.Context(), nil)
+	x.Revocations, err = access.NewRevocations(ctx, nil, nil)
 	require.NoError(x.t, err)
-	x.SetStore(x.store)
+	x.SetStore(x.store, x.store)
 	x.SetMost(most, 1<<30)
-	require.NoError(x.t, x.Load(x.t.Context()))
-	require.NoError(x.t, x.Judge(x.t.Context(), func(_ context.Context, id string) (access.Rank, error) { return x.ranks[id], nil }))
+	x.SetNow(func() time.Time { return x.now })
+	require.NoError(x.t, x.Load(ctx))
+	require.NoError(x.t, x.Judge(ctx, func(_ context.Context, id string) (access.Standing, error) {
+		return x.ranks[id], nil
+	}))
 }
 
-func (x *ranked) rank(name string, r access.Rank) {
+// rank makes a name somebody of a rank from now on.
+func (x *ranked) rank(name string, r access.Rank) { x.standing(name, r, x.now) }
+
+func (x *ranked) standing(name string, r access.Rank, since time.Time) {
 	id, err := capcert.UserID(keyOf(x.t, name).Public)
 	require.NoError(x.t, err)
-	x.ranks[id] = r
+	x.ranks[id] = access.Standing{Rank: r, Since: since}
 }
 
 // accept brings the first list of a name from an address.
 func (x *ranked) accept(name, address string) error {
-	l, err := capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
-	require.NoError(x.t, err)
-	return x.Accept(access.WithSource(x.t.Context(), address), l)
+	l := firstLists[name]
+	if l == nil {
+		var err error
+		l, err = capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
+		require.NoError(x.t, err)
+		firstLists[name] = l
+	}
+	return x.Accept(access.WithSource(context.Background(), address), l)
 }
+
+// firstLists are the first lists of names, which are the same in all tests.
+var firstLists = map[string]*capcert.Revocations{}
 
 func (x *ranked) has(name string) bool { return x.IsRevoked(keyOf(x.t, name).Public, "stolen", "n") }
 
 // stored returns how many lists the store has.
 func (x *ranked) stored() int {
-	keys, err := x.store.List(x.t.Context(), "__sync__/revocations/", "", 1000)
+	keys, err := x.store.List(context.Background(), "__sync__/revocations/", "", 1000)
 	require.NoError(x.t, err)
 	return len(keys)
 }
@@ -88,20 +108,21 @@ func TestRoomForListsThatMatter(t *testing.T) {
 	require.True(t, x.has("owner"))
 	require.True(t, x.has("known"))
 
-	// Where all matter as much, those go of whoever has brought most.
-	for i := range most {
+	// Owners get no more than half of the room from others, and where all matter as much, those go of
+	// whoever has brought most.
+	for i := range 2 * most {
 		name := fmt.Sprint("made", i)
-		x.rank(name, access.Owner)
+		x.standing(name, access.Owner, x.now.Add(-access.Old)) // which have each a share of their own
 		_ = x.accept(name, "198.51.0.1")
 	}
-	require.ErrorIs(t, x.accept("made49", "198.51.0.1"), access.ErrTooManyIssuers)
+	require.ErrorIs(t, x.accept("made99", "198.51.0.1"), access.ErrTooManyIssuers)
+	require.True(t, x.has("known"))
 	for i := range 10 {
 		name := fmt.Sprint("other", i)
 		x.rank(name, access.Owner)
 		require.NoError(t, x.accept(name, fmt.Sprintf("203.0.113.%d", i)))
 		require.True(t, x.has(name))
 	}
-	require.ErrorIs(t, x.accept("stranger", "192.0.2.1"), access.ErrTooManyIssuers)
 	x.rank("admin", access.Named)
 	require.NoError(t, x.accept("admin", "198.51.0.1"))
 	require.True(t, x.has("admin"))
@@ -117,6 +138,7 @@ func TestRoomForListsThatMatter(t *testing.T) {
 // One who shares an address with a flood of lists may still revoke.
 func TestFloodFromTheSameAddress(t *testing.T) {
 	x := newRanked(t, 1000)
+	before := x.now.Add(-access.Old)
 	var err error
 	for i := 0; err == nil; i++ {
 		err = x.accept(fmt.Sprint("stranger", i), "198.51.100.1")
@@ -124,9 +146,20 @@ func TestFloodFromTheSameAddress(t *testing.T) {
 	require.ErrorIs(t, err, access.ErrTooOften)
 	for name, rank := range map[string]access.Rank{"owner": access.Owner, "admin": access.Named} {
 		require.ErrorIs(t, x.accept(name, "198.51.100.1"), access.ErrTooOften)
-		x.rank(name, rank)
+		x.standing(name, rank, before)
 		require.NoError(t, x.accept(name, "198.51.100.1"))
 	}
+	// An owner who has come into being since has the owners' share of the address.
+	err = nil
+	for i := 0; err == nil; i++ {
+		name := fmt.Sprint("made", i)
+		x.rank(name, access.Owner)
+		err = x.accept(name, "198.51.100.1")
+		require.LessOrEqual(t, i, access.SourceIssuers)
+	}
+	require.ErrorIs(t, err, access.ErrTooOften)
+	x.standing("another", access.Owner, before)
+	require.NoError(t, x.accept("another", "198.51.100.1"))
 }
 
 // A list of certificates that are over protects nothing, and neither does that of one who stays a

@@ -27,6 +27,27 @@ func Source(address string) string {
 	return netip.PrefixFrom(a, 56).Masked().String()
 }
 
+// Network names what a large customer of a provider has: of an address or a Source, the IPv4 network
+// of 16 bits or the IPv6 network of 32. It is "" for what is neither.
+func Network(source string) string {
+	prefix, err := netip.ParsePrefix(source)
+	if a, bad := netip.ParseAddr(source); bad == nil {
+		prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	if err != nil {
+		return ""
+	}
+	a, bits := prefix.Addr().Unmap(), 32
+	if a.Is4() {
+		bits = 16
+	}
+	wide, err := a.WithZone("").Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return wide.String()
+}
+
 // sourceOf returns the source of WithSource, or "" if there is none.
 func sourceOf(ctx context.Context) string {
 	s, _ := ctx.Value(sourceKey{}).(string)

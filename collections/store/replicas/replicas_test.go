@@ -402,7 +402,7 @@ func TestRevocationsOfSeveralNodes(t *testing.T) {
 	accept := func(m *member, generation int64, subject string) {
 		l, err := capcert.SignRevocations(root.Key, generation, nil, []string{subject})
 		require.NoError(t, err)
-		all, err := access.NewRevocations(t.Context(), m)
+		all, err := access.NewRevocations(t.Context(), m, nil)
 		require.NoError(t, err)
 		require.NoError(t, all.Accept(t.Context(), l))
 	}
@@ -415,7 +415,7 @@ func TestRevocationsOfSeveralNodes(t *testing.T) {
 		two.learn(t, one)
 	}
 	for _, m := range []*member{one, two} {
-		all, err := access.NewRevocations(t.Context(), m)
+		all, err := access.NewRevocations(t.Context(), m, nil)
 		require.NoError(t, err)
 		require.NoError(t, all.Load(t.Context()))
 		require.True(t, all.IsRevoked(root.Key.Public, "third", "x"))
