@@ -1,6 +1,7 @@
 package collections
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,20 +159,44 @@ func (b *batch) parseParts(text string) error {
 	return nil
 }
 
-// unboundedElements is how many elements a part is counted for that says neither how many it wants nor is of a log that does.
+// unboundedElements is how many elements a part has of a log that does not say how many it may have.
 const unboundedElements = 1000
+
+// mostOf is how many elements a part of a log counts for that does not say how many it wants.
+func mostOf(a *config.AppendOnly) int64 { return cmp.Or(a.MaxPullLimit, unboundedElements) }
+
+// part returns which part of the log of a set of parameters is asked for, nil if that is not said.
+func (b *batch) part(name string, i int) *bounds {
+	if parts := b.parts[name]; i < len(parts) {
+		return parts[i]
+	}
+	return nil
+}
+
+// unsaid is the part that is given to whoever does not say which: what a pull could ask for.
+func unsaid(a *config.AppendOnly, now int64) bounds {
+	if a.AllowFull {
+		return bounds{full: true}
+	}
+	b := bounds{last: ptr(mostOf(a))}
+	if a.MaxCheckpointAgeMS > 0 {
+		b.after = ptr(max(0, now-a.MaxCheckpointAgeMS))
+	}
+	return b
+}
 
 func (b *batch) checkBudget() error {
 	total := int64(0)
-	for name, parts := range b.parts {
-		most := int64(unboundedElements)
-		if col := b.byName[name]; col != nil && col.AppendOnly != nil && col.AppendOnly.MaxPullLimit > 0 {
-			most = col.AppendOnly.MaxPullLimit
+	for _, name := range b.names {
+		col := b.byName[name]
+		if col == nil || col.AppendOnly == nil || !col.AppendOnly.Persist {
+			continue // which has no elements
 		}
-		for _, p := range parts {
-			switch {
-			case p == nil:
-			case p.last != nil:
+		most := mostOf(col.AppendOnly)
+		for i := range b.sets(name) {
+			switch p := b.part(name, i); {
+			case p == nil && col.AppendOnly.AllowFull: // as much as there is, as a pull may ask for
+			case p != nil && p.last != nil:
 				total += min(*p.last, most)
 			default:
 				total += most
@@ -203,11 +228,7 @@ func (b *batch) answer() error {
 				entries = append(entries, problem("Collection not found"))
 				continue
 			}
-			var part *bounds
-			if parts := b.parts[name]; i < len(parts) {
-				part = parts[i]
-			}
-			entries = append(entries, b.read(ctx, col, set, part))
+			entries = append(entries, b.read(ctx, col, set, b.part(name, i)))
 			if ctx.Err() != nil { // what has been read is not told as all that there is
 				return ctx.Err()
 			}
@@ -314,7 +335,7 @@ func (b *batch) readLog(ctx context.Context, o *reach.Object, part *bounds, who 
 	if a == nil || !a.Persist {
 		return nil, "", bad("append_params_not_supported")
 	}
-	p := bounds{full: true} // who does not say which part of a log it wants is given all
+	p := unsaid(a, now)
 	if part != nil {
 		p = *part
 		if err := p.check(a, now); err != nil {

@@ -49,16 +49,16 @@ func (x *exchange) push() error {
 
 func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 	col := x.route.col
-	if answer, err := x.intercept(ctx, e); err != nil || answer != nil {
-		if err == nil {
-			err = &answered{*answer}
-		}
-		return nil, err
-	}
 	if x.r.ContentLength > col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
 	if err := x.limit(); err != nil {
+		return nil, err
+	}
+	if answer, err := x.intercept(ctx, e); err != nil || answer != nil {
+		if err == nil {
+			err = &answered{*answer}
+		}
 		return nil, err
 	}
 	p, err := x.admit(e)
@@ -164,6 +164,9 @@ func (x *exchange) intercept(ctx context.Context, e *Event) (*Answer, error) {
 			var err error
 			if raw, err = x.readBody(x.route.col.MaxBodyBytes); err != nil {
 				return nil, err
+			}
+			if int64(len(raw)) > x.route.col.MaxBodyBytes { // as one that was read to check its signature
+				return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 			}
 		}
 		if a, err := h.BeforePush(ctx, e, raw); err != nil || a != nil {
