@@ -102,8 +102,12 @@ func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, c
 // rulesOf are the rules that a configuration asks for, after those that count now, which may be nil.
 func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string) (*rules.Rules, error) {
 	want := rules.Rules{Serial: 1, Since: time.Now().UnixMilli(), Prefix: prefix, Hosts: cfg.Rules.Hosts, Own: cfg.Own(), Config: cfg, Servers: []replica.AuthorID{r.author.Author()}}
+	want.Scopes = want.Since
 	if now != nil {
 		want.Serial, want.Since = now.Serial+1, now.Since
+		if now.Scopes > 0 {
+			want.Scopes = now.Scopes
+		}
 	}
 	for _, text := range cfg.Rules.Servers {
 		a, err := replica.ParseAuthorID(text)

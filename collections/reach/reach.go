@@ -206,7 +206,7 @@ func hasRole(who *access.Auth, col *config.Collection, required []string) bool {
 var ops = map[string]string{Pull: "read", Push: "write", List: "list"}
 
 // inScope reports whether a certificate, if the caller presents one, is for an object: all that a
-// scope names binds, always. A collection is also meant by a certificate for another if its roles
+// scope names binds, always, but for what was written before (PathsAlone). A collection is also meant by a certificate for another if its roles
 // name that one, as a keyring's does (cap:read:team).
 func inScope(who *access.Auth, o *Object, action string) bool {
 	s := who.Scope
@@ -216,7 +216,10 @@ func inScope(who *access.Auth, o *Object, action string) bool {
 	if id, named := o.Params[config.IdentityParam]; named && id != who.Identity {
 		return false
 	}
-	if !slices.Contains(s.Ops, ops[action]) || !s.HasPath(o.Key) {
+	if s.PathsAlone || !s.HasPath(o.Key) {
+		return s.HasPath(o.Key)
+	}
+	if !slices.Contains(s.Ops, ops[action]) {
 		return false
 	}
 	return slices.Contains(s.Collections, o.Collection.Name) || slices.Contains(s.Collections, "*") ||

@@ -203,6 +203,51 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// What was written with a narrow certificate before operations and collections bound stays, and what
+// is signed since counts within them alone.
+func TestScopesOfBefore(t *testing.T) {
+	root, err := pairing.Root("correct horse battery staple")
+	require.NoError(t, err)
+	id, err := capcert.UserID(root.Key.Public)
+	require.NoError(t, err)
+	writes := func(scope capcert.Scope) *replicas.Version {
+		device, err := pairing.Root("staple battery horse correct")
+		require.NoError(t, err)
+		cert, err := capcert.MintDevice(root.Key, device.Subject(), scope,
+			capcert.Terms{NotBefore: noon/1000 - 60, Expires: noon/1000 + 3600, Nonce: make([]byte, capcert.NonceSize)})
+		require.NoError(t, err)
+		body := `{"data":{"n":1},"baseHash":null}`
+		target := "/v1/push/caps/" + id
+		r := capcert.Request{Method: "POST", PathAndQuery: target, Body: []byte(body), Host: "example.com"}
+		s := r.Sign(device.Key, noon, make([]byte, capcert.NonceSize))
+		h := http.Header{"Authorization": {cert.Authorization()}}
+		h.Set(access.HeaderSignature, s.Signature)
+		h.Set(access.HeaderTime, fmt.Sprint(int64(noon)))
+		h.Set(access.HeaderNonce, s.Nonce)
+		kept := object(t, string(doc(t, `{"n":1}`, noon, nil, target, body, h)))
+		p, _ := kept.Get("proof")
+		p.(*value.Object).Set("host", "example.com")
+		return &replicas.Version{Key: "caps/" + id, Kept: value.Append(nil, kept), Time: noon}
+	}
+	all := []string{"**"}
+	within := capcert.Scope{Ops: []string{capcert.Write}, Paths: all, Collections: []string{"caps"}}
+	otherwise := []capcert.Scope{
+		{Ops: []string{capcert.Read}, Paths: all, Collections: []string{"caps"}},
+		{Ops: []string{capcert.Write}, Paths: all, Collections: []string{"posts"}},
+	}
+	elsewhere := capcert.Scope{Ops: []string{capcert.Write}, Paths: []string{"posts/**"}, Collections: []string{"caps"}}
+	for since, counts := range map[int64]bool{0: true, noon - 1000: false, noon: false, noon + 1: true} {
+		c := newCourt(t)
+		c.rules.Scopes = since
+		c.set()
+		require.True(t, c.counts(writes(within)), since)
+		require.False(t, c.counts(writes(elsewhere)), "paths have always bound")
+		for _, scope := range otherwise {
+			require.Equal(t, counts, c.counts(writes(scope)), "%v, rules of %d", scope, since)
+		}
+	}
+}
+
 // A server is believed what a chain has said once an hour has passed since the request was signed, and
 // not before.
 func TestFresh(t *testing.T) {

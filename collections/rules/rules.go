@@ -38,7 +38,10 @@ var ErrInvalid = errors.New("not rules that the replica's key has signed")
 type Rules struct {
 	Replica replica.ID
 	Serial  uint64
-	Since   int64              // Unix milliseconds: what Servers have written before needs no proof
+	Since   int64 // Unix milliseconds: what Servers have written before needs no proof
+	// Scopes is since when, in Unix milliseconds, what requests were signed with counts only within the
+	// operations and collections of their certificates, as doors have it since; 0 is not at all.
+	Scopes  int64
 	Prefix  string             // of all paths that callers sign
 	Hosts   []string           // that they may have signed requests for, where a signature names one; none is all
 	Servers []replica.AuthorID // who write what no caller has signed, and are believed what chains have said
@@ -58,6 +61,9 @@ func Sign(r Rules, key replica.SecretKey) *Rules {
 	}
 	o.Set("servers", texts(servers))
 	o.Set("own", texts(r.Own))
+	if r.Scopes > 0 {
+		o.Set("scopes", float64(r.Scopes))
+	}
 	o.Set("config", r.Config.Shared())
 	sig := key.Sign(signed(o))
 	o.Set("signature", hex.EncodeToString(sig[:]))
@@ -139,6 +145,12 @@ func (r *Rules) read(o *value.Object) error {
 	}
 	if v, _ := o.Get("v"); v != float64(version) {
 		return fmt.Errorf("version %s is not known: this program is too old", value.Append(nil, v))
+	}
+	if _, there := o.Get("scopes"); there {
+		var is bool
+		if r.Scopes, is = whole(o, "scopes"); !is || r.Scopes == 0 {
+			return errors.New("scopes is no time")
+		}
 	}
 	r.Hosts, ok[2] = list(o, "hosts")
 	r.Own, ok[3] = list(o, "own")

@@ -408,6 +408,13 @@ func TestForm(t *testing.T) {
 	forged := rules.Sign(r, replica.NewSecretKey())
 	require.Equal(t, uint64(7), newest(t, [][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial)
 	require.Nil(t, newest(t, [][]byte{forged.Bytes()}, id))
+	r.Scopes = 1
+	scoped := rules.Sign(r, x.founder.r.Secret)
+	require.False(t, scoped.Same(x.rules), "the holder of the key makes it count at its next start")
+	got, err = rules.Parse(scoped.Bytes(), id)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), got.Scopes)
+	r.Scopes = 0
 	r.Prefix = "/v2"
 	require.False(t, rules.Sign(r, x.founder.r.Secret).Same(x.rules))
 }
@@ -440,6 +447,21 @@ func TestGolden(t *testing.T) {
 	require.NotContains(t, string(body), "proof")
 }
 
+// Rules that say since when scopes bind stay in their form, too.
+func TestGoldenScopes(t *testing.T) {
+	want, err := os.ReadFile(filepath.Join("testdata", "scopes.json"))
+	require.NoError(t, err)
+	r, _ := golden(t)
+	key, err := hex.DecodeString("0000000000000000000000000000000000000000000000000000000000000001")
+	require.NoError(t, err)
+	secret := replica.SecretKeyFromSeed([32]byte(key))
+	r.Scopes = 7
+	require.Equal(t, strings.TrimSpace(string(want)), string(rules.Sign(*r, secret).Bytes()))
+	got, err := rules.Parse(want, secret.Replica())
+	require.NoError(t, err)
+	require.Equal(t, int64(7), got.Scopes)
+}
+
 // FuzzCheck finds nothing that counts but what was signed.
 func FuzzCheck(f *testing.F) {
 	r, kept := golden(f)
@@ -459,8 +481,11 @@ func FuzzCheck(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	r, _ := golden(f)
 	f.Add(r.Bytes())
+	scopes, err := os.ReadFile(filepath.Join("testdata", "scopes.json"))
+	require.NoError(f, err)
+	f.Add(scopes)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, err := rules.Parse(b, r.Replica); err == nil {
+		if got, err := rules.Parse(b, r.Replica); err == nil && got.Scopes == 0 {
 			require.True(t, got.Same(r))
 		}
 	})
