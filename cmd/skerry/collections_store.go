@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/former"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
@@ -249,9 +250,10 @@ func (a *app) collectionsMigrate() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring stored documents into the encryption that a configuration asks for",
+		Short: "Bring stored documents into the form of a configuration",
 		Long: "Encrypt what a configuration says is encrypted at rest and is not, or was by another server or a former secret; and decrypt what is not to be encrypted any more, if --from names the\n" +
-			"configuration of before. No server may use the store meanwhile. Of a replica, each node migrates what it has written itself: run it at each that serves. It may be interrupted and run again.\n" +
+			"configuration of before. In a directory or bucket, also rename what no request reaches any more: user ids in capitals, addresses of wallets without the capitals of their checksum, and ids that\n" +
+			"end in __seg or __remote, which then end in _seg or _remote. No server may use the store meanwhile. Of a replica, each node migrates what it has written itself: run it at each that serves. It may be interrupted and run again.\n" +
 			"For a new secret, set ENCRYPTION_SECRET (or PLATFORM_ENCRYPTION_SECRET) to it and ENCRYPTION_SECRET_FORMER to the old one, also for the server, until this is done.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -270,18 +272,19 @@ func (a *app) collectionsMigrate() *cobra.Command {
 
 func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from string, dry bool) (err error) {
 	m := &encrypted.Migration{DryRun: dry}
-	codec := func(name string) (*encrypted.Codec, error) {
-		c, err := config.Load(name)
-		if err != nil {
-			return nil, err
-		}
-		return codecOf(c)
+	cfg, err := config.Load(to)
+	if err != nil {
+		return err
 	}
-	if m.To, err = codec(to); err != nil {
+	if m.To, err = codecOf(cfg); err != nil {
 		return err
 	}
 	if from != "" {
-		if m.From, err = codec(from); err != nil {
+		before, err := config.Load(from)
+		if err != nil {
+			return err
+		}
+		if m.From, err = codecOf(before); err != nil {
 			return err
 		}
 	}
@@ -316,7 +319,11 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	if err != nil {
 		return err
 	}
-	if err := a.tellMigrated(done, dry); err != nil {
+	moved, err := a.moveFormer(ctx, f, kept, m, cfg)
+	if err != nil {
+		return err
+	}
+	if err := a.tellMigrated(done, moved, dry); err != nil {
 		return err
 	}
 	if done.Failed > 0 {
@@ -325,16 +332,37 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	return nil
 }
 
-func (a *app) tellMigrated(done encrypted.Migrated, dry bool) error {
+// moveFormer renames what no request reaches any more. In a replica nothing is renamed: others may
+// have written it, and signed where.
+func (a *app) moveFormer(
+	ctx context.Context, f *storeFlags, kept store.Store, m *encrypted.Migration, cfg *config.Config,
+) (former.Moved, error) {
+	if f.inReplica() {
+		return former.Moved{}, nil
+	}
+	return former.Move(ctx, cfg, store.Coded(kept, m.To), former.Options{
+		DryRun: m.DryRun,
+		Left:   func(key string, err error) { _ = a.stderr.line(displayf("%s: not renamed: %s", key, err)) },
+	})
+}
+
+func (a *app) tellMigrated(done encrypted.Migrated, moved former.Moved, dry bool) error {
 	if a.json {
 		return a.printJSON(struct {
 			DryRun bool `json:"dry_run"`
 			encrypted.Migrated
-		}{dry, done})
+			Renamed int `json:"renamed"`
+			Left    int `json:"not_renamed"`
+		}{dry, done, moved.Documents, moved.Left})
 	}
 	would := ""
 	if dry {
 		would = " would be"
 	}
-	return a.stdout.line(displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted", done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would))
+	renamed := ""
+	if moved.Documents > 0 {
+		renamed = fmt.Sprintf(", %d%s renamed", moved.Documents, would)
+	}
+	return a.stdout.line(displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted%s",
+		done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would, renamed))
 }

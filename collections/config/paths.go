@@ -26,9 +26,14 @@ func IsParam(v string) bool {
 	return v != "" && len(v) <= maxParam && v != "." && !strings.Contains(v, "..") && !isInside(v)
 }
 
-// formerInside are ends of the names that servers make for themselves beside documents, of before
-// these had store.Mark, which no parameter can have. Stores still have some.
-var formerInside = []string{"__seg", "__remote"}
+// Ends of the names that servers make for themselves beside documents, of before these had
+// store.Mark, which no parameter can have. Stores still have some.
+const (
+	FormerSegments = "__seg"
+	FormerRemote   = "__remote"
+)
+
+var formerInside = []string{FormerSegments, FormerRemote}
 
 // isInside reports whether a segment is a name that servers keep for themselves.
 func isInside(segment string) bool {
