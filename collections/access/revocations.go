@@ -118,6 +118,7 @@ func NewRevocations(ctx context.Context, s, notes store.Store) (*Revocations, er
 // capcert.ErrRevocations.
 func (r *Revocations) Load(ctx context.Context) error {
 	var none error
+	rooms := maxRooms
 	for after := ""; ; {
 		keys, err := r.store.List(ctx, revocationsUnder, after, 1000)
 		if err != nil {
@@ -141,7 +142,7 @@ func (r *Revocations) Load(ctx context.Context) error {
 				none = errors.Join(none, fmt.Errorf("revocations: %s: %w", k, err))
 				continue
 			}
-			if err := r.takeStored(ctx, l); err != nil {
+			if err := r.takeStored(ctx, l, &rooms); err != nil {
 				return err
 			}
 		}
@@ -177,8 +178,13 @@ func (r *Revocations) has(key string) bool {
 	return now != nil && now.generation >= g
 }
 
+// maxRooms is for how many lists of the store room is made at a time, of those that there is none
+// for.
+const maxRooms = 100
+
 // takeStored makes a list of the store count, if there is room for it, or its issuer owns something.
-func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations) error {
+// rooms is for how many room may still be made.
+func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations, rooms *int) error {
 	x := &revoked{brought: r.notes != nil && r.notes == r.store}
 	n, err := r.noted(ctx, l.Issuer)
 	if err != nil {
@@ -204,8 +210,14 @@ func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations) er
 		}
 		s.Since = earlier(earlier(s.Since, x.since), r.now())
 		x.rank, x.since = s.Rank, s.Since
-		if s.Rank < Owner {
-			err = r.makeRoom(ctx, &newcomer{l.Issuer, s, x.source, grows, true})
+		switch {
+		case s.Rank >= Owner:
+		case s.Rank == Stranger || *rooms == 0:
+			err = ErrTooManyIssuers
+		default:
+			*rooms--
+			n := &newcomer{issuer: l.Issuer, Standing: s, source: x.source, grows: grows, stored: true}
+			err = r.makeRoom(ctx, n)
 		}
 		if errors.Is(err, ErrTooManyIssuers) {
 			r.mu.Lock()
@@ -275,7 +287,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	if err != nil {
 		return err
 	}
-	n := &newcomer{l.Issuer, s, sourceOf(ctx), grows, false}
+	n := &newcomer{issuer: l.Issuer, Standing: s, source: sourceOf(ctx), grows: grows}
 	n.Since = earlier(n.Since, r.now())
 	known := s.Rank == Owner && r.now().Sub(n.Since) >= old
 	if !known && s.Rank != Named && sizeOf(l) > maxUnknown {
@@ -323,7 +335,7 @@ func (r *Revocations) dropOlder(ctx context.Context, l *capcert.Revocations) err
 	if r.store == nil {
 		return nil
 	}
-	keys, err := r.store.List(ctx, revocationsUnder+l.Issuer, "", 1000)
+	keys, err := r.keysOf(ctx, l.Issuer)
 	for _, k := range keys {
 		if err == nil && k < revocationsKey(l) {
 			err = r.store.Delete(ctx, k)
@@ -333,6 +345,22 @@ func (r *Revocations) dropOlder(ctx context.Context, l *capcert.Revocations) err
 		return fmt.Errorf("revocations: %w", err)
 	}
 	return nil
+}
+
+// keysOf returns the keys of an issuer's lists in the store, also that of an older server. It looks
+// at no other issuer's, as a list of all keys that begin so would.
+func (r *Revocations) keysOf(ctx context.Context, issuer string) ([]string, error) {
+	keys, err := r.store.List(ctx, revocationsUnder+issuer+"/", "", 1000)
+	if err != nil {
+		return nil, err
+	}
+	switch _, err := r.store.Get(ctx, revocationsUnder+issuer); {
+	case err == nil:
+		keys = append(keys, revocationsUnder+issuer)
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	return keys, nil
 }
 
 // IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its subject, which is "" for an audience.

@@ -2,6 +2,7 @@ package access
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"fmt"
 	"slices"
@@ -37,6 +38,14 @@ type newcomer struct {
 	source string
 	grows  held // by what it is more than the issuer's list before
 	stored bool // it is in the store already, which loses nothing for it
+
+	to *group // that it comes to; set by makeRoom
+}
+
+// group is what is kept of lists of a rank from a source, or from a network.
+type group struct {
+	held
+	network *group // of a source
 }
 
 // candidate is a list that may have to go.
@@ -46,67 +55,78 @@ type candidate struct {
 	rank   Rank // as it was known last
 	since  time.Time
 	size   held
+	from   *group
+
+	// tooMuch is which part of the room is kept of its network, and of its source, if that is too
+	// much.
+	tooMuch [2]float64
 }
 
-// place is where lists of a rank come from: a source, or a network.
+// place is where lists of a rank come from.
 type place struct {
 	rank Rank
 	name string
 }
 
-// room is what all lists take up, and who may be told to give some of it back.
+// room is what all lists take up, of issuers who are not named, and who may be told to give some of
+// it back. It is made anew for each list that there is no room for.
 type room struct {
-	most, all held
-	byRank    map[Rank]held
-	bySource  map[place]held
-	byNetwork map[place]held
-	// candidates are those that are to go first first: of low ranks, of networks and sources of which
-	// too much is kept, and of issuers who are not known for long.
+	most, all  held
+	byRank     map[Rank]held
+	bySource   map[place]*group
+	byNetwork  map[place]*group
 	candidates []candidate
 }
 
-// room looks at the lists of all issuers who are not named, and of whom but one may give way.
+// room looks at the lists of all issuers, of whom but one may give way.
 func (r *Revocations) room(but string) *room {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	m := &room{
 		most:   held{r.mostIssuers, r.mostBytes},
-		byRank: map[Rank]held{}, bySource: map[place]held{}, byNetwork: map[place]held{},
+		byRank: map[Rank]held{}, bySource: map[place]*group{}, byNetwork: map[place]*group{},
 	}
 	for issuer, x := range r.byIssuer {
 		if x.rank == Named { // takes no room of others
 			continue
 		}
-		c := candidate{issuer, x.source, x.rank, x.since, held{1, x.size}}
-		m.count(c, held.with)
+		c := candidate{issuer: issuer, source: x.source, rank: x.rank, since: x.since}
+		c.size = held{1, x.size}
+		m.enter(&c)
 		if issuer != but {
 			m.candidates = append(m.candidates, c)
 		}
 	}
-	tooMuch := func(share, most float64) float64 {
-		if share <= most {
-			return 0
-		}
-		return share
-	}
-	network := func(c candidate) float64 { return tooMuch(m.share(m.byNetwork[c.network()]), ofNetwork) }
-	source := func(c candidate) float64 { return tooMuch(m.share(m.bySource[c.from()]), ofSource) }
-	slices.SortFunc(m.candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(network(b), network(a)),
-			cmp.Compare(source(b), source(a)), b.since.Compare(a.since), cmp.Compare(a.issuer, b.issuer))
-	})
 	return m
 }
 
-func (m *room) count(c candidate, how func(held, held) held) {
-	m.all = how(m.all, c.size)
-	m.byRank[c.rank] = how(m.byRank[c.rank], c.size)
-	m.bySource[c.from()] = how(m.bySource[c.from()], c.size)
-	m.byNetwork[c.network()] = how(m.byNetwork[c.network()], c.size)
+// group returns what is kept of lists of a rank from a source.
+func (m *room) group(rank Rank, source string) *group {
+	g := m.bySource[place{rank, source}]
+	if g == nil {
+		around := place{rank, Network(source)}
+		if m.byNetwork[around] == nil {
+			m.byNetwork[around] = &group{}
+		}
+		g = &group{network: m.byNetwork[around]}
+		m.bySource[place{rank, source}] = g
+	}
+	return g
 }
 
-func (c candidate) from() place    { return place{c.rank, c.source} }
-func (c candidate) network() place { return place{c.rank, Network(c.source)} }
+func (m *room) enter(c *candidate) {
+	c.from = m.group(c.rank, c.source)
+	m.count(c, held.with)
+}
+
+func (m *room) leave(c *candidate) { m.count(c, held.without) }
+
+func (m *room) count(c *candidate, how func(held, held) held) {
+	m.all = how(m.all, c.size)
+	m.byRank[c.rank] = how(m.byRank[c.rank], c.size)
+	c.from.held = how(c.from.held, c.size)
+	c.from.network.held = how(c.from.network.held, c.size)
+}
 
 // share is which part something is of all the room that there is.
 func (m *room) share(h held) float64 {
@@ -119,23 +139,59 @@ func (m *room) fits(n *newcomer) bool {
 	return all.issuers <= m.most.issuers && all.bytes <= m.most.bytes
 }
 
-// half is how much of the room owners may take from others. An issuer who was known before others stays
-// beside them if no more than ofSource of the room is kept of its source, and ofNetwork of its
-// network.
+// turns are lists that have to go for another. The next one to go is the first: of a low rank, of a
+// network and a source of which too much is kept, of an issuer who is not known for long.
+type turns []candidate
+
+func (t turns) Len() int      { return len(t) }
+func (t turns) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+func (t turns) Less(i, j int) bool {
+	a, b := &t[i], &t[j]
+	return cmp.Or(cmp.Compare(a.rank, b.rank), slices.Compare(b.tooMuch[:], a.tooMuch[:]),
+		b.since.Compare(a.since), cmp.Compare(a.issuer, b.issuer)) < 0
+}
+func (t *turns) Push(x any) { *t = append(*t, x.(candidate)) }
+func (t *turns) Pop() any {
+	last := len(*t) - 1
+	c := (*t)[last]
+	*t = (*t)[:last]
+	return c
+}
+
+// turns returns the lists that have to go for n.
+func (m *room) turns(n *newcomer) *turns {
+	t := turns(slices.DeleteFunc(m.candidates, func(c candidate) bool { return !m.gives(&c, n) }))
+	for i := range t {
+		for j, x := range []struct {
+			of   held
+			most float64
+		}{{t[i].from.network.held, ofNetwork}, {t[i].from.held, ofSource}} {
+			if share := m.share(x.of); share > x.most {
+				t[i].tooMuch[j] = share
+			}
+		}
+	}
+	heap.Init(&t)
+	return &t
+}
+
+// half is how much of the room owners may take from others. An issuer who was known before others
+// stays beside them if no more than ofSource of the room is kept of its source, and ofNetwork of
+// its network.
 const half, ofSource, ofNetwork = 1. / 2, 1. / 64, 1. / 32
 
 // gives reports whether a list has to go for another:
 //
 //   - Owners take from lower ranks until they have half of the room, and what they have beyond it
-//     they give back to who was presented: it costs one push to own something. Who was presented takes
-//     from strangers.
-//   - Of equal ranks, those go of whose network more is kept than of the newcomer's, if no less is of
-//     their address than of its.
+//     they give back to who was presented: it costs one push to own something. Who was presented
+//     takes from strangers.
+//   - Of equal ranks, those go of whose network more is kept than of the newcomer's, if no less is
+//     of their address than of its.
 //   - Of one network, those go of whose address more is kept.
 //   - Whose issuer was known a day before another's stays beside it, unless too much is kept of its
-//     network or address, and also takes from addresses of which less is kept. This tells apart those
-//     behind one proxy.
-func (m *room) gives(c candidate, n *newcomer) bool {
+//     network or address, and also takes from addresses of which less is kept. This tells apart
+//     those behind one proxy.
+func (m *room) gives(c *candidate, n *newcomer) bool {
 	switch {
 	case c.rank == Named: // as it has turned out
 		return false
@@ -146,16 +202,15 @@ func (m *room) gives(c candidate, n *newcomer) bool {
 	case c.rank != n.Rank:
 		return c.rank < n.Rank
 	}
-	from, to := c.from(), place{n.Rank, n.source}
-	around, about := c.network(), place{n.Rank, Network(n.source)}
-	its, mine := m.share(m.bySource[from]), m.share(m.bySource[to].with(n.grows))
-	theirs, ours := m.share(m.byNetwork[around]), m.share(m.byNetwork[about].with(n.grows))
+	from, to := c.from, n.to
+	its, mine := m.share(from.held), m.share(to.with(n.grows))
+	theirs, ours := m.share(from.network.held), m.share(to.network.with(n.grows))
 	later := c.since.Sub(n.Since) >= old
 	earlier := n.Since.Sub(c.since) >= old
 	switch {
 	case from == to:
 		return later
-	case around == about:
+	case from.network == to.network:
 		return later || its > mine && (!earlier || its > ofSource)
 	}
 	return theirs > ours && (later || its >= mine) && (!earlier || theirs > ofNetwork)
@@ -169,34 +224,33 @@ func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) error {
 		return nil
 	}
 	m := r.room(n.issuer)
+	if m.fits(n) { // as what is of those who are named does not count
+		return nil
+	}
+	n.to = m.group(n.Rank, n.source)
 	var leave []candidate
-	judged := 0
-	for _, c := range m.candidates {
-		if m.fits(n) {
-			break
-		}
-		if !m.gives(c, n) {
+	all := m.turns(n)
+	for judged := 0; all.Len() > 0 && !m.fits(n) && judged < maxJudged; judged++ {
+		c := heap.Pop(all).(candidate)
+		if !m.gives(&c, n) { // any more
 			continue
-		}
-		if judged++; judged > maxJudged {
-			break
 		}
 		now, err := r.look(ctx, c.issuer)
 		if err != nil {
 			return err
 		}
+		m.leave(&c)
 		if now.Rank != c.rank || now.Since.Before(c.since) { // it was judged by what was known before
-			m.count(c, held.without)
 			c.rank, c.since = now.Rank, now.Since
 			if c.rank == Named {
 				continue
 			}
-			m.count(c, held.with)
-			if !m.gives(c, n) {
+			m.enter(&c)
+			if !m.gives(&c, n) {
 				continue
 			}
+			m.leave(&c)
 		}
-		m.count(c, held.without)
 		leave = append(leave, c)
 	}
 	if !m.fits(n) {
@@ -223,7 +277,7 @@ func (r *Revocations) drop(ctx context.Context, issuer string, stored bool) erro
 	if r.store == nil || x == nil || !stored || !x.brought {
 		return nil
 	}
-	keys, err := r.store.List(ctx, revocationsUnder+issuer, "", 1000)
+	keys, err := r.keysOf(ctx, issuer)
 	for _, k := range keys {
 		if err == nil {
 			err = r.store.Delete(ctx, k)

@@ -42,7 +42,9 @@ const maxPresented = 1 << 16
 
 // Judge has ranks above Presented found out by a function, of an issuer's identity. It is called
 // before the first list is accepted.
-func (r *Revocations) Judge(ctx context.Context, standing func(ctx context.Context, identity string) (Standing, error)) error {
+func (r *Revocations) Judge(
+	ctx context.Context, standing func(ctx context.Context, identity string) (Standing, error),
+) error {
 	r.mu.Lock()
 	r.judge = standing
 	again := r.leftOut
@@ -164,7 +166,7 @@ const standingUnder = store.Internal + "standing/"
 //	{"v": 1, "from": source, "since": ms, "rank": 0..3, "presented": ms}
 //
 // from is what Source makes of the address that has brought it; since is when the issuer was first
-// known; presented is when one of its certificates last was, to the day, and is left out if none was.
+// known; presented is when one of its certificates last was, to the day, and left out if none was.
 // A note that cannot be read, or is of another version, is as none.
 type note struct {
 	from             string
@@ -179,8 +181,10 @@ const (
 )
 
 func (n *note) bytes() []byte {
-	o := value.NewObject(value.Member{Key: "v", Value: float64(noteVersion)}, value.Member{Key: "from", Value: n.from},
-		value.Member{Key: "since", Value: float64(n.since.UnixMilli())}, value.Member{Key: "rank", Value: float64(n.rank)})
+	o := value.NewObject(value.Member{Key: "v", Value: float64(noteVersion)})
+	o.Set("from", n.from)
+	o.Set("since", float64(n.since.UnixMilli()))
+	o.Set("rank", float64(n.rank))
 	if !n.presented.IsZero() {
 		o.Set("presented", float64(n.presented.UnixMilli()))
 	}

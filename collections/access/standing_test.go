@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
 )
 
 // Nobody switches revocation off: whoever makes issuers, of whatever kind and from wherever, takes
@@ -129,6 +131,42 @@ func TestListsOfOtherNodes(t *testing.T) {
 	require.Equal(t, []string{"__sync__/standing/" + keyOf(t, "known").Public}, keys)
 }
 
+// looking counts what a store is asked for lists of.
+type looking struct {
+	store.Store
+	under []string
+}
+
+func (l *looking) List(ctx context.Context, prefix, after string, limit int) ([]string, error) {
+	l.under = append(l.under, prefix)
+	return l.Store.List(ctx, prefix, after, limit)
+}
+
+// Whoever brings a list does not make the server look at those of others, and the list that an
+// older server has kept goes with the others when a later one takes their place.
+func TestListsOfOthersAreNotLookedAt(t *testing.T) {
+	l := &looking{Store: store.NewMemory()}
+	issuer := keyOf(t, "a")
+	r, err := access.NewRevocations(t.Context(), l, l)
+	require.NoError(t, err)
+	const under = "__sync__/revocations/"
+	for generation := range int64(4) {
+		list, err := capcert.SignRevocations(issuer, generation, nil, []string{"stolen"})
+		require.NoError(t, err)
+		if generation == 0 {
+			o := &store.Object{Body: value.Append(nil, list.Object())}
+			require.NoError(t, l.Put(t.Context(), under+issuer.Public, o, store.Whatever))
+			continue
+		}
+		l.under = nil
+		require.NoError(t, r.Accept(t.Context(), list))
+		require.Equal(t, []string{under + issuer.Public + "/"}, l.under)
+		keys, err := l.Store.List(t.Context(), under, "", 10)
+		require.NoError(t, err)
+		require.Equal(t, []string{fmt.Sprintf("%s%s/%016d", under, issuer.Public, generation)}, keys)
+	}
+}
+
 // An issuer who is not known for some time has shorter lists.
 func TestLengthOfLists(t *testing.T) {
 	x := newRanked(t, 100)
@@ -179,4 +217,21 @@ func FuzzParseNote(f *testing.F) {
 			require.Equal(t, n, access.ParseNote([]byte(n)))
 		}
 	})
+}
+
+// BenchmarkFull is what it costs to find room for a list where there is none.
+func BenchmarkFull(b *testing.B) {
+	const most = 1 << 16
+	x := newRanked(b, most)
+	for i := range most {
+		name := fmt.Sprint("made", i)
+		x.rank(name, access.Owner)
+		require.NoError(b, x.accept(name, fmt.Sprintf("2001:db8:%x:%x00::1", i>>8&15, i&255)), i)
+	}
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		name := fmt.Sprint("other", i)
+		x.rank(name, access.Owner)
+		_ = x.accept(name, fmt.Sprintf("198.51.%d.%d", i>>8&255, i&255))
+	}
 }
