@@ -84,6 +84,19 @@ func (d *Directory) path(key string) string {
 	return filepath.Join(d.root, filepath.Join(segments...)) + "~"
 }
 
+// maxName is how long the name of a file may be, in bytes, in all file systems.
+const maxName = 255
+
+// holds reports whether there can be something under a key: a file, and one beside it for its type.
+func holds(key string) bool {
+	for s := range strings.SplitSeq(key, "/") {
+		if len(escape(s))+len("~type") > maxName {
+			return false
+		}
+	}
+	return true
+}
+
 // Get implements Store.
 func (d *Directory) Get(_ context.Context, key string) (*Object, error) {
 	d.mu.RLock()
@@ -92,6 +105,9 @@ func (d *Directory) Get(_ context.Context, key string) (*Object, error) {
 }
 
 func (d *Directory) get(key string) (*Object, error) {
+	if !holds(key) {
+		return nil, ErrNotFound
+	}
 	path := d.path(key)
 	body, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,6 +128,9 @@ func (d *Directory) get(key string) (*Object, error) {
 
 // Put implements Store.
 func (d *Directory) Put(_ context.Context, key string, o *Object, if_ Condition) error {
+	if !holds(key) {
+		return ErrKey
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, given := if_.Tag(); given {
@@ -181,6 +200,9 @@ func (d *Directory) List(ctx context.Context, prefix, after string, limit int) (
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	above := prefix[:strings.LastIndexByte(prefix, '/')+1] // what all keys lie under
+	if !holds(above) {
+		return nil, nil
+	}
 	dir := strings.TrimSuffix(d.path(strings.TrimSuffix(above, "/")), "~")
 	if above == "" {
 		dir = d.root
@@ -226,6 +248,9 @@ func (d *Directory) walk(ctx context.Context, dir, above, prefix, after string, 
 
 // Delete implements Store.
 func (d *Directory) Delete(_ context.Context, key string) error {
+	if !holds(key) {
+		return nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	path := d.path(key)

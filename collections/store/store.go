@@ -19,6 +19,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrChanged reports that there is something else under a key than a conditional Put expects.
 	ErrChanged = errors.New("it has changed meanwhile")
+	// ErrKey reports a key that is too long for a store, under which there never is anything.
+	ErrKey = errors.New("the key is too long for the store")
 )
 
 // Internal is what the keys of what servers keep for themselves begin with, which are no documents.
@@ -88,7 +90,7 @@ func (c Condition) met(now *Object) bool {
 type Store interface {
 	// Get returns ErrNotFound if there is nothing.
 	Get(ctx context.Context, key string) (*Object, error)
-	// Put returns ErrChanged if the condition is not met. Either all of the object is stored, or nothing has happened.
+	// Put returns ErrChanged if the condition is not met, and may return ErrKey. Either all of the object is stored, or nothing has happened.
 	Put(ctx context.Context, key string, o *Object, if_ Condition) error
 	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater than after.
 	List(ctx context.Context, prefix, after string, limit int) ([]string, error)
