@@ -15,8 +15,8 @@ import (
 var ErrTaken = errors.New("there is something already")
 
 // Move gives a document, a file, or a log with its chunks another key, in a store that nobody else
-// writes to meanwhile and that keeps no logs by itself. It may be run again after it was interrupted.
-// It returns an error that is ErrTaken.
+// writes to meanwhile and that keeps no logs by itself. It may be run again after it was
+// interrupted. It returns an error that is ErrTaken.
 func Move(ctx context.Context, s store.Store, from, to string) error {
 	o, err := s.Get(ctx, from)
 	if err != nil {
@@ -66,7 +66,8 @@ func Move(ctx context.Context, s store.Store, from, to string) error {
 	for _, k := range chunks {
 		c, err := s.Get(ctx, k)
 		if err == nil {
-			err = s.Put(ctx, to+strings.TrimPrefix(k, from), &store.Object{Body: c.Body, Type: c.Type}, store.Whatever)
+			moved := &store.Object{Body: c.Body, Type: c.Type}
+			err = s.Put(ctx, to+strings.TrimPrefix(k, from), moved, store.Whatever)
 		}
 		if err != nil {
 			return fmt.Errorf("chunk %s: %w", k, err)

@@ -17,9 +17,9 @@ import (
 // and then the element must be in its chunk. So
 //
 //   - a chunk is written under the condition that it is still what was read, after the head was;
-//   - what lies in chunks and is not counted may be of an append under way. Before it is written over,
-//     the head is changed (its turn), under the same condition, so that the other append cannot be
-//     counted any more and begins anew;
+//   - what lies in chunks and is not counted may be of an append under way. Before it is written
+//     over, the head is changed (its turn), under the same condition, so that the other append cannot
+//     be counted any more and begins anew;
 //   - keys of chunks are not used again, and chunks that the head does not count are emptied, not
 //     deleted: a deletion that comes late has no condition;
 //   - no two writes of a chunk have the same bytes, as the tag of an object may be a hash of them.
@@ -39,9 +39,13 @@ func chunkBody(all value.Array) []byte {
 // space is what JSON may have around it.
 const space = " \t\r\n"
 
-func (d *Documents) put(ctx context.Context, key string, all value.Array, cond store.Condition) error {
-	return d.store.Put(ctx, key, &store.Object{Body: chunkBody(all), Type: "application/json"}, cond)
+func (d *Documents) put(
+	ctx context.Context, key string, all value.Array, cond store.Condition,
+) error {
+	return d.store.Put(ctx, key, &store.Object{Body: chunkBody(all), Type: jsonType}, cond)
 }
+
+const jsonType = "application/json"
 
 // pause waits a little, longer each time, so that of several writers one gets on.
 func pause(ctx context.Context, attempt int) error {
@@ -96,7 +100,9 @@ func (u *uncounted) name(head *store.Object) string {
 }
 
 // fence makes sure that what is not counted never is, and returns the head from then on.
-func (d *Documents) fence(ctx context.Context, key string, head *Document, o *store.Object, s *segments) (*store.Object, error) {
+func (d *Documents) fence(
+	ctx context.Context, key string, head *Document, o *store.Object, s *segments,
+) (*store.Object, error) {
 	s.turn++
 	next := *head
 	next.log = s
@@ -104,7 +110,7 @@ func (d *Documents) fence(ctx context.Context, key string, head *Document, o *st
 		next.Hash = "" // there is no log yet
 	}
 	body := next.Bytes()
-	if err := d.store.Put(ctx, key, &store.Object{Body: body, Type: "application/json"}, if_(o)); err != nil {
+	if err := d.store.Put(ctx, key, &store.Object{Body: body, Type: jsonType}, if_(o)); err != nil {
 		return nil, fmt.Errorf("log %s: %w", key, err)
 	}
 	o, err := d.store.Get(ctx, key)
@@ -117,8 +123,8 @@ func (d *Documents) fence(ctx context.Context, key string, head *Document, o *st
 	return o, nil
 }
 
-// clear empties chunks that are not counted and cannot be any more, and returns the greatest time in
-// their names, -1 if there are none.
+// clear empties chunks that are not counted and cannot be any more, and returns the greatest time
+// in their names, -1 if there are none.
 func (d *Documents) clear(ctx context.Context, keys []string) (latest int64, err error) {
 	latest = -1
 	for _, k := range keys {
@@ -139,7 +145,9 @@ func (d *Documents) clear(ctx context.Context, keys []string) (latest int64, err
 
 // divide makes chunks of a log that another server keeps in its document. The head counts the same
 // elements afterwards.
-func (d *Documents) divide(ctx context.Context, key string, head *Document, o *store.Object, all value.Array, s segments, l Log) error {
+func (d *Documents) divide(
+	ctx context.Context, key string, head *Document, o *store.Object, all value.Array, s segments, l Log,
+) error {
 	type part struct {
 		key string
 		all value.Array
@@ -181,10 +189,9 @@ func (d *Documents) divide(ctx context.Context, key string, head *Document, o *s
 	s.sealed = s.n - int64(len(last.all))
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
-	next := &Document{
-		Data: rest, Hash: LogHash(s.n, dataOf(all[len(all)-1])), Time: latest, text: value.Append(nil, rest), log: &s,
-	}
-	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
+	next := &Document{Data: rest, Time: latest, text: value.Append(nil, rest), log: &s}
+	next.Hash = LogHash(s.n, dataOf(all[len(all)-1]))
+	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o)); err != nil {
 		return fmt.Errorf("log %s: %w", key, err)
 	}
 	return nil

@@ -1,11 +1,13 @@
 // Package former moves what earlier versions have stored under names that no request reaches any
-// more, to names that requests reach: identities in capitals, wallets' addresses without the capitals
-// of their checksum, and parameters that end like the names which servers kept for themselves.
+// more, to names that requests reach: identities in capitals, wallets' addresses without the
+// capitals of their checksum, and parameters that end like the names which servers kept for
+// themselves.
 //
 // What belongs here: which names these are, and what becomes of them. What never belongs here: what
 // names requests may have (package config), and how a document or a log lies in a store (document).
 //
-// Start at Move. Of a replica nothing is moved: what others have signed, they have signed for a path.
+// Start at Move. Of a replica nothing is moved: what others have signed, they have signed for a
+// path.
 package former
 
 import (
