@@ -305,7 +305,11 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
-	if !r.take(l, &revoked{rank: s.Rank, source: n.source, brought: true, since: n.Since}) {
+	x := &revoked{rank: s.Rank, source: n.source, brought: true, since: n.Since}
+	if r.wasPresented(l.Issuer) { // which the note says after a start
+		x.presented = r.now()
+	}
+	if !r.take(l, x) {
 		return ErrStale
 	}
 	return errors.Join(r.dropOlder(ctx, l), r.note(ctx, l.Issuer))

@@ -83,6 +83,13 @@ func (r *Revocations) Present(issuer string) {
 	}
 }
 
+// wasPresented reports whether it is remembered that a certificate of an issuer was presented.
+func (r *Revocations) wasPresented(issuer string) bool {
+	r.presentedMu.Lock()
+	defer r.presentedMu.Unlock()
+	return r.presented != nil && r.presented.Contains(issuer)
+}
+
 // standing finds out how much a list of an issuer matters now.
 func (r *Revocations) standing(ctx context.Context, issuer string) (s Standing, err error) {
 	r.mu.RLock()
