@@ -31,7 +31,7 @@ var (
 // maxIssuers is of how many issuers lists are kept, and maxListBytes how long they may be together.
 const (
 	maxIssuers   = 1 << 16
-	maxListBytes = 256 << 20
+	maxListBytes = 64 << 20
 )
 
 // revocationsUnder is where a store keeps them: a list lies under the public key of its issuer, a slash and its generation of 16 digits, so that several servers put the same there or something

@@ -48,7 +48,7 @@ func TestNobodySwitchesRevocationOff(t *testing.T) {
 				case access.Presented:
 					x.Present(keyOf(t, name).Public)
 				}
-				_ = x.accept(name, strings.Replace(at, "N", fmt.Sprint(n%256), 1))
+				_ = x.accept(name, strings.Replace(at, "N", fmt.Sprintf("%x", n%256), 1))
 				last = append(last, name)
 			}
 		}
