@@ -200,14 +200,17 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	}
 	var statements reconcile.Stats
 	if !g.sameStatements {
-		var err error
 		var worth worthless
+		most, err := n.mostRefused(ctx, g.id)
+		if err != nil {
+			return err
+		}
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
 			Set:   n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.insertStatements(ctx, g.id, items)
-				return errors.Join(err, worth.add(got, maxRefused))
+				return errors.Join(err, worth.add(got, most))
 			},
 		})
 		add(statements)
@@ -274,7 +277,7 @@ func isRubbish(err error) bool {
 
 // worthless counts the statements of a peer that this node has refused, since nothing comes of them
 // (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but no
-// more than a replica keeps of a few delegates. What it gets in the same session makes it drop them.
+// more than a replica keeps of a few delegates, for each epoch. What it gets in the same session makes it drop them.
 type worthless struct{ refused, taken int }
 
 // How many statements may be refused before the peer is, if it sends more of these than of others.
@@ -282,6 +285,15 @@ const (
 	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
 	maxRefusedPush = maxPush / 2                  // in a push or a message of gossip
 )
+
+// maxRefusedEpochs is for how many epochs a peer may send as many.
+const maxRefusedEpochs = 64
+
+// mostRefused returns how many statements of a replica may be refused in a session.
+func (n *Node) mostRefused(ctx context.Context, id replica.ID) (int, error) {
+	r, err := n.Replicas.Get(ctx, id)
+	return maxRefused * (1 + int(min(r.Least.Number, maxRefusedEpochs))), err
+}
 
 // add returns a *reconcile.ProtocolError if a peer has sent too many.
 func (w *worthless) add(out replica.Stated, most int) error {

@@ -164,7 +164,7 @@ func TestRepairOfStatements(t *testing.T) {
 	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
 		for _, g := range all[:2] { // two of the index are missing
 			b, r := rankOf(g, g.Parent)
-			if err := tx.Delete(rankKey(id, b, &r.rank)); err != nil {
+			if err := tx.Delete(rankKey(id, b, &r)); err != nil {
 				return err
 			}
 		}
@@ -192,10 +192,10 @@ func TestRepairOfStatements(t *testing.T) {
 	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
 		b, r := rankOf(all[0], all[0].Parent)
 		_, x := rankOf(all[7], all[7].Parent)
-		if err := tx.Delete(rankKey(id, b, &r.rank)); err != nil {
+		if err := tx.Delete(rankKey(id, b, &r)); err != nil {
 			return err
 		}
-		return tx.Set(rankKey(id, b, &x.rank), x.about[:])
+		return tx.Set(rankKey(id, b, &x), x.about[:])
 	}))
 	rep, err = s.Check(bg, id, true, nil)
 	require.NoError(t, err)

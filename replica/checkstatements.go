@@ -24,7 +24,11 @@ type checkedStatements struct {
 func (c *checking) statements(ctx context.Context) error {
 	c.stated.missing = map[string]*ranked{}
 	seen, x := verifiedGrants{}, newStated(c.rd, c.r.ID)
-	byBudget := map[budget][]ranked{}
+	byShelf := map[shelf][]ranked{}
+	last, err := x.lastEpoch()
+	if err != nil {
+		return err
+	}
 	bad := func(key []byte, what string) {
 		c.stated.wrong = append(c.stated.wrong, bytes.Clone(key))
 		c.fault("a statement about author %s %s", AuthorID(key[len(keyStatement)+32:]), what)
@@ -60,9 +64,10 @@ func (c *checking) statements(ctx context.Context) error {
 			continue
 		}
 		b, r := rankOf(st, above)
-		byBudget[b] = append(byBudget[b], r)
+		at := shelfOf(b, &r, last)
+		byShelf[at] = append(byShelf[at], r)
 	}
-	for b, all := range byBudget {
+	for at, all := range byShelf {
 		slices.SortFunc(all, func(x, y ranked) int { return x.compare(&y) })
 		about, n := map[AuthorID]int{}, 0
 		for i := range all {
@@ -72,7 +77,7 @@ func (c *checking) statements(ctx context.Context) error {
 				continue
 			}
 			n++
-			c.stated.missing[string(rankKey(c.r.ID, b, &r.rank))] = r
+			c.stated.missing[string(rankKey(c.r.ID, at.budget, r))] = r
 		}
 	}
 	for p, err := range c.rd.Scan(kv.Prefix(idKey(keyDelegated, c.r.ID)), kv.ScanOptions{}) {

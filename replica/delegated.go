@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // The statements of delegates are bounded, since a delegate can sign as many as it likes. What is
@@ -19,16 +21,23 @@ import (
 //     before the time at which the statement, or a grant between the two, was issued. Void ones are
 //     dropped.
 //   - Of the others, all that stem from one grantee of the replica key share one budget. Within it,
-//     grants and revocations are counted apart and ordered by (length of the chain, issued, id).
-//     The first MaxAbout about each author are kept, and of these the first MaxDelegated in all.
+//     grants and revocations are counted apart, and so are grants below prefixes that were sealed in
+//     one epoch: these share a *shelf*. All others, with the revocations' own, share the shelf 0.
+//     What is on a shelf is ordered by (length of the chain, issued, id). The first MaxAbout about
+//     each author are kept, and of these the first MaxDelegated in all.
+//
+// With each epoch delegates make anew what they have granted, and the grants of before stay, since
+// entries stand by them. A shelf for each epoch has room for both: renewal alone never comes to a
+// limit. Only epochs that count have one, and those the replica key begins. So how much a delegate
+// can add is bounded by what the owner does.
 //
 // Both steps drop only what would be dropped again after more has come, except that a later
-// revocation makes room; so union and drop commute. Statements of the replica key are never
+// revocation makes room, as does an epoch that comes to count; so union and drop commute. Statements of the replica key are never
 // dropped, and none of a delegate's ever decides about an author to whom the replica key has
 // granted.
 const (
 	// MaxDelegated is how many grants, and how many revocations, a replica keeps that stem from one
-	// grantee of the replica key.
+	// grantee of the replica key, on one shelf.
 	MaxDelegated = 1024
 	// MaxAbout is how many of each of these may be about one author.
 	MaxAbout = 64
@@ -91,15 +100,37 @@ const (
 	kindRevocation
 )
 
-// rank is the place of a statement in its budget: length of the chain u8, issued u64, id[32].
+// shelf is a part of a budget that is counted by itself: that of the grants below prefixes of one
+// epoch that counts; 0 for all others.
+type shelf struct {
+	budget
+	epoch uint32
+}
+
+// rank is the place of a statement on its shelf: length of the chain u8, issued u64, id[32].
 type rank [1 + 8 + 32]byte
 
 type ranked struct {
 	rank
 	about AuthorID
+	epoch uint32 // what epochOf says, whether or not that counts
 }
 
 func (r *ranked) compare(o *ranked) int { return bytes.Compare(r.rank[:], o.rank[:]) }
+
+// epochOf returns the number of the epoch in which the prefix of a grant was sealed. In a replica
+// that is not encrypted it means nothing, and no epoch counts. 0 is for what has no such prefix.
+func epochOf(st Statement) uint32 {
+	g, ok := st.(*Grant)
+	if !ok {
+		return 0
+	}
+	n, err := seal.EpochOf(g.Prefix)
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // rankOf returns the budget and the place of a statement by the authority of the grant above.
 func rankOf(st Statement, above *Grant) (b budget, r ranked) {
@@ -112,6 +143,7 @@ func rankOf(st Statement, above *Grant) (b budget, r ranked) {
 		b.kind = kindRevocation
 	}
 	_, r.about = st.about()
+	r.epoch = epochOf(st)
 	id := st.ID()
 	r.rank[0] = depth
 	binary.BigEndian.PutUint64(r.rank[1:], issuedOf(st))
@@ -119,11 +151,25 @@ func rankOf(st Statement, above *Grant) (b budget, r ranked) {
 	return b, r
 }
 
+// shelfOf returns the shelf of a statement, with the number of the last epoch that counts.
+func shelfOf(b budget, r *ranked, last uint32) shelf {
+	if r.epoch > last {
+		return shelf{b, 0}
+	}
+	return shelf{b, r.epoch}
+}
+
 func budgetKey(id ID, b budget) []byte {
 	return append(append(idKey(keyDelegated, id), b.root[:]...), b.kind)
 }
 
-func rankKey(id ID, b budget, r *rank) []byte { return append(budgetKey(id, b), r[:]...) }
+func epochKey(id ID, b budget, epoch uint32) []byte {
+	return binary.BigEndian.AppendUint32(budgetKey(id, b), epoch)
+}
+
+func rankKey(id ID, b budget, r *ranked) []byte {
+	return append(epochKey(id, b, r.epoch), r.rank[:]...)
+}
 
 // statementKeyOf is the key of the statement of a rank.
 func (r *ranked) statementKeyOf(id ID) []byte {
@@ -135,11 +181,12 @@ func (r *ranked) statementKeyOf(id ID) []byte {
 // parseRankKey reads the key and value of a record of the index.
 func parseRankKey(key, value []byte) (b budget, r ranked, err error) {
 	k := key[min(len(key), len(keyDelegated)+32):]
-	if len(k) != 32+1+len(r.rank) || len(value) != 32 {
+	if len(k) != 32+1+4+len(r.rank) || len(value) != 32 {
 		return b, r, errBadRecord
 	}
 	b = budget{AuthorID(k), k[32]}
-	copy(r.rank[:], k[33:])
+	r.epoch = binary.BigEndian.Uint32(k[33:])
+	copy(r.rank[:], k[37:])
 	r.about = AuthorID(value)
 	return b, r, nil
 }
@@ -152,31 +199,54 @@ type sieve struct {
 	*stated
 	s    *Store
 	most keepLimits
-	kept map[budget][]ranked // sorted
+	kept map[shelf][]ranked // sorted
+	last *uint32            // the last epoch that counts, once it is known
 }
 
 func (s *Store) sieve(rd kv.Reader, id ID) *sieve {
-	return &sieve{newStated(rd, id), s, s.keep, map[budget][]ranked{}}
+	return &sieve{stated: newStated(rd, id), s: s, most: s.keep, kept: map[shelf][]ranked{}}
 }
 
-// list returns what is kept of a budget.
-func (v *sieve) list(b budget) ([]ranked, error) {
-	if all, ok := v.kept[b]; ok {
-		return all, nil
-	}
-	var all []ranked
-	for p, err := range v.rd.Scan(kv.Prefix(budgetKey(v.id, b)), kv.ScanOptions{}) {
+// lastEpoch returns the number of the last epoch that counts; 0 for none.
+func (x *stated) lastEpoch() (uint32, error) {
+	all, err := x.about(classDirect, AuthorID{}) // epochs are about nobody
+	return newest(counting(all.epochs)).Number, err
+}
+
+// shelf returns the shelf of a statement, and what is kept on it.
+func (v *sieve) shelf(b budget, r *ranked) (at shelf, all []ranked, err error) {
+	if v.last == nil {
+		last, err := v.lastEpoch()
 		if err != nil {
-			return nil, err
+			return at, nil, err
 		}
-		_, r, err := parseRankKey(p.Key, p.Value)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, r)
+		v.last = &last
 	}
-	v.kept[b] = all
-	return all, nil
+	at = shelfOf(b, r, *v.last)
+	if all, ok := v.kept[at]; ok {
+		return at, all, nil
+	}
+	spans := []kv.Range{kv.Prefix(epochKey(v.id, b, at.epoch))}
+	if at.epoch == 0 && *v.last < math.MaxUint32 { // and what is of epochs that do not count
+		rest := kv.Prefix(budgetKey(v.id, b))
+		rest.From = epochKey(v.id, b, *v.last+1)
+		spans = append(spans, rest)
+	}
+	for _, span := range spans {
+		for p, err := range v.rd.Scan(span, kv.ScanOptions{}) {
+			if err != nil {
+				return at, nil, err
+			}
+			_, r, err := parseRankKey(p.Key, p.Value)
+			if err != nil {
+				return at, nil, err
+			}
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(x, y ranked) int { return x.compare(&y) })
+	v.kept[at] = all
+	return at, all, nil
 }
 
 // offer says what becomes of a new statement: whether it is kept, and which other then has to go,
@@ -186,7 +256,7 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 		return false, nil, err
 	}
 	b, r := rankOf(st, above)
-	all, err := v.list(b)
+	at, all, err := v.shelf(b, &r)
 	if err != nil {
 		return false, nil, err
 	}
@@ -214,10 +284,10 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 		if out >= 0 {
 			all = slices.Delete(all, out, out+1)
 		}
-		at, _ := slices.BinarySearchFunc(
+		place, _ := slices.BinarySearchFunc(
 			all, &r, func(x ranked, r *ranked) int { return x.compare(r) },
 		)
-		v.kept[b] = slices.Insert(all, at, r)
+		v.kept[at] = slices.Insert(all, place, r)
 	}
 	return true, goes, nil
 }
@@ -239,7 +309,7 @@ func (v *sieve) keepDelegated(
 	}
 	return true, goes, errors.Join(
 		tx.Set(statementKey(st), st.Bytes()),
-		tx.Set(rankKey(v.id, b, &r.rank), bytes.Clone(r.about[:])),
+		tx.Set(rankKey(v.id, b, &r), bytes.Clone(r.about[:])),
 	)
 }
 
@@ -275,7 +345,7 @@ func (s *Store) dropDelegated(
 			}
 		}
 	}
-	return errors.Join(tx.Delete(at), tx.Delete(rankKey(id, b, &r.rank)))
+	return errors.Join(tx.Delete(at), tx.Delete(rankKey(id, b, r)))
 }
 
 // voidStatementsAtOnce is how many void statements one transaction drops.

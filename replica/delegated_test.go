@@ -60,7 +60,17 @@ func kept(t require.TestingT, all []Statement, most keepLimits) map[[32]byte]boo
 		return out, nil
 	}
 	out := map[[32]byte]bool{}
-	byBudget := map[budget][]ranked{}
+	byShelf := map[shelf][]ranked{}
+	numbers := map[uint32]bool{}
+	for _, st := range all {
+		if e, ok := st.(*Epoch); ok {
+			numbers[e.Number] = true
+		}
+	}
+	last := uint32(0)
+	for numbers[last+1] {
+		last++
+	}
 	for _, st := range all {
 		above := chainOf(st)
 		if above == nil {
@@ -71,10 +81,16 @@ func kept(t require.TestingT, all []Statement, most keepLimits) map[[32]byte]boo
 		require.NoError(t, err)
 		if !void {
 			b, r := rankOf(st, above)
-			byBudget[b] = append(byBudget[b], r)
+			at := shelf{b, 0}
+			if g, ok := st.(*Grant); ok && len(g.Prefix) > 0 {
+				if n := binary.BigEndian.Uint32(g.Prefix); n <= last {
+					at.epoch = n
+				}
+			}
+			byShelf[at] = append(byShelf[at], r)
 		}
 	}
-	for _, some := range byBudget {
+	for _, some := range byShelf {
 		slices.SortFunc(some, func(a, b ranked) int { return a.compare(&b) })
 		some = slices.CompactFunc(some, func(a, b ranked) bool { return a.rank == b.rank })
 		about, n := map[AuthorID]int{}, 0
@@ -86,6 +102,11 @@ func kept(t require.TestingT, all []Statement, most keepLimits) map[[32]byte]boo
 		}
 	}
 	return out
+}
+
+// sealedIn is a prefix that says it was sealed in an epoch.
+func sealedIn(epoch uint32) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, epoch), make([]byte, 64)...)
 }
 
 // Whatever delegates state, and in whatever order and portions nodes meet it, each keeps the same,
@@ -114,7 +135,12 @@ func TestNodesKeepTheSameStatements(t *testing.T) {
 				}
 			}
 			var st Statement
-			if rapid.IntRange(0, 3).Draw(rt, "revocation") == 0 {
+			if rapid.IntRange(0, 7).Draw(rt, "epoch") == 0 {
+				e := &Epoch{Replica: id, Number: rapid.Uint32Range(1, 4).Draw(rt, "number"), Issued: 1}
+				e.Commitment[0] = rapid.ByteRange(1, 2).Draw(rt, "commitment")
+				e.Sign(owner)
+				st = e
+			} else if rapid.IntRange(0, 3).Draw(rt, "revocation") == 0 {
 				st = ref(
 					revocation(
 						by,
@@ -125,7 +151,15 @@ func TestNodesKeepTheSameStatements(t *testing.T) {
 					),
 				)
 			} else {
-				g := grantFrom(parent, by, author("author"), time.Draw(rt, "issued"), delegable)
+				sealed := rapid.Uint32Range(0, 5).Draw(rt, "sealed in")
+				g := grantFrom(parent, by, author("author"), time.Draw(rt, "issued"), func(g *Grant) {
+					g.Delegable = true
+					if parent != nil && len(parent.Prefix) > 0 {
+						g.Prefix = parent.Prefix
+					} else if sealed > 0 {
+						g.Prefix = sealedIn(sealed)
+					}
+				})
 				if _, err := ParseGrant(g.Bytes()); err != nil {
 					continue // too long a chain
 				}
@@ -432,7 +466,7 @@ func TestCheckOfStatements(t *testing.T) {
 	require.NoError(t, err)
 	b, r := rankOf(&delegated, delegated.Parent)
 	bv, rv := rankOf(&void, void.Parent)
-	indexed := rankKey(id, b, &r.rank)
+	indexed := rankKey(id, b, &r)
 	for name, spoil := range map[string]func(kv.Txn) error{
 		"nothing is wrong": func(kv.Txn) error { return nil },
 		"a forged statement": func(tx kv.Txn) error {
@@ -447,7 +481,7 @@ func TestCheckOfStatements(t *testing.T) {
 		"one that is void, and indexed": func(tx kv.Txn) error {
 			return errors.Join(
 				tx.Set(statementKey(&void), void.Bytes()),
-				tx.Set(rankKey(id, bv, &rv.rank), rv.about[:]),
+				tx.Set(rankKey(id, bv, &rv), rv.about[:]),
 			)
 		},
 		"a record of the index is missing": func(tx kv.Txn) error { return tx.Delete(indexed) },
@@ -467,7 +501,7 @@ func TestCheckOfStatements(t *testing.T) {
 			return tx.Delete(elementKey(delegated.Replica, reconcile.Element(id[:])))
 		},
 		"a record of the index is about one": func(tx kv.Txn) error {
-			return tx.Set(rankKey(id, bv, &rv.rank), rv.about[:])
+			return tx.Set(rankKey(id, bv, &rv), rv.about[:])
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 //	r a author[32]                      an author's seed[32]
 //	r d                                 the default author's id
 //	r b replica author class u8 id[32]  a statement about the author; the class is 0 for those of the replica key, 1 for those of delegates
-//	r q replica root[32] kind u8 rank   the same statement of a delegate by its budget and its rank[41] there: the author; see delegated.go
+//	r y replica root kind u8 epoch[4]   the same statement of a delegate by its budget, the epoch of its prefix, and its rank[41]:
+//	    rank                            the author; see delegated.go
 //	r h replica[32]                     a random number, u64, that changes with the statements
 //	r t replica[32] …                   the summary tree of the statements, if there are many: see statementset.go
 //	r j replica[32] element[16]         likewise, a statement by its element: author[32] class u8, the second half of its id
@@ -38,7 +39,7 @@ const (
 	keyAuthor        = "ra"
 	keyDefault       = "rd"
 	keyStatement     = "rb"
-	keyDelegated     = "rq"
+	keyDelegated     = "ry"
 	keyStatements    = "rh"
 	keyStatementTree = "rt"
 	keyStatementAt   = "rj"

@@ -11,7 +11,8 @@ import (
 
 // Renew makes grants anew that authors of this node have made as delegates, below prefixes that an
 // older read key sealed: whoever was let write goes on under the new one. It returns how many it
-// made, and ErrTooMany if the replica would not keep more. It does nothing where the delegate's own
+// made, and ErrTooMany for those that the replica would not keep; the others are made all the same.
+// It does nothing where the delegate's own
 // grant has not been made anew yet, and with the replica key, which makes its own grants anew (see
 // Rotate).
 func (s *Store) Renew(ctx context.Context, id ID) (made int, err error) {
@@ -23,17 +24,22 @@ func (s *Store) Renew(ctx context.Context, id ID) (made int, err error) {
 		grants, err = s.renewals(rd, r)
 		return err
 	})
+	if err != nil {
+		return 0, fmt.Errorf("renew grants: %w", err)
+	}
+	var full error // one author with too many grants keeps no other's from being made
 	for i := range grants {
-		if err == nil {
-			if err = s.state(ctx, id, []Statement{&grants[i]}); err == nil {
-				made++
-			}
+		err := s.state(ctx, id, []Statement{&grants[i]})
+		switch {
+		case err == nil:
+			made++
+		case errors.Is(err, ErrTooMany):
+			full = errors.Join(full, fmt.Errorf("renew a grant for %s: %w", grants[i].Author, err))
+		default:
+			return made, errors.Join(full, fmt.Errorf("renew grants: %w", err))
 		}
 	}
-	if err != nil {
-		return made, fmt.Errorf("renew grants: %w", err)
-	}
-	return made, nil
+	return made, full
 }
 
 // renewals returns the grants that Renew makes.

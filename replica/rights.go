@@ -14,6 +14,7 @@ type stated struct {
 	rd    kv.Reader
 	id    ID
 	known [2]map[AuthorID]statements // by class
+	whole bool                       // known has all there are
 
 	decide [2]*decider // about grants of a class
 }
@@ -22,6 +23,32 @@ func newStated(rd kv.Reader, id ID) *stated {
 	x := &stated{rd: rd, id: id, known: [2]map[AuthorID]statements{{}, {}}}
 	// About grants by the replica key only its own revocations decide.
 	x.decide = [2]*decider{newDecider(x.direct), newDecider(x.revocations)}
+	return x
+}
+
+// newStatedOf is for all statements of a replica, which have been read.
+func newStatedOf(id ID, all *statements) *stated {
+	x := newStated(nil, id)
+	x.whole = true
+	add := func(st Statement, to func(*statements)) {
+		_, a := st.about()
+		known := x.known[classOf(st)]
+		about := known[a]
+		to(&about)
+		known[a] = about
+	}
+	for _, g := range all.grants {
+		add(&g, func(st *statements) { st.grants = append(st.grants, g) })
+	}
+	for _, r := range all.revocations {
+		add(&r, func(st *statements) { st.revocations = append(st.revocations, r) })
+	}
+	for _, e := range all.epochs {
+		add(&e, func(st *statements) { st.epochs = append(st.epochs, e) })
+	}
+	for _, w := range all.wrapped {
+		add(&w, func(st *statements) { st.wrapped = append(st.wrapped, w) })
+	}
 	return x
 }
 
@@ -37,7 +64,7 @@ func (x *stated) decides(g *Grant) (Authority, error) {
 // about returns the statements of one class about an author.
 func (x *stated) about(class byte, a AuthorID) (st statements, err error) {
 	st, ok := x.known[class][a]
-	if !ok {
+	if !ok && !x.whole {
 		if st, err = scanStatements(x.rd, append(append(idKey(keyStatement, x.id), a[:]...), class)); err == nil {
 			x.known[class][a] = st
 		}

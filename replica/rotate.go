@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -66,17 +65,13 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 
 // RotateIfDue begins a new epoch if this node has the replica key and an author who has been given
 // the present read key has been revoked since. It reports whether it did. If delegates alone have
-// revoked, it waits until the epoch has stood for calmFor: each epoch hands its key to all, and a
-// delegate could begin as many as it likes. RotateDeferred goes on then.
+// revoked, it waits until the epoch has stood for a while (see calm). RotateDeferred goes on then.
 func (s *Store) RotateIfDue(ctx context.Context, id ID) (bool, error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
 	return s.rotateIfDue(ctx, id)
 }
-
-// calmFor is how long an epoch stands at least before delegates' revocations end it.
-const calmFor = time.Hour
 
 func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
 	due, later, behind := false, false, false
@@ -91,17 +86,10 @@ func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
 			behind = true
 			return nil
 		}
-		for a := range rot.holders() {
-			reads, goErr := rot.keeps(a)
-			err = errors.Join(err, goErr)
-			if reads == notAny {
-				due = due || rot.revoked(a, false)
-				later = later || rot.revoked(a, true)
-			}
+		if err != nil {
+			return err
 		}
-		if later && rot.since() >= calmFor {
-			due = true
-		}
+		due, later, err = rot.due()
 		return err
 	})
 	// What cannot be done now is tried again: else who was revoked would go on reading.
@@ -116,15 +104,19 @@ func (s *Store) rotateIfDue(ctx context.Context, id ID) (bool, error) {
 	return err == nil, err
 }
 
-// since returns for how long the present epoch has stood.
-func (rot *rotation) since() time.Duration {
-	for i := range rot.all.epochs {
-		if e := &rot.all.epochs[i]; e.id() == rot.old.ID() && e.Issued < rot.now {
-			return time.Duration(min(rot.now-e.Issued, uint64(calmFor/time.Microsecond))) *
-				time.Microsecond
+// due reports whether a new epoch should begin now or, for delegates, later.
+func (rot *rotation) due() (now, later bool, err error) {
+	for a := range rot.given {
+		reads, err := rot.keeps(a)
+		if err != nil {
+			return false, false, err
+		}
+		if reads == notAny {
+			now = now || rot.revoked(a, false)
+			later = later || rot.revoked(a, true)
 		}
 	}
-	return 0
+	return now || later && rot.since() >= rot.calm(), later, nil
 }
 
 // deferred are the replicas whose next epoch waits for the present one to have stood long enough.
@@ -195,6 +187,11 @@ type rotation struct {
 	keys []EpochKey // of the epochs until now
 	next EpochKey
 	made []Statement
+
+	x      *stated             // all, by authors
+	given  map[AuthorID]uint64 // when the present key was last handed to each author who holds it
+	own    map[AuthorID]bool   // who holds it in its own right
+	looked int                 // at how many statements; for tests
 }
 
 func (rot *rotation) load() (err error) {
@@ -209,7 +206,28 @@ func (rot *rotation) load() (err error) {
 		return fmt.Errorf("replica %s: the epochs before epoch %d are not here: %w",
 			rot.r.Name, rot.old.Epoch, ErrUnprovedKey)
 	}
+	rot.index(rot.r.ID)
 	return nil
+}
+
+// index sorts what was read by authors, once: there can be as many authors as statements.
+func (rot *rotation) index(id ID) {
+	rot.x = newStatedOf(id, &rot.all)
+	rot.given, rot.own = map[AuthorID]uint64{}, map[AuthorID]bool{}
+	present := rot.old.Key.Commitment()
+	for i := range rot.all.wrapped {
+		if w := &rot.all.wrapped[i]; w.Commitment == present {
+			rot.given[w.Author] = max(rot.given[w.Author], w.Issued)
+			rot.own[w.Author] = rot.own[w.Author] || !w.ByLeave
+		}
+	}
+}
+
+// about returns what is stated of one class about an author.
+func (rot *rotation) about(class byte, a AuthorID) statements {
+	st := rot.x.known[class][a]
+	rot.looked += len(st.grants) + len(st.revocations)
+	return st
 }
 
 func (rot *rotation) run() error {
@@ -234,8 +252,10 @@ func (rot *rotation) run() error {
 	}
 	e.Sign(rot.r.Secret)
 	rot.made = append(rot.made, e)
-	authors := rot.holders()
-	authors[AuthorID(rot.r.ID)] = true // by which this node has the key, too
+	authors := map[AuthorID]bool{AuthorID(rot.r.ID): true} // by which this node has the key, too
+	for a := range rot.given {
+		authors[a] = true
+	}
 	for i := range rot.all.grants {
 		authors[rot.all.grants[i].Author] = true
 	}
@@ -266,36 +286,27 @@ const (
 	inRight         // of its own: the replica key has let it read or write
 )
 
-// holders are the authors who have been given the present key.
-func (rot *rotation) holders() map[AuthorID]bool {
-	out := map[AuthorID]bool{}
-	for i := range rot.all.wrapped {
-		if w := &rot.all.wrapped[i]; w.Commitment == rot.old.Key.Commitment() {
-			out[w.Author] = true
-		}
-	}
-	return out
-}
-
 // revoked reports whether an author was revoked after being given the present key, by the replica
-// key or, with delegates, by anybody.
+// key or, with delegates, by anybody whose revocation applies to any grant: a delegate cannot take
+// the key from those to whom neither it nor anybody below it has granted anything.
 func (rot *rotation) revoked(a AuthorID, delegates bool) bool {
-	given := uint64(0)
-	for i := range rot.all.wrapped {
-		if w := &rot.all.wrapped[i]; w.Author == a && w.Commitment == rot.old.Key.Commitment() {
-			given = max(given, w.Issued)
-		}
+	since := func(v Revocation) bool { return v.Issued >= rot.given[a] }
+	direct := rot.about(classDirect, a)
+	if slices.ContainsFunc(direct.revocations, since) {
+		return true
 	}
-	return slices.ContainsFunc(rot.all.revocations, func(v Revocation) bool {
-		return v.Author == a && v.Issued >= given &&
-			(v.Authority == nil || delegates && rot.ends(&v))
+	if !delegates {
+		return false
+	}
+	delegated := rot.about(classDelegated, a)
+	return slices.ContainsFunc(delegated.revocations, func(v Revocation) bool {
+		if !since(v) {
+			return false
+		}
+		rot.looked += len(delegated.grants)
+		// None applies to what the replica key has granted.
+		return slices.ContainsFunc(delegated.grants, func(g Grant) bool { return v.appliesTo(&g) })
 	})
-}
-
-// ends reports whether a revocation applies to any grant: a delegate cannot take the key from those
-// to whom neither it nor anybody below it has granted anything.
-func (rot *rotation) ends(v *Revocation) bool {
-	return slices.ContainsFunc(rot.all.grants, func(g Grant) bool { return v.appliesTo(&g) })
 }
 
 // keeps says by what right an author is given the next key: of its own, if the replica key lets it
@@ -306,21 +317,16 @@ func (rot *rotation) keeps(a AuthorID) (reading, error) {
 	if a == AuthorID(rot.r.ID) { // the replica key
 		return inRight, nil
 	}
-	x := newStated(rot.rd, rot.r.ID)
 	now := func(class byte) (bool, error) {
-		may, err := x.allows(class, a)
+		rot.about(class, a)
+		may, err := rot.x.allows(class, a)
 		return slices.ContainsFunc(may, func(s span) bool { return s.to >= rot.now }), err
 	}
 	if may, err := now(classDirect); may || err != nil {
 		return inRight, err
 	}
-	wrote := slices.ContainsFunc(rot.all.grants, func(g Grant) bool {
-		return g.Author == a && g.Parent == nil
-	})
-	reader := slices.ContainsFunc(rot.all.wrapped, func(w WrappedKey) bool {
-		return w.Author == a && !w.ByLeave && w.Commitment == rot.old.Key.Commitment()
-	})
-	if reader && !wrote && !rot.revoked(a, false) {
+	wrote := len(rot.about(classDirect, a).grants) > 0
+	if rot.own[a] && !wrote && !rot.revoked(a, false) {
 		return inRight, nil
 	}
 	if may, err := now(classDelegated); may || err != nil {
@@ -345,15 +351,16 @@ func (rot *rotation) hand(a AuthorID, byLeave bool) error {
 		return err
 	}
 	rot.made = append(rot.made, w)
-	for i := range rot.all.grants {
-		g := &rot.all.grants[i]
-		if g.Author != a || len(g.Prefix) == 0 || g.Parent != nil {
+	direct := rot.about(classDirect, a)
+	for i := range direct.grants {
+		g := &direct.grants[i]
+		if len(g.Prefix) == 0 {
 			continue
 		}
 		if epoch, err := seal.EpochOf(g.Prefix); err != nil || epoch != rot.old.Epoch {
 			continue
 		}
-		valid, err := authorityOf([]Grant{*g}, revocationsIn(rot.rd, rot.r.ID, map[AuthorID][]Revocation{}))
+		valid, err := rot.x.decides(g)
 		if err != nil {
 			return err
 		}

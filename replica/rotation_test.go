@@ -198,6 +198,7 @@ func TestRevokedReaders(t *testing.T) {
 		"another, without a key":      {[]WrappedKey{gave(now, b, 20)}, []Revocation{revoked(a, 15)}, true},
 	} {
 		rot := rotation{all: statements{wrapped: tc.wrapped, revocations: tc.revocations}, old: now}
+		rot.index(ID{})
 		for _, delegates := range []bool{false, true} {
 			require.Equal(t, tc.want, rot.revoked(a, delegates), name)
 		}

@@ -39,19 +39,37 @@ func (s *Store) InsertStatements(
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
-	wanted, screened, err := s.screen(ctx, id, here)
-	if err != nil {
-		return screened, err
+	// Those of the replica key decide about the others, and which epochs count.
+	for _, class := range []int{classDirect, classDelegated} {
+		some := slices.DeleteFunc(slices.Clone(here), func(st Statement) bool {
+			return classOf(st) != class
+		})
+		if err == nil && len(some) > 0 {
+			err = s.insertSome(ctx, id, some, &out, &firstErr)
+		}
 	}
+	return out, firstOf(err, firstErr)
+}
+
+// insertSome verifies and stores statements of one class. wrong is the error of the first that is
+// not right. The caller holds the replica's lock.
+func (s *Store) insertSome(
+	ctx context.Context, id ID, all []Statement, out *Stated, wrong *error,
+) error {
+	wanted, screened, err := s.screen(ctx, id, all)
+	if err != nil {
+		return err
+	}
+	out.Known += screened.Known
+	out.Refused += screened.Refused
 	good := make([]Statement, 0, len(wanted))
 	seen := verifiedGrants{}
 	for _, st := range wanted {
 		err := seen.verify(st)
-		if firstErr = firstOf(firstErr, err); err == nil {
+		if *wrong = firstOf(*wrong, err); err == nil {
 			good = append(good, st)
 		}
 	}
-	slices.SortStableFunc(good, func(a, b Statement) int { return classOf(a) - classOf(b) })
 	for len(good) > 0 && err == nil { // as many at once as a transaction takes
 		var some Stated
 		n := len(good)
@@ -65,9 +83,7 @@ func (s *Store) InsertStatements(
 		out.Refused += some.Refused
 		good = good[n:]
 	}
-	out.Known += screened.Known
-	out.Refused += screened.Refused
-	return out, firstOf(err, firstErr)
+	return err
 }
 
 // screen returns the statements that are new and would be kept, if they are right.
