@@ -421,7 +421,7 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 	}
 	s.tellHosts(l.Addr())
 	done := make(chan error, 1)
-	go func() { done <- serve(netaddr.Limit(l, netaddr.MaxPublicConns)) }()
+	go func() { done <- serve(netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.hops)) }()
 	facts = map[string]string{"collections": scheme + "://" + l.Addr().String() + s.prefix}
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)

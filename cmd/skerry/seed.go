@@ -90,7 +90,7 @@ func (s *seedService) online() (stop func() error, facts map[string]string, err 
 	srv := &http.Server{Handler: netaddr.Local(l.Addr(), s.s.Handler(), s.hosts...), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(netaddr.Limit(l, netaddr.MaxPublicConns)) }()
+	go func() { done <- srv.Serve(netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.s.ProxyHops)) }()
 	facts["seed"] = "http://" + l.Addr().String()
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)

@@ -81,7 +81,8 @@ func TestServersAreBounded(t *testing.T) {
 					require.True(t, has[key], "%s: an http.Server without %s", slash, key)
 				}
 			case *ast.CallExpr:
-				if isSelector(n.Fun, "netaddr", "Limit") {
+				if isSelector(n.Fun, "netaddr", "Limit") ||
+					isSelector(n.Fun, "netaddr", "LimitBehind") {
 					limits++
 				}
 			}
