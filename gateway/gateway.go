@@ -38,16 +38,16 @@ import (
 
 // Gateway serves the content of one node. It implements http.Handler.
 type Gateway struct {
-	node *node.Node
-	log  *slog.Logger
-	mux  *http.ServeMux
-	far  bool // others can reach it: what it sends counts as the node's upload
-	seen recent
+	node  *node.Node
+	log   *slog.Logger
+	mux   *http.ServeMux
+	far   bool // others can reach it: what it sends counts as the node's upload
+	shelf *shelf
 }
 
 // New returns a gateway for n.
 func New(n *node.Node, log *slog.Logger) *Gateway {
-	g := &Gateway{node: n, log: log, mux: http.NewServeMux()}
+	g := &Gateway{node: n, log: log, mux: http.NewServeMux(), shelf: newShelf()}
 	g.mux.HandleFunc("GET /blobs/{hash}", g.blob)
 	g.mux.HandleFunc("GET /seq/{hash}", g.sequence)
 	g.mux.HandleFunc("GET /seq/{hash}/{path...}", g.sequence)
@@ -63,10 +63,36 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	w = &hurried{ResponseWriter: w}
 	if g.far {
 		w = &limited{w, r, g.node}
 	}
 	g.mux.ServeHTTP(w, r)
+}
+
+// writeTime is how long a client may take for a piece of the answer, at most 32 KiB of content.
+const writeTime = 30 * time.Second
+
+// hurried ends the connection of a client that does not take its answer.
+type hurried struct{ http.ResponseWriter }
+
+// Unwrap is for http.ResponseController.
+func (h *hurried) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// hurry gives what is written next its time. Not all writers of tests have one.
+func (h *hurried) hurry() {
+	rc := http.NewResponseController(h.ResponseWriter)
+	_ = rc.SetWriteDeadline(time.Now().Add(writeTime))
+}
+
+func (h *hurried) WriteHeader(status int) {
+	h.hurry()
+	h.ResponseWriter.WriteHeader(status)
+}
+
+func (h *hurried) Write(b []byte) (int, error) {
+	h.hurry()
+	return h.ResponseWriter.Write(b)
 }
 
 // limited writes no faster than the node may upload.
@@ -94,6 +120,11 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 	case errors.As(err, &ref), errors.As(err, &missing), errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrIncomplete), errors.Is(err, fs.ErrNotExist),
 		errors.Is(err, blobs.ErrNotSequence), errors.Is(err, directory.ErrNotDirectory):
 		status = http.StatusNotFound
+	case errors.Is(err, errBusy):
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "5")
+	case errors.Is(err, errTooLarge):
+		status = http.StatusInsufficientStorage
 	case errors.Is(err, context.Canceled):
 		return // nobody listens
 	case errors.Is(err, context.DeadlineExceeded):
@@ -195,13 +226,9 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.end(s)
 	name := strings.Trim(r.PathValue("path"), "/")
-	dir := g.seen.get(h)
-	if dir == nil {
-		if dir, err = s.Directory(h); err == nil {
-			g.seen.put(h, dir)
-		}
-	}
+	dir, err := g.shelf.take(r, s, h)
 	if err == nil {
+		defer dir.release()
 		g.inDirectory(w, r, s, h, dir, name)
 		return
 	}

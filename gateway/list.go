@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -22,7 +24,9 @@ const pageLines = 1000
 
 // inDirectory answers with what stands at a path of a directory. Links in it are followed, and the
 // address stays the one that was asked for.
-func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, dir *directory.Directory, name string) {
+func (g *Gateway) inDirectory(
+	w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, dir *taken, name string,
+) {
 	at, err := dir.Resolve(name)
 	if err != nil {
 		g.fail(w, fmt.Errorf("%s: %w", h, err))
@@ -45,11 +49,18 @@ func (g *Gateway) inDirectory(w http.ResponseWriter, r *http.Request, s *node.Se
 	if len(content.Hashes) == 1 {
 		tag = content.Hashes[0].String()
 	}
-	g.send(w, r, s.OpenChunks(content), tag, e.Path)
+	file, err := dir.file(content)
+	if err != nil {
+		g.fail(w, fmt.Errorf("%s: %q: %w", h, at, err))
+		return
+	}
+	g.send(w, r, s.OpenChunks(file), tag, e.Path)
 }
 
 // inside answers with the list of the directory at a path, which was asked for by a name.
-func (g *Gateway) inside(w http.ResponseWriter, r *http.Request, h blobs.Hash, dir *directory.Directory, name, at string) {
+func (g *Gateway) inside(
+	w http.ResponseWriter, r *http.Request, h blobs.Hash, dir *taken, name, at string,
+) {
 	if !strings.HasSuffix(r.URL.Path, "/") { // so that the names in the list are below it
 		// "./" keeps a name such as https:example.org from being an address of another server.
 		to := "./" + url.PathEscape(path.Base(r.URL.Path)) + "/"
@@ -70,13 +81,43 @@ func (g *Gateway) inside(w http.ResponseWriter, r *http.Request, h blobs.Hash, d
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	items := itemsOf(dir.List(at))
+	list := dir.List(at)
 	if asJSON {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(items) // a client that is gone needs no answer
+		writeItems(w, list)
 		return
 	}
-	g.page(w, r, h, name, items)
+	shown := pageOf(r, h, name, list)
+	dir.release() // whoever reads slowly keeps no more than the page
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if err := page.Execute(w, shown); err != nil {
+		g.log.Debug("gateway", "error", err)
+	}
+}
+
+// writeItems writes a list as a JSON array, in pieces: as one, a long list would be in memory once
+// more. A client that is gone, or too slow, needs no more of it.
+func writeItems(w io.Writer, list []directory.Child) {
+	b := bufio.NewWriter(w)
+	between := byte('[')
+	for _, c := range list {
+		item, err := json.Marshal(itemOf(c))
+		if err != nil {
+			return
+		}
+		if b.WriteByte(between) != nil {
+			return
+		}
+		if _, err := b.Write(item); err != nil {
+			return
+		}
+		between = ','
+	}
+	if len(list) == 0 {
+		_ = b.WriteByte('[')
+	}
+	_, _ = b.WriteString("]\n")
+	_ = b.Flush()
 }
 
 // Item is a line of a directory's list.
@@ -87,19 +128,15 @@ type Item struct {
 	Target string `json:"target,omitempty"` // of a link
 }
 
-func itemsOf(list []directory.Child) []Item {
-	items := make([]Item, 0, len(list))
-	for _, c := range list {
-		kind := "file"
-		switch c.Kind {
-		case directory.Empty:
-			kind = "directory"
-		case directory.Link:
-			kind = "link"
-		}
-		items = append(items, Item{c.Name, kind, c.Size, c.Target})
+func itemOf(c directory.Child) Item {
+	kind := "file"
+	switch c.Kind {
+	case directory.Empty:
+		kind = "directory"
+	case directory.Link:
+		kind = "link"
 	}
-	return items
+	return Item{c.Name, kind, c.Size, c.Target}
 }
 
 // Shown is the item's name as a page shows it: it cannot turn the letters of the page round.
@@ -135,33 +172,34 @@ code{word-break:break-all}</style>
 {{end}}</table>{{template "pages" .}}</html>
 `))
 
-// page answers with a page of a directory's list: the one that begins behind the name "after".
-func (g *Gateway) page(w http.ResponseWriter, r *http.Request, h blobs.Hash, name string, items []Item) {
-	after, from, all := r.URL.Query().Get("after"), 0, len(items)
+// pageOf returns a page of a directory's list: the one that begins behind the name "after".
+func pageOf(r *http.Request, h blobs.Hash, name string, list []directory.Child) map[string]any {
+	after, from, all := r.URL.Query().Get("after"), 0, len(list)
 	if after != "" {
-		from = slices.IndexFunc(items, func(x Item) bool { return x.Name == after }) + 1
+		from = slices.IndexFunc(list, func(c directory.Child) bool { return c.Name == after }) + 1
 	}
 	to := min(from+pageLines, all)
 	behind := func(i int) string { // the address of the page that begins there
 		if i <= 0 {
 			return "./"
 		}
-		return "./?after=" + url.QueryEscape(items[i-1].Name)
+		return "./?after=" + url.QueryEscape(list[i-1].Name)
 	}
 	title := path.Base("/" + name)
 	if title == "/" {
 		title = ""
 	}
+	items := make([]Item, 0, to-from)
+	for _, c := range list[from:to] {
+		items = append(items, itemOf(c))
+	}
 	shown := map[string]any{"Name": visible.Text(title), "Hash": h, "Up": name != "",
-		"Items": items[from:to], "From": from + 1, "To": to, "All": all}
+		"Items": items, "From": from + 1, "To": to, "All": all}
 	if from > 0 {
 		shown["Before"] = behind(from - pageLines)
 	}
 	if to < all {
 		shown["After"] = behind(to)
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	if err := page.Execute(w, shown); err != nil {
-		g.log.Debug("gateway", "error", err)
-	}
+	return shown
 }

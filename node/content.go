@@ -170,12 +170,34 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 	return SessionReader{io.NewSectionReader(&sessionBlob{s: s, h: h, size: size, r: r}, 0, int64(size))}, nil
 }
 
-// Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something else.
-func (s *Session) Directory(h blobs.Hash) (*directory.Directory, error) {
-	if first, err := s.firstChild(h); !directory.IsManifest(first) {
+// Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
+// else. admit is asked once what it takes is known, and before it is read into memory: the entries
+// that the manifest says it has, its bytes, and those of the sequence. An error of admit is returned
+// as it is.
+func (s *Session) Directory(
+	h blobs.Hash, admit func(entries, manifest, sequence uint64) error,
+) (*directory.Directory, error) {
+	first, err := s.firstChild(h)
+	if !directory.IsManifest(first) {
 		return nil, notKnownAs(directory.ErrNotDirectory, err)
 	}
-	if err := s.sequence(h); err != nil {
+	manifest, err := s.sequence(h)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := directory.EntriesOf(first)
+	if err != nil {
+		return nil, err
+	}
+	var sizes [2]uint64
+	for i, part := range []blobs.Hash{manifest, h} {
+		info, err := s.n.Blobs.Stat(s.f.ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		sizes[i] = info.Size
+	}
+	if err := admit(entries, sizes[0], sizes[1]); err != nil {
 		return nil, err
 	}
 	return directory.Load(s.f.ctx, s.n.Blobs, h)
@@ -186,7 +208,7 @@ func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
 	if first, err := s.firstChild(h); !chunked.IsList(first) {
 		return nil, notKnownAs(chunked.ErrNotChunked, err)
 	}
-	if err := s.sequence(h); err != nil {
+	if _, err := s.sequence(h); err != nil {
 		return nil, err
 	}
 	return chunked.Open(s.f.ctx, s.n.Blobs, h)
@@ -242,20 +264,19 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	return first, nil
 }
 
-// sequence fetches all of a sequence, and its first child.
-func (s *Session) sequence(h blobs.Hash) error {
+// sequence fetches all of a sequence, and its first child, which it returns.
+func (s *Session) sequence(h blobs.Hash) (first blobs.Hash, err error) {
 	if err := s.ensure(Want{Hash: h}); err != nil {
-		return err
+		return first, err
 	}
 	r, err := s.n.Blobs.Reader(s.f.ctx, h)
 	if err != nil {
-		return err
+		return first, err
 	}
-	var first blobs.Hash
 	if _, err := r.ReadAt(first[:], 0); err != nil {
-		return err
+		return first, err
 	}
-	return s.ensure(Want{Hash: first})
+	return first, s.ensure(Want{Hash: first})
 }
 
 // OpenChunks reads content in chunks as one.

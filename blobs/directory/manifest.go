@@ -96,6 +96,19 @@ func (e *NameError) Error() string { return fmt.Sprintf("refused name %q: %s", e
 // IsManifest reports whether b begins like a manifest; the first 19 bytes are enough.
 func IsManifest(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
 
+// EntriesOf returns how many entries a manifest says it has, from its first 32 bytes. No manifest
+// with more or fewer can be parsed.
+func EntriesOf(first []byte) (uint64, error) {
+	if !IsManifest(first) {
+		return 0, ErrNotDirectory
+	}
+	count, n := binary.Uvarint(first[len(magic):])
+	if n <= 0 || count > MaxEntries {
+		return 0, errors.New("directory manifest: its number of entries is cut short or too large")
+	}
+	return count, nil
+}
+
 // Bytes encodes m, which must be valid.
 func (m Manifest) Bytes() []byte {
 	b := binary.AppendUvarint([]byte(magic), uint64(len(m)))
