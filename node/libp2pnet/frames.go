@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -115,7 +116,7 @@ func (n *Network) party(s network.Stream) admission.Party {
 	p := admission.Party{Peer: s.Conn().RemotePeer(), Net: stream{s}.Origin()}
 	if info := n.host.ConnManager().GetTagInfo(p.Peer); info != nil {
 		value := info.Tags[shareTag]
-		p.Proved, p.Known = value >= shareValue, value >= knownValue
+		p.Proved, p.Known, p.Named = value >= shareValue, value >= historyValue, value >= namedValue
 	}
 	return p
 }
@@ -239,4 +240,33 @@ func (h gossipHost) SetStreamHandler(p protocol.ID, fn network.StreamHandler) {
 // SetStreamHandlerMatch implements host.Host.
 func (h gossipHost) SetStreamHandlerMatch(p protocol.ID, match func(protocol.ID) bool, fn network.StreamHandler) {
 	h.Host.SetStreamHandlerMatch(p, match, func(s network.Stream) { fn(h.n.inFrames(s, &gossipMessages)) })
+}
+
+// EventBus implements host.Host.
+func (h gossipHost) EventBus() event.Bus { return gossipBus{h.Host.EventBus()} }
+
+// gossipBus keeps from gossip where peers say that they are. Gossip has an address book of its own,
+// which nobody else can clear: it would hold 16 KiB and more of each peer for a quarter of an hour
+// after it has left, of any number of them. It uses them only to dial peers that others name, which
+// it never does here (see noNames).
+type gossipBus struct{ event.Bus }
+
+// Subscribe implements event.Bus.
+func (b gossipBus) Subscribe(types any, opts ...event.SubscriptionOpt) (event.Subscription, error) {
+	all, ok := types.([]any)
+	has := func(is func(any) bool) bool { return slices.ContainsFunc(all, is) }
+	if ok && has(isConnectedness) && has(isIdentification) { // what the address book lives on
+		types = slices.DeleteFunc(slices.Clone(all), isIdentification)
+	}
+	return b.Bus.Subscribe(types, opts...)
+}
+
+func isConnectedness(t any) bool {
+	_, is := t.(*event.EvtPeerConnectednessChanged)
+	return is
+}
+
+func isIdentification(t any) bool {
+	_, is := t.(*event.EvtPeerIdentificationCompleted)
+	return is
 }

@@ -22,6 +22,9 @@ const (
 	noGossip   = -10
 	noPublish  = -40
 	noWord     = -80
+	// noNames is a score that no peer reaches: from none does gossip take the names and addresses of
+	// others to dial. The node finds peers by other ways, which are rationed.
+	noNames = 1
 	// maxChecking is how many messages are being checked and stored at a time; more are dropped,
 	// which the next session mends.
 	maxChecking = 128
@@ -38,7 +41,8 @@ type topic struct {
 func (n *Network) startGossip() error {
 	score := &pubsub.PeerScoreParams{SkipAtomicValidation: true, Topics: map[string]*pubsub.TopicScoreParams{}, AppSpecificScore: func(peer.ID) float64 { return 0 },
 		DecayInterval: time.Minute, DecayToZero: 0.01, RetainScore: time.Hour}
-	limits := &pubsub.PeerScoreThresholds{SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish, GraylistThreshold: noWord}
+	limits := &pubsub.PeerScoreThresholds{SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish, GraylistThreshold: noWord,
+		AcceptPXThreshold: noNames}
 	ps, err := pubsub.NewGossipSub(n.ctx, gossipHost{n.host, n},
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),

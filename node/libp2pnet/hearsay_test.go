@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
@@ -177,4 +179,31 @@ func TestStrangersThatLeaveAreForgotten(t *testing.T) {
 	require.False(t, known())
 	require.Empty(t, n.dialled)
 	require.NoError(t, n.Connect(t.Context(), guest.info(t)))
+}
+
+// Gossip keeps nothing of where its peers say that they are.
+func TestGossipKeepsNoAddresses(t *testing.T) {
+	n, guest := startWith(t, Config{}), startWith(t, Config{})
+	// The address book of gossip is a field that the library does not show.
+	router := reflect.ValueOf(n.gossip).Elem().FieldByName("rt").Elem().Elem()
+	field := router.FieldByName("cab")
+	require.True(t, field.IsValid(), "the library has changed: look where it keeps addresses now")
+	book := reflect.NewAt(field.Type(), field.Addr().UnsafePointer()).Elem().Interface().(peerstore.AddrBook)
+
+	sub, err := n.host.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
+	require.NoError(t, err)
+	defer sub.Close()
+	const topic = "skerry test"
+	take := func(context.Context, peer.ID, []byte) node.Verdict { return node.Accept }
+	require.NoError(t, n.Join(topic, take))
+	require.NoError(t, guest.Join(topic, take))
+	require.NoError(t, guest.Connect(t.Context(), n.info(t)))
+	e := (<-sub.Out()).(event.EvtPeerIdentificationCompleted)
+	require.NotNil(t, e.SignedPeerRecord)
+	require.Eventually(t, func() bool { return len(n.Listeners(topic)) == 1 }, 10*time.Second, time.Millisecond,
+		"gossip still learns who is there")
+	require.Empty(t, book.PeersWithAddrs())
+	n.Drop()
+	require.Eventually(t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond)
+	require.Empty(t, book.PeersWithAddrs())
 }
