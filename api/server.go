@@ -94,6 +94,7 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "vault/rm", s.vaultRemove)
 	handle(s, "vault/join", s.vaultJoin)
 	handle(s, "vault/requests", s.vaultRequests)
+	handle(s, "vault/request", s.vaultRequest)
 	handle(s, "vault/approve", s.vaultApprove)
 	handle(s, "vault/deny", s.vaultDeny)
 	s.mux.HandleFunc("POST /v1/keyring", s.keyringCall)

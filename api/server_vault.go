@@ -304,16 +304,32 @@ func (s *Server) vaultRequests(ctx context.Context, _ struct{}, _ *answer) ([]Ke
 	return out, err
 }
 
+func (s *Server) vaultRequest(ctx context.Context, req DecideRequest, _ *answer) (KeyringRequest, error) {
+	return s.request(ctx, req.Request)
+}
+
 // request finds what waits for the person.
 func (s *Server) request(ctx context.Context, text string) (KeyringRequest, error) {
 	all, err := s.vaultRequests(ctx, struct{}{}, nil)
 	if err != nil {
 		return KeyringRequest{}, err
 	}
+	var found []KeyringRequest
 	for _, r := range all {
-		if r.Request == text || r.Code == text || len(text) >= 6 && strings.HasPrefix(r.Request, text) {
+		if r.Request == text {
 			return r, nil
 		}
+		if r.Code == text || len(text) >= 6 && strings.HasPrefix(r.Request, text) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 0:
+	case 1:
+		return found[0], nil
+	default: // a code is short enough for an app to have that of another
+		return KeyringRequest{}, UsageErrorf("%d requests are called %s: name the one that you mean by its id "+
+			"(skerry vault requests shows what waits)", len(found), text)
 	}
 	return KeyringRequest{}, fmt.Errorf("request %s: %w (skerry vault requests shows what waits)", text, vault.ErrNoRequest)
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -95,6 +97,42 @@ func TestAppOverTheAPI(t *testing.T) {
 	require.NoError(t, err)
 	_, err = k.Wait(ctx, vault.App{}, asked.Request)
 	require.ErrorIs(t, err, vault.ErrDenied)
+}
+
+// An app chooses its challenges until two of its requests have one code. The person is asked which is
+// meant, and approves the one that was shown.
+func TestRequestsOfOneCode(t *testing.T) {
+	ctx := t.Context()
+	n, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Keyring: vault.NewLocal(t.TempDir(), nil)})
+	require.NoError(t, err)
+	c, stop := Local(NewServer(n, "test"))
+	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
+	_, err = Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	require.NoError(t, err)
+	first := vault.Ask{Application: "photos.example", Challenge: make([]byte, 32)}
+	second := vault.Ask{Application: "bank.example", Challenge: make([]byte, 32)}
+	for i := uint64(0); second.Code(vault.App{}) != first.Code(vault.App{}); i++ {
+		binary.BigEndian.PutUint64(second.Challenge, i)
+	}
+	k := c.Keyring()
+	one, err := k.Ask(ctx, vault.App{}, first)
+	require.NoError(t, err)
+	shown, err := Call[KeyringRequest](ctx, c, "vault/request", DecideRequest{Request: one.Code})
+	require.NoError(t, err)
+	require.Equal(t, "photos.example", shown.Application)
+	two, err := k.Ask(ctx, vault.App{}, second)
+	require.NoError(t, err)
+	require.Equal(t, one.Code, two.Code)
+	for _, op := range []string{"vault/approve", "vault/deny", "vault/request"} {
+		_, err = Call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
+		require.Equal(t, Usage, AsError(err).Kind, op)
+	}
+	d, err := Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"})
+	require.NoError(t, err)
+	require.Equal(t, "photos.example", d.Application)
+	d, err = Call[Decided](ctx, c, "vault/deny", DecideRequest{Request: two.Code})
+	require.NoError(t, err)
+	require.Equal(t, "bank.example", d.Application)
 }
 
 func TestKindsOfKeyringErrors(t *testing.T) {

@@ -288,23 +288,28 @@ func (a *app) vaultApprove() *cobra.Command {
 	password.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			code, yes := "", true
+			r, yes, err := api.KeyringRequest{}, true, error(nil)
 			if len(args) == 1 {
-				code = strings.TrimSpace(args[0])
-			} else {
-				r, err := a.nextRequest(cmd.Context(), s)
-				if err != nil {
+				// What is approved is shown before the password is asked for: an app chooses its code.
+				if r, err = a.findRequest(cmd.Context(), s, strings.TrimSpace(args[0])); err != nil {
 					return err
 				}
-				code = r.Code
+				if !a.quiet && !a.json {
+					a.bar.clear()
+					_ = a.stderr.line(requestText(r)) // there is nobody left to tell
+				}
+			} else {
+				if r, err = a.nextRequest(cmd.Context(), s); err != nil {
+					return err
+				}
 				if yes, err = a.ask(requestText(r) + "\nThe app must show the same code. Let it know who you are, and read your vault? [y/N] "); err != nil {
 					return err
 				}
 			}
-			req, op := api.DecideRequest{Request: code, Identity: who}, "vault/deny"
+			// The very request that was shown: meanwhile its code can be that of another.
+			req, op := api.DecideRequest{Request: r.Request, Identity: who}, "vault/deny"
 			if yes {
 				op = "vault/approve"
-				var err error
 				if req.Password, err = password.read(a, false); err != nil {
 					return err
 				}
@@ -324,6 +329,11 @@ func decidedText(d api.Decided) display {
 		return displayf("%s may read your vault", d.Application)
 	}
 	return displayf("%s has been refused", d.Application)
+}
+
+// findRequest finds the request that a person means by its code, or by its id or the beginning of it.
+func (a *app) findRequest(ctx context.Context, s *session, text string) (api.KeyringRequest, error) {
+	return api.Call[api.KeyringRequest](ctx, s.Client, "vault/request", api.DecideRequest{Request: text})
 }
 
 // nextRequest waits for a request of an app.
