@@ -56,8 +56,12 @@ const (
 	keyDeletion     = "sd"
 )
 
-// maxIdentities is how many identities may register one replica.
-const maxIdentities = 64
+// How many identities may register one replica, and how many of them from one network: identities
+// cost nothing, and whoever knows a replica's id could keep its owner out with some.
+const (
+	maxIdentities  = 64
+	maxFromNetwork = 8
+)
 
 // Limits are those of each identity, and how long things are kept.
 type Limits struct {
@@ -85,6 +89,8 @@ type Registration struct {
 	// Devices are the node ids of devices that may ask whether the registration stands; at most
 	// maxDevices, the last named first.
 	Devices []string `json:"devices,omitempty"`
+	// From is the network that the first request came from, or empty if that is not known.
+	From string `json:"from,omitempty"`
 }
 
 // maxDevices is how many devices may ask whether one registration stands.
@@ -251,6 +257,15 @@ func keepOwn(ctx context.Context, s kv.Store, rep replica.ID) error {
 // ErrQuota or ErrOldRequest. If the replica is registered already, the device is noted all the
 // same. The entries that are there already are still to be charged: see Charge.
 func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device string, at time.Time) (g Registration, err error) {
+	return r.RegisterFrom(ctx, s, id, rep, ticket, device, "", at)
+}
+
+// RegisterFrom is Register for a request from a network, of which no more than a few identities may
+// register one replica. An empty one is not known, and has no limit of its own.
+func (r *Registry) RegisterFrom(
+	ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device, from string,
+	at time.Time,
+) (g Registration, err error) {
 	registered := false
 	err = s.Update(ctx, func(tx kv.Txn) error {
 		if g, err = getRegistration(tx, id, rep); err != nil && !errors.Is(err, ErrNotRegistered) {
@@ -290,7 +305,10 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 			if len(all) >= maxIdentities {
 				return fmt.Errorf("%d identities have registered this replica: %w", len(all), ErrReplicaLimit)
 			}
-			all = append(all, id)
+			if err := fewFrom(tx, from, rep, all); err != nil {
+				return err
+			}
+			all, g.From = append(all, id), from
 		}
 		if err := dropDeletion(tx, &g); err != nil {
 			return err
@@ -305,6 +323,28 @@ func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep
 		err = ErrRegistered
 	}
 	return g, err
+}
+
+// fewFrom returns ErrReplicaLimit if as many identities as may have registered a replica from a
+// network.
+func fewFrom(rd kv.Reader, from string, rep replica.ID, all []identity.ID) error {
+	if from == "" {
+		return nil
+	}
+	count := 0
+	for _, other := range all {
+		g, err := getRegistration(rd, other, rep)
+		if err != nil {
+			return err
+		}
+		if g.From == from {
+			count++
+		}
+	}
+	if count >= maxFromNetwork {
+		return fmt.Errorf("%d identities have registered this replica from your network: %w", count, ErrReplicaLimit)
+	}
+	return nil
 }
 
 // fitsAll returns ErrQuota if an identity has no room for the entries of a replica that others have

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -169,7 +170,9 @@ type Answer struct {
 }
 
 // take registers a replica and joins it, as one step for whoever leaves it meanwhile.
-func (s *Seed) take(ctx context.Context, req *Request, id replica.ID, kept string, at time.Time) (g Registration, err error) {
+func (s *Seed) take(
+	ctx context.Context, req *Request, id replica.ID, kept, from string, at time.Time,
+) (g Registration, err error) {
 	lock := s.holding.of(id)
 	lock.Lock()
 	defer lock.Unlock()
@@ -181,7 +184,7 @@ func (s *Seed) take(ctx context.Context, req *Request, id replica.ID, kept strin
 	} else if !errors.Is(err, replica.ErrNotFound) {
 		return g, err
 	}
-	g, err = s.reg.Register(ctx, s.n.Store(), req.Identity, id, kept, req.Device, at)
+	g, err = s.reg.RegisterFrom(ctx, s.n.Store(), req.Identity, id, kept, req.Device, from, at)
 	if err == nil {
 		err = s.join(ctx, id, kept)
 	}
@@ -200,6 +203,11 @@ func answerOf(st *Status) Answer {
 
 // Register answers a request to register a replica. The error is an *Error.
 func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
+	return s.RegisterFrom(ctx, req, "")
+}
+
+// RegisterFrom is Register for a request that came from a network; see askerOf and sourceOf.
+func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Answer, error) {
 	id, at, err := s.check(identity.SeedRegister, req)
 	if err != nil {
 		return Answer{}, asError(err)
@@ -226,7 +234,8 @@ func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
-	g, err := s.take(ctx, req, id, kept, at)
+	from = strings.TrimSuffix(from, "/32") // an IPv4 address is written in both ways
+	g, err := s.take(ctx, req, id, kept, from, at)
 	if err != nil {
 		return Answer{}, asError(err)
 	}

@@ -134,7 +134,7 @@ func (s *Seed) asked(ctx context.Context, who source, b []byte) (v any, err erro
 			return nil, err
 		}
 		if c.Op == "register" {
-			return s.Register(ctx, req)
+			return s.RegisterFrom(ctx, req, who.counted)
 		}
 		return s.Unregister(ctx, req)
 	case "backups", "quota":
