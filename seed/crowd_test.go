@@ -61,3 +61,36 @@ func TestCrowdKeepsNoOwnerOut(t *testing.T) {
 		require.ErrorContains(t, register(owner, "192.0.2.1"), "already", how)
 	}
 }
+
+// Identities cost nothing, and their registrations some place on the seed's disk, which nobody is
+// charged. One network begins few; others, and those that whoever runs the seed knows, go on.
+func TestOneNetworkBeginsFewRegistrations(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), Limits{Bytes: 1 << 20, Replicas: 2 * beginsAtOnce, Grace: time.Hour}, c)
+	p := newPerson(t, c)
+	register := func(from string) (*Request, error) {
+		id := replica.NewSecretKey().Replica()
+		text, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: s.n.Addrs()}).Text()
+		require.NoError(t, err)
+		req := p.request(t, s, id, text)
+		_, err = s.RegisterFrom(t.Context(), req, from)
+		return req, err
+	}
+	let := 0
+	for range beginsAtOnce + 20 {
+		req, err := register([]string{"1.1.1.1", "1.1.1.1/32"}[let%2])
+		if err != nil {
+			require.ErrorContains(t, err, "from your network")
+			continue
+		}
+		_, err = s.RegisterFrom(t.Context(), req, "1.1.1.1") // again: it begins nothing
+		require.Error(t, err)
+		let++
+	}
+	// The requests themselves took some minutes by the clock of the test.
+	require.LessOrEqual(t, let, beginsAtOnce+(beginsAtOnce+20)/60+1)
+	for _, from := range []string{"1.1.1.2", "2a00::/56", "127.0.0.1", "10.0.0.7/32", ""} {
+		_, err := register(from)
+		require.NoError(t, err, from)
+	}
+}

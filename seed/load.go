@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -23,6 +24,13 @@ const (
 	maxAskers     = 8192
 )
 
+// Identities cost nothing, and what the seed notes of a registration is charged to nobody. So all
+// identities from one network of the public internet may begin only so many.
+const (
+	beginsAtOnce = 256
+	beginsEvery  = time.Minute
+)
+
 // askers limits requests, by peer or IP address. Of those that have not asked for long, nothing is
 // kept.
 type askers struct {
@@ -31,13 +39,52 @@ type askers struct {
 }
 
 type asker struct {
-	limit *rate.Limiter
-	last  time.Time
+	limit  *rate.Limiter
+	begins *rate.Limiter // of registrations
+	last   time.Time
 }
 
 func (a *askers) may(who string, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.get(who, now).limit.AllowN(now, 1) {
+		return failed(RateLimited, errors.New("too many requests: wait a little, and try again"))
+	}
+	return nil
+}
+
+// mayBegin reports whether another registration may begin from a network; began notes that one has.
+// Networks that are not of the public internet are known to whoever runs the seed.
+func (a *askers) mayBegin(from string, now time.Time) error {
+	if !isPublic(from) {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.get(from, now).begins.TokensAt(now) < 1 {
+		return failed(RateLimited, errors.New("too many replicas have been registered from your network: try again in some minutes"))
+	}
+	return nil
+}
+
+func (a *askers) began(from string, now time.Time) {
+	if !isPublic(from) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.get(from, now).begins.AllowN(now, 1)
+}
+
+// isPublic reports whether an address, or a network, is one of the public internet.
+func isPublic(from string) bool {
+	at, _, _ := strings.Cut(from, "/")
+	a, err := netip.ParseAddr(at)
+	return err == nil && netaddr.Public(a)
+}
+
+// get returns what is kept of an asker; the caller holds the lock.
+func (a *askers) get(who string, now time.Time) *asker {
 	if a.of == nil {
 		a.of = map[string]*asker{}
 	}
@@ -46,14 +93,14 @@ func (a *askers) may(who string, now time.Time) error {
 		if len(a.of) >= maxAskers {
 			a.makeRoom(now)
 		}
-		x = &asker{limit: rate.NewLimiter(asksPerSecond, asksAtOnce)}
+		x = &asker{
+			limit:  rate.NewLimiter(asksPerSecond, asksAtOnce),
+			begins: rate.NewLimiter(rate.Every(beginsEvery), beginsAtOnce),
+		}
 		a.of[who] = x
 	}
 	x.last = now
-	if !x.limit.AllowN(now, 1) {
-		return failed(RateLimited, errors.New("too many requests: wait a little, and try again"))
-	}
-	return nil
+	return x
 }
 
 // makeRoom forgets half of them, those of which the limits are full again first.
@@ -63,7 +110,7 @@ func (a *askers) makeRoom(now time.Time) {
 			if len(a.of) <= maxAskers/2 {
 				return
 			}
-			if must || x.limit.TokensAt(now) >= asksAtOnce {
+			if must || x.limit.TokensAt(now) >= asksAtOnce && x.begins.TokensAt(now) >= beginsAtOnce {
 				delete(a.of, who)
 			}
 		}

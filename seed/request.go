@@ -235,10 +235,14 @@ func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Ans
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
 	from = strings.TrimSuffix(from, "/32") // an IPv4 address is written in both ways
+	if err := s.askers.mayBegin(from, s.now()); err != nil {
+		return Answer{}, asError(err)
+	}
 	g, err := s.take(ctx, req, id, kept, from, at)
 	if err != nil {
 		return Answer{}, asError(err)
 	}
+	s.askers.began(from, s.now())
 	s.log.Info("a replica was registered", "replica", id.Short(), "identity", req.Identity)
 	s.ring()
 	st, err := s.status(ctx, &g)
