@@ -163,8 +163,7 @@ func sharingKey(id replica.ID, p peer.ID) []byte { return append(sharingPrefix(i
 
 // setSharing writes both records of a peer that holds a replica.
 func setSharing(w kv.Writer, id replica.ID, p peer.ID, a *acquaintance) error {
-	is := []byte{byte(a.standing())}
-	return errors.Join(w.Set(sharingKey(id, p), a.marshal()), w.Set(byPeerKey(p, id), is))
+	return errors.Join(w.Set(sharingKey(id, p), a.marshal()), w.Set(byPeerKey(p, id), byPeerValue(a)))
 }
 
 // dropSharing drops them, and what was noted of the peer's sessions.
@@ -228,6 +227,7 @@ func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.Addr
 	for _, id := range ids {
 		for _, p := range peers {
 			n.peers.note(id, p.ID, known)
+			n.peers.noteNamed(p.ID)
 		}
 	}
 	return n.kv.Sync(ctx)
@@ -274,7 +274,7 @@ func (b *peerBook) meet(ctx context.Context, p peer.ID, ids []replica.ID) error 
 	}
 	addrs := b.n.net.KnownAddrs(p)
 	for _, id := range ids {
-		is, err := b.remember(ctx, p, id, addrs)
+		is, _, err := b.remember(ctx, p, id, addrs)
 		if err != nil {
 			return err
 		}
@@ -283,17 +283,22 @@ func (b *peerBook) meet(ctx context.Context, p peer.ID, ids []replica.ID) error 
 	return b.n.kv.Sync(ctx)
 }
 
-// remember writes that a connected peer has proved that it holds a replica, if there is room.
-func (b *peerBook) remember(ctx context.Context, p peer.ID, id replica.ID, addrs []ma.Multiaddr) (is standing, err error) {
+// remember writes that a connected peer has proved that it holds a replica, if there is room, and
+// reports whether there was. Of one for which there is none, nothing else is kept either.
+func (b *peerBook) remember(
+	ctx context.Context, p peer.ID, id replica.ID, addrs []ma.Multiaddr,
+) (is standing, kept bool, err error) {
+	named := false
 	err = b.n.kv.Update(ctx, func(tx kv.Txn) error {
 		a, before, err := sharingOf(tx, id, p)
 		if err != nil {
 			return err
 		}
+		named = a.named
 		old := a.marshal()
 		a.seen(b.n.cfg.Now())
 		a.setAddrs(addrs)
-		kept := true
+		kept = true
 		if !a.named && (!before || !a.history && a.days >= historyDays) {
 			if kept, err = b.admit(tx, id, &a, before); err != nil {
 				return err
@@ -308,7 +313,10 @@ func (b *peerBook) remember(ctx context.Context, p peer.ID, id replica.ID, addrs
 		}
 		return setSharing(tx, id, p, &a)
 	})
-	return is, err
+	if err == nil && named {
+		b.noteNamed(p)
+	}
+	return is, kept, err
 }
 
 // admit makes room for a newcomer of a replica, or gives one that was there before a history.

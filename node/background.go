@@ -10,11 +10,15 @@ const (
 	// on no replica begins a second one.
 	parallelSessions = 8
 	mostNewcomers    = 256
+	// mostLongSessions is how many with known peers go on beside those, once they have lasted for
+	// longSession (see sessions.go).
+	mostLongSessions = 256
 )
 
 // background counts the sessions that are under way because they were due.
 type background struct {
-	known     int
+	known     int // that have not lasted long
+	long      int // with known peers
 	newcomers int
 	of        map[replica.ID]int // with newcomers
 }
@@ -43,8 +47,23 @@ func (b *background) begin(id replica.ID, is standing) {
 	b.of[id]++
 }
 
-func (b *background) end(id replica.ID, is standing) {
-	if is == known {
+// lasts gives the room of a session with a known peer to others, unless too many have done so. It
+// reports whether it did, which end is to be told.
+func (b *background) lasts(is standing) bool {
+	if is != known || b.long >= mostLongSessions {
+		return false
+	}
+	b.known--
+	b.long++
+	return true
+}
+
+func (b *background) end(id replica.ID, is standing, long bool) {
+	switch {
+	case long:
+		b.long--
+		return
+	case is == known:
 		b.known--
 		return
 	}

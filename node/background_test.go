@@ -34,12 +34,37 @@ func TestNewcomersOfOneReplicaLeaveRoomForOthers(t *testing.T) {
 	require.Equal(t, mostNewcomers, begun)
 	for x, n := range b.of {
 		for range n {
-			b.end(x, newcomer)
+			b.end(x, newcomer, false)
 		}
 	}
 	for range parallelSessions {
-		b.end(id(0), known)
+		b.end(id(0), known, false)
 	}
 	require.Zero(t, b.newcomers+b.known)
 	require.Empty(t, b.of)
+}
+
+// Sessions with known peers that last give their room to others, as many as there may be of them.
+func TestLongSessionsMakeRoom(t *testing.T) {
+	var b background
+	id := replica.ID{1}
+	for range mostLongSessions + parallelSessions {
+		require.True(t, b.room(id, known))
+		b.begin(id, known)
+		if b.known == parallelSessions && b.long < mostLongSessions {
+			require.False(t, b.room(id, known))
+			for b.known > 0 && b.lasts(known) {
+			}
+		}
+	}
+	require.False(t, b.room(id, known))
+	require.False(t, b.lasts(known), "there are too many")
+	require.False(t, b.lasts(newcomer), "which ends by itself")
+	for range mostLongSessions {
+		b.end(id, known, true)
+	}
+	for range parallelSessions {
+		b.end(id, known, false)
+	}
+	require.Equal(t, background{}, b)
 }

@@ -41,6 +41,8 @@ type contact struct {
 	connected bool
 	known     bool          // it is remembered to hold something, or has shown that it does
 	firm      bool          // it is known, and no newcomer, for some replica
+	named     bool          // a person has named it, for some replica
+	offences  int           // messages with too many worthless statements, since the last session
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
 	due       time.Time     // of the next overview, or of the next attempt to connect
@@ -110,7 +112,7 @@ func (b *peerBook) came(p peer.ID) {
 	c := b.contact(p)
 	c.connected, c.retry, c.pause = true, 0, b.n.cfg.SyncInterval
 	b.mu.Unlock() // what is noted of the peer from now on is noted as of one that is connected
-	ids, is, err := b.replicasOf(b.n.ctx, p, maxOverview)
+	ids, is, named, err := b.replicasOf(b.n.ctx, p, maxOverview)
 	if err != nil && b.n.ctx.Err() == nil {
 		b.n.log.Warn("reading what a peer holds", "peer", p, "error", err)
 	}
@@ -119,6 +121,7 @@ func (b *peerBook) came(p peer.ID) {
 	if b.contacts[p] != c || !c.connected {
 		return
 	}
+	c.named = c.named || named
 	for i, id := range ids {
 		b.put(id, p).is = is[i]
 		c.firm = c.firm || is[i] == known
@@ -185,6 +188,28 @@ func (b *peerBook) compareSoonWith(p peer.ID) {
 	defer b.mu.Unlock()
 	if c := b.contacts[p]; c != nil && c.connected {
 		c.dueBy(b.n.cfg.Now().Add(jitter(time.Second)))
+	}
+}
+
+// offended notes that a peer has brought too many worthless statements, and returns how often it has
+// since the last session. Of a peer that is gone, that is not known.
+func (b *peerBook) offended(p peer.ID) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.contacts[p]
+	if c == nil {
+		return 0
+	}
+	c.offences++
+	return c.offences
+}
+
+// agreed notes that a session with a peer has made the statements of a replica the same on both sides.
+func (b *peerBook) agreed(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contacts[p]; c != nil {
+		c.offences = 0
 	}
 }
 
@@ -293,21 +318,32 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 		d.running = true
 		b.running.begin(id, is)
 		b.n.work.Go(func() {
+			ended, long := false, false // guarded by b.mu
+			lasts := time.AfterFunc(longSession, func() {
+				b.mu.Lock()
+				long = !ended && b.running.lasts(is)
+				b.mu.Unlock()
+				b.wake()
+			})
 			err := fault.Guard(b.n.log, "a session", func() error {
 				_, err := b.n.syncAs(ctx, p, id, asking{is: is})
 				return err
 			}, "peer", p, "replica", id.Short())
-			b.done(p, id, is, err)
+			lasts.Stop()
+			b.mu.Lock()
+			ended = true
+			b.running.end(id, is, long)
+			b.mu.Unlock()
+			b.done(p, id, err)
 			b.wake()
 		})
 	}
 }
 
 // done notes how a session ended.
-func (b *peerBook) done(p peer.ID, id replica.ID, is standing, err error) {
+func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.running.end(id, is)
 	c := b.contacts[p]
 	if c == nil || c.sessions[id] == nil {
 		return // done, as shares has noted; or the peer or the replica is gone
@@ -331,7 +367,7 @@ func (b *peerBook) done(p peer.ID, id replica.ID, is standing, err error) {
 // dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
 func (b *peerBook) dial(ctx context.Context, p peer.ID) {
 	to := peer.AddrInfo{ID: p, Addrs: b.addrsOf(ctx, p)}
-	known, _, err := b.replicasOf(ctx, p, 1)
+	known, _, _, err := b.replicasOf(ctx, p, 1)
 	unknown := err == nil && len(known) == 0
 	if b.isFirm(p) { // what strangers had this node dial in vain does not count against it
 		ctx = Named(ctx)
@@ -391,7 +427,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
-		b.n.net.Keep(p, b.isFirm(p))
+		b.n.net.Keep(p, b.trust(p))
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
 	}
 	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {
@@ -478,6 +514,19 @@ func (b *peerBook) isFirm(p peer.ID) bool {
 	defer b.mu.Unlock()
 	c := b.contacts[p]
 	return c != nil && c.firm
+}
+
+// trust says how much a connected peer counts.
+func (b *peerBook) trust(p peer.ID) Trust {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch c := b.contacts[p]; {
+	case c == nil || !c.firm:
+		return TrustProved
+	case c.named:
+		return TrustNamed
+	}
+	return TrustHistory
 }
 
 // near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr is

@@ -12,6 +12,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -112,6 +113,97 @@ func TestCrowdWithPatience(t *testing.T) {
 	require.LessOrEqual(t, histories, maxHistory)
 	visit(n, "late", id)
 	require.Contains(t, remembered(t, n, id), peer.ID("late"))
+}
+
+// Any number of throwaway ids can hold sessions. Of those for which there is no room among the
+// newcomers, nothing is kept, however often they come back in one connection.
+func TestNothingIsKeptOfACrowd(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	for i := range maxNewcomers {
+		n.peers.changed(throwaway(i), true)
+		n.peers.shares(throwaway(i), id) // they stay
+	}
+	for i := range 20 {
+		p := throwaway(1000 + i)
+		n.peers.changed(p, true)
+		for range 3 {
+			w, err := n.watchFor(t.Context(), id, p)
+			require.NoError(t, err)
+			_, err = w.end(t.Context())
+			require.NoError(t, err)
+			n.peers.shares(p, id)
+			require.NoError(t, n.noteSame(t.Context(), p, []replica.ID{id}))
+		}
+		n.peers.changed(p, false)
+	}
+	kept := 0
+	err := n.kv.View(t.Context(), func(r kv.Reader) error {
+		for _, err := range r.Scan(kv.Prefix([]byte(keyCommon)), kv.ScanOptions{KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			kept++
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Zero(t, kept, "none of them was remembered")
+	require.NoError(t, n.noteSame(t.Context(), throwaway(0), []replica.ID{id}))
+	last, err := n.LastSync(t.Context(), id)
+	require.NoError(t, err)
+	require.WithinDuration(t, now, last, 0, "of those that are remembered it is")
+}
+
+// trusting is a network that notes how much a node trusts its peers.
+type trusting struct {
+	crowded
+	trust map[peer.ID]Trust
+}
+
+func (n *trusting) Keep(p peer.ID, trust Trust) { n.trust[p] = trust }
+
+// A history makes a peer known, but not as one that a person has named: with patience anybody gets
+// any number of histories.
+func TestHistoriesCountLessThanNames(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	net := &trusting{trust: map[peer.ID]Trust{}}
+	n.net = net
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
+	for range historyDays {
+		visit(n, "patient", id)
+		visit(n, "friend", id)
+		now = now.Add(24 * time.Hour)
+	}
+	check := func(p peer.ID, trust Trust) {
+		t.Helper()
+		n.peers.changed(p, true)
+		defer n.peers.changed(p, false)
+		n.peers.shares(p, id)
+		who := n.partyOf(pipeStream{remote: p})
+		require.Equal(t, trust, net.trust[p])
+		require.Equal(t, trust >= TrustHistory, who.Known)
+		require.Equal(t, trust == TrustNamed, who.Named)
+	}
+	check("friend", TrustNamed)
+	check("patient", TrustHistory)
+	check("new", TrustProved)
+
+	// Earlier versions wrote 1 for both: a peer that was named is so again when it comes.
+	err := n.kv.Update(t.Context(), func(tx kv.Txn) error {
+		return tx.Set(byPeerKey("friend", id), []byte{byPeerHistory})
+	})
+	require.NoError(t, err)
+	now = now.Add(24 * time.Hour)
+	check("friend", TrustNamed)
+	n.peers.changed("friend", true)
+	require.True(t, n.partyOf(pipeStream{remote: "friend"}).Named, "at once, from then on")
+	n.peers.changed("friend", false)
+
+	// So is one with a history that is named later.
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "patient"}}))
+	check("patient", TrustNamed)
 }
 
 // A history takes days, by this node's clock; sessions without number in one day are worth one.

@@ -121,7 +121,7 @@ func (n *Node) partyOf(s Stream) admission.Party {
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
 	if c := n.peers.contacts[s.Remote()]; c != nil {
-		p.Proved, p.Known = c.known, c.firm
+		p.Proved, p.Known, p.Named = c.known, c.firm, c.named
 	}
 	return p
 }

@@ -25,7 +25,7 @@ type nowhere struct{ Network }
 
 func (nowhere) ID() peer.ID                       { return "nobody" }
 func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
-func (nowhere) Keep(peer.ID, bool)                {}
+func (nowhere) Keep(peer.ID, Trust)               {}
 func (nowhere) Addrs() []ma.Multiaddr             { return nil }
 func (nowhere) Close() error                      { return nil }
 

@@ -30,8 +30,9 @@ type Network interface {
 	Peers() []Peer
 	// Connected reports whether a peer is connected.
 	Connected(p peer.ID) bool
-	// Keep has a connected peer be among the last that are let go when there are too many: the very last if it is known, else before those.
-	Keep(p peer.ID, known bool)
+	// Keep has a connected peer be among the last that are let go when there are too many: the more
+	// trust, the later.
+	Keep(p peer.ID, trust Trust)
 	// KnownAddrs returns where a connected peer can be reached, without /p2p/ID: first where this node has dialled it, then where the peer itself says.
 	KnownAddrs(p peer.ID) []ma.Multiaddr
 	// Join listens to a topic. take is called with each message that another peer publishes or passes on, before it is passed on to others, from many
@@ -167,3 +168,14 @@ func ignoreReset(s Stream) error {
 	_ = s.Reset()
 	return nil
 }
+
+// Trust is how much a peer counts that holds a replica in common with this node.
+type Trust int
+
+// TrustProved is for a peer that has proved no more than that, TrustHistory for one that has proved it
+// on several days, and TrustNamed for one that a person has named. See acquaintance.go.
+const (
+	TrustProved Trust = iota
+	TrustHistory
+	TrustNamed
+)

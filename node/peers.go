@@ -17,7 +17,7 @@ import (
 // Records of a node; all keys begin with 'n'.
 //
 //	n h replica[32] peer-id          a peer that holds the replica: see acquaintance.go
-//	n j length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 1 if the peer is known, 0 if it is a newcomer
+//	n j length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 2 if the peer is named, 1 if it has a history, 0 if it is a newcomer
 //	n j 0                            all records by replica have theirs by peer
 //	n c replica[32] hash[32] ...     content that is wanted: see wanted.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
@@ -60,6 +60,7 @@ type peerBook struct {
 // sharer is a connected peer that holds a replica.
 type sharer struct {
 	seen  bool     // it has shown that it holds the replica since it connected
+	kept  bool     // it was remembered then: there was room
 	is    standing // as far as is known
 	noted uint32   // the day on which that was last remembered
 }
@@ -125,7 +126,7 @@ func standingOf(r kv.Reader, p peer.ID) (standing, error) {
 		if err != nil {
 			return newcomer, err
 		}
-		if len(k.Value) == 1 && standing(k.Value[0]) == known {
+		if is, _ := parseByPeer(k.Value); is == known {
 			return known, nil
 		}
 	}
@@ -147,19 +148,43 @@ func firstPeer(r kv.Reader, from []byte) (peer.ID, error) {
 	return "", nil
 }
 
-// replicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it is for each.
-func (b *peerBook) replicasOf(ctx context.Context, p peer.ID, most int) (ids []replica.ID, is []standing, err error) {
+// Records by peer say what the peer is for the replica.
+const (
+	byPeerHistory = 1
+	byPeerNamed   = 2
+)
+
+func byPeerValue(a *acquaintance) []byte {
+	switch {
+	case a.named:
+		return []byte{byPeerNamed}
+	case a.history:
+		return []byte{byPeerHistory}
+	}
+	return []byte{0}
+}
+
+func parseByPeer(b []byte) (is standing, named bool) {
+	if len(b) != 1 || b[0] < byPeerHistory {
+		return newcomer, false
+	}
+	return known, b[0] == byPeerNamed
+}
+
+// replicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it
+// is for each, and whether a person has named it for one of them.
+func (b *peerBook) replicasOf(
+	ctx context.Context, p peer.ID, most int,
+) (ids []replica.ID, is []standing, named bool, err error) {
 	prefix := byPeerPrefix(p)
 	err = b.n.kv.View(ctx, func(r kv.Reader) error {
-		ids, is = nil, nil
+		ids, is, named = nil, nil, false
 		for k, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}
-			one := newcomer
-			if len(k.Value) == 1 && standing(k.Value[0]) == known {
-				one = known
-			}
+			one, isNamed := parseByPeer(k.Value)
+			named = named || isNamed
 			ids, is = append(ids, replica.ID(k.Key[len(prefix):])), append(is, one)
 			if len(ids) >= most {
 				break
@@ -167,13 +192,13 @@ func (b *peerBook) replicasOf(ctx context.Context, p peer.ID, most int) (ids []r
 		}
 		return nil
 	})
-	return ids, is, err
+	return ids, is, named, err
 }
 
 // addrsOf returns all places where a peer may be: the best ones of each replica's.
 func (b *peerBook) addrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
 	const enough, each = 32, maxAddrs / 2
-	ids, _, err := b.replicasOf(ctx, p, enough)
+	ids, _, _, err := b.replicasOf(ctx, p, enough)
 	if err == nil {
 		err = b.n.kv.View(ctx, func(r kv.Reader) error {
 			all = nil
@@ -300,6 +325,15 @@ func (b *peerBook) put(id replica.ID, p peer.ID) *sharer {
 	return s
 }
 
+// noteNamed enters that a person has named a peer.
+func (b *peerBook) noteNamed(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contacts[p]; c != nil { // else it is read when the peer connects
+		c.named = true
+	}
+}
+
 // drop takes that out again; the caller holds the lock.
 func (b *peerBook) drop(id replica.ID, p peer.ID) {
 	if delete(b.here[id], p); len(b.here[id]) == 0 {
@@ -349,7 +383,7 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	if c.known = true; c.connected {
 		s = b.put(id, p)
 	}
-	seen := s.seen && s.noted == today
+	seen := s.seen && s.noted == today && s.kept
 	s.seen, s.noted = true, today
 	delete(c.sessions, id)
 	c.stranger = false
@@ -357,15 +391,15 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	c.dueBy(now.Add(jitter(c.pause)))
 	b.mu.Unlock()
 	if !seen {
-		is, err := b.remember(b.n.ctx, p, id, b.n.net.KnownAddrs(p))
+		is, kept, err := b.remember(b.n.ctx, p, id, b.n.net.KnownAddrs(p))
 		if err != nil && b.n.ctx.Err() == nil {
 			b.n.log.Warn("remembering a peer", "peer", p, "error", err)
 		}
-		b.n.net.Keep(p, is == known)
 		b.mu.Lock()
 		c.firm = c.firm || is == known
-		s.is = is
+		s.is, s.kept = is, kept
 		b.mu.Unlock()
+		b.n.net.Keep(p, b.trust(p))
 	}
 	b.n.downloads.dueAgain(p)
 }

@@ -51,6 +51,7 @@ const (
 type places struct {
 	taken [2]int       // by standing
 	last  [2]time.Time // when the last one was taken
+	long  int          // of known peers, that have lasted for longSession: they are not in taken
 }
 
 // aside is how long a session waits for others of the same replica before it runs beside them.
@@ -58,6 +59,15 @@ const aside = 2 * time.Second
 
 // mostPlaces bounds how many run side by side.
 var mostPlaces = [2]int{newcomer: 2, known: 4}
+
+// A session with a known peer may last for hours, and a few peers that make the least progress would
+// take all places for as long as they like. So one that lasts gives its place to others, and goes on
+// beside them.
+const (
+	longSession = time.Minute
+	// mostLong is how many of a replica may go on so: more than there are peers with a history.
+	mostLong = 2 * maxHistory
+)
 
 func newSessions() *sessions {
 	return &sessions{running: map[sessionID]side{}, places: map[replica.ID]*places{}, changed: make(chan struct{})}
@@ -130,10 +140,26 @@ func (s *sessions) tryPlace(id replica.ID, is standing) (leave func(), ok bool) 
 	}
 	all.taken[is]++
 	all.last[is] = now
-	return func() {
+	ended, long := false, false
+	lasts := time.AfterFunc(longSession, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if all.taken[is]--; all.taken == [2]int{} {
+		if long = !ended && is == known && all.long < mostLong; long {
+			all.taken[is]--
+			all.long++
+			s.notify()
+		}
+	})
+	return func() {
+		lasts.Stop()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ended = true; long {
+			all.long--
+		} else {
+			all.taken[is]--
+		}
+		if all.taken == [2]int{} && all.long == 0 {
 			delete(s.places, id)
 		}
 		s.notify()

@@ -290,7 +290,7 @@ func (e *simEnd) Announce(context.Context, [32]byte) error { return ErrNoTable }
 
 func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, ErrNoTable }
 
-func (e *simEnd) Keep(peer.ID, bool) {}
+func (e *simEnd) Keep(peer.ID, Trust) {}
 
 func (e *simEnd) Drop() {
 	e.s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
@@ -55,4 +56,52 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 	most64, err := n.mostRefused(t.Context(), far.ID)
 	require.NoError(t, err)
 	require.Equal(t, 65*maxRefused, most64, "whatever a ticket says")
+}
+
+// A delegate that has been revoked brings its statements to a node that has not heard of it, which
+// passes them on. That node is not refused for it: it would not hear of the revocation either. One that
+// goes on is.
+func TestWhoPassesOnIsNotBlamed(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	n.net = &crowded{}
+	r, err := n.Replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	delegate := replica.NewSecretKey()
+	us := uint64(now.UnixMicro())
+	g := replica.Grant{
+		Replica: r.ID, Author: delegate.Author(), NotAfter: replica.Forever, Delegable: true, Issued: us,
+	}
+	g.Sign(r.Secret)
+	revoked := replica.Revocation{Replica: r.ID, Author: delegate.Author(), Issued: us}
+	revoked.Sign(r.Secret)
+	_, err = n.Replicas.InsertStatements(t.Context(), r.ID, []replica.Statement{&g, &revoked})
+	require.NoError(t, err)
+	var items [][]byte
+	for i := range maxRefusedPush + 1 {
+		below := replica.Grant{
+			Replica: r.ID, Author: replica.AuthorID{byte(i), byte(i >> 8), 1}, NotAfter: replica.Forever,
+			Issued: us + 1, Parent: &g,
+		}
+		below.Sign(delegate)
+		items = append(items, below.Bytes())
+	}
+	msg := appendItems(appendItems([]byte{gossipVersion}, items), nil)
+	const friend, flood = peer.ID("friend"), peer.ID("flood")
+	for _, p := range []peer.ID{friend, flood} {
+		n.peers.changed(p, true)
+	}
+	for i := range 3 * maxInGoodFaith {
+		require.Equal(t, Ignore, n.takeGossip(t.Context(), r.ID, friend, msg), "it is not passed on")
+		require.False(t, n.peers.isRefused(friend), i)
+		if i%maxInGoodFaith == maxInGoodFaith-1 {
+			n.peers.agreed(friend) // a session
+		}
+	}
+	for range maxInGoodFaith {
+		require.Equal(t, Ignore, n.takeGossip(t.Context(), r.ID, flood, msg))
+	}
+	require.False(t, n.peers.isRefused(flood))
+	require.Equal(t, Reject, n.takeGossip(t.Context(), r.ID, flood, msg))
+	require.True(t, n.peers.isRefused(flood))
 }

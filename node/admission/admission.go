@@ -27,6 +27,9 @@ type Party struct {
 	Proved bool
 	// Known tells that a person has named the peer, or that it has a history with the node.
 	Known bool
+	// Named tells that a person has named the peer. A history anybody gets who is patient, also with
+	// many identities.
+	Named bool
 }
 
 // Share is how much of one thing may be held: by one peer, by all peers from one network, and by
@@ -35,6 +38,9 @@ type Share struct{ Peer, Net, All int64 }
 
 // Shares are the shares of strangers, of peers that have proved that they know the id of a replica, and of known peers. Without
 // shares of their own, proved peers have as large ones as known peers.
+//
+// Known peers that nobody has named hold together at most half of what known peers may, and those from
+// one network a quarter: the rest is for those who are named.
 type Shares struct{ Strangers, Proved, Known Share }
 
 // Config sets up a Room.
@@ -50,7 +56,7 @@ type Config struct {
 type FullError struct {
 	Peer  peer.ID
 	What  string // "bytes", or the protocol whose streams are meant
-	Whose string // "peer", "network", "strangers", "proved peers" or "known peers"
+	Whose string // "peer", "network", "strangers", "proved peers", "known peers" or "known peers that nobody has named"
 	Limit int64
 }
 
@@ -74,6 +80,7 @@ const (
 	strangers = iota
 	proved
 	known
+	unnamed // of the known
 	classes
 )
 
@@ -91,11 +98,11 @@ func (r *Room) Enter(protocol string, who Party) (*Visit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := &Visit{room: r, protocol: protocol, who: who}
-	t := r.streams[protocol][v.class()]
-	if t == nil {
+	t := r.streams[protocol]
+	if t[known] == nil {
 		return nil, &FullError{who.Peer, "streams of " + protocol, "peer", 0}
 	}
-	if err := t.add(who, 1); err != nil {
+	if err := v.add(&t, 1); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -131,6 +138,31 @@ func (v *Visit) class() int {
 	return strangers
 }
 
+// add counts n of one thing in the tallies of the visit's class, or in none; the caller holds the
+// lock.
+func (v *Visit) add(t *[classes]*tally, n int64) error {
+	class := v.class()
+	if err := t[class].add(v.who, n); err != nil {
+		return err
+	}
+	if class == known && !v.who.Named {
+		if err := t[unnamed].add(v.who, n); err != nil {
+			t[known].sub(v.who, n)
+			return err
+		}
+	}
+	return nil
+}
+
+// sub takes back what add has counted; the caller holds the lock.
+func (v *Visit) sub(t *[classes]*tally, n int64) {
+	class := v.class()
+	t[class].sub(v.who, n)
+	if class == known && !v.who.Named {
+		t[unnamed].sub(v.who, n)
+	}
+}
+
 // Take counts n bytes of memory that the peer makes the node hold, or returns a *FullError, as it
 // always does after Leave. It is called before the memory is taken.
 func (v *Visit) Take(n int) error {
@@ -142,7 +174,7 @@ func (v *Visit) Take(n int) error {
 	if v.left { // nobody would give it back
 		return &FullError{v.who.Peer, "bytes", "peer", 0}
 	}
-	if err := v.room.bytes[v.class()].add(v.who, int64(n)); err != nil {
+	if err := v.add(&v.room.bytes, int64(n)); err != nil {
 		return err
 	}
 	v.held += int64(n)
@@ -157,7 +189,7 @@ func (v *Visit) Give(n int) {
 	v.room.mu.Lock()
 	defer v.room.mu.Unlock()
 	back := min(int64(n), v.held)
-	v.room.bytes[v.class()].sub(v.who, back)
+	v.sub(&v.room.bytes, back)
 	v.held -= back
 }
 
@@ -208,9 +240,10 @@ func (v *Visit) Leave() {
 		return
 	}
 	v.left = true
-	v.room.bytes[v.class()].sub(v.who, v.held)
+	v.sub(&v.room.bytes, v.held)
 	v.held = 0
-	v.room.streams[v.protocol][v.class()].sub(v.who, 1)
+	streams := v.room.streams[v.protocol]
+	v.sub(&streams, 1)
 }
 
 // tally counts one thing: for each peer and each network that hold some of it, and for all.
@@ -231,6 +264,7 @@ func tallies(what string, s Shares) [classes]*tally {
 	}
 	return [classes]*tally{
 		strangers: one("strangers", s.Strangers), proved: one("proved peers", s.Proved), known: one("known peers", s.Known),
+		unnamed: one("known peers that nobody has named", Share{Net: s.Known.All / 4, All: s.Known.All / 2}),
 	}
 }
 

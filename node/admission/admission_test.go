@@ -185,7 +185,7 @@ func TestProvedPeersTakeNothingOfKnownOnes(t *testing.T) {
 	full(t, b.Take(1), "network")
 	require.NoError(t, c.Take(50))
 	full(t, c.Take(1), "proved peers")
-	friend := enter(Party{Peer: "friend", Net: "1", Proved: true, Known: true})
+	friend := enter(Party{Peer: "friend", Net: "1", Proved: true, Known: true, Named: true})
 	require.NoError(t, friend.Take(200))
 	require.NoError(t, friend.Proved())
 	full(t, friend.Take(1), "known peers")
@@ -193,4 +193,57 @@ func TestProvedPeersTakeNothingOfKnownOnes(t *testing.T) {
 	full(t, err, "peer")
 	_, others := r.Held()
 	require.EqualValues(t, 350, others)
+}
+
+// Whoever comes back on several days with many identities has as many histories. They fill half of
+// what is kept for known peers, and those from one network a quarter; peers that a person has named
+// go on.
+func TestHistoriesTakeNothingOfNamedPeers(t *testing.T) {
+	r := New(Config{
+		Bytes:   Shares{Strangers: Share{All: 100}, Known: Share{Peer: 100, All: 400}},
+		Streams: map[string]Shares{"/p/1": {Known: Share{Peer: 4, All: 16}}},
+	})
+	var all []*Visit
+	enter := func(p, net string, named bool) error {
+		v, err := r.Enter("/p/1", Party{Peer: peer.ID(p), Net: net, Proved: true, Known: true, Named: named})
+		if err == nil {
+			all = append(all, v)
+		}
+		return err
+	}
+	const whose = "known peers that nobody has named"
+	for i := range 4 {
+		require.NoError(t, enter(fmt.Sprint(i), "1", false))
+	}
+	full(t, enter("5", "1", false), "network")
+	for i := range 4 {
+		require.NoError(t, enter(fmt.Sprint(10+i), "2", false))
+	}
+	full(t, enter("15", "3", false), whose)
+	for i := range 8 {
+		require.NoError(t, enter([]string{"mine", "yours"}[i/4], "1", true))
+	}
+	full(t, enter("ours", "1", true), "known peers")
+	require.NoError(t, all[0].Take(100))
+	full(t, all[0].Take(1), "peer")
+	full(t, all[1].Take(1), "network")
+	require.NoError(t, all[4].Take(100))
+	full(t, all[5].Take(1), "network")
+	require.NoError(t, all[8].Take(100))
+	require.NoError(t, all[12].Take(100))
+	full(t, all[9].Take(1), "peer")
+	_, held := r.Held()
+	require.EqualValues(t, 400, held, "what is refused is not counted")
+	all[0].Give(50)
+	require.NoError(t, all[1].Take(50))
+	for _, v := range all {
+		v.Leave()
+	}
+	_, held = r.Held()
+	require.Zero(t, held)
+	for _, of := range []*tally{r.bytes[known], r.bytes[unnamed], r.streams["/p/1"][known], r.streams["/p/1"][unnamed]} {
+		require.Zero(t, of.all)
+		require.Empty(t, of.peers)
+		require.Empty(t, of.nets)
+	}
 }

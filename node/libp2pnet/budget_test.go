@@ -171,7 +171,7 @@ func TestMessagesToLibrariesAreBounded(t *testing.T) {
 	require.Positive(t, refused)
 	strangers, _ = room.Held()
 	require.LessOrEqual(t, strangers, int64(framesOfStrangers))
-	friend, _ := open(most, admission.Party{Peer: "friend", Net: "1", Known: true})
+	friend, _ := open(most, admission.Party{Peer: "friend", Net: "1", Known: true, Named: true})
 	_, err := friend.Read(make([]byte, 1))
 	require.NoError(t, err)
 	for _, f := range append(held, friend) {

@@ -11,6 +11,8 @@ import (
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	basicconnmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/x/rate"
+
+	"github.com/skerry-sync/skerry/node"
 )
 
 // What a node bears. Everything is counted by libp2p's resource manager, which refuses what is beyond a limit; memory is bounded to an eighth of the machine's.
@@ -66,18 +68,23 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 	return manager, nil
 }
 
-// shareTag marks connections to peers that share something with this node, which outweighs what the hash table and gossip think of them.
+// shareTag marks connections to peers that share something with this node, which outweighs what the
+// hash table and gossip think of them.
 const (
-	shareTag   = "shares"
-	shareValue = 1000
-	knownValue = 2000 // of those that are no newcomers
+	shareTag     = "shares"
+	shareValue   = 1000
+	historyValue = 2000
+	namedValue   = 3000
 )
 
 // Keep implements node.Network.
-func (n *Network) Keep(p peer.ID, known bool) {
+func (n *Network) Keep(p peer.ID, trust node.Trust) {
 	value := shareValue
-	if known {
-		value = knownValue
+	switch trust {
+	case node.TrustHistory:
+		value = historyValue
+	case node.TrustNamed:
+		value = namedValue
 	}
 	n.host.ConnManager().TagPeer(p, shareTag, value)
 }

@@ -19,7 +19,7 @@ func TestFloodOfConnections(t *testing.T) {
 	room := most + most/4 + 64
 	first := startWith(t, Config{})
 	require.NoError(t, first.Connect(t.Context(), n.info(t)))
-	n.Keep(first.ID(), false)
+	n.Keep(first.ID(), node.TrustProved)
 	var all []*Network
 	for range room + 20 {
 		x := startWith(t, Config{})
