@@ -101,6 +101,7 @@ type fetcher struct {
 	providers []*provider
 	relief    func() []peer.ID // who is asked as well when the providers are stalling; may be nil
 	looked    uint64           // bytes when that was last looked at
+	looks     int              // how often it was
 	work      sync.WaitGroup
 	started   bool
 	release   func() // of the hold on what is fetched
@@ -207,19 +208,24 @@ func (f *fetcher) start(fallback bool) bool {
 }
 
 // stallTime is how long providers may bring next to nothing, less than stallBytes, before others
-// are asked as well.
+// are asked as well. After manyLooks times as long others are in any case: one that brings just
+// enough would otherwise keep what it was asked for from those who would give it at once.
 const (
 	stallTime  = 5 * time.Second
 	stallBytes = 32 << 10
+	manyLooks  = 3
 )
 
-// look begins to ask the fallback providers, and the relief, if the others bring next to nothing.
+// look begins to ask the fallback providers, and the relief, if the others bring next to nothing or
+// take long.
 func (f *fetcher) look() {
 	f.mu.Lock()
 	came := f.bytes - f.looked
 	f.looked = f.bytes
+	f.looks++
+	patient := f.looks < manyLooks
 	f.mu.Unlock()
-	if came >= stallBytes {
+	if came >= stallBytes && patient {
 		return
 	}
 	if f.relief != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -287,6 +288,104 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
+// Known peers whose sessions last do not keep others from theirs.
+func TestLongSessionsGiveTheirPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, id := newSessions(), replica.ID{1}
+		var leave []func()
+		for len(leave) < mostLong+mostPlaces[known] {
+			time.Sleep(aside)
+			if end, ok := s.tryPlace(id, known); ok {
+				leave = append(leave, end)
+			} else {
+				require.Equal(t, mostPlaces[known], s.places[id].taken[known])
+			}
+		}
+		time.Sleep(time.Hour)
+		require.Equal(t, places{taken: [2]int{known: mostPlaces[known]}, long: mostLong, last: s.places[id].last}, *s.places[id])
+		_, ok := s.tryPlace(id, known)
+		require.False(t, ok)
+		for _, end := range leave {
+			end()
+		}
+		require.Empty(t, s.places)
+	})
+}
+
+// Peers that this node knows run all the sessions that there is room for as slowly as they may, for
+// ever. The node still begins sessions with another that it knows.
+func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		s, log := newSimNet(1), &events{}
+		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s) // honest, and waits to be asked
+		r := simReplica(t, honest, nil)
+		for i := range 2 * parallelSessions {
+			// Each of a replica of its own, with something to bring.
+			slow := simOpen(t)
+			require.NoError(t, slow.GoOnline(slowSessions{s.end(slow.ID()), log}))
+			other := simReplica(t, slow, nil)
+			_, err := looking.Replicas.Join(ctx, replica.Replica{ID: other.ID, Name: fmt.Sprint(i), Capability: replica.Read})
+			require.NoError(t, err)
+			require.NoError(t, looking.Remember(ctx, []replica.ID{other.ID}, []peer.AddrInfo{{ID: slow.ID()}}))
+		}
+		time.Sleep(2 * longSession)
+		require.True(t, log.has("slow session"))
+		_, err := looking.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+		time.Sleep(2*longSession + 30*time.Second) // it is dialled, compared with, and synced
+		require.EqualValues(t, 1, entriesOf(t, looking, r.ID))
+	})
+}
+
+// slowSessions is the network of a node that proves that it holds a replica, and then says a little
+// now and then, as often as it has to, without end. It begins nothing.
+type slowSessions struct {
+	*simEnd
+	log *events
+}
+
+func (e slowSessions) Open(_ context.Context, p peer.ID, _ string) (Stream, error) {
+	return nil, &UnreachableError{Peer: p, Err: errors.New("not now")}
+}
+
+func (e slowSessions) Handle(protocol string, fn func(Stream)) {
+	if protocol == syncProtocol {
+		honest := fn
+		fn = func(s Stream) { honest(&endless{Stream: s, e: e}) }
+	}
+	e.simEnd.Handle(protocol, fn)
+}
+
+// endless lets pass what a greeting writes, and then writes no more but the beginnings of a long
+// message.
+type endless struct {
+	Stream
+	e     slowSessions
+	wrote int
+}
+
+func (s *endless) SetWriteDeadline(time.Time) error { return nil }
+
+func (s *endless) Write(b []byte) (int, error) {
+	const greeting = 32 + 32 + 1
+	if s.wrote+len(b) <= greeting {
+		s.wrote += len(b)
+		return s.Stream.Write(b)
+	}
+	s.e.log.add("slow session")
+	piece := binary.AppendUvarint([]byte{2}, 512<<10) // the longest message of items
+	for s.e.ctx.Err() == nil {
+		if _, err := s.Stream.Write(piece); err != nil {
+			return 0, err
+		}
+		time.Sleep(10 * time.Second)
+		piece = make([]byte, 20*leastRate)
+	}
+	return 0, s.e.ctx.Err()
+}
+
 // A link of 1 KiB/s is no fault, nor is it the peer's if this node takes its time; a peer that
 // drips is left.
 func TestPace(t *testing.T) {
@@ -385,6 +484,87 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))
 					limited, cancel := context.WithTimeout(ctx, 2*stallTime+hedgeUnknown)
 					_, err := looking.Get(limited, e.Hash, Raw, []peer.AddrInfo{{ID: dripping.ID()}}, nil)
+					cancel()
+					require.NoError(t, err)
+				}
+				has, err := looking.Blobs.Has(ctx, e.Hash)
+				require.NoError(t, err)
+				require.True(t, has)
+			})
+		})
+	}
+}
+
+// trickles is the network of a node that gives content slowly, but a little faster than what counts as
+// nothing.
+type trickles struct {
+	*simEnd
+	log *events
+}
+
+func (e trickles) Handle(protocol string, fn func(Stream)) {
+	if protocol == blobProtocol {
+		honest := fn
+		fn = func(s Stream) { e.log.add("trickles"); honest(&slowStream{Stream: s, until: e.ctx}) }
+	}
+	e.simEnd.Handle(protocol, fn)
+}
+
+type slowStream struct {
+	Stream
+	until context.Context
+}
+
+func (s *slowStream) Write(b []byte) (n int, err error) {
+	const piece = 2 * stallBytes / int(stallTime/time.Second) // each second
+	for n < len(b) && err == nil {
+		time.Sleep(time.Second)
+		var k int
+		if err = s.until.Err(); err == nil {
+			k, err = s.Stream.Write(b[n:min(len(b), n+piece)])
+		}
+		n += k
+	}
+	return n, err
+}
+
+// SetWriteDeadline is ignored: this one has time.
+func (s *slowStream) SetWriteDeadline(time.Time) error { return nil }
+
+// A holder that gives what it is asked for so slowly that it takes hours, but not so slowly that it
+// counts as nothing, does not keep it from those who ask others, either.
+func TestFetchesDespiteATricklingProvider(t *testing.T) {
+	for _, background := range []bool{true, false} {
+		t.Run(fmt.Sprintf("background=%v", background), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				ctx := context.Background()
+				s, log := newSimNet(1), &events{}
+				honest, looking, trickling := simNodeOf(t, s), simNodeOf(t, s), simOpen(t)
+				require.NoError(t, trickling.GoOnline(trickles{s.end(trickling.ID()), log}))
+				content := make([]byte, 3<<20)
+				r := simReplica(t, honest, content)
+				_, err := trickling.Blobs.ImportBytes(ctx, content)
+				require.NoError(t, err)
+				e, err := honest.Replicas.LatestOf(ctx, r.ID, []byte("k"))
+				require.NoError(t, err)
+				const enough = (manyLooks + 1) * stallTime
+				if background {
+					_, err := trickling.Replicas.Join(ctx, r)
+					require.NoError(t, err)
+					require.NoError(t, honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}))
+					time.Sleep(time.Minute)
+					_, err = looking.Replicas.Join(ctx, r)
+					require.NoError(t, err)
+					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}))
+					for !log.has("trickles") {
+						time.Sleep(time.Second)
+					}
+					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+					time.Sleep(enough + hedgeUnknown + firstRetry)
+				} else {
+					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))
+					limited, cancel := context.WithTimeout(ctx, enough+hedgeUnknown)
+					_, err := looking.Get(limited, e.Hash, Raw, []peer.AddrInfo{{ID: trickling.ID()}}, nil)
 					cancel()
 					require.NoError(t, err)
 				}
