@@ -25,7 +25,7 @@ type downloads struct {
 
 	mu     sync.Mutex
 	busy   map[blobs.Hash]bool // asked of some peer right now
-	failed map[wantedAt]refusal
+	failed refusals
 	active map[peer.ID]work // has a worker
 	look   map[peer.ID]bool // may have something to give: a worker is to look
 	all    bool             // all are to look
@@ -39,11 +39,6 @@ const (
 	atWork   work = 1
 	lookOnce work = 2 // something has changed since it last looked: look once more before it ends
 )
-
-type wantedAt struct {
-	p peer.ID
-	h blobs.Hash
-}
 
 // refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon asked again, and then less and less often: content
 // is found after at most twice the time in which it was not there, or lastRefusal later. A peer that comes, or turns out to hold a replica, is asked anew.
@@ -62,7 +57,7 @@ const (
 )
 
 func newDownloads(n *Node) *downloads {
-	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: map[wantedAt]refusal{}, active: map[peer.ID]work{}, look: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
+	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: newRefusals(), active: map[peer.ID]work{}, look: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
 }
 
 func (d *downloads) wake() {
@@ -120,12 +115,7 @@ func (d *downloads) toLookAt() (out []peer.ID) {
 	d.mu.Lock()
 	look, all := d.look, d.all
 	d.look, d.all = map[peer.ID]bool{}, false
-	for k, r := range d.failed {
-		if !r.asked && !r.until.After(now) {
-			r.asked = true
-			d.failed[k], look[k.p] = r, true
-		}
-	}
+	d.failed.due(now, func(p peer.ID) { look[p] = true })
 	d.mu.Unlock()
 	if all {
 		return d.n.peers.allSharing()
@@ -140,15 +130,9 @@ func (d *downloads) toLookAt() (out []peer.ID) {
 
 // untilDue is the time until some peer may be asked again.
 func (d *downloads) untilDue() time.Duration {
-	now, next := d.n.cfg.Now(), lastRefusal
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range d.failed {
-		if !r.asked {
-			next = min(next, r.until.Sub(now))
-		}
-	}
-	return max(next, 10*time.Millisecond)
+	return max(d.failed.untilDue(d.n.cfg.Now(), lastRefusal), 10*time.Millisecond)
 }
 
 // work fetches from p until it has nothing more that is wanted.
@@ -488,18 +472,18 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 		if state == ContentComplete {
 			done = append(done, w.key)
 			d.mu.Lock()
-			delete(d.failed, wantedAt{p, w.hash})
+			d.failed.gave(p, w.hash)
 			d.mu.Unlock()
 			continue
 		}
 		d.mu.Lock()
-		at := wantedAt{p, w.hash}
-		wait := min(max(2*d.failed[at].wait, firstRefusal), lastRefusal)
-		d.failed[at] = refusal{until: d.n.cfg.Now().Add(wait), wait: wait}
+		d.failed.note(p, w.hash, d.n.cfg.Now())
 		d.mu.Unlock()
 		others[w.replica] = true
 	}
-	d.prune()
+	d.mu.Lock()
+	d.failed.prune(d.n.cfg.Now())
+	d.mu.Unlock()
 	for id := range others {
 		d.lookAt(slices.DeleteFunc(d.n.peers.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
 	}
@@ -517,26 +501,10 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.n.arrived.publish()
 }
 
-// prune forgets refusals of long ago.
-func (d *downloads) prune() {
-	now := d.n.cfg.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for k, r := range d.failed {
-		if now.After(r.until.Add(oldRefusal)) {
-			delete(d.failed, k)
-		}
-	}
-}
-
 // dueAgain lets p be asked again for everything: it may have got it meanwhile.
 func (d *downloads) dueAgain(p peer.ID) {
 	d.mu.Lock()
-	for k := range d.failed {
-		if k.p == p {
-			delete(d.failed, k)
-		}
-	}
+	d.failed.again(p)
 	d.mu.Unlock()
 	d.lookAt(p)
 }

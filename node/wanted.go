@@ -113,7 +113,13 @@ const dropAtOnce = 4096
 // claim picks wanted content that p may have and nobody fetches.
 func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent, err error) {
 	ours := map[blobs.Hash]bool{}
-	for from := []byte(keyWanted); from != nil && err == nil && len(batch) < downloadBatch; {
+	d.mu.Lock()
+	from := d.failed.from(p, d.n.cfg.Now())
+	d.mu.Unlock()
+	if from == nil {
+		return nil, nil
+	}
+	for from != nil && err == nil && len(batch) < downloadBatch {
 		c := claiming{d: d, p: p, batch: batch, ours: ours}
 		err = d.n.kv.View(ctx, func(r kv.Reader) error {
 			from, err = c.goOn(ctx, r, from)
@@ -123,6 +129,11 @@ func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent
 		if err == nil {
 			err = errors.Join(d.n.dropKeys(ctx, c.obsolete), d.n.refute(ctx, c.wrong))
 		}
+	}
+	if err == nil {
+		d.mu.Lock()
+		d.failed.walked(p, from, d.n.cfg.Now())
+		d.mu.Unlock()
 	}
 	if err != nil {
 		d.unclaim(batch)
@@ -169,7 +180,7 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 		if !c.d.n.peers.holds(c.p, w.replica) {
 			return kv.After(wantedBy(w.replica)), nil
 		}
-		if c.d.busy[w.hash] && !c.ours[w.hash] || now.Before(c.d.failed[wantedAt{c.p, w.hash}].until) {
+		if c.d.busy[w.hash] && !c.ours[w.hash] || c.d.failed.waits(c.p, w.hash, now) {
 			return kv.After(append(wantedBy(w.replica), w.hash[:]...)), nil
 		}
 		switch wanted, err := c.d.stillWanted(r, &w); {
