@@ -38,7 +38,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			m := w.end(peer.ID("flood " + string(rune('0'+floods))))
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
-			for round := range 4 {
+			for round := range maxInGoodFaith + 4 {
 				var statements [][]byte
 				for i := range maxPush {
 					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*maxPush+i)

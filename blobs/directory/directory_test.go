@@ -256,6 +256,9 @@ func FuzzParseManifest(f *testing.F) {
 		again, err := ParseManifest(m.Bytes())
 		require.NoError(t, err)
 		require.Equal(t, m, again)
+		said, err := EntriesOf(b[:min(len(b), 32)]) // before anything is parsed
+		require.NoError(t, err)
+		require.EqualValues(t, len(m), said)
 		for _, e := range m {
 			require.True(t, filepath.IsLocal(e.Path))
 			require.False(t, bytes.ContainsRune([]byte(e.Path), 0))
