@@ -24,7 +24,7 @@ func TestOpenAPIDescribesTheRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rs, err := newRoutes(c, DescribePublic, true)
+	rs, err := newRoutes(c, DescribePublic, true, matchWithin)
 	if err != nil {
 		t.Fatal(err)
 	}

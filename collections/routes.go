@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/collections/config"
@@ -19,6 +20,8 @@ type routes struct {
 	describe Describe
 	byShape  map[shape][]*route
 	pulls    map[*config.Collection][]*limiter // which each way of pulling counts in
+	// matchWithin is how long matching one document's strings by backtracking may take.
+	matchWithin time.Duration
 }
 
 // shape is what routes that may match a path have in common with it.
@@ -43,8 +46,11 @@ type segment struct {
 	param bool
 }
 
-func newRoutes(c *config.Config, describe Describe, revocations bool) (*routes, error) {
-	rs := &routes{config: c, reach: reach.New(c), describe: describe, byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{}}
+func newRoutes(c *config.Config, describe Describe, revocations bool, matchWithin time.Duration) (*routes, error) {
+	rs := &routes{
+		config: c, reach: reach.New(c), describe: describe, matchWithin: matchWithin,
+		byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{},
+	}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
 	rs.add(http.MethodGet, "openapi.json", &route{serve: (*exchange).openAPI})
@@ -82,7 +88,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 	var bundles [][]*config.Collection
 	for _, c := range all {
 		rs.pulls[c] = newLimiters(c.Counters("pull", whole))
-		schema, err := compileSchema(c.ObjectSchema)
+		schema, err := compileSchema(c.ObjectSchema, rs.matchWithin)
 		if err != nil {
 			invalid.Problems = append(invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error())
 		}
@@ -112,7 +118,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			if c.PullOnly {
 				continue
 			}
-			schema, err := compileSchema(c.ObjectSchema)
+			schema, err := compileSchema(c.ObjectSchema, rs.matchWithin)
 			if err != nil {
 				continue // it has been told
 			}

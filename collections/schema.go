@@ -1,26 +1,41 @@
 package collections
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
+	"github.com/skerry-sync/skerry/collections/pattern"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// schema is a JSON Schema that data must satisfy. Like the published servers' it is read as draft 7 unless it says otherwise.
+// schema is a JSON Schema that data must satisfy. Like the published servers' it is read as draft 7
+// unless it says otherwise.
 type schema struct {
-	s      *jsonschema.Schema
-	source *value.Object
+	source   *value.Object
+	limit    time.Duration // for all matches of patterns that backtrack, of one check
+	patterns map[string]*pattern.Pattern
+	any      *compiled // that all may use at once; nil if some pattern backtracks
+
+	mu   sync.Mutex
+	free []*compiled // that nobody uses
 }
+
+// compiled is a schema as it can be checked. Only one goroutine at a time may do that if a pattern
+// backtracks, since the library tells a pattern of nothing but the string to match.
+type compiled struct {
+	s   *jsonschema.Schema
+	run *pattern.Run // of the check that goes on
+}
+
+// maxFree is how many schemas are kept that were compiled because several were needed at once.
+const maxFree = 16
 
 type noLoader struct{}
 
@@ -28,24 +43,97 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("%s: a schema must not refer to others", url)
 }
 
-func compileSchema(o *value.Object) (*schema, error) {
+// matcher is a pattern of a compiled schema.
+type matcher struct {
+	*pattern.Pattern
+	of *compiled
+}
+
+// MatchString implements jsonschema.Regexp.
+func (m matcher) MatchString(s string) bool { return m.of.run.Match(m.Pattern, s) }
+
+func compileSchema(o *value.Object, limit time.Duration) (*schema, error) {
 	if o == nil {
 		return nil, nil
 	}
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft7)
-	c.UseLoader(noLoader{})
-	if err := c.AddResource("schema:", goValue(o)); err != nil {
-		return nil, err
-	}
-	s, err := c.Compile("schema:")
+	s := &schema{source: o, limit: limit, patterns: map[string]*pattern.Pattern{}}
+	backtracks := false
+	c, err := s.compile(func(text string) (*pattern.Pattern, error) {
+		p, err := pattern.Compile(text, limit)
+		if err == nil {
+			s.patterns[text] = p
+			backtracks = backtracks || p.Backtracks()
+		}
+		return p, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &schema{s, o}, nil
+	if backtracks {
+		s.free = append(s.free, c)
+	} else {
+		c.run = pattern.NewRun(limit, nil) // in which nothing counts
+		s.any = c
+	}
+	return s, nil
 }
 
-// goValue returns a value as encoding/json has it.
+// compile compiles the schema with its patterns, which it asks read for.
+func (s *schema) compile(read func(text string) (*pattern.Pattern, error)) (*compiled, error) {
+	out := &compiled{}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7)
+	c.UseLoader(noLoader{})
+	done := false
+	c.UseRegexpEngine(func(text string) (jsonschema.Regexp, error) {
+		if done { // it is data, which the schema wants to be a pattern, and nothing is matched by it
+			p, err := pattern.Compile(text, s.limit)
+			return matcher{p, out}, err
+		}
+		p, err := read(text)
+		return matcher{p, out}, err
+	})
+	if err := c.AddResource("schema:", goValue(s.source)); err != nil {
+		return nil, err
+	}
+	var err error
+	if out.s, err = c.Compile("schema:"); err != nil {
+		return nil, err
+	}
+	done = true
+	replaceUnique(out.s)
+	return out, nil
+}
+
+// take returns a compiled schema that nobody else uses until it is given back, or need not.
+func (s *schema) take() (*compiled, error) {
+	if s.any != nil {
+		return s.any, nil
+	}
+	s.mu.Lock()
+	if last := len(s.free) - 1; last >= 0 {
+		defer s.mu.Unlock()
+		c := s.free[last]
+		s.free = s.free[:last]
+		return c, nil
+	}
+	s.mu.Unlock()
+	return s.compile(func(text string) (*pattern.Pattern, error) { return s.patterns[text], nil })
+}
+
+func (s *schema) give(c *compiled) {
+	if s.any != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) < maxFree {
+		s.free = append(s.free, c)
+	}
+}
+
+// goValue returns a value as encoding/json has it. What is infinite is null, as in the canonical
+// form, in which it is stored.
 func goValue(v any) any {
 	switch v := v.(type) {
 	case value.Array:
@@ -60,6 +148,10 @@ func goValue(v any) any {
 			m[k] = goValue(x)
 		}
 		return m
+	case float64:
+		if math.IsInf(v, 0) {
+			return nil
+		}
 	}
 	return v
 }
@@ -69,7 +161,21 @@ func (s *schema) check(data *value.Object) error {
 	if s == nil {
 		return nil
 	}
-	err := s.s.Validate(goValue(data))
+	c, err := s.take()
+	if err != nil {
+		return err
+	}
+	defer s.give(c)
+	run := c.run
+	if s.any == nil {
+		run = pattern.NewRun(s.limit, nil)
+		c.run = run
+	}
+	err = c.s.Validate(goValue(data))
+	if p := run.Undecided(); p != nil {
+		reason := fmt.Sprintf("pattern \"%s\" takes too long to match", p)
+		return invalidData(reason, value.Array{}, "pattern")
+	}
 	var invalid *jsonschema.ValidationError
 	if err == nil {
 		return nil
@@ -86,139 +192,14 @@ func (s *schema) check(data *value.Object) error {
 	if k := first.ErrorKind.KeywordPath(); len(k) > 0 {
 		keyword = k[0]
 	}
-	body := value.NewObject(value.Member{Key: "error", Value: "Schema validation failed: " + s.message(first)}, value.Member{Key: "path", Value: path}, value.Member{Key: "validator", Value: keyword})
-	return &answered{Answer{http.StatusBadRequest, body}}
+	return invalidData(s.message(first), path, keyword)
 }
 
-// leaves returns what is wrong with data: what is nearest to its root first.
-func leaves(e *jsonschema.ValidationError) (all []*jsonschema.ValidationError) {
-	var walk func(e *jsonschema.ValidationError)
-	walk = func(e *jsonschema.ValidationError) {
-		switch e.ErrorKind.(type) {
-		case *kind.AnyOf, *kind.OneOf, *kind.Not: // their causes are not what is wrong
-			all = append(all, e)
-			return
-		}
-		if len(e.Causes) == 0 {
-			all = append(all, e)
-		}
-		for _, c := range e.Causes {
-			walk(c)
-		}
-	}
-	walk(e)
-	slices.SortStableFunc(all, func(a, b *jsonschema.ValidationError) int {
-		return cmp.Or(len(a.InstanceLocation)-len(b.InstanceLocation), slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(rank(a), rank(b)))
-	})
-	return all
-}
-
-// rank orders what is wrong with one value as the validator of the published server finds it.
-func rank(e *jsonschema.ValidationError) int {
-	switch e.ErrorKind.(type) {
-	case *kind.Type:
-		return 0
-	case *kind.Required:
-		return 1
-	}
-	return 2
-}
-
-// types returns the types that a part of the schema allows, in the order in which it names them.
-func (s *schema) types(location string, otherwise []string) string {
-	_, pointer, _ := strings.Cut(location, "#")
-	var at any = s.source
-	for _, p := range strings.Split(pointer, "/")[1:] {
-		p = strings.NewReplacer("~1", "/", "~0", "~").Replace(p)
-		switch v := at.(type) {
-		case *value.Object:
-			at, _ = v.Get(p)
-		case value.Array:
-			if i, err := strconv.Atoi(p); err == nil && i >= 0 && i < len(v) {
-				at = v[i]
-			}
-		}
-	}
-	o, _ := at.(*value.Object)
-	v, _ := o.Get("type")
-	a, ok := v.(value.Array)
-	if !ok {
-		return strings.Join(otherwise, ",")
-	}
-	var all []string
-	for _, x := range a {
-		t, _ := x.(string)
-		all = append(all, t)
-	}
-	return strings.Join(all, ",")
-}
-
-// message says what is wrong in the words of the published server's validator, which clients show.
-func (s *schema) message(e *jsonschema.ValidationError) string {
-	number := func(f fmt.Stringer) string { return strings.TrimSuffix(f.String(), "/1") }
-	switch k := e.ErrorKind.(type) {
-	case *kind.Type:
-		return "must be " + s.types(e.SchemaURL, k.Want)
-	case *kind.Required:
-		return "must have required property '" + k.Missing[0] + "'"
-	case *kind.AdditionalProperties:
-		return "must NOT have additional properties"
-	case *kind.Enum:
-		return "must be equal to one of the allowed values"
-	case *kind.Const:
-		return "must be equal to constant"
-	case *kind.Minimum:
-		return "must be >= " + rational(number(k.Want))
-	case *kind.Maximum:
-		return "must be <= " + rational(number(k.Want))
-	case *kind.ExclusiveMinimum:
-		return "must be > " + rational(number(k.Want))
-	case *kind.ExclusiveMaximum:
-		return "must be < " + rational(number(k.Want))
-	case *kind.MultipleOf:
-		return "must be multiple of " + rational(number(k.Want))
-	case *kind.MinLength:
-		return fmt.Sprintf("must NOT have fewer than %d characters", k.Want)
-	case *kind.MaxLength:
-		return fmt.Sprintf("must NOT have more than %d characters", k.Want)
-	case *kind.Pattern:
-		return fmt.Sprintf("must match pattern \"%s\"", k.Want)
-	case *kind.Format:
-		return fmt.Sprintf("must match format \"%s\"", k.Want)
-	case *kind.MinItems:
-		return fmt.Sprintf("must NOT have fewer than %d items", k.Want)
-	case *kind.MaxItems:
-		return fmt.Sprintf("must NOT have more than %d items", k.Want)
-	case *kind.UniqueItems:
-		return fmt.Sprintf("must NOT have duplicate items (items ## %d and %d are identical)", k.Duplicates[1], k.Duplicates[0])
-	case *kind.MinProperties:
-		return fmt.Sprintf("must NOT have fewer than %d properties", k.Want)
-	case *kind.MaxProperties:
-		return fmt.Sprintf("must NOT have more than %d properties", k.Want)
-	case *kind.AnyOf:
-		return "must match a schema in anyOf"
-	case *kind.OneOf:
-		return "must match exactly one schema in oneOf"
-	case *kind.Not:
-		return "must NOT be valid"
-	case *kind.FalseSchema:
-		return "boolean schema is false"
-	}
-	return "must be valid: " + strings.Join(e.ErrorKind.KeywordPath(), "/")
-}
-
-// rational writes a fraction as a decimal.
-func rational(s string) string {
-	n, d, ok := strings.Cut(s, "/")
-	if !ok {
-		return s
-	}
-	x, err1 := strconv.ParseFloat(n, 64)
-	y, err2 := strconv.ParseFloat(d, 64)
-	if err1 != nil || err2 != nil {
-		return s
-	}
-	return string(value.Append(nil, x/y))
+// invalidData returns the answer to data that does not satisfy a schema.
+func invalidData(message string, path value.Array, keyword string) error {
+	return &answered{Answer{http.StatusBadRequest, value.NewObject(
+		value.Member{Key: "error", Value: "Schema validation failed: " + message},
+		value.Member{Key: "path", Value: path}, value.Member{Key: "validator", Value: keyword})}}
 }
 
 // seconds rounds a time up to whole seconds, as text.
