@@ -279,7 +279,7 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 	}
 	o, err := x.routes.reach.Object(col, params)
 	if errors.Is(err, reach.ErrParam) {
-		return problem(badParam)
+		return problem(badPathReason(err))
 	}
 	entry := AuditEntry{Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: x.base.Identity, Params: params}
 	failed := func(err error) *value.Object {

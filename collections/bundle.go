@@ -33,8 +33,8 @@ func (x *exchange) pullBundle() error {
 		o, err := x.routes.reach.Object(col, x.params)
 		if errors.Is(err, reach.ErrElsewhere) {
 			continue
-		} else if err != nil {
-			return err
+		} else if err != nil { // with the name of this collection the path is too long
+			return badPath(err)
 		}
 		if why := x.routes.reach.Decide(&who.Auth, o, reach.Pull); why != reach.Allowed {
 			if why == reach.NoRole && who.unavailable != nil {

@@ -170,6 +170,65 @@ func TestSegmentsOfPaths(t *testing.T) {
 	require.Contains(t, ask(w, "GET", "/pull/rooms/x", "").Body.String(), `"hash":""`, "nothing was written")
 }
 
+// Ids that some store could not hold are refused by all, in whatever way they come, with what is
+// too long.
+func TestLongPaths(t *testing.T) {
+	dir, err := store.OpenDirectory(t.TempDir())
+	require.NoError(t, err)
+	for _, in := range []store.Store{dir, store.NewMemory()} {
+		w := newWorld(t, configOf(
+			column("rooms", "rooms/{id}", `"public"`, `"public"`, `, "listable": true`),
+			column("log", "logs/{id}", `"public"`, `"public"`,
+				`, "appendOnly": {"requireAuthorSignature": false, "chunkSize": 1}`),
+			column("files", "files/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["image/*"]`),
+			column("left", "both/{id}", `"public"`, `"public"`, `, "bundle": "both"`),
+			column("under", "under/{room}/{id}", `"public"`, `"public"`, `, "listable": true`),
+			column("deep", "{a}/{b}/{c}/{d}/{e}", `"public"`, `"public"`, ""),
+			column("mine", "mine/{identity}", `"self"`, `"self"`, ""),
+		), func(o *collections.Options) { o.Documents = document.In(in, nil) })
+		refused := func(reason, method, path, body string, header ...string) {
+			rec := ask(w, method, path, body, header...)
+			require.Equal(t, 400, rec.Code, "%s: %s", path, rec.Body)
+			require.Equal(t, `{"error":"Invalid path parameter: `+reason+`"}`, rec.Body.String())
+		}
+		document := `{"data":{},"baseHash":null}`
+		for _, id := range []string{
+			strings.Repeat("n", 300), strings.Repeat(":", 100), strings.Repeat("n", 241),
+		} {
+			n := fmt.Sprint(len(strings.ReplaceAll(id, ":", ":::")))
+			const most = " bytes, and may have 240 (a colon counts as three)"
+			reason := "id has " + n + most
+			refused(reason, "GET", "/pull/rooms/"+id, "")
+			refused(reason, "POST", "/push/rooms/"+id, document)
+			refused(reason, "POST", "/push/logs/"+id, `{"data":{}}`)
+			refused(reason, "GET", "/pull/logs/"+id+"?last=1", "")
+			refused(reason, "POST", "/push/files/"+id, "x", "Content-Type", "image/png")
+			refused(reason, "GET", "/pull/files/"+id, "")
+			refused(reason, "GET", "/pull/both/"+id, "")
+			refused(reason, "POST", "/push/both/"+id+"/left", document)
+			refused("room has "+n+most, "GET", "/list/under/"+id, "")
+			refused("identity has "+n+most, "GET", "/pull/mine/"+id, "")
+			rec := ask(w, "GET", batchOf("rooms", `{"id":"`+id+`"},{"id":"a"}`), "")
+			require.Equal(t, 200, rec.Code)
+			require.Contains(t, rec.Body.String(),
+				`[{"error":"Invalid path parameter: `+reason+`"},{"data":{}`)
+		}
+		five := strings.Repeat("/"+strings.Repeat("n", 180), 5)
+		refused("the path has 904 bytes, and may have 900", "POST", "/push"+five, document)
+		for _, id := range []string{strings.Repeat("n", 240), strings.Repeat(":", 80)} {
+			require.Equal(t, 200, ask(w, "POST", "/push/rooms/"+id, document).Code)
+			for range 3 { // in several chunks
+				require.Equal(t, 200, ask(w, "POST", "/push/logs/"+id, `{"data":{}}`).Code)
+			}
+			rec := ask(w, "POST", "/push/files/"+id, "x", "Content-Type", "image/png")
+			require.Equal(t, 200, rec.Code)
+			require.Equal(t, 200, ask(w, "POST", "/push/both/"+id+"/left", document).Code)
+			require.Contains(t, ask(w, "GET", "/list/rooms", "").Body.String(), id)
+		}
+		require.Equal(t, 200, ask(w, "POST", "/push"+five[:900], document).Code)
+	}
+}
+
 // A path belongs to one collection, whoever asks for it in whatever way.
 func TestOneOwner(t *testing.T) {
 	w := newWorld(t, configOf(

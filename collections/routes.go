@@ -198,9 +198,20 @@ func (x *exchange) locate() (err error) {
 	case errors.Is(err, reach.ErrElsewhere) && x.route.col != nil:
 		return errNoRoute
 	case errors.Is(err, reach.ErrParam):
-		return refuse(http.StatusBadRequest, badParam)
+		return badPath(err)
 	}
 	return nil
+}
+
+// badPath returns the answer to a path that is an ErrParam.
+func badPath(err error) error { return refuse(http.StatusBadRequest, badPathReason(err)) }
+
+func badPathReason(err error) string {
+	var p *reach.ParamError
+	if errors.As(err, &p) {
+		return badParam + ": " + p.Reason
+	}
+	return badParam
 }
 
 // errNoRoute reports a path that no route answers.

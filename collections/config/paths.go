@@ -8,22 +8,47 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// maxParam is how long a parameter may be in bytes.
-const maxParam = 1024
+// MaxSegment is how long a segment of a path may be, in bytes as a directory writes them: a colon,
+// and what is neither a letter or digit of ASCII nor one of "._@-", takes three. A name in a file
+// system has 255 at most, also behind many S3 services, and what servers add to a segment needs the
+// rest ("%21remote", "~type").
+const MaxSegment = 240
+
+// MaxPath is how long a path may be in bytes. An S3 service takes 1,024, of which the rest is for
+// its prefix and for what servers add.
+const MaxPath = 900
+
+// sizeOf is how long a segment is, as MaxSegment counts.
+func sizeOf(segment string) (n int) {
+	for i := range len(segment) {
+		switch c := segment[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			strings.IndexByte("._@-", c) >= 0:
+			n++
+		default:
+			n += 3
+		}
+	}
+	return n
+}
 
 // IsParam reports whether a request may put v in the place of a parameter. It is the one function
 // that decides so, whatever store the documents lie in: v is one segment that no store, proxy or
 // file system takes for another, and no name of the inside.
 func IsParam(v string) bool {
+	size := 0
 	for i := range len(v) {
 		switch c := v[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
-			c == '.', c == '_', c == ':', c == '@', c == '-':
+			c == '.', c == '_', c == '@', c == '-':
+			size++
+		case c == ':':
+			size += 3
 		default:
 			return false
 		}
 	}
-	return v != "" && len(v) <= maxParam && v != "." && !strings.Contains(v, "..") && !isInside(v)
+	return v != "" && size <= MaxSegment && v != "." && !strings.Contains(v, "..") && !isInside(v)
 }
 
 // Ends of the names that servers make for themselves beside documents, of before these had
@@ -76,7 +101,7 @@ func (t Template) Literal(i int) (text string, ok bool) {
 }
 
 // Fill returns the path with parameters in their places; ok is false if one is missing, or is none
-// that a request may name.
+// that a request may name, or if the path is too long.
 func (t Template) Fill(params map[string]string) (path string, ok bool) {
 	b := make([]byte, 0, t.size+64)
 	for i, s := range t.segments {
@@ -91,7 +116,27 @@ func (t Template) Fill(params map[string]string) (path string, ok bool) {
 		}
 		b = append(b, text...)
 	}
-	return string(b), true
+	return string(b), len(b) <= MaxPath
+}
+
+// TooLong says what is too long if Fill returns no path for that reason; "" is another reason.
+func (t Template) TooLong(params map[string]string) string {
+	length := len(t.segments) - 1
+	for _, s := range t.segments {
+		text := s.text
+		if s.param {
+			text = params[text]
+			if n := sizeOf(text); n > MaxSegment {
+				return fmt.Sprintf("%s has %d bytes, and may have %d (a colon counts as three)",
+					s.text, n, MaxSegment)
+			}
+		}
+		length += len(text)
+	}
+	if length > MaxPath {
+		return fmt.Sprintf("the path has %d bytes, and may have %d", length, MaxPath)
+	}
+	return ""
 }
 
 // Match returns the parameters with which Fill returns a path; ok is false if there are none.
@@ -114,6 +159,9 @@ func (t Template) Match(path string) (params map[string]string, ok bool) {
 func (t Template) Matches(path string) bool { return t.matches(path) }
 
 func (t Template) matches(path string) bool {
+	if len(path) > MaxPath {
+		return false
+	}
 	for i, s := range t.segments {
 		part, rest, more := strings.Cut(path, "/")
 		if more != (i < len(t.segments)-1) {
@@ -199,7 +247,12 @@ func (p *problems) path(template, label string) {
 			add("the segment %q has a character that paths cannot have as it is", s)
 		case isInside(s):
 			add("the segment %q is a name that servers use themselves", s)
+		case sizeOf(s) > MaxSegment:
+			add("the segment %.20q… has %d bytes, and may have %d", s, sizeOf(s), MaxSegment)
 		}
+	}
+	if len(template) > MaxPath {
+		add("it has %d bytes, and may have %d", len(template), MaxPath)
 	}
 	if strings.HasSuffix(template, "/") || strings.Contains(template, "//") {
 		add("%q has an empty segment", template)
@@ -209,8 +262,8 @@ func (p *problems) path(template, label string) {
 // isBundled reports whether a collection of a bundle may have a name, which is a segment of its
 // paths.
 func isBundled(name string) bool {
-	return name != "" && !strings.ContainsAny(name, `/{}%\?#*`) && name != "." && !strings.Contains(name, "..") &&
-		!strings.ContainsFunc(name, isControl) && !isInside(name)
+	return name != "" && sizeOf(name) <= MaxSegment && name != "." && !strings.Contains(name, "..") &&
+		!strings.ContainsAny(name, `/{}%\?#*`) && !strings.ContainsFunc(name, isControl) && !isInside(name)
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f || r == '\ufffd' }

@@ -15,7 +15,7 @@ import (
 // the inside; with the same template, different parameters are different paths, which lead back to
 // them.
 func FuzzParam(f *testing.F) {
-	for _, s := range []string{"a", ".", "..", "a..b", "A", "a:b@c.d-e_f", "%2e", "a/b", "", "x__seg", "__seg", "__segx", "__sync__", "x__sync__", "a!seg", "x__remote", "é", "\x00", "~", strings.Repeat("n", 1025)} {
+	for _, s := range []string{"a", ".", "..", "a..b", "A", "a:b@c.d-e_f", "%2e", "a/b", "", "x__seg", "__seg", "__segx", "__sync__", "x__sync__", "a!seg", "x__remote", "é", "\x00", "~", strings.Repeat("n", 241)} {
 		f.Add(s, "b")
 	}
 	template := config.ParseTemplate("x/{a}/{b}")
@@ -86,7 +86,14 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt("c", strings.ReplaceAll(path, "\u0001", `\u0001`), "") + `]}`))
 		require.ErrorContains(t, err, "storagePath: ", path)
 	}
-	for _, name := range []string{"a/b", "..", "{x}", "x__seg", "a%2fb"} {
+	for _, path := range []string{
+		strings.Repeat("n", 241), "é/" + strings.Repeat("é", 41), strings.Repeat("n/", 450) + "n",
+	} {
+		only := collectionAt("c", path, "")
+		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + only + `]}`))
+		require.ErrorContains(t, err, "bytes, and may have")
+	}
+	for _, name := range []string{"a/b", "..", "{x}", "x__seg", "a%2fb", strings.Repeat("n", 241)} {
 		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt(name, "c", `, "bundle": "b"`) + `]}`))
 		require.ErrorContains(t, err, "cannot be the last segment", name)
 	}

@@ -34,6 +34,22 @@ var (
 	ErrElsewhere = errors.New("the path belongs to another collection")
 )
 
+// ParamError is an ErrParam that says why.
+type ParamError struct{ Reason string }
+
+func (e *ParamError) Error() string { return ErrParam.Error() + ": " + e.Reason }
+
+// Is reports whether it is ErrParam.
+func (e *ParamError) Is(target error) bool { return target == ErrParam }
+
+// noPath returns why a template stands for no path with parameters.
+func noPath(t config.Template, params map[string]string) error {
+	if reason := t.TooLong(params); reason != "" {
+		return &ParamError{reason}
+	}
+	return ErrParam
+}
+
 // Object is a document, a file or a log: that of a collection with some parameters.
 type Object struct {
 	Collection *config.Collection
@@ -82,7 +98,7 @@ func (m *Map) Object(col *config.Collection, params map[string]string) (*Object,
 	p := m.places[col]
 	key, ok := p.template.Fill(params)
 	if !ok {
-		return nil, ErrParam
+		return nil, noPath(p.template, params)
 	}
 	if !p.owns(key) {
 		return nil, ErrElsewhere
@@ -113,7 +129,7 @@ func (m *Map) Made(template string, params map[string]string) (string, error) {
 	t := config.ParseTemplate(template)
 	key, ok := t.Fill(params)
 	if !ok {
-		return "", ErrParam
+		return "", noPath(t, params)
 	}
 	if !m.MadeBy(t, key) {
 		return "", ErrElsewhere
@@ -139,7 +155,7 @@ func (m *Map) Of(col *config.Collection, params map[string]string) (*Object, err
 	}
 	key, ok := p.prefix.Fill(params)
 	if !ok {
-		return nil, ErrParam
+		return nil, noPath(p.prefix, params)
 	}
 	return &Object{col, params, key}, nil
 }

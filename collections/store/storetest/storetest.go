@@ -31,6 +31,7 @@ func Run(t *testing.T, lasting bool, open func(t *testing.T, name string) store.
 	with("like a map", testLikeAMap)
 	with("race", testRace)
 	with("paths", testPaths)
+	with("long paths", testLongPaths)
 	if lasting {
 		t.Run("reopened", func(t *testing.T) {
 			s := open(t, "reopened")
@@ -169,6 +170,29 @@ func testPaths(t *testing.T, s store.Store) {
 	require.NoError(t, err)
 	for _, key := range left {
 		require.Contains(t, key, store.Mark)
+	}
+}
+
+// A store takes the longest paths that requests may name, with what servers keep beside them.
+func testLongPaths(t *testing.T, s store.Store) {
+	template := config.ParseTemplate("{a}/{b}/{c}/{d}")
+	longest, colons := strings.Repeat("n", config.MaxSegment), strings.Repeat(":", config.MaxSegment/3)
+	rest := config.MaxPath - 3*(config.MaxSegment+1)
+	for _, params := range []map[string]string{
+		{"a": longest, "b": longest, "c": longest, "d": strings.Repeat("n", rest)},
+		{"a": "a", "b": colons, "c": "c", "d": longest},
+		{"a": longest, "b": "b", "c": "c", "d": colons},
+	} {
+		key, ok := template.Fill(params)
+		require.True(t, ok)
+		for _, more := range []string{"", store.Mark + "seg/0000000000000001", store.Mark + "remote"} {
+			file := &store.Object{Body: []byte("x"), Type: "image/png"}
+			require.NoError(t, s.Put(t.Context(), key+more, file, store.Absent), key+more)
+			o, err := s.Get(t.Context(), key+more)
+			require.NoError(t, err)
+			require.Equal(t, "x", string(o.Body))
+			require.NoError(t, s.Delete(t.Context(), key+more))
+		}
 	}
 }
 
