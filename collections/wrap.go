@@ -2,42 +2,29 @@ package collections
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzhttp"
-
-	"github.com/skerry-sync/skerry/collections/access"
 )
 
 // Wrapping is what is done to all answers.
 type Wrapping struct {
-	Origins     []string      // of pages that may ask, such as https://app.example, or "*" for all; none is none
-	Credentials bool          // such pages may send cookies; not with "*"
-	Headers     bool          // of security are added
-	Compress    bool          // answers of some size, for those who take it
-	Timeout     time.Duration // after which a request is answered with 408, the time in which its body comes included; 0 is never
+	Shared   Sharing       // with pages of other origins
+	Headers  bool          // of security are added
+	Compress bool          // answers of some size, for those who take it
+	Timeout  time.Duration // after which a request is answered with 408, the time in which its body comes included; 0 is never
 }
-
-// corsHeaders are those of requests by the published clients that browsers ask about first.
-var corsHeaders = strings.Join([]string{"Authorization", "Content-Type", access.HeaderSignature, access.HeaderTime, access.HeaderNonce, access.HeaderPublic, "X-Requested-With", "Accept", "If-None-Match"}, ", ")
-
-// corsKept is for how long browsers keep the answer.
-const corsKept = "86400"
 
 // compressFrom is from how many bytes on answers are compressed.
 const compressFrom = 1 << 10
 
 // Wrap returns a handler whose answers are those of h, wrapped.
 func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
-	all := slices.Contains(w.Origins, "*")
-	if all && w.Credentials {
-		return nil, fmt.Errorf("pages of all origins may not be let send credentials: name the origins")
+	if err := w.Shared.check(); err != nil {
+		return nil, err
 	}
 	if w.Compress {
 		compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressFrom), gzhttp.ContentTypes([]string{"application/json", "text/plain"}))
@@ -49,8 +36,8 @@ func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 	if w.Headers {
 		h = secured(h)
 	}
-	if len(w.Origins) > 0 {
-		h = w.shared(h, all)
+	if len(w.Shared.Origins) > 0 {
+		h = w.Shared.with(h)
 	}
 	if w.Timeout > 0 {
 		h = within(h, w.Timeout)
@@ -156,36 +143,6 @@ func secured(h http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		maps.Copy(w.Header(), add)
-		h.ServeHTTP(w, r)
-	})
-}
-
-// shared lets pages of other origins read answers (Fetch standard, "CORS protocol").
-func (x Wrapping) shared(h http.Handler, all bool) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		to := w.Header()
-		origin := r.Header.Get("Origin")
-		switch {
-		case all:
-			to.Set("Access-Control-Allow-Origin", "*")
-		default:
-			to.Add("Vary", "Origin")
-			if !slices.Contains(x.Origins, origin) {
-				origin = x.Origins[0]
-			}
-			to.Set("Access-Control-Allow-Origin", origin)
-		}
-		if x.Credentials {
-			to.Set("Access-Control-Allow-Credentials", "true")
-		}
-		if r.Method == http.MethodOptions {
-			to.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, PATCH, OPTIONS")
-			to.Set("Access-Control-Allow-Headers", corsHeaders)
-			to.Set("Access-Control-Max-Age", corsKept)
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		to.Set("Access-Control-Expose-Headers", "ETag, Retry-After")
 		h.ServeHTTP(w, r)
 	})
 }

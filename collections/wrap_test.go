@@ -23,28 +23,6 @@ func wrap(t *testing.T, h http.Handler, w collections.Wrapping) http.Handler {
 	return wrapped
 }
 
-// Pages of other origins may use the server if they are named; what they ask about first is answered.
-func TestCORS(t *testing.T) {
-	w := newWorld(t, []byte(open), nil)
-	_, err := collections.Wrap(w, collections.Wrapping{Origins: []string{"*"}, Credentials: true})
-	require.Error(t, err)
-	h := wrap(t, w, collections.Wrapping{Origins: []string{"https://app.example", "https://other.example"}, Credentials: true})
-	for origin, want := range map[string]string{"https://other.example": "https://other.example", "https://evil.example": "https://app.example", "": "https://app.example"} {
-		rec := ask(h, "GET", "/pull/notes/a", "", "Origin", origin)
-		require.Equal(t, want, rec.Header().Get("Access-Control-Allow-Origin"))
-		require.Equal(t, "true", rec.Header().Get("Access-Control-Allow-Credentials"))
-		require.Contains(t, rec.Header().Values("Vary"), "Origin")
-	}
-	rec := ask(h, "OPTIONS", "/push/notes/a", "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST")
-	require.Equal(t, http.StatusNoContent, rec.Code)
-	for _, header := range []string{"Authorization", "Content-Type", "X-Starfish-Sig", "X-Starfish-Ts", "X-Starfish-Nonce", "X-Starfish-Pub"} {
-		require.Contains(t, rec.Header().Get("Access-Control-Allow-Headers"), header)
-	}
-	h = wrap(t, w, collections.Wrapping{Origins: []string{"*"}})
-	require.Equal(t, "*", ask(h, "GET", "/pull/notes/a", "").Header().Get("Access-Control-Allow-Origin"))
-	require.Empty(t, ask(w, "GET", "/pull/notes/a", "").Header().Get("Access-Control-Allow-Origin"))
-}
-
 func TestCompressionAndHeaders(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)
 	h := wrap(t, w, collections.Wrapping{Headers: true, Compress: true})
@@ -61,7 +39,9 @@ func TestCompressionAndHeaders(t *testing.T) {
 	rec = ask(h, "GET", "/pull/notes/a", "")
 	require.Empty(t, rec.Header().Get("Content-Encoding"))
 	require.Equal(t, []string{"Accept-Encoding"}, rec.Header().Values("Vary"))
-	h = wrap(t, w, collections.Wrapping{Origins: []string{"https://app.example"}, Compress: true})
+	h = wrap(t, w, collections.Wrapping{
+		Shared: collections.Sharing{Origins: []string{"https://app.example"}}, Compress: true,
+	})
 	for range 2 {
 		require.Equal(t, []string{"Origin", "Accept-Encoding"}, ask(h, "GET", "/pull/notes/a", "").Header().Values("Vary"))
 	}

@@ -55,8 +55,16 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")
 	f.IntVar(&s.hops, "proxy-hops", 0, "proxies before the server that add to X-Forwarded-For; without them what callers say of their address counts for nothing")
 	durationVar(f, &s.timeout, "timeout", 30*time.Second, "how long answering a request may take")
-	f.StringArrayVar(&s.wrap.Origins, "cors", nil, "origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)")
-	f.BoolVar(&s.wrap.Credentials, "cors-credentials", false, "let such pages send cookies")
+	f.StringArrayVar(&s.wrap.Shared.Origins, "cors", nil, "origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)")
+	f.BoolVar(&s.wrap.Shared.Credentials, "cors-credentials", false, "let such pages send cookies")
+	f.StringArrayVar(&s.wrap.Shared.Headers, "cors-header", nil,
+		"header that such pages may send besides those of clients, or * (repeatable)")
+	f.StringArrayVar(&s.wrap.Shared.Expose, "cors-expose", nil,
+		"header of answers that such pages may read besides those of clients, or * (repeatable)")
+	f.StringArrayVar(&s.wrap.Shared.Methods, "cors-method", nil,
+		"method that such pages may use (repeatable; default GET, HEAD and POST)")
+	durationVar(f, &s.wrap.Shared.MaxAge, "cors-max-age", 24*time.Hour,
+		"for how long browsers keep what such pages may do")
 	f.BoolVar(&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful")
 	f.BoolVar(&s.wrap.Compress, "compress", true, "compress answers of 1 KiB and more for those who take it")
 	f.StringVar(&s.audit, "audit", "", "file to add a record of each request to, a JSON object a line")
