@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -156,43 +155,4 @@ func TestNoShelfForEpochsThatDoNotCount(t *testing.T) {
 	insert(Stated{Added: 4}, in(1, 6, 13), in(2, 6, 13), epoch(1), in(3, 6, 14))
 	insert(Stated{Added: 1, Refused: 1}, in(4, 6, 15), in(5, 6, 16))
 	insert(Stated{Added: 2, Refused: 1}, in(1, 7, 20), in(2, 7, 21), in(1, 8, 22))
-}
-
-// The index of earlier stores, without epochs, is moved when the store is opened.
-func TestIndexWithoutEpochsIsMoved(t *testing.T) {
-	w := newRenewing(t, 1, keepLimits{all: 4, about: 4})
-	for _, prefix := range []string{"ours/a/", "ours/b/", "ours/c/"} {
-		require.NoError(t, w.grant(w.keys[0], prefix))
-	}
-	_, err := w.delegate.Revoke(bg, w.id, testKey(9).Author(), 0)
-	require.Error(t, err)
-	w.rotate()
-	w.sync()
-	s := w.delegate
-	index := func(kind string) (all []kv.Pair) {
-		require.NoError(t, s.kv.View(bg, func(rd kv.Reader) error {
-			for p, err := range rd.Scan(kv.Prefix([]byte(kind)), kv.ScanOptions{}) {
-				require.NoError(t, err)
-				all = append(all, kv.Pair{Key: bytes.Clone(p.Key), Value: bytes.Clone(p.Value)})
-			}
-			return nil
-		}))
-		return all
-	}
-	before := index(keyDelegated)
-	require.Len(t, before, 6)
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
-		for _, p := range before {
-			at := len(keyDelegated) + 32 + 32 + 1
-			old := append([]byte(keyOldDelegated), p.Key[len(keyDelegated):at]...)
-			require.NoError(t, tx.Set(append(old, p.Key[at+4:]...), p.Value))
-			require.NoError(t, tx.Delete(p.Key))
-		}
-		return nil
-	}))
-	s, err = Open(bg, s.kv, s.cfg)
-	require.NoError(t, err)
-	require.Empty(t, index(keyOldDelegated))
-	require.Equal(t, before, index(keyDelegated))
-	wholesome(t, s, w.id)
 }

@@ -35,6 +35,7 @@ type segments struct {
 	chunkSize int64
 	tail      string // key of the chunk that elements are added to
 	turn      int64  // how often appends were kept from being counted; see fence
+	ends      *ends  // nil if the head does not say
 }
 
 func (s *segments) append(b []byte) []byte {
@@ -45,12 +46,17 @@ func (s *segments) append(b []byte) []byte {
 	if s.turn > 0 {
 		b = value.Append(append(b, `,"turn":`...), float64(s.turn))
 	}
+	if s.ends != nil {
+		b = s.ends.append(append(b, `,"ends":`...), s.n)
+	}
 	return b
 }
 
 func parseSegments(o *value.Object) *segments {
 	s := &segments{n: whole(o, "n"), sealed: whole(o, "sealedN"), chunkSize: whole(o, "chunkSize"), turn: whole(o, "turn")}
 	s.tail, _ = o.String("tailKey")
+	v, _ := o.Get("ends")
+	s.ends = parseEnds(v, s.n, whole(o, "ts"))
 	return s
 }
 
@@ -254,13 +260,13 @@ func (d *Documents) appendChunked(
 		return Written{}, store.ErrChanged
 	}
 	tail := found.tail
-	until := d.shownUntil()
-	end, err := d.ending(ctx, key, &s, tail, until)
+	until := s.until(d.shownUntil())
+	end, err := d.endsOf(ctx, key, &s, tail, until)
 	if err != nil {
 		return Written{}, err
 	}
-	taken := func(t int64) (bool, error) { return end.ahead[t], nil }
-	t, err := d.next(given, end.last, end.latest, taken)
+	taken := func(t int64) (bool, error) { return end.taken(t), nil }
+	t, err := d.next(given, end.shown.time, end.latest, taken)
 	if err != nil {
 		return Written{}, err
 	}
@@ -284,12 +290,14 @@ func (d *Documents) appendChunked(
 	}
 	tail = append(slices.Clip(tail), element(t, data, author))
 	s.n = s.sealed + int64(len(tail))
+	end.add(place{t, chunkTime(s.tail)}, until)
+	s.ends = end
 	if err := d.put(ctx, s.tail, tail, same); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
-	next := &Document{Data: rest, Hash: LogHash(s.n, data), Time: max(t, end.latest), text: value.Append(nil, rest), log: &s}
+	next := &Document{Data: rest, Hash: LogHash(s.n, data), Time: end.latest, text: value.Append(nil, rest), log: &s}
 	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
@@ -408,17 +416,14 @@ func (d *Documents) Elements(ctx context.Context, key string, after int64, limit
 		if p.Length = head.log.n; len(tail) > 0 {
 			p.Last = dataOf(tail[len(tail)-1])
 		}
-		if p.Elements, err = d.chunks(ctx, key, head.log, tail, after, until, limit); err != nil {
+		until = head.log.until(until)
+		end := head.log.ends.settled(until)
+		if p.Elements, err = d.chunks(ctx, key, head.log, end, tail, after, until, limit); err != nil {
 			return Part{}, err
 		}
 		if head.Time > until { // something may lie ahead
-			end, err := d.ending(ctx, key, head.log, tail, until)
-			if err != nil {
+			if err := d.hideAhead(ctx, key, head.log, tail, until, &p); err != nil {
 				return Part{}, err
-			}
-			if len(end.ahead) > 0 {
-				p.Length, p.Last = head.log.n-int64(len(end.ahead)), dataOf(end.shown)
-				p.Hash, p.Time = LogHash(p.Length, p.Last), end.last
 			}
 		}
 	}
@@ -459,72 +464,6 @@ func between(all value.Array, after, until int64) value.Array {
 	return all[min(from, to):to]
 }
 
-// ending is what there is at the end of a log that is kept in chunks.
-type ending struct {
-	last   int64         // the time of the last element that is shown; -1 if there is none
-	shown  *value.Object // that element
-	latest int64         // the time of the last of all
-	ahead  map[int64]bool
-	begun  bool
-}
-
-// add takes note of some elements.
-func (e *ending) add(all value.Array, until int64) {
-	if !e.begun {
-		e.last, e.latest, e.begun = -1, -1, true
-	}
-	for _, x := range all {
-		t := timeOf(x)
-		e.latest = max(e.latest, t)
-		if t > until {
-			if e.ahead == nil {
-				e.ahead = map[int64]bool{}
-			}
-			e.ahead[t] = true
-		} else if t > e.last {
-			e.last = t
-			e.shown, _ = x.(*value.Object)
-		}
-	}
-}
-
-// ending looks at the chunks in which something may lie ahead. Chunks have the time of their first
-// element in their names, or a later one: the name's is later than all elements of chunks before.
-func (d *Documents) ending(ctx context.Context, key string, s *segments, tail value.Array, until int64) (e ending, err error) {
-	e.add(tail, until)
-	if s.tail == "" {
-		return e, nil
-	}
-	e.latest = max(e.latest, chunkTime(s.tail)-1)
-	if at := chunkTime(s.tail); at <= until {
-		e.last = max(e.last, at-1)
-		if e.shown != nil || s.sealed == 0 {
-			return e, nil
-		}
-	}
-	keys, err := d.chunkKeys(ctx, key, "", s)
-	if err != nil {
-		return e, err
-	}
-	for _, k := range slices.Backward(keys) {
-		if k == s.tail {
-			continue
-		}
-		part, err := d.chunk(ctx, k)
-		if err != nil {
-			return e, err
-		}
-		e.add(part, until)
-		if at := chunkTime(k); at <= until {
-			e.last = max(e.last, at-1)
-			if e.shown != nil {
-				break
-			}
-		}
-	}
-	return e, nil
-}
-
 // chunkTime is the time in a chunk's key.
 func chunkTime(key string) int64 {
 	t, _ := strconv.ParseInt(key[max(0, len(key)-16):], 10, 64)
@@ -550,9 +489,10 @@ func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segment
 }
 
 // chunks reads those chunks that elements after a time, or the last limit elements of until
-// another, may be in.
+// another, may be in. end is what is known of the log's ends at that time, or nil.
 func (d *Documents) chunks(
-	ctx context.Context, key string, s *segments, tail value.Array, after, until int64, limit *int64,
+	ctx context.Context, key string, s *segments, end *ends, tail value.Array,
+	after, until int64, limit *int64,
 ) (all value.Array, err error) {
 	if limit != nil && *limit == 0 {
 		return nil, nil
@@ -567,27 +507,71 @@ func (d *Documents) chunks(
 	}
 	var parts []value.Array
 	var n int64
-	for _, k := range slices.Backward(keys) {
+	i, from, before := len(keys), after+1, int64(math.MaxInt64)
+	for enough := false; i > 0 && !enough; {
+		i--
 		part := tail
-		if k != s.tail {
-			part, err = d.chunk(ctx, k)
+		if keys[i] != s.tail {
+			part, err = d.chunk(ctx, keys[i])
 		}
 		if err != nil {
 			return nil, err
 		}
 		parts = append(parts, part)
+		before = min(before, end.bound(chunkTime(keys[i]), part, until))
 		for _, e := range part {
-			// An earlier chunk has none that is later than the time in this one's name.
-			if t := timeOf(e); t >= chunkTime(k) && t <= until {
+			if t := timeOf(e); t >= before && t <= until {
 				n++
 			}
 		}
 		if limit != nil && n >= *limit {
-			break
+			enough, from = true, max(from, before)
+		}
+		enough = enough || after > 0 && before <= after+1
+	}
+	if end != nil { // of the chunks before, those with elements that lay ahead
+		var more []string
+		for _, p := range end.ahead[:end.from(until)] {
+			if p.time >= from {
+				more = append(more, s.chunkKey(key, p.chunk))
+			}
+		}
+		slices.Sort(more)
+		for _, k := range slices.Compact(more) {
+			if _, there := slices.BinarySearch(keys[:i], k); !there {
+				continue
+			}
+			part, err := d.chunk(ctx, k)
+			if err != nil {
+				return nil, err
+			}
+			parts = append(parts, part)
 		}
 	}
 	slices.Reverse(parts)
 	return slices.Concat(parts...), nil
+}
+
+// hideAhead makes p a part of the log without what lies ahead: it holds the last elements of until
+// a time, if any are asked for.
+func (d *Documents) hideAhead(
+	ctx context.Context, key string, s *segments, tail value.Array, until int64, p *Part,
+) error {
+	end, err := d.endsOf(ctx, key, s, tail, until)
+	if err != nil {
+		return err
+	}
+	ahead := end.count(until)
+	if ahead == 0 {
+		return nil
+	}
+	last, err := d.at(ctx, key, s, tail, end.shown)
+	if err != nil {
+		return err
+	}
+	p.Length, p.Last, p.Time = s.n-ahead, dataOf(last), end.shown.time
+	p.Hash = LogHash(p.Length, p.Last)
+	return nil
 }
 
 func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string, after, until int64, limit *int64) (p Part, err error) {

@@ -23,9 +23,6 @@ func TestWorkGrowsWithTheJournal(t *testing.T) {
 		}
 		return all
 	}
-	first := func(n int) []byte {
-		return append([]byte(firstMagic), bytes.Repeat([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1}, n)...)
-	}
 	for name, text := range map[string]func(n int) []byte{
 		"whole":        func(n int) []byte { return journal(n, func(int, []byte) {}) },
 		"all damaged":  func(n int) []byte { return journal(n, func(_ int, b []byte) { b[len(b)-1] ^= 1 }) },
@@ -33,8 +30,7 @@ func TestWorkGrowsWithTheJournal(t *testing.T) {
 		"lengths that lead far": func(n int) []byte {
 			return journal(n, func(_ int, b []byte) { b[markSize+2] = 1 })
 		},
-		"zeros":     func(n int) []byte { return append(f.id.head(), make([]byte, 50*n)...) },
-		"version 1": first,
+		"zeros": func(n int) []byte { return append(f.id.head(), make([]byte, 50*n)...) },
 		"no journal": func(n int) []byte {
 			return bytes.Repeat([]byte("journal "), n)
 		},
