@@ -20,6 +20,7 @@ func (x *exchange) newsBounds(q url.Values, now int64) (after int64, limit int, 
 	if q.Has("checkpoint") || q.Has("last") || q.Has("full") {
 		return 0, 0, refuse(http.StatusBadRequest, "cursor_with_bounds")
 	}
+	after = -1
 	n, err := number(q, "limit", "Invalid limit")
 	if err != nil {
 		return 0, 0, err
@@ -36,7 +37,7 @@ func (x *exchange) newsBounds(q url.Values, now int64) (after int64, limit int, 
 		most = *n
 	}
 	if a.MaxCheckpointAgeMS > 0 { // what is older is not given by way of a cursor, either
-		after = max(0, now-a.MaxCheckpointAgeMS-1)
+		after = max(after, now-a.MaxCheckpointAgeMS-1)
 	}
 	return after, int(most), nil
 }
@@ -63,6 +64,9 @@ func (x *exchange) pullNews(ctx context.Context, q url.Values, now int64) error 
 	}
 	if err != nil {
 		return err
+	}
+	if expired(col, n.Time, now) {
+		n.Rest = &value.Object{}
 	}
 	data := n.Rest.Clone()
 	if n.Elements == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections"
+	"github.com/skerry-sync/skerry/collections/store"
 )
 
 type newsAnswer struct {
@@ -106,4 +107,35 @@ func TestCursorPulls(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, rec.Code, query)
 		require.Contains(t, strings.TrimSpace(rec.Body.String()), reason)
 	}
+}
+
+// What a pull shows of a log a cursor shows, too: an element of time 0, and nothing of what stands
+// beside the elements when the last one's time is over.
+func TestCursorShowsWhatPullsShow(t *testing.T) {
+	const rest = `"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000,
+		"appendOnly": {"requireAuthorSignature": false, "allowFull": true}}`
+	w := newWorld(t, []byte(`{"version": 1, "collections": [
+		{"name": "log", "storagePath": "log/{id}", `+rest+`,
+		{"name": "short", "storagePath": "short/{id}", "ttlMs": 3000, `+rest+`]}`), nil)
+	rec := ask(w, http.MethodPost, "/push/log/a", `{"data":{"n":0},"ts":0}`)
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	require.Contains(t, ask(w, http.MethodGet, "/pull/log/a?full=1", "").Body.String(), `"ts":0`)
+	a := news(t, w, "log/a", "", "")
+	require.Len(t, a.Data.Items, 1)
+	require.Empty(t, news(t, w, "log/a", a.Cursor, "").Data.Items)
+
+	// As another server has it, something may stand beside.
+	beside := fmt.Sprintf(`{"v":1,"data":{"title":"t","items":[{"ts":%[1]d,"data":{}}]},"ts":%[1]d,"hash":"h"}`, w.now.UnixMilli())
+	require.NoError(t, w.store.Put(t.Context(), "short/a", &store.Object{Body: []byte(beside)}, store.Whatever))
+	shown := func(query string) bool {
+		return strings.Contains(ask(w, http.MethodGet, "/pull/short/a?"+query, "").Body.String(), "title")
+	}
+	require.True(t, shown("full=1") && shown("cursor="))
+	rec = ask(w, http.MethodPost, "/push/short/a", `{"data":{"n":1}}`)
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	w.now = w.now.Add(2 * time.Second)
+	require.True(t, shown("full=1") && shown("cursor="))
+	w.now = w.now.Add(2 * time.Second)
+	require.False(t, shown("full=1"))
+	require.False(t, shown("cursor="))
 }

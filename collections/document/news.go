@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
@@ -48,13 +49,14 @@ func parsePosition(text string) (p position, err error) {
 // News is what a reader of a log has not got yet.
 type News struct {
 	Rest     *value.Object // what the document holds beside the elements
+	Time     int64         // of the last element, in Unix milliseconds; 0 if there is none
 	Elements value.Array
 	Next     string // the cursor from here on
 	More     bool   // there is more than was asked for
 }
 
 // Since returns what a reader has not got who has a cursor, "" at first: elements that are later
-// than after, about limit at most. Whatever was added, also late by another node, comes to a reader
+// than after, which may be -1, about limit at most. Whatever was added, also late by another node, comes to a reader
 // who goes on with the cursors that it gets; some may come again. It returns an error that is
 // store.ErrCursor or ErrCorrupt.
 func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, limit int, l Log) (n News, err error) {
@@ -64,7 +66,7 @@ func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, 
 	}
 	n.Rest = &value.Object{}
 	if head != nil {
-		n.Rest = head.Data
+		n.Rest, n.Time = head.Data, head.Time
 	}
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.sinceOf(ctx, logs, key, cursor, after, limit, n)
@@ -145,6 +147,13 @@ func (d *Documents) sinceOf(ctx context.Context, logs store.Logs, key, cursor st
 	some, err := logs.Since(ctx, key, cursor, after, limit)
 	if err != nil {
 		return n, fmt.Errorf("log %s: %w", key, err)
+	}
+	if n.Rest.Len() > 0 { // otherwise nobody needs to know whether it is over
+		length, err := logs.Length(ctx, key, math.MaxInt64)
+		if err != nil {
+			return n, fmt.Errorf("log %s: %w", key, err)
+		}
+		n.Time = max(0, length.Last)
 	}
 	n.Next, n.More = some.Next, some.More
 	for _, e := range some.Elements {

@@ -136,8 +136,8 @@ type Logs interface {
 	// not negative.
 	Elements(ctx context.Context, key string, after, until int64, limit int) ([]Element, error)
 	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at any
-	// server of the log: all elements that are later than after, some of which it may have got before,
-	// and about limit at most. It returns ErrCursor.
+	// server of the log: all elements that are later than after, which may be -1, some of which it
+	// may have got before, and about limit at most. It returns ErrCursor.
 	Since(ctx context.Context, key, cursor string, after int64, limit int) (News, error)
 }
 

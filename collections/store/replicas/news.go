@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 
+	"lukechampine.com/blake3"
+
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -20,13 +22,19 @@ import (
 // to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is
 // now, the reader gets again all since the latest one that is. Bytes, base64url without padding:
 //
-//	version   1 byte: 1
-//	time      8 bytes, big-endian: ms; 0 is that of a reader who has nothing
+//	version   1 byte: 3
+//	time      8 bytes, big-endian: ms, and 1; 0 is that of a reader who has nothing
 //	missing   1 byte: how many follow, at most maxMissing: elements whose content had not come
 //	          each 8 bytes, the time, and 8 bytes, the first of the author
-//	digests   of rungs(time), each the first digestSize bytes of the summary's hash
+//	digests   of rungs(time), each the first digestSize bytes of the BLAKE3 hash of
+//	          "skerry cursor 3\n", the hash of the summary, and the signature of the last entry
+//
+// All holders of an entry have its signature, and no caller sees it: a digest without it, of entries
+// that a caller knows but for a hidden field, would tell which of a few values the field has.
+//
+// A cursor of version 1, whose digests were so, is that of a reader who has nothing.
 type cursor struct {
-	time    int64
+	time    int64 // -1 is that of a reader who has nothing
 	missing []place
 	digests []digest
 }
@@ -38,7 +46,10 @@ type place struct {
 }
 
 const (
-	cursorVersion = 1
+	cursorVersion = 3
+	formerVersion = 1 // 2 is that of other stores (document/news.go)
+	cursorHead    = 1 + 8 + 1
+	digestDomain  = "skerry cursor 3\n"
 	maxMissing    = 32
 	digestSize    = 8
 	firstRung     = 1000 // ms
@@ -49,7 +60,7 @@ type digest [digestSize]byte
 
 // rungs are the times of whose elements a cursor has digests, from the last to the first.
 func rungs(time int64) (all []int64) {
-	if time <= 0 {
+	if time < 0 {
 		return nil
 	}
 	all = append(all, time)
@@ -60,7 +71,7 @@ func rungs(time int64) (all []int64) {
 }
 
 func (c *cursor) String() string {
-	b := binary.BigEndian.AppendUint64([]byte{cursorVersion}, uint64(c.time))
+	b := binary.BigEndian.AppendUint64([]byte{cursorVersion}, uint64(c.time+1))
 	b = append(b, byte(len(c.missing)))
 	for _, m := range c.missing {
 		b = append(binary.BigEndian.AppendUint64(b, uint64(m.time)), m.author[:]...)
@@ -73,16 +84,23 @@ func (c *cursor) String() string {
 
 // parseCursor reads a cursor; "" is that of a reader who has nothing. It returns store.ErrCursor.
 func parseCursor(text string) (c cursor, err error) {
+	c.time = -1
 	if text == "" {
 		return c, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < 10 || b[0] != cursorVersion || b[9] > maxMissing {
+	if err != nil || len(b) < cursorHead || b[9] > maxMissing {
 		return c, store.ErrCursor
 	}
-	c.time = int64(binary.BigEndian.Uint64(b[1:]))
-	n := int(b[9])
-	if b = b[10:]; c.time < 0 || c.time > maxTime || len(b) != n*16+digestSize*len(rungs(c.time)) {
+	if b[0] == formerVersion {
+		return c, nil
+	}
+	at, n := binary.BigEndian.Uint64(b[1:]), int(b[9])
+	if b[0] != cursorVersion || at > maxTime+1 {
+		return c, store.ErrCursor
+	}
+	c.time = int64(at) - 1
+	if b = b[cursorHead:]; len(b) != n*16+digestSize*len(rungs(c.time)) {
 		return cursor{}, store.ErrCursor
 	}
 	for ; n > 0; n-- {
@@ -121,9 +139,35 @@ func (s *Store) sumsUntil(ctx context.Context, key string, times []int64) ([]rec
 	return sums, nil
 }
 
-func digestOf(s *reconcile.Summary) digest {
-	h := s.Hash()
-	return digest(h[:])
+// digests are of what there is of a log up to some times.
+type digests struct {
+	s     *Store
+	key   string
+	count uint64   // of the entries of the digest before
+	last  [64]byte // the signature of the last of them
+}
+
+// of returns the digest of the elements of until a time, whose summary is sum. A time is earlier
+// than the one before.
+func (d *digests) of(ctx context.Context, time int64, sum *reconcile.Summary) (digest, error) {
+	if sum.Count == 0 {
+		d.last = [64]byte{}
+	} else if sum.Count != d.count { // otherwise it is the same entry
+		q := replica.Query{
+			Prefix: logPrefix(d.key), Before: timeKey(d.key, time+1),
+			Reverse: true, Limit: 1, Tombstones: true,
+		}
+		for it, err := range d.s.plain.Entries(ctx, q) {
+			if err != nil {
+				return digest{}, err
+			}
+			d.last = it.Entry.Signature
+		}
+	}
+	d.count = sum.Count
+	h := sum.Hash()
+	mixed := blake3.Sum256(slices.Concat([]byte(digestDomain), h[:], d.last[:]))
+	return digest(mixed[:]), nil
 }
 
 // attempts is how often news are read again because more has come meanwhile.
@@ -216,7 +260,10 @@ func (s *Store) since(ctx context.Context, key string, had *cursor, after int64,
 		return news, nil, false, err
 	}
 	next = &cursor{time: from}
-	q := replica.Query{Prefix: logPrefix(key), After: timeKey(key, from), Tombstones: true}
+	q := replica.Query{Prefix: logPrefix(key), Tombstones: true}
+	if from >= 0 {
+		q.After = timeKey(key, from)
+	}
 	n := 0
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
@@ -254,29 +301,42 @@ func (s *Store) since(ctx context.Context, key string, had *cursor, after int64,
 	if err != nil {
 		return news, nil, false, err
 	}
-	whole = true
-	for i, t := range times {
-		if t == from {
-			whole = sums[i].Hash() == before[0].Hash() && sums[0].Count-sums[i].Count == uint64(n)
-		}
-		if slices.Contains(rungs(next.time), t) {
-			next.digests = append(next.digests, digestOf(&sums[i]))
+	if i := slices.Index(times, from); i >= 0 {
+		if sums[i].Hash() != before[0].Hash() || sums[0].Count-sums[i].Count != uint64(n) {
+			return news, next, false, nil
 		}
 	}
-	return news, next, whole, nil
+	all := digests{s: s, key: key}
+	for i, t := range times {
+		if !slices.Contains(rungs(next.time), t) {
+			continue
+		}
+		d, err := all.of(ctx, t, &sums[i])
+		if err != nil {
+			return news, nil, false, err
+		}
+		next.digests = append(next.digests, d)
+	}
+	return news, next, true, nil
 }
 
-// agreed returns the latest time up to which there is what there was when a cursor was made.
+// agreed returns the latest time up to which there is what there was when a cursor was made, -1 if
+// there is none.
 func (s *Store) agreed(ctx context.Context, key string, had *cursor) (int64, error) {
 	times := rungs(had.time)
 	sums, err := s.sumsUntil(ctx, key, times)
 	if err != nil {
 		return 0, err
 	}
+	all := digests{s: s, key: key}
 	for i := range sums {
-		if digestOf(&sums[i]) == had.digests[i] {
+		d, err := all.of(ctx, times[i], &sums[i])
+		if err != nil {
+			return 0, err
+		}
+		if d == had.digests[i] {
 			return times[i], nil
 		}
 	}
-	return 0, nil
+	return -1, nil
 }

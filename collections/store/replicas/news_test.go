@@ -1,6 +1,7 @@
 package replicas_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -56,7 +58,7 @@ func TestNewsOfSeveralNodes(t *testing.T) {
 		}
 		read := func(reader int, m *member) {
 			for more := true; more; {
-				n, err := document.In(m, clock).Since(t.Context(), "log", cursors[reader], 0, 1+rnd.IntN(5), items)
+				n, err := document.In(m, clock).Since(t.Context(), "log", cursors[reader], -1, 1+rnd.IntN(5), items)
 				require.NoError(t, err)
 				for _, e := range n.Elements {
 					got[reader][string(value.Append(nil, e))] = true
@@ -94,7 +96,7 @@ func TestNewsOfSeveralNodes(t *testing.T) {
 			m := all[rnd.IntN(len(all))]
 			read(reader, m)
 			require.Equal(t, want, got[reader], "seed %d, reader %d", seed, reader)
-			n, err := document.In(m, clock).Since(t.Context(), "log", cursors[reader], 0, 100, items)
+			n, err := document.In(m, clock).Since(t.Context(), "log", cursors[reader], -1, 100, items)
 			require.NoError(t, err)
 			require.Empty(t, n.Elements)
 			require.Equal(t, cursors[reader], n.Next)
@@ -114,7 +116,7 @@ func TestNewsAfterPartition(t *testing.T) {
 	clock := func() time.Time { return at }
 	cursor := ""
 	read := func() (n int) {
-		news, err := document.In(all[0], clock).Since(t.Context(), "log", cursor, 0, 1000, items)
+		news, err := document.In(all[0], clock).Since(t.Context(), "log", cursor, -1, 1000, items)
 		require.NoError(t, err)
 		cursor = news.Next
 		return len(news.Elements)
@@ -181,14 +183,14 @@ func TestNewsWithoutContent(t *testing.T) {
 	}
 	cursor := ""
 	for _, want := range []int{2, 0} {
-		n, err := all[1].Since(t.Context(), "log", cursor, 0, 10)
+		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10)
 		require.NoError(t, err)
 		require.Len(t, n.Elements, want)
 		cursor = n.Next
 	}
 	bring(&withheld)
 	for _, want := range []int{1, 0} {
-		n, err := all[1].Since(t.Context(), "log", cursor, 0, 10)
+		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10)
 		require.NoError(t, err)
 		require.Len(t, n.Elements, want)
 		cursor = n.Next
@@ -199,11 +201,76 @@ func TestNewsWithoutContent(t *testing.T) {
 func TestCursorForm(t *testing.T) {
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
-	n, err := m.Since(t.Context(), "log", "", 0, 10)
+	n, err := m.Since(t.Context(), "log", "", -1, 10)
 	require.NoError(t, err)
-	require.Equal(t, "AQAAAAAAAAAAAA", n.Next)
-	for _, bad := range []string{"x", "AgAAAAAAAAAAAA", "AQAAAAAAAAAAAA==", "AQAAAAAAAAAAAQ", "AQAAAAAAAAABAA", "AQAAAAAAAAAAAAA", "AYAAAAAAAAAAAA"} {
-		_, err = m.Since(t.Context(), "log", bad, 0, 10)
+	require.Equal(t, "AwAAAAAAAAAAAA", n.Next)
+	for _, bad := range []string{
+		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA==", "AwAAAAAAAAAAAQ", "AwAAAAAAAAABAA", "AwAAAAAAAAAAAAA",
+		"A4AAAAAAAAAAAA", "A___________AA",
+	} {
+		_, err = m.Since(t.Context(), "log", bad, -1, 10)
 		require.ErrorIs(t, err, store.ErrCursor, bad)
+	}
+	n, err = m.Since(t.Context(), "log", "AQAAAAAAAAAAAA", -1, 10)
+	require.NoError(t, err, "of the version before")
+	require.Equal(t, "AwAAAAAAAAAAAA", n.Next)
+}
+
+// Whoever knows all of an element but a hidden field, and where and when it was written, cannot find
+// the field out from a cursor: the cursor is not a function of what such a caller may know or guess.
+func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
+	all := several(t, 2)
+	defer closeAll(t, all)
+	m := all[0]
+	d := document.In(m, nil)
+	for i := range 3 {
+		_, err := d.Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d,"pin":"1234"}`, i)), nil, nil, items)
+		require.NoError(t, err)
+	}
+	n, err := m.Since(t.Context(), "log", "", -1, 10)
+	require.NoError(t, err)
+	require.Len(t, n.Elements, 3)
+	b, err := base64.RawURLEncoding.DecodeString(n.Next)
+	require.NoError(t, err)
+
+	// The entries as such a caller can make them, with the right guess: without their signatures.
+	guessed := reconcile.Summary{}
+	for e, err := range m.n.Replicas.Entries(t.Context(), m.id, replica.Query{Prefix: []byte("log/log\x00")}) {
+		require.NoError(t, err)
+		e.Signature = [64]byte{}
+		guessed.Add(reconcile.Mark{ID: e.ID()})
+	}
+	r := replica.PrefixRange([]byte("log/log\x00"))
+	sums, err := m.n.Replicas.EntrySet(m.id).Summaries(t.Context(), [][]byte{r.From, r.To})
+	require.NoError(t, err)
+	require.Equal(t, sums[0].Hash(), guessed.Hash(), "that is what there is")
+	h := guessed.Hash()
+	require.NotContains(t, string(b), string(h[:8]))
+
+	// Another node, which has the entries, agrees.
+	all[1].learn(t, m)
+	there, err := all[1].Since(t.Context(), "log", n.Next, -1, 10)
+	require.NoError(t, err)
+	require.Empty(t, there.Elements)
+	require.Equal(t, n.Next, there.Next)
+}
+
+// An element of time 0 comes to a reader with a cursor, once.
+func TestNewsOfTimeZero(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	for name, s := range map[string]store.Store{"replica": m, "memory": store.NewMemory()} {
+		d := document.In(s, nil)
+		cursor := ""
+		for i, want := range []int{1, 0, 1, 0} {
+			if want == 1 {
+				_, err := d.Append(t.Context(), "log", object(t, `{}`), ptr(int64(i)), nil, items)
+				require.NoError(t, err)
+			}
+			n, err := d.Since(t.Context(), "log", cursor, -1, 10, items)
+			require.NoError(t, err)
+			require.Len(t, n.Elements, want, "%s, %d", name, i)
+			cursor = n.Next
+		}
 	}
 }
