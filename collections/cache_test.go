@@ -2,6 +2,7 @@ package collections_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,6 +133,36 @@ func TestETagsTellAnswersApart(t *testing.T) {
 	after := ask(w, "GET", "/pull/cards/a?withKeyring=1", "", "X-Roles", "member,admin", "If-None-Match", before)
 	require.Equal(t, 200, after.Code)
 	require.Contains(t, after.Body.String(), `"k":1`)
+}
+
+// A log's hash is of its last element, and what is hidden in others makes other answers: whoever is
+// given a role, or loses it, is not told that what it has still holds.
+func TestETagsTellViewsOfLogsApart(t *testing.T) {
+	w := newWorld(t, []byte(`{"version": 1, "collections": [
+		{"name": "log", "storagePath": "log/{id}", "readRoles": ["member"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000,
+		 "fieldPermissions": {"pin": {"readRoles": ["admin"]}, "note": {"readRoles": ["staff"]}},
+		 "appendOnly": {"requireAuthorSignature": false, "allowFull": true}}]}`),
+		func(o *collections.Options) { o.Resolver, o.Vary = byHeader, []string{"X-Who"} })
+	for _, data := range []string{`{"n":1,"pin":"1234","note":"x"}`, `{"n":2}`} {
+		require.Equal(t, 200, ask(w, "POST", "/push/log/a", `{"data":`+data+`}`).Code)
+	}
+	bodies, hash := map[string]string{}, ""
+	for _, roles := range []string{"member", "member,admin", "member,staff", "member,admin,staff"} {
+		rec := ask(w, "GET", "/pull/log/a?full=1", "", "X-Roles", roles)
+		require.Equal(t, 200, rec.Code)
+		etag := rec.Header().Get("Etag")
+		require.NotContains(t, bodies, etag, roles)
+		for other := range bodies {
+			again := ask(w, "GET", "/pull/log/a?full=1", "", "X-Roles", roles, "If-None-Match", other)
+			require.Equal(t, 200, again.Code, roles)
+		}
+		bodies[etag] = rec.Body.String()
+		require.Equal(t, 304, ask(w, "GET", "/pull/log/a?full=1", "", "X-Roles", roles, "If-None-Match", etag).Code)
+		var answer struct{ Hash string }
+		require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &answer))
+		hash = answer.Hash
+	}
+	require.Contains(t, bodies, `"`+hash+`"`, "who sees all has the hash alone")
 }
 
 // A path has one spelling: a dot does not lead to what lies elsewhere.

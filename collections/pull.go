@@ -269,7 +269,8 @@ func (x *exchange) pullLog(ctx context.Context) error {
 	if hash != "" {
 		x.cacheControl()
 	}
-	if x.unchanged(hash, "") {
+	// The hash is of the last element; fields may be hidden in others.
+	if x.unchanged(hash, hiding(x.object.Collection.FieldPermissions, x.who)) {
 		return nil
 	}
 	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)}))

@@ -2,8 +2,11 @@ package collections
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
@@ -95,6 +98,21 @@ func readableBy(f config.FieldPermission, who *caller) bool {
 // allows reports whether a caller has one of the roles that a field asks for, if it does.
 func allows(roles []string, who *caller) bool {
 	return len(roles) == 0 || slices.Contains(roles, config.RolePublic) || slices.ContainsFunc(roles, who.Has)
+}
+
+// hiding names the set of fields that are hidden from a caller, "" if none is.
+func hiding(all []config.FieldPermission, who *caller) string {
+	var names []byte
+	for _, f := range all {
+		if !readableBy(f, who) {
+			names = strconv.AppendQuote(names, f.Field)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(names)
+	return "-" + hex.EncodeToString(sum[:8])
 }
 
 // hide returns data without the fields that a caller may not read: the same object if it may read
