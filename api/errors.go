@@ -18,9 +18,9 @@ import (
 func AsError(err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {
-		return &Error{known.Kind, err.Error()}
+		return &Error{known.Kind, plain(err)}
 	}
-	return &Error{kindOf(err), err.Error()}
+	return &Error{kindOf(err), plain(err)}
 }
 
 func is[T error](err error) bool {

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/skerry-sync/skerry/kv"
 )
 
 // renewing is an owner of an encrypted replica, a delegate below ours/, and some guests of the

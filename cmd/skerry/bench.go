@@ -2,10 +2,14 @@ package main
 
 import (
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/bench"
 )
 
@@ -17,6 +21,7 @@ func (a *app) benchCommand() *cobra.Command {
 		Long:  "Measure this machine, beside the limit that it sets in the same run. Nothing of the data directory is touched; files go to a temporary directory.",
 	}
 	cmd.PersistentFlags().StringVar(&in, "in", os.TempDir(), "directory for temporary files: choose one on the disk to be measured")
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return checkCounts(cmd.Flags()) }
 	config := func(size int64, files int) bench.Config {
 		return bench.Config{Dir: in, Size: size, Files: files, Note: a.note}
 	}
@@ -150,6 +155,37 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd.AddCommand(add, transfer, sealed, cold, far, edit, reconcile, live, group, idle, a.benchSeed(config))
 	return cmd
 }
+
+// mayBeNone are the numbers of things that a measurement can do without.
+var mayBeNone = map[string]bool{"devices": true, "wakes": true}
+
+// checkCounts refuses numbers of things to measure that are none or less: nothing could be divided by
+// them.
+func checkCounts(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		least := int64(1)
+		if mayBeNone[f.Name] {
+			least = 0
+		}
+		switch f.Value.Type() {
+		case "int", "int64", "intSlice":
+			for _, text := range strings.Split(strings.Trim(f.Value.String(), "[]"), ",") {
+				if n, parseErr := strconv.ParseInt(text, 10, 64); parseErr != nil || n < least || n > maxCount {
+					err = api.UsageErrorf("--%s must be from %d to %d, not %s", f.Name, least, int64(maxCount), text)
+				}
+			}
+		case "duration":
+			if f.Value.String() == "0" {
+				err = api.UsageErrorf("--%s must be longer than 0", f.Name)
+			}
+		}
+	})
+	return err
+}
+
+// maxCount is more than any machine has room for, and less than what overflows as bytes of so many
+// MiB.
+const maxCount = 1 << 40
 
 // benchSeed measures this program as a seed.
 func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.Command {

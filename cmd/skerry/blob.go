@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -58,7 +57,7 @@ func (a *app) blobAdd() *cobra.Command {
 						}
 						continue
 					}
-					path, err := filepath.Abs(arg)
+					path, err := absPath(arg)
 					if err != nil {
 						return err
 					}
@@ -79,15 +78,16 @@ func (a *app) blobAdd() *cobra.Command {
 }
 
 func (a *app) blobCat() *cobra.Command {
-	var offset, length int64
+	var offset, length byteSize
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "cat HASH|TICKET",
 		Short: "Write the bytes of a blob to standard output, fetching what is not here",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if offset < 0 || cmd.Flags().Changed("length") && length < 0 {
-				return api.UsageErrorf("--offset and --length must not be negative")
+			most := int64(-1) // all
+			if cmd.Flags().Changed("length") {
+				most = int64(length)
 			}
 			return a.with(cmd.Context(), ticket.Looks(args[0]), func(s *session) error {
 				if a.stdout.terminal && !raw {
@@ -97,13 +97,13 @@ func (a *app) blobCat() *cobra.Command {
 					}
 				}
 				return a.stdout.content(func(w io.Writer) error {
-					return s.ReadBlob(cmd.Context(), args[0], offset, length, raw, w)
+					return s.ReadBlob(cmd.Context(), args[0], int64(offset), most, raw, w)
 				})
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&offset, "offset", 0, "start at this byte")
-	cmd.Flags().Int64Var(&length, "length", -1, "write at most this many bytes")
+	cmd.Flags().Var(&offset, "offset", "start at this byte, such as 4096 or 1MiB")
+	cmd.Flags().Var(&length, "length", "write at most this many bytes (default: all)")
 	cmd.Flags().BoolVar(&raw, "raw", false, "of a file in chunks, write the list of its chunks' hashes")
 	return cmd
 }
@@ -116,11 +116,10 @@ func (a *app) blobList() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, func(b api.BlobInfo) (string, display) {
-					state := "complete"
+					text := displayf("%s  %10s", b.Hash, bytesText(b.Size))
 					if !b.Complete {
-						state = "partial, " + bytesText(b.Present) + " here"
+						text += displayf("  partial, %s here", bytesText(b.Present))
 					}
-					text := displayf("%s  %10s  %s", b.Hash, bytesText(b.Size), state)
 					for _, name := range b.Pins {
 						text += displayf("  pinned as %s", name)
 					}
@@ -221,7 +220,7 @@ func (a *app) blobExport() *cobra.Command {
 		Short: "Write a blob or directory to a path that does not exist",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[1])
+			path, err := absPath(args[1])
 			if err != nil {
 				return err
 			}

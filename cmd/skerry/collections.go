@@ -146,13 +146,13 @@ func (a *app) collectionsCheck() *cobra.Command {
 				}
 			} else {
 				for _, p := range out.Problems {
-					if err := a.stdout.line(displayf("%s", p)); err != nil {
+					if err := a.stdout.text(displayf("%s", p)); err != nil {
 						return err
 					}
 				}
 				if !a.quiet {
 					for _, w := range out.Warnings {
-						if err := a.stdout.line(displayf("warning: %s", w)); err != nil {
+						if err := a.stdout.text(displayf("warning: %s", w)); err != nil {
 							return err
 						}
 					}

@@ -312,7 +312,7 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	m.Progress = func(done encrypted.Migrated) { b.show(api.Progress{Doing: "migrating", Files: done.Documents}) }
 	m.Failed = func(key string, err error) {
 		b.clear()
-		_ = a.stderr.line(displayf("%s", err)) // the run goes on, and counts it
+		_ = a.stderr.text(displayf("%s", err)) // the run goes on, and counts it
 	}
 	done, err := m.Run(ctx, kept)
 	b.clear()
@@ -363,6 +363,6 @@ func (a *app) tellMigrated(done encrypted.Migrated, moved former.Moved, dry bool
 	if moved.Documents > 0 {
 		renamed = fmt.Sprintf(", %d%s renamed", moved.Documents, would)
 	}
-	return a.stdout.line(displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted%s",
+	return a.stdout.text(displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted%s",
 		done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would, renamed))
 }

@@ -124,6 +124,9 @@ func (a *app) connect(ctx context.Context, online bool) (*session, error) {
 }
 
 func (a *app) absDir() (err error) {
+	if a.dir == "" && defaultDir() != "" {
+		return api.UsageErrorf("--dir is empty: name the data directory")
+	}
 	if a.dir == "" {
 		return api.UsageErrorf("there is no home directory (HOME is not set): name the data directory with --dir or in SKERRY_DIR")
 	}

@@ -14,6 +14,9 @@ import (
 // doctorWait is how long a node that is started for the examination alone has to find peers.
 const doctorWait = 5 * time.Second
 
+// doctorTexts is the column at which what was found begins.
+const doctorTexts = 23
+
 func (a *app) doctorCommand() *cobra.Command {
 	network := false
 	cmd := &cobra.Command{
@@ -46,9 +49,11 @@ func (a *app) doctorCommand() *cobra.Command {
 			}
 			text, bad := displayf("node %s", got.NodeID), 0
 			for _, f := range got.Findings {
-				text += displayf("\n%-8s %-13s %s", f.Health, f.About, f.Text)
+				line := displayf("%-8s %-13s %s", f.Health, f.About, f.Text)
+				text += "\n" + a.stdout.hanging(line, doctorTexts)
 				if f.Advice != "" {
-					text += displayf("\n%22s → %s", "", f.Advice)
+					line := displayf("%*s→ %s", doctorTexts, "", f.Advice)
+					text += "\n" + a.stdout.hanging(line, doctorTexts+2)
 				}
 				if f.Health == node.Bad {
 					bad++

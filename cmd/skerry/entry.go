@@ -242,7 +242,7 @@ func (a *app) replicaExport() *cobra.Command {
 		Example: "  skerry replica export notes ./notes",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := filepath.Abs(args[1])
+			dir, err := absPath(args[1])
 			if err != nil {
 				return err
 			}

@@ -34,12 +34,19 @@ type app struct {
 	stdout *printer
 	stderr *printer
 	bar    *bar // of the work under way, or nil
+
+	terminal  *os.File // standard input, if it is a terminal
+	interrupt func()   // does what an interrupt does
 }
 
 func run(args []string) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{stdin: os.Stdin, stdout: standardOutput(), stderr: standardError()}
+	ctx, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
+	a := &app{stdout: standardOutput(), stderr: standardError()}
+	a.useStdin(ctx, os.Stdin, interrupt)
 	defer a.caught(&code)
 	root := a.root()
 	root.SetArgs(args)
@@ -52,7 +59,7 @@ func run(args []string) (code int) {
 	case err == nil:
 		return 0
 	case !started: // cobra did not accept the arguments
-		err = api.UsageErrorf("%v (skerry help shows what there is)", err)
+		err = api.UsageErrorf("%v", err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		err = errors.New("interrupted" + resumeText(ran))
 	}
@@ -76,7 +83,7 @@ func resumeText(cmd *cobra.Command) string {
 // understood.
 func (a *app) failed(err error, args []string) {
 	if !a.json && !slices.Contains(args, "--json") {
-		a.stderr.problem(err)
+		a.stderr.problem(api.AsError(err))
 		return
 	}
 	enc := json.NewEncoder(a.stderr)
@@ -94,12 +101,20 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("skerry {{.Version}}\n")
-	root.PersistentFlags().StringVar(&a.dir, "dir", defaultDir(), "data directory of the node (or SKERRY_DIR)")
+	useHelp(root)
+	root.SetHelpCommand(a.helpCommand(root))
+	root.PersistentFlags().StringVar(&a.dir, "dir", defaultDir(),
+		"data directory of the node (default: $SKERRY_DIR, or ~/.skerry)")
+	root.PersistentFlags().Lookup("dir").DefValue = "" // its text tells, in fewer columns
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
-	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"), "socket of a keyring that runs as a process of its own (or SKERRY_KEYRING); without one, the keys are in the data directory")
+	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"),
+		"socket of a keyring in a process of its own (default: $SKERRY_KEYRING, or the keys in the data directory)")
+	root.PersistentFlags().Lookup("keyring").DefValue = ""
 	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
 		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.storeCommand(), a.versionCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
-			return cfg, api.UsageErrorf("--%s %s: %v", f.listenFlag, text, err)
+			return cfg, api.UsageErrorf("--%s must be such as /ip4/0.0.0.0/tcp/4001, not %q: %v", f.listenFlag, text, err)
 		}
 		cfg.Listen = append(cfg.Listen, m)
 	}
@@ -83,7 +84,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 	case dialAuto:
 		cfg.PublicOnly = len(cfg.Listen) == 0 || slices.ContainsFunc(cfg.Listen, func(m ma.Multiaddr) bool { return !manet.IsPrivateAddr(m) && !manet.IsIPLoopback(m) })
 	default:
-		return cfg, api.UsageErrorf("--dial %s: it is all, public or auto", f.dial)
+		return cfg, api.UsageErrorf("--dial must be all, public or auto, not %q", f.dial)
 	}
 	if len(cfg.Listen) == 0 {
 		if cfg.Listen, err = libp2pnet.DefaultListen(n.Dir()); err != nil {
@@ -97,7 +98,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 		return cfg, err
 	}
 	if cfg.DHT, err = libp2pnet.ParseMode(f.table); err != nil {
-		return cfg, api.UsageErrorf("--dht: %v", err)
+		return cfg, api.UsageErrorf("--dht %v", err)
 	}
 	if f.noDiscovery {
 		cfg.DHT, cfg.Bootstrap = libp2pnet.Off, nil
@@ -139,6 +140,26 @@ func parseWho(flag string, texts []string) (all []libp2pnet.Who, err error) {
 		all = append(all, w)
 	}
 	return all, nil
+}
+
+// checkAddress says what is wrong with a flag that is an address to listen at: a port, or a host and
+// a port. Empty is none.
+func checkAddress(flag, text string) error {
+	if text == "" {
+		return nil
+	}
+	port := text
+	if strings.Contains(text, ":") {
+		_, p, err := net.SplitHostPort(text)
+		if err != nil {
+			p = "none"
+		}
+		port = p
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+		return api.UsageErrorf("--%s must be a port, or a host and a port such as 127.0.0.1:8480, not %q", flag, text)
+	}
+	return nil
 }
 
 // readNetworkKey reads a file in the form of go-libp2p, by a path that is relative to the data directory if it is not there as it stands.
@@ -207,7 +228,7 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 			continue
 		}
 		if err := flags.Set(name, value); err != nil {
-			return api.UsageErrorf("%s:%d: %v", path, number, err)
+			return api.UsageErrorf("%s:%d: %s", path, number, flagProblem(err))
 		}
 	}
 	return lines.Err()

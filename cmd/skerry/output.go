@@ -2,12 +2,22 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/api"
 )
+
+// absPath makes a path of an argument absolute. An empty one is a mistake, such as a variable of a
+// shell that is not set: taken as the current directory, it would be shared, or written to.
+func absPath(arg string) (string, error) {
+	if arg == "" {
+		return "", api.UsageErrorf("a path is empty: name a file or a directory (. is the current one)")
+	}
+	return filepath.Abs(arg)
+}
 
 // print writes a result: as JSON, as its essential (nothing if that is empty), or for people.
 //
@@ -26,9 +36,9 @@ func (a *app) printLines(value any, essential, text display) error {
 		if essential == "" {
 			return nil
 		}
-		text = essential
+		return a.stdout.line(essential)
 	}
-	return a.stdout.line(text)
+	return a.stdout.text(text)
 }
 
 func (a *app) printJSON(value any) error {
@@ -42,7 +52,7 @@ func (a *app) printJSON(value any) error {
 func (a *app) note(format string, args ...any) {
 	if !a.quiet && !a.json {
 		a.bar.clear()
-		_ = a.stderr.line(displayf(format, args...)) // there is nobody left to tell
+		_ = a.stderr.text(displayf(format, args...)) // there is nobody left to tell
 	}
 }
 
@@ -162,7 +172,7 @@ func barText(p api.Progress, base uint64, elapsed time.Duration) display {
 // clear takes the bar off the terminal, so that something else can be printed there.
 func (b *bar) clear() {
 	if b != nil && b.w != nil && b.width > 0 {
-		b.w.erase(b.width)
+		b.w.erase(b.width + len("^C")) // which terminals show where an interrupt was typed
 		b.width = 0
 	}
 }

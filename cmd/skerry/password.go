@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/internal/disk"
@@ -38,16 +37,21 @@ func (f *passwordFlag) read(a *app, twice bool) (string, error) {
 	if text, ok := os.LookupEnv(f.env); ok {
 		return text, nil
 	}
-	in, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
+	if a.terminal == nil {
 		return "", api.UsageErrorf("the password of %s is needed: give it with --%s-file or in %s", f.what, f.name, f.env)
 	}
 	ask := func(prompt display) (string, error) {
 		if err := a.stderr.prompt(prompt); err != nil {
 			return "", err
 		}
-		b, err := term.ReadPassword(int(in.Fd()))
-		return string(b), errors.Join(err, a.stderr.line(""))
+		b, err := a.readSecret()
+		if told := a.stderr.line(""); err == nil {
+			err = told
+		}
+		if errors.Is(err, io.EOF) {
+			err = api.UsageErrorf("no password was given")
+		}
+		return string(b), err
 	}
 	first, err := ask(displayf("Password of %s: ", f.what))
 	if err != nil || !twice {

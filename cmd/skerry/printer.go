@@ -103,7 +103,31 @@ func joinDisplays(parts []display, between string) (out display) {
 	return out
 }
 
-// line writes a line.
+// text writes a line for people. On a terminal, what is wider than that goes on in further lines,
+// which are indented and do not break words.
+func (p *printer) text(text display) error {
+	if !p.terminal {
+		return p.line(text)
+	}
+	columns, _ := p.size()
+	lines := strings.Split(string(text), "\n")
+	for i, l := range lines {
+		begin := len(l) - len(strings.TrimLeft(l, " "))
+		lines[i] = wrapLine(l, min(begin, columns/2)+2, columns)
+	}
+	return p.line(display(strings.Join(lines, "\n")))
+}
+
+// hanging breaks a line for a terminal, so that what goes on stands below a column.
+func (p *printer) hanging(line display, indent int) display {
+	if !p.terminal {
+		return line
+	}
+	columns, _ := p.size()
+	return display(wrapLine(string(line), min(indent, columns/2), columns))
+}
+
+// line writes a line as it is.
 func (p *printer) line(text display) error {
 	_, err := io.WriteString(p, string(text)+"\n")
 	return err
@@ -119,7 +143,7 @@ func (p *printer) prompt(text display) error {
 // like lines of ours.
 func (p *printer) problem(err error) {
 	text := strings.ReplaceAll(visible.Lines("skerry: "+cut(err.Error())), "\n", "\n  ")
-	_ = p.line(display(text)) // there is nobody left to tell
+	_ = p.text(display(text)) // there is nobody left to tell
 }
 
 // rewrite writes text over the present line of a terminal, and blanks up to width. It returns the width
@@ -138,7 +162,8 @@ func (p *printer) rewrite(text display, width int) int {
 func (p *printer) erase(width int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, _ = io.WriteString(p.raw, "\r"+strings.Repeat(" ", width)+"\r") // likewise
+	columns, _ := p.size()
+	_, _ = io.WriteString(p.raw, "\r"+strings.Repeat(" ", min(width, columns-1))+"\r") // likewise
 }
 
 // content calls write with where the content of blobs and values is to go. To a file or another program

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,7 +118,7 @@ func (a *app) assetAdd() *cobra.Command {
 	password.add(cmd)
 	return one(a, cmd, false, "project/asset", func(args []string) (_ api.AddAssetRequest, err error) {
 		req.Project = args[0]
-		if req.File, err = filepath.Abs(args[1]); err != nil || !req.Sign {
+		if req.File, err = absPath(args[1]); err != nil || !req.Sign {
 			return req, err
 		}
 		req.Password, err = password.read(a, false)

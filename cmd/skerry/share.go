@@ -21,7 +21,7 @@ func (a *app) shareCommand() *cobra.Command {
 		Short: "Import a file or directory, print its ticket, and serve it until interrupted",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
+			path, err := absPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -90,10 +90,10 @@ func (a *app) getCommand() *cobra.Command {
 		Short: "Fetch a blob or directory and write it to a path; resumes where it stopped",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
+			if !cmd.Flags().Changed("output") {
 				out = "skerry-" + nameFor(args[0])
 			}
-			path, err := filepath.Abs(out)
+			path, err := absPath(out)
 			if err != nil {
 				return err
 			}

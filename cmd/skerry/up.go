@@ -85,7 +85,10 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	case "json":
 		log = slog.New(slog.NewJSONHandler(a.stderr, options))
 	default:
-		return api.UsageErrorf("--log %s: it is text or json", f.logFormat)
+		return api.UsageErrorf("--log must be text or json, not %q", f.logFormat)
+	}
+	if err := errors.Join(checkAddress("gateway", f.gateway), checkAddress("metrics", f.metrics)); err != nil {
+		return err
 	}
 	cfg := node.Config{Dir: a.dir, Log: log, Limits: f.limits.limits(), Keyring: a.keyringAt()}
 	if with != nil {

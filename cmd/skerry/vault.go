@@ -118,7 +118,7 @@ func projectLine(p api.VaultProject) (string, display) {
 // warn tells a person something that must not be overlooked, whatever the form of output.
 func (a *app) warn(format string, args ...any) {
 	a.bar.clear()
-	_ = a.stderr.line("warning: " + displayf(format, args...)) // there is nobody left to tell
+	_ = a.stderr.text("warning: " + displayf(format, args...)) // there is nobody left to tell
 }
 
 func (a *app) vaultAdd() *cobra.Command {
@@ -221,7 +221,7 @@ func (a *app) vaultOpen() *cobra.Command {
 			return a.with(cmd.Context(), true, func(s *session) error {
 				v, err := api.Both[api.Asked, api.Vault](cmd.Context(), s.Client, "vault/open", req, func(asked api.Asked) error {
 					a.bar.clear()
-					return a.stderr.line(displayf("code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)", asked.Code, asked.Code,
+					return a.stderr.text(displayf("code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)", asked.Code, asked.Code,
 						asked.Expires.Local().Format(time.TimeOnly)))
 				})
 				if err != nil {

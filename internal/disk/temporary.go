@@ -38,9 +38,17 @@ func (p *place) take(create func() (*os.File, error)) (*os.File, error) {
 			return f, err
 		}
 		if !errors.Is(err, fs.ErrExist) || last {
-			return nil, err
+			return nil, p.named(err)
 		}
 	}
+}
+
+// named has err name the path that was asked for, not that of a temporary name below it.
+func (p *place) named(err error) error {
+	if of, ok := err.(*fs.PathError); ok { // as os.Root returns it
+		return &fs.PathError{Op: of.Op, Path: p.path, Err: of.Err}
+	}
+	return err
 }
 
 // hold locks what this process has just created, and notes it as its own; nil if it is gone

@@ -38,7 +38,7 @@ const (
 func ParseMode(text string) (Mode, error) {
 	m := Mode(text)
 	if !slices.Contains([]Mode{Off, Auto, Server, Client}, m) {
-		return m, fmt.Errorf("%q is none of off, auto, server and client", text)
+		return m, fmt.Errorf("must be off, auto, server or client, not %q", text)
 	}
 	return m, nil
 }

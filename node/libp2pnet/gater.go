@@ -52,8 +52,8 @@ func ParseWho(text string) (Who, error) {
 		return Who{Net: netip.PrefixFrom(a, a.BitLen())}, nil
 	}
 	id, err := peer.Decode(text)
-	if err != nil {
-		return bad(err)
+	if err != nil { // which tells of encodings
+		return Who{}, fmt.Errorf("%q is not a node id, an address or a network such as 192.0.2.0/24", text)
 	}
 	return Who{Peer: id}, nil
 }

@@ -1,0 +1,50 @@
+package api
+
+import (
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+)
+
+// plain gives the text of err for people: without the names of functions and system calls that the
+// standard library puts before what it could not open or listen at.
+func plain(err error) string {
+	text := err.Error()
+	each(err, func(err error) {
+		var better string
+		switch e := err.(type) { // each goes through what is wrapped
+		case *fs.PathError:
+			better = e.Path + ": " + e.Err.Error()
+		case *os.LinkError:
+			better = e.New + ": " + e.Err.Error()
+		case *os.SyscallError:
+			better = e.Err.Error()
+		case *net.OpError:
+			if e.Op != "listen" || e.Addr == nil {
+				return
+			}
+			better = e.Addr.String() + ": " + e.Err.Error()
+		default:
+			return
+		}
+		text = strings.ReplaceAll(text, err.Error(), better)
+	})
+	return text
+}
+
+// each calls fn with err and all that it wraps, from the outside in.
+func each(err error, fn func(error)) {
+	if err == nil {
+		return
+	}
+	fn(err)
+	switch e := err.(type) { // each goes through what is wrapped
+	case interface{ Unwrap() error }:
+		each(e.Unwrap(), fn)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			each(one, fn)
+		}
+	}
+}
