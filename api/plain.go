@@ -1,10 +1,12 @@
 package api
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // plain gives the text of err for people: without the names of functions and system calls that the
@@ -30,7 +32,25 @@ func plain(err error) string {
 		}
 		text = strings.ReplaceAll(text, err.Error(), better)
 	})
-	return text
+	return carried(text)
+}
+
+// carried gives bytes that are not UTF-8, such as those of a path, as \xff: JSON would replace them.
+func carried(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	var out strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&out, `\x%02x`, text[0])
+		} else {
+			out.WriteString(text[:n])
+		}
+		text = text[n:]
+	}
+	return out.String()
 }
 
 // each calls fn with err and all that it wraps, from the outside in.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,9 +46,9 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 	case len(req.Paths) == 0:
 		return struct{}{}, UsageErrorf("no paths to add")
 	case req.Pin != "" && (len(req.Paths) > 1 || req.NoPin):
-		return struct{}{}, UsageErrorf("a pin's name is for one path that is to be pinned")
+		return struct{}{}, UsageErrorf("--pin takes exactly one path and cannot be combined with --no-pin")
 	case req.Chunked && (req.NoCopy || req.Whole):
-		return struct{}{}, UsageErrorf("a file is cut in chunks, or left where it is, or kept whole: choose one")
+		return struct{}{}, UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
 	}
 	var all []Added
 	for _, p := range req.Paths {
@@ -69,6 +70,17 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 	return struct{}{}, nil
 }
 
+// pathTexts gives paths as JSON can carry them: one that is not UTF-8 is "hex:" and its bytes, as a
+// key is.
+func pathTexts(paths []string) []string {
+	for i, path := range paths {
+		if !utf8.ValidString(path) || strings.HasPrefix(path, hexPrefix) {
+			paths[i] = hexPrefix + hex.EncodeToString([]byte(path))
+		}
+	}
+	return paths
+}
+
 func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *answer) (Added, error) {
 	if !filepath.IsAbs(path) {
 		return Added{}, UsageErrorf("path %q is not absolute", path)
@@ -82,7 +94,7 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 		if err != nil {
 			return out, err
 		}
-		out.Hash, out.Size, out.Kind, out.Files, out.Skipped = info.Hash, info.Size, kindDirectory, info.Files, info.Skipped
+		out.Hash, out.Size, out.Kind, out.Files, out.Skipped = info.Hash, info.Size, kindDirectory, info.Files, pathTexts(info.Skipped)
 		out.Chunked = info.Chunked > 0
 		return out, s.pinAdded(ctx, &out, req)
 	}
@@ -207,19 +219,9 @@ func (s *Server) blobRemove(ctx context.Context, req HashRequest, _ *answer) (Bl
 }
 
 func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (sum Verified, err error) {
-	var hashes []blobs.Hash
-	var total uint64
-	for _, text := range req.Hashes {
-		h, err := s.node.Blobs.Resolve(ctx, text)
-		if err != nil {
-			return sum, err
-		}
-		info, err := s.node.Blobs.Stat(ctx, h)
-		if err != nil {
-			return sum, err
-		}
-		hashes = append(hashes, h)
-		total += info.Present
+	hashes, total, err := s.named(ctx, req.Hashes, &sum)
+	if err != nil {
+		return sum, err
 	}
 	if len(req.Hashes) == 0 {
 		for info, err := range s.node.Blobs.List(ctx) {
@@ -270,6 +272,52 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		}
 	}
 	return sum, nil
+}
+
+// named returns the blobs that are to be verified by name, with what directories and sequences among
+// them list, once each, and how many bytes are here. It counts what is not here.
+func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (all []blobs.Hash, total uint64, err error) {
+	known := map[blobs.Hash]bool{}
+	add := func(h blobs.Hash) error {
+		if known[h] {
+			return nil
+		}
+		known[h] = true
+		info, err := s.node.Blobs.Stat(ctx, h)
+		if err == nil {
+			all, total = append(all, h), total+info.Present
+		}
+		return err
+	}
+	for _, text := range texts {
+		h, err := s.node.Blobs.Resolve(ctx, text)
+		if err == nil {
+			err = add(h)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		info, err := s.node.Blobs.Stat(ctx, h)
+		if err != nil {
+			return nil, 0, err
+		}
+		list := BlobStat{BlobInfo: blobInfo(info, nil)}
+		if err := s.statSequence(ctx, &list); err != nil || list.Children == 0 {
+			continue // a damaged list is found when it is verified itself
+		}
+		err = s.node.Blobs.EachChild(ctx, h, func(child blobs.Hash) error {
+			err := add(child)
+			if errors.Is(err, blobs.ErrNotFound) {
+				sum.Missing++
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return all, total, nil
 }
 
 // merged joins damage that follows on each other for one cause: of a file that is missing, that is

@@ -117,7 +117,7 @@ type FetchedPart struct {
 	Seconds      float64    `json:"seconds"`
 }
 
-// VerifyRequest names blobs; none means all.
+// VerifyRequest names blobs, which are verified with what they list; none means all.
 type VerifyRequest struct {
 	Hashes []string `json:"hashes"`
 	Repair bool     `json:"repair,omitempty"` // drop what is damaged, and fetch it from connected peers
@@ -141,6 +141,8 @@ type Verified struct {
 	Damaged  int    `json:"damaged"`
 	Repaired int    `json:"repaired"`
 	Unread   int    `json:"unread,omitempty"` // blobs that could not be looked at
+	// Missing counts what the named directories and sequences list and what is not here.
+	Missing int `json:"missing,omitempty"`
 }
 
 // ExportRequest asks to write a blob or directory to a path that does not exist.

@@ -23,6 +23,9 @@ type Pin struct {
 // MaxPinName is the length of a pin's name in bytes.
 const MaxPinName = 1024
 
+// ErrPinName reports a name that no pin can have.
+var ErrPinName = errors.New("bad name of a pin")
+
 // ErrPinNotFound reports a pin that is not there.
 var ErrPinNotFound = errors.New("no such pin")
 
@@ -46,7 +49,7 @@ func parsePin(key, value []byte) (p Pin, err error) {
 // Pin keeps the blob p.Hash, which must be in the store, whole or partly; or else ErrNotFound. A pin of the same name is moved.
 func (s *Store) Pin(ctx context.Context, p Pin) error {
 	if p.Name == "" || len(p.Name) > MaxPinName || !utf8.ValidString(p.Name) || strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' }) {
-		return fmt.Errorf("pin %q: a name is 1 to %d bytes of text in one line", p.Name, MaxPinName)
+		return fmt.Errorf("%w: %q: it must be 1 to %d bytes of text in one line", ErrPinName, p.Name, MaxPinName)
 	}
 	s.Touch(ctx, p.Hash)
 	return s.kv.Update(ctx, func(tx kv.Txn) error {

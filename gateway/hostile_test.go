@@ -43,6 +43,49 @@ func TestHostileNames(t *testing.T) {
 	require.NotContains(t, string(b), "\u202e")
 }
 
+// Names that are not UTF-8 are carried in lists of JSON, not replaced (kopia #1764, borg #7535).
+func TestNamesThatAreNotUTF8(t *testing.T) {
+	n, l := start(t)
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "d\xfe"), 0o700))
+	for _, name := range []string{"a\xff", "a\ufffd", "d\xfe/in"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Skipf("this file system has no such names: %v", err)
+		}
+	}
+	require.NoError(t, os.Symlink("a\xff", filepath.Join(dir, "link")))
+	info, err := directory.Import(t.Context(), n.Blobs, dir, directory.ImportOptions{})
+	require.NoError(t, err)
+	at := "/seq/" + info.Hash.String() + "/"
+	_, b := get(t, l, at, "Accept", "application/json")
+	require.JSONEq(t, `[
+		{"name":"a\ufffd","href":"./a%EF%BF%BD","kind":"file","size":4},
+		{"name_hex":"61ff","href":"./a%FF","kind":"file","size":2},
+		{"name_hex":"64fe","href":"./d%FE/","kind":"directory","size":5},
+		{"name":"link","href":"./link","kind":"link","size":0,"target_hex":"61ff"}]`, string(b))
+	_, b = get(t, l, at+"a%FF")
+	require.Equal(t, "a\xff", string(b))
+	resp, b := get(t, l, at+"d%FE/", "Accept", "application/json")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.JSONEq(t, `[{"name":"in","href":"./in","kind":"file","size":5}]`, string(b))
+	_, b = get(t, l, at+"link")
+	require.Equal(t, "a\xff", string(b))
+}
+
+// Conditions name tags in lists, weakly, or any (RFC 9110, 13.1.2), of lists of names as of content.
+func TestConditionsOnLists(t *testing.T) {
+	n, l := start(t)
+	info, err := directory.Import(t.Context(), n.Blobs, t.TempDir(), directory.ImportOptions{})
+	require.NoError(t, err)
+	at := "/seq/" + info.Hash.String() + "/"
+	resp, _ := get(t, l, at)
+	tag := resp.Header.Get("ETag")
+	for condition, status := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200} {
+		resp, _ := get(t, l, at, "If-None-Match", condition)
+		require.Equal(t, status, resp.StatusCode, condition)
+	}
+}
+
 // A list of a million directories takes a moment. A list that looks for each name among all before it would
 // take hours.
 func TestListingIsLinear(t *testing.T) {

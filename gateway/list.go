@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -12,6 +13,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
@@ -73,11 +75,11 @@ func (g *Gateway) inside(
 	}
 	// A list never changes: who has it already, in the form that he asks for, needs no other.
 	asJSON := strings.Contains(r.Header.Get("Accept"), "application/json")
-	tag := fmt.Sprintf(`"%s"`, blobs.HashOf(fmt.Appendf(nil, "list 1 %v %s %s %s", asJSON, h, at, r.URL.RawQuery)))
+	tag := fmt.Sprintf(`"%s"`, blobs.HashOf(fmt.Appendf(nil, "list 2 %v %s %s %s", asJSON, h, at, r.URL.RawQuery)))
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	w.Header().Set("Vary", "Accept")
-	if r.Header.Get("If-None-Match") == tag {
+	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
@@ -101,7 +103,7 @@ func writeItems(w io.Writer, list []directory.Child) {
 	b := bufio.NewWriter(w)
 	between := byte('[')
 	for _, c := range list {
-		item, err := json.Marshal(itemOf(c))
+		item, err := json.Marshal(itemOf(c).json())
 		if err != nil {
 			return
 		}
@@ -120,12 +122,52 @@ func writeItems(w io.Writer, list []directory.Child) {
 	_ = b.Flush()
 }
 
+// matches reports whether a condition If-None-Match names tag: in a list, weakly, or as any.
+func matches(conditions []string, tag string) bool {
+	for _, list := range conditions {
+		for one := range strings.SplitSeq(list, ",") { // our own tags have no commas
+			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
+			if one == tag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Item is a line of a directory's list.
 type Item struct {
-	Name   string `json:"name"`
-	Kind   string `json:"kind"` // "file", "directory" or "link"
-	Size   uint64 `json:"size"`
-	Target string `json:"target,omitempty"` // of a link
+	Name   string
+	Kind   string // "file", "directory" or "link"
+	Size   uint64
+	Target string // of a link
+}
+
+// jsonItem is an Item in a list for programs. Names are bytes; those that are not UTF-8, which no
+// string of JSON can be, have their bytes in hexadecimal instead. Href is exact for all of them.
+type jsonItem struct {
+	Name      *string `json:"name,omitempty"`
+	NameHex   string  `json:"name_hex,omitempty"`
+	Href      string  `json:"href"`
+	Kind      string  `json:"kind"`
+	Size      uint64  `json:"size"`
+	Target    string  `json:"target,omitempty"`
+	TargetHex string  `json:"target_hex,omitempty"`
+}
+
+func (x Item) json() jsonItem {
+	out := jsonItem{Href: x.Href(), Kind: x.Kind, Size: x.Size}
+	if utf8.ValidString(x.Name) {
+		out.Name = &x.Name
+	} else {
+		out.NameHex = hex.EncodeToString([]byte(x.Name))
+	}
+	if utf8.ValidString(x.Target) {
+		out.Target = x.Target
+	} else {
+		out.TargetHex = hex.EncodeToString([]byte(x.Target))
+	}
+	return out
 }
 
 func itemOf(c directory.Child) Item {

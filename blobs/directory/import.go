@@ -186,7 +186,7 @@ func (o *opener) close() error {
 func (im *importer) file(ctx context.Context, e *Entry, at *opener, small *blobs.Importer, buf []byte) (hashes []blobs.Hash, err error) {
 	f, err := at.open(e.Path)
 	if err != nil {
-		return nil, err
+		return nil, within(e.Path, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var before uint64
@@ -226,6 +226,15 @@ func (im *importer) smallFile(f *disk.File, e *Entry, small *blobs.Importer, buf
 	h, err := small.Add(buf[:n])
 	im.counter.add(0, uint64(n))
 	return []blobs.Hash{h}, err
+}
+
+// within has err name a path from the top of the directory that is imported. What os.Root returns
+// names it from the directory that it was opened in, so that nobody could find it.
+func within(path string, err error) error {
+	if of, ok := errors.AsType[*fs.PathError](err); ok {
+		return &fs.PathError{Op: of.Op, Path: path, Err: of.Err}
+	}
+	return err
 }
 
 // scan lists what is below root without reading files.
@@ -274,20 +283,20 @@ func (x *scanner) name(root *os.Root, prefix, name string, depth int) error {
 	}
 	st, err := root.Lstat(name)
 	if err != nil {
-		return err
+		return within(e.Path, err)
 	}
 	switch st.Mode().Type() {
 	case fs.ModeDir:
 		sub, err := disk.OpenDirIn(root, name)
 		if err != nil {
-			return err
+			return within(e.Path, err)
 		}
 		return errors.Join(x.dir(sub, e.Path+"/", depth), sub.Close())
 	case fs.ModeSymlink:
 		e.Kind = Link
 		target, err := root.Readlink(name)
 		if err != nil {
-			return err
+			return within(e.Path, err)
 		}
 		e.Target = filepath.ToSlash(target)
 		if err := checkLink(e); err != nil {

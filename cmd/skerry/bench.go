@@ -17,7 +17,7 @@ func (a *app) benchCommand() *cobra.Command {
 	var in string
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure this machine: adding, transfer, reconciliation and entries",
+		Short: "Measure this machine",
 		Long:  "Measure this machine, beside the limit that it sets in the same run. Nothing of the data directory is touched; files go to a temporary directory.",
 	}
 	cmd.PersistentFlags().StringVar(&in, "in", os.TempDir(), "directory for temporary files: choose one on the disk to be measured")
@@ -35,7 +35,7 @@ func (a *app) benchCommand() *cobra.Command {
 		return a.print(r, "", displayf("copy  %7.2f s, until on the disk %.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f times one on the disk, %.2f CPU seconds per GiB, heap at most %.0f MiB",
 			r.CopySeconds, r.SyncedSeconds, r.AddSeconds, r.AddMBs, r.Ratio, r.RatioSynced, r.CPUSecondsGiB, r.PeakHeapMiB))
 	}}
-	transfer := &cobra.Command{Use: "transfer", Short: "Move a large blob and many small files between two nodes over loopback", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	transfer := &cobra.Command{Use: "transfer", Short: "Move large and small files between two nodes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Transfer(cmd.Context(), config(size<<20, files))
 		if err != nil {
 			return err
@@ -83,7 +83,7 @@ func (a *app) benchCommand() *cobra.Command {
 	live.Flags().IntVar(&entries, "entries", 100_000, "number of entries")
 	var path bench.Path
 	var rate byteSize
-	far := &cobra.Command{Use: "far", Short: "Move a large blob and many small files across a path with a long round trip", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	far := &cobra.Command{Use: "far", Short: "Move files across a path with a long round trip", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		path.Rate = float64(rate)
 		r, err := bench.Far(cmd.Context(), config(size<<20, files), path)
 		if err != nil {
@@ -130,7 +130,7 @@ func (a *app) benchCommand() *cobra.Command {
 	idle.Flags().IntVar(&replicas, "replicas", 10_000, "number of replicas")
 	durationVar(idle.Flags(), &wait, "time", time.Minute, "how long")
 	var rounds int
-	sealed := &cobra.Command{Use: "sealed", Short: "Move a large value through an encrypted replica, beside one that is not", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	sealed := &cobra.Command{Use: "sealed", Short: "Move a large value through an encrypted replica", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Sealed(cmd.Context(), config(size<<20, 0), rounds)
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (a *app) benchCommand() *cobra.Command {
 	sealed.Flags().Int64Var(&size, "mib", 1024, "size of the value in MiB")
 	sealed.Flags().IntVar(&rounds, "rounds", 3, "how often each")
 	var projects, samples int
-	cold := &cobra.Command{Use: "vault", Short: "Open a vault on new nodes, from an identity's key and one address", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cold := &cobra.Command{Use: "vault", Short: "Open a vault on new nodes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		r, err := bench.Vault(cmd.Context(), config(0, 0), projects, samples)
 		if err != nil {
 			return err
@@ -190,7 +190,7 @@ const maxCount = 1 << 40
 // benchSeed measures this program as a seed.
 func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.Command {
 	var load bench.SeedLoad
-	cmd := &cobra.Command{Use: "seed", Short: "Measure a seed with many registered replicas and many connected devices", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
+	cmd := &cobra.Command{Use: "seed", Short: "Measure a seed with many replicas and devices", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
 		if load.Command, err = os.Executable(); err != nil {
 			return err
 		}

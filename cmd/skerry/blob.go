@@ -31,15 +31,15 @@ func (a *app) blobAdd() *cobra.Command {
 	var req api.AddRequest
 	cmd := &cobra.Command{
 		Use:   "add PATH...",
-		Short: "Import files and directories (- for standard input), pin them, and print their hashes",
-		Long:  "Import files and directories, pin them so that gc keeps them, and print their hashes. The hash of a file is its BLAKE3 hash, unless it is cut in\nchunks; large files of directories are, so that an edit costs only the chunks around it.",
+		Short: "Import files and directories, and print their hashes",
+		Long:  "Import files and directories (- for standard input), pin them so that gc keeps them, and print their hashes. The hash of a file is its BLAKE3 hash, unless it is cut in\nchunks; large files of directories are, so that an edit costs only the chunks around it.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, func(x api.Added) (string, display) {
 					text := displayf("%s  %s  %s", x.Hash, bytesText(x.Size), x.Path)
 					if x.Kind == "directory" {
-						text += displayf("  (directory, %d files)", x.Files)
+						text += displayf("  (directory, %s)", count(x.Files, "file"))
 					}
 					for _, p := range x.Skipped {
 						text += displayf("\n  left out: %s", p)
@@ -50,7 +50,7 @@ func (a *app) blobAdd() *cobra.Command {
 					if arg == "-" {
 						x, err := s.ImportBlob(cmd.Context(), a.stdin)
 						if err != nil {
-							return err
+							return out.stop(err)
 						}
 						if err := out.add(x); err != nil {
 							return err
@@ -59,14 +59,14 @@ func (a *app) blobAdd() *cobra.Command {
 					}
 					path, err := absPath(arg)
 					if err != nil {
-						return err
+						return out.stop(err)
 					}
 					req.Paths = []string{path}
 					if req.Pin != "" && len(args) > 1 {
-						return api.UsageErrorf("--pin is for one path")
+						return api.UsageErrorf("--pin takes exactly one path and cannot be combined with --no-pin")
 					}
 					if err := api.Each(cmd.Context(), s.Client, "blob/add", req, out.add); err != nil {
-						return err
+						return out.stop(err)
 					}
 				}
 				return out.end()
@@ -82,7 +82,8 @@ func (a *app) blobCat() *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "cat HASH|TICKET",
-		Short: "Write the bytes of a blob to standard output, fetching what is not here",
+		Short: "Write a blob to standard output",
+		Long:  "Write the bytes of a blob, or a part of them, to standard output. What is not here is fetched.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			most := int64(-1) // all
@@ -148,7 +149,7 @@ func (a *app) blobRemove() *cobra.Command {
 				for _, arg := range args {
 					b, err := api.Call[api.BlobInfo](cmd.Context(), s.Client, "blob/rm", api.HashRequest{Hash: arg})
 					if err != nil {
-						return err
+						return out.stop(err)
 					}
 					if err := out.add(b); err != nil {
 						return err
@@ -164,7 +165,9 @@ func (a *app) blobVerify() *cobra.Command {
 	var repair bool
 	cmd := &cobra.Command{
 		Use:   "verify [HASH...]",
-		Short: "Hash stored content again and report what is damaged (all of it, unless hashes are given)",
+		Short: "Verify stored content and report what is damaged",
+		Long: "Hash stored content again, and report what is damaged: all of it or, with hashes, these blobs " +
+			"and what they list.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), repair, func(s *session) error {
 				damage := []api.Damage{}
@@ -190,21 +193,24 @@ func (a *app) blobVerify() *cobra.Command {
 					api.Verified
 					Damage []api.Damage `json:"damage"`
 				}{sum, damage}
-				text := displayf("%d blobs, %s: %d damaged", sum.Blobs, bytesText(sum.Bytes), sum.Damaged)
+				text := displayf("%s, %s: %d damaged", count(sum.Blobs, "blob"), bytesText(sum.Bytes), sum.Damaged)
 				if repair {
 					text += displayf(", %d of these repaired", sum.Repaired)
 				}
 				if sum.Unread > 0 {
 					text += displayf("; %d could not be looked at", sum.Unread)
 				}
+				if sum.Missing > 0 {
+					text += displayf("; %d of what they list not here", sum.Missing)
+				}
 				if err := a.print(value, fmt.Sprint(sum.Damaged-sum.Repaired), text); err != nil {
 					return err
 				}
 				if left := sum.Damaged - sum.Repaired; left > 0 {
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %d blobs are damaged: fetch them again from peers (skerry blob verify --repair), or add them again", left, sum.Blobs)}
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %s damaged: fetch them again from peers (skerry blob verify --repair), or add them again", left, count(sum.Blobs, "blob"))}
 				}
 				if sum.Unread > 0 {
-					return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%d of %d blobs could not be looked at; see above for why", sum.Unread, sum.Blobs)}
+					return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%d of %s could not be looked at; see above for why", sum.Unread, count(sum.Blobs, "blob"))}
 				}
 				return nil
 			})

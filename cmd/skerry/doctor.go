@@ -14,14 +14,14 @@ import (
 // doctorWait is how long a node that is started for the examination alone has to find peers.
 const doctorWait = 5 * time.Second
 
-// doctorTexts is the column at which what was found begins.
+// doctorTexts is the column at which what was found begins, as the formats have it.
 const doctorTexts = 23
 
 func (a *app) doctorCommand() *cobra.Command {
 	network := false
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine the node, and say what is not well and what to do",
+		Short: "Check the node and suggest fixes",
 		Long: "Examine the node. With --network: where it listens, whether others reach it, what kind of router is between, relays, the hash table, and whether its clock agrees with that of others.\n" +
 			"The running node is asked; if none runs, one is started for some seconds. Exits with 1 if something is bad.",
 		Args: cobra.NoArgs,
@@ -52,7 +52,7 @@ func (a *app) doctorCommand() *cobra.Command {
 				line := displayf("%-8s %-13s %s", f.Health, f.About, f.Text)
 				text += "\n" + a.stdout.hanging(line, doctorTexts)
 				if f.Advice != "" {
-					line := displayf("%*s→ %s", doctorTexts, "", f.Advice)
+					line := displayf("%23s→ %s", "", f.Advice)
 					text += "\n" + a.stdout.hanging(line, doctorTexts+2)
 				}
 				if f.Health == node.Bad {

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) blobStat() *cobra.Command {
-	cmd := &cobra.Command{Use: "stat HASH|TICKET", Short: "Show a blob's size, which parts of it are here, who has it, and what keeps it", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "stat HASH|TICKET", Short: "Show a blob's size, and which parts are where", Args: cobra.ExactArgs(1)}
 	return one(a, cmd, false, "blob/stat", func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
 		func(b api.BlobStat) (string, display) { return b.Hash.String(), statText(b) })
 }
@@ -84,7 +84,7 @@ func (a *app) blobFetch() *cobra.Command {
 	var ranges, children []string
 	cmd := &cobra.Command{
 		Use:   "fetch HASH|TICKET",
-		Short: "Fetch a blob, or parts of it and of its children, into the store",
+		Short: "Fetch a blob, or parts of it, into the store",
 		Long: "Fetch a blob, or only byte ranges of it, into the store. With --children, fetch the blob and those byte ranges of each child of the sequence\n" +
 			"or directory, such as --children 0-64KiB for the beginning of each file. Ranges are FROM-TO, in bytes or with a unit; TO is not included.",
 		Args: cobra.ExactArgs(1),
@@ -139,7 +139,7 @@ func (a *app) blobPin() *cobra.Command {
 func (a *app) blobUnpin() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unpin NAME|HASH",
-		Short: "Remove a pin, or all pins of a blob; gc may remove the blob then",
+		Short: "Remove a pin, or all pins of a blob",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.pins(cmd, "blob/unpin", api.UnpinRequest{Name: args[0]}, "unpinned ")
@@ -184,7 +184,8 @@ func (a *app) blobCollect() *cobra.Command {
 		if c.Postponed && !c.DryRun {
 			more = displayf("\nthe disk is too full to close all gaps: run it again once there is more room")
 		}
-		return fmt.Sprint(c.Removed), displayf("%s %d blobs of %s, giving back %s; %d blobs of %s stay%s",
-			verb, c.Removed, bytesText(c.RemovedBytes), bytesText(c.FreedBytes), c.Kept, bytesText(c.KeptBytes), more)
+		return fmt.Sprint(c.Removed), displayf("%s %s of %s, giving back %s; %s of %s stay%s",
+			verb, count(c.Removed, "blob"), bytesText(c.RemovedBytes), bytesText(c.FreedBytes),
+			count(c.Kept, "blob"), bytesText(c.KeptBytes), more)
 	})
 }

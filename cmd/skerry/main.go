@@ -39,12 +39,21 @@ type app struct {
 	interrupt func()   // does what an interrupt does
 }
 
+// interrupts returns a context that the first interrupt ends. A second one ends the process at once,
+// for what does not heed the context.
+func interrupts() (context.Context, context.CancelFunc) {
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(signals, stop)
+	ctx, cancel := context.WithCancel(signals)
+	return ctx, func() {
+		cancel()
+		stop()
+	}
+}
+
 func run(args []string) (code int) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, interrupt := context.WithCancel(ctx)
+	ctx, interrupt := interrupts()
 	defer interrupt()
-	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	a := &app{stdout: standardOutput(), stderr: standardError()}
 	a.useStdin(ctx, os.Stdin, interrupt)
 	defer a.caught(&code)

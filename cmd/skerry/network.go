@@ -55,7 +55,7 @@ func (f *netFlags) add(flags *pflag.FlagSet) {
 	if f.dial == "" {
 		f.dial = dialAll
 	}
-	flags.StringVar(&f.dial, "dial", f.dial, "addresses to dial: all; public, so that strangers cannot have this node look around in its own network; or auto, which is public unless all addresses of --listen are private")
+	flags.StringVar(&f.dial, "dial", f.dial, "addresses to dial: all; public, so that strangers cannot use this node to probe its own network; or auto, which is public unless all addresses of --listen are private")
 }
 
 // p2pListen is the name of --listen where that is an address of HTTP.
@@ -205,6 +205,9 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return notYours(a.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("config file: %w", err)
 	}
@@ -218,8 +221,11 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
-			return api.UsageErrorf("%s:%d: %q is not a flag of skerry up, seed serve or collections serve, an equals sign and a value", path, number, line)
+		if !ok {
+			return api.UsageErrorf("%s:%d: expected FLAG = VALUE, such as dht = server, not %q", path, number, line)
+		}
+		if !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
+			return api.UsageErrorf("%s:%d: skerry up, seed serve and collections serve have no flag --%s", path, number, brief(name))
 		}
 		if name == "listen" && flags.Lookup(p2pListen) != nil { // the file is about the node
 			name = p2pListen

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,7 +37,10 @@ func (a *app) printLines(value any, essential, text display) error {
 		if essential == "" {
 			return nil
 		}
-		return a.stdout.line(essential)
+		text = essential
+	}
+	if text == essential {
+		return a.stdout.line(text) // for scripts, or to be kept as it is
 	}
 	return a.stdout.text(text)
 }
@@ -76,6 +80,14 @@ func (l *list[T]) add(item T) error {
 	return l.a.print(item, essential, text)
 }
 
+// stop ends a list at an error: what has been done by then is told all the same.
+func (l *list[T]) stop(err error) error {
+	if len(l.items) > 0 {
+		return errors.Join(err, l.end())
+	}
+	return err
+}
+
 func (l *list[T]) end() error {
 	if l.a.json {
 		return l.a.printJSON(l.items)
@@ -93,6 +105,14 @@ func bytesText(n uint64) string {
 		return strconv.FormatUint(n, 10) + " B"
 	}
 	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[u]
+}
+
+// count gives a number of things, of which one has the name.
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + one + "s"
 }
 
 func timeText(micros uint64) string {

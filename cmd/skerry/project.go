@@ -11,7 +11,7 @@ import (
 func (a *app) projectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "project",
-		Short: "Work with projects: replicas of assets, their versions and what leads from one to another",
+		Short: "Work with projects: replicas of assets and versions",
 	}
 	asset := &cobra.Command{Use: "asset", Short: "Work with the assets of a project"}
 	asset.AddCommand(a.assetAdd())

@@ -18,7 +18,8 @@ func (a *app) shareCommand() *cobra.Command {
 	var req api.AddRequest
 	cmd := &cobra.Command{
 		Use:   "share PATH",
-		Short: "Import a file or directory, print its ticket, and serve it until interrupted",
+		Short: "Share a file or directory by a ticket",
+		Long:  "Import a file or directory, print its ticket, and serve it until interrupted. A running node serves it afterwards, too.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := absPath(args[0])
@@ -34,7 +35,7 @@ func (a *app) shareCommand() *cobra.Command {
 				for _, p := range shared.Skipped {
 					a.note("left out: %s", p)
 				}
-				a.note("%s  %s  %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash.Short())
+				a.note("%s  %s\nhash %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash)
 				if err := a.print(shared, shared.Ticket, displayf("%s", shared.Ticket)); err != nil {
 					return err
 				}
@@ -87,8 +88,10 @@ func (a *app) getCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "get TICKET|HASH",
-		Short: "Fetch a blob or directory and write it to a path; resumes where it stopped",
-		Args:  cobra.ExactArgs(1),
+		Short: "Fetch a blob or directory and write it to a path",
+		Long: "Fetch a blob or directory and write it to a path. If it was interrupted, the same command goes on " +
+			"where it stopped.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("output") {
 				out = "skerry-" + nameFor(args[0])
@@ -110,7 +113,7 @@ func (a *app) getCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "path to write to; it must not exist (default: skerry- and the hash's first digits, here)")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "path to write to: one that does not exist, or an empty directory (default: skerry- and the hash's first digits, here)")
 	return cmd
 }
 

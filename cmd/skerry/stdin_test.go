@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -61,4 +65,58 @@ func TestSecretLine(t *testing.T) {
 	got, err := secretLine(strings.NewReader(strings.Repeat("x", 2*maxSecret)+"\r"), nil)
 	require.NoError(t, err)
 	require.Len(t, got, maxSecret)
+}
+
+// A first interrupt ends what reads standard input, and is told.
+func TestInterruptIsTold(t *testing.T) {
+	cmd := exec.Command("skerry", "--dir", t.TempDir(), "author", "import", "-")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	require.NoError(t, cmd.Start())
+	defer in.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	interruptUntil(t, cmd, ended)
+	require.Equal(t, "skerry: interrupted\n", errs.String())
+	require.Equal(t, 1, cmd.ProcessState.ExitCode())
+}
+
+// A second interrupt ends a process that does not heed the first one.
+func TestSecondInterruptEndsTheProcess(t *testing.T) {
+	if os.Getenv("SKERRY_TEST_STUCK") != "" {
+		ctx, _ := interrupts()
+		_, _ = os.Stdout.WriteString("ready\n")
+		<-ctx.Done()
+		select {} // stuck
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSecondInterruptEndsTheProcess$")
+	cmd.Env = append(os.Environ(), "SKERRY_TEST_STUCK=1")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	interruptUntil(t, cmd, ended)
+	require.Equal(t, syscall.SIGINT, cmd.ProcessState.Sys().(syscall.WaitStatus).Signal())
+}
+
+// interruptUntil interrupts a process until it ends. It may have been starting still, where nothing
+// told it from an interrupt before its time.
+func interruptUntil(t *testing.T, cmd *exec.Cmd, ended <-chan error) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		select {
+		case <-ended:
+			return
+		case <-time.After(300 * time.Millisecond):
+			_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		}
+	}
+	_ = cmd.Process.Kill()
+	<-ended
+	t.Fatal("interrupts do not end the process")
 }
