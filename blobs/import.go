@@ -86,7 +86,7 @@ func (s *Store) ImportBytes(ctx context.Context, data []byte) (Info, error) {
 		return s.importLarge(ctx, &streamSource{r: eof{}, ahead: data}, ImportOptions{}, nil)
 	}
 	b := hashSmall(make([]byte, 0, treeBytes(fanOut)+len(data)), data)
-	if err := s.putSmall(ctx, []smallBlob{b}); err != nil {
+	if err := s.putSmall(ctx, []smallBlob{b}, false); err != nil {
 		return Info{}, fmt.Errorf("import: %w", err)
 	}
 	return Info{Hash: b.hash, Size: b.size, Complete: true, Present: b.size}, nil
@@ -337,7 +337,7 @@ func (s *Store) publish(ctx context.Context, h Hash, rec record) error {
 	s.writing.RLock()
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		waste = waste[:0]
-		old, stored, err := s.publishIn(tx, h, rec)
+		old, stored, err := s.publishIn(tx, h, rec, false)
 		switch {
 		case err != nil:
 			return err

@@ -22,6 +22,7 @@ import (
 // the speed of the streams: those that are ahead of the disk wait.
 type Receiver struct {
 	s    *Store
+	over bool // see NewReplacer
 	ctx  context.Context
 	jobs chan receiveJob
 	free chan *segment
@@ -58,8 +59,15 @@ type receiveJob struct {
 func (j receiveJob) packed() bool { return j.seg != nil && j.size <= SegmentSize && j.seg.whole() }
 
 // NewReceiver returns a receiver that works until Close.
-func (s *Store) NewReceiver(ctx context.Context) *Receiver {
-	rc := &Receiver{s: s, ctx: ctx,
+func (s *Store) NewReceiver(ctx context.Context) *Receiver { return s.newReceiver(ctx, false) }
+
+// NewReplacer is NewReceiver, but what is received takes the place of what the store has, which may
+// be damaged. Nothing of that goes before what takes its place has been verified. A blob that the
+// store does not know yet, or one in a file of the user's, is not to be replaced: see Replaceable.
+func (s *Store) NewReplacer(ctx context.Context) *Receiver { return s.newReceiver(ctx, true) }
+
+func (s *Store) newReceiver(ctx context.Context, over bool) *Receiver {
+	rc := &Receiver{s: s, over: over, ctx: ctx,
 		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveStreams), done: make(chan struct{})}
 	rc.room = sync.NewCond(&rc.mu)
 	for range receiveStreams {
@@ -323,7 +331,7 @@ func (rc *Receiver) write() {
 		if rc.failed() == nil {
 			// A receiver that is told to stop still writes what was verified: it has been paid for.
 			err := fault.Call(func() error {
-				return rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch.jobs)
+				return rc.s.storeReceived(context.WithoutCancel(rc.ctx), batch.jobs, rc.over)
 			})
 			if err != nil {
 				rc.mu.Lock()
@@ -369,8 +377,8 @@ func (b *receiveBatch) full() bool {
 }
 
 // storeReceived writes content first, and then, in one transaction, what says that it is there. Content of a blob is the same whoever
-// writes it, so it may be written twice, or by two receivers at once.
-func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
+// writes it, so it may be written twice, or by two receivers at once. over puts it in the place of what is there.
+func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob, over bool) error {
 	var small []smallBlob
 	var segs []receiveJob
 	for _, j := range jobs {
@@ -384,10 +392,10 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
 			segs = append(segs, j)
 		}
 	}
-	if err := s.putSmall(ctx, small); err != nil || len(segs) == 0 {
+	if err := s.putSmall(ctx, small, over); err != nil || len(segs) == 0 {
 		return err
 	}
-	ids, err := s.filesOf(ctx, segs)
+	ids, err := s.filesOf(ctx, segs, over)
 	if err != nil {
 		return err
 	}
@@ -414,7 +422,7 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
 			if !wanted {
 				continue
 			}
-			complete, err := s.putSegment(tx, id, j)
+			complete, err := s.putSegment(tx, id, j, over)
 			if err != nil {
 				return err
 			}
@@ -437,8 +445,8 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob) error {
 }
 
 // filesOf returns the file of each blob that is partial, and makes those of blobs that are new, if their size is proved. Complete blobs are
-// left out.
-func (s *Store) filesOf(ctx context.Context, jobs []receiveJob) (map[Hash]contentID, error) {
+// left out, unless what is received is to replace what they have.
+func (s *Store) filesOf(ctx context.Context, jobs []receiveJob, over bool) (map[Hash]contentID, error) {
 	ids := map[Hash]contentID{}
 	for _, j := range jobs {
 		if _, known := ids[j.hash]; known {
@@ -455,7 +463,7 @@ func (s *Store) filesOf(ctx context.Context, jobs []receiveJob) (map[Hash]conten
 		switch {
 		case err != nil:
 			return nil, err
-		case rec.state != statePartial:
+		case rec.state != statePartial && !(over && rec.hasFile()):
 		case rec.size != j.size:
 			return nil, fmt.Errorf("blob %s has %d bytes, not %d", j.hash.Short(), rec.size, j.size)
 		default:
@@ -508,20 +516,23 @@ func (s *Store) newFile(ctx context.Context) (contentID, error) {
 }
 
 // putSegment notes the groups of a segment, which have been written to the file id, and reports whether they completed the blob.
-func (s *Store) putSegment(tx kv.Txn, id contentID, j receiveJob) (complete bool, err error) {
+func (s *Store) putSegment(tx kv.Txn, id contentID, j receiveJob, over bool) (complete bool, err error) {
 	rec, err := getRecord(tx, j.hash)
 	switch {
 	case errors.Is(err, ErrNotFound) || err == nil && rec.state == statePartial && rec.id != id:
 		return false, fmt.Errorf("blob %s: %w", j.hash.Short(), ErrDeleted)
 	case err != nil:
 		return false, err
-	case rec.state != statePartial:
+	case rec.state != statePartial && !(over && rec.state == stateComplete && rec.id == id):
 		return false, nil // somebody else completed it
 	}
 	for _, b := range append([]upperBlock{{index: j.seg.index, tree: j.seg.tree()}}, j.above...) {
-		if err := putBlock(tx, id, b); err != nil {
+		if err := putBlock(tx, id, b, over); err != nil {
 			return false, err
 		}
+	}
+	if rec.state == stateComplete {
+		return false, s.markUnsynced(tx, rec)
 	}
 	had, err := getMask(tx, id, j.seg.index)
 	if err != nil {

@@ -88,8 +88,9 @@ func getMask(r kv.Reader, id contentID, index uint64) (mask uint32, err error) {
 	return mask, err
 }
 
-// putBlock stores a block of parents, with what is known of it already.
-func putBlock(tx kv.Txn, id contentID, b upperBlock) error {
+// putBlock stores a block of parents, with what is known of it already; over says that this may be
+// damaged.
+func putBlock(tx kv.Txn, id contentID, b upperBlock, over bool) error {
 	if len(b.tree) == 0 {
 		return nil
 	}
@@ -97,6 +98,9 @@ func putBlock(tx kv.Txn, id contentID, b upperBlock) error {
 	tree := append([]byte(nil), b.tree...) // a run that comes to nothing must leave b as it was
 	err := tx.Peek(key, func(old []byte) error {
 		if len(old) != len(tree) {
+			if over {
+				return nil
+			}
 			return errMalformed
 		}
 		mergeTree(tree, old)

@@ -30,8 +30,9 @@ func hashSmall(buf, data []byte) smallBlob {
 	return b
 }
 
-// putSmall stores small blobs: their content in one piece, then their records in one transaction. Those that are there already are left out.
-func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
+// putSmall stores small blobs: their content in one piece, then their records in one transaction. Those that are there already are left out,
+// unless over says that they are to be replaced.
+func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -39,7 +40,7 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
 		s.Touch(ctx, b.hash)
 	}
 	missing := all // or there, which costs less to find when they are recorded, unless that would have written their content in vain
-	if slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
+	if !over && slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
 		var err error
 		if missing, err = s.missingSmall(ctx, all); err != nil || len(missing) == 0 {
 			return err
@@ -72,7 +73,7 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob) error {
 			if b.size > InlineSize {
 				rec.state, rec.extent, next = statePacked, next[0], next[1:]
 			}
-			old, stored, err := s.publishIn(tx, b.hash, rec)
+			old, stored, err := s.publishIn(tx, b.hash, rec, over)
 			if err != nil {
 				return err
 			}
@@ -135,14 +136,15 @@ func (r record) standsBefore(other record) bool {
 	return true
 }
 
-// publishIn makes rec the record of h, unless what is there stands before it, and returns the record that it replaced.
-func (s *Store) publishIn(tx kv.Txn, h Hash, rec record) (old record, stored bool, err error) {
+// publishIn makes rec the record of h, unless what is there stands before it and rec is not to
+// replace that, and returns the record that it replaced.
+func (s *Store) publishIn(tx kv.Txn, h Hash, rec record, over bool) (old record, stored bool, err error) {
 	old, found, err := findRecord(tx, h)
 	switch {
 	case err != nil:
 		return old, false, err
 	case !found:
-	case old.standsBefore(rec):
+	case !over && old.standsBefore(rec):
 		return old, false, nil
 	case old.hasBlocks():
 		if err := tx.Set(idKey(keyGarbage, old.id), nil); err != nil {
@@ -207,7 +209,7 @@ func (im *Importer) add(data []byte, known *Hash) (b smallBlob, err error) {
 
 // Flush stores what was added.
 func (im *Importer) Flush() error {
-	err := im.s.putSmall(im.ctx, im.blobs)
+	err := im.s.putSmall(im.ctx, im.blobs, false)
 	im.blobs, im.bytes = im.blobs[:0], 0
 	return err
 }

@@ -264,6 +264,42 @@ func (v *verifier) groups(
 	return v.groups(x, view, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
 }
 
+// Replaceable says what a peer is to be asked for, so that it can take the place of what is damaged
+// of the blob h (see NewReplacer). whole says that it is all of the blob, its size proved first. It
+// is not ok for a blob of more than a segment in a file of the user's, which is not written to, or
+// one of which it cannot be told what is here.
+func (s *Store) Replaceable(ctx context.Context, h Hash, damage []Damage) (
+	size uint64, ranges Ranges, whole, ok bool, err error,
+) {
+	rec, err := s.lookUp(ctx, h)
+	switch {
+	case err != nil:
+		return 0, nil, false, false, err
+	case !rec.hasFile() && rec.size <= SegmentSize:
+		return rec.size, Everything, true, true, nil
+	}
+	var all []Range
+	for _, d := range damage {
+		r := d.Range
+		if d.Tree { // to mend a tree takes all that is below it
+			r.Start -= r.Start % SegmentSize
+			r.End = min(r.Start+max(SegmentSize, (r.End-r.Start+SegmentSize-1)/SegmentSize*SegmentSize), rec.size)
+		}
+		all = append(all, Range{r.Start, max(r.End, r.Start+1)})
+	}
+	ok = rec.hasFile()
+	if rec.state == statePartial {
+		err = s.kv.View(ctx, func(r kv.Reader) error {
+			_, err := presentGroups(r, rec)
+			return err
+		})
+		if errors.Is(err, errMalformed) { // what is here of it cannot be told
+			ok, err = false, nil
+		}
+	}
+	return rec.size, NewRanges(all...), false, ok, err
+}
+
 // Drop forgets what is damaged, so that it can be fetched again: the groups, of a blob that has a file of its own; of another, or if the
 // last group or the upper tree is damaged, the whole blob. Of a segment whose tree is damaged, all goes.
 func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {

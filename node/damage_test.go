@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io/fs"
@@ -213,5 +214,124 @@ func TestGetMendsDamagedLists(t *testing.T) {
 			require.NotNil(t, got.Chunks)
 			require.Equal(t, size, got.Size)
 		}
+	})
+}
+
+// liesAboutBlobs has a node say that it has all of every blob that another has, and give nothing of
+// it.
+func liesAboutBlobs(of *simNode, size uint64, asked *int) {
+	of.end.Handle(blobProtocol, func(s Stream) {
+		r := bufio.NewReader(s)
+		for {
+			_, reqs, _, err := readRequests(r, nil)
+			if err != nil {
+				_ = s.CloseWrite()
+				return
+			}
+			for _, q := range reqs {
+				head := answerHead{statusHere, size, blobs.Ranges{{Start: 0, End: size}}}
+				if q.proveSize {
+					head.ranges = head.ranges.Without(lastGroup(size))
+				}
+				b, _ := head.append(nil) // of one range
+				if _, err := s.Write(b); err != nil {
+					return
+				}
+				if q.describe {
+					continue
+				}
+				*asked++
+				_, _ = s.Write(make([]byte, 1<<17)) // it may have gone
+			}
+		}
+	})
+}
+
+// A peer that says that it has what is damaged here, and does not give it, costs nothing of what is
+// here: neither if somebody repairs it, nor in a get, nor in the background.
+func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
+	for _, way := range []string{"repair", "get", "background"} {
+		for name, ofList := range map[string]bool{"list": true, "sequence": false} {
+			t.Run(way+" "+name, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					ctx := context.Background()
+					w := newClaimWorld(t)
+					defer w.close()
+					h, size, list, sequence := chunkedContent(t, w.old.Node)
+					e := w.put(w.victim, "file", h, size)
+					w.join(Policy{})
+					time.Sleep(10 * time.Minute)
+					require.Equal(t, "complete", w.contentOf(&e))
+					stored := sequence
+					if ofList {
+						stored = list
+					}
+					root := blobs.HashOf(stored)
+					flipIn(t, w.fresh.dir, stored[:1000], 5)
+					asked := 0
+					liesAboutBlobs(w.old, uint64(len(stored)), &asked)
+					switch way {
+					case "repair":
+						damage, err := w.fresh.Blobs.Verify(ctx, root, nil)
+						require.NoError(t, err)
+						require.Error(t, w.fresh.Repair(ctx, root, damage))
+					case "get":
+						_, err := w.fresh.Get(ctx, h, Sequence, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
+						require.Error(t, err)
+					default:
+						require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
+						time.Sleep(10 * time.Minute)
+					}
+					require.Positive(t, asked)
+					has, err := w.fresh.Blobs.Has(ctx, root)
+					require.NoError(t, err)
+					require.True(t, has, "what is left of it stays")
+					_, _ = w.fresh.Collect(ctx, false, nil) // it may refuse
+					for at := blobs.HashSize; at < len(sequence); at += blobs.HashSize {
+						has, err := w.fresh.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
+						require.NoError(t, err)
+						require.True(t, has, at/blobs.HashSize)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A file in place that has changed is given up for a copy of this node's own only when a peer has
+// shown that it has what is missing.
+func TestRepairOfAFileInPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newClaimWorld(t)
+		defer w.close()
+		content := randomContent(9, 2<<20)
+		info, err := w.old.Blobs.ImportBytes(ctx, content)
+		require.NoError(t, err)
+		name := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(name, content, 0o600))
+		_, err = w.fresh.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
+		require.NoError(t, err)
+		flipIn(t, filepath.Dir(name), content[:1000], 1<<20)
+		damage, err := w.fresh.Blobs.Verify(ctx, info.Hash, nil)
+		require.NoError(t, err)
+		require.NotEmpty(t, damage)
+		w.join(Policy{})
+		time.Sleep(time.Minute)
+
+		asked := 0
+		liesAboutBlobs(w.old, info.Size, &asked)
+		require.Error(t, w.fresh.Repair(ctx, info.Hash, damage))
+		require.Positive(t, asked)
+		has, err := w.fresh.Blobs.Has(ctx, info.Hash)
+		require.NoError(t, err)
+		require.True(t, has)
+
+		w.old.end.Handle(blobProtocol, w.old.serveBlobs)
+		require.NoError(t, w.fresh.Repair(ctx, info.Hash, damage))
+		require.NoError(t, w.fresh.Blobs.Check(ctx, info.Hash, blobs.Everything))
+		now, err := w.fresh.Blobs.Stat(ctx, info.Hash)
+		require.NoError(t, err)
+		require.Empty(t, now.Reference)
 	})
 }

@@ -312,7 +312,7 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 		return wrong
 	}
 	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
-	if err := n.mendFromOthers(f, n.Blobs.Check(f.ctx, h, head), Want{Hash: h}); err != nil {
+	if err := n.mend(f, n.Blobs.Check(f.ctx, h, head)); err != nil {
 		return err
 	}
 	first, err := n.Blobs.Reader(f.ctx, h)
@@ -335,7 +335,7 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	}
 	chunks, err := chunked.Open(f.ctx, n.Blobs, h)
 	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
-		if err := n.mendFromOthers(f, err, Want{Hash: h}, list); err != nil {
+		if err := n.mend(f, err); err != nil {
 			return err
 		}
 		chunks, err = chunked.Open(f.ctx, n.Blobs, h)
@@ -384,41 +384,6 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 		return err
 	}
 	return fetch()
-}
-
-// mend drops what an error says is damaged here, if it is a *blobs.DamageError, and fetches it
-// again. It returns other errors as they are.
-func (n *Node) mend(f *fetcher, err error, wants ...Want) error {
-	damaged, is := errors.AsType[*blobs.DamageError](err)
-	switch {
-	case err == nil:
-		return nil
-	case !is:
-		return storeFault{err}
-	}
-	n.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
-	if err := n.Blobs.Drop(f.ctx, damaged.Hash, damaged.Damage); err != nil {
-		return storeFault{err}
-	}
-	if err := f.fetch(wants...); err != nil {
-		return err
-	}
-	if err := f.rc.Flush(); err != nil {
-		return storeFault{err}
-	}
-	return nil
-}
-
-// mendFromOthers is mend if a peer says that it has what is damaged. If none does, what is here
-// stays: of a sequence or a list it tells which chunks to keep, as far as it can be read.
-func (n *Node) mendFromOthers(f *fetcher, err error, wants ...Want) error {
-	if damaged, is := errors.AsType[*blobs.DamageError](err); is {
-		has := func(p ProviderInfo) bool { return p.Present > 0 }
-		if !slices.ContainsFunc(n.Providers(f.ctx, damaged.Hash), has) {
-			return &MissingError{Hashes: []blobs.Hash{damaged.Hash}, Count: 1}
-		}
-	}
-	return n.mend(f, err, wants...)
 }
 
 // taken returns how many bytes of content have been fetched from p in the background.

@@ -113,7 +113,7 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	}
 	// What is damaged here would name children that nobody has.
 	stored := g.n.Blobs.Check(ctx, g.out.Hash, blobs.Everything)
-	if err := g.n.mend(g.f, stored, Want{Hash: g.out.Hash}); err != nil {
+	if err := g.n.mend(g.f, stored); err != nil {
 		return err
 	}
 	b, err := g.n.Blobs.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
@@ -136,7 +136,7 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	wants, err := g.children(ctx, seq, form)
 	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged && !g.mended {
 		g.mended = true
-		if err := g.n.mend(g.f, err, Want{Hash: seq[0]}); err != nil {
+		if err := g.n.mend(g.f, err); err != nil {
 			return err
 		}
 		return g.run(ctx, form)

@@ -77,28 +77,14 @@ func (n *Node) isOwnSize(ctx context.Context, e *replica.Entry) (bool, error) {
 	return err == nil && info.Size == e.Size, err
 }
 
-// Repair drops what is damaged of the blob h, and fetches it again from connected peers. It returns a *MissingError if nobody has it.
+// Repair fetches what is damaged of the blob h again from connected peers. It returns a *MissingError
+// if nobody has it; what is here then stays as it is.
 func (n *Node) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Damage) error {
 	if len(damage) == 0 {
 		return nil
 	}
-	info, err := n.Blobs.Stat(ctx, h)
-	if err != nil {
-		return err
-	}
-	ctx, release := n.Blobs.Hold(ctx)
-	defer release()
-	n.Blobs.Touch(ctx, h)
-	if err := n.Blobs.Drop(ctx, h, damage); err != nil {
-		return err
-	}
-	want := Want{Hash: h}
-	if info.Present < info.Size { // what was missing before is not part of the repair
-		for _, d := range damage {
-			want.Ranges = want.Ranges.Union(blobs.Ranges{{Start: d.Range.Start, End: d.Range.End}})
-		}
-	}
-	_, err = n.Fetch(ctx, []Want{want}, n.connectedPeers(), nil)
+	f := n.newFetcher(ctx, n.connectedPeers(), nil, false, nil)
+	_, err := f.end(n.mend(f, &blobs.DamageError{Hash: h, Damage: damage}))
 	return errors.Join(err, n.Blobs.Sync(ctx))
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -157,7 +158,7 @@ func kindsOf(lost []kv.Range) (out []string) {
 }
 
 // repairContent drops content that does not verify; but not what lies in files of others, of which every read verifies each part, and which
-// may only be out of reach now.
+// may only be out of reach now, nor what tells which other content to keep.
 func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress func(string)) error {
 	var all []blobs.Hash
 	away := map[blobs.Hash]bool{}
@@ -170,6 +171,7 @@ func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress fun
 			away[info.Hash] = true
 		}
 	}
+	damaged := map[blobs.Hash][]blobs.Damage{}
 	for i, h := range all {
 		if i%1024 == 0 {
 			progress(fmt.Sprintf("verifying content: %d of %d blobs", i, len(all)))
@@ -177,7 +179,7 @@ func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress fun
 		damage, err := n.Blobs.Verify(ctx, h, nil)
 		if err == nil && len(damage) > 0 {
 			if out.Lost = append(out.Lost, h); !away[h] {
-				err = n.Blobs.Drop(ctx, h, damage)
+				damaged[h] = damage
 			}
 		}
 		if ctx.Err() != nil {
@@ -188,6 +190,69 @@ func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress fun
 			continue
 		}
 		out.Blobs++
+	}
+	if err := n.leaveLists(ctx, damaged); err != nil {
+		return err
+	}
+	for h, damage := range damaged {
+		if err := n.Blobs.Drop(ctx, h, damage); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveLists takes off damaged blobs what tells which other blobs to keep: sequences, and the lists
+// of the lengths of their chunks. They stay until a peer has what takes their place.
+func (n *Node) leaveLists(ctx context.Context, damaged map[blobs.Hash][]blobs.Damage) error {
+	if len(damaged) == 0 {
+		return nil
+	}
+	leave := func(h blobs.Hash) error {
+		delete(damaged, h)
+		r, err := n.Blobs.Reader(ctx, h)
+		var child blobs.Hash
+		if err == nil {
+			_, err = r.ReadAt(child[:], 0)
+		}
+		if err == nil {
+			delete(damaged, child)
+		}
+		if _, is := errors.AsType[*blobs.DamageError](err); is || errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
+			return nil // of it, too, there may be nothing to be read
+		}
+		return err
+	}
+	for p, err := range n.Blobs.Pins(ctx) {
+		if err == nil && p.Sequence {
+			err = leave(p.Hash)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for r, err := range n.Replicas.All(ctx) {
+		if err != nil {
+			return err
+		}
+		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+			if err != nil {
+				return err
+			}
+			if e.Size < chunked.Threshold {
+				continue
+			}
+			info, err := n.Blobs.Stat(ctx, e.Hash)
+			if errors.Is(err, blobs.ErrNotFound) || err == nil && info.Size == e.Size {
+				continue
+			}
+			if err == nil {
+				err = leave(e.Hash)
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -146,3 +146,46 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, has)
 }
+
+// A damaged sequence or list tells which chunks to keep, as far as it can be read: it stays until a
+// peer has another, and so do its chunks.
+func TestRepairStoreKeepsChunksOfDamagedLists(t *testing.T) {
+	for name, ofList := range map[string]bool{"list": true, "sequence": false} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			cfg := Config{Dir: t.TempDir()}
+			n, err := Open(ctx, cfg)
+			require.NoError(t, err)
+			r, err := n.Replicas.Create(ctx, "notes")
+			require.NoError(t, err)
+			author := replica.NewSecretKey()
+			_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+			require.NoError(t, err)
+			h, size, list, sequence := chunkedContent(t, n)
+			_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}})
+			require.NoError(t, err)
+			require.NoError(t, n.Close())
+			stored := sequence
+			if ofList {
+				stored = list
+			}
+			flipIn(t, cfg.Dir, stored[:1000], 5)
+			got, err := RepairStore(ctx, cfg, nil)
+			require.NoError(t, err)
+			require.Equal(t, []blobs.Hash{blobs.HashOf(stored)}, got.Lost)
+
+			n, err = Open(ctx, cfg)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, n.Close()) }()
+			_, _ = n.Collect(ctx, false, nil) // it may refuse
+			for at := 0; at < len(sequence); at += blobs.HashSize {
+				has, err := n.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
+				require.NoError(t, err)
+				require.True(t, has, at/blobs.HashSize)
+			}
+			pending, err := n.PendingContent(ctx, r.ID)
+			require.NoError(t, err)
+			require.Equal(t, 1, pending, "it is to be fetched")
+		})
+	}
+}
