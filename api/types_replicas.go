@@ -261,6 +261,11 @@ type Session struct {
 	Lost            int     `json:"lost,omitempty"`          // entries that the peer has had before and lacked now: it was reset, shows an old state, or withholds them
 	Milliseconds    float64 `json:"milliseconds"`
 	Error           string  `json:"error"`
+	// ContentLeft counts the entries that were sent and whose content, of ContentLeftBytes in all, the
+	// peer had not taken when the command that sent them ended: its node ends with it. A node that
+	// runs goes on.
+	ContentLeft      int    `json:"content_not_taken,omitempty"`
+	ContentLeftBytes uint64 `json:"content_not_taken_bytes,omitempty"`
 }
 
 // Synced lists sessions.

@@ -82,7 +82,8 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 	}
 	defer v.Give(size)
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
-	a.to = limitedWriter{ctx, within(uncounted(s), idleTimeout).paced(), out, background, &n.counters.contentSent, limitPiece}
+	paced := within(giving{uncounted(s), &n.handing}, idleTimeout).paced()
+	a.to = limitedWriter{ctx, paced, out, background, &n.counters.contentSent, limitPiece}
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
 	for i := range reqs {
@@ -168,8 +169,6 @@ func (n *Node) worked(ctx context.Context, s Stream, units int) error {
 
 // one answers one item.
 func (a *answering) one(q *blobRequest) error {
-	a.n.handing.begin()
-	defer a.n.handing.end()
 	if err := a.work(); err != nil {
 		return err
 	}

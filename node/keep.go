@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"sync"
@@ -127,31 +126,12 @@ func (n *Node) Providers(ctx context.Context, h blobs.Hash) []ProviderInfo {
 	return out
 }
 
-func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (info ProviderInfo, err error) {
-	info.ID = p
-	s, err := n.net.Open(ctx, p, blobProtocol)
+func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (ProviderInfo, error) {
+	all, err := n.describeAll(ctx, p, []blobs.Hash{h})
 	if err != nil {
-		return info, err
+		return ProviderInfo{ID: p}, err
 	}
-	defer resetAfterFault(s)
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	msg, err := appendRequests(nil, false, []blobRequest{{hash: h, describe: true, ranges: blobs.Everything}})
-	if err == nil {
-		_, err = s.Write(msg)
-	}
-	if err = errors.Join(err, s.CloseWrite()); err != nil {
-		return info, errors.Join(err, ignoreReset(s))
-	}
-	head, err := readAnswerHead(bufio.NewReader(s))
-	if err != nil {
-		return info, errors.Join(err, ignoreReset(s))
-	}
-	if head.status == statusHere {
-		info.Size, info.Present = head.size, head.ranges.Count()
-	}
-	_ = s.Close() // it has said all it was asked
-	return info, nil
+	return ProviderInfo{p, all[0].Size, all[0].Present}, nil
 }
 
 // FetchPart brings byte ranges of the blob h and, if children is not nil, those byte ranges of each of its children, into the store. A sequence that

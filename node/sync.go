@@ -237,7 +237,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		Set:   n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
-		Sent:   sent,
+		Sent:   n.handing.sent(s.Remote(), sent),
 	})
 	stored, bad := x.Close()
 	add(entries)

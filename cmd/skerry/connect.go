@@ -70,7 +70,11 @@ func (a *app) with(ctx context.Context, online bool, fn func(*session) error) (e
 	defer bar.clear()
 	s.Progress = bar.show
 	s.Warn = func(text string) { a.warn("%s", text) }
-	return fn(s)
+	if err := fn(s); err != nil {
+		return err
+	}
+	_, err = a.handOver(ctx, s)
+	return err
 }
 
 // dial returns a client of the running node, or nil if none answers. A data directory of another
@@ -135,7 +139,7 @@ func (a *app) absDir() (err error) {
 }
 
 func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
-	n, err := node.Open(ctx, node.Config{Dir: a.dir, Keyring: a.keyringAt()})
+	n, err := node.Open(ctx, node.Config{Dir: a.dir, Keyring: a.keyringAt(), HandsOver: online})
 	if err != nil {
 		return nil, err
 	}

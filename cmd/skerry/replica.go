@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/visible"
+	"github.com/skerry-sync/skerry/node"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -230,19 +230,22 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 	return nil
 }
 
-// How long peers may take to begin to fetch the content of what they were sent, and the pause after which they are taken to have it.
-const (
-	handOverFirst = 2 * time.Second
-	handOverQuiet = 500 * time.Millisecond
-)
+// handOverWait is how long a peer may take, without progress, to fetch the content of entries that a
+// command which brought its own node has sent.
+const handOverWait = 5 * time.Second
 
-// handOver waits until peers have fetched the content of the entries that they were sent, if the node ends with this command.
-func (a *app) handOver(ctx context.Context, s *session, done *api.Synced) error {
-	sent := slices.ContainsFunc(done.Sessions, func(x api.Session) bool { return x.EntriesSent > 0 })
-	if s.own == nil || !sent {
-		return nil
+// handOver waits until peers have fetched the content of the entries that they were sent, if the node
+// ends with this command. It tells what they have not fetched.
+func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) {
+	if s.own == nil || ctx.Err() != nil { // an interrupt is how some commands end
+		return nil, nil
 	}
-	return s.own.HandOver(ctx, handOverFirst, handOverQuiet)
+	left, err := s.own.HandOver(ctx, handOverWait)
+	for _, x := range left {
+		a.warn("the content of %d entries that were sent (%s) was not taken by peer %s yet: "+
+			"keep a node running (skerry up)", x.Entries, bytesText(x.Bytes), x.Peer)
+	}
+	return left, err
 }
 
 func (a *app) replicaLeave() *cobra.Command {
@@ -350,8 +353,17 @@ func (a *app) replicaSync() *cobra.Command {
 				if err := a.settle(cmd.Context(), s, args[0]); err != nil {
 					return err
 				}
-				if err := a.handOver(cmd.Context(), s, &res); err != nil {
+				left, err := a.handOver(cmd.Context(), s)
+				if err != nil {
 					return err
+				}
+				for i := range res.Sessions {
+					x := &res.Sessions[i]
+					for _, y := range left {
+						if x.Peer == y.Peer.String() {
+							x.ContentLeft, x.ContentLeftBytes = y.Entries, y.Bytes
+						}
+					}
 				}
 				var text display
 				for i, x := range res.Sessions {

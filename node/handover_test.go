@@ -1,0 +1,157 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// handOverWorld is a node that goes away after a session, and a peer with a policy.
+func handOverWorld(
+	t *testing.T, limits Limits, policy Policy,
+) (leaving, peer *Node, r replica.Replica) {
+	ctx := context.Background()
+	s := newSimNet(1)
+	s.loss = 0
+	open := func(hands bool, limits Limits) *Node {
+		n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()},
+			HandsOver: hands, Limits: limits})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, n.Close()) })
+		require.NoError(t, n.GoOnline(s.end(n.ID())))
+		return n
+	}
+	leaving, peer = open(true, limits), open(false, Limits{})
+	r, err := leaving.Replicas.Create(ctx, "r")
+	require.NoError(t, err)
+	_, err = peer.Replicas.Join(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, peer.SetPolicy(ctx, r.ID, policy))
+	return leaving, peer, r
+}
+
+// writeChanges writes as the default author.
+func writeChanges(t *testing.T, n *Node, id replica.ID, changes ...replica.Change) {
+	ctx := context.Background()
+	author, err := n.Replicas.DefaultAuthor(ctx)
+	require.NoError(t, err)
+	secret, err := n.Replicas.AuthorKey(ctx, author)
+	require.NoError(t, err)
+	_, err = n.Replicas.Write(ctx, id, secret, changes)
+	require.NoError(t, err)
+}
+
+// setContents writes keys with contents, of which those of 4 MiB and more are in chunks.
+func setContents(t *testing.T, n *Node, id replica.ID, contents map[string][]byte) {
+	ctx := context.Background()
+	var changes []replica.Change
+	for key, b := range contents {
+		c := replica.Change{Key: []byte(key)}
+		if len(b) >= chunked.Threshold {
+			file, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(b), nil)
+			require.NoError(t, err)
+			c.Hash, c.Size = file.Hash, file.Size
+		} else {
+			info, err := n.Blobs.ImportBytes(ctx, b)
+			require.NoError(t, err)
+			c.Hash, c.Size = info.Hash, info.Size
+		}
+		changes = append(changes, c)
+	}
+	writeChanges(t, n, id, changes...)
+}
+
+func syncTo(t *testing.T, n, p *Node, id replica.ID) {
+	ctx := context.Background()
+	require.NoError(t, n.Remember(ctx, []replica.ID{id}, []peer.AddrInfo{{ID: p.ID()}}))
+	got, err := n.SyncNow(ctx, id, p.ID(), nil)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.NoError(t, got[0].Err)
+}
+
+// requireContents requires that a node has the content of all entries of a replica.
+func requireContents(t *testing.T, n *Node, id replica.ID, count int) {
+	ctx := context.Background()
+	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
+		require.NoError(t, err)
+		state, err := n.ContentOf(ctx, &e)
+		require.NoError(t, err)
+		require.Equal(t, ContentComplete, state, string(e.Key))
+		count--
+	}
+	require.Zero(t, count)
+}
+
+// A node that goes away after a session waits until the peer has all that it was told of, however
+// slowly that goes.
+func TestHandOverWaitsForTheContent(t *testing.T) {
+	for _, rate := range []uint64{0, 64 << 10} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				ctx := context.Background()
+				a, b, r := handOverWorld(t, Limits{Upload: rate}, Policy{})
+				contents := map[string][]byte{
+					"file": randomContent(1, 5<<20), "large": randomContent(2, 1<<20),
+				}
+				for i := range 300 {
+					contents[fmt.Sprint(i)] = fmt.Append(nil, "value ", i)
+				}
+				setContents(t, a, r.ID, contents)
+				syncTo(t, a, b, r.ID)
+				left, err := a.HandOver(ctx, 5*time.Second)
+				require.NoError(t, err)
+				require.Empty(t, left)
+				requireContents(t, b, r.ID, len(contents))
+				began := time.Now()
+				left, err = a.HandOver(ctx, 5*time.Second)
+				require.NoError(t, err)
+				require.Empty(t, left)
+				require.Zero(t, time.Since(began), "nothing is owed any more")
+			})
+		})
+	}
+}
+
+// What the peer does not want is told, and only that. What is not here itself is not waited for.
+func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		setContents(t, a, r.ID, map[string][]byte{
+			"some/1": randomContent(1, 100), "some/2": randomContent(2, 5<<20),
+			"other/1": randomContent(3, 1000), "other/2": randomContent(4, 5<<20),
+			"other/3": randomContent(3, 1000),
+		})
+		writeChanges(t, a, r.ID, replica.Change{Key: []byte("nowhere"), Hash: [32]byte{1}, Size: 7})
+		syncTo(t, a, b, r.ID)
+		left, err := a.HandOver(context.Background(), 5*time.Second)
+		require.NoError(t, err)
+		require.Equal(t, []Untaken{{b.ID(), 3, 1000 + 5<<20}}, left)
+	})
+}
+
+// A command that is interrupted does not go on waiting.
+func TestHandOverEndsWithItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		setContents(t, a, r.ID, map[string][]byte{"other": randomContent(1, 100)})
+		syncTo(t, a, b, r.ID)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		began := time.Now()
+		left, err := a.HandOver(ctx, time.Hour)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, []Untaken{{b.ID(), 1, 100}}, left)
+		require.Less(t, time.Since(began), time.Minute, "on a clock of its own")
+	})
+}
