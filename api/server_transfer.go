@@ -77,8 +77,12 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 			line = lines.at(dec.InputOffset())
 			err = decodeStrict(raw, &it)
 		}
-		if err == nil && it.Key == nil {
+		switch {
+		case err != nil:
+		case it.Key == nil:
 			err = errors.New("it has no \"key\"")
+		case it.Value != nil && it.File != "":
+			err = errors.New("it has both \"value\" and \"file\": give one of them")
 		}
 		if err != nil {
 			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line,

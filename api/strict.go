@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -79,7 +81,16 @@ func decodeStrict(b []byte, to any) error {
 // jsonProblem says what is wrong with JSON, in words for people.
 func jsonProblem(err error, expected string) error {
 	var kind *json.UnmarshalTypeError
-	if !errors.As(err, &kind) {
+	var syntax *json.SyntaxError
+	field, unknown := strings.CutPrefix(err.Error(), "json: unknown field ") // which has no type
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("it is not JSON: expected %s", expected)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("it ends too early: expected %s", expected)
+	case unknown:
+		return fmt.Errorf("the field %s is not known: expected %s", field, expected)
+	case !errors.As(err, &kind):
 		return err
 	}
 	if kind.Field == "" {
@@ -95,37 +106,53 @@ func article(kind string) string {
 	return "a " + kind
 }
 
+// secretFields are the fields of requests whose values no message shows.
+var secretFields = []string{"password", "keystore_password", "mnemonic", "secret"}
+
+// maxQuoted is how many characters of a value a message shows.
+const maxQuoted = 100
+
 // checkStrings returns an error if a request holds text that is not UTF-8, which JSON cannot carry.
-func checkStrings(v reflect.Value) error {
+func checkStrings(v reflect.Value) error { return checkField(v, "") }
+
+// checkField is checkStrings for what is in a field of that name.
+func checkField(v reflect.Value, name string) error {
 	switch v.Kind() {
 	case reflect.String:
-		if s := v.String(); !utf8.ValidString(s) {
-			return UsageErrorf("%q is not UTF-8: names and paths must be (keys may be given as hex:…)", s)
+		s := v.String()
+		switch {
+		case utf8.ValidString(s):
+		case slices.Contains(secretFields, name):
+			return UsageErrorf("the %s is not UTF-8", strings.ReplaceAll(name, "_", " "))
+		default:
+			return UsageErrorf("%.*q is not UTF-8: names and paths must be (keys may be given as hex:…)",
+				maxQuoted, s)
 		}
 	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {
-			return checkStrings(v.Elem())
+			return checkField(v.Elem(), name)
 		}
 	case reflect.Slice, reflect.Array:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
 			return nil
 		}
 		for i := range v.Len() {
-			if err := checkStrings(v.Index(i)); err != nil {
+			if err := checkField(v.Index(i), name); err != nil {
 				return err
 			}
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				if err := checkStrings(v.Field(i)); err != nil {
+			if f := v.Type().Field(i); f.IsExported() {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if err := checkField(v.Field(i), name); err != nil {
 					return err
 				}
 			}
 		}
 	case reflect.Map:
 		for it := v.MapRange(); it.Next(); {
-			if err := errors.Join(checkStrings(it.Key()), checkStrings(it.Value())); err != nil {
+			if err := errors.Join(checkField(it.Key(), name), checkField(it.Value(), name)); err != nil {
 				return err
 			}
 		}

@@ -132,6 +132,9 @@ func parseKeystore(file []byte) (open func(password string) (*Secret, error), er
 		Skerry  int `json:"skerry_keystore"`
 		Version int `json:"version"`
 	}
+	if !json.Valid(file) {
+		return nil, fmt.Errorf("%w: it is not JSON", ErrBadKeystore)
+	}
 	if err := json.Unmarshal(file, &which); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadKeystore, err)
 	}
