@@ -327,6 +327,10 @@ func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
 			return nil, fmt.Errorf("api socket: %w", err)
 		}
 		l.remove, l.Path = tmp, filepath.Join(tmp, filepath.Base(path))
+		if len(l.Path) > maxSocketPath {
+			err := UsageErrorf("socket %s: its name is too long for a socket", path)
+			return nil, errors.Join(err, l.clean())
+		}
 	}
 	ln, err := disk.ListenUnix(l.Path)
 	if err != nil {

@@ -31,8 +31,13 @@ func (s *Server) replicaStatuses(ctx context.Context) ([]ReplicaStatus, error) {
 }
 
 func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
+	st := ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
+		Encrypted: r.Encrypted}
 	c, err := s.node.Replicas.Counts(ctx, r.ID)
-	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability, Entries: c.Entries, Encrypted: r.Encrypted}, err
+	if st.Entries = c.Entries; err == nil && r.Capability == replica.Read {
+		st.MayWrite, err = s.mayWriteHere(ctx, r.ID)
+	}
+	return st, err
 }
 
 // resolve finds a replica that the node may use in this way.
@@ -67,16 +72,26 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 	}
 	joined, err := s.join(ctx, req.Ticket, req.Name, policy, req.Wallet)
 	if err != nil {
-		if joined.Replica.Name != "" && kindOf(err) == Unreachable {
-			err = &Error{Unreachable, fmt.Sprintf("joined as %q, but nothing is here yet: %v; a running node keeps trying", joined.Replica.Name, err)}
-		}
-		return ReplicaStatus{}, err
+		return ReplicaStatus{}, s.unsynced(ctx, joined.Replica, err)
 	}
-	st, err := s.statusOf(ctx, joined.Replica)
-	if err == nil && joined.Replica.Capability < replica.Write {
-		st.MayWrite, err = s.mayWriteHere(ctx, joined.Replica.ID)
+	return s.statusOf(ctx, joined.Replica)
+}
+
+// unsynced says what is here of a replica that was joined, if err is that no peer could be reached.
+func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) error {
+	if r.Name == "" || kindOf(err) != Unreachable {
+		return err
 	}
-	return st, err
+	what := "but nothing is here yet"
+	st, errStatus := s.statusOf(ctx, r)
+	if errStatus != nil {
+		return errors.Join(err, errStatus)
+	}
+	if st.Entries > 0 {
+		what = fmt.Sprintf("with the %d entries that were here before", st.Entries)
+	}
+	return &Error{Unreachable, fmt.Sprintf("joined as %q, %s: %v; a running node keeps trying",
+		r.Name, what, err)}
 }
 
 // mayWriteHere reports whether a grant lets an author of this node write now.

@@ -287,10 +287,7 @@ func (s *Server) vaultJoin(ctx context.Context, req VaultProjectRequest, _ *answ
 	}
 	joined, err := s.node.JoinProject(ctx, &v, &p.Project, req.Name)
 	if err != nil {
-		if joined.Replica.Name != "" && kindOf(err) == Unreachable {
-			err = &Error{Unreachable, fmt.Sprintf("joined as %q, but nothing is here yet: %v; a running node keeps trying", joined.Replica.Name, err)}
-		}
-		return ReplicaStatus{}, err
+		return ReplicaStatus{}, s.unsynced(ctx, joined.Replica, err)
 	}
 	return s.statusOf(ctx, joined.Replica)
 }

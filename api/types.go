@@ -101,7 +101,7 @@ type ReplicaStatus struct {
 	Capability replica.Capability `json:"capability"`
 	Entries    uint64             `json:"entries"`
 	Encrypted  bool               `json:"encrypted,omitempty"` // names and content are sealed
-	// MayWrite is set by a join if a grant lets an author of this node write, beyond the capability.
+	// MayWrite is set if the capability is read, and a grant lets an author of this node write now.
 	MayWrite bool `json:"may_write,omitempty"`
 }
 

@@ -45,15 +45,23 @@ func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Ch
 	for len(changes) > 0 {
 		n := fitting(changes, s.atOnce.get(), func(c *Change) int { return len(c.Key) })
 		if err := w.prepare(ctx, changes[:n]); err != nil {
-			return w.done(), fmt.Errorf("write to replica: %w", err)
+			return w.done(), writeError(err)
 		}
 		changes = changes[n:]
 	}
 	err := w.wait()
 	if err != nil {
-		err = fmt.Errorf("write to replica: %w", err)
+		err = writeError(err)
 	}
 	return w.done(), err
+}
+
+// writeError says what failed. That it was a write, a *NotAllowedError says itself.
+func writeError(err error) error {
+	if _, ok := errors.AsType[*NotAllowedError](err); ok {
+		return err
+	}
+	return fmt.Errorf("write to replica: %w", err)
 }
 
 // MayWrite returns the *NotAllowedError that Write would return now for changes of some keys.

@@ -64,6 +64,13 @@ func (a *app) replicaNew() *cobra.Command {
 		})
 }
 
+func grantedText(mayWrite bool) string {
+	if mayWrite {
+		return "(writes by a grant) "
+	}
+	return ""
+}
+
 func encryptedText(encrypted bool) string {
 	if encrypted {
 		return "encrypted "
@@ -95,7 +102,8 @@ func (a *app) replicaLs() *cobra.Command {
 					return err
 				}
 				out := newList(a, func(r api.ReplicaStatus) (string, display) {
-					return r.Name, displayf("%-20s  %-5s  %8d entries  %s%s", r.Name, r.Capability, r.Entries, encryptedText(r.Encrypted), r.ReplicaID)
+					return r.Name, displayf("%-20s  %-5s  %8d entries  %s%s%s", r.Name, r.Capability, r.Entries,
+						encryptedText(r.Encrypted), grantedText(r.MayWrite), r.ReplicaID)
 				})
 				for _, r := range all {
 					if err := out.add(r); err != nil {
@@ -143,6 +151,10 @@ as "personal sign", is read from standard input.`,
 				if err := a.settle(cmd.Context(), s, r.Name); err != nil {
 					return err
 				}
+				if name != "" && r.Name != name {
+					a.note("the replica was here already, as %s: skerry replica rename %s %s names it anew",
+						r.Name, r.Name, name)
+				}
 				return a.print(r, r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, mayText(r), r.Entries, r.ReplicaID))
 			})
 		},
@@ -188,7 +200,8 @@ func (a *app) askSignature(wallet, text string) (string, error) {
 	if shown != text {
 		return "", fmt.Errorf("the text to sign has characters that cannot be seen, and is not signed: %s", shown)
 	}
-	question := displayf("Sign this text with the wallet %s (\"personal sign\", EIP-191), as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, display(shown))
+	question := displayf("Sign this text with the wallet %s\n(\"personal sign\", EIP-191), "+
+		"as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, display(shown))
 	if err := a.stderr.prompt(question); err != nil {
 		return "", err
 	}
@@ -196,8 +209,11 @@ func (a *app) askSignature(wallet, text string) (string, error) {
 	if err == io.EOF && b != "" {
 		err = nil
 	}
+	if errors.Is(err, io.EOF) {
+		err = api.UsageErrorf("there is no signature on standard input")
+	}
 	if err != nil {
-		return "", api.UsageErrorf("there is no signature on standard input: %v", err)
+		return "", errors.Join(err, a.stderr.line("")) // the question stands there
 	}
 	return strings.TrimSpace(b), nil
 }
@@ -293,7 +309,7 @@ func (a *app) replicaInfo() *cobra.Command {
 	return one(a, &cobra.Command{Use: "info NAME", Short: "Show a replica: counts, fingerprint, authors and peers", Args: cobra.ExactArgs(1)}, false,
 		"replica/info", named, func(r api.ReplicaInfo) (string, display) {
 			text := displayf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
-				r.Name, r.ReplicaID, r.Capability, r.Entries, r.Tombstones, r.Fingerprint)
+				r.Name, r.ReplicaID, mayText(r.ReplicaStatus), r.Entries, r.Tombstones, r.Fingerprint)
 			if r.Encrypted {
 				text += displayf("\nencrypted    epoch %s", epochText(r.Epoch))
 			}
