@@ -55,8 +55,8 @@ var ownExposed = []string{"ETag", "Retry-After", "Accept-Ranges", "Content-Range
 
 const dayOfSharing = 24 * time.Hour
 
-// check refuses what no browser would heed.
-func (s Sharing) check() error {
+// Check refuses what no browser would heed.
+func (s Sharing) Check() error {
 	if slices.Contains(s.Origins, "*") && s.Credentials {
 		return errors.New("pages of all origins may not be let send credentials: name the origins")
 	}

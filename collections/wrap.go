@@ -23,7 +23,7 @@ const compressFrom = 1 << 10
 
 // Wrap returns a handler whose answers are those of h, wrapped.
 func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
-	if err := w.Shared.check(); err != nil {
+	if err := w.Shared.Check(); err != nil {
 		return nil, err
 	}
 	if w.Compress {

@@ -95,6 +95,9 @@ func (a *app) collectionsNginx() *cobra.Command {
 				return err
 			}
 			text, err := nginx.Generate(c, o)
+			if errors.Is(err, nginx.ErrOption) {
+				return api.UsageErrorf("%v", err)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", from, err)
 			}

@@ -9,12 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -74,7 +74,23 @@ type collectionsService struct {
 	closes []func() error // in the order in which they were opened
 }
 
-func (s *collectionsService) configure(*node.Config) {}
+// configure checks flags before anything is made, such as the replica of the documents.
+func (s *collectionsService) configure(*node.Config) error {
+	if err := errors.Join(checkServed("listen", s.listen), checkHops(s.hops)); err != nil {
+		return err
+	}
+	if s.prefix != "" && (!strings.HasPrefix(s.prefix, "/") || strings.HasSuffix(s.prefix, "/")) {
+		return api.UsageErrorf("--prefix must begin with a slash and not end with one, "+
+			"such as /v1, not %q", s.prefix)
+	}
+	if (s.cert == "") != (s.key == "") {
+		return api.UsageErrorf("HTTPS needs both --tls-cert and --tls-key")
+	}
+	if err := s.wrap.Shared.Check(); err != nil {
+		return api.UsageErrorf("web pages of other origins: %v", err)
+	}
+	return nil
+}
 
 func (s *collectionsService) measured(r prometheus.Registerer) { r.MustRegister(s.meter) }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,10 +48,39 @@ type seedService struct {
 	log *slog.Logger
 }
 
-func (s *seedService) configure(cfg *node.Config) {
+func (s *seedService) configure(cfg *node.Config) error {
+	if s.http != "" {
+		if err := checkServed("http", s.http); err != nil {
+			return err
+		}
+	}
+	if err := checkHops(s.hops); err != nil {
+		return err
+	}
 	s.limits.Bytes = uint64(s.quota)
 	s.reg = seed.NewRegistry(s.limits, nil)
 	cfg.Host = s.reg
+	return nil
+}
+
+// checkServed says what is wrong with an address that a flag names to serve HTTP at.
+func checkServed(flag, at string) error {
+	_, port, err := net.SplitHostPort(at)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return api.UsageErrorf("--%s must be a host and a port, such as 127.0.0.1:8490, not %q", flag, at)
+	}
+	return nil
+}
+
+// checkHops says what is wrong with --proxy-hops.
+func checkHops(n int) error {
+	if n < 0 {
+		return api.UsageErrorf("--proxy-hops must be 0 or the number of proxies, not %d", n)
+	}
+	return nil
 }
 
 func (s *seedService) opened(ctx context.Context, n *node.Node, log *slog.Logger) error {
@@ -238,6 +268,9 @@ func (a *app) seedReady() *cobra.Command {
 			"serve REST: skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it can, else with 1.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := checkServed("http", at); err != nil {
+				return err
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), readyTime)
 			defer cancel()
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/v1/ready", nil)
@@ -246,6 +279,9 @@ func (a *app) seedReady() *cobra.Command {
 			}
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
+				if e, ok := errors.AsType[*url.Error](err); ok {
+					err = e.Err // without the request in words of the library
+				}
 				return fmt.Errorf("the seed does not answer at %s: %w; is it run with skerry seed serve --http %s?", at, err, at)
 			}
 			defer func() { err = errors.Join(err, resp.Body.Close()) }()

@@ -57,7 +57,7 @@ func (a *app) upCommand() *cobra.Command {
 // service is something that is built upon a node and runs as long as it.
 type service interface {
 	// configure is called before the node is opened.
-	configure(cfg *node.Config)
+	configure(cfg *node.Config) error
 	// opened is called before it goes online.
 	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
 	// online is called when peers can reach it; what it returns ends the service, and tells people what to know of it.
@@ -92,7 +92,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	}
 	cfg := node.Config{Dir: a.dir, Log: log, Limits: f.limits.limits(), Keyring: a.keyringAt()}
 	if with != nil {
-		with.configure(&cfg)
+		if err := with.configure(&cfg); err != nil {
+			return err
+		}
 	}
 	n, err := a.openNode(ctx, cfg)
 	if err != nil {

@@ -9,6 +9,7 @@ package nginx
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math/big"
 	"regexp"
@@ -30,6 +31,9 @@ type Options struct {
 	Socket   string // Unix socket by which the cache asks what limits requests; /run/skerry-limits.sock
 }
 
+// ErrOption reports options that nginx could not use.
+var ErrOption = errors.New("bad option")
+
 var (
 	hostPort = regexp.MustCompile(`^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$`)
 	listens  = regexp.MustCompile(`^((\[[0-9a-fA-F:]+\]|[A-Za-z0-9._*-]+):)?[0-9]{1,5}$`)
@@ -50,11 +54,17 @@ func (o Options) checked() (Options, error) {
 		{"upstream", o.Upstream, hostPort, "127.0.0.1:8500"}, {"listen", o.Listen, listens, "80 or 127.0.0.1:8080"}, {"cache", o.Cache, files, "/var/cache/nginx/sync"}, {"socket", o.Socket, files, "/run/limits.sock"},
 	} {
 		if !x.form.MatchString(x.value) {
-			return o, fmt.Errorf("%s %q: expected one such as %s", x.name, x.value, x.such)
+			return o, fmt.Errorf("%w: %s %q: expected one such as %s", ErrOption, x.name, x.value, x.such)
 		}
 	}
 	if o.Prefix != "" && !prefixes.MatchString(o.Prefix) {
-		return o, fmt.Errorf("prefix %q: expected one such as /v1", o.Prefix)
+		return o, fmt.Errorf("%w: prefix %q: expected one such as /v1", ErrOption, o.Prefix)
+	}
+	for _, at := range []string{o.Upstream, o.Listen} {
+		port := at[strings.LastIndexByte(at, ':')+1:]
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return o, fmt.Errorf("%w: %q: a port is 1 to 65535", ErrOption, at)
+		}
 	}
 	return o, nil
 }
