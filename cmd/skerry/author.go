@@ -27,7 +27,10 @@ func (a *app) authorCommand() *cobra.Command {
 				return api.AuthorRequest{Author: args[0]}, nil
 			}
 			return api.AuthorRequest{}, nil
-		}, func(k api.AuthorKey) (string, display) { return k.Secret, displayf("%s", k.Secret) }),
+		}, func(k api.AuthorKey) (string, display) {
+			a.note("Whoever has this key writes as the author. Keep it where nobody else looks.")
+			return k.Secret, displayf("%s", k.Secret)
+		}),
 		one(a, &cobra.Command{
 			Use:   "import FILE",
 			Short: "Keep the secret key of an author that skerry author export has printed (- for standard input)",

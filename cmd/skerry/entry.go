@@ -117,8 +117,8 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 			return t, nil
 		}
 	}
-	if d, err := parseDuration(text); err == nil {
-		return time.Now().Add(ahead * d.Abs()), nil
+	if d, err := parseDuration(text); err == nil && d >= 0 {
+		return time.Now().Add(ahead * d), nil
 	}
 	if us, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.UnixMicro(us), nil

@@ -207,7 +207,7 @@ func inviteText(v api.Invite) (string, display) {
 		name = v.ReplicaID.String()[:10]
 	}
 	var b display
-	b += displayf("%s  %-7s  %s %s", v.ID[:8], v.State, v.Mode, name)
+	b += displayf("%s  %-7s  %-5s  %s", v.ID[:8], v.State, v.Mode, name)
 	if len(v.Prefix) > 0 {
 		b += displayf(" %s…", v.Prefix)
 	}
@@ -219,20 +219,20 @@ func inviteText(v api.Invite) (string, display) {
 		b += displayf(" of %d", v.Uses)
 	}
 	if !v.Expires.IsZero() {
-		b += displayf("  until %s", dateText(v.Expires))
+		b += displayf("\n    until %s", dateText(v.Expires))
 	} else {
-		b += "  without end"
+		b += "\n    without end"
 	}
 	if v.GrantExpires.IsZero() {
-		b += "  what it gives never ends"
+		b += "; what it gives never ends"
 	} else {
-		b += displayf("  what it lets write ends %s", dateText(v.GrantExpires))
+		b += displayf("; what it lets write ends %s", dateText(v.GrantExpires))
 	}
 	if v.Wallet != "" {
-		b += displayf("  for wallet %s", v.Wallet)
+		b += displayf("\n    for wallet %s", v.Wallet)
 	}
 	for _, u := range v.Redeemed {
-		b += displayf("\n    %s  author %s at node %s", dateText(u.At), u.Author, u.Node)
+		b += displayf("\n    %s  author %s\n    at node %s", dateText(u.At), u.Author, u.Node)
 	}
 	return v.ID, b
 }

@@ -67,7 +67,7 @@ func TestQuestionsAreSafe(t *testing.T) {
 	_, err := a.ask(requestText(r) + "\nLet it? [y/N] ")
 	require.NoError(t, err)
 	require.Equal(t, 4, strings.Count(errs.String(), shown))
-	require.Equal(t, 3, strings.Count(errs.String(), "\n"))
+	require.Equal(t, 5, strings.Count(errs.String(), "\n"))
 
 	_, err = a.askSignature("0x00", "Sign in\nfor\u202e x")
 	require.ErrorContains(t, err, "cannot be seen")

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
 			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup, "called": called,
+			"latin1": latin1,
 		},
 	})
 }
@@ -218,6 +219,11 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // text FILE CONTENT makes a file of just these bytes, without a line end.
 func text(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]), 0o644))
+}
+
+// latin1 FILE CONTENT makes a file of text that ends with a byte that is not UTF-8.
+func latin1(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\xe9"), 0o644))
 }
 
 // freeport NAME sets a variable to a TCP port on which nobody listens.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -219,6 +220,9 @@ func (a *app) vaultOpen() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), true, func(s *session) error {
+				if s.own != nil && req.At == "" && a.ring == "" {
+					return errNotRunning{a.dir} // nobody could approve
+				}
 				v, err := api.Both[api.Asked, api.Vault](cmd.Context(), s.Client, "vault/open", req, func(asked api.Asked) error {
 					a.bar.clear()
 					return a.stderr.text(displayf("code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)", asked.Code, asked.Code,
@@ -261,15 +265,18 @@ func requestText(r api.KeyringRequest) display {
 	if r.Peer != "" {
 		from = "node " + r.Peer
 	}
-	text := displayf("%s  %s from %s, until %s", r.Code, r.Application, from, r.Expires.Local().Format(time.TimeOnly))
+	text := displayf("%s  %s, until %s", r.Code, r.Application,
+		r.Expires.Local().Format(time.TimeOnly))
 	if r.Reason != "" {
 		text += displayf(": %s", r.Reason)
 	}
+	text += displayf("\n        from %s", from)
 	who := "the identity you choose"
 	if r.Identity != (identity.ID{}) {
 		who = r.Identity.String()
 	}
-	return text + displayf("\n        approving signs \"Authenticate\" for the application %s as %s, and nothing else;"+
+	return text + displayf("\n        approving signs \"Authenticate\" for the application %s"+
+		"\n        as %s, and nothing else;"+
 		"\n        it lets the application read the list in your vault", r.Application, who)
 }
 
@@ -302,7 +309,8 @@ func (a *app) vaultApprove() *cobra.Command {
 				if r, err = a.nextRequest(cmd.Context(), s); err != nil {
 					return err
 				}
-				if yes, err = a.ask(requestText(r) + "\nThe app must show the same code. Let it know who you are, and read your vault? [y/N] "); err != nil {
+				if yes, err = a.ask(requestText(r) + "\nThe app must show the same code.\n" +
+					"Let it know who you are, and read your vault? [y/N] "); err != nil {
 					return err
 				}
 			}
@@ -377,10 +385,10 @@ func (a *app) ask(question display) (yes bool, err error) {
 			break
 		}
 		if err == io.EOF {
-			return false, api.UsageErrorf("there is no answer on standard input: nothing is decided")
+			err = api.UsageErrorf("there is no answer on standard input: nothing is decided")
 		}
 		if err != nil {
-			return false, err
+			return false, errors.Join(err, a.stderr.line("")) // the question stands there
 		}
 	}
 	text := strings.ToLower(strings.TrimSpace(string(answer)))
