@@ -227,7 +227,8 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (S
 	var only peer.ID
 	if req.Peer != "" {
 		if only, err = peer.Decode(req.Peer); err != nil {
-			return Synced{}, UsageErrorf("%q is not a node id: %v", req.Peer, err)
+			return Synced{}, UsageErrorf("%.*q is not a node id, such as 12D3KooW… (skerry status -q)",
+				maxQuoted, req.Peer)
 		}
 	}
 	prefixes := [][]byte{req.Prefix}

@@ -112,14 +112,17 @@ func describeVault(v *node.Vault) Vault {
 
 // ParsePeer reads an address that ends in /p2p/ID.
 func ParsePeer(text string) (peer.AddrInfo, error) {
+	const such = "such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…"
 	a, err := ma.NewMultiaddr(text)
-	if err == nil {
-		var info *peer.AddrInfo
-		if info, err = peer.AddrInfoFromP2pAddr(a); err == nil {
-			return *info, nil
-		}
+	if err != nil { // in the words of a library
+		return peer.AddrInfo{}, UsageErrorf("%.*q is not an address of a node, %s", maxQuoted, text, such)
 	}
-	return peer.AddrInfo{}, UsageErrorf("%q is not an address of a node, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…: %v", text, err)
+	info, err := peer.AddrInfoFromP2pAddr(a)
+	if err != nil {
+		return peer.AddrInfo{}, UsageErrorf("the address %.*q does not end in the node's id, %s "+
+			"(skerry status --json shows it there)", maxQuoted, text, such)
+	}
+	return *info, nil
 }
 
 func (s *Server) vaultInit(ctx context.Context, req OpenVaultRequest, _ *answer) (Vault, error) {
