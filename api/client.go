@@ -88,7 +88,7 @@ func send[Item, Res any](ctx context.Context, c *Client, op, contentType string,
 			if ctx.Err() != nil {
 				return res, ctx.Err()
 			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if lost(err) {
 				err = errClosed
 			}
 			return res, err
@@ -128,7 +128,19 @@ func talkError(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err // without the made-up address
 	}
+	if lost(err) {
+		return errClosed
+	}
 	return fmt.Errorf("talk to the node: %w", err)
+}
+
+// lost reports whether an error is that the connection to the node has ended: the node was stopped or
+// killed. One that was never made is another thing.
+func lost(err error) bool {
+	if of, ok := errors.AsType[*net.OpError](err); ok {
+		return of.Op != "dial"
+	}
+	return isAny(err, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed)
 }
 
 // ImportBlob stores what r yields.
@@ -186,7 +198,7 @@ func (c *Client) read(ctx context.Context, path string, w io.Writer) error {
 		return &e
 	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, 256<<10)); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
+		if lost(err) {
 			err = errClosed
 		}
 		return err

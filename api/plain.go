@@ -23,7 +23,7 @@ func plain(err error) string {
 		case *os.SyscallError:
 			better = e.Err.Error()
 		case *net.OpError:
-			if e.Op != "listen" || e.Addr == nil {
+			if e.Op != "listen" && e.Net != "unix" || e.Addr == nil {
 				return
 			}
 			better = e.Addr.String() + ": " + e.Err.Error()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -55,10 +56,19 @@ func TestVerifyOfADirectory(t *testing.T) {
 	}
 	c, _ := open(t)
 	var added []Added
-	require.NoError(t, Each(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
-		func(a Added) error { added = append(added, a); return nil }))
+	require.NoError(
+		t,
+		Each(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
+			func(a Added) error { added = append(added, a); return nil }),
+	)
 	verify := func(hashes ...string) Verified {
-		sum, err := Both[Damage, Verified](ctx, c, "blob/verify", VerifyRequest{Hashes: hashes}, func(Damage) error { return nil })
+		sum, err := Both[Damage, Verified](
+			ctx,
+			c,
+			"blob/verify",
+			VerifyRequest{Hashes: hashes},
+			func(Damage) error { return nil },
+		)
 		require.NoError(t, err)
 		return sum
 	}
@@ -72,3 +82,40 @@ func TestVerifyOfADirectory(t *testing.T) {
 	require.Equal(t, 3, sum.Blobs)
 	require.Equal(t, 1, sum.Missing)
 }
+
+// A node that goes away in the middle of a request is told as that, whatever the connection says.
+func TestNodeGoesAway(t *testing.T) {
+	at := filepath.Join(t.TempDir(), "sock")
+	l, err := net.Listen("unix", at)
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() {
+		for range 2 {
+			conn, err := l.Accept()
+			if err == nil {
+				_, _ = conn.Read(make([]byte, 100)) // the request begins
+				err = conn.Close()
+			}
+			if err != nil {
+				served <- err
+				return
+			}
+		}
+		served <- nil
+	}()
+	c := Dial(at)
+	defer c.Close()
+	_, err = c.ImportBlob(t.Context(), endless{})
+	require.Equal(t, errClosed, err)
+	require.Equal(t, errClosed, c.ReadBlob(t.Context(), "00000000", 0, -1, false, io.Discard))
+	require.NoError(t, <-served)
+	require.NoError(t, l.Close())
+	_, err = c.ImportBlob(t.Context(), endless{})
+	require.ErrorContains(t, AsError(err), "sock: ")
+	require.NotContains(t, AsError(err).Message, "connect:")
+}
+
+// endless is a body that goes on.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

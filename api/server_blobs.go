@@ -94,7 +94,8 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 		if err != nil {
 			return out, err
 		}
-		out.Hash, out.Size, out.Kind, out.Files, out.Skipped = info.Hash, info.Size, kindDirectory, info.Files, pathTexts(info.Skipped)
+		out.Hash, out.Size, out.Kind = info.Hash, info.Size, kindDirectory
+		out.Files, out.Skipped = info.Files, pathTexts(info.Skipped)
 		out.Chunked = info.Chunked > 0
 		return out, s.pinAdded(ctx, &out, req)
 	}
@@ -276,7 +277,9 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 
 // named returns the blobs that are to be verified by name, with what directories and sequences among
 // them list, once each, and how many bytes are here. It counts what is not here.
-func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (all []blobs.Hash, total uint64, err error) {
+func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
+	all []blobs.Hash, total uint64, err error,
+) {
 	known := map[blobs.Hash]bool{}
 	add := func(h blobs.Hash) error {
 		if known[h] {

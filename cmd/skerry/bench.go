@@ -21,7 +21,9 @@ func (a *app) benchCommand() *cobra.Command {
 		Long:  "Measure this machine, beside the limit that it sets in the same run. Nothing of the data directory is touched; files go to a temporary directory.",
 	}
 	cmd.PersistentFlags().StringVar(&in, "in", os.TempDir(), "directory for temporary files: choose one on the disk to be measured")
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return checkCounts(cmd.Flags()) }
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		return checkCounts(cmd.Flags())
+	}
 	config := func(size int64, files int) bench.Config {
 		return bench.Config{Dir: in, Size: size, Files: files, Note: a.note}
 	}
@@ -171,7 +173,8 @@ func checkCounts(flags *pflag.FlagSet) (err error) {
 		case "int", "int64", "intSlice":
 			for _, text := range strings.Split(strings.Trim(f.Value.String(), "[]"), ",") {
 				if n, parseErr := strconv.ParseInt(text, 10, 64); parseErr != nil || n < least || n > maxCount {
-					err = api.UsageErrorf("--%s must be from %d to %d, not %s", f.Name, least, int64(maxCount), text)
+					err = api.UsageErrorf("--%s must be from %d to %d, not %s",
+						f.Name, least, int64(maxCount), text)
 				}
 			}
 		case "duration":

@@ -193,7 +193,8 @@ func (a *app) blobVerify() *cobra.Command {
 					api.Verified
 					Damage []api.Damage `json:"damage"`
 				}{sum, damage}
-				text := displayf("%s, %s: %d damaged", count(sum.Blobs, "blob"), bytesText(sum.Bytes), sum.Damaged)
+				text := displayf("%s, %s: %d damaged",
+					count(sum.Blobs, "blob"), bytesText(sum.Bytes), sum.Damaged)
 				if repair {
 					text += displayf(", %d of these repaired", sum.Repaired)
 				}
@@ -207,10 +208,13 @@ func (a *app) blobVerify() *cobra.Command {
 					return err
 				}
 				if left := sum.Damaged - sum.Repaired; left > 0 {
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %s damaged: fetch them again from peers (skerry blob verify --repair), or add them again", left, count(sum.Blobs, "blob"))}
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %s damaged: fetch them "+
+						"again from peers (skerry blob verify --repair), or add them again",
+						left, count(sum.Blobs, "blob"))}
 				}
 				if sum.Unread > 0 {
-					return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%d of %s could not be looked at; see above for why", sum.Unread, count(sum.Blobs, "blob"))}
+					return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%d of %s could not be looked at; "+
+						"see above for why", sum.Unread, count(sum.Blobs, "blob"))}
 				}
 				return nil
 			})

@@ -102,8 +102,9 @@ func (a *app) dial() (*session, error) {
 
 // notYours reports a node, or a data directory, of another user.
 func notYours(dir string, err error) error {
-	return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("data directory %s belongs to another user (%s): "+
-		"say this as that user, or name your own with --dir", dir, api.AsError(err).Message)}
+	return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("data directory %s belongs to another "+
+		"user (%s): say this as that user, or name your own with --dir",
+		dir, api.AsError(err).Message)}
 }
 
 func (a *app) connect(ctx context.Context, online bool) (*session, error) {

@@ -85,7 +85,10 @@ func flags(b *strings.Builder, title string, all *pflag.FlagSet) {
 		}
 		kind, usage := pflag.UnquoteUsage(f)
 		if kind != "" {
-			name += " " + strings.TrimSuffix(kind, "Array") // that it may be repeated is in its text
+			name += " " + strings.TrimSuffix(
+				kind,
+				"Array",
+			) // that it may be repeated is in its text
 		}
 		switch f.DefValue {
 		case "", "0", "false", "[]":

@@ -41,7 +41,14 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 		require.NoError(t, c.Help())
 		require.NotEmpty(t, c.Short, c.CommandPath())
 		for _, line := range strings.Split(out.String(), "\n") {
-			require.LessOrEqual(t, utf8.RuneCountInString(line), usualColumns, "%s: %s", c.CommandPath(), line)
+			require.LessOrEqual(
+				t,
+				utf8.RuneCountInString(line),
+				usualColumns,
+				"%s: %s",
+				c.CommandPath(),
+				line,
+			)
 			require.Equal(t, strings.TrimRight(line, " "), line, c.CommandPath())
 		}
 		require.NotContains(t, out.String(), "(default: false)")

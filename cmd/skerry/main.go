@@ -118,7 +118,8 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print only the essential")
 	root.PersistentFlags().StringVar(&a.ring, "keyring", os.Getenv("SKERRY_KEYRING"),
-		"socket of a keyring in a process of its own (default: $SKERRY_KEYRING, or the keys in the data directory)")
+		"socket of a keyring in a process of its own "+
+			"(default: $SKERRY_KEYRING, or the keys in the data directory)")
 	root.PersistentFlags().Lookup("keyring").DefValue = ""
 	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
 		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.storeCommand(), a.versionCommand())

@@ -55,7 +55,9 @@ func (f *netFlags) add(flags *pflag.FlagSet) {
 	if f.dial == "" {
 		f.dial = dialAll
 	}
-	flags.StringVar(&f.dial, "dial", f.dial, "addresses to dial: all; public, so that strangers cannot use this node to probe its own network; or auto, which is public unless all addresses of --listen are private")
+	flags.StringVar(&f.dial, "dial", f.dial, "addresses to dial: all; public, so that strangers "+
+		"cannot use this node to probe its own network; or auto, which is public unless all addresses "+
+		"of --listen are private")
 }
 
 // p2pListen is the name of --listen where that is an address of HTTP.
@@ -73,7 +75,8 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
-			return cfg, api.UsageErrorf("--%s must be such as /ip4/0.0.0.0/tcp/4001, not %q: %v", f.listenFlag, text, err)
+			return cfg, api.UsageErrorf("--%s must be such as /ip4/0.0.0.0/tcp/4001, not %q: %v",
+				f.listenFlag, text, err)
 		}
 		cfg.Listen = append(cfg.Listen, m)
 	}
@@ -157,7 +160,8 @@ func checkAddress(flag, text string) error {
 		port = p
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
-		return api.UsageErrorf("--%s must be a port, or a host and a port such as 127.0.0.1:8480, not %q", flag, text)
+		return api.UsageErrorf("--%s must be a port, or a host and a port such as 127.0.0.1:8480, not %q",
+			flag, text)
 	}
 	return nil
 }
@@ -222,10 +226,12 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 		name, value, ok := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok {
-			return api.UsageErrorf("%s:%d: expected FLAG = VALUE, such as dht = server, not %q", path, number, line)
+			return api.UsageErrorf("%s:%d: expected FLAG = VALUE, such as dht = server, not %q",
+				path, number, line)
 		}
 		if !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
-			return api.UsageErrorf("%s:%d: skerry up, seed serve and collections serve have no flag --%s", path, number, brief(name))
+			return api.UsageErrorf("%s:%d: skerry up, seed serve and collections serve have no flag --%s",
+				path, number, brief(name))
 		}
 		if name == "listen" && flags.Lookup(p2pListen) != nil { // the file is about the node
 			name = p2pListen
