@@ -34,7 +34,7 @@ func (m Manifest) below(dir string) Manifest {
 func (d *Directory) Find(name string) (Entry, chunked.Chunks, error) {
 	i, ok := d.Manifest.find(name)
 	if !ok {
-		return Entry{}, chunked.Chunks{}, fmt.Errorf("%w: %q is not in the directory", fs.ErrNotExist, name)
+		return Entry{}, chunked.Chunks{}, fmt.Errorf("%w: %s is not in the directory", fs.ErrNotExist, quoted(name))
 	}
 	e := d.Manifest[i]
 	if !e.IsFile() {
@@ -62,7 +62,7 @@ func (d *Directory) Resolve(name string) (string, error) {
 			continue
 		case "..":
 			if at == "" {
-				return "", fmt.Errorf("%w: a link in %q leads out of the directory", fs.ErrNotExist, name)
+				return "", fmt.Errorf("%w: a link in %s leads out of the directory", fs.ErrNotExist, quoted(name))
 			}
 			at = at[:max(strings.LastIndexByte(at, '/'), 0)]
 			continue
@@ -75,14 +75,14 @@ func (d *Directory) Resolve(name string) (string, error) {
 		switch {
 		case ok && d.Manifest[i].Kind == Link:
 			if links++; links > MaxLinks {
-				return "", fmt.Errorf("%w: %q goes through more than %d links", fs.ErrNotExist, name, MaxLinks)
+				return "", fmt.Errorf("%w: %s goes through more than %d links", fs.ErrNotExist, quoted(name), MaxLinks)
 			}
 			todo = append(strings.Split(d.Manifest[i].Target, "/"), todo...)
 		case !ok && !d.IsDir(next) && links > 0:
-			return "", fmt.Errorf("%w: a link in %q leads to %q, which is not in the directory",
-				fs.ErrNotExist, name, next)
+			return "", fmt.Errorf("%w: a link in %s leads to %s, which is not in the directory",
+				fs.ErrNotExist, quoted(name), quoted(next))
 		case !ok && !d.IsDir(next):
-			return "", fmt.Errorf("%w: %q is not in the directory", fs.ErrNotExist, name)
+			return "", fmt.Errorf("%w: %s is not in the directory", fs.ErrNotExist, quoted(name))
 		default:
 			at = next
 		}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -91,7 +92,23 @@ var ErrNotDirectory = errors.New("not a directory manifest")
 // NameError reports a path or link that must not be created, since it could lead out of the target directory or cannot exist.
 type NameError struct{ Path, Reason string }
 
-func (e *NameError) Error() string { return fmt.Sprintf("refused name %q: %s", e.Path, e.Reason) }
+func (e *NameError) Error() string {
+	return fmt.Sprintf("refused name %s: %s", quoted(e.Path), e.Reason)
+}
+
+// quotedBytes is how much of a name of somebody else's an error shows: its beginning and its end.
+const quotedBytes = 160
+
+// quoted quotes a name for an error. Of a long one it shows the beginning, the end and the length: a
+// path may have 4 KiB, and quoted four times as many.
+func quoted(name string) string {
+	if len(name) <= quotedBytes {
+		return strconv.Quote(name)
+	}
+	head, tail := name[:quotedBytes/2], name[len(name)-quotedBytes/4:]
+	head, tail = strings.ToValidUTF8(head, ""), strings.ToValidUTF8(tail, "") // a letter may be cut
+	return fmt.Sprintf("%q…%q (%d bytes)", head, tail, len(name))
+}
 
 // IsManifest reports whether b begins like a manifest; the first 19 bytes are enough.
 func IsManifest(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
@@ -173,7 +190,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 		case chunkedFile, chunkedExecutable:
 			e.Kind -= chunkedFile - File
 			if e.Chunks, err = chunked.ReadSizes(r); err != nil {
-				return nil, fmt.Errorf("directory manifest: %q: %w", e.Path, err)
+				return nil, fmt.Errorf("directory manifest: %s: %w", quoted(e.Path), err)
 			}
 			for _, n := range e.Chunks {
 				e.Size += n
@@ -188,7 +205,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 			}
 		case Empty:
 		default:
-			return nil, fmt.Errorf("directory manifest: %q is of unknown kind %d: use a newer skerry", e.Path, kind)
+			return nil, fmt.Errorf("directory manifest: %s is of unknown kind %d: use a newer skerry", quoted(e.Path), kind)
 		}
 		if children += e.children(); children > blobs.MaxChildren {
 			return nil, fmt.Errorf("directory manifest: more than %d files and chunks", blobs.MaxChildren-1)
@@ -251,7 +268,7 @@ func (m Manifest) check() (steps int, err error) {
 		if n := len(above); n > 0 {
 			dir := above[n-1]
 			if e.Path[len(dir)] == '/' { // else writing below it could follow a link out of the directory
-				return steps, &NameError{e.Path, fmt.Sprintf("%q is not a directory that may hold it", dir)}
+				return steps, &NameError{e.Path, fmt.Sprintf("%s is not a directory that may hold it", quoted(dir))}
 			}
 		}
 		above = append(above, e.Path)
@@ -294,7 +311,7 @@ func checkLink(e Entry) error {
 		return &NameError{e.Path, "link target is empty, too long or contains a zero byte"}
 	}
 	if strings.HasPrefix(e.Target, "/") || strings.Contains(e.Target, "\\") {
-		return &NameError{e.Path, fmt.Sprintf("link to %q leads out of the directory", e.Target)}
+		return &NameError{e.Path, fmt.Sprintf("link to %s leads out of the directory", quoted(e.Target))}
 	}
 	depth, descended := strings.Count(e.Path, "/"), false
 	for name := range strings.SplitSeq(e.Target, "/") {
@@ -302,7 +319,7 @@ func checkLink(e Entry) error {
 		case "", ".":
 		case "..":
 			if depth--; depth < 0 || descended {
-				return &NameError{e.Path, fmt.Sprintf("link to %q may lead out of the directory", e.Target)}
+				return &NameError{e.Path, fmt.Sprintf("link to %s may lead out of the directory", quoted(e.Target))}
 			}
 		default:
 			descended = true
