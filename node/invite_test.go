@@ -426,3 +426,29 @@ func TestInviteForAWallet(t *testing.T) {
 		}
 	})
 }
+
+// Whoever takes an invite once more, and names the replica, has it by that name.
+func TestAnInviteTakenAgainBringsItsName(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := t.Context()
+		w := simNodes(t, 2)
+		owner, joiner := w.nodes[0], w.nodes[1]
+		r, err := owner.Replicas.Create(ctx, "theirs")
+		require.NoError(t, err)
+		_, tk, err := owner.Invite(ctx, r, Invite{Mode: replica.Write, Uses: 1})
+		require.NoError(t, err)
+		invite := &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}
+		joined, err := joiner.JoinInvite(ctx, invite, "", nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, "theirs", joined.Replica.Name)
+		joined, err = joiner.JoinInvite(ctx, invite, "mine", nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, "mine", joined.Replica.Name)
+		joined, err = joiner.JoinInvite(ctx, invite, "", nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, "mine", joined.Replica.Name, "without a name, it keeps its own")
+		found, err := joiner.Replicas.Resolve(ctx, "mine")
+		require.NoError(t, err)
+		require.Equal(t, r.ID, found.ID)
+	})
+}

@@ -308,6 +308,14 @@ func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name str
 	if joined.Replica.Name == "" {
 		return joined, err // not even that
 	}
+	if name != "" && joined.Replica.Name != name { // it was here already
+		renamed, nameErr := n.RenameReplica(ctx, joined.Replica.ID, name)
+		if nameErr != nil {
+			err = errors.Join(err, nameErr)
+		} else {
+			joined.Replica.Name = renamed.Name
+		}
+	}
 	_, stErr := n.insertStatements(ctx, g.Replica, g.Statements)
 	return joined, errors.Join(err, stErr, n.dropKeys(ctx, [][]byte{pendingKey(id)}), n.kv.Sync(ctx))
 }
