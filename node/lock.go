@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -17,6 +18,27 @@ type Owner struct {
 	PID    int    `json:"pid"`
 	NodeID string `json:"node_id,omitempty"`
 	API    string `json:"api,omitempty"` // path of the socket of its local API, once that answers
+	// Command is what the process runs, such as "skerry share"; Since is when it began.
+	Command string    `json:"command,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// String names the process, and what a node is known by once it answers.
+func (o Owner) String() string {
+	who := "another process"
+	switch {
+	case o.API == "" && o.Command != "":
+		who = o.Command
+	case o.NodeID != "":
+		who = "node " + o.NodeID
+	}
+	if o.PID == 0 {
+		return who
+	}
+	if o.Since.IsZero() {
+		return fmt.Sprintf("%s (process %d)", who, o.PID)
+	}
+	return fmt.Sprintf("%s (process %d, since %s)", who, o.PID, o.Since.Local().Format(time.DateTime))
 }
 
 // InUseError reports a data directory that another process has open.
@@ -26,14 +48,13 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
-	who := "another process"
-	if e.Owner.NodeID != "" {
-		who = "node " + e.Owner.NodeID
+	if e.Owner.API == "" && e.Owner.Command != "" {
+		return fmt.Sprintf("data directory %s is in use by %s, which ends by itself or when "+
+			"you interrupt it: wait for it, or end it; or choose another directory with --dir",
+			e.Dir, e.Owner)
 	}
-	if e.Owner.PID != 0 {
-		who += fmt.Sprintf(" (process %d)", e.Owner.PID)
-	}
-	return fmt.Sprintf("data directory %s is in use by %s: stop it, or choose another with --dir", e.Dir, who)
+	return fmt.Sprintf("data directory %s is in use by %s: stop it, or choose another with --dir",
+		e.Dir, e.Owner)
 }
 
 // lock is the exclusive hold on a data directory. The operating system lets go of it when the process ends, however it ends.
@@ -48,7 +69,7 @@ const (
 	ownerName = "owner.json"
 )
 
-func acquire(dir string) (*lock, error) {
+func acquire(dir, command string) (*lock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -57,7 +78,9 @@ func acquire(dir string) (*lock, error) {
 		owner, _ := ReadOwner(dir) // if it cannot be read, the message names nobody
 		return nil, errors.Join(&InUseError{dir, owner}, f.Close())
 	}
-	l := &lock{f: f, dir: dir, info: Owner{PID: os.Getpid()}}
+	l := &lock{f: f, dir: dir, info: Owner{
+		PID: os.Getpid(), Command: command, Since: time.Now().UTC().Truncate(time.Second),
+	}}
 	if err := l.write(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

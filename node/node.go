@@ -53,6 +53,9 @@ type Config struct {
 	Host Host
 	// Limits bound what is given and taken.
 	Limits Limits
+	// Command is how the process was started, such as "skerry share": others that find the directory
+	// in use are told.
+	Command string
 	// HandsOver has the node remember which content peers are to take of it, for HandOver: it goes
 	// away with one command.
 	HandsOver bool
@@ -131,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.lock, err = acquire(cfg.Dir); err != nil {
+	if n.lock, err = acquire(cfg.Dir, cfg.Command); err != nil {
 		return nil, err
 	}
 	if n.key, err = loadKey(filepath.Join(cfg.Dir, keyFile)); err != nil {

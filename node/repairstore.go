@@ -94,7 +94,7 @@ func salvageStore(ctx context.Context, cfg Config, out *StoreRepair) (err error)
 	if _, err := os.Stat(at(lockName)); err != nil {
 		return fmt.Errorf("%s is no data directory: %w", cfg.Dir, err)
 	}
-	lock, err := acquire(cfg.Dir)
+	lock, err := acquire(cfg.Dir, cfg.Command)
 	if err != nil {
 		return err
 	}

@@ -295,7 +295,7 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	var n *node.Node
 	var r *openReplica
 	if f.inReplica() {
-		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Log: log, Keyring: a.keyringAt()}); err != nil {
+		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Command: a.command, Log: log, Keyring: a.keyringAt()}); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, n.Close()) }()

@@ -26,8 +26,8 @@ type errNotRunning struct{ dir string }
 
 func (e errNotRunning) Error() string {
 	if owner, err := node.ReadOwner(e.dir); err == nil && owner.API == "" && alive(owner.PID) {
-		return fmt.Sprintf("no node is running on %s, but a command such as skerry share has it open (process %d): "+
-			"wait for that command, or end it", e.dir, owner.PID)
+		return fmt.Sprintf("no node is running on %s, but it is in use by %s: "+
+			"wait for that command, or end it; then start a node with skerry up", e.dir, owner)
 	}
 	return fmt.Sprintf("no node is running on %s: start one with skerry up", e.dir)
 }
@@ -140,7 +140,7 @@ func (a *app) absDir() (err error) {
 }
 
 func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
-	n, err := node.Open(ctx, node.Config{Dir: a.dir, Keyring: a.keyringAt(), HandsOver: online})
+	n, err := node.Open(ctx, node.Config{Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: online})
 	if err != nil {
 		return nil, err
 	}

@@ -26,14 +26,15 @@ func main() {
 
 // app is what commands share.
 type app struct {
-	dir    string
-	json   bool
-	quiet  bool
-	ring   string // socket of a keyring in a process of its own, or empty
-	stdin  io.Reader
-	stdout *printer
-	stderr *printer
-	bar    *bar // of the work under way, or nil
+	dir     string
+	json    bool
+	quiet   bool
+	command string // as it was given, without arguments, such as "skerry share"
+	ring    string // socket of a keyring in a process of its own, or empty
+	stdin   io.Reader
+	stdout  *printer
+	stderr  *printer
+	bar     *bar // of the work under way, or nil
 
 	terminal  *os.File // standard input, if it is a terminal
 	interrupt func()   // does what an interrupt does

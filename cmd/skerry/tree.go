@@ -33,6 +33,7 @@ func (a *app) finish(root *cobra.Command, running func()) {
 	}
 	if inner := root.RunE; inner != nil {
 		root.RunE = func(cmd *cobra.Command, args []string) error {
+			a.command = cmd.CommandPath()
 			running() // the arguments and flags are right as far as cobra can tell
 			return inner(cmd, args)
 		}
