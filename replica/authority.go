@@ -81,6 +81,9 @@ func (d *decider) byOwner(a AuthorID, id ID) ([]Revocation, error) {
 func (d *decider) authority(grants []Grant) (a Authority, err error) {
 	for i := range grants {
 		g := &grants[i]
+		if isWeak(g.Author) {
+			continue
+		}
 		s := span{g.Prefix, g.NotBefore, g.NotAfter}
 		void, err := isVoid(g.Parent, g.Issued, func(a AuthorID) ([]Revocation, error) {
 			return d.byOwner(a, g.Replica)

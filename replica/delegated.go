@@ -18,8 +18,8 @@ import (
 // same, in whatever order they came:
 //
 //   - A statement is *void* if a revocation by the replica key ends a grant in its chain at or
-//     before the time at which the statement, or a grant between the two, was issued. Void ones are
-//     dropped.
+//     before the time at which the statement, or a grant between the two, was issued; or if a grant
+//     in its chain is for a key of small order. Void ones are dropped.
 //   - Of the others, all that stem from one grantee of the replica key share one budget. Within it,
 //     grants and revocations are counted apart, and so are grants below prefixes that were sealed in
 //     one epoch: these share a *shelf*. All others, with the revocations' own, share the shelf 0.
@@ -69,12 +69,15 @@ func issuedOf(st Statement) uint64 {
 	return 0
 }
 
-// isVoid reports whether a revocation by the replica key makes a statement void that was issued at
-// some time by the authority of the grant above. revocations returns those about an author.
+// isVoid reports whether a revocation by the replica key, or a weak key, makes a statement void that
+// was issued at some time by the authority of the grant above. revocations returns those about an author.
 func isVoid(
 	above *Grant, issued uint64, revocations func(AuthorID) ([]Revocation, error),
 ) (bool, error) {
 	for g := above; g != nil; g = g.Parent {
+		if isWeak(g.Author) { // anybody can have made it
+			return true, nil
+		}
 		about, err := revocations(g.Author)
 		if err != nil {
 			return false, err

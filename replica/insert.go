@@ -29,6 +29,9 @@ type Inserted struct {
 	Added []Entry // stored; they are new or replaced an older version
 	Known int     // not stored: the same or a newer version was there
 	Later int     // not stored: too far ahead of the clock, may come again
+	// Void counts entries by keys of small order. Earlier versions have stored some, and send them in
+	// good faith; they are passed over.
+	Void int
 	// NoRoom counts entries that Config.OnTake has kept out. They may come again.
 	NoRoom int
 }
@@ -38,8 +41,7 @@ type Inserted struct {
 // Entries that are too far in the future are counted, not stored, and no error. What is stored survives the death of the process; call
 // Sync before telling anybody that it survives more.
 func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin) (Inserted, error) {
-	good, later, firstErr := s.check(id, entries)
-	out := Inserted{Later: later}
+	good, out, firstErr := s.check(id, entries)
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
@@ -49,9 +51,9 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 	return out, firstErr
 }
 
-// check returns the entries that are right as far as one can tell without looking at what is stored, how many are too far in the future, and
-// what is wrong with the first of the others.
-func (s *Store) check(id ID, entries []Entry) (good []Entry, later int, first error) {
+// check returns the entries that are right as far as one can tell without looking at what is stored,
+// how many are passed over, and what is wrong with the first of the others.
+func (s *Store) check(id ID, entries []Entry) (good []Entry, out Inserted, first error) {
 	limit := aheadOf(s.cfg.Now())
 	good = make([]Entry, 0, len(entries))
 	for _, e := range entries {
@@ -62,16 +64,19 @@ func (s *Store) check(id ID, entries []Entry) (good []Entry, later int, first er
 		case len(e.Key) > MaxKey:
 			err = e.failed(ErrKeyTooLong)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			first = firstOf(first, err)
-		} else if e.Timestamp > limit {
-			later++
-		} else {
+		case isWeak(e.Author):
+			out.Void++
+		case e.Timestamp > limit:
+			out.Later++
+		default:
 			good = append(good, e)
 		}
 	}
 	good, err := s.verifyAll(good)
-	return good, later, firstOf(first, err)
+	return good, out, firstOf(first, err)
 }
 
 func firstOf(first, next error) error {

@@ -35,7 +35,7 @@ type Inserter struct {
 type insertJob struct {
 	ready chan struct{} // closed when the batch is verified
 	good  []Entry
-	later int
+	out   Inserted // what was passed over
 	err   error
 	flush chan struct{} // closed when all before is stored
 }
@@ -83,7 +83,7 @@ func (x *Inserter) verify() {
 	x.running.Go(func() {
 		defer close(job.ready)
 		err := fault.Call(func() error {
-			job.good, job.later, job.err = x.s.check(x.id, batch)
+			job.good, job.out, job.err = x.s.check(x.id, batch)
 			return nil
 		})
 		if err != nil {
@@ -129,7 +129,7 @@ func (x *Inserter) store() {
 }
 
 func (x *Inserter) storeOne(job *insertJob) {
-	out, refused := Inserted{Later: job.later}, job.err
+	out, refused := job.out, job.err
 	lock := x.s.writes.of(x.id)
 	lock.Lock()
 	err := fault.Call(func() error {
@@ -143,6 +143,7 @@ func (x *Inserter) storeOne(job *insertJob) {
 	defer x.mu.Unlock()
 	x.out.Known += out.Known
 	x.out.Later += out.Later
+	x.out.Void += out.Void
 	x.out.NoRoom += out.NoRoom
 	x.err = firstOf(x.err, refused)
 }

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oasisprotocol/curve25519-voi/curve"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
@@ -62,6 +64,111 @@ func TestKeysOfSmallOrderAreRefused(t *testing.T) {
 	back, err := ParseID(id.String())
 	require.NoError(t, err)
 	require.Equal(t, id, back)
+}
+
+// The list of weak keys has all encodings of the points of small order, and nothing else.
+func TestWeakKeysAreAll(t *testing.T) {
+	require.Len(t, weakKeys, 14)
+	for key := range weakKeys {
+		require.ErrorIs(t, checkPoint(key, "author id"), ErrWeakKey)
+	}
+	for _, p := range curve.EIGHT_TORSION {
+		var c curve.CompressedEdwardsY
+		c.SetEdwardsPoint(p)
+		require.True(t, isWeak([32]byte(c)))
+	}
+	for _, text := range weakPoints {
+		b, err := hex.DecodeString(text)
+		require.NoError(t, err)
+		require.True(t, isWeak([32]byte(b)), text)
+	}
+	for i := range byte(20) {
+		require.False(t, isWeak(testKey(i).Author()))
+		require.False(t, isWeak([32]byte{31: i | 0x40}))
+	}
+}
+
+// weakly stores, as earlier versions have, what anybody has signed for the author of zeros: a grant
+// to it by a delegate, one by it, a revocation by it, and entries.
+func weakly(t *testing.T, s *Store, id ID, parent *Grant, by SecretKey) (entries []Entry, stated []Statement) {
+	toZero := grantFrom(parent, by, testKey(9), 20, delegable)
+	toZero.Author = AuthorID{}
+	toZero.Sign(by)
+	byZero := Grant{Replica: id, Author: testKey(8).Author(), Issued: 30, NotAfter: Forever,
+		Delegable: true, Parent: &toZero}
+	deeper := grantFrom(&byZero, testKey(8), testKey(7), 40, nil)
+	revokes := Revocation{Replica: id, Author: testKey(8).Author(), Issued: 50, Authority: &toZero}
+	stated = []Statement{&toZero, &byZero, &deeper, &revokes}
+	for i := range 3 {
+		h := blobs.HashOf([]byte("planted"))
+		entries = append(entries, Entry{Replica: id, Key: fmt.Appendf(nil, "planted/%d", i),
+			Timestamp: uint64(1000 + i), Size: 7, Hash: h})
+	}
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		v, changes := s.sieve(tx, id), statementChanges{}
+		for _, st := range stated {
+			b, r := rankOf(st, chainOf(st))
+			if err := errors.Join(tx.Set(statementKey(st), st.Bytes()),
+				tx.Set(rankKey(v.id, b, &r), r.about[:])); err != nil {
+				return err
+			}
+			changes.note(statementKey(st), true)
+		}
+		r, err := getReplica(tx, id)
+		if err != nil {
+			return err
+		}
+		p := s.putter(tx, &r)
+		for i := range entries {
+			if _, err := p.put(&entries[i]); err != nil {
+				return err
+			}
+		}
+		return errors.Join(p.finish(bg), s.sumStatements(bg, tx, id, changes),
+			touchStatements(tx, id))
+	}))
+	s.statementsChanged(id)
+	return entries, stated
+}
+
+// What weak keys have signed, and another program has stored, a host sends in good faith: it is passed
+// over, and nothing is wrong with the host.
+func TestStoredByWeakKeys(t *testing.T) {
+	for _, trees := range []int{1, treeFrom} {
+		owner, a := testKey(1), testKey(2)
+		c := newClock()
+		old, fresh := newStore(t, c), newStore(t, c)
+		old.treeFrom = trees
+		id := hold(t, old, owner, Write)
+		hold(t, fresh, owner, Read)
+		toA := grantFrom(nil, owner, a, 10, delegable)
+		_, err := old.InsertStatements(bg, id, []Statement{&toA})
+		require.NoError(t, err)
+		write(t, old, id, owner, "k", "v", "l", "v")
+		exchange(t, old, fresh, id)
+		entries, stated := weakly(t, old, id, &toA, a)
+
+		out, err := fresh.InsertStatements(bg, id, stated)
+		require.NoError(t, err, "nobody is to blame")
+		require.Equal(t, Stated{Added: 1, Refused: 3}, out, "a grant to such a key allows nothing")
+		got, err := fresh.Insert(bg, id, entries, Origin{})
+		require.NoError(t, err)
+		require.Equal(t, Inserted{Void: 3}, got)
+		x := fresh.NewInserter(bg, id, Origin{Peer: "peer"})
+		var items [][]byte
+		for i := range entries {
+			b, err := entries[i].AppendBinary(nil)
+			require.NoError(t, err)
+			items = append(items, b)
+		}
+		require.NoError(t, x.Add(items))
+		got, err = x.Close()
+		require.NoError(t, err)
+		require.Equal(t, 3, got.Void)
+		write(t, old, id, owner, "m", "v")
+		exchange(t, old, fresh, id)
+		require.Len(t, collect(t, fresh.Entries(bg, id, Query{})), 3)
+	}
 }
 
 // No way of printing shows a key.
