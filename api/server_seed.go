@@ -40,11 +40,7 @@ func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (
 	if err != nil {
 		return seed.Answer{}, err
 	}
-	t, err := s.node.Ticket(ctx, r, replica.Sync)
-	if err != nil {
-		return seed.Answer{}, err
-	}
-	text, err := t.Text()
+	text, err := seed.TicketFor(ctx, s.node, r)
 	if err != nil {
 		return seed.Answer{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -223,11 +224,9 @@ func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Ans
 	if t.Capability > replica.Sync {
 		note = fmt.Sprintf("The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.", t.Capability)
 	}
-	least := t.Least
-	if t.ReadKey.Epoch > 0 {
-		least = t.ReadKey.ID()
-	}
-	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Least: least, Addrs: t.Addrs}).Text()
+	// The newest epoch is left out: a seed seals nothing, and whoever registers first could name a false
+	// one, or make a plain replica one that seems encrypted.
+	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: t.Addrs}).Text()
 	if err != nil {
 		return Answer{}, failed(InvalidTicket, err)
 	}
@@ -274,6 +273,17 @@ func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
 
 // Signer has the identity's keyring sign.
 type Signer func(vault.ToSign) (vault.Signed, error)
+
+// TicketFor returns the ticket with which a node has a seed keep a replica: one to sync. The newest
+// epoch is left out, as the seed does (see Register): earlier seeds do not know such tickets.
+func TicketFor(ctx context.Context, n *node.Node, r replica.Replica) (string, error) {
+	t, err := n.Ticket(ctx, r, replica.Sync)
+	if err != nil {
+		return "", err
+	}
+	t.Least = replica.EpochID{}
+	return t.Text()
+}
 
 // NewRegister signs a request to keep a replica, for the seed with a node id. text is the ticket;
 // device is the node that may ask later whether the registration stands, or empty.

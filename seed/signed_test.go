@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // A seed that is sent a request can use it nowhere else and for nothing else: not at another seed,
@@ -259,3 +260,39 @@ func (w *warnings) Handle(_ context.Context, r slog.Record) error {
 }
 func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
 func (w *warnings) WithGroup(string) slog.Handler      { return w }
+
+// Whoever registers a replica first tells the seed nothing about its epochs, which only the replica
+// key can, nor that it is encrypted; and what devices send names none, so that seeds of earlier
+// versions take it.
+func TestRegistrationNamesNoEpoch(t *testing.T) {
+	c := &clock{}
+	s := host(t, t.TempDir(), DefaultLimits, c)
+	ctx := t.Context()
+	a := online(t, node.Config{}, nil)
+	r, err := a.CreateReplica(ctx, "r", true)
+	require.NoError(t, err)
+	_, err = a.Replicas.Rotate(ctx, r.ID)
+	require.NoError(t, err)
+	text, err := TicketFor(ctx, a, r)
+	require.NoError(t, err)
+	doc, err := ticket.ParseDoc(text)
+	require.NoError(t, err)
+	require.Equal(t, replica.Sync, doc.Capability)
+	require.NotEmpty(t, doc.Addrs)
+	require.Zero(t, doc.Least)
+	full, err := ticket.ParseDoc(ticketFor(t, a, r, replica.Sync))
+	require.NoError(t, err)
+	require.NotZero(t, full.Least, "another node is told")
+
+	plain := replica.NewSecretKey().Replica()
+	mallory := newPerson(t, c)
+	planted, err := (&ticket.Doc{Capability: replica.Sync, Replica: plain,
+		Least: replica.EpochID{Number: 4_000_000_000}, Addrs: doc.Addrs}).Text()
+	require.NoError(t, err)
+	_, err = s.Register(ctx, mallory.request(t, s, plain, planted))
+	require.NoError(t, err)
+	held, err := s.n.Replicas.Get(ctx, plain)
+	require.NoError(t, err)
+	require.Zero(t, held.Least)
+	require.False(t, held.Encrypted)
+}
