@@ -97,15 +97,11 @@ func (r *ration) count(now time.Time) {
 // names counts where peers are said to be by whoever is trusted to say it.
 type names struct {
 	at map[place]int
-	// anywhere has peers that are named by a host name, whose addresses follow from it only when it
-	// is dialled.
-	anywhere map[peer.ID]int
+	// hosts has peers that are named by a host name, by what hostOf says; see hostnames.go.
+	hosts map[peer.ID]map[string]int
 }
 
-func newNames() names { return names{map[place]int{}, map[peer.ID]int{}} }
-
-// has reports whether a peer is named at an address.
-func (n *names) has(at place) bool { return n.at[at] > 0 || n.anywhere[at.p] > 0 }
+func newNames() names { return names{map[place]int{}, map[peer.ID]map[string]int{}} }
 
 // add counts a peer, and the relays in its addresses, n times more.
 func (n *names) add(p peer.AddrInfo, by int) {
@@ -120,8 +116,13 @@ func (n *names) add(p peer.AddrInfo, by int) {
 		}
 		if at, err := placeOf(id, m); err == nil {
 			bump(n.at, at, by)
-		} else {
-			bump(n.anywhere, id, by)
+		} else if host := hostOf(m); host != "" {
+			if n.hosts[id] == nil {
+				n.hosts[id] = map[string]int{}
+			}
+			if bump(n.hosts[id], host, by); len(n.hosts[id]) == 0 {
+				delete(n.hosts, id)
+			}
 		}
 	}
 }
@@ -142,13 +143,14 @@ type dials struct {
 	trying    int             // dials to unproved addresses that are under way,
 	tryingOne map[peer.ID]int // and those of them to one peer
 	proved    map[place]bool
+	led       map[string]led // where host names lead by which peers are named
 	all       *ration
 	rations   map[netip.Prefix]*ration
 }
 
 func newDials(config []peer.AddrInfo, now func() time.Time) *dials {
 	d := &dials{now: now, config: newNames(), named: newNames(), tryingOne: map[peer.ID]int{},
-		proved: map[place]bool{}, all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
+		proved: map[place]bool{}, led: map[string]led{}, all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
 	for _, p := range config {
 		d.config.add(p, 1)
 	}
@@ -165,6 +167,7 @@ func (d *dials) name(p peer.AddrInfo) (end func()) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.named.add(p, -1)
+		d.forgetLed()
 	}
 }
 
@@ -195,7 +198,7 @@ func (d *dials) start(p peer.ID, m ma.Multiaddr) (ended func(error), err error) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var used []*ration
-	if !d.config.has(at) && !d.named.has(at) && !d.proved[at] {
+	if !d.isNamed(at) && !d.proved[at] {
 		if d.trying >= maxTrying || d.tryingOne[p] >= maxTryingOne {
 			return nil, &RationedError{m}
 		}

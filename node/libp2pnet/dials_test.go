@@ -182,9 +182,10 @@ func TestNamingAPeerNamesItsRelays(t *testing.T) {
 	at := func(p peer.ID, port uint16) place {
 		return place{p, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}
 	}
-	require.Equal(t, names{map[place]int{at("p", 2): 1, at(relay, 1): 1}, map[peer.ID]int{relay: 1}}, d.named)
-	require.True(t, d.named.has(at(relay, 9)), "it may be anywhere that its name leads to")
-	require.False(t, d.named.has(at("p", 1)), "somebody else is said to be there")
+	require.Equal(t, names{map[place]int{at("p", 2): 1, at(relay, 1): 1}, map[peer.ID]map[string]int{relay: {"/dns4/seed.example/4": 1}}}, d.named)
+	require.True(t, d.isNamed(at(relay, 1)))
+	require.False(t, d.isNamed(at(relay, 9)), "it is not anywhere")
+	require.False(t, d.isNamed(at("p", 1)), "somebody else is said to be there")
 	end()
 	require.Equal(t, newNames(), d.named)
 }
@@ -221,4 +222,73 @@ func TestHearsayOfNamedPeersIsRationed(t *testing.T) {
 	ended(nil)
 	require.Zero(t, d.trying)
 	require.Empty(t, d.tryingOne)
+}
+
+// looksUp is a resolver that knows some names.
+type looksUp map[string][]ma.Multiaddr
+
+func (l looksUp) ResolveDNSAddr(
+	_ context.Context, _ peer.ID, m ma.Multiaddr, _, _ int,
+) ([]ma.Multiaddr, error) {
+	return l[m.String()], nil
+}
+
+func (l looksUp) ResolveDNSComponent(
+	_ context.Context, m ma.Multiaddr, _ int,
+) ([]ma.Multiaddr, error) {
+	return l[m.String()], nil
+}
+
+// A peer that is named by a host name is dialled without ration where that leads, and nowhere else.
+func TestHostNamesLeadSomewhere(t *testing.T) {
+	all := func(texts ...string) (out []ma.Multiaddr) {
+		for _, text := range texts {
+			out = append(out, addr(t, text))
+		}
+		return out
+	}
+	d := newDials([]peer.AddrInfo{{ID: "p", Addrs: all("/dns4/a.example/tcp/1")},
+		{ID: "q", Addrs: all("/dnsaddr/b.example")}}, time.Now)
+	r := resolver{looksUp{
+		"/dns4/a.example/tcp/1":         all("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/1"),
+		"/dns4/a.example/udp/1/quic-v1": all("/ip4/192.0.2.1/udp/1/quic-v1"),
+		"/dnsaddr/b.example":            all("/ip4/192.0.2.3/tcp/3", "/dns/c.example/tcp/4"),
+		"/dns/c.example/tcp/4":          all("/ip4/192.0.2.4/tcp/4"),
+		"/dns/evil.example/tcp/5":       all("/ip4/192.0.2.5/tcp/5"),
+	}, d}
+	at := func(p peer.ID, last byte, port uint16) bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.isNamed(place{p, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, last}), port)})
+	}
+	require.False(t, at("p", 1, 1), "not before the name was looked up")
+	look := func(text string) {
+		var err error
+		if m := addr(t, text); m[0].Code() == ma.P_DNSADDR {
+			_, err = r.ResolveDNSAddr(t.Context(), "q", m, 1, 9)
+		} else {
+			_, err = r.ResolveDNSComponent(t.Context(), m, 9)
+		}
+		require.NoError(t, err)
+	}
+	for _, text := range []string{"/dns4/a.example/tcp/1", "/dnsaddr/b.example",
+		"/dns/c.example/tcp/4", "/dns/evil.example/tcp/5"} {
+		look(text)
+	}
+	require.True(t, at("p", 1, 1))
+	require.True(t, at("p", 2, 1))
+	require.True(t, at("q", 3, 3))
+	require.True(t, at("q", 4, 4), "through another name")
+	require.False(t, at("p", 3, 3), "another peer's")
+	require.False(t, at("p", 1, 2), "another port")
+	require.False(t, at("q", 5, 5))
+	require.Len(t, d.led, 3, "nobody is named by the last")
+	for _, host := range []string{"/dns/evil.example/tcp/5", "/dns/far.example/tcp/6"} {
+		end := d.name(peer.AddrInfo{ID: "p", Addrs: all(host)})
+		look(host)
+		require.Equal(t, host == "/dns/evil.example/tcp/5", at("p", 5, 5))
+		end()
+		require.False(t, at("p", 5, 5))
+		require.Len(t, d.led, 3, "what a person named is forgotten")
+	}
 }

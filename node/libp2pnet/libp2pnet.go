@@ -34,6 +34,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -168,6 +169,7 @@ func New(cfg Config) (*Network, error) {
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(g),
 		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
+		libp2p.MultiaddrResolver(resolver{swarm.ResolverFromMaDNS{Resolver: madns.DefaultResolver}, d}),
 		libp2p.UserAgent("skerry"),
 		libp2p.Ping(false), // nobody needs it
 	)...)
