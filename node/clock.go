@@ -27,25 +27,45 @@ func (n *Node) serveClock(s Stream) {
 	_ = s.Close()
 }
 
-// ClockOffset asks some connected peers for their time, and returns by how much their clocks are ahead of this one, in the middle, and how many answered.
+// ClockOffset asks some connected peers for their time, and returns by how much their clocks are
+// ahead of this one, in the middle, and how many answered. It asks strangers only if nobody else is
+// connected: five throwaway identities could be in the middle.
 func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	if firm := n.firmPeers(); len(firm) > 0 {
+		return n.clockOffset(ctx, firm)
+	}
+	var all []peer.ID
+	for _, p := range n.Peers() {
+		all = append(all, p.ID)
+	}
+	return n.clockOffset(ctx, all)
+}
+
+// firmPeers returns the connected peers that a ticket or a person has named, or that have a history.
+func (n *Node) firmPeers() (firm []peer.ID) {
+	for _, p := range n.Peers() {
+		if n.peers.isFirm(p.ID) {
+			firm = append(firm, p.ID)
+		}
+	}
+	return firm
+}
+
+func (n *Node) clockOffset(ctx context.Context, peers []peer.ID) (ahead time.Duration, answered int) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var all []time.Duration
 	var wg sync.WaitGroup
-	for i, p := range n.Peers() {
-		if i == maxClocks {
-			break
-		}
+	for _, p := range peers[:min(len(peers), maxClocks)] {
 		wg.Go(func() {
 			var d time.Duration
 			err := fault.Guard(n.log, "a question to a peer", func() (err error) {
-				d, err = n.clockOf(ctx, p.ID)
+				d, err = n.clockOf(ctx, p)
 				return err
-			}, "peer", p.ID)
+			}, "peer", p)
 			if err != nil {
-				n.log.Debug("asking for the time", "peer", p.ID, "error", err)
+				n.log.Debug("asking for the time", "peer", p, "error", err)
 				return
 			}
 			mu.Lock()
@@ -76,9 +96,14 @@ type recentClock struct {
 }
 
 // RecentClockOffset is ClockOffset for somebody in a hurry: an answer serves for a minute, and
-// peers that do not answer soon are left out.
+// peers that do not answer soon are left out. It asks no strangers at all: what it returns is shown
+// to people who have not asked about clocks, and nobody unknown is to tell them to set theirs.
 func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
-	if n.net == nil || len(n.Peers()) == 0 {
+	if n.net == nil {
+		return 0, 0
+	}
+	firm := n.firmPeers()
+	if len(firm) == 0 {
 		return 0, 0
 	}
 	c := &n.recentClock
@@ -89,7 +114,7 @@ func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answ
 	}
 	ctx, cancel := context.WithTimeout(ctx, clockHurry)
 	defer cancel()
-	c.ahead, c.answered = n.ClockOffset(ctx)
+	c.ahead, c.answered = n.clockOffset(ctx, firm)
 	c.asked = time.Now()
 	return c.ahead, c.answered
 }
