@@ -1,10 +1,21 @@
 package node
 
-import "github.com/skerry-sync/skerry/replica"
+import (
+	"net/netip"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/skerry-sync/skerry/internal/netaddr"
+	"github.com/skerry-sync/skerry/replica"
+)
 
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
-// newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
+// newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all. Replicas
+// and identities cost nothing to make, addresses do: so no group of addresses has more than a
+// sixteenth of these.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
 	// on no replica begins a second one.
@@ -13,6 +24,8 @@ const (
 	// mostLongSessions is how many with known peers go on beside those, once they have lasted for
 	// longSession (see sessions.go).
 	mostLongSessions = 256
+	// mostOfGroup is how many with newcomers may be from one group of addresses.
+	mostOfGroup = mostNewcomers / 16
 )
 
 // background counts the sessions that are under way because they were due.
@@ -21,13 +34,17 @@ type background struct {
 	long      int // with known peers
 	newcomers int
 	of        map[replica.ID]int // with newcomers
+	from      map[string]int     // likewise, by groups of addresses
 }
 
-// room reports whether one may begin.
-func (b *background) room(id replica.ID, is standing) bool {
+// room reports whether one may begin with a peer of a group of addresses; "" is for a peer whose
+// address is not known.
+func (b *background) room(id replica.ID, is standing, from string) bool {
 	switch of := b.of[id]; {
 	case is == known:
 		return b.known < parallelSessions
+	case from != "" && b.from[from] >= mostOfGroup:
+		return false
 	case of == 0:
 		return b.newcomers < mostNewcomers
 	default:
@@ -35,16 +52,17 @@ func (b *background) room(id replica.ID, is standing) bool {
 	}
 }
 
-func (b *background) begin(id replica.ID, is standing) {
+func (b *background) begin(id replica.ID, is standing, from string) {
 	if is == known {
 		b.known++
 		return
 	}
 	if b.of == nil {
-		b.of = map[replica.ID]int{}
+		b.of, b.from = map[replica.ID]int{}, map[string]int{}
 	}
 	b.newcomers++
 	b.of[id]++
+	b.from[from]++
 }
 
 // lasts gives the room of a session with a known peer to others, unless too many have done so. It
@@ -58,7 +76,7 @@ func (b *background) lasts(is standing) bool {
 	return true
 }
 
-func (b *background) end(id replica.ID, is standing, long bool) {
+func (b *background) end(id replica.ID, is standing, from string, long bool) {
 	switch {
 	case long:
 		b.long--
@@ -71,4 +89,34 @@ func (b *background) end(id replica.ID, is standing, long bool) {
 	if b.of[id]--; b.of[id] == 0 {
 		delete(b.of, id)
 	}
+	if b.from[from]--; b.from[from] == 0 {
+		delete(b.from, from)
+	}
+}
+
+// groupOf returns the group of addresses of a connected peer, or of the relay that it is behind: the
+// IPv4 address, or the IPv6 network of 56 bits; "" if that is not known.
+func (n *Node) groupOf(p peer.ID) string {
+	for _, k := range n.net.Peers() {
+		if k.ID == p {
+			return groupOf(k.Addr)
+		}
+	}
+	return ""
+}
+
+func groupOf(m ma.Multiaddr) string {
+	if m == nil {
+		return ""
+	}
+	ip, err := manet.ToIP(m)
+	if err != nil {
+		return ""
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	group := netaddr.Network(a)
+	if !group.IsValid() {
+		return ""
+	}
+	return group.String()
 }

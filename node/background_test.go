@@ -3,6 +3,7 @@ package node
 import (
 	"testing"
 
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
@@ -15,33 +16,67 @@ func TestNewcomersOfOneReplicaLeaveRoomForOthers(t *testing.T) {
 	id := func(i int) replica.ID { return replica.ID{byte(i), byte(i >> 8), 1} }
 	begun := 0
 	for i := range 16 { // four would take all that there was
-		for b.room(id(i), newcomer) {
-			b.begin(id(i), newcomer)
+		for b.room(id(i), newcomer, "") {
+			b.begin(id(i), newcomer, "")
 			begun++
 		}
 		require.LessOrEqual(t, b.of[id(i)], mostPlaces[newcomer])
 	}
-	require.True(t, b.room(id(99), newcomer))
+	require.True(t, b.room(id(99), newcomer, ""))
 	for range parallelSessions {
-		require.True(t, b.room(id(0), known))
-		b.begin(id(0), known)
+		require.True(t, b.room(id(0), known, ""))
+		b.begin(id(0), known, "")
 	}
-	require.False(t, b.room(id(1), known))
-	for i := 100; b.room(id(i), newcomer); i++ {
-		b.begin(id(i), newcomer)
+	require.False(t, b.room(id(1), known, ""))
+	for i := 100; b.room(id(i), newcomer, ""); i++ {
+		b.begin(id(i), newcomer, "")
 		begun++
 	}
 	require.Equal(t, mostNewcomers, begun)
 	for x, n := range b.of {
 		for range n {
-			b.end(x, newcomer, false)
+			b.end(x, newcomer, "", false)
 		}
 	}
 	for range parallelSessions {
-		b.end(id(0), known, false)
+		b.end(id(0), known, "", false)
 	}
 	require.Zero(t, b.newcomers+b.known)
 	require.Empty(t, b.of)
+	require.Empty(t, b.from)
+}
+
+// Newcomers from one address, however many identities and replicas they have, leave room for those
+// from others; peers that are known are not counted by where they are.
+func TestNewcomersFromOneAddressLeaveRoomForOthers(t *testing.T) {
+	var b background
+	id := func(i int) replica.ID { return replica.ID{byte(i), byte(i >> 8), 1} }
+	begun := 0
+	for i := 0; b.room(id(i), newcomer, "192.0.2.1/32"); i++ {
+		b.begin(id(i), newcomer, "192.0.2.1/32")
+		begun++
+	}
+	require.Equal(t, mostOfGroup, begun)
+	require.True(t, b.room(id(999), newcomer, "192.0.2.2/32"))
+	require.True(t, b.room(id(999), newcomer, ""))
+	require.True(t, b.room(id(0), known, "192.0.2.1/32"))
+	b.end(id(0), newcomer, "192.0.2.1/32", false)
+	require.True(t, b.room(id(999), newcomer, "192.0.2.1/32"))
+}
+
+func TestGroupsOfAddresses(t *testing.T) {
+	for text, want := range map[string]string{
+		"/ip4/192.0.2.1/tcp/1":                 "192.0.2.1/32",
+		"/ip6/::ffff:192.0.2.1/tcp/1":          "192.0.2.1/32",
+		"/ip6/2001:db8:0:1ff::1/udp/1/quic-v1": "2001:db8:0:100::/56",
+		"/ip4/192.0.2.1/tcp/1/p2p-circuit":     "192.0.2.1/32",
+		"/dns4/seed.example/tcp/1":             "",
+	} {
+		m, err := ma.NewMultiaddr(text)
+		require.NoError(t, err)
+		require.Equal(t, want, groupOf(m), text)
+	}
+	require.Empty(t, groupOf(nil))
 }
 
 // Sessions with known peers that last give their room to others, as many as there may be of them.
@@ -49,22 +84,22 @@ func TestLongSessionsMakeRoom(t *testing.T) {
 	var b background
 	id := replica.ID{1}
 	for range mostLongSessions + parallelSessions {
-		require.True(t, b.room(id, known))
-		b.begin(id, known)
+		require.True(t, b.room(id, known, ""))
+		b.begin(id, known, "")
 		if b.known == parallelSessions && b.long < mostLongSessions {
-			require.False(t, b.room(id, known))
+			require.False(t, b.room(id, known, ""))
 			for b.known > 0 && b.lasts(known) {
 			}
 		}
 	}
-	require.False(t, b.room(id, known))
+	require.False(t, b.room(id, known, ""))
 	require.False(t, b.lasts(known), "there are too many")
 	require.False(t, b.lasts(newcomer), "which ends by itself")
 	for range mostLongSessions {
-		b.end(id, known, true)
+		b.end(id, known, "", true)
 	}
 	for range parallelSessions {
-		b.end(id, known, false)
+		b.end(id, known, "", false)
 	}
 	require.Equal(t, background{}, b)
 }

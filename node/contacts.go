@@ -39,6 +39,7 @@ type contact struct {
 	sessions  map[replica.ID]*dueSession // that are to be run
 	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
+	from      string        // the group of addresses of the connection, if it is known
 	known     bool          // it is remembered to hold something, or has shown that it does
 	firm      bool          // it is known, and no newcomer, for some replica
 	named     bool          // a person has named it, for some replica
@@ -108,9 +109,10 @@ func (b *peerBook) changed(p peer.ID, connected bool) {
 
 // came reads what is remembered of a peer. It is called by one goroutine at a time.
 func (b *peerBook) came(p peer.ID) {
+	from := b.n.groupOf(p)
 	b.mu.Lock()
 	c := b.contact(p)
-	c.connected, c.retry, c.pause = true, 0, b.n.cfg.SyncInterval
+	c.connected, c.from, c.retry, c.pause = true, from, 0, b.n.cfg.SyncInterval
 	b.mu.Unlock() // what is noted of the peer from now on is noted as of one that is connected
 	ids, is, named, err := b.replicasOf(b.n.ctx, p, maxOverview)
 	if err != nil && b.n.ctx.Err() == nil {
@@ -312,11 +314,12 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 			is = s.is
 		}
 		// One that would have to wait for others begins later, and takes no room meanwhile.
-		if d.running || d.next.After(now) || !b.running.room(id, is) || !b.n.sessions.idle(id, p, is) {
+		if d.running || d.next.After(now) || !b.running.room(id, is, c.from) || !b.n.sessions.idle(id, p, is) {
 			continue
 		}
 		d.running = true
-		b.running.begin(id, is)
+		from := c.from
+		b.running.begin(id, is, from)
 		b.n.work.Go(func() {
 			ended, long := false, false // guarded by b.mu
 			lasts := time.AfterFunc(longSession, func() {
@@ -332,7 +335,7 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 			lasts.Stop()
 			b.mu.Lock()
 			ended = true
-			b.running.end(id, is, long)
+			b.running.end(id, is, from, long)
 			b.mu.Unlock()
 			b.done(p, id, err)
 			b.wake()
