@@ -24,6 +24,7 @@ type crowded struct {
 }
 
 func (*crowded) Connected(peer.ID) bool              { return false }
+func (*crowded) Peers() []Peer                       { return nil }
 func (c *crowded) KnownAddrs(peer.ID) []ma.Multiaddr { return c.addrs }
 
 func (*crowded) Connect(context.Context, peer.AddrInfo) error {
