@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/skerry-sync/skerry/blobs"
 )
 
@@ -97,7 +99,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 
 // work takes the places that one needs to work. Only so many answers are worked on at a time.
 func (a *answering) work() error {
-	rank := rankOf(!visitOf(a.s).Stranger(), a.background)
+	rank := rankOf(visitOf(a.s).Who(), a.background)
 	for _, g := range []*gate{a.n.limits.of(a.s.Remote()).serving, a.n.serving} {
 		leave, err := g.enter(a.ctx, rank)
 		if err != nil {
@@ -147,22 +149,31 @@ func (a *answering) spent(units int, yielded uint64) error {
 }
 
 // worked counts work for the peer of a stream, and waits if that has caused too much: of strangers,
-// all together. What this node has asked for itself is free.
+// all together; of others that nobody has named, each by itself and all together. What this node has
+// asked for itself is free.
 func (n *Node) worked(ctx context.Context, s Stream, units int) error {
 	v := visitOf(s)
 	if v == nil {
 		return nil
 	}
-	limit := n.limits.strangers
-	if !v.Stranger() {
-		limit = n.limits.of(s.Remote()).work
+	limits := []*rate.Limiter{n.limits.of(s.Remote()).work}
+	switch who := v.Who(); {
+	case who.Named:
+	case who.Known:
+		limits = append(limits, n.limits.unnamed)
+	case who.Proved:
+		limits = append(limits, n.limits.proved)
+	default:
+		limits = []*rate.Limiter{n.limits.strangers}
 	}
-	for units > 0 {
-		some := min(units, limit.Burst())
-		if err := limit.WaitN(ctx, some); err != nil {
-			return err
+	for _, limit := range limits {
+		for left := units; left > 0; {
+			some := min(left, limit.Burst())
+			if err := limit.WaitN(ctx, some); err != nil {
+				return err
+			}
+			left -= some
 		}
-		units -= some
 	}
 	return nil
 }

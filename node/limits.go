@@ -11,6 +11,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
+
+	"github.com/skerry-sync/skerry/node/admission"
 )
 
 // Limits bound what a node gives to others and takes from them. Zero is no limit.
@@ -111,7 +113,9 @@ type limiter struct {
 	peers  map[string]*peerLimits // of peers by their ids, and of networks
 	pruned time.Time
 
-	strangers *rate.Limiter // work for all strangers together
+	// work for all strangers together, for all proved peers, and for all known peers that nobody has
+	// named
+	strangers, proved, unnamed *rate.Limiter
 }
 
 type peerLimits struct {
@@ -130,10 +134,11 @@ func (x *peerLimits) mayAsk(p peer.ID) error {
 	return nil
 }
 
-// mayAsk is for the peer of a stream and, if it is a stranger, for all strangers from its network.
+// mayAsk is for the peer of a stream and, if it is not known, for all others from its network that
+// are not.
 func (n *Node) mayAsk(s Stream) error {
 	err := n.limits.of(s.Remote()).mayAsk(s.Remote())
-	if err == nil && visitOf(s).Stranger() {
+	if err == nil && !visitOf(s).Who().Known {
 		err = n.limits.ofNet(originOf(s)).mayAsk(s.Remote())
 	}
 	return err
@@ -143,7 +148,7 @@ func (n *Node) mayAsk(s Stream) error {
 func (n *Node) missed(s Stream) {
 	n.counters.misses.Add(1)
 	n.limits.of(s.Remote()).misses.Allow()
-	if visitOf(s).Stranger() {
+	if !visitOf(s).Who().Known {
 		n.limits.ofNet(originOf(s)).misses.Allow()
 	}
 }
@@ -159,6 +164,7 @@ func newLimiter(cfg Limits) *limiter {
 	return &limiter{
 		cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), relay: newThrottle(cfg.Relay),
 		peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce),
+		proved: rate.NewLimiter(workShare*workPerSecond, workShare*workAtOnce), unnamed: rate.NewLimiter(workShare*workPerSecond, workShare*workAtOnce),
 	}
 }
 
@@ -167,7 +173,7 @@ func newLimiter(cfg Limits) *limiter {
 const maxPeerLimits = 1024
 
 // A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for those that it holds.
-// Strangers from one network may together ask for strangeMisses times as many.
+// Strangers and proved peers from one network may together ask for strangeMisses times as many.
 const (
 	missesPerSecond = 32
 	missesAtOnce    = 4096
@@ -179,6 +185,9 @@ const (
 const (
 	workPerSecond = 50_000
 	workAtOnce    = 1_000_000
+	// workShare is as much as how many peers all proved peers may cause together, and all known peers
+	// that nobody has named: anybody can be any number of these.
+	workShare = 2
 )
 
 func (l *limiter) of(p peer.ID) *peerLimits {
@@ -317,25 +326,34 @@ func (l limitedReader) Read(b []byte) (n int, err error) {
 // rank is who goes first at a gate.
 type rank int
 
-// Known peers go before strangers, and what somebody waits for goes before background work.
+// Whom a person has named goes before who has a history, and that before who has proved to know a
+// replica's id, and that before strangers. What somebody waits for goes before background work.
 const (
-	rankKnown rank = iota
+	rankNamed rank = iota
+	rankKnown
+	rankProved
 	rankStrange
+	rankNamedLater
 	rankKnownLater
+	rankProvedLater
 	rankStrangeLater
 	ranks
 )
 
-func rankOf(known, inBackground bool) rank {
+func rankOf(who admission.Party, inBackground bool) rank {
+	r := rankStrange
 	switch {
-	case known && inBackground:
-		return rankKnownLater
-	case inBackground:
-		return rankStrangeLater
-	case known:
-		return rankKnown
+	case who.Known && who.Named:
+		r = rankNamed
+	case who.Known:
+		r = rankKnown
+	case who.Proved:
+		r = rankProved
 	}
-	return rankStrange
+	if inBackground {
+		r += rankNamedLater
+	}
+	return r
 }
 
 // gate lets so many through at a time, those of the first rank before the others.

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -189,7 +190,7 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 	if len(out.unknown) == 0 {
 		return nil
 	}
-	ids, searched, err := n.searchFor(ctx, o, out, !v.Stranger())
+	ids, searched, err := n.searchFor(ctx, o, out, v.Who())
 	if err != nil {
 		return err
 	}
@@ -202,8 +203,8 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many were
 // looked at. One search runs at a time; who has to wait for having caused much does so afterwards.
-func (n *Node) searchFor(ctx context.Context, o *overview, out outcome, known bool) (ids []replica.ID, searched int, err error) {
-	leave, err := n.search.enter(ctx, rankOf(known, true))
+func (n *Node) searchFor(ctx context.Context, o *overview, out outcome, who admission.Party) (ids []replica.ID, searched int, err error) {
+	leave, err := n.search.enter(ctx, rankOf(who, true))
 	if err != nil {
 		return nil, 0, err
 	}

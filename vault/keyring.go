@@ -144,7 +144,8 @@ type App struct {
 	Peer string // the peer id, or empty for a program on the keyring's own machine
 	// Net names the IP network that the peer is connected from; it is empty if that is not known.
 	Net string
-	// Known tells that the peer holds a replica in common with the keyring's node.
+	// Known tells that a person has named the peer to the keyring's node. Others, also those that hold
+	// a replica in common with it, can be any number of peers.
 	Known bool
 }
 

@@ -229,6 +229,17 @@ func (v *Visit) Stranger() bool {
 	return v.class() == strangers
 }
 
+// Who says who the peer is by now. Of no visit, it is one that is named: the node itself has opened
+// the stream.
+func (v *Visit) Who() Party {
+	if v == nil {
+		return Party{Proved: true, Known: true, Named: true}
+	}
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	return v.who
+}
+
 // Leave ends the visit and takes back all that it holds. A second Leave does nothing.
 func (v *Visit) Leave() {
 	if v == nil {

@@ -96,6 +96,7 @@ func TestProved(t *testing.T) {
 	require.NoError(t, a.Proved())
 	require.NoError(t, a.Proved())
 	require.False(t, a.Stranger())
+	require.Equal(t, Party{Peer: "a", Net: "1", Proved: true}, a.Who())
 	require.NoError(t, a.Take(900))
 	full(t, a.Take(1), "peer")
 	s, k := r.Held()
@@ -157,6 +158,7 @@ func TestNoVisit(t *testing.T) {
 	require.NoError(t, v.Take(1<<40))
 	require.NoError(t, v.Proved())
 	require.False(t, v.Stranger())
+	require.True(t, v.Who().Named)
 	v.Give(1)
 	v.Leave()
 }
