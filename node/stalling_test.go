@@ -292,23 +292,32 @@ func TestPlaces(t *testing.T) {
 func TestLongSessionsGiveTheirPlace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, id := newSessions(), replica.ID{1}
+		now := func() (p places) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.places[id] != nil {
+				p = *s.places[id]
+			}
+			return p
+		}
 		var leave []func()
 		for len(leave) < mostLong+mostPlaces[known] {
 			time.Sleep(aside)
 			if end, ok := s.tryPlace(id, known); ok {
 				leave = append(leave, end)
 			} else {
-				require.Equal(t, mostPlaces[known], s.places[id].taken[known])
+				require.Equal(t, mostPlaces[known], now().taken[known])
 			}
 		}
 		time.Sleep(time.Hour)
-		require.Equal(t, places{taken: [2]int{known: mostPlaces[known]}, long: mostLong, last: s.places[id].last}, *s.places[id])
+		require.Equal(t, mostPlaces[known], now().taken[known])
+		require.Equal(t, mostLong, now().long)
 		_, ok := s.tryPlace(id, known)
 		require.False(t, ok)
 		for _, end := range leave {
 			end()
 		}
-		require.Empty(t, s.places)
+		require.Zero(t, now())
 	})
 }
 
@@ -318,8 +327,14 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
-		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s) // honest, and waits to be asked
+		honest, looking := simOpen(t), simNodeOf(t, s)
+		require.NoError(t, honest.GoOnline(onlyAsked{dribbles{s.end(honest.ID()), "", 0, log}}))
 		r := simReplica(t, honest, nil)
+		_, err := looking.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+		time.Sleep(30 * time.Second)
+		require.EqualValues(t, 1, entriesOf(t, looking, r.ID))
 		for i := range 2 * parallelSessions {
 			// Each of a replica of its own, with something to bring.
 			slow := simOpen(t)
@@ -329,15 +344,20 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, looking.Remember(ctx, []replica.ID{other.ID}, []peer.AddrInfo{{ID: slow.ID()}}))
 		}
-		time.Sleep(2 * longSession)
+		time.Sleep(3 * time.Minute)
 		require.True(t, log.has("slow session"))
-		_, err := looking.Replicas.Join(ctx, r)
+		_, err = honest.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}})
 		require.NoError(t, err)
-		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
-		time.Sleep(2*longSession + 30*time.Second) // it is dialled, compared with, and synced
-		require.EqualValues(t, 1, entriesOf(t, looking, r.ID))
+		looking.peers.compareSoonWith(honest.ID())
+		time.Sleep(4 * time.Minute) // less than a slow session takes for its first message
+		require.EqualValues(t, 2, entriesOf(t, looking, r.ID))
 	})
 }
+
+// onlyAsked is the network of a node that is honest, and says nothing by itself.
+type onlyAsked struct{ dribbles }
+
+func (onlyAsked) Publish(context.Context, string, []byte) error { return errors.New("not now") }
 
 // slowSessions is the network of a node that proves that it holds a replica, and then says a little
 // now and then, as often as it has to, without end. It begins nothing.
@@ -375,7 +395,8 @@ func (s *endless) Write(b []byte) (int, error) {
 		return s.Stream.Write(b)
 	}
 	s.e.log.add("slow session")
-	piece := binary.AppendUvarint([]byte{2}, 512<<10) // the longest message of items
+	// The longest message of items, and the longest item.
+	piece := binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 512<<10), 192<<10)
 	for s.e.ctx.Err() == nil {
 		if _, err := s.Stream.Write(piece); err != nil {
 			return 0, err
