@@ -180,6 +180,7 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				for _, n := range w.nodes {
 					require.NoError(t, n.Close())
 				}
+				time.Sleep(time.Minute) // what the peer was sending ends, too
 			})
 		})
 	}

@@ -386,7 +386,9 @@ type endless struct {
 	wrote int
 }
 
+// SetWriteDeadline and SetReadDeadline are ignored: this one has time.
 func (s *endless) SetWriteDeadline(time.Time) error { return nil }
+func (s *endless) SetReadDeadline(time.Time) error  { return nil }
 
 func (s *endless) Write(b []byte) (int, error) {
 	const greeting = 32 + 32 + 1
