@@ -233,6 +233,11 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	if x.read {
 		return x.body, nil
 	}
+	for _, coding := range x.r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "identity") && coding != "" {
+			return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding is not supported")
+		}
+	}
 	n := x.r.ContentLength
 	if n < 0 || n > limit {
 		n = 0
@@ -249,6 +254,8 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLong):
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
+	case errors.Is(err, io.ErrUnexpectedEOF): // at which the server ends the context, too
+		return nil, refuse(http.StatusBadRequest, "The body ends too early")
 	case x.r.Context().Err() != nil:
 		return nil, x.r.Context().Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):

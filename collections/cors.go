@@ -66,7 +66,7 @@ func (s Sharing) Check() error {
 			continue
 		}
 		if err == nil && u.Scheme != "" && u.Host != "" {
-			return fmt.Errorf("the origin %q is one that browsers write %q", o, originOf(u))
+			return fmt.Errorf("browsers write the origin %q as %q", o, originOf(u))
 		}
 		return fmt.Errorf("%q is no origin: it is one such as https://app.example, or *", o)
 	}

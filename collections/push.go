@@ -48,8 +48,8 @@ func (x *exchange) push() error {
 }
 
 func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
-	col := x.route.col
-	if x.r.ContentLength > col.MaxBodyBytes {
+	// These need no body, and a hook reads it.
+	if x.r.ContentLength > x.route.col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
 	if err := x.limit(); err != nil {
@@ -97,7 +97,9 @@ func (x *exchange) admit(e *Event) (*pushed, error) {
 // admitData returns the body of a push of JSON.
 func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	col := x.route.col
-	if !strings.Contains(x.r.Header.Get("Content-Type"), config.JSON) {
+	// Of another type, the body would not be among what a certificate's holder has signed; and web
+	// pages of all origins may send some types without asking.
+	if mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 	}
 	raw, err := x.readBody(col.MaxBodyBytes)
@@ -389,8 +391,7 @@ func (x *exchange) append(ctx context.Context, e *Event, p *pushed) (document.Wr
 func (x *exchange) admitFile() (*pushed, error) {
 	col := x.route.col
 	given := x.r.Header.Get("Content-Type")
-	media, _, _ := strings.Cut(given, ";")
-	media = strings.TrimSpace(media)
+	media := mediaOf(given)
 	if !allowedType(strings.ToLower(media), col.AllowedMimeTypes) {
 		all := make(value.Array, len(col.AllowedMimeTypes))
 		for i, m := range col.AllowedMimeTypes {
@@ -415,6 +416,12 @@ func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, erro
 	sum := sha256.Sum256(p.body)
 	e.Hash = hex.EncodeToString(sum[:])
 	return value.NewObject(value.Member{Key: "hash", Value: e.Hash}), nil
+}
+
+// mediaOf returns the media type of a Content-Type, without its parameters.
+func mediaOf(contentType string) string {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.TrimSpace(media)
 }
 
 // allowedType reports whether a media type matches one of some patterns, whose parts may be "*".
