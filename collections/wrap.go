@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/gzhttp"
 )
 
 // Wrapping is what is done to all answers.
@@ -18,20 +16,16 @@ type Wrapping struct {
 	Timeout  time.Duration // after which a request is answered with 408, the time in which its body comes included; 0 is never
 }
 
-// compressFrom is from how many bytes on answers are compressed.
-const compressFrom = 1 << 10
-
 // Wrap returns a handler whose answers are those of h, wrapped.
 func Wrap(h http.Handler, w Wrapping) (http.Handler, error) {
 	if err := w.Shared.Check(); err != nil {
 		return nil, err
 	}
 	if w.Compress {
-		compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressFrom), gzhttp.ContentTypes([]string{"application/json", "text/plain"}))
-		if err != nil {
+		var err error
+		if h, err = compressed(h); err != nil {
 			return nil, err
 		}
-		h = compressed(h, compress(h))
 	}
 	if w.Headers {
 		h = secured(h)
@@ -117,23 +111,6 @@ func (d *deadline) end() {
 	if d.ended = true; d.cancel != nil {
 		d.cancel()
 	}
-}
-
-// compressed answers with compress whoever takes what is compressed, and all others with plain.
-func compressed(plain, compress http.Handler) http.Handler {
-	vary := []string{"Accept-Encoding"}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, asked := r.Header["Accept-Encoding"]; asked {
-			compress.ServeHTTP(w, r)
-			return
-		}
-		if to := w.Header(); to["Vary"] == nil {
-			to["Vary"] = vary
-		} else {
-			to.Add("Vary", vary[0])
-		}
-		plain.ServeHTTP(w, r)
-	})
 }
 
 func secured(h http.Handler) http.Handler {

@@ -66,7 +66,7 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	durationVar(f, &s.wrap.Shared.MaxAge, "cors-max-age", 24*time.Hour,
 		"for how long browsers keep what such pages may do")
 	f.BoolVar(&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful")
-	f.BoolVar(&s.wrap.Compress, "compress", true, "compress answers of 1 KiB and more for those who take it")
+	f.BoolVar(&s.wrap.Compress, "compress", true, "compress answers of 1 KiB and more, but for files, for those who take it")
 	f.StringVar(&s.audit, "audit", "", "file to add a record of each request to, a JSON object a line")
 	f.StringVar(&s.cert, "tls-cert", "", "file with a certificate, to serve HTTPS; it is read again when it changes")
 	f.StringVar(&s.key, "tls-key", "", "file with the certificate's private key")

@@ -449,7 +449,8 @@ func (c *Client) PullFile(ctx context.Context, path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pull file %s: %w", path, err)
 	}
-	return &File{body, h.Get("Content-Type"), strings.Trim(h.Get("ETag"), `"`)}, nil
+	tag := strings.TrimPrefix(h.Get("ETag"), "W/") // as of proxies that compress
+	return &File{body, h.Get("Content-Type"), strings.Trim(tag, `"`)}, nil
 }
 
 // PushFile stores a file of a media type at a storage path, and returns its hash.

@@ -336,3 +336,17 @@ func TestAudienceAndRevocation(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, status.Status)
 	require.Error(t, c.Revoke(ctx, l), "it is there already")
 }
+
+// A proxy that compresses makes the ETag of a file weak; it is the file's hash all the same.
+func TestHashOfFileBehindProxy(t *testing.T) {
+	for _, tag := range []string{`"abc"`, `W/"abc"`} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", tag)
+			fmt.Fprint(w, "content")
+		}))
+		f, err := (&client.Client{Base: s.URL}).PullFile(t.Context(), "files/a")
+		s.Close()
+		require.NoError(t, err)
+		require.Equal(t, "abc", f.Hash)
+	}
+}
