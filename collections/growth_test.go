@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/keyring"
 	"github.com/skerry-sync/skerry/collections/remote"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -95,6 +96,45 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 				require.NoError(t, err)
 			}
 		},
+		"a log in one document": func(n int) func() {
+			d := document.In(holding(t, map[string]string{"log": `{"data":{"items":` + elements(n) + `},"ts":1,"hash":"h"}`}), nil)
+			return func() {
+				p, err := d.Elements(t.Context(), "log", int64(n/2), nil, document.Log{Field: "items"})
+				require.NoError(t, err)
+				require.Len(t, p.Elements, n/2)
+				news, err := d.Since(t.Context(), "log", "", -1, n, document.Log{Field: "items"})
+				require.NoError(t, err)
+				require.Len(t, news.Elements, n)
+			}
+		},
+		"a log in a chunk": func(n int) func() {
+			d := document.In(holding(t, map[string]string{
+				"log":                      fmt.Sprintf(`{"seg":true,"n":%d,"tailKey":"log!seg/0000000000000001","ts":1}`, n),
+				"log!seg/0000000000000001": elements(n),
+			}), nil)
+			l := document.Log{Field: "items", ChunkSize: 1 << 20}
+			return func() {
+				_, err := d.Append(t.Context(), "log", &value.Object{}, nil, nil, l)
+				require.NoError(t, err)
+				_, err = d.Elements(t.Context(), "log", int64(n/2), nil, l)
+				require.NoError(t, err)
+			}
+		},
+		"the ends of a log": func(n int) func() {
+			text := fmt.Appendf(nil, `{"seg":true,"n":%d,"ts":1,"ends":{"n":%[1]d,"shown":[],"ahead":[%s],"more":0,"before":-1}}`,
+				n, strings.Repeat("[1,1],", n-1)+"[1,1]")
+			return func() {
+				_, err := document.Parse(text)
+				require.NoError(t, err)
+			}
+		},
+		"a cursor": func(n int) func() {
+			d, text := document.In(store.NewMemory(), nil), strings.Repeat("AgAA", n)
+			return func() {
+				_, err := d.Since(t.Context(), "log", text, -1, 1, document.Log{Field: "items"})
+				require.ErrorIs(t, err, store.ErrCursor)
+			}
+		},
 		"versions of a document": func(n int) func() {
 			first := document.New(object(numbers(n)), 1, nil, false)
 			second := document.Next(first, object(numbers(2*n)), 2, nil, false)
@@ -120,6 +160,24 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 		once, twice := grown(work(n)), grown(work(2*n))
 		require.LessOrEqual(t, twice, 3*once+1<<18, "%s: %d, then %d bytes", name, once, twice)
 	}
+}
+
+// holding returns a store that holds some objects.
+func holding(t *testing.T, all map[string]string) store.Store {
+	s := store.NewMemory()
+	for key, text := range all {
+		require.NoError(t, s.Put(t.Context(), key, &store.Object{Body: []byte(text)}, store.Whatever))
+	}
+	return s
+}
+
+// elements returns n elements of a log, of which the last half or so come first.
+func elements(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,{"ts":%d,"data":{}}`, 1+(i+n/2)%n)
+	}
+	return "[" + b.String()[1:] + "]"
 }
 
 // grown returns how many bytes a function allocates.

@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,18 @@ func TestCursorMarshal(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, cursor{time: -1}, got, "it is that of a reader who has nothing")
 	}
+}
+
+// However long a text is, it is read once, whether or not it is a cursor.
+func TestCursorOfAnyLength(t *testing.T) {
+	steps := func(n int) float64 {
+		text := strings.Repeat("AwAA", n)
+		return testing.AllocsPerRun(10, func() {
+			_, err := parseCursor(text)
+			require.ErrorIs(t, err, store.ErrCursor)
+		})
+	}
+	require.Equal(t, steps(1000), steps(100_000))
 }
 
 func FuzzParseCursor(f *testing.F) {
