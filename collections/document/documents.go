@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/store"
@@ -202,4 +203,47 @@ func (d *Documents) ListOf(ctx context.Context, prefix, after string, limit int,
 		items[i] = k[len(prefix):]
 	}
 	return items, more, nil
+}
+
+// keys lists those keys that are shown, without those of chunks. If shown is given, nothing that
+// lies below a segment behind prefix may be shown, of which no more than a page or two is looked
+// at.
+func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (all []string, err error) {
+	page := max(limit, 1000)
+	if _, ok := d.store.(store.Logs); ok { // where there are no chunks between
+		page = limit
+	}
+	for ; ; page = max(limit, 1000) {
+		some, err := d.store.List(ctx, prefix, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range some {
+			if after = k; isChunk(k) || shown != nil && !shown(k) {
+				continue
+			}
+			if all = append(all, k); len(all) == limit {
+				return all, nil
+			}
+		}
+		if len(some) < page {
+			return all, nil
+		}
+		if first, below := below(some[0], prefix), below(after, prefix); shown != nil && below != "" && first == below {
+			after = below + beyond
+		}
+	}
+}
+
+// beyond follows a path with a slash at its end in a key that is greater than all that lie below
+// it.
+const beyond = "\U0010ffff"
+
+// below returns the path of the segment behind prefix that a key lies below, with a slash; "" if it
+// lies below none.
+func below(key, prefix string) string {
+	if i := strings.IndexByte(key[len(prefix):], '/'); i >= 0 {
+		return key[:len(prefix)+i+1]
+	}
+	return ""
 }
