@@ -376,7 +376,7 @@ func (n *Node) joinWith(
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.SyncNow(ctx, r.ID, "", nil); err != nil {
+	if out.Synced, err = n.syncNow(ctx, r.ID, "", nil, true); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {

@@ -33,6 +33,14 @@ const (
 // peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
 // as a failure; the node goes on with it by itself.
 func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
+	return n.syncNow(ctx, id, only, prefix, false)
+}
+
+// syncNow is SyncNow. If anyone will do, peers that cannot be reached are waited for no longer than
+// patience once a session has succeeded; they are reported as failures.
+func (n *Node) syncNow(
+	ctx context.Context, id replica.ID, only peer.ID, prefix []byte, anyone bool,
+) ([]SyncResult, error) {
 	if n.net == nil {
 		return nil, ErrOffline
 	}
@@ -43,7 +51,10 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 	if only != "" {
 		ctx = Named(ctx)
 	}
-	w := &waiting{n: n, id: id, prefix: prefix, peers: peers, results: make([]SyncResult, len(peers)), ended: make(chan int, len(peers))}
+	w := &waiting{
+		n: n, id: id, prefix: prefix, anyone: anyone, peers: peers,
+		results: make([]SyncResult, len(peers)), ended: make(chan int, len(peers)),
+	}
 	look := func() []SyncResult {
 		if only != "" || ctx.Err() != nil {
 			return nil
@@ -72,6 +83,7 @@ type waiting struct {
 	n       *Node
 	id      replica.ID
 	prefix  []byte
+	anyone  bool // one session is enough
 	peers   []holder
 	results []SyncResult
 	ended   chan int     // the numbers of those that have ended
@@ -94,9 +106,12 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 			go w.run(meeting, patient, claimTime, i)
 		}
 	}
-	impatient := time.After(patience)
+	impatient, over := time.After(patience), false
 	var grace <-chan time.Time
 	for left > 0 {
+		if w.anyone && good && over {
+			stop()
+		}
 		if good && firm == 0 && grace == nil {
 			grace = time.After(newcomerGrace)
 		}
@@ -108,7 +123,8 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 				firm--
 			}
 		case <-impatient:
-			if w.hopes.Load() > 0 {
+			over = true
+			if w.hopes.Load() > 0 || w.anyone && good {
 				break
 			}
 			if found = look(); len(found) > 0 {
