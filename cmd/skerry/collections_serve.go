@@ -88,7 +88,7 @@ func (s *collectionsService) configure(*node.Config) error {
 		return api.UsageErrorf("HTTPS needs both --tls-cert and --tls-key")
 	}
 	if err := s.wrap.Shared.Check(); err != nil {
-		return api.UsageErrorf("web pages of other origins: %v", err)
+		return api.UsageErrorf("--cors: %v", err)
 	}
 	return nil
 }
