@@ -18,7 +18,6 @@ import (
 //
 //	n h replica[32] peer-id          a peer that holds the replica: see acquaintance.go
 //	n j length u8 peer-id replica[32]  the same by peer; length is that of the peer's id. The value is u8 2 if the peer is named, 1 if it has a history, 0 if it is a newcomer
-//	n j 0                            all records by replica have theirs by peer
 //	n c replica[32] hash[32] ...     content that is wanted: see wanted.go
 //	n l peer-id                      a peer that sent something wrong: when, in seconds since 1970, u64
 //	n d replica[32]                  which content of the replica is wanted: see policy.go

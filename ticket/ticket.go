@@ -5,7 +5,6 @@
 package ticket
 
 import (
-	"bytes"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -16,40 +15,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
-)
-
-// The text of a ticket is "blob" or "doc", then lower-case base32 (RFC 4648, no padding) of
-//
-//	version   u8        1, or 2 with an epoch
-//	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (whose first child may be a directory's manifest)
-//	                    of a doc ticket: the capability, 1 sync, 2 read, 3 write; or 4 for an invite
-//	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed; an invite's secret
-//	epoch     36 bytes  only of version 2, a doc ticket for an encrypted replica: its number u32 big-endian, and
-//	                    of kind 1 the commitment to its read key, of kinds 2 and 3 the read key
-//	peers     varint    count (1..16), then each: varint length (<= 512) and a multiaddr that ends in /p2p/ID
-//	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
-//
-// Upper-case text is accepted, so that a QR code can use its alphanumeric mode, and so is white space anywhere, as
-// mail programs add it. The checksum takes in the prefix, so that a blob's ticket cannot pass for a replica's.
-const (
-	version      = 1
-	versionEpoch = 2
-	epochSize    = 4 + 32
-	checksumSize = 4
-	prefixBlob   = "blob"
-	prefixDoc    = "doc"
-	kindInvite   = 4
-
-	// MaxAddrs is how many addresses a ticket may have.
-	MaxAddrs = 16
-	// MaxAddr is the length of an address in bytes.
-	MaxAddr = 512
-	// MaxText is the length of a ticket in characters, more than any valid one has.
-	MaxText = 16 << 10
 )
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -116,7 +84,7 @@ func (t *Blob) Text() (string, error) {
 	if t.Sequence {
 		kind = 1
 	}
-	return text(prefixBlob, kind, t.Hash, nil, t.Addrs)
+	return (&body{kind, t.Hash, nil, t.Addrs}).text(prefixBlob)
 }
 
 // Text implements Ticket.
@@ -141,12 +109,12 @@ func (t *Doc) Text() (string, error) {
 	case t.Least.Number > 0:
 		epoch = append(binary.BigEndian.AppendUint32(nil, t.Least.Number), t.Least.Commitment[:]...)
 	}
-	return text(prefixDoc, byte(t.Capability), id, epoch, t.Addrs)
+	return (&body{byte(t.Capability), id, epoch, t.Addrs}).text(prefixDoc)
 }
 
 // Text implements Ticket.
 func (t *Invite) Text() (string, error) {
-	return text(prefixDoc, kindInvite, t.Secret, nil, t.Addrs)
+	return (&body{kindInvite, t.Secret, nil, t.Addrs}).text(prefixDoc)
 }
 
 // Peers implements Ticket.
@@ -187,60 +155,6 @@ func (t *Blob) String() string {
 
 func (t *Doc) String() string {
 	return fmt.Sprintf("%s ticket for replica %s", t.Capability, t.Replica)
-}
-
-// text writes a ticket; epoch is empty in one of version 1.
-func text(
-	prefix string, kind byte, id [32]byte, epoch []byte, addrs []ma.Multiaddr,
-) (string, error) {
-	if len(addrs) == 0 {
-		return "", ErrNoAddresses
-	}
-	if len(addrs) > MaxAddrs {
-		return "", fmt.Errorf("ticket: %d addresses, at most %d", len(addrs), MaxAddrs)
-	}
-	b := append([]byte{version, kind}, id[:]...)
-	if len(epoch) > 0 {
-		b[0] = versionEpoch
-		b = append(b, epoch...)
-	}
-	b = binary.AppendUvarint(b, uint64(len(addrs)))
-	for _, a := range addrs {
-		if _, err := peer.AddrInfoFromP2pAddr(a); err != nil {
-			return "", fmt.Errorf("ticket: address %s: %w", a, err)
-		}
-		raw := a.Bytes()
-		if len(raw) > MaxAddr {
-			return "", fmt.Errorf("ticket: address %s is longer than %d bytes", a, MaxAddr)
-		}
-		b = binary.AppendUvarint(b, uint64(len(raw)))
-		b = append(b, raw...)
-	}
-	b = append(b, checksum(prefix, b)...)
-	return prefix + encoding.EncodeToString(b), nil
-}
-
-func checksum(prefix string, body []byte) []byte {
-	h := blake3.Sum256(append([]byte(prefix), body...))
-	return h[:checksumSize]
-}
-
-func peersOf(addrs []ma.Multiaddr) []peer.AddrInfo {
-	var out []peer.AddrInfo
-	at := map[peer.ID]int{}
-	for _, a := range addrs {
-		info, err := peer.AddrInfoFromP2pAddr(a)
-		if err != nil {
-			continue // Parse and Text let no such address through
-		}
-		if i, ok := at[info.ID]; ok {
-			out[i].Addrs = append(out[i].Addrs, info.Addrs...)
-			continue
-		}
-		at[info.ID] = len(out)
-		out = append(out, *info)
-	}
-	return out
 }
 
 // Looks reports whether text begins like a ticket, rather than like a hash or a name.
@@ -293,55 +207,32 @@ func Parse(s string) (Ticket, error) {
 	return t, err
 }
 
-// parseBytes finds the end of the body first, so that a ticket that lost its end is told from one with a wrong character.
-func parseBytes(prefix string, b []byte) (Ticket, error) {
-	if len(b) == 0 {
-		return nil, ErrCutShort
+// blob returns what a blob ticket says.
+func (b *body) blob() (Ticket, error) {
+	if b.kind > 1 || len(b.epoch) > 0 {
+		return nil, fmt.Errorf("ticket for an unknown kind of content (%d): use a newer skerry", b.kind)
 	}
-	if b[0] > versionEpoch {
-		// A later version is recognised only if nothing was mistyped.
-		if n := len(b) - checksumSize; n > 0 && bytes.Equal(checksum(prefix, b[:n]), b[n:]) {
-			return nil, ErrNewer
-		}
-		return nil, ErrMistyped
-	}
-	kind, id, epoch, addrs, n, err := parseBody(b)
-	if err != nil {
-		return nil, err
-	}
-	if rest := len(b) - n; rest < checksumSize {
-		return nil, ErrCutShort
-	} else if !bytes.Equal(checksum(prefix, b[:n]), b[n:n+checksumSize]) {
-		return nil, ErrMistyped
-	} else if rest > checksumSize {
-		return nil, ErrTooLong
-	}
-	if len(addrs) == 0 {
-		return nil, ErrNoAddresses
-	}
-	for _, a := range addrs {
-		if _, err := peer.AddrInfoFromP2pAddr(a); err != nil {
-			return nil, fmt.Errorf("ticket: address %s: %w", a, err)
+	return &Blob{Hash: b.id, Sequence: b.kind == 1, Addrs: b.addrs}, nil
+}
+
+// doc returns what a doc ticket says.
+func (b *body) doc() (Ticket, error) {
+	var number uint32
+	var key [32]byte
+	if len(b.epoch) > 0 {
+		number, key = binary.BigEndian.Uint32(b.epoch), [32]byte(b.epoch[4:])
+		if b.kind == kindInvite || number == 0 {
+			return nil, fmt.Errorf(
+				"ticket of kind %d with epoch %d of a read key: use a newer skerry", b.kind, number,
+			)
 		}
 	}
-	number := binary.BigEndian.Uint32(epoch[:])
-	if b[0] == versionEpoch && (prefix == prefixBlob || kind == kindInvite || number == 0) {
-		return nil, fmt.Errorf(
-			"ticket of kind %d with epoch %d of a read key: use a newer skerry", kind, number,
-		)
+	if b.kind == kindInvite {
+		return &Invite{InviteSecret(b.id), b.addrs}, nil
 	}
-	if prefix == prefixBlob {
-		if kind > 1 {
-			return nil, fmt.Errorf("ticket for an unknown kind of content (%d): use a newer skerry", kind)
-		}
-		return &Blob{Hash: id, Sequence: kind == 1, Addrs: addrs}, nil
-	}
-	if kind == kindInvite {
-		return &Invite{InviteSecret(id), addrs}, nil
-	}
-	t := &Doc{Capability: replica.Capability(kind), Replica: id, Addrs: addrs}
-	switch key := [32]byte(epoch[4:]); {
-	case b[0] != versionEpoch:
+	t := &Doc{Capability: replica.Capability(b.kind), Replica: b.id, Addrs: b.addrs}
+	switch {
+	case number == 0:
 	case t.Capability == replica.Sync:
 		t.Least = replica.EpochID{Number: number, Commitment: key}
 	default:
@@ -353,61 +244,12 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 			return nil, fmt.Errorf("ticket: %w", err)
 		}
 	case replica.Write:
-		t.Secret = replica.SecretKeyFromSeed(id)
+		t.Secret = replica.SecretKeyFromSeed(b.id)
 		t.Replica = t.Secret.Replica()
 	default:
-		return nil, fmt.Errorf("ticket for an unknown capability (%d): use a newer skerry", kind)
+		return nil, fmt.Errorf("ticket for an unknown capability (%d): use a newer skerry", b.kind)
 	}
 	return t, nil
-}
-
-// parseBody reads all but the checksum, of which nothing may be believed yet, and returns its length.
-func parseBody(
-	b []byte,
-) (kind byte, id [32]byte, epoch [epochSize]byte, addrs []ma.Multiaddr, n int, err error) {
-	bad := func(err error) (byte, [32]byte, [epochSize]byte, []ma.Multiaddr, int, error) {
-		return 0, id, epoch, nil, 0, err
-	}
-	r := bytes.NewReader(b)
-	head := make([]byte, 2+len(id))
-	if m, _ := r.Read(head); m < len(head) {
-		return bad(ErrCutShort)
-	}
-	if head[0] != version && head[0] != versionEpoch {
-		return bad(ErrMistyped)
-	}
-	kind, id = head[1], [32]byte(head[2:])
-	if head[0] == versionEpoch {
-		if m, _ := r.Read(epoch[:]); m < len(epoch) {
-			return bad(ErrCutShort)
-		}
-	}
-	count, err := binary.ReadUvarint(r)
-	if err != nil {
-		return bad(ErrCutShort)
-	}
-	if count > MaxAddrs {
-		return bad(ErrMistyped)
-	}
-	for range count {
-		length, err := binary.ReadUvarint(r)
-		if err != nil {
-			return bad(ErrCutShort)
-		}
-		if length > MaxAddr {
-			return bad(ErrMistyped)
-		}
-		raw := make([]byte, length)
-		if m, _ := r.Read(raw); m < len(raw) {
-			return bad(ErrCutShort)
-		}
-		a, err := ma.NewMultiaddrBytes(raw)
-		if err != nil {
-			return bad(ErrMistyped)
-		}
-		addrs = append(addrs, a)
-	}
-	return kind, id, epoch, addrs, len(b) - r.Len(), nil
 }
 
 // ParseBlob reads a blob ticket, or returns ErrWrongKind for a doc ticket.

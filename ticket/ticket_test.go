@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,10 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-const peerID = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+const (
+	peerID  = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+	relayed = "12D3KooWRBhwfeP2Y4TCx1SM6s9rUoHhR5STiGwxBhgFRcw3UERE"
+)
 
 func addrs(t testing.TB, texts ...string) (out []ma.Multiaddr) {
 	for _, s := range texts {
@@ -29,6 +33,9 @@ func addrs(t testing.TB, texts ...string) (out []ma.Multiaddr) {
 
 func examples(t testing.TB) map[string]Ticket {
 	one := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID)
+	rsa := "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
+	three := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/p2p/"+rsa,
+		"/ip4/192.0.2.9/tcp/1/p2p/"+peerID+"/p2p-circuit/p2p/"+relayed)
 	two := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/ip6/2001:db8::1/udp/4001/quic-v1/p2p/"+peerID)
 	key := replica.SecretKeyFromSeed([32]byte{1})
 	return map[string]Ticket{
@@ -43,7 +50,8 @@ func examples(t testing.TB) map[string]Ticket {
 			Capability: replica.Sync, Replica: key.Replica(),
 			Least: replica.EpochID{Number: 3, Commitment: [32]byte{7}}, Addrs: one,
 		},
-		"invite": &Invite{Secret: InviteSecret{2}, Addrs: one},
+		"three peers": &Blob{Hash: blobs.HashOf([]byte("hello")), Addrs: three},
+		"invite":      &Invite{Secret: InviteSecret{2}, Addrs: one},
 	}
 }
 
@@ -119,16 +127,18 @@ func TestErrors(t *testing.T) {
 	raw, err := encoding.DecodeString(strings.TrimPrefix(full, prefixDoc))
 	require.NoError(t, err)
 	raw = raw[:len(raw)-checksumSize]
-	raw[1] = byte(replica.Sync)
+	raw[1] = byte(replica.Sync) | kindEpoch
 	got, err := Parse(sealed(prefixDoc, raw...))
 	require.NoError(t, err)
 	require.Zero(t, got.(*Doc).ReadKey, "whoever may only sync is not given one")
 	for kind := range byte(8) {
-		none := append(append([]byte{versionEpoch, kind}, make([]byte, 32+epochSize)...), raw[2+32+epochSize:]...)
+		none := append(append([]byte{version, kind | kindEpoch}, make([]byte, 32+epochSize)...), raw[headSize+epochSize:]...)
 		_, err = Parse(sealed(prefixDoc, none...))
 		require.ErrorContains(t, err, "epoch 0", "kind %d", kind)
+		_, err = Parse(sealed(prefixBlob, none...))
+		require.ErrorContains(t, err, "newer skerry", "content has no epoch")
 	}
-	raw[1] = kindInvite
+	raw[1] = kindInvite | kindEpoch
 	_, err = Parse(sealed(prefixDoc, raw...))
 	require.ErrorContains(t, err, "newer skerry", "an invite has no epoch")
 	least := replica.EpochID{Number: 1}
@@ -139,9 +149,39 @@ func TestErrors(t *testing.T) {
 	anonymous := addrs(t, "/ip4/192.0.2.7/tcp/4001")
 	_, err = (&Blob{Addrs: anonymous}).Text()
 	require.Error(t, err)
-	body := append(append([]byte{1, 0}, make([]byte, 32)...), 1, byte(len(anonymous[0].Bytes())))
-	_, err = Parse(sealed(prefixBlob, append(body, anonymous[0].Bytes()...)...))
-	require.Error(t, err, "an address without a peer id")
+
+	// Whatever is no form of peers is a mistake, also with a right checksum.
+	content := append([]byte{version, 0}, make([]byte, 32)...)
+	key := strings.Repeat("k", keySize)
+	at := string(anonymous[0].Bytes())
+	peers := func(all ...string) string { return string(rune(len(all))) + strings.Join(all, "") }
+	of := func(id string, all ...string) string {
+		out := string(rune(len(id))) + id + string(rune(len(all)))
+		for _, a := range all {
+			out += string(rune(len(a))) + a
+		}
+		return out
+	}
+	for what, text := range map[string]string{
+		"a peer twice":            peers(of(key, at), of(key, at)),
+		"a longer form of an id":  peers(of(keyID+key, at)),
+		"no id":                   peers(of("", at)),
+		"an id that is none":      peers(of("nothing", at)),
+		"an empty address":        peers(of(key, at, "")),
+		"an address that is none": peers(of(key, "nothing")),
+		"too many peers":          peers(slices.Repeat([]string{of(key)}, MaxAddrs+1)...),
+		"too many addresses":      peers(of(key, slices.Repeat([]string{at}, MaxAddrs+1)...)),
+		"too many of both":        peers(of(key, slices.Repeat([]string{at}, MaxAddrs)...), of("l"+key[1:])),
+		"a number without an end": strings.Repeat("\xff", 10),
+	} {
+		_, err = Parse(sealed(prefixBlob, append(slices.Clone(content), text...)...))
+		require.ErrorIs(t, err, ErrMistyped, what)
+	}
+	both := peers(of(key, slices.Repeat([]string{at}, MaxAddrs-1)...), of("l"+key[1:]))
+	got, err = Parse(sealed(prefixBlob, append(slices.Clone(content), both...)...))
+	require.NoError(t, err)
+	require.Len(t, got.(*Blob).Addrs, MaxAddrs)
+	require.Empty(t, got.Peers()[1].Addrs)
 
 	// A blob's ticket under the other prefix does not pass.
 	text, err := examples(t)["blob"].Text()
