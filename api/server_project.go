@@ -32,6 +32,8 @@ type messages map[string][]byte
 
 // putMessages sets keys of a project to messages.
 func (s *Server) putMessages(ctx context.Context, o opened, all messages, changes ...replica.Change) error {
+	ctx, release := s.node.Blobs.Hold(ctx) // until there are entries that keep the content
+	defer release()
 	key, err := s.author(ctx, "")
 	if err != nil {
 		return err
@@ -275,6 +277,8 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 		return out, err
 	}
 	defer file.Close()
+	ctx, release := s.node.Blobs.Hold(ctx) // until there are entries that keep the content
+	defer release()
 	o, p, err := s.openProject(ctx, req.Project, "add an asset to")
 	if err != nil {
 		return out, err

@@ -65,6 +65,8 @@ func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte)
 }
 
 func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, fresh func(key string, kept []byte) ([]byte, error)) error {
+	ctx, release := s.n.Blobs.Hold(ctx) // until there are entries that keep the content
+	defer release()
 	var changes []replica.Change
 	for i := range all {
 		e := &all[i]

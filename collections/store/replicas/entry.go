@@ -41,6 +41,8 @@ func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (al
 
 // WriteEntry writes under a key of a replica that is none of a document.
 func WriteEntry(ctx context.Context, n *node.Node, id replica.ID, author replica.SecretKey, key string, b []byte) error {
+	ctx, release := n.Blobs.Hold(ctx) // until there is an entry that keeps the content
+	defer release()
 	if _, err := n.Blobs.ImportBytes(ctx, b); err != nil {
 		return err
 	}

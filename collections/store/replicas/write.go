@@ -385,6 +385,8 @@ func (s *Store) settleJournal() {
 
 // store writes the changes of all, in one transaction.
 func (s *Store) store(ctx context.Context, all []*put) error {
+	ctx, release := s.n.Blobs.Hold(ctx) // until there are entries that keep the content
+	defer release()
 	var changes []replica.Change
 	for _, p := range all {
 		more, err := s.changesOf(ctx, p)
@@ -414,6 +416,7 @@ func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change
 		}
 		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content)), Hash: hashes[0], Time: p.at}
 		hashes = hashes[1:]
+		s.n.Blobs.Touch(ctx, ch.Hash) // before it is there, as the importer has a context of its own
 		if len(c.content) > blobs.SegmentSize {
 			_, err = s.n.Blobs.ImportBytes(ctx, c.content)
 		} else {
