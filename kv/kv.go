@@ -1,8 +1,10 @@
-// Package kv defines the ordered, transactional key-value store that everything durable in a node stands on.
+// Package kv defines the ordered, transactional key-value store that everything durable in a node
+// stands on.
 //
-// What belongs here: the interface, its guarantees and its errors. Each backend is a folder of its own (badger), and every
-// backend passes the one suite in kvtest. What never belongs here: knowledge of blobs, entries or any other record; each
-// package above owns the keys under its own first byte (see docs/protocol/storage.md).
+// What belongs here: the interface, its guarantees and its errors. Each backend is a folder of its own
+// (pebble, which nodes use, and badger), and every backend passes the one suite in kvtest. What never
+// belongs here: knowledge of blobs, entries or any other record; each package above owns the keys under
+// its own first byte (see docs/protocol/storage.md).
 //
 // Start at [Store].
 package kv

@@ -20,7 +20,7 @@ import (
 
 // New entries of an active replica are published to its topic, the name of which is made with the replica's id, and passed on by those who listen. A message is
 //
-//	version u8 = 1
+//	version u8 = 2
 //	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
 //	entries: likewise; together at most 524,288 bytes
 //

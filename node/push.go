@@ -21,7 +21,7 @@ import (
 
 // The push protocol. One stream carries new entries of one replica to a peer that is known to hold it:
 //
-//	version u8 = 1, lookup[32] (see sync.go)
+//	version u8 = 2, lookup[32] (see sync.go)
 //	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
 //	entries: likewise
 //
