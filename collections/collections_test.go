@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlclark/regexp2/v2"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -27,7 +28,15 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests end the clock of regexp2, which goes on for a second after patterns were matched.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	defer regexp2.StopTimeoutClock()
+	return t.M.Run()
+}
 
 const open = `{"version": 1, "collections": [
 	{"name": "notes", "storagePath": "notes/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "listable": true},

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlclark/regexp2/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections"
@@ -68,7 +67,6 @@ func TestPatternsOfSchemas(t *testing.T) {
 // What patterns may cost is bounded for all strings of a document together, and a pattern that was
 // not decided lets nothing in, also where it must not match.
 func TestCostlyPatterns(t *testing.T) {
-	t.Cleanup(regexp2.StopTimeoutClock)
 	soon := func(o *collections.Options) { o.MatchWithin = time.Nanosecond }
 	for _, schema := range []string{
 		`{"properties": {"a": {"items": {"pattern": "^(?!x)"}}}}`,
@@ -98,7 +96,6 @@ func TestCostlyPatterns(t *testing.T) {
 
 // Checks that go on at once do not disturb each other.
 func TestPatternsAtOnce(t *testing.T) {
-	t.Cleanup(regexp2.StopTimeoutClock)
 	w := newWorld(t, withSchema(`{"properties": {"a": {"items": {"pattern": "^(?!root$)[a-z]+$"}}}}`),
 		nil)
 	var wg sync.WaitGroup
