@@ -86,9 +86,17 @@ func TestSimulation(t *testing.T) {
 }
 
 var (
-	seeds     = flag.Uint64("sim.seeds", 8, "how many seeds TestSimulation runs")
+	seeds     = flag.Uint64("sim.seeds", defaultSeeds(), "how many seeds TestSimulation runs")
 	firstSeed = flag.Uint64("sim.first", 0, "the first of them")
 )
+
+// defaultSeeds is few with the race detector: bubbles run on one processor then, and take minutes.
+func defaultSeeds() uint64 {
+	if raceDetector {
+		return 3
+	}
+	return 8
+}
 
 func simulate(t *testing.T, seed uint64) {
 	ctx := context.Background()
