@@ -195,12 +195,9 @@ func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations, ro
 	}
 	r.mu.RLock()
 	now := r.byIssuer[l.Issuer]
-	grows := held{1, sizeOf(l)}
-	if now != nil {
-		grows = held{0, max(0, grows.bytes-now.size)}
-	}
 	r.mu.RUnlock()
-	if now == nil && !r.fits(grows.issuers, grows.bytes) {
+	grows := held{1, sizeOf(l)}
+	if now == nil && !r.fits(grows.issuers, grows.bytes) { // a later one of an issuer always counts
 		s, err := r.standing(ctx, l.Issuer)
 		if err != nil {
 			return err
