@@ -118,7 +118,9 @@ func parseReplica(id ID, b []byte) (r Replica, err error) {
 		if len(b) < 36 {
 			return r, errBadRecord
 		}
-		r.Least = EpochID{binary.BigEndian.Uint32(b), [32]byte(b[4:])}
+		if r.Least = (EpochID{binary.BigEndian.Uint32(b), [32]byte(b[4:])}); r.Least.Number == 0 {
+			return r, errBadRecord
+		}
 		b = b[36:]
 	}
 	if r.Capability == Write {

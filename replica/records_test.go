@@ -31,7 +31,10 @@ func TestReplicaRecordGolden(t *testing.T) {
 		got, err := parseReplica(r.ID, b)
 		require.NoError(t, err)
 		require.Equal(t, r, got)
-		for _, bad := range [][]byte{b[:14], append([]byte{2}, b[1:]...), append([]byte{1, 4}, b[2:]...)} {
+		for _, bad := range [][]byte{
+			append([]byte{1, flagLeast}, make([]byte, 13+36)...), b[:14],
+			append([]byte{2}, b[1:]...), append([]byte{1, 4}, b[2:]...),
+		} {
 			_, err := parseReplica(r.ID, bad)
 			require.ErrorIs(t, err, errBadRecord)
 		}
