@@ -134,8 +134,8 @@ func talkError(err error) error {
 	return fmt.Errorf("talk to the node: %w", err)
 }
 
-// lost reports whether an error is that the connection to the node has ended: the node was stopped or
-// killed. One that was never made is another thing.
+// lost reports whether an error is that the connection to the node has ended: the node was stopped
+// or killed. One that was never made is another thing.
 func lost(err error) bool {
 	if of, ok := errors.AsType[*net.OpError](err); ok {
 		return of.Op != "dial"

@@ -35,7 +35,8 @@ func plain(err error) string {
 	return carried(text)
 }
 
-// carried gives bytes that are not UTF-8, such as those of a path, as \xff: JSON would replace them.
+// carried gives bytes that are not UTF-8, such as those of a path, as \xff: JSON would replace
+// them.
 func carried(text string) string {
 	if utf8.ValidString(text) {
 		return text

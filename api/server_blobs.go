@@ -275,8 +275,8 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 	return sum, nil
 }
 
-// named returns the blobs that are to be verified by name, with what directories and sequences among
-// them list, once each, and how many bytes are here. It counts what is not here.
+// named returns the blobs that are to be verified by name, with what directories and sequences
+// among them list, once each, and how many bytes are here. It counts what is not here.
 func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
 	all []blobs.Hash, total uint64, err error,
 ) {

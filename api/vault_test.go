@@ -99,8 +99,8 @@ func TestAppOverTheAPI(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrDenied)
 }
 
-// An app chooses its challenges until two of its requests have one code. The person is asked which is
-// meant, and approves the one that was shown.
+// An app chooses its challenges until two of its requests have one code. The person is asked which
+// is meant, and approves the one that was shown.
 func TestRequestsOfOneCode(t *testing.T) {
 	ctx := t.Context()
 	n, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Keyring: vault.NewLocal(t.TempDir(), nil)})

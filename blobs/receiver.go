@@ -376,8 +376,9 @@ func (b *receiveBatch) full() bool {
 	return len(b.jobs) >= batchBlobs || b.segments >= batchSegments || b.bytes >= batchBytes
 }
 
-// storeReceived writes content first, and then, in one transaction, what says that it is there. Content of a blob is the same whoever
-// writes it, so it may be written twice, or by two receivers at once. over puts it in the place of what is there.
+// storeReceived writes content first, and then, in one transaction, what says that it is there.
+// Content of a blob is the same whoever writes it, so it may be written twice, or by two receivers
+// at once. over puts it in the place of what is there.
 func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob, over bool) error {
 	var small []smallBlob
 	var segs []receiveJob

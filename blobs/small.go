@@ -30,8 +30,8 @@ func hashSmall(buf, data []byte) smallBlob {
 	return b
 }
 
-// putSmall stores small blobs: their content in one piece, then their records in one transaction. Those that are there already are left out,
-// unless over says that they are to be replaced.
+// putSmall stores small blobs: their content in one piece, then their records in one transaction.
+// Those that are there already are left out, unless over says that they are to be replaced.
 func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error {
 	if len(all) == 0 {
 		return nil

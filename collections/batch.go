@@ -159,7 +159,8 @@ func (b *batch) parseParts(text string) error {
 	return nil
 }
 
-// unboundedElements is how many elements a part has of a log that does not say how many it may have.
+// unboundedElements is how many elements a part has of a log that does not say how many it may
+// have.
 const unboundedElements = 1000
 
 // mostOf is how many elements a part of a log counts for that does not say how many it wants.

@@ -183,7 +183,8 @@ func New(c *config.Config, opts Options) (*Server, error) {
 
 const matchWithin = time.Second
 
-// readAtStart is how long a store may take until the lists of revocations in it have been read anew.
+// readAtStart is how long a store may take until the lists of revocations in it have been read
+// anew.
 const readAtStart = time.Minute
 
 // Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.

@@ -10,11 +10,11 @@ import (
 
 // Answers are compressed for those who take it. What is compressed is another representation: it
 // has other bytes, so it must not have the same strong ETag (RFC 9110, 8.8.3), or whoever resumes a
-// download puts bytes of one behind those of the other. It has a weak one, which If-None-Match takes
-// for the same and If-Range never does.
+// download puts bytes of one behind those of the other. It has a weak one, which If-None-Match
+// takes for the same and If-Range never does.
 //
-// What is served in ranges is not compressed: its bytes are numbered, and the published client takes
-// the ETag of a file for its hash.
+// What is served in ranges is not compressed: its bytes are numbered, and the published client
+// takes the ETag of a file for its hash.
 
 // compressFrom is from how many bytes on answers are compressed.
 const compressFrom = 1 << 10

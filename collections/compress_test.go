@@ -33,9 +33,9 @@ func decoded(t *testing.T, rec *httptest.ResponseRecorder) string {
 	return string(b)
 }
 
-// Compressed and plain answers share no strong ETag, whoever has one of either is told that it still
-// holds, and what is resumed is put together from parts of one encoding. (klauspost/compress PR 740,
-// hono #4845)
+// Compressed and plain answers share no strong ETag, whoever has one of either is told that it
+// still holds, and what is resumed is put together from parts of one encoding. (klauspost/compress
+// PR 740, hono #4845)
 func TestETagsTellEncodingsApart(t *testing.T) {
 	const rest = `"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 100000`
 	h := wrap(t, newWorld(t, []byte(`{"version": 1, "collections": [

@@ -13,8 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// standing tells how much an identity's list of revocations matters here, beside whether certificates
-// of its were presented, and since when something of its is here.
+// standing tells how much an identity's list of revocations matters here, beside whether
+// certificates of its were presented, and since when something of its is here.
 func (s *Server) standing(ctx context.Context, identity string) (access.Standing, error) {
 	c := s.Config()
 	if c.Names(identity) {

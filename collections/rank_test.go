@@ -50,8 +50,8 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 	require.Equal(t, []string{"users/" + id + "/"}, l.under)
 }
 
-// An owner is known since the document was written, as the server's clock tells; the time of a log's
-// element is its writer's word.
+// An owner is known since the document was written, as the server's clock tells; the time of a
+// log's element is its writer's word.
 func TestOwnersAreKnownSince(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("own", "users/{identity}/x", `"public"`, `"public"`, ""),

@@ -72,7 +72,8 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 	require.Equal(t, "a\xff", string(b))
 }
 
-// Conditions name tags in lists, weakly, or any (RFC 9110, 13.1.2), of lists of names as of content.
+// Conditions name tags in lists, weakly, or any (RFC 9110, 13.1.2), of lists of names as of
+// content.
 func TestConditionsOnLists(t *testing.T) {
 	n, l := start(t)
 	info, err := directory.Import(t.Context(), n.Blobs, t.TempDir(), directory.ImportOptions{})

@@ -42,8 +42,8 @@ var (
 	errTooLarge = errors.New("too large for a gateway: fetch it with skerry get")
 )
 
-// shelf holds the directories that requests are about. Those that are asked for at the same time are
-// read once.
+// shelf holds the directories that requests are about. Those that are asked for at the same time
+// are read once.
 type shelf struct {
 	room *admission.Room
 	kept recent
@@ -59,8 +59,8 @@ func newShelf() *shelf {
 	})}
 }
 
-// inUse is a directory that is being read, or was and is looked at. All but users is set once, before
-// done is closed.
+// inUse is a directory that is being read, or was and is looked at. All but users is set once,
+// before done is closed.
 type inUse struct {
 	users int // guarded by shelf.mu
 	done  chan struct{}
@@ -184,8 +184,8 @@ func takeRoom(v *admission.Visit, bytes uint64) error {
 	return nil
 }
 
-// file returns what is needed to send a file, and releases the directory: whoever reads slowly keeps
-// no more than that.
+// file returns what is needed to send a file, and releases the directory: whoever reads slowly
+// keeps no more than that.
 func (t *taken) file(content chunked.Chunks) (chunked.Chunks, error) {
 	if n := len(content.Hashes); n > 1 {
 		if err := takeRoom(t.visit, uint64(n)*chunkRoom); err != nil {

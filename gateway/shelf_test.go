@@ -32,8 +32,8 @@ func empties(t *testing.T, n *node.Node, count int) blobs.Hash {
 	return seq.Hash
 }
 
-// A manifest of a few megabytes would take gigabytes of memory if it were asked for often enough. It
-// is refused before it is parsed.
+// A manifest of a few megabytes would take gigabytes of memory if it were asked for often enough.
+// It is refused before it is parsed.
 func TestHugeDirectoriesAreRefused(t *testing.T) {
 	n, l := start(t)
 	h := empties(t, n, 1_800_000)
@@ -82,8 +82,8 @@ func TestDirectoriesShareRoom(t *testing.T) {
 	require.Zero(t, held, "what is not in use is not counted")
 }
 
-// Those who ask for one directory at the same time have it read once, and whoever of them comes last
-// ends its use.
+// Those who ask for one directory at the same time have it read once, and whoever of them comes
+// last ends its use.
 func TestOneDirectoryIsReadOnce(t *testing.T) {
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
 	require.NoError(t, err)

@@ -28,15 +28,15 @@ var (
 	radix    = big.NewInt(int64(len(wordList)))
 )
 
-// checksummed returns a secret followed by the first byte of its SHA-256: the 264 bits that 24 words
-// stand for (BIP-39, "Generating the mnemonic").
+// checksummed returns a secret followed by the first byte of its SHA-256: the 264 bits that 24
+// words stand for (BIP-39, "Generating the mnemonic").
 func checksummed(secret [32]byte) []byte {
 	sum := sha256.Sum256(secret[:])
 	return append(secret[:], sum[0])
 }
 
-// Mnemonic returns the secret of a key as 24 English words (BIP-39, with the secret as the entropy).
-// They are the key itself: not the seed of a wallet, from which keys would be derived.
+// Mnemonic returns the secret of a key as 24 English words (BIP-39, with the secret as the
+// entropy). They are the key itself: not the seed of a wallet, from which keys would be derived.
 func (k Key) Mnemonic() string {
 	bits, word := new(big.Int).SetBytes(checksummed(k.Secret())), new(big.Int)
 	words := make([]string, MnemonicWords)
@@ -47,8 +47,8 @@ func (k Key) Mnemonic() string {
 	return strings.Join(words, " ")
 }
 
-// KeyFromMnemonic returns the key that Mnemonic has written down, or ErrBadMnemonic, which says what
-// is wrong: a word that is none, too few, or a word in the place of another.
+// KeyFromMnemonic returns the key that Mnemonic has written down, or ErrBadMnemonic, which says
+// what is wrong: a word that is none, too few, or a word in the place of another.
 func KeyFromMnemonic(kind Kind, words string) (Key, error) {
 	list := strings.Fields(strings.ToLower(words))
 	if len(list) != MnemonicWords {

@@ -1,10 +1,10 @@
 // Package kv defines the ordered, transactional key-value store that everything durable in a node
 // stands on.
 //
-// What belongs here: the interface, its guarantees and its errors. Each backend is a folder of its own
-// (pebble, which nodes use, and badger), and every backend passes the one suite in kvtest. What never
-// belongs here: knowledge of blobs, entries or any other record; each package above owns the keys under
-// its own first byte (see docs/protocol/storage.md).
+// What belongs here: the interface, its guarantees and its errors. Each backend is a folder of its
+// own (pebble, which nodes use, and badger), and every backend passes the one suite in kvtest. What
+// never belongs here: knowledge of blobs, entries or any other record; each package above owns the
+// keys under its own first byte (see docs/protocol/storage.md).
 //
 // Start at [Store].
 package kv
@@ -86,8 +86,8 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("store %s is in use by another process", e.Dir)
 }
 
-// CheckSizes is what every backend says of a key and a value that are to be written: an error if one is
-// too long, or the key is empty or the store's own.
+// CheckSizes is what every backend says of a key and a value that are to be written: an error if
+// one is too long, or the key is empty or the store's own.
 func CheckSizes(key, value []byte) error {
 	if len(key) == 0 || len(key) > MaxKeySize {
 		return fmt.Errorf("key of %d bytes: must be 1 to %d", len(key), MaxKeySize)

@@ -27,8 +27,8 @@ func (e awaits) Connect(ctx context.Context, p peer.AddrInfo) error {
 	return &UnreachableError{Peer: p.ID, Err: ctx.Err()}
 }
 
-// Who joins with a ticket that names several devices does not wait for those that are away, as soon as
-// one has given what it has; whoever asks for a sync hears of each.
+// Who joins with a ticket that names several devices does not wait for those that are away, as soon
+// as one has given what it has; whoever asks for a sync hears of each.
 func TestJoiningWaitsForNobodyWhoIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSimNet(1)

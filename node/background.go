@@ -13,9 +13,9 @@ import (
 
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
-// newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all. Replicas
-// and identities cost nothing to make, addresses do: so no group of addresses has more than a
-// sixteenth of these.
+// newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
+// Replicas and identities cost nothing to make, addresses do: so no group of addresses has more
+// than a sixteenth of these.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
 	// on no replica begins a second one.
@@ -94,8 +94,8 @@ func (b *background) end(id replica.ID, is standing, from string, long bool) {
 	}
 }
 
-// groupOf returns the group of addresses of a connected peer, or of the relay that it is behind: the
-// IPv4 address, or the IPv6 network of 56 bits; "" if that is not known.
+// groupOf returns the group of addresses of a connected peer, or of the relay that it is behind:
+// the IPv4 address, or the IPv6 network of 56 bits; "" if that is not known.
 func (n *Node) groupOf(p peer.ID) string {
 	for _, k := range n.net.Peers() {
 		if k.ID == p {

@@ -149,8 +149,8 @@ func (a *answering) spent(units int, yielded uint64) error {
 }
 
 // worked counts work for the peer of a stream, and waits if that has caused too much: of strangers,
-// all together; of others that nobody has named, each by itself and all together. What this node has
-// asked for itself is free.
+// all together; of others that nobody has named, each by itself and all together. What this node
+// has asked for itself is free.
 func (n *Node) worked(ctx context.Context, s Stream, units int) error {
 	v := visitOf(s)
 	if v == nil {

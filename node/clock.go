@@ -41,7 +41,8 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 	return n.clockOffset(ctx, all)
 }
 
-// firmPeers returns the connected peers that a ticket or a person has named, or that have a history.
+// firmPeers returns the connected peers that a ticket or a person has named, or that have a
+// history.
 func (n *Node) firmPeers() (firm []peer.ID) {
 	for _, p := range n.Peers() {
 		if n.peers.isFirm(p.ID) {

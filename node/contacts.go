@@ -193,8 +193,8 @@ func (b *peerBook) compareSoonWith(p peer.ID) {
 	}
 }
 
-// offended notes that a peer has brought too many worthless statements, and returns how often it has
-// since the last session. Of a peer that is gone, that is not known.
+// offended notes that a peer has brought too many worthless statements, and returns how often it
+// has since the last session. Of a peer that is gone, that is not known.
 func (b *peerBook) offended(p peer.ID) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -206,7 +206,8 @@ func (b *peerBook) offended(p peer.ID) int {
 	return c.offences
 }
 
-// agreed notes that a session with a peer has made the statements of a replica the same on both sides.
+// agreed notes that a session with a peer has made the statements of a replica the same on both
+// sides.
 func (b *peerBook) agreed(p peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

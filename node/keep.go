@@ -76,8 +76,8 @@ func (n *Node) isOwnSize(ctx context.Context, e *replica.Entry) (bool, error) {
 	return err == nil && info.Size == e.Size, err
 }
 
-// Repair fetches what is damaged of the blob h again from connected peers. It returns a *MissingError
-// if nobody has it; what is here then stays as it is.
+// Repair fetches what is damaged of the blob h again from connected peers. It returns a
+// *MissingError if nobody has it; what is here then stays as it is.
 func (n *Node) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Damage) error {
 	if len(damage) == 0 {
 		return nil

@@ -172,8 +172,8 @@ func ignoreReset(s Stream) error {
 // Trust is how much a peer counts that holds a replica in common with this node.
 type Trust int
 
-// TrustProved is for a peer that has proved no more than that, TrustHistory for one that has proved it
-// on several days, and TrustNamed for one that a person has named. See acquaintance.go.
+// TrustProved is for a peer that has proved no more than that, TrustHistory for one that has proved
+// it on several days, and TrustNamed for one that a person has named. See acquaintance.go.
 const (
 	TrustProved Trust = iota
 	TrustHistory

@@ -13,8 +13,8 @@ import (
 // Whoever may write can name any amount of content that is nowhere, and any number of peers can say
 // that they lack it. So no more than maxRefusals are remembered of a peer one by one, and
 // maxAllRefusals of all. A peer that lacks more is asked in rounds: for all that is wanted, in its
-// order, and then for nothing until a time that is in proportion to that of the round. So what comes
-// last in the order is asked for, too, however much stands before it.
+// order, and then for nothing until a time that is in proportion to that of the round. So what
+// comes last in the order is asked for, too, however much stands before it.
 //
 // The caller guards it with a lock.
 type refusals struct {
@@ -28,8 +28,8 @@ type refusals struct {
 const (
 	maxRefusals    = 1 << 14
 	maxAllRefusals = 1 << 19
-	// roundShare is how much longer than a round the rest after it is, roundRest how long at least, and
-	// lastRefusal at most.
+	// roundShare is how much longer than a round the rest after it is, roundRest how long at least,
+	// and lastRefusal at most.
 	roundShare = 20
 	roundRest  = time.Second
 )

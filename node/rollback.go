@@ -140,7 +140,8 @@ func (w *watch) end(ctx context.Context) (lost int, err error) {
 // sameEvery is how often it is noted that a replica is still the same at a peer.
 const sameEvery = 24 * time.Hour
 
-// noteSame notes that replicas were found to be the same at a peer that is remembered, without a session. What was noted in the last day stays.
+// noteSame notes that replicas were found to be the same at a peer that is remembered, without a
+// session. What was noted in the last day stays.
 func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
 	if len(ids) == 0 {
 		return nil

@@ -60,9 +60,9 @@ const aside = 2 * time.Second
 // mostPlaces bounds how many run side by side.
 var mostPlaces = [2]int{newcomer: 2, known: 4}
 
-// A session with a known peer may last for hours, and a few peers that make the least progress would
-// take all places for as long as they like. So one that lasts gives its place to others, and goes on
-// beside them.
+// A session with a known peer may last for hours, and a few peers that make the least progress
+// would take all places for as long as they like. So one that lasts gives its place to others, and
+// goes on beside them.
 const (
 	longSession = time.Minute
 	// mostLong is how many of a replica may go on so: more than there are peers with a history.

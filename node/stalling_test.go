@@ -518,8 +518,8 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 	}
 }
 
-// trickles is the network of a node that gives content slowly, but a little faster than what counts as
-// nothing.
+// trickles is the network of a node that gives content slowly, but a little faster than what counts
+// as nothing.
 type trickles struct {
 	*simEnd
 	log *events

@@ -59,8 +59,8 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 }
 
 // A delegate that has been revoked brings its statements to a node that has not heard of it, which
-// passes them on. That node is not refused for it: it would not hear of the revocation either. One that
-// goes on is.
+// passes them on. That node is not refused for it: it would not hear of the revocation either. One
+// that goes on is.
 func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)

@@ -277,8 +277,9 @@ func isRubbish(err error) bool {
 }
 
 // worthless counts the statements of a peer that this node has refused, since nothing comes of them
-// (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but no
-// more than a replica keeps of a few delegates, for each epoch. What it gets in the same session makes it drop them.
+// (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but
+// no more than a replica keeps of a few delegates, for each epoch. What it gets in the same session
+// makes it drop them.
 type worthless struct{ refused, taken int }
 
 // How many statements may be refused before the peer is, if it sends more of these than of others.
@@ -307,17 +308,17 @@ func (w *worthless) add(out replica.Stated, most int) error {
 	return nil
 }
 
-// maxInGoodFaith is how many pushes and messages of gossip with too many worthless statements a peer
-// may bring before a session.
+// maxInGoodFaith is how many pushes and messages of gossip with too many worthless statements a
+// peer may bring before a session.
 const maxInGoodFaith = 16
 
 // errWorthless reports statements of which nothing comes, and for which the peer is not blamed.
 var errWorthless = errors.New("statements without authority: the peer may not have heard of a revocation")
 
-// passedOn looks at what became of the statements of a push, or of a message of gossip. A peer passes
-// on what others have signed. One that has not heard of a revocation yet passes on in good faith what
-// whoever was revoked brings it, and must not be kept from hearing of it: it is blamed only if it goes
-// on without a session, in which it would hear.
+// passedOn looks at what became of the statements of a push, or of a message of gossip. A peer
+// passes on what others have signed. One that has not heard of a revocation yet passes on in good
+// faith what whoever was revoked brings it, and must not be kept from hearing of it: it is blamed
+// only if it goes on without a session, in which it would hear.
 func (n *Node) passedOn(p peer.ID, out replica.Stated) error {
 	err := new(worthless).add(out, maxRefusedPush)
 	if err == nil || n.peers.offended(p) > maxInGoodFaith {

@@ -14,9 +14,9 @@ import (
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
-// A host makes as many ids that prove to know a replica as it likes, and with patience as many with a
-// history. All of a kind together make this node work no more than a few peers may; one that a person
-// has named does not wait for them.
+// A host makes as many ids that prove to know a replica as it likes, and with patience as many with
+// a history. All of a kind together make this node work no more than a few peers may; one that a
+// person has named does not wait for them.
 func TestCrowdsShareTheirWork(t *testing.T) {
 	const perSecond, atOnce, peers, units = 100, 1000, 20, 1000
 	for _, who := range []admission.Party{{Proved: true}, {Proved: true, Known: true}} {

@@ -32,9 +32,9 @@ import (
 // can add is bounded by what the owner does.
 //
 // Both steps drop only what would be dropped again after more has come, except that a later
-// revocation makes room, as does an epoch that comes to count; so union and drop commute. Statements of the replica key are never
-// dropped, and none of a delegate's ever decides about an author to whom the replica key has
-// granted.
+// revocation makes room, as does an epoch that comes to count; so union and drop commute.
+// Statements of the replica key are never dropped, and none of a delegate's ever decides about an
+// author to whom the replica key has granted.
 const (
 	// MaxDelegated is how many grants, and how many revocations, a replica keeps that stem from one
 	// grantee of the replica key, on one shelf.
@@ -69,8 +69,9 @@ func issuedOf(st Statement) uint64 {
 	return 0
 }
 
-// isVoid reports whether a revocation by the replica key, or a weak key, makes a statement void that
-// was issued at some time by the authority of the grant above. revocations returns those about an author.
+// isVoid reports whether a revocation by the replica key, or a weak key, makes a statement void
+// that was issued at some time by the authority of the grant above. revocations returns those about
+// an author.
 func isVoid(
 	above *Grant, issued uint64, revocations func(AuthorID) ([]Revocation, error),
 ) (bool, error) {

@@ -51,8 +51,8 @@ func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin)
 	return out, firstErr
 }
 
-// check returns the entries that are right as far as one can tell without looking at what is stored,
-// how many are passed over, and what is wrong with the first of the others.
+// check returns the entries that are right as far as one can tell without looking at what is
+// stored, how many are passed over, and what is wrong with the first of the others.
 func (s *Store) check(id ID, entries []Entry) (good []Entry, out Inserted, first error) {
 	limit := aheadOf(s.cfg.Now())
 	good = make([]Entry, 0, len(entries))

@@ -199,8 +199,8 @@ var weakKeys = func() map[[32]byte]bool {
 	return all
 }()
 
-// isWeak reports whether checkPoint would return ErrWeakKey, at the cost of looking it up. What such
-// an author states or writes counts nowhere: it is void, as if no grant had ever been for it.
+// isWeak reports whether checkPoint would return ErrWeakKey, at the cost of looking it up. What
+// such an author states or writes counts nowhere: it is void, as if no grant had ever been for it.
 func isWeak(public [32]byte) bool { return weakKeys[public] }
 
 func verify(public [32]byte, msg []byte, sig [64]byte) bool {

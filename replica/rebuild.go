@@ -9,8 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// rebuild writes everything that follows from a replica's entries anew: indexes, counts and the tree.
-// Nobody else may write to the replica.
+// rebuild writes everything that follows from a replica's entries anew: indexes, counts and the
+// tree. Nobody else may write to the replica.
 func (s *Store) rebuild(ctx context.Context, r *Replica) error {
 	prefixes := [][]byte{}
 	for _, kind := range perEntry {

@@ -131,8 +131,8 @@ func weakly(t *testing.T, s *Store, id ID, parent *Grant, by SecretKey) (entries
 	return entries, stated
 }
 
-// What weak keys have signed, and another program has stored, a host sends in good faith: it is passed
-// over, and nothing is wrong with the host.
+// What weak keys have signed, and another program has stored, a host sends in good faith: it is
+// passed over, and nothing is wrong with the host.
 func TestStoredByWeakKeys(t *testing.T) {
 	for _, trees := range []int{1, treeFrom} {
 		owner, a := testKey(1), testKey(2)

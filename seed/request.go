@@ -224,8 +224,8 @@ func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Ans
 	if t.Capability > replica.Sync {
 		note = fmt.Sprintf("The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.", t.Capability)
 	}
-	// The newest epoch is left out: a seed seals nothing, and whoever registers first could name a false
-	// one, or make a plain replica one that seems encrypted.
+	// The newest epoch is left out: a seed seals nothing, and whoever registers first could name a
+	// false one, or make a plain replica one that seems encrypted.
 	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: t.Addrs}).Text()
 	if err != nil {
 		return Answer{}, failed(InvalidTicket, err)

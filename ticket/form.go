@@ -27,12 +27,12 @@ import (
 //	            addresses  varint count, then each: varint length and a multiaddr, without /p2p/ID
 //	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
 //
-// There are 1 to 16 addresses in all, where a peer without any counts as one; with /p2p/ID each has at
-// most 512 bytes.
+// There are 1 to 16 addresses in all, where a peer without any counts as one; with /p2p/ID each has
+// at most 512 bytes.
 //
-// Upper-case text is accepted, so that a QR code can use its alphanumeric mode, and so is white space
-// anywhere, as mail programs add it. The checksum takes in the prefix, so that a blob's ticket cannot
-// pass for a replica's.
+// Upper-case text is accepted, so that a QR code can use its alphanumeric mode, and so is white
+// space anywhere, as mail programs add it. The checksum takes in the prefix, so that a blob's
+// ticket cannot pass for a replica's.
 const (
 	version      = 1
 	kindInvite   = 4
@@ -128,8 +128,8 @@ func peersOf(addrs []ma.Multiaddr) []peer.AddrInfo {
 	return out
 }
 
-// parseBytes reads a ticket. It finds the end of the body first, so that a ticket that lost its end is
-// told from one with a wrong character.
+// parseBytes reads a ticket. It finds the end of the body first, so that a ticket that lost its end
+// is told from one with a wrong character.
 func parseBytes(prefix string, b []byte) (Ticket, error) {
 	if len(b) == 0 {
 		return nil, ErrCutShort
@@ -161,7 +161,8 @@ func parseBytes(prefix string, b []byte) (Ticket, error) {
 	return body.doc()
 }
 
-// parseBody reads all but the checksum, of which nothing may be believed yet, and returns its length.
+// parseBody reads all but the checksum, of which nothing may be believed yet, and returns its
+// length.
 func parseBody(b []byte) (out body, n int, err error) {
 	r := &reader{b: b}
 	head := r.take(headSize)

@@ -99,8 +99,8 @@ func (e *NameError) Error() string {
 // quotedBytes is how much of a name of somebody else's an error shows: its beginning and its end.
 const quotedBytes = 160
 
-// quoted quotes a name for an error. Of a long one it shows the beginning, the end and the length: a
-// path may have 4 KiB, and quoted four times as many.
+// quoted quotes a name for an error. Of a long one it shows the beginning, the end and the length:
+// a path may have 4 KiB, and quoted four times as many.
 func quoted(name string) string {
 	if len(name) <= quotedBytes {
 		return strconv.Quote(name)

@@ -161,8 +161,8 @@ func (a *app) benchCommand() *cobra.Command {
 // mayBeNone are the numbers of things that a measurement can do without.
 var mayBeNone = map[string]bool{"devices": true, "wakes": true}
 
-// checkCounts refuses numbers of things to measure that are none or less: nothing could be divided by
-// them.
+// checkCounts refuses numbers of things to measure that are none or less: nothing could be divided
+// by them.
 func checkCounts(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		least := int64(1)

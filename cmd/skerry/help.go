@@ -151,8 +151,8 @@ func cutWord(text string) (word, rest string) {
 	return text, ""
 }
 
-// helpCommand shows the help of a command by its name. That of cobra succeeds for names that are not
-// there.
+// helpCommand shows the help of a command by its name. That of cobra succeeds for names that are
+// not there.
 func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]...",

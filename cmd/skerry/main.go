@@ -40,8 +40,8 @@ type app struct {
 	interrupt func()   // does what an interrupt does
 }
 
-// interrupts returns a context that the first interrupt ends. A second one ends the process at once,
-// for what does not heed the context.
+// interrupts returns a context that the first interrupt ends. A second one ends the process at
+// once, for what does not heed the context.
 func interrupts() (context.Context, context.CancelFunc) {
 	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(signals, stop)

@@ -145,8 +145,8 @@ func parseWho(flag string, texts []string) (all []libp2pnet.Who, err error) {
 	return all, nil
 }
 
-// checkAddress says what is wrong with a flag that is an address to listen at: a port, or a host and
-// a port. Empty is none.
+// checkAddress says what is wrong with a flag that is an address to listen at: a port, or a host
+// and a port. Empty is none.
 func checkAddress(flag, text string) error {
 	if text == "" {
 		return nil

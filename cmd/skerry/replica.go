@@ -246,12 +246,12 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 	return nil
 }
 
-// handOverWait is how long a peer may take, without progress, to fetch the content of entries that a
-// command which brought its own node has sent.
+// handOverWait is how long a peer may take, without progress, to fetch the content of entries that
+// a command which brought its own node has sent.
 const handOverWait = 5 * time.Second
 
-// handOver waits until peers have fetched the content of the entries that they were sent, if the node
-// ends with this command. It tells what they have not fetched.
+// handOver waits until peers have fetched the content of the entries that they were sent, if the
+// node ends with this command. It tells what they have not fetched.
 func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) {
 	if s.own == nil || ctx.Err() != nil { // an interrupt is how some commands end
 		return nil, nil

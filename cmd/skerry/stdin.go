@@ -8,8 +8,8 @@ import (
 	"golang.org/x/term"
 )
 
-// interruptible is standard input, whose reading ends with an interrupt, too: what waits for a person
-// or another program would not be told otherwise.
+// interruptible is standard input, whose reading ends with an interrupt, too: what waits for a
+// person or another program would not be told otherwise.
 type interruptible struct {
 	ctx context.Context
 	r   io.Reader
@@ -62,8 +62,8 @@ const (
 // maxSecret bounds a line without echo.
 const maxSecret = 4096
 
-// readSecret reads a line from the terminal without echo. The terminal is as before afterwards, also
-// after an interrupt.
+// readSecret reads a line from the terminal without echo. The terminal is as before afterwards,
+// also after an interrupt.
 func (a *app) readSecret() (_ []byte, err error) {
 	before, err := term.MakeRaw(int(a.terminal.Fd()))
 	if err != nil {

@@ -339,7 +339,8 @@ func decidedText(d api.Decided) display {
 	return displayf("%s has been refused", d.Application)
 }
 
-// findRequest finds the request that a person means by its code, or by its id or the beginning of it.
+// findRequest finds the request that a person means by its code, or by its id or the beginning of
+// it.
 func (a *app) findRequest(ctx context.Context, s *session, text string) (api.KeyringRequest, error) {
 	return api.Call[api.KeyringRequest](ctx, s.Client, "vault/request", api.DecideRequest{Request: text})
 }

@@ -68,8 +68,8 @@ type Revocations struct {
 	young   allowances // of sources, for issuers who own something here
 	owners  allowances // of issuers who have owned something for some time
 
-	// These belong to mu, too: who finds out ranks, whether a list was not taken over from the store, as
-	// there was no room for it, and of which issuers more is known than is noted.
+	// These belong to mu, too: who finds out ranks, whether a list was not taken over from the store,
+	// as there was no room for it, and of which issuers more is known than is noted.
 	judge   func(ctx context.Context, identity string) (Standing, error)
 	leftOut bool
 	marked  map[string]struct{}
@@ -182,8 +182,8 @@ func (r *Revocations) has(key string) bool {
 // for.
 const maxRooms = 100
 
-// takeStored makes a list of the store count, if there is room for it, or its issuer owns something.
-// rooms is for how many room may still be made.
+// takeStored makes a list of the store count, if there is room for it, or its issuer owns
+// something. rooms is for how many room may still be made.
 func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations, rooms *int) error {
 	x := &revoked{brought: r.notes != nil && r.notes == r.store}
 	n, err := r.noted(ctx, l.Issuer)
@@ -266,8 +266,8 @@ func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object(
 const maxUnknown = 64 << 10
 
 // Accept keeps a list, which ParseRevocations has checked. What lists take up is shared out by the
-// source of ctx (see WithSource); an issuer who has owned something here for some time has a share of
-// its own, and whom the configuration names has no limit. Lists make room as room.gives says. It
+// source of ctx (see WithSource); an issuer who has owned something here for some time has a share
+// of its own, and whom the configuration names has no limit. Lists make room as room.gives says. It
 // returns an error that is ErrStale, ErrTooLong, ErrTooOften or ErrTooManyIssuers.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()

@@ -39,8 +39,8 @@ func newRanked(t require.TestingT, most int) *ranked {
 	return x
 }
 
-// open begins anew with what is in the store, as a server that has been restarted, or another one of
-// the store.
+// open begins anew with what is in the store, as a server that has been restarted, or another one
+// of the store.
 func (x *ranked) open(most int) {
 	ctx := context.Background()
 	var err error

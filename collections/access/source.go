@@ -27,8 +27,8 @@ func Source(address string) string {
 	return netip.PrefixFrom(a, 56).Masked().String()
 }
 
-// Network names what a large customer of a provider has: of an address or a Source, the IPv4 network
-// of 16 bits or the IPv6 network of 32. It is "" for what is neither.
+// Network names what a large customer of a provider has: of an address or a Source, the IPv4
+// network of 16 bits or the IPv6 network of 32. It is "" for what is neither.
 func Network(source string) string {
 	prefix, err := netip.ParsePrefix(source)
 	if a, bad := netip.ParseAddr(source); bad == nil {

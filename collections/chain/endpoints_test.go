@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever an endpoint answers that is no answer is an error, which is remembered for a second, and said so to whom the answer matters.
+// Whatever an endpoint answers that is no answer is an error, which is remembered for a second, and
+// said so to whom the answer matters.
 func TestFaults(t *testing.T) {
 	always := func(f func(w http.ResponseWriter)) func(http.ResponseWriter, *http.Request, []map[string]any) bool {
 		return func(w http.ResponseWriter, _ *http.Request, _ []map[string]any) bool { f(w); return true }
@@ -151,7 +152,8 @@ func TestReverted(t *testing.T) {
 	}
 }
 
-// When one endpoint fails the next is asked; one that has failed is left alone for some time; and one of another chain never counts.
+// When one endpoint fails the next is asked; one that has failed is left alone for some time; and
+// one of another chain never counts.
 func TestFailOver(t *testing.T) {
 	first, second, other, at := newNode(t, 8453), newNode(t, 8453), newNode(t, 1), newClock()
 	for _, n := range []*node{first, second} {

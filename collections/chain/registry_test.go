@@ -21,7 +21,8 @@ func (f fixed) ID() string { return f.id }
 
 func (f fixed) Standing(context.Context, Ask) (Standing, error) { return f.s, f.err }
 
-// Being the owner on one chain is not lost to another, and what cannot be found out is said only if it matters.
+// Being the owner on one chain is not lost to another, and what cannot be found out is said only if
+// it matters.
 func TestRegistryAndRoles(t *testing.T) {
 	away := errors.New("away")
 	down := &UnavailableError{"evm:3", time.Minute, away}

@@ -48,7 +48,8 @@ func TestStanding(t *testing.T) {
 	at.advance(2 * time.Second)
 	check(bob, Standing{}, 1)
 
-	// Owners are taken not to change, for a year, unless somebody else's question shows that they have.
+	// Owners are taken not to change, for a year, unless somebody else's question shows that they
+	// have.
 	at.advance(300 * 24 * time.Hour)
 	check(alice, Standing{true, true}, 0)
 	n.set(func() { n.owners["42"] = bob })
@@ -88,7 +89,8 @@ func TestAccessIsRemembered(t *testing.T) {
 	}
 }
 
-// Many who want to know the same at the same time ask once; one who goes away takes the answer from nobody.
+// Many who want to know the same at the same time ask once; one who goes away takes the answer from
+// nobody.
 func TestOneQuestion(t *testing.T) {
 	n, at := newNode(t, 8453), newClock()
 	n.owners["1"] = alice

@@ -21,7 +21,8 @@ type Part struct {
 	Time     int64  // of the last element, in Unix milliseconds; 0 if there is none
 }
 
-// Elements returns the elements of a log that are later than after, but no more than the last limit of them unless that is nil. It returns an error that is ErrCorrupt.
+// Elements returns the elements of a log that are later than after, but no more than the last limit
+// of them unless that is nil. It returns an error that is ErrCorrupt.
 func (d *Documents) Elements(ctx context.Context, key string, after int64, limit *int64, l Log) (Part, error) {
 	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {

@@ -23,8 +23,8 @@ type place struct {
 //	"ends": {"n": elements of the log, "shown": [time, chunk], "ahead": [[time, chunk], …],
 //	         "more": number, "before": time}
 //
-// It does not count if n is not the log's: another server has added elements since. Once written, it
-// is not changed.
+// It does not count if n is not the log's: another server has added elements since. Once written,
+// it is not changed.
 type ends struct {
 	shown  place   // of the last that is shown; its time is -1 if there is none
 	ahead  []place // of those that lay ahead, in the order of their times, maxAhead at most

@@ -212,8 +212,8 @@ func TestMoreAheadThanAreNamed(t *testing.T) {
 	}
 }
 
-// A server whose clock is a little behind shows what another has shown; one whose clock was far ahead
-// and is right again does not hold the log up.
+// A server whose clock is a little behind shows what another has shown; one whose clock was far
+// ahead and is right again does not hold the log up.
 func TestClocksDiffer(t *testing.T) {
 	s := store.NewMemory()
 	here, there := newClock(), newClock()

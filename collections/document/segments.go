@@ -70,7 +70,8 @@ func chunkOwner(key string) string {
 	return ""
 }
 
-// Owner returns the key of the document or log that something under a key belongs to: an object of a store, or an element of a log.
+// Owner returns the key of the document or log that something under a key belongs to: an object of
+// a store, or an element of a log.
 func Owner(key string) string {
 	key, _, _ = strings.Cut(key, "\x00")
 	if owner := chunkOwner(key); owner != "" {

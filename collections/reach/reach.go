@@ -222,8 +222,9 @@ func hasRole(who *access.Auth, col *config.Collection, required []string) bool {
 var ops = map[string]string{Pull: "read", Push: "write", List: "list"}
 
 // inScope reports whether a certificate, if the caller presents one, is for an object: all that a
-// scope names binds, always, but for what was written before (PathsAlone). A collection is also meant by a certificate for another if its roles
-// name that one, as a keyring's does (cap:read:team).
+// scope names binds, always, but for what was written before (PathsAlone). A collection is also
+// meant by a certificate for another if its roles name that one, as a keyring's does
+// (cap:read:team).
 func inScope(who *access.Auth, o *Object, action string) bool {
 	s := who.Scope
 	if s == nil {

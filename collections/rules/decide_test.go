@@ -203,8 +203,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// What was written with a narrow certificate before operations and collections bound stays, and what
-// is signed since counts within them alone.
+// What was written with a narrow certificate before operations and collections bound stays, and
+// what is signed since counts within them alone.
 func TestScopesOfBefore(t *testing.T) {
 	root, err := pairing.Root("correct horse battery staple")
 	require.NoError(t, err)

@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Reading rules, and what proves itself by them, does twice the work for twice the bytes, counted in
-// what it allocates.
+// Reading rules, and what proves itself by them, does twice the work for twice the bytes, counted
+// in what it allocates.
 func TestWorkGrowsWithTheRules(t *testing.T) {
 	key := replica.NewSecretKey()
 	signed := func(r rules.Rules, cfg string) []byte {

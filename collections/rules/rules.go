@@ -39,8 +39,8 @@ type Rules struct {
 	Replica replica.ID
 	Serial  uint64
 	Since   int64 // Unix milliseconds: what Servers have written before needs no proof
-	// Scopes is since when, in Unix milliseconds, what requests were signed with counts only within the
-	// operations and collections of their certificates, as doors have it since; 0 is not at all.
+	// Scopes is since when, in Unix milliseconds, what requests were signed with counts only within
+	// the operations and collections of their certificates, as doors have it since; 0 is not at all.
 	Scopes  int64
 	Prefix  string             // of all paths that callers sign
 	Hosts   []string           // that they may have signed requests for, where a signature names one; none is all

@@ -6,8 +6,8 @@
 // that works on such bytes runs that work with [Call], treats the error like any other, and hands
 // it to [Report], so that the stack is in the log once.
 //
-// What belongs here: catching and telling. What never belongs here: errors that are expected, and what
-// to do after one.
+// What belongs here: catching and telling. What never belongs here: errors that are expected, and
+// what to do after one.
 //
 // Start at [Call].
 package fault

@@ -1,8 +1,8 @@
-// Package badger implements kv.Store on a Badger database, and with an empty directory name in memory.
-// No command makes a store of it yet: the store of a node is package pebble.
+// Package badger implements kv.Store on a Badger database, and with an empty directory name in
+// memory. No command makes a store of it yet: the store of a node is package pebble.
 //
-// Badger maps its files into memory, so a full disk would kill the process with a bus error instead of
-// failing a write; this package refuses writes while there is still room (see Options.Reserve).
+// Badger maps its files into memory, so a full disk would kill the process with a bus error instead
+// of failing a write; this package refuses writes while there is still room (see Options.Reserve).
 //
 // What belongs here: what Badger does otherwise than kv asks for. What never belongs here: keys and
 // values of the packages above.
@@ -27,7 +27,8 @@ import (
 	"github.com/skerry-sync/skerry/kv/flush"
 )
 
-// formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
+// formatVersion is the version of the record layout that this program writes
+// (docs/protocol/storage.md).
 const formatVersion = 1
 
 // versionKey sorts before every other key and holds formatVersion as one varint. Programs of before
@@ -39,19 +40,20 @@ var (
 
 const (
 	memTableSize  = 8 << 20
-	tableSize     = 4 << 20   // half of a memtable: builders of tables double their buffers from twice this, and a few are at work at once
+	tableSize     = 4 << 20   // half of a memtable: builders double their buffers from twice this
 	firstLevel    = 64 << 20  // bytes of the first level below that of whole memtables
 	valueLogSize  = 256 << 20 // bounds what is read again after a crash
-	inTables      = 64 << 10  // values up to this length lie in tables, where compactions drop what is dead
+	inTables      = 64 << 10  // values up to this length lie in tables: compactions drop what is dead
 	conflictTries = 100
 )
 
 // Options tune a store; the zero value is right for a node.
 type Options struct {
-	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0 means 256 MiB. Small records and
-	// deletions are accepted while a quarter of it is free, so that a full disk can still be read, and tidied up.
+	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0
+	// means 256 MiB. Small records and deletions are accepted while a quarter of it is free, so that
+	// a full disk can still be read, and tidied up.
 	Reserve uint64
-	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
+	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system.
 	FreeBytes func(dir string) (uint64, error)
 }
 
@@ -65,8 +67,9 @@ type Store struct {
 
 var _ kv.Store = (*Store)(nil)
 
-// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns *kv.LockedError when another
-// process has dir open and *kv.VersionError when a newer program wrote it.
+// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns
+// *kv.LockedError when another process has dir open and *kv.VersionError when a newer program
+// wrote it.
 func Open(dir string, opt Options) (*Store, error) {
 	if opt.Reserve == 0 {
 		opt.Reserve = 256 << 20
@@ -92,7 +95,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		WithNumCompactors(2).
 		WithBaseTableSize(tableSize).
 		WithBaseLevelSize(firstLevel).
-		WithBlockCacheSize(0). // blocks are neither compressed nor encrypted: the page cache has them as they are
+		WithBlockCacheSize(0). // the page cache has blocks as they are: neither compressed nor encrypted
 		WithValueLogFileSize(valueLogSize).
 		WithCompression(options.None) // content is compressed or random, keys and entries are hashes
 	if dir != "" {
@@ -100,7 +103,8 @@ func Open(dir string, opt Options) (*Store, error) {
 	}
 	db, err := bdg.Open(bo)
 	if err != nil {
-		if strings.Contains(err.Error(), "Another process is using") || strings.Contains(err.Error(), "Cannot acquire directory lock") {
+		if text := err.Error(); strings.Contains(text, "Another process is using") ||
+			strings.Contains(text, "Cannot acquire directory lock") {
 			return nil, &kv.LockedError{Dir: dir}
 		}
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
@@ -230,8 +234,9 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.flush.Wait()
 }
 
-// syncFiles flushes the write-ahead logs and the value log. Badger's own Sync leaves out the logs of memtables that are
-// full but not yet written as tables, so their files are flushed here by name.
+// syncFiles flushes the write-ahead logs and the value log. Badger's own Sync leaves out the
+// logs of memtables that are full but not yet written as tables, so their files are flushed here
+// by name.
 func (s *Store) syncFiles() error {
 	if s.dir == "" {
 		return nil
@@ -263,8 +268,9 @@ func (s *Store) syncFiles() error {
 // valueLogWaste is the share of a value log file that must be dead for it to be written anew.
 const valueLogWaste = 0.2
 
-// Compact implements kv.Store. Tables are merged into one level, which drops what is dead in them and counts what is dead in the value log; then
-// log files are written anew until none is worth it.
+// Compact implements kv.Store. Tables are merged into one level, which drops what is dead in
+// them and counts what is dead in the value log; then log files are written anew until none is
+// worth it.
 func (s *Store) Compact(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil || s.dir == "" {
 		return err
@@ -358,7 +364,7 @@ func (t *txn) item(key []byte) (*bdg.Item, error) {
 
 func (t *txn) Scan(r kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 	return func(yield func(kv.Pair, error) bool) {
-		it := t.tx.NewIterator(bdg.IteratorOptions{Reverse: o.Reverse, PrefetchValues: false, Prefix: commonPrefix(r)})
+		it := t.tx.NewIterator(bdg.IteratorOptions{Reverse: o.Reverse, Prefix: commonPrefix(r)})
 		defer it.Close()
 		low, high := max(string(r.From), "\x01"), string(r.To) // keys below 0x01 are the store's own
 		if o.Reverse {
@@ -405,8 +411,8 @@ func (t *txn) Scan(r kv.Range, o kv.ScanOptions) iter.Seq2[kv.Pair, error] {
 	}
 }
 
-// commonPrefix returns what all keys of a range begin with: tables that hold none of these are left out of a scan, which is most of the
-// cost of a short one.
+// commonPrefix returns what all keys of a range begin with: tables that hold none of these are
+// left out of a scan, which is most of the cost of a short one.
 func commonPrefix(r kv.Range) []byte {
 	n := 0
 	for n < len(r.From) && n < len(r.To) && r.From[n] == r.To[n] {
@@ -458,8 +464,9 @@ func (b *batch) Set(key, value []byte) error {
 	if err := kv.CheckSizes(key, value); err != nil {
 		return err
 	}
-	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
-		b.content = b.content || len(value) >= contentSize
+	isContent := len(value) >= contentSize
+	if b.pending += len(key) + len(value); b.pending > checkEvery || isContent && !b.content {
+		b.content = b.content || isContent
 		if err := b.check(need(b.content)); err != nil {
 			return err
 		}

@@ -1,14 +1,14 @@
 // Package flush lets concurrent calls of kv.Store.Sync share flushes of the disk.
 //
-// What belongs here: who waits for which flush, and who runs it. What never belongs here: what a flush
-// does.
+// What belongs here: who waits for which flush, and who runs it. What never belongs here: what a
+// flush does.
 package flush
 
 import "sync"
 
-// Group lets callers that arrive while a flush runs share the next one: a flush that has already begun
-// may have missed their writes. One of those waiting runs it, so no goroutine outlives its caller and
-// none is kept at work for others.
+// Group lets callers that arrive while a flush runs share the next one: a flush that has already
+// begun may have missed their writes. One of those waiting runs it, so no goroutine outlives its
+// caller and none is kept at work for others.
 type Group struct {
 	run func() error
 
@@ -26,8 +26,8 @@ type flush struct {
 	err  error
 }
 
-// Wait returns after a flush that began after the call. A flush is bounded by the disk, so it cannot be
-// cancelled.
+// Wait returns after a flush that began after the call. A flush is bounded by the disk, so it
+// cannot be cancelled.
 func (g *Group) Wait() error {
 	g.mu.Lock()
 	if !g.running {

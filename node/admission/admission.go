@@ -39,8 +39,8 @@ type Share struct{ Peer, Net, All int64 }
 // Shares are the shares of strangers, of peers that have proved that they know the id of a replica, and of known peers. Without
 // shares of their own, proved peers have as large ones as known peers.
 //
-// Known peers that nobody has named hold together at most half of what known peers may, and those from
-// one network a quarter: the rest is for those who are named.
+// Known peers that nobody has named hold together at most half of what known peers may, and those
+// from one network a quarter: the rest is for those who are named.
 type Shares struct{ Strangers, Proved, Known Share }
 
 // Config sets up a Room.

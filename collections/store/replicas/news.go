@@ -29,8 +29,9 @@ import (
 //	digests   of rungs(time), each the first digestSize bytes of the BLAKE3 hash of
 //	          "skerry cursor 3\n", the hash of the summary, and the signature of the last entry
 //
-// All holders of an entry have its signature, and no caller sees it: a digest without it, of entries
-// that a caller knows but for a hidden field, would tell which of a few values the field has.
+// All holders of an entry have its signature, and no caller sees it: a digest without it, of
+// entries that a caller knows but for a hidden field, would tell which of a few values the field
+// has.
 //
 // A cursor of version 1, whose digests were so, is that of a reader who has nothing.
 type cursor struct {

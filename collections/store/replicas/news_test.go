@@ -216,8 +216,9 @@ func TestCursorForm(t *testing.T) {
 	require.Equal(t, "AwAAAAAAAAAAAA", n.Next)
 }
 
-// Whoever knows all of an element but a hidden field, and where and when it was written, cannot find
-// the field out from a cursor: the cursor is not a function of what such a caller may know or guess.
+// Whoever knows all of an element but a hidden field, and where and when it was written, cannot
+// find the field out from a cursor: the cursor is not a function of what such a caller may know or
+// guess.
 func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 	all := several(t, 2)
 	defer closeAll(t, all)

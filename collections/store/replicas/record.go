@@ -27,9 +27,9 @@ import (
 //	          disk when this was added; the time (8 bytes, big-endian, in µs); the key and the
 //	          media type, each with its length as a uvarint before it; and the bytes
 //
-// Behind damage, the next record is looked for by its mark. What is stored cannot pass for a record:
-// whoever writes it does not know the id, with which mark and checksum begin. Numbers tell how many
-// records are lost, and whether they had been acknowledged.
+// Behind damage, the next record is looked for by its mark. What is stored cannot pass for a
+// record: whoever writes it does not know the id, with which mark and checksum begin. Numbers tell
+// how many records are lost, and whether they had been acknowledged.
 const (
 	journalMagic = "SKCJRNL\x01"
 	maxRecord    = 2 << 20
