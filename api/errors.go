@@ -59,8 +59,12 @@ func kindOf(err error) Kind {
 		return NotAllowed
 	case is[*node.UnreachableError](err), is[*node.PendingInviteError](err), isAny(err, context.DeadlineExceeded, node.ErrNotShared):
 		return Unreachable
-	case isAny(err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrTooLong, ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind,
-		blobs.ErrNotHash, blobs.ErrPinName, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName, replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue, seal.ErrName), is[*disk.NotRegularError](err):
+	case isAny(
+		err, ticket.ErrNotTicket, ticket.ErrMistyped, ticket.ErrCutShort, ticket.ErrTooLong,
+		ticket.ErrNewer, ticket.ErrNoAddresses, ticket.ErrWrongKind, blobs.ErrNotHash,
+		blobs.ErrPinName, blobs.ErrAmbiguous, node.ErrOwnInvite, replica.ErrBadName,
+		replica.ErrAmbiguous, replica.ErrKeyTooLong, replica.ErrEmptyValue, seal.ErrName,
+	), is[*disk.NotRegularError](err):
 		return Usage
 	case isAny(err, blobs.ErrNotFound, blobs.ErrPinNotFound, replica.ErrNotFound, fs.ErrNotExist), is[*node.MissingError](err):
 		return NotFound

@@ -46,7 +46,9 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 	case len(req.Paths) == 0:
 		return struct{}{}, UsageErrorf("no paths to add")
 	case req.Pin != "" && (len(req.Paths) > 1 || req.NoPin):
-		return struct{}{}, UsageErrorf("--pin takes exactly one path and cannot be combined with --no-pin")
+		return struct{}{}, UsageErrorf(
+			"--pin takes exactly one path and cannot be combined with --no-pin",
+		)
 	case req.Chunked && (req.NoCopy || req.Whole):
 		return struct{}{}, UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
 	}

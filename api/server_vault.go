@@ -304,7 +304,9 @@ func (s *Server) vaultRequests(ctx context.Context, _ struct{}, _ *answer) ([]Ke
 	return out, err
 }
 
-func (s *Server) vaultRequest(ctx context.Context, req DecideRequest, _ *answer) (KeyringRequest, error) {
+func (s *Server) vaultRequest(
+	ctx context.Context, req DecideRequest, _ *answer,
+) (KeyringRequest, error) {
 	return s.request(ctx, req.Request)
 }
 
@@ -328,8 +330,11 @@ func (s *Server) request(ctx context.Context, text string) (KeyringRequest, erro
 	case 1:
 		return found[0], nil
 	default: // a code is short enough for an app to have that of another
-		return KeyringRequest{}, UsageErrorf("%d requests are called %s: name the one that you mean by its id "+
-			"(skerry vault requests shows what waits)", len(found), text)
+		return KeyringRequest{}, UsageErrorf(
+			"%d requests are called %s: name the one that you mean by its id "+
+				"(skerry vault requests shows what waits)",
+			len(found), text,
+		)
 	}
 	return KeyringRequest{}, fmt.Errorf("request %s: %w (skerry vault requests shows what waits)", text, vault.ErrNoRequest)
 }

@@ -127,7 +127,9 @@ func TestRequestsOfOneCode(t *testing.T) {
 		_, err = Call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
 		require.Equal(t, Usage, AsError(err).Kind, op)
 	}
-	d, err := Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"})
+	d, err := Call[Decided](
+		ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"},
+	)
 	require.NoError(t, err)
 	require.Equal(t, "photos.example", d.Application)
 	d, err = Call[Decided](ctx, c, "vault/deny", DecideRequest{Request: two.Code})

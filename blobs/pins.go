@@ -48,8 +48,11 @@ func parsePin(key, value []byte) (p Pin, err error) {
 
 // Pin keeps the blob p.Hash, which must be in the store, whole or partly; or else ErrNotFound. A pin of the same name is moved.
 func (s *Store) Pin(ctx context.Context, p Pin) error {
-	if p.Name == "" || len(p.Name) > MaxPinName || !utf8.ValidString(p.Name) || strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' }) {
-		return fmt.Errorf("%w: %q: it must be 1 to %d bytes of text in one line", ErrPinName, p.Name, MaxPinName)
+	if p.Name == "" || len(p.Name) > MaxPinName || !utf8.ValidString(p.Name) ||
+		strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' }) {
+		return fmt.Errorf(
+			"%w: %q: it must be 1 to %d bytes of text in one line", ErrPinName, p.Name, MaxPinName,
+		)
 	}
 	s.Touch(ctx, p.Hash)
 	return s.kv.Update(ctx, func(tx kv.Txn) error {

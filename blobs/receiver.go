@@ -447,7 +447,9 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob, over bool)
 
 // filesOf returns the file of each blob that is partial, and makes those of blobs that are new, if their size is proved. Complete blobs are
 // left out, unless what is received is to replace what they have.
-func (s *Store) filesOf(ctx context.Context, jobs []receiveJob, over bool) (map[Hash]contentID, error) {
+func (s *Store) filesOf(
+	ctx context.Context, jobs []receiveJob, over bool,
+) (map[Hash]contentID, error) {
 	ids := map[Hash]contentID{}
 	for _, j := range jobs {
 		if _, known := ids[j.hash]; known {
@@ -517,7 +519,9 @@ func (s *Store) newFile(ctx context.Context) (contentID, error) {
 }
 
 // putSegment notes the groups of a segment, which have been written to the file id, and reports whether they completed the blob.
-func (s *Store) putSegment(tx kv.Txn, id contentID, j receiveJob, over bool) (complete bool, err error) {
+func (s *Store) putSegment(
+	tx kv.Txn, id contentID, j receiveJob, over bool,
+) (complete bool, err error) {
 	rec, err := getRecord(tx, j.hash)
 	switch {
 	case errors.Is(err, ErrNotFound) || err == nil && rec.state == statePartial && rec.id != id:

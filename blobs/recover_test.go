@@ -97,7 +97,13 @@ func TestLaterFormatIsRefused(t *testing.T) {
 		_, err = Open(bg, db, fs)
 		require.NoError(t, err)
 	}
-	require.NoError(t, db.Update(bg, func(tx kv.Txn) error { return tx.Set([]byte(keyFormat), []byte{formatVersion + 1}) }))
+	require.NoError(
+		t,
+		db.Update(
+			bg,
+			func(tx kv.Txn) error { return tx.Set([]byte(keyFormat), []byte{formatVersion + 1}) },
+		),
+	)
 	_, err = Open(bg, db, fs)
 	var later *kv.VersionError
 	require.ErrorAs(t, err, &later)

@@ -138,7 +138,9 @@ func (r record) standsBefore(other record) bool {
 
 // publishIn makes rec the record of h, unless what is there stands before it and rec is not to
 // replace that, and returns the record that it replaced.
-func (s *Store) publishIn(tx kv.Txn, h Hash, rec record, over bool) (old record, stored bool, err error) {
+func (s *Store) publishIn(
+	tx kv.Txn, h Hash, rec record, over bool,
+) (old record, stored bool, err error) {
 	old, found, err := findRecord(tx, h)
 	switch {
 	case err != nil:

@@ -283,7 +283,10 @@ func (s *Store) Replaceable(ctx context.Context, h Hash, damage []Damage) (
 		r := d.Range
 		if d.Tree { // to mend a tree takes all that is below it
 			r.Start -= r.Start % SegmentSize
-			r.End = min(r.Start+max(SegmentSize, (r.End-r.Start+SegmentSize-1)/SegmentSize*SegmentSize), rec.size)
+			r.End = min(
+				r.Start+max(SegmentSize, (r.End-r.Start+SegmentSize-1)/SegmentSize*SegmentSize),
+				rec.size,
+			)
 		}
 		all = append(all, Range{r.Start, max(r.End, r.Start+1)})
 	}

@@ -20,7 +20,10 @@ import (
 // A batch that does not say which part of a log it wants gets no more than a pull could ask for.
 func TestBatchesOfLogs(t *testing.T) {
 	logOf := func(name, full, more string) string {
-		return column(name, name+"/{id}", `"public"`, `"public"`, `, "appendOnly": {"requireAuthorSignature": false, "allowFull": `+full+more+`}`)
+		return column(
+			name, name+"/{id}", `"public"`, `"public"`,
+			`, "appendOnly": {"requireAuthorSignature": false, "allowFull": `+full+more+`}`,
+		)
 	}
 	w := newWorld(t, configOf(
 		logOf("whole", "true", `, "maxPullLimit": 3`),
@@ -80,20 +83,27 @@ func TestBatchesOfLogs(t *testing.T) {
 // What is handed on to another server is held to the limits of this one first.
 func TestLimitsBeforeHandingOn(t *testing.T) {
 	handed := 0
-	through := collections.Hook{BeforePush: func(context.Context, *collections.Event, []byte) (*collections.Answer, error) {
-		handed++
-		return &collections.Answer{Status: http.StatusOK}, nil
-	}}
-	readFirst := access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) {
-		_, err := r.Body() // as the signature of a certificate's holder asks for
-		return access.Auth{}, err
-	})
+	through := collections.Hook{
+		BeforePush: func(context.Context, *collections.Event, []byte) (*collections.Answer, error) {
+			handed++
+			return &collections.Answer{Status: http.StatusOK}, nil
+		},
+	}
+	readFirst := access.ResolverFunc(
+		func(ctx context.Context, r *access.Request) (access.Auth, error) {
+			_, err := r.Body() // as the signature of a certificate's holder asks for
+			return access.Auth{}, err
+		},
+	)
 	for name, resolver := range map[string]access.Resolver{"nobody": &access.Caps{}, "read first": readFirst} {
 		handed = 0
 		const limit = `, "rateLimit": {"push": {"windowMs": 60000, "maxRequests": 3, "bucket": "ip"}}`
-		w := newWorld(t, configOf(column("notes", "notes/{id}", `"public"`, `"public"`, limit)), func(o *collections.Options) {
-			o.Hooks, o.Resolver = []collections.Hook{through}, resolver
-		})
+		w := newWorld(
+			t, configOf(column("notes", "notes/{id}", `"public"`, `"public"`, limit)),
+			func(o *collections.Options) {
+				o.Hooks, o.Resolver = []collections.Hook{through}, resolver
+			},
+		)
 		push := func(size int, known bool) int {
 			body := `{"data":{"n":"` + strings.Repeat("x", size) + `"}}`
 			r := httptest.NewRequest(http.MethodPost, "/push/notes/a", strings.NewReader(body))

@@ -157,7 +157,10 @@ func TestETagsTellViewsOfLogsApart(t *testing.T) {
 			require.Equal(t, 200, again.Code, roles)
 		}
 		bodies[etag] = rec.Body.String()
-		require.Equal(t, 304, ask(w, "GET", "/pull/log/a?full=1", "", "X-Roles", roles, "If-None-Match", etag).Code)
+		require.Equal(
+			t, 304,
+			ask(w, "GET", "/pull/log/a?full=1", "", "X-Roles", roles, "If-None-Match", etag).Code,
+		)
 		var answer struct{ Hash string }
 		require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &answer))
 		hash = answer.Hash

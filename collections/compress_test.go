@@ -72,7 +72,9 @@ func TestETagsTellEncodingsApart(t *testing.T) {
 			rec = ask(h, "GET", path, "", "Accept-Encoding", encoding, "If-None-Match", `W/"x"`)
 			require.Equal(t, "W/"+strong, rec.Header().Get("ETag"))
 		}
-		require.Equal(t, http.StatusNotModified, ask(h, "GET", path, "", "If-None-Match", "W/"+strong).Code)
+		require.Equal(
+			t, http.StatusNotModified, ask(h, "GET", path, "", "If-None-Match", "W/"+strong).Code,
+		)
 	}
 
 	// A file has its hash as its ETag, whatever its reader takes.
@@ -86,7 +88,10 @@ func TestETagsTellEncodingsApart(t *testing.T) {
 			require.NotContains(t, rec.Header(), "No-Gzip-Compression")
 			require.Equal(t, long, rec.Body.String())
 			for tag, want := range map[string]int{strong: 206, "W/" + strong: 200, `"x"`: 200} {
-				rec := ask(h, "GET", path, "", "Accept-Encoding", encoding, "Range", "bytes=2000-", "If-Range", tag)
+				rec := ask(
+					h, "GET", path, "", "Accept-Encoding", encoding, "Range", "bytes=2000-",
+					"If-Range", tag,
+				)
 				require.Equal(t, want, rec.Code, "%s: If-Range: %s", path, tag)
 				require.Equal(t, strong, rec.Header().Get("ETag"))
 				require.Equal(t, map[int]string{206: long[2000:], 200: long}[want], rec.Body.String())

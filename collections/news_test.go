@@ -125,8 +125,13 @@ func TestCursorShowsWhatPullsShow(t *testing.T) {
 	require.Empty(t, news(t, w, "log/a", a.Cursor, "").Data.Items)
 
 	// As another server has it, something may stand beside.
-	beside := fmt.Sprintf(`{"v":1,"data":{"title":"t","items":[{"ts":%[1]d,"data":{}}]},"ts":%[1]d,"hash":"h"}`, w.now.UnixMilli())
-	require.NoError(t, w.store.Put(t.Context(), "short/a", &store.Object{Body: []byte(beside)}, store.Whatever))
+	beside := fmt.Sprintf(
+		`{"v":1,"data":{"title":"t","items":[{"ts":%[1]d,"data":{}}]},"ts":%[1]d,"hash":"h"}`,
+		w.now.UnixMilli(),
+	)
+	require.NoError(
+		t, w.store.Put(t.Context(), "short/a", &store.Object{Body: []byte(beside)}, store.Whatever),
+	)
 	shown := func(query string) bool {
 		return strings.Contains(ask(w, http.MethodGet, "/pull/short/a?"+query, "").Body.String(), "title")
 	}

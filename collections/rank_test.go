@@ -46,7 +46,9 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 	l.under = nil
 	standing, err = w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, access.Standing{Rank: access.Owner}, standing, "that is no document, and has no time")
+	require.Equal(
+		t, access.Standing{Rank: access.Owner}, standing, "that is no document, and has no time",
+	)
 	require.Equal(t, []string{"users/" + id + "/"}, l.under)
 }
 
@@ -55,7 +57,10 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 func TestOwnersAreKnownSince(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("own", "users/{identity}/x", `"public"`, `"public"`, ""),
-		column("log", "logs/{identity}/x", `"public"`, `"public"`, `, "appendOnly": {"requireAuthorSignature": false}`),
+		column(
+			"log", "logs/{identity}/x", `"public"`, `"public"`,
+			`, "appendOnly": {"requireAuthorSignature": false}`,
+		),
 	), nil)
 	const one, two = "00000000000000000000000000000001", "00000000000000000000000000000002"
 	began := w.now

@@ -537,7 +537,10 @@ func TestIdsTooLongForTheStore(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("notes", "notes/{id}", `"public"`, `"public"`, ""),
 		column("deep", "deep/{a}/{b}", `"public"`, `"public"`, `, "listable": true`),
-		column("log", "log/{id}", `"public"`, `"public"`, `, "appendOnly": {"requireAuthorSignature": false}`),
+		column(
+			"log", "log/{id}", `"public"`, `"public"`,
+			`, "appendOnly": {"requireAuthorSignature": false}`,
+		),
 		column("files", "files/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["image/*"]`),
 	), func(o *collections.Options) { o.Documents = document.In(dir, nil) })
 	for n, id := range []string{"fits", strings.Repeat("a", 240), strings.Repeat("a", 251), strings.Repeat("a", 1024), strings.Repeat(":", 84)} {

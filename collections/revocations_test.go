@@ -62,7 +62,10 @@ func TestNobodyFillsTheRevocations(t *testing.T) {
 	}
 	require.Positive(t, taken)
 	require.Less(t, taken, 100)
-	require.Equal(t, 413, send("192.0.2.5:1", newKey(), 1, append(long, long...)...), "nobody knows the issuer")
+	require.Equal(
+		t, 413, send("192.0.2.5:1", newKey(), 1, append(long, long...)...),
+		"nobody knows the issuer",
+	)
 	require.Equal(t, 200, send("192.0.2.4:1", big, 1, subject))
 	require.Equal(t, 200, send("192.0.2.4:1", big, 2, long...))
 	require.Equal(t, 200, send("192.0.2.4:1", big, 3, subject), "a list may always shrink")

@@ -46,7 +46,9 @@ type segment struct {
 	param bool
 }
 
-func newRoutes(c *config.Config, describe Describe, revocations bool, matchWithin time.Duration) (*routes, error) {
+func newRoutes(
+	c *config.Config, describe Describe, revocations bool, matchWithin time.Duration,
+) (*routes, error) {
 	rs := &routes{
 		config: c, reach: reach.New(c), describe: describe, matchWithin: matchWithin,
 		byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{},

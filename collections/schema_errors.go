@@ -31,7 +31,10 @@ func leaves(e *jsonschema.ValidationError) (all []*jsonschema.ValidationError) {
 	}
 	walk(e)
 	slices.SortStableFunc(all, func(a, b *jsonschema.ValidationError) int {
-		return cmp.Or(len(a.InstanceLocation)-len(b.InstanceLocation), slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(rank(a), rank(b)))
+		return cmp.Or(
+			len(a.InstanceLocation)-len(b.InstanceLocation),
+			slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(rank(a), rank(b)),
+		)
 	})
 	return all
 }

@@ -117,15 +117,35 @@ var differences = map[string]difference{
 	"documents: a parameter with a malformed escape": {400, "", "net/http refuses the request line itself, also with 400"},
 	"documents: type json of a kind": {415, `{"error":"Content-Type must be application/json"}`,
 		"of another media type, the body is not among what is signed"},
-	"logs: short: pull of what has expired":      {200, "", "what is shown as nothing has no ETag"},
-	"logs: hidden: pull":                         {200, `{"data":{"items":[{"ts":1700000004910,"data":{"open":2}}]},"hash":"c84f4411580d7737bf0aed8daf39d18e2a14d1e14a1b50db10260791abd0c193","timestamp":1700000004920}`, "the hash is that of what the caller is shown"},
-	"together: bundle of a stranger":             {200, `{"collections":{"badge":{"data":{},"hash":""}},"timestamp":1700000005990}`, "what anybody may read does not depend on who asks"},
-	"together: open bundle with a bad parameter": {400, `{"error":"Invalid path parameter"}`, "a path is taken as it comes; the other server resolves its dots first and finds no route"},
-	"logs: log: append after the furthest":       {200, "", "an element whose time lies ahead does not draw the times of others with it"},
-	"logs: log: the whole log":                   {200, "", "an element whose time lies ahead is shown when that has come"},
-	"logs: chunks: append after the furthest":    {200, "", "an element whose time lies ahead does not draw the times of others with it"},
-	"logs: chunks: the whole log":                {200, "", "an element whose time lies ahead is shown when that has come"},
-	"mounted: signed as published clients do":    {200, "", "published clients sign the path without the prefix of their base URL"},
+	"logs: short: pull of what has expired": {200, "", "what is shown as nothing has no ETag"},
+	"logs: hidden: pull": {
+		200,
+		`{"data":{"items":[{"ts":1700000004910,"data":{"open":2}}]},"hash":"c84f4411580d7737bf0aed8daf39d18e2a14d1e14a1b50db10260791abd0c193","timestamp":1700000004920}`,
+		"the hash is that of what the caller is shown",
+	},
+	"together: bundle of a stranger": {
+		200, `{"collections":{"badge":{"data":{},"hash":""}},"timestamp":1700000005990}`,
+		"what anybody may read does not depend on who asks",
+	},
+	"together: open bundle with a bad parameter": {
+		400, `{"error":"Invalid path parameter"}`,
+		"a path is taken as it comes; the other server resolves its dots first and finds no route",
+	},
+	"logs: log: append after the furthest": {
+		200, "", "an element whose time lies ahead does not draw the times of others with it",
+	},
+	"logs: log: the whole log": {
+		200, "", "an element whose time lies ahead is shown when that has come",
+	},
+	"logs: chunks: append after the furthest": {
+		200, "", "an element whose time lies ahead does not draw the times of others with it",
+	},
+	"logs: chunks: the whole log": {
+		200, "", "an element whose time lies ahead is shown when that has come",
+	},
+	"mounted: signed as published clients do": {
+		200, "", "published clients sign the path without the prefix of their base URL",
+	},
 }
 
 func (s *scenario) open(t *testing.T) *world {

@@ -75,7 +75,9 @@ func (g *Gateway) inside(
 	}
 	// A list never changes: who has it already, in the form that he asks for, needs no other.
 	asJSON := strings.Contains(r.Header.Get("Accept"), "application/json")
-	tag := fmt.Sprintf(`"%s"`, blobs.HashOf(fmt.Appendf(nil, "list 2 %v %s %s %s", asJSON, h, at, r.URL.RawQuery)))
+	tag := fmt.Sprintf(
+		`"%s"`, blobs.HashOf(fmt.Appendf(nil, "list 2 %v %s %s %s", asJSON, h, at, r.URL.RawQuery)),
+	)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	w.Header().Set("Vary", "Accept")

@@ -63,8 +63,11 @@ func (e *VersionError) Error() string {
 type OldFormatError struct{ Dir string }
 
 func (e *OldFormatError) Error() string {
-	return fmt.Sprintf("store %s was written by an older program, of before the first release: with that program, "+
-		"export what is to be kept (replica export, blob export), and start with an empty directory", e.Dir)
+	return fmt.Sprintf(
+		"store %s was written by an older program, of before the first release: with that program, "+
+			"export what is to be kept (replica export, blob export), and start with an empty directory",
+		e.Dir,
+	)
 }
 
 // CorruptError reports a file of the store that is damaged. What does not need the damaged part can still be read and written.

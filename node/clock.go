@@ -52,7 +52,9 @@ func (n *Node) firmPeers() (firm []peer.ID) {
 	return firm
 }
 
-func (n *Node) clockOffset(ctx context.Context, peers []peer.ID) (ahead time.Duration, answered int) {
+func (n *Node) clockOffset(
+	ctx context.Context, peers []peer.ID,
+) (ahead time.Duration, answered int) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mu sync.Mutex

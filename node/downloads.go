@@ -57,7 +57,10 @@ const (
 )
 
 func newDownloads(n *Node) *downloads {
-	return &downloads{n: n, busy: map[blobs.Hash]bool{}, failed: newRefusals(), active: map[peer.ID]work{}, look: map[peer.ID]bool{}, bell: make(chan struct{}, 1)}
+	return &downloads{
+		n: n, busy: map[blobs.Hash]bool{}, failed: newRefusals(), active: map[peer.ID]work{},
+		look: map[peer.ID]bool{}, bell: make(chan struct{}, 1),
+	}
 }
 
 func (d *downloads) wake() {

@@ -164,7 +164,9 @@ func newLimiter(cfg Limits) *limiter {
 	return &limiter{
 		cfg: cfg, up: newThrottle(cfg.Upload), down: newThrottle(cfg.Download), relay: newThrottle(cfg.Relay),
 		peers: map[string]*peerLimits{}, strangers: rate.NewLimiter(workPerSecond, workAtOnce),
-		proved: rate.NewLimiter(workShare*workPerSecond, workShare*workAtOnce), unnamed: rate.NewLimiter(workShare*workPerSecond, workShare*workAtOnce),
+		proved: rate.NewLimiter(
+			workShare*workPerSecond, workShare*workAtOnce,
+		), unnamed: rate.NewLimiter(workShare*workPerSecond, workShare*workAtOnce),
 	}
 }
 

@@ -196,7 +196,8 @@ func (discardAt) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 // askFor asks a peer for parts of a blob that is known to have size bytes, and has take read their
 // streams. It remembers a peer that sends something wrong.
 func (n *Node) askFor(
-	f *fetcher, p peer.AddrInfo, req blobRequest, take func(*openStream, answerHead) error, size uint64,
+	f *fetcher, p peer.AddrInfo, req blobRequest, take func(*openStream, answerHead) error,
+	size uint64,
 ) (err error) {
 	if err := n.turn(f.ctx, f.background); err != nil {
 		return err

@@ -126,7 +126,13 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := makePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1), limits: newLimiter(cfg.Limits), sessions: newSessions(), active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{}, invited: make(chan struct{}, 1), tend: make(chan struct{}, 1), serves: map[string]func(Stream){}, handing: handing{on: cfg.HandsOver}}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1),
+		limits: newLimiter(cfg.Limits), sessions: newSessions(),
+		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
+		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
+		serves: map[string]func(Stream){}, handing: handing{on: cfg.HandsOver},
+	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
 	defer func() {

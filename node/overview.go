@@ -203,7 +203,9 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many were
 // looked at. One search runs at a time; who has to wait for having caused much does so afterwards.
-func (n *Node) searchFor(ctx context.Context, o *overview, out outcome, who admission.Party) (ids []replica.ID, searched int, err error) {
+func (n *Node) searchFor(
+	ctx context.Context, o *overview, out outcome, who admission.Party,
+) (ids []replica.ID, searched int, err error) {
 	leave, err := n.search.enter(ctx, rankOf(who, true))
 	if err != nil {
 		return nil, 0, err

@@ -90,7 +90,10 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 		author := replica.NewSecretKey()
 		var changes []replica.Change
 		for i := range downloadBatch + 100 { // before all others in the order of what is wanted
-			changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "nowhere %d", i), Hash: numbered(i + 1), Size: 5})
+			changes = append(
+				changes,
+				replica.Change{Key: fmt.Appendf(nil, "nowhere %d", i), Hash: numbered(i + 1), Size: 5},
+			)
 		}
 		_, err = honest.Replicas.Write(ctx, r.ID, author, changes)
 		require.NoError(t, err)
@@ -104,7 +107,10 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 		for i := range 3 {
 			info, err := honest.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
 			require.NoError(t, err)
-			_, err = honest.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Appendf(nil, "here %d", i), Hash: info.Hash, Size: info.Size}})
+			_, err = honest.Replicas.Write(
+				ctx, r.ID, author,
+				[]replica.Change{{Key: fmt.Appendf(nil, "here %d", i), Hash: info.Hash, Size: info.Size}},
+			)
 			require.NoError(t, err)
 			time.Sleep(30 * time.Second)
 			has, err := looking.Blobs.Has(ctx, info.Hash)

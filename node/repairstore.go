@@ -218,7 +218,8 @@ func (n *Node) leaveLists(ctx context.Context, damaged map[blobs.Hash][]blobs.Da
 		if err == nil {
 			delete(damaged, child)
 		}
-		if _, is := errors.AsType[*blobs.DamageError](err); is || errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
+		if _, is := errors.AsType[*blobs.DamageError](err); is || errors.Is(err, blobs.ErrNotFound) ||
+			errors.Is(err, blobs.ErrIncomplete) {
 			return nil // of it, too, there may be nothing to be read
 		}
 		return err

@@ -162,7 +162,9 @@ func TestRepairStoreKeepsChunksOfDamagedLists(t *testing.T) {
 			_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 			require.NoError(t, err)
 			h, size, list, sequence := chunkedContent(t, n)
-			_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}})
+			_, err = n.Replicas.Write(
+				ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}},
+			)
 			require.NoError(t, err)
 			require.NoError(t, n.Close())
 			stored := sequence

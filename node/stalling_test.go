@@ -340,13 +340,20 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 			slow := simOpen(t)
 			require.NoError(t, slow.GoOnline(slowSessions{s.end(slow.ID()), log}))
 			other := simReplica(t, slow, nil)
-			_, err := looking.Replicas.Join(ctx, replica.Replica{ID: other.ID, Name: fmt.Sprint(i), Capability: replica.Read})
+			_, err := looking.Replicas.Join(
+				ctx, replica.Replica{ID: other.ID, Name: fmt.Sprint(i), Capability: replica.Read},
+			)
 			require.NoError(t, err)
-			require.NoError(t, looking.Remember(ctx, []replica.ID{other.ID}, []peer.AddrInfo{{ID: slow.ID()}}))
+			require.NoError(
+				t, looking.Remember(ctx, []replica.ID{other.ID}, []peer.AddrInfo{{ID: slow.ID()}}),
+			)
 		}
 		time.Sleep(3 * time.Minute)
 		require.True(t, log.has("slow session"))
-		_, err = honest.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}})
+		_, err = honest.Replicas.Write(
+			ctx, r.ID, replica.NewSecretKey(),
+			[]replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}},
+		)
 		require.NoError(t, err)
 		looking.peers.compareSoonWith(honest.ID())
 		time.Sleep(4 * time.Minute) // less than a slow session takes for its first message
@@ -574,15 +581,24 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 				if background {
 					_, err := trickling.Replicas.Join(ctx, r)
 					require.NoError(t, err)
-					require.NoError(t, honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}))
+					require.NoError(
+						t,
+						honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}),
+					)
 					time.Sleep(time.Minute)
 					_, err = looking.Replicas.Join(ctx, r)
 					require.NoError(t, err)
-					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}))
+					require.NoError(
+						t,
+						looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}),
+					)
 					for !log.has("trickles") {
 						time.Sleep(time.Second)
 					}
-					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+					require.NoError(
+						t,
+						looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}),
+					)
 					time.Sleep(enough + hedgeUnknown + firstRetry)
 				} else {
 					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))

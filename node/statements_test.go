@@ -17,7 +17,9 @@ func TestStatementsOfALaterVersion(t *testing.T) {
 	n := offline(t, &now)
 	r, err := n.Replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
-	g := replica.Grant{Replica: r.ID, Author: replica.NewSecretKey().Author(), NotAfter: replica.Forever}
+	g := replica.Grant{
+		Replica: r.ID, Author: replica.NewSecretKey().Author(), NotAfter: replica.Forever,
+	}
 	g.Sign(r.Secret)
 	later := []byte("skerry wish 1\nwhatever it says")
 	out, err := n.insertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})

@@ -313,7 +313,9 @@ func (w *worthless) add(out replica.Stated, most int) error {
 const maxInGoodFaith = 16
 
 // errWorthless reports statements of which nothing comes, and for which the peer is not blamed.
-var errWorthless = errors.New("statements without authority: the peer may not have heard of a revocation")
+var errWorthless = errors.New(
+	"statements without authority: the peer may not have heard of a revocation",
+)
 
 // passedOn looks at what became of the statements of a push, or of a message of gossip. A peer
 // passes on what others have signed. One that has not heard of a revocation yet passes on in good

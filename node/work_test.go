@@ -58,7 +58,9 @@ func TestCrowdsShareTheirWork(t *testing.T) {
 
 // Who goes first at a gate.
 func TestRanks(t *testing.T) {
-	order := []admission.Party{{Proved: true, Known: true, Named: true}, {Proved: true, Known: true}, {Proved: true}, {}}
+	order := []admission.Party{
+		{Proved: true, Known: true, Named: true}, {Proved: true, Known: true}, {Proved: true}, {},
+	}
 	last := rank(-1)
 	for _, background := range []bool{false, true} {
 		for _, who := range order {

@@ -66,5 +66,8 @@ func TestWriteWithAClockAhead(t *testing.T) {
 	e, err = peer.LatestOf(ctx, id, []byte("a"))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, e.Size)
-	require.Equal(t, collect(t, s.Latest(ctx, id, Query{Key: []byte("b")})), collect(t, peer.Latest(ctx, id, Query{Key: []byte("b")})))
+	require.Equal(
+		t, collect(t, s.Latest(ctx, id, Query{Key: []byte("b")})),
+		collect(t, peer.Latest(ctx, id, Query{Key: []byte("b")})),
+	)
 }

@@ -90,7 +90,9 @@ func TestWeakKeysAreAll(t *testing.T) {
 
 // weakly stores, as earlier versions have, what anybody has signed for the author of zeros: a grant
 // to it by a delegate, one by it, a revocation by it, and entries.
-func weakly(t *testing.T, s *Store, id ID, parent *Grant, by SecretKey) (entries []Entry, stated []Statement) {
+func weakly(
+	t *testing.T, s *Store, id ID, parent *Grant, by SecretKey,
+) (entries []Entry, stated []Statement) {
 	toZero := grantFrom(parent, by, testKey(9), 20, delegable)
 	toZero.Author = AuthorID{}
 	toZero.Sign(by)

@@ -62,7 +62,12 @@ func (a *askers) mayBegin(from string, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.get(from, now).begins.TokensAt(now) < 1 {
-		return failed(RateLimited, errors.New("too many replicas have been registered from your network: try again in some minutes"))
+		return failed(
+			RateLimited,
+			errors.New(
+				"too many replicas have been registered from your network: try again in some minutes",
+			),
+		)
 	}
 	return nil
 }

@@ -342,7 +342,10 @@ func fewFrom(rd kv.Reader, from string, rep replica.ID, all []identity.ID) error
 		}
 	}
 	if count >= maxFromNetwork {
-		return fmt.Errorf("%d identities have registered this replica from your network: %w", count, ErrReplicaLimit)
+		return fmt.Errorf(
+			"%d identities have registered this replica from your network: %w", count,
+			ErrReplicaLimit,
+		)
 	}
 	return nil
 }

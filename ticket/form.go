@@ -282,7 +282,8 @@ func (r *reader) address(id peer.ID, raw []byte) ma.Multiaddr {
 		}
 		out = a.Encapsulate(out)
 	}
-	if info, err := peer.AddrInfoFromP2pAddr(out); err != nil || info.ID != id || len(out.Bytes()) > MaxAddr {
+	if info, err := peer.AddrInfoFromP2pAddr(out); err != nil || info.ID != id ||
+		len(out.Bytes()) > MaxAddr {
 		r.err = ErrMistyped
 	}
 	return out

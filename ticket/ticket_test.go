@@ -132,7 +132,9 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, got.(*Doc).ReadKey, "whoever may only sync is not given one")
 	for kind := range byte(8) {
-		none := append(append([]byte{version, kind | kindEpoch}, make([]byte, 32+epochSize)...), raw[headSize+epochSize:]...)
+		none := append(
+			append([]byte{version, kind | kindEpoch}, make([]byte, 32+epochSize)...),
+			raw[headSize+epochSize:]...)
 		_, err = Parse(sealed(prefixDoc, none...))
 		require.ErrorContains(t, err, "epoch 0", "kind %d", kind)
 		_, err = Parse(sealed(prefixBlob, none...))

@@ -66,11 +66,15 @@ type Keyring interface {
 
 // Errors of a Keyring, which cross a connection as they are.
 var (
-	ErrNoIdentity      = errors.New("the keyring has no such identity")
-	ErrWhichIdentity   = errors.New("the keyring has several identities: name one of them (skerry identity ls)")
-	ErrIdentityExists  = errors.New("the keyring has this identity already")
-	ErrBadAsk          = errors.New("bad request to a keyring")
-	ErrReplayed        = errors.New("this challenge has been used before: a new one is needed for each request")
+	ErrNoIdentity    = errors.New("the keyring has no such identity")
+	ErrWhichIdentity = errors.New(
+		"the keyring has several identities: name one of them (skerry identity ls)",
+	)
+	ErrIdentityExists = errors.New("the keyring has this identity already")
+	ErrBadAsk         = errors.New("bad request to a keyring")
+	ErrReplayed       = errors.New(
+		"this challenge has been used before: a new one is needed for each request",
+	)
 	ErrTooManyRequests = errors.New("too many requests wait for the person: try again later")
 	ErrNoRequest       = errors.New("there is no such request, or it has expired")
 	ErrUndecided       = errors.New("the person has not decided yet")

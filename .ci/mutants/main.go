@@ -55,10 +55,13 @@ var targets = []target{
 	{pkg: "ticket"},
 	{pkg: "vault"},
 	{pkg: "replica/seal"},
-	{pkg: "replica", files: []string{"adopt.go", "authority.go", "calm.go", "checkstatements.go", "choice.go",
-		"delegated.go", "entry.go", "epoch.go", "grant.go", "insert.go", "keys.go", "manage.go", "put.go",
-		"readkeys.go", "renew.go", "revocation.go", "rights.go", "rotate.go", "statements.go", "storing.go",
-		"void.go", "write.go"}},
+	{
+		pkg: "replica",
+		files: []string{"adopt.go", "authority.go", "calm.go", "checkstatements.go", "choice.go",
+			"delegated.go", "entry.go", "epoch.go", "grant.go", "insert.go", "keys.go", "manage.go", "put.go",
+			"readkeys.go", "renew.go", "revocation.go", "rights.go", "rotate.go", "statements.go", "storing.go",
+			"void.go", "write.go"},
+	},
 }
 
 // The least that passes, in percent.

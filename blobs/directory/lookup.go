@@ -34,7 +34,9 @@ func (m Manifest) below(dir string) Manifest {
 func (d *Directory) Find(name string) (Entry, chunked.Chunks, error) {
 	i, ok := d.Manifest.find(name)
 	if !ok {
-		return Entry{}, chunked.Chunks{}, fmt.Errorf("%w: %s is not in the directory", fs.ErrNotExist, quoted(name))
+		return Entry{}, chunked.Chunks{}, fmt.Errorf(
+			"%w: %s is not in the directory", fs.ErrNotExist, quoted(name),
+		)
 	}
 	e := d.Manifest[i]
 	if !e.IsFile() {
@@ -62,7 +64,9 @@ func (d *Directory) Resolve(name string) (string, error) {
 			continue
 		case "..":
 			if at == "" {
-				return "", fmt.Errorf("%w: a link in %s leads out of the directory", fs.ErrNotExist, quoted(name))
+				return "", fmt.Errorf(
+					"%w: a link in %s leads out of the directory", fs.ErrNotExist, quoted(name),
+				)
 			}
 			at = at[:max(strings.LastIndexByte(at, '/'), 0)]
 			continue
@@ -75,7 +79,10 @@ func (d *Directory) Resolve(name string) (string, error) {
 		switch {
 		case ok && d.Manifest[i].Kind == Link:
 			if links++; links > MaxLinks {
-				return "", fmt.Errorf("%w: %s goes through more than %d links", fs.ErrNotExist, quoted(name), MaxLinks)
+				return "", fmt.Errorf(
+					"%w: %s goes through more than %d links", fs.ErrNotExist, quoted(name),
+					MaxLinks,
+				)
 			}
 			todo = append(strings.Split(d.Manifest[i].Target, "/"), todo...)
 		case !ok && !d.IsDir(next) && links > 0:

@@ -205,7 +205,10 @@ func ParseManifest(b []byte) (Manifest, error) {
 			}
 		case Empty:
 		default:
-			return nil, fmt.Errorf("directory manifest: %s is of unknown kind %d: use a newer skerry", quoted(e.Path), kind)
+			return nil, fmt.Errorf(
+				"directory manifest: %s is of unknown kind %d: use a newer skerry", quoted(e.Path),
+				kind,
+			)
 		}
 		if children += e.children(); children > blobs.MaxChildren {
 			return nil, fmt.Errorf("directory manifest: more than %d files and chunks", blobs.MaxChildren-1)
@@ -268,7 +271,9 @@ func (m Manifest) check() (steps int, err error) {
 		if n := len(above); n > 0 {
 			dir := above[n-1]
 			if e.Path[len(dir)] == '/' { // else writing below it could follow a link out of the directory
-				return steps, &NameError{e.Path, fmt.Sprintf("%s is not a directory that may hold it", quoted(dir))}
+				return steps, &NameError{
+					e.Path, fmt.Sprintf("%s is not a directory that may hold it", quoted(dir)),
+				}
 			}
 		}
 		above = append(above, e.Path)
@@ -319,7 +324,10 @@ func checkLink(e Entry) error {
 		case "", ".":
 		case "..":
 			if depth--; depth < 0 || descended {
-				return &NameError{e.Path, fmt.Sprintf("link to %s may lead out of the directory", quoted(e.Target))}
+				return &NameError{
+					e.Path,
+					fmt.Sprintf("link to %s may lead out of the directory", quoted(e.Target)),
+				}
 			}
 		default:
 			descended = true

@@ -29,24 +29,43 @@ func (a *app) benchCommand() *cobra.Command {
 	}
 	var size int64
 	var files, items, entries int
-	add := &cobra.Command{Use: "add", Short: "Add a large file, beside copying it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		r, err := bench.Add(cmd.Context(), config(size<<20, 0))
-		if err != nil {
-			return err
-		}
-		return a.print(r, "", displayf("copy  %7.2f s, until on the disk %.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f times one on the disk, %.2f CPU seconds per GiB, heap at most %.0f MiB",
-			r.CopySeconds, r.SyncedSeconds, r.AddSeconds, r.AddMBs, r.Ratio, r.RatioSynced, r.CPUSecondsGiB, r.PeakHeapMiB))
-	}}
-	transfer := &cobra.Command{Use: "transfer", Short: "Move large and small files between two nodes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		r, err := bench.Transfer(cmd.Context(), config(size<<20, files))
-		if err != nil {
-			return err
-		}
-		return a.print(r, "", displayf("copy             %7.0f MB/s\nraw TLS          %7.0f MB/s\nstore to discard %7.0f MB/s  %.2f of raw TLS, %.2f CPU seconds per GiB\n"+
-			"store to store   %7.0f MB/s  %.2f of copy, %.2f of one to the disk, %.2f CPU seconds per GiB\nheap of both nodes at most %.0f MiB\n%d small files  shared in %.2f s, fetched in %.2f s",
-			r.CopyMBs, r.RawTLSMBs, r.DiscardMBs, r.DiscardToTLS, r.DiscardCPUGiB, r.StoreMBs, r.StoreToCopy, r.StoreToSynced, r.StoreCPUGiB, r.PeakHeapMiB,
-			r.SmallFiles, r.SmallAddSeconds, r.SmallGetSeconds))
-	}}
+	add := &cobra.Command{
+		Use: "add", Short: "Add a large file, beside copying it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Add(cmd.Context(), config(size<<20, 0))
+			if err != nil {
+				return err
+			}
+			return a.print(
+				r, "",
+				displayf(
+					"copy  %7.2f s, until on the disk %.2f s\nadd   %7.2f s  %.0f MB/s, %.2f times the copy, %.2f times one on the disk, %.2f CPU seconds per GiB, heap at most %.0f MiB",
+					r.CopySeconds, r.SyncedSeconds, r.AddSeconds, r.AddMBs, r.Ratio, r.RatioSynced,
+					r.CPUSecondsGiB, r.PeakHeapMiB,
+				),
+			)
+		},
+	}
+	transfer := &cobra.Command{
+		Use: "transfer", Short: "Move large and small files between two nodes",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Transfer(cmd.Context(), config(size<<20, files))
+			if err != nil {
+				return err
+			}
+			return a.print(
+				r, "",
+				displayf(
+					"copy             %7.0f MB/s\nraw TLS          %7.0f MB/s\nstore to discard %7.0f MB/s  %.2f of raw TLS, %.2f CPU seconds per GiB\n"+
+						"store to store   %7.0f MB/s  %.2f of copy, %.2f of one to the disk, %.2f CPU seconds per GiB\nheap of both nodes at most %.0f MiB\n%d small files  shared in %.2f s, fetched in %.2f s",
+					r.CopyMBs, r.RawTLSMBs, r.DiscardMBs, r.DiscardToTLS, r.DiscardCPUGiB,
+					r.StoreMBs, r.StoreToCopy, r.StoreToSynced, r.StoreCPUGiB, r.PeakHeapMiB,
+					r.SmallFiles, r.SmallAddSeconds, r.SmallGetSeconds,
+				),
+			)
+		},
+	}
 	for _, c := range []*cobra.Command{add, transfer} {
 		c.Flags().Int64Var(&size, "mib", 1024, "size of the large file in MiB")
 	}
@@ -85,15 +104,25 @@ func (a *app) benchCommand() *cobra.Command {
 	live.Flags().IntVar(&entries, "entries", 100_000, "number of entries")
 	var path bench.Path
 	var rate byteSize
-	far := &cobra.Command{Use: "far", Short: "Move files across a path with a long round trip", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		path.Rate = float64(rate)
-		r, err := bench.Far(cmd.Context(), config(size<<20, files), path)
-		if err != nil {
-			return err
-		}
-		return a.print(r, "", displayf("round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
-			r.RoundTripMillis, r.RawTLSMBs, r.LargeMBs, r.LargeToTLS, r.SmallFiles, r.SmallSeconds, r.RawSmallSeconds, r.SmallToTLS, r.FirstByteMillis, r.FirstReadBytes))
-	}}
+	far := &cobra.Command{
+		Use: "far", Short: "Move files across a path with a long round trip", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path.Rate = float64(rate)
+			r, err := bench.Far(cmd.Context(), config(size<<20, files), path)
+			if err != nil {
+				return err
+			}
+			return a.print(
+				r, "",
+				displayf(
+					"round trip   %d ms\nraw TLS      %.0f MB/s\nlarge blob   %.0f MB/s  %.2f of raw TLS\n%d small files  %.2f s, as bytes over raw TLS %.2f s: %.2f of its rate\nfirst read   64 KiB after %.0f ms, %d bytes fetched",
+					r.RoundTripMillis, r.RawTLSMBs, r.LargeMBs, r.LargeToTLS, r.SmallFiles,
+					r.SmallSeconds, r.RawSmallSeconds, r.SmallToTLS, r.FirstByteMillis,
+					r.FirstReadBytes,
+				),
+			)
+		},
+	}
 	far.Flags().Int64Var(&size, "mib", 1024, "size of the large blob in MiB")
 	far.Flags().IntVar(&files, "files", 10_000, "number of small files")
 	durationVar(far.Flags(), &path.RoundTrip, "round-trip", 50*time.Millisecond, "time there and back")
@@ -132,26 +161,45 @@ func (a *app) benchCommand() *cobra.Command {
 	idle.Flags().IntVar(&replicas, "replicas", 10_000, "number of replicas")
 	durationVar(idle.Flags(), &wait, "time", time.Minute, "how long")
 	var rounds int
-	sealed := &cobra.Command{Use: "sealed", Short: "Move a large value through an encrypted replica", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		r, err := bench.Sealed(cmd.Context(), config(size<<20, 0), rounds)
-		if err != nil {
-			return err
-		}
-		line := func(name string, t bench.ValueTimes) display {
-			return displayf("%-7s  set %.0f MB/s, transferred %.0f MB/s, read %.0f MB/s, all %.0f MB/s, %.2f CPU seconds per GiB\n", name, t.SetMBs, t.TransferMBs, t.ReadMBs, t.TotalMBs, t.CPUGiB)
-		}
-		return a.print(r, "", line("plain", r.Plain)+line("sealed", r.Sealed)+displayf("sealed at %.2f of the rate", r.Ratio))
-	}}
+	sealed := &cobra.Command{
+		Use: "sealed", Short: "Move a large value through an encrypted replica",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Sealed(cmd.Context(), config(size<<20, 0), rounds)
+			if err != nil {
+				return err
+			}
+			line := func(name string, t bench.ValueTimes) display {
+				return displayf(
+					"%-7s  set %.0f MB/s, transferred %.0f MB/s, read %.0f MB/s, all %.0f MB/s, %.2f CPU seconds per GiB\n",
+					name, t.SetMBs, t.TransferMBs, t.ReadMBs, t.TotalMBs, t.CPUGiB,
+				)
+			}
+			return a.print(
+				r, "",
+				line("plain", r.Plain)+line("sealed", r.Sealed)+displayf("sealed at %.2f of the rate", r.Ratio),
+			)
+		},
+	}
 	sealed.Flags().Int64Var(&size, "mib", 1024, "size of the value in MiB")
 	sealed.Flags().IntVar(&rounds, "rounds", 3, "how often each")
 	var projects, samples int
-	cold := &cobra.Command{Use: "vault", Short: "Open a vault on new nodes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		r, err := bench.Vault(cmd.Context(), config(0, 0), projects, samples)
-		if err != nil {
-			return err
-		}
-		return a.print(r, "", displayf("%d projects made and listed in %.0f ms\nopened and listed on a new node in %.0f ms median, %.0f ms at worst of %d", r.Projects, r.BeginMillis, r.MedianMillis, r.WorstMillis, r.Samples))
-	}}
+	cold := &cobra.Command{
+		Use: "vault", Short: "Open a vault on new nodes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Vault(cmd.Context(), config(0, 0), projects, samples)
+			if err != nil {
+				return err
+			}
+			return a.print(
+				r, "",
+				displayf(
+					"%d projects made and listed in %.0f ms\nopened and listed on a new node in %.0f ms median, %.0f ms at worst of %d",
+					r.Projects, r.BeginMillis, r.MedianMillis, r.WorstMillis, r.Samples,
+				),
+			)
+		},
+	}
 	cold.Flags().IntVar(&projects, "projects", 100, "number of projects")
 	cold.Flags().IntVar(&samples, "samples", 20, "number of new nodes")
 	cmd.AddCommand(add, transfer, sealed, cold, far, edit, reconcile, live, group, idle, a.benchSeed(config))
@@ -193,18 +241,28 @@ const maxCount = 1 << 40
 // benchSeed measures this program as a seed.
 func (a *app) benchSeed(config func(size int64, files int) bench.Config) *cobra.Command {
 	var load bench.SeedLoad
-	cmd := &cobra.Command{Use: "seed", Short: "Measure a seed with many replicas and devices", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
-		if load.Command, err = os.Executable(); err != nil {
-			return err
-		}
-		r, err := bench.Seed(cmd.Context(), config(0, 0), load)
-		if err != nil {
-			return err
-		}
-		return a.print(r, "", displayf("registered  %d at %.0f/s; %.0f MiB with them, %.0f with a tenth, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
-			r.Registered, r.RegisteredSecond, r.FullMiB, r.TenthMiB, r.EmptyMiB, r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis,
-			r.Devices, r.Sessions, r.Failed, r.Missing, r.SessionMS, r.SessionP99, r.Cores, r.PeakMiB, r.WakeMillis, r.WakeWorstMillis))
-	}}
+	cmd := &cobra.Command{
+		Use: "seed", Short: "Measure a seed with many replicas and devices", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if load.Command, err = os.Executable(); err != nil {
+				return err
+			}
+			r, err := bench.Seed(cmd.Context(), config(0, 0), load)
+			if err != nil {
+				return err
+			}
+			return a.print(
+				r, "",
+				displayf(
+					"registered  %d at %.0f/s; %.0f MiB with them, %.0f with a tenth, %.0f without: %.0f bytes each\nsessions    %.2f ms median, %.2f p99 for one of them; %.2f for one that is not there\ndevices     %d, %d sessions, %d failed, %d entries missing, %.2f ms median, %.2f p99; the seed used %.2f cores and %.0f MiB\nwake        up to date after %.0f ms median, %.0f at worst",
+					r.Registered, r.RegisteredSecond, r.FullMiB, r.TenthMiB, r.EmptyMiB,
+					r.BytesEach, r.FoundMillis, r.FoundP99Millis, r.NoneMillis, r.Devices,
+					r.Sessions, r.Failed, r.Missing, r.SessionMS, r.SessionP99, r.Cores, r.PeakMiB,
+					r.WakeMillis, r.WakeWorstMillis,
+				),
+			)
+		},
+	}
 	cmd.Flags().IntVar(&load.Registered, "replicas", 100_000, "number of registered replicas")
 	cmd.Flags().IntVar(&load.Devices, "devices", 100, "number of connected devices")
 	durationVar(cmd.Flags(), &load.Every, "every", 10*time.Second, "how often each sets an entry and runs a session")

@@ -55,7 +55,10 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")
 	f.IntVar(&s.hops, "proxy-hops", 0, "proxies before the server that add to X-Forwarded-For; without them what callers say of their address counts for nothing")
 	durationVar(f, &s.timeout, "timeout", 30*time.Second, "how long answering a request may take")
-	f.StringArrayVar(&s.wrap.Shared.Origins, "cors", nil, "origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)")
+	f.StringArrayVar(
+		&s.wrap.Shared.Origins, "cors", nil,
+		"origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)",
+	)
 	f.BoolVar(&s.wrap.Shared.Credentials, "cors-credentials", false, "let such pages send cookies")
 	f.StringArrayVar(&s.wrap.Shared.Headers, "cors-header", nil,
 		"header that such pages may send besides those of clients, or * (repeatable)")
@@ -65,8 +68,13 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 		"method that such pages may use (repeatable; default GET, HEAD and POST)")
 	durationVar(f, &s.wrap.Shared.MaxAge, "cors-max-age", 24*time.Hour,
 		"for how long browsers keep what such pages may do")
-	f.BoolVar(&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful")
-	f.BoolVar(&s.wrap.Compress, "compress", true, "compress answers of 1 KiB and more, but for files, for those who take it")
+	f.BoolVar(
+		&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful",
+	)
+	f.BoolVar(
+		&s.wrap.Compress, "compress", true,
+		"compress answers of 1 KiB and more, but for files, for those who take it",
+	)
 	f.StringVar(&s.audit, "audit", "", "file to add a record of each request to, a JSON object a line")
 	f.StringVar(&s.cert, "tls-cert", "", "file with a certificate, to serve HTTPS; it is read again when it changes")
 	f.StringVar(&s.key, "tls-key", "", "file with the certificate's private key")

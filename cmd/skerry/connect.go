@@ -102,9 +102,12 @@ func (a *app) dial() (*session, error) {
 
 // notYours reports a node, or a data directory, of another user.
 func notYours(dir string, err error) error {
-	return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("data directory %s belongs to another "+
-		"user (%s): say this as that user, or name your own with --dir",
-		dir, api.AsError(err).Message)}
+	return &api.Error{
+		Kind: api.NotAllowed,
+		Message: fmt.Sprintf("data directory %s belongs to another "+
+			"user (%s): say this as that user, or name your own with --dir",
+			dir, api.AsError(err).Message),
+	}
 }
 
 func (a *app) connect(ctx context.Context, online bool) (*session, error) {
@@ -140,7 +143,9 @@ func (a *app) absDir() (err error) {
 }
 
 func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
-	n, err := node.Open(ctx, node.Config{Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: online})
+	n, err := node.Open(
+		ctx, node.Config{Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: online},
+	)
 	if err != nil {
 		return nil, err
 	}

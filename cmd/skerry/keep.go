@@ -10,9 +10,15 @@ import (
 )
 
 func (a *app) blobStat() *cobra.Command {
-	cmd := &cobra.Command{Use: "stat HASH|TICKET", Short: "Show a blob's size, and which parts are where", Args: cobra.ExactArgs(1)}
-	return one(a, cmd, false, "blob/stat", func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
-		func(b api.BlobStat) (string, display) { return b.Hash.String(), statText(b) })
+	cmd := &cobra.Command{
+		Use: "stat HASH|TICKET", Short: "Show a blob's size, and which parts are where",
+		Args: cobra.ExactArgs(1),
+	}
+	return one(
+		a, cmd, false, "blob/stat",
+		func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
+		func(b api.BlobStat) (string, display) { return b.Hash.String(), statText(b) },
+	)
 }
 
 func statText(b api.BlobStat) display {

@@ -229,7 +229,10 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 			return api.UsageErrorf("%s:%d: expected FLAG = VALUE, such as dht = server, not %q",
 				path, number, line)
 		}
-		if !slices.ContainsFunc([]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()}, func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil }) {
+		if !slices.ContainsFunc(
+			[]*cobra.Command{a.upCommand(), a.seedServe(), a.collectionsServe()},
+			func(c *cobra.Command) bool { return c.Flags().Lookup(name) != nil },
+		) {
 			return api.UsageErrorf("%s:%d: skerry up, seed serve and collections serve have no flag --%s",
 				path, number, brief(name))
 		}

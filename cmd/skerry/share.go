@@ -35,7 +35,10 @@ func (a *app) shareCommand() *cobra.Command {
 				for _, p := range shared.Skipped {
 					a.note("left out: %s", p)
 				}
-				a.note("%s  %s\nhash %s\nOn another machine:  skerry get TICKET", path, bytesText(shared.Size), shared.Hash)
+				a.note(
+					"%s  %s\nhash %s\nOn another machine:  skerry get TICKET", path,
+					bytesText(shared.Size), shared.Hash,
+				)
 				if err := a.print(shared, shared.Ticket, displayf("%s", shared.Ticket)); err != nil {
 					return err
 				}
@@ -113,7 +116,8 @@ func (a *app) getCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "path to write to: one that does not exist, or an empty directory (default: skerry- and the hash's first digits, here)")
+	cmd.Flags().
+		StringVarP(&out, "output", "o", "", "path to write to: one that does not exist, or an empty directory (default: skerry- and the hash's first digits, here)")
 	return cmd
 }
 

@@ -34,7 +34,10 @@ func (a *app) storeRepair() *cobra.Command {
 				return err
 			}
 			host := seed.NewRegistry(seed.Limits{}, nil)
-			got, err := node.RepairStore(cmd.Context(), node.Config{Dir: a.dir, Host: host, Command: a.command}, func(doing string) { a.note("%s", doing) })
+			got, err := node.RepairStore(
+				cmd.Context(), node.Config{Dir: a.dir, Host: host, Command: a.command},
+				func(doing string) { a.note("%s", doing) },
+			)
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,9 @@ func wrongArgs(cmd *cobra.Command, args []string) error {
 	path, name := cmd.CommandPath(), ownPath(cmd)
 	_, takes := cutWord(cmd.Use)
 	if takes == "" {
-		return api.UsageErrorf("%s takes no arguments, not %q (%s --help tells more)", name, brief(args[0]), path)
+		return api.UsageErrorf(
+			"%s takes no arguments, not %q (%s --help tells more)", name, brief(args[0]), path,
+		)
 	}
 	given := fmt.Sprintf("%d arguments were given", len(args))
 	switch len(args) {
@@ -103,7 +105,9 @@ func unknownBelow(cmd *cobra.Command, args []string) error {
 	if cmd.HasParent() {
 		what = ownPath(cmd) + " has no command"
 	}
-	return api.UsageErrorf("%s %q%s (%s --help lists them)", what, brief(args[0]), like, cmd.CommandPath())
+	return api.UsageErrorf(
+		"%s %q%s (%s --help lists them)", what, brief(args[0]), like, cmd.CommandPath(),
+	)
 }
 
 // ownPath names a command in an error, which begins with the name of the program.

@@ -90,7 +90,10 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	if err := errors.Join(checkAddress("gateway", f.gateway), checkAddress("metrics", f.metrics)); err != nil {
 		return err
 	}
-	cfg := node.Config{Dir: a.dir, Command: a.command, Log: log, Limits: f.limits.limits(), Keyring: a.keyringAt()}
+	cfg := node.Config{
+		Dir: a.dir, Command: a.command, Log: log, Limits: f.limits.limits(),
+		Keyring: a.keyringAt(),
+	}
 	if with != nil {
 		if err := with.configure(&cfg); err != nil {
 			return err

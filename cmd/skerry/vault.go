@@ -223,11 +223,18 @@ func (a *app) vaultOpen() *cobra.Command {
 				if s.own != nil && req.At == "" && a.ring == "" {
 					return errNotRunning{a.dir} // nobody could approve
 				}
-				v, err := api.Both[api.Asked, api.Vault](cmd.Context(), s.Client, "vault/open", req, func(asked api.Asked) error {
-					a.bar.clear()
-					return a.stderr.text(displayf("code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)", asked.Code, asked.Code,
-						asked.Expires.Local().Format(time.TimeOnly)))
-				})
+				v, err := api.Both[api.Asked, api.Vault](
+					cmd.Context(), s.Client, "vault/open", req,
+					func(asked api.Asked) error {
+						a.bar.clear()
+						return a.stderr.text(
+							displayf(
+								"code %s: approve it where the identity is, with  skerry vault approve %s  (until %s)",
+								asked.Code, asked.Code, asked.Expires.Local().Format(time.TimeOnly),
+							),
+						)
+					},
+				)
 				if err != nil {
 					return err
 				}
@@ -341,8 +348,12 @@ func decidedText(d api.Decided) display {
 
 // findRequest finds the request that a person means by its code, or by its id or the beginning of
 // it.
-func (a *app) findRequest(ctx context.Context, s *session, text string) (api.KeyringRequest, error) {
-	return api.Call[api.KeyringRequest](ctx, s.Client, "vault/request", api.DecideRequest{Request: text})
+func (a *app) findRequest(
+	ctx context.Context, s *session, text string,
+) (api.KeyringRequest, error) {
+	return api.Call[api.KeyringRequest](
+		ctx, s.Client, "vault/request", api.DecideRequest{Request: text},
+	)
 }
 
 // nextRequest waits for a request of an app.

@@ -160,7 +160,10 @@ func TestFailOver(t *testing.T) {
 		n.owners["1"] = alice
 	}
 	other.owners["1"] = bob
-	c := open(t, at, Options{Within: 2 * time.Second, Times: Times{Owner: time.Second}}, other.URL, first.URL, second.URL)
+	c := open(
+		t, at, Options{Within: 2 * time.Second, Times: Times{Owner: time.Second}}, other.URL,
+		first.URL, second.URL,
+	)
 	ask := func() {
 		t.Helper()
 		s, err := c.Standing(t.Context(), Ask{Item: item(t, "1"), Who: alice})

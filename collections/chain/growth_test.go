@@ -41,7 +41,10 @@ func TestWorkGrowsWithTheReply(t *testing.T) {
 		}
 		for _, count := range []int{1, calls, n, 2 * n} {
 			once, twice := grown(work([]byte(text(n)), count)), grown(work([]byte(text(2*n)), count))
-			require.LessOrEqual(t, twice, 3*once+1<<16, "%s for %d calls: %d, then %d bytes", name, count, once, twice)
+			require.LessOrEqual(
+				t, twice, 3*once+1<<16, "%s for %d calls: %d, then %d bytes", name, count, once,
+				twice,
+			)
 		}
 	}
 }

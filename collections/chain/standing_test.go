@@ -134,14 +134,17 @@ func TestBounded(t *testing.T) {
 // However many ask for different things, no more than so many questions are asked at once.
 func TestFewQuestionsAtOnce(t *testing.T) {
 	var now, most atomic.Int64
-	c := newCache(10, Times{}.orDefault(), time.Now, func(context.Context, Item, eth.Address) (answers, time.Duration, error) {
-		n := now.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-		}
-		time.Sleep(time.Millisecond)
-		now.Add(-1)
-		return answers{}, 0, nil
-	})
+	c := newCache(
+		10, Times{}.orDefault(), time.Now,
+		func(context.Context, Item, eth.Address) (answers, time.Duration, error) {
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(time.Millisecond)
+			now.Add(-1)
+			return answers{}, 0, nil
+		},
+	)
 	defer c.close()
 	var wg sync.WaitGroup
 	for i := range 500 {

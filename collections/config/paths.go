@@ -263,7 +263,9 @@ func (p *problems) path(template, label string) {
 // paths.
 func isBundled(name string) bool {
 	return name != "" && sizeOf(name) <= MaxSegment && name != "." && !strings.Contains(name, "..") &&
-		!strings.ContainsAny(name, `/{}%\?#*`) && !strings.ContainsFunc(name, isControl) && !isInside(name)
+		!strings.ContainsAny(
+			name, `/{}%\?#*`,
+		) && !strings.ContainsFunc(name, isControl) && !isInside(name)
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f || r == '\ufffd' }

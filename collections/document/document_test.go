@@ -456,8 +456,16 @@ func TestWritersTakeTurns(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"v":1,"data":{"a":{"b":1}},"ts":1700000000000,"hash":"h","times":{"a":{"b":5,"c":6}},"whole":false,"seg":true,"n":1,"sealedN":0,"tailKey":"k","chunkSize":5}`))
-	f.Add([]byte(`{"ts":9,"seg":true,"n":3,"ends":{"n":3,"shown":[5,4],"ahead":[[4,4],[9,6]],"more":0,"before":-1}}`))
+	f.Add(
+		[]byte(
+			`{"v":1,"data":{"a":{"b":1}},"ts":1700000000000,"hash":"h","times":{"a":{"b":5,"c":6}},"whole":false,"seg":true,"n":1,"sealedN":0,"tailKey":"k","chunkSize":5}`,
+		),
+	)
+	f.Add(
+		[]byte(
+			`{"ts":9,"seg":true,"n":3,"ends":{"n":3,"shown":[5,4],"ahead":[[4,4],[9,6]],"more":0,"before":-1}}`,
+		),
+	)
 	f.Add([]byte(`{"data":{"a":{}},"times":{"a":{"x":{"y":1}}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := document.Parse(b)

@@ -208,7 +208,9 @@ func (d *Documents) ListOf(ctx context.Context, prefix, after string, limit int,
 // keys lists those keys that are shown, without those of chunks. If shown is given, nothing that
 // lies below a segment behind prefix may be shown, of which no more than a page or two is looked
 // at.
-func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (all []string, err error) {
+func (d *Documents) keys(
+	ctx context.Context, prefix, after string, limit int, shown func(key string) bool,
+) (all []string, err error) {
 	page := max(limit, 1000)
 	if _, ok := d.store.(store.Logs); ok { // where there are no chunks between
 		page = limit
@@ -229,7 +231,8 @@ func (d *Documents) keys(ctx context.Context, prefix, after string, limit int, s
 		if len(some) < page {
 			return all, nil
 		}
-		if first, below := below(some[0], prefix), below(after, prefix); shown != nil && below != "" && first == below {
+		if first, below := below(some[0], prefix), below(after, prefix); shown != nil && below != "" &&
+			first == below {
 			after = below + beyond
 		}
 	}

@@ -23,7 +23,9 @@ type Part struct {
 
 // Elements returns the elements of a log that are later than after, but no more than the last limit
 // of them unless that is nil. It returns an error that is ErrCorrupt.
-func (d *Documents) Elements(ctx context.Context, key string, after int64, limit *int64, l Log) (Part, error) {
+func (d *Documents) Elements(
+	ctx context.Context, key string, after int64, limit *int64, l Log,
+) (Part, error) {
 	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.elementsOf(ctx, logs, key, after, until, limit)
@@ -182,7 +184,9 @@ func (d *Documents) hideAhead(
 	return nil
 }
 
-func (d *Documents) elementsOf(ctx context.Context, logs store.Logs, key string, after, until int64, limit *int64) (p Part, err error) {
+func (d *Documents) elementsOf(
+	ctx context.Context, logs store.Logs, key string, after, until int64, limit *int64,
+) (p Part, err error) {
 	head, err := d.Get(ctx, key)
 	if err != nil {
 		return p, err

@@ -227,7 +227,9 @@ func (s *segments) until(now int64) int64 {
 // endsOf returns the ends of a log: as its head says or, if it does not, as its chunks do. The
 // chunks have the time of their first element in their names, or a later one: the name's is later
 // than all elements of chunks before.
-func (d *Documents) endsOf(ctx context.Context, key string, s *segments, tail value.Array, until int64) (*ends, error) {
+func (d *Documents) endsOf(
+	ctx context.Context, key string, s *segments, tail value.Array, until int64,
+) (*ends, error) {
 	if e := s.ends.settled(until); e != nil {
 		return e, nil
 	}
@@ -263,7 +265,9 @@ func (d *Documents) endsOf(ctx context.Context, key string, s *segments, tail va
 }
 
 // at returns the element at a place, nil if there is none.
-func (d *Documents) at(ctx context.Context, key string, s *segments, tail value.Array, p place) (any, error) {
+func (d *Documents) at(
+	ctx context.Context, key string, s *segments, tail value.Array, p place,
+) (any, error) {
 	if p.time < 0 {
 		return nil, nil
 	}

@@ -132,13 +132,18 @@ func TestLogIsItsElements(t *testing.T) {
 			p, err := d.Elements(t.Context(), "log", after, limit, l)
 			require.NoError(t, err)
 			require.EqualValues(t, len(shown), p.Length)
-			wanted := slices.DeleteFunc(slices.Clone(shown), func(e modelled) bool { return after > 0 && e.time <= after })
+			wanted := slices.DeleteFunc(
+				slices.Clone(shown), func(e modelled) bool { return after > 0 && e.time <= after },
+			)
 			if limit != nil {
 				wanted = wanted[max(0, len(wanted)-int(*limit)):]
 			}
 			require.Len(t, p.Elements, len(wanted), "seed %d, %d", seed, i)
 			for j, e := range wanted {
-				require.Equal(t, fmt.Sprintf(`{"ts":%d,"data":%s}`, e.time, e.data), text(p.Elements[j]), "seed %d, %d", seed, i)
+				require.Equal(
+					t, fmt.Sprintf(`{"ts":%d,"data":%s}`, e.time, e.data), text(p.Elements[j]),
+					"seed %d, %d", seed, i,
+				)
 			}
 			if len(shown) < len(all) { // otherwise it is of the last that was added
 				last := modelled{-1, "null"}
@@ -158,7 +163,9 @@ func forgetEnds(t *testing.T, s store.Store, key string) {
 	require.NoError(t, err)
 	head := object(t, string(o.Body))
 	head.Delete("ends")
-	require.NoError(t, s.Put(t.Context(), key, &store.Object{Body: value.Append(nil, head)}, store.Whatever))
+	require.NoError(
+		t, s.Put(t.Context(), key, &store.Object{Body: value.Append(nil, head)}, store.Whatever),
+	)
 }
 
 // More elements may lie ahead than a head names.
@@ -254,12 +261,16 @@ func TestEndsForm(t *testing.T) {
 	d := document.In(s, newClock().now)
 	l := document.Log{Field: "items", ChunkSize: 2}
 	for i, at := range []int64{-5, 250_000, 0} {
-		_, err := d.Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, i)), ptr(d.Now()+at), nil, l)
+		_, err := d.Append(
+			t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, i)), ptr(d.Now()+at), nil, l,
+		)
 		require.NoError(t, err)
 	}
 	o, err := s.Get(t.Context(), "log")
 	require.NoError(t, err)
-	golden := `{"v":1,"data":{},"ts":1700000250000,"hash":"` + document.LogHash(3, object(t, `{"i":2}`)) +
+	golden := `{"v":1,"data":{},"ts":1700000250000,"hash":"` + document.LogHash(
+		3, object(t, `{"i":2}`),
+	) +
 		`","seg":true,"n":3,"sealedN":2,"chunkSize":2,"tailKey":"log!seg/0001700000250001",` +
 		`"ends":{"n":3,"shown":[1700000000000,1700000250001],` +
 		`"ahead":[[1700000250000,1699999999995]],"more":0,"before":-1}}`

@@ -148,7 +148,9 @@ func (d *Documents) chunk(ctx context.Context, key string) (value.Array, error) 
 }
 
 // chunkObject returns a chunk also as it is stored, which is nil if it is not there.
-func (d *Documents) chunkObject(ctx context.Context, key string) (value.Array, *store.Object, error) {
+func (d *Documents) chunkObject(
+	ctx context.Context, key string,
+) (value.Array, *store.Object, error) {
 	if key == "" {
 		return nil, nil, nil
 	}
@@ -171,7 +173,8 @@ func (d *Documents) chunkObject(ctx context.Context, key string) (value.Array, *
 // ErrChanged. left is what was found at the last attempt that is not counted: it may be an append
 // under way, which is given time to end.
 func (d *Documents) appendChunked(
-	ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log, left *string,
+	ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log,
+	left *string,
 ) (Written, error) {
 	head, o, err := d.get(ctx, key)
 	if err != nil {
@@ -249,7 +252,10 @@ func (d *Documents) appendChunked(
 	}
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
-	next := &Document{Data: rest, Hash: LogHash(s.n, data), Time: end.latest, text: value.Append(nil, rest), log: &s}
+	next := &Document{
+		Data: rest, Hash: LogHash(s.n, data), Time: end.latest, text: value.Append(nil, rest),
+		log: &s,
+	}
 	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}

@@ -35,7 +35,10 @@ func (s *segments) append(b []byte) []byte {
 }
 
 func parseSegments(o *value.Object) *segments {
-	s := &segments{n: whole(o, "n"), sealed: whole(o, "sealedN"), chunkSize: whole(o, "chunkSize"), turn: whole(o, "turn")}
+	s := &segments{
+		n: whole(o, "n"), sealed: whole(o, "sealedN"), chunkSize: whole(o, "chunkSize"),
+		turn: whole(o, "turn"),
+	}
 	s.tail, _ = o.String("tailKey")
 	v, _ := o.Get("ends")
 	s.ends = parseEnds(v, s.n, whole(o, "ts"))
@@ -63,7 +66,8 @@ func chunkOwner(key string) string {
 	const digits = 16
 	head := key[:max(0, len(key)-digits)]
 	for _, mark := range []string{chunkMark, formerMark} {
-		if owner, ok := strings.CutSuffix(head, mark); ok && owner != "" && strings.Trim(key[len(head):], "0123456789") == "" {
+		if owner, ok := strings.CutSuffix(head, mark); ok && owner != "" &&
+			strings.Trim(key[len(head):], "0123456789") == "" {
 			return owner
 		}
 	}
@@ -87,7 +91,9 @@ func chunkTime(key string) int64 {
 }
 
 // chunkKeys returns the keys of the chunks that a log's head knows, after one of them, in order.
-func (d *Documents) chunkKeys(ctx context.Context, key, after string, s *segments) (keys []string, err error) {
+func (d *Documents) chunkKeys(
+	ctx context.Context, key, after string, s *segments,
+) (keys []string, err error) {
 	prefix := s.prefix(key)
 	for at := max(prefix, after); ; {
 		some, err := d.store.List(ctx, prefix, at, 1000)

@@ -146,7 +146,8 @@ func (d *Documents) clear(ctx context.Context, keys []string) (latest int64, err
 // divide makes chunks of a log that another server keeps in its document. The head counts the same
 // elements afterwards.
 func (d *Documents) divide(
-	ctx context.Context, key string, head *Document, o *store.Object, all value.Array, s segments, l Log,
+	ctx context.Context, key string, head *Document, o *store.Object, all value.Array, s segments,
+	l Log,
 ) error {
 	type part struct {
 		key string

@@ -48,7 +48,9 @@ type breaking struct {
 
 var errBroken = errors.New("the power is gone")
 
-func (b *breaking) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
+func (b *breaking) Put(
+	ctx context.Context, key string, o *store.Object, if_ store.Condition,
+) error {
 	if b.left--; b.left < 0 {
 		return errBroken
 	}
@@ -69,7 +71,10 @@ func fill(t *testing.T, s store.Store) {
 	doc := func(key, data string) {
 		o, err := value.ParseObject([]byte(data), value.MaxDepth)
 		require.NoError(t, err)
-		require.NoError(t, s.Put(ctx, key, &store.Object{Body: document.New(o, 5, nil, false).Bytes()}, store.Whatever))
+		require.NoError(
+			t,
+			s.Put(ctx, key, &store.Object{Body: document.New(o, 5, nil, false).Bytes()}, store.Whatever),
+		)
 	}
 	doc("users/"+capitals+"/settings", `{"n":1}`)
 	doc("users/"+wallet+"/settings", `{"n":2}`)
@@ -79,11 +84,22 @@ func fill(t *testing.T, s store.Store) {
 	doc("notes/both_remote", `{"n":6}`)
 	doc("notes/featured__remote", `{"inside":true}`)
 	doc("users/0xnone/settings", `{"n":7}`)
-	require.NoError(t, s.Put(ctx, "pictures/p__seg", &store.Object{Body: []byte("bytes"), Type: "image/png"}, store.Whatever))
-	require.NoError(t, s.Put(ctx, "__sync__/revocations/"+capitals, &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.NoError(
+		t,
+		s.Put(
+			ctx, "pictures/p__seg", &store.Object{Body: []byte("bytes"), Type: "image/png"},
+			store.Whatever,
+		),
+	)
+	require.NoError(
+		t,
+		s.Put(ctx, "__sync__/revocations/"+capitals, &store.Object{Body: []byte("{}")}, store.Whatever),
+	)
 	for i := range 5 {
 		data := value.NewObject(value.Member{Key: "n", Value: float64(i)})
-		_, err := d.Append(ctx, "logs/"+capitals, data, nil, nil, document.Log{Field: "items", ChunkSize: 2})
+		_, err := d.Append(
+			ctx, "logs/"+capitals, data, nil, nil, document.Log{Field: "items", ChunkSize: 2},
+		)
 		require.NoError(t, err)
 	}
 }
@@ -166,9 +182,12 @@ func TestMoveAfterACut(t *testing.T) {
 		s := store.NewMemory()
 		fill(t, s)
 		cut := false
-		_, err := former.Move(t.Context(), parsed(t), &breaking{s, after}, former.Options{Left: func(_ string, err error) {
-			cut = cut || errors.Is(err, errBroken)
-		}})
+		_, err := former.Move(
+			t.Context(), parsed(t), &breaking{s, after},
+			former.Options{Left: func(_ string, err error) {
+				cut = cut || errors.Is(err, errBroken)
+			}},
+		)
 		require.NoError(t, err)
 		_, err = former.Move(t.Context(), parsed(t), s, former.Options{})
 		require.NoError(t, err)

@@ -213,12 +213,20 @@ func TestScopesOfBefore(t *testing.T) {
 	writes := func(scope capcert.Scope) *replicas.Version {
 		device, err := pairing.Root("staple battery horse correct")
 		require.NoError(t, err)
-		cert, err := capcert.MintDevice(root.Key, device.Subject(), scope,
-			capcert.Terms{NotBefore: noon/1000 - 60, Expires: noon/1000 + 3600, Nonce: make([]byte, capcert.NonceSize)})
+		cert, err := capcert.MintDevice(
+			root.Key, device.Subject(), scope,
+			capcert.Terms{
+				NotBefore: noon/1000 - 60, Expires: noon/1000 + 3600,
+				Nonce: make([]byte, capcert.NonceSize),
+			},
+		)
 		require.NoError(t, err)
 		body := `{"data":{"n":1},"baseHash":null}`
 		target := "/v1/push/caps/" + id
-		r := capcert.Request{Method: "POST", PathAndQuery: target, Body: []byte(body), Host: "example.com"}
+		r := capcert.Request{
+			Method: "POST", PathAndQuery: target, Body: []byte(body),
+			Host: "example.com",
+		}
 		s := r.Sign(device.Key, noon, make([]byte, capcert.NonceSize))
 		h := http.Header{"Authorization": {cert.Authorization()}}
 		h.Set(access.HeaderSignature, s.Signature)
@@ -235,7 +243,10 @@ func TestScopesOfBefore(t *testing.T) {
 		{Ops: []string{capcert.Read}, Paths: all, Collections: []string{"caps"}},
 		{Ops: []string{capcert.Write}, Paths: all, Collections: []string{"posts"}},
 	}
-	elsewhere := capcert.Scope{Ops: []string{capcert.Write}, Paths: []string{"posts/**"}, Collections: []string{"caps"}}
+	elsewhere := capcert.Scope{
+		Ops: []string{capcert.Write}, Paths: []string{"posts/**"},
+		Collections: []string{"caps"},
+	}
 	for since, counts := range map[int64]bool{0: true, noon - 1000: false, noon: false, noon + 1: true} {
 		c := newCourt(t)
 		c.rules.Scopes = since

@@ -52,7 +52,10 @@ func TestWorkGrowsWithTheRules(t *testing.T) {
 	check := func(kept string) func() {
 		return func() {
 			at++ // which makes it another one
-			_, _ = g.Check(t.Context(), &replicas.Version{Key: "a/x", Kept: []byte(kept), Time: at, Author: author})
+			_, _ = g.Check(
+				t.Context(),
+				&replicas.Version{Key: "a/x", Kept: []byte(kept), Time: at, Author: author},
+			)
 		}
 	}
 	const n = 2000

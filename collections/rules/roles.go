@@ -48,7 +48,9 @@ func (g *Guard) resolve(ctx context.Context, r *access.Request) (access.Auth, er
 		}
 		return (&evm.Verifier{Chains: known, Admins: c.Admins, Nonces: once{}, Clock: clock, Signers: &g.signers}).Resolve(ctx, r)
 	}
-	who, err := (&access.Caps{Nonces: once{}, Revocations: g.revocations.Load(), Clock: clock}).Resolve(ctx, r)
+	who, err := (&access.Caps{Nonces: once{}, Revocations: g.revocations.Load(), Clock: clock}).Resolve(
+		ctx, r,
+	)
 	if since := a.rules.Scopes; err == nil && who.Scope != nil {
 		who.Scope.PathsAlone = since == 0 || a.time.UnixMilli() < since
 	}

@@ -127,7 +127,8 @@ func Open(dir string, opt Options) (*Store, error) {
 	defer cache.Unref()
 	o.Cache = cache
 	db, err := openDB(dir, o)
-	if s.room != nil && disk.IsFull(err) { // such as by a quota, of which the file system does not tell
+	if s.room != nil &&
+		disk.IsFull(err) { // such as by a quota, of which the file system does not tell
 		if was, dropErr := s.room.Drop(); dropErr == nil && was {
 			db, err = openDB(dir, o)
 		}

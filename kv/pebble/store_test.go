@@ -118,7 +118,10 @@ func TestNewerFormatIsRefused(t *testing.T) {
 func TestOlderFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	require.NoError(t, errors.Join(s.db.Delete(versionKey, pbl.Sync), s.db.Set(oldVersionKey, []byte{5}, pbl.Sync)))
+	require.NoError(
+		t,
+		errors.Join(s.db.Delete(versionKey, pbl.Sync), s.db.Set(oldVersionKey, []byte{5}, pbl.Sync)),
+	)
 	require.NoError(t, s.Close())
 	for range 2 {
 		_, err := Open(dir, Options{})

@@ -274,8 +274,12 @@ func tallies(what string, s Shares) [classes]*tally {
 		return &tally{what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{}}
 	}
 	return [classes]*tally{
-		strangers: one("strangers", s.Strangers), proved: one("proved peers", s.Proved), known: one("known peers", s.Known),
-		unnamed: one("known peers that nobody has named", Share{Net: s.Known.All / 4, All: s.Known.All / 2}),
+		strangers: one(
+			"strangers", s.Strangers,
+		), proved: one("proved peers", s.Proved), known: one("known peers", s.Known),
+		unnamed: one(
+			"known peers that nobody has named", Share{Net: s.Known.All / 4, All: s.Known.All / 2},
+		),
 	}
 }
 

@@ -207,7 +207,9 @@ func TestHistoriesTakeNothingOfNamedPeers(t *testing.T) {
 	})
 	var all []*Visit
 	enter := func(p, net string, named bool) error {
-		v, err := r.Enter("/p/1", Party{Peer: peer.ID(p), Net: net, Proved: true, Known: true, Named: named})
+		v, err := r.Enter(
+			"/p/1", Party{Peer: peer.ID(p), Net: net, Proved: true, Known: true, Named: named},
+		)
 		if err == nil {
 			all = append(all, v)
 		}

@@ -182,7 +182,14 @@ func TestNamingAPeerNamesItsRelays(t *testing.T) {
 	at := func(p peer.ID, port uint16) place {
 		return place{p, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}
 	}
-	require.Equal(t, names{map[place]int{at("p", 2): 1, at(relay, 1): 1}, map[peer.ID]map[string]int{relay: {"/dns4/seed.example/4": 1}}}, d.named)
+	require.Equal(
+		t,
+		names{
+			map[place]int{at("p", 2): 1, at(relay, 1): 1},
+			map[peer.ID]map[string]int{relay: {"/dns4/seed.example/4": 1}},
+		},
+		d.named,
+	)
 	require.True(t, d.isNamed(at(relay, 1)))
 	require.False(t, d.isNamed(at(relay, 9)), "it is not anywhere")
 	require.False(t, d.isNamed(at("p", 1)), "somebody else is said to be there")

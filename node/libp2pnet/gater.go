@@ -53,7 +53,9 @@ func ParseWho(text string) (Who, error) {
 	}
 	id, err := peer.Decode(text)
 	if err != nil { // which tells of encodings
-		return Who{}, fmt.Errorf("%q is not a node id, an address or a network such as 192.0.2.0/24", text)
+		return Who{}, fmt.Errorf(
+			"%q is not a node id, an address or a network such as 192.0.2.0/24", text,
+		)
 	}
 	return Who{Peer: id}, nil
 }

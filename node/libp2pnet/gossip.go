@@ -39,10 +39,15 @@ type topic struct {
 }
 
 func (n *Network) startGossip() error {
-	score := &pubsub.PeerScoreParams{SkipAtomicValidation: true, Topics: map[string]*pubsub.TopicScoreParams{}, AppSpecificScore: func(peer.ID) float64 { return 0 },
-		DecayInterval: time.Minute, DecayToZero: 0.01, RetainScore: time.Hour}
-	limits := &pubsub.PeerScoreThresholds{SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish, GraylistThreshold: noWord,
-		AcceptPXThreshold: noNames}
+	score := &pubsub.PeerScoreParams{
+		SkipAtomicValidation: true, Topics: map[string]*pubsub.TopicScoreParams{},
+		AppSpecificScore: func(peer.ID) float64 { return 0 }, DecayInterval: time.Minute,
+		DecayToZero: 0.01, RetainScore: time.Hour,
+	}
+	limits := &pubsub.PeerScoreThresholds{
+		SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish,
+		GraylistThreshold: noWord, AcceptPXThreshold: noNames,
+	}
 	ps, err := pubsub.NewGossipSub(n.ctx, gossipHost{n.host, n},
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),

@@ -200,10 +200,14 @@ func TestGossipKeepsNoAddresses(t *testing.T) {
 	require.NoError(t, guest.Connect(t.Context(), n.info(t)))
 	e := (<-sub.Out()).(event.EvtPeerIdentificationCompleted)
 	require.NotNil(t, e.SignedPeerRecord)
-	require.Eventually(t, func() bool { return len(n.Listeners(topic)) == 1 }, 10*time.Second, time.Millisecond,
-		"gossip still learns who is there")
+	require.Eventually(
+		t, func() bool { return len(n.Listeners(topic)) == 1 }, 10*time.Second, time.Millisecond,
+		"gossip still learns who is there",
+	)
 	require.Empty(t, book.PeersWithAddrs())
 	n.Drop()
-	require.Eventually(t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond)
+	require.Eventually(
+		t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond,
+	)
 	require.Empty(t, book.PeersWithAddrs())
 }

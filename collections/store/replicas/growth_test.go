@@ -16,7 +16,10 @@ func TestWorkGrowsWithTheJournal(t *testing.T) {
 	journal := func(n int, damage func(at int, b []byte)) []byte {
 		all := f.id.head()
 		for i := range n {
-			r := record{kind: recordPut, time: 1, key: fmt.Sprint("notes/", i), kept: jsonType, body: []byte("{}")}
+			r := record{
+				kind: recordPut, time: 1, key: fmt.Sprint("notes/", i), kept: jsonType,
+				body: []byte("{}"),
+			}
 			b := f.append(nil, &r, 1, uint64(i+1), uint64(i))
 			damage(i, b)
 			all = append(all, b...)

@@ -58,7 +58,8 @@ func TestNewsOfSeveralNodes(t *testing.T) {
 		}
 		read := func(reader int, m *member) {
 			for more := true; more; {
-				n, err := document.In(m, clock).Since(t.Context(), "log", cursors[reader], -1, 1+rnd.IntN(5), items)
+				n, err := document.In(m, clock).
+					Since(t.Context(), "log", cursors[reader], -1, 1+rnd.IntN(5), items)
 				require.NoError(t, err)
 				for _, e := range n.Elements {
 					got[reader][string(value.Append(nil, e))] = true
@@ -225,7 +226,9 @@ func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 	m := all[0]
 	d := document.In(m, nil)
 	for i := range 3 {
-		_, err := d.Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d,"pin":"1234"}`, i)), nil, nil, items)
+		_, err := d.Append(
+			t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d,"pin":"1234"}`, i)), nil, nil, items,
+		)
 		require.NoError(t, err)
 	}
 	n, err := m.Since(t.Context(), "log", "", -1, 10)
