@@ -14,17 +14,19 @@ import (
 // The text of a ticket is "blob" or "doc", then lower-case base32 (RFC 4648, no padding) of
 //
 //	version   u8        1
-//	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (whose first child may be a directory's
-//	                    manifest); of a doc ticket: the capability, 1 sync, 2 read, 3 write, or 4 for an
-//	                    invite; 128 is added if an epoch follows
-//	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519 seed; an
-//	                    invite's secret
-//	epoch     36 bytes  only of a doc ticket for an encrypted replica: its number u32 big-endian, not 0,
-//	                    and of kind 1 the commitment to its read key, of kinds 2 and 3 the read key
+//	kind      u8        of a blob ticket: 0 a blob, 1 a sequence (its first child may be a
+//	                    directory's manifest); of a doc ticket: the capability, 1 sync, 2 read,
+//	                    3 write, or 4 for an invite; 128 is added if an epoch follows
+//	id        32 bytes  the blob's hash; the replica's id; for write, the replica key's Ed25519
+//	                    seed; an invite's secret
+//	epoch     36 bytes  only of a doc ticket for an encrypted replica: its number u32
+//	                    big-endian, not 0, and of kind 1 the commitment to its read key, of
+//	                    kinds 2 and 3 the read key
 //	peers     varint    count, then of each, once:
-//	            id         varint length, and the peer's id; or 32 and its Ed25519 key, which stands for
-//	                       the id that is made of it
-//	            addresses  varint count, then each: varint length and a multiaddr, without /p2p/ID
+//	            id         varint length, and the peer's id; or 32 and its Ed25519 key, which
+//	                       stands for the id that is made of it
+//	            addresses  varint count, then each: varint length and a multiaddr, without
+//	                       /p2p/ID
 //	checksum  4 bytes   the first bytes of BLAKE3 of the prefix and all the above
 //
 // There are 1 to 16 addresses in all, where a peer without any counts as one; with /p2p/ID each has
