@@ -24,6 +24,13 @@ func TestNoMessageShowsASecret(t *testing.T) {
 		require.NotContains(t, err.Error(), "hunter", "%T", req)
 		require.Equal(t, 2, ExitCode(err))
 	}
+	// A ticket may stand where a name or a hash can.
+	ticket := "docaebqcaaaaaaaaaaaaaaaaaa" + strings.Repeat("q", 100) + "\xff"
+	for _, req := range []any{JoinRequest{Ticket: ticket}, GetRequest{What: ticket}} {
+		err := checkStrings(reflect.ValueOf(req))
+		require.ErrorContains(t, err, "is not UTF-8", "%T", req)
+		require.NotContains(t, err.Error(), "qq", "%T", req)
+	}
 	err := checkStrings(reflect.ValueOf(NameRequest{Name: strings.Repeat("n", 5000) + "\xff"}))
 	require.ErrorContains(t, err, "is not UTF-8")
 	require.Less(t, len(err.Error()), 300)

@@ -103,7 +103,7 @@ func (s *Server) mayWriteHere(ctx context.Context, id replica.ID) (bool, error) 
 	own, err := s.node.Replicas.Authors(ctx)
 	now := uint64(time.Now().UnixMicro())
 	for i := range grants {
-		if g := &grants[i]; slices.Contains(own, g.Author) && g.Until >= now {
+		if g := &grants[i]; slices.Contains(own, g.Author) && g.NotBefore <= now && now <= g.Until {
 			return true, err
 		}
 	}

@@ -109,7 +109,7 @@ func article(kind string) string {
 // secretFields are the fields of requests whose values no message shows.
 var secretFields = []string{"password", "keystore_password", "mnemonic", "secret"}
 
-// maxQuoted is how many characters of a value a message shows.
+// maxQuoted is how many characters of a name a message shows.
 const maxQuoted = 100
 
 // checkStrings returns an error if a request holds text that is not UTF-8, which JSON cannot carry.
@@ -125,8 +125,8 @@ func checkField(v reflect.Value, name string) error {
 		case slices.Contains(secretFields, name):
 			return UsageErrorf("the %s is not UTF-8", strings.ReplaceAll(name, "_", " "))
 		default:
-			return UsageErrorf("%.*q is not UTF-8: names and paths must be (keys may be given as hex:…)",
-				maxQuoted, s)
+			return UsageErrorf("%q is not UTF-8: names and paths must be (keys may be given as hex:…)",
+				Brief(s))
 		}
 	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {

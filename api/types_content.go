@@ -120,7 +120,7 @@ type FetchedPart struct {
 // VerifyRequest names blobs, which are verified with what they list; none means all.
 type VerifyRequest struct {
 	Hashes []string `json:"hashes"`
-	Repair bool     `json:"repair,omitempty"` // drop what is damaged, and fetch it from connected peers
+	Repair bool     `json:"repair,omitempty"` // fetch what is damaged from connected peers
 }
 
 // Damage is a damaged part of a blob.

@@ -228,7 +228,7 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 	name := strings.Trim(r.PathValue("path"), "/")
 	dir, err := g.shelf.take(r, s, h)
 	if err == nil {
-		defer dir.release()
+		defer dir.end()
 		g.inDirectory(w, r, s, h, dir, name)
 		return
 	}

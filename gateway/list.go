@@ -85,6 +85,11 @@ func (g *Gateway) inside(
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	room := uint64(dir.Below(at)) * listRoom
+	if err := takeRoom(dir.visit, room); err != nil {
+		g.fail(w, err)
+		return
+	}
 	list := dir.List(at)
 	if asJSON {
 		w.Header().Set("Content-Type", "application/json")
@@ -93,6 +98,7 @@ func (g *Gateway) inside(
 	}
 	shown := pageOf(r, h, name, list)
 	dir.release() // whoever reads slowly keeps no more than the page
+	dir.visit.Give(int(room))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if err := page.Execute(w, shown); err != nil {
 		g.log.Debug("gateway", "error", err)
@@ -102,7 +108,7 @@ func (g *Gateway) inside(
 // writeItems writes a list as a JSON array, in pieces: as one, a long list would be in memory once
 // more. A client that is gone, or too slow, needs no more of it.
 func writeItems(w io.Writer, list []directory.Child) {
-	b := bufio.NewWriter(w)
+	b := bufio.NewWriterSize(w, 32<<10)
 	between := byte('[')
 	for _, c := range list {
 		item, err := json.Marshal(itemOf(c).json())

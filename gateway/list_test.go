@@ -128,21 +128,3 @@ func TestLargeDirectory(t *testing.T) {
 	_, b = get(t, l, at+"/?after=no+such+name")
 	require.Contains(t, string(b), "000000", "what is not there begins at the start")
 }
-
-// The directories that are kept are bounded in number and in entries.
-func TestKeptDirectories(t *testing.T) {
-	var c recent
-	dirs := func(entries int) *directory.Directory {
-		return &directory.Directory{Manifest: make(directory.Manifest, entries)}
-	}
-	for i := range 2 * keptDirectories {
-		c.put(blobs.Hash{byte(i)}, dirs(1))
-		require.NotNil(t, c.get(blobs.Hash{0}), "what is asked for stays")
-	}
-	require.Len(t, c.dirs, keptDirectories)
-	require.Nil(t, c.get(blobs.Hash{1}))
-	c.put(blobs.Hash{100}, dirs(keptEntries-1))
-	require.Len(t, c.dirs, 2)
-	c.put(blobs.Hash{101}, dirs(keptEntries+1))
-	require.Empty(t, c.dirs)
-}

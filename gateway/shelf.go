@@ -28,11 +28,18 @@ const (
 	// small ones.
 	maxDirectory = roomOfNetwork - roomOfNetwork/8
 
-	// What an entry takes parsed, and in a list; a byte of a manifest, in names and sizes of chunks;
-	// a byte of a sequence, which is read and parsed.
-	entryRoom, manifestRoom, sequenceRoom = 256, 4, 2
+	// What an entry takes parsed; a byte of a manifest, in names and sizes of chunks; a byte of a
+	// sequence, which is read and parsed.
+	entryRoom, manifestRoom, sequenceRoom = 128, 4, 2
+	// listRoom is what an entry takes in a list, of which each request makes its own.
+	listRoom = 128
 	// chunkRoom is what a chunk of a file takes while the file is sent.
 	chunkRoom = 128
+
+	// Directories that are kept when nobody looks at them: at most so many, that take so many bytes
+	// together. None takes more than a quarter of that.
+	keptDirectories = 16
+	keptRoom        = 64 << 20
 
 	requests = "requests" // what the room calls them
 )
@@ -43,13 +50,14 @@ var (
 )
 
 // shelf holds the directories that requests are about. Those that are asked for at the same time
-// are read once.
+// are read once; those that were asked for last are kept, as whoever walks through one asks for many
+// of its addresses.
 type shelf struct {
 	room *admission.Room
-	kept recent
 
 	mu    sync.Mutex
 	inUse map[blobs.Hash]*inUse
+	kept  []*inUse // the newest first; each is a use
 }
 
 func newShelf() *shelf {
@@ -59,14 +67,16 @@ func newShelf() *shelf {
 	})}
 }
 
-// inUse is a directory that is being read, or was and is looked at. All but users is set once,
-// before done is closed.
+// inUse is a directory that is being read, or was and is looked at or kept. All but users is set
+// once, before done is closed.
 type inUse struct {
 	users int // guarded by shelf.mu
+	hash  blobs.Hash
 	done  chan struct{}
 	dir   *directory.Directory
 	err   error
 	held  *admission.Visit
+	takes uint64 // bytes
 }
 
 // taken is a directory until it is released. What was asked of it before stays good.
@@ -76,22 +86,28 @@ type taken struct {
 	visit   *admission.Visit // of the request
 }
 
-// take returns a directory for a request, until its release; the request's visit ends with the
-// request.
-func (f *shelf) take(r *http.Request, s *node.Session, h blobs.Hash) (*taken, error) {
+// end releases the directory, and ends the request's visit.
+func (t *taken) end() {
+	t.release()
+	t.visit.Leave()
+}
+
+// take returns a directory for a request, until its end.
+func (f *shelf) take(r *http.Request, s *node.Session, h blobs.Hash) (_ *taken, err error) {
 	visit, err := f.enter(r)
 	if err != nil {
 		return nil, errBusy
 	}
-	context.AfterFunc(r.Context(), visit.Leave) // which the server ends with the request
-	if dir := f.kept.get(h); dir != nil {
-		return &taken{dir, func() {}, visit}, nil
-	}
+	defer func() {
+		if err != nil {
+			visit.Leave()
+		}
+	}()
 	for {
 		u, mine := f.use(h)
-		t := &taken{nil, sync.OnceFunc(func() { f.leave(h, u) }), visit}
+		t := &taken{nil, sync.OnceFunc(func() { f.leave(u) }), visit}
 		if mine {
-			f.read(r, s, h, u)
+			f.read(r, s, u)
 		}
 		select {
 		case <-u.done:
@@ -103,10 +119,10 @@ func (f *shelf) take(r *http.Request, s *node.Session, h blobs.Hash) (*taken, er
 			return t, nil
 		}
 		t.release()
-		if mine || !errors.Is(u.err, context.Canceled) {
+		if mine || !errors.Is(u.err, context.Canceled) && !errors.Is(u.err, errBusy) {
 			return nil, u.err
 		}
-		// Whoever read it has gone.
+		// Whoever read it has gone, or has no room where this one may have some.
 	}
 }
 
@@ -115,34 +131,64 @@ func (f *shelf) use(h blobs.Hash) (u *inUse, mine bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if u = f.inUse[h]; u == nil {
-		u, mine = &inUse{done: make(chan struct{})}, true
+		u, mine = &inUse{hash: h, done: make(chan struct{})}, true
 		f.inUse[h] = u
 	}
 	u.users++
+	if i := slices.Index(f.kept, u); i > 0 {
+		f.kept = slices.Insert(slices.Delete(f.kept, i, i+1), 0, u)
+	}
 	return u, mine
 }
 
 // leave ends a use. After the last one, the directory is not counted any more.
-func (f *shelf) leave(h blobs.Hash, u *inUse) {
+func (f *shelf) leave(u *inUse) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.end(u)
+}
+
+// end is leave; the caller holds the lock.
+func (f *shelf) end(u *inUse) {
 	if u.users--; u.users > 0 {
 		return
 	}
 	u.held.Leave()
-	if f.inUse[h] == u {
-		delete(f.inUse, h)
+	if f.inUse[u.hash] == u {
+		delete(f.inUse, u.hash)
+	}
+}
+
+// keep keeps a directory that has been read, and lets those go that were asked for longest ago.
+func (f *shelf) keep(u *inUse) {
+	if u.takes > keptRoom/4 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u.users++
+	f.kept = slices.Insert(f.kept, 0, u)
+	total := uint64(0)
+	for i, k := range f.kept {
+		if total += k.takes; total > keptRoom || i == keptDirectories {
+			for _, gone := range f.kept[i:] {
+				f.end(gone)
+			}
+			f.kept = slices.Delete(f.kept, i, len(f.kept))
+			return
+		}
 	}
 }
 
 // read reads a directory for all who use it. If it cannot be read, also because of a panic, whoever
 // comes next tries again.
-func (f *shelf) read(r *http.Request, s *node.Session, h blobs.Hash, u *inUse) {
+func (f *shelf) read(r *http.Request, s *node.Session, u *inUse) {
 	u.err = errors.New("reading the directory was broken off")
 	defer func() {
 		if u.err != nil {
+			u.held.Leave() // after a panic, whoever reads does not end his use
 			f.mu.Lock()
-			delete(f.inUse, h)
+			delete(f.inUse, u.hash)
 			f.mu.Unlock()
 		}
 		close(u.done)
@@ -153,11 +199,12 @@ func (f *shelf) read(r *http.Request, s *node.Session, h blobs.Hash, u *inUse) {
 		return
 	}
 	u.held = held
-	u.dir, u.err = s.Directory(h, func(entries, manifest, sequence uint64) error {
-		return takeRoom(held, entries*entryRoom+manifest*manifestRoom+sequence*sequenceRoom)
+	u.dir, u.err = s.Directory(u.hash, func(entries, manifest, sequence uint64) error {
+		u.takes = entries*entryRoom + manifest*manifestRoom + sequence*sequenceRoom
+		return takeRoom(held, u.takes)
 	})
 	if u.err == nil {
-		f.kept.put(h, u.dir)
+		f.keep(u)
 	}
 }
 

@@ -207,7 +207,7 @@ func (a *app) benchCommand() *cobra.Command {
 }
 
 // mayBeNone are the numbers of things that a measurement can do without.
-var mayBeNone = map[string]bool{"devices": true, "wakes": true}
+var mayBeNone = map[string]bool{"devices": true, "replicas": true, "wakes": true}
 
 // checkCounts refuses numbers of things to measure that are none or less: nothing could be divided
 // by them.

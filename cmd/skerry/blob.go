@@ -220,7 +220,7 @@ func (a *app) blobVerify() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "drop what is damaged and fetch it again from connected peers")
+	cmd.Flags().BoolVar(&repair, "repair", false, "fetch what is damaged again from connected peers")
 	return cmd
 }
 

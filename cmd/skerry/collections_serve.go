@@ -417,7 +417,8 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 		WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	l = collections.HeaderTimeouts(srv, l)
+	// The server must see what HeaderTimeouts has made of connections.
+	l = collections.HeaderTimeouts(srv, netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.hops))
 	serve, scheme := srv.Serve, "http"
 	switch {
 	case len(s.acme.hosts) > 0 && (s.cert != "" || s.key != ""):
@@ -438,7 +439,7 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 	}
 	s.tellHosts(l.Addr())
 	done := make(chan error, 1)
-	go func() { done <- serve(netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.hops)) }()
+	go func() { done <- serve(l) }()
 	facts = map[string]string{"collections": scheme + "://" + l.Addr().String() + s.prefix}
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)

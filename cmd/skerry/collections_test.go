@@ -135,7 +135,11 @@ func TestHostileHTTP(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	for _, conn := range slow {
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(60*time.Second)))
-		_, err := io.Copy(io.Discard, conn) // until the server closes it
+		all := bufio.NewReader(conn)
+		res, err := http.ReadResponse(all, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusRequestTimeout, res.StatusCode)
+		_, err = io.Copy(io.Discard, all) // until the server closes it
 		require.NoError(t, err)
 	}
 }

@@ -52,9 +52,13 @@ func interrupts() (context.Context, context.CancelFunc) {
 	}
 }
 
+// started is called when interrupts are heard. Tests replace it.
+var started = func() {}
+
 func run(args []string) (code int) {
 	ctx, interrupt := interrupts()
 	defer interrupt()
+	started()
 	a := &app{stdout: standardOutput(), stderr: standardError()}
 	a.useStdin(ctx, os.Stdin, interrupt)
 	defer a.caught(&code)

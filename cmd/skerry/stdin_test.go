@@ -69,16 +69,24 @@ func TestSecretLine(t *testing.T) {
 
 // A first interrupt ends what reads standard input, and is told.
 func TestInterruptIsTold(t *testing.T) {
-	cmd := exec.Command("skerry", "--dir", t.TempDir(), "author", "import", "-")
+	if dir := os.Getenv("SKERRY_TEST_READS"); dir != "" {
+		started = func() { _, _ = os.Stdout.WriteString("ready\n") }
+		os.Exit(run([]string{"--dir", dir, "author", "import", "-"}))
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestInterruptIsTold$")
+	cmd.Env = append(os.Environ(), "SKERRY_TEST_READS="+t.TempDir())
 	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	require.NoError(t, cmd.Start())
-	defer in.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	interruptUntil(t, cmd, ended)
+	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
+	require.NoError(t, err)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, cmd.Wait())
 	require.Equal(t, "skerry: interrupted\n", errs.String())
 	require.Equal(t, 1, cmd.ProcessState.ExitCode())
 }

@@ -267,6 +267,9 @@ func (a *app) vaultRequests() *cobra.Command {
 	}}
 }
 
+// shortRequest is as much of a request's id as tells it from others; approve and deny take it, too.
+func shortRequest(id string) string { return id[:min(len(id), 10)] }
+
 func requestText(r api.KeyringRequest) display {
 	from := "this machine"
 	if r.Peer != "" {
@@ -277,7 +280,7 @@ func requestText(r api.KeyringRequest) display {
 	if r.Reason != "" {
 		text += displayf(": %s", r.Reason)
 	}
-	text += displayf("\n        from %s", from)
+	text += displayf("\n        from %s, request %s", from, shortRequest(r.Request))
 	who := "the identity you choose"
 	if r.Identity != (identity.ID{}) {
 		who = r.Identity.String()
