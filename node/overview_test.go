@@ -68,8 +68,8 @@ func TestOverview(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)
 	var names []string
-	for i := range 400 {
-		names = append(names, fmt.Sprintf("r%d", i))
+	for i := range 400 { // with a hyphen, which no id has: a name that an id begins with is refused
+		names = append(names, fmt.Sprintf("replica-%d", i))
 	}
 	ids := shareAll(t, a, b, names...)
 	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "a nonce and a status")
@@ -195,7 +195,7 @@ func BenchmarkOverview(b *testing.B) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	x, y := offline(b, &now), offline(b, &now)
 	for i := range 10_000 {
-		r, err := x.Replicas.Create(b.Context(), fmt.Sprintf("r%d", i))
+		r, err := x.Replicas.Create(b.Context(), fmt.Sprintf("replica-%d", i))
 		require.NoError(b, err)
 		_, err = y.Replicas.Join(b.Context(), r)
 		require.NoError(b, err)

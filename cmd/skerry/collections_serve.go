@@ -41,6 +41,12 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
+// descriptions are the values of --describe.
+var descriptions = map[string]collections.Describe{
+	"none": collections.DescribeNone, "public": collections.DescribePublic,
+	"role-filtered": collections.DescribeByRole,
+}
+
 // collectionsService serves collections at a node.
 type collectionsService struct {
 	config, listen, prefix, origin, describe, audit, cert, key string
@@ -53,6 +59,7 @@ type collectionsService struct {
 	hosts     []string // names of this server that a proxy passes on
 	timeout   time.Duration
 	anonymous bool
+	originURL *url.URL // of --origin, nil without
 	pair      *keyPair // for HTTPS; nil without one of --tls-cert
 
 	ctx    context.Context
@@ -77,15 +84,26 @@ type collectionsService struct {
 
 // configure checks flags before anything is made, such as the replica of the documents.
 func (s *collectionsService) configure(*node.Config) error {
-	if err := errors.Join(checkServed("listen", s.listen), checkHops(s.hops)); err != nil {
+	if err := errors.Join(checkHostPort("listen", s.listen), checkHops(s.hops)); err != nil {
 		return err
 	}
 	if s.prefix != "" && (!strings.HasPrefix(s.prefix, "/") || strings.HasSuffix(s.prefix, "/")) {
 		return api.UsageErrorf("--prefix must begin with a slash and not end with one, "+
 			"such as /v1, not %q", s.prefix)
 	}
-	if (s.cert == "") != (s.key == "") {
+	_, described := descriptions[s.describe]
+	switch u, err := url.Parse(s.origin); {
+	case (s.cert == "") != (s.key == ""):
 		return api.UsageErrorf("HTTPS needs both --tls-cert and --tls-key")
+	case len(s.acme.hosts) > 0 && s.cert != "":
+		return api.UsageErrorf("either --acme or --tls-cert and --tls-key")
+	case !described:
+		return api.UsageErrorf("--describe must be none, public or role-filtered, not %q", s.describe)
+	case s.origin == "":
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return api.UsageErrorf("--origin must be a URL such as https://sync.example, not %q", s.origin)
+	default:
+		s.originURL = u
 	}
 	if err := s.wrap.Shared.Check(); err != nil {
 		return api.UsageErrorf("--cors: %v", err)
@@ -167,25 +185,14 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	s.meter = meter.New()
 	opts := collections.Options{
 		Observe:   s.meter.Observe,
-		Documents: docs, Whole: s.ruled, Prefix: s.prefix, Describe: collections.Describe(s.describe), ProxyHops: s.hops, Log: log, Revocations: revocations,
+		Documents: docs, Whole: s.ruled, Prefix: s.prefix, Describe: descriptions[s.describe],
+		Origin: s.originURL, ProxyHops: s.hops, Log: log, Revocations: revocations,
 		Resolver:  &access.Caps{Nonces: nonces, Revocations: revocations, MustIdentify: !s.anonymous},
 		Enricher:  access.Configured(func() *config.Config { return s.served.Config() }, docs, nil),
 		KnownHost: s.knownHost(),
 	}
 	if err := s.wallets(cfg.EVM, &opts, kept); err != nil {
 		return fmt.Errorf("extensions.evm: %w", err)
-	}
-	switch opts.Describe {
-	case "none":
-		opts.Describe = collections.DescribeNone
-	case collections.DescribePublic, collections.DescribeByRole:
-	default:
-		return api.UsageErrorf("--describe %s: it is none, public or role-filtered", s.describe)
-	}
-	if s.origin != "" {
-		if opts.Origin, err = url.Parse(s.origin); err != nil || opts.Origin.Host == "" || opts.Origin.Scheme != "https" && opts.Origin.Scheme != "http" {
-			return api.UsageErrorf("--origin %s: it is a URL such as https://sync.example", s.origin)
-		}
 	}
 	if s.audit != "" {
 		f, err := collections.OpenAuditFile(s.audit)
@@ -421,8 +428,6 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 	l = collections.HeaderTimeouts(srv, netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.hops))
 	serve, scheme := srv.Serve, "http"
 	switch {
-	case len(s.acme.hosts) > 0 && (s.cert != "" || s.key != ""):
-		return nil, nil, errors.Join(api.UsageErrorf("either --acme or --tls-cert and --tls-key"), l.Close(), s.close())
 	case len(s.acme.hosts) > 0:
 		if srv.TLSConfig, err = s.acme.config(filepath.Join(s.node.Dir(), "collections")); err != nil {
 			return nil, nil, errors.Join(err, l.Close(), s.close())

@@ -148,22 +148,29 @@ func parseWho(flag string, texts []string) (all []libp2pnet.Who, err error) {
 // checkAddress says what is wrong with a flag that is an address to listen at: a port, or a host
 // and a port. Empty is none.
 func checkAddress(flag, text string) error {
-	if text == "" {
+	if text == "" || !strings.Contains(text, ":") && isPort(text) || isHostPort(text) {
 		return nil
 	}
-	port := text
-	if strings.Contains(text, ":") {
-		_, p, err := net.SplitHostPort(text)
-		if err != nil {
-			p = "none"
-		}
-		port = p
+	return api.UsageErrorf("--%s must be a port, or a host and a port such as 127.0.0.1:8480, not %q",
+		flag, text)
+}
+
+// checkHostPort says what is wrong with a flag that is a host and a port.
+func checkHostPort(flag, text string) error {
+	if isHostPort(text) {
+		return nil
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
-		return api.UsageErrorf("--%s must be a port, or a host and a port such as 127.0.0.1:8480, not %q",
-			flag, text)
-	}
-	return nil
+	return api.UsageErrorf("--%s must be a host and a port, such as 127.0.0.1:8490, not %q", flag, text)
+}
+
+func isHostPort(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	return err == nil && isPort(port)
+}
+
+func isPort(text string) bool {
+	_, err := net.LookupPort("tcp", text)
+	return err == nil && text != ""
 }
 
 // readNetworkKey reads a file in the form of go-libp2p, by a path that is relative to the data directory if it is not there as it stands.

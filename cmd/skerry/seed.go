@@ -50,7 +50,7 @@ type seedService struct {
 
 func (s *seedService) configure(cfg *node.Config) error {
 	if s.http != "" {
-		if err := checkServed("http", s.http); err != nil {
+		if err := checkHostPort("http", s.http); err != nil {
 			return err
 		}
 	}
@@ -60,18 +60,6 @@ func (s *seedService) configure(cfg *node.Config) error {
 	s.limits.Bytes = uint64(s.quota)
 	s.reg = seed.NewRegistry(s.limits, nil)
 	cfg.Host = s.reg
-	return nil
-}
-
-// checkServed says what is wrong with an address that a flag names to serve HTTP at.
-func checkServed(flag, at string) error {
-	_, port, err := net.SplitHostPort(at)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return api.UsageErrorf("--%s must be a host and a port, such as 127.0.0.1:8490, not %q", flag, at)
-	}
 	return nil
 }
 
@@ -268,7 +256,7 @@ func (a *app) seedReady() *cobra.Command {
 			"serve REST: skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it can, else with 1.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err := checkServed("http", at); err != nil {
+			if err := checkHostPort("http", at); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), readyTime)
