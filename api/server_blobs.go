@@ -33,7 +33,7 @@ func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st Status, 
 	for _, p := range s.node.Peers() {
 		st.Peers = append(st.Peers, PeerStatus{p.ID.String(), p.Addr.String(), p.Transport, p.Direct})
 	}
-	if st.Replicas, err = s.replicaStatuses(ctx); err != nil {
+	if st.Replicas, err = s.replicaStatuses(ctx, s.countsOf); err != nil {
 		return st, err
 	}
 	t, err := s.node.Blobs.Totals(ctx)

@@ -141,7 +141,7 @@ func (s *Server) openProject(ctx context.Context, name, op string) (o opened, p 
 	}
 	p, err = s.project(ctx, o)
 	if errors.Is(err, replica.ErrNotFound) {
-		err = &Error{NotFound, fmt.Sprintf("replica %s is no project (skerry project new makes one)", o.Name)}
+		err = &Error{NotFound, fmt.Sprintf("replica %s is not a project (skerry project new makes one)", o.Name)}
 	}
 	return o, p, err
 }

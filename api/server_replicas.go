@@ -14,14 +14,17 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-func (s *Server) replicaStatuses(ctx context.Context) ([]ReplicaStatus, error) {
+// replicaStatuses returns what of tells of each replica, by name.
+func (s *Server) replicaStatuses(
+	ctx context.Context, of func(context.Context, replica.Replica) (ReplicaStatus, error),
+) ([]ReplicaStatus, error) {
 	all, err := s.node.Replicas.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := []ReplicaStatus{}
 	for _, r := range all {
-		st, err := s.statusOf(ctx, r)
+		st, err := of(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -30,11 +33,16 @@ func (s *Server) replicaStatuses(ctx context.Context) ([]ReplicaStatus, error) {
 	return out, nil
 }
 
-func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
-	st := ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
-		Encrypted: r.Encrypted}
+// countsOf is statusOf without the statements of a replica: what scripts ask for again and again.
+func (s *Server) countsOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
 	c, err := s.node.Replicas.Counts(ctx, r.ID)
-	if st.Entries = c.Entries; err == nil && r.Capability == replica.Read {
+	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
+		Entries: c.Entries, Encrypted: r.Encrypted}, err
+}
+
+func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
+	st, err := s.countsOf(ctx, r)
+	if err == nil && r.Capability == replica.Read {
 		st.MayWrite, err = s.mayWriteHere(ctx, r.ID)
 	}
 	return st, err
@@ -58,7 +66,7 @@ func (s *Server) replicaNew(ctx context.Context, req NewReplicaRequest, _ *answe
 }
 
 func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]ReplicaStatus, error) {
-	return s.replicaStatuses(ctx)
+	return s.replicaStatuses(ctx, s.statusOf)
 }
 
 func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (ReplicaStatus, error) {

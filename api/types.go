@@ -102,6 +102,7 @@ type ReplicaStatus struct {
 	Entries    uint64             `json:"entries"`
 	Encrypted  bool               `json:"encrypted,omitempty"` // names and content are sealed
 	// MayWrite is set if the capability is read, and a grant lets an author of this node write now.
+	// status does not tell it.
 	MayWrite bool `json:"may_write,omitempty"`
 }
 

@@ -19,7 +19,7 @@ func (a *app) authorCommand() *cobra.Command {
 	cmd.AddCommand(
 		one(a, &cobra.Command{
 			Use:   "export [AUTHOR]",
-			Short: "Print the secret key of an author, to write as the same author elsewhere",
+			Short: "Print an author's secret key, to write as it elsewhere",
 			Long:  "Print the secret key of an author (default: the default author). Whoever has it can write as this author, wherever the author may: keep it as you keep a password.",
 			Args:  cobra.MaximumNArgs(1),
 		}, false, "author/export", func(args []string) (api.AuthorRequest, error) {
@@ -33,14 +33,20 @@ func (a *app) authorCommand() *cobra.Command {
 		}),
 		one(a, &cobra.Command{
 			Use:   "import FILE",
-			Short: "Keep the secret key of an author that skerry author export has printed (- for standard input)",
+			Short: "Store a secret key that skerry author export printed",
+			Long:  "Store the secret key of an author that skerry author export printed. FILE - is standard input.",
 			Args:  cobra.ExactArgs(1),
 		}, false, "author/import", func(args []string) (api.ImportAuthorRequest, error) {
 			b, err := a.readSmall(args[0])
 			return api.ImportAuthorRequest{Secret: string(b)}, err
 		}, show),
 		one(a, &cobra.Command{Use: "new", Short: "Make an author", Args: cobra.NoArgs}, false, "author/new", none, show),
-		one(a, &cobra.Command{Use: "default [AUTHOR]", Short: "Show or choose the author that writes unless another is named", Args: cobra.MaximumNArgs(1)}, false,
+		one(a, &cobra.Command{
+			Use:   "default [AUTHOR]",
+			Short: "Show or set the author that writes by default",
+			Long:  "Show or set the author that writes where no --author is given.",
+			Args:  cobra.MaximumNArgs(1),
+		}, false,
 			"author/default", func(args []string) (api.AuthorRequest, error) {
 				if len(args) == 1 {
 					return api.AuthorRequest{Author: args[0]}, nil

@@ -67,7 +67,7 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	f.StringArrayVar(&s.wrap.Shared.Methods, "cors-method", nil,
 		"method that such pages may use (repeatable; default GET, HEAD and POST)")
 	durationVar(f, &s.wrap.Shared.MaxAge, "cors-max-age", 24*time.Hour,
-		"for how long browsers keep what such pages may do")
+		"for how long browsers keep what such pages may do; 0 is not at all")
 	f.BoolVar(
 		&s.wrap.Headers, "security-headers", true, "add headers that tell browsers to be careful",
 	)
@@ -90,7 +90,7 @@ func (a *app) collectionsNginx() *cobra.Command {
 	var o nginx.Options
 	cmd := &cobra.Command{
 		Use:   "nginx",
-		Short: "Write the configuration of an nginx that stands before servers of collections",
+		Short: "Write the configuration of an nginx for collections",
 		Long: "Write the configuration of an nginx before a server of collections, to be included within its http block: it answers public documents from a cache and lets no more requests through than\n" +
 			"rateLimit allows. Start the server with the same --prefix, and with --proxy-hops 1.",
 		Args: cobra.NoArgs,

@@ -27,7 +27,7 @@ const (
 func (a *app) collectionsPrimary() *cobra.Command {
 	s := &collectionsService{listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix}
 	s.kept.plainNames = true
-	cmd := a.serving(s, "primary", "Serve collections from a bucket that the environment names, for clients and replicas")
+	cmd := a.serving(s, "primary", "Serve collections from a bucket, as the environment says")
 	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port PORT (3000),\n" +
 		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served on. Who is administrator, secrets and chains come from the environment, too: PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and EVM_CONTRACT_BASE."
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -59,7 +59,7 @@ func (f *storeFlags) fromEnvironment(get func(string) string) error {
 func (a *app) collectionsReplica() *cobra.Command {
 	p := &config.Primary{}
 	s := &collectionsService{listen: net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("REPLICA_SERVER_PORT"), presetPort)), prefix: presetPrefix, primary: p}
-	cmd := a.serving(s, "replica", "Serve collections of a primary on this machine, also while it is away")
+	cmd := a.serving(s, "replica", "Serve a primary's collections here, also when it is away")
 	cmd.Long = "Run what serve runs, for apps on this machine: those collections whose storage path has no parameters, and that are neither encrypted, logs, files nor parts of a bundle, are kept in step\n" +
 		"with those of a primary, before each pull and regularly; the others are served from here alone. Requests to the primary are signed by the wallet of --wallet, which is the administrator\n" +
 		"here unless PLATFORM_PUBKEY_EVM is set. Documents are kept in the data directory, or where --store says, such as replica:NAME."

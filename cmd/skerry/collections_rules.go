@@ -16,7 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// rulesEvery is how often it is looked for rules that the holder of the replica's key has changed.
+// rulesEvery is how often the server looks for rules that the holder of the replica's key has changed.
 const rulesEvery = 5 * time.Second
 
 // errRulesDiffer reports a configuration by which a server would let in what other nodes refuse.
@@ -121,8 +121,8 @@ func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string
 	return rules.Sign(want, r.Secret), nil
 }
 
-// heedRules makes rules count that the holder of the replica's key has changed.
-func (s *collectionsService) heedRules(ctx context.Context) error {
+// followRules makes rules count that the holder of the replica's key has changed.
+func (s *collectionsService) followRules(ctx context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	all, _, err := replicas.ReadEntry(ctx, s.node, s.in.ID, rules.Key)
@@ -149,7 +149,7 @@ func (s *collectionsService) heedRules(ctx context.Context) error {
 		err = s.served.Reload(cfg)
 	}
 	if err != nil {
-		return fmt.Errorf("they have changed (serial %d), and this server lets in what does not count any more: %w", now.Serial, err)
+		return fmt.Errorf("they have changed (serial %d), and this server still accepts what they no longer allow: %w", now.Serial, err)
 	}
 	s.log.Info("the rules of the replica have changed", "replica", s.in.Name, "serial", now.Serial)
 	return nil

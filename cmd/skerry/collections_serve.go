@@ -105,6 +105,9 @@ func (s *collectionsService) configure(*node.Config) error {
 	default:
 		s.originURL = u
 	}
+	if s.wrap.Shared.MaxAge == 0 {
+		s.wrap.Shared.MaxAge = -1 // 0 is a day in package collections
+	}
 	if err := s.wrap.Shared.Check(); err != nil {
 		return api.UsageErrorf("--cors: %v", err)
 	}
@@ -176,7 +179,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if in != nil {
 		s.in, s.inStore = in, kept.(*replicas.Store)
 		s.every(rulesEvery, func(ctx context.Context) {
-			if err := s.heedRules(ctx); err != nil && ctx.Err() == nil {
+			if err := s.followRules(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("the rules of the replica", "error", err)
 			}
 		})
@@ -291,7 +294,7 @@ func (s *collectionsService) reload() error {
 	return nil
 }
 
-// revocationsEvery is how often it is looked for lists of revocations that other nodes have taken.
+// revocationsEvery is how often the server looks for lists of revocations that other nodes have taken.
 const revocationsEvery = 10 * time.Second
 
 // heed reads the configuration again on SIGHUP.

@@ -17,7 +17,8 @@ func (a *app) replicaSet() *cobra.Command {
 	var file, author string
 	cmd := &cobra.Command{
 		Use:   "set NAME KEY [VALUE]",
-		Short: "Set a key to a value, to a file (-f) or to standard input (-)",
+		Short: "Set a key to a value, a file (-f) or standard input (-)",
+		Long:  "Set a key to a value, to a file's content (-f FILE) or to standard input (VALUE -).",
 		Args:  cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := api.ParseKey(args[1])
@@ -67,7 +68,8 @@ func (a *app) printSet(e api.Entry) error {
 func (a *app) replicaGet() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get NAME KEY",
-		Short: "Write the latest value of a key to standard output; with --json, describe every author's entry",
+		Short: "Write the latest value of a key to standard output",
+		Long:  "Write the latest value of a key to standard output. With --json, describe every author's entry.",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := api.ParseKey(args[1])
@@ -146,7 +148,8 @@ func (a *app) replicaEntries() *cobra.Command {
 	var prefix, since, until string
 	cmd := &cobra.Command{
 		Use:   "list NAME",
-		Short: "List the latest entry of each key; with --all, every author's, and deletions",
+		Short: "List the latest entry of each key",
+		Long:  "List the latest entry of each key. With --all, list every author's entry, and deletions.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			req.Name = args[0]
@@ -196,8 +199,8 @@ func (a *app) replicaImport() *cobra.Command {
 	var author, files string
 	cmd := &cobra.Command{
 		Use:   "import NAME FILE",
-		Short: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} (- for standard input)",
-		Long: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"}. Files are relative to the directory of FILE, or to\n" +
+		Short: "Set many keys from lines of JSON",
+		Long: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} in FILE (- is standard input). Files are relative to the directory of FILE, or to\n" +
 			"the current one for standard input, and must be in it; --files-from names another directory.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {

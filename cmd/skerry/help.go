@@ -85,10 +85,7 @@ func flags(b *strings.Builder, title string, all *pflag.FlagSet) {
 		}
 		kind, usage := pflag.UnquoteUsage(f)
 		if kind != "" {
-			name += " " + strings.TrimSuffix(
-				kind,
-				"Array",
-			) // that it may be repeated is in its text
+			name += " " + strings.TrimSuffix(kind, "Array") // its text says that it repeats
 		}
 		switch f.DefValue {
 		case "", "0", "false", "[]":

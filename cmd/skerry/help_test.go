@@ -40,6 +40,7 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 		c.SetOut(&out)
 		require.NoError(t, c.Help())
 		require.NotEmpty(t, c.Short, c.CommandPath())
+		require.LessOrEqual(t, len(c.Short), 60, "%s: %s", c.CommandPath(), c.Short)
 		for _, line := range strings.Split(out.String(), "\n") {
 			require.LessOrEqual(
 				t,

@@ -88,8 +88,10 @@ func (a *app) identityImport() *cobra.Command {
 	old := passwordFlag{name: "keystore-password", env: "SKERRY_KEYSTORE_PASSWORD", what: "the keystore file"}
 	cmd := &cobra.Command{
 		Use:   "import [KEYSTORE]",
-		Short: "Bring an identity: from its 24 words, or from a keystore file of Skerry or of Ethereum (version 3)",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "Import an identity from its 24 words or a keystore file",
+		Long: "Import an identity from its 24 words, or from a keystore file. Keystores of Skerry and of " +
+			"Ethereum (version 3) are accepted.",
+		Args: cobra.MaximumNArgs(1),
 	}
 	cmd.Flags().StringVar(&kind, "kind", "wallet", "kind of key that the words stand for: wallet or passkey")
 	cmd.Flags().StringVar(&mnemonic, "mnemonic-file", "", "file with the 24 words (- for standard input)")
@@ -168,7 +170,8 @@ func (a *app) identityRm() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rm IDENTITY",
-		Short: "Forget the key of an identity here; vaults that are open stay open",
+		Short: "Remove an identity's key from this machine",
+		Long:  "Remove an identity's key from this machine. Vaults that are open stay open.",
 		Args:  cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "really: without a copy of the key or its words elsewhere, it is lost")

@@ -159,7 +159,8 @@ func givesText(mode replica.Capability, until time.Time, encrypted bool) string 
 func (a *app) replicaInvites() *cobra.Command {
 	return &cobra.Command{
 		Use:   "invites [NAME]",
-		Short: "List the invites that this node has made, and those that it could not redeem yet",
+		Short: "List invites made here, and those not redeemed yet",
+		Long:  "List the invites that this node has made, and those of others that it has not redeemed yet.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var req api.InvitesRequest

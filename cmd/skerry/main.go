@@ -41,7 +41,7 @@ type app struct {
 }
 
 // interrupts returns a context that the first interrupt ends. A second one ends the process at
-// once, for what does not heed the context.
+// once, for what ignores the context.
 func interrupts() (context.Context, context.CancelFunc) {
 	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(signals, stop)

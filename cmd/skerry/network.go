@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -217,10 +218,14 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 		return nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return notYours(a.dir, err)
+		if _, errStat := os.Lstat(path); errors.Is(errStat, fs.ErrPermission) {
+			return notYours(a.dir, err) // even the directory may not be read
+		}
+		return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("this user may not read "+
+			"the configuration file %s: chmod u+r it, or name a directory of your own with --dir", path)}
 	}
 	if err != nil {
-		return fmt.Errorf("config file: %w", err)
+		return fmt.Errorf("configuration file: %w", err)
 	}
 	given := map[string]bool{}
 	flags.Visit(func(x *pflag.Flag) { given[x.Name] = true })

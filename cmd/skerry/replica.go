@@ -267,8 +267,8 @@ func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) 
 func (a *app) replicaLeave() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "leave NAME",
-		Short: "Forget a replica on this node; its content stays until removed",
-		Long: "Forget a replica on this node. If your vault lists it, it is taken off the list if no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
+		Short: "Remove a replica from this node",
+		Long: "Remove a replica from this node. If your vault lists it, it is taken off the list if no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
 			"Content stays until skerry blob gc.",
 		Args: cobra.ExactArgs(1),
 	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
@@ -285,8 +285,10 @@ func (a *app) showLeft(r api.Left) (string, display) {
 func (a *app) replicaDelete() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "delete NAME",
-		Short: "Forget a replica on this node, and take it off your vault's list",
-		Args:  cobra.ExactArgs(1),
+		Short: "Remove a replica from this node and from your vault",
+		Long: "Remove a replica from this node, and take it off your vault's list. Content stays until " +
+			"skerry blob gc.",
+		Args: cobra.ExactArgs(1),
 	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) {
 		return api.LeaveRequest{Name: args[0], Everywhere: true}, nil
 	}, a.showLeft)
@@ -295,7 +297,8 @@ func (a *app) replicaDelete() *cobra.Command {
 func (a *app) replicaRename() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "rename NAME NEW",
-		Short: "Give a replica another name on this node and, if this node may write it, in your vault",
+		Short: "Give a replica another name",
+		Long:  "Give a replica another name on this node and, if this node may write to it, in your vault.",
 		Args:  cobra.ExactArgs(2),
 	}, false, "replica/rename", func(args []string) (api.RenameRequest, error) {
 		return api.RenameRequest{Name: args[0], To: args[1]}, nil
@@ -354,7 +357,8 @@ func (a *app) replicaSync() *cobra.Command {
 	var who, prefix string
 	cmd := &cobra.Command{
 		Use:   "sync NAME",
-		Short: "Run a session with each peer of a replica now, and wait for the end",
+		Short: "Synchronise with each peer of a replica now, and wait",
+		Long:  "Run a session with each peer of a replica now, and wait until all have ended.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := api.ParseKey(prefix)

@@ -191,7 +191,7 @@ func (a *app) seedRegister() *cobra.Command {
 	var r seedRequest
 	cmd := &cobra.Command{
 		Use:   "register REPLICA",
-		Short: "Have a seed keep a replica, so that it is there while your devices sleep",
+		Short: "Have a seed keep a replica while your devices sleep",
 		Long:  "Have a seed keep a replica. The seed is given a sync ticket; tickets that this node makes of the replica name the seed, too.",
 		Args:  cobra.ExactArgs(1),
 	}
@@ -201,7 +201,13 @@ func (a *app) seedRegister() *cobra.Command {
 
 func (a *app) seedUnregister() *cobra.Command {
 	var r seedRequest
-	cmd := &cobra.Command{Use: "unregister REPLICA", Short: "Have a seed keep a replica no longer; it stays there for a time of grace", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{
+		Use:   "unregister REPLICA",
+		Short: "Stop a seed from keeping a replica",
+		Long: "Stop a seed from keeping a replica. The seed still serves it for a grace period, and then " +
+			"deletes it.",
+		Args: cobra.ExactArgs(1),
+	}
 	r.add(cmd)
 	return one(a, cmd, true, "seed/unregister", func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
 }
@@ -251,9 +257,9 @@ func (a *app) seedReady() *cobra.Command {
 	at := ""
 	cmd := &cobra.Command{
 		Use:   "ready",
-		Short: "Ask a seed on this machine whether it can do its work, as a supervisor does",
-		Long: "Ask a seed on this machine whether it can do its work, as a supervisor does. The seed must\n" +
-			"serve REST: skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it can, else with 1.",
+		Short: "Check that a seed on this machine is ready",
+		Long: "Check that a seed on this machine is ready, as a supervisor does. The seed must serve REST:\n" +
+			"skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it is ready, else with 1.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkHostPort("http", at); err != nil {

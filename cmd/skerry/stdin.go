@@ -9,7 +9,7 @@ import (
 )
 
 // interruptible is standard input, whose reading ends with an interrupt, too: what waits for a
-// person or another program would not be told otherwise.
+// person or another program would otherwise not notice it.
 type interruptible struct {
 	ctx context.Context
 	r   io.Reader

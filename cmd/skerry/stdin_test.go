@@ -91,7 +91,7 @@ func TestInterruptIsTold(t *testing.T) {
 	require.Equal(t, 1, cmd.ProcessState.ExitCode())
 }
 
-// A second interrupt ends a process that does not heed the first one.
+// A second interrupt ends a process that ignores the first one.
 func TestSecondInterruptEndsTheProcess(t *testing.T) {
 	if os.Getenv("SKERRY_TEST_STUCK") != "" {
 		ctx, _ := interrupts()

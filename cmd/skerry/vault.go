@@ -17,7 +17,7 @@ import (
 func (a *app) vaultCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vault",
-		Short: "Work with vaults: the list of all your replicas, which only you can find",
+		Short: "Manage vaults, which list all your replicas privately",
 		Long: "Work with vaults. A vault is a replica that is derived from your identity, and lists all your replicas. Whoever hosts it sees nothing of them. With your identity's words and the address of one\n" +
 			"node that holds it, a new device has everything again; apps read it after you have approved.",
 	}
@@ -74,7 +74,8 @@ func (a *app) vaultLs() *cobra.Command {
 	var which string
 	cmd := &cobra.Command{
 		Use:   "ls",
-		Short: "List the projects of a vault; also offline, what was here last",
+		Short: "List the projects of a vault",
+		Long:  "List the projects of a vault. Offline, this is the last list that the node has.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
@@ -126,7 +127,8 @@ func (a *app) vaultAdd() *cobra.Command {
 	var which, name string
 	cmd := &cobra.Command{
 		Use:   "add REPLICA",
-		Short: "List a replica in your vault that it does not list by itself, such as one of somebody else",
+		Short: "Add a replica to your vault's list",
+		Long:  "Add a replica to your vault's list that it does not list by itself, such as somebody else's.",
 		Args:  cobra.ExactArgs(1),
 	}
 	vaultFlag(cmd, &which)
@@ -138,7 +140,12 @@ func (a *app) vaultAdd() *cobra.Command {
 
 func (a *app) vaultRm() *cobra.Command {
 	var which string
-	cmd := &cobra.Command{Use: "rm PROJECT", Short: "Take a project off your vault's list; replicas stay as they are", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{
+		Use:   "rm PROJECT",
+		Short: "Remove a project from your vault's list",
+		Long:  "Remove a project from your vault's list. Its replicas stay as they are.",
+		Args:  cobra.ExactArgs(1),
+	}
 	vaultFlag(cmd, &which)
 	return one(a, cmd, false, "vault/rm", func(args []string) (api.VaultProjectRequest, error) {
 		return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
@@ -152,7 +159,7 @@ func (a *app) vaultJoin() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "join [PROJECT]",
-		Short: "Join a project of a vault on this node, or all that are not here",
+		Short: "Join a project of a vault, or all that are not here",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) || all && name != "" {
@@ -214,8 +221,8 @@ func (a *app) vaultOpen() *cobra.Command {
 	req := api.AskVaultRequest{}
 	cmd := &cobra.Command{
 		Use:   "open",
-		Short: "Ask a person to be let read their vault, as an app does; the identity's key stays where it is",
-		Long: "Ask a person to be let read their vault, as an app does. The request waits at the keyring's node until the person approves it there (skerry vault requests, skerry vault approve), who\n" +
+		Short: "Ask a person for read access to their vault",
+		Long: "Ask a person for read access to their vault, as an app does. The identity's key stays where it is. The request waits at the keyring's node until the person approves it there (skerry vault requests, skerry vault approve), who\n" +
 			"compares the code that both show. Then this node has the vault to read, and can join what it lists: skerry vault ls, skerry vault join.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
