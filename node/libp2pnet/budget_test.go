@@ -3,9 +3,11 @@ package libp2pnet
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -14,8 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -44,9 +46,7 @@ func longAddr(t *testing.T, n int) ma.Multiaddr {
 // However long the addresses are that peers claim to be at, and however many peers and keys there
 // are, claims stay within their budget of memory; and one peer has its share.
 func TestClaimsKeepToTheirBudget(t *testing.T) {
-	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableMetrics())
-	require.NoError(t, err)
-	defer h.Close()
+	h := bareHost(t)
 	c := newClaims(h, time.Now)
 	key := func(i int) []byte { return binary.BigEndian.AppendUint64(bytes.Repeat([]byte{1}, 70), uint64(i)) }
 	before := heap()
@@ -196,9 +196,7 @@ func FuzzParts(f *testing.F) {
 
 // What peers say they listen to is bounded, for each and for all, and goes when they go.
 func TestInterestsAreBounded(t *testing.T) {
-	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableMetrics())
-	require.NoError(t, err)
-	defer h.Close()
+	h := bareHost(t)
 	x := newInterests(h)
 	subs := func(from, n int, on bool) (out []*pb.RPC_SubOpts) {
 		for i := range n {
@@ -302,4 +300,15 @@ func TestAnnouncedLengthsHoldLittle(t *testing.T) {
 	require.NoError(t, write.Close())
 	require.Error(t, <-done)
 	require.Zero(t, held())
+}
+
+// bareHost is a host that listens nowhere.
+func bareHost(t *testing.T) host.Host {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	n, err := New(Config{Key: key, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n.host
 }

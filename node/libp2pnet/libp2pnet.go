@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -29,12 +28,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
-	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
-	madns "github.com/multiformats/go-multiaddr-dns"
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -161,21 +157,10 @@ func New(cfg Config) (*Network, error) {
 	d := newDials(slices.Concat(cfg.Relays, cfg.Bootstrap), time.Now)
 	ctx, cancel := context.WithCancel(context.Background())
 	meter := newRelayMeter(ctx, cfg.Metrics)
-	h, err := libp2p.New(append(append(relayOptions(cfg, meter), transports(cfg, d)...),
-		libp2p.Identity(key),
-		libp2p.Security(libp2ptls.ID, libp2ptls.New),
-		libp2p.Muxer(yamux.ID, muxer{}),
-		libp2p.ResourceManager(manager),
-		libp2p.ConnectionManager(conns),
-		libp2p.ConnectionGater(g),
-		libp2p.SwarmOpts(swarm.WithDialRanker(tcpFirst)),
-		libp2p.MultiaddrResolver(resolver{swarm.ResolverFromMaDNS{Resolver: madns.DefaultResolver}, d}),
-		libp2p.UserAgent("skerry"),
-		libp2p.Ping(false), // nobody needs it
-	)...)
+	h, err := newHost(cfg, key, g, manager, conns, d, meter)
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("listen: %w", errors.Join(err, manager.Close(), conns.Close()))
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel, started: time.Now()}
 	n.puncher.n = n
@@ -191,29 +176,6 @@ var quiet = sync.OnceFunc(func() {
 		gologshim.SetDefaultHandler(slog.DiscardHandler)
 	}
 })
-
-// transports are TCP and QUIC, or TCP alone in a private network.
-func transports(cfg Config, d *dials) []libp2p.Option {
-	listen := cfg.Listen
-	opts := []libp2p.Option{
-		libp2p.Transport(d.newTCP),
-	}
-	if cfg.NetworkKey != nil {
-		opts = append(opts, libp2p.PrivateNetwork(cfg.NetworkKey))
-		listen = slices.DeleteFunc(slices.Clone(listen), func(m ma.Multiaddr) bool {
-			_, err := m.ValueForProtocol(ma.P_QUIC_V1)
-			return err == nil
-		})
-	} else {
-		opts = append(opts, libp2p.Transport(d.newQUIC))
-	}
-	if cfg.Metrics != nil {
-		opts = append(opts, libp2p.PrometheusRegisterer(cfg.Metrics))
-	} else {
-		opts = append(opts, libp2p.DisableMetrics())
-	}
-	return append(opts, libp2p.ListenAddrs(listen...))
-}
 
 // tcpFirst dials TCP at once and QUIC a little later.
 func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {

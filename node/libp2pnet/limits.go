@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	basicconnmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/x/rate"
 
 	"github.com/skerry-sync/skerry/node"
@@ -39,7 +43,7 @@ var (
 
 func resourceManager(maxPeers int) (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scaling)
+	limitServices(&scaling)
 	conns := rcmgr.LimitVal(maxPeers + maxPeers/4 + 64) // some come while others are being closed
 	waiting := max(rcmgr.LimitVal(128), conns/4)
 	streams := conns * streamsEach
@@ -66,6 +70,55 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 		return nil, fmt.Errorf("resource manager: %w", err)
 	}
 	return manager, nil
+}
+
+// limitServices bounds the streams of libp2p's own protocols: those of each service, those of one
+// peer with it, and their memory. Limits grow with the machine. The figures are go-libp2p's.
+func limitServices(scaling *rcmgr.ScalingLimitConfig) {
+	limit := func(streams, each, memory int) rcmgr.BaseLimit {
+		return rcmgr.BaseLimit{StreamsInbound: each, StreamsOutbound: each, Streams: streams,
+			Memory: int64(memory)}
+	}
+	for _, s := range []struct {
+		name              string
+		protocols         []protocol.ID
+		all, grow         rcmgr.BaseLimit
+		protocol, growing rcmgr.BaseLimit
+		peer, onePeer     rcmgr.BaseLimit // of the service, and of each of its protocols
+	}{
+		{
+			name: identify.ServiceName, protocols: []protocol.ID{identify.ID, identify.IDPush},
+			all: limit(128, 64, 4<<20), grow: limit(128, 64, 4<<20),
+			protocol: limit(128, 64, 4<<20), growing: limit(128, 64, 4<<20),
+			peer: limit(32, 16, 1<<20), onePeer: limit(32, 16, 32*(256<<20+16<<10)),
+		},
+		{
+			name: holepunch.ServiceName, protocols: []protocol.ID{holepunch.Protocol},
+			all: limit(64, 32, 4<<20), grow: limit(16, 8, 4<<20),
+			protocol: limit(64, 32, 4<<20), growing: limit(16, 8, 4<<20),
+			peer: limit(2, 2, 1<<20), onePeer: limit(2, 2, 1<<20),
+		},
+		{
+			name:      relayv2.ServiceName,
+			protocols: []protocol.ID{circuitpb.ProtoIDv2Hop, circuitpb.ProtoIDv2Stop},
+			all:       limit(256, 256, 16<<20), grow: limit(256, 256, 16<<20),
+			protocol: limit(640, 640, 16<<20), growing: limit(640, 640, 16<<20),
+			peer: limit(64, 64, 1<<20), onePeer: limit(128, 128, 32<<20),
+		},
+	} {
+		scaling.AddServiceLimit(s.name, s.all, growth(s.grow))
+		scaling.AddServicePeerLimit(s.name, s.peer, rcmgr.BaseLimitIncrease{})
+		for _, id := range s.protocols {
+			scaling.AddProtocolLimit(id, s.protocol, growth(s.growing))
+			scaling.AddProtocolPeerLimit(id, s.onePeer, rcmgr.BaseLimitIncrease{})
+		}
+	}
+}
+
+// growth is what a limit grows by with each GiB of memory.
+func growth(l rcmgr.BaseLimit) rcmgr.BaseLimitIncrease {
+	return rcmgr.BaseLimitIncrease{StreamsInbound: l.StreamsInbound,
+		StreamsOutbound: l.StreamsOutbound, Streams: l.Streams, Memory: l.Memory}
 }
 
 // shareTag marks connections to peers that share something with this node, which outweighs what the

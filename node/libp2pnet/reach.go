@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -41,7 +42,7 @@ func (n *Network) watchReach() error {
 	if err != nil {
 		return fmt.Errorf("subscribe to identification: %w", err)
 	}
-	tell, err := bus.Emitter(new(event.EvtLocalReachabilityChanged))
+	tell, err := bus.Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
 	if err != nil {
 		return fmt.Errorf("emit reachability: %w", err)
 	}

@@ -8,10 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
 	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
@@ -64,21 +62,14 @@ func (m *relayMeter) BytesTransferred(n int) {
 // MeterRelay implements node.Relay.
 func (n *Network) MeterRelay(pass func(context.Context, int) error) { n.relayed.pass.Store(&pass) }
 
-func relayOptions(cfg Config, meter *relayMeter) []libp2p.Option {
-	opts := []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableAutoNATv2()}
-	if cfg.Relay {
-		resources := relayv2.DefaultResources()
-		resources.Limit = &relayv2.RelayLimit{Duration: relayTime, Data: relayBytes}
-		resources.MaxReservations = cfg.MaxPeers
-		resources.MaxReservationsPerIP = perAddress
-		resources.MaxReservationsPerASN = cfg.MaxPeers
-		opts = append(opts, libp2p.EnableRelayService(relayv2.WithResources(resources), relayv2.WithMetricsTracer(meter)), libp2p.ForceReachabilityPublic())
-	}
-	if len(cfg.Relays) > 0 {
-		believeRelays()
-		opts = append(opts, libp2p.EnableAutoRelayWithStaticRelays(cfg.Relays, autorelay.WithBootDelay(0), autorelay.WithBackoff(10*time.Second)), libp2p.ForceReachabilityPrivate())
-	}
-	return opts
+// relayService are the options of a node through which others are reached.
+func relayService(cfg Config, meter *relayMeter) []relayv2.Option {
+	resources := relayv2.DefaultResources()
+	resources.Limit = &relayv2.RelayLimit{Duration: relayTime, Data: relayBytes}
+	resources.MaxReservations = cfg.MaxPeers
+	resources.MaxReservationsPerIP = perAddress
+	resources.MaxReservationsPerASN = cfg.MaxPeers
+	return []relayv2.Option{relayv2.WithResources(resources), relayv2.WithMetricsTracer(meter)}
 }
 
 // believeRelays lets a node believe a single peer that tells it under which address of its router it is seen, instead of four: often the relay is the only one. One that lies has others dial a wrong address, and no more.
