@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -255,38 +254,6 @@ func TestPasskeyData(t *testing.T) {
 	}
 }
 
-func TestCOSE(t *testing.T) {
-	k := keys(t)[1]
-	raw, err := k.p256.PublicKey.Bytes()
-	require.NoError(t, err)
-	x, y := raw[1:33], raw[33:]
-	encode := func(m map[int]any) []byte {
-		b, err := cbor.Marshal(m)
-		require.NoError(t, err)
-		return b
-	}
-	got, err := PublicKeyFromCOSE(encode(map[int]any{1: 2, 3: -7, -1: 1, -2: x, -3: y}))
-	require.NoError(t, err)
-	require.Equal(t, k.Public(), got)
-	off := bytes.Clone(y)
-	off[31] ^= 1
-	for name, m := range map[string]map[int]any{
-		"RSA":            {1: 3, 3: -257},
-		"EdDSA":          {1: 1, 3: -8, -1: 6, -2: x},
-		"another curve":  {1: 2, 3: -7, -1: 2, -2: x, -3: y},
-		"ES384":          {1: 2, 3: -35, -1: 1, -2: x, -3: y},
-		"off the curve":  {1: 2, 3: -7, -1: 1, -2: x, -3: off},
-		"short":          {1: 2, 3: -7, -1: 1, -2: x[1:], -3: y},
-		"no y":           {1: 2, 3: -7, -1: 1, -2: x},
-		"something else": {1: 2, 3: -7, -1: 1, -2: x, -3: y, 99: 1},
-	} {
-		_, err := PublicKeyFromCOSE(encode(m))
-		require.ErrorIs(t, err, ErrBadPublicKey, name)
-	}
-	_, err = PublicKeyFromCOSE([]byte{0xff})
-	require.ErrorIs(t, err, ErrBadPublicKey)
-}
-
 // The list is that of BIP-39, and sorted, as look-ups need.
 func TestWordList(t *testing.T) {
 	require.Equal(t, "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda",
@@ -442,16 +409,6 @@ func FuzzPasskey(f *testing.F) {
 		got := Signature{Kind: Passkey, PublicKey: k.Public(), Signature: sig, AuthenticatorData: auth, ClientDataJSON: client}
 		if got.VerifyKey(m) == nil {
 			require.Equal(t, s.AuthenticatorData, auth, "nobody else can have signed it")
-		}
-	})
-}
-
-func FuzzCOSE(f *testing.F) {
-	f.Add([]byte{0xa0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if p, err := PublicKeyFromCOSE(b); err == nil {
-			_, err := p256Key(p)
-			require.NoError(t, err)
 		}
 	})
 }

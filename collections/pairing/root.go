@@ -12,7 +12,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
 
@@ -86,13 +85,8 @@ func RootFromSchnorr(publicHex string, signature []byte) (*Device, error) {
 	if err != nil || len(b) != 32 || strings.ToLower(publicHex) != publicHex {
 		return nil, ErrSignature
 	}
-	public, err := schnorr.ParsePubKey(b)
-	if err != nil {
-		return nil, ErrSignature
-	}
-	sig, err := schnorr.ParseSignature(signature)
 	digest := sha256.Sum256([]byte(SchnorrText))
-	if err != nil || !sig.Verify(digest[:], public) {
+	if len(signature) != 64 || !eth.VerifySchnorr([32]byte(b), digest, [64]byte(signature)) {
 		return nil, ErrSignature
 	}
 	return derive(signature, [2]string{salt, salt}, signedInfos)
