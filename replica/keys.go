@@ -9,8 +9,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/oasisprotocol/curve25519-voi/curve"
-	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+	"github.com/skerry-sync/skerry/internal/edsig"
 )
 
 // text32 is the text form of keys: lower-case base32 without padding, 52 characters for 32 bytes.
@@ -144,16 +143,8 @@ func (k SecretKey) Sign(msg []byte) [64]byte { return k.sign(msg) }
 func (id AuthorID) Verify(msg []byte, sig [64]byte) bool { return verify(id, msg, sig) }
 
 func (k SecretKey) sign(msg []byte) (sig [64]byte) {
-	return [64]byte(voi.Sign(voi.PrivateKey(k.key), msg)) // the same signature as the standard library's, in half the time
+	return edsig.Sign(k.key, msg)
 }
-
-// signatureRules are those of ZIP-215: the only ones under which verifying one by one and verifying
-// in batches accept the same signatures, so that all nodes agree whichever way they check. Keys of
-// small order are refused besides: under these rules anybody could make a signature of theirs, such
-// as one of zeros, for any message.
-var signatureRules = &voi.Options{Verify: &voi.VerifyOptions{
-	AllowSmallOrderR: true, AllowNonCanonicalA: true, AllowNonCanonicalR: true,
-}}
 
 // ErrWeakKey reports an id that is a key of small order: anybody could sign with it.
 var ErrWeakKey = errors.New("is a key of small order, with which anybody could sign")
@@ -161,48 +152,18 @@ var ErrWeakKey = errors.New("is a key of small order, with which anybody could s
 // checkPoint returns ErrWeakKey for a public key under which everybody can sign. Bytes that are no
 // point of the curve are no danger: nothing is ever right under them.
 func checkPoint(public [32]byte, what string) error {
-	var p curve.EdwardsPoint
-	var c curve.CompressedEdwardsY
-	copy(c[:], public[:])
-	if _, err := p.SetCompressedY(&c); err == nil && p.IsSmallOrder() {
+	if edsig.Weak(public) {
 		return fmt.Errorf("%s %s %w", what, text32.EncodeToString(public[:]), ErrWeakKey)
 	}
 	return nil
 }
 
-// weakKeys are all 32 bytes that are a public key of small order: the eight points, some of which
-// have several encodings under these rules.
-var weakKeys = func() map[[32]byte]bool {
-	// y-coordinates, little-endian; of the points of order 8 there are two
-	small := [][32]byte{
-		{0x00}, {0x01},
-		{0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
-			0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
-			0x03, 0x7a},
-		{0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
-			0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
-			0xfc, 0x05},
-	}
-	for _, low := range []byte{0xec, 0xed, 0xee} { // -1; 0 and 1 again, not reduced
-		y := [32]byte{low, 31: 0x7f}
-		for i := 1; i < 31; i++ {
-			y[i] = 0xff
-		}
-		small = append(small, y)
-	}
-	all := map[[32]byte]bool{}
-	for _, y := range small {
-		all[y] = true
-		y[31] |= 0x80 // the sign of x
-		all[y] = true
-	}
-	return all
-}()
+// isWeak reports whether checkPoint would return ErrWeakKey. What such an author states or writes
+// counts nowhere: it is void, as if no grant had ever been for it.
+func isWeak(public [32]byte) bool { return edsig.Weak(public) }
 
-// isWeak reports whether checkPoint would return ErrWeakKey, at the cost of looking it up. What
-// such an author states or writes counts nowhere: it is void, as if no grant had ever been for it.
-func isWeak(public [32]byte) bool { return weakKeys[public] }
-
+// verify goes by ZIP-215 without weak keys, as verifyAll does: all nodes agree whichever way they
+// check.
 func verify(public [32]byte, msg []byte, sig [64]byte) bool {
-	return voi.VerifyWithOptions(public[:], msg, sig[:], signatureRules)
+	return edsig.NoWeakKeys.Verify(public, msg, sig)
 }

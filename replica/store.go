@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/skerry-sync/skerry/internal/edsig"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -51,11 +52,11 @@ type Config struct {
 
 // Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the same time from many goroutines.
 type Store struct {
-	kv       kv.Store
-	cfg      Config
-	events   hub
-	expanded expandedKeys
-	prints   prints
+	kv         kv.Store
+	cfg        Config
+	events     hub
+	authorKeys *edsig.Keys // of authors whose entries are verified
+	prints     prints
 	// statementPrints remembers the digests of statements alone.
 	statementPrints prints
 	keep            keepLimits
@@ -71,7 +72,8 @@ func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}, treeFrom: treeFrom}
+	st := &Store{kv: s, cfg: cfg, keep: keepLimits{MaxDelegated, MaxAbout}, treeFrom: treeFrom,
+		authorKeys: edsig.NewKeys(edsig.NoWeakKeys, maxAuthorKeys)}
 	if err := errors.Join(st.eraseLeft(ctx), st.resumeVoid(ctx)); err != nil {
 		return nil, fmt.Errorf("open replica store: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/edsig"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -276,7 +277,7 @@ var torsion = []string{
 // Every entry gets the same verdict alone and in a batch, whatever its neighbours: also those signed by points of small order, which the rules of
 // ZIP-215 accept and ours do not, and those with a scalar or point out of bounds.
 func TestBatchAndSingleAgree(t *testing.T) {
-	s := &Store{}
+	s := &Store{authorKeys: edsig.NewKeys(edsig.NoWeakKeys, maxAuthorKeys)}
 	var entries []Entry
 	for _, a := range torsion {
 		for _, r := range torsion {
@@ -403,7 +404,7 @@ func TestEntrySetAgainstScan(t *testing.T) {
 
 // BenchmarkVerify compares verifying one by one with batches.
 func BenchmarkVerify(b *testing.B) {
-	s := &Store{}
+	s := &Store{authorKeys: edsig.NewKeys(edsig.NoWeakKeys, maxAuthorKeys)}
 	entries := make([]Entry, 4096)
 	for i := range entries {
 		entries[i] = Entry{Key: fmt.Append(nil, i), Hash: blobs.EmptyHash}

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
-
 	"github.com/skerry-sync/skerry/internal/fault"
 )
 
@@ -15,34 +13,9 @@ const (
 	batchSize = 1024
 	// worthwhile is the number below which verifying one by one is as fast.
 	worthwhile = 4
-	// maxExpanded is the number of authors whose keys are kept expanded: each takes about 1.5 KiB.
-	maxExpanded = 1024
+	// maxAuthorKeys is the number of authors whose keys are kept ready: each takes about 1.5 KiB.
+	maxAuthorKeys = 1024
 )
-
-// expandedKeys keeps the keys of authors in the form that verification needs.
-type expandedKeys struct {
-	mu   sync.Mutex
-	keys map[AuthorID]*voi.ExpandedPublicKey
-}
-
-// get returns nil for what is no point of the curve.
-func (x *expandedKeys) get(author AuthorID) *voi.ExpandedPublicKey {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	k, ok := x.keys[author]
-	if ok {
-		return k
-	}
-	k, err := voi.NewExpandedPublicKey(author[:])
-	if err != nil {
-		k = nil
-	}
-	if x.keys == nil || len(x.keys) >= maxExpanded {
-		x.keys = make(map[AuthorID]*voi.ExpandedPublicKey, maxExpanded)
-	}
-	x.keys[author] = k
-	return k
-}
 
 // verifyAll returns the entries whose signatures are right, in their order, and the error of the first that is not. It verifies in batches, on
 // all cores; by the rules of ZIP-215, the outcome for each entry is that of Entry.Verify.
@@ -97,20 +70,14 @@ func (s *Store) verifyBatch(entries []Entry, right []bool) {
 		}
 		return
 	}
-	v := voi.NewBatchVerifierWithCapacity(len(entries))
+	batch := s.authorKeys.Batch(len(entries))
 	var signed []byte
-	decodes := true
 	for i := range entries {
 		e := &entries[i]
-		key := s.expanded.get(e.Author)
-		if key == nil {
-			decodes = false
-			break
-		}
 		signed = e.signedBytes(signed[:0])
-		v.AddExpandedWithOptions(key, signed, e.Signature[:], signatureRules)
+		batch.Add(e.Author, signed, e.Signature)
 	}
-	if decodes && v.VerifyBatchOnly(nil) {
+	if batch.Verify() {
 		for i := range right {
 			right[i] = true
 		}

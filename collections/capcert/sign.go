@@ -9,23 +9,21 @@ import (
 	"fmt"
 	"strings"
 
-	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
-	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519/extra/cache"
-
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/edsig"
 )
 
 // maxKnownKeys is how many public keys are kept ready for verification, at about 1.3 KiB each.
 const maxKnownKeys = 4096
 
-var known = cache.NewVerifier(cache.NewLRUCache(maxKnownKeys))
-
-// zip215 takes the signatures that the published packages take (ZIP 215), so that all who read a signed document agree about it.
-var zip215 = &voi.Options{Verify: voi.VerifyOptionsZIP_215}
+// known verifies by ZIP-215, as the published packages do, so that all who read a signed document
+// agree about it.
+var known = edsig.NewKeys(edsig.ZIP215, maxKnownKeys)
 
 func verify(pubHex string, msg, sig []byte) bool {
 	pub, err := hex.DecodeString(pubHex)
-	return err == nil && len(pub) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize && known.VerifyWithOptions(pub, msg, sig, zip215)
+	return err == nil && len(pub) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize &&
+		known.Verify([32]byte(pub), msg, [64]byte(sig))
 }
 
 // decode64 decodes base64 as browsers do (WHATWG, "forgiving-base64 decode"): white space is left out, padding may be missing, bits that are left over are ignored.

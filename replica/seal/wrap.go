@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 
-	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
-	"github.com/oasisprotocol/curve25519-voi/primitives/x25519"
 	"golang.org/x/crypto/chacha20poly1305"
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/internal/edsig"
 )
 
 // Read keys travel in two forms. One is encrypted to an author:
@@ -58,7 +58,7 @@ func (k ReadKey) Wrap(author [32]byte, context []byte) (w Wrapped, err error) {
 }
 
 func (k ReadKey) wrapWith(seed, author [32]byte, context []byte) (w Wrapped, err error) {
-	point, ok := x25519.EdPublicKeyToX25519(author[:])
+	point, ok := edsig.X25519Public(author)
 	if !ok {
 		return w, ErrNoRecipient
 	}
@@ -66,7 +66,7 @@ func (k ReadKey) wrapWith(seed, author [32]byte, context []byte) (w Wrapped, err
 	if err != nil {
 		return w, err
 	}
-	to, err := ecdh.X25519().NewPublicKey(point)
+	to, err := ecdh.X25519().NewPublicKey(point[:])
 	if err != nil {
 		return w, fmt.Errorf("%w: %w", ErrNoRecipient, err)
 	}
@@ -94,8 +94,8 @@ func wrapKey(shared, ephemeral []byte, author [32]byte, context []byte) []byte {
 // Unwrap opens a key with the Ed25519 seed of the author that it is encrypted to. It returns ErrSealed.
 func Unwrap(w Wrapped, author [32]byte, context []byte) (k ReadKey, err error) {
 	bad := fmt.Errorf("wrapped key %w", ErrSealed)
-	key := voi.NewKeyFromSeed(author[:])
-	secret, err := ecdh.X25519().NewPrivateKey(x25519.EdPrivateKeyToX25519(key))
+	scalar, public := edsig.X25519Secret(author)
+	secret, err := ecdh.X25519().NewPrivateKey(scalar[:])
 	if err != nil {
 		return k, bad
 	}
@@ -107,7 +107,7 @@ func Unwrap(w Wrapped, author [32]byte, context []byte) (k ReadKey, err error) {
 	if err != nil {
 		return k, bad
 	}
-	aead, err := chacha20poly1305.NewX(wrapKey(shared, w[:32], [32]byte(key[32:]), context))
+	aead, err := chacha20poly1305.NewX(wrapKey(shared, w[:32], public, context))
 	if err != nil {
 		return k, err
 	}
