@@ -47,11 +47,6 @@ type assembled struct {
 	closers []io.Closer
 }
 
-// closer is a function as an io.Closer.
-type closer func() error
-
-func (f closer) Close() error { return f() }
-
 // Close ends all connections and waits for what the host has running.
 func (h *assembled) Close() error {
 	var err error
