@@ -258,6 +258,11 @@ func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) 
 	}
 	left, err := s.own.HandOver(ctx, handOverWait)
 	for _, x := range left {
+		if x.Peer == "" {
+			a.warn("%d entries were sent to more peers than this command keeps account of: to make "+
+				"sure that they get the content, keep a node running (skerry up)", x.Entries)
+			continue
+		}
 		a.warn("the content of %d entries that were sent (%s) was not taken by peer %s yet: "+
 			"keep a node running (skerry up)", x.Entries, bytesText(x.Bytes), x.Peer)
 	}
