@@ -56,8 +56,8 @@ type Config struct {
 	// Command is how the process was started, such as "skerry share": others that find the directory
 	// in use are told.
 	Command string
-	// HandsOver has the node remember which content peers are to take of it, for HandOver: it goes
-	// away with one command.
+	// HandsOver makes the node remember which content it owes to peers. Set it if the process ends
+	// after one command and calls HandOver before.
 	HandsOver bool
 }
 

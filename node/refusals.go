@@ -10,8 +10,8 @@ import (
 
 // refusals remembers what peers did not have of what was asked of them.
 //
-// Whoever may write can name any amount of content that is nowhere, and any number of peers can say
-// that they lack it. So no more than maxRefusals are remembered of a peer one by one, and
+// A writer can name any amount of content that does not exist, and any number of peers can say that
+// they lack it. So no more than maxRefusals are remembered of a peer one by one, and
 // maxAllRefusals of all. A peer that lacks more is asked in rounds: for all that is wanted, in its
 // order, and then for nothing until a time that is in proportion to that of the round. So what
 // comes last in the order is asked for, too, however much stands before it.
