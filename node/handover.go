@@ -422,8 +422,9 @@ type described struct {
 	Size, Present uint64 // bytes
 }
 
-// describeTimeout is how long a peer has to say what it has of maxRequest blobs.
-const describeTimeout = 10 * askTimeout
+// describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much as
+// a hash and some numbers, at the least rate.
+const describeTimeout = maxRequest * 40 / leastRate * time.Second
 
 // describeAll asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.
 func (n *Node) describeAll(

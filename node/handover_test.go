@@ -293,3 +293,25 @@ func TestHandingIsBounded(t *testing.T) {
 	require.Empty(t, h.to)
 	require.Zero(t, h.total)
 }
+
+// A peer that dribbles its answer about many blobs ends it, or is cut off.
+func TestDescriptionsDribbledEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSimNet(1)
+		asking, dribbling := simNodeOf(t, s), simNodeOf(t, s)
+		s.mu.Lock()
+		s.ends[dribbling.ID()].handlers[blobProtocol] = func(st Stream) {
+			defer func() { _ = st.Close() }()
+			for err := error(nil); err == nil; time.Sleep(askTimeout / 2) {
+				_, err = st.Write([]byte{statusNotHere})
+			}
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*describeTimeout)
+		defer cancel()
+		require.NoError(t, asking.net.Connect(ctx, peer.AddrInfo{ID: dribbling.ID()}))
+		_, err := asking.describeAll(ctx, dribbling.ID(), make([]blobs.Hash, maxRequest))
+		require.Error(t, err)
+		require.NoError(t, ctx.Err())
+	})
+}
