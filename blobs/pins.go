@@ -24,7 +24,7 @@ type Pin struct {
 const MaxPinName = 1024
 
 // ErrPinName reports a name that no pin can have.
-var ErrPinName = errors.New("bad name of a pin")
+var ErrPinName = errors.New("invalid pin name")
 
 // ErrPinNotFound reports a pin that is not there.
 var ErrPinNotFound = errors.New("no such pin")

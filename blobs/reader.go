@@ -88,8 +88,9 @@ var ErrTooLarge = errors.New("blob is too large")
 // Size returns the length of the blob in bytes.
 func (r *Reader) Size() int64 { return int64(r.size) }
 
-// ReadAt implements io.ReaderAt. It returns ErrIncomplete where content is missing, and a *ReferenceError for a referenced file that
-// is not what it was.
+// ReadAt implements io.ReaderAt. It returns ErrIncomplete where content has not come, a
+// *DamageError where the store has lost it, and a *ReferenceError for a referenced file that is not
+// what it was.
 func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("blob %s: negative offset", r.h)
@@ -117,7 +118,8 @@ func (r *Reader) readPart(p []byte, off uint64) (n int, err error) {
 	for try := 0; ; try++ {
 		c := r.content()
 		n, err = c.read(r.ctx, p[:min(uint64(len(p)), c.rec.size-off)], off)
-		if !errors.Is(err, errGone) && !errors.Is(err, ErrIncomplete) {
+		_, away := errors.AsType[*ReferenceError](err)
+		if err == nil || away || !provesDamage(err) && !errors.Is(err, ErrIncomplete) {
 			return n, err
 		}
 		if err := r.lookUp(); err != nil {
@@ -128,9 +130,18 @@ func (r *Reader) readPart(p []byte, off uint64) (n int, err error) {
 			return 0, r.whyMissing(off)
 		}
 		if try > 0 && same {
-			return 0, fmt.Errorf("blob %s: its content is missing from the data directory: see skerry blob verify", r.h)
+			return 0, r.damageOr(err, Range{off, off + uint64(len(p))})
 		}
 	}
+}
+
+// damageOr returns a *DamageError if some of a range is damaged, which err, of reading it, does not
+// say to those who fetch it again; else err.
+func (r *Reader) damageOr(err error, of Range) error {
+	if damaged, is := errors.AsType[*DamageError](r.s.Check(r.ctx, r.h, Ranges{of})); is {
+		return damaged
+	}
+	return fmt.Errorf("blob %s: %w", r.h, err)
 }
 
 // read reads at least one byte at off, which lies before the end of the blob, as does off+len(p).
@@ -325,7 +336,7 @@ func (r *Reader) CopyTo(f *os.File, progress func(uint64)) error {
 	}
 	own, err := r.s.files.OpenFile(c.rec.id)
 	if err != nil {
-		return err
+		return r.damageOr(err, Range{0, r.size})
 	}
 	defer own.Close()
 	for done := uint64(0); done < r.size; progress(done) {
@@ -337,7 +348,8 @@ func (r *Reader) CopyTo(f *os.File, progress func(uint64)) error {
 			return err
 		}
 		if n == 0 {
-			return fmt.Errorf("blob %s: its file ends after %d of %d bytes", r.h, done, r.size)
+			err := fmt.Errorf("its file ends after %d of %d bytes", done, r.size)
+			return r.damageOr(err, Range{done, r.size})
 		}
 		done += uint64(n)
 	}

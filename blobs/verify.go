@@ -264,10 +264,13 @@ func (v *verifier) groups(
 	return v.groups(x, view, tree[l*parentSize:], first+l, n-l, Hash(tree[HashSize:parentSize]), false)
 }
 
-// Replaceable says what a peer is to be asked for, so that it can take the place of what is damaged
-// of the blob h (see NewReplacer). whole says that it is all of the blob, its size proved first. It
-// is not ok for a blob of more than a segment in a file of the user's, which is not written to, or
-// one of which it cannot be told what is here.
+// Replaceable returns what to ask a peer for, so that it can take the place of what is damaged of
+// the blob h (see NewReplacer): size, the length of the blob in bytes, and ranges, at least one.
+// whole means that ranges is all of the blob, and that its size must be proved first.
+//
+// ok is false if the store cannot replace a part of this blob: it is larger than a segment and lies
+// in a file of the user's, which is not written to, or its list of parts is damaged. The ranges are
+// then those that are damaged, by which a peer can show that it has them before Drop.
 func (s *Store) Replaceable(ctx context.Context, h Hash, damage []Damage) (
 	size uint64, ranges Ranges, whole, ok bool, err error,
 ) {

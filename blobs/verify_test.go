@@ -67,6 +67,52 @@ func TestVerifyTellsDamageFromErrors(t *testing.T) {
 	}
 }
 
+// A reader says that content has been lost as Check does, so that it can be fetched again.
+func TestReadersTellLostContent(t *testing.T) {
+	for name, size := range map[string]int{"packed": 5000, "own file": 2*SegmentSize + 100} {
+		for way, harm := range map[string]func(string) error{
+			"gone":    os.Remove,
+			"cut off": func(name string) error { return os.Truncate(name, int64(size)/2) },
+		} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				s := newStore(t)
+				data := random(1, size)
+				h := mustImport(t, s, data)
+				fs, err := files.Open(s.files.Dir(), files.Options{}) // with no file open yet
+				require.NoError(t, err)
+				defer func() { require.NoError(t, fs.Close()) }()
+				s, err = Open(bg, s.kv, fs)
+				require.NoError(t, err)
+				r, err := s.Reader(bg, h)
+				require.NoError(t, err)
+				for _, dir := range []string{"packs", "own/*"} {
+					names, err := filepath.Glob(filepath.Join(fs.Dir(), dir, "*"))
+					require.NoError(t, err)
+					for _, name := range names {
+						require.NoError(t, harm(name))
+					}
+				}
+				damage, err := s.Verify(bg, h, nil)
+				require.NoError(t, err)
+				require.NotEmpty(t, damage)
+
+				at := int64(size) - 1
+				_, err = r.ReadAt(make([]byte, 1), at)
+				damaged, is := errors.AsType[*DamageError](err)
+				require.True(t, is, err)
+				require.Equal(t, h, damaged.Hash)
+				require.Equal(t, damage[len(damage)-1], damaged.Damage[0])
+				_, err = s.ReadAll(bg, h, uint64(size))
+				_, is = errors.AsType[*DamageError](err)
+				require.True(t, is, err)
+				err = s.Export(bg, h, filepath.Join(t.TempDir(), "file"), nil)
+				_, is = errors.AsType[*DamageError](err)
+				require.True(t, is, err)
+			})
+		}
+	}
+}
+
 // A referenced file that cannot be read now is no damage either; one that has gone is.
 func TestVerifyTellsDamageOfReferencesFromErrors(t *testing.T) {
 	s := newStore(t)

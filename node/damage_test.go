@@ -20,27 +20,47 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
-// flipIn changes one byte of what lies in a content file below dir.
-func flipIn(t *testing.T, dir string, what []byte, at int) {
+// filesOf returns the files below dir that hold what, and where.
+func filesOf(t *testing.T, dir string, what []byte) map[string]int {
 	t.Helper()
-	found := 0
+	found := map[string]int{}
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		b, err := os.ReadFile(name)
 		if i := bytes.Index(b, what); err == nil && i >= 0 {
-			found++
-			b[i+at] ^= 1
-			f, openErr := os.OpenFile(name, os.O_WRONLY, 0)
-			require.NoError(t, openErr)
-			_, err = f.WriteAt(b[i+at:i+at+1], int64(i+at))
-			require.NoError(t, f.Close())
+			found[name] = i
 		}
 		return err
 	})
 	require.NoError(t, err)
-	require.Equal(t, 1, found)
+	return found
+}
+
+// fileOf returns the one content file below dir that holds what, and where.
+func fileOf(t *testing.T, dir string, what []byte) (name string, at int) {
+	t.Helper()
+	found := filesOf(t, dir, what)
+	require.Len(t, found, 1)
+	for name, at = range found {
+	}
+	return name, at
+}
+
+// flipIn changes one byte of what lies in a content file below dir.
+func flipIn(t *testing.T, dir string, what []byte, at int) {
+	t.Helper()
+	name, i := fileOf(t, dir, what)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, int64(i+at))
+	require.NoError(t, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, int64(i+at))
+	require.NoError(t, err)
 }
 
 // chunkedContent stores a file of 600 equal chunks. Neither its list nor its sequence fits in a

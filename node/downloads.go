@@ -138,7 +138,7 @@ func (d *downloads) untilDue() time.Duration {
 	return max(d.failed.untilDue(d.n.cfg.Now(), lastRefusal), 10*time.Millisecond)
 }
 
-// work fetches from p until it has nothing more that is wanted.
+// work fetches from p until it has nothing more that is wanted. If that fails, the timer tries again.
 func (d *downloads) work(ctx context.Context, p peer.ID) {
 	failed := false
 	for !d.ends(p, failed || ctx.Err() != nil) {
@@ -159,10 +159,28 @@ func (d *downloads) work(ctx context.Context, p peer.ID) {
 			d.release(ctx, p, batch)
 			if failed = err != nil; failed {
 				d.n.log.Info("download", "peer", p, "error", err)
-				break // a session or the timer tries again
+				break
 			}
+			d.worked(p)
+		}
+		if failed {
+			d.broke(p)
 		}
 	}
+}
+
+func (d *downloads) worked(p peer.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed.worked(p)
+}
+
+// broke has the timer set for p, of which the worker ends before its time.
+func (d *downloads) broke(p peer.ID) {
+	d.mu.Lock()
+	d.failed.broke(p, d.n.cfg.Now())
+	d.mu.Unlock()
+	d.wake()
 }
 
 // ends decides, in one step with being asked to look again, whether the worker of p ends.

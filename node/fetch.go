@@ -122,25 +122,19 @@ func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrIn
 	f.rc = n.Blobs.NewReceiver(f.ctx)
 	f.leave = n.working(background)
 	seen := map[peer.ID]bool{}
-	var liars []*provider
 	for i, p := range slices.Concat(providers, fallback) {
 		if seen[p.ID] {
 			continue
 		}
 		seen[p.ID] = true
-		x := &provider{f: f, info: p, fallback: i >= len(providers)}
-		if n.peers.lied(p.ID) { // perhaps it has been mended; but only if nobody else can help
-			x.fallback = true
-			liars = append(liars, x)
-			continue
+		x := &provider{f: f, info: p}
+		switch {
+		case n.peers.lied(p.ID):
+			x.turn = turnOfLiars
+		case i >= len(providers):
+			x.turn = turnOfFallback
 		}
 		f.providers = append(f.providers, x)
-	}
-	f.providers = append(f.providers, liars...)
-	if !slices.ContainsFunc(f.providers, func(p *provider) bool { return !p.fallback }) {
-		for _, p := range f.providers {
-			p.fallback = false
-		}
 	}
 	return f
 }
@@ -189,14 +183,29 @@ func (f *fetcher) came(n int) {
 // take anyway.
 const maxProviders = 8
 
-// start begins to ask further providers: the first ones, or now the fallback ones, too. It reports whether there were any.
-func (f *fetcher) start(fallback bool) bool {
+// turn is when a provider is asked.
+type turn int
+
+const (
+	turnOfFirst    turn = iota // at once
+	turnOfFallback             // for what the others do not have, or are slow to give
+	turnOfLiars                // if nobody else can help: it sent something wrong, but may be mended
+)
+
+// startNext begins to ask further providers, those whose turn is first. It reports whether there
+// were any.
+func (f *fetcher) startNext() bool {
+	return f.start(turnOfFirst) || f.start(turnOfFallback) || f.start(turnOfLiars)
+}
+
+// start begins to ask further providers, up to those of a turn. It reports whether there were any.
+func (f *fetcher) start(most turn) bool {
 	begun := 0
 	for _, p := range f.providers {
 		p.mu.Lock()
-		begin := (fallback || !p.fallback) && !p.running && begun < maxProviders
+		begin := p.turn <= most && !p.running && begun < maxProviders
 		if begin {
-			p.running, p.fallback = true, false
+			p.running = true
 			begun++
 		}
 		p.mu.Unlock()
@@ -208,34 +217,42 @@ func (f *fetcher) start(fallback bool) bool {
 }
 
 // stallTime is how long providers may bring next to nothing, less than stallBytes, before others
-// are asked as well. After manyLooks times as long others are in any case: one that brings just
+// are asked as well. After manyLooks times as long they must bring fairBytes: one that brings just
 // enough would otherwise keep what it was asked for from those who would give it at once.
 const (
 	stallTime  = 5 * time.Second
 	stallBytes = 32 << 10
+	fairBytes  = 1 << 20
 	manyLooks  = 3
 )
 
-// look begins to ask the fallback providers, and the relief, if the others bring next to nothing or
-// take long.
+// look begins to ask the fallback providers and the relief if the others bring next to nothing, or
+// little for long. Those that sent something wrong are asked only if the others bring next to
+// nothing and there is nobody else.
 func (f *fetcher) look() {
 	f.mu.Lock()
 	came := f.bytes - f.looked
 	f.looked = f.bytes
 	f.looks++
-	patient := f.looks < manyLooks
+	stalled, slow := came < stallBytes, came < fairBytes && f.looks >= manyLooks
 	f.mu.Unlock()
-	if came >= stallBytes && patient {
+	if !stalled && !slow {
 		return
 	}
 	if f.relief != nil {
 		for _, p := range f.relief() {
 			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
-				f.providers = append(f.providers, &provider{f: f, info: peer.AddrInfo{ID: p}})
+				x := &provider{f: f, info: peer.AddrInfo{ID: p}}
+				if f.n.peers.lied(p) {
+					x.turn = turnOfLiars
+				}
+				f.providers = append(f.providers, x)
 			}
 		}
 	}
-	f.start(true)
+	if !f.start(turnOfFallback) && stalled {
+		f.start(turnOfLiars)
+	}
 }
 
 // providerError decides what an error on a stream means: the fault of the provider, of the wanted, or of this node.
@@ -252,23 +269,25 @@ func (f *fetcher) providerError(p *provider, err error) {
 		return
 	}
 	f.n.log.Info("provider dropped", "peer", p.info.ID, "error", err)
-	var corrupt *blobs.CorruptError
-	var fault *PeerFault
-	if errors.As(err, &corrupt) || errors.As(err, &fault) {
+	if isLie(err) {
 		f.n.peers.noteLie(p.info.ID, err)
 	}
 	p.fail(err)
 }
 
-// isAnswer reports whether an error says something of content, and not that a peer could not be
-// asked.
+// isLie reports whether an error says that a peer sent something wrong.
+func isLie(err error) bool {
+	_, corrupt := errors.AsType[*blobs.CorruptError](err)
+	_, wrong := errors.AsType[*PeerFault](err)
+	return corrupt || wrong
+}
+
+// isAnswer reports whether an error says that a peer could be asked: it answered, or this node
+// could not store the answer.
 func isAnswer(err error) bool {
-	var size *SizeError
-	var local storeFault
-	var corrupt *blobs.CorruptError
-	var fault *PeerFault
-	return errors.As(err, &size) || errors.As(err, &local) || errors.As(err, &corrupt) ||
-		errors.As(err, &fault)
+	_, size := errors.AsType[*SizeError](err)
+	_, local := errors.AsType[storeFault](err)
+	return size || local || isLie(err)
 }
 
 func (f *fetcher) fatalError() error {
@@ -304,7 +323,7 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 	}
 	if !f.started {
 		f.started = true
-		f.start(false)
+		f.startNext()
 	}
 	stalled := time.NewTicker(stallTime)
 	defer stalled.Stop()
@@ -323,7 +342,7 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 			return nil
 		case ended:
 			return errors.New("fetch: ended")
-		case hopeless && !f.start(true):
+		case hopeless && !f.startNext():
 			return f.missing(causes)
 		}
 		select {

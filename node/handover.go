@@ -19,35 +19,35 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// owed is the content of entries that a peer was sent in sessions.
+// owed is what one peer may still fetch: the content of entries that it was sent.
 type owed struct {
 	content map[contentClaim]int // how many entries name it
-	more    int                  // entries beyond maxOwed
+	more    int                  // entries that name content beyond maxOwed
 	given   uint64               // bytes of content that the peer has been sent
 }
 
-// maxOwed bounds what is remembered for a peer; of what is more, nobody can say whether it was
-// taken.
-const maxOwed = 1 << 20
+const (
+	// maxOwed bounds how much content is remembered for all peers together; of what is more, nobody
+	// can say whether it was taken.
+	maxOwed = 1 << 20
+	// maxOwing bounds for how many peers it is remembered.
+	maxOwing = 1 << 10
+)
 
 // handing remembers what peers were sent, if on.
 type handing struct {
 	on bool
 
-	mu sync.Mutex
-	to map[peer.ID]*owed
+	mu     sync.Mutex
+	to     map[peer.ID]*owed
+	total  int // content that is remembered
+	others int // entries that were sent to peers beyond maxOwing
+
+	most, mostPeers int // maxOwed and maxOwing, but in tests
 }
 
-func (h *handing) get(p peer.ID) *owed {
-	if h.to == nil {
-		h.to = map[peer.ID]*owed{}
-	}
-	o := h.to[p]
-	if o == nil {
-		o = &owed{content: map[contentClaim]int{}}
-		h.to[p] = o
-	}
-	return o
+func newHanding(on bool) handing {
+	return handing{on: on, to: map[peer.ID]*owed{}, most: maxOwed, mostPeers: maxOwing}
 }
 
 // sent returns what is told of each entry that p is sent, and tells also.
@@ -63,25 +63,44 @@ func (h *handing) sent(p peer.ID, also func(*reconcile.Item)) func(*reconcile.It
 		if err != nil || e.IsTombstone() {
 			return
 		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		o, at := h.get(p), contentClaim{e.Hash, e.Size}
-		if o.content[at] == 0 && len(o.content) >= maxOwed {
-			o.more++
-			return
-		}
-		o.content[at]++
+		h.owe(p, contentClaim{e.Hash, e.Size})
 	}
 }
 
-// gave counts bytes of content that p has been sent.
+// owe notes that p was sent an entry that names some content.
+func (h *handing) owe(p peer.ID, at contentClaim) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.to[p]
+	switch {
+	case o == nil && len(h.to) >= h.mostPeers:
+		h.others++
+		return
+	case o == nil:
+		o = &owed{content: map[contentClaim]int{}}
+		h.to[p] = o
+	}
+	if o.content[at] == 0 {
+		if h.total >= h.most {
+			o.more++
+			return
+		}
+		h.total++
+	}
+	o.content[at]++
+}
+
+// gave counts bytes of content that p has been sent. Anybody may ask for content, under any number
+// of ids: nothing is noted of a peer that was sent no entries.
 func (h *handing) gave(p peer.ID, bytes int) {
 	if !h.on {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.get(p).given += uint64(bytes)
+	if o := h.to[p]; o != nil {
+		o.given += uint64(bytes)
+	}
 }
 
 // giving is a stream of content to a peer.
@@ -99,41 +118,61 @@ func (g giving) Write(b []byte) (n int, err error) {
 func (h *handing) givenTo(p peer.ID) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.get(p).given
+	if o := h.to[p]; o != nil {
+		return o.given
+	}
+	return 0
 }
 
-// take returns the peers that are owed something, and what; and forgets it.
-func (h *handing) take() map[peer.ID]owed {
+// take returns the peers that are owed something, and what, and how many entries other peers were
+// sent; and forgets it. What is given to those peers is counted until they are done.
+func (h *handing) take() (out map[peer.ID]owed, others int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := map[peer.ID]owed{}
+	out = map[peer.ID]owed{}
 	for p, o := range h.to {
 		if len(o.content)+o.more > 0 {
 			out[p] = *o
+			h.total -= len(o.content)
 			*o = owed{content: map[contentClaim]int{}, given: o.given}
 		}
 	}
-	return out
+	others, h.others = h.others, 0
+	return out, others
+}
+
+// done forgets a peer that is owed nothing.
+func (h *handing) done(p peer.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if o := h.to[p]; o != nil && len(o.content)+o.more == 0 {
+		delete(h.to, p)
+	}
 }
 
 // Untaken is how many of the entries that a peer was sent name content that is here, and that the
 // peer does not say it has.
 type Untaken struct {
-	Peer    peer.ID
+	Peer    peer.ID // empty: of the peers beyond those that this node keeps account of
 	Entries int
 	Bytes   uint64 // of their content
 }
 
 // HandOver waits until each peer that was sent entries in sessions says that it has their content,
-// as far as that is here, or has made no progress for the time of patience. It returns what has not
-// been taken by then: the peer may not want it, or not have come to it. It is for nodes that go
-// away right after a session, whose entries would else be known and their content not;
+// as far as that is here, or has made no progress for the time of patience (see taking). It returns
+// what has not been taken by then: the peer may not want it, or not have come to it. It is for nodes
+// that go away right after a session, whose entries would else be known and their content not;
 // Config.HandsOver must be set.
 func (n *Node) HandOver(ctx context.Context, patience time.Duration) (out []Untaken, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for p, o := range n.handing.take() {
+	all, others := n.handing.take()
+	if others > 0 {
+		out = append(out, Untaken{Entries: others})
+	}
+	for p, o := range all {
 		wg.Go(func() {
+			defer n.handing.done(p)
 			left := Untaken{Peer: p}
 			failed := fault.Guard(n.log, "handing over content", func() (err error) {
 				left, err = n.handOverTo(ctx, p, &o, patience)
@@ -158,7 +197,10 @@ type handover struct {
 	entries int
 	blob    uint64 // the size of the blob: of content in chunks, that of its sequence
 	root    bool   // the peer has the blob
-	chunks  int    // of content in chunks, how many of its first blobs the peer has
+
+	// Of content in chunks:
+	index  *chunked.Index // once the peer has the blob
+	chunks int            // how many of the blobs that it names the peer has, the list first
 }
 
 // handOverTo waits for one peer.
@@ -174,19 +216,16 @@ func (n *Node) handOverTo(
 	for _, x := range left {
 		total += x.size
 	}
-	before := n.handing.givenTo(p)
-	given, most, since := uint64(0), uint64(0), time.Now()
+	before, seen := n.handing.givenTo(p), newTaking(patience, total, time.Now())
 	for wait := 10 * time.Millisecond; len(left) > 0; wait = min(2*wait, 500*time.Millisecond) {
-		late := time.Since(since) >= patience
+		late := seen.late(time.Now())
 		var partly, whole uint64
 		left, whole, partly, err = n.askTaken(ctx, p, left, late)
 		if err != nil {
 			n.log.Debug("asking what a peer has taken", "peer", p, "error", err)
 		}
-		// What the peer is sent counts as progress at most once: it cannot hold this node for ever.
-		now := min(n.handing.givenTo(p)-before, 2*total)
-		if whole > 0 || partly > most || now > given {
-			most, given, since, late = max(partly, most), now, time.Now(), false
+		if seen.progress(time.Now(), whole, partly, n.handing.givenTo(p)-before) {
+			late = false
 		}
 		if len(left) == 0 || late || ctx.Err() != nil {
 			break
@@ -202,6 +241,56 @@ func (n *Node) handOverTo(
 		out.Bytes += x.size
 	}
 	return out, nil
+}
+
+// taking decides how long a peer is waited for. Two kinds of progress renew the patience:
+//
+//   - bytes that the peer is sent, at leastRate or more, up to twice what it is to take: some are
+//     no content;
+//   - what the peer says it has got, perhaps from others. Nothing proves that, so it renews the
+//     patience for a time that is bounded in all, believedFor times the patience.
+//
+// So a peer that lies, or takes what it was sent again and again, holds this node for no longer
+// than believedFor+1 times the patience and the time of those bytes at the least rate.
+type taking struct {
+	patience time.Duration
+	belief   time.Duration // how long it is still waited for what it only says
+	bound    uint64        // bytes sent that count
+	step     uint64        // so many more are progress
+	since    time.Time     // of the last progress
+	given    uint64        // at the last progress by bytes
+	partly   uint64        // the most that it has said it has in part, in bytes
+}
+
+const believedFor = 120
+
+func newTaking(patience time.Duration, total uint64, now time.Time) taking {
+	return taking{
+		patience: patience, belief: believedFor * patience, bound: 2 * total, since: now,
+		step: max(1, uint64(leastRate*patience/time.Second)),
+	}
+}
+
+// late reports that the patience has ended.
+func (t *taking) late(now time.Time) bool { return now.Sub(t.since) >= t.patience }
+
+// progress is told how many more blobs the peer says it has, how many bytes of others, and how many
+// bytes it has been sent in all. It reports whether that is progress.
+func (t *taking) progress(now time.Time, whole, partly, given uint64) bool {
+	said := whole > 0 || partly > t.partly
+	t.partly = max(t.partly, partly)
+	// The last bytes may be fewer than a step; what they complete, the peer says it has.
+	given = min(given, t.bound)
+	switch {
+	case given >= t.given+t.step:
+		t.given = given
+	case said && t.belief > 0:
+		t.belief -= now.Sub(t.since)
+	default:
+		return false
+	}
+	t.since = now
+	return true
 }
 
 // handovers returns what of the owed content is here, in the order in which peers ask for it.
@@ -255,7 +344,8 @@ func (n *Node) askTaken(
 				}
 				var got uint64
 				if has, got, err = n.askChunks(ctx, p, &x); err != nil {
-					return append(left, owed[at+i:]...), whole, partly, err
+					// What the peer has shown to have is not asked for, and not counted, again.
+					return append(append(left, x), owed[at+i+1:]...), whole + got, partly, err
 				}
 				whole += got
 			default:
@@ -277,30 +367,23 @@ func (n *Node) askTaken(
 func (n *Node) askChunks(
 	ctx context.Context, p peer.ID, x *handover,
 ) (has bool, got uint64, err error) {
-	index, err := chunked.Open(ctx, n.Blobs, x.hash)
-	if err != nil {
-		return false, 0, err
-	}
-	root, err := n.Blobs.Reader(ctx, x.hash)
-	if err != nil {
-		return false, 0, err
-	}
-	var list blobs.Hash
-	if _, err := root.ReadAt(list[:], 0); err != nil {
-		return false, 0, err
-	}
-	info, err := n.Blobs.Stat(ctx, list)
-	if err != nil {
-		return false, 0, err
+	if x.index == nil {
+		if x.index, err = chunked.Open(ctx, n.Blobs, x.hash); err != nil {
+			return false, 0, err
+		}
 	}
 	errLacks := errors.New("the peer lacks a chunk")
-	hashes, sizes := []blobs.Hash{list}, []uint64{info.Size}
-	at := 0
-	ask := func() error {
-		defer func() { hashes, sizes = hashes[:0], sizes[:0] }()
-		if skip := min(x.chunks-at, len(hashes)); skip > 0 {
-			hashes, sizes, at = hashes[skip:], sizes[skip:], at+skip
+	var hashes []blobs.Hash
+	var sizes []uint64
+	if x.chunks == 0 {
+		list := x.index.List()
+		info, err := n.Blobs.Stat(ctx, list)
+		if err != nil {
+			return false, 0, err
 		}
+		hashes, sizes = append(hashes, list), append(sizes, info.Size)
+	}
+	ask := func() error {
 		for part := range slices.Chunk(hashes, maxRequest) {
 			infos, err := n.describeAll(ctx, p, part)
 			if err != nil {
@@ -310,13 +393,14 @@ func (n *Node) askChunks(
 				if !infos[i].Here || infos[i].Size != sizes[i] || infos[i].Present < sizes[i] {
 					return errLacks
 				}
-				at, got, x.chunks = at+1, got+1, x.chunks+1
+				got, x.chunks = got+1, x.chunks+1
 			}
 			sizes = sizes[len(part):]
 		}
+		hashes, sizes = hashes[:0], sizes[:0]
 		return nil
 	}
-	err = index.Each(ctx, func(c chunked.Chunks) error {
+	err = x.index.EachFrom(ctx, max(x.chunks-1, 0), func(c chunked.Chunks) error {
 		hashes, sizes = append(hashes, c.Hashes...), append(sizes, c.Sizes...)
 		if len(hashes) < maxRequest {
 			return nil
@@ -338,6 +422,10 @@ type described struct {
 	Size, Present uint64 // bytes
 }
 
+// describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much as
+// a hash and some numbers, at the least rate.
+const describeTimeout = maxRequest * 40 / leastRate * time.Second
+
 // describeAll asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.
 func (n *Node) describeAll(
 	ctx context.Context, p peer.ID, hashes []blobs.Hash,
@@ -354,7 +442,8 @@ func (n *Node) describeAll(
 	defer resetAfterFault(raw)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
-	s := within(raw, askTimeout)
+	// Each byte may be late, but not all of them: a peer that dribbles would keep this for hours.
+	s := within(raw, askTimeout).endingIn(describeTimeout)
 	reqs := make([]blobRequest, len(hashes))
 	for i, h := range hashes {
 		reqs[i] = blobRequest{hash: h, describe: true, ranges: blobs.Everything}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
@@ -153,5 +155,163 @@ func TestHandOverEndsWithItsContext(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, []Untaken{{b.ID(), 1, 100}}, left)
 		require.Less(t, time.Since(began), time.Minute, "on a clock of its own")
+	})
+}
+
+// handOverToLiar hands over content to a peer that answers each question about blobs by say, which
+// is given this node, and how often it was asked.
+func handOverToLiar(
+	t *testing.T, content []byte, say func(a *Node, asked int, reqs []blobRequest) []answerHead,
+) ([]Untaken, error) {
+	a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+	setContents(t, a, r.ID, map[string][]byte{"file": content})
+	syncTo(t, a, b, r.ID)
+	net := a.net.(*simEnd).s
+	net.mu.Lock()
+	asked := 0
+	net.ends[b.ID()].handlers[blobProtocol] = func(s Stream) {
+		defer func() { _ = s.Close() }()
+		_, reqs, _, err := readRequests(bufio.NewReader(s), visitOf(s))
+		if err != nil {
+			return
+		}
+		asked++
+		var out []byte
+		for _, head := range say(a, asked, reqs) {
+			if out, err = head.append(out); err != nil {
+				return
+			}
+		}
+		_, _ = s.Write(out) // whoever asked may have gone
+	}
+	net.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Hour)
+	defer cancel()
+	return a.HandOver(ctx, 5*time.Second)
+}
+
+// A peer that shows the same progress again and again, or next to none, does not hold for ever a
+// node that wants to go away.
+func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		size int
+		say  func(a *Node, asked int, reqs []blobRequest) []answerHead
+	}{
+		{"it has a sequence and does not answer about its chunks", 5 << 20,
+			func(a *Node, _ int, reqs []blobRequest) []answerHead {
+				info, err := a.Blobs.Stat(context.Background(), reqs[0].hash)
+				if err != nil || len(reqs) > 1 {
+					return nil
+				}
+				return []answerHead{{statusHere, info.Size, blobs.Ranges{{End: info.Size}}}}
+			}},
+		{"it has a byte more each time", 1 << 20,
+			func(_ *Node, asked int, _ []blobRequest) []answerHead {
+				return []answerHead{{statusHere, 1 << 20, blobs.Ranges{{End: uint64(asked)}}}}
+			}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				left, err := handOverToLiar(t, randomContent(1, tt.size), tt.say)
+				require.NoError(t, err)
+				require.Len(t, left, 1)
+				require.EqualValues(t, tt.size, left[0].Bytes)
+			})
+		})
+	}
+}
+
+// What a peer says it has counts for a time, what it is sent as long as there is something to send.
+func TestProgressOfPeersIsBounded(t *testing.T) {
+	const patience, total = 5 * time.Second, 1 << 20
+	began := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	step := uint64(leastRate * patience / time.Second)
+	for _, tt := range []struct {
+		name  string
+		tell  func(i uint64) (whole, partly, given uint64)
+		times int // of progress
+	}{
+		{"nothing", func(uint64) (whole, partly, given uint64) { return 0, 0, 0 }, 0},
+		{"the same part", func(uint64) (whole, partly, given uint64) { return 0, 500, 0 }, 1},
+		{"whole blobs", func(uint64) (whole, partly, given uint64) { return 1, 0, 0 }, believedFor},
+		{"a byte more of some", func(i uint64) (whole, partly, given uint64) { return 0, i, 0 },
+			believedFor},
+		{"bytes at the least rate", func(i uint64) (whole, partly, given uint64) {
+			return 0, 0, i * step
+		}, int(2 * total / step)},
+		{"fewer bytes", func(i uint64) (whole, partly, given uint64) { return 0, 0, i }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			seen, now, times := newTaking(patience, total, began), began, 0
+			for i := uint64(1); !seen.late(now); i++ {
+				now = now.Add(patience)
+				whole, partly, given := tt.tell(i)
+				if seen.progress(now, whole, partly, given) {
+					times++
+				}
+			}
+			require.Equal(t, tt.times, times)
+		})
+	}
+}
+
+// Anybody can ask for content under any number of ids, and a command can run for long.
+func TestHandingIsBounded(t *testing.T) {
+	h := newHanding(true)
+	h.most, h.mostPeers = 100, 10
+	h.gave("stranger", 1000)
+	require.Empty(t, h.to)
+	for i := range 30 {
+		for p := range 20 {
+			h.owe(peer.ID(fmt.Sprint(p)), contentClaim{numbered(i), 5})
+		}
+	}
+	h.gave("0", 7)
+	h.gave("stranger", 1000)
+	require.EqualValues(t, 7, h.givenTo("0"))
+	require.Zero(t, h.givenTo("stranger"))
+	require.Len(t, h.to, h.mostPeers)
+	all, others := h.take()
+	require.Equal(t, 10*30, others)
+	count := 0
+	for p, o := range all {
+		count += len(o.content)
+		require.Equal(t, 30, len(o.content)+o.more)
+		if p == "0" {
+			h.owe(p, contentClaim{numbered(1), 5}) // in a session meanwhile
+		}
+		h.gave(p, 1)
+		h.done(p)
+	}
+	require.Equal(t, h.most, count)
+	require.Len(t, h.to, 1, "it is owed something again")
+	all, others = h.take()
+	require.Len(t, all, 1)
+	require.Zero(t, others)
+	h.done("0")
+	require.Empty(t, h.to)
+	require.Zero(t, h.total)
+}
+
+// A peer that dribbles its answer about many blobs ends it, or is cut off.
+func TestDescriptionsDribbledEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSimNet(1)
+		asking, dribbling := simNodeOf(t, s), simNodeOf(t, s)
+		s.mu.Lock()
+		s.ends[dribbling.ID()].handlers[blobProtocol] = func(st Stream) {
+			defer func() { _ = st.Close() }()
+			for err := error(nil); err == nil; time.Sleep(askTimeout / 2) {
+				_, err = st.Write([]byte{statusNotHere})
+			}
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*describeTimeout)
+		defer cancel()
+		require.NoError(t, asking.net.Connect(ctx, peer.AddrInfo{ID: dribbling.ID()}))
+		_, err := asking.describeAll(ctx, dribbling.ID(), make([]blobs.Hash, maxRequest))
+		require.Error(t, err)
+		require.NoError(t, ctx.Err())
 	})
 }

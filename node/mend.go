@@ -59,10 +59,13 @@ func isMissing(err error) bool {
 func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
 	have := n.Providers(f.ctx, h)
 	slices.SortStableFunc(have, func(a, b ProviderInfo) int {
-		if a, b := n.peers.lied(a.ID), n.peers.lied(b.ID); a != b {
-			return map[bool]int{false: -1, true: 1}[a]
+		switch lied := n.peers.lied(a.ID); {
+		case lied == n.peers.lied(b.ID):
+			return cmp.Compare(b.Present, a.Present)
+		case lied:
+			return 1
 		}
-		return cmp.Compare(b.Present, a.Present)
+		return -1
 	})
 	for _, p := range have {
 		if p.Present > 0 {
@@ -205,9 +208,7 @@ func (n *Node) askFor(
 	s := &openStream{p: &provider{f: f, info: p}}
 	defer func() { s.close(true) }()
 	defer func() {
-		var corrupt *blobs.CorruptError
-		var wrong *PeerFault
-		if errors.As(err, &corrupt) || errors.As(err, &wrong) {
+		if isLie(err) {
 			n.peers.noteLie(p.ID, err)
 		}
 	}()

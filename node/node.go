@@ -56,8 +56,8 @@ type Config struct {
 	// Command is how the process was started, such as "skerry share": others that find the directory
 	// in use are told.
 	Command string
-	// HandsOver has the node remember which content peers are to take of it, for HandOver: it goes
-	// away with one command.
+	// HandsOver makes the node remember which content it owes to peers. Set it if the process ends
+	// after one command and calls HandOver before.
 	HandsOver bool
 }
 
@@ -131,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		limits: newLimiter(cfg.Limits), sessions: newSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
-		serves: map[string]func(Stream){}, handing: handing{on: cfg.HandsOver},
+		serves: map[string]func(Stream){}, handing: newHanding(cfg.HandsOver),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things

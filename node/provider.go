@@ -35,19 +35,19 @@ type provider struct {
 	f    *fetcher
 	info peer.AddrInfo
 
-	mu       sync.Mutex
-	fallback bool // asked only for what the others do not have
-	running  bool
-	bytes    uint64  // verified since measured
-	speed    float64 // bytes a second, 0 while unknown
-	since    time.Time
-	last     time.Time // something came
-	gave     uint64
-	streams  int
-	far      bool
-	err      error // why it is not asked any more
-	dead     bool
-	retried  bool // see again
+	mu      sync.Mutex
+	turn    turn // when it is asked
+	running bool
+	bytes   uint64  // verified since measured
+	speed   float64 // bytes a second, 0 while unknown
+	since   time.Time
+	last    time.Time // something came
+	gave    uint64
+	streams int
+	far     bool
+	err     error // why it is not asked any more
+	dead    bool
+	retried bool // see again
 }
 
 // came takes account of n verified bytes.

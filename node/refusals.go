@@ -10,24 +10,37 @@ import (
 
 // refusals remembers what peers did not have of what was asked of them.
 //
-// Whoever may write can name any amount of content that is nowhere, and any number of peers can say
-// that they lack it. So no more than maxRefusals are remembered of a peer one by one, and
+// A writer can name any amount of content that does not exist, and any number of peers can say that
+// they lack it. So no more than maxRefusals are remembered of a peer one by one, and
 // maxAllRefusals of all. A peer that lacks more is asked in rounds: for all that is wanted, in its
 // order, and then for nothing until a time that is in proportion to that of the round. So what
 // comes last in the order is asked for, too, however much stands before it.
 //
 // The caller guards it with a lock.
 type refusals struct {
-	of     map[peer.ID]map[blobs.Hash]refusal
+	of     map[peer.ID]*lacking
 	rounds map[peer.ID]*round
-	total  int // in of
+	broken map[peer.ID]refusal // asking them failed: they are asked again, from where it was
+	total  int                 // in of
+	pruned time.Time           // when what is of long ago was last looked for
 
-	most, mostAll int // maxRefusals and maxAllRefusals, but in tests
+	most, mostAll, least int // maxRefusals, maxAllRefusals and leastRefusals, but in tests
+}
+
+// lacking is what a peer did not have.
+type lacking struct {
+	by map[blobs.Hash]refusal
+	// No refusal that nobody looks at ends before next; zero if there is none.
+	next time.Time
 }
 
 const (
 	maxRefusals    = 1 << 14
 	maxAllRefusals = 1 << 19
+	// leastRefusals are remembered of each peer also when maxAllRefusals are of others.
+	leastRefusals = 64
+	// lastBroken is at most how long after a failed attempt a peer is asked again.
+	lastBroken = 10 * time.Second
 	// roundShare is how much longer than a round the rest after it is, roundRest how long at least,
 	// and lastRefusal at most.
 	roundShare = 20
@@ -45,13 +58,16 @@ type round struct {
 }
 
 func newRefusals() refusals {
-	return refusals{of: map[peer.ID]map[blobs.Hash]refusal{}, rounds: map[peer.ID]*round{},
-		most: maxRefusals, mostAll: maxAllRefusals}
+	return refusals{
+		of: map[peer.ID]*lacking{}, rounds: map[peer.ID]*round{}, broken: map[peer.ID]refusal{},
+		most: maxRefusals, mostAll: maxAllRefusals, least: leastRefusals,
+	}
 }
 
 // waits reports whether p is not to be asked for some content yet.
 func (r *refusals) waits(p peer.ID, h blobs.Hash, now time.Time) bool {
-	return now.Before(r.of[p][h].until)
+	all := r.of[p]
+	return all != nil && now.Before(all.by[h].until)
 }
 
 // note notes that p did not have some content.
@@ -61,41 +77,64 @@ func (r *refusals) note(p peer.ID, h blobs.Hash, now time.Time) {
 		return
 	}
 	all := r.of[p]
-	old, before := all[h]
-	if !before && (len(all) >= r.most || r.total >= r.mostAll) {
+	if all == nil {
+		all = &lacking{by: map[blobs.Hash]refusal{}}
+		r.of[p] = all
+	}
+	old, before := all.by[h]
+	full := len(all.by) >= r.most || r.total >= r.mostAll && len(all.by) >= r.least
+	if !before && full {
 		r.again(p)
 		r.rounds[p] = &round{next: []byte(keyWanted), began: now, seen: now, refused: 1}
 		return
 	}
-	if all == nil {
-		all = map[blobs.Hash]refusal{}
-		r.of[p] = all
-	}
 	if !before {
 		r.total++
 	}
-	wait := min(max(2*old.wait, firstRefusal), lastRefusal)
-	all[h] = refusal{until: now.Add(wait), wait: wait}
+	x := old.next(now, lastRefusal)
+	all.by[h] = x
+	if all.next.IsZero() || x.until.Before(all.next) {
+		all.next = x.until
+	}
+}
+
+// next is the refusal after r.
+func (r refusal) next(now time.Time, most time.Duration) refusal {
+	wait := min(max(2*r.wait, firstRefusal), most)
+	return refusal{until: now.Add(wait), wait: wait}
 }
 
 // gave notes that p had some content.
 func (r *refusals) gave(p peer.ID, h blobs.Hash) {
-	if _, ok := r.of[p][h]; ok {
-		r.drop(p, h)
+	if all := r.of[p]; all != nil {
+		if _, ok := all.by[h]; ok {
+			r.drop(p, h)
+		}
 	}
 }
 
 func (r *refusals) drop(p peer.ID, h blobs.Hash) {
-	delete(r.of[p], h)
+	all := r.of[p]
+	delete(all.by, h)
 	r.total--
-	if len(r.of[p]) == 0 {
+	if len(all.by) == 0 {
 		delete(r.of, p)
 	}
 }
 
+// broke notes that asking p has failed, so that its worker ends although more may be wanted.
+func (r *refusals) broke(p peer.ID, now time.Time) {
+	r.broken[p] = r.broken[p].next(now, lastBroken)
+}
+
+// worked notes that asking p has not failed.
+func (r *refusals) worked(p peer.ID) { delete(r.broken, p) }
+
 // again forgets all that p did not have.
 func (r *refusals) again(p peer.ID) {
-	r.total -= len(r.of[p])
+	if all := r.of[p]; all != nil {
+		r.total -= len(all.by)
+	}
 	delete(r.of, p)
 	delete(r.rounds, p)
 }
@@ -134,12 +173,23 @@ func (r *refusals) walked(p peer.ID, next []byte, now time.Time) {
 // due takes the peers that may be asked again.
 func (r *refusals) due(now time.Time, take func(peer.ID)) {
 	for p, all := range r.of {
-		for h, x := range all {
-			if !x.asked && !x.until.After(now) {
-				x.asked = true
-				all[h] = x
-				take(p)
+		if all.next.IsZero() || all.next.After(now) {
+			continue
+		}
+		any := false
+		all.next = time.Time{}
+		for h, x := range all.by {
+			switch {
+			case x.asked:
+			case !x.until.After(now):
+				x.asked, any = true, true
+				all.by[h] = x
+			case all.next.IsZero() || x.until.Before(all.next):
+				all.next = x.until
 			}
+		}
+		if any {
+			take(p)
 		}
 	}
 	for p, in := range r.rounds {
@@ -148,15 +198,20 @@ func (r *refusals) due(now time.Time, take func(peer.ID)) {
 			take(p)
 		}
 	}
+	for p, x := range r.broken {
+		if !x.asked && !x.until.After(now) {
+			x.asked = true
+			r.broken[p] = x
+			take(p)
+		}
+	}
 }
 
-// untilDue is the time until due takes another one, at most so long.
+// untilDue is the time until due may take another one, at most so long.
 func (r *refusals) untilDue(now time.Time, most time.Duration) time.Duration {
 	for _, all := range r.of {
-		for _, x := range all {
-			if !x.asked {
-				most = min(most, x.until.Sub(now))
-			}
+		if !all.next.IsZero() {
+			most = min(most, all.next.Sub(now))
 		}
 	}
 	for _, in := range r.rounds {
@@ -164,14 +219,25 @@ func (r *refusals) untilDue(now time.Time, most time.Duration) time.Duration {
 			most = min(most, in.until.Sub(now))
 		}
 	}
+	for _, x := range r.broken {
+		if !x.asked {
+			most = min(most, x.until.Sub(now))
+		}
+	}
 	return most
 }
 
-// prune forgets what is of long ago.
+// prune forgets what is of long ago. It looks for that at most once in the time of oldRefusal, as
+// there may be very much.
 func (r *refusals) prune(now time.Time) {
+	if now.Sub(r.pruned) < oldRefusal {
+		return
+	}
+	r.pruned = now
+	old := func(x refusal) bool { return now.After(x.until.Add(oldRefusal)) }
 	for p, all := range r.of {
-		for h, x := range all {
-			if now.After(x.until.Add(oldRefusal)) {
+		for h, x := range all.by {
+			if old(x) {
 				r.drop(p, h)
 			}
 		}
@@ -179,6 +245,11 @@ func (r *refusals) prune(now time.Time) {
 	for p, in := range r.rounds {
 		if last := in.seen.Add(lastRefusal); now.After(last) && now.After(in.until.Add(oldRefusal)) {
 			delete(r.rounds, p)
+		}
+	}
+	for p, x := range r.broken {
+		if old(x) {
+			delete(r.broken, p)
 		}
 	}
 }

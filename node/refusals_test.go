@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +24,10 @@ func numbered(i int) (h blobs.Hash) {
 // Any number of peers can say that they lack any amount of content. Little of it is remembered.
 func TestRefusalsAreBounded(t *testing.T) {
 	r, now := newRefusals(), time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	r.most, r.mostAll = 100, 1000
+	r.most, r.mostAll, r.least = 100, 1000, 2
 	remembered := func() (n int) {
 		for _, all := range r.of {
-			n += len(all)
+			n += len(all.by)
 		}
 		require.Equal(t, n, r.total)
 		return n
@@ -33,9 +35,11 @@ func TestRefusalsAreBounded(t *testing.T) {
 	for i := range 300 {
 		for p := range 40 {
 			r.note(peer.ID(fmt.Sprint(p)), numbered(i), now)
-			require.LessOrEqual(t, len(r.of[peer.ID(fmt.Sprint(p))]), r.most)
+			if all := r.of[peer.ID(fmt.Sprint(p))]; all != nil {
+				require.LessOrEqual(t, len(all.by), r.most)
+			}
 		}
-		require.LessOrEqual(t, remembered(), r.mostAll)
+		require.LessOrEqual(t, remembered(), r.mostAll+40*r.least)
 	}
 	require.Len(t, r.rounds, 40)
 
@@ -75,6 +79,108 @@ func TestRefusalsAreBounded(t *testing.T) {
 	require.Zero(t, remembered())
 	require.Empty(t, r.of)
 	require.Empty(t, r.rounds)
+}
+
+// Others that lack much do not push a peer that lacks little into rounds.
+func TestEachPeerHasRefusalsOfItsOwn(t *testing.T) {
+	r, now := newRefusals(), time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	r.mostAll = 1000
+	for i := range r.mostAll {
+		r.note("crowd", numbered(i), now)
+	}
+	for i := range leastRefusals {
+		r.note("p", numbered(i), now)
+		require.True(t, r.waits("p", numbered(i), now))
+	}
+	require.Empty(t, r.rounds)
+	r.note("p", numbered(leastRefusals), now)
+	require.NotNil(t, r.rounds["p"])
+}
+
+// Each refusal is due once, and the timer is set for the next one.
+func TestRefusalsAreDue(t *testing.T) {
+	r, now := newRefusals(), time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	due := func() (out []peer.ID) {
+		r.due(now, func(p peer.ID) { out = append(out, p) })
+		return out
+	}
+	require.Equal(t, time.Hour, r.untilDue(now, time.Hour))
+	r.note("p", numbered(1), now)
+	now = now.Add(firstRefusal / 2)
+	r.note("p", numbered(2), now)
+	require.Equal(t, firstRefusal/2, r.untilDue(now, time.Hour))
+	require.Empty(t, due())
+	now = now.Add(firstRefusal / 2)
+	require.Equal(t, []peer.ID{"p"}, due())
+	require.Empty(t, due())
+	require.Equal(t, firstRefusal/2, r.untilDue(now, time.Hour))
+	r.note("p", numbered(1), now) // it lacks it still
+	now = now.Add(firstRefusal / 2)
+	require.Equal(t, []peer.ID{"p"}, due())
+	require.Equal(t, 3*firstRefusal/2, r.untilDue(now, time.Hour))
+	r.gave("p", numbered(1))
+	now = now.Add(3 * firstRefusal / 2)
+	require.Empty(t, due(), "it has come")
+	require.Equal(t, time.Hour, r.untilDue(now, time.Hour))
+
+	for range 20 {
+		r.broke("p", now)
+	}
+	require.Equal(t, lastBroken, r.untilDue(now, time.Hour))
+	require.Empty(t, due())
+	now = now.Add(lastBroken)
+	require.Equal(t, []peer.ID{"p"}, due())
+	require.Empty(t, due())
+	r.worked("p")
+	r.broke("p", now)
+	require.Equal(t, firstRefusal, r.untilDue(now, time.Hour))
+}
+
+// A stream that breaks in the middle of a round does not end the round.
+func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		s := newSimNet(1)
+		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
+		looking.downloads.failed.most, looking.downloads.failed.least = 8, 8
+		r, err := honest.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		author := replica.NewSecretKey()
+		var changes []replica.Change
+		var last blobs.Hash // of what is here, in the order of what is wanted
+		for i := range 3 * downloadBatch {
+			c := replica.Change{Key: fmt.Appendf(nil, "%d", i), Hash: numbered(i + 1), Size: 5}
+			if i < downloadBatch {
+				info, err := honest.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
+				require.NoError(t, err)
+				c.Hash, c.Size = info.Hash, info.Size
+				if bytes.Compare(info.Hash[:], last[:]) > 0 {
+					last = info.Hash
+				}
+			}
+			changes = append(changes, c)
+		}
+		_, err = honest.Replicas.Write(ctx, r.ID, author, changes)
+		require.NoError(t, err)
+		s.mu.Lock()
+		serve, opened := s.ends[honest.ID()].handlers[blobProtocol], new(atomic.Int32)
+		s.ends[honest.ID()].handlers[blobProtocol] = func(st Stream) {
+			if opened.Add(1) == 2 {
+				_ = st.Reset()
+				return
+			}
+			serve(st)
+		}
+		s.mu.Unlock()
+		_, err = looking.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+		time.Sleep(30 * time.Second)
+		require.Greater(t, opened.Load(), int32(2))
+		has, err := looking.Blobs.Has(ctx, last)
+		require.NoError(t, err)
+		require.True(t, has)
+	})
 }
 
 // Entries that name content which is nowhere do not keep what comes after them from a peer that has

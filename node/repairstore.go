@@ -210,19 +210,15 @@ func (n *Node) leaveLists(ctx context.Context, damaged map[blobs.Hash][]blobs.Da
 	}
 	leave := func(h blobs.Hash) error {
 		delete(damaged, h)
-		r, err := n.Blobs.Reader(ctx, h)
 		var child blobs.Hash
+		r, err := n.Blobs.Reader(ctx, h)
 		if err == nil {
 			_, err = r.ReadAt(child[:], 0)
 		}
 		if err == nil {
 			delete(damaged, child)
 		}
-		if _, is := errors.AsType[*blobs.DamageError](err); is || errors.Is(err, blobs.ErrNotFound) ||
-			errors.Is(err, blobs.ErrIncomplete) {
-			return nil // of it, too, there may be nothing to be read
-		}
-		return err
+		return ctx.Err() // Verify has reported that it cannot be read
 	}
 	for p, err := range n.Blobs.Pins(ctx) {
 		if err == nil && p.Sequence {
@@ -237,10 +233,15 @@ func (n *Node) leaveLists(ctx context.Context, damaged map[blobs.Hash][]blobs.Da
 			return err
 		}
 		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
-			if err != nil {
-				return err
-			}
-			if e.Size < chunked.Threshold {
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err != nil:
+				// Any damaged blob may be a list of an entry that cannot be read, so all of them stay.
+				// The repair of the replicas names this one.
+				clear(damaged)
+				return nil
+			case e.Size < chunked.Threshold:
 				continue
 			}
 			info, err := n.Blobs.Stat(ctx, e.Hash)

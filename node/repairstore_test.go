@@ -1,15 +1,21 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -147,47 +153,120 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	require.True(t, has)
 }
 
+// If the entries of a replica cannot be read, nobody knows which damaged blobs are lists of its
+// content: all stay, and the other replicas are repaired all the same.
+func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
+	ctx := context.Background()
+	cfg := Config{Dir: t.TempDir()}
+	n, err := Open(ctx, cfg)
+	require.NoError(t, err)
+	content := randomContent(1, 5000)
+	info, err := n.Blobs.ImportBytes(ctx, content)
+	require.NoError(t, err)
+	for _, name := range []string{"broken", "other"} {
+		r, err := n.Replicas.Create(ctx, name)
+		require.NoError(t, err)
+		setContents(t, n, r.ID, map[string][]byte{"key of " + name: content})
+	}
+	err = n.kv.Update(ctx, func(tx kv.Txn) error {
+		for p, err := range tx.Scan(kv.Prefix([]byte("ro")), kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			if bytes.Contains(p.Key, []byte("key of broken")) {
+				return tx.Set(bytes.Clone(p.Key), []byte("no entry"))
+			}
+		}
+		return errors.New("the entry was not found")
+	})
+	require.NoError(t, err)
+	require.NoError(t, n.Close())
+	flipIn(t, cfg.Dir, content, 1234)
+	got, err := RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.Len(t, got.Unread, 1)
+	require.Equal(t, "replica broken", got.Unread[0].What)
+	require.Equal(t, []blobs.Hash{info.Hash}, got.Lost)
+	require.Equal(t, []LostEntry{{"other", "key of other", info.Hash}}, got.Entries)
+	n, err = Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	has, err := n.Blobs.Has(ctx, info.Hash)
+	require.NoError(t, err)
+	require.True(t, has)
+}
+
 // A damaged sequence or list tells which chunks to keep, as far as it can be read: it stays until a
 // peer has another, and so do its chunks.
 func TestRepairStoreKeepsChunksOfDamagedLists(t *testing.T) {
 	for name, ofList := range map[string]bool{"list": true, "sequence": false} {
-		t.Run(name, func(t *testing.T) {
-			ctx := context.Background()
-			cfg := Config{Dir: t.TempDir()}
-			n, err := Open(ctx, cfg)
-			require.NoError(t, err)
-			r, err := n.Replicas.Create(ctx, "notes")
-			require.NoError(t, err)
-			author := replica.NewSecretKey()
-			_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
-			require.NoError(t, err)
-			h, size, list, sequence := chunkedContent(t, n)
-			_, err = n.Replicas.Write(
-				ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}},
-			)
-			require.NoError(t, err)
-			require.NoError(t, n.Close())
-			stored := sequence
-			if ofList {
-				stored = list
-			}
-			flipIn(t, cfg.Dir, stored[:1000], 5)
-			got, err := RepairStore(ctx, cfg, nil)
-			require.NoError(t, err)
-			require.Equal(t, []blobs.Hash{blobs.HashOf(stored)}, got.Lost)
-
-			n, err = Open(ctx, cfg)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, n.Close()) }()
-			_, _ = n.Collect(ctx, false, nil) // it may refuse
-			for at := 0; at < len(sequence); at += blobs.HashSize {
-				has, err := n.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
-				require.NoError(t, err)
-				require.True(t, has, at/blobs.HashSize)
-			}
-			pending, err := n.PendingContent(ctx, r.ID)
-			require.NoError(t, err)
-			require.Equal(t, 1, pending, "it is to be fetched")
-		})
+		for way, harm := range map[string]func(file string, at int) error{
+			"is changed": nil,
+			"is gone":    func(file string, _ int) error { return os.Remove(file) },
+			"is cut off": func(file string, at int) error { return os.Truncate(file, int64(at)+100) },
+		} {
+			t.Run(name+" "+way, func(t *testing.T) { testRepairOfLists(t, ofList, harm) })
+		}
 	}
+}
+
+// testRepairOfLists repairs a store in which harm was done to the file of a list or a sequence,
+// from an offset on; or to one byte.
+func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int) error) {
+	ctx := context.Background()
+	cfg := Config{Dir: t.TempDir()}
+	n, err := Open(ctx, cfg)
+	require.NoError(t, err)
+	r, err := n.Replicas.Create(ctx, "notes")
+	require.NoError(t, err)
+	author := replica.NewSecretKey()
+	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	h, size, list, sequence := chunkedContent(t, n)
+	_, err = n.Replicas.Write(
+		ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}},
+	)
+	require.NoError(t, err)
+	pinned := blobs.Pin{Name: "p", Hash: h, Sequence: true}
+	require.NoError(t, n.Blobs.Pin(ctx, pinned))
+	require.NoError(t, n.Close())
+	stored := sequence
+	if ofList {
+		stored = list
+	}
+	names, err := blobs.ParseSequence(sequence)
+	require.NoError(t, err)
+	all := append(blobs.Sequence{h}, names...)
+	lost := map[blobs.Hash]bool{blobs.HashOf(stored): true}
+	if harm == nil {
+		flipIn(t, cfg.Dir, stored[:1000], 5)
+	} else {
+		file, at := fileOf(t, cfg.Dir, stored[:1000])
+		require.NoError(t, harm(file, at))
+		for _, b := range [][]byte{list, sequence, randomContent(3, chunked.MinChunk)} {
+			if len(filesOf(t, cfg.Dir, b)) == 0 {
+				lost[blobs.HashOf(b)] = true
+			}
+		}
+	}
+	got, err := RepairStore(ctx, cfg, nil)
+	require.NoError(t, err)
+	require.ElementsMatch(t, slices.Collect(maps.Keys(lost)), got.Lost)
+	require.Empty(t, got.Unread)
+
+	n, err = Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	_, _ = n.Collect(ctx, false, nil) // it may refuse
+	for _, h := range all {
+		if lost[h] && h != all[0] && (h != all[1] || lost[all[0]]) {
+			continue // it keeps nothing else, or nothing here says that it does
+		}
+		has, err := n.Blobs.Has(ctx, h)
+		require.NoError(t, err)
+		require.True(t, has, h.Short())
+	}
+	pending, err := n.PendingContent(ctx, r.ID)
+	require.NoError(t, err)
+	require.Equal(t, 1, pending, "it is to be fetched")
 }

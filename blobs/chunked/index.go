@@ -248,10 +248,22 @@ func (x *Index) block(ctx context.Context, i int) (Chunks, error) {
 	return Chunks{Hashes: hashes, Sizes: sizes}, nil
 }
 
+// List returns the hash of the list of the chunks' lengths.
+func (x *Index) List() blobs.Hash { return x.list }
+
 // Each calls fn with all chunks in order, at most 1,024 at a time.
 func (x *Index) Each(ctx context.Context, fn func(Chunks) error) error {
-	for i := range x.blocks {
+	return x.EachFrom(ctx, 0, fn)
+}
+
+// EachFrom is Each without the chunks before the one with the number first, counted from 0.
+func (x *Index) EachFrom(ctx context.Context, first int, fn func(Chunks) error) error {
+	for i := first / blockChunks; i < len(x.blocks); i++ {
 		c, err := x.block(ctx, i)
+		if skip := first - i*blockChunks; err == nil && skip > 0 {
+			skip = min(skip, len(c.Hashes))
+			c = Chunks{Hashes: c.Hashes[skip:], Sizes: c.Sizes[skip:]}
+		}
 		if err == nil {
 			err = fn(c)
 		}

@@ -108,6 +108,14 @@ func TestIndexOfTheLargestListTakesLittleMemory(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, n, count)
+	for _, first := range []int{n - blockChunks - 1, n - 1, n} {
+		count = 0
+		require.NoError(t, x.EachFrom(bg, first, func(c Chunks) error {
+			count += len(c.Hashes)
+			return nil
+		}))
+		require.Equal(t, n-first, count)
+	}
 	r := x.Reader(bg, FromStore(s))
 	_, err = r.ReadAt(make([]byte, 1), int64(x.Size()-1))
 	require.ErrorIs(t, err, blobs.ErrNotFound)

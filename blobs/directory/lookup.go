@@ -35,7 +35,7 @@ func (d *Directory) Find(name string) (Entry, chunked.Chunks, error) {
 	i, ok := d.Manifest.find(name)
 	if !ok {
 		return Entry{}, chunked.Chunks{}, fmt.Errorf(
-			"%w: %s is not in the directory", fs.ErrNotExist, quoted(name),
+			"%s: %w in the directory", quoted(name), fs.ErrNotExist,
 		)
 	}
 	e := d.Manifest[i]
@@ -89,7 +89,7 @@ func (d *Directory) Resolve(name string) (string, error) {
 			return "", fmt.Errorf("%w: a link in %s leads to %s, which is not in the directory",
 				fs.ErrNotExist, quoted(name), quoted(next))
 		case !ok && !d.IsDir(next):
-			return "", fmt.Errorf("%w: %s is not in the directory", fs.ErrNotExist, quoted(name))
+			return "", fmt.Errorf("%s: %w in the directory", quoted(name), fs.ErrNotExist)
 		default:
 			at = next
 		}

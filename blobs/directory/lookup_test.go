@@ -58,8 +58,9 @@ func TestResolve(t *testing.T) {
 	}
 	for name, says := range map[string]string{
 		"self": "more than 40 links", "ping": "more than 40 links", "gone": `leads to "nowhere"`,
-		"no": "not in the directory", "top/x": "not in the directory", "filelink/x": "not in the directory",
-		"real/empty/x": "not in the directory", "dir/gone": `leads to "real/gone"`, "..": "out of the directory",
+		"no": "not exist in the directory", "top/x": "not exist in the directory",
+		"filelink/x": "which is not in the directory", "real/empty/x": "not exist in the directory",
+		"dir/gone": `leads to "real/gone"`, "..": "out of the directory",
 		"dir/../..": "out of the directory",
 	} {
 		_, err := d.Resolve(name)

@@ -59,9 +59,21 @@ func (s *session) close() error {
 }
 
 // with runs fn with a client of the node that runs on the data directory or, if none does, of one that lives as long as fn. online says
-// whether that one needs a network.
-func (a *app) with(ctx context.Context, online bool, fn func(*session) error) (err error) {
-	s, err := a.connect(ctx, online)
+// whether that one needs a network. It then hands over what peers were sent entries of.
+func (a *app) with(ctx context.Context, online bool, fn func(*session) error) error {
+	return a.withSession(ctx, online, online, fn)
+}
+
+// untilInterrupted is with for a command that runs until Ctrl-C. Its node is there for whoever wants
+// content, for as long as that takes, and keeps no account of who has taken it.
+func (a *app) untilInterrupted(ctx context.Context, fn func(*session) error) error {
+	return a.withSession(ctx, true, false, fn)
+}
+
+func (a *app) withSession(
+	ctx context.Context, online, handsOver bool, fn func(*session) error,
+) (err error) {
+	s, err := a.connect(ctx, online, handsOver)
 	if err != nil {
 		return err
 	}
@@ -110,7 +122,7 @@ func notYours(dir string, err error) error {
 	}
 }
 
-func (a *app) connect(ctx context.Context, online bool) (*session, error) {
+func (a *app) connect(ctx context.Context, online, handsOver bool) (*session, error) {
 	if err := a.absDir(); err != nil {
 		return nil, err
 	}
@@ -118,7 +130,7 @@ func (a *app) connect(ctx context.Context, online bool) (*session, error) {
 		if s, err := a.dial(); s != nil || err != nil {
 			return s, err
 		}
-		s, err := a.openOwn(ctx, online)
+		s, err := a.openOwn(ctx, online, handsOver)
 		var inUse *node.InUseError
 		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
 			return s, err
@@ -142,10 +154,10 @@ func (a *app) absDir() (err error) {
 	return err
 }
 
-func (a *app) openOwn(ctx context.Context, online bool) (*session, error) {
-	n, err := node.Open(
-		ctx, node.Config{Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: online},
-	)
+func (a *app) openOwn(ctx context.Context, online, handsOver bool) (*session, error) {
+	n, err := node.Open(ctx, node.Config{
+		Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: handsOver,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (a *app) doctorCommand() *cobra.Command {
 			if !network {
 				return api.UsageErrorf("say what to examine: --network")
 			}
-			s, err := a.connect(cmd.Context(), true)
+			s, err := a.connect(cmd.Context(), true, false)
 			if err != nil {
 				return err
 			}

@@ -281,7 +281,7 @@ func (a *app) replicaWatch() *cobra.Command {
 		Short: "Print entries as they are stored, until interrupted",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), true, func(s *session) error {
+			return a.untilInterrupted(cmd.Context(), func(s *session) error {
 				err := api.Each(cmd.Context(), s.Client, "replica/watch", api.NameRequest{Name: args[0]}, func(e api.Entry) error {
 					if e.Missed > 0 {
 						a.note("%d entries were stored too fast to be shown", e.Missed)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -227,14 +228,15 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 	if s.own == nil {
 		return nil
 	}
-	last := -1
-	for since := time.Now(); time.Since(since) < settleWait; {
+	for wait := newSettling(time.Now()); ; {
 		info, err := api.Call[api.ReplicaInfo](ctx, s.Client, "replica/info", api.NameRequest{Name: name})
 		if err != nil || info.PendingContent == 0 {
 			return err
 		}
-		if info.PendingContent != last {
-			last, since = info.PendingContent, time.Now()
+		if !wait.goesOn(time.Now(), info.PendingContent) {
+			a.note("the content of %d entries is not here yet: keep a node running (skerry up)",
+				info.PendingContent)
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -242,8 +244,22 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	a.note("the content of %d entries is not here yet: keep a node running (skerry up)", last)
-	return nil
+}
+
+// settling waits for content as long as less and less of it is pending. Entries that come meanwhile
+// are no progress: somebody who goes on writing them would hold the command for ever.
+type settling struct {
+	least int // pending
+	since time.Time
+}
+
+func newSettling(now time.Time) settling { return settling{least: math.MaxInt, since: now} }
+
+func (s *settling) goesOn(now time.Time, pending int) bool {
+	if pending < s.least {
+		s.least, s.since = pending, now
+	}
+	return now.Sub(s.since) < settleWait
 }
 
 // handOverWait is how long a peer may take, without progress, to fetch the content of entries that
@@ -258,6 +274,11 @@ func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) 
 	}
 	left, err := s.own.HandOver(ctx, handOverWait)
 	for _, x := range left {
+		if x.Peer == "" {
+			a.warn("%d entries were sent to more peers than this command keeps account of: to make "+
+				"sure that they get the content, keep a node running (skerry up)", x.Entries)
+			continue
+		}
 		a.warn("the content of %d entries that were sent (%s) was not taken by peer %s yet: "+
 			"keep a node running (skerry up)", x.Entries, bytesText(x.Bytes), x.Peer)
 	}

@@ -27,7 +27,7 @@ func (a *app) shareCommand() *cobra.Command {
 				return err
 			}
 			req.Paths = []string{path}
-			return a.with(cmd.Context(), true, func(s *session) error {
+			return a.untilInterrupted(cmd.Context(), func(s *session) error {
 				shared, err := api.Call[api.Shared](cmd.Context(), s.Client, "share", req)
 				if err != nil {
 					return err
