@@ -29,7 +29,14 @@ const (
 type Log struct {
 	Field     string
 	MaxItems  int64 // 0 is unlimited
-	ChunkSize int64 // 0 is the default
+	ChunkSize int64 // of chunks that are begun; 0 is the default
+}
+
+func (l Log) chunkSize() int64 {
+	if l.ChunkSize > 0 {
+		return l.ChunkSize
+	}
+	return defaultChunk
 }
 
 // element returns an element as it is stored.
@@ -67,6 +74,9 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 		w, err := d.appendChunked(ctx, key, data, time, author, l, &left)
 		if !errors.Is(err, store.ErrChanged) {
 			return w, err
+		}
+		if i == appendAttempts-1 {
+			break
 		}
 		if err := pause(ctx, i); err != nil {
 			return Written{}, fmt.Errorf("log %s: %w", key, err)
@@ -135,7 +145,7 @@ func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, d
 	}
 	head := New(&value.Object{}, t, nil, false)
 	e := store.Element{Time: t, Body: value.Append(nil, element(t, data, author))}
-	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: "application/json"}); err != nil {
+	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: jsonType}); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	return Written{Hash: LogHash(n+1, data), Time: t}, nil
@@ -184,24 +194,21 @@ func (d *Documents) appendChunked(
 		head = New(&value.Object{}, 0, nil, false)
 	}
 	var inline value.Array // the elements of a log that another server keeps in its document
-	s := segments{chunkSize: l.ChunkSize}
+	s := segments{chunkSize: l.chunkSize()}
 	if head.log != nil {
 		s = *head.log
-		if l.ChunkSize > 0 {
-			s.chunkSize = l.ChunkSize
+		if s.chunkSize <= 0 {
+			s.chunkSize = l.chunkSize()
 		}
 	} else if v, _ := head.Data.Get(l.Field); v != nil {
 		inline, _ = v.(value.Array)
 		s.n = int64(len(inline))
 	}
-	if s.chunkSize <= 0 {
-		s.chunkSize = defaultChunk
-	}
 	if l.MaxItems > 0 && s.n >= l.MaxItems {
 		return Written{}, &FullError{l.MaxItems}
 	}
 	if len(inline) > 0 {
-		if err := d.divide(ctx, key, head, o, inline, s, l); err != nil {
+		if err := d.convert(ctx, key, head, o, inline, s, l); err != nil {
 			return Written{}, err
 		}
 		return d.appendChunked(ctx, key, data, given, author, l, left)
@@ -231,19 +238,29 @@ func (d *Documents) appendChunked(
 		}
 	}
 	same := if_(found.was)
-	if s.tail == "" || int64(len(tail)) >= s.chunkSize {
+	if s.full(tail) {
+		if found.more { // a chunk that is not the last counts whole
+			if err := d.put(ctx, s.tail, tail, same); err != nil {
+				return Written{}, fmt.Errorf("log %s: %w", key, err)
+			}
+		}
 		cleared, err := d.clear(ctx, found.keys)
 		if err != nil {
 			return Written{}, err
 		}
 		s.sealed += int64(len(tail))
+		s.n, s.chunkSize = s.sealed, l.chunkSize()
 		at := max(t, end.latest+1, cleared+1)
 		if s.tail != "" {
 			at = max(at, chunkTime(s.tail)+1)
 		}
 		s.tail, tail, same = s.chunkKey(key, at), nil, store.Absent
+		if o, err = d.replace(ctx, key, head, o, &s); err != nil {
+			return Written{}, err
+		}
 	}
-	tail = append(slices.Clip(tail), element(t, data, author))
+	e := element(t, data, author)
+	tail = append(slices.Clip(tail), e)
 	s.n = s.sealed + int64(len(tail))
 	end.add(place{t, chunkTime(s.tail)}, until)
 	s.ends = end
@@ -256,7 +273,13 @@ func (d *Documents) appendChunked(
 		Data: rest, Hash: LogHash(s.n, data), Time: end.latest, text: value.Append(nil, rest),
 		log: &s,
 	}
-	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
+	err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o))
+	if errors.Is(err, store.ErrChanged) {
+		if is, bad := d.counted(ctx, key, &s, e, given); is || bad != nil {
+			err = bad
+		}
+	}
+	if err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	return Written{Hash: next.Hash, Time: t}, nil
