@@ -11,8 +11,10 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// A store that keeps no logs by itself holds a log in several objects: the head under the log's own key, and chunks of elements under keys that tell the
-// time of their first. A chunk is written before the head, and what the head does not count is not there: an append that fails half-way has not happened.
+// A store that keeps no logs by itself holds a log in several objects: the head under the log's own
+// key, and chunks of elements under keys that tell the time of their first. The head names a chunk,
+// then the chunk is written, then the head counts its elements. What the head does not count is not
+// there: an append that fails half-way has not happened.
 
 const (
 	// chunkMark stands after the log's key in those of its chunks. No path has it, as no request may
@@ -59,8 +61,11 @@ func LogHash(n int64, data any) string {
 	return value.Hash(value.NewObject(member("n", float64(n)), member("last", data)))
 }
 
-// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It returns an error that is ErrNotMonotonic, or a *FullError.
-func (d *Documents) Append(ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log) (Written, error) {
+// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It returns
+// an error that is ErrNotMonotonic, or a *FullError.
+func (d *Documents) Append(
+	ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log,
+) (Written, error) {
 	unlock, err := d.lock(ctx, key)
 	if err != nil {
 		return Written{}, err
@@ -69,9 +74,9 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.appendTo(ctx, logs, key, data, time, author, l)
 	}
-	left := ""
+	seen := ""
 	for i := range appendAttempts {
-		w, err := d.appendChunked(ctx, key, data, time, author, l, &left)
+		w, err := d.appendChunked(ctx, key, data, time, author, l, &seen)
 		if !errors.Is(err, store.ErrChanged) {
 			return w, err
 		}
@@ -98,7 +103,9 @@ const maxTaken = 1000
 
 // next returns the time of the element after one of the time last, the latest that is shown;
 // latest is that of all. taken reports whether there is an element of a time.
-func (d *Documents) next(given *int64, last, latest int64, taken func(int64) (bool, error)) (int64, error) {
+func (d *Documents) next(
+	given *int64, last, latest int64, taken func(int64) (bool, error),
+) (int64, error) {
 	if given != nil && *given <= last {
 		return 0, ErrNotMonotonic
 	}
@@ -122,7 +129,10 @@ func (d *Documents) next(given *int64, last, latest int64, taken func(int64) (bo
 	return latest + 1, nil
 }
 
-func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64, author *Author, l Log) (Written, error) {
+func (d *Documents) appendTo(
+	ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64,
+	author *Author, l Log,
+) (Written, error) {
 	length, err := logs.Length(ctx, key, d.shownUntil())
 	if err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
@@ -180,11 +190,11 @@ func (d *Documents) chunkObject(
 }
 
 // appendChunked appends to a log in chunks, unless somebody else has written meanwhile, which is
-// ErrChanged. left is what was found at the last attempt that is not counted: it may be an append
-// under way, which is given time to end.
+// ErrChanged. seen is the state of what is not counted as it was at the last attempt: while that
+// changes, another append is under way, which is given time to end.
 func (d *Documents) appendChunked(
 	ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log,
-	left *string,
+	seen *string,
 ) (Written, error) {
 	head, o, err := d.get(ctx, key)
 	if err != nil {
@@ -211,14 +221,14 @@ func (d *Documents) appendChunked(
 		if err := d.convert(ctx, key, head, o, inline, s, l); err != nil {
 			return Written{}, err
 		}
-		return d.appendChunked(ctx, key, data, given, author, l, left)
+		return d.appendChunked(ctx, key, data, given, author, l, seen)
 	}
-	found, err := d.behind(ctx, key, &s)
+	found, err := d.findUncounted(ctx, key, &s)
 	if err != nil {
 		return Written{}, err
 	}
-	if now := found.name(o); now != "" && now != *left {
-		*left = now
+	if now := found.state(o); now != "" && now != *seen {
+		*seen = now
 		return Written{}, store.ErrChanged
 	}
 	tail := found.tail
@@ -232,7 +242,7 @@ func (d *Documents) appendChunked(
 	if err != nil {
 		return Written{}, err
 	}
-	if found.name(o) != "" {
+	if found.state(o) != "" {
 		if o, err = d.fence(ctx, key, head, o, &s); err != nil {
 			return Written{}, err
 		}

@@ -58,7 +58,9 @@ type News struct {
 // than after, which may be -1, about limit at most. Whatever was added, also late by another node,
 // comes to a reader who goes on with the cursors that it gets; some may come again. It returns an
 // error that is store.ErrCursor or ErrCorrupt.
-func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, limit int, l Log) (n News, err error) {
+func (d *Documents) Since(
+	ctx context.Context, key, cursor string, after int64, limit int, l Log,
+) (n News, err error) {
 	head, _, err := d.get(ctx, key)
 	if err != nil {
 		return n, err

@@ -16,7 +16,7 @@ import (
 // and then the element must be in its chunk. So
 //
 //   - the head names a chunk before anybody writes it. Otherwise two servers could begin two chunks,
-//     of which the head counts one and the other, with an earlier name, is shown as well;
+//     of which the head counts one, and the other, with an earlier name, is shown as well;
 //   - a chunk is written under the condition that it is still what was read, after the head was;
 //   - what lies in chunks and is not counted may be of an append under way. Before it is written
 //     over, the head is changed (its turn), under the same condition, so that the other append cannot
@@ -63,12 +63,14 @@ type uncounted struct {
 	tail value.Array   // the elements that are counted of the last chunk
 	was  *store.Object // that chunk, nil if it is not there
 	more bool          // there are others in it
-	keys []string      // of chunks behind it
+	keys []string      // of chunks after it
 }
 
-// behind looks at what the head, which has been read before, does not count. Chunks behind the last
-// one are looked for when another is to begin.
-func (d *Documents) behind(ctx context.Context, key string, s *segments) (u uncounted, err error) {
+// findUncounted looks for what the head, which has been read before, does not count. It looks for
+// chunks after the last one when another is to begin.
+func (d *Documents) findUncounted(
+	ctx context.Context, key string, s *segments,
+) (u uncounted, err error) {
 	all, was, err := d.chunkObject(ctx, s.tail)
 	if err != nil {
 		return u, err
@@ -85,19 +87,20 @@ func (d *Documents) behind(ctx context.Context, key string, s *segments) (u unco
 	return u, nil
 }
 
-// name tells two of what is not counted apart; it is "" for nothing.
-func (u *uncounted) name(head *store.Object) string {
+// state is another text whenever the head, or something that it does not count, is another; it is
+// "" if all is counted.
+func (u *uncounted) state(head *store.Object) string {
 	if !u.more && len(u.keys) == 0 {
 		return ""
 	}
-	name := ""
+	tags := ""
 	if head != nil {
-		name = head.Tag
+		tags = head.Tag
 	}
 	if u.was != nil {
-		name += " " + u.was.Tag
+		tags += " " + u.was.Tag
 	}
-	return fmt.Sprint(name, " ", u.keys)
+	return fmt.Sprint(tags, " ", u.keys)
 }
 
 // fence makes sure that what is not counted never is, and returns the head from then on.
