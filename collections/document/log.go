@@ -61,8 +61,8 @@ func LogHash(n int64, data any) string {
 	return value.Hash(value.NewObject(member("n", float64(n)), member("last", data)))
 }
 
-// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It returns
-// an error that is ErrNotMonotonic, or a *FullError.
+// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It
+// returns an error that is ErrNotMonotonic, or a *FullError.
 func (d *Documents) Append(
 	ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log,
 ) (Written, error) {

@@ -15,12 +15,12 @@ import (
 // Several servers may append to a log in one store. An append has happened when the head counts it,
 // and then the element must be in its chunk. So
 //
-//   - the head names a chunk before anybody writes it. Otherwise two servers could begin two chunks,
-//     of which the head counts one, and the other, with an earlier name, is shown as well;
+//   - the head names a chunk before anybody writes it. Otherwise two servers could begin two, of
+//     which the head counts one, and the other, with an earlier name, is shown as well;
 //   - a chunk is written under the condition that it is still what was read, after the head was;
 //   - what lies in chunks and is not counted may be of an append under way. Before it is written
-//     over, the head is changed (its turn), under the same condition, so that the other append cannot
-//     be counted any more and begins anew;
+//     over, the head is changed (its turn), under the same condition, so that the other append
+//     cannot be counted any more and begins anew;
 //   - keys of chunks are not used again, and chunks that the head does not count are emptied, not
 //     deleted: a deletion that comes late has no condition;
 //   - no two writes of a chunk have the same bytes, as the tag of an object may be a hash of them.
