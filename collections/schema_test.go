@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/internal/cost"
 )
 
 // withSchema is a configuration whose documents must satisfy a schema.
@@ -203,6 +204,6 @@ func TestUniqueItemsCost(t *testing.T) {
 			require.Equal(t, http.StatusOK, ask(w, "POST", fmt.Sprint("/push/notes/", pushes), body).Code)
 		}
 	}
-	once, twice := grown(work(1000)), grown(work(2000))
+	once, twice := cost.Bytes(work(1000)), cost.Bytes(work(2000))
 	require.LessOrEqual(t, twice, 3*once+1<<18, "%d, then %d bytes", once, twice)
 }
