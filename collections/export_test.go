@@ -2,7 +2,6 @@ package collections
 
 import (
 	"context"
-	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
 )
@@ -11,6 +10,3 @@ import (
 func (s *Server) Standing(ctx context.Context, identity string) (access.Standing, error) {
 	return s.standing(ctx, identity)
 }
-
-// SetMatchClock sets the clock by which it is told how long patterns take.
-func SetMatchClock(o *Options, now func() time.Time) { o.matchClock = now }
