@@ -62,15 +62,17 @@ type Options struct {
 	ResolveWithin time.Duration // 0 is 5 s
 	MaxBatch      int           // documents in one batch; 0 is 100
 	MaxElements   int64         // elements of logs in one batch; 0 is 5,000
-	// MatchWithin is how long matching the strings of a document by patterns of its schema may take,
-	// where these need backtracking; 0 is 1 s.
-	MatchWithin time.Duration
+	// Linear refuses patterns of schemas for which some strings take long, as a configuration with
+	// extensions.rules does: how long differs between nodes, and so would what they accept.
+	Linear bool
 
 	Log   *slog.Logger // nil is slog.Default
 	Audit Auditor      // nil keeps no record
 	Hooks []Hook
 	// Observe, unless nil, is told of each request that a route has answered.
 	Observe func(o *Observation)
+
+	matchClock func() time.Time // for tests; nil is time.Now
 }
 
 // Observation is what a request has cost.
@@ -160,9 +162,6 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.MaxBatch == 0 {
 		opts.MaxBatch = 100
 	}
-	if opts.MatchWithin == 0 {
-		opts.MatchWithin = matchWithin
-	}
 	if opts.MaxElements == 0 {
 		opts.MaxElements = 5000
 	}
@@ -181,15 +180,13 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	return s, opts.Revocations.Judge(ctx, s.standing)
 }
 
-const matchWithin = time.Second
-
 // readAtStart is how long a store may take until the lists of revocations in it have been read
 // anew.
 const readAtStart = time.Minute
 
 // Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
-	r, err := newRoutes(c, s.opts.Describe, s.opts.Revocations != nil, s.opts.MatchWithin)
+	r, err := newRoutes(c, &s.opts)
 	if err != nil {
 		return err
 	}

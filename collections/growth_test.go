@@ -3,7 +3,6 @@ package collections_test
 import (
 	"fmt"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/remote"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/cost"
 )
 
 // Whatever reads what others send does twice the work for twice the bytes, counted in what it
@@ -157,7 +157,7 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			}
 		},
 	} {
-		once, twice := grown(work(n)), grown(work(2*n))
+		once, twice := cost.Bytes(work(n)), cost.Bytes(work(2*n))
 		require.LessOrEqual(t, twice, 3*once+1<<18, "%s: %d, then %d bytes", name, once, twice)
 	}
 }
@@ -178,14 +178,4 @@ func elements(n int) string {
 		fmt.Fprintf(&b, `,{"ts":%d,"data":{}}`, 1+(i+n/2)%n)
 	}
 	return "[" + b.String()[1:] + "]"
-}
-
-// grown returns how many bytes a function allocates.
-func grown(do func()) uint64 {
-	do()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

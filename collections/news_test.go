@@ -143,4 +143,13 @@ func TestCursorShowsWhatPullsShow(t *testing.T) {
 	w.now = w.now.Add(2 * time.Second)
 	require.False(t, shown("full=1"))
 	require.False(t, shown("cursor="))
+
+	// An element that lies ahead does not count for that.
+	at := w.now.Add(5 * time.Second).UnixMilli()
+	rec = ask(w, http.MethodPost, "/push/short/a", fmt.Sprintf(`{"data":{"n":2},"ts":%d}`, at))
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	require.False(t, shown("full=1"))
+	require.False(t, shown("cursor="))
+	w.now = w.now.Add(5 * time.Second)
+	require.True(t, shown("full=1") && shown("cursor="))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/openapi"
@@ -24,7 +25,7 @@ func TestOpenAPIDescribesTheRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rs, err := newRoutes(c, DescribePublic, true, matchWithin)
+	rs, err := newRoutes(c, &Options{Describe: DescribePublic, Revocations: &access.Revocations{}})
 	if err != nil {
 		t.Fatal(err)
 	}

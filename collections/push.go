@@ -129,7 +129,7 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	if err := x.mayWrite(data); err != nil {
 		return nil, err
 	}
-	if err := x.route.schema.check(data); err != nil && !x.mayKeep(data) {
+	if err := x.route.schema.check(x.r.Context(), data); err != nil && !x.mayKeep(data) {
 		return nil, err
 	}
 	e.Data = value.Sanitize(data)
@@ -299,7 +299,7 @@ func (x *exchange) over(old *document.Document, data *value.Object) (*value.Obje
 		}
 	}
 	if !x.signedWhole() {
-		if err := x.route.schema.check(stored); err != nil {
+		if err := x.route.schema.check(x.r.Context(), stored); err != nil {
 			return nil, err
 		}
 	}

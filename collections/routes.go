@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/collections/config"
@@ -20,8 +19,7 @@ type routes struct {
 	describe Describe
 	byShape  map[shape][]*route
 	pulls    map[*config.Collection][]*limiter // which each way of pulling counts in
-	// matchWithin is how long matching one document's strings by backtracking may take.
-	matchWithin time.Duration
+	matching matching
 }
 
 // shape is what routes that may match a path have in common with it.
@@ -46,17 +44,16 @@ type segment struct {
 	param bool
 }
 
-func newRoutes(
-	c *config.Config, describe Describe, revocations bool, matchWithin time.Duration,
-) (*routes, error) {
+func newRoutes(c *config.Config, o *Options) (*routes, error) {
 	rs := &routes{
-		config: c, reach: reach.New(c), describe: describe, matchWithin: matchWithin,
-		byShape: map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{},
+		config: c, reach: reach.New(c), describe: o.Describe,
+		matching: matching{linear: o.Linear || c.Rules != nil, now: o.matchClock},
+		byShape:  map[shape][]*route{}, pulls: map[*config.Collection][]*limiter{},
 	}
 	rs.add(http.MethodGet, "health", &route{serve: (*exchange).health})
 	rs.add(http.MethodGet, "config", &route{serve: (*exchange).describe})
 	rs.add(http.MethodGet, "openapi.json", &route{serve: (*exchange).openAPI})
-	if revocations {
+	if o.Revocations != nil {
 		rs.add(http.MethodPost, "revocations", &route{serve: (*exchange).revoke})
 	}
 	invalid := &config.InvalidError{}
@@ -90,7 +87,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 	var bundles [][]*config.Collection
 	for _, c := range all {
 		rs.pulls[c] = newLimiters(c.Counters("pull", whole))
-		schema, err := compileSchema(c.ObjectSchema, rs.matchWithin)
+		schema, err := compileSchema(c.ObjectSchema, rs.matching)
 		if err != nil {
 			invalid.Problems = append(invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error())
 		}
@@ -120,7 +117,7 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			if c.PullOnly {
 				continue
 			}
-			schema, err := compileSchema(c.ObjectSchema, rs.matchWithin)
+			schema, err := compileSchema(c.ObjectSchema, rs.matching)
 			if err != nil {
 				continue // it has been told
 			}

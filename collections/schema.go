@@ -1,12 +1,13 @@
 package collections
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
+	"runtime"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -19,12 +20,11 @@ import (
 // unless it says otherwise.
 type schema struct {
 	source   *value.Object
-	limit    time.Duration // for all matches of patterns that backtrack, of one check
+	matching matching
 	patterns map[string]*pattern.Pattern
 	any      *compiled // that all may use at once; nil if some pattern backtracks
-
-	mu   sync.Mutex
-	free []*compiled // that nobody uses
+	// free are those that nobody uses, as many as may be used at once; nil is one yet to be compiled.
+	free chan *compiled
 }
 
 // compiled is a schema as it can be checked. Only one goroutine at a time may do that if a pattern
@@ -34,8 +34,14 @@ type compiled struct {
 	run *pattern.Run // of the check that goes on
 }
 
-// maxFree is how many schemas are kept that were compiled because several were needed at once.
-const maxFree = 16
+// matchWithin is how long matching the strings of one document by patterns that backtrack may take.
+const matchWithin = time.Second
+
+// matching says how strings are matched by patterns.
+type matching struct {
+	linear bool             // patterns that backtrack are refused
+	now    func() time.Time // nil is time.Now
+}
 
 type noLoader struct{}
 
@@ -52,27 +58,38 @@ type matcher struct {
 // MatchString implements jsonschema.Regexp.
 func (m matcher) MatchString(s string) bool { return m.of.run.Match(m.Pattern, s) }
 
-func compileSchema(o *value.Object, limit time.Duration) (*schema, error) {
+func compileSchema(o *value.Object, m matching) (*schema, error) {
 	if o == nil {
 		return nil, nil
 	}
-	s := &schema{source: o, limit: limit, patterns: map[string]*pattern.Pattern{}}
+	s := &schema{source: o, matching: m, patterns: map[string]*pattern.Pattern{}}
 	backtracks := false
 	c, err := s.compile(func(text string) (*pattern.Pattern, error) {
-		p, err := pattern.Compile(text, limit)
-		if err == nil {
-			s.patterns[text] = p
-			backtracks = backtracks || p.Backtracks()
+		p, err := pattern.Compile(text, matchWithin)
+		if err != nil {
+			return nil, err
 		}
-		return p, err
+		if m.linear && p.Backtracks() {
+			return nil, fmt.Errorf("the pattern %s has a lookaround, a reference back or the like. "+
+				"With extensions.rules it must not, as nodes could disagree about strings that "+
+				"take long to match", pattern.Short(text))
+		}
+		s.patterns[text] = p
+		backtracks = backtracks || p.Backtracks()
+		return p, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if backtracks {
-		s.free = append(s.free, c)
+		n := runtime.GOMAXPROCS(0) // more at once would not be faster
+		s.free = make(chan *compiled, n)
+		s.free <- c
+		for range n - 1 {
+			s.free <- nil
+		}
 	} else {
-		c.run = pattern.NewRun(limit, nil) // in which nothing counts
+		c.run = pattern.NewRun(matchWithin, nil) // in which nothing counts
 		s.any = c
 	}
 	return s, nil
@@ -87,7 +104,7 @@ func (s *schema) compile(read func(text string) (*pattern.Pattern, error)) (*com
 	done := false
 	c.UseRegexpEngine(func(text string) (jsonschema.Regexp, error) {
 		if done { // it is data, which the schema wants to be a pattern, and nothing is matched by it
-			p, err := pattern.Compile(text, s.limit)
+			p, err := pattern.Compile(text, matchWithin)
 			return matcher{p, out}, err
 		}
 		p, err := read(text)
@@ -106,29 +123,29 @@ func (s *schema) compile(read func(text string) (*pattern.Pattern, error)) (*com
 }
 
 // take returns a compiled schema that nobody else uses until it is given back, or need not.
-func (s *schema) take() (*compiled, error) {
+func (s *schema) take(ctx context.Context) (*compiled, error) {
 	if s.any != nil {
 		return s.any, nil
 	}
-	s.mu.Lock()
-	if last := len(s.free) - 1; last >= 0 {
-		defer s.mu.Unlock()
-		c := s.free[last]
-		s.free = s.free[:last]
-		return c, nil
+	select {
+	case c := <-s.free:
+		if c != nil {
+			return c, nil
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	s.mu.Unlock()
-	return s.compile(func(text string) (*pattern.Pattern, error) { return s.patterns[text], nil })
+	read := func(text string) (*pattern.Pattern, error) { return s.patterns[text], nil }
+	c, err := s.compile(read)
+	if err != nil {
+		s.free <- nil
+	}
+	return c, err
 }
 
 func (s *schema) give(c *compiled) {
-	if s.any != nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.free) < maxFree {
-		s.free = append(s.free, c)
+	if s.any == nil {
+		s.free <- c
 	}
 }
 
@@ -156,19 +173,20 @@ func goValue(v any) any {
 	return v
 }
 
-// check refuses data that does not satisfy the schema; a nil schema is satisfied by all.
-func (s *schema) check(data *value.Object) error {
+// check refuses data that does not satisfy the schema; a nil schema is satisfied by all. It may
+// have to wait until others are checked, no longer than ctx lasts.
+func (s *schema) check(ctx context.Context, data *value.Object) error {
 	if s == nil {
 		return nil
 	}
-	c, err := s.take()
+	c, err := s.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.give(c)
 	run := c.run
 	if s.any == nil {
-		run = pattern.NewRun(s.limit, nil)
+		run = pattern.NewRun(matchWithin, s.matching.now)
 		c.run = run
 	}
 	err = c.s.Validate(goValue(data))

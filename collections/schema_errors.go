@@ -33,14 +33,14 @@ func leaves(e *jsonschema.ValidationError) (all []*jsonschema.ValidationError) {
 	slices.SortStableFunc(all, func(a, b *jsonschema.ValidationError) int {
 		return cmp.Or(
 			len(a.InstanceLocation)-len(b.InstanceLocation),
-			slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(rank(a), rank(b)),
+			slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(turnOf(a), turnOf(b)),
 		)
 	})
 	return all
 }
 
-// rank orders what is wrong with one value as the validator of the published server finds it.
-func rank(e *jsonschema.ValidationError) int {
+// turnOf orders what is wrong with one value as the validator of the published server finds it.
+func turnOf(e *jsonschema.ValidationError) int {
 	switch e.ErrorKind.(type) {
 	case *kind.Type:
 		return 0

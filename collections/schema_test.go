@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/internal/cost"
 )
 
 // withSchema is a configuration whose documents must satisfy a schema.
@@ -60,14 +61,17 @@ func TestPatternsOfSchemas(t *testing.T) {
 		var invalid *config.InvalidError
 		require.ErrorAs(t, err, &invalid)
 		require.Contains(t, invalid.Problems[0], `collection "notes": objectSchema`)
-		require.Contains(t, invalid.Problems[0], "ECMA-262")
+		require.Contains(t, invalid.Problems[0], "JavaScript regular expression")
 	}
 }
 
 // What patterns may cost is bounded for all strings of a document together, and a pattern that was
 // not decided lets nothing in, also where it must not match.
 func TestCostlyPatterns(t *testing.T) {
-	soon := func(o *collections.Options) { o.MatchWithin = time.Nanosecond }
+	soon := func(o *collections.Options) { // a second goes by at each look at the clock
+		at := time.Unix(0, 0)
+		collections.SetMatchClock(o, func() time.Time { at = at.Add(time.Second); return at })
+	}
 	for _, schema := range []string{
 		`{"properties": {"a": {"items": {"pattern": "^(?!x)"}}}}`,
 		`{"properties": {"a": {"items": {"not": {"pattern": "^(?=x)"}}}}}`,
@@ -92,6 +96,35 @@ func TestCostlyPatterns(t *testing.T) {
 	long := strings.Repeat("a", 5000)
 	rec := ask(w, "POST", "/push/notes/a", `{"data":{"a":["a","aa","`+long+`"]}}`)
 	require.Equal(t, http.StatusOK, rec.Code)
+}
+
+// With rules, nodes must agree on what a document may be, whatever time they take to find out.
+func TestPatternsWithRules(t *testing.T) {
+	const rules = `"rules": {"servers": [], "hosts": []}`
+	for _, x := range []struct {
+		pattern, extensions string
+		linear, refused     bool
+	}{
+		{`^(?!root$)[a-z]+$`, rules, false, true},
+		{`^(?!root$)[a-z]+$`, `"roles": {}`, true, true},
+		{`^(?!root$)[a-z]+$`, `"roles": {}`, false, false},
+		{`^(a+)+$`, rules, true, false},
+	} {
+		text := strings.TrimSpace(string(withSchema(
+			fmt.Sprintf(`{"properties": {"a": {"pattern": %q}}}`, x.pattern))))
+		require.True(t, strings.HasSuffix(text, "}"))
+		text = text[:len(text)-1] + `, "extensions": {` + x.extensions + `}}`
+		c, err := config.Parse([]byte(text))
+		require.NoError(t, err)
+		_, err = collections.New(c, collections.Options{Linear: x.linear})
+		if !x.refused {
+			require.NoError(t, err)
+			continue
+		}
+		var invalid *config.InvalidError
+		require.ErrorAs(t, err, &invalid)
+		require.Contains(t, invalid.Problems[0], "has a lookaround")
+	}
 }
 
 // Checks that go on at once do not disturb each other.
@@ -171,6 +204,6 @@ func TestUniqueItemsCost(t *testing.T) {
 			require.Equal(t, http.StatusOK, ask(w, "POST", fmt.Sprint("/push/notes/", pushes), body).Code)
 		}
 	}
-	once, twice := grown(work(1000)), grown(work(2000))
+	once, twice := cost.Bytes(work(1000)), cost.Bytes(work(2000))
 	require.LessOrEqual(t, twice, 3*once+1<<18, "%d, then %d bytes", once, twice)
 }

@@ -118,7 +118,12 @@ func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string
 			want.Servers = append(want.Servers, a)
 		}
 	}
-	return rules.Sign(want, r.Secret), nil
+	signed := rules.Sign(want, r.Secret)
+	// No node would serve the replica under rules that cannot be applied, nor this one start again.
+	if err := rules.NewGuard(rules.Options{}).Set(signed); err != nil {
+		return nil, err
+	}
+	return signed, nil
 }
 
 // followRules makes rules count that the holder of the replica's key has changed.

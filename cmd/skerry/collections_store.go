@@ -363,6 +363,9 @@ func (a *app) tellMigrated(done encrypted.Migrated, moved former.Moved, dry bool
 	if moved.Documents > 0 {
 		renamed = fmt.Sprintf(", %d%s renamed", moved.Documents, would)
 	}
+	if moved.Left > 0 {
+		renamed += fmt.Sprintf(", %d%s left where no request reaches them", moved.Left, would)
+	}
 	return a.stdout.text(
 		displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted%s",
 			done.Documents, done.Encrypted, would, done.Rewritten, would, done.Decrypted, would, renamed),

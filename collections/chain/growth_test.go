@@ -2,11 +2,12 @@ package chain
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/internal/cost"
 )
 
 // Reading what an endpoint answers does twice the work for twice the bytes, counted in what it
@@ -40,21 +41,12 @@ func TestWorkGrowsWithTheReply(t *testing.T) {
 			return func() { _, _ = parseReplies(text, count) }
 		}
 		for _, count := range []int{1, calls, n, 2 * n} {
-			once, twice := grown(work([]byte(text(n)), count)), grown(work([]byte(text(2*n)), count))
+			once := cost.Bytes(work([]byte(text(n)), count))
+			twice := cost.Bytes(work([]byte(text(2*n)), count))
 			require.LessOrEqual(
 				t, twice, 3*once+1<<16, "%s for %d calls: %d, then %d bytes", name, count, once,
 				twice,
 			)
 		}
 	}
-}
-
-// grown returns how many bytes a function allocates.
-func grown(do func()) uint64 {
-	do()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

@@ -47,8 +47,9 @@ func (d *Documents) Elements(
 		if err != nil {
 			return Part{}, err
 		}
-		if p.Length = head.log.n; len(tail) > 0 {
-			p.Last = dataOf(tail[len(tail)-1])
+		p.Length = head.log.n
+		if p.Last, err = d.last(ctx, key, head.log, tail); err != nil {
+			return Part{}, err
 		}
 		until = head.log.until(until)
 		end := head.log.ends.settled(until)
@@ -73,6 +74,34 @@ func dataOf(element any) any {
 	o, _ := element.(*value.Object)
 	v, _ := o.Get("data")
 	return v
+}
+
+// last returns the data of the last element that was added to a log, of which tail is the last
+// chunk: that is empty when it has just been begun.
+func (d *Documents) last(
+	ctx context.Context, key string, s *segments, tail value.Array,
+) (any, error) {
+	if len(tail) == 0 && s.n > 0 {
+		keys, err := d.chunkKeys(ctx, key, "", s)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range slices.Backward(keys) {
+			if k == s.tail {
+				continue
+			}
+			if tail, err = d.chunk(ctx, k); err != nil {
+				return nil, err
+			}
+			if len(tail) > 0 {
+				break
+			}
+		}
+	}
+	if len(tail) == 0 {
+		return nil, nil
+	}
+	return dataOf(tail[len(tail)-1]), nil
 }
 
 // between returns, in the order of their times, the elements that are later than after and not

@@ -11,8 +11,10 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// A store that keeps no logs by itself holds a log in several objects: the head under the log's own key, and chunks of elements under keys that tell the
-// time of their first. A chunk is written before the head, and what the head does not count is not there: an append that fails half-way has not happened.
+// A store that keeps no logs by itself holds a log in several objects: the head under the log's own
+// key, and chunks of elements under keys that tell the time of their first. The head names a chunk,
+// then the chunk is written, then the head counts its elements. What the head does not count is not
+// there: an append that fails half-way has not happened.
 
 const (
 	// chunkMark stands after the log's key in those of its chunks. No path has it, as no request may
@@ -29,7 +31,14 @@ const (
 type Log struct {
 	Field     string
 	MaxItems  int64 // 0 is unlimited
-	ChunkSize int64 // 0 is the default
+	ChunkSize int64 // of chunks that are begun; 0 is the default
+}
+
+func (l Log) chunkSize() int64 {
+	if l.ChunkSize > 0 {
+		return l.ChunkSize
+	}
+	return defaultChunk
 }
 
 // element returns an element as it is stored.
@@ -52,8 +61,11 @@ func LogHash(n int64, data any) string {
 	return value.Hash(value.NewObject(member("n", float64(n)), member("last", data)))
 }
 
-// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It returns an error that is ErrNotMonotonic, or a *FullError.
-func (d *Documents) Append(ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log) (Written, error) {
+// Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It
+// returns an error that is ErrNotMonotonic, or a *FullError.
+func (d *Documents) Append(
+	ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log,
+) (Written, error) {
 	unlock, err := d.lock(ctx, key)
 	if err != nil {
 		return Written{}, err
@@ -62,11 +74,14 @@ func (d *Documents) Append(ctx context.Context, key string, data *value.Object, 
 	if logs, ok := d.store.(store.Logs); ok {
 		return d.appendTo(ctx, logs, key, data, time, author, l)
 	}
-	left := ""
+	seen := ""
 	for i := range appendAttempts {
-		w, err := d.appendChunked(ctx, key, data, time, author, l, &left)
+		w, err := d.appendChunked(ctx, key, data, time, author, l, &seen)
 		if !errors.Is(err, store.ErrChanged) {
 			return w, err
+		}
+		if i == appendAttempts-1 {
+			break
 		}
 		if err := pause(ctx, i); err != nil {
 			return Written{}, fmt.Errorf("log %s: %w", key, err)
@@ -88,7 +103,9 @@ const maxTaken = 1000
 
 // next returns the time of the element after one of the time last, the latest that is shown;
 // latest is that of all. taken reports whether there is an element of a time.
-func (d *Documents) next(given *int64, last, latest int64, taken func(int64) (bool, error)) (int64, error) {
+func (d *Documents) next(
+	given *int64, last, latest int64, taken func(int64) (bool, error),
+) (int64, error) {
 	if given != nil && *given <= last {
 		return 0, ErrNotMonotonic
 	}
@@ -112,7 +129,10 @@ func (d *Documents) next(given *int64, last, latest int64, taken func(int64) (bo
 	return latest + 1, nil
 }
 
-func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64, author *Author, l Log) (Written, error) {
+func (d *Documents) appendTo(
+	ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64,
+	author *Author, l Log,
+) (Written, error) {
 	length, err := logs.Length(ctx, key, d.shownUntil())
 	if err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
@@ -135,7 +155,7 @@ func (d *Documents) appendTo(ctx context.Context, logs store.Logs, key string, d
 	}
 	head := New(&value.Object{}, t, nil, false)
 	e := store.Element{Time: t, Body: value.Append(nil, element(t, data, author))}
-	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: "application/json"}); err != nil {
+	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: jsonType}); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	return Written{Hash: LogHash(n+1, data), Time: t}, nil
@@ -170,11 +190,11 @@ func (d *Documents) chunkObject(
 }
 
 // appendChunked appends to a log in chunks, unless somebody else has written meanwhile, which is
-// ErrChanged. left is what was found at the last attempt that is not counted: it may be an append
-// under way, which is given time to end.
+// ErrChanged. seen is the state of what is not counted as it was at the last attempt: while that
+// changes, another append is under way, which is given time to end.
 func (d *Documents) appendChunked(
 	ctx context.Context, key string, data *value.Object, given *int64, author *Author, l Log,
-	left *string,
+	seen *string,
 ) (Written, error) {
 	head, o, err := d.get(ctx, key)
 	if err != nil {
@@ -184,34 +204,31 @@ func (d *Documents) appendChunked(
 		head = New(&value.Object{}, 0, nil, false)
 	}
 	var inline value.Array // the elements of a log that another server keeps in its document
-	s := segments{chunkSize: l.ChunkSize}
+	s := segments{chunkSize: l.chunkSize()}
 	if head.log != nil {
 		s = *head.log
-		if l.ChunkSize > 0 {
-			s.chunkSize = l.ChunkSize
+		if s.chunkSize <= 0 {
+			s.chunkSize = l.chunkSize()
 		}
 	} else if v, _ := head.Data.Get(l.Field); v != nil {
 		inline, _ = v.(value.Array)
 		s.n = int64(len(inline))
 	}
-	if s.chunkSize <= 0 {
-		s.chunkSize = defaultChunk
-	}
 	if l.MaxItems > 0 && s.n >= l.MaxItems {
 		return Written{}, &FullError{l.MaxItems}
 	}
 	if len(inline) > 0 {
-		if err := d.divide(ctx, key, head, o, inline, s, l); err != nil {
+		if err := d.convert(ctx, key, head, o, inline, s, l); err != nil {
 			return Written{}, err
 		}
-		return d.appendChunked(ctx, key, data, given, author, l, left)
+		return d.appendChunked(ctx, key, data, given, author, l, seen)
 	}
-	found, err := d.behind(ctx, key, &s)
+	found, err := d.findUncounted(ctx, key, &s)
 	if err != nil {
 		return Written{}, err
 	}
-	if now := found.name(o); now != "" && now != *left {
-		*left = now
+	if now := found.state(o); now != "" && now != *seen {
+		*seen = now
 		return Written{}, store.ErrChanged
 	}
 	tail := found.tail
@@ -225,25 +242,35 @@ func (d *Documents) appendChunked(
 	if err != nil {
 		return Written{}, err
 	}
-	if found.name(o) != "" {
+	if found.state(o) != "" {
 		if o, err = d.fence(ctx, key, head, o, &s); err != nil {
 			return Written{}, err
 		}
 	}
 	same := if_(found.was)
-	if s.tail == "" || int64(len(tail)) >= s.chunkSize {
+	if s.full(tail) {
+		if found.more { // a chunk that is not the last counts whole
+			if err := d.put(ctx, s.tail, tail, same); err != nil {
+				return Written{}, fmt.Errorf("log %s: %w", key, err)
+			}
+		}
 		cleared, err := d.clear(ctx, found.keys)
 		if err != nil {
 			return Written{}, err
 		}
 		s.sealed += int64(len(tail))
+		s.n, s.chunkSize = s.sealed, l.chunkSize()
 		at := max(t, end.latest+1, cleared+1)
 		if s.tail != "" {
 			at = max(at, chunkTime(s.tail)+1)
 		}
 		s.tail, tail, same = s.chunkKey(key, at), nil, store.Absent
+		if o, err = d.replace(ctx, key, head, o, &s); err != nil {
+			return Written{}, err
+		}
 	}
-	tail = append(slices.Clip(tail), element(t, data, author))
+	e := element(t, data, author)
+	tail = append(slices.Clip(tail), e)
 	s.n = s.sealed + int64(len(tail))
 	end.add(place{t, chunkTime(s.tail)}, until)
 	s.ends = end
@@ -256,7 +283,13 @@ func (d *Documents) appendChunked(
 		Data: rest, Hash: LogHash(s.n, data), Time: end.latest, text: value.Append(nil, rest),
 		log: &s,
 	}
-	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: "application/json"}, if_(o)); err != nil {
+	err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o))
+	if errors.Is(err, store.ErrChanged) {
+		if is, bad := d.counted(ctx, key, &s, e, given); is || bad != nil {
+			err = bad
+		}
+	}
+	if err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	return Written{Hash: next.Hash, Time: t}, nil

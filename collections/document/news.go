@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
@@ -49,7 +48,7 @@ func parsePosition(text string) (p position, err error) {
 // News is what a reader of a log has not got yet.
 type News struct {
 	Rest     *value.Object // what the document holds beside the elements
-	Time     int64         // of the last element, in Unix milliseconds; 0 if there is none
+	Time     int64         // of the last element that is shown, as Part has it, unless Rest is empty
 	Elements value.Array
 	Next     string // the cursor from here on
 	More     bool   // there is more than was asked for
@@ -59,7 +58,9 @@ type News struct {
 // than after, which may be -1, about limit at most. Whatever was added, also late by another node,
 // comes to a reader who goes on with the cursors that it gets; some may come again. It returns an
 // error that is store.ErrCursor or ErrCorrupt.
-func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, limit int, l Log) (n News, err error) {
+func (d *Documents) Since(
+	ctx context.Context, key, cursor string, after int64, limit int, l Log,
+) (n News, err error) {
 	head, _, err := d.get(ctx, key)
 	if err != nil {
 		return n, err
@@ -68,8 +69,9 @@ func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, 
 	if head != nil {
 		n.Rest, n.Time = head.Data, head.Time
 	}
+	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {
-		return d.sinceOf(ctx, logs, key, cursor, after, limit, n)
+		return d.sinceOf(ctx, logs, key, cursor, after, until, limit, n)
 	}
 	at, err := parsePosition(cursor)
 	if err != nil || head == nil {
@@ -83,7 +85,7 @@ func (d *Documents) Since(ctx context.Context, key, cursor string, after int64, 
 			at = position{}
 		}
 		n.take(&at, 0, all, after, limit)
-	} else if err := d.chunksSince(ctx, key, head.log, &at, after, limit, &n); err != nil {
+	} else if err := d.chunksSince(ctx, key, head.log, &at, after, until, limit, &n); err != nil {
 		return n, err
 	}
 	n.Next = at.String()
@@ -108,7 +110,21 @@ func (n *News) take(at *position, chunk int64, all value.Array, after int64, lim
 	return true
 }
 
-func (d *Documents) chunksSince(ctx context.Context, key string, s *segments, at *position, after int64, limit int, n *News) error {
+func (d *Documents) chunksSince(
+	ctx context.Context, key string, s *segments, at *position, after, until int64, limit int,
+	n *News,
+) error {
+	if until = s.until(until); n.Rest.Len() > 0 && n.Time > until {
+		tail, err := d.tail(ctx, s)
+		if err != nil {
+			return err
+		}
+		end, err := d.endsOf(ctx, key, s, tail, until)
+		if err != nil {
+			return err
+		}
+		n.Time = max(0, end.shown.time)
+	}
 	from := ""
 	if at.chunk > 0 {
 		from = s.chunkKey(key, at.chunk-1)
@@ -143,13 +159,15 @@ func (d *Documents) chunksSince(ctx context.Context, key string, s *segments, at
 	return nil
 }
 
-func (d *Documents) sinceOf(ctx context.Context, logs store.Logs, key, cursor string, after int64, limit int, n News) (News, error) {
+func (d *Documents) sinceOf(
+	ctx context.Context, logs store.Logs, key, cursor string, after, until int64, limit int, n News,
+) (News, error) {
 	some, err := logs.Since(ctx, key, cursor, after, limit)
 	if err != nil {
 		return n, fmt.Errorf("log %s: %w", key, err)
 	}
 	if n.Rest.Len() > 0 { // otherwise nobody needs to know whether it is over
-		length, err := logs.Length(ctx, key, math.MaxInt64)
+		length, err := logs.Length(ctx, key, until)
 		if err != nil {
 			return n, fmt.Errorf("log %s: %w", key, err)
 		}

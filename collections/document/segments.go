@@ -12,10 +12,10 @@ import (
 
 // segments is what the head of a log knows of its chunks.
 type segments struct {
-	n         int64 // elements
-	sealed    int64 // of them, those in chunks that nothing is added to any more
-	chunkSize int64
-	tail      string // key of the chunk that elements are added to
+	n         int64  // elements
+	sealed    int64  // of them, those in chunks that nothing is added to any more
+	tail      string // key of the chunk that elements are added to, which may not be there yet
+	chunkSize int64  // how many elements fill that chunk
 	turn      int64  // how often appends were kept from being counted; see fence
 	ends      *ends  // nil if the head does not say
 }
@@ -43,6 +43,12 @@ func parseSegments(o *value.Object) *segments {
 	v, _ := o.Get("ends")
 	s.ends = parseEnds(v, s.n, whole(o, "ts"))
 	return s
+}
+
+// full reports whether the next element begins a chunk. Only the head, and what it counts of the
+// last chunk, decide: all servers that have read the same head agree.
+func (s *segments) full(tail value.Array) bool {
+	return s.tail == "" || int64(len(tail)) >= s.chunkSize
 }
 
 // prefix is what the keys of a log's chunks begin with.

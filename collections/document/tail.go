@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/store"
@@ -16,10 +15,12 @@ import (
 // Several servers may append to a log in one store. An append has happened when the head counts it,
 // and then the element must be in its chunk. So
 //
+//   - the head names a chunk before anybody writes it. Otherwise two servers could begin two, of
+//     which the head counts one, and the other, with an earlier name, is shown as well;
 //   - a chunk is written under the condition that it is still what was read, after the head was;
 //   - what lies in chunks and is not counted may be of an append under way. Before it is written
-//     over, the head is changed (its turn), under the same condition, so that the other append cannot
-//     be counted any more and begins anew;
+//     over, the head is changed (its turn), under the same condition, so that the other append
+//     cannot be counted any more and begins anew;
 //   - keys of chunks are not used again, and chunks that the head does not count are emptied, not
 //     deleted: a deletion that comes late has no condition;
 //   - no two writes of a chunk have the same bytes, as the tag of an object may be a hash of them.
@@ -62,12 +63,14 @@ type uncounted struct {
 	tail value.Array   // the elements that are counted of the last chunk
 	was  *store.Object // that chunk, nil if it is not there
 	more bool          // there are others in it
-	keys []string      // of chunks behind it
+	keys []string      // of chunks after it
 }
 
-// behind looks at what the head, which has been read before, does not count. Chunks behind the last
-// one are looked for when another is to begin.
-func (d *Documents) behind(ctx context.Context, key string, s *segments) (u uncounted, err error) {
+// findUncounted looks for what the head, which has been read before, does not count. It looks for
+// chunks after the last one when another is to begin.
+func (d *Documents) findUncounted(
+	ctx context.Context, key string, s *segments,
+) (u uncounted, err error) {
 	all, was, err := d.chunkObject(ctx, s.tail)
 	if err != nil {
 		return u, err
@@ -75,7 +78,7 @@ func (d *Documents) behind(ctx context.Context, key string, s *segments) (u unco
 	u.was = was
 	u.tail = all[:max(0, min(int64(len(all)), s.n-s.sealed))]
 	u.more = len(u.tail) < len(all)
-	if s.tail == "" || int64(len(u.tail)) >= s.chunkSize {
+	if s.full(u.tail) {
 		prefix := s.prefix(key)
 		if u.keys, err = d.store.List(ctx, prefix, max(prefix, s.tail), 1000); err != nil {
 			return u, fmt.Errorf("log %s: %w", key, err)
@@ -84,19 +87,20 @@ func (d *Documents) behind(ctx context.Context, key string, s *segments) (u unco
 	return u, nil
 }
 
-// name tells two of what is not counted apart; it is "" for nothing.
-func (u *uncounted) name(head *store.Object) string {
+// state is another text whenever the head, or something that it does not count, is another; it is
+// "" if all is counted.
+func (u *uncounted) state(head *store.Object) string {
 	if !u.more && len(u.keys) == 0 {
 		return ""
 	}
-	name := ""
+	tags := ""
 	if head != nil {
-		name = head.Tag
+		tags = head.Tag
 	}
 	if u.was != nil {
-		name += " " + u.was.Tag
+		tags += " " + u.was.Tag
 	}
-	return fmt.Sprint(name, " ", u.keys)
+	return fmt.Sprint(tags, " ", u.keys)
 }
 
 // fence makes sure that what is not counted never is, and returns the head from then on.
@@ -104,16 +108,26 @@ func (d *Documents) fence(
 	ctx context.Context, key string, head *Document, o *store.Object, s *segments,
 ) (*store.Object, error) {
 	s.turn++
+	return d.replace(ctx, key, head, o, s)
+}
+
+// replace stores the head of a log with other segments, and returns it as the store has it then.
+func (d *Documents) replace(
+	ctx context.Context, key string, head *Document, o *store.Object, s *segments,
+) (*store.Object, error) {
 	next := *head
 	next.log = s
 	if o == nil {
 		next.Hash = "" // there is no log yet
 	}
 	body := next.Bytes()
-	if err := d.store.Put(ctx, key, &store.Object{Body: body, Type: jsonType}, if_(o)); err != nil {
+	err := d.store.Put(ctx, key, &store.Object{Body: body, Type: jsonType}, if_(o))
+	if err != nil && !errors.Is(err, store.ErrChanged) {
 		return nil, fmt.Errorf("log %s: %w", key, err)
 	}
-	o, err := d.store.Get(ctx, key)
+	// It may have been changed by this very Put, sent twice (see counted); and another server that
+	// has stored the same has done the same.
+	o, err = d.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(o.Body, body) {
 		err = store.ErrChanged
 	}
@@ -121,6 +135,37 @@ func (d *Documents) fence(
 		return nil, fmt.Errorf("log %s: %w", key, err)
 	}
 	return o, nil
+}
+
+// errUncertain reports an append of which it cannot be told whether it has happened.
+var errUncertain = errors.New("the store does not tell whether the element was added; look for it")
+
+// counted reports whether an element counts although the head was not what the last Put of an
+// append expects, where the chunk was. It may have been that Put that changed it: a store that is
+// reached over a network sends it again when the answer is lost. s is what the head was to be. It
+// returns errUncertain if another server may have added the same element.
+//
+// Who would add to the chunk while the element is not counted changes the turn first.
+func (d *Documents) counted(
+	ctx context.Context, key string, s *segments, element *value.Object, given *int64,
+) (bool, error) {
+	head, _, err := d.get(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	if head == nil || head.log == nil || head.log.n < s.n {
+		return false, nil
+	}
+	part, err := d.chunk(ctx, s.tail)
+	at := s.n - s.sealed - 1
+	if err != nil || at >= int64(len(part)) ||
+		!bytes.Equal(value.Append(nil, part[at]), value.Append(nil, element)) {
+		return false, err
+	}
+	if head.log.turn != s.turn && given == nil {
+		return false, errUncertain
+	}
+	return true, nil
 }
 
 // clear empties chunks that are not counted and cannot be any more, and returns the greatest time
@@ -143,29 +188,19 @@ func (d *Documents) clear(ctx context.Context, keys []string) (latest int64, err
 	return latest, nil
 }
 
-// divide makes chunks of a log that another server keeps in its document. The head counts the same
+// convert makes a chunk of a log that another server keeps in its document: one, however long it
+// is, so that its name and what is in it follow from the document alone. The head counts the same
 // elements afterwards.
-func (d *Documents) divide(
+func (d *Documents) convert(
 	ctx context.Context, key string, head *Document, o *store.Object, all value.Array, s segments,
 	l Log,
 ) error {
-	type part struct {
-		key string
-		all value.Array
-		was *store.Object
+	s.tail = s.chunkKey(key, timeOf(all[0]))
+	was, err := d.store.Get(ctx, s.tail)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("chunk %s: %w", s.tail, err)
 	}
-	var parts []part
-	for some := range slices.Chunk(all, int(s.chunkSize)) {
-		parts = append(parts, part{key: s.chunkKey(key, timeOf(some[0])), all: some})
-	}
-	for i := range parts {
-		was, err := d.store.Get(ctx, parts[i].key)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("chunk %s: %w", parts[i].key, err)
-		}
-		parts[i].was = was
-	}
-	// What was read is of before anybody else has made chunks, if the head still is what it was.
+	// What was read is of before anybody else has made a chunk, if the head still is what it was.
 	now, err := d.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) || err == nil && now.Tag != o.Tag {
 		err = store.ErrChanged
@@ -173,26 +208,21 @@ func (d *Documents) divide(
 	if err != nil {
 		return fmt.Errorf("log %s: %w", key, err)
 	}
-	latest := head.Time
-	for _, p := range parts {
-		for _, e := range p.all {
-			latest = max(latest, timeOf(e))
-		}
-		if p.was != nil && bytes.Equal(bytes.TrimRight(p.was.Body, space), value.Append(nil, p.all)) {
-			continue
-		}
-		if err := d.put(ctx, p.key, p.all, if_(p.was)); err != nil {
-			return fmt.Errorf("chunk %s: %w", p.key, err)
+	if was == nil || !bytes.Equal(bytes.TrimRight(was.Body, space), value.Append(nil, all)) {
+		if err := d.put(ctx, s.tail, all, if_(was)); err != nil {
+			return fmt.Errorf("chunk %s: %w", s.tail, err)
 		}
 	}
-	last := parts[len(parts)-1]
-	s.n, s.tail = int64(len(all)), last.key
-	s.sealed = s.n - int64(len(last.all))
+	latest := head.Time
+	for _, e := range all {
+		latest = max(latest, timeOf(e))
+	}
 	rest := head.Data.Clone()
 	rest.Delete(l.Field)
 	next := &Document{Data: rest, Time: latest, text: value.Append(nil, rest), log: &s}
 	next.Hash = LogHash(s.n, dataOf(all[len(all)-1]))
-	if err := d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o)); err != nil {
+	err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o))
+	if err != nil {
 		return fmt.Errorf("log %s: %w", key, err)
 	}
 	return nil

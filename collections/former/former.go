@@ -38,11 +38,11 @@ type Options struct {
 	Left func(key string, err error)
 }
 
-// errTaken reports that there is something else under the name that requests reach.
-var errTaken = errors.New("something else is there already")
+// errNoName reports a key for which there is no name that a request could have.
+var errNoName = errors.New("no request can use this id")
 
 // Move moves all that is in a store, which nobody else may write to meanwhile. It may be run again
-// after it was interrupted.
+// after it was interrupted. What cannot be moved stays; a store that fails ends the run.
 func Move(ctx context.Context, c *config.Config, s store.Store, o Options) (n Moved, err error) {
 	keys, err := keysOf(ctx, s)
 	if err != nil {
@@ -54,46 +54,37 @@ func Move(ctx context.Context, c *config.Config, s store.Store, o Options) (n Mo
 		if !ok {
 			continue
 		}
-		err := error(nil)
-		if to == "" {
-			err = errors.New("no request could name it")
-		} else if f.reach.At(to) == nil {
-			err = fmt.Errorf("%s is of no collection", to)
-		} else if !o.DryRun {
-			if o.Moving != nil {
-				o.Moving(from, to)
-			}
-			err = document.Move(ctx, s, from, to)
-		} else {
-			err = free(ctx, s, to)
-		}
-		if errors.Is(err, document.ErrTaken) {
-			err = fmt.Errorf("%w: %s", errTaken, to)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return n, ctx.Err()
+		switch err := f.move(ctx, s, from, to, o); {
 		case err == nil:
 			n.Documents++
-		default:
+		case ctx.Err() != nil:
+			return n, ctx.Err()
+		case errors.Is(err, errNoName), errors.Is(err, document.ErrTaken),
+			errors.Is(err, document.ErrCorrupt), errors.Is(err, store.ErrUndecoded):
 			n.Left++
 			if o.Left != nil {
 				o.Left(from, err)
 			}
+		default:
+			return n, fmt.Errorf("rename %s: %w", from, err)
 		}
 	}
 	return n, nil
 }
 
-func free(ctx context.Context, s store.Store, key string) error {
-	_, err := s.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+func (f *names) move(ctx context.Context, s store.Store, from, to string, o Options) error {
+	switch {
+	case to == "":
+		return errNoName
+	case f.reach.At(to) == nil:
+		return fmt.Errorf("%w: no collection has the path %s", errNoName, to)
+	case o.DryRun:
+		return document.CanMove(ctx, s, from, to)
 	}
-	if err == nil {
-		err = document.ErrTaken
+	if o.Moving != nil {
+		o.Moving(from, to)
 	}
-	return err
+	return document.Move(ctx, s, from, to)
 }
 
 // keysOf returns the keys of all documents, files and logs.

@@ -176,26 +176,56 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// A run that is cut off anywhere loses nothing, and the next goes on.
+// A store that fails ends the run, which then says so and has lost nothing, and the next goes on. A
+// run that only looks tells what it will do.
 func TestMoveAfterACut(t *testing.T) {
 	for after := 0; ; after++ {
 		s := store.NewMemory()
 		fill(t, s)
-		cut := false
-		_, err := former.Move(
-			t.Context(), parsed(t), &breaking{s, after},
-			former.Options{Left: func(_ string, err error) {
-				cut = cut || errors.Is(err, errBroken)
-			}},
-		)
+		_, failed := former.Move(t.Context(), parsed(t), &breaking{s, after}, former.Options{})
+		looked, err := former.Move(t.Context(), parsed(t), s, former.Options{DryRun: true})
 		require.NoError(t, err)
-		_, err = former.Move(t.Context(), parsed(t), s, former.Options{})
+		moved, err := former.Move(t.Context(), parsed(t), s, former.Options{})
 		require.NoError(t, err)
+		require.Equal(t, looked, moved)
+		require.Equal(t, 2, moved.Left)
 		check(t, s)
-		if !cut {
+		if failed == nil {
 			require.Greater(t, after, 10)
 			return
 		}
+		require.ErrorIs(t, failed, errBroken)
+	}
+}
+
+// away is a store that cannot be read under some keys.
+type away struct {
+	store.Store
+	keys string // in the keys
+	err  error
+}
+
+func (a *away) Get(ctx context.Context, key string) (*store.Object, error) {
+	if strings.Contains(key, a.keys) {
+		return nil, a.err
+	}
+	return a.Store.Get(ctx, key)
+}
+
+// What cannot be moved stays, and the rest is moved. A store that cannot be read is not that.
+func TestWhatEndsAMove(t *testing.T) {
+	for _, dry := range []bool{true, false} {
+		s := store.NewMemory()
+		fill(t, s)
+		gone := errors.New("connection refused")
+		o := former.Options{DryRun: dry}
+		_, err := former.Move(t.Context(), parsed(t), &away{s, "notes/a_", gone}, o)
+		require.ErrorIs(t, err, gone)
+		require.ErrorContains(t, err, "notes/a__seg")
+		sealed := fmt.Errorf("%w: another secret", store.ErrUndecoded)
+		n, err := former.Move(t.Context(), parsed(t), &away{s, "notes/both", sealed}, o)
+		require.NoError(t, err)
+		require.Equal(t, 2, n.Left)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -100,7 +101,17 @@ func foreign(text string) error {
 }
 
 func noPattern(text string, why error) error {
-	return fmt.Errorf("%q is no regular expression of ECMA-262 (with the flag u): %w", text, why)
+	return fmt.Errorf(
+		"%s is not a valid JavaScript regular expression (flag u): %w", Short(text), why)
+}
+
+// Short returns the beginning of a pattern in quotation marks, for people to read.
+func Short(text string) string {
+	const most = 100
+	if len(text) <= most {
+		return strconv.Quote(text)
+	}
+	return strconv.Quote(strings.ToValidUTF8(text[:most], "")) + "…"
 }
 
 // String returns the pattern as it was written.

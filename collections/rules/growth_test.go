@@ -3,7 +3,6 @@ package rules_test
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/internal/cost"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -92,17 +92,7 @@ func TestWorkGrowsWithTheRules(t *testing.T) {
 				strings.ReplaceAll(numbers(n), ":0", `:"0"`) + `,"before":"{\"data\":","after":"}"}}`)
 		},
 	} {
-		once, twice := grown(work(n)), grown(work(2*n))
+		once, twice := cost.Bytes(work(n)), cost.Bytes(work(2*n))
 		require.LessOrEqual(t, twice, 3*once+1<<18, "%s: %d, then %d bytes", name, once, twice)
 	}
-}
-
-// grown returns how many bytes a function allocates.
-func grown(do func()) uint64 {
-	do()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

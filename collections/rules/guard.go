@@ -58,10 +58,6 @@ const (
 	refusedFor = 30 * time.Second
 )
 
-// matchWithin is how long a pattern of a schema may take: longer than at the door of a server, so
-// that a slow node does not refuse what a fast one has let in.
-const matchWithin = 5 * time.Second
-
 // verdict is what has been found out about a version.
 type verdict struct {
 	refused error // nil if it counts
@@ -103,10 +99,10 @@ func (g *Guard) Read(s store.Store, revocations *access.Revocations) {
 func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
 	o := collections.Options{
-		KnownHost:   func(*http.Request) bool { return true }, // see Guard.admit
-		Whole:       func() bool { return true },              // documents are what their callers have signed
-		MatchWithin: matchWithin,
-		Documents:   docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
+		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
+		Whole:     func() bool { return true },              // documents are what their callers have signed
+		Linear:    true,
+		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
 	}
 	s, err := collections.New(r.Config, o)
 	if err != nil {

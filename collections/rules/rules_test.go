@@ -462,6 +462,27 @@ func TestGoldenScopes(t *testing.T) {
 	require.Equal(t, int64(7), got.Scopes)
 }
 
+// Rules by which one node could refuse what another accepts, as it matches faster, do not count.
+func TestSlowPatternsAreNoRules(t *testing.T) {
+	key := replica.NewSecretKey()
+	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
+	for pattern, want := range map[string]string{`^(a+)+$`: "", `^(?=a)`: "lookaround", `(`: "flag u"} {
+		c, err := config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [{"name": "c",
+			"storagePath": "c/{id}", "readRoles": ["public"], "writeRoles": ["public"],
+			"maxBodyBytes": 1000, "objectSchema": {"properties": {"a": {"pattern": %q}}}}]}`, pattern))
+		require.NoError(t, err)
+		err = g.Set(rules.Sign(rules.Rules{Serial: 1, Config: c}, key))
+		if want == "" {
+			require.NoError(t, err)
+			require.True(t, g.InForce())
+			g = rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
+			continue
+		}
+		require.ErrorContains(t, err, want)
+		require.False(t, g.InForce())
+	}
+}
+
 // FuzzCheck finds nothing that counts but what was signed.
 func FuzzCheck(f *testing.F) {
 	r, kept := golden(f)

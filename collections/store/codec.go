@@ -1,6 +1,13 @@
 package store
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrUndecoded reports an object that is there, and that its codec cannot decode.
+var ErrUndecoded = errors.New("what is stored cannot be decoded")
 
 // Codec is what stands between the body of a document and the bytes that are kept of it; of files it leaves the bytes as they are. Its methods may be called by several goroutines at once.
 type Codec interface {
@@ -10,7 +17,8 @@ type Codec interface {
 	Decode(key string, kept []byte) ([]byte, error)
 }
 
-// Coded returns a store that keeps in another what a codec makes of bodies. Stores that keep logs by themselves, or several versions of an object, are given the codec
+// Coded returns a store that keeps in another what a codec makes of bodies. Its Get may return
+// ErrUndecoded. Stores that keep logs by themselves, or several versions of an object, are given the codec
 // instead.
 func Coded(s Store, c Codec) Store { return &coded{s, c} }
 
@@ -30,7 +38,7 @@ func (s *coded) Get(ctx context.Context, key string) (*Object, error) {
 		return &decoded{&Object{Body: body, Type: o.Type, Tag: o.Tag}, err}
 	}).(*decoded)
 	if d.err != nil {
-		return nil, d.err
+		return nil, fmt.Errorf("%w: %w", ErrUndecoded, d.err)
 	}
 	return d.object, nil
 }

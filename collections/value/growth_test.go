@@ -3,24 +3,14 @@ package value_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/cost"
 )
-
-// allocated returns how many bytes a function allocates.
-func allocated(do func()) uint64 {
-	do() // what is made once
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // Twice as many members cost twice as much, whatever their keys are and in whatever order they
 // come.
@@ -82,7 +72,7 @@ func TestWorkGrowsWithTheText(t *testing.T) {
 	}
 	for name, text := range texts {
 		for does, work := range works {
-			once, twice := allocated(work(text(n))), allocated(work(text(2*n)))
+			once, twice := cost.Bytes(work(text(n))), cost.Bytes(work(text(2*n)))
 			require.LessOrEqual(t, twice, 3*once+1<<18, "%s of %s: %d, then %d bytes", does, name, once, twice)
 		}
 	}
@@ -99,7 +89,7 @@ func TestSetInAnyOrder(t *testing.T) {
 		}
 	}
 	o := &value.Object{}
-	require.Less(t, allocated(func() { o = &value.Object{}; set(o) }), uint64(n*1000))
+	require.Less(t, cost.Bytes(func() { o = &value.Object{}; set(o) }), uint64(n*1000))
 	i := 0
 	for k := range o.All() {
 		if i++; i <= n {

@@ -3,10 +3,11 @@ package replicas
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/internal/cost"
 )
 
 // Reading a journal does twice the work for twice the bytes, counted in what it allocates,
@@ -42,17 +43,7 @@ func TestWorkGrowsWithTheJournal(t *testing.T) {
 		work := func(b []byte) func() {
 			return func() { _, _ = parseJournal(b) }
 		}
-		once, twice := grown(work(text(n))), grown(work(text(2*n)))
+		once, twice := cost.Bytes(work(text(n))), cost.Bytes(work(text(2*n)))
 		require.LessOrEqual(t, twice, 3*once+1<<16, "%s: %d, then %d bytes", name, once, twice)
 	}
-}
-
-// grown returns how many bytes a function allocates.
-func grown(do func()) uint64 {
-	do()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

@@ -251,11 +251,11 @@ func (s *Store) present(ctx context.Context, key string, time int64, e *replica.
 // since reads what comes after a cursor. whole is false if something came meanwhile that it may
 // not have.
 func (s *Store) since(ctx context.Context, key string, had *cursor, after int64, limit int) (news store.News, next *cursor, whole bool, err error) {
-	from, err := s.agreed(ctx, key, had)
+	agreed, err := s.agreed(ctx, key, had)
 	if err != nil {
 		return news, nil, false, err
 	}
-	from = max(from, after)
+	from := max(agreed, after)
 	before, err := s.sumsUntil(ctx, key, []int64{from})
 	if err != nil {
 		return news, nil, false, err
@@ -291,6 +291,12 @@ func (s *Store) since(ctx context.Context, key string, had *cursor, after int64,
 		} else if body != nil {
 			news.Elements = append(news.Elements, store.Element{Time: t, Body: body})
 		}
+	}
+	if n == 0 && agreed == had.time && from == agreed {
+		// Nothing has come, and what the digests are of is what it was. What has come to it since then
+		// is found by the next cursor.
+		next.digests = had.digests
+		return news, next, true, nil
 	}
 	times := rungs(next.time)
 	if from < next.time { // to tell whether what was read is what the digests are of
