@@ -100,7 +100,9 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
 // changed is told by the network that a peer has come or gone.
 func (b *peerBook) changed(p peer.ID, connected bool) {
 	if connected {
-		b.came(p)
+		if b.came(p); b.isFirm(p) { // others first have to prove that they hold something
+			b.tellTrust(p)
+		}
 	} else {
 		b.went(p)
 	}
@@ -432,7 +434,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
-		b.n.net.Keep(p, b.trust(p))
+		b.tellTrust(p)
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
 	}
 	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {
@@ -519,6 +521,16 @@ func (b *peerBook) isFirm(p peer.ID) bool {
 	defer b.mu.Unlock()
 	c := b.contacts[p]
 	return c != nil && c.firm
+}
+
+// tellTrust tells the network how much a peer counts, so that both say the same of it. Whatever
+// makes a connected peer count for more calls it. The caller does not hold the lock.
+func (b *peerBook) tellTrust(p peer.ID) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	if b.n.net != nil && b.isConnected(p) {
+		b.n.net.Keep(p, b.trust(p))
+	}
 }
 
 // trust says how much a connected peer counts.

@@ -113,7 +113,7 @@ func ask(t *testing.T, n *Node, from peer.ID, hello []byte) (answer []byte, wait
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
+		err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
 		_ = theirs.Close()
 		done <- err
 	}()

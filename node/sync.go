@@ -123,7 +123,6 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, st); err != nil {
 		return false, errors.Join(err, ignoreReset(s))
 	}
-	n.peers.shares(p, id)
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
 }
@@ -140,7 +139,7 @@ func resetAfterFault(s Stream) {
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
-	id, err := n.answerSync(n.ctx, s, &st)
+	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
@@ -152,10 +151,9 @@ func (n *Node) serveSync(s Stream) {
 		return
 	}
 	_ = s.Close()
-	n.peers.shares(s.Remote(), id)
 }
 
-func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id replica.ID, err error) {
+func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
@@ -163,24 +161,24 @@ func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id repl
 	small := bufio.NewReader(greeting)
 	g, err := n.welcome(ctx, greeting, small)
 	if err != nil {
-		return g.id, err
+		return err
 	}
 	v := visitOf(s)
 	if err := errors.Join(v.Proved(), v.Take(blobBuffer)); err != nil {
-		return g.id, err
+		return err
 	}
 	s = within(s, idleTimeout).paced()
 	r := bufio.NewReaderSize(unread(small, s), blobBuffer)
 	leave, ok := n.sessions.accept(g.id, s.Remote(), n.id)
 	if !ok {
 		_, err := s.Write([]byte{statusBusy})
-		return g.id, errors.Join(ErrBusy, err, s.CloseWrite())
+		return errors.Join(ErrBusy, err, s.CloseWrite())
 	}
 	defer leave()
 	if _, err := s.Write([]byte{statusGoOn}); err != nil {
-		return g.id, fmt.Errorf("sync: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
-	return g.id, n.session(ctx, s, r, g, false, st)
+	return n.session(ctx, s, r, g, false, st)
 }
 
 // unread reads what a reader has buffered and then goes on with s.
@@ -246,6 +244,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
 	}
+	n.peers.shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
 	if w != nil {
 		if st.Lost, err = w.end(ctx); err != nil {
 			return err
