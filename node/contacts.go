@@ -43,7 +43,6 @@ type contact struct {
 	known     bool          // it is remembered to hold something, or has shown that it does
 	firm      bool          // it is known, and no newcomer, for some replica
 	named     bool          // a person has named it, for some replica
-	offences  int           // messages with too many worthless statements, since the last session
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
 	due       time.Time     // of the next overview, or of the next attempt to connect
@@ -192,29 +191,6 @@ func (b *peerBook) compareSoonWith(p peer.ID) {
 	defer b.mu.Unlock()
 	if c := b.contacts[p]; c != nil && c.connected {
 		c.dueBy(b.n.cfg.Now().Add(jitter(time.Second)))
-	}
-}
-
-// offended notes that a peer has brought too many worthless statements, and returns how often it
-// has since the last session. Of a peer that is gone, that is not known.
-func (b *peerBook) offended(p peer.ID) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.contacts[p]
-	if c == nil {
-		return 0
-	}
-	c.offences++
-	return c.offences
-}
-
-// agreed notes that a session with a peer has made the statements of a replica the same on both
-// sides.
-func (b *peerBook) agreed(p peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if c := b.contacts[p]; c != nil {
-		c.offences = 0
 	}
 }
 

@@ -50,6 +50,7 @@ type peerBook struct {
 	contacts map[peer.ID]*contact
 	lies     map[peer.ID]time.Time
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
+	offences map[offender]*offence // messages with too many worthless statements
 	awake    time.Time             // when this machine last woke up
 	wakeUp   chan struct{}
 	running  background // sessions under way that were due
@@ -72,8 +73,15 @@ type sharer struct {
 const roomAgain = time.Minute
 
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, here: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
-		wakeUp: make(chan struct{}, 1)}
+	return &peerBook{
+		n:        n,
+		here:     map[replica.ID]map[peer.ID]*sharer{},
+		contacts: map[peer.ID]*contact{},
+		lies:     map[peer.ID]time.Time{},
+		rubbish:  map[peer.ID]time.Time{},
+		offences: map[offender]*offence{},
+		wakeUp:   make(chan struct{}, 1),
+	}
 }
 
 func byPeerPrefix(p peer.ID) []byte {
@@ -268,8 +276,8 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 	}
 }
 
-// maxBlamed is how many peers are remembered to have lied, and as many to have broken the protocol.
-// Whoever makes new ids all the time pushes out old ones only, which are then asked, and found out,
+// maxBlamed is how many peers are remembered to have lied, as many to have broken the protocol, and
+// as many offences. Whoever makes new ids all the time pushes out old ones only, which are then asked, and found out,
 // again.
 const maxBlamed = 4096
 

@@ -219,7 +219,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 			n.renewGrants(ctx, g.id)
 		}
 	}
-	n.peers.agreed(s.Remote())
+	n.peers.agreed(s.Remote(), g.id)
 	var w *watch
 	var sent func(*reconcile.Item)
 	if len(g.prefix) == 0 {
@@ -305,28 +305,6 @@ func (w *worthless) add(out replica.Stated, most int) error {
 		return &reconcile.ProtocolError{Reason: reason}
 	}
 	return nil
-}
-
-// maxInGoodFaith is how many pushes and messages of gossip with too many worthless statements a
-// peer may bring before a session.
-const maxInGoodFaith = 16
-
-// errWorthless reports statements of which nothing comes, and for which the peer is not blamed.
-var errWorthless = errors.New(
-	"statements without authority: the peer may not have heard of a revocation",
-)
-
-// passedOn looks at what became of the statements of a push, or of a message of gossip. A peer
-// passes on what others have signed. One that has not heard of a revocation yet passes on in good
-// faith what whoever was revoked brings it, and must not be kept from hearing of it: it is blamed
-// only if it goes on without a session, in which it would hear.
-func (n *Node) passedOn(p peer.ID, out replica.Stated) error {
-	err := new(worthless).add(out, maxRefusedPush)
-	if err == nil || n.peers.offended(p) > maxInGoodFaith {
-		return err
-	}
-	n.peers.compareSoonWith(p)
-	return errWorthless
 }
 
 // insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
