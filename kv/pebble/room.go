@@ -33,9 +33,13 @@ const contentSize = 4 << 10
 // leastRoom is what must be free to make room, in bytes: some records and a new log.
 const leastRoom = 1 << 20
 
-func needOf(ctx context.Context) need {
-	if kv.MakesRoom(ctx) {
+// needOf is what a write needs room for that is content, or is not.
+func needOf(ctx context.Context, isContent bool) need {
+	switch {
+	case kv.MakesRoom(ctx):
 		return toMakeRoom
+	case isContent:
+		return content
 	}
 	return smallRecords
 }
