@@ -14,7 +14,7 @@ import (
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
 // newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
-// Replicas and identities cost nothing to make, addresses do: so no group of addresses has more
+// Anybody can make replicas and identities; addresses cost money. So no group of addresses has more
 // than a sixteenth of these.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
@@ -24,6 +24,9 @@ const (
 	// mostLongSessions is how many with known peers go on beside those, once they have lasted for
 	// longSession (see sessions.go).
 	mostLongSessions = 256
+	// namedSessions is how many run with peers that are known, if a person has named the next one:
+	// patience gets a history, which must not take all places from friends.
+	namedSessions = 2 * parallelSessions
 	// mostOfGroup is how many with newcomers may be from one group of addresses.
 	mostOfGroup = mostNewcomers / 16
 )
@@ -38,9 +41,11 @@ type background struct {
 }
 
 // room reports whether one may begin with a peer of a group of addresses; "" is for a peer whose
-// address is not known.
-func (b *background) room(id replica.ID, is standing, from string) bool {
+// address is not known. named says that a person has named the peer.
+func (b *background) room(id replica.ID, is standing, named bool, from string) bool {
 	switch of := b.of[id]; {
+	case is == known && named:
+		return b.known < namedSessions
 	case is == known:
 		return b.known < parallelSessions
 	case from != "" && b.from[from] >= mostOfGroup:
@@ -66,7 +71,7 @@ func (b *background) begin(id replica.ID, is standing, from string) {
 }
 
 // lasts gives the room of a session with a known peer to others, unless too many have done so. It
-// reports whether it did, which end is to be told.
+// reports whether it did; pass that to end.
 func (b *background) lasts(is standing) bool {
 	if is != known || b.long >= mostLongSessions {
 		return false

@@ -293,7 +293,7 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 			is = s.is
 		}
 		// One that would have to wait for others begins later, and takes no room meanwhile.
-		if d.running || d.next.After(now) || !b.running.room(id, is, c.from) ||
+		if d.running || d.next.After(now) || !b.running.room(id, is, c.named, c.from) ||
 			!b.n.sessions.idle(id, p, is) {
 			continue
 		}
