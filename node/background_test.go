@@ -3,7 +3,6 @@ package node
 import (
 	"testing"
 
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/replica"
@@ -56,27 +55,12 @@ func TestNewcomersFromOneAddressLeaveRoomForOthers(t *testing.T) {
 		b.begin(id(i), newcomer, "192.0.2.1/32")
 		begun++
 	}
-	require.Equal(t, mostOfGroup, begun)
+	require.Equal(t, mostOfNetwork, begun)
 	require.True(t, b.room(id(999), newcomer, false, "192.0.2.2/32"))
 	require.True(t, b.room(id(999), newcomer, false, ""))
 	require.True(t, b.room(id(0), known, false, "192.0.2.1/32"))
 	b.end(id(0), newcomer, "192.0.2.1/32", false)
 	require.True(t, b.room(id(999), newcomer, false, "192.0.2.1/32"))
-}
-
-func TestGroupsOfAddresses(t *testing.T) {
-	for text, want := range map[string]string{
-		"/ip4/192.0.2.1/tcp/1":                 "192.0.2.1/32",
-		"/ip6/::ffff:192.0.2.1/tcp/1":          "192.0.2.1/32",
-		"/ip6/2001:db8:0:1ff::1/udp/1/quic-v1": "2001:db8:0:100::/56",
-		"/ip4/192.0.2.1/tcp/1/p2p-circuit":     "192.0.2.1/32",
-		"/dns4/seed.example/tcp/1":             "",
-	} {
-		m, err := ma.NewMultiaddr(text)
-		require.NoError(t, err)
-		require.Equal(t, want, groupOf(m), text)
-	}
-	require.Empty(t, groupOf(nil))
 }
 
 // Sessions with known peers that last give their room to others, as many as there may be of them.

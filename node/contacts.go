@@ -39,7 +39,7 @@ type contact struct {
 	sessions  map[replica.ID]*dueSession // that are to be run
 	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
-	from      string        // the group of addresses of the connection, if it is known
+	from      string        // the network of the connection, if it is known
 	known     bool          // it is remembered to hold something, or has shown that it does
 	firm      bool          // it is known, and no newcomer, for some replica
 	named     bool          // a person has named it, for some replica
@@ -110,7 +110,7 @@ func (b *peerBook) changed(p peer.ID, connected bool) {
 
 // came reads what is remembered of a peer. It is called by one goroutine at a time.
 func (b *peerBook) came(p peer.ID) {
-	from := b.n.groupOf(p)
+	from := b.n.net.Origin(p)
 	b.mu.Lock()
 	c := b.contact(p)
 	c.connected, c.from, c.retry, c.pause = true, from, 0, b.n.cfg.SyncInterval

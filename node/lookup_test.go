@@ -26,6 +26,7 @@ type nowhere struct{ Network }
 func (nowhere) ID() peer.ID                       { return "nobody" }
 func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 func (nowhere) Keep(peer.ID, Trust)               {}
+func (nowhere) Origin(peer.ID) string             { return "" }
 func (nowhere) Addrs() []ma.Multiaddr             { return nil }
 func (nowhere) Close() error                      { return nil }
 
