@@ -79,7 +79,7 @@ func (s *Store) checkSpace(n need) error {
 		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
 	}
 	if free >= s.opt.Reserve/4+2*s.opt.Ballast {
-		_ = s.room.Keep() // else the next write tries again; there is room now
+		_ = s.room.Keep() // else a later write tries again; there is room now
 	}
 	return nil
 }
