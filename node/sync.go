@@ -356,10 +356,10 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 }
 
 // renewGrants makes grants anew that this node has made as a delegate, when a new read key has
-// come.
+// come. Each session that brings statements tries, so what keeps failing is told now and then.
 func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 	made, err := n.Replicas.Renew(ctx, id)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && n.renewTold.now(n.cfg.Now()) {
 		n.log.Warn("grants for prefixes are not all renewed for a new read key",
 			"replica", id.Short(), "error", err)
 	}
