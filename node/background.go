@@ -5,8 +5,8 @@ import "github.com/skerry-sync/skerry/replica"
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
 // newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
-// Anybody can make replicas and identities; addresses cost money. So no network has more than a sixteenth
-// of these.
+// Anybody can make replicas and identities; addresses cost money. So no network has more than a
+// sixteenth of these.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
 	// on no replica begins a second one.

@@ -277,8 +277,8 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 }
 
 // maxBlamed is how many peers are remembered to have lied, as many to have broken the protocol, and
-// as many offences. Whoever makes new ids all the time pushes out old ones only, which are then asked, and found out,
-// again.
+// how many offences. Whoever makes new ids all the time pushes out old ones only, which are then
+// asked, and found out, again.
 const maxBlamed = 4096
 
 // oldestOf returns the peer that was blamed first, and whether there are as many as there may be.

@@ -119,8 +119,8 @@ func (s *Store) screen(
 	return wanted, out, err
 }
 
-// state stores statements of one class that this node has made. It returns ErrTooMany, and stores none, if one
-// would not be kept or another would have to go for it.
+// state stores statements of one class that this node has made. It returns ErrTooMany, and stores
+// none, if one would not be kept or another would have to go for it.
 func (s *Store) state(ctx context.Context, id ID, all []Statement) error {
 	_, err := s.storeAll(ctx, id, all, true)
 	return err

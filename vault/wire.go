@@ -22,12 +22,13 @@ const (
 )
 
 type call struct {
-	Version  int     `json:"version"`
-	Op       string  `json:"op"`
-	Ask      *Ask    `json:"ask,omitempty"`
-	Request  string  `json:"request,omitempty"`
-	Session  string  `json:"session,omitempty"`
-	App      string  `json:"app,omitempty"` // of a call that a node passes on; AppNet and AppNamed likewise
+	Version int    `json:"version"`
+	Op      string `json:"op"`
+	Ask     *Ask   `json:"ask,omitempty"`
+	Request string `json:"request,omitempty"`
+	Session string `json:"session,omitempty"`
+	// App, AppNet and AppNamed are of a call that a node passes on.
+	App      string  `json:"app,omitempty"`
 	AppNet   string  `json:"app_net,omitempty"`
 	AppNamed bool    `json:"app_named,omitempty"`
 	Identity string  `json:"identity,omitempty"`

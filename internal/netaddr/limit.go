@@ -23,9 +23,9 @@ const netShare = 4
 // system's queue, and so cost the process no memory and no file. Servers end connections that are
 // idle or slow.
 //
-// One network of the public internet has at most a quarter of them, or one, and what it opens beyond that
-// is closed: one machine that opens connections and says nothing keeps nobody else out. Other
-// addresses are those of a proxy, or of people whom the listener's owner knows.
+// One network of the public internet has at most a quarter of them, or one, and what it opens
+// beyond that is closed: one machine that opens connections and says nothing keeps nobody else out.
+// Other addresses are those of a proxy, or of people whom the listener's owner knows.
 func Limit(l net.Listener, n int) net.Listener {
 	return LimitBehind(l, n, 0)
 }
