@@ -245,7 +245,8 @@ func fillSeed(ctx context.Context, cfg Config, dir string, count int, res *SeedR
 				if err != nil {
 					return err
 				}
-				if _, err := reg.Register(workCtx, n.Store(), who, id, text, "", time.Now()); err != nil {
+				_, err = reg.RegisterFrom(workCtx, n.Store(), who, id, text, "", "", time.Now())
+				if err != nil {
 					return err
 				}
 				if _, err := n.Keep(workCtx, t, "seed-"+id.String()[:20]); err != nil {

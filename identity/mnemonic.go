@@ -17,8 +17,7 @@ const MnemonicWords = 24
 var ErrBadMnemonic = errors.New("bad mnemonic")
 
 // english.txt holds the 2,048 English words of BIP-39 (published under MIT), sorted, one on each
-// line. Each stands for
-// 11 bits.
+// line. Each stands for 11 bits.
 //
 //go:embed english.txt
 var english string

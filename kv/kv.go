@@ -180,7 +180,8 @@ type Store interface {
 	// Compact gives the room of what was deleted or overwritten back to the file system, as far as the backend can tell what that is. Other
 	// calls go on beside it.
 	Compact(ctx context.Context) error
-	// Close ends all background work and closes the store.
+	// Close ends all background work and closes the store. It waits for calls under way, so it must
+	// not be called within one; those that begin later get ErrClosed.
 	Close() error
 }
 

@@ -224,11 +224,12 @@ func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.Addr
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		for _, p := range peers {
+	for _, p := range peers {
+		for _, id := range ids {
 			n.peers.note(id, p.ID, known)
-			n.peers.noteNamed(p.ID)
 		}
+		n.peers.noteNamed(p.ID)
+		n.peers.tellTrust(p.ID)
 	}
 	return n.kv.Sync(ctx)
 }
@@ -272,29 +273,32 @@ func (b *peerBook) meet(ctx context.Context, p peer.ID, ids []replica.ID) error 
 	if len(ids) == 0 {
 		return nil
 	}
-	addrs := b.n.net.KnownAddrs(p)
+	addrs, written := b.n.net.KnownAddrs(p), false
 	for _, id := range ids {
-		is, _, err := b.remember(ctx, p, id, addrs)
+		is, kept, err := b.remember(ctx, p, id, addrs)
 		if err != nil {
 			return err
 		}
+		written = written || kept
 		b.note(id, p, is)
+	}
+	b.tellTrust(p)
+	if !written {
+		return nil
 	}
 	return b.n.kv.Sync(ctx)
 }
 
 // remember writes that a connected peer has proved that it holds a replica, if there is room, and
-// reports whether there was. Of one for which there is none, nothing else is kept either.
+// reports whether there was. If there is none, it writes nothing.
 func (b *peerBook) remember(
 	ctx context.Context, p peer.ID, id replica.ID, addrs []ma.Multiaddr,
 ) (is standing, kept bool, err error) {
-	named := false
 	err = b.n.kv.Update(ctx, func(tx kv.Txn) error {
 		a, before, err := sharingOf(tx, id, p)
 		if err != nil {
 			return err
 		}
-		named = a.named
 		old := a.marshal()
 		a.seen(b.n.cfg.Now())
 		a.setAddrs(addrs)
@@ -305,17 +309,11 @@ func (b *peerBook) remember(
 			}
 		}
 		is = a.standing()
-		switch {
-		case !kept:
-			return tx.Delete(commonKey(id, p))
-		case before && bytes.Equal(old, a.marshal()):
+		if !kept || before && bytes.Equal(old, a.marshal()) {
 			return nil
 		}
 		return setSharing(tx, id, p, &a)
 	})
-	if err == nil && named {
-		b.noteNamed(p)
-	}
 	return is, kept, err
 }
 

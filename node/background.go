@@ -1,21 +1,12 @@
 package node
 
-import (
-	"net/netip"
-
-	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
-
-	"github.com/skerry-sync/skerry/internal/netaddr"
-	"github.com/skerry-sync/skerry/replica"
-)
+import "github.com/skerry-sync/skerry/replica"
 
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
 // newcomer, whatever the others have, as long as there are fewer than mostNewcomers in all.
-// Replicas and identities cost nothing to make, addresses do: so no group of addresses has more
-// than a sixteenth of these.
+// Anybody can make replicas and identities; addresses cost money. So no network has more than a
+// sixteenth of these.
 const (
 	// parallelSessions is how many run with peers that are known, and from how many with newcomers
 	// on no replica begins a second one.
@@ -24,8 +15,11 @@ const (
 	// mostLongSessions is how many with known peers go on beside those, once they have lasted for
 	// longSession (see sessions.go).
 	mostLongSessions = 256
-	// mostOfGroup is how many with newcomers may be from one group of addresses.
-	mostOfGroup = mostNewcomers / 16
+	// namedSessions is how many run with peers that are known, if a person has named the next one:
+	// patience gets a history, which must not take all places from friends.
+	namedSessions = 2 * parallelSessions
+	// mostOfNetwork is how many with newcomers may be from one network.
+	mostOfNetwork = mostNewcomers / 16
 )
 
 // background counts the sessions that are under way because they were due.
@@ -34,16 +28,18 @@ type background struct {
 	long      int // with known peers
 	newcomers int
 	of        map[replica.ID]int // with newcomers
-	from      map[string]int     // likewise, by groups of addresses
+	from      map[string]int     // likewise, by networks
 }
 
-// room reports whether one may begin with a peer of a group of addresses; "" is for a peer whose
-// address is not known.
-func (b *background) room(id replica.ID, is standing, from string) bool {
+// room reports whether one may begin with a peer of a network (see Located); "" is for a peer whose
+// network is not known. named says that a person has named the peer.
+func (b *background) room(id replica.ID, is standing, named bool, from string) bool {
 	switch of := b.of[id]; {
+	case is == known && named:
+		return b.known < namedSessions
 	case is == known:
 		return b.known < parallelSessions
-	case from != "" && b.from[from] >= mostOfGroup:
+	case from != "" && b.from[from] >= mostOfNetwork:
 		return false
 	case of == 0:
 		return b.newcomers < mostNewcomers
@@ -66,7 +62,7 @@ func (b *background) begin(id replica.ID, is standing, from string) {
 }
 
 // lasts gives the room of a session with a known peer to others, unless too many have done so. It
-// reports whether it did, which end is to be told.
+// reports whether it did; pass that to end.
 func (b *background) lasts(is standing) bool {
 	if is != known || b.long >= mostLongSessions {
 		return false
@@ -92,31 +88,4 @@ func (b *background) end(id replica.ID, is standing, from string, long bool) {
 	if b.from[from]--; b.from[from] == 0 {
 		delete(b.from, from)
 	}
-}
-
-// groupOf returns the group of addresses of a connected peer, or of the relay that it is behind:
-// the IPv4 address, or the IPv6 network of 56 bits; "" if that is not known.
-func (n *Node) groupOf(p peer.ID) string {
-	for _, k := range n.net.Peers() {
-		if k.ID == p {
-			return groupOf(k.Addr)
-		}
-	}
-	return ""
-}
-
-func groupOf(m ma.Multiaddr) string {
-	if m == nil {
-		return ""
-	}
-	ip, err := manet.ToIP(m)
-	if err != nil {
-		return ""
-	}
-	a, _ := netip.AddrFromSlice(ip)
-	group := netaddr.Network(a)
-	if !group.IsValid() {
-		return ""
-	}
-	return group.String()
 }

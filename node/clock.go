@@ -105,15 +105,15 @@ func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answ
 	if n.net == nil {
 		return 0, 0
 	}
-	firm := n.firmPeers()
-	if len(firm) == 0 {
-		return 0, 0
-	}
 	c := &n.recentClock
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.asked.IsZero() && time.Since(c.asked) < clockKept {
 		return c.ahead, c.answered
+	}
+	firm := n.firmPeers()
+	if len(firm) == 0 {
+		return 0, 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, clockHurry)
 	defer cancel()

@@ -39,11 +39,10 @@ type contact struct {
 	sessions  map[replica.ID]*dueSession // that are to be run
 	gone      map[replica.ID]bool        // the peer did not seem to hold, in the last overview
 	connected bool
-	from      string        // the group of addresses of the connection, if it is known
+	from      string        // the network of the connection, if it is known
 	known     bool          // it is remembered to hold something, or has shown that it does
 	firm      bool          // it is known, and no newcomer, for some replica
 	named     bool          // a person has named it, for some replica
-	offences  int           // messages with too many worthless statements, since the last session
 	stranger  bool          // connected, and not yet asked about our replicas
 	busy      bool          // it is being dialled, asked, or compared with
 	due       time.Time     // of the next overview, or of the next attempt to connect
@@ -100,7 +99,9 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
 // changed is told by the network that a peer has come or gone.
 func (b *peerBook) changed(p peer.ID, connected bool) {
 	if connected {
-		b.came(p)
+		if b.came(p); b.isFirm(p) { // others first have to prove that they hold something
+			b.tellTrust(p)
+		}
 	} else {
 		b.went(p)
 	}
@@ -109,7 +110,7 @@ func (b *peerBook) changed(p peer.ID, connected bool) {
 
 // came reads what is remembered of a peer. It is called by one goroutine at a time.
 func (b *peerBook) came(p peer.ID) {
-	from := b.n.groupOf(p)
+	from := b.n.net.Origin(p)
 	b.mu.Lock()
 	c := b.contact(p)
 	c.connected, c.from, c.retry, c.pause = true, from, 0, b.n.cfg.SyncInterval
@@ -190,29 +191,6 @@ func (b *peerBook) compareSoonWith(p peer.ID) {
 	defer b.mu.Unlock()
 	if c := b.contacts[p]; c != nil && c.connected {
 		c.dueBy(b.n.cfg.Now().Add(jitter(time.Second)))
-	}
-}
-
-// offended notes that a peer has brought too many worthless statements, and returns how often it
-// has since the last session. Of a peer that is gone, that is not known.
-func (b *peerBook) offended(p peer.ID) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.contacts[p]
-	if c == nil {
-		return 0
-	}
-	c.offences++
-	return c.offences
-}
-
-// agreed notes that a session with a peer has made the statements of a replica the same on both
-// sides.
-func (b *peerBook) agreed(p peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if c := b.contacts[p]; c != nil {
-		c.offences = 0
 	}
 }
 
@@ -315,7 +293,7 @@ func (b *peerBook) startSessions(ctx context.Context, p peer.ID, c *contact, now
 			is = s.is
 		}
 		// One that would have to wait for others begins later, and takes no room meanwhile.
-		if d.running || d.next.After(now) || !b.running.room(id, is, c.from) ||
+		if d.running || d.next.After(now) || !b.running.room(id, is, c.named, c.from) ||
 			!b.n.sessions.idle(id, p, is) {
 			continue
 		}
@@ -432,7 +410,7 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
-		b.n.net.Keep(p, b.trust(p))
+		b.tellTrust(p)
 		b.n.downloads.dueAgain(p) // there is somebody to fetch from
 	}
 	if err := b.n.noteSame(b.n.ctx, p, same); err != nil && b.n.ctx.Err() == nil {
@@ -519,6 +497,16 @@ func (b *peerBook) isFirm(p peer.ID) bool {
 	defer b.mu.Unlock()
 	c := b.contacts[p]
 	return c != nil && c.firm
+}
+
+// tellTrust tells the network how much a peer counts, so that both say the same of it. Whatever
+// makes a connected peer count for more calls it. The caller does not hold the lock.
+func (b *peerBook) tellTrust(p peer.ID) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	if b.n.net != nil && b.isConnected(p) {
+		b.n.net.Keep(p, b.trust(p))
+	}
 }
 
 // trust says how much a connected peer counts.

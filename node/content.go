@@ -171,9 +171,8 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 }
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
-// else. admit is asked once what it takes is known, and before it is read into memory: the entries
-// that the manifest says it has, its bytes, and those of the sequence. An error of admit is
-// returned as it is.
+// else. admit is called with the sizes before anything is read into memory: the entries that the
+// manifest says it has, its bytes, and those of the sequence. An error of admit is returned as it is.
 func (s *Session) Directory(
 	h blobs.Hash, admit func(entries, manifest, sequence uint64) error,
 ) (*directory.Directory, error) {

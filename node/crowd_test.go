@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,31 +130,93 @@ func TestNothingIsKeptOfACrowd(t *testing.T) {
 		p := throwaway(1000 + i)
 		n.peers.changed(p, true)
 		for range 3 {
+			n.peers.shares(p, id)
 			w, err := n.watchFor(t.Context(), id, p)
 			require.NoError(t, err)
 			_, err = w.end(t.Context())
 			require.NoError(t, err)
-			n.peers.shares(p, id)
 			require.NoError(t, n.noteSame(t.Context(), p, []replica.ID{id}))
 		}
 		n.peers.changed(p, false)
 	}
-	kept := 0
-	err := n.kv.View(t.Context(), func(r kv.Reader) error {
-		for _, err := range r.Scan(kv.Prefix([]byte(keyCommon)), kv.ScanOptions{KeysOnly: true}) {
-			if err != nil {
-				return err
-			}
-			kept++
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	require.Zero(t, kept, "none of them was remembered")
+	require.Zero(t, countKeys(t, n.kv, keyCommon), "none of them was remembered")
+	require.Equal(t, maxNewcomers, countKeys(t, n.kv, keySharing))
+	require.Equal(t, maxNewcomers, countKeys(t, n.kv, keyByPeer))
 	require.NoError(t, n.noteSame(t.Context(), throwaway(0), []replica.ID{id}))
 	last, err := n.LastSync(t.Context(), id)
 	require.NoError(t, err)
 	require.WithinDuration(t, now, last, 0, "of those that are remembered it is")
+}
+
+// counting is a store that counts Updates and those of them that change something.
+type counting struct {
+	kv.Store
+	updates, writes atomic.Int64
+}
+
+func (c *counting) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	c.updates.Add(1)
+	wrote := false
+	err := c.Store.Update(ctx, func(tx kv.Txn) error {
+		w := &countingTxn{Txn: tx}
+		err := fn(w)
+		wrote = w.wrote
+		return err
+	})
+	if wrote {
+		c.writes.Add(1)
+	}
+	return err
+}
+
+type countingTxn struct {
+	kv.Txn
+	wrote bool
+}
+
+func (c *countingTxn) Set(key, value []byte) error {
+	c.wrote = true
+	return c.Txn.Set(key, value)
+}
+
+func (c *countingTxn) Delete(key []byte) error {
+	c.wrote = true
+	return c.Txn.Delete(key)
+}
+
+// A peer for which there is no room costs this node one look for it a minute, and no write, however
+// often it pushes or runs a session.
+func TestACrowdCostsNoWrites(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	for i := range maxNewcomers {
+		n.peers.changed(throwaway(i), true)
+		n.peers.shares(throwaway(i), id) // they stay
+	}
+	count := &counting{Store: n.kv}
+	n.kv = count
+	p := throwaway(1000)
+	n.peers.changed(p, true)
+	for range 20 {
+		n.peers.shares(p, id)
+	}
+	require.EqualValues(t, 1, count.updates.Load())
+	require.Zero(t, count.writes.Load())
+	now = now.Add(roomAgain)
+	n.peers.shares(p, id)
+	require.EqualValues(t, 2, count.updates.Load())
+	require.Zero(t, count.writes.Load())
+	require.NotContains(t, remembered(t, n, id), p)
+
+	n.peers.changed(throwaway(maxNewcomers-1), false) // it makes room
+	n.peers.shares(p, id)
+	require.NotContains(t, remembered(t, n, id), p, "not in the same minute")
+	now = now.Add(roomAgain)
+	n.peers.shares(p, id)
+	require.Contains(t, remembered(t, n, id), p)
+	writes := count.writes.Load()
+	n.peers.shares(p, id)
+	require.Equal(t, writes, count.writes.Load())
 }
 
 // trusting is a network that notes how much a node trusts its peers.
@@ -191,20 +254,35 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 	check("patient", TrustHistory)
 	check("new", TrustProved)
 
-	// Earlier versions wrote 1 for both: a peer that was named is so again when it comes.
-	err := n.kv.Update(t.Context(), func(tx kv.Txn) error {
-		return tx.Set(byPeerKey("friend", id), []byte{byPeerHistory})
-	})
-	require.NoError(t, err)
-	now = now.Add(24 * time.Hour)
-	check("friend", TrustNamed)
-	n.peers.changed("friend", true)
-	require.True(t, n.partyOf(pipeStream{remote: "friend"}).Named, "at once, from then on")
-	n.peers.changed("friend", false)
-
-	// So is one with a history that is named later.
+	// One with a history may be named later, also while it is connected.
+	n.peers.changed("patient", true)
+	n.peers.shares("patient", id)
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "patient"}}))
+	require.Equal(t, TrustNamed, net.trust["patient"])
+	require.True(t, n.partyOf(pipeStream{remote: "patient"}).Named)
+	n.peers.changed("patient", false)
 	check("patient", TrustNamed)
+}
+
+// The network counts a peer that is known as the node does, from when it comes. A newcomer has to
+// prove first that it still holds something.
+func TestTrustFromTheFirst(t *testing.T) {
+	now := crowdTime
+	n, _, id := crowdedNode(t, &now)
+	net := &trusting{trust: map[peer.ID]Trust{}}
+	n.net = net
+	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
+	require.Empty(t, net.trust, "it is not connected")
+	visit(n, "newcomer", id)
+	for range historyDays {
+		visit(n, "patient", id)
+		now = now.Add(24 * time.Hour)
+	}
+	clear(net.trust)
+	for _, p := range []peer.ID{"friend", "patient", "newcomer"} {
+		n.peers.changed(p, true)
+	}
+	require.Equal(t, map[peer.ID]Trust{"friend": TrustNamed, "patient": TrustHistory}, net.trust)
 }
 
 // A history takes days, by this node's clock; sessions without number in one day are worth one.

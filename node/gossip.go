@@ -169,7 +169,7 @@ func (n *Node) insertGossip(ctx context.Context, id replica.ID, from peer.ID, ms
 		return err
 	}
 	out, err := n.insertStatements(ctx, id, statements)
-	if err = errors.Join(err, n.passedOn(from, out)); err != nil {
+	if err = errors.Join(err, n.passedOn(from, id, out)); err != nil {
 		return err
 	}
 	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})

@@ -166,15 +166,28 @@ func visitOf(s Stream) *admission.Visit {
 // Located is a Stream that knows from where its peer is connected.
 type Located interface {
 	// Origin names the IP network of the peer, or of the relay between, in a form of the
-	// implementation's choice.
+	// implementation's choice; "" if it is not known.
 	Origin() string
+	// Relayed reports whether a relay is between.
+	Relayed() bool
 }
 
 // Origin implements Located.
 func (g *guest) Origin() string { return originOf(g.Stream) }
 
+// Relayed implements Located.
+func (g *guest) Relayed() bool { return isRelayed(g.Stream) }
+
 // Origin implements Located.
 func (p patient) Origin() string { return originOf(p.Stream) }
+
+// Relayed implements Located.
+func (p patient) Relayed() bool { return isRelayed(p.Stream) }
+
+func isRelayed(s Stream) bool {
+	l, ok := s.(Located)
+	return ok && l.Relayed()
+}
 
 func originOf(s Stream) string {
 	if l, ok := s.(Located); ok {

@@ -84,7 +84,7 @@ func (n *Node) serveKeyring(raw Stream) {
 	v := visitOf(raw)
 	msg, err := readMessage(s, maxKeyringCall, v)
 	if err == nil {
-		app := vault.App{Peer: s.Remote().String(), Net: originOf(raw), Known: v.Who().Named}
+		app := vault.App{Peer: s.Remote().String(), Net: originOf(raw), Named: v.Who().Named}
 		reply := vault.ServeApp(n.ctx, n.AppKeyring(), app, msg)
 		err = writeMessage(s.endingIn(requestTime), reply)
 	}

@@ -187,8 +187,8 @@ const (
 const (
 	workPerSecond = 50_000
 	workAtOnce    = 1_000_000
-	// workShare is as much as how many peers all proved peers may cause together, and all known peers
-	// that nobody has named: anybody can be any number of these.
+	// workShare: all proved peers together may cause as much work as so many peers, and so may all
+	// known peers that nobody has named. Anybody can be any number of these.
 	workShare = 2
 )
 

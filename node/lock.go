@@ -49,8 +49,8 @@ type InUseError struct {
 
 func (e *InUseError) Error() string {
 	if e.Owner.API == "" && e.Owner.Command != "" {
-		return fmt.Sprintf("data directory %s is in use by %s, which ends by itself or when "+
-			"you interrupt it: wait for it, or end it; or choose another directory with --dir",
+		return fmt.Sprintf("data directory %s is in use by %s, which does nothing for other "+
+			"commands, or not yet: wait for it, or end it; or choose another directory with --dir",
 			e.Dir, e.Owner)
 	}
 	return fmt.Sprintf("data directory %s is in use by %s: stop it, or choose another with --dir",

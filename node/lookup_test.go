@@ -26,6 +26,7 @@ type nowhere struct{ Network }
 func (nowhere) ID() peer.ID                       { return "nobody" }
 func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 func (nowhere) Keep(peer.ID, Trust)               {}
+func (nowhere) Origin(peer.ID) string             { return "" }
 func (nowhere) Addrs() []ma.Multiaddr             { return nil }
 func (nowhere) Close() error                      { return nil }
 
@@ -113,7 +114,7 @@ func ask(t *testing.T, n *Node, from peer.ID, hello []byte) (answer []byte, wait
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
+		err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
 		_ = theirs.Close()
 		done <- err
 	}()

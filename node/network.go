@@ -30,6 +30,8 @@ type Network interface {
 	Peers() []Peer
 	// Connected reports whether a peer is connected.
 	Connected(p peer.ID) bool
+	// Origin names the IP network of a connected peer, or of the relay between, as Located does.
+	Origin(p peer.ID) string
 	// Keep has a connected peer be among the last that are let go when there are too many: the more
 	// trust, the later.
 	Keep(p peer.ID, trust Trust)

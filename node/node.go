@@ -102,6 +102,7 @@ type Node struct {
 	outboxes    map[peer.ID]*outbox
 	fullTold    told // that entries are not stored
 	laterTold   told // that statements of a later version are passed over
+	renewTold   told // that grants are not renewed
 	recentClock recentClock
 	closing     sync.Once
 	closeErr    error

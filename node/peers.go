@@ -50,23 +50,38 @@ type peerBook struct {
 	contacts map[peer.ID]*contact
 	lies     map[peer.ID]time.Time
 	rubbish  map[peer.ID]time.Time // when a peer last broke the sync protocol
+	offences map[offender]*offence // messages with too many worthless statements
 	awake    time.Time             // when this machine last woke up
 	wakeUp   chan struct{}
 	running  background // sessions under way that were due
 	dialling int        // newcomers that are being dialled
+
+	telling sync.Mutex // held while the network is told of trust: the last word is the newest
 }
 
 // sharer is a connected peer that holds a replica.
 type sharer struct {
-	seen  bool     // it has shown that it holds the replica since it connected
-	kept  bool     // it was remembered then: there was room
-	is    standing // as far as is known
-	noted uint32   // the day on which that was last remembered
+	seen  bool      // it has shown that it holds the replica since it connected
+	kept  bool      // it was remembered then: there was room
+	tried time.Time // when that was last looked at
+	is    standing  // as far as is known
+	noted uint32    // the day on which that was last remembered
 }
 
+// roomAgain is how often this node looks for room for a connected peer that it could not remember:
+// each look reads all peers of the replica.
+const roomAgain = time.Minute
+
 func newPeerBook(n *Node) *peerBook {
-	return &peerBook{n: n, here: map[replica.ID]map[peer.ID]*sharer{}, contacts: map[peer.ID]*contact{}, lies: map[peer.ID]time.Time{}, rubbish: map[peer.ID]time.Time{},
-		wakeUp: make(chan struct{}, 1)}
+	return &peerBook{
+		n:        n,
+		here:     map[replica.ID]map[peer.ID]*sharer{},
+		contacts: map[peer.ID]*contact{},
+		lies:     map[peer.ID]time.Time{},
+		rubbish:  map[peer.ID]time.Time{},
+		offences: map[offender]*offence{},
+		wakeUp:   make(chan struct{}, 1),
+	}
 }
 
 func byPeerPrefix(p peer.ID) []byte {
@@ -261,9 +276,9 @@ func (b *peerBook) noteLie(p peer.ID, cause error) {
 	}
 }
 
-// maxBlamed is how many peers are remembered to have lied, and as many to have broken the protocol.
-// Whoever makes new ids all the time pushes out old ones only, which are then asked, and found out,
-// again.
+// maxBlamed is how many peers are remembered to have lied, as many to have broken the protocol, and
+// how many offences. Whoever makes new ids all the time pushes out old ones only, which are then
+// asked, and found out, again.
 const maxBlamed = 4096
 
 // oldestOf returns the peer that was blamed first, and whether there are as many as there may be.
@@ -382,8 +397,10 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 	if c.known = true; c.connected {
 		s = b.put(id, p)
 	}
-	seen := s.seen && s.noted == today && s.kept
-	s.seen, s.noted = true, today
+	seen := s.seen && s.noted == today && (s.kept || now.Sub(s.tried) < roomAgain)
+	if s.seen, s.noted = true, today; !seen {
+		s.tried = now
+	}
 	delete(c.sessions, id)
 	c.stranger = false
 	c.pause = b.n.cfg.SyncInterval // what an active peer pushes may get lost: look again before long
@@ -398,7 +415,7 @@ func (b *peerBook) shares(p peer.ID, id replica.ID) {
 		c.firm = c.firm || is == known
 		s.is, s.kept = is, kept
 		b.mu.Unlock()
-		b.n.net.Keep(p, b.trust(p))
+		b.tellTrust(p)
 	}
 	b.n.downloads.dueAgain(p)
 }

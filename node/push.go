@@ -342,7 +342,7 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 		return err
 	}
 	out, err := n.insertStatements(ctx, id, statements)
-	if err = errors.Join(err, n.passedOn(s.Remote(), out)); err != nil {
+	if err = errors.Join(err, n.passedOn(s.Remote(), id, out)); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("push: %w", err))
 	}
 	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})

@@ -102,10 +102,14 @@ func (w *watch) sent(it *reconcile.Item) {
 	}
 }
 
-// end notes what the peer has now, and returns how many of the entries that it has had it has lost.
+// end notes what the peer has now, if it is remembered: of another one nobody would drop it. It
+// returns how many of the entries that it has had it has lost.
 func (w *watch) end(ctx context.Context) (lost int, err error) {
 	err = w.n.kv.Update(ctx, func(tx kv.Txn) error {
 		lost = 0
+		if has, err := tx.Has(sharingKey(w.id, w.p)); err != nil || !has {
+			return err
+		}
 		if w.count >= w.total {
 			w.lacks = nil // it has joined anew
 		}

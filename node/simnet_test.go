@@ -153,10 +153,14 @@ func (s *simStream) Reset() error      { return s.Close() }
 func (s *simStream) CloseWrite() error { return nil }
 func (s *simStream) Remote() peer.ID   { return s.remote }
 
-func (s *simStream) Origin() string {
-	s.e.s.mu.Lock()
-	defer s.e.s.mu.Unlock()
-	return s.e.s.nets[s.remote]
+func (s *simStream) Origin() string { return s.e.Origin(s.remote) }
+func (s *simStream) Relayed() bool  { return false }
+
+// Origin implements Network.
+func (e *simEnd) Origin(p peer.ID) string {
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	return e.s.nets[p]
 }
 
 func (e *simEnd) Peers() (out []Peer) {

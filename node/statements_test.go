@@ -93,17 +93,49 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	for _, p := range []peer.ID{friend, flood} {
 		n.peers.changed(p, true)
 	}
+	take := func(p peer.ID) Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
 	for i := range 3 * maxInGoodFaith {
-		require.Equal(t, Ignore, n.takeGossip(t.Context(), r.ID, friend, msg), "it is not passed on")
+		require.Equal(t, Ignore, take(friend), "it is not passed on")
 		require.False(t, n.peers.isRefused(friend), i)
 		if i%maxInGoodFaith == maxInGoodFaith-1 {
-			n.peers.agreed(friend) // a session
+			n.peers.agreed(friend, r.ID) // a session
+			now = now.Add(rubbishMemory)
 		}
 	}
 	for range maxInGoodFaith {
-		require.Equal(t, Ignore, n.takeGossip(t.Context(), r.ID, flood, msg))
+		require.Equal(t, Ignore, take(flood))
 	}
 	require.False(t, n.peers.isRefused(flood))
-	require.Equal(t, Reject, n.takeGossip(t.Context(), r.ID, flood, msg))
+
+	n.peers.agreed(flood, replica.ID{9}) // of another replica, in which it hears nothing of this one
+	n.peers.changed(flood, false)
+	n.peers.changed(flood, true)
+	n.peers.agreed(flood, r.ID) // which it can run after each flood
+	require.Equal(t, Reject, take(flood))
 	require.True(t, n.peers.isRefused(flood))
+}
+
+// Offences are forgiven once there was a session of the same replica, and some time has passed; of
+// crowds only the last ones are noted.
+func TestOffences(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	b, p, one, other := n.peers, peer.ID("p"), replica.ID{1}, replica.ID{2}
+	require.Equal(t, 1, b.offended(p, one))
+	require.Equal(t, 1, b.offended(p, other))
+	b.agreed(p, other)
+	now = now.Add(rubbishMemory)
+	require.Equal(t, 2, b.offended(p, one), "it has not heard")
+	require.Equal(t, 1, b.offended(p, other))
+	b.agreed(p, one)
+	require.Equal(t, 1, b.offended(p, one), "it has, and the first is long ago")
+	b.agreed(p, one)
+	require.Equal(t, 2, b.offended(p, one), "too soon")
+
+	now = now.Add(time.Second)
+	for i := range 2 * maxBlamed {
+		b.offended(throwaway(i), one)
+	}
+	require.Len(t, b.offences, maxBlamed)
+	require.Equal(t, 1, b.offended(p, one), "pushed out")
 }

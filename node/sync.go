@@ -123,7 +123,6 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, st); err != nil {
 		return false, errors.Join(err, ignoreReset(s))
 	}
-	n.peers.shares(p, id)
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
 }
@@ -140,7 +139,7 @@ func resetAfterFault(s Stream) {
 // serveSync is the responder's part.
 func (n *Node) serveSync(s Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
-	id, err := n.answerSync(n.ctx, s, &st)
+	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
@@ -152,10 +151,9 @@ func (n *Node) serveSync(s Stream) {
 		return
 	}
 	_ = s.Close()
-	n.peers.shares(s.Remote(), id)
 }
 
-func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id replica.ID, err error) {
+func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
@@ -163,24 +161,24 @@ func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) (id repl
 	small := bufio.NewReader(greeting)
 	g, err := n.welcome(ctx, greeting, small)
 	if err != nil {
-		return g.id, err
+		return err
 	}
 	v := visitOf(s)
 	if err := errors.Join(v.Proved(), v.Take(blobBuffer)); err != nil {
-		return g.id, err
+		return err
 	}
 	s = within(s, idleTimeout).paced()
 	r := bufio.NewReaderSize(unread(small, s), blobBuffer)
 	leave, ok := n.sessions.accept(g.id, s.Remote(), n.id)
 	if !ok {
 		_, err := s.Write([]byte{statusBusy})
-		return g.id, errors.Join(ErrBusy, err, s.CloseWrite())
+		return errors.Join(ErrBusy, err, s.CloseWrite())
 	}
 	defer leave()
 	if _, err := s.Write([]byte{statusGoOn}); err != nil {
-		return g.id, fmt.Errorf("sync: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
-	return g.id, n.session(ctx, s, r, g, false, st)
+	return n.session(ctx, s, r, g, false, st)
 }
 
 // unread reads what a reader has buffered and then goes on with s.
@@ -221,7 +219,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 			n.renewGrants(ctx, g.id)
 		}
 	}
-	n.peers.agreed(s.Remote())
+	n.peers.agreed(s.Remote(), g.id)
 	var w *watch
 	var sent func(*reconcile.Item)
 	if len(g.prefix) == 0 {
@@ -246,6 +244,7 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
 	}
+	n.peers.shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
 	if w != nil {
 		if st.Lost, err = w.end(ctx); err != nil {
 			return err
@@ -308,28 +307,6 @@ func (w *worthless) add(out replica.Stated, most int) error {
 	return nil
 }
 
-// maxInGoodFaith is how many pushes and messages of gossip with too many worthless statements a
-// peer may bring before a session.
-const maxInGoodFaith = 16
-
-// errWorthless reports statements of which nothing comes, and for which the peer is not blamed.
-var errWorthless = errors.New(
-	"statements without authority: the peer may not have heard of a revocation",
-)
-
-// passedOn looks at what became of the statements of a push, or of a message of gossip. A peer
-// passes on what others have signed. One that has not heard of a revocation yet passes on in good
-// faith what whoever was revoked brings it, and must not be kept from hearing of it: it is blamed
-// only if it goes on without a session, in which it would hear.
-func (n *Node) passedOn(p peer.ID, out replica.Stated) error {
-	err := new(worthless).add(out, maxRefusedPush)
-	if err == nil || n.peers.offended(p) > maxInGoodFaith {
-		return err
-	}
-	n.peers.compareSoonWith(p)
-	return errWorthless
-}
-
 // insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
 // to take them.
 func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
@@ -379,10 +356,10 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 }
 
 // renewGrants makes grants anew that this node has made as a delegate, when a new read key has
-// come.
+// come. Each session that brings statements tries, so what keeps failing is told now and then.
 func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 	made, err := n.Replicas.Renew(ctx, id)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && n.renewTold.now(n.cfg.Now()) {
 		n.log.Warn("grants for prefixes are not all renewed for a new read key",
 			"replica", id.Short(), "error", err)
 	}

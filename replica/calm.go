@@ -46,6 +46,9 @@ func (rot *rotation) calm() time.Duration {
 // begunForDelegates counts the epochs of late that seem to have been begun for delegates: a
 // delegate, but not the replica key, has revoked somebody since the epoch before. Rotate may have
 // begun one of these all the same. That only makes delegates wait longer.
+//
+// A revocation that is dated ahead does not say when it was made. It may have begun any epoch of
+// which the author that it names was handed the key before, and no other.
 func (rot *rotation) begunForDelegates() (n int) {
 	var begun []uint64 // when each number was, in order
 	counting := counting(rot.all.epochs)
@@ -59,11 +62,11 @@ func (rot *rotation) begunForDelegates() (n int) {
 		}
 	}
 	delegates, owner := make([]bool, len(begun)), make([]bool, len(begun))
-	always := false
+	ahead := map[AuthorID]bool{}
 	for i := range rot.all.revocations {
 		v := &rot.all.revocations[i]
-		if v.Authority != nil && v.Issued > rot.now { // a time that says nothing
-			always = true
+		if v.Authority != nil && v.Issued > rot.now {
+			ahead[v.Author] = true
 			continue
 		}
 		k, _ := slices.BinarySearch(begun, v.Issued)
@@ -75,9 +78,14 @@ func (rot *rotation) begunForDelegates() (n int) {
 			owner[k] = true
 		}
 	}
+	for i := range rot.all.wrapped {
+		if w := &rot.all.wrapped[i]; ahead[w.Author] && int(w.Epoch) < len(begun) {
+			delegates[w.Epoch] = true // the next one: numbers begin at 1
+		}
+	}
 	for k, at := range begun {
 		recent := at > rot.now || microseconds(rot.now-at) < calmMemory
-		if k > 0 && recent && !owner[k] && (delegates[k] || always) {
+		if k > 0 && recent && !owner[k] && delegates[k] {
 			n++
 		}
 	}

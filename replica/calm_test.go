@@ -88,22 +88,27 @@ func TestEpochsBegunForDelegates(t *testing.T) {
 	by := &Grant{Author: testKey(2).Author(), Delegable: true}
 	direct := func(at uint64) Revocation { return Revocation{Issued: at} }
 	delegated := func(at uint64) Revocation { return Revocation{Issued: at, Authority: by} }
+	// handed says of which epochs the author of all revocations was handed the key.
 	for name, tc := range map[string]struct {
 		revocations []Revocation
+		handed      []uint32
 		want        int
 	}{
-		"nothing was revoked":          {nil, 0},
-		"before the first":             {[]Revocation{delegated(5)}, 0},
-		"before the second":            {[]Revocation{delegated(15)}, 1},
-		"in its moment":                {[]Revocation{delegated(20)}, 1},
-		"several before one":           {[]Revocation{delegated(12), delegated(18)}, 1},
-		"before each":                  {[]Revocation{delegated(15), delegated(25)}, 2},
-		"after the last":               {[]Revocation{delegated(35)}, 0},
-		"the owner, too":               {[]Revocation{delegated(15), direct(18)}, 0},
-		"the owner before another":     {[]Revocation{delegated(15), direct(28)}, 1},
-		"the owner alone":              {[]Revocation{direct(15)}, 0},
-		"at a time yet to come":        {[]Revocation{delegated(now + 1)}, 2},
-		"and the owner before the one": {[]Revocation{delegated(now + 1), direct(15)}, 1},
+		"nothing was revoked":          {nil, []uint32{1, 2}, 0},
+		"before the first":             {[]Revocation{delegated(5)}, []uint32{1, 2}, 0},
+		"before the second":            {[]Revocation{delegated(15)}, nil, 1},
+		"in its moment":                {[]Revocation{delegated(20)}, nil, 1},
+		"several before one":           {[]Revocation{delegated(12), delegated(18)}, nil, 1},
+		"before each":                  {[]Revocation{delegated(15), delegated(25)}, nil, 2},
+		"after the last":               {[]Revocation{delegated(35)}, []uint32{1, 2, 3}, 0},
+		"the owner, too":               {[]Revocation{delegated(15), direct(18)}, nil, 0},
+		"the owner before another":     {[]Revocation{delegated(15), direct(28)}, nil, 1},
+		"the owner alone":              {[]Revocation{direct(15)}, nil, 0},
+		"at a time yet to come":        {[]Revocation{delegated(now + 1)}, []uint32{1}, 1},
+		"who was handed two":           {[]Revocation{delegated(now + 1)}, []uint32{1, 2, 2}, 2},
+		"who has the present one":      {[]Revocation{delegated(now + 1)}, []uint32{3, 9}, 0},
+		"who was handed none":          {[]Revocation{delegated(now + 1)}, nil, 0},
+		"and the owner before the one": {[]Revocation{delegated(now + 1), direct(15)}, []uint32{1, 2}, 1},
 	} {
 		rot := rotation{now: now}
 		for i := range 3 {
@@ -112,6 +117,9 @@ func TestEpochsBegunForDelegates(t *testing.T) {
 		}
 		rot.all.epochs = append(rot.all.epochs, Epoch{Number: 9, Issued: 90}) // does not count
 		rot.all.revocations = tc.revocations
+		for _, number := range tc.handed {
+			rot.all.wrapped = append(rot.all.wrapped, WrappedKey{Epoch: number})
+		}
 		require.Equal(t, tc.want, rot.begunForDelegates(), name)
 	}
 }
@@ -160,4 +168,39 @@ func TestDueInLinearTime(t *testing.T) {
 	few := looked(100)
 	require.LessOrEqual(t, looked(400), 4*few+100)
 	require.Less(t, few, 100*20)
+}
+
+// One revocation that is dated ahead does not make all delegates' revocations wait for what the
+// owner has begun without them.
+func TestDatedAheadSlowsNobodyDown(t *testing.T) {
+	c := newClock()
+	s := newStore(t, c)
+	r, err := s.CreateEncrypted(bg, "letters")
+	require.NoError(t, err)
+	delegate, guest := testKey(2), testKey(4).Author()
+	toDelegate, err := s.Grant(bg, r.ID, delegate.Author(), Permission{Delegable: true})
+	require.NoError(t, err)
+	g := Grant{Replica: r.ID, Author: guest, Issued: uint64(c.t.UnixMicro()), NotAfter: Forever,
+		Parent: &toDelegate}
+	g.Sign(delegate)
+	_, err = s.InsertStatements(bg, r.ID, []Statement{&g})
+	require.NoError(t, err)
+	for range 10 {
+		c.t = c.t.Add(time.Minute)
+		_, err = s.Rotate(bg, r.ID)
+		require.NoError(t, err)
+	}
+	revoke := func(author AuthorID, at time.Time) {
+		v := Revocation{Replica: r.ID, Author: author, Issued: uint64(at.UnixMicro()),
+			Authority: &toDelegate}
+		v.Sign(delegate)
+		_, err := s.InsertStatements(bg, r.ID, []Statement{&v})
+		require.NoError(t, err)
+	}
+	revoke(testKey(5).Author(), c.t.Add(calmMemory)) // somebody who was never handed a key
+	revoke(guest, c.t.Add(time.Second))
+	c.t = c.t.Add(calmFor)
+	begun, err := s.RotateIfDue(bg, r.ID)
+	require.NoError(t, err)
+	require.True(t, begun)
 }

@@ -29,8 +29,8 @@ type Inserted struct {
 	Added []Entry // stored; they are new or replaced an older version
 	Known int     // not stored: the same or a newer version was there
 	Later int     // not stored: too far ahead of the clock, may come again
-	// Void counts entries by keys of small order. Earlier versions have stored some, and send them in
-	// good faith; they are passed over.
+	// Void counts entries by keys of small order. A program that does not know the rule stores them,
+	// and sends them in good faith; they are passed over, before their signatures are verified.
 	Void int
 	// NoRoom counts entries that Config.OnTake has kept out. They may come again.
 	NoRoom int

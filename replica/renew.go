@@ -11,10 +11,9 @@ import (
 
 // Renew makes grants anew that authors of this node have made as delegates, below prefixes that an
 // older read key sealed: whoever was let write goes on under the new one. It returns how many it
-// made, and ErrTooMany for those that the replica would not keep; the others are made all the same.
-// It does nothing where the delegate's own
-// grant has not been made anew yet, and with the replica key, which makes its own grants anew (see
-// Rotate).
+// made, and ErrTooMany for grants over the limit; it still makes the others. It does nothing where
+// the delegate's own grant has not been made anew yet, and with the replica key, which makes its
+// own grants anew (see Rotate).
 func (s *Store) Renew(ctx context.Context, id ID) (made int, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()

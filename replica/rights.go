@@ -26,7 +26,7 @@ func newStated(rd kv.Reader, id ID) *stated {
 	return x
 }
 
-// newStatedOf is for all statements of a replica, which have been read.
+// newStatedOf indexes all statements of a replica, which the caller has read.
 func newStatedOf(id ID, all *statements) *stated {
 	x := newStated(nil, id)
 	x.whole = true

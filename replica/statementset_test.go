@@ -110,7 +110,7 @@ func TestQuestionsAboutStatementsAreCheap(t *testing.T) {
 	}
 }
 
-// Statements that were stored without a tree, by an earlier program, get one when they are first
+// Statements that were stored without a tree, since there were few, get one when they are first
 // asked about, and the answers do not change.
 func TestTreeOfStatementsComesLater(t *testing.T) {
 	s := newStore(t, newClock())

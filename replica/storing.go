@@ -119,14 +119,14 @@ func (s *Store) screen(
 	return wanted, out, err
 }
 
-// state stores statements that this node has made. It returns ErrTooMany, and stores none, if one
-// would not be kept or another would have to go for it.
+// state stores statements of one class that this node has made. It returns ErrTooMany, and stores
+// none, if one would not be kept or another would have to go for it.
 func (s *Store) state(ctx context.Context, id ID, all []Statement) error {
 	_, err := s.storeAll(ctx, id, all, true)
 	return err
 }
 
-// storeStatements stores verified statements; the caller holds the replica's lock.
+// storeStatements stores verified statements of one class; the caller holds the replica's lock.
 func (s *Store) storeStatements(ctx context.Context, id ID, all []Statement) (Stated, error) {
 	return s.storeAll(ctx, id, all, false)
 }
@@ -148,12 +148,9 @@ func (s *Store) storeAll(
 		if before, err = statementsVersion(tx, id); err != nil { // conflicts with whoever adds one
 			return err
 		}
-		// those of the replica key decide about the others
-		for _, class := range []int{classDirect, classDelegated} {
-			for _, st := range all {
-				if err := n.store(st, class); err != nil {
-					return err
-				}
+		for _, st := range all {
+			if err := n.store(st); err != nil {
+				return err
 			}
 		}
 		n.out.Added = len(n.added)
@@ -195,11 +192,8 @@ type storing struct {
 	keys    bool // there is one that hands out read keys
 }
 
-// store stores a statement if it is of a class.
-func (n *storing) store(st Statement, class int) error {
-	if classOf(st) != class {
-		return nil
-	}
+// store stores a statement.
+func (n *storing) store(st Statement) error {
 	above := chainOf(st)
 	key := statementKey(st)
 	has, err := n.tx.Has(key)

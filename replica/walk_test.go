@@ -118,7 +118,7 @@ func countRecords(t require.TestingT, s *Store) (n int) {
 			if err != nil {
 				return err
 			}
-			if k := string(p.Key); k != keyNextNumber {
+			if string(p.Key) != keyNextNumber {
 				n++
 			}
 		}

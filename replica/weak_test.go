@@ -74,8 +74,8 @@ func TestWeakPointsAreKnown(t *testing.T) {
 	}
 }
 
-// weakly stores, as earlier versions have, what anybody has signed for the author of zeros: a grant
-// to it by a delegate, one by it, a revocation by it, and entries.
+// weakly stores, as a program that does not know the rule, what anybody has signed for the author
+// of zeros: a grant to it by a delegate, one by it, a revocation by it, and entries.
 func weakly(
 	t *testing.T, s *Store, id ID, parent *Grant, by SecretKey,
 ) (entries []Entry, stated []Statement) {

@@ -30,7 +30,7 @@ func (s *Seed) Handler() http.Handler {
 			if err != nil {
 				return nil, err
 			}
-			return s.RegisterFrom(r.Context(), req, askerOf(r, s.ProxyHops))
+			return s.register(r.Context(), req, source{counted: askerOf(r, s.ProxyHops)})
 		})
 	})
 	mux.HandleFunc("DELETE /v1/replicas/{replica}", func(w http.ResponseWriter, r *http.Request) {

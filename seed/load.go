@@ -41,6 +41,7 @@ type askers struct {
 type asker struct {
 	limit  *rate.Limiter
 	begins *rate.Limiter // of registrations
+	asking float64       // registrations that may be about to begin
 	last   time.Time
 }
 
@@ -53,39 +54,32 @@ func (a *askers) may(who string, now time.Time) error {
 	return nil
 }
 
-// mayBegin reports whether another registration may begin from a network; began notes that one has.
-// Networks that are not of the public internet are known to whoever runs the seed.
-func (a *askers) mayBegin(from string, now time.Time) error {
-	if !isPublic(from) {
-		return nil
+// begin takes one of the registrations that may begin from a network, and returns end, which is to
+// be told whether it has begun. Networks that are not of the public internet are known to whoever
+// runs the seed.
+func (a *askers) begin(from string, now time.Time) (end func(begun bool), err error) {
+	if p, err := netip.ParsePrefix(from); err != nil || !netaddr.Public(p.Addr()) {
+		return func(bool) {}, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.get(from, now).begins.TokensAt(now) < 1 {
-		return failed(
+	x := a.get(from, now)
+	if x.begins.TokensAt(now)-x.asking < 1 {
+		return nil, failed(
 			RateLimited,
 			errors.New(
 				"too many replicas have been registered from your network: try again in some minutes",
 			),
 		)
 	}
-	return nil
-}
-
-func (a *askers) began(from string, now time.Time) {
-	if !isPublic(from) {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.get(from, now).begins.AllowN(now, 1)
-}
-
-// isPublic reports whether an address, or a network, is one of the public internet.
-func isPublic(from string) bool {
-	at, _, _ := strings.Cut(from, "/")
-	a, err := netip.ParseAddr(at)
-	return err == nil && netaddr.Public(a)
+	x.asking++
+	return func(begun bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if x.asking--; begun {
+			x.begins.AllowN(now, 1)
+		}
+	}, nil
 }
 
 // get returns what is kept of an asker; the caller holds the lock.
@@ -122,8 +116,8 @@ func (a *askers) makeRoom(now time.Time) {
 	}
 }
 
-// askerOf names who makes an HTTP request: the address of the connection or, behind so many
-// proxies, the one that the first of them names; of IPv6 the network. Without proxies, what a
+// askerOf names who makes an HTTP request: the network of the connection's address or, behind so
+// many proxies, of the one that the first of them names. Without proxies, what a
 // caller says of its address counts for nothing, also on this machine: whoever names another each
 // time has no limit.
 func askerOf(r *http.Request, hops int) string {
@@ -143,12 +137,7 @@ func askerOf(r *http.Request, hops int) string {
 			}
 		}
 	}
-	if at = at.Unmap(); at.Is6() {
-		if p, err := at.Prefix(56); err == nil {
-			return p.String()
-		}
-	}
-	return at.String()
+	return netaddr.Network(at).String()
 }
 
 // counts are of requests, by what they asked for and how they were answered.

@@ -58,11 +58,11 @@ func TestFloodOfRequests(t *testing.T) {
 		for s.askers.may(who, c.now()) == nil {
 		}
 	}
-	drain("192.0.2.1")
+	drain("192.0.2.1/32")
 	require.Equal(t, 429, ask("192.0.2.1:1", ""))
 	require.Equal(t, 400, ask("192.0.2.2:1", "192.0.2.1"), "what is said of others by somebody who is no proxy here does not count")
 	require.Equal(t, 429, ask("192.0.2.1:1", "192.0.2.9"))
-	drain("127.0.0.1")
+	drain("127.0.0.1/32")
 	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7"), "any process of this machine can say so")
 	s.ProxyHops = 1
 	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last")

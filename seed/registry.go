@@ -61,6 +61,7 @@ const (
 const (
 	maxIdentities  = 64
 	maxFromNetwork = 8
+	maxFromRelays  = maxIdentities / 2 // from all of them: see relays
 )
 
 // Limits are those of each identity, and how long things are kept.
@@ -89,7 +90,8 @@ type Registration struct {
 	// Devices are the node ids of devices that may ask whether the registration stands; at most
 	// maxDevices, the last named first.
 	Devices []string `json:"devices,omitempty"`
-	// From is the network that the first request came from, or empty if that is not known.
+	// From is the network that the first request came from: "relay" for any relay, and empty if it
+	// is not known, or is none of the public internet.
 	From string `json:"from,omitempty"`
 }
 
@@ -252,16 +254,14 @@ func keepOwn(ctx context.Context, s kv.Store, rep replica.ID) error {
 	})
 }
 
-// Register notes that an identity has a replica kept, at the time of its request, and that a
-// device, if it is not empty, may ask whether it stands. It returns ErrRegistered, ErrReplicaLimit,
-// ErrQuota or ErrOldRequest. If the replica is registered already, the device is noted all the
-// same. The entries that are there already are still to be charged: see Charge.
-func (r *Registry) Register(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device string, at time.Time) (g Registration, err error) {
-	return r.RegisterFrom(ctx, s, id, rep, ticket, device, "", at)
-}
-
-// RegisterFrom is Register for a request from a network, of which no more than a few identities may
-// register one replica. An empty one is not known, and has no limit of its own.
+// RegisterFrom notes that an identity has a replica kept, at the time of its request, and that a
+// device, if it is not empty, may ask whether it stands. from is the network of the request, of
+// which no more than a few identities may register one replica. An empty one is not known, and has
+// no limit of its own.
+//
+// It returns ErrRegistered, ErrReplicaLimit, ErrQuota or ErrOldRequest. If the replica is
+// registered already, the device is noted all the same. The entries that are there already are
+// still to be charged: see Charge.
 func (r *Registry) RegisterFrom(
 	ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, ticket, device, from string,
 	at time.Time,
@@ -325,6 +325,21 @@ func (r *Registry) RegisterFrom(
 	return g, err
 }
 
+// IsRegistered reports whether an identity has a registration of a replica that has not ended.
+func (r *Registry) IsRegistered(
+	ctx context.Context, s kv.Store, id identity.ID, rep replica.ID,
+) (is bool, err error) {
+	err = s.View(ctx, func(rd kv.Reader) error {
+		g, err := getRegistration(rd, id, rep)
+		is = err == nil && g.Deletion.IsZero()
+		if errors.Is(err, ErrNotRegistered) {
+			return nil
+		}
+		return err
+	})
+	return is, err
+}
+
 // fewFrom returns ErrReplicaLimit if as many identities as may have registered a replica from a
 // network.
 func fewFrom(rd kv.Reader, from string, rep replica.ID, all []identity.ID) error {
@@ -341,7 +356,11 @@ func fewFrom(rd kv.Reader, from string, rep replica.ID, all []identity.ID) error
 			count++
 		}
 	}
-	if count >= maxFromNetwork {
+	most := maxFromNetwork
+	if from == relays {
+		most = maxFromRelays
+	}
+	if count >= most {
 		return fmt.Errorf(
 			"%d identities have registered this replica from your network: %w", count,
 			ErrReplicaLimit,

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -170,6 +169,23 @@ type Answer struct {
 	Note string `json:"note,omitempty"`
 }
 
+// begin registers a replica, unless too many have been from a network. Who repeats a request that
+// has been granted is told so, however many there are.
+func (s *Seed) begin(
+	ctx context.Context, req *Request, id replica.ID, kept string, who source, at time.Time,
+) (g Registration, err error) {
+	end, tooMany := s.askers.begin(who.counted, s.now())
+	if tooMany != nil {
+		registered, err := s.reg.IsRegistered(ctx, s.n.Store(), req.Identity, id)
+		if err != nil || !registered {
+			return g, errors.Join(err, tooMany)
+		}
+		end = func(bool) {}
+	}
+	defer func() { end(err == nil) }()
+	return s.take(ctx, req, id, kept, who.registers(), at)
+}
+
 // take registers a replica and joins it, as one step for whoever leaves it meanwhile.
 func (s *Seed) take(
 	ctx context.Context, req *Request, id replica.ID, kept, from string, at time.Time,
@@ -202,13 +218,8 @@ func answerOf(st *Status) Answer {
 	return Answer{st.Replica.String(), st.State.String(), st.Bytes, st.Entries, seconds(st.LastSync), seconds(st.Registered), seconds(st.Deletion), ""}
 }
 
-// Register answers a request to register a replica. The error is an *Error.
-func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
-	return s.RegisterFrom(ctx, req, "")
-}
-
-// RegisterFrom is Register for a request that came from a network; see askerOf and sourceOf.
-func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Answer, error) {
+// register answers a request to register a replica. The error is an *Error.
+func (s *Seed) register(ctx context.Context, req *Request, who source) (Answer, error) {
 	id, at, err := s.check(identity.SeedRegister, req)
 	if err != nil {
 		return Answer{}, asError(err)
@@ -233,15 +244,10 @@ func (s *Seed) RegisterFrom(ctx context.Context, req *Request, from string) (Ans
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
 		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
-	from = strings.TrimSuffix(from, "/32") // an IPv4 address is written in both ways
-	if err := s.askers.mayBegin(from, s.now()); err != nil {
-		return Answer{}, asError(err)
-	}
-	g, err := s.take(ctx, req, id, kept, from, at)
+	g, err := s.begin(ctx, req, id, kept, who, at)
 	if err != nil {
 		return Answer{}, asError(err)
 	}
-	s.askers.began(from, s.now())
 	s.log.Info("a replica was registered", "replica", id.Short(), "identity", req.Identity)
 	s.ring()
 	st, err := s.status(ctx, &g)
@@ -275,7 +281,7 @@ func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
 type Signer func(vault.ToSign) (vault.Signed, error)
 
 // TicketFor returns the ticket with which a node has a seed keep a replica: one to sync. The newest
-// epoch is left out, as the seed does (see Register): earlier seeds do not know such tickets.
+// epoch is left out: a seed seals nothing, and takes nobody's word for it.
 func TicketFor(ctx context.Context, n *node.Node, r replica.Replica) (string, error) {
 	t, err := n.Ticket(ctx, r, replica.Sync)
 	if err != nil {

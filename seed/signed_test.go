@@ -262,8 +262,7 @@ func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
 func (w *warnings) WithGroup(string) slog.Handler      { return w }
 
 // Whoever registers a replica first tells the seed nothing about its epochs, which only the replica
-// key can, nor that it is encrypted; and what devices send names none, so that seeds of earlier
-// versions take it.
+// key can, nor that it is encrypted; and what devices send names none.
 func TestRegistrationNamesNoEpoch(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -58,12 +60,29 @@ type source struct {
 	// counted names who the request is counted for: the network that the peer is connected from,
 	// since anybody can make peer ids, or the peer if that is not known.
 	counted string
+	relayed bool // the network is that of a relay
+}
+
+// relays stands for all relays where a registration's network is noted: who is behind one cannot be
+// known, and there are many of them.
+const relays = "relay"
+
+// registers names the network for which a registration is counted: none if it is known to whoever
+// runs the seed, such as that of a proxy on this machine, behind which there are many people.
+func (s source) registers() string {
+	if s.relayed {
+		return relays
+	}
+	if p, err := netip.ParsePrefix(s.counted); err == nil && !netaddr.Public(p.Addr()) {
+		return ""
+	}
+	return s.counted
 }
 
 func sourceOf(st node.Stream) source {
 	a := source{device: st.Remote().String(), counted: st.Remote().String()}
 	if l, ok := st.(node.Located); ok && l.Origin() != "" {
-		a.counted = l.Origin()
+		a.counted, a.relayed = l.Origin(), l.Relayed()
 	}
 	return a
 }
@@ -134,7 +153,7 @@ func (s *Seed) asked(ctx context.Context, who source, b []byte) (v any, err erro
 			return nil, err
 		}
 		if c.Op == "register" {
-			return s.RegisterFrom(ctx, req, who.counted)
+			return s.register(ctx, req, who)
 		}
 		return s.Unregister(ctx, req)
 	case "backups", "quota":

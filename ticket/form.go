@@ -32,6 +32,10 @@ import (
 // There are 1 to 16 addresses in all, where a peer without any counts as one; with /p2p/ID each has
 // at most 512 bytes.
 //
+// One ticket has one text: a varint has its shortest form, and the bits of the last character that
+// stand for nothing are zero. A peer's id has at most 128 bytes; one of 32 bytes that is not made of
+// a key has no form.
+//
 // Upper-case text is accepted, so that a QR code can use its alphanumeric mode, and so is white
 // space anywhere, as mail programs add it. The checksum takes in the prefix, so that a blob's
 // ticket cannot pass for a replica's.
@@ -92,7 +96,12 @@ func (b *body) text(prefix string) (string, error) {
 	peers := peersOf(b.addrs)
 	out = binary.AppendUvarint(out, uint64(len(peers)))
 	for _, p := range peers {
-		out = appendBytes(out, strings.TrimPrefix(string(p.ID), keyID))
+		id := appendBytes(nil, strings.TrimPrefix(string(p.ID), keyID))
+		r := &reader{b: id}
+		if back := r.peer(); r.err != nil || back != p.ID || r.address(back, nil) == nil {
+			return "", fmt.Errorf("ticket: a ticket has no form for the id of peer %s", p.ID)
+		}
+		out = append(out, id...)
 		out = binary.AppendUvarint(out, uint64(len(p.Addrs)))
 		for _, a := range p.Addrs {
 			out = appendBytes(out, string(a.Bytes()))

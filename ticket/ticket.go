@@ -170,12 +170,7 @@ func Parse(s string) (Ticket, error) {
 	if len(s) > MaxText {
 		return nil, fmt.Errorf("%w, and have less than %d characters", ErrNotTicket, MaxText)
 	}
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return unicode.ToLower(r)
-	}, s)
+	s = normalized(s)
 	prefix := prefixBlob
 	rest, ok := strings.CutPrefix(s, prefixBlob)
 	if !ok {
@@ -201,10 +196,29 @@ func Parse(s string) (Ticket, error) {
 		return nil, ErrMistyped
 	}
 	t, err := parseBytes(prefix, b)
-	if err == nil && encoding.EncodeToString(b) != rest { // bits of the last character that stand for nothing are not zero
+	if err != nil {
+		return nil, err
+	}
+	// One ticket has one text: bits of the last character that stand for nothing are zero, and each
+	// number has its shortest form.
+	if text, err := t.Text(); err != nil || text != s {
 		return nil, ErrMistyped
 	}
-	return t, err
+	return t, nil
+}
+
+// normalized returns text without white space, in lower case. Other letters than those of ASCII
+// stay as they are: some of them have one of those as their lower case.
+func normalized(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return -1
+		case 'A' <= r && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return r
+	}, s)
 }
 
 // blob returns what a blob ticket says.

@@ -112,9 +112,6 @@ func TestErrors(t *testing.T) {
 		_, err := Parse(s)
 		require.ErrorIs(t, err, ErrNotTicket)
 	}
-	sealed := func(prefix string, body ...byte) string {
-		return prefix + encoding.EncodeToString(append(body, checksum(prefix, body)...))
-	}
 	_, err := Parse(sealed(prefixBlob, 3, 1, 2, 3))
 	require.ErrorIs(t, err, ErrNewer)
 	none := append([]byte{1, 0}, make([]byte, 33)...)
@@ -229,6 +226,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("blob")
 	f.Add("docaeaq")
+	for _, s := range longer(f) {
+		f.Add(s)
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		tk, err := Parse(s)
 		if err != nil {
@@ -236,6 +236,7 @@ func FuzzParse(f *testing.F) {
 		}
 		text, err := tk.Text()
 		require.NoError(t, err)
+		require.Equal(t, strings.ToLower(strings.Join(strings.Fields(s), "")), text, "two texts")
 		back, err := Parse(text)
 		require.NoError(t, err)
 		require.Equal(t, tk, back)

@@ -148,13 +148,13 @@ type App struct {
 	Peer string // the peer id, or empty for a program on the keyring's own machine
 	// Net names the IP network that the peer is connected from; it is empty if that is not known.
 	Net string
-	// Known tells that a person has named the peer to the keyring's node. Others, also those that hold
+	// Named tells that a person has named the peer to the keyring's node. Others, also those that hold
 	// a replica in common with it, can be any number of peers.
-	Known bool
+	Named bool
 }
 
 // stranger reports whether anybody could be the app.
-func (a App) stranger() bool { return a.Peer != "" && !a.Known }
+func (a App) stranger() bool { return a.Peer != "" && !a.Named }
 
 // Ask is an app's request to be told who the person is, and to read the person's vault.
 type Ask struct {

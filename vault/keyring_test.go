@@ -368,9 +368,9 @@ func TestStrangersDoNotFillAKeyring(t *testing.T) {
 	}
 	require.ErrorIs(t, err, ErrTooManyRequests)
 	for i := range maxPeers - maxStrangers {
-		require.NoError(t, asks(App{Peer: fmt.Sprint("known", i), Net: "192.0.2.1", Known: true}))
+		require.NoError(t, asks(App{Peer: fmt.Sprint("known", i), Net: "192.0.2.1", Named: true}))
 	}
-	require.ErrorIs(t, asks(App{Peer: "one more", Known: true}), ErrTooManyRequests)
+	require.ErrorIs(t, asks(App{Peer: "one more", Named: true}), ErrTooManyRequests)
 	for range maxRequests - maxPeers {
 		require.NoError(t, asks(App{}))
 	}

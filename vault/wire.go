@@ -22,14 +22,15 @@ const (
 )
 
 type call struct {
-	Version  int     `json:"version"`
-	Op       string  `json:"op"`
-	Ask      *Ask    `json:"ask,omitempty"`
-	Request  string  `json:"request,omitempty"`
-	Session  string  `json:"session,omitempty"`
-	App      string  `json:"app,omitempty"` // of a call that a node passes on; AppNet and AppKnown likewise
+	Version int    `json:"version"`
+	Op      string `json:"op"`
+	Ask     *Ask   `json:"ask,omitempty"`
+	Request string `json:"request,omitempty"`
+	Session string `json:"session,omitempty"`
+	// App, AppNet and AppNamed are of a call that a node passes on.
+	App      string  `json:"app,omitempty"`
 	AppNet   string  `json:"app_net,omitempty"`
-	AppKnown bool    `json:"app_known,omitempty"`
+	AppNamed bool    `json:"app_named,omitempty"`
 	Identity string  `json:"identity,omitempty"`
 	Password string  `json:"password,omitempty"`
 	Form     Form    `json:"form,omitempty"`
@@ -137,7 +138,7 @@ func ServeApp(ctx context.Context, k Keyring, app App, msg []byte) []byte {
 // Serve answers a call of the person's own programs, among them a node that passes on what apps call.
 func Serve(ctx context.Context, k Keyring, msg []byte) []byte {
 	return serve(msg, func(c *call) (reply, error) {
-		if r, ok, err := serveApp(ctx, k, App{c.App, c.AppNet, c.AppKnown}, c); ok {
+		if r, ok, err := serveApp(ctx, k, App{c.App, c.AppNet, c.AppNamed}, c); ok {
 			return r, err
 		}
 		return servePerson(ctx, k, c)
@@ -392,7 +393,7 @@ func (k Remote) Sign(ctx context.Context, id identity.ID, what ToSign, password 
 
 // Ask implements Keyring.
 func (k Remote) Ask(ctx context.Context, app App, a Ask) (Asked, error) {
-	r, err := k.do(ctx, call{Op: "ask", App: app.Peer, AppNet: app.Net, AppKnown: app.Known, Ask: &a})
+	r, err := k.do(ctx, call{Op: "ask", App: app.Peer, AppNet: app.Net, AppNamed: app.Named, Ask: &a})
 	if err != nil {
 		return Asked{}, err
 	}

@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"net/netip"
+
+	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 type sourceKey struct{}
@@ -21,10 +23,7 @@ func Source(address string) string {
 	if err != nil || a.Unmap().IsLoopback() {
 		return ""
 	}
-	if a = a.Unmap(); a.Is4() {
-		return a.String()
-	}
-	return netip.PrefixFrom(a, 56).Masked().String()
+	return netaddr.Network(a).String()
 }
 
 // Network names what a large customer of a provider has: of an address or a Source, the IPv4

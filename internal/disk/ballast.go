@@ -15,18 +15,28 @@ import (
 type Ballast struct {
 	path string
 	size int64
+	now  func() time.Time
 
 	mu     sync.Mutex
-	failed error     // of the last attempt
-	when   time.Time // of it
+	looked time.Time     // when the room was last seen to be taken
+	failed error         // of the last attempt
+	when   time.Time     // of it
+	pause  time.Duration // after it
 }
 
-// againAfter is how long Keep waits after an attempt that failed: it can cost much.
-const againAfter = time.Minute
+const (
+	// lookAgain is for how long Keep believes that the room is taken still.
+	lookAgain = time.Second
+	// firstAgain is how long Keep waits after an attempt that failed, and twice as long after each
+	// further one, up to lastAgain. An attempt can cost much, and take from others what is left
+	// meanwhile: where a quota is used up, the file system may say that there is room.
+	firstAgain = time.Minute
+	lastAgain  = 24 * time.Hour
+)
 
 // NewBallast returns the ballast of size bytes at path.
 func NewBallast(path string, size uint64) *Ballast {
-	return &Ballast{path: path, size: int64(size)}
+	return &Ballast{path: path, size: int64(size), now: time.Now}
 }
 
 // Kept reports whether the ballast takes its room now. Others may have dropped it.
@@ -35,23 +45,30 @@ func (b *Ballast) Kept() bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == b.size
 }
 
-// Keep takes the room, unless it is taken. After an error nothing is taken, and calls get the same
-// error for a minute, or until Drop was called.
+// Keep takes the room, unless it is taken. It looks whether it is once a second. While another call
+// takes or drops it, Keep does nothing. After an error nothing is taken, and calls get the same
+// error for a while (see firstAgain), or until Drop was called.
 func (b *Ballast) Keep() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.Kept() {
+	if !b.mu.TryLock() {
 		return nil
 	}
-	if b.failed != nil && time.Since(b.when) < againAfter {
+	defer b.mu.Unlock()
+	now := b.now()
+	if !b.looked.IsZero() && now.Sub(b.looked) < lookAgain {
+		return nil
+	}
+	if b.failed != nil && now.Sub(b.when) < b.pause {
 		return b.failed
 	}
-	if err := b.write(); err != nil {
-		err = errors.Join(fmt.Errorf("take room for later: %w", err), b.remove())
-		b.failed, b.when = err, time.Now()
-		return err
+	if !b.Kept() {
+		if err := b.write(); err != nil {
+			err = errors.Join(fmt.Errorf("take room for later: %w", err), b.remove())
+			b.failed, b.when = err, now
+			b.pause = min(max(2*b.pause, firstAgain), lastAgain)
+			return err
+		}
 	}
-	b.failed = nil
+	b.looked, b.failed, b.pause = now, nil, 0
 	return nil
 }
 
@@ -84,7 +101,7 @@ func (b *Ballast) fill(f *os.File) error {
 func (b *Ballast) Drop() (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = nil
+	b.looked, b.failed, b.pause = time.Time{}, nil, 0
 	was := b.Kept()
 	return was, b.remove()
 }

@@ -23,9 +23,9 @@ const netShare = 4
 // system's queue, and so cost the process no memory and no file. Servers end connections that are
 // idle or slow.
 //
-// One network of the public internet has at most a quarter of them, and what it opens beyond that
-// is closed: one machine that opens connections and says nothing keeps nobody else out. Other
-// addresses are those of a proxy, or of people whom the listener's owner knows.
+// One network of the public internet has at most a quarter of them, or one, and what it opens
+// beyond that is closed: one machine that opens connections and says nothing keeps nobody else out.
+// Other addresses are those of a proxy, or of people whom the listener's owner knows.
 func Limit(l net.Listener, n int) net.Listener {
 	return LimitBehind(l, n, 0)
 }
@@ -34,7 +34,7 @@ func Limit(l net.Listener, n int) net.Listener {
 // the proxies, and no network has less than another.
 func LimitBehind(l net.Listener, n, proxies int) net.Listener {
 	if proxies == 0 {
-		l = &byNetwork{Listener: l, most: n / netShare, open: map[netip.Prefix]int{}}
+		l = &byNetwork{Listener: l, most: max(n/netShare, 1), open: map[netip.Prefix]int{}}
 	}
 	return netutil.LimitListener(l, n)
 }
@@ -110,12 +110,4 @@ type networkConn struct {
 func (c *networkConn) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
-}
-
-// CloseWrite lets a server end a connection so that its peer reads the last answer (see net/http).
-func (c *networkConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
 }

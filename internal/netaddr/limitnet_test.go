@@ -107,3 +107,12 @@ func TestLimitBehindProxies(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+// A small listener, too, has one for each network.
+func TestSmallListenersTakeSomebody(t *testing.T) {
+	c := &from{addr: "1.1.1.1"}
+	got, err := Limit(&opened{waiting: []*from{c, {addr: "1.1.1.1"}}}, 2).Accept()
+	require.NoError(t, err)
+	require.NotNil(t, got)
+	require.False(t, c.closed)
+}

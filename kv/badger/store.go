@@ -1,5 +1,5 @@
-// Package badger implements kv.Store on a Badger database, and with an empty directory name in
-// memory. No command makes a store of it yet: the store of a node is package pebble.
+// Package badger implements kv.Store on a Badger database in a directory, or in memory for tests.
+// No command makes a store of it yet: the store of a node is package pebble.
 //
 // Badger maps its files into memory, so a full disk would kill the process with a bus error instead
 // of failing a write; this package refuses writes while there is still room (see Options.Reserve).
@@ -25,6 +25,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/flush"
+	"github.com/skerry-sync/skerry/kv/gate"
 )
 
 // formatVersion is the version of the record layout that this program writes
@@ -50,8 +51,9 @@ const (
 // Options tune a store; the zero value is right for a node.
 type Options struct {
 	// Reserve is how many bytes must stay free on the file system for content to be accepted. 0
-	// means 256 MiB. Small records and deletions are accepted while a quarter of it is free, so that
-	// a full disk can still be read, and tidied up.
+	// means 256 MiB. Small records and deletions are accepted while a quarter of it is free. What
+	// makes room (kv.ToMakeRoom), and Open, need an eighth: the memory tables, written as files, take
+	// up to 24 MiB, and a mapping must not meet a full disk.
 	Reserve uint64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system.
 	FreeBytes func(dir string) (uint64, error)
@@ -63,6 +65,7 @@ type Store struct {
 	dir   string // empty in memory
 	opt   Options
 	flush *flush.Group
+	use   gate.Gate
 }
 
 var _ kv.Store = (*Store)(nil)
@@ -82,7 +85,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
-		if err := s.checkSpace(smallRecords); err != nil {
+		if err := s.checkSpace(toMakeRoom); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
@@ -130,7 +133,10 @@ func (s *Store) checkVersion() error {
 			return err
 		}
 		return item.Value(func(v []byte) error {
-			if have, n := binary.Uvarint(v); n <= 0 || have != formatVersion {
+			switch have, n := binary.Uvarint(v); {
+			case n <= 0 || have == 0:
+				return fmt.Errorf("open store %s: its format version is malformed", s.dir)
+			case have > formatVersion:
 				return &kv.VersionError{Dir: s.dir, Have: int(have), Max: formatVersion}
 			}
 			return nil
@@ -138,13 +144,25 @@ func (s *Store) checkVersion() error {
 	})
 }
 
-// need is what a write needs the reserve for.
-type need bool
+// need is what a write needs room for.
+type need int
 
 const (
-	smallRecords need = false
-	content      need = true
+	toMakeRoom   need = iota // removes things, or comes before that: see kv.ToMakeRoom
+	smallRecords             // so many that they cannot fill what is left soon
+	content
 )
+
+// needOf is what a write needs room for that is content, or is not.
+func needOf(ctx context.Context, isContent bool) need {
+	switch {
+	case kv.MakesRoom(ctx):
+		return toMakeRoom
+	case isContent:
+		return content
+	}
+	return smallRecords
+}
 
 // contentSize is the length from which a value counts as content.
 const contentSize = 4 << 10
@@ -154,9 +172,17 @@ func (s *Store) checkSpace(n need) error {
 		return nil
 	}
 	reserve := s.opt.Reserve
-	if n == smallRecords {
+	switch n {
+	case toMakeRoom:
+		reserve /= 8
+	case smallRecords:
 		reserve /= 4
 	}
+	return s.checkFree(reserve)
+}
+
+// checkFree returns a *kv.NoSpaceError if fewer bytes are free.
+func (s *Store) checkFree(reserve uint64) error {
 	free, err := s.opt.FreeBytes(s.dir)
 	if err != nil {
 		return fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
@@ -169,9 +195,10 @@ func (s *Store) checkSpace(n need) error {
 
 // View implements kv.Store.
 func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
+	defer s.use.Leave()
 	tx := s.db.NewTransaction(false)
 	defer tx.Discard()
 	return fn(&txn{ctx: ctx, tx: tx})
@@ -179,13 +206,10 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 
 // Update implements kv.Store.
 func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := s.checkSpace(smallRecords); err != nil {
+	if err := s.checkSpace(needOf(ctx, false)); err != nil {
 		return err
 	}
 	for try := range conflictTries {
-		if err := s.usable(ctx); err != nil {
-			return err
-		}
 		err := s.updateOnce(ctx, fn)
 		if !errors.Is(err, bdg.ErrConflict) {
 			return translate(err)
@@ -202,6 +226,10 @@ func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
 }
 
 func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := s.use.Enter(ctx); err != nil {
+		return err
+	}
+	defer s.use.Leave()
 	tx := s.db.NewTransaction(true)
 	defer tx.Discard()
 	if err := fn(&txn{ctx: ctx, tx: tx, s: s}); err != nil {
@@ -212,12 +240,13 @@ func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error) error {
 
 // Batch implements kv.Store.
 func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
+	defer s.use.Leave()
 	b := &batch{ctx: ctx, s: s, wb: s.db.NewWriteBatch()}
 	defer b.wb.Cancel()
-	if err := b.check(smallRecords); err != nil {
+	if err := b.check(false); err != nil {
 		return err
 	}
 	if err := fn(b); err != nil {
@@ -228,9 +257,10 @@ func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
 
 // Sync implements kv.Store.
 func (s *Store) Sync(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
+	defer s.use.Leave()
 	return s.flush.Wait()
 }
 
@@ -270,15 +300,26 @@ const valueLogWaste = 0.2
 
 // Compact implements kv.Store. Tables are merged into one level, which drops what is dead in
 // them and counts what is dead in the value log; then log files are written anew until none is
-// worth it.
+// worth it. If there is less room than that needs, it returns a *kv.NoSpaceError.
 func (s *Store) Compact(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil || s.dir == "" {
+	if err := s.use.Enter(ctx); err != nil {
+		return err
+	}
+	defer s.use.Leave()
+	if s.dir == "" {
+		return nil
+	}
+	tables, _ := s.db.Size()
+	if err := s.checkFree(uint64(tables) + s.opt.Reserve/4); err != nil {
 		return err
 	}
 	if err := s.db.Flatten(2); err != nil {
 		return fmt.Errorf("compact store %s: %w", s.dir, translate(err))
 	}
 	for ctx.Err() == nil {
+		if err := s.checkFree(valueLogSize + s.opt.Reserve/4); err != nil {
+			return err
+		}
 		switch err := s.db.RunValueLogGC(valueLogWaste); {
 		case errors.Is(err, bdg.ErrNoRewrite), errors.Is(err, bdg.ErrRejected):
 			return nil // nothing more to gain, or it is being done already
@@ -289,23 +330,14 @@ func (s *Store) Compact(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close implements kv.Store.
+// Close implements kv.Store. It waits for calls under way: Badger unmaps its tables whoever reads
+// them.
 func (s *Store) Close() error {
-	if s.db.IsClosed() {
+	if !s.use.Close() {
 		return nil
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close store %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-func (s *Store) usable(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s.db.IsClosed() {
-		return kv.ErrClosed
 	}
 	return nil
 }
@@ -426,7 +458,7 @@ func (t *txn) Set(key, value []byte) error {
 		return err
 	}
 	if len(value) >= contentSize && !t.content {
-		if err := t.s.checkSpace(content); err != nil {
+		if err := t.s.checkSpace(needOf(t.ctx, true)); err != nil {
 			return err
 		}
 		t.content = true
@@ -452,12 +484,12 @@ type batch struct {
 
 const checkEvery = 8 << 20
 
-func (b *batch) check(n need) error {
+func (b *batch) check(isContent bool) error {
 	if err := b.ctx.Err(); err != nil {
 		return err
 	}
 	b.pending = 0
-	return b.s.checkSpace(n)
+	return b.s.checkSpace(needOf(b.ctx, isContent))
 }
 
 func (b *batch) Set(key, value []byte) error {
@@ -467,7 +499,7 @@ func (b *batch) Set(key, value []byte) error {
 	isContent := len(value) >= contentSize
 	if b.pending += len(key) + len(value); b.pending > checkEvery || isContent && !b.content {
 		b.content = b.content || isContent
-		if err := b.check(need(b.content)); err != nil {
+		if err := b.check(b.content); err != nil {
 			return err
 		}
 	}
@@ -479,7 +511,7 @@ func (b *batch) Delete(key []byte) error {
 		return err
 	}
 	if b.pending += len(key) + 64; b.pending > checkEvery {
-		if err := b.check(smallRecords); err != nil {
+		if err := b.check(false); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,19 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "use a newer skerry")
 }
 
+func TestMalformedFormatIsRefused(t *testing.T) {
+	for _, version := range [][]byte{{}, {0}, {0x80}} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		tx := s.db.NewTransaction(true)
+		require.NoError(t, tx.Set(versionKey, version))
+		require.NoError(t, tx.Commit())
+		require.NoError(t, s.Close())
+		_, err := Open(dir, Options{})
+		require.ErrorContains(t, err, "its format version is malformed")
+	}
+}
+
 // What a program of before the first release has written is refused, and stays as it is.
 func TestOlderFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()

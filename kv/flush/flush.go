@@ -4,7 +4,10 @@
 // flush does.
 package flush
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // Group lets callers that arrive while a flush runs share the next one: a flush that has already
 // begun may have missed their writes. One of those waiting runs it, so no goroutine outlives its
@@ -26,6 +29,10 @@ type flush struct {
 	err  error
 }
 
+// errPanic is what those get who share a flush that panics. Whoever runs it gets the panic, and the
+// next ones go on.
+var errPanic = errors.New("flush: whoever ran it panicked")
+
 // Wait returns after a flush that began after the call. A flush is bounded by the disk, so it
 // cannot be cancelled.
 func (g *Group) Wait() error {
@@ -33,9 +40,8 @@ func (g *Group) Wait() error {
 	if !g.running {
 		g.running = true
 		g.mu.Unlock()
-		err := g.run()
-		g.pass()
-		return err
+		defer g.pass()
+		return g.run()
 	}
 	if g.next == nil {
 		g.next = &flush{lead: make(chan struct{}, 1), done: make(chan struct{})}
@@ -51,9 +57,10 @@ func (g *Group) Wait() error {
 	g.mu.Lock()
 	g.next = nil // those who come now wait for a later flush
 	g.mu.Unlock()
+	defer g.pass()
+	defer close(f.done)
+	f.err = errPanic
 	f.err = g.run()
-	close(f.done)
-	g.pass()
 	return f.err
 }
 

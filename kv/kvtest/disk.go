@@ -24,6 +24,7 @@ func RunDisk(t *testing.T, open OpenDisk) {
 	t.Run("opened again", func(t *testing.T) { testReopen(t, open) })
 	t.Run("second open names the lock", func(t *testing.T) { testLock(t, open) })
 	t.Run("full disk", func(t *testing.T) { testFullDisk(t, open) })
+	t.Run("making room", func(t *testing.T) { testMakingRoom(t, open) })
 }
 
 func testReopen(t *testing.T, open OpenDisk) {
@@ -100,4 +101,45 @@ func testFullDisk(t *testing.T, open OpenDisk) {
 		return nil
 	})
 	require.ErrorAs(t, err, &full)
+}
+
+// On a disk that is full for all others, what makes room goes on, also after a restart.
+func testMakingRoom(t *testing.T, open OpenDisk) {
+	const reserve = 64 << 20
+	dir, left := t.TempDir(), uint64(math.MaxUint64)
+	free := func(string) (uint64, error) { return left, nil }
+	s, err := open(dir, reserve, free)
+	require.NoError(t, err)
+	ctx := context.Background()
+	room := kv.ToMakeRoom(ctx)
+	key, large := []byte("k"), make([]byte, 64<<10)
+	require.NoError(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set(key, large) }))
+
+	left = reserve / 6
+	write := func(ctx context.Context) []error {
+		return []error{
+			s.Update(ctx, func(tx kv.Txn) error { return tx.Set(key, large) }),
+			s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(key) }),
+			s.Batch(ctx, func(w kv.Writer) error { return w.Set(key, large) }),
+			s.Batch(ctx, func(w kv.Writer) error { return w.Delete(key) }),
+		}
+	}
+	var full *kv.NoSpaceError
+	for i, err := range write(ctx) {
+		require.ErrorAs(t, err, &full, i)
+	}
+	require.ErrorAs(t, s.Compact(ctx), &full, "which would need more than there is")
+	for i, err := range write(room) {
+		require.NoError(t, err, i)
+	}
+	require.NoError(t, s.Close())
+	s, err = open(dir, reserve, free)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.NoError(t, s.Update(room, func(tx kv.Txn) error { return tx.Delete(key) }))
+
+	left = 1000
+	for i, err := range write(room) {
+		require.ErrorAs(t, err, &full, i)
+	}
 }

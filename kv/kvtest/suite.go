@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ func Run(t *testing.T, open func(t testing.TB) kv.Store) {
 	t.Run("sync by many", func(t *testing.T) { testSync(t, open(t)) })
 	t.Run("compaction keeps what is there", func(t *testing.T) { testCompact(t, open(t)) })
 	t.Run("cancelled and closed", func(t *testing.T) { testCancelledAndClosed(t, open(t)) })
+	t.Run("close waits for readers", func(t *testing.T) { testCloseWaits(t, open(t)) })
 }
 
 func set(t require.TestingT, s kv.Store, pairs ...string) {
@@ -462,4 +464,59 @@ func testCancelledAndClosed(t *testing.T, s kv.Store) {
 	require.NoError(t, s.Close(), "closing twice is harmless")
 	require.ErrorIs(t, s.Update(context.Background(), nop), kv.ErrClosed)
 	require.ErrorIs(t, s.View(context.Background(), func(kv.Reader) error { return nil }), kv.ErrClosed)
+}
+
+// Close waits for a reader, which still gets what it has begun to read; others come too late.
+func testCloseWaits(t *testing.T, s kv.Store) {
+	ctx := context.Background()
+	const count = 1000
+	value := bytes.Repeat([]byte{7}, 32<<10) // in all more than stays in memory
+	require.NoError(t, s.Batch(ctx, func(w kv.Writer) error {
+		for i := range count {
+			if err := w.Set(fmt.Appendf(nil, "k%06d", i), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	closed := make(chan error, 1)
+	require.NoError(t, s.View(ctx, func(r kv.Reader) error {
+		for p, err := range r.Scan(kv.Range{}, kv.ScanOptions{}) {
+			if err != nil {
+				return err
+			}
+			go func() { closed <- s.Close() }()
+			for err := error(nil); !errors.Is(err, kv.ErrClosed); runtime.Gosched() {
+				err = s.View(ctx, func(kv.Reader) error { return nil })
+			}
+			for range 20 { // long enough for a Close that does not wait
+				if err := readAll(r, count, value); err != nil {
+					return err
+				}
+			}
+			require.Equal(t, value, p.Value)
+			break
+		}
+		require.Empty(t, closed, "the reader is not done")
+		return nil
+	}))
+	require.NoError(t, <-closed)
+}
+
+// readAll returns an error unless there are so many pairs, all with that value.
+func readAll(r kv.Reader, count int, value []byte) error {
+	n := 0
+	for p, err := range r.Scan(kv.Range{}, kv.ScanOptions{}) {
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(value, p.Value) {
+			return fmt.Errorf("key %q has another value", p.Key)
+		}
+		n++
+	}
+	if n != count {
+		return fmt.Errorf("%d pairs of %d", n, count)
+	}
+	return nil
 }

@@ -20,12 +20,12 @@ type batch struct {
 
 const checkEvery = 8 << 20
 
-func (b *batch) check(n need) error {
+func (b *batch) check(isContent bool) error {
 	if err := b.ctx.Err(); err != nil {
 		return err
 	}
 	b.pending = 0
-	return b.s.checkSpace(n)
+	return b.s.checkSpace(needOf(b.ctx, isContent))
 }
 
 func (b *batch) Set(key, value []byte) error {
@@ -34,11 +34,7 @@ func (b *batch) Set(key, value []byte) error {
 	}
 	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
 		b.content = b.content || len(value) >= contentSize
-		n := needOf(b.ctx)
-		if b.content && n == smallRecords {
-			n = content
-		}
-		if err := b.check(n); err != nil {
+		if err := b.check(b.content); err != nil {
 			return err
 		}
 	}
@@ -54,7 +50,7 @@ func (b *batch) Delete(key []byte) error {
 		return err
 	}
 	if b.pending += len(key) + 64; b.pending > checkEvery {
-		if err := b.check(needOf(b.ctx)); err != nil {
+		if err := b.check(false); err != nil {
 			return err
 		}
 	}

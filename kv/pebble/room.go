@@ -33,9 +33,13 @@ const contentSize = 4 << 10
 // leastRoom is what must be free to make room, in bytes: some records and a new log.
 const leastRoom = 1 << 20
 
-func needOf(ctx context.Context) need {
-	if kv.MakesRoom(ctx) {
+// needOf is what a write needs room for that is content, or is not.
+func needOf(ctx context.Context, isContent bool) need {
+	switch {
+	case kv.MakesRoom(ctx):
 		return toMakeRoom
+	case isContent:
+		return content
 	}
 	return smallRecords
 }
@@ -75,7 +79,7 @@ func (s *Store) checkSpace(n need) error {
 		return &kv.NoSpaceError{Dir: s.dir, Free: free, Reserve: reserve}
 	}
 	if free >= s.opt.Reserve/4+2*s.opt.Ballast {
-		_ = s.room.Keep() // else the next write tries again; there is room now
+		_ = s.room.Keep() // else a later write tries again; there is room now
 	}
 	return nil
 }

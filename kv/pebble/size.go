@@ -32,10 +32,10 @@ func (s *Store) Used() uint64 {
 	defer z.mu.Unlock()
 	written := z.written.Load()
 	old := z.when.IsZero() || written-z.at > measureBytes || time.Since(z.when) > measureEvery
-	if old && s.use.begin(context.Background()) == nil {
+	if old && s.use.Enter(context.Background()) == nil {
 		m := s.db.Metrics()
 		z.files, z.at, z.when = m.Table.Local.LiveSize+m.WAL.Size, written, time.Now()
-		s.use.end()
+		s.use.Leave()
 	}
 	return z.files + written - z.at
 }

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	pbl "github.com/cockroachdb/pebble/v2"
@@ -27,6 +26,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/flush"
+	"github.com/skerry-sync/skerry/kv/gate"
 )
 
 // formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
@@ -81,7 +81,7 @@ type Store struct {
 	logs   *logFS
 	flush  *flush.Group
 	oracle *oracle
-	use    usage
+	use    gate.Gate
 	size   size
 	room   *disk.Ballast // nil in memory
 }
@@ -140,7 +140,6 @@ func Open(dir string, opt Options) (*Store, error) {
 		return nil, openError(dir, err)
 	}
 	s.db = db
-	s.use.init()
 	if err := s.checkVersion(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -235,10 +234,10 @@ func (s *Store) version(key []byte) (uint64, error) {
 
 // View implements kv.Store.
 func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
-	if err := s.use.begin(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.use.end()
+	defer s.use.Leave()
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
 	r := &reader{ctx: ctx, dir: s.dir, from: snap}
@@ -248,7 +247,7 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 
 // Update implements kv.Store.
 func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := s.checkSpace(needOf(ctx)); err != nil {
+	if err := s.checkSpace(needOf(ctx, false)); err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
@@ -268,10 +267,10 @@ func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
 
 // updateOnce runs fn once. A transaction that runs alone keeps others from committing meanwhile, and so has no conflicts.
 func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone bool) error {
-	if err := s.use.begin(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.use.end()
+	defer s.use.Leave()
 	if alone {
 		s.oracle.commits.Lock()
 		defer s.oracle.commits.Unlock()
@@ -314,13 +313,13 @@ func (s *Store) apply(b *pbl.Batch) error {
 
 // Batch implements kv.Store.
 func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
-	if err := s.use.begin(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.use.end()
+	defer s.use.Leave()
 	b := &batch{ctx: ctx, s: s, b: s.db.NewBatch()}
 	defer func() { _ = b.b.Close() }()
-	if err := b.check(needOf(ctx)); err != nil {
+	if err := b.check(false); err != nil {
 		return err
 	}
 	if err := fn(b); err != nil {
@@ -331,10 +330,10 @@ func (s *Store) Batch(ctx context.Context, fn func(kv.Writer) error) error {
 
 // Sync implements kv.Store.
 func (s *Store) Sync(ctx context.Context) error {
-	if err := s.use.begin(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.use.end()
+	defer s.use.Leave()
 	if err := s.flush.Wait(); err != nil {
 		return fmt.Errorf("sync store %s: %w", s.dir, err)
 	}
@@ -347,10 +346,10 @@ func (s *Store) Compact(ctx context.Context) error {
 	if err := s.roomToCompact(); err != nil {
 		return err
 	}
-	if err := s.use.begin(ctx); err != nil {
+	if err := s.use.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.use.end()
+	defer s.use.Leave()
 	if err := s.db.Compact(ctx, []byte{0}, []byte{0xff, 0xff, 0xff, 0xff}, true); err != nil {
 		return fmt.Errorf("compact store %s: %w", s.dir, damaged(s.dir, err))
 	}
@@ -359,54 +358,11 @@ func (s *Store) Compact(ctx context.Context) error {
 
 // Close implements kv.Store. It waits for calls under way.
 func (s *Store) Close() error {
-	if !s.use.close() {
+	if !s.use.Close() {
 		return nil
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close store %s: %w", s.dir, damaged(s.dir, err))
 	}
 	return nil
-}
-
-// usage counts the calls under way, so that the database is not closed under them: Pebble would panic.
-type usage struct {
-	mu     sync.Mutex
-	idle   *sync.Cond
-	calls  int
-	closed bool
-}
-
-func (u *usage) init() { u.idle = sync.NewCond(&u.mu) }
-
-func (u *usage) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed {
-		return kv.ErrClosed
-	}
-	u.calls++
-	return nil
-}
-
-func (u *usage) end() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.calls--; u.calls == 0 {
-		u.idle.Broadcast()
-	}
-}
-
-// close reports whether this is the first call; it returns once no other call is under way.
-func (u *usage) close() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	first := !u.closed
-	u.closed = true
-	for u.calls > 0 {
-		u.idle.Wait()
-	}
-	return first
 }

@@ -105,7 +105,7 @@ func (t *txn) Set(key, value []byte) error {
 		return err
 	}
 	if len(value) >= contentSize && !t.content {
-		if err := t.s.checkSpace(content); err != nil {
+		if err := t.s.checkSpace(needOf(t.ctx, true)); err != nil {
 			return err
 		}
 		t.content = true

@@ -27,8 +27,8 @@ type Party struct {
 	Proved bool
 	// Known tells that a person has named the peer, or that it has a history with the node.
 	Known bool
-	// Named tells that a person has named the peer. A history anybody gets who is patient, also with
-	// many identities.
+	// Named tells that a person has named the peer. Anybody with patience gets a history, for as many
+	// identities as they like.
 	Named bool
 }
 
@@ -39,8 +39,8 @@ type Share struct{ Peer, Net, All int64 }
 // Shares are the shares of strangers, of peers that have proved that they know the id of a replica, and of known peers. Without
 // shares of their own, proved peers have as large ones as known peers.
 //
-// Known peers that nobody has named hold together at most half of what known peers may, and those
-// from one network a quarter: the rest is for those who are named.
+// Where there is a limit for all known peers together, those that nobody has named hold at most half
+// of it, and those from one network a quarter: the rest is for those who are named.
 type Shares struct{ Strangers, Proved, Known Share }
 
 // Config sets up a Room.
@@ -273,14 +273,21 @@ func tallies(what string, s Shares) [classes]*tally {
 	one := func(whose string, share Share) *tally {
 		return &tally{what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{}}
 	}
+	rest := Share{Net: part(s.Known.All, 4), All: part(s.Known.All, 2)}
 	return [classes]*tally{
-		strangers: one(
-			"strangers", s.Strangers,
-		), proved: one("proved peers", s.Proved), known: one("known peers", s.Known),
-		unnamed: one(
-			"known peers that nobody has named", Share{Net: s.Known.All / 4, All: s.Known.All / 2},
-		),
+		strangers: one("strangers", s.Strangers),
+		proved:    one("proved peers", s.Proved),
+		known:     one("known peers", s.Known),
+		unnamed:   one("known peers that nobody has named", rest),
 	}
+}
+
+// part returns the nth part of a limit. That of a small one is 1, since 0 is no limit.
+func part(limit, n int64) int64 {
+	if limit == 0 {
+		return 0
+	}
+	return max(limit/n, 1)
 }
 
 func (t *tally) add(who Party, n int64) error {

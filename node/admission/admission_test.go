@@ -251,3 +251,19 @@ func TestHistoriesTakeNothingOfNamedPeers(t *testing.T) {
 		require.Empty(t, of.nets)
 	}
 }
+
+// A part of a small limit is a limit still.
+func TestPartsOfSmallLimits(t *testing.T) {
+	r := New(Config{
+		Bytes:   Shares{Strangers: Share{All: 100}, Known: Share{All: 100}},
+		Streams: map[string]Shares{"/p/1": {Known: Share{Peer: 4, All: 3}}},
+	})
+	known := Party{Peer: "1", Net: "1", Proved: true, Known: true}
+	_, err := r.Enter("/p/1", known)
+	require.NoError(t, err)
+	_, err = r.Enter("/p/1", known)
+	full(t, err, "network")
+	known.Net = "2"
+	_, err = r.Enter("/p/1", known)
+	full(t, err, "known peers that nobody has named")
+}

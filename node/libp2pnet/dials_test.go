@@ -299,3 +299,38 @@ func TestHostNamesLeadSomewhere(t *testing.T) {
 		require.Len(t, d.led, 3, "what a person named is forgotten")
 	}
 }
+
+// What is remembered of host names is bounded by what peers are named by now: names that lead to
+// themselves are forgotten, and those that a zone does not name any more.
+func TestHostNamesThatLeadInCircles(t *testing.T) {
+	to := looksUp{
+		"/dnsaddr/self.example": {addr(t, "/dnsaddr/self.example"), addr(t, "/ip4/192.0.2.1/tcp/1")},
+		"/dnsaddr/a.example":    {addr(t, "/dnsaddr/b.example")},
+		"/dnsaddr/b.example":    {addr(t, "/dnsaddr/a.example")},
+	}
+	of := func(p peer.ID, host string) peer.AddrInfo {
+		return peer.AddrInfo{ID: p, Addrs: []ma.Multiaddr{addr(t, "/dnsaddr/"+host+".example")}}
+	}
+	d := newDials([]peer.AddrInfo{of("q", "zone")}, time.Now)
+	r := resolver{to, d}
+	look := func(text string) {
+		_, err := r.ResolveDNSAddr(t.Context(), "p", addr(t, text), 1, 9)
+		require.NoError(t, err)
+	}
+	for _, ring := range [][]string{{"self"}, {"a", "b", "a"}} {
+		end := d.name(of("p", ring[0]))
+		for _, name := range ring {
+			look("/dnsaddr/" + name + ".example")
+		}
+		require.Contains(t, d.led, addr(t, "/dnsaddr/"+ring[0]+".example").String())
+		end()
+		require.Empty(t, d.led, ring)
+	}
+	for i := range 10 {
+		next := fmt.Sprintf("/dnsaddr/n%d.example", i)
+		to["/dnsaddr/zone.example"] = []ma.Multiaddr{addr(t, next)}
+		look("/dnsaddr/zone.example")
+		look(next)
+		require.Len(t, d.led, 2)
+	}
+}

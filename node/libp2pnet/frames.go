@@ -157,8 +157,8 @@ func (f *frames) next(size uint64) ([]byte, error) {
 	if err := f.SetReadDeadline(time.Now().Add(f.in.time)); err != nil {
 		return nil, err
 	}
-	// What counts is what has come, and as much again that is waited for: a length alone is three
-	// bytes.
+	// Memory is charged for what has arrived, and as much again. An announced length alone costs its
+	// sender three bytes.
 	all := binary.AppendUvarint(make([]byte, 0, firstPiece), size)
 	head := len(all)
 	for left := int(size); left > 0; {

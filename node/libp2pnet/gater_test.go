@@ -112,3 +112,18 @@ func TestPublicOnlyDials(t *testing.T) {
 	require.True(t, g.InterceptAddrDial("p", addr(t, "/ip4/10.0.0.1/tcp/1/p2p/"+relayID+"/p2p-circuit")), "through the relay that is named")
 	require.False(t, g.InterceptAddrDial("other", addr(t, "/ip4/10.0.0.1/tcp/1")), "another relay would be dialled itself")
 }
+
+// All addresses of one network, and all peers behind one relay, are one origin.
+func TestOrigins(t *testing.T) {
+	for text, want := range map[string]string{
+		"/ip4/192.0.2.1/tcp/1":                                 "192.0.2.1/32",
+		"/ip6/::ffff:192.0.2.1/tcp/1":                          "192.0.2.1/32",
+		"/ip6/2001:db8:0:1ff::1/udp/1/quic-v1":                 "2001:db8:0:100::/56",
+		"/ip6zone/eth0/ip6/fe80::1/tcp/1":                      "fe80::/56",
+		"/ip4/192.0.2.1/tcp/1/p2p/" + relayID + "/p2p-circuit": "192.0.2.1/32",
+		"/dns4/seed.example/tcp/1":                             "",
+	} {
+		require.Equal(t, want, originOf(addr(t, text)), text)
+	}
+	require.Empty(t, originOf(nil))
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/stretchr/testify/require"
@@ -210,4 +211,25 @@ func TestGossipKeepsNoAddresses(t *testing.T) {
 		t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond,
 	)
 	require.Empty(t, book.PeersWithAddrs())
+}
+
+// What gossip learns of peers does not include where they say that they are, in whatever order it
+// is told.
+func TestGossipIsNotToldOfAddresses(t *testing.T) {
+	bus := gossipBus{eventbus.NewBus()}
+	told, err := bus.Subscribe([]any{
+		new(event.EvtPeerConnectednessChanged), new(event.EvtPeerIdentificationCompleted),
+	})
+	require.NoError(t, err)
+	defer told.Close()
+	identified, err := bus.Emitter(new(event.EvtPeerIdentificationCompleted))
+	require.NoError(t, err)
+	defer identified.Close()
+	came, err := bus.Emitter(new(event.EvtPeerConnectednessChanged))
+	require.NoError(t, err)
+	defer came.Close()
+	require.NoError(t, identified.Emit(event.EvtPeerIdentificationCompleted{Peer: "p"}))
+	require.NoError(t, came.Emit(event.EvtPeerConnectednessChanged{Peer: "p"}))
+	require.Equal(t, event.EvtPeerConnectednessChanged{Peer: "p"}, <-told.Out())
+	require.Empty(t, told.Out())
 }

@@ -2,6 +2,7 @@ package libp2pnet
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -11,8 +12,8 @@ import (
 )
 
 // A peer can be named by a host name. Where that leads is known when it is dialled: the resolver
-// tells, and what it said last counts as named. What anybody else says of where the peer is does
-// not: the table can name any address beside the peer's id.
+// tells, and what it said last counts as named. Addresses from anybody else do not count: the hash
+// table can claim any.
 
 // maxLed is how many addresses of a host name count.
 const maxLed = 32
@@ -46,7 +47,7 @@ func (d *dials) leads(m ma.Multiaddr, to []ma.Multiaddr) {
 	host := hostOf(m)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.follows(host) {
+	if !d.followed()[host] {
 		return
 	}
 	var now led
@@ -58,42 +59,30 @@ func (d *dials) leads(m ma.Multiaddr, to []ma.Multiaddr) {
 		}
 	}
 	d.led[host] = now
+	d.forgetLed() // what it led to before
 }
 
-// follows reports whether it matters where a host name leads. The caller holds the lock.
-func (d *dials) follows(host string) bool {
-	if d.config.names(host) || d.named.names(host) {
-		return true
-	}
-	for _, l := range d.led {
-		if slices.Contains(l.hosts, host) {
-			return true
-		}
-	}
-	return false
-}
-
-// names reports whether any peer is named by a host name.
-func (n *names) names(host string) bool {
-	for _, hosts := range n.hosts {
-		if hosts[host] > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// forgetLed forgets where names lead by which nobody is named any more. The caller holds the lock.
-func (d *dials) forgetLed() {
-	for again := true; again; {
-		again = false
-		for host := range d.led {
-			if !d.follows(host) {
-				delete(d.led, host)
-				again = true // what it led to
+// followed returns the host names of which it matters where they lead, as isNamed looks: those by
+// which peers are named, and those to which these lead. The caller holds the lock.
+func (d *dials) followed() map[string]bool {
+	all := map[string]bool{}
+	for _, n := range []*names{&d.config, &d.named} {
+		for _, hosts := range n.hosts {
+			for host := range hosts {
+				all[host] = true
+				for _, next := range d.led[host].hosts {
+					all[next] = true
+				}
 			}
 		}
 	}
+	return all
+}
+
+// forgetLed forgets where names lead that are not followed any more. The caller holds the lock.
+func (d *dials) forgetLed() {
+	all := d.followed()
+	maps.DeleteFunc(d.led, func(host string, _ led) bool { return !all[host] })
 }
 
 // isNamed reports whether a peer is named at an address. The caller holds the lock.

@@ -35,6 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 )
@@ -440,16 +441,21 @@ func (f found) HandlePeerFound(p peer.AddrInfo) {
 	}
 }
 
+// conns returns the connections to a peer: direct ones before those through relays.
+func (n *Network) conns(p peer.ID) []network.Conn {
+	conns := n.host.Network().ConnsToPeer(p)
+	slices.SortStableFunc(conns, func(a, b network.Conn) int { return limited(a) - limited(b) })
+	return conns
+}
+
 // Peers implements node.Network.
 func (n *Network) Peers() []node.Peer {
 	var out []node.Peer
 	for _, id := range n.host.Network().Peers() {
-		conns := n.host.Network().ConnsToPeer(id)
+		conns := n.conns(id)
 		if len(conns) == 0 {
 			continue
 		}
-		// A direct connection before one through a relay.
-		slices.SortStableFunc(conns, func(a, b network.Conn) int { return limited(a) - limited(b) })
 		p := node.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
 		if _, err := p.Addr.ValueForProtocol(ma.P_QUIC_V1); err == nil {
 			p.Transport = "quic-v1"
@@ -518,19 +524,27 @@ type stream struct{ network.Stream }
 
 func (s stream) Remote() peer.ID { return s.Conn().RemotePeer() }
 
-// Origin implements node.Located: the IPv4 address, or the IPv6 network of 56 bits, of the peer or
-// of the relay between.
-func (s stream) Origin() string {
-	a, ok := addrOf(s.Conn().RemoteMultiaddr())
-	if !ok {
+// Origin implements node.Located.
+func (s stream) Origin() string { return originOf(s.Conn().RemoteMultiaddr()) }
+
+// Relayed implements node.Located.
+func (s stream) Relayed() bool { return isRelayed(s.Conn().RemoteMultiaddr()) }
+
+// Origin implements node.Network.
+func (n *Network) Origin(p peer.ID) string {
+	conns := n.conns(p)
+	if len(conns) == 0 {
 		return ""
 	}
-	bits := 32
-	if a.Is6() {
-		bits = 56
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
+	return originOf(conns[0].RemoteMultiaddr())
+}
+
+// originOf returns the IPv4 address, or the IPv6 network of 56 bits, of a peer or of the relay
+// between.
+func originOf(m ma.Multiaddr) string {
+	a, _ := addrOf(m)
+	p := netaddr.Network(a)
+	if !p.IsValid() {
 		return ""
 	}
 	return p.String()
