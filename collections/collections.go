@@ -149,7 +149,9 @@ type Server struct {
 	foreign atomic.Bool // somebody has signed a request for another server
 }
 
-// New returns a server of a configuration. It returns a *config.InvalidError if the configuration has schemas that are none.
+// New returns a server of a configuration. It returns a *config.InvalidError if the configuration
+// has schemas that are not valid. That a list of revocations cannot be read is logged and no error:
+// whoever calls Load of Options.Revocations from time to time reads it then.
 func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -178,7 +180,10 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readAtStart)
 	defer cancel()
-	return s, opts.Revocations.Judge(ctx, s.standing)
+	if err := opts.Revocations.Judge(ctx, s.standing); err != nil {
+		opts.Log.Error("lists of revocations could not be read", "error", err)
+	}
+	return s, nil
 }
 
 const matchWithin = time.Second
