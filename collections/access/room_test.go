@@ -28,12 +28,14 @@ type ranked struct {
 	t     require.TestingT
 	store store.Store
 	now   time.Time
-	ranks map[string]access.Standing // by identity
+	ranks map[string]access.Rank // by identity
+	bad   map[string]error       // of what is to be found out, by identity
 }
 
 func newRanked(t require.TestingT, most int) *ranked {
 	x := &ranked{
-		t: t, store: store.NewMemory(), now: time.UnixMilli(start), ranks: map[string]access.Standing{},
+		t: t, store: store.NewMemory(), now: time.UnixMilli(start), ranks: map[string]access.Rank{},
+		bad: map[string]error{},
 	}
 	x.open(most)
 	return x
@@ -50,18 +52,37 @@ func (x *ranked) open(most int) {
 	x.SetMost(most, 1<<30)
 	x.SetNow(func() time.Time { return x.now })
 	require.NoError(x.t, x.Load(ctx))
-	require.NoError(x.t, x.Judge(ctx, func(_ context.Context, id string) (access.Standing, error) {
-		return x.ranks[id], nil
+	require.NoError(x.t, x.Judge(ctx, func(_ context.Context, id string) (access.Rank, error) {
+		return x.ranks[id], x.bad[id]
 	}))
 }
 
 // rank makes a name somebody of a rank from now on.
 func (x *ranked) rank(name string, r access.Rank) { x.standing(name, r, x.now) }
 
+// standing makes a name somebody of a rank, one of whose certificates was presented at a time if
+// that is before now.
 func (x *ranked) standing(name string, r access.Rank, since time.Time) {
 	id, err := capcert.UserID(keyOf(x.t, name).Public)
 	require.NoError(x.t, err)
-	x.ranks[id] = access.Standing{Rank: r, Since: since}
+	x.ranks[id] = r
+	if now := x.now; !since.IsZero() && since.Before(now) {
+		x.now = since
+		x.Present(keyOf(x.t, name).Public)
+		x.now = now
+	}
+}
+
+// loadAll loads until there is nothing left to note.
+func (x *ranked) loadAll() {
+	require.NoError(x.t, x.Load(context.Background()))
+	for range 100 {
+		if x.Marked() == 0 {
+			return
+		}
+		require.NoError(x.t, x.Load(context.Background()))
+	}
+	require.Zero(x.t, x.Marked())
 }
 
 // accept brings the first list of a name from an address.
@@ -127,12 +148,12 @@ func TestRoomForListsThatMatter(t *testing.T) {
 	require.NoError(t, x.accept("admin", "198.51.0.1"))
 	require.True(t, x.has("admin"))
 
-	// After a start the same lists count, those that matter also beyond what there is room for.
+	// After a start the same lists count, and whom the configuration names also beyond the room.
 	x.open(most)
 	require.True(t, x.has("admin"))
+	require.True(t, x.has("other9"))
 	x.open(1)
 	require.True(t, x.has("admin"))
-	require.True(t, x.has("other9"))
 }
 
 // One who shares an address with a flood of lists may still revoke.
@@ -202,8 +223,14 @@ func TestUselessListsExpire(t *testing.T) {
 	now = now.Add(time.Second)
 	require.NoError(t, x.Load(t.Context()))
 	require.Equal(t, []string{"later", "whoever", "without end", "owner", "known"}, kept())
+	now = now.Add(time.Hour)
 	x.Present(keyOf(t, "known").Public)
-	now = now.Add(access.StrangerKept + time.Hour)
+	now = now.Add(access.StrangerKept)
 	require.NoError(t, x.Load(t.Context()))
 	require.Equal(t, []string{"owner", "known"}, kept())
+	now = now.Add(access.StrangerKept) // after which it is looked at again
+	require.NoError(t, x.Load(t.Context()))
+	now = now.Add(time.Second)
+	require.NoError(t, x.Load(t.Context()))
+	require.Equal(t, []string{"owner"}, kept(), "nobody has presented a certificate any more")
 }
