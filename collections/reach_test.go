@@ -529,38 +529,3 @@ func TestHiddenFieldsWhereAnybodyReads(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(o.Body), `"pin":1`)
 }
-
-// An id that is too long for a store is no fault of the server's.
-func TestIdsTooLongForTheStore(t *testing.T) {
-	dir, err := store.OpenDirectory(t.TempDir())
-	require.NoError(t, err)
-	w := newWorld(t, configOf(
-		column("notes", "notes/{id}", `"public"`, `"public"`, ""),
-		column("deep", "deep/{a}/{b}", `"public"`, `"public"`, `, "listable": true`),
-		column(
-			"log", "log/{id}", `"public"`, `"public"`,
-			`, "appendOnly": {"requireAuthorSignature": false}`,
-		),
-		column("files", "files/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["image/*"]`),
-	), func(o *collections.Options) { o.Documents = document.In(dir, nil) })
-	for n, id := range []string{"fits", strings.Repeat("a", 240), strings.Repeat("a", 251), strings.Repeat("a", 1024), strings.Repeat(":", 84)} {
-		status := http.StatusBadRequest
-		if n < 2 {
-			status = http.StatusOK
-		}
-		for _, path := range []string{"notes/" + id, "deep/" + id + "/x", "deep/x/" + id, "log/" + id} {
-			rec := ask(w, http.MethodPost, "/push/"+path, `{"data":{"n":1}}`)
-			require.Equal(t, status, rec.Code, "%s: %s", path, rec.Body)
-			bound := map[bool]string{true: "?last=1"}[strings.HasPrefix(path, "log")]
-			require.Equal(t, status, ask(w, http.MethodGet, "/pull/"+path+bound, "").Code, path)
-		}
-		require.Equal(t, status, ask(w, http.MethodGet, "/list/deep/"+id, "").Code)
-		r := httptest.NewRequest(http.MethodPost, "/push/files/"+id, strings.NewReader("bytes"))
-		r.Header.Set("Content-Type", "image/png")
-		rec := httptest.NewRecorder()
-		w.ServeHTTP(rec, r)
-		require.Equal(t, status, rec.Code, rec.Body)
-		rec = ask(w, http.MethodGet, batchOf("notes", `{"id":"`+id+`"}`), "")
-		require.NotContains(t, rec.Body.String(), "Internal")
-	}
-}
