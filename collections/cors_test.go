@@ -116,7 +116,7 @@ func TestSharedAnswers(t *testing.T) {
 	require.Empty(t, rec.Header().Get("Access-Control-Allow-Origin"))
 }
 
-// What no browser would heed is refused.
+// What browsers ignore is rejected, and credentials for pages that anybody can make.
 func TestSharingThatIsRefused(t *testing.T) {
 	one := []string{"https://app.example"}
 	for _, s := range []collections.Sharing{
@@ -127,7 +127,8 @@ func TestSharingThatIsRefused(t *testing.T) {
 		{Origins: []string{"https://app.example/path?q#f"}}, {Origins: []string{"https://u@app.example"}},
 		{Origins: one, Methods: []string{"GET, POST"}}, {Origins: one, Headers: []string{"X Y"}},
 		{Origins: one, Headers: []string{"*"}, Credentials: true}, {Origins: one, Expose: []string{""}},
-		{Origins: one, MaxAge: -1},
+		{Origins: one, MaxAge: -1}, {Origins: one, MaxAge: time.Second - 1},
+		{Origins: append(one, "null"), Credentials: true},
 	} {
 		_, err := collections.Wrap(http.NotFoundHandler(), collections.Wrapping{Shared: s})
 		require.Error(t, err, "%+v", s)

@@ -99,7 +99,7 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	col := x.route.col
 	// Of another type, the body would not be among what a certificate's holder has signed; and web
 	// pages of all origins may send some types without asking.
-	if mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
+	if strings.ToLower(mediaOf(x.r.Header.Get("Content-Type"))) != config.JSON { // as access.signed does
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 	}
 	raw, err := x.readBody(col.MaxBodyBytes)

@@ -196,7 +196,7 @@ func TestLongPaths(t *testing.T) {
 			strings.Repeat("n", 300), strings.Repeat(":", 100), strings.Repeat("n", 241),
 		} {
 			n := fmt.Sprint(len(strings.ReplaceAll(id, ":", ":::")))
-			const most = " bytes, and may have 240 (a colon counts as three)"
+			const most = " bytes; the limit is 240 (a colon counts as three)"
 			reason := "id has " + n + most
 			refused(reason, "GET", "/pull/rooms/"+id, "")
 			refused(reason, "POST", "/push/rooms/"+id, document)
@@ -214,7 +214,7 @@ func TestLongPaths(t *testing.T) {
 				`[{"error":"Invalid path parameter: `+reason+`"},{"data":{}`)
 		}
 		five := strings.Repeat("/"+strings.Repeat("n", 180), 5)
-		refused("the path has 904 bytes, and may have 900", "POST", "/push"+five, document)
+		refused("the path has 904 bytes; the limit is 900", "POST", "/push"+five, document)
 		for _, id := range []string{strings.Repeat("n", 240), strings.Repeat(":", 80)} {
 			require.Equal(t, 200, ask(w, "POST", "/push/rooms/"+id, document).Code)
 			for range 3 { // in several chunks
