@@ -55,8 +55,8 @@ var ownExposed = []string{"ETag", "Retry-After", "Accept-Ranges", "Content-Range
 
 const dayOfSharing = 24 * time.Hour
 
-// Check rejects settings that browsers ignore, or that share more than they seem to. Errors name the
-// flags of `skerry collections serve`.
+// Check rejects settings that browsers ignore, or that share more than they seem to. Errors name
+// the flags of `skerry collections serve`.
 func (s Sharing) Check() error {
 	if slices.Contains(s.Origins, "*") && s.Credentials {
 		return errors.New("--cors '*' cannot be combined with --cors-credentials; name the origins")

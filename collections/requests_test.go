@@ -120,7 +120,8 @@ func TestMediaTypeOfPushes(t *testing.T) {
 		"text/plain; x=application/json": 415, "multipart/form-data; boundary=application/json": 415,
 		"application/jsonp": 415, "x-application/json": 415, "text/plain": 415,
 	} {
-		rec := ask(w, "POST", "/push/notes/"+fmt.Sprintf("%x", media[:min(len(media), 40)]), `{"data":{}}`, "Content-Type", media)
+		path := fmt.Sprintf("/push/notes/%x", media[:min(len(media), 40)])
+		rec := ask(w, "POST", path, `{"data":{}}`, "Content-Type", media)
 		require.Equal(t, want, rec.Code, media)
 	}
 	who := newPerson(t, 7)

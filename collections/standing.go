@@ -37,7 +37,8 @@ func (s *Server) standing(ctx context.Context, identity string) (access.Rank, er
 }
 
 // holds reports whether there is something at a place or below it, whether or not it can be read.
-// Only what lies there is looked at: a list of what begins alike would read the names of all others.
+// Only what lies there is looked at: a list of what begins alike would read the names of all
+// others.
 func (s *Server) holds(ctx context.Context, place string) (bool, error) {
 	in := s.opts.Documents.Store()
 	keys, err := in.List(ctx, place+"/", "", 1)

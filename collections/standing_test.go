@@ -50,7 +50,8 @@ func TestOwnersOfWhatCannotBeRead(t *testing.T) {
 		column("at", "at/{identity}", `"public"`, `"public"`, ""),
 	), func(o *collections.Options) { o.Documents = document.In(u, nil) })
 	for i, key := range []string{"users/1/x", "at/2", "at/30"} {
-		require.NoError(t, u.Put(t.Context(), key, &store.Object{Body: fmt.Append(nil, i)}, store.Whatever))
+		o := &store.Object{Body: fmt.Append(nil, i)}
+		require.NoError(t, u.Put(t.Context(), key, o, store.Whatever))
 	}
 	for id, want := range map[string]access.Rank{
 		"1": access.Owner, "2": access.Owner, "3": access.Stranger, "4": access.Stranger,

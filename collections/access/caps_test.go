@@ -324,7 +324,8 @@ func TestRevocationPlaces(t *testing.T) {
 	const under = "__sync__/revocations/"
 	require.NoError(t, access.CheckInternal(under+issuer.Public+"/0000000000000007", b))
 	for _, place := range []string{
-		issuer.Public, issuer.Public + "/7", issuer.Public + "/0000000000000008", issuer.Public + "/x",
+		issuer.Public, issuer.Public + "/7", issuer.Public + "/0000000000000008",
+		issuer.Public + "/x",
 		key(t, 2).Public + "/0000000000000007",
 	} {
 		require.ErrorIs(t, access.CheckInternal(under+place, b), capcert.ErrRevocations, place)

@@ -98,8 +98,8 @@ func (x *ranked) breaks(name string) {
 	x.bad[id] = errBroken
 }
 
-// An owner of whom it cannot be found out how much its list matters keeps nobody else from revoking,
-// and no list from expiring.
+// An owner of whom it cannot be found out how much its list matters keeps nobody else from
+// revoking, and no list from expiring.
 func TestOneUnreadableOwner(t *testing.T) {
 	x := newRanked(t, 4)
 	require.NoError(t, x.accept("unreadable", "192.0.2.1"))
@@ -163,9 +163,10 @@ func TestOwnersAreKnownSinceTheyWereSeen(t *testing.T) {
 	require.Empty(t, x.note("stranger"), "who may be anybody")
 	x.open(1)
 	x.now = x.now.Add(access.Old - 1)
-	require.ErrorIs(t, x.Accept(t.Context(), list(t, "owner", 1, access.MaxUnknown)), access.ErrTooLong)
+	long := list(t, "owner", 1, access.MaxUnknown)
+	require.ErrorIs(t, x.Accept(t.Context(), long), access.ErrTooLong)
 	x.now = x.now.Add(1)
-	require.NoError(t, x.Accept(t.Context(), list(t, "owner", 1, access.MaxUnknown)))
+	require.NoError(t, x.Accept(t.Context(), long))
 	require.Contains(t, x.note("owner"), fmt.Sprint(`"since":`, began))
 	require.Contains(t, x.note("owner"), `"from":""`)
 

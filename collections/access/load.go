@@ -12,11 +12,14 @@ import (
 )
 
 // Load takes over what others have put into the store meanwhile, drops what protects nothing any
-// more, and notes what has become known of issuers. What cannot be read is left out, and tried again
-// the next time; what is no list of its issuer is told by an error that is capcert.ErrRevocations.
+// more, and notes what has become known of issuers. What cannot be read is left out, and tried
+// again the next time; what is no list of its issuer is told by an error that is
+// capcert.ErrRevocations.
 func (r *Revocations) Load(ctx context.Context) error {
 	useless, missed := r.read(ctx)
-	return errors.Join(useless, missed, r.lookAtNamed(ctx), r.settleMarked(ctx), r.expire(ctx, r.now()))
+	return errors.Join(
+		useless, missed, r.lookAtNamed(ctx), r.settleMarked(ctx), r.expire(ctx, r.now()),
+	)
 }
 
 // read takes over what is in the store. useless is of lists that will never count, and of notes;

@@ -243,8 +243,8 @@ func (r *Revocations) allows(ctx context.Context, n *newcomer, known bool) bool 
 	}
 }
 
-// removeBelow removes an issuer's lists from the store whose generation is below one. It looks at no
-// other issuer's.
+// removeBelow removes an issuer's lists from the store whose generation is below one. It looks at
+// no other issuer's.
 func (r *Revocations) removeBelow(ctx context.Context, issuer string, generation int64) error {
 	if r.store == nil {
 		return nil
@@ -261,8 +261,8 @@ func (r *Revocations) removeBelow(ctx context.Context, issuer string, generation
 	return nil
 }
 
-// IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its subject,
-// which is "" for an audience.
+// IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its
+// subject, which is "" for an audience.
 func (r *Revocations) IsRevoked(issuer, subject, nonce string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -206,8 +206,8 @@ func TestCursorForm(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "AQAAAAAAAAAAAA", n.Next)
 	for _, bad := range []string{
-		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA", "AQAAAAAAAAAAAA==", "AQAAAAAAAAAAAQ", "AQAAAAAAAAABAA",
-		"AQAAAAAAAAAAAAA", "AYAAAAAAAAAAAA", "AX__________AA",
+		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA", "AQAAAAAAAAAAAA==", "AQAAAAAAAAAAAQ",
+		"AQAAAAAAAAABAA", "AQAAAAAAAAAAAAA", "AYAAAAAAAAAAAA", "AX__________AA",
 	} {
 		_, err = m.Since(t.Context(), "log", bad, -1, 10)
 		require.ErrorIs(t, err, store.ErrCursor, bad)
