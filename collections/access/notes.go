@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -198,7 +199,7 @@ func (r *Revocations) note(ctx context.Context, issuer string) error {
 }
 
 func (r *Revocations) putNote(ctx context.Context, issuer string, n *note) error {
-	o := &store.Object{Body: n.bytes(), Type: "application/json"}
+	o := &store.Object{Body: n.bytes(), Type: config.JSON}
 	if err := r.notes.Put(ctx, standingUnder+issuer, o, store.Whatever); err != nil {
 		return fmt.Errorf("note about a list of revocations: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -201,7 +202,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 		return err
 	}
 	if r.store != nil {
-		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
+		o := &store.Object{Body: value.Append(nil, l.Object()), Type: config.JSON}
 		if err := r.store.Put(ctx, revocationsKey(l), o, store.Whatever); err != nil {
 			return fmt.Errorf("revocations: %w", err)
 		}

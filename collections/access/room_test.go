@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,18 +88,18 @@ func (x *ranked) loadAll() {
 
 // accept brings the first list of a name from an address.
 func (x *ranked) accept(name, address string) error {
-	l := firstLists[name]
-	if l == nil {
-		var err error
-		l, err = capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
+	l, ok := firstLists.Load(name)
+	if !ok {
+		signed, err := capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
 		require.NoError(x.t, err)
-		firstLists[name] = l
+		l, _ = firstLists.LoadOrStore(name, signed)
 	}
-	return x.Accept(access.WithSource(context.Background(), address), l)
+	ctx := access.WithSource(context.Background(), address)
+	return x.Accept(ctx, l.(*capcert.Revocations))
 }
 
 // firstLists are the first lists of names, which are the same in all tests.
-var firstLists = map[string]*capcert.Revocations{}
+var firstLists sync.Map // by name
 
 func (x *ranked) has(name string) bool { return x.IsRevoked(keyOf(x.t, name).Public, "stolen", "n") }
 
