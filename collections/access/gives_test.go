@@ -15,7 +15,7 @@ func TestRoomToTheLast(t *testing.T) {
 		fits           bool
 	}{{2, 30, true}, {3, 30, false}, {2, 31, false}, {0, 0, true}} {
 		r := &Revocations{
-			byIssuer: map[string]*revoked{"a": {}, "b": {}}, bytes: 70, mostIssuers: 4, mostBytes: 100,
+			all: held{2, 70}, mostIssuers: 4, mostBytes: 100,
 		}
 		require.Equal(t, c.fits, r.fits(c.issuers, c.bytes), c)
 		m := &room{most: held{4, 100}, all: held{2, 70}}

@@ -311,9 +311,25 @@ func TestRoomForListsOfOwners(t *testing.T) {
 	}
 	x.bring(t, "admin", 2, 50_000)
 	require.NoError(t, x.Load(t.Context()))
-	require.LessOrEqual(t, x.Bytes()-50_000, 11_000)
+	require.LessOrEqual(t, x.Bytes(), 10_000)
 	require.LessOrEqual(t, counting(), most)
 	require.True(t, x.has("admin"))
+}
+
+// Whom the configuration names takes no room, however long their lists are.
+func TestNamedTakeNoRoom(t *testing.T) {
+	x := newRanked(t, 2)
+	x.SetMost(2, 10_000)
+	for i := range 3 {
+		x.rank(fmt.Sprint("admin", i), access.Named)
+		require.NoError(t, x.Accept(t.Context(), list(t, fmt.Sprint("admin", i), 1, 50_000)))
+	}
+	x.bring(t, "stranger", 1, 9000)
+	require.NoError(t, x.Load(t.Context()))
+	require.True(t, x.has("stranger"))
+	require.NoError(t, x.Accept(t.Context(), list(t, "stranger2", 1, 0)))
+	full := x.Accept(t.Context(), list(t, "stranger3", 1, 0))
+	require.ErrorIs(t, full, access.ErrTooManyIssuers)
 }
 
 // Whose certificates are presented is read again at once, though there was no room for its list.

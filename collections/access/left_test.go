@@ -1,12 +1,16 @@
 package access
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
@@ -43,7 +47,7 @@ func TestLeftInTheStore(t *testing.T) {
 	x.forget(issuerOf(1))
 	require.True(t, x.has(keyOf(issuerOf(1), 3)))
 	require.Empty(t, x.byIssuer)
-	require.Zero(t, x.bytes)
+	require.Zero(t, x.all)
 }
 
 // It is remembered of so many lists that there was no room for them.
@@ -95,6 +99,49 @@ func TestPresentWithoutAList(t *testing.T) {
 		require.Equal(t, !c.marked, left, "its list is read again")
 		clear(x.marked)
 	}
+}
+
+// What lists take up is counted right, whoever comes at once.
+func TestManyAtOnce(t *testing.T) {
+	const most, each = 8, 40
+	s := store.NewMemory()
+	r, err := NewRevocations(t.Context(), s, s)
+	require.NoError(t, err)
+	r.mostIssuers = most
+	var signed [4][each]*capcert.Revocations
+	for i := range signed {
+		for j := range signed[i] {
+			signed[i][j] = listOf(t, fmt.Sprint(i%2, j%20), int64(i*each+j+1), 0)
+		}
+	}
+	require.NoError(t, r.Judge(t.Context(), func(_ context.Context, id string) (Rank, error) {
+		return Rank(id[0]) % (Named + 1), nil
+	}))
+	var g errgroup.Group
+	for _, lists := range signed {
+		g.Go(func() error {
+			for i, l := range lists {
+				r.Present(lists[(i+7)%each].Issuer)
+				if err := r.Accept(t.Context(), l); err != nil && !errors.Is(err, ErrStale) &&
+					!errors.Is(err, ErrTooManyIssuers) {
+					return err
+				}
+				if err := r.Load(t.Context()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	var all held
+	for _, x := range r.byIssuer {
+		if x.rank != Named {
+			all = all.with(held{1, x.size})
+		}
+	}
+	require.Equal(t, all, r.all)
+	require.LessOrEqual(t, all.issuers, most+len(signed), "those that come at once may each have room")
 }
 
 // The source of a list, and since when its issuer is known, is what another server of the store has

@@ -98,7 +98,7 @@ func newLists(t *testing.T, most int) *lists {
 func (x *lists) enter(issuer string, l revoked) *revoked {
 	l.size = 1
 	x.byIssuer[issuer] = &l
-	x.bytes++
+	x.count(&l, held.with)
 	o := &store.Object{Body: []byte("{}")}
 	require.NoError(x.t, x.store.Put(x.t.Context(), keyOf(issuer, l.generation), o, store.Whatever))
 	return &l

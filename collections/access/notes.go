@@ -167,12 +167,11 @@ func (r *Revocations) note(ctx context.Context, issuer string) error {
 	}
 	var n note
 	r.mu.RLock()
-	x := r.byIssuer[issuer]
-	if x != nil {
+	if x := r.byIssuer[issuer]; x != nil {
 		n = note{x.source, x.brought, x.since, x.presented, x.rank}
 	}
 	r.mu.RUnlock()
-	if x == nil || !x.brought {
+	if !n.accepted {
 		s, err := r.standing(ctx, issuer)
 		if err != nil || s.Rank < Owner {
 			return err

@@ -71,7 +71,7 @@ type Revocations struct {
 
 	mu       sync.RWMutex
 	byIssuer map[string]*revoked
-	bytes    int // of all lists
+	all      held // what lists take up, but those of whom the configuration names
 
 	// mostIssuers and mostBytes are maxIssuers and maxListBytes.
 	mostIssuers, mostBytes int
@@ -144,7 +144,7 @@ func (r *Revocations) take(l *capcert.Revocations, x *revoked) bool {
 		if was.presented.After(x.presented) {
 			x.presented = was.presented
 		}
-		r.bytes -= was.size
+		r.count(was, held.without)
 	}
 	x.certs, x.subjects = map[[2]string]bool{}, map[string]bool{}
 	for _, c := range l.Certs {
@@ -153,9 +153,16 @@ func (r *Revocations) take(l *capcert.Revocations, x *revoked) bool {
 	for _, s := range l.Subjects {
 		x.subjects[s] = true
 	}
-	r.bytes += x.size
+	r.count(x, held.with)
 	r.byIssuer[l.Issuer] = x
 	return true
+}
+
+// count adds a list to what all take up, or takes it from that. mu is held.
+func (r *Revocations) count(x *revoked, how func(held, held) held) {
+	if x.rank != Named {
+		r.all = how(r.all, held{1, x.size})
+	}
 }
 
 func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }

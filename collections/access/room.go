@@ -19,11 +19,12 @@ const (
 	strangerKept = 30 * 24 * time.Hour
 )
 
-// fits reports whether there is room for more issuers and bytes.
+// fits reports whether there is room for more issuers and bytes, of whom is not named.
 func (r *Revocations) fits(issuers, bytes int) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.byIssuer)+issuers <= r.mostIssuers && r.bytes+bytes <= r.mostBytes
+	all := r.all.with(held{issuers, bytes})
+	return all.issuers <= r.mostIssuers && all.bytes <= r.mostBytes
 }
 
 // held is what some lists take up.
@@ -224,9 +225,6 @@ func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []string
 		return nil, nil
 	}
 	m := r.room(n.issuer)
-	if m.fits(n) { // as what is of those who are named does not count
-		return nil, nil
-	}
 	n.to = m.group(n.Rank, n.source)
 	all := m.turns(n)
 	for judged := 0; all.Len() > 0 && !m.fits(n) && judged < maxJudged; judged++ {
@@ -277,7 +275,7 @@ func (r *Revocations) forget(issuer string) {
 func (r *Revocations) forgetLocked(issuer string) *revoked {
 	x := r.byIssuer[issuer]
 	if x != nil {
-		r.bytes -= x.size
+		r.count(x, held.without)
 		delete(r.byIssuer, issuer)
 	}
 	return x

@@ -190,7 +190,9 @@ func (r *Revocations) look(ctx context.Context, issuer string) (Standing, error)
 		if x.rank != s.Rank {
 			r.mark(issuer, mark{})
 		}
+		r.count(x, held.without)
 		x.rank, x.since = s.Rank, earlier(x.since, s.Since)
+		r.count(x, held.with)
 	}
 	return s, nil
 }
