@@ -30,7 +30,7 @@ type Sharing struct {
 	Headers []string
 	// Expose are what they may read of an answer's headers, besides those that clients look at.
 	Expose []string
-	MaxAge time.Duration // for which browsers keep this, a second at least; 0 is a day
+	MaxAge time.Duration // for which browsers keep this; 0 is a day, less is not at all
 }
 
 // ownHeaders are those that clients of this server send: the published ones, and those that sign
@@ -92,9 +92,6 @@ func (s Sharing) Check() error {
 			}
 		}
 	}
-	if s.MaxAge != 0 && s.MaxAge < time.Second {
-		return fmt.Errorf("--cors-max-age must be 1s or more, not %v", s.MaxAge)
-	}
 	return nil
 }
 
@@ -118,7 +115,7 @@ func (s Sharing) with(h http.Handler) http.Handler {
 	allowMethods := strings.Join(methods, ", ")
 	allowHeaders := strings.Join(append(ownHeaders(), s.Headers...), ", ")
 	expose := strings.Join(slices.Concat(ownExposed, s.Expose), ", ")
-	maxAge := strconv.FormatInt(int64(cmp.Or(s.MaxAge, dayOfSharing)/time.Second), 10)
+	maxAge := strconv.FormatInt(int64(max(cmp.Or(s.MaxAge, dayOfSharing), 0)/time.Second), 10)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := w.Header()
 		origin := r.Header.Get("Origin")

@@ -87,8 +87,8 @@ func (s *collectionsService) configure(*node.Config) error {
 	if (s.cert == "") != (s.key == "") {
 		return api.UsageErrorf("HTTPS needs both --tls-cert and --tls-key")
 	}
-	if s.wrap.Shared.MaxAge == 0 { // which for Shared is the default
-		return api.UsageErrorf("--cors-max-age must be 1s or more, not 0")
+	if s.wrap.Shared.MaxAge == 0 {
+		s.wrap.Shared.MaxAge = -1 // 0 is a day in package collections
 	}
 	if err := s.wrap.Shared.Check(); err != nil {
 		return api.UsageErrorf("%v", err)
