@@ -116,18 +116,32 @@ func TestSharedAnswers(t *testing.T) {
 	require.Empty(t, rec.Header().Get("Access-Control-Allow-Origin"))
 }
 
-// What browsers ignore is rejected, and credentials for pages that anybody can make.
+// What no browser would heed is refused.
+// Browsers keep what pages may do for a day unless told otherwise, and not at all if so told.
+func TestHowLongBrowsersKeepSharing(t *testing.T) {
+	for age, header := range map[time.Duration]string{0: "86400", -1: "0", time.Minute: "60"} {
+		h := sharing(t, http.NotFoundHandler(), collections.Sharing{
+			Origins: []string{"https://app.example"}, MaxAge: age})
+		r := httptest.NewRequest(http.MethodOptions, "/", nil)
+		r.Header.Set("Origin", "https://app.example")
+		r.Header.Set("Access-Control-Request-Method", http.MethodGet)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, header, w.Header().Get("Access-Control-Max-Age"), "%s", age)
+	}
+}
+
 func TestSharingThatIsRefused(t *testing.T) {
 	one := []string{"https://app.example"}
 	for _, s := range []collections.Sharing{
 		{Origins: []string{"*"}, Credentials: true}, {Origins: []string{"app.example"}},
+		{Origins: []string{"null", "https://app.example"}, Credentials: true},
 		{Origins: []string{"https://app.example/"}}, {Origins: []string{"https://App.example"}},
 		{Origins: []string{"https://app.example:443"}}, {Origins: []string{""}},
 		{Origins: []string{"https://"}},
 		{Origins: []string{"https://app.example/path?q#f"}}, {Origins: []string{"https://u@app.example"}},
 		{Origins: one, Methods: []string{"GET, POST"}}, {Origins: one, Headers: []string{"X Y"}},
 		{Origins: one, Headers: []string{"*"}, Credentials: true}, {Origins: one, Expose: []string{""}},
-		{Origins: append(one, "null"), Credentials: true},
 	} {
 		_, err := collections.Wrap(http.NotFoundHandler(), collections.Wrapping{Shared: s})
 		require.Error(t, err, "%+v", s)
