@@ -104,8 +104,6 @@ func statusOf(err error) int {
 		return a.Status
 	case errors.As(err, &refused):
 		return refused.Status
-	case errors.Is(err, store.ErrKey):
-		return http.StatusBadRequest
 	}
 	return http.StatusInternalServerError
 }

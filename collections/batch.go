@@ -166,6 +166,14 @@ const unboundedElements = 1000
 // mostOf is how many elements a part of a log counts for that does not say how many it wants.
 func mostOf(a *config.AppendOnly) int64 { return cmp.Or(a.MaxPullLimit, unboundedElements) }
 
+// costOf is how many elements a part counts for that says how many it wants: as many as it gets.
+func costOf(last int64, a *config.AppendOnly) int64 {
+	if a.MaxPullLimit > 0 {
+		return min(last, a.MaxPullLimit)
+	}
+	return last
+}
+
 // part returns which part of the log of a set of parameters is asked for, nil if that is not said.
 func (b *batch) part(name string, i int) *bounds {
 	if parts := b.parts[name]; i < len(parts) {
@@ -193,19 +201,18 @@ func (b *batch) checkBudget() error {
 		if col == nil || col.AppendOnly == nil || !col.AppendOnly.Persist {
 			continue // which has no elements
 		}
-		most := mostOf(col.AppendOnly)
 		for i := range b.sets(name) {
 			switch p := b.part(name, i); {
 			case p == nil && col.AppendOnly.AllowFull: // as much as there is, as a pull may ask for
 			case p != nil && p.last != nil:
-				total += min(*p.last, most)
+				total += costOf(*p.last, col.AppendOnly)
 			default:
-				total += most
+				total += mostOf(col.AppendOnly)
+			}
+			if total > b.x.s.opts.MaxElements { // here, as the sum of many has no bound
+				return bad("Batch append element budget exceeded")
 			}
 		}
-	}
-	if total > b.x.s.opts.MaxElements {
-		return bad("Batch append element budget exceeded")
 	}
 	return nil
 }

@@ -78,6 +78,24 @@ func TestBatchesOfLogs(t *testing.T) {
 			require.Equal(t, status, rec.Code, "%d of %s", n, name)
 		}
 	}
+	// Who says how many pays for as many as there may be.
+	for _, c := range []struct {
+		name   string
+		last   []int
+		status int
+	}{
+		{"plain", []int{5000}, 200}, {"plain", []int{5001}, 400}, {"plain", []int{4000, 1001}, 400},
+		{"plain", []int{1 << 53, 1 << 53}, 400}, {"few", []int{5001, 1 << 53}, 200},
+	} {
+		var ids, parts []string
+		for i, n := range c.last {
+			ids = append(ids, fmt.Sprintf(`{"id":"x%d"}`, i))
+			parts = append(parts, fmt.Sprintf(`{"last":%d}`, n))
+		}
+		more := url.QueryEscape(fmt.Sprintf(`{%q:[%s]}`, c.name, strings.Join(parts, ",")))
+		target := batchOf(c.name, strings.Join(ids, ",")) + "&appendParams=" + more
+		require.Equal(t, c.status, ask(w, http.MethodGet, target, "").Code, c)
+	}
 }
 
 // What is handed on to another server is held to the limits of this one first.

@@ -151,7 +151,9 @@ type Server struct {
 	foreign atomic.Bool // somebody has signed a request for another server
 }
 
-// New returns a server of a configuration. It returns a *config.InvalidError if the configuration has schemas that are none.
+// New returns a server of a configuration. It returns a *config.InvalidError if the configuration
+// has schemas that are not valid. That a list of revocations cannot be read is logged and no error:
+// whoever calls Load of Options.Revocations from time to time reads it then.
 func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -177,7 +179,10 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readAtStart)
 	defer cancel()
-	return s, opts.Revocations.Judge(ctx, s.standing)
+	if err := opts.Revocations.Judge(ctx, s.standing); err != nil {
+		opts.Log.Error("lists of revocations could not be read", "error", err)
+	}
+	return s, nil
 }
 
 // readAtStart is how long a store may take until the lists of revocations in it have been read
@@ -308,8 +313,6 @@ func (x *exchange) failed(err error) {
 	case errors.As(err, &readOnly):
 		x.s.opts.Log.Warn("a write was refused", "path", x.r.URL.Path, "error", err)
 		fail(x.w, http.StatusMethodNotAllowed, "This server is read-only")
-	case errors.Is(err, store.ErrKey):
-		fail(x.w, http.StatusBadRequest, badParam)
 	case errors.As(err, &unavailable):
 		x.w.Header().Set("Retry-After", seconds(max(time.Second, unavailable.RetryAfter)))
 		fail(x.w, http.StatusServiceUnavailable, unavailable.Reason)

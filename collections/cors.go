@@ -55,10 +55,15 @@ var ownExposed = []string{"ETag", "Retry-After", "Accept-Ranges", "Content-Range
 
 const dayOfSharing = 24 * time.Hour
 
-// Check refuses what no browser would heed.
+// Check rejects settings that browsers ignore, or that share more than they seem to. Errors name
+// the flags of `skerry collections serve`.
 func (s Sharing) Check() error {
 	if slices.Contains(s.Origins, "*") && s.Credentials {
-		return errors.New("pages of all origins may not be let send credentials: name the origins")
+		return errors.New("--cors '*' cannot be combined with --cors-credentials; name the origins")
+	}
+	if slices.Contains(s.Origins, "null") && s.Credentials {
+		return errors.New("--cors null cannot be combined with --cors-credentials: " +
+			"any page can give itself that origin, in a sandboxed frame; name the origins")
 	}
 	for _, o := range s.Origins {
 		u, err := url.Parse(o)
@@ -66,18 +71,24 @@ func (s Sharing) Check() error {
 			continue
 		}
 		if err == nil && u.Scheme != "" && u.Host != "" {
-			return fmt.Errorf("browsers write the origin %q as %q", o, originOf(u))
+			return fmt.Errorf("--cors %s: browsers write that origin as %q", o, originOf(u))
 		}
-		return fmt.Errorf("%q is no origin: it is one such as https://app.example, or *", o)
+		return fmt.Errorf("--cors must be an origin such as https://app.example, or *, not %q", o)
 	}
-	names := map[string][]string{"method": s.Methods, "header": slices.Concat(s.Headers, s.Expose)}
-	for what, all := range names {
-		for _, name := range all {
+	for _, f := range []struct {
+		flag, what string
+		names      []string
+	}{
+		{"--cors-method", "method", s.Methods}, {"--cors-header", "header", s.Headers},
+		{"--cors-expose", "header", s.Expose},
+	} {
+		for _, name := range f.names {
 			if !httpguts.ValidHeaderFieldName(name) {
-				return fmt.Errorf("%q is no name of a %s", name, what)
+				return fmt.Errorf("%s must be the name of a %s, not %q", f.flag, f.what, name)
 			}
 			if name == "*" && s.Credentials {
-				return fmt.Errorf("* is no %s for pages that send credentials: name them", what)
+				return fmt.Errorf("%s '*' cannot be combined with --cors-credentials; name each %s",
+					f.flag, f.what)
 			}
 		}
 	}

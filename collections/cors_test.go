@@ -135,6 +135,7 @@ func TestSharingThatIsRefused(t *testing.T) {
 	one := []string{"https://app.example"}
 	for _, s := range []collections.Sharing{
 		{Origins: []string{"*"}, Credentials: true}, {Origins: []string{"app.example"}},
+		{Origins: []string{"null", "https://app.example"}, Credentials: true},
 		{Origins: []string{"https://app.example/"}}, {Origins: []string{"https://App.example"}},
 		{Origins: []string{"https://app.example:443"}}, {Origins: []string{""}},
 		{Origins: []string{"https://"}},

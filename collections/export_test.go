@@ -7,6 +7,6 @@ import (
 )
 
 // Standing is standing, for tests.
-func (s *Server) Standing(ctx context.Context, identity string) (access.Standing, error) {
+func (s *Server) Standing(ctx context.Context, identity string) (access.Rank, error) {
 	return s.standing(ctx, identity)
 }

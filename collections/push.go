@@ -98,7 +98,8 @@ func (x *exchange) admit(e *Event) (*pushed, error) {
 func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	col := x.route.col
 	// Of another type, the body would not be among what a certificate's holder has signed; and web
-	// pages of all origins may send some types without asking.
+	// pages of all origins may send some types without asking. The published servers tell capitals
+	// from small letters here.
 	if mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 	}

@@ -108,8 +108,11 @@ func (s *collectionsService) configure(*node.Config) error {
 	if s.wrap.Shared.MaxAge == 0 {
 		s.wrap.Shared.MaxAge = -1 // 0 is a day in package collections
 	}
+	if s.wrap.Shared.MaxAge == 0 {
+		s.wrap.Shared.MaxAge = -1 // 0 is a day in package collections
+	}
 	if err := s.wrap.Shared.Check(); err != nil {
-		return api.UsageErrorf("--cors: %v", err)
+		return api.UsageErrorf("%v", err)
 	}
 	return nil
 }

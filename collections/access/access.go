@@ -45,8 +45,8 @@ type Scope struct {
 	Collections []string // names, or * for all
 	Paths       []string // see capcert.MatchPath; empty is all
 	Issuer      string   // user id
-	// PathsAlone makes the paths bind alone, as servers once did. Only what was written then is judged
-	// so (package rules).
+	// PathsAlone checks only the paths, as servers did before they checked the whole scope. Package
+	// rules sets it for what was written then, which would else be gone.
 	PathsAlone bool
 }
 

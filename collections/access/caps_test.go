@@ -315,18 +315,21 @@ func TestEntitlementsKeep(t *testing.T) {
 	}
 }
 
-// Lists of revocations are found under the key that they were put under by any version, and in no other
-// place.
+// Lists of revocations are found under their own keys, and in no other place.
 func TestRevocationPlaces(t *testing.T) {
 	issuer := key(t, 1)
 	l, err := capcert.SignRevocations(issuer, 7, nil, []string{"s"})
 	require.NoError(t, err)
 	b := value.Append(nil, l.Object())
 	const under = "__sync__/revocations/"
-	require.NoError(t, access.CheckInternal(under+issuer.Public, b), "as older servers did")
 	require.NoError(t, access.CheckInternal(under+issuer.Public+"/0000000000000007", b))
-	require.ErrorIs(t, access.CheckInternal(under+issuer.Public+"/0000000000000008", b), capcert.ErrRevocations)
-	require.ErrorIs(t, access.CheckInternal(under+key(t, 2).Public, b), capcert.ErrRevocations)
+	for _, place := range []string{
+		issuer.Public, issuer.Public + "/7", issuer.Public + "/0000000000000008",
+		issuer.Public + "/x",
+		key(t, 2).Public + "/0000000000000007",
+	} {
+		require.ErrorIs(t, access.CheckInternal(under+place, b), capcert.ErrRevocations, place)
+	}
 }
 
 // All lists are loaded, however many there are.
@@ -342,7 +345,8 @@ func TestLoadMany(t *testing.T) {
 		l, err := capcert.SignRevocations(issuer, 1, nil, []string{"s"})
 		require.NoError(t, err)
 		body := value.Append(nil, l.Object())
-		require.NoError(t, s.Put(ctx, "__sync__/revocations/"+issuer.Public, &store.Object{Body: body}, store.Whatever))
+		name := "__sync__/revocations/" + issuer.Public + "/0000000000000001"
+		require.NoError(t, s.Put(ctx, name, &store.Object{Body: body}, store.Whatever))
 		r, err := access.NewRevocations(ctx, s, s)
 		require.NoError(t, err)
 		require.True(t, r.IsRevoked(issuer.Public, "s", "n"), count)

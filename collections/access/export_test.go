@@ -61,3 +61,12 @@ func (r *Revocations) Brought() (n int) {
 	}
 	return n
 }
+
+// Marked reports how many issuers Load has something to do about.
+func (r *Revocations) Marked() int { return len(r.marked) }
+
+// Bytes returns how long all lists are that count, but those of whom the configuration names.
+func (r *Revocations) Bytes() int { return r.all.bytes }
+
+// LeftFor is how long it is remembered that there was no room for a list.
+const LeftFor = leftFor

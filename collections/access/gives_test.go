@@ -1,6 +1,7 @@
 package access
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func TestRoomToTheLast(t *testing.T) {
 		fits           bool
 	}{{2, 30, true}, {3, 30, false}, {2, 31, false}, {0, 0, true}} {
 		r := &Revocations{
-			byIssuer: map[string]*revoked{"a": {}, "b": {}}, bytes: 70, mostIssuers: 4, mostBytes: 100,
+			all: held{2, 70}, mostIssuers: 4, mostBytes: 100,
 		}
 		require.Equal(t, c.fits, r.fits(c.issuers, c.bytes), c)
 		m := &room{most: held{4, 100}, all: held{2, 70}}
@@ -60,7 +61,7 @@ func TestGives(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		all      []kept
-		its, new Rank          // of the list that may have to go, which is from here, and of the other
+		its, new Rank          // of the list that may go, from here, and of the other; 0 is alike
 		source   string        // of the newcomer, of one issuer
 		later    time.Duration // by which the list's issuer is known later than the newcomer
 		gives    bool
@@ -92,15 +93,26 @@ func TestGives(t *testing.T) {
 		{name: "there, all of a network, earlier", all: owners(9, 11), source: there, later: -old},
 		{name: "there, too much, earlier", all: owners(9, 12), source: there, later: -old, gives: true},
 	} {
-		if c.its == Stranger && c.new == Stranger { // not given
-			c.its, c.new = Owner, Owner
+		alike := []Rank{Stranger, Presented, Owner}
+		if c.its != c.new || c.its == Named {
+			alike = alike[:1]
 		}
-		m := roomOf(c.all...)
-		now := time.Unix(1_700_000_000, 0)
-		n := &newcomer{Standing: Standing{c.new, now}, source: c.source, grows: held{1, 1}}
-		n.to = m.group(c.new, c.source)
-		x := &candidate{source: here, rank: c.its, since: now.Add(c.later), from: m.group(c.its, here)}
-		require.Equal(t, c.gives, m.gives(x, n), c.name)
+		for _, rank := range alike {
+			its, other := c.its, c.new
+			all := slices.Clone(c.all)
+			if len(alike) > 1 { // of any rank, all are of the same
+				its, other = rank, rank
+				for i := range all {
+					all[i].rank = rank
+				}
+			}
+			m := roomOf(all...)
+			now := time.Unix(1_700_000_000, 0)
+			n := &newcomer{Standing: Standing{other, now}, source: c.source, grows: held{1, 1}}
+			n.to = m.group(other, c.source)
+			x := &candidate{source: here, rank: its, since: now.Add(c.later), from: m.group(its, here)}
+			require.Equal(t, c.gives, m.gives(x, n), "%s: %d", c.name, its)
+		}
 	}
 }
 

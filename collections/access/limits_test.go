@@ -156,20 +156,3 @@ func TestBytesOfLists(t *testing.T) {
 	require.NoError(t, r.Accept(ctx, list(one, 3, 1000)), "what a shorter one has given back")
 	require.ErrorIs(t, r.Accept(ctx, list(one, 4, 1001)), access.ErrTooManyIssuers)
 }
-
-// Of two lists of one generation, the one that is found first counts, at every server.
-func TestListsOfOneGeneration(t *testing.T) {
-	ctx := t.Context()
-	s := store.NewMemory()
-	issuer := key(t, 1)
-	for where, subject := range map[string]string{"": "first", "/0000000000000007": "second"} {
-		l, err := capcert.SignRevocations(issuer, 7, nil, []string{subject})
-		require.NoError(t, err)
-		o := &store.Object{Body: value.Append(nil, l.Object())}
-		require.NoError(t, s.Put(ctx, "__sync__/revocations/"+issuer.Public+where, o, store.Whatever))
-	}
-	r, err := access.NewRevocations(ctx, s, s)
-	require.NoError(t, err)
-	require.True(t, r.IsRevoked(issuer.Public, "first", "n"))
-	require.False(t, r.IsRevoked(issuer.Public, "second", "n"))
-}

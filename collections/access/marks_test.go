@@ -61,22 +61,29 @@ type lists struct {
 	t      *testing.T
 	failed *failing
 	at     time.Time
-	rank   map[string]Standing // by issuer
+	rank   map[string]Rank // by issuer
 	judged int
-	bad    error // of judge
+	bad    error            // of judge
+	badOf  map[string]error // by issuer
 }
 
 func newLists(t *testing.T, most int) *lists {
 	x := &lists{
 		t: t, failed: &failing{Store: store.NewMemory()}, at: time.Unix(1_700_000_000, 0),
-		rank: map[string]Standing{},
+		rank: map[string]Rank{}, badOf: map[string]error{},
 	}
 	x.Revocations = &Revocations{
-		store: x.failed, notes: x.failed, byIssuer: map[string]*revoked{}, marked: map[string]struct{}{},
+		store: x.failed, notes: x.failed, byIssuer: map[string]*revoked{}, marked: map[string]mark{},
+		left:        map[string]int64{},
 		mostIssuers: most, mostBytes: 1 << 20, now: func() time.Time { return x.at },
 	}
-	x.judge = func(_ context.Context, identity string) (Standing, error) {
+	x.judge = func(_ context.Context, identity string) (Rank, error) {
 		x.judged++
+		for issuer, err := range x.badOf {
+			if id, _ := capcert.UserID(issuer); id == identity {
+				return 0, err
+			}
+		}
 		for issuer, s := range x.rank {
 			if id, _ := capcert.UserID(issuer); id == identity {
 				return s, x.bad
@@ -91,9 +98,9 @@ func newLists(t *testing.T, most int) *lists {
 func (x *lists) enter(issuer string, l revoked) *revoked {
 	l.size = 1
 	x.byIssuer[issuer] = &l
-	x.bytes++
+	x.count(&l, held.with)
 	o := &store.Object{Body: []byte("{}")}
-	require.NoError(x.t, x.store.Put(x.t.Context(), revocationsUnder+issuer+"/1", o, store.Whatever))
+	require.NoError(x.t, x.store.Put(x.t.Context(), keyOf(issuer, l.generation), o, store.Whatever))
 	return &l
 }
 
@@ -135,23 +142,28 @@ func TestJudgedAtMost(t *testing.T) {
 	for i := range most {
 		x.enter(issuerOf(i), revoked{source: source, since: x.at, brought: true})
 	}
-	x.rank[""] = Standing{Presented, x.at}
+	x.rank[""] = Presented
 	n := &newcomer{
 		issuer: issuerOf(most), Standing: Standing{Presented, x.at}, source: source, grows: held{1, 1},
 	}
-	require.ErrorIs(t, x.makeRoom(t.Context(), n), ErrTooManyIssuers)
+	_, err := x.makeRoom(t.Context(), n)
+	require.ErrorIs(t, err, ErrTooManyIssuers)
 	require.Equal(t, maxJudged, x.judged)
-	require.Len(t, x.byIssuer, most)
 
 	x.bad = errBroken
-	require.ErrorIs(t, x.makeRoom(t.Context(), n), errBroken)
+	_, err = x.makeRoom(t.Context(), n)
+	require.ErrorIs(t, err, errBroken)
+	require.Equal(t, maxJudged+10, x.judged, "the others do not give way any more")
 	x.bad = nil
-	x.rank[""] = Standing{}
-	require.NoError(t, x.makeRoom(t.Context(), n))
-	require.Len(t, x.byIssuer, most-1)
+	x.rank[""] = Stranger
+	leave, err := x.makeRoom(t.Context(), n)
+	require.NoError(t, err)
+	require.Len(t, leave, 1)
+	require.Len(t, x.byIssuer, most, "they go when the other is stored")
 }
 
-// What a store refuses to remove is told, and the note of a list goes after it.
+// What a store refuses to remove is told, and removed the next time. The note of a list goes after
+// it.
 func TestRoomThatIsNotMade(t *testing.T) {
 	ctx := t.Context()
 	for _, what := range []string{"", revocationsUnder, standingUnder} {
@@ -159,15 +171,19 @@ func TestRoomThatIsNotMade(t *testing.T) {
 		issuer := issuerOf(1)
 		x.enter(issuer, revoked{brought: true})
 		require.NoError(t, x.note(ctx, issuer))
-		n := &newcomer{issuer: issuerOf(2), Standing: Standing{Presented, x.at}, grows: held{1, 1}}
 		if what != "" {
 			x.failed.how, x.failed.key = "delete", what
-			require.ErrorIs(t, x.makeRoom(ctx, n), errBroken, what)
+			require.ErrorIs(t, x.drop(ctx, issuer), errBroken, what)
 		} else {
-			require.NoError(t, x.makeRoom(ctx, n))
+			require.NoError(t, x.drop(ctx, issuer))
 		}
-		require.Equal(t, what == revocationsUnder, x.stored(revocationsUnder+issuer+"/1"), what)
+		require.Equal(t, what == revocationsUnder, x.stored(keyOf(issuer, 0)), what)
 		require.Equal(t, what != "", x.stored(standingUnder+issuer), what)
+		x.failed.how = ""
+		require.NoError(t, x.settleMarked(ctx))
+		require.False(t, x.stored(keyOf(issuer, 0)), what)
+		require.False(t, x.stored(standingUnder+issuer), what)
+		require.Empty(t, x.marked)
 	}
 }
 
@@ -195,12 +211,12 @@ func TestExpire(t *testing.T) {
 	} {
 		x := newLists(t, 10)
 		issuer := issuerOf(1)
-		x.rank[""] = Standing{Rank: c.rank}
+		x.rank[""] = c.rank
 		l := x.enter(issuer, revoked{brought: true, ends: c.ends, looked: now.Add(-c.ago)})
 		require.NoError(t, x.expire(t.Context(), now), c.name)
 		_, kept := x.byIssuer[issuer]
 		require.Equal(t, c.kept, kept, c.name)
-		require.Equal(t, c.kept, x.stored(revocationsUnder+issuer+"/1"), c.name)
+		require.Equal(t, c.kept, x.stored(keyOf(issuer, 0)), c.name)
 		require.Equal(t, c.looked, l.looked.Equal(now), c.name)
 	}
 }
@@ -253,14 +269,15 @@ func TestStandingThatIsNotKnown(t *testing.T) {
 	x.failed.how, x.failed.key = "get", standingUnder
 	_, err := x.look(ctx, issuer)
 	require.ErrorIs(t, err, errBroken)
-	x.marked[issuer] = struct{}{}
-	require.ErrorIs(t, x.noteMarked(ctx), errBroken)
+	x.mark(issuer, mark{})
+	require.ErrorIs(t, x.settleMarked(ctx), errBroken)
+	require.Contains(t, x.marked, issuer, "to be tried again")
 	require.ErrorIs(t, x.note(ctx, issuer), errBroken)
 	x.failed.how = "put"
 	require.ErrorIs(t, x.note(ctx, issuer), errBroken)
 	x.failed.how = ""
 	x.bad = errBroken
-	x.rank[""] = Standing{Rank: Owner}
+	x.rank[""] = Owner
 	_, err = x.look(ctx, issuer)
 	require.ErrorIs(t, err, errBroken)
 	require.Equal(t, Stranger, l.rank)
@@ -270,21 +287,30 @@ func TestStandingThatIsNotKnown(t *testing.T) {
 	require.Equal(t, Owner, l.rank)
 }
 
-// As many notes are brought up to date at a time as there may be, and the others later.
+// As many notes are brought up to date at a time as there may be, and the others later. One that
+// cannot be does not keep others.
 func TestNotedAtMost(t *testing.T) {
 	x := newLists(t, 10)
-	for i := range maxNoted + 1 {
-		x.marked[issuerOf(i)] = struct{}{}
+	for i := range maxSettled + 1 {
+		x.mark(issuerOf(i), mark{})
 	}
-	require.NoError(t, x.noteMarked(t.Context()))
+	require.NoError(t, x.settleMarked(t.Context()))
 	require.Len(t, x.marked, 1)
-	require.NoError(t, x.noteMarked(t.Context()))
+	require.NoError(t, x.settleMarked(t.Context()))
 	require.Empty(t, x.marked)
+
+	bad := issuerOf(5)
+	x.badOf[bad] = errBroken
+	for i := range 10 {
+		x.mark(issuerOf(i), mark{})
+	}
+	require.ErrorIs(t, x.settleMarked(t.Context()), errBroken)
+	require.Equal(t, map[string]mark{bad: {}}, x.marked)
 }
 
 // A note may be so long, and no longer.
 func TestLengthOfNotes(t *testing.T) {
-	n := note{since: time.UnixMilli(1)}
+	n := note{since: time.UnixMilli(1), accepted: true}
 	n.from = strings.Repeat("f", maxNote-len(n.bytes()))
 	require.Len(t, n.bytes(), maxNote)
 	require.Equal(t, &n, parseNote(n.bytes()))
@@ -307,31 +333,35 @@ func TestTakeStored(t *testing.T) {
 		{"a later one", Stranger, 5, 5, true, unknown, true},
 		{"presented", Presented, 5, 4, true, unknown, false},
 		{"enough for now", Presented, 0, 0, false, unknown, false},
-		{"an owner", Owner, 0, 0, true, unknown, false},
+		{"an owner", Owner, 5, 4, true, unknown, false},
+		{"an owner, enough for now", Owner, 0, 0, false, unknown, false},
+		{"named", Named, 0, 0, true, unknown, false},
 		{"presented elsewhere", Stranger, 5, 4, true, strangerKept, false},
 		{"not lately", Stranger, 5, 5, false, strangerKept + time.Millisecond, false},
 	} {
-		x := newLists(t, 1)
+		x := newLists(t, 2)
 		l := listOf(t, "a", 7, 0)
-		x.rank[l.Issuer] = Standing{Rank: c.rank}
+		x.rank[l.Issuer] = c.rank
 		if c.alreadyCounts {
 			x.enter(l.Issuer, revoked{generation: 6})
 		} else {
 			x.enter(issuerOf(1), revoked{})
 		}
+		x.enter(issuerOf(2), revoked{})
 		if c.presentedAgo != unknown {
 			x.notePresented(l.Issuer, c.presentedAgo)
 		}
 		rooms := c.rooms
-		require.NoError(t, x.takeStored(t.Context(), l, &rooms), c.name)
+		n, err := x.noted(t.Context(), l.Issuer)
+		require.NoError(t, err)
+		require.NoError(t, x.takeStored(t.Context(), l, n, &rooms), c.name)
 		require.Equal(t, c.left, rooms, c.name)
-		require.Equal(t, c.taken, x.has(revocationsKey(l)), c.name)
-		require.Equal(t, !c.taken, x.leftOut, c.name)
+		require.Equal(t, c.taken, x.byIssuer[l.Issuer] != nil, c.name)
+		later := c.rooms == 0
+		require.Equal(t, c.taken || !later, x.has(revocationsKey(l)), c.name)
+		_, left := x.left[l.Issuer]
+		require.Equal(t, !c.taken && !later, left, c.name)
 	}
-	x := newLists(t, 1)
-	x.failed.how, x.failed.key = "get", standingUnder
-	rooms := 1
-	require.ErrorIs(t, x.takeStored(t.Context(), listOf(t, "a", 1, 0), &rooms), errBroken)
 }
 
 // A server is in charge of the lists of a store that it keeps its notes in, too.
@@ -343,7 +373,7 @@ func TestInChargeOf(t *testing.T) {
 		}
 		l := listOf(t, "a", 1, 0)
 		rooms := 1
-		require.NoError(t, x.takeStored(t.Context(), l, &rooms))
+		require.NoError(t, x.takeStored(t.Context(), l, nil, &rooms))
 		require.Equal(t, same, x.byIssuer[l.Issuer].brought)
 	}
 }
@@ -361,7 +391,7 @@ func TestGenerations(t *testing.T) {
 	}
 	l := listOf(t, "a", 8, 0)
 	require.False(t, x.has(revocationsKey(l)))
-	require.False(t, x.has(revocationsUnder+l.Issuer), "that of an older server has no generation")
+	require.False(t, x.has(revocationsUnder+l.Issuer), "that has no generation")
 	require.True(t, x.take(l, &revoked{}))
 }
 

@@ -13,6 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
+	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
@@ -34,21 +35,32 @@ const (
 	maxListBytes = 64 << 20
 )
 
-// revocationsUnder is where a store keeps them: a list lies under the public key of its issuer, a slash and its generation of 16 digits, so that several servers put the same there or something
-// else, and none is in another's place. Older servers have put an issuer's only list under its key alone.
+// revocationsUnder is where a store keeps them: a list lies under the public key of its issuer, a
+// slash and its generation of 16 digits, so that several servers put the same there or something
+// else, and none is in another's place.
 const revocationsUnder = store.Internal + "revocations/"
 
-func revocationsKey(l *capcert.Revocations) string {
-	return fmt.Sprintf("%s%s/%016d", revocationsUnder, l.Issuer, l.Generation)
+func revocationsKey(l *capcert.Revocations) string { return keyOf(l.Issuer, l.Generation) }
+
+func keyOf(issuer string, generation int64) string {
+	return fmt.Sprintf("%s%s/%016d", revocationsUnder, issuer, generation)
 }
 
-// CheckInternal returns an error that is capcert.ErrRevocations if a key is one of a list of revocations, and what lies there is none of that issuer.
+// parseKey returns whose list lies under a key, and its generation.
+func parseKey(key string) (issuer string, generation int64, ok bool) {
+	rest, _ := strings.CutPrefix(key, revocationsUnder)
+	issuer, digits, _ := strings.Cut(rest, "/")
+	generation, err := strconv.ParseInt(digits, 10, 64)
+	return issuer, generation, err == nil && key == keyOf(issuer, generation)
+}
+
+// CheckInternal returns an error that is capcert.ErrRevocations if a key is one of a list of
+// revocations, and what lies there is not that list.
 func CheckInternal(key string, b []byte) error {
-	issuer, is := strings.CutPrefix(key, revocationsUnder)
-	if !is {
+	if !strings.HasPrefix(key, revocationsUnder) {
 		return nil
 	}
-	_, err := parse(issuer, b)
+	_, err := parse(key, b)
 	return err
 }
 
@@ -59,7 +71,7 @@ type Revocations struct {
 
 	mu       sync.RWMutex
 	byIssuer map[string]*revoked
-	bytes    int // of all lists
+	all      held // what lists take up, but those of whom the configuration names
 
 	// mostIssuers and mostBytes are maxIssuers and maxListBytes.
 	mostIssuers, mostBytes int
@@ -68,17 +80,20 @@ type Revocations struct {
 	young   allowances // of sources, for issuers who own something here
 	owners  allowances // of issuers who have owned something for some time
 
-	// These belong to mu, too: who finds out ranks, whether a list was not taken over from the store,
-	// as there was no room for it, and of which issuers more is known than is noted.
-	judge   func(ctx context.Context, identity string) (Standing, error)
-	leftOut bool
-	marked  map[string]struct{}
+	// These belong to mu, too. judge finds out ranks. left has the generations of lists in the store
+	// that there was no room for since leftSince, and leftOut is whether there were any. marked has
+	// what Load is to do about issuers.
+	judge     func(ctx context.Context, identity string) (Rank, error)
+	leftOut   bool
+	left      map[string]int64
+	leftSince time.Time
+	marked    map[string]mark
 
 	now func() time.Time
 
-	// presentedMu guards presented, the issuers of whom certificates were presented, and since when.
+	// presentedMu guards presented, the issuers of whom certificates were presented.
 	presentedMu sync.Mutex
-	presented   *lru.LRU[string, time.Time]
+	presented   *lru.LRU[string, seen]
 }
 
 type revoked struct {
@@ -92,142 +107,23 @@ type revoked struct {
 	brought    bool      // this server, or another of its store, has accepted it, and may remove it
 	since      time.Time // when the issuer was first known
 	presented  time.Time // when one of its certificates was presented, to the day; zero if none was
-	looked     time.Time // when it was taken, or its rank found out
+	looked     time.Time // when its issuer was first known, or its rank found out
 }
 
 // NewRevocations returns the lists in a store, or none if that is nil. Notes about them, from which
 // addresses they have come and when, are kept in notes, for the servers that have accepted them
-// alone; nil keeps none, and then such lists have no known source after a start.
+// alone; nil keeps none, and then such lists have no known source after a start. It fails if lists
+// that count cannot be read: the server would accept what they revoke.
 func NewRevocations(ctx context.Context, s, notes store.Store) (*Revocations, error) {
 	r := &Revocations{
-		store: s, notes: notes, byIssuer: map[string]*revoked{}, marked: map[string]struct{}{},
-		mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now,
+		store: s, notes: notes, byIssuer: map[string]*revoked{}, marked: map[string]mark{},
+		left: map[string]int64{}, mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now,
 	}
 	if s == nil {
 		return r, nil
 	}
-	err := r.Load(ctx)
-	if errors.Is(err, capcert.ErrRevocations) { // which says nothing of the others
-		err = nil
-	}
-	return r, err
-}
-
-// Load takes over what others have put into the store meanwhile, and notes what has become known of
-// lists. What is no list of its issuer is left out, and told by an error that is
-// capcert.ErrRevocations.
-func (r *Revocations) Load(ctx context.Context) error {
-	var none error
-	rooms := maxRooms
-	for after := ""; ; {
-		keys, err := r.store.List(ctx, revocationsUnder, after, 1000)
-		if err != nil {
-			return fmt.Errorf("revocations: %w", err)
-		}
-		for _, k := range keys {
-			if r.has(k) {
-				after = k
-				continue
-			}
-			o, err := r.store.Get(ctx, k)
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("revocations: %w", err)
-			}
-			after = k
-			l, err := parse(strings.TrimPrefix(k, revocationsUnder), o.Body)
-			if err != nil {
-				none = errors.Join(none, fmt.Errorf("revocations: %s: %w", k, err))
-				continue
-			}
-			if err := r.takeStored(ctx, l, &rooms); err != nil {
-				return err
-			}
-		}
-		if len(keys) < 1000 {
-			return errors.Join(none, r.noteMarked(ctx), r.expire(ctx, r.now()))
-		}
-	}
-}
-
-// parse reads the list that lies at a place, which is what of its key follows revocationsUnder.
-func parse(place string, b []byte) (*capcert.Revocations, error) {
-	v, err := value.Parse(b, value.MaxDepth)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", capcert.ErrRevocations, err)
-	}
-	l, err := capcert.ParseRevocations(v)
-	if err == nil && place != l.Issuer && revocationsUnder+place != revocationsKey(l) {
-		err = fmt.Errorf("%w: it is in the place of another", capcert.ErrRevocations)
-	}
-	return l, err
-}
-
-// has reports whether the list at a key, or a later one of its issuer, counts already.
-func (r *Revocations) has(key string) bool {
-	issuer, generation, ok := strings.Cut(strings.TrimPrefix(key, revocationsUnder), "/")
-	g, err := strconv.ParseInt(generation, 10, 64)
-	if !ok || err != nil {
-		return false
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	now := r.byIssuer[issuer]
-	return now != nil && now.generation >= g
-}
-
-// maxRooms is for how many lists of the store room is made at a time, of those that there is none
-// for.
-const maxRooms = 100
-
-// takeStored makes a list of the store count, if there is room for it, or its issuer owns
-// something. rooms is for how many room may still be made.
-func (r *Revocations) takeStored(ctx context.Context, l *capcert.Revocations, rooms *int) error {
-	x := &revoked{brought: r.notes != nil && r.notes == r.store}
-	n, err := r.noted(ctx, l.Issuer)
-	if err != nil {
-		return err
-	}
-	if n != nil {
-		*x = revoked{rank: n.rank, source: n.from, brought: true, since: n.since, presented: n.presented}
-	}
-	r.mu.RLock()
-	now := r.byIssuer[l.Issuer]
-	r.mu.RUnlock()
-	grows := held{1, sizeOf(l)}
-	if now == nil && !r.fits(grows.issuers, grows.bytes) { // a later one of an issuer always counts
-		s, err := r.standing(ctx, l.Issuer)
-		if err != nil {
-			return err
-		}
-		if n != nil && !n.presented.IsZero() && r.now().Sub(n.presented) <= strangerKept {
-			s.Rank = max(s.Rank, Presented)
-		}
-		s.Since = earlier(earlier(s.Since, x.since), r.now())
-		x.rank, x.since = s.Rank, s.Since
-		switch {
-		case s.Rank >= Owner:
-		case s.Rank == Stranger || *rooms == 0:
-			err = ErrTooManyIssuers
-		default:
-			*rooms--
-			n := &newcomer{issuer: l.Issuer, Standing: s, source: x.source, grows: grows, stored: true}
-			err = r.makeRoom(ctx, n)
-		}
-		if errors.Is(err, ErrTooManyIssuers) {
-			r.mu.Lock()
-			r.leftOut = true
-			r.mu.Unlock()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	r.take(l, x)
-	return nil
+	_, missed := r.read(ctx) // what will never count says nothing of the others
+	return r, missed
 }
 
 // take makes a list count of which x says where it comes from, unless there is a later one.
@@ -238,14 +134,17 @@ func (r *Revocations) take(l *capcert.Revocations, x *revoked) bool {
 	if was != nil && was.generation >= l.Generation {
 		return false
 	}
-	x.generation, x.size, x.ends, x.looked = l.Generation, sizeOf(l), endOf(l), r.now()
+	x.generation, x.size, x.ends = l.Generation, sizeOf(l), endOf(l)
+	if x.looked.IsZero() {
+		x.looked = r.now()
+	}
 	if x.since = earlier(x.since, x.looked); was != nil {
 		x.since = earlier(was.since, x.since)
 		x.brought = x.brought || was.brought
 		if was.presented.After(x.presented) {
 			x.presented = was.presented
 		}
-		r.bytes -= was.size
+		r.count(was, held.without)
 	}
 	x.certs, x.subjects = map[[2]string]bool{}, map[string]bool{}
 	for _, c := range l.Certs {
@@ -254,9 +153,16 @@ func (r *Revocations) take(l *capcert.Revocations, x *revoked) bool {
 	for _, s := range l.Subjects {
 		x.subjects[s] = true
 	}
-	r.bytes += x.size
+	r.count(x, held.with)
 	r.byIssuer[l.Issuer] = x
 	return true
+}
+
+// count adds a list to what all take up, or takes it from that. mu is held.
+func (r *Revocations) count(x *revoked, how func(held, held) held) {
+	if x.rank != Named {
+		r.all = how(r.all, held{1, x.size})
+	}
 }
 
 func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object())) }
@@ -266,9 +172,10 @@ func sizeOf(l *capcert.Revocations) int { return len(value.Append(nil, l.Object(
 const maxUnknown = 64 << 10
 
 // Accept keeps a list, which ParseRevocations has checked. What lists take up is shared out by the
-// source of ctx (see WithSource); an issuer who has owned something here for some time has a share
-// of its own, and whom the configuration names has no limit. Lists make room as room.gives says. It
-// returns an error that is ErrStale, ErrTooLong, ErrTooOften or ErrTooManyIssuers.
+// source of ctx (see WithSource); an owner who is known here for some time has a share of its own,
+// and whom the configuration names has no limit. Lists make room as room.gives says. It returns an
+// error that is ErrStale, ErrTooLong, ErrTooOften or ErrTooManyIssuers, and then, or if the list
+// cannot be stored, no other list has gone for it. A list that is stored counts.
 func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error {
 	r.mu.RLock()
 	now := r.byIssuer[l.Issuer]
@@ -284,6 +191,10 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	if err != nil {
 		return err
 	}
+	if now == nil { // an owner has a note without a list; if it cannot be read, one is new
+		note, _ := r.noted(ctx, l.Issuer)
+		s = note.raise(s, r.now())
+	}
 	n := &newcomer{issuer: l.Issuer, Standing: s, source: sourceOf(ctx), grows: grows}
 	n.Since = earlier(n.Since, r.now())
 	known := s.Rank == Owner && r.now().Sub(n.Since) >= old
@@ -293,23 +204,32 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	if !r.allows(ctx, n, known) {
 		return ErrTooOften
 	}
-	if err := r.makeRoom(ctx, n); err != nil {
+	leave, err := r.makeRoom(ctx, n)
+	if err != nil {
 		return err
 	}
 	if r.store != nil {
-		o := &store.Object{Body: value.Append(nil, l.Object()), Type: "application/json"}
+		o := &store.Object{Body: value.Append(nil, l.Object()), Type: config.JSON}
 		if err := r.store.Put(ctx, revocationsKey(l), o, store.Whatever); err != nil {
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
 	x := &revoked{rank: s.Rank, source: n.source, brought: true, since: n.Since}
-	if r.wasPresented(l.Issuer) { // which the note says after a start
+	if seen := r.seen(l.Issuer); seen.lately(r.now()) { // which the note says after a start
 		x.presented = r.now()
 	}
 	if !r.take(l, x) {
 		return ErrStale
 	}
-	return errors.Join(r.dropOlder(ctx, l), r.note(ctx, l.Issuer))
+	// The list counts. What fails from here on is marked, and Load tries it again and reports it.
+	for _, issuer := range leave {
+		_ = r.drop(ctx, issuer)
+	}
+	r.mu.Lock()
+	r.mark(l.Issuer, mark{older: true})
+	r.mu.Unlock()
+	_ = r.settle(ctx, l.Issuer)
+	return nil
 }
 
 // allows takes what a list takes up from the allowance that it comes under.
@@ -331,14 +251,15 @@ func (r *Revocations) allows(ctx context.Context, n *newcomer, known bool) bool 
 	}
 }
 
-// dropOlder removes the lists of an issuer that a later one takes the place of.
-func (r *Revocations) dropOlder(ctx context.Context, l *capcert.Revocations) error {
+// removeBelow removes an issuer's lists from the store whose generation is below one. It looks at
+// no other issuer's.
+func (r *Revocations) removeBelow(ctx context.Context, issuer string, generation int64) error {
 	if r.store == nil {
 		return nil
 	}
-	keys, err := r.keysOf(ctx, l.Issuer)
+	keys, err := r.store.List(ctx, revocationsUnder+issuer+"/", "", 1000)
 	for _, k := range keys {
-		if err == nil && k < revocationsKey(l) {
+		if _, g, ok := parseKey(k); err == nil && ok && g < generation {
 			err = r.store.Delete(ctx, k)
 		}
 	}
@@ -348,23 +269,8 @@ func (r *Revocations) dropOlder(ctx context.Context, l *capcert.Revocations) err
 	return nil
 }
 
-// keysOf returns the keys of an issuer's lists in the store, also that of an older server. It looks
-// at no other issuer's, as a list of all keys that begin so would.
-func (r *Revocations) keysOf(ctx context.Context, issuer string) ([]string, error) {
-	keys, err := r.store.List(ctx, revocationsUnder+issuer+"/", "", 1000)
-	if err != nil {
-		return nil, err
-	}
-	switch _, err := r.store.Get(ctx, revocationsUnder+issuer); {
-	case err == nil:
-		keys = append(keys, revocationsUnder+issuer)
-	case !errors.Is(err, store.ErrNotFound):
-		return nil, err
-	}
-	return keys, nil
-}
-
-// IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its subject, which is "" for an audience.
+// IsRevoked reports whether an issuer has revoked a certificate with a nonce, or all of its
+// subject, which is "" for an audience.
 func (r *Revocations) IsRevoked(issuer, subject, nonce string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

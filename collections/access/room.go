@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -18,11 +19,12 @@ const (
 	strangerKept = 30 * 24 * time.Hour
 )
 
-// fits reports whether there is room for more issuers and bytes.
+// fits reports whether there is room for more issuers and bytes, of whom is not named.
 func (r *Revocations) fits(issuers, bytes int) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.byIssuer)+issuers <= r.mostIssuers && r.bytes+bytes <= r.mostBytes
+	all := r.all.with(held{issuers, bytes})
+	return all.issuers <= r.mostIssuers && all.bytes <= r.mostBytes
 }
 
 // held is what some lists take up.
@@ -37,7 +39,6 @@ type newcomer struct {
 	Standing
 	source string
 	grows  held // by what it is more than the issuer's list before
-	stored bool // it is in the store already, which loses nothing for it
 
 	to *group // that it comes to; set by makeRoom
 }
@@ -139,7 +140,7 @@ func (m *room) fits(n *newcomer) bool {
 	return all.issuers <= m.most.issuers && all.bytes <= m.most.bytes
 }
 
-// turns are lists that have to go for another. The next one to go is the first: of a low rank, of a
+// turns are lists that can be evicted for another, the first to go first: of a low rank, of a
 // network and a source of which too much is kept, of an issuer who is not known for long.
 type turns []candidate
 
@@ -158,7 +159,7 @@ func (t *turns) Pop() any {
 	return c
 }
 
-// turns returns the lists that have to go for n.
+// turns returns the lists that can be evicted for n.
 func (m *room) turns(n *newcomer) *turns {
 	t := turns(slices.DeleteFunc(m.candidates, func(c candidate) bool { return !m.gives(&c, n) }))
 	for i := range t {
@@ -216,28 +217,28 @@ func (m *room) gives(c *candidate, n *newcomer) bool {
 	return theirs > ours && (later || its >= mine) && (!earlier || theirs > ofNetwork)
 }
 
-// makeRoom removes lists for one, until there is room for it. It returns ErrTooManyIssuers, and
-// removes nothing, if those that are kept matter as much. What the configuration names takes no
-// room.
-func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) error {
+// makeRoom returns the issuers whose lists have to go for one, until there is room for it. It
+// returns ErrTooManyIssuers if those that are kept matter as much. What the configuration names
+// takes no room. A list stays of which it cannot be found out how much it matters.
+func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []string, err error) {
 	if n.Rank == Named || r.fits(n.grows.issuers, n.grows.bytes) {
-		return nil
+		return nil, nil
 	}
 	m := r.room(n.issuer)
-	if m.fits(n) { // as what is of those who are named does not count
-		return nil
-	}
 	n.to = m.group(n.Rank, n.source)
-	var leave []candidate
 	all := m.turns(n)
 	for judged := 0; all.Len() > 0 && !m.fits(n) && judged < maxJudged; judged++ {
 		c := heap.Pop(all).(candidate)
 		if !m.gives(&c, n) { // any more
 			continue
 		}
-		now, err := r.look(ctx, c.issuer)
-		if err != nil {
-			return err
+		now, bad := r.look(ctx, c.issuer)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if bad != nil {
+			err = told(err, bad)
+			continue
 		}
 		m.leave(&c)
 		if now.Rank != c.rank || now.Since.Before(c.since) { // it was judged by what was known before
@@ -251,51 +252,76 @@ func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) error {
 			}
 			m.leave(&c)
 		}
-		leave = append(leave, c)
+		leave = append(leave, c.issuer)
 	}
-	if !m.fits(n) {
-		return ErrTooManyIssuers
+	switch {
+	case m.fits(n):
+		return leave, nil
+	case err != nil:
+		return nil, err
 	}
-	for _, c := range leave {
-		if err := r.drop(ctx, c.issuer, !n.stored); err != nil {
-			return err
-		}
-	}
-	return nil
+	return nil, ErrTooManyIssuers
 }
 
-// drop forgets the list of an issuer, and removes it from the store if that is asked for and this
-// server is in charge of it; what another has brought, as to a replica, stays there.
-func (r *Revocations) drop(ctx context.Context, issuer string, stored bool) error {
+// forget takes a list from memory. It stays in the store, and is not read again for some time.
+func (r *Revocations) forget(issuer string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x := r.forgetLocked(issuer); x != nil {
+		r.leaveLocked(issuer, x.generation)
+	}
+}
+
+func (r *Revocations) forgetLocked(issuer string) *revoked {
 	x := r.byIssuer[issuer]
 	if x != nil {
-		r.bytes -= x.size
+		r.count(x, held.without)
 		delete(r.byIssuer, issuer)
 	}
+	return x
+}
+
+// drop forgets the list of an issuer, and removes it from the store if this server is in charge of
+// it; what another has brought, as to a replica, stays there. What fails is marked.
+func (r *Revocations) drop(ctx context.Context, issuer string) error {
+	r.mu.Lock()
+	x := r.forgetLocked(issuer)
+	removes := x != nil && x.brought && r.store != nil
+	switch {
+	case removes:
+		r.mark(issuer, mark{gone: &note{since: x.since, presented: x.presented, rank: x.rank}})
+	case x != nil:
+		r.leaveLocked(issuer, x.generation)
+	}
 	r.mu.Unlock()
-	if r.store == nil || x == nil || !stored || !x.brought {
+	if !removes {
 		return nil
 	}
-	keys, err := r.keysOf(ctx, issuer)
-	for _, k := range keys {
-		if err == nil {
-			err = r.store.Delete(ctx, k)
-		}
+	return r.settle(ctx, issuer)
+}
+
+// remove removes all lists of an issuer from the store, and the note. Of an owner a note n stays,
+// which tells since when it is known.
+func (r *Revocations) remove(ctx context.Context, issuer string, n *note) error {
+	if err := r.removeBelow(ctx, issuer, math.MaxInt64); err != nil {
+		return err
 	}
-	if err == nil && r.notes != nil {
-		err = r.notes.Delete(ctx, standingUnder+issuer)
+	if r.notes == nil {
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("revocations: %w", err)
+	if n.rank >= Owner {
+		return r.putNote(ctx, issuer, n)
+	}
+	if err := r.notes.Delete(ctx, standingUnder+issuer); err != nil {
+		return fmt.Errorf("note about a list of revocations: %w", err)
 	}
 	return nil
 }
 
 // expire drops lists that protect nothing any more, of issuers who neither own anything nor are
 // named by the configuration: those of certificates that are over, and those of strangers after
-// some time.
-func (r *Revocations) expire(ctx context.Context, now time.Time) error {
+// some time. One that cannot be looked at now does not keep the others.
+func (r *Revocations) expire(ctx context.Context, now time.Time) (err error) {
 	var old []string
 	r.mu.RLock()
 	judge := r.judge
@@ -308,10 +334,15 @@ func (r *Revocations) expire(ctx context.Context, now time.Time) error {
 	if judge == nil { // it is not known who matters
 		return nil
 	}
+	room := false
 	for _, issuer := range old[:min(len(old), maxJudged)] {
-		s, err := r.look(ctx, issuer)
-		if err != nil {
-			return err
+		s, bad := r.look(ctx, issuer)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if bad != nil {
+			err = told(err, bad)
+			continue
 		}
 		r.mu.Lock()
 		x := r.byIssuer[issuer]
@@ -325,10 +356,14 @@ func (r *Revocations) expire(ctx context.Context, now time.Time) error {
 		}
 		r.mu.Unlock()
 		if gone {
-			if err := r.drop(ctx, issuer, true); err != nil {
-				return err
-			}
+			room = true
+			err = told(err, r.drop(ctx, issuer))
 		}
 	}
-	return nil
+	if room { // for lists that there was none for
+		r.mu.Lock()
+		clear(r.left)
+		r.mu.Unlock()
+	}
+	return err
 }

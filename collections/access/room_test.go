@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,12 +29,14 @@ type ranked struct {
 	t     require.TestingT
 	store store.Store
 	now   time.Time
-	ranks map[string]access.Standing // by identity
+	ranks map[string]access.Rank // by identity
+	bad   map[string]error       // of what is to be found out, by identity
 }
 
 func newRanked(t require.TestingT, most int) *ranked {
 	x := &ranked{
-		t: t, store: store.NewMemory(), now: time.UnixMilli(start), ranks: map[string]access.Standing{},
+		t: t, store: store.NewMemory(), now: time.UnixMilli(start), ranks: map[string]access.Rank{},
+		bad: map[string]error{},
 	}
 	x.open(most)
 	return x
@@ -50,34 +53,53 @@ func (x *ranked) open(most int) {
 	x.SetMost(most, 1<<30)
 	x.SetNow(func() time.Time { return x.now })
 	require.NoError(x.t, x.Load(ctx))
-	require.NoError(x.t, x.Judge(ctx, func(_ context.Context, id string) (access.Standing, error) {
-		return x.ranks[id], nil
+	require.NoError(x.t, x.Judge(ctx, func(_ context.Context, id string) (access.Rank, error) {
+		return x.ranks[id], x.bad[id]
 	}))
 }
 
 // rank makes a name somebody of a rank from now on.
 func (x *ranked) rank(name string, r access.Rank) { x.standing(name, r, x.now) }
 
+// standing makes a name somebody of a rank, one of whose certificates was presented at a time if
+// that is before now.
 func (x *ranked) standing(name string, r access.Rank, since time.Time) {
 	id, err := capcert.UserID(keyOf(x.t, name).Public)
 	require.NoError(x.t, err)
-	x.ranks[id] = access.Standing{Rank: r, Since: since}
+	x.ranks[id] = r
+	if now := x.now; !since.IsZero() && since.Before(now) {
+		x.now = since
+		x.Present(keyOf(x.t, name).Public)
+		x.now = now
+	}
+}
+
+// loadAll loads until there is nothing left to note.
+func (x *ranked) loadAll() {
+	require.NoError(x.t, x.Load(context.Background()))
+	for range 100 {
+		if x.Marked() == 0 {
+			return
+		}
+		require.NoError(x.t, x.Load(context.Background()))
+	}
+	require.Zero(x.t, x.Marked())
 }
 
 // accept brings the first list of a name from an address.
 func (x *ranked) accept(name, address string) error {
-	l := firstLists[name]
-	if l == nil {
-		var err error
-		l, err = capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
+	l, ok := firstLists.Load(name)
+	if !ok {
+		signed, err := capcert.SignRevocations(keyOf(x.t, name), 1, nil, []string{"stolen"})
 		require.NoError(x.t, err)
-		firstLists[name] = l
+		l, _ = firstLists.LoadOrStore(name, signed)
 	}
-	return x.Accept(access.WithSource(context.Background(), address), l)
+	ctx := access.WithSource(context.Background(), address)
+	return x.Accept(ctx, l.(*capcert.Revocations))
 }
 
 // firstLists are the first lists of names, which are the same in all tests.
-var firstLists = map[string]*capcert.Revocations{}
+var firstLists sync.Map // by name
 
 func (x *ranked) has(name string) bool { return x.IsRevoked(keyOf(x.t, name).Public, "stolen", "n") }
 
@@ -127,12 +149,12 @@ func TestRoomForListsThatMatter(t *testing.T) {
 	require.NoError(t, x.accept("admin", "198.51.0.1"))
 	require.True(t, x.has("admin"))
 
-	// After a start the same lists count, those that matter also beyond what there is room for.
+	// After a start the same lists count, and whom the configuration names also beyond the room.
 	x.open(most)
 	require.True(t, x.has("admin"))
+	require.True(t, x.has("other9"))
 	x.open(1)
 	require.True(t, x.has("admin"))
-	require.True(t, x.has("other9"))
 }
 
 // One who shares an address with a flood of lists may still revoke.
@@ -202,8 +224,14 @@ func TestUselessListsExpire(t *testing.T) {
 	now = now.Add(time.Second)
 	require.NoError(t, x.Load(t.Context()))
 	require.Equal(t, []string{"later", "whoever", "without end", "owner", "known"}, kept())
+	now = now.Add(time.Hour)
 	x.Present(keyOf(t, "known").Public)
-	now = now.Add(access.StrangerKept + time.Hour)
+	now = now.Add(access.StrangerKept)
 	require.NoError(t, x.Load(t.Context()))
 	require.Equal(t, []string{"owner", "known"}, kept())
+	now = now.Add(access.StrangerKept) // after which it is looked at again
+	require.NoError(t, x.Load(t.Context()))
+	now = now.Add(time.Second)
+	require.NoError(t, x.Load(t.Context()))
+	require.Equal(t, []string{"owner"}, kept(), "nobody has presented a certificate any more")
 }

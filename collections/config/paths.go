@@ -127,14 +127,14 @@ func (t Template) TooLong(params map[string]string) string {
 		if s.param {
 			text = params[text]
 			if n := sizeOf(text); n > MaxSegment {
-				return fmt.Sprintf("%s has %d bytes, and may have %d (a colon counts as three)",
+				return fmt.Sprintf("%s has %d bytes; the limit is %d (a colon counts as three)",
 					s.text, n, MaxSegment)
 			}
 		}
 		length += len(text)
 	}
 	if length > MaxPath {
-		return fmt.Sprintf("the path has %d bytes, and may have %d", length, MaxPath)
+		return fmt.Sprintf("the path has %d bytes; the limit is %d", length, MaxPath)
 	}
 	return ""
 }
@@ -248,11 +248,11 @@ func (p *problems) path(template, label string) {
 		case isInside(s):
 			add("the segment %q is a name that servers use themselves", s)
 		case sizeOf(s) > MaxSegment:
-			add("the segment %.20q… has %d bytes, and may have %d", s, sizeOf(s), MaxSegment)
+			add("the segment %.20q… has %d bytes; the limit is %d", s, sizeOf(s), MaxSegment)
 		}
 	}
 	if len(template) > MaxPath {
-		add("it has %d bytes, and may have %d", len(template), MaxPath)
+		add("it has %d bytes; the limit is %d", len(template), MaxPath)
 	}
 	if strings.HasSuffix(template, "/") || strings.Contains(template, "//") {
 		add("%q has an empty segment", template)

@@ -91,7 +91,7 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 	} {
 		only := collectionAt("c", path, "")
 		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + only + `]}`))
-		require.ErrorContains(t, err, "bytes, and may have")
+		require.ErrorContains(t, err, "bytes; the limit is")
 	}
 	for _, name := range []string{"a/b", "..", "{x}", "x__seg", "a%2fb", strings.Repeat("n", 241)} {
 		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt(name, "c", `, "bundle": "b"`) + `]}`))

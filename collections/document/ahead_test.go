@@ -137,7 +137,10 @@ func TestCursor(t *testing.T) {
 	n, err := d.Since(t.Context(), "log", "", 0, 3, l)
 	require.NoError(t, err)
 	require.Equal(t, "AgAAAYvP5WgCAAAAAAAAAAE", n.Next)
-	for _, bad := range []string{"x", "AgAAAYvP5WgCAAAAAAAAAA", "AwAAAYvP5WgCAAAAAAAAAAE", "AgAAAYvP5WgCAAAAAAAAAAF", "AoAAAYvP5WgCAAAAAAAAAAE", n.Next + "="} {
+	for _, bad := range []string{
+		"x", "AgAAAYvP5WgCAAAAAAAAAA", "AwAAAYvP5WgCAAAAAAAAAAE", "AgAAAYvP5WgCAAAAAAAAAAF",
+		"AoAAAYvP5WgCAAAAAAAAAAE", n.Next + "=", "AgAAAYvP5WgC\nAAAAAAAAAAE", n.Next + "\r\n",
+	} {
 		_, err = d.Since(t.Context(), "log", bad, 0, 3, l)
 		require.ErrorIs(t, err, store.ErrCursor, bad)
 	}

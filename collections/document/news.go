@@ -39,7 +39,7 @@ func parsePosition(text string) (p position, err error) {
 		return p, store.ErrCursor
 	}
 	p = position{int64(binary.BigEndian.Uint64(b[1:])), int64(binary.BigEndian.Uint64(b[9:]))}
-	if p.chunk < 0 || p.elements < 0 {
+	if p.chunk < 0 || p.elements < 0 || p.String() != text { // the decoder skips line breaks
 		return position{}, store.ErrCursor
 	}
 	return p, nil

@@ -22,18 +22,16 @@ import (
 // to that time, up to 1 s before, 4 s before, 16 s, and so on. Where a digest is not what it is
 // now, the reader gets again all since the latest one that is. Bytes, base64url without padding:
 //
-//	version   1 byte: 3
+//	version   1 byte: 1; 2 is that of other stores (document/news.go)
 //	time      8 bytes, big-endian: ms, and 1; 0 is that of a reader who has nothing
 //	missing   1 byte: how many follow, at most maxMissing: elements whose content had not come
 //	          each 8 bytes, the time, and 8 bytes, the first of the author
 //	digests   of rungs(time), each the first digestSize bytes of the BLAKE3 hash of
-//	          "skerry cursor 3\n", the hash of the summary, and the signature of the last entry
+//	          "skerry cursor 1\n", the hash of the summary, and the signature of the last entry
 //
 // All holders of an entry have its signature, and no caller sees it: a digest without it, of
 // entries that a caller knows but for a hidden field, would tell which of a few values the field
 // has.
-//
-// A cursor of version 1, whose digests were so, is that of a reader who has nothing.
 type cursor struct {
 	time    int64 // -1 is that of a reader who has nothing
 	missing []place
@@ -47,10 +45,9 @@ type place struct {
 }
 
 const (
-	cursorVersion = 3
-	formerVersion = 1 // 2 is that of other stores (document/news.go)
+	cursorVersion = 1
 	cursorHead    = 1 + 8 + 1
-	digestDomain  = "skerry cursor 3\n"
+	digestDomain  = "skerry cursor 1\n"
 	maxMissing    = 32
 	digestSize    = 8
 	firstRung     = 1000 // ms
@@ -93,9 +90,6 @@ func parseCursor(text string) (c cursor, err error) {
 	if err != nil || len(b) < cursorHead || b[9] > maxMissing {
 		return c, store.ErrCursor
 	}
-	if b[0] == formerVersion {
-		return c, nil
-	}
 	at, n := binary.BigEndian.Uint64(b[1:]), int(b[9])
 	if b[0] != cursorVersion || at > maxTime+1 {
 		return c, store.ErrCursor
@@ -114,6 +108,9 @@ func parseCursor(text string) (c cursor, err error) {
 	}
 	for ; len(b) > 0; b = b[digestSize:] {
 		c.digests = append(c.digests, digest(b))
+	}
+	if c.String() != text { // the decoder skips line breaks
+		return cursor{}, store.ErrCursor
 	}
 	return c, nil
 }

@@ -204,17 +204,14 @@ func TestCursorForm(t *testing.T) {
 	defer func() { require.NoError(t, m.Close()) }()
 	n, err := m.Since(t.Context(), "log", "", -1, 10)
 	require.NoError(t, err)
-	require.Equal(t, "AwAAAAAAAAAAAA", n.Next)
+	require.Equal(t, "AQAAAAAAAAAAAA", n.Next)
 	for _, bad := range []string{
-		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA==", "AwAAAAAAAAAAAQ", "AwAAAAAAAAABAA", "AwAAAAAAAAAAAAA",
-		"A4AAAAAAAAAAAA", "A___________AA",
+		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA", "AQAAAAAAAAAAAA==", "AQAAAAAAAAAAAQ",
+		"AQAAAAAAAAABAA", "AQAAAAAAAAAAAAA", "AYAAAAAAAAAAAA", "AX__________AA",
 	} {
 		_, err = m.Since(t.Context(), "log", bad, -1, 10)
 		require.ErrorIs(t, err, store.ErrCursor, bad)
 	}
-	n, err = m.Since(t.Context(), "log", "AQAAAAAAAAAAAA", -1, 10)
-	require.NoError(t, err, "of the version before")
-	require.Equal(t, "AwAAAAAAAAAAAA", n.Next)
 }
 
 // Whoever knows all of an element but a hidden field, and where and when it was written, cannot

@@ -2,10 +2,10 @@ package collections_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +26,42 @@ func (l *listed) List(ctx context.Context, prefix, after string, limit int) ([]s
 	return l.Store.List(ctx, prefix, after, limit)
 }
 
+// unreadable is a store where what begins with a key cannot be read now.
+type unreadable struct {
+	store.Store
+	key string
+}
+
+var errUnreadable = errors.New("unreadable")
+
+func (u *unreadable) Get(ctx context.Context, key string) (*store.Object, error) {
+	if strings.HasPrefix(key, u.key) {
+		return nil, errUnreadable
+	}
+	return u.Store.Get(ctx, key)
+}
+
+// Who owns something that cannot be read now, as while a chain does not answer or a secret is lost,
+// is its owner.
+func TestOwnersOfWhatCannotBeRead(t *testing.T) {
+	u := &unreadable{Store: store.NewMemory(), key: ""}
+	w := newWorld(t, configOf(
+		column("below", "users/{identity}/x", `"public"`, `"public"`, ""),
+		column("at", "at/{identity}", `"public"`, `"public"`, ""),
+	), func(o *collections.Options) { o.Documents = document.In(u, nil) })
+	for i, key := range []string{"users/1/x", "at/2", "at/30"} {
+		o := &store.Object{Body: fmt.Append(nil, i)}
+		require.NoError(t, u.Put(t.Context(), key, o, store.Whatever))
+	}
+	for id, want := range map[string]access.Rank{
+		"1": access.Owner, "2": access.Owner, "3": access.Stranger, "4": access.Stranger,
+	} {
+		rank, err := w.Server.Standing(t.Context(), id)
+		require.NoError(t, err, id)
+		require.Equal(t, want, rank, id)
+	}
+}
+
 // Whether somebody owns something is told from what lies there alone: not from what begins alike,
 // which can be anybody's, nor by reading the names of all others.
 func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
@@ -39,43 +75,13 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 	for i, key := range []string{"users/" + id + "-x/x", "users/" + id + "x", "users/" + id + "!"} {
 		require.NoError(t, l.Put(t.Context(), key, &store.Object{Body: fmt.Append(nil, i)}, store.Whatever))
 	}
-	standing, err := w.Server.Standing(t.Context(), id)
+	rank, err := w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, access.Standing{}, standing)
+	require.Equal(t, access.Stranger, rank)
 	require.NoError(t, l.Put(t.Context(), "users/"+id+"/x", &store.Object{Body: []byte("{}")}, store.Whatever))
 	l.under = nil
-	standing, err = w.Server.Standing(t.Context(), id)
+	rank, err = w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(
-		t, access.Standing{Rank: access.Owner}, standing, "that is no document, and has no time",
-	)
+	require.Equal(t, access.Owner, rank, "whatever that is")
 	require.Equal(t, []string{"users/" + id + "/"}, l.under)
-}
-
-// An owner is known since the document was written, as the server's clock tells; the time of a
-// log's element is its writer's word.
-func TestOwnersAreKnownSince(t *testing.T) {
-	w := newWorld(t, configOf(
-		column("own", "users/{identity}/x", `"public"`, `"public"`, ""),
-		column(
-			"log", "logs/{identity}/x", `"public"`, `"public"`,
-			`, "appendOnly": {"requireAuthorSignature": false}`,
-		),
-	), nil)
-	const one, two = "00000000000000000000000000000001", "00000000000000000000000000000002"
-	began := w.now
-	for path, body := range map[string]string{
-		"users/" + one + "/x": `{"data":{"ts":1},"baseHash":null}`, "logs/" + two + "/x": `{"data":{},"ts":1}`,
-	} {
-		rec := ask(w, http.MethodPost, "/push/"+path, body)
-		require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
-	}
-	w.now = w.now.Add(time.Hour)
-	standing, err := w.Server.Standing(t.Context(), one)
-	require.NoError(t, err)
-	require.Equal(t, access.Owner, standing.Rank)
-	require.Equal(t, began.UnixMilli(), standing.Since.UnixMilli())
-	standing, err = w.Server.Standing(t.Context(), two)
-	require.NoError(t, err)
-	require.Equal(t, access.Standing{Rank: access.Owner}, standing)
 }
