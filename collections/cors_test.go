@@ -116,7 +116,6 @@ func TestSharedAnswers(t *testing.T) {
 	require.Empty(t, rec.Header().Get("Access-Control-Allow-Origin"))
 }
 
-// What no browser would heed is refused.
 // Browsers keep what pages may do for a day unless told otherwise, and not at all if so told.
 func TestHowLongBrowsersKeepSharing(t *testing.T) {
 	for age, header := range map[time.Duration]string{0: "86400", -1: "0", time.Minute: "60"} {
@@ -131,6 +130,7 @@ func TestHowLongBrowsersKeepSharing(t *testing.T) {
 	}
 }
 
+// What no browser would follow is refused.
 func TestSharingThatIsRefused(t *testing.T) {
 	one := []string{"https://app.example"}
 	for _, s := range []collections.Sharing{
