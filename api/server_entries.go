@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +8,8 @@ import (
 	"iter"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -39,6 +36,7 @@ func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey
 type opened struct {
 	replica.Replica
 	*replica.Plain
+	handle *node.Replica
 	states *node.ContentStates
 }
 
@@ -49,7 +47,7 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 		return o, err
 	}
 	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
-	o.states = s.node.ContentStates()
+	o.handle, o.states = s.node.ReplicaOf(o.ID), s.node.ContentStates()
 	return o, err
 }
 
@@ -77,8 +75,7 @@ func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entr
 // writeValue sets a key to the body of the request, which is stored, or sealed, as it comes.
 func (s *Server) writeValue(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
-	ctx, release := s.node.Blobs.Hold(r.Context())
-	defer release()
+	ctx := r.Context()
 	q := r.URL.Query()
 	key, err := ParseKey(q.Get("key"))
 	if err != nil {
@@ -103,34 +100,24 @@ func (s *Server) setTo(ctx context.Context, req SetRequest, body io.Reader, a *a
 	if err != nil {
 		return Entry{}, err
 	}
-	v := value{text: string(req.Value), body: body, given: true}
+	c := node.Change{Key: req.Key, Value: req.Value, Stream: body}
 	if req.File != "" {
-		if v.file, err = openFile(req.File); err != nil {
+		if c.File, err = openFile(req.File); err != nil {
 			return Entry{}, err
 		}
-		defer v.file.Close()
-	}
-	c, err := s.store(ctx, r, req.Key, v, a)
-	if err != nil {
-		return Entry{}, err
+		defer c.File.Close()
 	}
 	s.warnClock(ctx, a)
-	entries, err := r.Write(ctx, key, []replica.Change{c})
-	if err == nil {
-		err = errors.Join(s.node.Blobs.Sync(ctx), s.node.ContentCame(ctx, &entries[0].Entry))
-	}
+	items, err := r.handle.Apply(ctx, node.WriteOptions{As: key, Progress: adding(a)}, c)
 	if err != nil {
 		return Entry{}, err
 	}
-	return s.describe(ctx, r, &entries[0])
+	return s.describe(ctx, r, &items[0])
 }
 
-// value is what is to be stored: text, or a file.
-type value struct {
-	file  *disk.File // nil for text; its caller closes it
-	body  io.Reader  // or what it yields
-	text  string
-	given bool // text is meant, even if it is empty
+// adding tells of content as it is read; a may be nil.
+func adding(a *answer) func(uint64) {
+	return func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
 }
 
 // openFile opens a file to be read for a client. The client is the same user (see Listen), so it may
@@ -140,59 +127,6 @@ func openFile(name string) (*disk.File, error) {
 		return nil, UsageErrorf("path %q is not absolute", name)
 	}
 	return disk.OpenRegular(name)
-}
-
-// store imports the content of a key, sealed if the replica is encrypted.
-func (s *Server) store(ctx context.Context, r opened, key Key, v value, a *answer) (c replica.Change, err error) {
-	if len(key) > replica.MaxKey {
-		return c, fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(key))
-	}
-	c.Key = key
-	empty := fmt.Errorf("key %q: %w", key, replica.ErrEmptyValue)
-	switch {
-	case v.body != nil:
-	case v.file != nil && v.file.Size == 0, v.file == nil && v.given && v.text == "":
-		return c, empty
-	case v.file == nil && !v.given:
-		return c, UsageErrorf("key %q has neither a value nor a file", key)
-	}
-	progress := func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
-	if v.body != nil {
-		body := bufio.NewReader(v.body)
-		if _, err := body.Peek(1); errors.Is(err, io.EOF) {
-			return c, empty
-		} else if err != nil {
-			return c, err
-		}
-		v.body = body
-	}
-	if r.Plain.Encrypted() {
-		key, err := r.Sealing()
-		switch {
-		case err != nil:
-		case v.body != nil:
-			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, v.body, progress)
-		case v.file != nil:
-			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, v.file.Reader(), progress)
-		default:
-			c.Hash, c.Size, err = s.node.ImportSealed(ctx, key, strings.NewReader(v.text), progress)
-		}
-		return c, err
-	}
-	switch {
-	case v.body != nil:
-		c.Hash, c.Size, err = s.node.ImportStream(ctx, v.body, progress)
-	case v.file != nil:
-		c.Hash, c.Size, err = s.node.ImportOpenContent(ctx, v.file, progress)
-	default:
-		var info blobs.Info
-		info, err = s.node.Blobs.ImportBytes(ctx, []byte(v.text))
-		c.Hash, c.Size = info.Hash, info.Size
-	}
-	if err == nil && c.Size == 0 { // it has been emptied since
-		err = empty
-	}
-	return c, err
 }
 
 func (s *Server) replicaGet(ctx context.Context, req KeyRequest, a *answer) (struct{}, error) {
@@ -292,25 +226,17 @@ func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, a *answer) (
 	if err != nil {
 		return Removed{}, err
 	}
-	q := replica.Query{Key: notNil(req.Key)}
-	if req.Prefix {
-		q = replica.Query{Prefix: req.Key}
-	}
-	var changes []replica.Change
-	for e, err := range r.Latest(ctx, q) {
-		if err != nil {
-			return Removed{}, err
-		}
-		changes = append(changes, replica.Change{Key: e.Key})
-	}
-	if len(changes) == 0 && !req.Prefix {
-		return Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, replica.ErrNotFound)
-	}
 	s.warnClock(ctx, a)
-	if _, err := r.Write(ctx, author, changes); err != nil {
-		return Removed{}, err
+	as := node.WriteOptions{As: author}
+	if req.Prefix {
+		n, err := r.handle.DeletePrefix(ctx, as, req.Key)
+		return Removed{n}, err
 	}
-	return Removed{len(changes)}, s.node.Blobs.Sync(ctx)
+	if _, err := r.LatestOf(ctx, notNil(req.Key)); err != nil {
+		return Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, err)
+	}
+	_, err = r.handle.Apply(ctx, as, node.Change{Key: req.Key, Delete: true})
+	return Removed{1}, err
 }
 
 func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (Listed, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
@@ -30,25 +31,25 @@ func contentKey(h [32]byte) []byte { return fmt.Appendf(nil, "%s%x", contentPref
 // messages are what is to be set in one go.
 type messages map[string][]byte
 
-// putMessages sets keys of a project to messages.
-func (s *Server) putMessages(ctx context.Context, o opened, all messages, changes ...replica.Change) error {
-	ctx, release := s.node.Blobs.Hold(ctx) // until there are entries that keep the content
-	defer release()
-	key, err := s.author(ctx, "")
+// putMessages sets keys of a project to messages, beside what a batch has already.
+func putMessages(batch *node.Batch, all messages) error {
+	for k, b := range all {
+		if err := batch.Add(node.Change{Key: []byte(k), Value: b}); err != nil {
+			return err
+		}
+	}
+	_, err := batch.Commit()
+	return err
+}
+
+// setMessages sets keys of a project to messages.
+func (s *Server) setMessages(ctx context.Context, o opened, all messages) error {
+	batch, err := o.handle.Batch(ctx, node.WriteOptions{})
 	if err != nil {
 		return err
 	}
-	for k, b := range all {
-		c, err := s.store(ctx, o, Key(k), value{text: string(b), given: true}, nil)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, c)
-	}
-	if _, err := o.Write(ctx, key, changes); err != nil {
-		return err
-	}
-	return s.node.Blobs.Sync(ctx)
+	defer batch.Close()
+	return putMessages(batch, all)
 }
 
 // message returns the bytes of a message of a project.
@@ -111,7 +112,7 @@ func (s *Server) projectNew(ctx context.Context, req NewProjectRequest, _ *answe
 	}
 	p := project.New(r.ID, req.Name, owner, r.Created)
 	p.Description = req.Description
-	if err := s.putMessages(ctx, o, messages{project.ProjectKey: p.Marshal()}); err != nil {
+	if err := s.setMessages(ctx, o, messages{project.ProjectKey: p.Marshal()}); err != nil {
 		return Project{}, err
 	}
 	return describeProjectOf(r, &p), nil
@@ -277,8 +278,6 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 		return out, err
 	}
 	defer file.Close()
-	ctx, release := s.node.Blobs.Hold(ctx) // until there are entries that keep the content
-	defer release()
 	o, p, err := s.openProject(ctx, req.Project, "add an asset to")
 	if err != nil {
 		return out, err
@@ -333,8 +332,12 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 		}
 		all[string(signed.Key())] = signed.Marshal()
 	}
-	content, err := s.store(ctx, o, contentKey(x.Content), value{file: file}, a)
+	batch, err := o.handle.Batch(ctx, node.WriteOptions{Progress: adding(a)})
 	if err != nil {
+		return out, err
+	}
+	defer batch.Close()
+	if err := batch.Add(node.Change{Key: contentKey(x.Content), File: file}); err != nil {
 		return out, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -343,7 +346,7 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 	if h, size, err := hashFile(ctx, file); err != nil || h != x.Content || size != x.Size {
 		return out, errors.Join(fmt.Errorf("%s has changed while it was added: try again", req.File), err)
 	}
-	if err := s.putMessages(ctx, o, all, content); err != nil {
+	if err := putMessages(batch, all); err != nil {
 		return out, err
 	}
 	it, err := o.LatestOf(ctx, x.Key())
@@ -405,7 +408,7 @@ func (s *Server) referenceAdd(ctx context.Context, req AddReferenceRequest, _ *a
 	if err := r.Check(); err != nil {
 		return out, err
 	}
-	if err := s.putMessages(ctx, o, messages{string(r.Key()): r.Marshal()}); err != nil {
+	if err := s.setMessages(ctx, o, messages{string(r.Key()): r.Marshal()}); err != nil {
 		return out, err
 	}
 	return s.describeReference(ctx, o, &r), nil

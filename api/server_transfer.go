@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -30,8 +31,7 @@ const importBatch = 1024
 // files that it names are read below the directory "files" alone.
 func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
-	ctx, release := s.node.Blobs.Hold(r.Context())
-	defer release()
+	ctx := r.Context()
 	q := r.URL.Query() // not FormValue: it takes a body of curl's default type for a form
 	n, err := s.importItems(ctx, q.Get("name"), q.Get("author"), q.Get("files"), r.Body, a)
 	a.finish(n, err)
@@ -53,14 +53,18 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	s.warnClock(ctx, a)
-	var changes []replica.Change
-	flush := func() error {
-		if _, err := r.Write(ctx, key, changes); err != nil {
+	batch, err := r.handle.Batch(ctx, node.WriteOptions{As: key, Progress: adding(a)})
+	if err != nil {
+		return sum, err
+	}
+	defer batch.Close()
+	flush := func(write func() ([]replica.Item, error)) error {
+		n := batch.Len()
+		if _, err := write(); err != nil {
 			return err
 		}
-		sum.Imported += len(changes)
+		sum.Imported += n
 		sum.Seconds = time.Since(start).Seconds()
-		changes = changes[:0]
 		a.progress(Progress{Doing: "importing", Files: sum.Imported})
 		return nil
 	}
@@ -88,35 +92,33 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line,
 				jsonProblem(err, `a JSON object like {"key":"…","value":"…"}`), sum.Imported)
 		}
-		c, err := s.storeItem(ctx, r, it, from, a)
-		if err != nil {
+		if err := addItem(batch, &it, from); err != nil {
 			return sum, fmt.Errorf("import: line %d: %w (%d imported before it)", line, err, sum.Imported)
 		}
-		if changes = append(changes, c); len(changes) == importBatch {
-			if err := flush(); err != nil {
+		if batch.Len() == importBatch {
+			if err := flush(batch.Write); err != nil {
 				return sum, err
 			}
 		}
 	}
-	if err := flush(); err != nil {
-		return sum, err
-	}
-	return sum, s.node.Blobs.Sync(ctx)
+	return sum, flush(batch.Commit)
 }
 
-// storeItem stores the value of an item, or the file that it names.
-func (s *Server) storeItem(ctx context.Context, r opened, it ImportItem, from importFiles, a *answer) (c replica.Change, err error) {
-	v := value{given: it.Value != nil}
-	if v.given {
-		v.text = *it.Value
-	}
-	if it.File != "" {
-		if v.file, err = from.open(it.File); err != nil {
-			return c, err
+// addItem adds the value of an item, or the file that it names.
+func addItem(batch *node.Batch, it *ImportItem, from importFiles) (err error) {
+	c := node.Change{Key: it.Key}
+	switch {
+	case it.File != "":
+		if c.File, err = from.open(it.File); err != nil {
+			return err
 		}
-		defer v.file.Close()
+		defer c.File.Close()
+	case it.Value == nil:
+		return UsageErrorf("key %q has neither a value nor a file", it.Key)
+	default:
+		c.Value = []byte(*it.Value)
 	}
-	return s.store(ctx, r, it.Key, v, a)
+	return batch.Add(c)
 }
 
 // importFiles opens the files that an import names.

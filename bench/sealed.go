@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -101,7 +101,7 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	}
 	cpu := cpuTime()
 	begin := time.Now()
-	e, err := setFile(ctx, p.a, r.ID, file, encrypted)
+	e, err := setFile(ctx, p.a, r.ID, file)
 	if err != nil {
 		return t, err
 	}
@@ -131,37 +131,18 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 }
 
 // setFile sets a key to the content of a file.
-func setFile(ctx context.Context, n *node.Node, id replica.ID, file string, encrypted bool) (e replica.Entry, err error) {
-	view, err := n.Replicas.Plain(ctx, id)
+func setFile(
+	ctx context.Context, n *node.Node, id replica.ID, name string,
+) (e replica.Entry, err error) {
+	f, err := disk.OpenRegular(name)
 	if err != nil {
 		return e, err
-	}
-	c := replica.Change{Key: []byte("value")}
-	if encrypted {
-		key, err := view.Sealing()
-		if err != nil {
-			return e, err
-		}
-		c.Hash, c.Size, err = importSealed(ctx, n, key, file)
-		if err != nil {
-			return e, err
-		}
-	} else if c.Hash, c.Size, err = n.ImportContent(ctx, file, nil); err != nil {
-		return e, err
-	}
-	items, err := view.Write(ctx, replica.NewSecretKey(), []replica.Change{c})
-	if err != nil {
-		return e, err
-	}
-	return items[0].Entry, n.Blobs.Sync(ctx)
-}
-
-// importSealed stores a file, sealed.
-func importSealed(ctx context.Context, n *node.Node, key replica.EpochKey, name string) (blobs.Hash, uint64, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return blobs.Hash{}, 0, err
 	}
 	defer f.Close()
-	return n.ImportSealed(ctx, key, f, nil)
+	items, err := n.ReplicaOf(id).Apply(ctx, node.WriteOptions{As: replica.NewSecretKey()},
+		node.Change{Key: []byte("value"), File: f})
+	if err != nil {
+		return e, err
+	}
+	return items[0].Entry, nil
 }

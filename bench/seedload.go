@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -88,22 +87,11 @@ func newDevice(ctx context.Context, dir string, opt pebble.Options, s *seedProce
 
 // set writes an entry with some content.
 func (d *device) set(ctx context.Context) error {
-	p, err := d.n.Replicas.Plain(ctx, d.r.ID)
-	if err != nil {
-		return err
-	}
-	key, err := p.Sealing()
-	if err != nil {
-		return err
-	}
-	ctx, release := d.n.Blobs.Hold(ctx)
-	defer release()
-	h, size, err := d.n.ImportSealed(ctx, key, strings.NewReader(fmt.Sprintf("the value of entry %d on device %s", d.count, d.n.ID())), nil)
-	if err != nil {
-		return err
-	}
 	d.count++
-	_, err = p.Write(ctx, d.author, []replica.Change{{Key: fmt.Appendf(nil, "entry %d", d.count), Hash: h, Size: size}})
+	_, err := d.n.ReplicaOf(d.r.ID).Apply(ctx, node.WriteOptions{As: d.author}, node.Change{
+		Key:   fmt.Appendf(nil, "entry %d", d.count),
+		Value: fmt.Appendf(nil, "the value of entry %d on device %s", d.count, d.n.ID()),
+	})
 	return err
 }
 

@@ -209,6 +209,9 @@ func (im *Importer) add(data []byte, known *Hash) (b smallBlob, err error) {
 	return b, nil
 }
 
+// Reset forgets what was added and not flushed, and works under another context from now on.
+func (im *Importer) Reset(ctx context.Context) { im.ctx, im.blobs, im.bytes = ctx, im.blobs[:0], 0 }
+
 // Flush stores what was added.
 func (im *Importer) Flush() error {
 	err := im.s.putSmall(im.ctx, im.blobs, false)

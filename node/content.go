@@ -23,19 +23,19 @@ type ContentReader interface {
 	Size() int64
 }
 
-// ImportContent stores a regular file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
-func (n *Node) ImportContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+// importContent stores a regular file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
+func (n *Node) importContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	f, err := disk.OpenRegular(name)
 	if err != nil {
 		return h, 0, err
 	}
 	defer f.Close()
-	return n.ImportOpenContent(ctx, f, progress)
+	return n.importOpenContent(ctx, f, progress)
 }
 
-// ImportOpenContent is ImportContent for a file that is open already, from its beginning. f is not
+// importOpenContent is importContent for a file that is open already, from its beginning. f is not
 // closed.
-func (n *Node) ImportOpenContent(ctx context.Context, f *disk.File, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+func (n *Node) importOpenContent(ctx context.Context, f *disk.File, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	if f.Size < chunked.Threshold || f.Size > chunked.MaxSize {
 		info, err := n.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress})
 		return info.Hash, info.Size, err
@@ -44,8 +44,8 @@ func (n *Node) ImportOpenContent(ctx context.Context, f *disk.File, progress fun
 	return c.Hash, c.Size, err
 }
 
-// ImportStream is ImportContent for what r yields. Less than chunked.Threshold is held in memory.
-func (n *Node) ImportStream(ctx context.Context, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+// importStream is importContent for what r yields. Less than chunked.Threshold is held in memory.
+func (n *Node) importStream(ctx context.Context, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
 	if err != nil {
 		return h, 0, err

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,19 +14,7 @@ import (
 // setSealed sets a key of an encrypted replica.
 func setSealed(t testing.TB, n *node.Node, id replica.ID, key, value string) {
 	t.Helper()
-	ctx := t.Context()
-	p, err := n.Replicas.Plain(ctx, id)
-	require.NoError(t, err)
-	k, err := p.Sealing()
-	require.NoError(t, err)
-	c := replica.Change{Key: []byte(key)}
-	c.Hash, c.Size, err = n.ImportSealed(ctx, k, strings.NewReader(value), nil)
-	require.NoError(t, err)
-	author, err := n.Replicas.DefaultAuthor(ctx)
-	require.NoError(t, err)
-	secret, err := n.Replicas.AuthorKey(ctx, author)
-	require.NoError(t, err)
-	_, err = p.Write(ctx, secret, []replica.Change{c})
+	_, err := n.ReplicaOf(id).Set(t.Context(), []byte(key), []byte(value))
 	require.NoError(t, err)
 }
 

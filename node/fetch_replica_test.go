@@ -76,18 +76,12 @@ func TestChunkedContentInReplica(t *testing.T) {
 	_, err = b.Join(ctx, tk, "r")
 	require.NoError(t, err)
 	data := random(6, 24<<20)
-	name := filepath.Join(t.TempDir(), "large")
 	put := func(content []byte) (blobs.Hash, uint64) {
-		require.NoError(t, os.WriteFile(name, content, 0o600))
-		h, size, err := a.ImportContent(ctx, name, nil)
+		items, err := a.ReplicaOf(r.ID).Apply(ctx, node.WriteOptions{},
+			node.Change{Key: []byte("large"), Stream: bytes.NewReader(content)})
 		require.NoError(t, err)
+		h, size := items[0].Entry.Hash, items[0].Entry.Size
 		require.EqualValues(t, len(content), size)
-		author, err := a.Replicas.DefaultAuthor(ctx)
-		require.NoError(t, err)
-		key, err := a.Replicas.AuthorKey(ctx, author)
-		require.NoError(t, err)
-		_, err = a.Replicas.Write(ctx, r.ID, key, []replica.Change{{Key: []byte("large"), Hash: h, Size: size}})
-		require.NoError(t, err)
 		return h, size
 	}
 	h, size := put(data)

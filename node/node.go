@@ -104,6 +104,7 @@ type Node struct {
 	laterTold   told // that statements of a later version are passed over
 	renewTold   told // that grants are not renewed
 	recentClock recentClock
+	importers   sync.Pool // *blobs.Importer between batches
 	closing     sync.Once
 	closeErr    error
 }

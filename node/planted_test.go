@@ -44,21 +44,11 @@ func sealValue(t *testing.T, n *Node, id replica.ID, key, value string) (replica
 	p, err := n.Replicas.Plain(ctx, id)
 	require.NoError(t, err)
 	require.True(t, p.Encrypted())
-	k, err := p.Sealing()
+	it, err := n.ReplicaOf(id).Set(ctx, []byte(key), []byte(value))
 	require.NoError(t, err)
-	c := replica.Change{Key: []byte(key)}
-	c.Hash, c.Size, err = n.ImportSealed(ctx, k, strings.NewReader(value), nil)
+	content, err := n.Blobs.ReadAll(ctx, it.Entry.Hash, 1<<20)
 	require.NoError(t, err)
-	author, err := n.Replicas.DefaultAuthor(ctx)
-	require.NoError(t, err)
-	secret, err := n.Replicas.AuthorKey(ctx, author)
-	require.NoError(t, err)
-	items, err := p.Write(ctx, secret, []replica.Change{c})
-	require.NoError(t, err)
-	require.Len(t, items, 1)
-	content, err := n.Blobs.ReadAll(ctx, c.Hash, 1<<20)
-	require.NoError(t, err)
-	return items[0].Entry, content
+	return it.Entry, content
 }
 
 // A stranger who knows the id of a replica, as each of its hosts does, serves an invite, or writes a

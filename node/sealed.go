@@ -21,8 +21,8 @@ import (
 // sealOverhead is more than sealing adds to a chunk.
 const sealOverhead = 1 << 10
 
-// ImportSealed stores what r yields, sealed with k, as the content of an entry. size is that of what is stored.
-func (n *Node) ImportSealed(ctx context.Context, k replica.EpochKey, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+// importSealed stores what r yields, sealed with k, as the content of an entry. size is that of what is stored.
+func (n *Node) importSealed(ctx context.Context, k replica.EpochKey, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
 	if err != nil {
 		return h, 0, err

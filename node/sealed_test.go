@@ -35,9 +35,9 @@ func TestSealedContent(t *testing.T) {
 	require.NoError(t, err)
 	for _, size := range []int{1, seal.SegmentSize, seal.SegmentSize + 1, chunked.Threshold - 1, chunked.Threshold, 9<<20 + 17} {
 		data := randomContent(1, size)
-		h, stored, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+		h, stored, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 		require.NoError(t, err)
-		again, _, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+		again, _, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 		require.NoError(t, err)
 		require.Equal(t, h, again)
 		require.Greater(t, stored, uint64(size))
@@ -68,7 +68,7 @@ func TestSealedContent(t *testing.T) {
 	}
 	// An edit in the middle.
 	data := randomContent(2, 24<<20)
-	h, size, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	h, size, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 	require.NoError(t, err)
 	chunksOf := func() chunked.Chunks {
 		x, err := n.Chunks(ctx, h, size)
@@ -79,7 +79,7 @@ func TestSealedContent(t *testing.T) {
 	}
 	before := chunksOf()
 	copy(data[12<<20:], "an edit")
-	h, size, err = n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	h, size, err = n.importSealed(ctx, key, bytes.NewReader(data), nil)
 	require.NoError(t, err)
 	after := chunksOf()
 	known := map[blobs.Hash]bool{}
@@ -96,7 +96,7 @@ func TestSealedContent(t *testing.T) {
 	require.LessOrEqual(t, fresh, 3)
 	// Where it is cut follows from the key: another key cuts elsewhere.
 	other := replica.EpochKey{Epoch: 1, Key: seal.NewReadKey()}
-	h, size, err = n.ImportSealed(ctx, other, bytes.NewReader(data), nil)
+	h, size, err = n.importSealed(ctx, other, bytes.NewReader(data), nil)
 	require.NoError(t, err)
 	require.NotEqual(t, after.Sizes[:10], chunksOf().Sizes[:10])
 	_, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: h, Size: size})
@@ -128,13 +128,13 @@ func BenchmarkContent(b *testing.B) {
 	key, err := sealed.Sealing()
 	require.NoError(b, err)
 	data := randomContent(1, 64<<20)
-	h, size, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+	h, size, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 	require.NoError(b, err)
 	b.Run("import/sealed", func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		for b.Loop() {
 			data[0]++
-			_, _, err := n.ImportSealed(ctx, key, bytes.NewReader(data), nil)
+			_, _, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 			require.NoError(b, err)
 		}
 	})

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,20 +22,18 @@ func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) 
 	if len(changes) == 0 {
 		return nil
 	}
-	ctx, release := n.Blobs.Hold(ctx)
-	defer release()
 	err := n.putInVault(ctx, v, changes)
 	if err == nil {
 		if n.Online() {
 			n.tendSoon()
 		} else {
-			_, err = n.writeHead(ctx, v)
+			err = n.writeHead(ctx, v)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("write vault: %w", err)
 	}
-	return n.Blobs.Sync(ctx)
+	return nil
 }
 
 func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
@@ -44,51 +41,37 @@ func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) 
 	if err != nil {
 		return err
 	}
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
-	if err != nil {
-		return err
+	all := make([]Change, len(changes))
+	for i, c := range changes {
+		all[i] = Change{Key: c.key, Value: c.content, Delete: c.content == nil}
 	}
-	key, err := p.Sealing()
-	if err != nil {
-		return err
-	}
-	all := make([]replica.Change, 0, len(changes))
-	for _, c := range changes {
-		one := replica.Change{Key: c.key}
-		if c.content != nil {
-			if one.Hash, one.Size, err = n.ImportSealed(ctx, key, bytes.NewReader(c.content), nil); err != nil {
-				return err
-			}
-		}
-		all = append(all, one)
-	}
-	_, err = p.Write(ctx, author, all)
+	_, err = n.ReplicaOf(v.Replica.ID).Apply(ctx, WriteOptions{As: author}, all...)
 	return err
 }
 
-// writeHead says what this device has written, if it has not said so yet, and reports whether it did.
-func (n *Node) writeHead(ctx context.Context, v *Vault) (wrote bool, err error) {
+// writeHead says what this device has written, if it has not said so yet.
+func (n *Node) writeHead(ctx context.Context, v *Vault) error {
 	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
-		return false, err
+		return err
 	}
 	all, err := n.written(ctx, p, v)
 	if err != nil {
-		return false, err
+		return err
 	}
 	w := all[v.author]
 	if w == nil {
-		return false, nil
+		return nil
 	}
 	h := vault.HeadOf(w.Entries)
 	if w.Head != nil && *w.Head == h && w.HeadAt >= w.Newest {
-		return false, nil
+		return nil
 	}
 	content, err := h.Seal(v.catalogue, v.author)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return true, n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
+	return n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
 }
 
 // entriesFor are the catalogue's entry for a replica, and the one to restore it from.
@@ -208,21 +191,15 @@ func (n *Node) tendVaults(ctx context.Context, all bool) error {
 		return err
 	}
 	changes = append(changes, seeds...)
-	ctx, release := n.Blobs.Hold(ctx)
-	defer release()
 	if len(changes) > 0 {
 		if err := n.putInVault(ctx, &v, changes); err != nil {
 			return fmt.Errorf("write vault: %w", err)
 		}
 	}
-	wrote, err := n.writeHead(ctx, &v)
-	if err != nil {
+	if err := n.writeHead(ctx, &v); err != nil {
 		return fmt.Errorf("write vault: %w", err)
 	}
-	if !wrote && len(changes) == 0 {
-		return nil
-	}
-	return n.Blobs.Sync(ctx)
+	return nil
 }
 
 // missing returns what is to be added to a vault's list, or changed in it. The caller holds n.tending.

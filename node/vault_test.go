@@ -239,17 +239,13 @@ func TestFaultsOfAVault(t *testing.T) {
 	}
 	holding(t, a, v.Replica.ID, 7)
 	// Somebody who may write the vault, but has not the catalogue key: a catalogue entry that does not decrypt, and one that is no message.
-	p, err := a.Replicas.Plain(ctx, v.Replica.ID)
-	require.NoError(t, err)
-	key, err := p.Sealing()
-	require.NoError(t, err)
-	var changes []replica.Change
+	var changes []node.Change
 	for name, content := range map[string]string{"garbage": strings.Repeat("x", 100), "short": "y"} {
-		h, size, err := a.ImportSealed(ctx, key, strings.NewReader(content), nil)
-		require.NoError(t, err)
-		changes = append(changes, replica.Change{Key: append(vault.Prefix(), name...), Hash: h, Size: size})
+		changes = append(changes,
+			node.Change{Key: append(vault.Prefix(), name...), Value: []byte(content)})
 	}
-	_, err = p.Write(ctx, replica.NewSecretKey(), changes)
+	_, err = a.ReplicaOf(v.Replica.ID).Apply(
+		ctx, node.WriteOptions{As: replica.NewSecretKey()}, changes...)
 	require.NoError(t, err)
 	c := catalogue(t, a)
 	require.Len(t, c.Projects, 3)
@@ -268,11 +264,13 @@ func TestFaultsOfAVault(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Replicas.InsertStatements(ctx, v.Replica.ID, statements)
 	require.NoError(t, err)
+	view, err := a.Replicas.Plain(ctx, v.Replica.ID)
+	require.NoError(t, err)
 	var entries []replica.Entry
 	var withheld *replica.Entry
 	for e, err := range a.Replicas.Entries(ctx, v.Replica.ID, replica.Query{}) {
 		require.NoError(t, err)
-		if it, ok := p.Open(e); ok && withheld == nil && bytes.HasPrefix(it.Key, vault.Prefix()) && !bytes.Contains(it.Key, []byte("r")) {
+		if it, ok := view.Open(e); ok && withheld == nil && bytes.HasPrefix(it.Key, vault.Prefix()) && !bytes.Contains(it.Key, []byte("r")) {
 			withheld = &e
 			continue
 		}

@@ -307,9 +307,9 @@ func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, er
 	return count, n.dropKeys(ctx, here)
 }
 
-// ContentCame notes that the content of an entry is all here, if it is: what this node itself has
+// contentCame notes that the content of an entry is all here, if it is: what this node itself has
 // put into chunks is noted as wanted with its entry, and nobody else would say so.
-func (n *Node) ContentCame(ctx context.Context, e *replica.Entry) error {
+func (n *Node) contentCame(ctx context.Context, e *replica.Entry) error {
 	if e.IsTombstone() || e.Size < chunked.Threshold {
 		return nil
 	}

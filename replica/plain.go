@@ -326,7 +326,7 @@ func (p *Plain) Write(ctx context.Context, author SecretKey, changes []Change) (
 	if err != nil {
 		return nil, err
 	}
-	entries, err := p.s.Write(ctx, p.r.ID, author, sealed)
+	entries, err := p.s.write(ctx, p.r.ID, author, sealed, true)
 	var out []Item
 	for _, e := range entries {
 		if epoch, _ := seal.EpochOf(e.Key); epoch == p.now.Epoch {

@@ -27,8 +27,22 @@ type Change struct {
 }
 
 // Write signs and stores changes to the replica id as author, all with one timestamp or later, and returns the entries. It returns a
-// *NotAllowedError unless the node holds the replica's key or a grant covers the change, and a *ClockError rather than sign what other nodes would refuse. Call Sync to make them durable.
-func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Change) ([]Entry, error) {
+// *NotAllowedError unless the node holds the replica's key or a grant covers the change, a
+// *ClockError rather than sign what other nodes would refuse, and ErrEncrypted if the replica is
+// encrypted: see Plain.Write. Call Sync to make the entries durable.
+func (s *Store) Write(
+	ctx context.Context, id ID, author SecretKey, changes []Change,
+) ([]Entry, error) {
+	return s.write(ctx, id, author, changes, false)
+}
+
+// ErrEncrypted reports a write of names and content in plain to an encrypted replica.
+var ErrEncrypted = errors.New("the replica is encrypted: nothing is written to it in plain")
+
+// write is Write of changes that are sealed or not.
+func (s *Store) write(
+	ctx context.Context, id ID, author SecretKey, changes []Change, sealed bool,
+) ([]Entry, error) {
 	for i := range changes {
 		c := &changes[i]
 		if len(c.Key) > MaxKey {
@@ -41,7 +55,7 @@ func (s *Store) Write(ctx context.Context, id ID, author SecretKey, changes []Ch
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
-	w := writing{s: s, id: id, author: author}
+	w := writing{s: s, id: id, author: author, sealed: sealed}
 	for len(changes) > 0 {
 		n := fitting(changes, s.atOnce.get(), func(c *Change) int { return len(c.Key) })
 		if err := w.prepare(ctx, changes[:n]); err != nil {
@@ -90,6 +104,7 @@ type writing struct {
 	s       *Store
 	id      ID
 	author  SecretKey
+	sealed  bool
 	stored  []Entry
 	pending chan error // of the batch that is being stored, or nil
 	batch   []Entry    // that one
@@ -125,6 +140,9 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 		latest[string(w.batch[i].Key)] = w.batch[i].Timestamp
 	}
 	err := w.s.view(ctx, w.id, func(rd kv.Reader, r *Replica) error {
+		if r.Encrypted && !w.sealed {
+			return fmt.Errorf("replica %s: %w", r.Name, ErrEncrypted)
+		}
 		for i, c := range changes {
 			e := &entries[i]
 			*e = Entry{Replica: w.id, Author: author, Timestamp: max(cmp.Or(c.Time, now), c.after+1), Size: c.Size, Hash: c.Hash, Key: c.Key}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -65,9 +65,11 @@ func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte)
 }
 
 func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, fresh func(key string, kept []byte) ([]byte, error)) error {
-	ctx, release := s.n.Blobs.Hold(ctx) // until there are entries that keep the content
-	defer release()
-	var changes []replica.Change
+	batch, err := s.handle.Batch(ctx, node.WriteOptions{As: s.author})
+	if err != nil {
+		return err
+	}
+	defer batch.Close()
 	for i := range all {
 		e := &all[i]
 		kept, err := s.content(ctx, e)
@@ -88,20 +90,15 @@ func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, f
 		if err != nil {
 			return err
 		}
+		c := node.Change{Key: e.Key, Value: b}
 		if gone { // others have deleted it since: it does not come back
-			changes = append(changes, replica.Change{Key: e.Key})
-			continue
+			c = node.Change{Key: e.Key, Delete: true}
 		}
-		ch := replica.Change{Key: e.Key, Size: uint64(len(b)), Hash: blobs.HashOf(b)}
-		if _, err := s.n.Blobs.ImportBytes(ctx, b); err != nil {
+		if err := batch.Add(c); err != nil {
 			return err
 		}
-		changes = append(changes, ch)
 	}
-	if len(changes) == 0 {
-		return nil
-	}
-	_, err := s.plain.Write(ctx, s.author, changes)
+	_, err = batch.Write()
 	return err
 }
 

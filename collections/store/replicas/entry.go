@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -41,16 +40,8 @@ func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (al
 
 // WriteEntry writes under a key of a replica that is none of a document.
 func WriteEntry(ctx context.Context, n *node.Node, id replica.ID, author replica.SecretKey, key string, b []byte) error {
-	ctx, release := n.Blobs.Hold(ctx) // until there is an entry that keeps the content
-	defer release()
-	if _, err := n.Blobs.ImportBytes(ctx, b); err != nil {
-		return err
-	}
-	plain, err := n.Replicas.Plain(ctx, id)
-	if err != nil {
-		return err
-	}
-	_, err = plain.Write(ctx, author, []replica.Change{{Key: []byte(key), Size: uint64(len(b)), Hash: blobs.HashOf(b)}})
+	_, err := n.ReplicaOf(id).Apply(ctx, node.WriteOptions{As: author},
+		node.Change{Key: []byte(key), Value: b})
 	return err
 }
 

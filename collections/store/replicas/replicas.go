@@ -23,7 +23,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -63,10 +62,10 @@ type Store struct {
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
 	puts     chan *put
 	queue    *queue
-	importer *blobs.Importer // of what is written to the replica
-	holder   bool            // of the replica's key, who may write anything
-	codec    store.Codec     // nil keeps bodies as they are
-	guard    Guard           // nil lets all versions count
+	handle   *node.Replica // writes to the replica
+	holder   bool          // of the replica's key, who may write anything
+	codec    store.Codec   // nil keeps bodies as they are
+	guard    Guard         // nil lets all versions count
 	log      *slog.Logger
 
 	journaling sync.Mutex // held while what is in the journal, and in the queue, changes
@@ -100,7 +99,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), importer: n.Blobs.NewImporter(always), codec: o.Codec, guard: o.Guard, holder: r.Capability >= replica.Write, log: log}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec, guard: o.Guard, holder: r.Capability >= replica.Write, log: log}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -385,57 +386,49 @@ func (s *Store) settleJournal() {
 
 // store writes the changes of all, in one transaction.
 func (s *Store) store(ctx context.Context, all []*put) error {
-	ctx, release := s.n.Blobs.Hold(ctx) // until there are entries that keep the content
-	defer release()
-	var changes []replica.Change
-	for _, p := range all {
-		more, err := s.changesOf(ctx, p)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, more...)
-	}
-	if err := s.importer.Flush(); err != nil {
+	batch, err := s.handle.Batch(ctx, node.WriteOptions{As: s.author})
+	if err != nil {
 		return err
 	}
-	_, err := s.plain.Write(ctx, s.author, changes)
+	defer batch.Close()
+	for _, p := range all {
+		if err := addTo(batch, p); err != nil {
+			return err
+		}
+	}
+	_, err = batch.Write() // the journal has it: it need not be durable yet
 	return err
 }
 
-// changesOf imports the content of a write. A document takes the place of a file, and the other way round.
-func (s *Store) changesOf(ctx context.Context, p *put) (changes []replica.Change, err error) {
+// addTo adds a write to a batch. A document takes the place of a file, and the other way round.
+func addTo(batch *node.Batch, p *put) error {
 	now := p.before.object
 	isFile := now != nil && now.Type != jsonType
 	hashes := p.hashes // of those with content
 	for _, c := range p.changes {
+		ch := node.Change{Key: []byte(c.key), Value: c.content, Time: p.at}
 		if len(c.content) == 0 {
-			if now != nil && isFile != strings.HasPrefix(c.key, docs) {
-				changes = append(changes, replica.Change{Key: []byte(c.key), Time: p.at})
+			if now == nil || isFile == strings.HasPrefix(c.key, docs) {
+				continue
 			}
-			continue
-		}
-		ch := replica.Change{Key: []byte(c.key), Size: uint64(len(c.content)), Hash: hashes[0], Time: p.at}
-		hashes = hashes[1:]
-		s.n.Blobs.Touch(ctx, ch.Hash) // before it is there, as the importer has a context of its own
-		if len(c.content) > blobs.SegmentSize {
-			_, err = s.n.Blobs.ImportBytes(ctx, c.content)
+			ch.Delete = true
 		} else {
-			err = s.importer.AddHashed(c.content, ch.Hash)
+			ch.Hash, hashes = hashes[0], hashes[1:]
 		}
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, ch)
-	}
-	if p.object != nil && now != nil {
-		switch toFile := p.object.Type != jsonType; {
-		case toFile && !isFile:
-			changes = append(changes, replica.Change{Key: []byte(docs + p.key), Time: p.at})
-		case !toFile && isFile:
-			changes = append(changes, replica.Change{Key: []byte(files + p.key), Time: p.at})
+		if err := batch.Add(ch); err != nil {
+			return err
 		}
 	}
-	return changes, nil
+	if p.object == nil || now == nil {
+		return nil
+	}
+	switch toFile := p.object.Type != jsonType; {
+	case toFile && !isFile:
+		return batch.Add(node.Change{Key: []byte(docs + p.key), Delete: true, Time: p.at})
+	case !toFile && isFile:
+		return batch.Add(node.Change{Key: []byte(files + p.key), Delete: true, Time: p.at})
+	}
+	return nil
 }
 
 // recover takes up what a journal has that may not be in the replica.

@@ -1,0 +1,339 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Replica is a handle on one replica of a node: the one way to write its entries. It knows what a
+// write needs: content is kept from being collected until an entry names it, large content lies in
+// chunks, names and content of an encrypted replica are sealed, and what was written is durable
+// when Commit returns.
+//
+// What survives what:
+//
+//	                          the program is killed   the power fails
+//	content that was added    no: it is collected     no
+//	what Write has returned   yes                     perhaps
+//	what Commit has returned  yes                     yes
+//
+// A Replica holds nothing open, and its methods may be called at the same time.
+type Replica struct {
+	n  *Node
+	id replica.ID
+}
+
+// Replica returns a handle on the replica that text names: by its name here, its id, or the
+// beginning of its id. It returns replica.ErrNotFound and replica.ErrAmbiguous.
+func (n *Node) Replica(ctx context.Context, text string) (*Replica, error) {
+	r, err := n.Replicas.Resolve(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return n.ReplicaOf(r.ID), nil
+}
+
+// ReplicaOf returns a handle on the replica with an id. That it is not here is said by the handle.
+func (n *Node) ReplicaOf(id replica.ID) *Replica { return &Replica{n, id} }
+
+// ID returns the replica's id.
+func (r *Replica) ID() replica.ID { return r.id }
+
+// Change is one key that is set or deleted. Of Value, File, Stream and Delete one is given.
+type Change struct {
+	Key   []byte
+	Value []byte
+	// File is open at its beginning. It is not closed.
+	File   *disk.File
+	Stream io.Reader
+	Delete bool
+	// Hash is that of Value, if the caller has it from blobs.HashOf. It does not count in an
+	// encrypted replica.
+	Hash blobs.Hash
+	// Time is when the change was decided; see replica.Change.
+	Time uint64
+}
+
+// WriteOptions say who writes.
+type WriteOptions struct {
+	// As is the key of the author; the zero key is that of the default author.
+	As replica.SecretKey
+	// Progress, if set, is told how many bytes of a change's content have been read.
+	Progress func(read uint64)
+}
+
+// Batch collects changes that are written together. It is for one goroutine, and must be closed.
+type Batch struct {
+	r       *Replica
+	ctx     context.Context // holds what was added
+	release func()
+	view    *replica.Plain
+	key     replica.SecretKey
+	options WriteOptions
+	small   *blobs.Importer
+	changes []replica.Change
+}
+
+// Batch begins to collect changes. It returns replica.ErrNotFound, and replica.ErrNoReadKey or
+// replica.ErrUnprovedKey if nothing can be sealed for the replica now.
+func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
+	b := &Batch{r: r, key: o.As, options: o}
+	var err error
+	if b.view, err = r.n.Replicas.Plain(ctx, r.id); err != nil {
+		return nil, err
+	}
+	if b.view.Encrypted() {
+		if _, err = b.view.Sealing(); err != nil {
+			return nil, err
+		}
+	}
+	if b.key.IsZero() {
+		id, err := r.n.Replicas.DefaultAuthor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if b.key, err = r.n.Replicas.AuthorKey(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	b.ctx, b.release = r.n.Blobs.Hold(ctx)
+	return b, nil
+}
+
+// Close ends a batch. What was added and not written is collected some time.
+func (b *Batch) Close() {
+	b.release()
+	if b.small != nil {
+		b.r.n.importers.Put(b.small)
+		b.small = nil
+	}
+}
+
+// Len returns how many changes have been added and not written.
+func (b *Batch) Len() int { return len(b.changes) }
+
+// Add adds a change and takes its content, which is not needed any more when Add returns. It
+// returns replica.ErrKeyTooLong and replica.ErrEmptyValue.
+func (b *Batch) Add(c Change) (err error) {
+	if len(c.Key) > replica.MaxKey {
+		return fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(c.Key))
+	}
+	out := replica.Change{Key: c.Key, Time: c.Time}
+	if !c.Delete {
+		switch out.Hash, out.Size, err = b.content(&c); {
+		case errors.Is(err, errNothing) || err == nil && out.Size == 0: // a file emptied meanwhile
+			return fmt.Errorf("key %q: %w", c.Key, replica.ErrEmptyValue)
+		case err != nil:
+			return err
+		}
+	}
+	b.changes = append(b.changes, out)
+	return nil
+}
+
+// errNothing reports content without a byte.
+var errNothing = errors.New("empty content")
+
+// content stores the content of a change.
+func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
+	var in io.Reader
+	switch {
+	case c.Stream != nil:
+		body := bufio.NewReader(c.Stream)
+		if _, err := body.Peek(1); errors.Is(err, io.EOF) {
+			return h, 0, errNothing
+		} else if err != nil {
+			return h, 0, err
+		}
+		in = body
+	case c.File != nil && c.File.Size == 0, c.File == nil && len(c.Value) == 0:
+		return h, 0, errNothing
+	case c.File != nil:
+		in = c.File.Reader()
+	default:
+		in = bytes.NewReader(c.Value)
+	}
+	n, progress := b.r.n, b.options.Progress
+	if b.view.Encrypted() {
+		key, err := b.view.Sealing()
+		if err != nil {
+			return h, 0, err
+		}
+		return n.importSealed(b.ctx, key, in, progress)
+	}
+	switch {
+	case c.Stream != nil:
+		return n.importStream(b.ctx, in, progress)
+	case c.File != nil:
+		return n.importOpenContent(b.ctx, c.File, progress)
+	case len(c.Value) > blobs.SegmentSize:
+		info, err := n.Blobs.ImportBytes(b.ctx, c.Value)
+		return info.Hash, info.Size, err
+	}
+	if b.small == nil {
+		b.small, _ = n.importers.Get().(*blobs.Importer)
+		if b.small == nil {
+			b.small = n.Blobs.NewImporter(b.ctx)
+		}
+		b.small.Reset(b.ctx)
+	}
+	if h = c.Hash; h != (blobs.Hash{}) {
+		err = b.small.AddHashed(c.Value, h)
+	} else {
+		h, err = b.small.Add(c.Value)
+	}
+	return h, uint64(len(c.Value)), err
+}
+
+// Write writes what was added, all with one timestamp or later, and returns the entries. Peers are
+// sent them. It returns a *replica.NotAllowedError or a *replica.ClockError. The batch can go on
+// afterwards.
+func (b *Batch) Write() ([]replica.Item, error) {
+	if b.small != nil {
+		if err := b.small.Flush(); err != nil {
+			return nil, err
+		}
+	}
+	changes := b.changes
+	b.changes = nil
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	items, err := b.view.Write(b.ctx, b.key, changes)
+	for i := range items {
+		err = errors.Join(err, b.r.n.contentCame(b.ctx, &items[i].Entry))
+	}
+	return items, err
+}
+
+// Commit is Write, and makes this and all that was written before durable.
+func (b *Batch) Commit() ([]replica.Item, error) {
+	items, err := b.Write()
+	if err != nil {
+		return items, err
+	}
+	return items, b.r.n.Blobs.Sync(b.ctx)
+}
+
+// Apply commits changes and returns the entries.
+func (r *Replica) Apply(
+	ctx context.Context, o WriteOptions, changes ...Change,
+) ([]replica.Item, error) {
+	b, err := r.Batch(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	for _, c := range changes {
+		if err := b.Add(c); err != nil {
+			return nil, err
+		}
+	}
+	return b.Commit()
+}
+
+// Set sets a key to a value, as the default author.
+func (r *Replica) Set(ctx context.Context, key, value []byte) (it replica.Item, err error) {
+	items, err := r.Apply(ctx, WriteOptions{}, Change{Key: key, Value: value})
+	if err != nil {
+		return it, err
+	}
+	return items[0], nil
+}
+
+// Delete deletes a key, as the default author. It returns replica.ErrNotFound if it has no value.
+func (r *Replica) Delete(ctx context.Context, key []byte) error {
+	view, err := r.n.Replicas.Plain(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	if _, err := view.LatestOf(ctx, key); err != nil {
+		return err
+	}
+	_, err = r.Apply(ctx, WriteOptions{}, Change{Key: key, Delete: true})
+	return err
+}
+
+// DeletePrefix deletes all keys that begin with prefix, and returns how many.
+func (r *Replica) DeletePrefix(
+	ctx context.Context, o WriteOptions, prefix []byte,
+) (removed int, err error) {
+	var changes []Change
+	for it, err := range r.Latest(ctx, replica.Query{Prefix: prefix}) {
+		if err != nil {
+			return 0, err
+		}
+		changes = append(changes, Change{Key: it.Key, Delete: true})
+	}
+	_, err = r.Apply(ctx, o, changes...)
+	return len(changes), err
+}
+
+// Get returns the latest value of a key. It waits for content that is on its way as long as ctx
+// lives and the node is online. It returns replica.ErrNotFound, and blobs.ErrTooLarge for content of
+// more than most bytes.
+func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, error) {
+	it, in, err := r.Open(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if size := uint64(in.Size()); size > most {
+		return nil, fmt.Errorf("key %q: %w: %d bytes, at most %d", it.Key, blobs.ErrTooLarge, size,
+			most)
+	}
+	return io.ReadAll(in)
+}
+
+// Open opens the latest value of a key for reading, as long as ctx lives. It waits as Get does.
+func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in ContentReader, err error) {
+	view, err := r.n.Replicas.Plain(ctx, r.id)
+	if err != nil {
+		return it, nil, err
+	}
+	if it, err = view.LatestOf(ctx, key); err != nil {
+		return it, nil, err
+	}
+	if r.n.Online() {
+		if err := r.n.WaitEntry(ctx, &it.Entry); err != nil {
+			return it, nil, err
+		}
+	}
+	in, err = r.n.OpenPlain(ctx, view, &it.Entry)
+	return it, in, err
+}
+
+// Latest yields the latest entry of each key that q selects, as replica.Plain.Latest does.
+func (r *Replica) Latest(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error] {
+	return r.all(ctx, q, (*replica.Plain).Latest)
+}
+
+// Entries yields the entries of all authors that q selects, as replica.Plain.Entries does.
+func (r *Replica) Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error] {
+	return r.all(ctx, q, (*replica.Plain).Entries)
+}
+
+func (r *Replica) all(ctx context.Context, q replica.Query,
+	in func(*replica.Plain, context.Context, replica.Query) iter.Seq2[replica.Item, error],
+) iter.Seq2[replica.Item, error] {
+	return func(yield func(replica.Item, error) bool) {
+		view, err := r.n.Replicas.Plain(ctx, r.id)
+		if err != nil {
+			yield(replica.Item{}, err)
+			return
+		}
+		for it, err := range in(view, ctx, q) {
+			if !yield(it, err) {
+				return
+			}
+		}
+	}
+}
