@@ -282,11 +282,14 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 	if err != nil {
 		return struct{}{}, err
 	}
-	sub := s.node.Replicas.Subscribe(r.ID)
-	defer sub.Close()
+	w, err := r.handle.Watch(ctx)
+	if err != nil {
+		return struct{}{}, err
+	}
+	defer w.Close()
 	a.flush() // the client knows now that nothing will be missed
 	for {
-		events, missed, err := sub.Next(ctx)
+		seen, missed, err := w.Next(ctx)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -295,25 +298,13 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 				return struct{}{}, err
 			}
 		}
-		fresh := false
-		r.states = s.node.ContentStates()
-		for _, e := range events {
-			it, ok := r.Open(e.Entry)
-			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
-				if r, err = s.open(ctx, r.ID.String(), "watch"); err != nil {
-					return struct{}{}, err
-				}
-				fresh = true
-				it, ok = r.Open(e.Entry)
-			}
-			if !ok {
-				continue
-			}
-			d, err := s.describe(ctx, r, &it)
+		r.Plain, r.states = w.View(), s.node.ContentStates()
+		for i := range seen {
+			d, err := s.describe(ctx, r, &seen[i].Item)
 			if err != nil {
 				return struct{}{}, err
 			}
-			d.From, d.Dropped = e.From.Peer, e.Dropped
+			d.From, d.Dropped = seen[i].From.Peer, seen[i].Dropped
 			if err := a.item(d); err != nil {
 				return struct{}{}, err
 			}

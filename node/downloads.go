@@ -536,7 +536,11 @@ func (n *Node) WaitEntry(ctx context.Context, e *replica.Entry) error {
 	return n.waitContent(ctx, state, func() error { return n.wrongSize(ctx, e) })
 }
 
-func (n *Node) waitContent(ctx context.Context, look func() (ContentState, error), wrong func() error) error {
+func (n *Node) waitContent(
+	ctx context.Context, look func() (ContentState, error), wrong func() error,
+) (err error) {
+	ctx, done := n.within(ctx)
+	defer func() { err = done(err) }()
 	for {
 		wait := n.arrived.wait()
 		switch state, err := look(); {

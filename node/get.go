@@ -46,12 +46,17 @@ type GetProgress struct {
 // Get brings everything that h names into the store, from the providers together and, for what they lack, from connected peers. It goes on
 // where an earlier Get stopped. Errors are those of Fetch, and of directory.Load. What it brings is not collected before the hold of ctx ends, if
 // there is one (see blobs.Store.Hold).
-func (n *Node) Get(ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo, progress func(GetProgress)) (Content, error) {
+func (n *Node) Get(
+	ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo,
+	progress func(GetProgress),
+) (_ Content, err error) {
+	ctx, done := n.within(ctx)
+	defer func() { err = done(err) }()
 	ctx, release := n.Blobs.Hold(ctx)
 	defer release()
 	g := getter{n: n, out: Content{Hash: h}, progress: progress}
 	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)
-	err := g.run(ctx, form)
+	err = g.run(ctx, form)
 	g.out.Fetched, err = g.f.end(err)
 	if err == nil {
 		err = n.Blobs.Sync(ctx)

@@ -59,6 +59,8 @@ type Config struct {
 	// HandsOver makes the node remember which content it owes to peers. Set it if the process ends
 	// after one command and calls HandOver before.
 	HandsOver bool
+	// Temporary has Close remove the data directory.
+	Temporary bool
 }
 
 // Node is a peer. Its methods may be called at the same time from many goroutines.
@@ -240,6 +242,9 @@ func (n *Node) Online() bool { return n.net != nil }
 // GoOnline gives the node a network, which it then owns, and starts to serve, sync and download. It may be called once, before the node
 // is used from several goroutines.
 func (n *Node) GoOnline(network Network) error {
+	if network == nil {
+		return errors.New("go online: there is no network")
+	}
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
@@ -274,13 +279,34 @@ func (n *Node) GoOnline(network Network) error {
 	return nil
 }
 
-// Close ends everything and returns when it has ended.
+// ErrClosed reports what was under way when the node, or a subscription, was closed.
+var ErrClosed = replica.ErrClosed
+
+// within returns a context that ends with ctx, and with the node. done must be called with the
+// error of what it was for, and returns it: with ErrClosed if the node has ended.
+func (n *Node) within(ctx context.Context) (_ context.Context, done func(error) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(n.ctx, cancel)
+	return ctx, func(err error) error {
+		stop()
+		cancel()
+		if err != nil && n.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
+			return fmt.Errorf("node %w: %w", ErrClosed, err)
+		}
+		return err
+	}
+}
+
+// Close ends everything and returns when it has ended. Calls that wait return ErrClosed.
 func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.cancel()
 		var errs []error
 		if n.net != nil {
 			errs = append(errs, n.net.Close())
+		}
+		if n.Replicas != nil {
+			n.Replicas.Close()
 		}
 		n.work.Wait()
 		if n.files != nil {
@@ -291,6 +317,9 @@ func (n *Node) Close() error {
 		}
 		if n.lock != nil {
 			errs = append(errs, n.lock.release())
+			if n.cfg.Temporary {
+				errs = append(errs, os.RemoveAll(n.cfg.Dir))
+			}
 		}
 		n.closeErr = errors.Join(errs...)
 	})

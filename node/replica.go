@@ -337,3 +337,62 @@ func (r *Replica) all(ctx context.Context, q replica.Query,
 		}
 	}
 }
+
+// Seen is an entry as it was stored, or dropped because a revocation has made it void.
+type Seen struct {
+	replica.Item
+	From    replica.Origin
+	Dropped bool
+}
+
+// Watch tells of entries of a replica as they are stored. It is for one goroutine.
+type Watch struct {
+	r    *Replica
+	sub  *replica.Subscription
+	view *replica.Plain
+}
+
+// Watch begins to watch: nothing that is stored from now on is missed.
+func (r *Replica) Watch(ctx context.Context) (*Watch, error) {
+	view, err := r.n.Replicas.Plain(ctx, r.id)
+	if err != nil {
+		return nil, err
+	}
+	return &Watch{r, r.n.Replicas.Subscribe(r.id), view}, nil
+}
+
+// Next waits for entries and returns all that have come, in the order in which they were stored.
+// missed is how many were dropped before them since Next was called too rarely. Entries that no read
+// key opens are left out. It returns ctx's error when that ends, and ErrClosed after the node's Close.
+func (w *Watch) Next(ctx context.Context) (all []Seen, missed uint64, err error) {
+	for {
+		events, lost, err := w.sub.Next(ctx)
+		if err != nil {
+			return nil, missed, err
+		}
+		missed += lost
+		fresh := false
+		for _, e := range events {
+			it, ok := w.view.Open(e.Entry)
+			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
+				if w.view, err = w.r.n.Replicas.Plain(ctx, w.r.id); err != nil {
+					return all, missed, err
+				}
+				fresh = true
+				it, ok = w.view.Open(e.Entry)
+			}
+			if ok {
+				all = append(all, Seen{it, e.From, e.Dropped})
+			}
+		}
+		if len(all) > 0 || missed > 0 {
+			return all, missed, nil
+		}
+	}
+}
+
+// View shows the entries that Next has returned under the keys that people gave them.
+func (w *Watch) View() *replica.Plain { return w.view }
+
+// Close ends the watch.
+func (w *Watch) Close() { w.sub.Close() }

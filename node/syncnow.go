@@ -40,10 +40,12 @@ func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix 
 // patience once a session has succeeded; they are reported as failures.
 func (n *Node) syncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte, anyone bool,
-) ([]SyncResult, error) {
+) (_ []SyncResult, err error) {
 	if n.net == nil {
 		return nil, ErrOffline
 	}
+	ctx, done := n.within(ctx)
+	defer func() { err = done(err) }()
 	peers, err := n.toSyncWith(ctx, id, only)
 	if err != nil {
 		return nil, err

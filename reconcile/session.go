@@ -95,6 +95,9 @@ type Stats struct {
 // *ProtocolError if the peer is at fault, what Guard makes of a panic, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
 // session goes on from there.
 func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
+	if cfg.Set == nil || cfg.Insert == nil || abort == nil {
+		return Stats{}, errors.New("reconcile: Config needs Set and Insert, and Run needs abort")
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if cfg.Budget == nil {

@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -63,8 +64,23 @@ type Scanned func(ctx context.Context, r Range) iter.Seq2[Item, error]
 
 var _ Set = Scanned(nil)
 
-// Items implements Set.
-func (s Scanned) Items(ctx context.Context, r Range) iter.Seq2[Item, error] { return s(ctx, r) }
+// ErrNoMark reports an item that adds nothing to a summary: sets of such items would all look the
+// same.
+var ErrNoMark = errors.New("an item of the set has no mark")
+
+// Items implements Set. It yields ErrNoMark.
+func (s Scanned) Items(ctx context.Context, r Range) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		for item, err := range s(ctx, r) {
+			if err == nil && item.Mark == (Mark{}) {
+				err = fmt.Errorf("%w: key %.64q", ErrNoMark, item.Key)
+			}
+			if !yield(item, err) {
+				return
+			}
+		}
+	}
+}
 
 // Find implements Set.
 func (s Scanned) Find(ctx context.Context, r Range, elements []Element) iter.Seq2[Item, error] {
@@ -73,7 +89,7 @@ func (s Scanned) Find(ctx context.Context, r Range, elements []Element) iter.Seq
 		wanted[e] = true
 	}
 	return func(yield func(Item, error) bool) {
-		for item, err := range s(ctx, r) {
+		for item, err := range s.Items(ctx, r) {
 			if (err != nil || wanted[item.Element]) && !yield(item, err) {
 				return
 			}
@@ -85,7 +101,7 @@ func (s Scanned) Find(ctx context.Context, r Range, elements []Element) iter.Seq
 func (s Scanned) Summaries(ctx context.Context, bounds [][]byte) ([]Summary, error) {
 	sums := make([]Summary, len(bounds)-1)
 	at := 0
-	for item, err := range s(ctx, Range{bounds[0], bounds[len(bounds)-1]}) {
+	for item, err := range s.Items(ctx, Range{bounds[0], bounds[len(bounds)-1]}) {
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 )
@@ -16,6 +17,7 @@ type Event struct {
 // Subscription delivers the events of one replica, or of all.
 type Subscription struct {
 	hub  *hub
+	done chan struct{} // closed by Close, and when the hub ends
 	id   ID
 	all  bool
 	wake chan struct{}
@@ -30,8 +32,20 @@ const maxQueued = 1 << 14
 
 // hub hands events to subscriptions. It never blocks a writer.
 type hub struct {
-	mu   sync.Mutex
-	subs map[*Subscription]struct{}
+	mu    sync.Mutex
+	subs  map[*Subscription]struct{}
+	ended bool
+}
+
+// end ends all subscriptions, and those that begin later.
+func (h *hub) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
+	for s := range h.subs {
+		close(s.done)
+	}
+	clear(h.subs)
 }
 
 func (h *hub) publish(entries []Entry, from Origin, dropped bool) {
@@ -74,9 +88,13 @@ func (s *Store) Subscribe(id ID) *Subscription { return s.events.subscribe(&Subs
 func (s *Store) SubscribeAll() *Subscription { return s.events.subscribe(&Subscription{all: true}) }
 
 func (h *hub) subscribe(s *Subscription) *Subscription {
-	s.hub, s.wake = h, make(chan struct{}, 1)
+	s.hub, s.wake, s.done = h, make(chan struct{}, 1), make(chan struct{})
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ended {
+		close(s.done)
+		return s
+	}
 	if h.subs == nil {
 		h.subs = map[*Subscription]struct{}{}
 	}
@@ -84,8 +102,12 @@ func (h *hub) subscribe(s *Subscription) *Subscription {
 	return s
 }
 
+// ErrClosed reports a wait for what does not come any more: the subscription, or the node, has been
+// closed.
+var ErrClosed = errors.New("closed")
+
 // Next waits for events and returns all that have come, in the order they were stored, and how many were dropped before them because
-// the subscriber was too slow. It returns ctx's error when that ends.
+// the subscriber was too slow. It returns ctx's error when that ends, and ErrClosed once nothing more comes.
 func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, err error) {
 	for {
 		if events, lost = s.Poll(); len(events) > 0 {
@@ -93,6 +115,11 @@ func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, e
 		}
 		select {
 		case <-s.wake:
+		case <-s.done:
+			if events, lost = s.Poll(); len(events) > 0 { // which came before
+				return events, lost, nil
+			}
+			return nil, 0, ErrClosed
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
 		}
@@ -108,9 +135,12 @@ func (s *Subscription) Poll() (events []Event, lost uint64) {
 	return events, lost
 }
 
-// Close ends the subscription.
+// Close ends the subscription, and a Next that waits. It may be called again.
 func (s *Subscription) Close() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	delete(s.hub.subs, s)
+	if _, open := s.hub.subs[s]; open {
+		delete(s.hub.subs, s)
+		close(s.done)
+	}
 }

@@ -67,6 +67,10 @@ type Store struct {
 	writes          stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 
+// Close ends all subscriptions. What is stored can still be read and written as long as the kv.Store
+// is open.
+func (s *Store) Close() { s.events.end() }
+
 // Open returns the store kept in s. No other Store may be open on s.
 func Open(ctx context.Context, s kv.Store, cfg Config) (*Store, error) {
 	if cfg.Now == nil {

@@ -43,6 +43,9 @@ var ErrEncrypted = errors.New("the replica is encrypted: nothing is written to i
 func (s *Store) write(
 	ctx context.Context, id ID, author SecretKey, changes []Change, sealed bool,
 ) ([]Entry, error) {
+	if author.IsZero() {
+		return nil, errors.New("write to replica: there is no author's key")
+	}
 	for i := range changes {
 		c := &changes[i]
 		if len(c.Key) > MaxKey {

@@ -8,6 +8,7 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -67,6 +68,8 @@ type Options struct {
 	// Ballast is how many bytes are kept for that in a file of their own. 0 means 64 MiB: a store that
 	// was not closed needs up to three memory tables of room to be opened.
 	Ballast uint64
+	// CacheBytes is how much memory keeps what was read. 0 means 64 MiB.
+	CacheBytes int64
 	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
 	FreeBytes func(dir string) (uint64, error)
 	// FS is where the files lie; nil is the operating system's, or memory for an empty dir. Tests that simulate the loss of power set it.
@@ -123,7 +126,7 @@ func Open(dir string, opt Options) (*Store, error) {
 	s.flush = flush.New(s.logs.sync)
 	o := options(s.logs)
 	o.EventListener = listener(s.room)
-	cache := pbl.NewCache(cacheSize)
+	cache := pbl.NewCache(cmp.Or(opt.CacheBytes, cacheSize))
 	defer cache.Unref()
 	o.Cache = cache
 	db, err := openDB(dir, o)
