@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
@@ -25,7 +26,7 @@ func diskStore(b *testing.B) *Store {
 }
 
 func BenchmarkHash(b *testing.B) {
-	data := random(1, 16<<20)
+	data := testkit.Random(1, 16<<20)
 	b.SetBytes(int64(len(data)))
 	for range b.N {
 		for at := 0; at < len(data); at += GroupSize {
@@ -35,7 +36,7 @@ func BenchmarkHash(b *testing.B) {
 }
 
 func BenchmarkImport(b *testing.B) {
-	data := random(1, benchSize)
+	data := testkit.Random(1, benchSize)
 	b.SetBytes(benchSize)
 	for range b.N {
 		b.StopTimer()
@@ -50,7 +51,7 @@ func BenchmarkImport(b *testing.B) {
 // BenchmarkImportFile leaves out the sync, as cp does; reference only hashes.
 func BenchmarkImportFile(b *testing.B) {
 	name := filepath.Join(b.TempDir(), "file")
-	require.NoError(b, os.WriteFile(name, random(1, benchSize), 0o600))
+	require.NoError(b, os.WriteFile(name, testkit.Random(1, benchSize), 0o600))
 	for _, reference := range []bool{false, true} {
 		b.Run(fmt.Sprintf("reference=%v", reference), func(b *testing.B) {
 			b.SetBytes(benchSize)
@@ -72,7 +73,7 @@ func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 // BenchmarkStream encodes from a store on disk into a pipe and decodes on the other end, discarding or storing.
 func BenchmarkStream(b *testing.B) {
 	source := diskStore(b)
-	info, err := source.Import(bg, bytes.NewReader(random(1, benchSize)), ImportOptions{})
+	info, err := source.Import(bg, bytes.NewReader(testkit.Random(1, benchSize)), ImportOptions{})
 	require.NoError(b, err)
 	for _, name := range []string{"discard", "store"} {
 		b.Run(name, func(b *testing.B) {

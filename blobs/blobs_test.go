@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -62,12 +62,6 @@ func pattern(n int) []byte {
 	for i := range b {
 		b[i] = byte(i % 251)
 	}
-	return b
-}
-
-func random(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return b
 }
 
@@ -116,7 +110,7 @@ func TestHashVectors(t *testing.T) {
 func TestImportReadBack(t *testing.T) {
 	s := newStore(t)
 	for _, n := range sizes {
-		data := random(uint64(n), n)
+		data := testkit.Random(uint64(n), n)
 		// A reader that gives a few bytes at a time must not matter.
 		info, err := s.Import(bg, &dribble{data}, ImportOptions{})
 		require.NoError(t, err)
@@ -128,7 +122,7 @@ func TestImportReadBack(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, damage)
 	}
-	if _, err := s.ReadAll(bg, HashOf(random(5*SegmentSize, 5*SegmentSize)), 1000); !errors.Is(err, ErrTooLarge) {
+	if _, err := s.ReadAll(bg, HashOf(testkit.Random(5*SegmentSize, 5*SegmentSize)), 1000); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("limit not kept: %v", err)
 	}
 }
@@ -146,7 +140,7 @@ func (d *dribble) Read(p []byte) (int, error) {
 
 func TestReaderSeeks(t *testing.T) {
 	s := newStore(t)
-	data := random(1, 2*SegmentSize+777)
+	data := testkit.Random(1, 2*SegmentSize+777)
 	info, err := s.ImportBytes(bg, data)
 	require.NoError(t, err)
 	rapid.Check(t, func(t *rapid.T) {
@@ -195,7 +189,7 @@ func countKeys(t require.TestingT, s *Store, prefix string) (n int) {
 func TestFailedImportLeavesNothing(t *testing.T) {
 	s := newStore(t)
 	boom := errors.New("boom")
-	_, err := s.Import(bg, io.MultiReader(bytes.NewReader(random(1, 3*SegmentSize)), failingReader{boom}), ImportOptions{})
+	_, err := s.Import(bg, io.MultiReader(bytes.NewReader(testkit.Random(1, 3*SegmentSize)), failingReader{boom}), ImportOptions{})
 	require.ErrorIs(t, err, boom)
 	ctx, cancel := context.WithCancel(bg)
 	_, err = s.Import(ctx, zeroReader{}, ImportOptions{Progress: func(n uint64) {
@@ -213,7 +207,7 @@ func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 func TestImportTwiceStoresOnce(t *testing.T) {
 	s := newStore(t)
-	data := random(1, 3*SegmentSize)
+	data := testkit.Random(1, 3*SegmentSize)
 	for range 2 { // OBJ-B7
 		_, err := s.ImportBytes(bg, data)
 		require.NoError(t, err)
@@ -227,7 +221,7 @@ func TestImportTwiceStoresOnce(t *testing.T) {
 
 func TestImportCompletesPartial(t *testing.T) {
 	source, s := newStore(t), newStore(t)
-	data := random(1, 3*SegmentSize)
+	data := testkit.Random(1, 3*SegmentSize)
 	info, err := source.ImportBytes(bg, data)
 	require.NoError(t, err)
 	transfer(t, source, s, info.Hash, Ranges{{0, 1}})
@@ -241,7 +235,7 @@ func TestImportCompletesPartial(t *testing.T) {
 func TestDelete(t *testing.T) {
 	s := newStore(t)
 	for _, n := range []int{100, 3 * SegmentSize} {
-		info, err := s.ImportBytes(bg, random(1, n))
+		info, err := s.ImportBytes(bg, testkit.Random(1, n))
 		require.NoError(t, err)
 		r, err := s.Reader(bg, info.Hash)
 		require.NoError(t, err)
@@ -278,12 +272,12 @@ func TestResolve(t *testing.T) {
 
 func TestVerifyFindsDamage(t *testing.T) {
 	s := newStore(t)
-	data := random(1, 2*SegmentSize+5)
+	data := testkit.Random(1, 2*SegmentSize+5)
 	info, err := s.ImportBytes(bg, data)
 	require.NoError(t, err)
 	small, err := s.ImportBytes(bg, []byte("small"))
 	require.NoError(t, err)
-	packed, err := s.ImportBytes(bg, random(2, 5*GroupSize))
+	packed, err := s.ImportBytes(bg, testkit.Random(2, 5*GroupSize))
 	require.NoError(t, err)
 	rec, err := s.lookUp(bg, info.Hash)
 	require.NoError(t, err)
@@ -360,7 +354,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 func TestExport(t *testing.T) {
 	s := newStore(t)
 	dir := t.TempDir()
-	data := random(1, 2*SegmentSize+5)
+	data := testkit.Random(1, 2*SegmentSize+5)
 	info, err := s.ImportFile(bg, writeFile(t, dir, data), ImportOptions{})
 	require.NoError(t, err)
 	out := filepath.Join(dir, "out")
@@ -385,10 +379,10 @@ func writeFile(t *testing.T, dir string, data []byte) string {
 func TestList(t *testing.T) {
 	source, s := newStore(t), newStore(t)
 	for _, n := range []int{10, SegmentSize} {
-		_, err := s.ImportBytes(bg, random(1, n))
+		_, err := s.ImportBytes(bg, testkit.Random(1, n))
 		require.NoError(t, err)
 	}
-	info, err := source.ImportBytes(bg, random(5, 3*GroupSize))
+	info, err := source.ImportBytes(bg, testkit.Random(5, 3*GroupSize))
 	require.NoError(t, err)
 	transfer(t, source, s, info.Hash, nil)
 	total, err := s.Totals(bg)

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
@@ -42,10 +43,10 @@ func mustImport(t require.TestingT, s *Store, data []byte) Hash {
 
 func TestCollectKeepsWhatIsPinned(t *testing.T) {
 	s := newStore(t)
-	a, b, c := mustImport(t, s, random(1, 3*SegmentSize)), mustImport(t, s, random(2, 100)), mustImport(t, s, random(3, 5*GroupSize))
+	a, b, c := mustImport(t, s, testkit.Random(1, 3*SegmentSize)), mustImport(t, s, testkit.Random(2, 100)), mustImport(t, s, testkit.Random(3, 5*GroupSize))
 	var seq Sequence
 	for i := range 50 {
-		seq = append(seq, mustImport(t, s, random(uint64(100+i), 4096)))
+		seq = append(seq, mustImport(t, s, testkit.Random(uint64(100+i), 4096)))
 	}
 	root := mustImport(t, s, seq.Bytes())
 	require.NoError(t, s.Pin(bg, Pin{Name: "a", Hash: a}))
@@ -95,7 +96,7 @@ func TestCompactionProperty(t *testing.T) {
 		var live int64
 		im := s.NewImporter(bg)
 		for i := range rapid.IntRange(1, 200).Draw(rt, "blobs") {
-			data := random(uint64(i), rapid.IntRange(InlineSize+1, 40_000).Draw(rt, "size"))
+			data := testkit.Random(uint64(i), rapid.IntRange(InlineSize+1, 40_000).Draw(rt, "size"))
 			h, err := im.Add(data)
 			require.NoError(rt, err)
 			if rapid.Bool().Draw(rt, "keep") {
@@ -124,9 +125,9 @@ func TestCompactionProperty(t *testing.T) {
 func TestMarkingReadsEachSequenceOnce(t *testing.T) {
 	s := newStore(t)
 	var seq Sequence
-	kept := mustImport(t, s, random(1, 100))
+	kept := mustImport(t, s, testkit.Random(1, 100))
 	for len(seq) < 3*childrenBuffer/HashSize+7 {
-		seq = append(seq, Hash(random(uint64(len(seq)), HashSize)))
+		seq = append(seq, Hash(testkit.Random(uint64(len(seq)), HashSize)))
 	}
 	seq[len(seq)-1] = kept
 	root := mustImport(t, s, seq.Bytes())
@@ -147,7 +148,7 @@ func TestMarkingReadsEachSequenceOnce(t *testing.T) {
 // Collect runs beside imports, readers and a download; nothing that is held, pinned or being received is lost.
 func TestCollectBesideWork(t *testing.T) {
 	source, s := newStore(t), newStore(t)
-	large := random(7, 6*SegmentSize)
+	large := testkit.Random(7, 6*SegmentSize)
 	info, err := source.ImportBytes(bg, large)
 	require.NoError(t, err)
 	ctx, release := s.Hold(bg)
@@ -174,7 +175,7 @@ func TestCollectBesideWork(t *testing.T) {
 		wg.Go(func() {
 			for i := range 60 {
 				ctx, release := s.Hold(bg)
-				data := random(uint64(i), 2000+i) // the others store the same
+				data := testkit.Random(uint64(i), 2000+i) // the others store the same
 				info, err := s.Import(ctx, bytes.NewReader(data), ImportOptions{})
 				if err == nil {
 					err = s.Pin(ctx, Pin{Name: fmt.Sprint(w, " ", i), Hash: info.Hash})
@@ -236,7 +237,7 @@ func TestCollectRemovesOrphans(t *testing.T) {
 func TestReference(t *testing.T) {
 	s, to := newStore(t), newStore(t)
 	for _, n := range sizes[1:] {
-		data := random(uint64(n)+1, n)
+		data := testkit.Random(uint64(n)+1, n)
 		name := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(name, data, 0o600))
 		info, err := s.ImportFile(bg, name, ImportOptions{Reference: true})
@@ -297,7 +298,7 @@ func TestReference(t *testing.T) {
 // A full disk at any write fails the operation with an error that says so, loses nothing that was there, and leaves nothing behind.
 func TestDiskFullAtAnyWrite(t *testing.T) {
 	source := newStore(t)
-	large, small := random(1, 3*SegmentSize+77), random(2, 5000)
+	large, small := testkit.Random(1, 3*SegmentSize+77), testkit.Random(2, 5000)
 	info, err := source.ImportBytes(bg, large)
 	require.NoError(t, err)
 	boom := errors.New("no space left on device, injected")
@@ -340,7 +341,7 @@ func TestDiskFullAtAnyWrite(t *testing.T) {
 				}
 				return nil
 			}})
-			before := mustImport(t, s, random(3, 2*SegmentSize))
+			before := mustImport(t, s, testkit.Random(3, 2*SegmentSize))
 			mu.Lock()
 			armed = true
 			mu.Unlock()
@@ -378,7 +379,7 @@ func TestHeldSequences(t *testing.T) {
 	s := newStore(t)
 	var seq Sequence
 	for i := range 20 {
-		seq = append(seq, mustImport(t, s, random(uint64(i), 1000)))
+		seq = append(seq, mustImport(t, s, testkit.Random(uint64(i), 1000)))
 	}
 	root := mustImport(t, s, seq.Bytes())
 	here := func() (n int) {

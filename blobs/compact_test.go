@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -24,7 +25,7 @@ func TestCollectWithLittleRoom(t *testing.T) {
 	var kept []Hash
 	for pack := range 3 { // of 2 MB, of which one sixth, one third and one half are kept
 		for i := range 60 {
-			h := mustImport(t, s, random(uint64(pack*60+i), 32<<10))
+			h := mustImport(t, s, testkit.Random(uint64(pack*60+i), 32<<10))
 			if i < 10*(pack+1) {
 				kept = append(kept, h)
 				require.NoError(t, s.Pin(bg, Pin{Name: h.String(), Hash: h}))
@@ -50,7 +51,7 @@ func TestCollectWithLittleRoom(t *testing.T) {
 
 	free = reserve / 2 // below the reserve, and above the limit
 	for mustSucceed := range 3 {
-		if _, err = s.ImportBytes(bg, random(uint64(1000+mustSucceed), 1<<20)); err != nil {
+		if _, err = s.ImportBytes(bg, testkit.Random(uint64(1000+mustSucceed), 1<<20)); err != nil {
 			break
 		}
 	}

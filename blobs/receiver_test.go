@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // transfer moves ranges of h from one store to another the way a download does: the last group first if it is unknown.
@@ -40,13 +42,13 @@ func TestPartialBlobProperty(t *testing.T) {
 	source := newStore(t)
 	infos := map[int]Info{}
 	for _, n := range sizes {
-		info, err := source.ImportBytes(bg, random(uint64(n), n))
+		info, err := source.ImportBytes(bg, testkit.Random(uint64(n), n))
 		require.NoError(t, err)
 		infos[n] = info
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.SampledFrom(sizes).Draw(rt, "size")
-		info, data := infos[n], random(uint64(n), n)
+		info, data := infos[n], testkit.Random(uint64(n), n)
 		to, third := newStore(t), newStore(t)
 		have := Ranges{{max(info.Size, 1) - 1, max(info.Size, 1)}}.groupsOf(info.Size)
 		for range rapid.IntRange(1, 4).Draw(rt, "steps") {
@@ -90,7 +92,7 @@ func TestPartialBlobProperty(t *testing.T) {
 // A deep tree: more than 32 segments, so that there are two levels of blocks above them.
 func TestDeepTree(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	data := random(4, 33*SegmentSize+5)
+	data := testkit.Random(4, 33*SegmentSize+5)
 	info, err := source.Import(bg, bytes.NewReader(data), ImportOptions{})
 	require.NoError(t, err)
 	require.Equal(t, HashOf(data), info.Hash)
@@ -107,7 +109,7 @@ func TestDeepTree(t *testing.T) {
 
 func TestUnprovedSizeIsNotStored(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	info, err := source.ImportBytes(bg, random(1, 3*SegmentSize))
+	info, err := source.ImportBytes(bg, testkit.Random(1, 3*SegmentSize))
 	require.NoError(t, err)
 	var stream bytes.Buffer
 	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
@@ -121,7 +123,7 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 // What was verified before the stream failed is kept, also inside a segment.
 func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	data := random(2, SegmentSize+10*GroupSize)
+	data := testkit.Random(2, SegmentSize+10*GroupSize)
 	info, err := source.ImportBytes(bg, data)
 	require.NoError(t, err)
 	transfer(t, source, to, info.Hash, nil)
@@ -143,7 +145,7 @@ func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 
 func TestTwoReceiversOfOneBlob(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	data := random(2, 6*SegmentSize+10)
+	data := testkit.Random(2, 6*SegmentSize+10)
 	info, err := source.ImportBytes(bg, data)
 	require.NoError(t, err)
 	transfer(t, source, to, info.Hash, nil)
@@ -166,7 +168,7 @@ func TestTwoReceiversOfOneBlob(t *testing.T) {
 // A blob that is deleted while it arrives stays deleted, and leaves nothing behind.
 func TestDeletionDuringDownload(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	info, err := source.ImportBytes(bg, random(1, 8*SegmentSize))
+	info, err := source.ImportBytes(bg, testkit.Random(1, 8*SegmentSize))
 	require.NoError(t, err)
 	transfer(t, source, to, info.Hash, nil)
 	rc := to.NewReceiver(bg)
@@ -189,7 +191,7 @@ func TestDeletionDuringDownload(t *testing.T) {
 // However a process ends, at most one segment of a stream that was verified is not stored.
 func TestAtMostOneSegmentIsNotStored(t *testing.T) {
 	source, to := newStore(t), newStore(t)
-	info, err := source.ImportBytes(bg, random(3, 9*SegmentSize+5))
+	info, err := source.ImportBytes(bg, testkit.Random(3, 9*SegmentSize+5))
 	require.NoError(t, err)
 	transfer(t, source, to, info.Hash, nil)
 	var stream bytes.Buffer
@@ -212,7 +214,7 @@ func TestAtMostOneSegmentIsNotStored(t *testing.T) {
 	small := make([]Info, 300)
 	stream.Reset()
 	for i := range small {
-		small[i], err = source.ImportBytes(bg, random(uint64(i), 5000+i))
+		small[i], err = source.ImportBytes(bg, testkit.Random(uint64(i), 5000+i))
 		require.NoError(t, err)
 		require.NoError(t, source.Encode(bg, &stream, small[i].Hash, Everything))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
@@ -29,11 +30,11 @@ func TestRecoveryAfterLossOfPower(t *testing.T) {
 	s, err := Open(bg, db, fs)
 	require.NoError(t, err)
 	source := newStore(t)
-	safe, safeSmall := mustImport(t, s, random(1, 2*SegmentSize)), mustImport(t, s, random(2, 3000))
+	safe, safeSmall := mustImport(t, s, testkit.Random(1, 2*SegmentSize)), mustImport(t, s, testkit.Random(2, 3000))
 	require.NoError(t, s.Sync(bg))
 	require.Zero(t, countKeys(t, s, keyUnsynced))
-	lost, lostSmall := mustImport(t, s, random(3, 4*SegmentSize)), mustImport(t, s, random(4, 3000))
-	partial := mustImport(t, source, random(5, 4*SegmentSize))
+	lost, lostSmall := mustImport(t, s, testkit.Random(3, 4*SegmentSize)), mustImport(t, s, testkit.Random(4, 3000))
+	partial := mustImport(t, source, testkit.Random(5, 4*SegmentSize))
 	transfer(t, source, s, partial, Ranges{{0, 2 * SegmentSize}})
 	require.Positive(t, countKeys(t, s, keyUnsynced))
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -72,7 +73,7 @@ func TestDamageIsReplacedInItsPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, s := newStore(t), newStore(t)
-			data := random(1, c.size)
+			data := testkit.Random(1, c.size)
 			h := mustImport(t, from, data)
 			mustImport(t, s, data)
 			damageIn(t, s, data, c.at, c.tree)

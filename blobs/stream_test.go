@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // OBJ-B5 and OBJ-B2: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
@@ -67,7 +69,7 @@ func TestEncodeDecodeProperty(t *testing.T) {
 	s := newStore(t)
 	infos := map[int]Info{}
 	for _, n := range sizes {
-		info, err := s.ImportBytes(bg, random(uint64(n), n))
+		info, err := s.ImportBytes(bg, testkit.Random(uint64(n), n))
 		require.NoError(t, err)
 		infos[n] = info
 	}
@@ -89,7 +91,7 @@ func TestEncodeDecodeProperty(t *testing.T) {
 		require.Equal(t, "next", string(after), "exactly the stream is read")
 
 		want := make([]byte, n)
-		data := random(uint64(n), n)
+		data := testkit.Random(uint64(n), n)
 		for _, r := range ranges.groupsOf(uint64(n)).bytesOf(uint64(n)) {
 			copy(want[r.Start:r.End], data[r.Start:r.End])
 		}
@@ -100,7 +102,7 @@ func TestEncodeDecodeProperty(t *testing.T) {
 // OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing wrong comes through.
 func TestFlippedBitIsRefused(t *testing.T) {
 	s := newStore(t)
-	data := random(9, SegmentSize+3*GroupSize+100)
+	data := testkit.Random(9, SegmentSize+3*GroupSize+100)
 	info, err := s.ImportBytes(bg, data)
 	require.NoError(t, err)
 	var stream bytes.Buffer
@@ -131,7 +133,7 @@ type countingReader struct {
 
 func TestWrongSizeIsRefused(t *testing.T) {
 	s := newStore(t)
-	data := random(3, 3*GroupSize+100)
+	data := testkit.Random(3, 3*GroupSize+100)
 	info, err := s.ImportBytes(bg, data)
 	require.NoError(t, err)
 	last := Ranges{{info.Size - 1, info.Size}}
@@ -156,7 +158,7 @@ type zeroReader struct{}
 // FuzzDecode feeds a decoder anything: it must end, and write nothing but the true content.
 func FuzzDecode(f *testing.F) {
 	s := newStore(f)
-	data := random(1, 5*GroupSize+100)
+	data := testkit.Random(1, 5*GroupSize+100)
 	info, err := s.ImportBytes(bg, data)
 	require.NoError(f, err)
 	var stream bytes.Buffer

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // swap puts a directory in the place of a file, so that opening it fails although it is there, and
@@ -30,7 +31,7 @@ func TestVerifyTellsDamageFromErrors(t *testing.T) {
 	for name, size := range map[string]int{"packed": 5000, "own file": 2*SegmentSize + 100} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
-			data := random(1, size)
+			data := testkit.Random(1, size)
 			h := mustImport(t, s, data)
 			// Files are kept open; a store that is opened anew has none open yet.
 			fs, err := files.Open(s.files.Dir(), files.Options{})
@@ -76,7 +77,7 @@ func TestReadersTellLostContent(t *testing.T) {
 		} {
 			t.Run(name+" "+way, func(t *testing.T) {
 				s := newStore(t)
-				data := random(1, size)
+				data := testkit.Random(1, size)
 				h := mustImport(t, s, data)
 				fs, err := files.Open(s.files.Dir(), files.Options{}) // with no file open yet
 				require.NoError(t, err)
@@ -119,7 +120,7 @@ func TestVerifyTellsDamageOfReferencesFromErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	name := filepath.Join(dir, "file")
-	require.NoError(t, os.WriteFile(name, random(1, 3000), 0o600))
+	require.NoError(t, os.WriteFile(name, testkit.Random(1, 3000), 0o600))
 	info, err := s.ImportFile(bg, name, ImportOptions{Reference: true})
 	require.NoError(t, err)
 	// A link to itself can be opened by nobody, whatever their rights.
@@ -139,7 +140,7 @@ func TestCollectGoesOnBesideAPackThatCannotBeRead(t *testing.T) {
 	s := newStore(t)
 	fill := func(seed uint64) (keep Hash) {
 		for i := range uint64(8) {
-			keep = mustImport(t, s, random(seed+i, 3000))
+			keep = mustImport(t, s, testkit.Random(seed+i, 3000))
 		}
 		require.NoError(t, s.Pin(bg, Pin{Name: keep.String(), Hash: keep}))
 		s.files.Seal()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/ticket"
@@ -47,12 +47,6 @@ func start(t *testing.T) (*node.Node, *Listener) {
 	return n, l
 }
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{7}).Read(b)
-	return b
-}
-
 // get asks for a path; headers come in pairs.
 func get(t *testing.T, l *Listener, path string, headers ...string) (*http.Response, []byte) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.URL+path, nil)
@@ -72,7 +66,7 @@ func get(t *testing.T, l *Listener, path string, headers ...string) (*http.Respo
 
 func TestBlob(t *testing.T) {
 	n, l := start(t)
-	data := random(3 << 20)
+	data := testkit.Random(7, 3<<20)
 	info, err := n.Blobs.ImportBytes(t.Context(), data)
 	require.NoError(t, err)
 	at := "/blobs/" + info.Hash.String()
@@ -131,7 +125,7 @@ func TestBlob(t *testing.T) {
 func TestDirectory(t *testing.T) {
 	n, l := start(t)
 	dir := t.TempDir()
-	large := random(9 << 20)
+	large := testkit.Random(7, 9<<20)
 	for name, content := range map[string][]byte{"index.html": []byte("<h1>hello</h1>"), "sub/a b#c?.txt": []byte("text"), "sub/deep/x.json": []byte("{}"), "film.mp4": large} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
@@ -194,7 +188,7 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	a, _ := start(t)
 	b, l := start(t)
 	ctx := context.Background()
-	data := random(32 << 20)
+	data := testkit.Random(7, 32<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	other, err := a.Blobs.ImportBytes(ctx, []byte("for the connection"))
@@ -232,7 +226,7 @@ func TestUploadLimit(t *testing.T) {
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: node.Limits{Upload: limit}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
-	x, err := n.Blobs.ImportBytes(t.Context(), random(size))
+	x, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, size))
 	require.NoError(t, err)
 	for addr, limited := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
 		g := New(n, quiet)

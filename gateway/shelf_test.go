@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 )
@@ -205,7 +206,7 @@ func TestAnswersHaveTheirTime(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	g := New(n, quiet)
-	info, err := n.Blobs.ImportBytes(t.Context(), random(1<<20))
+	info, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, 1<<20))
 	require.NoError(t, err)
 	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	g.ServeHTTP(w, httptest.NewRequest("GET", "/blobs/"+info.Hash.String(), nil))

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -58,11 +59,11 @@ func writeUntilKilled(dir string) error {
 			return err
 		default:
 		}
-		if _, err := n.Blobs.ImportBytes(ctx, random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
+		if _, err := n.Blobs.ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
 			return err
 		}
 		ctx, release := n.Blobs.Hold(ctx)
-		data := random(byte(i), sizes[i%len(sizes)])
+		data := testkit.Random(byte(i), sizes[i%len(sizes)])
 		binary.BigEndian.PutUint64(data, uint64(time.Now().UnixNano()))
 		info, err := n.Blobs.ImportBytes(ctx, data)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
@@ -72,7 +73,7 @@ func chunkedContent(t *testing.T, n *Node) (h blobs.Hash, size uint64, list, seq
 		require.NoError(t, err)
 		return info.Hash
 	}
-	chunk := add(randomContent(3, chunked.MinChunk))
+	chunk := add(testkit.Random(3, chunked.MinChunk))
 	var sizes []uint64
 	seq := blobs.Sequence{{}}
 	for range 600 {
@@ -325,7 +326,7 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)
 		defer w.close()
-		content := randomContent(9, 2<<20)
+		content := testkit.Random(9, 2<<20)
 		info, err := w.old.Blobs.ImportBytes(ctx, content)
 		require.NoError(t, err)
 		name := filepath.Join(t.TempDir(), "file")

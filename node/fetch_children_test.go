@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -21,7 +22,7 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 	var seq blobs.Sequence
 	var contents [][]byte
 	for i := range 40 {
-		data := random(byte(i), 10+i*40_000)
+		data := testkit.Random(byte(i), 10+i*40_000)
 		info, err := a.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
 		seq, contents = append(seq, info.Hash), append(contents, data)
@@ -65,7 +66,7 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 func TestRandomReadFetchesLittle(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	data := random(5, 64<<20)
+	data := testkit.Random(5, 64<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
@@ -134,13 +135,13 @@ func TestLyingAboutChildren(t *testing.T) {
 	honest, _ := start(t, t.TempDir())
 	var seq blobs.Sequence
 	for i := range 3 {
-		info, err := honest.Blobs.ImportBytes(ctx, random(byte(i), 1000+i))
+		info, err := honest.Blobs.ImportBytes(ctx, testkit.Random(byte(i), 1000+i))
 		require.NoError(t, err)
 		seq = append(seq, info.Hash)
 	}
 	root, err := honest.Blobs.ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
-	odd, err := honest.Blobs.ImportBytes(ctx, random(9, 50)) // not a whole number of hashes
+	odd, err := honest.Blobs.ImportBytes(ctx, testkit.Random(9, 50)) // not a whole number of hashes
 	require.NoError(t, err)
 
 	// The answer of a blob of one group: here it is, its size, no further ranges, its content.
@@ -154,12 +155,12 @@ func TestLyingAboutChildren(t *testing.T) {
 	}{
 		"more children than there are":   {root.Hash, append(list, 4)},
 		"far too many":                   {root.Hash, append(list, 0xff, 0xff, 0xff, 0xff, 0x7f)},
-		"a child that is not the hash's": {root.Hash, append(append(list, 3), blob(random(7, 1000))...)},
+		"a child that is not the hash's": {root.Hash, append(append(list, 3), blob(testkit.Random(7, 1000))...)},
 		"a child over the limit":         {root.Hash, append(append(list, 3), 0, 0x80, 0x80, 0x40, 0)},
 		"a child with ranges unasked":    {root.Hash, append(append(list, 3), 0, 0xe8, 7, 1, 0x80, 0x80, 0x80, 8, 5)},
-		"children that break off":        {root.Hash, append(append(list, 3), blob(random(0, 1000))...)},
+		"children that break off":        {root.Hash, append(append(list, 3), blob(testkit.Random(0, 1000))...)},
 		"no children at all":             {root.Hash, append(list, 0)},
-		"children of what has none":      {odd.Hash, append(blob(random(9, 50)), 1)},
+		"children of what has none":      {odd.Hash, append(blob(testkit.Random(9, 50)), 1)},
 		"children of what is not here":   {root.Hash, []byte{1, 2}},
 		"an unknown status":              {root.Hash, append(append(list, 3), 9)},
 	} {

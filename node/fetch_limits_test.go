@@ -10,6 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -18,7 +19,7 @@ import (
 // storage refuses more, and says so.
 func TestLimits(t *testing.T) {
 	ctx := t.Context()
-	data := random(8, 3<<20)
+	data := testkit.Random(8, 3<<20)
 	for name, limits := range map[string][2]node.Limits{
 		"upload":        {{Upload: 2 << 20}, {}},
 		"peer upload":   {{PeerUpload: 2 << 20}, {}},
@@ -47,7 +48,7 @@ func TestLimits(t *testing.T) {
 	require.ErrorAs(t, err, &full)
 	require.ErrorContains(t, err, "storage limit")
 	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
-	_, err = b.Blobs.ImportBytes(ctx, random(9, 700_000))
+	_, err = b.Blobs.ImportBytes(ctx, testkit.Random(9, 700_000))
 	require.NoError(t, err, "there is room again")
 }
 
@@ -62,9 +63,9 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "r")
 	require.NoError(t, err)
-	set(t, a, r.ID, "1", string(random(1, 60_000)))
-	eventually(t, "the first", func() bool { return has(b, r.ID, "1", string(random(1, 60_000))) })
-	more := string(random(2, 20_000))
+	set(t, a, r.ID, "1", string(testkit.Random(1, 60_000)))
+	eventually(t, "the first", func() bool { return has(b, r.ID, "1", string(testkit.Random(1, 60_000))) })
+	more := string(testkit.Random(2, 20_000))
 	set(t, a, r.ID, "2", more)
 	eventually(t, "its entry", func() bool {
 		_, err := b.Replicas.LatestOf(ctx, r.ID, []byte("2"))
@@ -87,7 +88,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			b := startWith(t, node.Limits{PeerStorage: 1_000_000})
 			r, err := a.Replicas.Create(ctx, "r")
 			require.NoError(t, err)
-			value := string(random(1, 700))
+			value := string(testkit.Random(1, 700))
 			var changes []replica.Change
 			if what == "wrong sizes" {
 				for i := range 600 {
@@ -123,7 +124,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 func TestSlowReaderIsWaitedFor(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	info, err := a.Blobs.ImportBytes(ctx, random(1, 64<<20))
+	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
 	require.NoError(t, err)
 	b := startWith(t, node.Limits{Download: 1 << 20})
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)

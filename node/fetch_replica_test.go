@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -75,7 +76,7 @@ func TestChunkedContentInReplica(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "r")
 	require.NoError(t, err)
-	data := random(6, 24<<20)
+	data := testkit.Random(6, 24<<20)
 	put := func(content []byte) (blobs.Hash, uint64) {
 		items, err := a.ReplicaOf(r.ID).Apply(ctx, node.WriteOptions{},
 			node.Change{Key: []byte("large"), Stream: bytes.NewReader(content)})
@@ -123,7 +124,7 @@ func TestRepair(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	dir := t.TempDir()
 	b, _ := start(t, dir)
-	data := random(7, 3<<20)
+	data := testkit.Random(7, 3<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
@@ -153,7 +154,7 @@ func TestRepair(t *testing.T) {
 func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()
 	a := startWith(t, node.Limits{Upload: 100 << 20})
-	data := random(10, 24<<20)
+	data := testkit.Random(10, 24<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())

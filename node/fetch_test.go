@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 )
@@ -54,7 +55,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 // The ranges of one blob come from all providers that have it, and none of them twice.
 func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	ctx := t.Context()
-	data := random(1, 48<<20)
+	data := testkit.Random(1, 48<<20)
 	var providers []*node.Node
 	var hash blobs.Hash
 	for range 3 {
@@ -79,7 +80,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 // A provider that is much slower than another does not hold up the end: what it owes is taken over.
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
-	data := random(2, 24<<20)
+	data := testkit.Random(2, 24<<20)
 	slow, fast := startWith(t, node.Limits{Upload: 1}), startWith(t, node.Limits{}) // but for a first 64 KiB
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
@@ -99,7 +100,7 @@ func TestSlowProviderLosesWork(t *testing.T) {
 // What a provider owes that vanishes in the middle goes back, and comes from another.
 func TestVanishedProvider(t *testing.T) {
 	ctx := t.Context()
-	data := random(3, 32<<20)
+	data := testkit.Random(3, 32<<20)
 	gone, stopGone := start(t, t.TempDir())
 	stays := startWith(t, node.Limits{Upload: 60 << 20})
 	info, err := gone.Blobs.ImportBytes(ctx, data)
@@ -122,7 +123,7 @@ func TestVanishedProvider(t *testing.T) {
 // Providers that each have only a part are enough, if together they have all.
 func TestPartialProvidersTogether(t *testing.T) {
 	ctx := t.Context()
-	data := random(4, 8<<20)
+	data := testkit.Random(4, 8<<20)
 	origin, _ := start(t, t.TempDir())
 	info, err := origin.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
@@ -156,7 +157,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 	var wants []node.Want
 	var contents [][]byte
 	for i := range 40 {
-		data := random(byte(i), 300_000+i)
+		data := testkit.Random(byte(i), 300_000+i)
 		info, err := origin.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
 		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
@@ -177,7 +178,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "in")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	for i := range 300 {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), random(byte(i), 100_000+i), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), testkit.Random(byte(i), 100_000+i), 0o644))
 	}
 	var hash blobs.Hash
 	var providers []*node.Node
@@ -197,7 +198,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	for i := range 300 {
 		got, err := os.ReadFile(filepath.Join(out, fmt.Sprint(i)))
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(random(byte(i), 100_000+i), got))
+		require.True(t, bytes.Equal(testkit.Random(byte(i), 100_000+i), got))
 	}
 }
 

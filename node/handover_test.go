@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -104,7 +105,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 				ctx := context.Background()
 				a, b, r := handOverWorld(t, Limits{Upload: rate}, Policy{})
 				contents := map[string][]byte{
-					"file": randomContent(1, 5<<20), "large": randomContent(2, 1<<20),
+					"file": testkit.Random(1, 5<<20), "large": testkit.Random(2, 1<<20),
 				}
 				for i := range 300 {
 					contents[fmt.Sprint(i)] = fmt.Append(nil, "value ", i)
@@ -130,9 +131,9 @@ func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{
-			"some/1": randomContent(1, 100), "some/2": randomContent(2, 5<<20),
-			"other/1": randomContent(3, 1000), "other/2": randomContent(4, 5<<20),
-			"other/3": randomContent(3, 1000),
+			"some/1": testkit.Random(1, 100), "some/2": testkit.Random(2, 5<<20),
+			"other/1": testkit.Random(3, 1000), "other/2": testkit.Random(4, 5<<20),
+			"other/3": testkit.Random(3, 1000),
 		})
 		writeChanges(t, a, r.ID, replica.Change{Key: []byte("nowhere"), Hash: [32]byte{1}, Size: 7})
 		syncTo(t, a, b, r.ID)
@@ -146,7 +147,7 @@ func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 func TestHandOverEndsWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
-		setContents(t, a, r.ID, map[string][]byte{"other": randomContent(1, 100)})
+		setContents(t, a, r.ID, map[string][]byte{"other": testkit.Random(1, 100)})
 		syncTo(t, a, b, r.ID)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -213,7 +214,7 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				left, err := handOverToLiar(t, randomContent(1, tt.size), tt.say)
+				left, err := handOverToLiar(t, testkit.Random(1, tt.size), tt.say)
 				require.NoError(t, err)
 				require.Len(t, left, 1)
 				require.EqualValues(t, tt.size, left[0].Bytes)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
@@ -74,12 +74,6 @@ func startConfigured(t testing.TB, cfg node.Config, listen string) (n *node.Node
 	return n, func() { require.NoError(t, n.Close()) }
 }
 
-func random(seed byte, n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
-
 func infoOf(t testing.TB, n *node.Node) []peer.AddrInfo {
 	return (&ticket.Blob{Addrs: n.Addrs()}).Peers()
 }
@@ -94,7 +88,7 @@ func TestGetBlobAndDirectory(t *testing.T) {
 	b, _ := start(t, t.TempDir())
 	ctx := t.Context()
 	for _, size := range []int{0, 1, 16 << 10, 16<<10 + 1, 3 << 20} {
-		data := random(1, size)
+		data := testkit.Random(1, size)
 		info, err := a.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
 		c, err := b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
@@ -111,7 +105,7 @@ func TestGetBlobAndDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "in")
 	var want uint64
 	for i := range 3000 { // more than one request takes
-		data := random(byte(i), i%5000)
+		data := testkit.Random(byte(i), i%5000)
 		name := filepath.Join(dir, fmt.Sprint(i%40), fmt.Sprint(i))
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
 		require.NoError(t, os.WriteFile(name, data, 0o644))
@@ -135,7 +129,7 @@ func TestOverQUIC(t *testing.T) {
 	a, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
 	b, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
 	ctx := t.Context()
-	info, err := a.Blobs.ImportBytes(ctx, random(1, 5<<20))
+	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 5<<20))
 	require.NoError(t, err)
 	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
@@ -186,7 +180,7 @@ func readBlobRequest(s node.Stream) { _, _ = s.Read(make([]byte, 4096)) }
 func TestLyingProvider(t *testing.T) {
 	honest, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	data := random(1, 3<<20)
+	data := testkit.Random(1, 3<<20)
 	info, err := honest.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	encode := func(r blobs.Ranges) []byte {
@@ -409,7 +403,7 @@ func TestInterruptedDownloadResumes(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	dir := t.TempDir()
 	b, stopB := start(t, dir)
-	data := random(3, 64<<20)
+	data := testkit.Random(3, 64<<20)
 	info, err := a.Blobs.ImportBytes(t.Context(), data)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -508,7 +502,7 @@ func TestUnusableDirectories(t *testing.T) {
 func TestDiskFullDuringDownload(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	info, err := a.Blobs.ImportBytes(ctx, random(1, 16<<20))
+	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 16<<20))
 	require.NoError(t, err)
 	var full atomic.Bool
 	b, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Store: pebble.Options{FreeBytes: func(string) (uint64, error) {

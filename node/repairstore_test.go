@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -118,7 +119,7 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 	require.NoError(t, err)
-	content := map[string][]byte{"damaged": randomContent(1, 5000), "away": randomContent(2, 2<<20)}
+	content := map[string][]byte{"damaged": testkit.Random(1, 5000), "away": testkit.Random(2, 2<<20)}
 	for key, b := range content {
 		info, err := n.Blobs.ImportBytes(ctx, b)
 		require.NoError(t, err)
@@ -160,7 +161,7 @@ func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	cfg := Config{Dir: t.TempDir()}
 	n, err := Open(ctx, cfg)
 	require.NoError(t, err)
-	content := randomContent(1, 5000)
+	content := testkit.Random(1, 5000)
 	info, err := n.Blobs.ImportBytes(ctx, content)
 	require.NoError(t, err)
 	for _, name := range []string{"broken", "other"} {
@@ -243,7 +244,7 @@ func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int)
 	} else {
 		file, at := fileOf(t, cfg.Dir, stored[:1000])
 		require.NoError(t, harm(file, at))
-		for _, b := range [][]byte{list, sequence, randomContent(3, chunked.MinChunk)} {
+		for _, b := range [][]byte{list, sequence, testkit.Random(3, chunked.MinChunk)} {
 			if len(filesOf(t, cfg.Dir, b)) == 0 {
 				lost[blobs.HashOf(b)] = true
 			}

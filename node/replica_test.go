@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -73,13 +74,13 @@ func TestReplicaHandle(t *testing.T) {
 // Content comes as bytes, files and streams, small and in chunks, and is read back the same.
 func TestBatchOfAllKinds(t *testing.T) {
 	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
-		large := randomContent(1, chunked.Threshold+100_000)
+		large := testkit.Random(1, chunked.Threshold+100_000)
 		name := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(name, large, 0o600))
 		f, err := disk.OpenRegular(name)
 		require.NoError(t, err)
 		defer f.Close()
-		segment := randomContent(2, blobs.SegmentSize+1)
+		segment := testkit.Random(2, blobs.SegmentSize+1)
 		want := map[string][]byte{"file": large, "stream": large, "short stream": []byte("x"),
 			"bytes": []byte("y"), "segment": segment}
 		read := uint64(0)
@@ -133,7 +134,7 @@ func TestBatchHoldsContent(t *testing.T) {
 	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
 		b, err := r.Batch(t.Context(), WriteOptions{})
 		require.NoError(t, err)
-		large := randomContent(3, chunked.Threshold+1)
+		large := testkit.Random(3, chunked.Threshold+1)
 		require.NoError(t, b.Add(Change{Key: []byte("small"), Value: []byte("v")}))
 		require.NoError(t, b.Add(Change{Key: []byte("large"), Stream: bytes.NewReader(large)}))
 		collect := func() {

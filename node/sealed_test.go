@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"io"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -12,15 +11,10 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
-
-func randomContent(seed byte, n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
 
 // Content of an encrypted replica reads back whole and in parts, from what says nothing of it; the same content gives the same blobs, and an edit of a large one few new ones.
 func TestSealedContent(t *testing.T) {
@@ -34,7 +28,7 @@ func TestSealedContent(t *testing.T) {
 	key, err := p.Sealing()
 	require.NoError(t, err)
 	for _, size := range []int{1, seal.SegmentSize, seal.SegmentSize + 1, chunked.Threshold - 1, chunked.Threshold, 9<<20 + 17} {
-		data := randomContent(1, size)
+		data := testkit.Random(1, size)
 		h, stored, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 		require.NoError(t, err)
 		again, _, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
@@ -67,7 +61,7 @@ func TestSealedContent(t *testing.T) {
 		require.Equal(t, ContentComplete, state)
 	}
 	// An edit in the middle.
-	data := randomContent(2, 24<<20)
+	data := testkit.Random(2, 24<<20)
 	h, size, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 	require.NoError(t, err)
 	chunksOf := func() chunked.Chunks {
@@ -127,7 +121,7 @@ func BenchmarkContent(b *testing.B) {
 	require.NoError(b, err)
 	key, err := sealed.Sealing()
 	require.NoError(b, err)
-	data := randomContent(1, 64<<20)
+	data := testkit.Random(1, 64<<20)
 	h, size, err := n.importSealed(ctx, key, bytes.NewReader(data), nil)
 	require.NoError(b, err)
 	b.Run("import/sealed", func(b *testing.B) {

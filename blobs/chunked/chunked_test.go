@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,37 +12,18 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/blobs/files"
-	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/blobs/blobstest"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var bg = context.Background()
 
-func newStore(t testing.TB) *blobs.Store {
-	t.Helper()
-	db, err := pebble.Open("", pebble.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	content, err := files.Open(t.TempDir(), files.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, content.Close()) })
-	s, err := blobs.Open(bg, db, content)
-	require.NoError(t, err)
-	return s
-}
-
-func random(seed byte, n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
-
 func TestImportReadBack(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	for _, n := range []int{1, MinChunk, MaxChunk, MaxChunk + 1, 9<<20 + 17} {
-		data := random(byte(n), n)
+		data := testkit.Random(byte(n), n)
 		f, err := Import(bg, s, bytes.NewReader(data), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, n, f.Size)
@@ -88,8 +68,8 @@ const goldenHash = "ff14744d23981d1d5b5c279505768f427d30aaa57b388bd6b5d58da48b9d
 
 // The cuts are part of the format: were they to change, nodes of two versions would share no chunks.
 func TestGoldenCuts(t *testing.T) {
-	s := newStore(t)
-	f, err := Import(bg, s, bytes.NewReader(random(1, 2<<20)), nil)
+	s := blobstest.New(t)
+	f, err := Import(bg, s, bytes.NewReader(testkit.Random(1, 2<<20)), nil)
 	require.NoError(t, err)
 	c, err := Load(bg, s, f.Hash)
 	require.NoError(t, err)
@@ -99,15 +79,15 @@ func TestGoldenCuts(t *testing.T) {
 
 // An edit in the middle changes few chunks, also if it moves everything behind it.
 func TestEditKeepsMostChunks(t *testing.T) {
-	s := newStore(t)
-	data := random(7, 32<<20)
+	s := blobstest.New(t)
+	data := testkit.Random(7, 32<<20)
 	before, err := Split(bg, s, bytes.NewReader(data), nil)
 	require.NoError(t, err)
 	known := map[blobs.Hash]bool{}
 	for _, h := range before.Hashes {
 		known[h] = true
 	}
-	edited := append(append(bytes.Clone(data[:15<<20]), random(8, 1000)...), data[15<<20+10:]...)
+	edited := append(append(bytes.Clone(data[:15<<20]), testkit.Random(8, 1000)...), data[15<<20+10:]...)
 	after, err := Split(bg, s, bytes.NewReader(edited), nil)
 	require.NoError(t, err)
 	var fresh uint64
@@ -121,13 +101,13 @@ func TestEditKeepsMostChunks(t *testing.T) {
 }
 
 func TestLoadRefusesWhatIsNot(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	add := func(b []byte) blobs.Hash {
 		info, err := s.ImportBytes(bg, b)
 		require.NoError(t, err)
 		return info.Hash
 	}
-	content := add(random(1, 100))
+	content := add(testkit.Random(1, 100))
 	for _, h := range []blobs.Hash{content, add(make([]byte, 32)), add(blobs.Sequence{content, content}.Bytes())} {
 		_, err := Load(bg, s, h)
 		require.ErrorIs(t, err, ErrNotChunked)
@@ -158,11 +138,11 @@ func FuzzParseList(f *testing.F) {
 }
 
 func BenchmarkSplit(b *testing.B) {
-	data := random(1, 64<<20)
+	data := testkit.Random(1, 64<<20)
 	b.SetBytes(int64(len(data)))
 	for range b.N {
 		b.StopTimer()
-		s := newStore(b)
+		s := blobstest.New(b)
 		b.StartTimer()
 		_, err := Split(bg, s, bytes.NewReader(data), nil)
 		require.NoError(b, err)

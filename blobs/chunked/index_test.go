@@ -13,7 +13,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/blobstest"
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
@@ -82,7 +84,7 @@ func (endless) Read(p []byte) (int, error) {
 
 // The largest sequence and list that there can be take little memory, however they are looked at.
 func TestIndexOfTheLargestListTakesLittleMemory(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	const n = blobs.MaxChildren - 1
 	h := hostile(t, s, n, MinChunk)
 	most := uint64(0)
@@ -134,10 +136,10 @@ func TestIndexOfTheLargestListTakesLittleMemory(t *testing.T) {
 
 // A file reads the same through an index, whose blocks it crosses, as through all of its chunks.
 func TestIndexReadsLikeChunks(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	var parts [][]byte
 	for i := range byte(40) {
-		part := random(i, 1+int(i)*7)
+		part := testkit.Random(i, 1+int(i)*7)
 		_, err := s.ImportBytes(bg, part)
 		require.NoError(t, err)
 		parts = append(parts, part)
@@ -185,7 +187,7 @@ func TestIndexReadsLikeChunks(t *testing.T) {
 
 // What Open accepts and refuses is what ParseList does.
 func TestIndexAgreesWithParseList(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	rapid.Check(t, func(t *rapid.T) {
 		list := List(rapid.SliceOfN(rapid.Uint64Range(1, MaxChunk), 1, 5).Draw(t, "sizes"))
 		switch rapid.IntRange(0, 3).Draw(t, "change") {

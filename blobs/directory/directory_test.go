@@ -15,26 +15,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/blobs/files"
-	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/blobs/blobstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var bg = context.Background()
-
-func newStore(t testing.TB) *blobs.Store {
-	t.Helper()
-	db, err := pebble.Open("", pebble.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	content, err := files.Open(t.TempDir(), files.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, content.Close()) })
-	s, err := blobs.Open(bg, db, content)
-	require.NoError(t, err)
-	return s
-}
 
 // plant creates files from a map of path to content; a content of "-> x" makes a link, a path ending in / a directory, one ending in * an
 // executable.
@@ -83,7 +69,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 }
 
 func TestRoundTrip(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	dir := filepath.Join(t.TempDir(), "in")
 	big := make([]byte, blobs.SegmentSize+100)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
@@ -115,7 +101,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestUnsafeLinksAndSpecialFiles(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	for name, target := range map[string]string{"abs": "/etc/passwd", "up": "../x", "sneaky": "sub/../../x", "behind": "sub/.."} {
 		dir := t.TempDir()
 		plant(t, dir, map[string]string{"sub/f": "x", name: "-> " + target})
@@ -164,7 +150,7 @@ func TestHostileManifests(t *testing.T) {
 }
 
 func TestExportRefusesWrongSizes(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	content, err := s.ImportBytes(bg, []byte("four"))
 	require.NoError(t, err)
 	m := Manifest{{Path: "f", Kind: File, Size: 5}}
@@ -214,7 +200,7 @@ func TestManifestGoldenChunks(t *testing.T) {
 
 // Large files are kept in chunks, unless they are to be whole, or to stay where they are; all three come back the same.
 func TestLargeFiles(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	dir := filepath.Join(t.TempDir(), "in")
 	large := make([]byte, 9<<20)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(large)
@@ -268,7 +254,7 @@ func FuzzParseManifest(f *testing.F) {
 
 // A directory whose only contents are left out is kept, empty.
 func TestDirectoryOfWhatIsLeftOutIsKept(t *testing.T) {
-	s, in := newStore(t), t.TempDir()
+	s, in := blobstest.New(t), t.TempDir()
 	plant(t, in, map[string]string{"a/b/link": "-> /etc/passwd", "c": "x"})
 	require.NoError(t, os.Mkdir(filepath.Join(in, "d"), 0o755))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(in, "d", "pipe"), 0o600))

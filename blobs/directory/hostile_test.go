@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/blobstest"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
@@ -150,7 +151,7 @@ func FuzzCheckBelow(f *testing.F) {
 
 // A tree that is deeper than a manifest may be is refused by name, not cut.
 func TestImportTooDeep(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, strings.Repeat("a/", MaxDepth)), 0o700))
 	_, err := Import(bg, s, dir, ImportOptions{})

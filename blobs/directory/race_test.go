@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/blobstest"
 	"github.com/skerry-sync/skerry/internal/disk"
 )
 
@@ -50,7 +51,7 @@ func TestImportTakesNothingFromOutside(t *testing.T) {
 	} {
 		for _, o := range []ImportOptions{{}, {Reference: true}, {Whole: true}} {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newStore(t)
+				s := blobstest.New(t)
 				dir, outside := t.TempDir(), t.TempDir()
 				plant(t, dir, map[string]string{"d/f": "hello", "g": "x"})
 				require.NoError(t, os.WriteFile(filepath.Join(outside, "f"), secret, 0o600))
@@ -67,7 +68,7 @@ func TestImportTakesNothingFromOutside(t *testing.T) {
 
 // A directory on the way that becomes a link after it was listed brings nothing in either.
 func TestImportLooksUpNamesInsideOnly(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	dir, outside := t.TempDir(), t.TempDir()
 	plant(t, dir, map[string]string{"a": "x", "d/f": "hello"})
 	secret := []byte("a secret of this machine")
@@ -90,7 +91,7 @@ func TestImportLooksUpNamesInsideOnly(t *testing.T) {
 
 // What appears under the name of an export while it is written stays, and the export leaves nothing.
 func TestExportReplacesNothing(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	in := t.TempDir()
 	plant(t, in, map[string]string{"f": "hello", "d/g": "x"})
 	info, err := Import(bg, s, in, ImportOptions{})
@@ -127,7 +128,7 @@ func TestExportReplacesNothing(t *testing.T) {
 
 // A link that takes the place of a directory that is being written leads nothing outside.
 func TestExportWritesNothingOutside(t *testing.T) {
-	s := newStore(t)
+	s := blobstest.New(t)
 	in := t.TempDir()
 	plant(t, in, map[string]string{"a/f": "1", "b/c/f": "2"})
 	info, err := Import(bg, s, in, ImportOptions{})

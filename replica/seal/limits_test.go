@@ -9,12 +9,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // SealBytes gives what a Writer gives, written in pieces of any size.
 func TestSealBytes(t *testing.T) {
 	for _, size := range sizes {
-		content := random(2, size)
+		content := testkit.Random(2, size)
 		want := sealed(t, key, 7, content)
 		b, err := key.SealBytes([]byte("before"), 7, content)
 		require.NoError(t, err)
@@ -95,7 +97,7 @@ func (r brokenAt) ReadAt(b []byte, off int64) (int, error) {
 
 // What is cut short ends unexpectedly; any other failure is told as it is.
 func TestBrokenReads(t *testing.T) {
-	content := random(3, 1000)
+	content := testkit.Random(3, 1000)
 	b := sealed(t, key, 7, content)
 	broken := errors.New("broken")
 	for given, want := range map[error]error{io.EOF: io.ErrUnexpectedEOF, broken: broken} {

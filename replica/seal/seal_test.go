@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -14,15 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 var key = ReadKey{1, 2, 3}
-
-func random(seed byte, n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
 
 func sealed(t testing.TB, k ReadKey, epoch uint32, content []byte) []byte {
 	var out bytes.Buffer
@@ -54,7 +49,7 @@ var sizes = []int{0, 1, 100, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2 * 
 
 func TestContent(t *testing.T) {
 	for _, size := range sizes {
-		content := random(1, size)
+		content := testkit.Random(1, size)
 		b := sealed(t, key, 7, content)
 		require.Equal(t, b, sealed(t, key, 7, content), "the same gives the same")
 		require.NotEqual(t, b[HeadSize:], sealed(t, key, 8, content)[HeadSize:])
@@ -79,7 +74,7 @@ func TestContent(t *testing.T) {
 
 // Any part is read from the sealed bytes that SealedRange names, and nothing else.
 func TestParts(t *testing.T) {
-	content := random(2, 3*SegmentSize+77)
+	content := testkit.Random(2, 3*SegmentSize+77)
 	b := sealed(t, key, 1, content)
 	rapid.Check(t, func(t *rapid.T) {
 		from := rapid.IntRange(0, len(content)).Draw(t, "from")
@@ -117,7 +112,7 @@ func (o only) ReadAt(b []byte, off int64) (int, error) {
 
 // Whatever is changed, moved or cut is noticed, before anything wrong is returned.
 func TestChangedContent(t *testing.T) {
-	content := random(3, 2*SegmentSize+100)
+	content := testkit.Random(3, 2*SegmentSize+100)
 	b := sealed(t, key, 1, content)
 	const whole = SegmentSize + 16
 	for _, i := range []int{0, 1, 4, 5, HeadSize - 1, HeadSize, HeadSize + 5, HeadSize + whole - 1, HeadSize + whole, len(b) - 1} {
@@ -155,7 +150,7 @@ func TestChangedContent(t *testing.T) {
 
 // A file that changes between being hashed and being sealed is noticed: its key is that of other content.
 func TestChangedWhileSealed(t *testing.T) {
-	content := random(5, SegmentSize+5)
+	content := testkit.Random(5, SegmentSize+5)
 	for _, other := range [][]byte{content[1:], append(bytes.Clone(content), 1), nil} {
 		w, err := key.Seal(io.Discard, 1, blake3.Sum256(content))
 		require.NoError(t, err)
@@ -288,7 +283,7 @@ func FuzzOpenContent(f *testing.F) {
 }
 
 func BenchmarkSeal(b *testing.B) {
-	content := random(4, 8<<20)
+	content := testkit.Random(4, 8<<20)
 	b.SetBytes(int64(len(content)))
 	hash := blake3.Sum256(content)
 	for range b.N {
@@ -300,7 +295,7 @@ func BenchmarkSeal(b *testing.B) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	content := random(4, 8<<20)
+	content := testkit.Random(4, 8<<20)
 	s := sealed(b, key, 1, content)
 	b.SetBytes(int64(len(content)))
 	for range b.N {

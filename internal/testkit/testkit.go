@@ -1,0 +1,15 @@
+// Package testkit is what tests of several packages share and that knows nothing of them.
+//
+// What belongs here: content, clocks and the like. What never belongs here: what the program needs,
+// and stores for tests, which stand beside what they store (kv/kvtest, blobs/blobstest).
+package testkit
+
+import "math/rand/v2"
+
+// Random returns n bytes that follow from the low 16 bits of a seed.
+func Random[S ~int | ~uint8 | ~uint32 | ~uint64](seed S, n int) []byte {
+	b := make([]byte, n)
+	low := uint16(seed)
+	_, _ = rand.NewChaCha8([32]byte{byte(low), byte(low >> 8)}).Read(b)
+	return b
+}
