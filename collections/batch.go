@@ -220,23 +220,43 @@ func (b *batch) answer() error {
 		}
 		x.audit(ctx, AuditEntry{Action: reach.Pull, Status: statusOf(err)})
 	}
-	all := &value.Object{}
+	// Each entry is written before the next is read, so that no more of them than one is in memory
+	// in the form in which it is read.
+	texts, total := map[string][]byte{}, 0
+	order := &value.Object{} // of the collections
 	for _, name := range b.names {
-		col := b.byName[name]
-		entries := value.Array{}
+		order.Set(name, nil)
+		col, entries := b.byName[name], []byte{'['}
 		for i, set := range b.sets(name) {
-			if col == nil {
-				entries = append(entries, problem("Collection not found"))
-				continue
+			if i > 0 {
+				entries = append(entries, ',')
 			}
-			entries = append(entries, b.read(ctx, col, set, b.part(name, i)))
+			before := len(entries)
+			switch {
+			case col == nil:
+				entries = value.Append(entries, problem("Collection not found"))
+			case total >= x.s.opts.MaxBatchBytes:
+				entries = value.Append(entries, problem("Batch response too large"))
+			default:
+				entries = value.Append(entries, b.read(ctx, col, set, b.part(name, i)))
+			}
+			total += len(entries) - before
 			if ctx.Err() != nil { // what has been read is not told as all that there is
 				return ctx.Err()
 			}
 		}
-		all.Set(name, entries)
+		texts[name] = append(entries, ']')
 	}
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}))
+	body := append(make([]byte, 0, total+1<<10), `{"collections":{`...)
+	first := true
+	for name := range order.All() {
+		if !first {
+			body = append(body, ',')
+		}
+		first = false
+		body = append(append(value.AppendString(body, name), ':'), texts[name]...)
+	}
+	replyBytes(x.w, http.StatusOK, append(body, '}', '}'))
 	return nil
 }
 

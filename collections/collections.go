@@ -62,6 +62,9 @@ type Options struct {
 	ResolveWithin time.Duration // 0 is 5 s
 	MaxBatch      int           // documents in one batch; 0 is 100
 	MaxElements   int64         // elements of logs in one batch; 0 is 5,000
+	// MaxBatchBytes is from how many bytes on the answer to a batch gets no further documents; 0 is
+	// 16 MiB.
+	MaxBatchBytes int
 	// Linear refuses patterns of schemas for which some strings take long, as a configuration with
 	// extensions.rules does: how long differs between nodes, and so would what they accept.
 	Linear bool
@@ -164,6 +167,9 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	if opts.MaxElements == 0 {
 		opts.MaxElements = 5000
+	}
+	if opts.MaxBatchBytes == 0 {
+		opts.MaxBatchBytes = 16 << 20
 	}
 	if opts.KnownHost == nil {
 		opts.KnownHost = Known()
