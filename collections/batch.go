@@ -241,22 +241,26 @@ func (b *batch) answer() error {
 				entries = value.Append(entries, b.read(ctx, col, set, b.part(name, i)))
 			}
 			total += len(entries) - before
+			if total > shortAnswer {
+				if err := x.takeRoom(total - x.held); err != nil {
+					return err
+				}
+			}
 			if ctx.Err() != nil { // what has been read is not told as all that there is
 				return ctx.Err()
 			}
 		}
 		texts[name] = append(entries, ']')
 	}
-	body := append(make([]byte, 0, total+1<<10), `{"collections":{`...)
-	first := true
+	// These may be long, and are not copied.
+	replyBytes(x.w, http.StatusOK, []byte(`{"collections":{`))
+	begin := []byte(nil)
 	for name := range order.All() {
-		if !first {
-			body = append(body, ',')
-		}
-		first = false
-		body = append(append(value.AppendString(body, name), ':'), texts[name]...)
+		_, _ = x.w.Write(append(value.AppendString(begin, name), ':')) // as replyBytes
+		_, _ = x.w.Write(texts[name])
+		begin = []byte{','}
 	}
-	replyBytes(x.w, http.StatusOK, append(body, '}', '}'))
+	_, _ = x.w.Write([]byte("}}"))
 	return nil
 }
 

@@ -152,6 +152,7 @@ type Server struct {
 	opts    Options
 	now     atomic.Pointer[routes]
 	foreign atomic.Bool // somebody has signed a request for another server
+	answers answers
 }
 
 // New returns a server of a configuration. It returns a *config.InvalidError if the configuration has schemas that are none.
@@ -264,6 +265,9 @@ type exchange struct {
 	read   bool    // the body has been
 	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
 	who    *caller // who asks, for the object
+
+	held   int    // bytes of the answer that are counted
+	heldBy string // the party that they count for
 }
 
 // answered is an error that has its answer.
@@ -274,6 +278,7 @@ type answered struct {
 func (a *answered) Error() string { return fmt.Sprint(a.Status) }
 
 func (x *exchange) serve() {
+	defer x.giveRoom()
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler {
 			panic(p)
