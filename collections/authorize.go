@@ -83,8 +83,21 @@ func (x *exchange) callerFor(ctx context.Context, params map[string]string, acti
 	return who, x.enrich(ctx, who, params)
 }
 
+// maxScopeSteps is how many steps of one request may go into matching storage paths with the paths
+// of a certificate's scope, which anybody can make long: for each object at most the bytes of the
+// one times those of the other.
+const maxScopeSteps = 25_000_000
+
 // decide refuses a caller who may not do something with an object.
 func (x *exchange) decide(who *caller, o *reach.Object, action string) error {
+	if s := who.Scope; s != nil {
+		for _, p := range s.Paths {
+			x.scopeSteps += len(p) * len(o.Key)
+		}
+		if x.scopeSteps > maxScopeSteps {
+			return refuse(http.StatusForbidden, "Certificate has too many paths for so many documents")
+		}
+	}
 	switch x.routes.reach.Decide(&who.Auth, o, action) {
 	case reach.Allowed:
 		return nil

@@ -268,6 +268,8 @@ type exchange struct {
 
 	held   int    // bytes of the answer that are counted
 	heldBy string // the party that they count for
+
+	scopeSteps int // see maxScopeSteps
 }
 
 // answered is an error that has its answer.
