@@ -17,8 +17,8 @@ import (
 // taken whole.
 func TestAnnouncedBodies(t *testing.T) {
 	const announced = 4_000_000
-	w := newWorld(t, configOf(strings.Replace(
-		column("notes", "notes/{id}", `"public"`, `"public"`, ""), "4000", fmt.Sprint(announced), 1)), nil)
+	notes := column("notes", "notes/{id}", `"public"`, `"public"`, "")
+	w := newWorld(t, configOf(strings.Replace(notes, "4000", fmt.Sprint(announced), 1)), nil)
 	push := func(id string, body io.Reader, n int64) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodPost, "/push/notes/"+id, body)
 		r.Header.Set("Content-Type", "application/json")
@@ -32,7 +32,9 @@ func TestAnnouncedBodies(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, rec.Code)
 		require.Contains(t, rec.Body.String(), "ends too early")
 	}), uint64(1<<18))
-	for _, n := range []int{100, 1<<16 - 1, 1 << 16, 1<<16 + 1, 1 << 17, 1<<17 + 1, 1 << 20, announced} {
+	for _, n := range []int{
+		100, 1<<16 - 1, 1 << 16, 1<<16 + 1, 1 << 17, 1<<17 + 1, 1 << 20, announced,
+	} {
 		begin, end := `{"data":{"t":"`, `"}}`
 		text := strings.Repeat("x", n-len(begin)-len(end))
 		body, id := begin+text+end, fmt.Sprint(n)

@@ -9,9 +9,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// A schema that refers to itself in several branches, as one of trees or expressions does, makes the
-// library check what lies n levels deep once for each way through n branches: some hundred bytes
-// cost hours and gigabytes. So such a reference checks each value once, and then remembers.
+// A schema that refers to itself in several branches, as one of trees or expressions does, makes
+// the library check what lies n levels deep once for each way through n branches: some hundred
+// bytes cost hours and gigabytes. So such a reference checks each value once, and then remembers.
 
 // reference is the keyword $ref of a schema that leads back to itself, in the place of the
 // library's.
@@ -81,8 +81,8 @@ func identity(v any) uintptr {
 }
 
 // errRecursion reports a schema whose references to itself cannot be replaced.
-var errRecursion = errors.New("a schema that refers to itself must do so by $ref, and must not have " +
-	"unevaluatedProperties or unevaluatedItems")
+var errRecursion = errors.New("a schema that refers to itself must do so by $ref, and must not " +
+	"have unevaluatedProperties or unevaluatedItems")
 
 // replaceRecursion replaces $ref where it leads back to itself, in a schema and all that it refers
 // to, and reports whether it has.

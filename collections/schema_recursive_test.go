@@ -35,17 +35,21 @@ func branches(combine, items string) string {
 		kind("and") + `, ` + kind("or") + `, ` + kind("not") + `]}}}`
 }
 
+const draft2020 = `{"$schema": "https://json-schema.org/draft/2020-12/schema", `
+
 const toItself = `{"$ref": "#/definitions/expr"}`
 
 var selfReferring = map[string]string{
-	"oneOf":           branches("oneOf", toItself),
-	"anyOf":           branches("anyOf", toItself),
-	"allOf":           branches("allOf", toItself),
-	"in two steps":    branches("oneOf", `{"$ref": "#/definitions/arg"}`),
-	"not":             branches("oneOf", `{"not": {"not": `+toItself+`}}`),
-	"a later draft":   strings.Replace(branches("oneOf", toItself), "{", `{"$schema": "https://json-schema.org/draft/2020-12/schema", `, 1),
-	"if":              branches("oneOf", `{"if": `+toItself+`, "then": `+toItself+`, "else": `+toItself+`}`),
-	"its own members": `{"additionalProperties": {"anyOf": [{"type": "string"}, {"required": ["x"], "$ref": "#"}, {"allOf": [{"$ref": "#"}, {"required": ["args"]}]}]}}`,
+	"oneOf":         branches("oneOf", toItself),
+	"anyOf":         branches("anyOf", toItself),
+	"allOf":         branches("allOf", toItself),
+	"in two steps":  branches("oneOf", `{"$ref": "#/definitions/arg"}`),
+	"not":           branches("oneOf", `{"not": {"not": `+toItself+`}}`),
+	"a later draft": draft2020 + branches("oneOf", toItself)[1:],
+	"if": branches(
+		"oneOf", `{"if": `+toItself+`, "then": `+toItself+`, "else": `+toItself+`}`),
+	"its own members": `{"additionalProperties": {"anyOf": [{"type": "string"},
+		{"required": ["x"], "$ref": "#"}, {"allOf": [{"$ref": "#"}, {"required": ["args"]}]}]}}`,
 }
 
 // A schema that refers to itself in several branches is checked in time that grows with the
@@ -104,8 +108,8 @@ func TestReferencesCheckAsTheLibraryDoes(t *testing.T) {
 			if n == 2 {
 				return args
 			}
-			o := value.NewObject(
-				value.Member{Key: "op", Value: rapid.SampledFrom([]any{"and", "or", "not", "x", 5.0}).Draw(t, "op")})
+			op := rapid.SampledFrom([]any{"and", "or", "not", "x", 5.0}).Draw(t, "op")
+			o := value.NewObject(value.Member{Key: "op", Value: op})
 			if n != 3 {
 				o.Set("args", args)
 			}
@@ -142,14 +146,14 @@ func TestReferencesCheckAsTheLibraryDoes(t *testing.T) {
 func TestRecursionThatIsRefused(t *testing.T) {
 	for _, text := range []string{
 		`{"$schema": "https://json-schema.org/draft/2019-09/schema", "items": {"$recursiveRef": "#"}}`,
-		`{"$schema": "https://json-schema.org/draft/2020-12/schema", "$dynamicAnchor": "a", "items": {"$dynamicRef": "#a"}}`,
-		`{"$schema": "https://json-schema.org/draft/2020-12/schema", "items": {"$ref": "#"}, "unevaluatedProperties": false}`,
+		draft2020 + `"$dynamicAnchor": "a", "items": {"$dynamicRef": "#a"}}`,
+		draft2020 + `"items": {"$ref": "#"}, "unevaluatedProperties": false}`,
 	} {
 		o, err := value.ParseObject([]byte(text), value.MaxDepth)
 		require.NoError(t, err)
 		_, err = compileSchema(o, matching{})
 		require.ErrorIs(t, err, errRecursion, text)
 	}
-	mustSchema(t, `{"$schema": "https://json-schema.org/draft/2020-12/schema", "properties": {"a": {"$ref": "#/$defs/a"}},
+	mustSchema(t, draft2020+`"properties": {"a": {"$ref": "#/$defs/a"}},
 		"unevaluatedProperties": false, "$defs": {"a": {"type": "string"}}}`)
 }

@@ -25,7 +25,9 @@ func TestLongScopes(t *testing.T) {
 		for range exceptions {
 			paths = append(paths, "!**b")
 		}
-		cert := p.lets(p, capcert.Scope{Ops: []string{"read"}, Collections: []string{"notes"}, Paths: paths})
+		cert := p.lets(p, capcert.Scope{
+			Ops: []string{"read"}, Collections: []string{"notes"}, Paths: paths,
+		})
 		rec := p.ask(w, cert, known, http.MethodGet, batchOf("notes", strings.Join(sets, ",")), "")
 		require.Equal(t, http.StatusOK, rec.Code)
 		return rec.Body.String()

@@ -41,7 +41,7 @@ type Caps struct {
 // knownCert is a certificate that is remembered.
 type knownCert struct {
 	*capcert.Cert
-	memory int // bytes that it takes, at most
+	memory int // bytes that it takes, about
 }
 
 // How many certificates are remembered, and in how many bytes. Anybody can make them.

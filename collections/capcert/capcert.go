@@ -80,8 +80,8 @@ type Cert struct {
 // Object returns the certificate as JSON, as it was parsed or made; nil if it is Checked.
 func (c *Cert) Object() *value.Object { return c.object }
 
-// Checked returns a certificate whose form and signature are right, without its JSON, which may have
-// members that mean nothing and takes up to thirty times the bytes of its text.
+// Checked returns a certificate whose form and signature are right without its JSON, which may
+// have members that mean nothing and takes up to thirty times the bytes of its text.
 func (c *Cert) Checked() *Cert {
 	short := *c
 	short.object = nil
