@@ -41,7 +41,7 @@ type Caps struct {
 // knownCert is a certificate that is remembered.
 type knownCert struct {
 	*capcert.Cert
-	memory int // bytes that it takes, about
+	memory int // bytes that it takes, at most
 }
 
 // How many certificates are remembered, and in how many bytes. Anybody can make them.
@@ -166,8 +166,9 @@ func (c *Caps) cert(header string) (*capcert.Cert, error) {
 // it.
 func (c *Caps) remember(id [32]byte, cert *capcert.Cert, header int) {
 	// Without its JSON a certificate is strings in arrays. The shortest element that JSON has takes
-	// three bytes of text, which are four of the header, and a string takes sixteen of memory.
-	k := knownCert{cert, 1<<10 + 4*header}
+	// three bytes of text, which are four of the header, and a string takes sixteen of memory, which
+	// the allocator rounds up.
+	k := knownCert{cert, 1<<10 + 5*header}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
