@@ -83,8 +83,21 @@ func (x *exchange) callerFor(ctx context.Context, params map[string]string, acti
 	return who, x.enrich(ctx, who, params)
 }
 
+// maxScopeSteps is how many steps of one request may go into matching storage paths with the paths
+// of a certificate's scope, which anybody can make long: for each object at most the bytes of the
+// one times those of the other.
+const maxScopeSteps = 25_000_000
+
 // decide refuses a caller who may not do something with an object.
 func (x *exchange) decide(who *caller, o *reach.Object, action string) error {
+	if s := who.Scope; s != nil {
+		for _, p := range s.Paths {
+			x.scopeSteps += len(p) * len(o.Key)
+		}
+		if x.scopeSteps > maxScopeSteps {
+			return refuse(http.StatusForbidden, "Certificate has too many paths for so many documents")
+		}
+	}
 	switch x.routes.reach.Decide(&who.Auth, o, action) {
 	case reach.Allowed:
 		return nil
@@ -236,15 +249,10 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 			return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding is not supported")
 		}
 	}
-	n := x.r.ContentLength
-	if n < 0 || n > limit {
-		n = 0
-	}
 	var err error
 	body := http.MaxBytesReader(x.w, x.r.Body, limit)
-	if n > 0 {
-		x.body = make([]byte, n)
-		_, err = io.ReadFull(body, x.body)
+	if n := x.r.ContentLength; n > 0 && n <= limit {
+		x.body, err = readAnnounced(body, n)
 	} else {
 		x.body, err = io.ReadAll(body)
 	}
@@ -264,6 +272,30 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	x.read = true
 	x.proved()
 	return x.body, nil
+}
+
+// announced is for how many bytes of a body there is memory before they come.
+const announced = 64 << 10
+
+// readAnnounced reads a body of n bytes. What is announced costs its sender nothing, so the memory
+// for it grows with what comes.
+func readAnnounced(r io.Reader, n int64) ([]byte, error) {
+	b := make([]byte, min(n, announced))
+	for had := 0; ; {
+		if _, err := io.ReadFull(r, b[had:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		had = len(b)
+		if int64(had) == n {
+			return b, nil
+		}
+		more := make([]byte, min(n, int64(2*had)))
+		copy(more, b)
+		b = more
+	}
 }
 
 // proved adds the body to what the caller has signed, whichever of the two is known first.

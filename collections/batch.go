@@ -227,23 +227,47 @@ func (b *batch) answer() error {
 		}
 		x.audit(ctx, AuditEntry{Action: reach.Pull, Status: statusOf(err)})
 	}
-	all := &value.Object{}
+	// Each entry is written before the next is read, so that no more of them than one is in memory
+	// in the form in which it is read.
+	texts, total := map[string][]byte{}, 0
+	order := &value.Object{} // of the collections
 	for _, name := range b.names {
-		col := b.byName[name]
-		entries := value.Array{}
+		order.Set(name, nil)
+		col, entries := b.byName[name], []byte{'['}
 		for i, set := range b.sets(name) {
-			if col == nil {
-				entries = append(entries, problem("Collection not found"))
-				continue
+			if i > 0 {
+				entries = append(entries, ',')
 			}
-			entries = append(entries, b.read(ctx, col, set, b.part(name, i)))
+			before := len(entries)
+			switch {
+			case col == nil:
+				entries = value.Append(entries, problem("Collection not found"))
+			case total >= x.s.opts.MaxBatchBytes:
+				entries = value.Append(entries, problem("Batch response too large"))
+			default:
+				entries = value.Append(entries, b.read(ctx, col, set, b.part(name, i)))
+			}
+			total += len(entries) - before
+			if total > shortAnswer {
+				if err := x.takeRoom(total - x.held); err != nil {
+					return err
+				}
+			}
 			if ctx.Err() != nil { // what has been read is not told as all that there is
 				return ctx.Err()
 			}
 		}
-		all.Set(name, entries)
+		texts[name] = append(entries, ']')
 	}
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}))
+	// These may be long, and are not copied.
+	replyBytes(x.w, http.StatusOK, []byte(`{"collections":{`))
+	begin := []byte(nil)
+	for name := range order.All() {
+		_, _ = x.w.Write(append(value.AppendString(begin, name), ':')) // as replyBytes
+		_, _ = x.w.Write(texts[name])
+		begin = []byte{','}
+	}
+	_, _ = x.w.Write([]byte("}}"))
 	return nil
 }
 

@@ -62,8 +62,9 @@ func (x *exchange) pullBundle() error {
 	if refused[reach.OutOfScope] == len(x.route.bundle) {
 		return refuse(http.StatusForbidden, "Forbidden")
 	}
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "collections", Value: all}, value.Member{Key: "timestamp", Value: float64(timestamp)}))
-	return nil
+	return x.answer(value.Append(nil, value.NewObject(
+		value.Member{Key: "collections", Value: all},
+		value.Member{Key: "timestamp", Value: float64(timestamp)})))
 }
 
 // maxRevocations is how long a list of revocations may be in bytes.

@@ -62,6 +62,9 @@ type Options struct {
 	ResolveWithin time.Duration // 0 is 5 s
 	MaxBatch      int           // documents in one batch; 0 is 100
 	MaxElements   int64         // elements of logs in one batch; 0 is 5,000
+	// MaxBatchBytes is from how many bytes on the answer to a batch gets no further documents; 0 is
+	// 16 MiB.
+	MaxBatchBytes int
 	// Linear refuses patterns of schemas for which some strings take long, as a configuration with
 	// extensions.rules does: how long differs between nodes, and so would what they accept.
 	Linear bool
@@ -149,6 +152,7 @@ type Server struct {
 	opts    Options
 	now     atomic.Pointer[routes]
 	foreign atomic.Bool // somebody has signed a request for another server
+	answers answers
 }
 
 // New returns a server of a configuration. It returns a *config.InvalidError if the configuration
@@ -166,6 +170,9 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	}
 	if opts.MaxElements == 0 {
 		opts.MaxElements = 5000
+	}
+	if opts.MaxBatchBytes == 0 {
+		opts.MaxBatchBytes = 16 << 20
 	}
 	if opts.KnownHost == nil {
 		opts.KnownHost = Known()
@@ -263,6 +270,11 @@ type exchange struct {
 	read   bool    // the body has been
 	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
 	who    *caller // who asks, for the object
+
+	held   int    // bytes of the answer that are counted
+	heldBy string // the party that they count for
+
+	scopeSteps int // see maxScopeSteps
 }
 
 // answered is an error that has its answer.
@@ -273,6 +285,7 @@ type answered struct {
 func (a *answered) Error() string { return fmt.Sprint(a.Status) }
 
 func (x *exchange) serve() {
+	defer x.giveRoom()
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler {
 			panic(p)

@@ -144,8 +144,7 @@ func (x *exchange) pullDocument(ctx context.Context) error {
 	if beside {
 		b = appendKeyring(append(b, `,"keyring":`...), keyring, now)
 	}
-	replyBytes(x.w, http.StatusOK, append(b, '}'))
-	return nil
+	return x.answer(append(b, '}'))
 }
 
 // keyring returns the keyring beside the document that is pulled, as the caller may see it, nil if
@@ -273,8 +272,9 @@ func (x *exchange) pullLog(ctx context.Context) error {
 	if x.unchanged(hash, hiding(x.object.Collection.FieldPermissions, x.who)) {
 		return nil
 	}
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)}))
-	return nil
+	return x.answer(value.Append(nil, value.NewObject(
+		value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash},
+		value.Member{Key: "timestamp", Value: float64(now)})))
 }
 
 func (x *exchange) pullFile(ctx context.Context) error {
@@ -283,6 +283,9 @@ func (x *exchange) pullFile(ctx context.Context) error {
 		return &answered{Answer{Status: http.StatusNotFound}}
 	}
 	if err != nil {
+		return err
+	}
+	if err := x.takeRoom(len(o.Body)); err != nil {
 		return err
 	}
 	x.cacheControl()
@@ -330,8 +333,8 @@ func (x *exchange) list() error {
 		all[i] = s
 	}
 	x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: prefix, Status: http.StatusOK, Params: x.params})
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "items", Value: all}, value.Member{Key: "hasMore", Value: more}))
-	return nil
+	return x.answer(value.Append(nil, value.NewObject(
+		value.Member{Key: "items", Value: all}, value.Member{Key: "hasMore", Value: more})))
 }
 
 const (

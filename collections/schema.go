@@ -22,16 +22,21 @@ type schema struct {
 	source   *value.Object
 	matching matching
 	patterns map[string]*pattern.Pattern
-	any      *compiled // that all may use at once; nil if some pattern backtracks
+	any      *compiled // that all may use at once; nil if none may be
 	// free are those that nobody uses, as many as may be used at once; nil is one yet to be compiled.
 	free chan *compiled
 }
 
 // compiled is a schema as it can be checked. Only one goroutine at a time may do that if a pattern
-// backtracks, since the library tells a pattern of nothing but the string to match.
+// backtracks, or if the schema refers to itself, since the library tells patterns and keywords of
+// nothing but what they are to look at.
 type compiled struct {
-	s   *jsonschema.Schema
-	run *pattern.Run // of the check that goes on
+	s         *jsonschema.Schema
+	recursive bool // it refers to itself
+
+	// Of the check that goes on.
+	run     *pattern.Run
+	checked map[checked][]*jsonschema.ValidationError // what is wrong; nil if nothing
 }
 
 // matchWithin is how long matching the strings of one document by patterns that backtrack may take.
@@ -81,7 +86,7 @@ func compileSchema(o *value.Object, m matching) (*schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	if backtracks {
+	if backtracks || c.recursive {
 		n := runtime.GOMAXPROCS(0) // more at once would not be faster
 		s.free = make(chan *compiled, n)
 		s.free <- c
@@ -119,6 +124,9 @@ func (s *schema) compile(read func(text string) (*pattern.Pattern, error)) (*com
 	}
 	done = true
 	replaceUnique(out.s)
+	if out.recursive, err = out.replaceRecursion(); err != nil {
+		return nil, err
+	}
 	return out, nil
 }
 
@@ -188,6 +196,10 @@ func (s *schema) check(ctx context.Context, data *value.Object) error {
 	if s.any == nil {
 		run = pattern.NewRun(matchWithin, s.matching.now)
 		c.run = run
+		if c.recursive {
+			c.checked = map[checked][]*jsonschema.ValidationError{}
+			defer func() { c.checked = nil }()
+		}
 	}
 	err = c.s.Validate(goValue(data))
 	if p := run.Undecided(); p != nil {

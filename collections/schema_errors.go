@@ -15,8 +15,13 @@ import (
 
 // leaves returns what is wrong with data: what is nearest to its root first.
 func leaves(e *jsonschema.ValidationError) (all []*jsonschema.ValidationError) {
+	seen := map[*jsonschema.ValidationError]bool{} // what a reference remembers is told again
 	var walk func(e *jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
+		if seen[e] {
+			return
+		}
+		seen[e] = true
 		switch e.ErrorKind.(type) {
 		case *kind.AnyOf, *kind.OneOf, *kind.Not: // their causes are not what is wrong
 			all = append(all, e)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"maps"
 	"math"
-	"reflect"
 	"slices"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -60,42 +59,10 @@ func appendForm(b []byte, v any) []byte {
 
 // replaceUnique replaces the keyword in a schema and all that it refers to.
 func replaceUnique(s *jsonschema.Schema) {
-	seen := map[*jsonschema.Schema]bool{}
-	var walk func(v reflect.Value)
-	walk = func(v reflect.Value) {
-		switch v.Kind() {
-		case reflect.Interface:
-			if !v.IsNil() {
-				walk(v.Elem())
-			}
-		case reflect.Slice:
-			for i := range v.Len() {
-				walk(v.Index(i))
-			}
-		case reflect.Map:
-			for it := v.MapRange(); it.Next(); {
-				walk(it.Value())
-			}
-		case reflect.Pointer:
-			s, is := v.Interface().(*jsonschema.Schema)
-			if d, dynamic := v.Interface().(*jsonschema.DynamicRef); dynamic && d != nil {
-				s, is = d.Ref, true
-			}
-			if !is || s == nil || seen[s] {
-				return
-			}
-			seen[s] = true
-			if s.UniqueItems {
-				s.UniqueItems = false
-				s.Extensions = append(s.Extensions, unique{})
-			}
-			fields := reflect.ValueOf(s).Elem()
-			for i := range fields.NumField() {
-				if fields.Type().Field(i).IsExported() {
-					walk(fields.Field(i))
-				}
-			}
+	for s := range reachable(s) {
+		if s.UniqueItems {
+			s.UniqueItems = false
+			s.Extensions = append(s.Extensions, unique{})
 		}
 	}
-	walk(reflect.ValueOf(s))
 }

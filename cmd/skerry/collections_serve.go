@@ -366,6 +366,7 @@ const (
 	headerTime     = 10 * time.Second // or --timeout, if that is less
 	maxHeaderBytes = 64 << 10
 	idleTime       = 2 * time.Minute
+	maxStreams     = 32 // requests at once on a connection of HTTP/2; browsers have other ones wait
 )
 
 // withHealth answers /health also where all else has a prefix, of which whoever looks after the process need not know.
@@ -429,6 +430,7 @@ func (s *collectionsService) online() (stop func() error, facts map[string]strin
 		Handler: netaddr.Local(l.Addr(), handler, s.names()...), ReadHeaderTimeout: headers, ReadTimeout: s.timeout + headerTime,
 		WriteTimeout: 2 * (s.timeout + headerTime), IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	// The server must see what HeaderTimeouts has made of connections.
 	l = collections.HeaderTimeouts(srv, netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.hops))

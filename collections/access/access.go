@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,12 +56,12 @@ func (s *Scope) HasPath(key string) bool { return s == nil || capcert.MatchPath(
 
 // Gives reports whether a role is one that the certificate itself gives.
 func (s *Scope) Gives(role string) bool {
-	return slices.ContainsFunc(s.Collections, func(col string) bool {
-		if role == "delegated:"+s.Issuer+":"+col {
-			return true
-		}
-		return slices.ContainsFunc(s.Ops, func(op string) bool { return role == "cap:"+op+":"+col })
-	})
+	if col, is := strings.CutPrefix(role, "delegated:"+s.Issuer+":"); is {
+		return slices.Contains(s.Collections, col)
+	}
+	rest, is := strings.CutPrefix(role, "cap:")
+	op, col, named := strings.Cut(rest, ":")
+	return is && named && slices.Contains(s.Ops, op) && slices.Contains(s.Collections, col)
 }
 
 // Anonymous is nobody.

@@ -32,12 +32,23 @@ type Caps struct {
 	Clock          Clock
 	MaxNonceLength int // in bytes; 0 is defaultNonceLength
 
-	mu    sync.Mutex
-	known map[[32]byte]*capcert.Cert // certificates whose form and signature are right, by the header that presents them
+	// Certificates whose form and signature are right, by the header that presents them.
+	mu     sync.Mutex
+	known  map[[32]byte]knownCert
+	memory int // of all of them
 }
 
-// maxKnown is how many certificates are remembered.
-const maxKnown = 16384
+// knownCert is a certificate that is remembered.
+type knownCert struct {
+	*capcert.Cert
+	memory int // bytes that it takes, at most
+}
+
+// How many certificates are remembered, and in how many bytes. Anybody can make them.
+const (
+	maxKnown       = 16384
+	maxKnownMemory = 64 << 20
+)
 
 // defaultNonceLength is more than the published clients send.
 const defaultNonceLength = 256
@@ -131,10 +142,10 @@ func (c *Caps) cert(header string) (*capcert.Cert, error) {
 	}
 	id := sha256.Sum256([]byte(header))
 	c.mu.Lock()
-	cert := c.known[id]
+	there := c.known[id]
 	c.mu.Unlock()
-	if cert != nil {
-		return cert, nil
+	if there.Cert != nil {
+		return there.Cert, nil
 	}
 	cert, err := capcert.ParseAuthorization(header)
 	if err == nil {
@@ -146,19 +157,35 @@ func (c *Caps) cert(header string) (*capcert.Cert, error) {
 	if err != nil {
 		return nil, err
 	}
+	cert = cert.Checked()
+	c.remember(id, cert, len(header))
+	return cert, nil
+}
+
+// remember remembers a certificate that came in a header of so many bytes, and forgets others for
+// it.
+func (c *Caps) remember(id [32]byte, cert *capcert.Cert, header int) {
+	// Without its JSON a certificate is strings in arrays. The shortest element that JSON has takes
+	// three bytes of text, which are four of the header, and a string takes sixteen of memory, which
+	// the allocator rounds up.
+	k := knownCert{cert, 1<<10 + 5*header}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
-		c.known = map[[32]byte]*capcert.Cert{}
+		c.known = map[[32]byte]knownCert{}
 	}
-	for old := range c.known {
-		if len(c.known) < maxKnown {
+	if _, there := c.known[id]; there { // another request has presented it meanwhile
+		return
+	}
+	for old, was := range c.known {
+		if len(c.known) < maxKnown && c.memory+k.memory <= maxKnownMemory {
 			break
 		}
 		delete(c.known, old)
+		c.memory -= was.memory
 	}
-	c.known[id] = cert
-	return cert, nil
+	c.known[id] = k
+	c.memory += k.memory
 }
 
 // signed returns the reading of the request that is signed, nil if none is.
@@ -199,17 +226,21 @@ func authOf(cert *capcert.Cert, key string) (who Auth, err error) {
 			return who, deny(http.StatusUnauthorized, "%v", err)
 		}
 	}
-	who.Scope = &Scope{Ops: cert.Scope.Ops, Collections: cert.Scope.Collections, Paths: cert.Scope.ExpandPaths(who.Identity), Issuer: cert.IssuerID}
+	// What is named twice would be multiplied below: a header has room for hundreds of each.
+	who.Scope = &Scope{
+		Ops: once(cert.Scope.Ops), Collections: once(cert.Scope.Collections),
+		Paths: cert.Scope.ExpandPaths(who.Identity), Issuer: cert.IssuerID,
+	}
 	if cert.Kind != capcert.Device && len(who.Scope.Paths) == 0 {
 		return Auth{}, deny(http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind)
 	}
-	for _, op := range cert.Scope.Ops {
-		for _, col := range cert.Scope.Collections {
+	for _, op := range who.Scope.Ops {
+		for _, col := range who.Scope.Collections {
 			who.Roles = append(who.Roles, "cap:"+op+":"+col)
 		}
 	}
 	if cert.Kind != capcert.Device {
-		for _, col := range cert.Scope.Collections {
+		for _, col := range who.Scope.Collections {
 			who.Roles = append(who.Roles, "delegated:"+cert.IssuerID+":"+col)
 		}
 	}
@@ -217,4 +248,14 @@ func authOf(cert *capcert.Cert, key string) (who Auth, err error) {
 		who.Roles = append(who.Roles, config.RoleRoot)
 	}
 	return who, nil
+}
+
+// once returns strings in their order, each once.
+func once(all []string) []string {
+	seen := make(map[string]bool, len(all))
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+		was := seen[s]
+		seen[s] = true
+		return was
+	})
 }

@@ -419,15 +419,30 @@ func TestFullMemories(t *testing.T) {
 	cert, err := capcert.MintAudience(k, "team", capcert.ReaderScope("team"), []string{k.Public},
 		capcert.Terms{NotBefore: 1, Expires: 2, Nonce: make([]byte, capcert.NonceSize)})
 	require.NoError(t, err)
-	c := &Caps{known: map[[32]byte]*capcert.Cert{}}
+	c := &Caps{}
 	for i := range maxKnown {
-		c.known[[32]byte{byte(i), byte(i >> 8)}] = cert
+		c.remember([32]byte{byte(i), byte(i >> 8)}, cert, 0)
 	}
 	for range 2 {
 		_, err = c.cert(cert.Authorization())
 		require.NoError(t, err)
 		require.Len(t, c.known, maxKnown)
 	}
+
+	const header = 100 << 10
+	c = &Caps{}
+	for i := range 1000 {
+		c.remember([32]byte{byte(i), byte(i >> 8)}, cert, header)
+		c.remember([32]byte{byte(i), byte(i >> 8)}, cert, header) // at the same time
+	}
+	each := c.memory / len(c.known)
+	require.Greater(t, each, header)
+	require.Len(t, c.known, maxKnownMemory/each)
+	sum := 0
+	for _, k := range c.known {
+		sum += k.memory
+	}
+	require.Equal(t, sum, c.memory)
 }
 
 // Lists of features are remembered of so many identities; one more, and the memory begins anew.

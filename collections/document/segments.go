@@ -48,7 +48,32 @@ func parseSegments(o *value.Object) *segments {
 // full reports whether the next element begins a chunk. Only the head, and what it counts of the
 // last chunk, decide: all servers that have read the same head agree.
 func (s *segments) full(tail value.Array) bool {
-	return s.tail == "" || int64(len(tail)) >= s.chunkSize
+	return s.tail == "" || int64(len(tail)) >= s.chunkSize || weight(tail) >= maxWeight
+}
+
+// maxWeight is about how many bytes of elements make a chunk full. Each append reads the last chunk
+// and writes it anew.
+const maxWeight = 1 << 20
+
+// weight is about how many bytes a value takes as JSON, and the same for all servers.
+func weight(v any) int {
+	switch v := v.(type) {
+	case string:
+		return len(v) + 2
+	case value.Array:
+		n := 2
+		for _, e := range v {
+			n += 1 + weight(e)
+		}
+		return n
+	case *value.Object:
+		n := 2
+		for k, e := range v.All() {
+			n += len(k) + 4 + weight(e)
+		}
+		return n
+	}
+	return 4
 }
 
 // prefix is what the keys of a log's chunks begin with.

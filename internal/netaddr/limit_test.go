@@ -48,7 +48,8 @@ func TestLimitBoundsConnections(t *testing.T) {
 }
 
 // Every HTTP server of the program has timeouts for headers and idle connections, a log that is not
-// standard error, and a listener with a limit.
+// standard error, and a listener with a limit; with TLS, as many requests at once on a connection
+// as it says.
 func TestServersAreBounded(t *testing.T) {
 	servers := 0
 	err := filepath.WalkDir("../..", func(name string, d fs.DirEntry, err error) error {
@@ -65,7 +66,7 @@ func TestServersAreBounded(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		found, limits := 0, 0
+		found, limits, tls, http2 := 0, 0, false, false
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CompositeLit:
@@ -80,7 +81,11 @@ func TestServersAreBounded(t *testing.T) {
 				for _, key := range []string{"ReadHeaderTimeout", "IdleTimeout", "ErrorLog"} {
 					require.True(t, has[key], "%s: an http.Server without %s", slash, key)
 				}
+				http2 = http2 || has["HTTP2"]
 			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "ServeTLS" {
+					tls = true
+				}
 				if isSelector(n.Fun, "netaddr", "Limit") ||
 					isSelector(n.Fun, "netaddr", "LimitBehind") {
 					limits++
@@ -91,6 +96,7 @@ func TestServersAreBounded(t *testing.T) {
 		if found > 0 && !strings.HasSuffix(slash, "api/local.go") { // which serves only its own process
 			require.Equal(t, found, limits, "%s: listeners without netaddr.Limit", slash)
 		}
+		require.True(t, http2 || !tls, "%s: requests at once on a connection have no limit", slash)
 		servers += found
 		return nil
 	})

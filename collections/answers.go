@@ -1,0 +1,97 @@
+package collections
+
+import (
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/skerry-sync/skerry/internal/netaddr"
+)
+
+// An answer stays in memory until its caller has read it, who may take as long as a connection may.
+// So what long answers take is counted, for each network of the public internet and for all. Other
+// addresses are those of a proxy, or of people whom the operator knows (netaddr.Limit).
+const (
+	// shortAnswer is up to how many bytes an answer is not counted.
+	shortAnswer = 16 << 10
+	// roomOfParty and roomOfAll are how many bytes the others take. One answer alone may take more.
+	roomOfParty = 64 << 20
+	roomOfAll   = 512 << 20
+)
+
+// answers are those that are being read.
+type answers struct {
+	mu    sync.Mutex
+	all   int
+	party map[string]int
+}
+
+// take counts n more bytes of a party, "" for one without a share, which has had some for the same
+// answer. It reports whether there is room.
+func (a *answers) take(party string, had, n int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all > had && a.all+n > roomOfAll {
+		return false
+	}
+	if party != "" {
+		if of := a.party[party]; of > had && of+n > roomOfParty {
+			return false
+		}
+		if a.party == nil {
+			a.party = map[string]int{}
+		}
+		a.party[party] += n
+	}
+	a.all += n
+	return true
+}
+
+func (a *answers) give(party string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all -= n
+	if party == "" {
+		return
+	}
+	if a.party[party] -= n; a.party[party] == 0 {
+		delete(a.party, party)
+	}
+}
+
+// takeRoom counts n more bytes of the answer, until the request has been answered, or refuses it.
+func (x *exchange) takeRoom(n int) error {
+	if n <= 0 || x.held == 0 && n <= shortAnswer {
+		return nil
+	}
+	who := party(x.address())
+	if a, err := netip.ParseAddr(x.address()); err == nil && !netaddr.Public(a) {
+		who = ""
+	}
+	if !x.s.answers.take(who, x.held, n) {
+		h := x.w.Header()
+		h.Del("Etag")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Retry-After", "1")
+		return refuse(http.StatusServiceUnavailable, "Too many large answers at once")
+	}
+	x.heldBy, x.held = who, x.held+n
+	return nil
+}
+
+// giveRoom is called when the request has been answered.
+func (x *exchange) giveRoom() {
+	if x.held > 0 {
+		x.s.answers.give(x.heldBy, x.held)
+		x.held = 0
+	}
+}
+
+// answer answers with JSON that is there, if there is room for it.
+func (x *exchange) answer(body []byte) error {
+	if err := x.takeRoom(len(body)); err != nil {
+		return err
+	}
+	replyBytes(x.w, http.StatusOK, body)
+	return nil
+}
