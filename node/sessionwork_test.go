@@ -24,8 +24,8 @@ const (
 	doneFrame   = 3
 )
 
-// askInSession runs a session with a peer, as the node that has the identity of asker, in which it asks some
-// questions, of which all answers are to be empty.
+// askInSession runs a session with a peer, as the node that has the identity of asker, in which it
+// asks some questions, of which all answers are to be empty.
 func askInSession(
 	t *testing.T, asker *Node, net *simEnd, p peer.ID, id replica.ID, questions []byte,
 ) {

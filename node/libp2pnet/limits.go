@@ -49,9 +49,12 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 	streams := conns * streamsEach
 	limits := rcmgr.PartialLimitConfig{
 		// Connections that others begin take no place of those that this node begins.
-		System: rcmgr.ResourceLimits{Conns: conns + waiting, ConnsInbound: conns, ConnsOutbound: conns, Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
-		Transient: rcmgr.ResourceLimits{Conns: 2 * waiting, ConnsInbound: waiting, ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4, StreamsOutbound: waiting * 4,
-			FD: 2 * waiting},
+		System: rcmgr.ResourceLimits{Conns: conns + waiting, ConnsInbound: conns,
+			ConnsOutbound: conns, Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		Transient: rcmgr.ResourceLimits{Conns: 2 * waiting, ConnsInbound: waiting,
+			ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4,
+			StreamsOutbound: waiting * 4,
+			FD:              2 * waiting},
 		// For named peers when there is no more room above: see namedPlaces.
 		AllowlistedSystem: rcmgr.ResourceLimits{Conns: conns, ConnsInbound: conns, ConnsOutbound: conns,
 			Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
