@@ -218,14 +218,21 @@ func (n *Node) handOverTo(
 	}
 	before, seen := n.handing.givenTo(p), newTaking(patience, total, time.Now())
 	for wait := 10 * time.Millisecond; len(left) > 0; wait = min(2*wait, 500*time.Millisecond) {
-		late := seen.late(time.Now())
+		began := time.Now()
+		late := seen.late(began)
+		asking, cancel := context.WithTimeout(ctx, seen.asking)
 		var partly, whole uint64
-		left, whole, partly, err = n.askTaken(ctx, p, left, late)
+		left, whole, partly, err = n.askTaken(asking, p, left, late)
+		cancel()
 		if err != nil {
 			n.log.Debug("asking what a peer has taken", "peer", p, "error", err)
 		}
-		if seen.progress(time.Now(), whole, partly, n.handing.givenTo(p)-before) {
+		now := time.Now()
+		if seen.progress(now, whole, partly, n.handing.givenTo(p)-before) {
 			late = false
+		}
+		if !seen.asked(now.Sub(began)) {
+			late = true
 		}
 		if len(left) == 0 || late || ctx.Err() != nil {
 			break
@@ -250,8 +257,11 @@ func (n *Node) handOverTo(
 //   - what the peer says it has got, perhaps from others. Nothing proves that, so it renews the
 //     patience for a time that is bounded in all, believedFor times the patience.
 //
-// So a peer that lies, or takes what it was sent again and again, holds this node for no longer
-// than believedFor+1 times the patience and the time of those bytes at the least rate.
+// To answer what it has, the peer may take believedFor times the patience and once describeTimeout,
+// in all. Bytes that it is sent renew that, too.
+//
+// So a peer that lies, dribbles its answers, or takes what it was sent again and again, holds this
+// node for no longer than twice that time and the time of those bytes at the least rate.
 type taking struct {
 	patience time.Duration
 	belief   time.Duration // how long it is still waited for what it only says
@@ -260,19 +270,29 @@ type taking struct {
 	since    time.Time     // of the last progress
 	given    uint64        // at the last progress by bytes
 	partly   uint64        // the most that it has said it has in part, in bytes
+	asking   time.Duration // how long it may still take to answer
+	most     time.Duration // of that
 }
 
 const believedFor = 120
 
 func newTaking(patience time.Duration, total uint64, now time.Time) taking {
+	most := believedFor*patience + describeTimeout
 	return taking{
 		patience: patience, belief: believedFor * patience, bound: 2 * total, since: now,
+		asking: most, most: most,
 		step: max(1, uint64(leastRate*patience/time.Second)),
 	}
 }
 
 // late reports that the patience has ended.
 func (t *taking) late(now time.Time) bool { return now.Sub(t.since) >= t.patience }
+
+// asked is told how long the peer took to answer, and reports whether it may be asked again.
+func (t *taking) asked(took time.Duration) bool {
+	t.asking -= took
+	return t.asking > 0
+}
 
 // progress is told how many more blobs the peer says it has, how many bytes of others, and how many
 // bytes it has been sent in all. It reports whether that is progress.
@@ -283,7 +303,7 @@ func (t *taking) progress(now time.Time, whole, partly, given uint64) bool {
 	given = min(given, t.bound)
 	switch {
 	case given >= t.given+t.step:
-		t.given = given
+		t.given, t.asking = given, t.most
 	case said && t.belief > 0:
 		t.belief -= now.Sub(t.since)
 	default:

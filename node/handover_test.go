@@ -223,6 +223,50 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 	}
 }
 
+// A peer that dribbles its answers about each of many files in chunks does not hold a node for the
+// time of all these answers.
+func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
+	const files, patience = 40, 5 * time.Second
+	bubble(t, func(t *testing.T) {
+		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+		contents := map[string][]byte{}
+		for i := range files {
+			contents[fmt.Sprint(i)] = randomContent(byte(i), 4<<20)
+		}
+		setContents(t, a, r.ID, contents)
+		syncTo(t, a, b, r.ID)
+		net := a.net.(*simEnd).s
+		net.mu.Lock()
+		net.ends[b.ID()].handlers[blobProtocol] = func(s Stream) {
+			defer func() { _ = s.Close() }()
+			_, reqs, _, err := readRequests(bufio.NewReader(s), visitOf(s))
+			for i := 0; i < len(reqs) && err == nil; i++ {
+				info, err := a.Blobs.Stat(context.Background(), reqs[i].hash)
+				if err != nil {
+					return
+				}
+				head := answerHead{statusHere, info.Size, blobs.Ranges{{End: info.Size}}}
+				if i > 0 && i == len(reqs)-1 {
+					head = answerHead{status: statusNotHere}
+				}
+				out, err := head.append(nil)
+				for j := 0; j < len(out) && err == nil; j++ {
+					if len(reqs) < files { // it is about chunks
+						time.Sleep(askTimeout - time.Second)
+					}
+					_, err = s.Write(out[j : j+1])
+				}
+			}
+		}
+		net.mu.Unlock()
+		start := time.Now()
+		left, err := a.HandOver(context.Background(), patience)
+		require.NoError(t, err)
+		require.Len(t, left, 1)
+		require.Less(t, time.Since(start), 2*(believedFor*patience+describeTimeout))
+	})
+}
+
 // What a peer says it has counts for a time, what it is sent as long as there is something to send.
 func TestProgressOfPeersIsBounded(t *testing.T) {
 	const patience, total = 5 * time.Second, 1 << 20

@@ -187,9 +187,13 @@ func unread(r *bufio.Reader, s io.Reader) io.Reader {
 }
 
 // session reconciles the statements and then the entries, and makes what came durable.
-func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats) error {
+func (n *Node) session(
+	ctx context.Context, s Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
+) (err error) {
 	abort := func() { _ = s.Reset() }
-	out := n.uploading(ctx, s.Remote(), s)
+	work := &bill{n: n, s: s}
+	defer func() { err = errors.Join(err, work.settle(ctx)) }()
+	out := work.payingBy(n.uploading(ctx, s.Remote(), s))
 	add := func(x reconcile.Stats) {
 		st.Rounds += x.Rounds
 		st.Messages += x.Messages
@@ -205,7 +209,8 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 		}
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
-			Set:   n.Replicas.StatementSet(g.id), Key: keyed(g.key, []byte("statements")), Initiator: initiator, Budget: visitOf(s),
+			Set:   work.of(n.Replicas.StatementSet(g.id)), Key: keyed(g.key, []byte("statements")),
+			Initiator: initiator, Budget: visitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.insertStatements(ctx, g.id, items)
 				return errors.Join(err, worth.add(got, most))
@@ -232,7 +237,8 @@ func (n *Node) session(ctx context.Context, s Stream, r *bufio.Reader, g greetin
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
 		Guard: fault.Call,
-		Set:   n.Replicas.EntrySet(g.id), Range: replica.PrefixRange(g.prefix), Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
+		Set:   work.of(n.Replicas.EntrySet(g.id)), Range: replica.PrefixRange(g.prefix),
+		Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   n.handing.sent(s.Remote(), sent),

@@ -20,6 +20,9 @@ const (
 	// enoughParts is the number of parts that say something about how the differences are spread.
 	enoughParts = 8
 	listBelow   = 32 // items of a range below which they are listed
+	// heavyQuestion is the memory in bytes from which a question gets no more parts: that of 256 parts
+	// with bounds of 3 KiB.
+	heavyQuestion = 1 << 20
 	// much is how many times more items one side must have for the smaller one to list its own at once.
 	much = 8
 )
@@ -203,7 +206,13 @@ func (s *session) compareAgain(again *question, c *compared, i int, round int) e
 		again.r.From = r.From
 	}
 	again.parts = append(again.parts, s.claim(r, &c.mine[i]))
-	return nil
+	if again.memory() < heavyQuestion {
+		return nil
+	}
+	// It counts as open before more is asked.
+	err := s.ask(again, round)
+	again.parts = nil
+	return err
 }
 
 func (s *session) claim(r Range, sum *Summary) claim {

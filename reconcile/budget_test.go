@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func freeQuestion(*question) error { return nil }
+func freeQuestion(int) error { return nil }
 
 var errNoRoom = errors.New("no room")
 

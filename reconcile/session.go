@@ -16,6 +16,9 @@ const (
 	// softOpen is the number of open questions above which a side stops dividing ranges and lists items instead, so that
 	// the number of questions under way stays bounded on both sides.
 	softOpen = 1 << 15
+	// softMemory is likewise of the bytes that open questions may occupy at the peer: a quarter of
+	// hardMemory, since the peer may have answered the small ones first.
+	softMemory = hardMemory / 4
 	// hardOpen and hardMemory bound what a peer may leave waiting: its questions, and the bytes that they occupy.
 	hardOpen   = 1 << 18
 	hardMemory = 64 << 20
@@ -55,6 +58,8 @@ type Config struct {
 	Guard func(func() error) error
 	// Initiator is set on the side that asks first.
 	Initiator bool
+
+	softMemory uint64 // softMemory, but in tests
 }
 
 // Budget bounds memory. Its methods are called by several goroutines.
@@ -103,6 +108,9 @@ func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Co
 	if cfg.Budget == nil {
 		cfg.Budget = unbounded{}
 	}
+	if cfg.softMemory == 0 {
+		cfg.softMemory = softMemory
+	}
 	s := &session{cfg: cfg, key: newSessionKey(cfg.Key), r: r, w: w, wake: make(chan struct{}, 1)}
 	stop := context.AfterFunc(ctx, abort)
 	defer stop()
@@ -141,6 +149,7 @@ type session struct {
 	queue    []question
 	memory   int    // of the queue
 	open     uint64 // own questions that the peer has not answered
+	weight   uint64 // about what these occupy at the peer, in bytes
 	peerDone bool
 	stats    Stats
 	parts    uint64 // that the peer has asked about
@@ -152,6 +161,7 @@ type session struct {
 	ranges   []byte // questions of the frame being built
 	bound    []byte // the last bound in it
 	pending  uint64 // questions in it
+	heavy    uint64 // about what these will occupy at the peer, in bytes
 	round    int    // the highest round in it
 	answered uint64 // of the peer's questions, in all
 	told     uint64 // of these, the peer knows
@@ -231,9 +241,8 @@ func (s *session) readOne(ctx context.Context) (over bool, err error) {
 	return false, nil
 }
 
-// keep counts a question that has just been parsed; next and Run give it back.
-func (s *session) keep(q *question) error {
-	n := q.memory()
+// keep counts what has just been parsed of a question; next and Run give it back.
+func (s *session) keep(n int) error {
 	if err := s.cfg.Budget.Take(n); err != nil {
 		return err
 	}
@@ -252,7 +261,10 @@ func (s *session) take(f rangesFrame) error {
 	if f.answered > s.open {
 		return protocolErrorf("%d answers to %d questions", f.answered, s.open)
 	}
-	s.open -= f.answered
+	if f.answered > 0 { // which ones, the peer does not say
+		s.weight = s.weight / s.open * (s.open - f.answered)
+		s.open -= f.answered
+	}
 	s.stats.Rounds = max(s.stats.Rounds, (f.round+1)/2)
 	for i := range f.questions {
 		q := &f.questions[i]
@@ -431,7 +443,7 @@ func (s *session) answer(ctx context.Context, q *question) error {
 func (s *session) crowded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open+s.pending > softOpen
+	return s.open+s.pending > softOpen || s.weight+s.heavy > s.cfg.softMemory
 }
 
 func (s *session) sendItem(item *Item) error {
@@ -451,17 +463,29 @@ func (s *session) sendItem(item *Item) error {
 	return nil
 }
 
-// ask adds a question to the frame being built.
+// ask adds a question to the frame being built. A comparison of parts whose bounds are too long for
+// one frame becomes several.
 func (s *session) ask(q *question, round int) error {
-	b := appendQuestion(s.ranges, &s.bound, q)
-	if len(b)+2*binary.MaxVarintLen64 > maxFrame {
+	b, bound := appendQuestion(s.ranges, s.bound, q)
+	if len(b) > maxRanges {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		b = appendQuestion(s.ranges, &s.bound, q)
+		b, bound = appendQuestion(s.ranges, s.bound, q)
 	}
-	s.ranges = b
+	if n := len(q.parts); len(b) > maxRanges && n > 1 {
+		first, rest := *q, *q
+		first.parts, rest.parts = q.parts[:n/2], q.parts[n/2:]
+		first.r.To = first.parts[n/2-1].to
+		rest.r.From = first.r.To
+		if err := s.ask(&first, round); err != nil {
+			return err
+		}
+		return s.ask(&rest, round)
+	}
+	s.ranges, s.bound = b, bound
 	s.pending++
+	s.heavy += uint64(q.memory())
 	s.round = max(s.round, round)
 	return nil
 }
@@ -479,9 +503,11 @@ func (s *session) flush() error {
 	b = append(b, s.ranges...)
 	s.mu.Lock()
 	s.open += s.pending // before they are sent: the answer may come at once
+	s.weight += s.heavy
 	s.stats.Rounds = max(s.stats.Rounds, (s.round+1)/2)
 	s.mu.Unlock()
-	s.told, s.pending, s.ranges, s.bound, s.round = s.answered, 0, s.ranges[:0], nil, 0
+	s.told, s.pending, s.heavy = s.answered, 0, 0
+	s.ranges, s.bound, s.round = s.ranges[:0], nil, 0
 	return s.send(frameRanges, b)
 }
 

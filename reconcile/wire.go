@@ -46,6 +46,7 @@ const (
 	kindFetch   = 5
 
 	maxFrame  = 512 << 10 // more than one question with two bounds and all ids that it may have
+	maxRanges = maxFrame - 2*binary.MaxVarintLen64
 	maxRounds = 256
 	maxParts  = 256
 	maxIDs    = 4096
@@ -97,14 +98,18 @@ func (q *question) bounds() [][]byte {
 func (q *question) memory() int {
 	n := 320 + len(q.r.From) + len(q.r.To) + 8*len(q.ids) + 16*len(q.elements)
 	for i := range q.parts {
-		n += 192 + len(q.parts[i].to)
+		n += q.parts[i].memory()
 	}
 	return n
 }
 
-func appendQuestion(b []byte, prev *[]byte, q *question) []byte {
+func (c *claim) memory() int { return 192 + len(c.to) }
+
+// appendQuestion appends a question to those of a frame of which the last bound is prev, and returns
+// what is then the last one.
+func appendQuestion(b, prev []byte, q *question) (_, last []byte) {
 	b = append(b, q.kind)
-	b = appendBound(b, prev, q.r.From)
+	b = appendBound(b, &prev, q.r.From)
 	if q.kind == kindCompare {
 		b = binary.AppendUvarint(b, uint64(len(q.parts)))
 		how := byte(q.sums)
@@ -114,15 +119,15 @@ func appendQuestion(b []byte, prev *[]byte, q *question) []byte {
 		b = append(b, how)
 		for i := range q.parts {
 			p := &q.parts[i]
-			b = appendBound(b, prev, p.to)
+			b = appendBound(b, &prev, p.to)
 			b = binary.AppendUvarint(b, p.count)
 			b = append(b, p.digest[:]...)
 			b = p.sketch.appendSums(b, q.sums)
 		}
-		return b
+		return b, prev
 	}
 	if q.kind != kindFetch {
-		b = appendBound(b, prev, q.r.To)
+		b = appendBound(b, &prev, q.r.To)
 	}
 	switch q.kind {
 	case kindOffer, kindSend:
@@ -136,7 +141,7 @@ func appendQuestion(b []byte, prev *[]byte, q *question) []byte {
 			b = append(b, e[:]...)
 		}
 	}
-	return b
+	return b, prev
 }
 
 func appendBound(b []byte, prev *[]byte, bound []byte) []byte {
@@ -159,8 +164,10 @@ type rangesFrame struct {
 
 // payload reads what a frame holds; after the first error it reads zeros.
 type payload struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	keep func(n int) error // of parseRanges
+	kept int               // of the question that is being read
 }
 
 func (p *payload) fail(format string, args ...any) {
@@ -211,15 +218,17 @@ func (p *payload) bound(prev *[]byte) []byte {
 	return out
 }
 
-// parseRanges reads a ranges frame. keep is told of each question before the next is read, and may
-// end that with an error.
-func parseRanges(b []byte, keep func(*question) error) (f rangesFrame, err error) {
-	p := &payload{b: b}
+// parseRanges reads a ranges frame. keep is told of the memory of each part and question before the
+// next is read, and may end that with an error: bounds that share their beginning are much longer
+// than the frame.
+func parseRanges(b []byte, keep func(n int) error) (f rangesFrame, err error) {
+	p := &payload{b: b, keep: keep}
 	f.round = int(p.uvarint(maxRounds, "round"))
 	f.answered = p.uvarint(1<<62, "answered")
 	var prev []byte
 	for len(p.b) > 0 && p.err == nil {
 		q := question{round: f.round, kind: p.bytes(1, "kind")[0]}
+		p.kept = 0
 		q.r.From = p.bound(&prev)
 		switch q.kind {
 		case kindCompare:
@@ -248,7 +257,7 @@ func parseRanges(b []byte, keep func(*question) error) (f rangesFrame, err error
 			p.fail("question of unknown kind %d", q.kind)
 		}
 		if p.err == nil {
-			p.err = keep(&q)
+			p.err = keep(q.memory() - p.kept)
 		}
 		f.questions = append(f.questions, q)
 	}
@@ -289,6 +298,10 @@ func (p *payload) parts(q *question, prev *[]byte) {
 		c := claim{to: p.end(from, prev), count: p.uvarint(1<<62, "count")}
 		copy(c.digest[:], p.bytes(digestSize, "digest"))
 		c.sketch.setSums(p.bytes(uint64(q.sums)*sketchSumSize, "sums"))
+		if p.err == nil {
+			p.kept += c.memory()
+			p.err = p.keep(c.memory())
+		}
 		q.parts = append(q.parts, c)
 		from = c.to
 	}

@@ -48,7 +48,7 @@ func rangesPayload(round, answered uint64, qs ...question) []byte {
 	b = binary.AppendUvarint(b, answered)
 	var prev []byte
 	for i := range qs {
-		b = appendQuestion(b, &prev, &qs[i])
+		b, prev = appendQuestion(b, prev, &qs[i])
 	}
 	return b
 }

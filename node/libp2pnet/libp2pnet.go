@@ -86,6 +86,7 @@ type Network struct {
 
 	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
 	dials   *dials
+	named   *namedPlaces
 	relayed *relayMeter
 	puncher puncher
 	reach   reach
@@ -163,7 +164,9 @@ func New(cfg Config) (*Network, error) {
 		cancel()
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel, started: time.Now()}
+	n := &Network{host: h, cfg: cfg, dials: d, named: newNamedPlaces(manager),
+		relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
+		started: time.Now()}
 	n.puncher.n = n
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
 		return nil, errors.Join(err, n.Close())

@@ -48,9 +48,19 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 	waiting := max(rcmgr.LimitVal(128), conns/4)
 	streams := conns * streamsEach
 	limits := rcmgr.PartialLimitConfig{
-		System: rcmgr.ResourceLimits{Conns: conns, ConnsInbound: conns, ConnsOutbound: conns, Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
-		Transient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting, ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4, StreamsOutbound: waiting * 4,
-			FD: waiting},
+		// Connections that others begin take no place of those that this node begins.
+		System: rcmgr.ResourceLimits{Conns: conns + waiting, ConnsInbound: conns,
+			ConnsOutbound: conns, Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		Transient: rcmgr.ResourceLimits{Conns: 2 * waiting, ConnsInbound: waiting,
+			ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4,
+			StreamsOutbound: waiting * 4,
+			FD:              2 * waiting},
+		// For named peers when there is no more room above: see namedPlaces.
+		AllowlistedSystem: rcmgr.ResourceLimits{Conns: conns, ConnsInbound: conns, ConnsOutbound: conns,
+			Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		AllowlistedTransient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting,
+			ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4,
+			StreamsOutbound: waiting * 4, FD: waiting},
 		// All peers may speak the same protocol at once; one of them alone may have as many streams as OBJECTS asks for, and no more than a share.
 		ProtocolDefault: rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
 		// As many addresses of a peer as are dialled at once, beside what it may open itself.
@@ -140,6 +150,14 @@ func (n *Network) Keep(p peer.ID, trust node.Trust) {
 		value = namedValue
 	}
 	n.host.ConnManager().TagPeer(p, shareTag, value)
+	if trust != node.TrustNamed {
+		return
+	}
+	for _, c := range n.host.Network().ConnsToPeer(p) {
+		if err := n.named.add(p, c.RemoteMultiaddr()); err != nil {
+			n.cfg.Log.Warn("keeping a place for a named peer", "peer", p, "error", err)
+		}
+	}
 }
 
 func connManager(maxPeers int) (connmgr.ConnManager, error) {
