@@ -231,7 +231,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
 		contents := map[string][]byte{}
 		for i := range files {
-			contents[fmt.Sprint(i)] = randomContent(byte(i), 4<<20)
+			contents[fmt.Sprint(i)] = testkit.Random(byte(i), 4<<20)
 		}
 		setContents(t, a, r.ID, contents)
 		syncTo(t, a, b, r.ID)
