@@ -88,7 +88,8 @@ func Log(log *slog.Logger) Option {
 	}
 }
 
-// Store tunes the store: how much room is left on the disk, and how much memory caches what was read.
+// Store tunes the store: how much room is left on the disk, and how much memory caches what was
+// read.
 func Store(o pebble.Options) Option {
 	return func(s *settings) error { s.node.Store = o; return nil }
 }

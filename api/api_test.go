@@ -49,7 +49,8 @@ func TestErrorKinds(t *testing.T) {
 			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
 		}
 	}
-	// A blob that could not be had, since the one provider lied and the other did not answer: the lie is what to report.
+	// A blob that could not be had, since the one provider lied and the other did not answer: the lie
+	// is what to report.
 	both := &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}, &blobs.CorruptError{}}}
 	require.Equal(t, 4, ExitCode(both))
 	require.Equal(t, 6, ExitCode(&node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}}}))
@@ -84,7 +85,8 @@ func TestErrorsCrossTheAPI(t *testing.T) {
 	require.Equal(t, Usage, kind(err))
 }
 
-// Content that is missing is told as an error, not as a short body; a body that breaks off is not taken for whole.
+// Content that is missing is told as an error, not as a short body; a body that breaks off is not
+// taken for whole.
 func TestReadPartialBlob(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()

@@ -118,7 +118,8 @@ func send[Item, Res any](ctx context.Context, c *Client, op, contentType string,
 	}
 }
 
-// talkError explains why a request could not be made. What is wrong with its own body is told as it is.
+// talkError explains why a request could not be made. What is wrong with its own body is told as it
+// is.
 func talkError(err error) error {
 	var own *Error
 	if errors.As(err, &own) {
@@ -148,9 +149,9 @@ func (c *Client) ImportBlob(ctx context.Context, r io.Reader) (Added, error) {
 	return send[struct{}, Added](ctx, c, "blob", "application/octet-stream", r, nil)
 }
 
-// ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other. files is the
-// absolute path of the directory that the files which they name must be in; if it is empty, they may
-// name none.
+// ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other. files is
+// the absolute path of the directory that the files which they name must be in; if it is empty,
+// they may name none.
 func (c *Client) ImportItems(ctx context.Context, name, author, files string, r io.Reader) (Imported, error) {
 	q := url.Values{"name": {name}, "author": {author}, "files": {files}}
 	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
@@ -162,8 +163,8 @@ func (c *Client) SetValue(ctx context.Context, req SetRequest, r io.Reader) (Ent
 	return send[struct{}, Entry](ctx, c, "value?"+q.Encode(), "application/octet-stream", r, nil)
 }
 
-// ReadBlob writes the bytes of what a hash or ticket names to w, from offset on, at most length of them unless that is negative. Of a file in
-// chunks, raw gives the sequence instead of the content.
+// ReadBlob writes the bytes of what a hash or ticket names to w, from offset on, at most length of
+// them unless that is negative. Of a file in chunks, raw gives the sequence instead of the content.
 func (c *Client) ReadBlob(ctx context.Context, what string, offset, length int64, raw bool, w io.Writer) error {
 	q := url.Values{"hash": {what}, "offset": {strconv.FormatInt(offset, 10)}}
 	if raw {

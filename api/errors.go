@@ -14,7 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// AsError gives err its kind. Where several apply, what a person can act on comes first: a peer that lied before one that did not answer.
+// AsError gives err its kind. Where several apply, what a person can act on comes first: a peer
+// that lied before one that did not answer.
 func AsError(err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {

@@ -35,8 +35,8 @@ func TestFaultOfAnOperationIsAnError(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// A request that panics gets an error in one sentence if nothing was sent before, and is cut off, so
-// that nobody takes it for whole, if something was.
+// A request that panics gets an error in one sentence if nothing was sent before, and is cut off,
+// so that nobody takes it for whole, if something was.
 func TestFaultOfARequestIsAnError(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	srv := httptest.NewServer(guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

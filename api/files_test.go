@@ -82,8 +82,8 @@ func TestSpecialFilesAreRefused(t *testing.T) {
 	}
 }
 
-// A file that was added without a copy and has become a pipe is a fault of that blob: reading it fails,
-// checking finds it, and the node can still close.
+// A file that was added without a copy and has become a pipe is a fault of that blob: reading it
+// fails, checking finds it, and the node can still close.
 func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	c, _ := open(t)
 	ctx := t.Context()

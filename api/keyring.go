@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// KeyringHandler serves a keyring to the person's own programs, for a process of its own: POST /v1/keyring with a call of package vault, answered with the reply.
+// KeyringHandler serves a keyring to the person's own programs, for a process of its own: POST
+// /v1/keyring with a call of package vault, answered with the reply.
 func KeyringHandler(k vault.Keyring) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/keyring", func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +54,8 @@ func DialKeyring(path string) vault.Keyring {
 	}}
 }
 
-// Keyring returns the keyring of the node as an app on this machine reaches it: it answers what is for apps, and nothing else.
+// Keyring returns the keyring of the node as an app on this machine reaches it: it answers what is
+// for apps, and nothing else.
 func (c *Client) Keyring() vault.Keyring {
 	return vault.Remote{Call: func(ctx context.Context, msg []byte) ([]byte, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"keyring", bytes.NewReader(msg))

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Local returns a client for s in the same process, for commands that open a data directory themselves. stop ends it.
+// Local returns a client for s in the same process, for commands that open a data directory
+// themselves. stop ends it.
 func Local(s *Server) (c *Client, stop func() error) {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,

@@ -264,8 +264,8 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 	})
 }
 
-// caught ends an operation that panics with an error in one sentence; the log has what helps to find
-// the fault.
+// caught ends an operation that panics with an error in one sentence; the log has what helps to
+// find the fault.
 func (s *Server) caught(name string, a *answer) {
 	r := recover()
 	if r == nil {
@@ -278,13 +278,15 @@ func (s *Server) caught(name string, a *answer) {
 }
 
 func begin(w http.ResponseWriter) *answer {
-	// Progress may be told before all of the body has been read. Where this is not to be had, progress comes late.
+	// Progress may be told before all of the body has been read. Where this is not to be had, progress
+	// comes late.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return &answer{w: w}
 }
 
-// fail answers a request for bytes that cannot be had: a status that is not 200, and the error as JSON.
+// fail answers a request for bytes that cannot be had: a status that is not 200, and the error as
+// JSON.
 func fail(w http.ResponseWriter, err error) {
 	e := AsError(err)
 	w.Header().Set("Content-Type", "application/json")
@@ -307,14 +309,15 @@ type Listener struct {
 // maxSocketPath is less than what any system allows for the path of a Unix socket.
 const maxSocketPath = 100
 
-// Listen serves s on a socket in the data directory dir, that only its owner can use. Where the path would be too long for a socket, it lies in
-// a directory of its own under the system's temporary one.
+// Listen serves s on a socket in the data directory dir, that only its owner can use. Where the
+// path would be too long for a socket, it lies in a directory of its own under the system's
+// temporary one.
 func Listen(s *Server, dir string, log *slog.Logger) (*Listener, error) {
 	return listen(s, filepath.Join(dir, "api.sock"), log)
 }
 
-// ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an error
-// if another process answers there, or if something else than a socket has that name.
+// ListenKeyring serves a keyring likewise, on the socket path; see KeyringHandler. It returns an
+// error if another process answers there, or if something else than a socket has that name.
 func ListenKeyring(k vault.Keyring, path string, log *slog.Logger) (*Listener, error) {
 	return listen(guarded(KeyringHandler(k), log), path, log)
 }

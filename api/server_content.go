@@ -18,8 +18,9 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// readBlob answers with the bytes of what a ticket or hash names, from offset on, at most length of them. Of a file in chunks that is its content,
-// unless raw is asked for. What is not here is fetched as it is read, and not more.
+// readBlob answers with the bytes of what a ticket or hash names, from offset on, at most length of
+// them. Of a file in chunks that is its content, unless raw is asked for. What is not here is
+// fetched as it is read, and not more.
 func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	span, err := spanOf(r)
@@ -158,8 +159,8 @@ func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error
 	return s.fetchTo(ctx, x.hash, x.form, x.providers, req.Path, a)
 }
 
-// fetchTo brings content into the store and writes it to path, unless that is empty. Whether the path is free is asked before anything
-// is fetched.
+// fetchTo brings content into the store and writes it to path, unless that is empty. Whether the
+// path is free is asked before anything is fetched.
 func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
 	start := time.Now()
 	if path != "" {

@@ -120,8 +120,8 @@ func adding(a *answer) func(uint64) {
 	return func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
 }
 
-// openFile opens a file to be read for a client. The client is the same user (see Listen), so it may
-// name any path.
+// openFile opens a file to be read for a client. The client is the same user (see Listen), so it
+// may name any path.
 func openFile(name string) (*disk.File, error) {
 	if !filepath.IsAbs(name) {
 		return nil, UsageErrorf("path %q is not absolute", name)
@@ -161,7 +161,8 @@ func notNil(k Key) []byte {
 	return k
 }
 
-// readValue answers with the bytes of the latest value of a key; if they are on their way, it waits a while.
+// readValue answers with the bytes of the latest value of a key; if they are on their way, it waits
+// a while.
 func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	ctx, release := s.node.Blobs.Hold(r.Context())
 	defer release()

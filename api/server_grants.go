@@ -35,8 +35,8 @@ func fromMicros(us uint64) time.Time {
 	return time.UnixMicro(int64(us)).UTC()
 }
 
-// grantsOf returns what describes grants of a replica: the prefix of an encrypted one in plain, if it
-// can be read here.
+// grantsOf returns what describes grants of a replica: the prefix of an encrypted one in plain, if
+// it can be read here.
 func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.Grant) Grant {
 	open := func([]byte) ([]byte, bool) { return nil, false }
 	if r.Encrypted {

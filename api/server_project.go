@@ -23,7 +23,8 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// contentPrefix is where a project keeps the content of all versions of its assets, by their hashes in hex, so that they are synced and kept.
+// contentPrefix is where a project keeps the content of all versions of its assets, by their hashes
+// in hex, so that they are synced and kept.
 const contentPrefix = "/content/"
 
 func contentKey(h [32]byte) []byte { return fmt.Appendf(nil, "%s%x", contentPrefix, h) }
@@ -75,7 +76,8 @@ func (s *Server) messageAt(ctx context.Context, o opened, key []byte) ([]byte, e
 	return s.message(ctx, o, &it)
 }
 
-// owner returns who makes a project or an asset: the identity named, or that of the own vault, or the only one of the keyring.
+// owner returns who makes a project or an asset: the identity named, or that of the own vault, or
+// the only one of the keyring.
 func (s *Server) owner(ctx context.Context, text string) (identity.ID, error) {
 	if text != "" {
 		if id, err := identity.ParseID(text); err == nil {
@@ -356,7 +358,8 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 	return s.describeAsset(ctx, o, &it), nil
 }
 
-// newReference makes a reference whose id follows from what it says, so that saying it twice is saying it once.
+// newReference makes a reference whose id follows from what it says, so that saying it twice is
+// saying it once.
 func newReference(source, other, target string, content [32]byte, kind project.ReferenceType, now time.Time) project.Reference {
 	h := blake3.New(16, nil)
 	for _, part := range []string{source, other, target, string(content[:]), kind.String()} {

@@ -27,8 +27,8 @@ import (
 const importBatch = 1024
 
 // replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in
-// batches. What was set before an error stays. An import is written by others than who runs it, so the
-// files that it names are read below the directory "files" alone.
+// batches. What was set before an error stays. An import is written by others than who runs it, so
+// the files that it names are read below the directory "files" alone.
 func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
 	ctx := r.Context()

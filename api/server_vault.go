@@ -27,7 +27,8 @@ func describeIdentity(i *vault.Identity) Identity {
 	return x
 }
 
-// whichIdentity finds an identity of the keyring by its id or a unique beginning of it; empty is the only one.
+// whichIdentity finds an identity of the keyring by its id or a unique beginning of it; empty is
+// the only one.
 func (s *Server) whichIdentity(ctx context.Context, text string) (found vault.Identity, err error) {
 	all, err := s.node.Keyring().Identities(ctx)
 	if err != nil {
@@ -363,7 +364,8 @@ func (s *Server) vaultDeny(ctx context.Context, req DecideRequest, _ *answer) (D
 	return Decided{r.Request, r.Application, false}, s.node.Keyring().Deny(ctx, r.Request)
 }
 
-// keyringCall answers a call of an app on this machine to the keyring, in the form of package vault: what apps on other devices call over the keyring protocol.
+// keyringCall answers a call of an app on this machine to the keyring, in the form of package
+// vault: what apps on other devices call over the keyring protocol.
 func (s *Server) keyringCall(w http.ResponseWriter, r *http.Request) {
 	msg, err := io.ReadAll(http.MaxBytesReader(w, r.Body, vault.MaxCall))
 	if err != nil {

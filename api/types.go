@@ -1,12 +1,14 @@
-// Package api is how programs on the same machine talk to a node: JSON over HTTP on a Unix socket in the data directory, with a server, and
-// the client that the command line uses.
+// Package api is how programs on the same machine talk to a node: JSON over HTTP on a Unix socket
+// in the data directory, with a server, and the client that the command line uses.
 //
-// What belongs here: requests, results, errors and their translation from and to those of the node. What never belongs here: the
-// work itself, which is node's, and anything about terminals, which is cmd/skerry's.
+// What belongs here: requests, results, errors and their translation from and to those of the node.
+// What never belongs here: the work itself, which is node's, and anything about terminals, which is
+// cmd/skerry's.
 //
-// An operation is POST /v1/NAME with a JSON body. The answer is a sequence of JSON lines, each with one field: progress any number of
-// times, item for each element of a list, and at the end result or error. Bytes travel as bodies: GET /v1/blob and GET
-// /v1/value answer with them, POST /v1/blob takes them. See docs/api.md.
+// An operation is POST /v1/NAME with a JSON body. The answer is a sequence of JSON lines, each with
+// one field: progress any number of times, item for each element of a list, and at the end result
+// or error. Bytes travel as bodies: GET /v1/blob and GET /v1/value answer with them, POST /v1/blob
+// takes them. See docs/api.md.
 package api
 
 import (

@@ -161,7 +161,8 @@ type Shared struct {
 	Skipped []string `json:"skipped,omitempty"`
 }
 
-// GetRequest asks to fetch what a ticket or hash names, and to write it to Path unless that is empty.
+// GetRequest asks to fetch what a ticket or hash names, and to write it to Path unless that is
+// empty.
 type GetRequest struct {
 	What string `json:"what"`
 	Path string `json:"path"` // absolute; must not exist

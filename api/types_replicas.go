@@ -30,8 +30,10 @@ type JoinRequest struct {
 	Wallet *JoinWallet `json:"wallet,omitempty"`
 }
 
-// JoinWallet says who signs for the wallet of an invite: an identity of the keyring, or another program. Without a signature of that, the answer is an error of kind Unsigned whose message is the
-// text to sign (EIP-191, "personal sign"); with the same time and the signature, the request is made again.
+// JoinWallet says who signs for the wallet of an invite: an identity of the keyring, or another
+// program. Without a signature of that, the answer is an error of kind Unsigned whose message is
+// the text to sign (EIP-191, "personal sign"); with the same time and the signature, the request is
+// made again.
 type JoinWallet struct {
 	Identity  string `json:"identity,omitempty"` // name or id
 	Password  string `json:"password,omitempty"`
@@ -140,7 +142,8 @@ type Entry struct {
 	Author replica.AuthorID `json:"author"`
 	Hash   blobs.Hash       `json:"hash"`
 	Size   uint64           `json:"size"` // of the value
-	// StoredSize is that of the sealed content of an encrypted replica. Where the size of the value cannot be told before the content is here, Size is the same.
+	// StoredSize is that of the sealed content of an encrypted replica. Where the size of the value
+	// cannot be told before the content is here, Size is the same.
 	StoredSize uint64 `json:"stored_size,omitempty"`
 	Timestamp  uint64 `json:"timestamp"`         // microseconds since 1970
 	Content    string `json:"content,omitempty"` // "complete", "partial" or "missing"
@@ -205,7 +208,8 @@ type Imported struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-// ExportReplicaRequest asks to write the latest values to a directory that does not exist or is empty.
+// ExportReplicaRequest asks to write the latest values to a directory that does not exist or is
+// empty.
 type ExportReplicaRequest struct {
 	Name       string `json:"name"`
 	Dir        string `json:"dir"`                   // absolute

@@ -6,7 +6,8 @@ import (
 	"github.com/skerry-sync/skerry/seed"
 )
 
-// SeedRequest asks a seed to keep a replica, or not to keep it any more, or, without a replica, for what it keeps of an identity.
+// SeedRequest asks a seed to keep a replica, or not to keep it any more, or, without a replica, for
+// what it keeps of an identity.
 type SeedRequest struct {
 	Replica  string `json:"replica,omitempty"`
 	At       string `json:"at"`                 // address of the seed's node
@@ -20,7 +21,7 @@ type SeedStatus struct {
 	Identity identity.ID   `json:"identity"`
 	Quota    seed.Quota    `json:"quota"`
 	Backups  []seed.Answer `json:"backups"`
-	// Missing are replicas that this node has registered there and that the seed does not keep, or not for
-	// long.
+	// Missing are replicas that this node has registered there and that the seed does not keep, or not
+	// for long.
 	Missing []replica.ID `json:"missing,omitempty"`
 }

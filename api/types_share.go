@@ -126,7 +126,8 @@ type Grant struct {
 	Backdatable bool `json:"backdatable,omitempty"`
 }
 
-// RevokeRequest asks to end what an author may write: everything, or from a time on, which is now unless given.
+// RevokeRequest asks to end what an author may write: everything, or from a time on, which is now
+// unless given.
 type RevokeRequest struct {
 	Name   string    `json:"name"`
 	Author string    `json:"author"`

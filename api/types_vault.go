@@ -66,12 +66,14 @@ type Asked struct {
 	Expires time.Time `json:"expires"`
 }
 
-// VaultRequest names a vault: by its identity, or its replica's name or id; empty is the person's own, or the only one.
+// VaultRequest names a vault: by its identity, or its replica's name or id; empty is the person's
+// own, or the only one.
 type VaultRequest struct {
 	Vault string `json:"vault,omitempty"`
 }
 
-// VaultProjectRequest names a project of a vault: by its name, its id or that of its replica, or a unique prefix of that.
+// VaultProjectRequest names a project of a vault: by its name, its id or that of its replica, or a
+// unique prefix of that.
 type VaultProjectRequest struct {
 	Vault   string `json:"vault,omitempty"`
 	Project string `json:"project"`
@@ -118,7 +120,8 @@ type KeyringRequest struct {
 	At          time.Time   `json:"at"`
 }
 
-// DecideRequest answers a request, which is named by its code, its id or the first characters of that.
+// DecideRequest answers a request, which is named by its code, its id or the first characters of
+// that.
 type DecideRequest struct {
 	Request  string `json:"request"`
 	Identity string `json:"identity,omitempty"`

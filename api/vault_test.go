@@ -16,7 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// OBJ-V3 and OBJ-V4: an app on the same machine goes through the steps over the node's API, and can do nothing else with the keyring; which here is one that another process could serve.
+// OBJ-V3 and OBJ-V4: an app on the same machine goes through the steps over the node's API, and can
+// do nothing else with the keyring; which here is one that another process could serve.
 func TestAppOverTheAPI(t *testing.T) {
 	ctx := t.Context()
 	socket := filepath.Join(t.TempDir(), "k.sock")
@@ -64,7 +65,8 @@ func TestAppOverTheAPI(t *testing.T) {
 	key, err := k.CatalogueKey(ctx, vault.App{}, a.Session) // 6
 	require.NoError(t, err)
 
-	// 5, 7: the app opens the vault with what it was given, in a store of its own; the node stands for its hosts.
+	// 5, 7: the app opens the vault with what it was given, in a store of its own; the node stands for
+	// its hosts.
 	p, err := n.Replicas.Plain(ctx, v.ReplicaID)
 	require.NoError(t, err)
 	found := 0

@@ -1,8 +1,8 @@
-// Package bench measures a node on the machine it runs on: adding, transfer, reconciliation and entries, each beside the limit that the
-// same machine sets in the same run.
+// Package bench measures a node on the machine it runs on: adding, transfer, reconciliation and
+// entries, each beside the limit that the same machine sets in the same run.
 //
-// What belongs here: loads, clocks and figures. What never belongs here: anything that a node needs to work; nothing imports this
-// package but the command line.
+// What belongs here: loads, clocks and figures. What never belongs here: anything that a node needs
+// to work; nothing imports this package but the command line.
 package bench
 
 import (
@@ -132,7 +132,8 @@ func copyFile(from, to string) (d copyTimes, err error) {
 	return d, errors.Join(err, out.Close())
 }
 
-// copyTimes are those of one copy: until cp would have ended, and until it was on the disk, where an import is when it is acknowledged.
+// copyTimes are those of one copy: until cp would have ended, and until it was on the disk, where
+// an import is when it is acknowledged.
 type copyTimes struct{ copied, synced time.Duration }
 
 // AddResult is the outcome of Add.
@@ -264,8 +265,8 @@ func (p *pair) close() error {
 	return err
 }
 
-// rawTLS moves size bytes over one TLS 1.3 connection on the loopback interface: what the wire and the cipher can do. Any other path is made by
-// a delaying proxy.
+// rawTLS moves size bytes over one TLS 1.3 connection on the loopback interface: what the wire and
+// the cipher can do. Any other path is made by a delaying proxy.
 func rawTLS(size int64, path Path) (d time.Duration, err error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {

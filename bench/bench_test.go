@@ -10,7 +10,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Every measurement runs, on a small load, and fills in what it reports; how fast it was is not tested.
+// Every measurement runs, on a small load, and fills in what it reports; how fast it was is not
+// tested.
 func TestMeasurementsRun(t *testing.T) {
 	cfg := Config{Dir: t.TempDir(), Size: 8 << 20, Files: 50, Note: t.Logf}
 	add, err := Add(t.Context(), cfg)

@@ -42,8 +42,8 @@ type Path struct {
 	Rate      float64 // bytes a second in each direction; 0 is as many as the machine can pass on
 }
 
-// Far moves a large blob and many small ones across a path with a long round trip: a proxy that holds back everything for half of it, in both
-// directions.
+// Far moves a large blob and many small ones across a path with a long round trip: a proxy that
+// holds back everything for half of it, in both directions.
 func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {
@@ -146,8 +146,8 @@ func (p *pair) far(ctx context.Context, path Path, fn func(*pair) error) error {
 	return errors.Join(fn(q), proxy.close())
 }
 
-// delay is a TCP proxy that passes everything on half a round trip after it came, and no faster than the path allows. It holds what is on the
-// way, up to a bound.
+// delay is a TCP proxy that passes everything on half a round trip after it came, and no faster
+// than the path allows. It holds what is on the way, up to a bound.
 type delay struct {
 	l    net.Listener
 	to   string

@@ -164,7 +164,8 @@ type IdleResult struct {
 	FirstCPU    float64 `json:"first_seconds"` // CPU seconds of that
 }
 
-// Idle makes nodes that all hold the same replicas, and measures what they use of the processors while nothing happens.
+// Idle makes nodes that all hold the same replicas, and measures what they use of the processors
+// while nothing happens.
 func Idle(ctx context.Context, cfg Config, nodes, replicas int, wait time.Duration) (res IdleResult, err error) {
 	err = withGroup(ctx, cfg, nodes, func(g group) error {
 		res, err = idle(ctx, cfg, g, replicas, wait)

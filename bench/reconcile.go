@@ -38,8 +38,9 @@ type ReconcileResult struct {
 	BuildSeconds  float64 `json:"build_seconds"` // of both trees
 }
 
-// Reconcile runs sessions between two sets of random items that differ in some, which lie scattered by chance, half of them on each side. The trees lie
-// in stores on disk. If plain is set, each session is run again without sketches.
+// Reconcile runs sessions between two sets of random items that differ in some, which lie scattered
+// by chance, half of them on each side. The trees lie in stores on disk. If plain is set, each
+// session is run again without sketches.
 func Reconcile(ctx context.Context, cfg Config, items int, differences []int, plain bool) (out []ReconcileResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {

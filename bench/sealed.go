@@ -14,7 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// ValueTimes are those of one large value of a replica, on its way from a file on one node to a reader on the other. Rates are in millions of bytes a second.
+// ValueTimes are those of one large value of a replica, on its way from a file on one node to a
+// reader on the other. Rates are in millions of bytes a second.
 type ValueTimes struct {
 	SetMBs      float64 `json:"set_mb_per_s"`      // until it is on the disk
 	TransferMBs float64 `json:"transfer_mb_per_s"` // until it is on the other's disk
@@ -33,7 +34,8 @@ type SealedResult struct {
 	Ratio  float64    `json:"sealed_to_plain"` // of the total rates
 }
 
-// Sealed moves large values through a replica that is not encrypted, and through one that is, in turns, and returns the mean of all rounds.
+// Sealed moves large values through a replica that is not encrypted, and through one that is, in
+// turns, and returns the mean of all rounds.
 func Sealed(ctx context.Context, cfg Config, rounds int) (res SealedResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {

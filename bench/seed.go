@@ -207,7 +207,8 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// fillSeed registers replicas as requests would, ten for each identity, without their signatures; and returns some of them.
+// fillSeed registers replicas as requests would, ten for each identity, without their signatures;
+// and returns some of them.
 func fillSeed(ctx context.Context, cfg Config, dir string, count int, res *SeedResult) (some []replica.ID, err error) {
 	cfg.Note("registering %d replicas", count)
 	limits := seed.DefaultLimits
@@ -271,7 +272,8 @@ func peerOf(key [32]byte) peer.ID {
 	return peer.ID(append([]byte{0x00, 0x24, 0x08, 0x01, 0x12, 0x20}, key[:]...))
 }
 
-// maxNone is how often the seed is asked for what it does not have: who asks for too much of that is not answered.
+// maxNone is how often the seed is asked for what it does not have: who asks for too much of that
+// is not answered.
 const maxNone = 256
 
 // lookAt asks the seed for registered replicas, and for others.

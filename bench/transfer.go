@@ -36,7 +36,8 @@ type nowhere struct{}
 
 func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// Transfer moves a large blob, and many small files, between two nodes in this process over loopback.
+// Transfer moves a large blob, and many small files, between two nodes in this process over
+// loopback.
 func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {

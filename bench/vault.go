@@ -25,7 +25,8 @@ type VaultResult struct {
 	BeginMillis  float64 `json:"begin_ms"` // until all projects were made and listed, at the first device
 }
 
-// Vault makes a vault that lists some projects, half of them encrypted, at one node, and opens it on new nodes from nothing but the identity's key and the first node's address.
+// Vault makes a vault that lists some projects, half of them encrypted, at one node, and opens it
+// on new nodes from nothing but the identity's key and the first node's address.
 func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {

@@ -70,7 +70,8 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// BenchmarkStream encodes from a store on disk into a pipe and decodes on the other end, discarding or storing.
+// BenchmarkStream encodes from a store on disk into a pipe and decodes on the other end, discarding
+// or storing.
 func BenchmarkStream(b *testing.B) {
 	source := diskStore(b)
 	info, err := source.Import(bg, bytes.NewReader(testkit.Random(1, benchSize)), ImportOptions{})

@@ -12,7 +12,8 @@ import (
 
 // CollectOptions tune Collect.
 type CollectOptions struct {
-	// Keep marks every blob that is wanted for a reason that the store does not know. It is called once, while the store is in use.
+	// Keep marks every blob that is wanted for a reason that the store does not know. It is called
+	// once, while the store is in use.
 	Keep func(ctx context.Context, m *Marks) error
 	// DryRun only counts.
 	DryRun bool
@@ -40,9 +41,10 @@ type Collected struct {
 	Postponed bool
 }
 
-// Collect removes blobs that nothing keeps, and gives their room back to the file system. Blobs are kept by pins, by o.Keep, by a hold (see
-// Hold), and by being children of a sequence that is kept as one. It runs beside other work; what that stores or finds meanwhile
-// stays. Only one Collect runs at a time; another waits.
+// Collect removes blobs that nothing keeps, and gives their room back to the file system. Blobs are
+// kept by pins, by o.Keep, by a hold (see Hold), and by being children of a sequence that is kept
+// as one. It runs beside other work; what that stores or finds meanwhile stays. Only one Collect
+// runs at a time; another waits.
 func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, err error) {
 	s.collect.Lock()
 	defer s.collect.Unlock()
@@ -80,7 +82,8 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 // settleTime is much longer than any transaction takes.
 const settleTime = 100 * time.Millisecond
 
-// settle waits for transactions that found a blob to be there just before touches were noted, and whose commit is what keeps the blob.
+// settle waits for transactions that found a blob to be there just before touches were noted, and
+// whose commit is what keeps the blob.
 func (s *Store) settle(ctx context.Context) error {
 	select {
 	case <-time.After(s.settleTime):
@@ -259,7 +262,8 @@ func (c *collector) drop(batch []Hash) error {
 	return nil
 }
 
-// orphans removes files that no record points at: what a loss of power left of deletions and imports.
+// orphans removes files that no record points at: what a loss of power left of deletions and
+// imports.
 func (c *collector) orphans() error {
 	all, err := c.s.files.Files() // first: a file that is made from now on is not in it, and one that is, has its record already
 	if err != nil {

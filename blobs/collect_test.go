@@ -145,7 +145,8 @@ func TestMarkingReadsEachSequenceOnce(t *testing.T) {
 	require.EqualValues(t, len(seq)*HashSize, s.BytesRead()-before)
 }
 
-// Collect runs beside imports, readers and a download; nothing that is held, pinned or being received is lost.
+// Collect runs beside imports, readers and a download; nothing that is held, pinned or being
+// received is lost.
 func TestCollectBesideWork(t *testing.T) {
 	source, s := newStore(t), newStore(t)
 	large := testkit.Random(7, 6*SegmentSize)
@@ -220,7 +221,8 @@ func collectPins(t *testing.T, s *Store) (out []Pin) {
 	return out
 }
 
-// A file that no record points at, as a loss of power may leave one, goes; one of an import under way does not.
+// A file that no record points at, as a loss of power may leave one, goes; one of an import under
+// way does not.
 func TestCollectRemovesOrphans(t *testing.T) {
 	s := newStore(t)
 	require.NoError(t, s.files.Create(12345))
@@ -233,7 +235,8 @@ func TestCollectRemovesOrphans(t *testing.T) {
 	require.Equal(t, []files.File{{ID: id}}, left)
 }
 
-// A referenced file is read where it lies, each group is verified, and a change is told and never served.
+// A referenced file is read where it lies, each group is verified, and a change is told and never
+// served.
 func TestReference(t *testing.T) {
 	s, to := newStore(t), newStore(t)
 	for _, n := range sizes[1:] {
@@ -295,7 +298,8 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// A full disk at any write fails the operation with an error that says so, loses nothing that was there, and leaves nothing behind.
+// A full disk at any write fails the operation with an error that says so, loses nothing that was
+// there, and leaves nothing behind.
 func TestDiskFullAtAnyWrite(t *testing.T) {
 	source := newStore(t)
 	large, small := testkit.Random(1, 3*SegmentSize+77), testkit.Random(2, 5000)

@@ -24,7 +24,8 @@ func (s *Store) openContent(r kv.Reader, h Hash) (content, error) {
 	return content{s, h, rec, newGeometry(rec.size)}, err
 }
 
-// ReferenceError reports a blob that was added without a copy, and whose file has been changed, moved or removed since.
+// ReferenceError reports a blob that was added without a copy, and whose file has been changed,
+// moved or removed since.
 type ReferenceError struct {
 	Hash Hash
 	Path string
@@ -44,7 +45,8 @@ func (e *ReferenceError) Error() string {
 
 func (e *ReferenceError) Unwrap() error { return e.Err }
 
-// errGone reports content whose file or record is no longer where the record said: the blob was deleted, or moved by a compaction.
+// errGone reports content whose file or record is no longer where the record said: the blob was
+// deleted, or moved by a compaction.
 var errGone = errors.New("content has gone")
 
 // source reads content bytes at offsets of the blob.
@@ -65,7 +67,8 @@ func (x source) readAt(p []byte, off uint64) error {
 	return err
 }
 
-// bytes opens the content for reading. It must be closed soon: an open file is not removed by everybody's file system.
+// bytes opens the content for reading. It must be closed soon: an open file is not removed by
+// everybody's file system.
 func (c *content) bytes() (source, error) {
 	switch {
 	case c.rec.hasFile():
@@ -175,8 +178,9 @@ func leaf(tree []byte, i, n int, cv Hash) Hash {
 	return cv
 }
 
-// checkReferenced verifies group i of a segment of a referenced blob against the tree that was made when it was added. The group of a
-// segment of one group has its value in the block above, so that case is the caller's, who passes it as cv.
+// checkReferenced verifies group i of a segment of a referenced blob against the tree that was made
+// when it was added. The group of a segment of one group has its value in the block above, so that
+// case is the caller's, who passes it as cv.
 func (c *content) checkReferenced(v segmentView, i int, data []byte, cv Hash) error {
 	root := c.g.counts[0] == 1
 	if hashGroup(data, v.first+uint64(i), root) != leaf(v.tree, i, v.n, cv) {
@@ -185,7 +189,8 @@ func (c *content) checkReferenced(v segmentView, i int, data []byte, cv Hash) er
 	return nil
 }
 
-// onlyGroup returns the value of a segment that has only one group: the blob's own, or what the blocks above say.
+// onlyGroup returns the value of a segment that has only one group: the blob's own, or what the
+// blocks above say.
 func (c *content) onlyGroup(r kv.Reader, index uint64) (Hash, error) {
 	cv, level := c.h, c.g.top()
 	for ; level > 0; level-- {

@@ -7,10 +7,11 @@ import (
 	"sync"
 )
 
-// A blob that somebody has just stored, or found to be there, is not kept by anything yet: the pin or the entry comes after. Until it is
-// there, a hold keeps the blob from Collect.
+// A blob that somebody has just stored, or found to be there, is not kept by anything yet: the pin
+// or the entry comes after. Until it is there, a hold keeps the blob from Collect.
 
-// touches notes what is in use right now, by the first 8 bytes of hashes: that two agree in them only keeps one of them longer.
+// touches notes what is in use right now, by the first 8 bytes of hashes: that two agree in them
+// only keeps one of them longer.
 type touches struct {
 	mu         sync.Mutex
 	collecting map[uint64]struct{} // touched since Collect began; nil unless it runs

@@ -18,15 +18,16 @@ import (
 
 // ImportOptions tune an import; the zero value is fine.
 type ImportOptions struct {
-	// Progress, if set, is called now and then, by one goroutine at a time, with the number of bytes read so far.
+	// Progress, if set, is called now and then, by one goroutine at a time, with the number of bytes
+	// read so far.
 	Progress func(read uint64)
-	// Reference makes ImportFile store only the tree, and the file's place: its content is read from there whenever it is wanted, and
-	// verified each time.
+	// Reference makes ImportFile store only the tree, and the file's place: its content is read from
+	// there whenever it is wanted, and verified each time.
 	Reference bool
 }
 
-// Import stores everything that r yields and returns what became of it. Memory does not grow with the size. If ctx
-// ends or r fails, nothing remains. The blob is durable after the next Sync.
+// Import stores everything that r yields and returns what became of it. Memory does not grow with
+// the size. If ctx ends or r fails, nothing remains. The blob is durable after the next Sync.
 func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Info, error) {
 	first := make([]byte, SegmentSize+1)
 	n, err := io.ReadFull(r, first)
@@ -42,9 +43,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Info,
 	return Info{}, fmt.Errorf("import: %w", err)
 }
 
-// ImportFile imports a regular file. One that is written to meanwhile gives an error, or is stored as
-// it was at some moment of each part. Anything but a regular file gives a *disk.NotRegularError: a
-// pipe or a device may never end.
+// ImportFile imports a regular file. One that is written to meanwhile gives an error, or is stored
+// as it was at some moment of each part. Anything but a regular file gives a *disk.NotRegularError:
+// a pipe or a device may never end.
 func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (Info, error) {
 	f, err := disk.OpenRegular(name)
 	if err != nil {
@@ -98,7 +99,8 @@ func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // segmentSource gives out content a segment at a time. Its methods may be called at the same time.
 type segmentSource interface {
-	// next fills buf, of SegmentSize bytes, with the next segment; n is 0 when there is none. last is set with the last one.
+	// next fills buf, of SegmentSize bytes, with the next segment; n is 0 when there is none. last is
+	// set with the last one.
 	next(buf []byte) (index uint64, n int, last bool, err error)
 }
 
@@ -130,7 +132,8 @@ func (x *fileSource) next(buf []byte) (index uint64, n int, last bool, err error
 	return index, n, false, err
 }
 
-// streamSource reads one segment after the other, and one byte ahead, so that it knows which one is the last.
+// streamSource reads one segment after the other, and one byte ahead, so that it knows which one is
+// the last.
 type streamSource struct {
 	r     io.Reader
 	mu    sync.Mutex
@@ -182,14 +185,16 @@ func (s *Store) importLarge(ctx context.Context, from segmentSource, o ImportOpt
 		err = s.publish(ctx, hash, rec)
 	}
 	if err != nil {
-		// The cause may be that ctx has ended; what was written must go all the same, now or at the next Open.
+		// The cause may be that ctx has ended; what was written must go all the same, now or at the next
+		// Open.
 		return Info{}, errors.Join(fmt.Errorf("import: %w", err), s.reap(context.WithoutCancel(ctx), rec.id))
 	}
 	return rec.info(hash), nil
 }
 
-// importWork hashes the segments of one blob, several at a time, and writes them one after the other: the file system lets only one writer
-// into a file anyway, and is fastest when the file grows at its end.
+// importWork hashes the segments of one blob, several at a time, and writes them one after the
+// other: the file system lets only one writer into a file anyway, and is fastest when the file
+// grows at its end.
 type importWork struct {
 	s        *Store
 	from     segmentSource
@@ -233,7 +238,8 @@ func (w *importWork) run(ctx context.Context) (hash Hash, err error) {
 	return hash, g.Wait()
 }
 
-// work takes a buffer before it asks for a segment, so that the segment which is next in turn always has one.
+// work takes a buffer before it asks for a segment, so that the segment which is next in turn
+// always has one.
 func (w *importWork) work(ctx context.Context, out chan<- hashedSegment) error {
 	for {
 		var buf []byte
@@ -266,8 +272,8 @@ func hashSegment(index uint64, data []byte, root bool) hashedSegment {
 	return h
 }
 
-// collect puts the segments in order, writes them, builds the tree above them, stores all blocks and returns the blob's hash. It sets the
-// size in the record.
+// collect puts the segments in order, writes them, builds the tree above them, stores all blocks
+// and returns the blob's hash. It sets the size in the record.
 func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash Hash, err error) {
 	var blocks []upperBlock
 	flush := func() error {
@@ -330,7 +336,8 @@ func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash
 	return hash, flush()
 }
 
-// publish makes the content under rec.id the blob h, unless there is one already; what is not needed is cleared away.
+// publish makes the content under rec.id the blob h, unless there is one already; what is not
+// needed is cleared away.
 func (s *Store) publish(ctx context.Context, h Hash, rec record) error {
 	s.Touch(ctx, h)
 	var waste []contentID

@@ -9,8 +9,9 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Marks says which of the stored blobs a collection keeps. It takes 9 bytes of memory for each blob that was stored when the collection
-// began, whatever is marked, and however often. Hashes of blobs that are not stored are passed over.
+// Marks says which of the stored blobs a collection keeps. It takes 9 bytes of memory for each blob
+// that was stored when the collection began, whatever is marked, and however often. Hashes of blobs
+// that are not stored are passed over.
 type Marks struct {
 	s        *Store
 	ctx      context.Context
@@ -36,8 +37,8 @@ func (b bitmap) has(i int) bool { return i >= 0 && b[i/64]>>(i%64)&1 == 1 }
 
 func (s *Store) newMarks(ctx context.Context, progress func(CollectProgress)) (*Marks, error) {
 	m := &Marks{s: s, ctx: ctx, progress: progress}
-	// The seed is secret, so nobody can prepare hashes whose keys are the same; by chance, it happens once in a million collections of ten
-	// million blobs. Then another seed is taken.
+	// The seed is secret, so nobody can prepare hashes whose keys are the same; by chance, it happens
+	// once in a million collections of ten million blobs. Then another seed is taken.
 	for distinct := false; !distinct; {
 		m.seed, m.keys = maphash.MakeSeed(), m.keys[:0]
 		err := s.kv.View(ctx, func(r kv.Reader) error {
@@ -71,8 +72,8 @@ func (m *Marks) find(h Hash) int {
 	return i
 }
 
-// Keep marks the blob h. It reports whether h is stored and Keep is called with it for the first time, so that a caller looks at each blob
-// once.
+// Keep marks the blob h. It reports whether h is stored and Keep is called with it for the first
+// time, so that a caller looks at each blob once.
 func (m *Marks) Keep(h Hash) (first bool) {
 	i := m.find(h)
 	if i < 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// A Pin keeps a blob, under a name, until it is unpinned. Its record is the value under "bp" and the name: version u8 = 1, kind u8 (0 blob, 1
-// sequence), hash[32].
+// A Pin keeps a blob, under a name, until it is unpinned. Its record is the value under "bp" and
+// the name: version u8 = 1, kind u8 (0 blob, 1 sequence), hash[32].
 type Pin struct {
 	Name     string
 	Hash     Hash
@@ -46,7 +46,8 @@ func parsePin(key, value []byte) (p Pin, err error) {
 	return Pin{Name: string(key[len(keyPin):]), Hash: Hash(value[2:]), Sequence: value[1] == 1}, nil
 }
 
-// Pin keeps the blob p.Hash, which must be in the store, whole or partly; or else ErrNotFound. A pin of the same name is moved.
+// Pin keeps the blob p.Hash, which must be in the store, whole or partly; or else ErrNotFound. A
+// pin of the same name is moved.
 func (s *Store) Pin(ctx context.Context, p Pin) error {
 	if p.Name == "" || len(p.Name) > MaxPinName || !utf8.ValidString(p.Name) ||
 		strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' }) {
@@ -63,8 +64,8 @@ func (s *Store) Pin(ctx context.Context, p Pin) error {
 	})
 }
 
-// PinNew keeps a blob under a name that nothing else has: p.Name, or that with a number behind it. It returns the name. If the blob is pinned
-// under such a name already, it stays so.
+// PinNew keeps a blob under a name that nothing else has: p.Name, or that with a number behind it.
+// It returns the name. If the blob is pinned under such a name already, it stays so.
 func (s *Store) PinNew(ctx context.Context, p Pin) (name string, err error) {
 	base := p.Name
 	for i := 2; ; i++ {
@@ -97,7 +98,8 @@ func (s *Store) PinNamed(ctx context.Context, name string) (p Pin, err error) {
 	return p, err
 }
 
-// Unpin removes the pin of that name, or returns ErrPinNotFound. The blob stays until Collect finds nothing else that keeps it.
+// Unpin removes the pin of that name, or returns ErrPinNotFound. The blob stays until Collect finds
+// nothing else that keeps it.
 func (s *Store) Unpin(ctx context.Context, name string) error {
 	return s.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		has, err := tx.Has(pinKey(name))

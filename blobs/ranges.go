@@ -11,8 +11,9 @@ import (
 // A Range is the bytes, groups or other positions Start <= i < End.
 type Range struct{ Start, End uint64 }
 
-// Ranges is a set of positions: ascending ranges that are neither empty nor overlap nor touch. Its zero value is the empty set.
-// Functions of this package that take byte ranges round them outwards to chunk groups.
+// Ranges is a set of positions: ascending ranges that are neither empty nor overlap nor touch. Its
+// zero value is the empty set. Functions of this package that take byte ranges round them outwards
+// to chunk groups.
 type Ranges []Range
 
 // Everything is the set of all positions.
@@ -121,8 +122,8 @@ func (a Ranges) Align() Ranges {
 	return NewRanges(out...)
 }
 
-// groupsOf rounds byte ranges of a blob of size bytes outwards to its chunk groups. A blob of no bytes has one empty group,
-// which every set that contains position 0 selects.
+// groupsOf rounds byte ranges of a blob of size bytes outwards to its chunk groups. A blob of no
+// bytes has one empty group, which every set that contains position 0 selects.
 func (a Ranges) groupsOf(size uint64) Ranges {
 	var out []Range
 	for _, r := range a.Intersect(Ranges{{0, max(size, 1)}}) {
@@ -142,8 +143,8 @@ func (a Ranges) bytesOf(size uint64) Ranges {
 	return out
 }
 
-// AppendBinary appends the wire form of a: the number of ranges, then for each the gap since the previous end and the length,
-// all as varints. A length of 0 means "without end" and is the last.
+// AppendBinary appends the wire form of a: the number of ranges, then for each the gap since the
+// previous end and the length, all as varints. A length of 0 means "without end" and is the last.
 func (a Ranges) AppendBinary(b []byte) ([]byte, error) {
 	if len(a) > MaxWireRanges {
 		return nil, fmt.Errorf("%d ranges: at most %d can be sent", len(a), MaxWireRanges)
@@ -162,7 +163,8 @@ func (a Ranges) AppendBinary(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ErrBadRanges reports the wire form of ranges that is malformed, or not the one AppendBinary makes.
+// ErrBadRanges reports the wire form of ranges that is malformed, or not the one AppendBinary
+// makes.
 var ErrBadRanges = errors.New("malformed ranges")
 
 // ReadRanges reads the wire form.

@@ -12,10 +12,11 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Reader reads the content of one blob. Its methods may not be called at the same time, except ReadAt.
+// Reader reads the content of one blob. Its methods may not be called at the same time, except
+// ReadAt.
 //
-// Content in the store was verified when it was stored and is not hashed again; Store.Verify does that. Content of a referenced file is
-// verified group by group as it is read.
+// Content in the store was verified when it was stored and is not hashed again; Store.Verify does
+// that. Content of a referenced file is verified group by group as it is read.
 type Reader struct {
 	ctx  context.Context
 	s    *Store
@@ -110,7 +111,8 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// readPart reads at least one byte at off < size. If the content has moved since it was looked up, it is looked up again.
+// readPart reads at least one byte at off < size. If the content has moved since it was looked up,
+// it is looked up again.
 func (r *Reader) readPart(p []byte, off uint64) (n int, err error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
@@ -177,7 +179,8 @@ func (c *content) readStored(p []byte, off uint64) (int, error) {
 	return len(p), nil
 }
 
-// view looks up the segment that holds off; cv is the value of its group, if the blob is referenced and the segment has only one.
+// view looks up the segment that holds off; cv is the value of its group, if the blob is referenced
+// and the segment has only one.
 func (c *content) view(ctx context.Context, off uint64) (v segmentView, cv Hash, err error) {
 	index := off / SegmentSize
 	err = c.s.kv.View(ctx, func(rd kv.Reader) error {
@@ -233,7 +236,8 @@ func (c *content) readReferenced(ctx context.Context, p []byte, off uint64) (n i
 	return n, nil
 }
 
-// referenceFault names the file that could not be read; one that has become shorter has been changed.
+// referenceFault names the file that could not be read; one that has become shorter has been
+// changed.
 func (c *content) referenceFault(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
@@ -241,7 +245,8 @@ func (c *content) referenceFault(err error) error {
 	return &ReferenceError{c.h, c.rec.ref.path, err}
 }
 
-// whyMissing tells a missing range from a blob that was deleted, or completed anew under another id, since it was opened.
+// whyMissing tells a missing range from a blob that was deleted, or completed anew under another
+// id, since it was opened.
 func (r *Reader) whyMissing(off uint64) error {
 	info, err := r.s.Stat(r.ctx, r.h)
 	if err != nil {
@@ -299,7 +304,8 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 	return total, nil
 }
 
-// Export writes the blob h to the file name, which appears whole or not at all. progress, if not nil, is told the bytes written.
+// Export writes the blob h to the file name, which appears whole or not at all. progress, if not
+// nil, is told the bytes written.
 func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(written uint64)) error {
 	r, err := s.Reader(ctx, h)
 	if err != nil {
@@ -323,8 +329,8 @@ func WriteNew(name string, write func(f *os.File) error) error {
 // exportPiece is how much is copied between two reports of progress.
 const exportPiece = 32 << 20
 
-// CopyTo writes the whole content to f. Between two files the operating system copies by itself, or only shares the blocks, where it can.
-// progress, if not nil, is told the bytes written.
+// CopyTo writes the whole content to f. Between two files the operating system copies by itself, or
+// only shares the blocks, where it can. progress, if not nil, is told the bytes written.
 func (r *Reader) CopyTo(f *os.File, progress func(uint64)) error {
 	if progress == nil {
 		progress = func(uint64) {}

@@ -14,12 +14,14 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Receiver stores blobs from streams: it verifies on the calling goroutines and writes on one of its own, several blobs and segments
-// together. What it has verified is in the store, whatever ends the streams, once Close has returned; after the
-// death of the process at most one segment of each stream must be fetched again, since none goes on before its last segment is stored.
+// Receiver stores blobs from streams: it verifies on the calling goroutines and writes on one of
+// its own, several blobs and segments together. What it has verified is in the store, whatever ends
+// the streams, once Close has returned; after the death of the process at most one segment of each
+// stream must be fetched again, since none goes on before its last segment is stored.
 //
-// Its methods, except Close, may be called at the same time from several goroutines. Its memory does not grow with their number, nor with
-// the speed of the streams: those that are ahead of the disk wait.
+// Its methods, except Close, may be called at the same time from several goroutines. Its memory
+// does not grow with their number, nor with the speed of the streams: those that are ahead of the
+// disk wait.
 type Receiver struct {
 	s    *Store
 	over bool // see NewReplacer
@@ -40,7 +42,8 @@ const (
 	batchSegments  = 16  // segments written together
 	batchBlobs     = 512 // small blobs in one transaction
 	batchBytes     = 1 << 20
-	// pendingBytes is how many bytes of small blobs may be verified and not stored yet. Streams wait for them only beyond that.
+	// pendingBytes is how many bytes of small blobs may be verified and not stored yet. Streams wait
+	// for them only beyond that.
 	pendingBytes = SegmentSize / 2
 )
 
@@ -77,15 +80,17 @@ func (s *Store) newReceiver(ctx context.Context, over bool) *Receiver {
 	return rc
 }
 
-// ErrSizeNotProved reports a stream for a blob of which the store has nothing yet, and which does not begin with the last group.
+// ErrSizeNotProved reports a stream for a blob of which the store has nothing yet, and which does
+// not begin with the last group.
 var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must come first")
 
 // ErrDeleted reports a blob that was deleted while it was being received.
 var ErrDeleted = errors.New("blob was deleted while it was being received")
 
-// ReceiveNew reads the stream of the last chunk group of h, which proves size, asks on.Accept, and then reads the stream of the byte
-// ranges, which leave out the last group. It returns the errors of Decode and of the hooks; nothing that is not verified is stored, and
-// nothing at all if Accept fails. The stream of a blob of at most SegmentSize is then read to its end all the same.
+// ReceiveNew reads the stream of the last chunk group of h, which proves size, asks on.Accept, and
+// then reads the stream of the byte ranges, which leave out the last group. It returns the errors
+// of Decode and of the hooks; nothing that is not verified is stored, and nothing at all if Accept
+// fails. The stream of a blob of at most SegmentSize is then read to its end all the same.
 func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
 	switch {
@@ -100,7 +105,8 @@ func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Rang
 	return rc.Receive(r, h, size, ranges, on)
 }
 
-// receiveProof reads the last group of a blob of more than one segment, and stores it if the hook accepts the size.
+// receiveProof reads the last group of a blob of more than one segment, and stores it if the hook
+// accepts the size.
 func (rc *Receiver) receiveProof(r *bufio.Reader, h Hash, size uint64, last Ranges, on Hooks) error {
 	if size > MaxSize {
 		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
@@ -133,12 +139,15 @@ func (k *keepProof) segment(seg *segment, above []upperBlock) (*segment, error) 
 	return seg, nil
 }
 
-// Hooks are told what goes on while a stream is received, on the goroutine that receives it. Each may be nil.
+// Hooks are told what goes on while a stream is received, on the goroutine that receives it. Each
+// may be nil.
 type Hooks struct {
 	Verified func(n int) // n bytes of content, a chunk group, have been verified
-	// Accept is asked once the size has been proved, before anything of the blob is stored. An error ends the receiving.
+	// Accept is asked once the size has been proved, before anything of the blob is stored. An error
+	// ends the receiving.
 	Accept func() error
-	// Proved is told when the store may be asked to receive other ranges of the blob. An error ends the receiving.
+	// Proved is told when the store may be asked to receive other ranges of the blob. An error ends
+	// the receiving.
 	Proved func() error
 }
 
@@ -156,7 +165,8 @@ func (o Hooks) proved() error {
 	return o.Proved()
 }
 
-// Flush returns when everything received before the call is in the store, with the first error of any write.
+// Flush returns when everything received before the call is in the store, with the first error of
+// any write.
 func (rc *Receiver) Flush() error {
 	done := make(chan struct{})
 	rc.jobs <- receiveJob{stored: done}
@@ -180,8 +190,8 @@ func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, on Hooks)
 	return on.proved()
 }
 
-// receiveSegment fills one segment from several streams, one behind the other, before it is stored: a small blob that comes whole needs no
-// file of its own.
+// receiveSegment fills one segment from several streams, one behind the other, before it is stored:
+// a small blob that comes whole needs no file of its own.
 func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams []Ranges, on Hooks) error {
 	seg, err := rc.take()
 	if err != nil {
@@ -219,8 +229,8 @@ type keepSegment struct{}
 
 func (keepSegment) segment(seg *segment, _ []upperBlock) (*segment, error) { return seg, nil }
 
-// Receive reads the stream of the byte ranges of h. The store must know h already, with this size, unless the last group is
-// among the wanted; or else the receiver fails with ErrSizeNotProved.
+// Receive reads the stream of the byte ranges of h. The store must know h already, with this size,
+// unless the last group is among the wanted; or else the receiver fails with ErrSizeNotProved.
 func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	if size > MaxSize {
 		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
@@ -269,8 +279,8 @@ func (k receiverSink) segment(seg *segment, above []upperBlock) (*segment, error
 	return k.rc.take()
 }
 
-// send hands over verified content even when the receiver is told to stop: the writer goes on until Close. A segment of a large blob is stored
-// when it returns; small blobs are unless they are few.
+// send hands over verified content even when the receiver is told to stop: the writer goes on until
+// Close. A segment of a large blob is stored when it returns; small blobs are unless they are few.
 func (rc *Receiver) send(j receiveJob) error {
 	if err := rc.failed(); err != nil {
 		if j.seg != nil {
@@ -303,14 +313,16 @@ func (rc *Receiver) failed() error {
 	return rc.err
 }
 
-// Close returns when everything received before has been written, with the first error of any write. No other method may be running.
+// Close returns when everything received before has been written, with the first error of any
+// write. No other method may be running.
 func (rc *Receiver) Close() error {
 	close(rc.jobs)
 	<-rc.done
 	return rc.failed()
 }
 
-// write is the receiver's own goroutine. After a failed write it goes on taking jobs, so that nobody waits for it, and drops them.
+// write is the receiver's own goroutine. After a failed write it goes on taking jobs, so that
+// nobody waits for it, and drops them.
 func (rc *Receiver) write() {
 	defer close(rc.done)
 	for j := range rc.jobs {
@@ -445,8 +457,9 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob, over bool)
 	return nil
 }
 
-// filesOf returns the file of each blob that is partial, and makes those of blobs that are new, if their size is proved. Complete blobs are
-// left out, unless what is received is to replace what they have.
+// filesOf returns the file of each blob that is partial, and makes those of blobs that are new, if
+// their size is proved. Complete blobs are left out, unless what is received is to replace what
+// they have.
 func (s *Store) filesOf(
 	ctx context.Context, jobs []receiveJob, over bool,
 ) (map[Hash]contentID, error) {
@@ -484,7 +497,8 @@ func (s *Store) lookUp(ctx context.Context, h Hash) (rec record, err error) {
 	return rec, err
 }
 
-// createPartial makes a blob known, with nothing of it there yet, or returns the record that somebody else has made meanwhile.
+// createPartial makes a blob known, with nothing of it there yet, or returns the record that
+// somebody else has made meanwhile.
 func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec record, err error) {
 	s.Touch(ctx, h)
 	id, err := s.newFile(ctx)
@@ -506,7 +520,8 @@ func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec rec
 	return rec, nil
 }
 
-// newFile makes a content file, which counts as garbage until a record points at it: a crash leaves nothing that Open does not clear.
+// newFile makes a content file, which counts as garbage until a record points at it: a crash leaves
+// nothing that Open does not clear.
 func (s *Store) newFile(ctx context.Context) (contentID, error) {
 	id := newContentID()
 	if err := s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(idKey(keyGarbage, id), nil) }); err != nil {
@@ -518,7 +533,8 @@ func (s *Store) newFile(ctx context.Context) (contentID, error) {
 	return id, nil
 }
 
-// putSegment notes the groups of a segment, which have been written to the file id, and reports whether they completed the blob.
+// putSegment notes the groups of a segment, which have been written to the file id, and reports
+// whether they completed the blob.
 func (s *Store) putSegment(
 	tx kv.Txn, id contentID, j receiveJob, over bool,
 ) (complete bool, err error) {

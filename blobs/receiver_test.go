@@ -14,7 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
-// transfer moves ranges of h from one store to another the way a download does: the last group first if it is unknown.
+// transfer moves ranges of h from one store to another the way a download does: the last group
+// first if it is unknown.
 func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	info, err := from.Stat(bg, h)
 	require.NoError(t, err)
@@ -36,8 +37,8 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 	require.NoError(t, rc.Close())
 }
 
-// A blob that arrives in any pieces, in any order, with overlaps, knows at each step what it has, serves that to a third
-// store, and is whole in the end.
+// A blob that arrives in any pieces, in any order, with overlaps, knows at each step what it has,
+// serves that to a third store, and is whole in the end.
 func TestPartialBlobProperty(t *testing.T) {
 	source := newStore(t)
 	infos := map[int]Info{}

@@ -10,7 +10,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Records of the store; all keys begin with 'b'. Integers in keys are big-endian, so that they sort.
+// Records of the store; all keys begin with 'b'. Integers in keys are big-endian, so that they
+// sort.
 //
 //	b h hash[32]                  what is known of a blob, and where its content lies: see record
 //	b i hash[32]                  the content of a blob of at most InlineSize bytes
@@ -22,10 +23,11 @@ import (
 //	b v                           varint, the format of these records: 2
 //	b b                           the run of the operating system in which the store was last open
 //
-// A blob lies in one of four places. A tiny one lies in the kv.Store. One of at most a segment lies in a pack: its parents in
-// pre-order, then its content. A larger or partial one has a file of its own, under a random id, since a stream's hash is known
-// only at its end: its content at its offsets, and nothing else. A referenced one lies in a file of the user's. A partial blob's size is always proved: its
-// record is made only after the last group has been verified.
+// A blob lies in one of four places. A tiny one lies in the kv.Store. One of at most a segment lies
+// in a pack: its parents in pre-order, then its content. A larger or partial one has a file of its
+// own, under a random id, since a stream's hash is known only at its end: its content at its
+// offsets, and nothing else. A referenced one lies in a file of the user's. A partial blob's size
+// is always proved: its record is made only after the last group has been verified.
 const (
 	keyRecord   = "bh"
 	keyInline   = "bi"

@@ -18,8 +18,8 @@ import (
 
 func readerOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, decodeBuffer) }
 
-// After a loss of power, records may be there whose content is not: what was not synced is hashed again, what is wrong goes, and what was
-// synced is not touched.
+// After a loss of power, records may be there whose content is not: what was not synced is hashed
+// again, what is wrong goes, and what was synced is not touched.
 func TestRecoveryAfterLossOfPower(t *testing.T) {
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)

@@ -35,7 +35,8 @@ func (s *segment) tree() []byte { return s.buf[:treeBytes(s.n)] }
 // content is the room for the groups.
 func (s *segment) content() []byte { return s.buf[treeBytes(s.n):] }
 
-// runs calls fn with each run of groups that are there, of a blob of size bytes: its offset in the blob and its bytes.
+// runs calls fn with each run of groups that are there, of a blob of size bytes: its offset in the
+// blob and its bytes.
 func (s *segment) runs(size uint64, fn func(off uint64, p []byte) error) error {
 	for i := 0; i < s.n; i++ {
 		if s.mask>>i&1 == 0 {
@@ -55,7 +56,8 @@ func (s *segment) runs(size uint64, fn func(off uint64, p []byte) error) error {
 	return nil
 }
 
-// mergeTree fills the unknown parents of tree from old. Both hold nothing but verified parents, so where both know one they agree.
+// mergeTree fills the unknown parents of tree from old. Both hold nothing but verified parents, so
+// where both know one they agree.
 func mergeTree(tree, old []byte) {
 	for at := 0; at < len(tree); at += parentSize {
 		if isZero(tree[at : at+parentSize]) {

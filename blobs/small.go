@@ -16,7 +16,8 @@ type smallBlob struct {
 	data []byte // its parents, then its content
 }
 
-// hashSmall makes a small blob of data, whose length is at most SegmentSize; buf must have room for it and its parents, and is kept.
+// hashSmall makes a small blob of data, whose length is at most SegmentSize; buf must have room for
+// it and its parents, and is kept.
 func hashSmall(buf, data []byte) smallBlob {
 	n := int(groupCount(uint64(len(data))))
 	head := treeBytes(n)
@@ -124,8 +125,8 @@ func (s *Store) missingSmall(ctx context.Context, all []smallBlob) (missing []sm
 	return missing, err
 }
 
-// standsBefore reports whether r makes storing the same blob as other needless: it is complete, and does not depend on a file of the
-// user's, unless other does, too, and is not newer.
+// standsBefore reports whether r makes storing the same blob as other needless: it is complete, and
+// does not depend on a file of the user's, unless other does, too, and is not newer.
 func (r record) standsBefore(other record) bool {
 	switch r.state {
 	case statePartial:
@@ -156,8 +157,8 @@ func (s *Store) publishIn(
 	return old, true, errors.Join(s.markUnsynced(tx, rec), tx.Set(recordKey(h), rec.marshal()))
 }
 
-// An Importer stores many small pieces of content with little work for each: it collects them and writes them together. It serves one
-// goroutine.
+// An Importer stores many small pieces of content with little work for each: it collects them and
+// writes them together. It serves one goroutine.
 type Importer struct {
 	s     *Store
 	ctx   context.Context
@@ -176,7 +177,8 @@ func (s *Store) NewImporter(ctx context.Context) *Importer {
 	return &Importer{s: s, ctx: ctx}
 }
 
-// Add takes data, of at most SegmentSize bytes, and returns its hash. It may be stored now or at the next Flush.
+// Add takes data, of at most SegmentSize bytes, and returns its hash. It may be stored now or at
+// the next Flush.
 func (im *Importer) Add(data []byte) (Hash, error) {
 	b, err := im.add(data, nil)
 	return b.hash, err

@@ -26,13 +26,14 @@ var (
 	ErrAmbiguous = errors.New("hash prefix is ambiguous")
 )
 
-// Store keeps blobs in a kv.Store and in files. Its methods may be called at the same time from many goroutines.
+// Store keeps blobs in a kv.Store and in files. Its methods may be called at the same time from
+// many goroutines.
 type Store struct {
 	kv    kv.Store
 	files *files.Store
 
-	// writing is held for reading from a write to a file until the commit of the record that makes it part of a blob, so that Sync and
-	// Collect can wait for those under way.
+	// writing is held for reading from a write to a file until the commit of the record that makes it
+	// part of a blob, so that Sync and Collect can wait for those under way.
 	writing sync.RWMutex
 	epoch   uint64 // counts syncs; guarded by writing
 
@@ -46,8 +47,8 @@ type Store struct {
 // BytesRead returns how many bytes of content Readers have given since the store was opened.
 func (s *Store) BytesRead() uint64 { return s.read.Load() }
 
-// Open returns the store kept in s and fs, after clearing away what interrupted imports and deletions left. No other Store may be
-// open on them.
+// Open returns the store kept in s and fs, after clearing away what interrupted imports and
+// deletions left. No other Store may be open on them.
 func Open(ctx context.Context, s kv.Store, fs *files.Store) (*Store, error) {
 	st := &Store{kv: s, files: fs, settleTime: settleTime}
 	for _, step := range []func(context.Context) error{st.checkFormat, st.clearGarbage, st.recover} {
@@ -78,7 +79,8 @@ func (s *Store) checkFormat(ctx context.Context) error {
 	})
 }
 
-// clearGarbage finishes deletions, and takes back imports, that the end of the last process cut short.
+// clearGarbage finishes deletions, and takes back imports, that the end of the last process cut
+// short.
 func (s *Store) clearGarbage(ctx context.Context) error {
 	var garbage []contentID
 	err := s.kv.View(ctx, func(r kv.Reader) error {
@@ -139,7 +141,8 @@ func StatIn(r kv.Reader, h Hash) (Info, error) {
 	return rec.info(h), err
 }
 
-// Has reports whether the store kept in r's kv.Store has the complete blob h, as part of a larger transaction.
+// Has reports whether the store kept in r's kv.Store has the complete blob h, as part of a larger
+// transaction.
 func Has(r kv.Reader, h Hash) (bool, error) {
 	rec, err := getRecord(r, h)
 	if errors.Is(err, ErrNotFound) {
@@ -201,8 +204,8 @@ func (s *Store) Totals(ctx context.Context) (t Totals, err error) {
 // MinPrefix is how many hex digits Resolve asks for at least.
 const MinPrefix = 8
 
-// Resolve returns the hash that text names: 64 hex digits, or the first 8 or more digits of exactly one blob in the store.
-// It returns ErrNotHash, ErrNotFound or ErrAmbiguous.
+// Resolve returns the hash that text names: 64 hex digits, or the first 8 or more digits of exactly
+// one blob in the store. It returns ErrNotHash, ErrNotFound or ErrAmbiguous.
 func (s *Store) Resolve(ctx context.Context, text string) (Hash, error) {
 	if len(text) == 2*HashSize {
 		return ParseHash(text)
@@ -233,8 +236,8 @@ func (s *Store) Resolve(ctx context.Context, text string) (Hash, error) {
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
-// StatRanges describes the blob h, and says which byte ranges of it are there: of a whole one, all positions up to its size, or the position 0 if
-// it is empty. It returns ErrNotFound.
+// StatRanges describes the blob h, and says which byte ranges of it are there: of a whole one, all
+// positions up to its size, or the position 0 if it is empty. It returns ErrNotFound.
 func (s *Store) StatRanges(ctx context.Context, h Hash) (info Info, present Ranges, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {
 		rec, err := getRecord(r, h)
@@ -253,8 +256,8 @@ func (s *Store) StatRanges(ctx context.Context, h Hash) (info Info, present Rang
 	return info, present, err
 }
 
-// Stats calls fn for each of the hashes, from one state of the store: whether the blob is known, what is known of it, and a function that returns
-// the byte ranges that are there of a partial one.
+// Stats calls fn for each of the hashes, from one state of the store: whether the blob is known,
+// what is known of it, and a function that returns the byte ranges that are there of a partial one.
 func (s *Store) Stats(ctx context.Context, hashes []Hash, fn func(i int, info Info, known bool, present func() (Ranges, error)) error) error {
 	return s.kv.View(ctx, func(r kv.Reader) error {
 		for i, h := range hashes {
@@ -324,8 +327,9 @@ func presentGroups(r kv.Reader, rec record) (Ranges, error) {
 	return out, nil
 }
 
-// Delete removes the blob h, or returns ErrNotFound. Readers that have it open fail with ErrNotFound, or go on. A referenced file
-// stays; only what is known of it goes. The room of a small blob is given back by Collect.
+// Delete removes the blob h, or returns ErrNotFound. Readers that have it open fail with
+// ErrNotFound, or go on. A referenced file stays; only what is known of it goes. The room of a
+// small blob is given back by Collect.
 func (s *Store) Delete(ctx context.Context, h Hash) error {
 	var rec record
 	ctx = kv.ToMakeRoom(ctx)

@@ -11,13 +11,15 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// The stream of some groups of a blob is Bao's combined encoding with chunk groups, without the length in front: a walk of the
-// tree in pre-order that visits only nodes above a wanted group, giving 64 bytes for a parent and the content for a group. The
-// size, and which groups follow, are agreed before (docs/protocol/blobs.md).
+// The stream of some groups of a blob is Bao's combined encoding with chunk groups, without the
+// length in front: a walk of the tree in pre-order that visits only nodes above a wanted group,
+// giving 64 bytes for a parent and the content for a group. The size, and which groups follow, are
+// agreed before (docs/protocol/blobs.md).
 
-// Encode writes the stream of the chunk groups that the byte ranges touch. Content of the store is not hashed again: the receiver
-// does that; content of a referenced file is. It returns ErrNotFound or ErrIncomplete if the store does not have all of it, and a
-// *ReferenceError if a referenced file is no longer what it was; what was written before is right.
+// Encode writes the stream of the chunk groups that the byte ranges touch. Content of the store is
+// not hashed again: the receiver does that; content of a referenced file is. It returns ErrNotFound
+// or ErrIncomplete if the store does not have all of it, and a *ReferenceError if a referenced file
+// is no longer what it was; what was written before is right.
 func (s *Store) Encode(ctx context.Context, w io.Writer, h Hash, ranges Ranges) error {
 	e, err := s.Encoder(ctx, h)
 	if err != nil {
@@ -76,7 +78,8 @@ func (e *Encoder) Encode(w io.Writer, ranges Ranges) error {
 			return nil
 		}
 		if errors.Is(err, errGone) {
-			// A packed blob is written in one piece, so nothing has been written yet: a compaction has moved it.
+			// A packed blob is written in one piece, so nothing has been written yet: a compaction has moved
+			// it.
 			if e.c.rec.state == statePacked && try < 3 && e.lookUp(e.c.s, e.c.h) == nil {
 				continue
 			}
@@ -116,7 +119,8 @@ func (e *Encoder) block(level int, index uint64, cv Hash) error {
 	return e.node(tree, level, index, 0, n, cv)
 }
 
-// node writes the part of an upper block that spans n children from first on; tree begins with its parent.
+// node writes the part of an upper block that spans n children from first on; tree begins with its
+// parent.
 func (e *Encoder) node(tree []byte, level int, index uint64, first, n int, cv Hash) error {
 	if !e.want.Overlaps(e.c.g.groups(level, index, first, n)) {
 		return nil
@@ -137,8 +141,8 @@ func (e *Encoder) node(tree []byte, level int, index uint64, first, n int, cv Ha
 	return e.node(tree[l*parentSize:], level, index, first+l, n-l, Hash(tree[HashSize:parentSize]))
 }
 
-// segment encodes a segment into memory and then writes it, so that no file is held open for a slow receiver, and nothing is sent of a
-// segment that turns out to be wrong.
+// segment encodes a segment into memory and then writes it, so that no file is held open for a slow
+// receiver, and nothing is sent of a segment that turns out to be wrong.
 func (e *Encoder) segment(index uint64, cv Hash) error {
 	var v segmentView
 	err := e.c.s.kv.View(e.ctx, func(r kv.Reader) (err error) {
@@ -208,7 +212,8 @@ func (e *Encoder) group(x source, v segmentView, i int, cv Hash) error {
 
 // sink takes what a decoder has verified.
 type sink interface {
-	// segment takes seg with at least one group and the blocks above it; it may keep both and returns a segment to go on with.
+	// segment takes seg with at least one group and the blocks above it; it may keep both and returns
+	// a segment to go on with.
 	segment(seg *segment, above []upperBlock) (*segment, error)
 }
 
@@ -220,8 +225,9 @@ type upperBlock struct {
 	dirty bool // holds parents that no sink has seen yet
 }
 
-// Decode reads the stream of the chunk groups that the byte ranges of blob h touch from r, and writes each verified group to w
-// at its offset. size is the blob's size as the sender claims it; it is proved if the last group is among the wanted.
+// Decode reads the stream of the chunk groups that the byte ranges of blob h touch from r, and
+// writes each verified group to w at its offset. size is the blob's size as the sender claims it;
+// it is proved if the last group is among the wanted.
 //
 // Nothing unverified reaches w. Decode returns ErrUnproved if no range lies within size, a
 // *CorruptError naming the first wrong byte, at the latest after the chunk group that holds it has
@@ -243,7 +249,8 @@ func Decode(r io.Reader, h Hash, size uint64, ranges Ranges, w io.WriterAt) erro
 // that the sender claims. Neither that size nor that the sender has the blob is known then.
 var ErrUnproved = errors.New("nothing is proved: no range lies within the claimed size")
 
-// decodeBuffer is the read buffer of a decoder. It is for the parents; groups, which are longer, pass it by.
+// decodeBuffer is the read buffer of a decoder. It is for the parents; groups, which are longer,
+// pass it by.
 const decodeBuffer = 4 << 10
 
 type decoder struct {
@@ -314,7 +321,8 @@ func (d *decoder) handOver() (err error) {
 	return err
 }
 
-// node verifies n children of a block from first on, whose common ancestor has the value cv and its place at the start of tree.
+// node verifies n children of a block from first on, whose common ancestor has the value cv and its
+// place at the start of tree.
 func (d *decoder) node(tree []byte, level int, index uint64, first, n int, cv Hash, root bool) error {
 	groups := d.g.groups(level, index, first, n)
 	if !d.want.Overlaps(groups) {

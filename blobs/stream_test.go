@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
-// OBJ-B5 and OBJ-B2: the parents in the stream of a whole blob are the pre-order outboard of the vectors.
+// OBJ-B5 and OBJ-B2: the parents in the stream of a whole blob are the pre-order outboard of the
+// vectors.
 func TestOutboardVectors(t *testing.T) {
 	s := newStore(t)
 	for _, c := range loadVectors(t).Bao16.Cases {
@@ -52,7 +53,8 @@ func withoutContent(t *testing.T, stream []byte, size int) (outboard []byte) {
 	return outboard
 }
 
-// rangesOf draws byte ranges around a blob of n bytes: overlapping, empty and beyond its end among them.
+// rangesOf draws byte ranges around a blob of n bytes: overlapping, empty and beyond its end among
+// them.
 func rangesOf(t *rapid.T, n int) Ranges {
 	var rs []Range
 	for range rapid.IntRange(0, 4).Draw(t, "ranges") {
@@ -99,7 +101,8 @@ func TestEncodeDecodeProperty(t *testing.T) {
 	})
 }
 
-// OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing wrong comes through.
+// OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing
+// wrong comes through.
 func TestFlippedBitIsRefused(t *testing.T) {
 	s := newStore(t)
 	data := testkit.Random(9, SegmentSize+3*GroupSize+100)

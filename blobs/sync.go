@@ -10,10 +10,11 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Content and the records that point at it are made durable apart from each other, so after a loss of power a record may be there whose
-// content is not. Therefore each record is written together with a mark that names the file, and Sync removes the marks once the files
-// are on stable storage. What is still marked when the store is opened in another run of the operating system is hashed again. After the mere death of
-// a process, the system still has all that was written.
+// Content and the records that point at it are made durable apart from each other, so after a loss
+// of power a record may be there whose content is not. Therefore each record is written together
+// with a mark that names the file, and Sync removes the marks once the files are on stable storage.
+// What is still marked when the store is opened in another run of the operating system is hashed
+// again. After the mere death of a process, the system still has all that was written.
 
 const (
 	markFile byte = 0
@@ -25,7 +26,8 @@ func unsyncedKey(epoch uint64, kind byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, kind), n)
 }
 
-// markUnsynced notes that the record written in tx depends on content that may not be on stable storage. The caller holds writing.
+// markUnsynced notes that the record written in tx depends on content that may not be on stable
+// storage. The caller holds writing.
 func (s *Store) markUnsynced(tx kv.Writer, rec record) error {
 	switch {
 	case rec.hasFile():
@@ -103,7 +105,8 @@ func (u unsynced) names(rec record) bool {
 	return rec.hasFile() && u.files[rec.id] || rec.state == statePacked && u.packs[rec.extent.Pack]
 }
 
-// recover takes over what the last process had not made durable, and drops what of it did not survive.
+// recover takes over what the last process had not made durable, and drops what of it did not
+// survive.
 func (s *Store) recover(ctx context.Context) error {
 	u, err := s.readUnsynced(ctx)
 	if err != nil {

@@ -21,10 +21,11 @@ const (
 	parentSize = 2 * HashSize
 )
 
-// The tree of a blob is kept and walked in blocks. A block of level 0 spans up to 32 groups (a segment), one of level l+1 up
-// to 32 blocks of level l. Inside a block of n children lie n-1 parents in pre-order, each the chaining values of its left and
-// right child. All blocks of a level are full but the last, and since 32 is a power of two each full block is a
-// whole subtree of BLAKE3's tree.
+// The tree of a blob is kept and walked in blocks. A block of level 0 spans up to 32 groups (a
+// segment), one of level l+1 up to 32 blocks of level l. Inside a block of n children lie n-1
+// parents in pre-order, each the chaining values of its left and right child. All blocks of a level
+// are full but the last, and since 32 is a power of two each full block is a whole subtree of
+// BLAKE3's tree.
 
 // groupCount returns the number of chunk groups of a blob: at least one.
 func groupCount(size uint64) uint64 { return max(1, (size+GroupSize-1)/GroupSize) }
@@ -63,7 +64,8 @@ func (g geometry) groups(level int, index uint64, first, n int) Range {
 	return Range{start, min(start+uint64(n)<<shift, g.counts[0])}
 }
 
-// leftCount returns how many of n >= 2 leaves the left child of a node takes: the largest power of two below n.
+// leftCount returns how many of n >= 2 leaves the left child of a node takes: the largest power of
+// two below n.
 func leftCount(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 
 // treeBytes returns the length of the parents of a block of n children.
@@ -92,7 +94,8 @@ func rootFlag(root bool) uint32 {
 
 var groupBuffers = sync.Pool{New: func() any { return new([GroupSize]byte) }}
 
-// hashGroup returns the chaining value of group number index, or the blob's hash if the group is the whole blob (root).
+// hashGroup returns the chaining value of group number index, or the blob's hash if the group is
+// the whole blob (root).
 func hashGroup(data []byte, index uint64, root bool) Hash {
 	var n guts.Node
 	if len(data) == GroupSize {
@@ -115,8 +118,8 @@ func hashParent(pair []byte, root bool) Hash {
 	return fromWords(&cv)
 }
 
-// buildBlock fills tree with the parents of a block over the values of its children and returns the block's own value. A block
-// of one child has no parents and the child's value.
+// buildBlock fills tree with the parents of a block over the values of its children and returns the
+// block's own value. A block of one child has no parents and the child's value.
 func buildBlock(tree []byte, children []Hash, root bool) Hash {
 	if len(children) == 1 {
 		return children[0]
@@ -148,7 +151,8 @@ func (b *treeBuilder) addAt(i int, cv Hash) error {
 	if i == len(b.levels) {
 		b.levels = append(b.levels, levelBuilder{})
 	}
-	// A full block is closed only when another child follows: until then it may be the top, whose root is hashed differently.
+	// A full block is closed only when another child follows: until then it may be the top, whose root
+	// is hashed differently.
 	if len(b.levels[i].children) == fanOut {
 		up, err := b.close(i, false)
 		if err != nil {
@@ -174,7 +178,8 @@ func (b *treeBuilder) close(i int, root bool) (Hash, error) {
 	return cv, b.put(i+1, l.index, tree)
 }
 
-// finish closes the last blocks and returns the blob's hash. There must have been at least two segments.
+// finish closes the last blocks and returns the blob's hash. There must have been at least two
+// segments.
 func (b *treeBuilder) finish() (Hash, error) {
 	for i := 0; ; i++ {
 		top := i == len(b.levels)-1

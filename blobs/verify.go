@@ -38,8 +38,9 @@ func (d Damage) String() string {
 	return fmt.Sprintf("blob %s: bytes %d to %d: %s", d.Hash, d.Range.Start, d.Range.End, d.Cause)
 }
 
-// Verify hashes all content of the blob h that the store has and compares it with the tree and the name. It returns what is damaged, or
-// ErrNotFound. progress, if not nil, is told the bytes looked at so far.
+// Verify hashes all content of the blob h that the store has and compares it with the tree and the
+// name. It returns what is damaged, or ErrNotFound. progress, if not nil, is told the bytes looked
+// at so far.
 //
 // Damage is proved: a hash that does not match, or content that does not exist. Content that cannot
 // be looked at now (no permission, too many open files, a fault of the device) is an error, and
@@ -306,8 +307,9 @@ func (s *Store) Replaceable(ctx context.Context, h Hash, damage []Damage) (
 	return rec.size, NewRanges(all...), false, ok, err
 }
 
-// Drop forgets what is damaged, so that it can be fetched again: the groups, of a blob that has a file of its own; of another, or if the
-// last group or the upper tree is damaged, the whole blob. Of a segment whose tree is damaged, all goes.
+// Drop forgets what is damaged, so that it can be fetched again: the groups, of a blob that has a
+// file of its own; of another, or if the last group or the upper tree is damaged, the whole blob.
+// Of a segment whose tree is damaged, all goes.
 func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 	if len(damage) == 0 {
 		return nil
@@ -329,7 +331,8 @@ func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 		return err
 	}
 	if rec.state == stateComplete {
-		// The masks of a complete blob are not looked at, so they may be written before the record says that it is partial.
+		// The masks of a complete blob are not looked at, so they may be written before the record says
+		// that it is partial.
 		if err := s.writeMasks(ctx, rec); err != nil {
 			return fmt.Errorf("drop damaged content of blob %s: %w", h.Short(), err)
 		}
@@ -367,8 +370,9 @@ func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 	return nil
 }
 
-// damagedGroups returns the groups of the damage, and the segments they lie in, with whether all of a segment is lost. segments is nil if the tree
-// above segments is damaged, or there is too much to note.
+// damagedGroups returns the groups of the damage, and the segments they lie in, with whether all of
+// a segment is lost. segments is nil if the tree above segments is damaged, or there is too much to
+// note.
 func damagedGroups(size uint64, damage []Damage) (bad Ranges, segments map[uint64]bool) {
 	const most = 4096
 	segments = map[uint64]bool{}

@@ -20,8 +20,10 @@ type Admitted struct {
 	At     *int64           // time of an element in Unix milliseconds; nil if the request names none
 }
 
-// Admit returns what a push asks for, if the server would do it as far as that depends neither on what is stored already nor on how much else is asked for. Nothing is stored, and no hook is
-// told. It returns a *RefusedError for what the server would refuse, or an *access.UnavailableError if that cannot be found out now.
+// Admit returns what a push asks for, if the server would do it as far as that depends neither on
+// what is stored already nor on how much else is asked for. Nothing is stored, and no hook is told.
+// It returns a *RefusedError for what the server would refuse, or an *access.UnavailableError if
+// that cannot be found out now.
 func (s *Server) Admit(r *http.Request) (*Admitted, error) {
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), s.opts.Prefix)
 	if !ok || !strings.HasPrefix(rest, "/") || r.Method != http.MethodPost {

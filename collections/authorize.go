@@ -185,7 +185,8 @@ func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]st
 	return nil
 }
 
-// targets returns the readings of path and query that a signature may be one of: as they came, and without the prefix, which published clients leave out.
+// targets returns the readings of path and query that a signature may be one of: as they came, and
+// without the prefix, which published clients leave out.
 func (x *exchange) targets() []string {
 	query := ""
 	if x.r.URL.RawQuery != "" || x.r.URL.ForceQuery {
@@ -198,7 +199,8 @@ func (x *exchange) targets() []string {
 	return []string{whole, x.rest + query}
 }
 
-// address is where a request comes from, as far as it can be trusted: the caller's own address behind as many proxies as there are.
+// address is where a request comes from, as far as it can be trusted: the caller's own address
+// behind as many proxies as there are.
 func (x *exchange) address() string {
 	if hops := x.s.opts.ProxyHops; hops > 0 {
 		var chain []string
@@ -218,7 +220,8 @@ func (x *exchange) address() string {
 	return host
 }
 
-// maxSigned is how long the body of a signed request may be, unless the collection takes longer ones.
+// maxSigned is how long the body of a signed request may be, unless the collection takes longer
+// ones.
 const maxSigned = 64 << 10
 
 // signedBody reads the body of a request whose signature covers it.

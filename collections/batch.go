@@ -275,7 +275,8 @@ func problem(reason string) *value.Object {
 	return value.NewObject(value.Member{Key: "error", Value: reason})
 }
 
-// neverInBatch are the last segments of paths that are not read in batches, whatever roles a caller is given.
+// neverInBatch are the last segments of paths that are not read in batches, whatever roles a caller
+// is given.
 var neverInBatch = []string{"_keyring", "_members"}
 
 // params returns the parameters of a document of a batch; ok is false if one is missing.

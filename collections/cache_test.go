@@ -23,8 +23,9 @@ var byHeader = access.ResolverFunc(func(_ context.Context, r *access.Request) (a
 	return who, nil
 })
 
-// shared is a cache that many callers share, as RFC 9111 allows one to be: it keeps what is not private
-// and tells requests apart by what Vary names; it asks whether what it has still holds with its ETag.
+// shared is a cache that many callers share, as RFC 9111 allows one to be: it keeps what is not
+// private and tells requests apart by what Vary names; it asks whether what it has still holds with
+// its ETag.
 type shared struct {
 	h    http.Handler
 	kept map[string][]keptAnswer
@@ -71,8 +72,8 @@ const withSecrets = `{"version": 1, RESTRICTIONS "collections": [
 	{"name": "left", "storagePath": "both/{id}", "bundle": "both", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "fieldPermissions": {"salary": {"readRoles": ["admin"]}}},
 	{"name": "right", "storagePath": "both/{id}", "bundle": "both", "readRoles": ["admin"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`
 
-// What one caller was answered no cache gives to another who may see less, or nothing; and what anybody
-// may see caches still keep.
+// What one caller was answered no cache gives to another who may see less, or nothing; and what
+// anybody may see caches still keep.
 func TestCachesShowNobodyMore(t *testing.T) {
 	for name, tt := range map[string]struct {
 		restrictions string
@@ -108,8 +109,8 @@ func TestCachesShowNobodyMore(t *testing.T) {
 	}
 }
 
-// Answers of one document that show different fields have different ETags, so that no cache, nor a caller
-// who is given a role, takes one for the other.
+// Answers of one document that show different fields have different ETags, so that no cache, nor a
+// caller who is given a role, takes one for the other.
 func TestETagsTellAnswersApart(t *testing.T) {
 	w := newWorld(t, []byte(`{"version": 1, "collections": [
 		{"name": "cards", "storagePath": "cards/{id}", "readRoles": ["member"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "fieldPermissions": {"salary": {"readRoles": ["admin"]}}},

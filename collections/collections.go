@@ -1,7 +1,10 @@
-// Package collections serves document collections over HTTP, by the wire of the Starfish v3 packages, so that their published clients work unchanged.
+// Package collections serves document collections over HTTP, by the wire of the Starfish v3
+// packages, so that their published clients work unchanged.
 //
-// What belongs here: the HTTP door, that is routes, their statuses, bodies and headers, limits of rates and sizes, and the events that other parts hang
-// on. What never belongs here: certificates (capcert), who has which role (access), what a document is (document), where it lies (store), and the configuration (config): each has a package below this one.
+// What belongs here: the HTTP door, that is routes, their statuses, bodies and headers, limits of
+// rates and sizes, and the events that other parts hang on. What never belongs here: certificates
+// (capcert), who has which role (access), what a document is (document), where it lies (store), and
+// the configuration (config): each has a package below this one.
 //
 // Start at New. The wire is described in docs/protocol/starfish-v3.md.
 package collections
@@ -41,15 +44,18 @@ type Options struct {
 	Documents *document.Documents
 	Resolver  access.Resolver
 	Enricher  access.Enricher // nil adds no roles
-	// Revocations, unless nil, are what POST /revocations adds lists to, which their issuers have signed. The published servers have no such route.
+	// Revocations, unless nil, are what POST /revocations adds lists to, which their issuers have
+	// signed. The published servers have no such route.
 	Revocations *access.Revocations
 
 	// MustIdentify tells an anonymous caller whose roles are not enough 401 instead of 403.
 	MustIdentify bool
-	// Whole, unless nil, tells whether a push replaces all of a document also among concurrent ones, of which then one stands, instead of merging them field by field.
+	// Whole, unless nil, tells whether a push replaces all of a document also among concurrent ones,
+	// of which then one stands, instead of merging them field by field.
 	Whole func() bool
 
-	// Vary names the headers, beside those of certificates, by which the Resolver tells who a caller is.
+	// Vary names the headers, beside those of certificates, by which the Resolver tells who a caller
+	// is.
 	Vary []string
 
 	Prefix string   // of all paths, such as /v1; "" is none
@@ -86,13 +92,16 @@ type Observation struct {
 	Took       time.Duration
 }
 
-// Hook is told of requests, and may answer them in the server's stead. Fields that are nil do nothing.
+// Hook is told of requests, and may answer them in the server's stead. Fields that are nil do
+// nothing.
 type Hook struct {
 	// BeforePull runs before a document is read for a pull.
 	BeforePull func(ctx context.Context, e *Event) error
-	// BeforePush runs before a document is written for a push; body is the request's, of JSON collections. An answer that is not nil is given instead of writing.
+	// BeforePush runs before a document is written for a push; body is the request's, of JSON
+	// collections. An answer that is not nil is given instead of writing.
 	BeforePush func(ctx context.Context, e *Event, body []byte) (*Answer, error)
-	// AfterWrite runs after a push has been done. Whoever pushed waits for it, but its failure is only logged.
+	// AfterWrite runs after a push has been done. Whoever pushed waits for it, but its failure is only
+	// logged.
 	AfterWrite func(ctx context.Context, e *Event) error
 }
 
@@ -196,7 +205,8 @@ func New(c *config.Config, opts Options) (*Server, error) {
 // anew.
 const readAtStart = time.Minute
 
-// Reload makes requests that come from now on be answered by another configuration. It returns what New returns, and then nothing has changed.
+// Reload makes requests that come from now on be answered by another configuration. It returns what
+// New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
 	r, err := newRoutes(c, &s.opts)
 	if err != nil {

@@ -220,7 +220,8 @@ func TestReload(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Behind a proxy the caller's address is the one that it has added, and the host the one that callers know.
+// Behind a proxy the caller's address is the one that it has added, and the host the one that
+// callers know.
 func TestBehindAProxy(t *testing.T) {
 	limited := strings.Replace(open, `"listable": true`, `"rateLimit": {"pull": {"windowMs": 60000, "maxRequests": 1, "bucket": "ip"}}`, 1)
 	pull := func(w *world, forwarded string) *httptest.ResponseRecorder {

@@ -17,8 +17,8 @@ type limiter struct {
 
 	mu    sync.Mutex
 	begun windows
-	// rest has windows by address, of callers for whom begun has no room: identities cost nothing to make.
-	// wide has windows by large networks, of addresses for which rest has none.
+	// rest has windows by address, of callers for whom begun has no room: identities cost nothing to
+	// make. wide has windows by large networks, of addresses for which rest has none.
 	rest, wide windows
 }
 
@@ -45,8 +45,8 @@ func newLimiters(all []config.Counter) (ls []*limiter) {
 	return ls
 }
 
-// pass counts a request of a caller at an address, and reports whether it is within the limit; if not,
-// wait is after what time the next may be.
+// pass counts a request of a caller at an address, and reports whether it is within the limit; if
+// not, wait is after what time the next may be.
 func (l *limiter) pass(who, address string, now time.Time) (ok bool, wait time.Duration) {
 	length := time.Duration(l.WindowMS) * time.Millisecond
 	l.mu.Lock()
@@ -129,7 +129,8 @@ func (ws *windows) sweep(now time.Time, length time.Duration) {
 	}
 }
 
-// party names all that one party can easily send requests from: an address, of IPv6 the network of 56 bits.
+// party names all that one party can easily send requests from: an address, of IPv6 the network of
+// 56 bits.
 func party(address string) string { return cmp.Or(access.Source(address), address) }
 
 // network is access.Network, also of what begins with "@".

@@ -72,8 +72,8 @@ func (x *exchange) event() *Event {
 	return &Event{Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key, Identity: x.who.Identity, Proof: x.who.Proof, reach: x.routes.reach}
 }
 
-// toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and one
-// of the caller's own gives it to no other caller, and asks each time whether it still holds.
+// toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and
+// one of the caller's own gives it to no other caller, and asks each time whether it still holds.
 func (x *exchange) toCallerOnly() {
 	h := x.w.Header()
 	h.Set("Cache-Control", "private, no-cache")
@@ -191,7 +191,8 @@ func appendKeyring(b []byte, d *view, now int64) []byte {
 	return append(b, '}')
 }
 
-// number reads a parameter of a query that is a whole number that is not negative. It returns a reason if it is not.
+// number reads a parameter of a query that is a whole number that is not negative. It returns a
+// reason if it is not.
 func number(q url.Values, name, reason string) (*int64, error) {
 	if !q.Has(name) {
 		return nil, nil

@@ -204,7 +204,8 @@ func (x *exchange) author(domain, key string, data *value.Object, a document.Aut
 	return &a, nil
 }
 
-// ownAuthor returns the proof of a caller who signs otherwise than with an Ed25519 key, and must sign all that it writes; nil of others.
+// ownAuthor returns the proof of a caller who signs otherwise than with an Ed25519 key, and must
+// sign all that it writes; nil of others.
 func (x *exchange) ownAuthor(data, body *value.Object) (*document.Author, error) {
 	if x.who.VerifyAuthor == nil {
 		return nil, nil

@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// One party with any number of keys of its own does not keep an owner from revoking what was stolen, nor
-// take up all that lists may.
+// One party with any number of keys of its own does not keep an owner from revoking what was
+// stolen, nor take up all that lists may.
 func TestNobodyFillsTheRevocations(t *testing.T) {
 	kept := store.NewMemory()
 	revocations, err := access.NewRevocations(t.Context(), kept, kept)

@@ -28,7 +28,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// scenario is what the published server answered to some requests, as collections/interop/transcript.mjs has recorded it.
+// scenario is what the published server answered to some requests, as
+// collections/interop/transcript.mjs has recorded it.
 type scenario struct {
 	Name, Prefix, Describe, Admin string
 	Config                        json.RawMessage

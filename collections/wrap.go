@@ -52,8 +52,8 @@ func within(h http.Handler, timeout time.Duration) http.Handler {
 	})
 }
 
-// deadline is a context that ends at a time, as context.WithDeadline makes it, but without a timer unless somebody waits for it: most requests are answered
-// before anybody does.
+// deadline is a context that ends at a time, as context.WithDeadline makes it, but without a timer
+// unless somebody waits for it: most requests are answered before anybody does.
 type deadline struct {
 	context.Context
 	at time.Time

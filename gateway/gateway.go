@@ -1,7 +1,9 @@
-// Package gateway lets browsers, curl and video players read content over HTTP: any blob by its hash, any file of a directory by its path, and
-// any part of them. What is not here is fetched from peers while it is read.
+// Package gateway lets browsers, curl and video players read content over HTTP: any blob by its
+// hash, any file of a directory by its path, and any part of them. What is not here is fetched from
+// peers while it is read.
 //
-// What belongs here: addresses, headers and listings. What never belongs here: changing anything, and what programs ask a node for, which is the API's.
+// What belongs here: addresses, headers and listings. What never belongs here: changing anything,
+// and what programs ask a node for, which is the API's.
 //
 //	GET /blobs/HASH                 a blob
 //	GET /seq/HASH/path/in/dir       a file of a directory, or a list of what is in it
@@ -165,7 +167,8 @@ func (g *Gateway) end(s *node.Session) {
 	}
 }
 
-// send answers with content, or the part of it that is asked for. name, if there is one, gives the type; or else the first bytes do.
+// send answers with content, or the part of it that is asked for. name, if there is one, gives the
+// type; or else the first bytes do.
 func (g *Gateway) send(w http.ResponseWriter, r *http.Request, content io.ReadSeeker, tag, name string) {
 	h := w.Header()
 	h.Set("ETag", `"`+tag+`"`)

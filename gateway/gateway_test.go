@@ -220,7 +220,8 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A gateway that others can reach sends no faster than the node may upload; one for this machine does.
+// A gateway that others can reach sends no faster than the node may upload; one for this machine
+// does.
 func TestUploadLimit(t *testing.T) {
 	const limit, size = 64 << 10, 4 << 20
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: node.Limits{Upload: limit}})

@@ -87,8 +87,8 @@ func TestConditionsOnLists(t *testing.T) {
 	}
 }
 
-// A list of a million directories takes a moment. A list that looks for each name among all before it would
-// take hours.
+// A list of a million directories takes a moment. A list that looks for each name among all before
+// it would take hours.
 func TestListingIsLinear(t *testing.T) {
 	d := &directory.Directory{}
 	for i := range 1_000_000 {

@@ -50,8 +50,8 @@ var (
 )
 
 // shelf holds the directories that requests are about. Those that are asked for at the same time
-// are read once; those that were asked for last are kept, as whoever walks through one asks for many
-// of its addresses.
+// are read once; those that were asked for last are kept, as whoever walks through one asks for
+// many of its addresses.
 type shelf struct {
 	room *admission.Room
 

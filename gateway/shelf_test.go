@@ -118,7 +118,8 @@ func TestNoRoomElsewhere(t *testing.T) {
 	waits.Wait()
 }
 
-// Directories that are kept are bounded in number and in bytes, and none of them lets all others go.
+// Directories that are kept are bounded in number and in bytes, and none of them lets all others
+// go.
 func TestKeptDirectoriesAreBounded(t *testing.T) {
 	f := newShelf()
 	asked := func(i int, takes uint64) {

@@ -15,8 +15,9 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// Ethereum's keystore, version 3 ("Web3 Secret Storage"): scrypt or PBKDF2 gives at least 32 bytes, of which the first 16 are the key of AES-128-CTR, and the next 16 go before the
-// ciphertext into a Keccak-256 hash, which shows whether the password was right.
+// Ethereum's keystore, version 3 ("Web3 Secret Storage"): scrypt or PBKDF2 gives at least 32 bytes,
+// of which the first 16 are the key of AES-128-CTR, and the next 16 go before the ciphertext into a
+// Keccak-256 hash, which shows whether the password was right.
 const (
 	ethVersion = 3
 	// What wallets write: some 0.5 s and 256 MiB.
@@ -138,7 +139,8 @@ func parseEth(file []byte) (open func(password string) (*Secret, error), err err
 	}, nil
 }
 
-// SealEthereum returns an Ethereum keystore file, version 3, with a wallet's key, encrypted with a password.
+// SealEthereum returns an Ethereum keystore file, version 3, with a wallet's key, encrypted with a
+// password.
 func (k Key) SealEthereum(password string) ([]byte, error) {
 	if k.kind != Wallet {
 		return nil, fmt.Errorf("an Ethereum keystore holds the key of a wallet, not of a %s", k.kind)

@@ -1,7 +1,9 @@
-// Package identity is who a person is, as OBJECTS has it: an id that stands for the public key of a wallet or passkey, and signatures of such keys over a few kinds of statements.
+// Package identity is who a person is, as OBJECTS has it: an id that stands for the public key of a
+// wallet or passkey, and signatures of such keys over a few kinds of statements.
 //
-// What belongs here: ids and handles, the texts and structs that are signed, verifying signatures, keys, and the file and the words that they are kept in. What never belongs here: the
-// vault and other things that are derived from keys, and asking a person.
+// What belongs here: ids and handles, the texts and structs that are signed, verifying signatures,
+// keys, and the file and the words that they are kept in. What never belongs here: the vault and
+// other things that are derived from keys, and asking a person.
 //
 // Facts from OBJECTS RFC-001, draft 0.1; see Message, Signature and Key.
 package identity
@@ -57,7 +59,8 @@ func IDOf(public PublicKey, nonce Nonce) ID {
 	return ID(h[:IDSize])
 }
 
-// ParseID reads the text form: obj_ and the base58 (Bitcoin alphabet) of exactly 15 bytes. It returns ErrNotID.
+// ParseID reads the text form: obj_ and the base58 (Bitcoin alphabet) of exactly 15 bytes. It
+// returns ErrNotID.
 func ParseID(s string) (ID, error) {
 	digits, ok := strings.CutPrefix(s, idPrefix)
 	if !ok || len(digits) > 22 {
@@ -84,8 +87,9 @@ func (id *ID) UnmarshalText(b []byte) (err error) {
 // reserved are handles that nobody can have.
 var reserved = strings.Fields("admin administrator root system objects protocol support help info contact api www mail ftp")
 
-// ParseHandle returns a handle in lower case and without the @ that it may be shown with, or ErrBadHandle: 1 to 30 of a to z, 0 to 9, _ and ., not beginning with . or _, not ending
-// with ., without two dots in a row, and not a reserved word.
+// ParseHandle returns a handle in lower case and without the @ that it may be shown with, or
+// ErrBadHandle: 1 to 30 of a to z, 0 to 9, _ and ., not beginning with . or _, not ending with .,
+// without two dots in a row, and not a reserved word.
 func ParseHandle(s string) (string, error) {
 	h := strings.ToLower(strings.TrimPrefix(s, "@"))
 	bad := func(why string) (string, error) {
@@ -147,7 +151,8 @@ type Key struct {
 	p256   *ecdsa.PrivateKey
 }
 
-// ErrBadKey reports 32 bytes that are no secret key of their kind: 0, or not below the order of the curve.
+// ErrBadKey reports 32 bytes that are no secret key of their kind: 0, or not below the order of the
+// curve.
 var ErrBadKey = errors.New("not a secret key")
 
 // NewKey makes a key from the system's randomness.
@@ -161,8 +166,9 @@ func NewKey(kind Kind) (Key, error) {
 	}
 }
 
-// Nonce returns a nonce that follows from the secret key, so that the words of a mnemonic are enough to have the same identity again: the first 8 bytes of HKDF-SHA256 of the secret with the info
-// "skerry identity nonce 1". From the public key alone it does not follow.
+// Nonce returns a nonce that follows from the secret key, so that the words of a mnemonic are
+// enough to have the same identity again: the first 8 bytes of HKDF-SHA256 of the secret with the
+// info "skerry identity nonce 1". From the public key alone it does not follow.
 func (k Key) Nonce() (n Nonce) {
 	secret := k.Secret()
 	b, err := hkdf.Key(sha256.New, secret[:], nil, "skerry identity nonce 1", len(n))

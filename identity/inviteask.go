@@ -10,10 +10,10 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// InviteAsk is what the holder of a wallet signs to use an invite that is for this wallet alone. Its
-// message names all that the signature is good for: this invite, taken at the node that made it, from
-// this device, for this author. Its action is Skerry's own, so that nothing that somebody signs to
-// show who they are (Authenticate) is ever one.
+// InviteAsk is what the holder of a wallet signs to use an invite that is for this wallet alone.
+// Its message names all that the signature is good for: this invite, taken at the node that made
+// it, from this device, for this author. Its action is Skerry's own, so that nothing that somebody
+// signs to show who they are (Authenticate) is ever one.
 type InviteAsk struct {
 	Wallet  string `json:"wallet"`  // EVM address, lower case
 	Invite  string `json:"invite"`  // the invite's id, 64 hex digits
@@ -48,10 +48,10 @@ func (a InviteAsk) Message(at time.Time) (Message, error) {
 // ErrReserved reports the name of an application that is kept for Skerry itself.
 var ErrReserved = errors.New(`names like "skerry-…" are kept for Skerry itself: an application is named by its domain`)
 
-// CheckApplication returns ErrReserved for the name of an application that Skerry itself has used, or
-// may use, to sign for purposes of its own. Whatever case, dashes, spaces or other signs such a name
-// has, it is reserved; one with a dot inside is a domain, and none. The bare name "skerry" is that of
-// the command line, which asks for a vault as an application does.
+// CheckApplication returns ErrReserved for the name of an application that Skerry itself has used,
+// or may use, to sign for purposes of its own. Whatever case, dashes, spaces or other signs such a
+// name has, it is reserved; one with a dot inside is a domain, and none. The bare name "skerry" is
+// that of the command line, which asks for a vault as an application does.
 func CheckApplication(name string) error {
 	if name == "skerry" {
 		return nil

@@ -18,8 +18,10 @@ import (
 //	 "kdf":{"name":"argon2id","time":t,"memory":KiB,"threads":p,"salt":16 bytes},
 //	 "cipher":{"name":"xchacha20poly1305","nonce":24 bytes,"ciphertext":48 bytes}}
 //
-// Bytes are in hex. The password, as UTF-8, gives by Argon2id (RFC 9106) the key for XChaCha20-Poly1305, which seals the 32-byte secret; associated data is "skerry keystore 1\n", the number of the
-// kind, the public key and the nonce. A key from elsewhere may come as Ethereum's version 3 file (see ethkeystore.go).
+// Bytes are in hex. The password, as UTF-8, gives by Argon2id (RFC 9106) the key for
+// XChaCha20-Poly1305, which seals the 32-byte secret; associated data is "skerry keystore 1\n", the
+// number of the kind, the public key and the nonce. A key from elsewhere may come as Ethereum's
+// version 3 file (see ethkeystore.go).
 const (
 	keystoreVersion = 1
 	keystoreMagic   = "skerry keystore 1\n"
@@ -39,7 +41,8 @@ const (
 )
 
 var (
-	// ErrWrongPassword reports a password that does not open a keystore, or a keystore that was changed: these cannot be told apart.
+	// ErrWrongPassword reports a password that does not open a keystore, or a keystore that was
+	// changed: these cannot be told apart.
 	ErrWrongPassword = errors.New("wrong password, or a damaged keystore")
 	// ErrNoPassword reports an empty password, which protects nothing.
 	ErrNoPassword = errors.New("an empty password protects nothing")
@@ -113,8 +116,10 @@ func (s *Secret) Seal(password string) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// OpenKeystore reads a keystore file, of Skerry or of Ethereum (version 3), with its password. A key from Ethereum's has the nonce of [Key.Nonce], since that format knows none. It returns
-// ErrWrongPassword, or ErrBadKeystore for what is no keystore or asks for more work than one may. A wrong password takes as long as the right one.
+// OpenKeystore reads a keystore file, of Skerry or of Ethereum (version 3), with its password. A
+// key from Ethereum's has the nonce of [Key.Nonce], since that format knows none. It returns
+// ErrWrongPassword, or ErrBadKeystore for what is no keystore or asks for more work than one may. A
+// wrong password takes as long as the right one.
 func OpenKeystore(file []byte, password string) (*Secret, error) {
 	open, err := parseKeystore(file)
 	if err != nil {

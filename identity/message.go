@@ -28,7 +28,8 @@ var ErrOutOfTime = errors.New("the signature's time is too far from now")
 //	NAME: VALUE
 //	Timestamp: SECONDS
 //
-// with a line for each field, in order, lines separated by LF, and none at the end. Wallets may sign a struct instead (EIP-712), if the action has one.
+// with a line for each field, in order, lines separated by LF, and none at the end. Wallets may
+// sign a struct instead (EIP-712), if the action has one.
 type Message struct {
 	action string
 	fields [][2]string
@@ -73,8 +74,9 @@ func SignAsset(id ID, content [32]byte, at time.Time) Message {
 // MinChallenge is the length of the shortest challenge in bytes.
 const MinChallenge = 32
 
-// Authenticate is signed to show to an application who one is. The application is named by its domain, and has chosen a challenge of at least MinChallenge bytes; only one of
-// 32 bytes can be signed as a struct.
+// Authenticate is signed to show to an application who one is. The application is named by its
+// domain, and has chosen a challenge of at least MinChallenge bytes; only one of 32 bytes can be
+// signed as a struct.
 func Authenticate(application string, challenge []byte, at time.Time) (Message, error) {
 	if len(challenge) < MinChallenge {
 		return Message{}, fmt.Errorf("a challenge of %d bytes: expected at least %d", len(challenge), MinChallenge)
@@ -119,7 +121,8 @@ func (m Message) typedDigest(chain uint64) ([32]byte, bool) {
 	return eth.TypedDigest(d, eth.StructHash(m.kind, append(m.typed[:len(m.typed):len(m.typed)], eth.Uint64(m.time))...)), true
 }
 
-// CheckTime returns ErrOutOfTime unless the message is at most so much ahead of now, and so much behind.
+// CheckTime returns ErrOutOfTime unless the message is at most so much ahead of now, and so much
+// behind.
 func (m Message) CheckTime(now time.Time, ahead, behind time.Duration) error {
 	if d := m.Time().Sub(now); d > ahead || -d > behind {
 		return fmt.Errorf("%w: it is of %s, and now is %s", ErrOutOfTime, m.Time().UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))

@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// Signature is an identity's signature over a Message, as OBJECTS has it (Signature in objects.data.v1).
+// Signature is an identity's signature over a Message, as OBJECTS has it (Signature in
+// objects.data.v1).
 type Signature struct {
 	Kind      Kind
 	Signature []byte // Wallet: r ‖ s ‖ v, 65 bytes, v 27 or 28; Passkey: ASN.1 DER
@@ -45,7 +46,8 @@ type clientData struct {
 	Origin    string `json:"origin"`
 }
 
-// Sign signs a message: as a wallet signs a text (EIP-191), or as a passkey would, for the relying party "skerry".
+// Sign signs a message: as a wallet signs a text (EIP-191), or as a passkey would, for the relying
+// party "skerry".
 func (k Key) Sign(m Message) (s Signature, err error) {
 	s = Signature{Kind: k.kind, PublicKey: k.Public()}
 	if k.kind == Wallet {
@@ -64,7 +66,8 @@ func (k Key) Sign(m Message) (s Signature, err error) {
 	return s, err
 }
 
-// SignTyped signs a message as a wallet signs a struct on a chain (EIP-712). It returns an error for passkeys, and for actions that have no struct.
+// SignTyped signs a message as a wallet signs a struct on a chain (EIP-712). It returns an error
+// for passkeys, and for actions that have no struct.
 func (k Key) SignTyped(m Message, chain uint64) (s Signature, err error) {
 	digest, ok := m.typedDigest(chain)
 	if !ok || k.kind != Wallet {
@@ -79,8 +82,9 @@ func (s *Signature) passkeyDigest() [32]byte {
 	return sha256.Sum256(append(s.AuthenticatorData[:len(s.AuthenticatorData):len(s.AuthenticatorData)], client[:]...))
 }
 
-// Verify returns ErrBadSignature unless the holder of the public key has signed the message, and the identity is that of this key with this nonce. Of a wallet either form counts, the text
-// or, on one of the chains given, the struct. When the message was signed is for CheckTime.
+// Verify returns ErrBadSignature unless the holder of the public key has signed the message, and
+// the identity is that of this key with this nonce. Of a wallet either form counts, the text or, on
+// one of the chains given, the struct. When the message was signed is for CheckTime.
 func (s *Signature) Verify(m Message, id ID, nonce Nonce, chains ...uint64) error {
 	if IDOf(s.PublicKey, nonce) != id {
 		return fmt.Errorf("%w: its key is not that of identity %s", ErrBadSignature, id)

@@ -29,13 +29,15 @@ var (
 	ErrNotFound = errors.New("key not found")
 	// ErrConflict reports that an Update kept losing to other writers until its retries were used up.
 	ErrConflict = errors.New("transaction conflict: too many concurrent writers of the same keys")
-	// ErrTooBig reports an Update that changes more than a backend can commit at once (some 2 MiB of small records).
+	// ErrTooBig reports an Update that changes more than a backend can commit at once (some 2 MiB of
+	// small records).
 	ErrTooBig = errors.New("transaction too big")
 	// ErrClosed reports the use of a closed store.
 	ErrClosed = errors.New("store is closed")
 )
 
-// NoSpaceError reports a write refused because the file system is nearly full. Nothing of it was written.
+// NoSpaceError reports a write refused because the file system is nearly full. Nothing of it was
+// written.
 type NoSpaceError struct {
 	Dir     string
 	Free    uint64 // bytes left to this user
@@ -47,7 +49,8 @@ func (e *NoSpaceError) Error() string {
 		e.Dir, e.Free>>20, e.Reserve>>20)
 }
 
-// VersionError reports a store written by a newer program, or a directory that holds something else.
+// VersionError reports a store written by a newer program, or a directory that holds something
+// else.
 type VersionError struct {
 	Dir       string
 	Have, Max int
@@ -70,7 +73,8 @@ func (e *OldFormatError) Error() string {
 	)
 }
 
-// CorruptError reports a file of the store that is damaged. What does not need the damaged part can still be read and written.
+// CorruptError reports a file of the store that is damaged. What does not need the damaged part can
+// still be read and written.
 type CorruptError struct {
 	File string // the damaged file, or the directory if it is not known which
 	Err  error
@@ -104,10 +108,12 @@ func CheckSizes(key, value []byte) error {
 	return nil
 }
 
-// Pair is a key and its value as yielded by Scan. Both slices are valid only until the next step of the scan.
+// Pair is a key and its value as yielded by Scan. Both slices are valid only until the next step of
+// the scan.
 type Pair struct{ Key, Value []byte }
 
-// Range selects the keys From <= key < To. A nil From starts at the first key, a nil To ends after the last.
+// Range selects the keys From <= key < To. A nil From starts at the first key, a nil To ends after
+// the last.
 type Range struct{ From, To []byte }
 
 // Prefix returns the range of all keys that begin with p.
@@ -115,7 +121,8 @@ func Prefix(p []byte) Range {
 	return Range{From: p, To: After(p)}
 }
 
-// After returns the smallest key greater than every key that begins with p, or nil if there is none.
+// After returns the smallest key greater than every key that begins with p, or nil if there is
+// none.
 func After(p []byte) []byte {
 	for i := len(p) - 1; i >= 0; i-- {
 		if p[i] != 0xff {
@@ -138,17 +145,18 @@ type ScanOptions struct {
 type Reader interface {
 	// Get returns a copy of the value of key, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
-	// Peek calls fn with the value of key without copying it, or returns ErrNotFound. The slice is valid only during fn;
-	// fn must not block, since a backend may hold a lock on the file behind it.
+	// Peek calls fn with the value of key without copying it, or returns ErrNotFound. The slice is
+	// valid only during fn; fn must not block, since a backend may hold a lock on the file behind it.
 	Peek(key []byte, fn func(value []byte) error) error
 	// Has reports whether key has a value.
 	Has(key []byte) (bool, error)
-	// Scan yields the pairs of r in key order. After an error it yields no more. In an Update, one scan must end before the next
-	// begins; in a View they may be nested.
+	// Scan yields the pairs of r in key order. After an error it yields no more. In an Update, one
+	// scan must end before the next begins; in a View they may be nested.
 	Scan(r Range, o ScanOptions) iter.Seq2[Pair, error]
 }
 
-// Writer collects changes. Key and value slices belong to the store until the surrounding call returns.
+// Writer collects changes. Key and value slices belong to the store until the surrounding call
+// returns.
 type Writer interface {
 	Set(key, value []byte) error
 	Delete(key []byte) error
@@ -162,23 +170,26 @@ type Txn interface {
 
 // Store is an ordered key-value store.
 //
-// What an Update or Batch wrote survives the death of the process as soon as the call has returned, and the loss of power
-// as soon as a later Sync has returned.
+// What an Update or Batch wrote survives the death of the process as soon as the call has returned,
+// and the loss of power as soon as a later Sync has returned.
 type Store interface {
 	// View runs fn on a snapshot: it sees every transaction that was committed before, and none after.
 	View(ctx context.Context, fn func(Reader) error) error
-	// Update runs fn and commits its changes atomically, as if no other transaction ran at the same time. fn runs again
-	// when a key it read was changed meanwhile, so it must have no effect but on its arguments and on variables that it
-	// sets afresh each time, and it must begin no other Update or Batch. Keys that a scan did not meet are not watched: to guard against additions to a
-	// range, read and write one key that stands for it. Returns fn's error unchanged, ErrConflict, ErrTooBig or *NoSpaceError.
+	// Update runs fn and commits its changes atomically, as if no other transaction ran at the same
+	// time. fn runs again when a key it read was changed meanwhile, so it must have no effect but on
+	// its arguments and on variables that it sets afresh each time, and it must begin no other Update
+	// or Batch. Keys that a scan did not meet are not watched: to guard against additions to a range,
+	// read and write one key that stands for it. Returns fn's error unchanged, ErrConflict, ErrTooBig
+	// or *NoSpaceError.
 	Update(ctx context.Context, fn func(Txn) error) error
-	// Batch runs fn and writes its changes in as many transactions as they need. It is not atomic: after an error or a
-	// crash, any of the changes may be there. fn runs once.
+	// Batch runs fn and writes its changes in as many transactions as they need. It is not atomic:
+	// after an error or a crash, any of the changes may be there. fn runs once.
 	Batch(ctx context.Context, fn func(Writer) error) error
-	// Sync returns when everything committed before the call is on stable storage. Concurrent calls share the work.
+	// Sync returns when everything committed before the call is on stable storage. Concurrent calls
+	// share the work.
 	Sync(ctx context.Context) error
-	// Compact gives the room of what was deleted or overwritten back to the file system, as far as the backend can tell what that is. Other
-	// calls go on beside it.
+	// Compact gives the room of what was deleted or overwritten back to the file system, as far as the
+	// backend can tell what that is. Other calls go on beside it.
 	Compact(ctx context.Context) error
 	// Close ends all background work and closes the store. It waits for calls under way, so it must
 	// not be called within one; those that begin later get ErrClosed.

@@ -1,6 +1,8 @@
-// Package metrics shows what a node, and a seed upon it, count, in the form that Prometheus reads (text exposition format 0.0.4). deploy/grafana.json shows them to people.
+// Package metrics shows what a node, and a seed upon it, count, in the form that Prometheus reads
+// (text exposition format 0.0.4). deploy/grafana.json shows them to people.
 //
-// What belongs here: names of metrics, and how they are served. What never belongs here: counting itself, which is done where things happen.
+// What belongs here: names of metrics, and how they are served. What never belongs here: counting
+// itself, which is done where things happen.
 package metrics
 
 import (
@@ -22,7 +24,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// Totals cost time that grows with what the node holds, so they are counted in the background: this often, and at most a fiftieth of the time.
+// Totals cost time that grows with what the node holds, so they are counted in the background: this
+// often, and at most a fiftieth of the time.
 const (
 	totalsEvery = time.Minute
 	totalsShare = 50
@@ -189,7 +192,8 @@ type Listener struct {
 	err  error
 }
 
-// Listen serves what a registry collects, and those of a node, at an address; a port alone is on the loopback interface.
+// Listen serves what a registry collects, and those of a node, at an address; a port alone is on
+// the loopback interface.
 func Listen(ctx context.Context, r *prometheus.Registry, n *node.Node, addr string, log *slog.Logger) (*Listener, error) {
 	if !strings.Contains(addr, ":") {
 		addr = ":" + addr

@@ -87,7 +87,8 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	return names, text
 }
 
-// Every metric that the dashboard shows is one that a seed has, and every one of ours is shown; so that renaming one does not leave a panel empty for good.
+// Every metric that the dashboard shows is one that a seed has, and every one of ours is shown; so
+// that renaming one does not leave a panel empty for good.
 func TestDashboardShowsWhatThereIs(t *testing.T) {
 	names, text := measured(t)
 	for _, line := range []string{

@@ -17,7 +17,8 @@ var (
 	seedBytes         = newDesc(gauge, "seed_charged_bytes", "Bytes charged to identities, together.")
 )
 
-// loadEvery is how old what is shown of a seed's load may be, and loadTime how long a count of it may take before the last one is shown again.
+// loadEvery is how old what is shown of a seed's load may be, and loadTime how long a count of it
+// may take before the last one is shown again.
 const (
 	loadEvery = time.Minute
 	loadTime  = 5 * time.Second

@@ -42,7 +42,8 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 				m, err := a.Message(owner.cfg.Now())
 				require.NoError(t, err)
 				asked++
-				// The challenge of what is signed, if it has one, or else what an application could choose at most.
+				// The challenge of what is signed, if it has one, or else what an application could choose at
+				// most.
 				challenge, err := hex.DecodeString(field(m.Text(), "Challenge"))
 				require.NoError(t, err)
 				if len(challenge) == 0 {

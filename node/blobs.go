@@ -190,7 +190,8 @@ func (a *answering) one(q *blobRequest) error {
 	return a.n.answerChildren(a, q)
 }
 
-// answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is larger than limit, it tells only the size.
+// answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is
+// larger than limit, it tells only the size.
 func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint64, err error) {
 	// What is being sent is not collected. Each blob is held alone: of a sequence there are millions.
 	ctx, release := n.Blobs.Hold(a.ctx)
@@ -243,7 +244,8 @@ func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint
 	return sent + head.ranges.Count(), e.Encode(w, head.ranges)
 }
 
-// answerChildren answers for the children of a sequence; there are none if it is not here whole, or is no sequence.
+// answerChildren answers for the children of a sequence; there are none if it is not here whole, or
+// is no sequence.
 func (n *Node) answerChildren(a *answering, q *blobRequest) error {
 	ctx, release := n.Blobs.Hold(a.ctx)
 	defer release()

@@ -11,8 +11,8 @@ import (
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
-// The blob protocol. A stream carries requests one behind the other, which may be sent before earlier ones are answered, and their answers in
-// the same order:
+// The blob protocol. A stream carries requests one behind the other, which may be sent before
+// earlier ones are answered, and their answers in the same order:
 //
 //	request   version u8 = 2, flags u8 (1: background, nobody waits for it), count varint (1 to 4,096), then for each item:
 //	            kind u8 (0 blob, 1 sequence), hash[32], flags u8 (1: prove the size first; 2: only say what is there, and send
@@ -27,7 +27,8 @@ import (
 //	            if the size is to be proved: the stream of the last chunk group
 //	            the stream of the ranges, without the last chunk group if that came first
 //
-// The requester closes its side after its last request. Neither waits more than idleTimeout for the other. See docs/protocol/blobs.md.
+// The requester closes its side after its last request. Neither waits more than idleTimeout for the
+// other. See docs/protocol/blobs.md.
 const (
 	blobProtocol   = "/skerry/blobs/2"
 	blobVersion    = 2
@@ -52,8 +53,8 @@ type blobRequest struct {
 	children  *childRequest // nil for a blob
 }
 
-// childRequest asks for parts of the children of a sequence, each with its size proved first. Children that the provider does not have are
-// answered so, and those larger than limit.
+// childRequest asks for parts of the children of a sequence, each with its size proved first.
+// Children that the provider does not have are answered so, and those larger than limit.
 type childRequest struct {
 	first, count uint64
 	limit        uint64 // bytes; 0 is none

@@ -13,9 +13,10 @@ var bubbles struct {
 	procs int // outside of them
 }
 
-// bubble runs f in a bubble with a clock of its own. With the race detector, all bubbles run on one processor: timers of one bubble that are due at once run wherever they are set, and
-// share one context of the detector without a lock, which crashes it (golang/go issue 78156, as of Go 1.26). It misses nothing for that: it goes by what is ordered, not by what happens
-// to overlap.
+// bubble runs f in a bubble with a clock of its own. With the race detector, all bubbles run on one
+// processor: timers of one bubble that are due at once run wherever they are set, and share one
+// context of the detector without a lock, which crashes it (golang/go issue 78156, as of Go 1.26).
+// It misses nothing for that: it goes by what is ordered, not by what happens to overlap.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	if raceDetector {
 		bubbles.mu.Lock()

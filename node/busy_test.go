@@ -13,8 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A peer that still holds an earlier session for one under way, as after a command that has just ended,
-// is asked again until it is done; one that stays so is given up after a while.
+// A peer that still holds an earlier session for one under way, as after a command that has just
+// ended, is asked again until it is done; one that stays so is given up after a while.
 func TestBusyPeerIsAskedAgain(t *testing.T) {
 	for _, lasts := range []time.Duration{3 * time.Second, time.Hour} {
 		bubble(t, func(t *testing.T) {

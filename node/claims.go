@@ -13,9 +13,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// An entry claims that content of a hash has a size. Anybody who may write can claim anything, about any hash. A claim is decided only by
-// what the hash commits to: the proved size of the blob or, of a file in chunks, the sum of its list. So a claim that is wrong
-// once is wrong for ever. It is then a record, and no longer wanted; other claims about the same hash do not depend on it:
+// An entry claims that content of a hash has a size. Anybody who may write can claim anything,
+// about any hash. A claim is decided only by what the hash commits to: the proved size of the blob
+// or, of a file in chunks, the sum of its list. So a claim that is wrong once is wrong for ever. It
+// is then a record, and no longer wanted; other claims about the same hash do not depend on it:
 //
 //	n x replica[32] hash[32] size[8] place[16]   proved size u64, author[32], key of the entry
 const keyRefuted = "nx"
@@ -48,8 +49,8 @@ func judge(proved, claimed uint64) verdict {
 	return refuted
 }
 
-// checkClaims compares claims about one blob with its proved size, and reports whether one of them holds. The others are noted, if the
-// fetch is one of claims, or else the first is an error.
+// checkClaims compares claims about one blob with its proved size, and reports whether one of them
+// holds. The others are noted, if the fetch is one of claims, or else the first is an error.
 func (f *fetcher) checkClaims(size uint64, w Want, also ...Want) (ok bool, err error) {
 	for i := range len(also) + 1 {
 		if i > 0 {
@@ -110,8 +111,8 @@ func setRefuted(tx kv.Txn, w *wantedContent, proved uint64) error {
 	return tx.Set(refutedKey(w.key), append(append(b, w.author[:]...), w.entry...))
 }
 
-// RefutedClaims calls fn with the entries of a replica that give a size which their hash does not have, as far as this node has found
-// out. Entries that have been replaced meanwhile are left out.
+// RefutedClaims calls fn with the entries of a replica that give a size which their hash does not
+// have, as far as this node has found out. Entries that have been replaced meanwhile are left out.
 func (n *Node) RefutedClaims(ctx context.Context, id replica.ID, fn func(RefutedClaim) error) error {
 	var obsolete [][]byte
 	err := n.kv.View(ctx, func(r kv.Reader) error {

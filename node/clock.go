@@ -14,7 +14,9 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 )
 
-// The clock protocol: whoever opens a stream is told the time, in milliseconds since 1970 as u64 big-endian. Nobody sets a clock by it: it shows a person that a clock is wrong, before entries are refused because of it.
+// The clock protocol: whoever opens a stream is told the time, in milliseconds since 1970 as u64
+// big-endian. Nobody sets a clock by it: it shows a person that a clock is wrong, before entries
+// are refused because of it.
 const clockProtocol = "/skerry/clock/1"
 
 const maxClocks = 8 // peers asked

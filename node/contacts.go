@@ -14,22 +14,26 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// When to talk to whom is decided for each peer, not for each replica: there may be thousands of these. A peer that holds a replica of this node is
-// dialled again when it is gone. When it is here, one overview after the other compares all replicas that the two share (see overview.go), and
-// only those that differ are synced. Overviews are the rarer the longer nothing happens; entries do not wait for them, but are pushed.
+// When to talk to whom is decided for each peer, not for each replica: there may be thousands of
+// these. A peer that holds a replica of this node is dialled again when it is gone. When it is
+// here, one overview after the other compares all replicas that the two share (see overview.go),
+// and only those that differ are synced. Overviews are the rarer the longer nothing happens;
+// entries do not wait for them, but are pushed.
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute // OBJ-M10
 	tick       = 500 * time.Millisecond
 	// maxPause is the longest time between two overviews, in sync intervals.
 	maxPause = 10
-	// slept is a pause after which this machine must have been asleep, or the process stopped: its connections may be dead without its having noticed.
+	// slept is a pause after which this machine must have been asleep, or the process stopped: its
+	// connections may be dead without its having noticed.
 	slept = 15 * time.Second
 	// awakeFor is how long after that peers that go are dialled at once.
 	awakeFor = 5 * time.Second
 	// newDials is how many newcomers are dialled at once. Those that are known do not wait for them.
 	newDials = 32
-	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an overview.
+	// maxAsking is how many replicas that a peer seems not to hold are asked for by name after an
+	// overview.
 	maxAsking = 32
 )
 
@@ -74,7 +78,8 @@ func (c *contact) dueBy(t time.Time) {
 	}
 }
 
-// makeRoom forgets, until they are met again, newcomers, and then those that have been tried most often in vain, if there are too many; the caller holds the lock.
+// makeRoom forgets, until they are met again, newcomers, and then those that have been tried most
+// often in vain, if there are too many; the caller holds the lock.
 func (b *peerBook) makeRoom() {
 	for len(b.contacts) > maxContacts {
 		worst := peer.ID("")
@@ -347,7 +352,8 @@ func (b *peerBook) done(p peer.ID, id replica.ID, err error) {
 	b.n.log.Debug("session failed", "peer", p, "replica", id.Short(), "retry", d.retry, "error", err)
 }
 
-// dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
+// dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one
+// that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
 func (b *peerBook) dial(ctx context.Context, p peer.ID) {
 	to := peer.AddrInfo{ID: p, Addrs: b.addrsOf(ctx, p)}
 	known, _, _, err := b.replicasOf(ctx, p, 1)
@@ -405,8 +411,9 @@ func (b *peerBook) toCompare(p peer.ID) []replica.ID {
 	return ids
 }
 
-// compared notes the outcome of an overview: all replicas that were compared are the same on both sides but those that differ, and those that the
-// peer seems not to hold. Whoever began it syncs what differs, and asks by name for what was gone twice.
+// compared notes the outcome of an overview: all replicas that were compared are the same on both
+// sides but those that differ, and those that the peer seems not to hold. Whoever began it syncs
+// what differs, and asks by name for what was gone twice.
 func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
 	if news {
@@ -419,7 +426,8 @@ func (b *peerBook) compared(p peer.ID, all []replica.ID, differ, gone map[replic
 	b.wake()
 }
 
-// noteCompared reports whether the peer newly holds something, and returns what is the same there: at first, and once a day, all of it; else what newly is.
+// noteCompared reports whether the peer newly holds something, and returns what is the same there:
+// at first, and once a day, all of it; else what newly is.
 func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool) (news bool, same []replica.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -472,8 +480,10 @@ func (b *peerBook) noteCompared(p peer.ID, all []replica.ID, differ, gone map[re
 	return news, same
 }
 
-// introduce asks a peer that has newly connected, and is not known to hold anything, for each of our replicas. A peer that does not hold
-// one learns nothing from being asked. Only those nearby are asked: in the wide world most are there for other reasons, and whoever holds the same is found by other ways. A node that hosts replicas of others waits to be asked.
+// introduce asks a peer that has newly connected, and is not known to hold anything, for each of
+// our replicas. A peer that does not hold one learns nothing from being asked. Only those nearby
+// are asked: in the wide world most are there for other reasons, and whoever holds the same is
+// found by other ways. A node that hosts replicas of others waits to be asked.
 func (n *Node) introduce(ctx context.Context, p peer.ID) {
 	const most = 256
 	if n.cfg.Host != nil || !n.isNear(p) {
@@ -522,8 +532,8 @@ func (b *peerBook) trust(p peer.ID) Trust {
 	return TrustHistory
 }
 
-// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr is
-// the relay's, so it is not near.
+// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr
+// is the relay's, so it is not near.
 func (p Peer) near() bool {
 	return p.Transport != "relay" && (p.Addr == nil || !manet.IsPublicAddr(p.Addr))
 }

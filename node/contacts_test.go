@@ -24,7 +24,8 @@ func (a attempts) Connect(context.Context, peer.AddrInfo) error {
 	return &UnreachableError{Peer: "nobody"}
 }
 
-// OBJ-M10: a peer that cannot be reached is tried again after longer and longer times, with some chance in them, but after at most five minutes and what chance adds.
+// OBJ-M10: a peer that cannot be reached is tried again after longer and longer times, with some
+// chance in them, but after at most five minutes and what chance adds.
 func TestBackOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -59,7 +60,8 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
-// A node that has slept does not wait for its dead connections to be noticed, nor for the times at which it would have tried again.
+// A node that has slept does not wait for its dead connections to be noticed, nor for the times at
+// which it would have tried again.
 func TestWakesUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -23,7 +23,8 @@ type ContentReader interface {
 	Size() int64
 }
 
-// importContent stores a regular file as the content of an entry: one blob, or in chunks if it is large. size is that of the content.
+// importContent stores a regular file as the content of an entry: one blob, or in chunks if it is
+// large. size is that of the content.
 func (n *Node) importContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	f, err := disk.OpenRegular(name)
 	if err != nil {
@@ -58,8 +59,8 @@ func (n *Node) importStream(ctx context.Context, r io.Reader, progress func(read
 	return c.Hash, c.Size, err
 }
 
-// OpenContent opens the content that an entry names by hash and size, for as long as ctx lives. What is not here gives blobs.ErrNotFound or
-// blobs.ErrIncomplete, now or when it is read.
+// OpenContent opens the content that an entry names by hash and size, for as long as ctx lives.
+// What is not here gives blobs.ErrNotFound or blobs.ErrIncomplete, now or when it is read.
 func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (ContentReader, error) {
 	r, err := n.Blobs.Reader(ctx, h)
 	if err != nil {
@@ -103,14 +104,16 @@ func (n *Node) touchAll(ctx context.Context, hashes []blobs.Hash) {
 	}
 }
 
-// Session reads blobs that may not be here, fetching what is read, and no more, from providers. Several reads go over the same streams.
+// Session reads blobs that may not be here, fetching what is read, and no more, from providers.
+// Several reads go over the same streams.
 type Session struct {
 	n  *Node
 	mu sync.Mutex // fetches are one after the other
 	f  *fetcher
 }
 
-// NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked for what the providers do not have.
+// NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked
+// for what the providers do not have.
 func (n *Node) NewSession(ctx context.Context, providers []peer.AddrInfo) *Session {
 	return &Session{n: n, f: n.newFetcher(ctx, providers, n.connectedPeers(), false, nil)}
 }
@@ -151,7 +154,8 @@ func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
 	return s.reader(h, info.Size)
 }
 
-// OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of the size, in one round trip.
+// OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of
+// the size, in one round trip.
 func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error) {
 	if _, err := s.n.Blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
 		length = min(length, readAhead)
@@ -172,7 +176,8 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
 // else. admit is called with the sizes before anything is read into memory: the entries that the
-// manifest says it has, its bytes, and those of the sequence. An error of admit is returned as it is.
+// manifest says it has, its bytes, and those of the sequence. An error of admit is returned as it
+// is.
 func (s *Session) Directory(
 	h blobs.Hash, admit func(entries, manifest, sequence uint64) error,
 ) (*directory.Directory, error) {
@@ -202,7 +207,8 @@ func (s *Session) Directory(
 	return directory.Load(s.f.ctx, s.n.Blobs, h)
 }
 
-// Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something else.
+// Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something
+// else.
 func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
 	if first, err := s.firstChild(h); !chunked.IsList(first) {
 		return nil, notKnownAs(chunked.ErrNotChunked, err)
@@ -222,8 +228,9 @@ func notKnownAs(not, err error) error {
 	return errors.Join(not, err)
 }
 
-// firstChild returns the beginning of the first child of h, if h may be a sequence and its first child is to be had; or nothing. No more than is needed
-// to tell is fetched: most blobs are not sequences.
+// firstChild returns the beginning of the first child of h, if h may be a sequence and its first
+// child is to be had; or nothing. No more than is needed to tell is fetched: most blobs are not
+// sequences.
 func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	r, err := s.Open(h)
 	if err != nil {
@@ -297,11 +304,12 @@ func (s *Session) OpenIndex(x *chunked.Index) (ContentReader, error) {
 
 func (s *Session) open(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }
 
-// readAhead is how many bytes at most are fetched for a read that goes on from the one before; the first reads fetch less.
+// readAhead is how many bytes at most are fetched for a read that goes on from the one before; the
+// first reads fetch less.
 const readAhead = 8 << 20
 
-// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of reads that follow on each other. Its methods may
-// not be called at the same time, except ReadAt.
+// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of
+// reads that follow on each other. Its methods may not be called at the same time, except ReadAt.
 type SessionReader struct{ *io.SectionReader }
 
 var _ ContentReader = SessionReader{}
@@ -341,7 +349,8 @@ func (r *sessionBlob) note(end uint64) {
 	r.next = end
 }
 
-// lookAhead returns how many bytes are to be fetched beyond a read at off: none, unless it goes on where the last one ended.
+// lookAhead returns how many bytes are to be fetched beyond a read at off: none, unless it goes on
+// where the last one ended.
 func (r *sessionBlob) lookAhead(off uint64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

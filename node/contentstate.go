@@ -13,7 +13,8 @@ import (
 // ContentState says how much of some content is here.
 type ContentState int
 
-// The states of content. ContentRefuted is content of a size that its hash does not have: it will never be here.
+// The states of content. ContentRefuted is content of a size that its hash does not have: it will
+// never be here.
 const (
 	ContentMissing ContentState = iota
 	ContentPartial
@@ -25,8 +26,9 @@ func (s ContentState) String() string {
 	return [...]string{"missing", "partial", "complete", "wrong size"}[s]
 }
 
-// ContentState says how much is here of the content that an entry names by hash and size: the blob itself or, if that has another size, the
-// chunks that it lists. What it reads is at most in proportion to size.
+// ContentState says how much is here of the content that an entry names by hash and size: the blob
+// itself or, if that has another size, the chunks that it lists. What it reads is at most in
+// proportion to size.
 func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (ContentState, error) {
 	info, err := n.Blobs.Stat(ctx, h)
 	switch {
@@ -80,13 +82,14 @@ func (n *Node) chunksState(ctx context.Context, h blobs.Hash) (total uint64, sta
 	return chunks.Size(), state, err
 }
 
-// ContentOf says how much is here of the content of an entry, or that the size which the entry gives is wrong.
+// ContentOf says how much is here of the content of an entry, or that the size which the entry
+// gives is wrong.
 func (n *Node) ContentOf(ctx context.Context, e *replica.Entry) (ContentState, error) {
 	return n.ContentStates().Of(ctx, e)
 }
 
-// ContentStates answers about the entries of one list, at about one time. Content in chunks that many entries name is looked at once. It is
-// for one goroutine.
+// ContentStates answers about the entries of one list, at about one time. Content in chunks that
+// many entries name is looked at once. It is for one goroutine.
 func (n *Node) ContentStates() *ContentStates { return &ContentStates{contentStates{n: n}} }
 
 // ContentStates is what ContentStates of a Node returns.

@@ -19,10 +19,12 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// crashDir, in the environment, makes the test binary a process that is there to be killed: see TestStoreSurvivesKills.
+// crashDir, in the environment, makes the test binary a process that is there to be killed: see
+// TestStoreSurvivesKills.
 const crashDir = "SKERRY_CRASH_TEST_DIR"
 
-// writeUntilKilled stores blobs of many sizes and entries that point at them, and says so on standard output when each is acknowledged.
+// writeUntilKilled stores blobs of many sizes and entries that point at them, and says so on
+// standard output when each is acknowledged.
 func writeUntilKilled(dir string) error {
 	ctx := context.Background()
 	n, err := node.Open(ctx, node.Config{Dir: dir})
@@ -88,7 +90,8 @@ func writeUntilKilled(dir string) error {
 	return nil
 }
 
-// A process that is killed at any moment loses nothing that it acknowledged, and leaves nothing half-done.
+// A process that is killed at any moment loses nothing that it acknowledged, and leaves nothing
+// half-done.
 func TestStoreSurvivesKills(t *testing.T) {
 	dir := t.TempDir()
 	var acknowledged []string

@@ -318,7 +318,8 @@ func TestOverviewsOfACrowdAreBounded(t *testing.T) {
 	require.LessOrEqual(t, len(all), 64+1)
 }
 
-// What somebody registers at a seed names peers of his choice: they displace nobody, and are bounded.
+// What somebody registers at a seed names peers of his choice: they displace nobody, and are
+// bounded.
 func TestHintsDisplaceNobody(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)

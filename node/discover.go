@@ -15,13 +15,18 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Nodes that hold a replica announce it in the distributed hash table (see docs/protocol/discovery.md), under a key that is made of the replica's id and the day: whoever does not know the id cannot tell what is announced,
-// nor that it is the same as yesterday. Whoever holds a replica and is connected to nobody else who does looks there. Those that claim to hold it are believed when a session has shown it.
+// Nodes that hold a replica announce it in the distributed hash table (see
+// docs/protocol/discovery.md), under a key that is made of the replica's id and the day: whoever
+// does not know the id cannot tell what is announced, nor that it is the same as yesterday. Whoever
+// holds a replica and is connected to nobody else who does looks there. Those that claim to hold it
+// are believed when a session has shown it.
 const (
 	announceEvery = 6 * time.Hour
-	// maxAnnounced is how many replicas are announced in one round; the next round goes on where it ended.
+	// maxAnnounced is how many replicas are announced in one round; the next round goes on where it
+	// ended.
 	maxAnnounced = 4096
-	// announceAhead is how long before midnight the next day's keys are announced, so that they are there when it comes.
+	// announceAhead is how long before midnight the next day's keys are announced, so that they are
+	// there when it comes.
 	announceAhead = announceEvery + time.Hour
 	// tableRetry is the time after which the table is tried again, if there was none.
 	tableRetry = 10 * time.Second
@@ -249,7 +254,8 @@ func (d *discovery) search(ctx context.Context) {
 	}
 }
 
-// scan brings what is searched for in line with what is held; what comes meanwhile, announceSoon adds.
+// scan brings what is searched for in line with what is held; what comes meanwhile, announceSoon
+// adds.
 func (d *discovery) scan(ctx context.Context) error {
 	held := map[replica.ID]bool{}
 	for r, err := range d.n.Replicas.All(ctx) {
@@ -304,7 +310,9 @@ func (d *discovery) searchSome(ctx context.Context) error {
 	})
 }
 
-// dueSearches returns the replicas that are to be searched for: of which no holder is connected or, less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a device next door.
+// dueSearches returns the replicas that are to be searched for: of which no holder is connected or,
+// less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a
+// device next door.
 func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err error) {
 	for _, id := range d.dueNow() {
 		if with := d.n.peers.connectedSharing(id); len(with) > 0 {
@@ -324,7 +332,8 @@ func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err erro
 	return due, nil
 }
 
-// dueNow returns the replicas whose time has come. One that has just lost its last connected holder, or has one again, begins anew.
+// dueNow returns the replicas whose time has come. One that has just lost its last connected
+// holder, or has one again, begins anew.
 func (d *discovery) dueNow() (due []replica.ID) {
 	now := d.n.cfg.Now()
 	d.mu.Lock()
@@ -383,7 +392,8 @@ func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult,
 	return done, err
 }
 
-// claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on the day.
+// claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on
+// the day.
 func (d *discovery) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
 	const off = 2 * time.Hour
 	now := d.n.cfg.Now()

@@ -81,7 +81,9 @@ func fingerprint(t *testing.T, n *Node, id replica.ID) [32]byte {
 	return f
 }
 
-// A node that knows a replica and nobody who holds it finds a holder among far more that falsely claim to be one; and so it does in whatever hour, with a clock an hour off, and when the table comes only later.
+// A node that knows a replica and nobody who holds it finds a holder among far more that falsely
+// claim to be one; and so it does in whatever hour, with a clock an hour off, and when the table
+// comes only later.
 func TestFindsHolderAmongLiars(t *testing.T) {
 	for _, hour := range []time.Duration{0, 23*time.Hour + 30*time.Minute} {
 		for _, skew := range []time.Duration{-time.Hour, 0, time.Hour} {
@@ -143,7 +145,8 @@ func idOf(b byte) peer.ID {
 	return id
 }
 
-// The keys of one replica on different days have nothing in common, and no two replicas share one; golden, since nodes of different versions must agree.
+// The keys of one replica on different days have nothing in common, and no two replicas share one;
+// golden, since nodes of different versions must agree.
 func TestProvideKey(t *testing.T) {
 	id := replica.ID{1, 2, 3}
 	seen := map[[32]byte]bool{}
@@ -157,7 +160,8 @@ func TestProvideKey(t *testing.T) {
 	require.Equal(t, "3e7fed4048fcc7367e6c2ffb1860ebc5cf56496b4460a90eaf888d503ebc1879", hex.EncodeToString(golden[:]))
 }
 
-// Replicas are announced again before their announcement lapses, in turns if there are more than fit in one round; what is new at once.
+// Replicas are announced again before their announcement lapses, in turns if there are more than
+// fit in one round; what is new at once.
 func TestAnnounceInTurns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -202,7 +206,8 @@ func TestAnnounceInTurns(t *testing.T) {
 	})
 }
 
-// Two devices that know the same seed, and nothing of each other, find each other in the table, so that they go on when the seed is gone.
+// Two devices that know the same seed, and nothing of each other, find each other in the table, so
+// that they go on when the seed is gone.
 func TestDevicesOfOneSeedMeet(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -282,7 +287,8 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, holder.ID(), found[0].Peer)
-		// By a clock that stands still while anything can go on. Those that stall have their time once, side by side.
+		// By a clock that stands still while anything can go on. Those that stall have their time once,
+		// side by side.
 		require.Less(t, time.Since(start), claimTime+newcomerGrace)
 		for _, n := range append(all, holder, looking) {
 			require.NoError(t, n.Close())

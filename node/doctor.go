@@ -30,10 +30,12 @@ type Finding struct {
 	Advice string `json:"advice,omitempty"`
 }
 
-// clockOff is by how much a clock may be off without a word. Beyond replica.MaxAhead, others refuse what this node writes, or it what they write.
+// clockOff is by how much a clock may be off without a word. Beyond replica.MaxAhead, others refuse
+// what this node writes, or it what they write.
 const clockOff = 30 * time.Second
 
-// DiagnoseNetwork tells a person how the node is on the network: where it listens, whether others reach it and by what way, and whether its clock is right.
+// DiagnoseNetwork tells a person how the node is on the network: where it listens, whether others
+// reach it and by what way, and whether its clock is right.
 func (n *Node) DiagnoseNetwork(ctx context.Context) ([]Finding, error) {
 	if n.net == nil {
 		return nil, ErrOffline
@@ -44,7 +46,8 @@ func (n *Node) DiagnoseNetwork(ctx context.Context) ([]Finding, error) {
 	return append(out, diagnoseClock(ahead, answered)), ctx.Err()
 }
 
-// DiagnoseClaims tells of each replica that has entries which give a wrong size for their content, and whose they are.
+// DiagnoseClaims tells of each replica that has entries which give a wrong size for their content,
+// and whose they are.
 func (n *Node) DiagnoseClaims(ctx context.Context) (out []Finding, err error) {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// downloads fetches the content that entries point at, from connected peers that hold the replica: one worker for each peer, so that
-// several peers share the work, and no blob is asked of two at a time.
+// downloads fetches the content that entries point at, from connected peers that hold the replica:
+// one worker for each peer, so that several peers share the work, and no blob is asked of two at a
+// time.
 type downloads struct {
 	n *Node
 
@@ -40,8 +41,10 @@ const (
 	lookOnce work = 2 // something has changed since it last looked: look once more before it ends
 )
 
-// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon asked again, and then less and less often: content
-// is found after at most twice the time in which it was not there, or lastRefusal later. A peer that comes, or turns out to hold a replica, is asked anew.
+// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon
+// asked again, and then less and less often: content is found after at most twice the time in which
+// it was not there, or lastRefusal later. A peer that comes, or turns out to hold a replica, is
+// asked anew.
 type refusal struct {
 	until time.Time
 	wait  time.Duration
@@ -52,7 +55,8 @@ const (
 	downloadBatch = 512
 	firstRefusal  = 200 * time.Millisecond
 	lastRefusal   = 10 * time.Minute
-	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is asked at once.
+	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is
+	// asked at once.
 	oldRefusal = time.Minute
 )
 
@@ -88,7 +92,8 @@ func (d *downloads) lookEverywhere() {
 	d.wake()
 }
 
-// run gives each peer that may have something to give a worker, whenever something may have become wanted or available.
+// run gives each peer that may have something to give a worker, whenever something may have become
+// wanted or available.
 func (d *downloads) run(ctx context.Context) {
 	again := time.NewTimer(lastRefusal)
 	defer again.Stop()
@@ -112,7 +117,8 @@ func (d *downloads) run(ctx context.Context) {
 	}
 }
 
-// toLookAt takes the peers that are to be looked at: those that were named, and those that may be asked again for what they did not have.
+// toLookAt takes the peers that are to be looked at: those that were named, and those that may be
+// asked again for what they did not have.
 func (d *downloads) toLookAt() (out []peer.ID) {
 	now := d.n.cfg.Now()
 	d.mu.Lock()
@@ -138,7 +144,8 @@ func (d *downloads) untilDue() time.Duration {
 	return max(d.failed.untilDue(d.n.cfg.Now(), lastRefusal), 10*time.Millisecond)
 }
 
-// work fetches from p until it has nothing more that is wanted. If that fails, the timer tries again.
+// work fetches from p until it has nothing more that is wanted. If that fails, the timer tries
+// again.
 func (d *downloads) work(ctx context.Context, p peer.ID) {
 	failed := false
 	for !d.ends(p, failed || ctx.Err() != nil) {
@@ -203,12 +210,14 @@ func (d *downloads) unclaim(batch []wantedContent) {
 	}
 }
 
-// largeContent is the size in bytes from which content is fetched from all peers that hold it together; less is not worth asking several.
+// largeContent is the size in bytes from which content is fetched from all peers that hold it
+// together; less is not worth asking several.
 const largeContent = 4 << 20
 
-// ration returns the part of a batch that the limit of what p may make this node fetch leaves room for, and what is to be looked at again
-// after that: of the first part, not all may come. What there is no room for at all counts as not given; it is in the batch that
-// comes with an error, or is noted here.
+// ration returns the part of a batch that the limit of what p may make this node fetch leaves room
+// for, and what is to be looked at again after that: of the first part, not all may come. What
+// there is no room for at all counts as not given; it is in the batch that comes with an error, or
+// is noted here.
 func (d *downloads) ration(ctx context.Context, p peer.ID, batch []wantedContent) (now, later []wantedContent, err error) {
 	limit := d.n.cfg.Limits.PeerStorage
 	if limit == 0 {
@@ -271,8 +280,9 @@ func affordable(batch []wantedContent, limit, taken uint64) (now, later, never [
 	return now, later, never
 }
 
-// fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the chunks. It marks the claims that turn out to
-// be wrong. No claim keeps it from the others; it returns what was missing of any.
+// fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the
+// chunks. It marks the claims that turn out to be wrong. No claim keeps it from the others; it
+// returns what was missing of any.
 func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
 	wants := make([]Want, 0, len(batch))
 	for _, w := range batch {
@@ -315,8 +325,8 @@ func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
 	return missing
 }
 
-// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the blob h is. It returns a *SizeError if h
-// is not the sequence of content of size bytes.
+// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the
+// blob h is. It returns a *SizeError if h is not the sequence of content of size bytes.
 func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
@@ -437,7 +447,8 @@ func (n *Node) addTaken(p peer.ID, bytes uint64) {
 	}
 }
 
-// release takes what has arrived off the list of wanted content, makes it durable, and remembers what p did not give.
+// release takes what has arrived off the list of wanted content, makes it durable, and remembers
+// what p did not give.
 func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedContent) {
 	d.unclaim(batch)
 	ctx = context.WithoutCancel(ctx) // also when the node closes: what has arrived has arrived
@@ -520,8 +531,8 @@ func (a *arrivals) wait() <-chan struct{} {
 	return a.next
 }
 
-// WaitContent waits until the content that somebody names by hash and size is all here, or ctx ends. It returns a *SizeError if what is
-// here of it shows that the size is wrong.
+// WaitContent waits until the content that somebody names by hash and size is all here, or ctx
+// ends. It returns a *SizeError if what is here of it shows that the size is wrong.
 func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {
 	return n.waitContent(ctx, func() (ContentState, error) { return n.ContentState(ctx, h, size) }, func() error {
 		info, err := n.Blobs.Stat(ctx, h)
@@ -529,8 +540,8 @@ func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error
 	})
 }
 
-// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *SizeError if the size that the entry gives turns
-// out to be wrong.
+// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *SizeError
+// if the size that the entry gives turns out to be wrong.
 func (n *Node) WaitEntry(ctx context.Context, e *replica.Entry) error {
 	state := func() (ContentState, error) { return n.ContentOf(ctx, e) }
 	return n.waitContent(ctx, state, func() error { return n.wrongSize(ctx, e) })

@@ -18,7 +18,8 @@ func setSealed(t testing.TB, n *node.Node, id replica.ID, key, value string) {
 	require.NoError(t, err)
 }
 
-// A download policy by prefixes, and a session for a prefix, follow an encrypted replica through its epochs.
+// A download policy by prefixes, and a session for a prefix, follow an encrypted replica through
+// its epochs.
 func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())

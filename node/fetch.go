@@ -20,13 +20,15 @@ import (
 type Want struct {
 	Hash blobs.Hash
 	Size uint64 // as whoever names the blob claims; 0 if unknown
-	// Chunked says that Size is that of content which may be in chunks; then Hash is that of their sequence, and of another size.
+	// Chunked says that Size is that of content which may be in chunks; then Hash is that of their
+	// sequence, and of another size.
 	Chunked bool
 	Ranges  blobs.Ranges // bytes; nil is all
 	Most    uint64       // if not 0, the largest size in bytes that is fetched
 }
 
-// check returns a *SizeError if the blob has turned out to be of another size than claimed, or of more than is fetched.
+// check returns a *SizeError if the blob has turned out to be of another size than claimed, or of
+// more than is fetched.
 func (w Want) check(size uint64) error {
 	if w.Most > 0 && size > w.Most {
 		return &SizeError{w.Hash, w.Most, size}
@@ -65,7 +67,8 @@ func (e *MissingError) Error() string {
 	return s
 }
 
-// Unwrap gives the causes, so that a caller can tell a lying provider or an unreachable one from a blob that is nowhere.
+// Unwrap gives the causes, so that a caller can tell a lying provider or an unreachable one from a
+// blob that is nowhere.
 func (e *MissingError) Unwrap() []error { return e.Causes }
 
 // Fetched counts what a fetch did.
@@ -83,8 +86,8 @@ func (e storeFault) Unwrap() error { return e.err }
 // fetchWindow is how many blobs a fetch looks at together.
 const fetchWindow = 1 << 16
 
-// fetcher gets blobs from several providers at once. Its providers, and what is known of them, last for several calls of fetch, one after
-// the other.
+// fetcher gets blobs from several providers at once. Its providers, and what is known of them, last
+// for several calls of fetch, one after the other.
 type fetcher struct {
 	n          *Node
 	ctx        context.Context
@@ -92,8 +95,8 @@ type fetcher struct {
 	background bool
 	progress   func(n int)
 	sizeKnown  func(size uint64) // told of a size that has been proved; may be nil
-	// claims says that wants are claims of strangers: one that a proved size contradicts ends, and the others go on. Otherwise the first
-	// ends the fetch.
+	// claims says that wants are claims of strangers: one that a proved size contradicts ends, and the
+	// others go on. Otherwise the first ends the fetch.
 	claims    bool
 	totals    map[blobs.Hash]uint64 // what lists of chunks add up to, 0 of what is no list; for whoever fetches
 	rc        *blobs.Receiver
@@ -113,8 +116,9 @@ type fetcher struct {
 	sizes map[blobs.Hash]uint64 // proved sizes of blobs of which a claim was wrong
 }
 
-// newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not have. progress, if not nil, is told the length of each
-// verified piece, by one goroutine at a time. background says that nobody waits for it. It must be closed.
+// newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not
+// have. progress, if not nil, is told the length of each verified piece, by one goroutine at a
+// time. background says that nobody waits for it. It must be closed.
 func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrInfo, background bool, progress func(n int)) *fetcher {
 	f := &fetcher{n: n, background: background, progress: progress, sched: newSchedule()}
 	ctx, f.release = n.Blobs.Hold(ctx)
@@ -179,8 +183,8 @@ func (f *fetcher) came(n int) {
 	}
 }
 
-// maxProviders is how many providers are asked at first, and how many more each time those cannot help. More would only share what the receiver can
-// take anyway.
+// maxProviders is how many providers are asked at first, and how many more each time those cannot
+// help. More would only share what the receiver can take anyway.
 const maxProviders = 8
 
 // turn is when a provider is asked.
@@ -255,7 +259,8 @@ func (f *fetcher) look() {
 	}
 }
 
-// providerError decides what an error on a stream means: the fault of the provider, of the wanted, or of this node.
+// providerError decides what an error on a stream means: the fault of the provider, of the wanted,
+// or of this node.
 func (f *fetcher) providerError(p *provider, err error) {
 	var size *SizeError
 	var local storeFault
@@ -296,8 +301,9 @@ func (f *fetcher) fatalError() error {
 	return f.fatal
 }
 
-// fetch gets all wants that the store does not have. What has been verified is kept, also if it fails, and is not fetched again. It returns
-// a *MissingError if something is missing in the end, or a *SizeError.
+// fetch gets all wants that the store does not have. What has been verified is kept, also if it
+// fails, and is not fetched again. It returns a *MissingError if something is missing in the end,
+// or a *SizeError.
 func (f *fetcher) fetch(wants ...Want) error {
 	for part := range slices.Chunk(wants, fetchWindow) {
 		if err := f.fetchPart(part, nil); err != nil {
@@ -307,12 +313,14 @@ func (f *fetcher) fetch(wants ...Want) error {
 	return nil
 }
 
-// fetchSequence gets the blob h, which is likely to be a sequence, and lets small children come along.
+// fetchSequence gets the blob h, which is likely to be a sequence, and lets small children come
+// along.
 func (f *fetcher) fetchSequence(h blobs.Hash) error {
 	return f.fetchPart([]Want{{Hash: h}}, eagerRequest())
 }
 
-// fetchPart gets at most fetchWindow wants. children says how to ask for the children of the first together with it.
+// fetchPart gets at most fetchWindow wants. children says how to ask for the children of the first
+// together with it.
 func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 	open, err := f.addAll(wants, children)
 	if err != nil || open == 0 {
@@ -453,15 +461,18 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 	return f.sched.open, nil
 }
 
-// Fetch gets all wants that the store does not have, from the providers together, each giving as much as it is fast. What has been verified is
-// kept, also if Fetch fails, and is not fetched again. progress, if not nil, is told the length of each verified piece. It returns a
-// *MissingError if something is missing in the end, and a *SizeError if a blob is not of the size that is claimed.
+// Fetch gets all wants that the store does not have, from the providers together, each giving as
+// much as it is fast. What has been verified is kept, also if Fetch fails, and is not fetched
+// again. progress, if not nil, is told the length of each verified piece. It returns a
+// *MissingError if something is missing in the end, and a *SizeError if a blob is not of the size
+// that is claimed.
 func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int)) (Fetched, error) {
 	f := n.newFetcher(ctx, providers, nil, false, progress)
 	return f.end(f.fetch(wants...))
 }
 
-// Stream fetches the whole blob h from one provider and writes it to w as it is verified, without storing it. It returns the size.
+// Stream fetches the whole blob h from one provider and writes it to w as it is verified, without
+// storing it. It returns the size.
 func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.WriterAt) (uint64, error) {
 	if n.net == nil {
 		return 0, ErrOffline

@@ -202,7 +202,8 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	}
 }
 
-// A peer that has lied is remembered, also after a restart, and asked only when nobody else can help.
+// A peer that has lied is remembered, also after a restart, and asked only when nobody else can
+// help.
 func TestLiarIsRemembered(t *testing.T) {
 	ctx := t.Context()
 	honest, _ := start(t, t.TempDir())

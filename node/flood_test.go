@@ -19,10 +19,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A delegate, before and after the owner has revoked it, pushes floods of statements about the owner's
-// author to one of two nodes. That node keeps no more than the delegate's share, and none of it once
-// it is revoked; it refuses the peer; and the two nodes end with the same statements, in sessions that
-// then send nothing.
+// A delegate, before and after the owner has revoked it, pushes floods of statements about the
+// owner's author to one of two nodes. That node keeps no more than the delegate's share, and none
+// of it once it is revoked; it refuses the peer; and the two nodes end with the same statements, in
+// sessions that then send nothing.
 func TestFloodOfStatementsEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -116,7 +116,8 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 	})
 }
 
-// push sends statements as a peer that makes them up does, and waits until they are taken or refused.
+// push sends statements as a peer that makes them up does, and waits until they are taken or
+// refused.
 func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements [][]byte) error {
 	s, err := m.Open(ctx, to, pushProtocol)
 	if err != nil {
@@ -186,7 +187,8 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 	}
 }
 
-// statementPeer holds statements that it has made up, and no entries, and answers sessions with them.
+// statementPeer holds statements that it has made up, and no entries, and answers sessions with
+// them.
 type statementPeer struct {
 	*simEnd
 	id    replica.ID

@@ -43,9 +43,10 @@ type GetProgress struct {
 	Total   uint64 // bytes to fetch in this run, as far as is known; 0 while nothing is
 }
 
-// Get brings everything that h names into the store, from the providers together and, for what they lack, from connected peers. It goes on
-// where an earlier Get stopped. Errors are those of Fetch, and of directory.Load. What it brings is not collected before the hold of ctx ends, if
-// there is one (see blobs.Store.Hold).
+// Get brings everything that h names into the store, from the providers together and, for what they
+// lack, from connected peers. It goes on where an earlier Get stopped. Errors are those of Fetch,
+// and of directory.Load. What it brings is not collected before the hold of ctx ends, if there is
+// one (see blobs.Store.Hold).
 func (n *Node) Get(
 	ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo,
 	progress func(GetProgress),
@@ -129,8 +130,8 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	if err != nil || len(seq) == 0 {
 		return err
 	}
-	// The first child tells a directory, or a file in chunks, from another sequence. If nobody has it, a bare hash names a blob that only
-	// looks like a sequence.
+	// The first child tells a directory, or a file in chunks, from another sequence. If nobody has it,
+	// a bare hash names a blob that only looks like a sequence.
 	if err := g.f.fetch(Want{Hash: seq[0]}); err != nil {
 		var missing *MissingError
 		if form == Unknown && (errors.As(err, &missing) && len(missing.Causes) == 0 || errors.Is(err, ErrOffline)) {
@@ -179,7 +180,8 @@ func (g *getter) root(ctx context.Context, form Form) (blobs.Info, error) {
 	return g.n.Blobs.Stat(ctx, g.out.Hash)
 }
 
-// expectRoot sets the total of a blob that is here in part; that of an unknown one becomes known with its size.
+// expectRoot sets the total of a blob that is here in part; that of an unknown one becomes known
+// with its size.
 func (g *getter) expectRoot(ctx context.Context) error {
 	info, err := g.n.Blobs.Stat(ctx, g.out.Hash)
 	if errors.Is(err, blobs.ErrNotFound) {
@@ -198,7 +200,8 @@ func (g *getter) expectRoot(ctx context.Context) error {
 	return err
 }
 
-// children returns what is to be fetched for the children of seq, once its first child is here; nil if seq is no sequence after all.
+// children returns what is to be fetched for the children of seq, once its first child is here; nil
+// if seq is no sequence after all.
 func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (wants []Want, err error) {
 	if err := g.f.rc.Flush(); err != nil {
 		return nil, err
@@ -253,7 +256,8 @@ func (n *Node) toFetch(ctx context.Context, wants []Want) (total uint64, err err
 	return total, err
 }
 
-// Export writes the content to name, which must not exist: a file, or a directory with everything in it.
+// Export writes the content to name, which must not exist: a file, or a directory with everything
+// in it.
 func (n *Node) Export(ctx context.Context, c *Content, name string, progress func(directory.Progress)) error {
 	report := func(written uint64) {
 		if progress != nil {

@@ -18,24 +18,29 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// New entries of an active replica are published to its topic, the name of which is made with the replica's id, and passed on by those who listen. A message is
+// New entries of an active replica are published to its topic, the name of which is made with the
+// replica's id, and passed on by those who listen. A message is
 //
 //	version u8 = 2
 //	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
 //	entries: likewise; together at most 524,288 bytes
 //
-// and is passed on only after its entries have been verified and stored. A replica is active for a while after something was written to it, here or
-// elsewhere; peers that hold it and do not listen are sent new entries directly (see push.go), which makes it active with them. So a node with
+// and is passed on only after its entries have been verified and stored. A replica is active for a
+// while after something was written to it, here or elsewhere; peers that hold it and do not listen
+// are sent new entries directly (see push.go), which makes it active with them. So a node with
 // thousands of replicas listens to the few that are in use.
 const (
 	gossipVersion = 2
 	activeFor     = 10 * time.Minute
 	maxActive     = 512
-	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas listens to it.
+	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas
+	// listens to it.
 	topicFromHost = 8
 )
 
-// worthATopic reports whether this node is to listen to a replica that this many connected peers hold. All connected peers are told of each topic, which a node to which very many are connected must not do for a few.
+// worthATopic reports whether this node is to listen to a replica that this many connected peers
+// hold. All connected peers are told of each topic, which a node to which very many are connected
+// must not do for a few.
 func (n *Node) worthATopic(peers int) bool { return n.cfg.Host == nil || peers >= topicFromHost }
 
 // topicOf names the topic of a replica. Only who knows the replica's id can make it.

@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// mesh starts nodes that hold one replica; each is connected to the ones before it that links names.
+// mesh starts nodes that hold one replica; each is connected to the ones before it that links
+// names.
 func mesh(t *testing.T, links ...[]int) (nodes []*node.Node, id replica.ID) {
 	ctx := t.Context()
 	for i, to := range links {
@@ -51,7 +52,8 @@ func arrives(t *testing.T, sub *replica.Subscription, key string) replica.Origin
 	}
 }
 
-// New entries reach peers that this node is not connected to, passed on by those between, and come by gossip once a replica is in use.
+// New entries reach peers that this node is not connected to, passed on by those between, and come
+// by gossip once a replica is in use.
 func TestGossip(t *testing.T) {
 	for name, links := range map[string][][]int{
 		"all connected": {{}, {0}, {0, 1}, {0, 1, 2}, {0, 1, 2, 3}},

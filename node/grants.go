@@ -6,7 +6,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Grant lets an author write to a replica, and soon tells the connected peers; see [replica.Store.Grant].
+// Grant lets an author write to a replica, and soon tells the connected peers; see
+// [replica.Store.Grant].
 func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission) (replica.Grant, error) {
 	g, err := n.Replicas.Grant(ctx, id, author, may)
 	if err == nil {
@@ -15,7 +16,8 @@ func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID
 	return g, err
 }
 
-// Revoke ends what an author may write from a time on, and soon tells the connected peers; see [replica.Store.Revoke].
+// Revoke ends what an author may write from a time on, and soon tells the connected peers; see
+// [replica.Store.Revoke].
 func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (replica.Revocation, error) {
 	r, err := n.Replicas.Revoke(ctx, id, author, from)
 	if err == nil {
@@ -26,7 +28,8 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 	return r, err
 }
 
-// Rotate begins a new epoch of an encrypted replica, and soon tells the connected peers; see [replica.Store.Rotate].
+// Rotate begins a new epoch of an encrypted replica, and soon tells the connected peers; see
+// [replica.Store.Rotate].
 func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, error) {
 	k, err := n.Replicas.Rotate(ctx, id)
 	if err == nil {

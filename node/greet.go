@@ -16,7 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// The sync protocol. One stream carries one session for one replica, or for the keys of it that begin with a prefix:
+// The sync protocol. One stream carries one session for one replica, or for the keys of it that
+// begin with a prefix:
 //
 //	initiator  version u8 = 3, nonce[32], lookup[32], statements[8]
 //	responder  nonce[32], proof[32]
@@ -24,16 +25,18 @@ import (
 //	responder  status u8: 0 go on, 1 busy with a session of this replica with the same peer
 //	both       a reconcile session for the statements, if they differ, then one for the entries (see package reconcile)
 //
-// The key of the session is made from the replica's id, both nonces and both peers; the proofs, made with it, show that each side knows the id, before anything about
-// the replica is said. A responder that does not hold the replica, or does not want to talk to the peer, sends a proof of 32 random
-// bytes, after the same time. statements is a digest of the initiator's statements keyed with the id and its nonce; the responder's proof says whether its own
-// are the same.
+// The key of the session is made from the replica's id, both nonces and both peers; the proofs,
+// made with it, show that each side knows the id, before anything about the replica is said. A
+// responder that does not hold the replica, or does not want to talk to the peer, sends a proof of
+// 32 random bytes, after the same time. statements is a digest of the initiator's statements keyed
+// with the id and its nonce; the responder's proof says whether its own are the same.
 const (
 	syncProtocol = "/skerry/sync/4"
 	syncVersion  = 4
 	statusGoOn   = 0
 	statusBusy   = 1
-	// answerTime is after what time a responder answers, whatever it has found: longer than it takes to find out.
+	// answerTime is after what time a responder answers, whatever it has found: longer than it takes
+	// to find out.
 	answerTime = 2 * time.Millisecond
 	// greetTime is how long a responder that is known has to prove that it holds the replica, in all.
 	greetTime = 10 * time.Second
@@ -46,7 +49,8 @@ const (
 )
 
 var (
-	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it does.
+	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
+	// does.
 	ErrNotShared = errors.New("peer does not hold the replica, or does not share it with this node")
 	// ErrBusy reports a peer that is in a session of the replica with this node already.
 	ErrBusy = errors.New("a session with the peer is under way")
@@ -56,7 +60,8 @@ func sessionKey(id replica.ID, nonceI, nonceR [32]byte, initiator, responder pee
 	return keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
 }
 
-// proofOf is what a side proves with that it knows the session's key; sameStatements is the responder's.
+// proofOf is what a side proves with that it knows the session's key; sameStatements is the
+// responder's.
 func proofOf(key [32]byte, role string, sameStatements bool) [32]byte {
 	if sameStatements {
 		role += " same statements"
@@ -121,7 +126,8 @@ func (g *greeting) confirm(s Stream) error {
 	return nil
 }
 
-// afterStatus reads what a responder says behind its status, so that the initiator need not wait for that before it goes on.
+// afterStatus reads what a responder says behind its status, so that the initiator need not wait
+// for that before it goes on.
 type afterStatus struct {
 	r    *bufio.Reader
 	seen bool
@@ -143,8 +149,8 @@ func (a *afterStatus) Read(b []byte) (int, error) {
 	return a.r.Read(b)
 }
 
-// welcome is the responder's part before its status. It returns ErrNotShared for a peer that does not hold a replica that is held here, whatever the
-// reason.
+// welcome is the responder's part before its status. It returns ErrNotShared for a peer that does
+// not hold a replica that is held here, whatever the reason.
 func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeting, err error) {
 	var hello [helloBytes]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {

@@ -114,8 +114,8 @@ func serveOther(fn func(Stream)) func(Stream) {
 }
 
 // partyOf says who has opened a stream. Known peers are those whom a ticket, a vault, a seed or an
-// invite names, and those with a history; others that are remembered have proved no more than that they
-// know the id of a replica.
+// invite names, and those with a history; others that are remembered have proved no more than that
+// they know the id of a replica.
 func (n *Node) partyOf(s Stream) admission.Party {
 	p := admission.Party{Peer: s.Remote(), Net: originOf(s)}
 	n.peers.mu.Lock()

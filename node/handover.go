@@ -160,9 +160,9 @@ type Untaken struct {
 
 // HandOver waits until each peer that was sent entries in sessions says that it has their content,
 // as far as that is here, or has made no progress for the time of patience (see taking). It returns
-// what has not been taken by then: the peer may not want it, or not have come to it. It is for nodes
-// that go away right after a session, whose entries would else be known and their content not;
-// Config.HandsOver must be set.
+// what has not been taken by then: the peer may not want it, or not have come to it. It is for
+// nodes that go away right after a session, whose entries would else be known and their content
+// not; Config.HandsOver must be set.
 func (n *Node) HandOver(ctx context.Context, patience time.Duration) (out []Untaken, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -442,8 +442,8 @@ type described struct {
 	Size, Present uint64 // bytes
 }
 
-// describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much as
-// a hash and some numbers, at the least rate.
+// describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much
+// as a hash and some numbers, at the least rate.
 const describeTimeout = maxRequest * 40 / leastRate * time.Second
 
 // describeAll asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.

@@ -18,12 +18,13 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// Invites: whoever brings the secret of one to the node that made it is given a capability, and a grant if the invite is for writing. The node keeps of a secret only the
-// hash:
+// Invites: whoever brings the secret of one to the node that made it is given a capability, and a
+// grant if the invite is for writing. The node keeps of a secret only the hash:
 //
 //	n v hash[32]   the invite as JSON, see Invite
 //
-// The hash is BLAKE3, keyed with the secret, of "skerry invite 1\n". Invites are kept for 30 days after they have ended, so that one can see what became of them.
+// The hash is BLAKE3, keyed with the secret, of "skerry invite 1\n". Invites are kept for 30 days
+// after they have ended, so that one can see what became of them.
 const (
 	keyInvite     = "nv"
 	keepInvites   = 30 * 24 * time.Hour
@@ -116,8 +117,8 @@ func (v *Invite) state(now time.Time) InviteStatus {
 	return InviteTaken
 }
 
-// over reports whether what the invite lets write has ended: then it gives nothing any more, also not
-// to those who have used it.
+// over reports whether what the invite lets write has ended: then it gives nothing any more, also
+// not to those who have used it.
 func (v *Invite) over(now time.Time) bool { return !v.Until.IsZero() && !now.Before(v.Until) }
 
 // ended returns when the invite ceased to be good, or zero.
@@ -145,9 +146,11 @@ func inviteID(secret ticket.InviteSecret) (id [32]byte) {
 
 func inviteKey(id [32]byte) []byte { return append([]byte(keyInvite), id[:]...) }
 
-// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires, Until, Uses and Wallet of
-// what is given, and returns it with the ticket to pass on, which cannot be had again. An invite that
-// would be good for longer than what it lets write expires with that. It returns a *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite offers.
+// Invite makes an invite to a replica from Mode, Prefix, Delegable, Expires, Until, Uses and Wallet
+// of what is given, and returns it with the ticket to pass on, which cannot be had again. An invite
+// that would be good for longer than what it lets write expires with that. It returns a
+// *replica.NotAllowedError or replica.ErrCannotGrant if this node could not give what the invite
+// offers.
 func (n *Node) Invite(ctx context.Context, r replica.Replica, v Invite) (Invite, *ticket.Invite, error) {
 	if v.Mode < replica.Sync || v.Mode > replica.Write {
 		return v, nil, fmt.Errorf("invite to %s: unknown %s", r.Name, v.Mode)
@@ -208,7 +211,8 @@ func getInvite(r kv.Reader, id [32]byte) (v Invite, err error) {
 	return v, err
 }
 
-// Invites returns the invites that this node has made, the newest first, and forgets those that ended long ago.
+// Invites returns the invites that this node has made, the newest first, and forgets those that
+// ended long ago.
 func (n *Node) Invites(ctx context.Context) (all []Invite, err error) {
 	var old [][]byte
 	now := n.cfg.Now()
@@ -239,7 +243,8 @@ func (n *Node) Invites(ctx context.Context) (all []Invite, err error) {
 	return all, n.dropKeys(ctx, old)
 }
 
-// RevokeInvite makes an invite worthless. What it has given stays; see Revoke. It returns a *InviteError for one that is not known.
+// RevokeInvite makes an invite worthless. What it has given stays; see Revoke. It returns a
+// *InviteError for one that is not known.
 func (n *Node) RevokeInvite(ctx context.Context, id [32]byte) error {
 	err := n.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		v, err := getInvite(tx, id)
@@ -265,7 +270,8 @@ type Given struct {
 	few        bool             // the invite is for a few, and this node is the first to bring it for the author
 }
 
-// redeem gives what an invite offers to an author at a node. The same author may ask again, and is given the same.
+// redeem gives what an invite offers to an author at a node. The same author may ask again, and is
+// given the same.
 func (n *Node) redeem(ctx context.Context, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) (g Given, err error) {
 	n.redeeming.Lock() // so that a grant is made once
 	defer n.redeeming.Unlock()
@@ -353,7 +359,8 @@ func (n *Node) epochsOf(ctx context.Context, r *replica.Replica) ([][]byte, erro
 	return fewEnough(epochs), err
 }
 
-// addReader hands the read key of an encrypted replica to an author for as long as nobody revokes that.
+// addReader hands the read key of an encrypted replica to an author for as long as nobody revokes
+// that.
 func (n *Node) addReader(ctx context.Context, r *replica.Replica, author replica.AuthorID) error {
 	if !r.Encrypted {
 		return nil
@@ -365,7 +372,8 @@ func (n *Node) addReader(ctx context.Context, r *replica.Replica, author replica
 	return err
 }
 
-// keyFor returns the present read key of an encrypted replica for an author who was let in at some time, but not if that was revoked since.
+// keyFor returns the present read key of an encrypted replica for an author who was let in at some
+// time, but not if that was revoked since.
 func (n *Node) keyFor(ctx context.Context, r *replica.Replica, author replica.AuthorID, since time.Time) (k replica.EpochKey, err error) {
 	if !r.Encrypted {
 		return k, nil
@@ -377,7 +385,8 @@ func (n *Node) keyFor(ctx context.Context, r *replica.Replica, author replica.Au
 	return n.Replicas.ReadKey(ctx, r.ID)
 }
 
-// marshal gives what follows the status: capability u8, replica[32], epoch u32 (0 for no read key), read key[32], length u8 and name, statements as in a push.
+// marshal gives what follows the status: capability u8, replica[32], epoch u32 (0 for no read key),
+// read key[32], length u8 and name, statements as in a push.
 func (g *Given) marshal() []byte {
 	b := append([]byte{byte(g.Capability)}, g.Replica[:]...)
 	b = append(binary.BigEndian.AppendUint32(b, g.ReadKey.Epoch), g.ReadKey.Key[:]...)
@@ -394,7 +403,8 @@ func appendRedeem(secret ticket.InviteSecret, author replica.AuthorID, proof [64
 	return append(binary.BigEndian.AppendUint64(append(b, 1), uint64(w.At)), w.Signature[:]...)
 }
 
-// redeemProof is what the author signs, so that nobody is granted something in the name of a key that is not theirs.
+// redeemProof is what the author signs, so that nobody is granted something in the name of a key
+// that is not theirs.
 func redeemProof(secret ticket.InviteSecret, inviter, joiner string) []byte {
 	id := inviteID(secret)
 	b := append([]byte("skerry redeem 1\n"), id[:]...)

@@ -9,9 +9,9 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// What an invite lets write ends at one time for all who use it, however late; the invite is good no
-// longer, and what it has given is not given again after that: not the read key either, which may be
-// another by then.
+// What an invite lets write ends at one time for all who use it, however late; the invite is good
+// no longer, and what it has given is not given again after that: not the read key either, which
+// may be another by then.
 func TestAnInviteThatEndsWhatItGives(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)

@@ -221,7 +221,8 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 	require.Len(t, given.Statements, 1)
 }
 
-// An invite whose node is away is kept, over a restart, and taken when the node is back; one that is refused then is not asked for again.
+// An invite whose node is away is kept, over a restart, and taken when the node is back; one that
+// is refused then is not asked for again.
 func TestPendingInvite(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -350,7 +351,8 @@ func TestFewEnough(t *testing.T) {
 	require.Len(t, fewEnough(large[:2]), 2)
 }
 
-// An invite for the holder of a wallet lets in whoever has signed with it for this author, at this node and not long ago.
+// An invite for the holder of a wallet lets in whoever has signed with it for this author, at this
+// node and not long ago.
 func TestInviteForAWallet(t *testing.T) {
 	key := func(b byte) eth.Key {
 		k, err := eth.KeyFromSecret([32]byte{31: b})

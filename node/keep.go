@@ -14,14 +14,15 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or an entry of a replica points at it, or it is
-// being fetched right now.
+// Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or
+// an entry of a replica points at it, or it is being fetched right now.
 func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.CollectProgress)) (blobs.Collected, error) {
 	return n.Blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
 }
 
-// keepEntries marks what entries name, and the chunks of content in chunks. What is a list of chunks is told from the blob alone, so the
-// sizes that entries claim do not matter, and each blob is looked at once.
+// keepEntries marks what entries name, and the chunks of content in chunks. What is a list of
+// chunks is told from the blob alone, so the sizes that entries claim do not matter, and each blob
+// is looked at once.
 func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 	states := n.ContentStates()
 	for r, err := range n.Replicas.All(ctx) {
@@ -97,7 +98,8 @@ type ProviderInfo struct {
 // askTimeout is how long a peer has to say what it has.
 const askTimeout = 3 * time.Second
 
-// Providers asks all connected peers what they have of the blob h, and returns those that have some.
+// Providers asks all connected peers what they have of the blob h, and returns those that have
+// some.
 func (n *Node) Providers(ctx context.Context, h blobs.Hash) []ProviderInfo {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -134,8 +136,9 @@ func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (ProviderI
 	return ProviderInfo{p, all[0].Size, all[0].Present}, nil
 }
 
-// FetchPart brings byte ranges of the blob h and, if children is not nil, those byte ranges of each of its children, into the store. A sequence that
-// is not known here comes with its children in one request.
+// FetchPart brings byte ranges of the blob h and, if children is not nil, those byte ranges of each
+// of its children, into the store. A sequence that is not known here comes with its children in one
+// request.
 func (n *Node) FetchPart(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo, progress func(GetProgress)) (Fetched, error) {
 	g := getter{n: n, progress: progress}
 	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)

@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// What a collection and a listing read does not grow with the number of entries that claim something about a blob, whatever they claim.
+// What a collection and a listing read does not grow with the number of entries that claim
+// something about a blob, whatever they claim.
 func TestClaimsCostNoReading(t *testing.T) {
 	ctx := context.Background()
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
@@ -73,8 +74,9 @@ func TestClaimsCostNoReading(t *testing.T) {
 	require.NoError(t, n.CatchUp(ctx, r.ID))
 }
 
-// A host keeps chunks for an entry that claims the size of the content, and not for one that claims, and is charged, the size of the list.
-// A node of one's own keeps the chunks also while the list of their lengths is missing.
+// A host keeps chunks for an entry that claims the size of the content, and not for one that
+// claims, and is charged, the size of the list. A node of one's own keeps the chunks also while the
+// list of their lengths is missing.
 func TestChunksThatAreKept(t *testing.T) {
 	for _, hosts := range []bool{false, true} {
 		for _, claimed := range []string{"content", "sequence"} {

@@ -17,12 +17,14 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// The keyring protocol lets an app on another device go through the steps of vault.Keyring. One stream carries one call and its reply:
+// The keyring protocol lets an app on another device go through the steps of vault.Keyring. One
+// stream carries one call and its reply:
 //
 //	app      length u32 big-endian, at most 65,536; a call as JSON
 //	keyring  length u32 big-endian, at most 262,144; the reply as JSON
 //
-// Calls and replies are those of package vault, as far as they are for apps. A session that a reply names is good for the peer that asked only.
+// Calls and replies are those of package vault, as far as they are for apps. A session that a reply
+// names is good for the peer that asked only.
 const (
 	keyringProtocol = "/skerry/keyring/1"
 	maxKeyringCall  = 64 << 10
@@ -39,7 +41,8 @@ type appKeyring struct {
 	n *Node
 }
 
-// Access adds the ticket (OBJ-V3, step 4): with the present read key if this node holds the vault, and with this node and those that it knows to hold the vault as peers.
+// Access adds the ticket (OBJ-V3, step 4): with the present read key if this node holds the vault,
+// and with this node and those that it knows to hold the vault as peers.
 func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (vault.Access, error) {
 	a, err := k.Keyring.Access(ctx, app, session)
 	if err != nil {
@@ -165,8 +168,10 @@ type VaultAsked struct {
 	Asked       func(asked vault.Asked) // told when the request waits for the person
 }
 
-// AskForVault goes through the steps of an app (OBJ-V3): it asks a keyring who the person is and to read the person's vault, waits for the person, checks the answer, joins the vault with the ticket, and keeps the catalogue key. It returns
-// vault.ErrDenied, vault.ErrNoRequest when the person has not decided in time, another error of vault.Keyring, or an *UnreachableError.
+// AskForVault goes through the steps of an app (OBJ-V3): it asks a keyring who the person is and to
+// read the person's vault, waits for the person, checks the answer, joins the vault with the
+// ticket, and keeps the catalogue key. It returns vault.ErrDenied, vault.ErrNoRequest when the
+// person has not decided in time, another error of vault.Keyring, or an *UnreachableError.
 func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 	k := n.AppKeyring()
 	if w.At != nil {

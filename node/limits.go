@@ -29,7 +29,8 @@ type Limits struct {
 // limitPiece is how many bytes pass between two looks at a limit.
 const limitPiece = 64 << 10
 
-// throttle is a limit of bytes a second that several goroutines share. Background work waits while other work is waiting.
+// throttle is a limit of bytes a second that several goroutines share. Background work waits while
+// other work is waiting.
 type throttle struct {
 	rate *rate.Limiter // nil without a limit
 
@@ -83,7 +84,8 @@ func (t *throttle) wait(ctx context.Context, n int, background bool) error {
 	return err
 }
 
-// pass waits for the rate alone. The limiter gives up at once if it sees that ctx will have ended by then; that is no other failure.
+// pass waits for the rate alone. The limiter gives up at once if it sees that ctx will have ended
+// by then; that is no other failure.
 func (t *throttle) pass(ctx context.Context, n int) error {
 	if t.rate.WaitN(ctx, n) == nil {
 		return nil
@@ -126,7 +128,8 @@ type peerLimits struct {
 	used     time.Time
 }
 
-// mayAsk refuses a peer that has asked for too much that is not here: for anything, so that it learns nothing.
+// mayAsk refuses a peer that has asked for too much that is not here: for anything, so that it
+// learns nothing.
 func (x *peerLimits) mayAsk(p peer.ID) error {
 	if x.misses.Tokens() < 1 {
 		return fmt.Errorf("peer %s has asked for too many replicas that are not held here", p)
@@ -174,8 +177,9 @@ func newLimiter(cfg Limits) *limiter {
 // in use are dropped.
 const maxPeerLimits = 1024
 
-// A peer that asks for more replicas than this that are not held here is not answered any more. A device that has just met another asks for those that it holds.
-// Strangers and proved peers from one network may together ask for strangeMisses times as many.
+// A peer that asks for more replicas than this that are not held here is not answered any more. A
+// device that has just met another asks for those that it holds. Strangers and proved peers from
+// one network may together ask for strangeMisses times as many.
 const (
 	missesPerSecond = 32
 	missesAtOnce    = 4096
@@ -302,7 +306,8 @@ func (l limitedWriter) Write(b []byte) (total int, err error) {
 	return total, nil
 }
 
-// limitedReader reads no faster than its throttles allow. What is not read stays with the sender, who waits.
+// limitedReader reads no faster than its throttles allow. What is not read stays with the sender,
+// who waits.
 type limitedReader struct {
 	ctx        context.Context
 	r          patient

@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// When the gate is full, those that somebody waits for go in before all background work, in the order in which they came.
+// When the gate is full, those that somebody waits for go in before all background work, in the
+// order in which they came.
 func TestGatePriorities(t *testing.T) {
 	ctx := t.Context()
 	g := newGate(1)
@@ -103,8 +104,8 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// What a node relays for others, and what its gateway sends to browsers, counts as its upload; what it
-// relays also as its download, and for the limit of relays.
+// What a node relays for others, and what its gateway sends to browsers, counts as its upload; what
+// it relays also as its download, and for the limit of relays.
 func TestUploadsOfOthersCount(t *testing.T) {
 	ctx := t.Context()
 	const some = 3 * limitPiece

@@ -57,7 +57,8 @@ func (e *InUseError) Error() string {
 		e.Dir, e.Owner)
 }
 
-// lock is the exclusive hold on a data directory. The operating system lets go of it when the process ends, however it ends.
+// lock is the exclusive hold on a data directory. The operating system lets go of it when the
+// process ends, however it ends.
 type lock struct {
 	f    *os.File
 	dir  string
@@ -113,7 +114,8 @@ func (l *lock) release() error {
 	return errors.Join(err, l.f.Close())
 }
 
-// ReadOwner returns what the process that has dir open, or had it when it died, says of itself. It returns fs.ErrNotExist if nobody has.
+// ReadOwner returns what the process that has dir open, or had it when it died, says of itself. It
+// returns fs.ErrNotExist if nobody has.
 func ReadOwner(dir string) (o Owner, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, ownerName))
 	if err != nil {

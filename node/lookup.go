@@ -15,9 +15,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A lookup names a replica to one responder on one day: the replica's id hashed with the responder's id and the day. It tells nothing to a
-// peer that does not hold the replica, and cannot be used elsewhere. So that a node with a million replicas finds one as fast as a node with
-// ten, its own lookups are kept, for the days around the present one:
+// A lookup names a replica to one responder on one day: the replica's id hashed with the
+// responder's id and the day. It tells nothing to a peer that does not hold the replica, and cannot
+// be used elsewhere. So that a node with a million replicas finds one as fast as a node with ten,
+// its own lookups are kept, for the days around the present one:
 //
 //	n k day u32 lookup[16]   a replica's id, by the first half of its lookup
 //	n y day u32              all replicas have their record for this day
@@ -43,7 +44,8 @@ func lookupOf(id replica.ID, responder peer.ID, day uint32) [32]byte {
 
 func dayOf(t time.Time) uint32 { return uint32(t.Unix() / 86400) }
 
-// keptDays are those for which lookups are kept: a peer's clock may be a day off, and the next day is prepared before it comes.
+// keptDays are those for which lookups are kept: a peer's clock may be a day off, and the next day
+// is prepared before it comes.
 func keptDays(today uint32) []uint32 { return []uint32{today - 1, today, today + 1, today + 2} }
 
 func dayKey(kind string, day uint32) []byte { return binary.BigEndian.AppendUint32([]byte(kind), day) }
@@ -52,7 +54,8 @@ func lookupKey(day uint32, lookup *[32]byte) []byte {
 	return append(dayKey(keyLookup, day), lookup[:16]...)
 }
 
-// onHold is the replica store's OnHold: a replica can be looked up as soon as it is held, and found soon.
+// onHold is the replica store's OnHold: a replica can be looked up as soon as it is held, and found
+// soon.
 func (n *Node) onHold(tx kv.Txn, id replica.ID) error {
 	n.discovery.announceSoon(id)
 	for _, day := range keptDays(dayOf(n.cfg.Now())) {
@@ -76,7 +79,8 @@ func (n *Node) onLeave(tx kv.Txn, id replica.ID) error {
 	return nil
 }
 
-// lookUp finds the replica that a peer asks for, or returns ErrNotShared. Its cost does not depend on how many are held.
+// lookUp finds the replica that a peer asks for, or returns ErrNotShared. Its cost does not depend
+// on how many are held.
 func (n *Node) lookUp(ctx context.Context, lookup [32]byte) (id replica.ID, err error) {
 	today := dayOf(n.cfg.Now())
 	found := false

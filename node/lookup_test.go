@@ -55,7 +55,8 @@ func countKeys(t *testing.T, s kv.Store, prefix string) (n int) {
 	return n
 }
 
-// A replica is found on the days for which somebody with a wrong clock may ask, as long as it is held, and on no other.
+// A replica is found on the days for which somebody with a wrong clock may ask, as long as it is
+// held, and on no other.
 func TestLookUp(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)
@@ -131,7 +132,8 @@ func ask(t *testing.T, n *Node, from peer.ID, hello []byte) (answer []byte, wait
 	return answer, waits
 }
 
-// To a peer that knows a replica's id, a node that does not hold it and one that refuses the peer look the same.
+// To a peer that knows a replica's id, a node that does not hold it and one that refuses the peer
+// look the same.
 func TestUnknownAndRefusedLookTheSame(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)

@@ -11,20 +11,24 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Network is all that a node needs of a network. Package libp2pnet is the real one; a simulator's can stand in for it.
+// Network is all that a node needs of a network. Package libp2pnet is the real one; a simulator's
+// can stand in for it.
 type Network interface {
 	// ID returns the node's own id.
 	ID() peer.ID
 	// Addrs returns where others may reach the node, each ending in /p2p/ID.
 	Addrs() []ma.Multiaddr
-	// Connect makes sure that there is a connection to the peer, which may be looked for if it is not where it is said to be. An *UnreachableError says why there is none.
-	// Dials to addresses that have never been reached are rationed, unless ctx is that of Named.
+	// Connect makes sure that there is a connection to the peer, which may be looked for if it is not
+	// where it is said to be. An *UnreachableError says why there is none. Dials to addresses that
+	// have never been reached are rationed, unless ctx is that of Named.
 	Connect(ctx context.Context, p peer.AddrInfo) error
 	// Open opens a stream for a protocol to a connected peer.
 	Open(ctx context.Context, p peer.ID, protocol string) (Stream, error)
-	// Handle calls fn, in a goroutine of its own, for each stream that a peer opens for a protocol. It must be called before Start.
+	// Handle calls fn, in a goroutine of its own, for each stream that a peer opens for a protocol. It
+	// must be called before Start.
 	Handle(protocol string, fn func(Stream))
-	// Start begins to accept connections. changed is called, never twice at once, when a peer has come or gone.
+	// Start begins to accept connections. changed is called, never twice at once, when a peer has come
+	// or gone.
 	Start(changed func(p peer.ID, connected bool)) error
 	// Peers returns the connected peers.
 	Peers() []Peer
@@ -35,20 +39,25 @@ type Network interface {
 	// Keep has a connected peer be among the last that are let go when there are too many: the more
 	// trust, the later.
 	Keep(p peer.ID, trust Trust)
-	// KnownAddrs returns where a connected peer can be reached, without /p2p/ID: first where this node has dialled it, then where the peer itself says.
+	// KnownAddrs returns where a connected peer can be reached, without /p2p/ID: first where this node
+	// has dialled it, then where the peer itself says.
 	KnownAddrs(p peer.ID) []ma.Multiaddr
-	// Join listens to a topic. take is called with each message that another peer publishes or passes on, before it is passed on to others, from many
-	// goroutines at once; what it returns decides whether it is. Joining twice changes nothing.
+	// Join listens to a topic. take is called with each message that another peer publishes or passes
+	// on, before it is passed on to others, from many goroutines at once; what it returns decides
+	// whether it is. Joining twice changes nothing.
 	Join(topic string, take func(ctx context.Context, from peer.ID, msg []byte) Verdict) error
 	// Part ceases to listen to a topic.
 	Part(topic string)
-	// Publish sends a message of at most MaxGossip bytes to all who listen to a topic that has been joined.
+	// Publish sends a message of at most MaxGossip bytes to all who listen to a topic that has been
+	// joined.
 	Publish(ctx context.Context, topic string, msg []byte) error
 	// Listeners returns the connected peers that are known to listen to a topic that has been joined.
 	Listeners(topic string) []peer.ID
-	// Announce says in the distributed hash table that this node can be asked for what the key stands for, for a day. It returns ErrNoTable if there is no such table, or nobody in it.
+	// Announce says in the distributed hash table that this node can be asked for what the key stands
+	// for, for a day. It returns ErrNoTable if there is no such table, or nobody in it.
 	Announce(ctx context.Context, key [32]byte) error
-	// Find returns peers that have announced a key: some of them, if there are many, and any of them may lie. Errors are as for Announce.
+	// Find returns peers that have announced a key: some of them, if there are many, and any of them
+	// may lie. Errors are as for Announce.
 	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
 	// Drop closes all connections.
 	Drop()
@@ -92,7 +101,8 @@ type Situation struct {
 // NAT is how a router between this node and others translates addresses (RFC 4787, section 4.1).
 type NAT string
 
-// Through a router that translates independently of the endpoint, direct connections can be made; through one that does not, only to a peer that all can reach.
+// Through a router that translates independently of the endpoint, direct connections can be made;
+// through one that does not, only to a peer that all can reach.
 const (
 	NATUnknown     NAT = "unknown"              // nobody has said anything
 	NATNone        NAT = "none"                 // there is no such router
@@ -120,7 +130,8 @@ const MaxGossip = 512 << 10
 // Verdict is what becomes of a message that came by gossip.
 type Verdict int
 
-// Ignore neither passes a message on nor blames anybody for it; Accept passes it on; Reject blames the peer that sent it.
+// Ignore neither passes a message on nor blames anybody for it; Accept passes it on; Reject blames
+// the peer that sent it.
 const (
 	Ignore Verdict = iota
 	Accept

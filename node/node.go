@@ -1,8 +1,12 @@
-// Package node is the running peer: one data directory, its blobs and replicas, and the protocols that keep them in step with other nodes'.
+// Package node is the running peer: one data directory, its blobs and replicas, and the protocols
+// that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go, redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from
-// where (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go, catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and how people or
-// programs talk to a node (package api). How streams are made is behind the [Network] interface; libp2pnet implements it.
+// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go,
+// redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from where
+// (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go,
+// catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
+// how people or programs talk to a node (package api). How streams are made is behind the [Network]
+// interface; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -39,7 +43,8 @@ import (
 type Config struct {
 	// Dir is the data directory; it is created if it is not there.
 	Dir string
-	// SyncInterval is the time between sessions with a connected peer that holds the same replica. 0 means one minute.
+	// SyncInterval is the time between sessions with a connected peer that holds the same replica. 0
+	// means one minute.
 	SyncInterval time.Duration
 	// Log takes events; nil discards them.
 	Log *slog.Logger
@@ -113,7 +118,8 @@ type Node struct {
 
 const keyFile = "node.key"
 
-// Open opens the data directory, without a network. It returns an *InUseError if another process has it open.
+// Open opens the data directory, without a network. It returns an *InUseError if another process
+// has it open.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.SyncInterval == 0 {
 		cfg.SyncInterval = time.Minute
@@ -177,8 +183,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
 }
 
-// makePrivate makes the data directory, or takes from others what they may do in it, and with the files that hold keys: also of a directory
-// that somebody has made, or copied, with other rights.
+// makePrivate makes the data directory, or takes from others what they may do in it, and with the
+// files that hold keys: also of a directory that somebody has made, or copied, with other rights.
 func makePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -239,8 +245,8 @@ func (n *Node) SetAPI(path string) error {
 // Online reports whether the node has a network.
 func (n *Node) Online() bool { return n.net != nil }
 
-// GoOnline gives the node a network, which it then owns, and starts to serve, sync and download. It may be called once, before the node
-// is used from several goroutines.
+// GoOnline gives the node a network, which it then owns, and starts to serve, sync and download. It
+// may be called once, before the node is used from several goroutines.
 func (n *Node) GoOnline(network Network) error {
 	if network == nil {
 		return errors.New("go online: there is no network")
@@ -343,7 +349,8 @@ func (n *Node) Peers() []Peer {
 	return n.net.Peers()
 }
 
-// KnownPeers returns the peers that are remembered for a replica: those that are known before newcomers, and of each kind the connected ones first.
+// KnownPeers returns the peers that are remembered for a replica: those that are known before
+// newcomers, and of each kind the connected ones first.
 func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
 	all, err := n.peers.holdersOf(ctx, id)
 	for _, h := range all {
@@ -358,13 +365,15 @@ type JoinResult struct {
 	Synced  []SyncResult
 }
 
-// Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with each that can be reached. If none could
-// be, the replica is joined all the same, and the error, which says why, is that of the first peer.
+// Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with
+// each that can be reached. If none could be, the replica is joined all the same, and the error,
+// which says why, is that of the first peer.
 func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult, error) {
 	return n.JoinWith(ctx, t, name, nil)
 }
 
-// JoinWith is Join with a download policy that holds from the start; nil is the one the replica has, or everything.
+// JoinWith is Join with a download policy that holds from the start; nil is the one the replica
+// has, or everything.
 func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
 	return n.joinWith(ctx, t, newestOf(t), name, policy, nil)
 }
@@ -427,7 +436,8 @@ func (n *Node) joinWith(
 	return out, ErrNotShared
 }
 
-// Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a session: the node soon runs one. It remembers the ticket's peers as newcomers.
+// Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a
+// session: the node soon runs one. It remembers the ticket's peers as newcomers.
 func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
 	r, err := n.Replicas.Join(ctx, replica.Replica{
 		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: t.Least,
@@ -438,7 +448,8 @@ func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Re
 	return r, n.hint(ctx, r.ID, t.Peers())
 }
 
-// Store returns the node's key-value store, for what is built upon a node; each package owns the keys that begin with a byte of its own.
+// Store returns the node's key-value store, for what is built upon a node; each package owns the
+// keys that begin with a byte of its own.
 func (n *Node) Store() kv.Store { return n.kv }
 
 // Log returns the node's log.
@@ -455,8 +466,8 @@ func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn
 const exchangeTime = 2 * time.Minute
 
 // Open opens a stream for a question and its answer to a peer that a person or the configuration
-// names, connecting first if need be. Every read and write on it must make progress within 30 seconds,
-// and all is over after two minutes.
+// names, connecting first if need be. Every read and write on it must make progress within 30
+// seconds, and all is over after two minutes.
 func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stream, error) {
 	if n.net == nil {
 		return nil, ErrOffline
@@ -483,8 +494,9 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
 }
 
-// Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica is encrypted and the ticket is for more than sync. It returns a
-// *replica.NotAllowedError or replica.ErrNoReadKey if this node has less to give.
+// Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica
+// is encrypted and the ticket is for more than sync. It returns a *replica.NotAllowedError or
+// replica.ErrNoReadKey if this node has less to give.
 func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capability) (*ticket.Doc, error) {
 	if c > r.Capability {
 		return nil, &replica.NotAllowedError{Op: "share", Name: r.Name, Have: r.Capability, Need: c}

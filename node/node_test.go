@@ -46,7 +46,8 @@ func loopback(t testing.TB) []ma.Multiaddr {
 	return []ma.Multiaddr{a}
 }
 
-// start opens a node in dir and brings it online on the loopback interface; stop is called at the end of the test at the latest.
+// start opens a node in dir and brings it online on the loopback interface; stop is called at the
+// end of the test at the latest.
 func start(t testing.TB, dir string) (n *node.Node, stop func()) {
 	t.Helper()
 	return startAt(t, dir, "/ip4/127.0.0.1/tcp/0")
@@ -176,7 +177,8 @@ func stranger(t testing.TB) *libp2pnet.Network {
 // readBlobRequest takes one request, which is shorter than the buffer.
 func readBlobRequest(s node.Stream) { _, _ = s.Read(make([]byte, 4096)) }
 
-// A peer that lies is dropped, what it gave before the lie is kept, and the next one is asked for the rest.
+// A peer that lies is dropped, what it gave before the lie is kept, and the next one is asked for
+// the rest.
 func TestLyingProvider(t *testing.T) {
 	honest, _ := start(t, t.TempDir())
 	ctx := t.Context()
@@ -291,8 +293,8 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	set(t, a, r.ID, "again live", "four")
 	eventually(t, "live again", func() bool { return has(b, r.ID, "again live", "four") })
 
-	// Both restart. a listens on another port now, and b on another, too: only a's new address, given to b, brings them together here;
-	// with a fixed port or mDNS they find each other by themselves.
+	// Both restart. a listens on another port now, and b on another, too: only a's new address, given
+	// to b, brings them together here; with a fixed port or mDNS they find each other by themselves.
 	stopA()
 	stopB()
 	a, _ = start(t, dirA)
@@ -361,7 +363,8 @@ func TestOutsidersAndReaders(t *testing.T) {
 	require.ErrorAs(t, err, &denied)
 }
 
-// A peer that holds the replica pushes entries that are forged, of another replica, or not granted: none is stored.
+// A peer that holds the replica pushes entries that are forged, of another replica, or not granted:
+// none is stored.
 func TestForgedPush(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
@@ -398,7 +401,8 @@ func TestForgedPush(t *testing.T) {
 	require.NotEqual(t, before, after, "only the sentinel changed it")
 }
 
-// A provider that disappears in the middle: what came is kept, and after a restart only the rest is fetched.
+// A provider that disappears in the middle: what came is kept, and after a restart only the rest is
+// fetched.
 func TestInterruptedDownloadResumes(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	dir := t.TempDir()

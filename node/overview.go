@@ -28,8 +28,9 @@ import (
 //	responder  status u8: 0 its own digest is the same, and that is all; 1 it is not
 //	both       if not: a reconcile session for the set of these tokens, in which an item's id is made of its token and fingerprint
 //
-// The token of a replica is its id, hashed with both nonces and both peers: it tells nothing to a peer that does not hold the replica. Afterwards
-// each side knows what the other holds in another state, and what it does not hold; the initiator begins sessions for these.
+// The token of a replica is its id, hashed with both nonces and both peers: it tells nothing to a
+// peer that does not hold the replica. Afterwards each side knows what the other holds in another
+// state, and what it does not hold; the initiator begins sessions for these.
 const (
 	overviewProtocol = "/skerry/overview/1"
 	overviewVersion  = 1
@@ -119,9 +120,9 @@ type outcome struct {
 	cut     bool                // a stranger has shown more than is looked at: of the rest nothing is known
 }
 
-// errShownEnough ends the session with a stranger that shows more replicas than this node looks at. An honest
-// device does that which this node has forgotten: it is met by those that were looked at, and the next
-// overview is about all.
+// errShownEnough ends the session with a stranger that shows more replicas than this node looks at.
+// An honest device does that which this node has forgotten: it is met by those that were looked at,
+// and the next overview is about all.
 var errShownEnough = errors.New("a stranger has shown enough replicas")
 
 // compare runs the reconcile session.
@@ -181,7 +182,8 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 	return out, err
 }
 
-// conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too: from now on it is compared with the others.
+// conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too:
+// from now on it is compared with the others.
 func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome, began bool) error {
 	p, v := s.Remote(), visitOf(s)
 	if !out.cut {
@@ -201,8 +203,9 @@ func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome,
 	return n.peers.meet(ctx, p, ids)
 }
 
-// searchFor returns those replicas of this node of which the peer has shown tokens, and how many were
-// looked at. One search runs at a time; who has to wait for having caused much does so afterwards.
+// searchFor returns those replicas of this node of which the peer has shown tokens, and how many
+// were looked at. One search runs at a time; who has to wait for having caused much does so
+// afterwards.
 func (n *Node) searchFor(
 	ctx context.Context, o *overview, out outcome, who admission.Party,
 ) (ids []replica.ID, searched int, err error) {

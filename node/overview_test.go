@@ -63,7 +63,8 @@ func due(n *Node, p *Node) map[replica.ID]bool {
 	return out
 }
 
-// An overview of many replicas costs next to nothing if they are the same, and finds those that are not, whatever it is that differs.
+// An overview of many replicas costs next to nothing if they are the same, and finds those that are
+// not, whatever it is that differs.
 func TestOverview(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)
@@ -103,7 +104,8 @@ func TestOverview(t *testing.T) {
 	require.Equal(t, want, due(a, b))
 }
 
-// Two nodes that hold the same, but know only some of it of each other, know all after an overview, without a session.
+// Two nodes that hold the same, but know only some of it of each other, know all after an overview,
+// without a session.
 func TestOverviewRecognises(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)
@@ -123,7 +125,8 @@ func TestOverviewRecognises(t *testing.T) {
 	require.Empty(t, due(b, a))
 }
 
-// A peer that knows nothing of a replica does not learn from an overview that there is one, beyond the number.
+// A peer that knows nothing of a replica does not learn from an overview that there is one, beyond
+// the number.
 func TestOverviewTellsNothing(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)

@@ -36,12 +36,15 @@ const (
 const lieMemory = 24 * time.Hour
 
 const (
-	// maxContacts is how many peers are connected, or are to be dialled, before those that have been gone longest are not dialled any more.
+	// maxContacts is how many peers are connected, or are to be dialled, before those that have been
+	// gone longest are not dialled any more.
 	maxContacts = 4096
 )
 
-// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when to talk to whom (see contacts.go). What is remembered lies in the store; in memory is what concerns connected peers only, so
-// that a seed with a million replicas needs no more than one with ten.
+// peerBook knows which peers hold which replicas, remembers them across restarts, and decides when
+// to talk to whom (see contacts.go). What is remembered lies in the store; in memory is what
+// concerns connected peers only, so that a seed with a million replicas needs no more than one with
+// ten.
 type peerBook struct {
 	n *Node
 
@@ -291,7 +294,8 @@ func oldestOf(blamed map[peer.ID]time.Time) (oldest peer.ID, full bool) {
 	return oldest, len(blamed) >= maxBlamed
 }
 
-// rubbishMemory is how long a peer that broke the sync protocol, or sent entries that are wrong, is refused.
+// rubbishMemory is how long a peer that broke the sync protocol, or sent entries that are wrong, is
+// refused.
 const rubbishMemory = 10 * time.Minute
 
 // noteRubbish remembers such a peer, as long as this node runs.

@@ -51,10 +51,10 @@ func sealValue(t *testing.T, n *Node, id replica.ID, key, value string) (replica
 	return it.Entry, content
 }
 
-// A stranger who knows the id of a replica, as each of its hosts does, serves an invite, or writes a
-// ticket, that names a read key of his own for it. Whoever holds the replica takes nothing from it:
-// what is written is not sealed for the stranger, epochs go on, and a replica that is not encrypted
-// stays readable.
+// A stranger who knows the id of a replica, as each of its hosts does, serves an invite, or writes
+// a ticket, that names a read key of his own for it. Whoever holds the replica takes nothing from
+// it: what is written is not sealed for the stranger, epochs go on, and a replica that is not
+// encrypted stays readable.
 func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 	for _, epoch := range []uint32{1, 2, 4_000_000_000, math.MaxUint32} {
 		for _, way := range []string{"invite", "ticket"} {
@@ -138,8 +138,8 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 	}
 }
 
-// Whoever joins for the first time with a stranger's ticket or invite, to a replica that others hold,
-// writes nothing that is sealed with the stranger's key, whatever the stranger shows of the
+// Whoever joins for the first time with a stranger's ticket or invite, to a replica that others
+// hold, writes nothing that is sealed with the stranger's key, whatever the stranger shows of the
 // statements; after a session with somebody who holds the replica, its own key is the one to use.
 func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -236,8 +236,8 @@ func (evilKeyring) CatalogueKey(context.Context, vault.App, string) (vault.Catal
 	return vault.CatalogueKey{6}, nil
 }
 
-// A keyring elsewhere that gives a replica of this node, or a vault that it has open, out as its own
-// vault changes nothing of either.
+// A keyring elsewhere that gives a replica of this node, or a vault that it has open, out as its
+// own vault changes nothing of either.
 func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -300,8 +300,8 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 	})
 }
 
-// What an encrypted replica's device notes for the others in the vault has its key; what has none yet
-// is noted when that has come.
+// What an encrypted replica's device notes for the others in the vault has its key; what has none
+// yet is noted when that has come.
 func TestTheVaultListsNoReplicaWithoutItsKey(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := t.Context()

@@ -14,14 +14,17 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// Policy says which content of a replica's entries a node fetches without being asked. Entries themselves are always kept. The zero value is
-// everything. Its record is its JSON, under "nd" and the replica's id.
+// Policy says which content of a replica's entries a node fetches without being asked. Entries
+// themselves are always kept. The zero value is everything. Its record is its JSON, under "nd" and
+// the replica's id.
 type Policy struct {
 	// Nothing fetches no content, but that of the prefixes.
 	Nothing bool `json:"nothing,omitempty"`
-	// Prefixes, if there are any, limit what is fetched to entries whose keys begin with one of them. Those of an encrypted replica are in plain, and whole parts.
+	// Prefixes, if there are any, limit what is fetched to entries whose keys begin with one of them.
+	// Those of an encrypted replica are in plain, and whole parts.
 	Prefixes [][]byte `json:"prefixes,omitempty"`
-	// Sealed are the prefixes as the keys of entries have them, if the replica is encrypted: the node makes them, anew for each epoch.
+	// Sealed are the prefixes as the keys of entries have them, if the replica is encrypted: the node
+	// makes them, anew for each epoch.
 	Sealed [][]byte `json:"sealed,omitempty"`
 	// MaxSize, if not 0, leaves out content of more bytes.
 	MaxSize uint64 `json:"max_size,omitempty"`
@@ -97,8 +100,8 @@ func (ps *policies) forget(ctx context.Context, s kv.Store, id replica.ID) error
 // Policy returns the download policy of a replica.
 func (n *Node) Policy(id replica.ID) Policy { return n.policies.get(id) }
 
-// SetPolicy changes the download policy of a replica, and then catches up: content that is wanted now and missing is fetched, and what is
-// no longer wanted is not. Content that is here stays.
+// SetPolicy changes the download policy of a replica, and then catches up: content that is wanted
+// now and missing is fetched, and what is no longer wanted is not. Content that is here stays.
 func (n *Node) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
 	if _, err := n.Replicas.Get(ctx, id); err != nil {
 		return err
@@ -135,7 +138,8 @@ func (n *Node) sealPrefixes(ctx context.Context, id replica.ID, p *Policy) error
 	return nil
 }
 
-// sealPolicy does so anew after read keys have come. Entries of the new epoch may have come before them.
+// sealPolicy does so anew after read keys have come. Entries of the new epoch may have come before
+// them.
 func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
 	p := n.policies.get(id)
 	before := p.Sealed
@@ -166,8 +170,8 @@ func (n *Node) storePolicy(ctx context.Context, id replica.ID, p Policy) error {
 	return err
 }
 
-// CatchUp compares the entries of a replica with the content that is here, and notes what is wanted and missing. It is for after a change of policy, and
-// after a loss of content.
+// CatchUp compares the entries of a replica with the content that is here, and notes what is wanted
+// and missing. It is for after a change of policy, and after a loss of content.
 func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	policy := n.policies.get(id)
 	var obsolete [][]byte

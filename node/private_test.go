@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Nothing in a data directory can be read or written by others, whatever the umask, also in one that was made or copied carelessly.
+// Nothing in a data directory can be read or written by others, whatever the umask, also in one
+// that was made or copied carelessly.
 func TestDataDirectoryIsPrivate(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	ctx := context.Background()

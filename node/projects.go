@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// CreateReplica makes a new replica, and lists it in the person's own vault if one is open here (OBJ-V6).
+// CreateReplica makes a new replica, and lists it in the person's own vault if one is open here
+// (OBJ-V6).
 func (n *Node) CreateReplica(ctx context.Context, name string, encrypted bool) (replica.Replica, error) {
 	create := n.Replicas.Create
 	if encrypted {
@@ -35,7 +36,8 @@ func (n *Node) CreateReplica(ctx context.Context, name string, encrypted bool) (
 	return r, err
 }
 
-// RenameReplica gives a replica another name here and, if this node may write it, in the person's own vault.
+// RenameReplica gives a replica another name here and, if this node may write it, in the person's
+// own vault.
 func (n *Node) RenameReplica(ctx context.Context, id replica.ID, name string) (replica.Replica, error) {
 	r, err := n.Replicas.Rename(ctx, id, name)
 	if err != nil || r.Capability < replica.Write {
@@ -66,7 +68,8 @@ func (n *Node) inVault(ctx context.Context, v *Vault, id replica.ID) (bool, erro
 	return err == nil, err
 }
 
-// JoinProject joins a project of a vault, with all that the vault gives this node to do so, at the peers that hold the vault. The error is as for JoinWith.
+// JoinProject joins a project of a vault, with all that the vault gives this node to do so, at the
+// peers that hold the vault. The error is as for JoinWith.
 func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, name string) (JoinResult, error) {
 	t := &ticket.Doc{Capability: replica.Read, Replica: pr.Replica, ReadKey: pr.ReadKey}
 	if v.Own() {
@@ -110,7 +113,9 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 	return joined, err
 }
 
-// LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if everywhere is set, or if nobody else is known to hold it. It reports whether the vault still lists it.
+// LeaveReplica forgets a replica. If the person's own vault lists it, it is taken off the list if
+// everywhere is set, or if nobody else is known to hold it. It reports whether the vault still
+// lists it.
 func (n *Node) LeaveReplica(ctx context.Context, id replica.ID, everywhere bool) (listed bool, err error) {
 	ctx = kv.ToMakeRoom(ctx)
 	known, err := n.KnownPeers(ctx, id)

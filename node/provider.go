@@ -20,13 +20,15 @@ import (
 const (
 	// pipeline is how many blocks are asked for on one stream before the first is answered.
 	pipeline = 2
-	// nearStreams and farStreams are how many streams one provider is asked on. One waits while its last segment is being stored, and another
-	// goes on. Each has a window of its own, and together they must hold what is on the way to one that is far away.
+	// nearStreams and farStreams are how many streams one provider is asked on. One waits while its
+	// last segment is being stored, and another goes on. Each has a window of its own, and together
+	// they must hold what is on the way to one that is far away.
 	nearStreams = 2
 	farStreams  = 4
 	// farAway is the round trip from which a provider counts as far away.
 	farAway = 3 * time.Millisecond
-	// streamIdle is how long an unused stream is kept; less than idleTimeout, after which the provider would end it.
+	// streamIdle is how long an unused stream is kept; less than idleTimeout, after which the provider
+	// would end it.
 	streamIdle = 10 * time.Second
 )
 
@@ -71,7 +73,8 @@ func (p *provider) came(n int) {
 	}
 }
 
-// rate returns the speed in bytes a second, or 0 while it is unknown. A provider that gives nothing slows down.
+// rate returns the speed in bytes a second, or 0 while it is unknown. A provider that gives nothing
+// slows down.
 func (p *provider) rate() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,8 +176,8 @@ type openStream struct {
 	used   bool // has been answered before
 }
 
-// stream asks for blocks on one stream until there is nothing more to ask for. A stream that was cancelled, because nobody needs the rest of its
-// answer, is replaced.
+// stream asks for blocks on one stream until there is nothing more to ask for. A stream that was
+// cancelled, because nobody needs the rest of its answer, is replaced.
 func (p *provider) stream(ctx context.Context) {
 	for ctx.Err() == nil && !p.failed() {
 		s := &openStream{p: p}
@@ -488,7 +491,8 @@ func (s *openStream) readChildren(b *block, it *blockItem, refused bool) error {
 	return nil
 }
 
-// children returns the children, of a sequence that has just come, that follow on a request, and which of them are here.
+// children returns the children, of a sequence that has just come, that follow on a request, and
+// which of them are here.
 func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs.Sequence, []bool, error) {
 	if err := f.rc.Flush(); err != nil {
 		return nil, nil, storeFault{err}

@@ -19,7 +19,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// The push protocol. One stream carries new entries of one replica to a peer that is known to hold it:
+// The push protocol. One stream carries new entries of one replica to a peer that is known to hold
+// it:
 //
 //	version u8 = 2, lookup[32] (see sync.go)
 //	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
@@ -38,9 +39,10 @@ const (
 	maxOutboxBytes = 4 << 20
 )
 
-// spread brings entries that have just been stored to others who hold the replica: by gossip to those who listen to it, and directly to the other
-// connected peers, but not back where they came from. Each peer has an outbox that one goroutine at a time empties, so that a slow peer holds up no
-// other.
+// spread brings entries that have just been stored to others who hold the replica: by gossip to
+// those who listen to it, and directly to the other connected peers, but not back where they came
+// from. Each peer has an outbox that one goroutine at a time empties, so that a slow peer holds up
+// no other.
 func (n *Node) spread(ctx context.Context) {
 	sub := n.Replicas.SubscribeAll()
 	defer sub.Close()

@@ -20,13 +20,15 @@ import (
 	"github.com/skerry-sync/skerry/ticket"
 )
 
-// An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its other end:
+// An invite is redeemed on one stream, of which the joiner knows from the ticket who is at its
+// other end:
 //
 //	joiner   version u8 = 4, secret[32], author[32], signature[64], u8 0, or 1 and the proof of a wallet: time u64 in Unix seconds, signature[65]
 //	inviter  status u8 (see InviteStatus); if that is 6: address[20] of the wallet; if it is 0: capability u8, 1 sync or 2 read, replica[32], epoch u32 and read key[32] (zeros if there is none), length u8 and the name that the replica has there,
 //	         statements as in a push
 //
-// The author signs "skerry redeem 1\n", the hash of the secret (see keyInvite), and the node ids of inviter and joiner, each after its length as u16 big-endian.
+// The author signs "skerry redeem 1\n", the hash of the secret (see keyInvite), and the node ids of
+// inviter and joiner, each after its length as u16 big-endian.
 //
 // A joiner that does not reach the inviter keeps the invite and tries again while it runs:
 //
@@ -208,7 +210,8 @@ func (p *PendingInvite) ticket() (*ticket.Invite, error) {
 	return t, nil
 }
 
-// PendingInviteError reports that an invite's node could not be reached. The invite is kept, and tried again while the node runs.
+// PendingInviteError reports that an invite's node could not be reached. The invite is kept, and
+// tried again while the node runs.
 type PendingInviteError struct{ Err error }
 
 func (e *PendingInviteError) Error() string {
@@ -217,9 +220,11 @@ func (e *PendingInviteError) Error() string {
 
 func (e *PendingInviteError) Unwrap() error { return e.Err }
 
-// JoinInvite redeems an invite for the default author and joins the replica that it is to. Name and policy are as for JoinWith; without a name the replica is called as it is at the
-// node that invites. If the invite is for the holder of a wallet, prove must sign for it; it may be nil if it is not. It returns a *InviteError if the invite is no good, and a
-// *PendingInviteError if that node cannot be reached.
+// JoinInvite redeems an invite for the default author and joins the replica that it is to. Name and
+// policy are as for JoinWith; without a name the replica is called as it is at the node that
+// invites. If the invite is for the holder of a wallet, prove must sign for it; it may be nil if it
+// is not. It returns a *InviteError if the invite is no good, and a *PendingInviteError if that
+// node cannot be reached.
 func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, policy *Policy, prove ProveWallet) (JoinResult, error) {
 	if n.net == nil {
 		return JoinResult{}, ErrOffline
@@ -261,7 +266,8 @@ func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, po
 	return JoinResult{}, &PendingInviteError{err}
 }
 
-// redeemAt asks the nodes of an invite, one after the other, until one gives something. The error is that of the first that answered, or else of the first.
+// redeemAt asks the nodes of an invite, one after the other, until one gives something. The error
+// is that of the first that answered, or else of the first.
 func (n *Node) redeemAt(ctx context.Context, t *ticket.Invite, author replica.AuthorID, prove ProveWallet) (g Given, from peer.AddrInfo, err error) {
 	key, err := n.Replicas.AuthorKey(ctx, author)
 	if err != nil {
@@ -367,7 +373,8 @@ func (n *Node) PendingInvites(ctx context.Context) (all map[[32]byte]PendingInvi
 	return all, err
 }
 
-// DropPendingInvite forgets an invite whose node has not been reached. It returns a *InviteError if there is none.
+// DropPendingInvite forgets an invite whose node has not been reached. It returns a *InviteError if
+// there is none.
 func (n *Node) DropPendingInvite(ctx context.Context, id [32]byte) error {
 	err := n.kv.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		has, err := tx.Has(pendingKey(id))
@@ -385,7 +392,8 @@ func (n *Node) DropPendingInvite(ctx context.Context, id [32]byte) error {
 	return n.kv.Sync(ctx)
 }
 
-// retryInvites tries pending invites again, the less often the longer, and waits while there are none.
+// retryInvites tries pending invites again, the less often the longer, and waits while there are
+// none.
 func (n *Node) retryInvites(ctx context.Context) {
 	for wait := time.Duration(0); ; {
 		again, err := n.retryAll(ctx)

@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// salvagedDir is where the store that RepairStore makes waits for its place. It is whole once storeDir is out of the way.
+// salvagedDir is where the store that RepairStore makes waits for its place. It is whole once
+// storeDir is out of the way.
 const salvagedDir = "kv.salvaged"
 
 // StoreRepair is what RepairStore has done.
@@ -63,9 +64,11 @@ type RepairedReplica struct {
 	Faults []string   `json:"faults"`
 }
 
-// RepairStore makes the store of a data directory anew from all that can be read of it, keeps the damaged one beside it, derives from the
-// entries what can be derived, and drops content that does not verify. What is missing then comes from peers at the next sync. No process may
-// have the directory open. progress, if not nil, is told what is going on. A store in which nothing is damaged stays as it is.
+// RepairStore makes the store of a data directory anew from all that can be read of it, keeps the
+// damaged one beside it, derives from the entries what can be derived, and drops content that does
+// not verify. What is missing then comes from peers at the next sync. No process may have the
+// directory open. progress, if not nil, is told what is going on. A store in which nothing is
+// damaged stays as it is.
 func RepairStore(ctx context.Context, cfg Config, progress func(doing string)) (out StoreRepair, err error) {
 	if progress == nil {
 		progress = func(string) {}
@@ -157,8 +160,9 @@ func kindsOf(lost []kv.Range) (out []string) {
 	return out
 }
 
-// repairContent drops content that does not verify; but not what lies in files of others, of which every read verifies each part, and which
-// may only be out of reach now, nor what tells which other content to keep.
+// repairContent drops content that does not verify; but not what lies in files of others, of which
+// every read verifies each part, and which may only be out of reach now, nor what tells which other
+// content to keep.
 func (n *Node) repairContent(ctx context.Context, out *StoreRepair, progress func(string)) error {
 	var all []blobs.Hash
 	away := map[blobs.Hash]bool{}
@@ -259,7 +263,8 @@ func (n *Node) leaveLists(ctx context.Context, damaged map[blobs.Hash][]blobs.Da
 	return nil
 }
 
-// repairReplicas derives indexes, counts and trees from the entries, and notes content that is missing.
+// repairReplicas derives indexes, counts and trees from the entries, and notes content that is
+// missing.
 func (n *Node) repairReplicas(ctx context.Context, out *StoreRepair, progress func(string)) error {
 	var all []replica.Replica
 	for r, err := range n.Replicas.All(ctx) {

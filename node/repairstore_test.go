@@ -20,8 +20,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// After sixteen bytes of a table have been flipped, RepairStore keeps everything but a few records, and the replica agrees with itself. A store that
-// is whole stays as it is.
+// After sixteen bytes of a table have been flipped, RepairStore keeps everything but a few records,
+// and the replica agrees with itself. A store that is whole stays as it is.
 func TestRepairStore(t *testing.T) {
 	ctx := context.Background()
 	cfg := Config{Dir: t.TempDir()}
@@ -83,7 +83,8 @@ func TestRepairStore(t *testing.T) {
 	require.Greater(t, rep.Entries, uint64(count-200))
 }
 
-// What lies in a file that is out of reach stays known: the disk that it is on may be mounted again.
+// What lies in a file that is out of reach stays known: the disk that it is on may be mounted
+// again.
 func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
 	ctx := context.Background()
 	cfg := Config{Dir: t.TempDir()}

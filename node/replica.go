@@ -279,8 +279,8 @@ func (r *Replica) DeletePrefix(
 }
 
 // Get returns the latest value of a key. It waits for content that is on its way as long as ctx
-// lives and the node is online. It returns replica.ErrNotFound, and blobs.ErrTooLarge for content of
-// more than most bytes.
+// lives and the node is online. It returns replica.ErrNotFound, and blobs.ErrTooLarge for content
+// of more than most bytes.
 func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, error) {
 	it, in, err := r.Open(ctx, key)
 	if err != nil {
@@ -362,8 +362,9 @@ func (r *Replica) Watch(ctx context.Context) (*Watch, error) {
 }
 
 // Next waits for entries and returns all that have come, in the order in which they were stored.
-// missed is how many were dropped before them since Next was called too rarely. Entries that no read
-// key opens are left out. It returns ctx's error when that ends, and ErrClosed after the node's Close.
+// missed is how many were dropped before them since Next was called too rarely. Entries that no
+// read key opens are left out. It returns ctx's error when that ends, and ErrClosed after the
+// node's Close.
 func (w *Watch) Next(ctx context.Context) (all []Seen, missed uint64, err error) {
 	for {
 		events, lost, err := w.sub.Next(ctx)

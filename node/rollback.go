@@ -14,14 +14,18 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// After a session both sides have what either had before it. So a peer that, in a later session, lacks an entry that was there then, and that is still the newest of its key, has been reset or put back to an old state, or
-// withholds what it has. One that lacks all of them has joined anew, which is nothing to be told. The newest entries before each session, but for those of the last minutes, are remembered for this, since an old state lacks these:
+// After a session both sides have what either had before it. So a peer that, in a later session,
+// lacks an entry that was there then, and that is still the newest of its key, has been reset or
+// put back to an old state, or withholds what it has. One that lacks all of them has joined anew,
+// which is nothing to be told. The newest entries before each session, but for those of the last
+// minutes, are remembered for this, since an old state lacks these:
 //
 //	n s replica[32] peer-id   JSON, see common
 const (
 	keyCommon = "ns"
 	maxCommon = 32
-	// oldEnough is the age of entries that are looked at: a peer whose clock is behind refuses the latest ones for a while, without anybody being at fault.
+	// oldEnough is the age of entries that are looked at: a peer whose clock is behind refuses the
+	// latest ones for a while, without anybody being at fault.
 	oldEnough = 15 * time.Minute
 )
 
@@ -182,7 +186,8 @@ func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error 
 	})
 }
 
-// Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it never was.
+// Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it
+// never was.
 func (n *Node) Lost(ctx context.Context, id replica.ID, p peer.ID) (entries int, then time.Time, err error) {
 	err = n.kv.View(ctx, func(r kv.Reader) error {
 		c, err := getCommon(r, id, p)
@@ -211,7 +216,8 @@ func (n *Node) forgetCommon(ctx context.Context, id replica.ID) error {
 	return n.dropKeys(ctx, keys)
 }
 
-// LastSync returns when a replica was last the same here and at any peer, after a session of all its keys or found so in an overview (to the day), or zero.
+// LastSync returns when a replica was last the same here and at any peer, after a session of all
+// its keys or found so in an overview (to the day), or zero.
 func (n *Node) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
 	err = n.kv.View(ctx, func(r kv.Reader) error {
 		last = time.Time{}

@@ -11,14 +11,16 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 )
 
-// The schedule of a fetch says who asks which provider for what. Providers take blocks of work, as large as they have shown to be fast; what they do
-// not give goes back. When nothing is left to take, a fast provider takes over what a slow one still owes.
+// The schedule of a fetch says who asks which provider for what. Providers take blocks of work, as
+// large as they have shown to be fast; what they do not give goes back. When nothing is left to
+// take, a fast provider takes over what a slow one still owes.
 
 const (
 	minBlock   = 512 << 10 // bytes
 	maxBlock   = 8 << 20
 	firstBlock = 1 << 20 // of a provider whose speed is not known
-	// firstFarBlock is likewise of one that is far away: what is asked for at first must last for a round trip.
+	// firstFarBlock is likewise of one that is far away: what is asked for at first must last for a
+	// round trip.
 	firstFarBlock = 4 << 20
 	blockTime     = 250 * time.Millisecond
 	blockItems    = 1024
@@ -43,7 +45,8 @@ type need struct {
 	queued  bool
 	done    bool
 	owned   bool // the children that come unasked bring it
-	// children is how the children of a sequence are asked for together with it; nil if it is asked for by itself.
+	// children is how the children of a sequence are asked for together with it; nil if it is asked
+	// for by itself.
 	children *childRequest
 	refused  map[peer.ID]bool
 }
@@ -258,7 +261,8 @@ func (x *need) take(budget uint64) (it *blockItem, cost uint64) {
 	return it, max(cost, 1)
 }
 
-// take waits until there is work for p. It returns nil when the fetch has ended, when ctx has, or at the latest after patience.
+// take waits until there is work for p. It returns nil when the fetch has ended, when ctx has, or
+// at the latest after patience.
 func (s *schedule) take(ctx context.Context, p *provider, patience time.Duration) *block {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -292,7 +296,8 @@ func (s *schedule) take(ctx context.Context, p *provider, patience time.Duration
 	}
 }
 
-// takeOver gives p what another provider still owes, if p would be done with it much sooner. The caller holds mu.
+// takeOver gives p what another provider still owes, if p would be done with it much sooner. The
+// caller holds mu.
 func (s *schedule) takeOver(p *provider) *block {
 	var slowest *block
 	var worst time.Duration
@@ -353,7 +358,8 @@ func (s *schedule) takeOver(p *provider) *block {
 	return b
 }
 
-// setProved notes that the size of a need's blob has been proved, while the answer brings the ranges of expect.
+// setProved notes that the size of a need's blob has been proved, while the answer brings the
+// ranges of expect.
 func (s *schedule) setProved(it *blockItem, size uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -373,7 +379,8 @@ func (s *schedule) setProved(it *blockItem, size uint64) {
 	s.notify()
 }
 
-// answered notes the end of an item's answer: all of expect has come. refused says that the provider did not have all that it was asked for.
+// answered notes the end of an item's answer: all of expect has come. refused says that the
+// provider did not have all that it was asked for.
 func (s *schedule) answered(b *block, it *blockItem, refused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -429,7 +436,8 @@ func (s *schedule) flying(x *need, but *blockItem) (out blobs.Ranges) {
 	return out
 }
 
-// cancelNeedless ends blocks that were taken over, and of which nothing is missing any more. The caller holds mu.
+// cancelNeedless ends blocks that were taken over, and of which nothing is missing any more. The
+// caller holds mu.
 func (s *schedule) cancelNeedless(x *need) {
 	for b := range s.blocks {
 		if !b.hedged || b.cancelled {
@@ -465,7 +473,8 @@ func (s *schedule) giveBack(b *block) {
 	s.notify()
 }
 
-// hopeless reports whether nothing is under way, and none of the providers can bring anything that is still missing.
+// hopeless reports whether nothing is under way, and none of the providers can bring anything that
+// is still missing.
 func (s *schedule) hopeless(alive []*provider) bool {
 	if len(s.blocks) > 0 || s.open == 0 {
 		return false
@@ -484,8 +493,8 @@ func (s *schedule) hopeless(alive []*provider) bool {
 	return true
 }
 
-// Children of a sequence that is asked for as a whole: as many of the first ones as are small come at once, without being asked for by
-// their hashes, which the requester does not know yet.
+// Children of a sequence that is asked for as a whole: as many of the first ones as are small come
+// at once, without being asked for by their hashes, which the requester does not know yet.
 const (
 	eagerChildren = 1 << 16
 	eagerLimit    = 64<<10 - 1 // less than the shortest chunk of a file

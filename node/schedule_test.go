@@ -27,8 +27,9 @@ func (s *schedule) takeNow(p *provider) *block {
 	return s.tryTake(p)
 }
 
-// What one provider does not have of a blob is asked of another: of a large one as soon as its size is proved, of a small one, whose proof is stored
-// only with the rest of the answer, when the answer has ended.
+// What one provider does not have of a blob is asked of another: of a large one as soon as its size
+// is proved, of a small one, whose proof is stored only with the rest of the answer, when the
+// answer has ended.
 func TestScheduleLeavesTheRestToOthers(t *testing.T) {
 	for _, size := range []uint64{300_000, 20 << 20} {
 		s, newProvider := testSchedule(Want{Hash: blobs.Hash{1}})
@@ -65,7 +66,8 @@ func TestScheduleLeavesTheRestToOthers(t *testing.T) {
 	}
 }
 
-// What a provider gives back is the first that is taken again, in its old order, and nothing of it that has come.
+// What a provider gives back is the first that is taken again, in its old order, and nothing of it
+// that has come.
 func TestScheduleGivesBack(t *testing.T) {
 	s, newProvider := testSchedule(Want{Hash: blobs.Hash{1}, Size: 1000}, Want{Hash: blobs.Hash{2}, Size: 1000}, Want{Hash: blobs.Hash{3}, Size: 1000})
 	a, b := newProvider("a"), newProvider("b")
@@ -88,7 +90,8 @@ func TestScheduleGivesBack(t *testing.T) {
 	require.False(t, s.hopeless([]*provider{a, b}))
 }
 
-// What a slow provider owes is taken over, with the proof where that has not come; once nothing of it is missing, its stream is ended.
+// What a slow provider owes is taken over, with the proof where that has not come; once nothing of
+// it is missing, its stream is ended.
 func TestScheduleTakesOver(t *testing.T) {
 	s, newProvider := testSchedule(Want{Hash: blobs.Hash{1}, Size: 1000})
 	slow, fast := newProvider("slow"), newProvider("fast")

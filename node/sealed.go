@@ -15,13 +15,15 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// The content of an encrypted replica is stored sealed, here as everywhere: what is less than chunked.Threshold as one blob, and what is more in chunks that are sealed each by
-// itself, cut where a key derived from the read key says.
+// The content of an encrypted replica is stored sealed, here as everywhere: what is less than
+// chunked.Threshold as one blob, and what is more in chunks that are sealed each by itself, cut
+// where a key derived from the read key says.
 
 // sealOverhead is more than sealing adds to a chunk.
 const sealOverhead = 1 << 10
 
-// importSealed stores what r yields, sealed with k, as the content of an entry. size is that of what is stored.
+// importSealed stores what r yields, sealed with k, as the content of an entry. size is that of
+// what is stored.
 func (n *Node) importSealed(ctx context.Context, k replica.EpochKey, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
 	if err != nil {
@@ -46,8 +48,9 @@ func (n *Node) importSealed(ctx context.Context, k replica.EpochKey, r io.Reader
 	return f.Hash, f.Size, err
 }
 
-// PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet, and
-// seal.ErrSealed if it is not sealed content.
+// PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when
+// they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet,
+// and seal.ErrSealed if it is not sealed content.
 func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.Entry) (c chunked.Chunks, err error) {
 	size, x, err := n.plainIndex(ctx, p, e)
 	if err != nil {
@@ -84,7 +87,8 @@ func (n *Node) plainIndex(
 	return x.Size(), x, nil
 }
 
-// PlainSize returns how many bytes the content of an entry has; ok is false if that cannot be told before it is here.
+// PlainSize returns how many bytes the content of an entry has; ok is false if that cannot be told
+// before it is here.
 func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry) (size uint64, ok bool, err error) {
 	switch {
 	case !p.Encrypted() || e.IsTombstone():
@@ -103,7 +107,8 @@ func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry
 	return size, err == nil, err
 }
 
-// OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or not. It may also return seal.ErrSealed, now or when it is read.
+// OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or
+// not. It may also return seal.ErrSealed, now or when it is read.
 func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry) (ContentReader, error) {
 	if !p.Encrypted() {
 		return n.OpenContent(ctx, e.Hash, e.Size)

@@ -16,7 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// Content of an encrypted replica reads back whole and in parts, from what says nothing of it; the same content gives the same blobs, and an edit of a large one few new ones.
+// Content of an encrypted replica reads back whole and in parts, from what says nothing of it; the
+// same content gives the same blobs, and an edit of a large one few new ones.
 func TestSealedContent(t *testing.T) {
 	now := time.Now()
 	n := offline(t, &now)

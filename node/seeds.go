@@ -100,7 +100,9 @@ func (n *Node) forgetSeeds(ctx context.Context, id replica.ID) error {
 	return n.dropKeys(ctx, keys)
 }
 
-// shareSeeds brings the seeds that the devices of a person know together, by the person's own vault: it returns what this device has to say, and notes what the others say. The caller holds n.tending.
+// shareSeeds brings the seeds that the devices of a person know together, by the person's own
+// vault: it returns what this device has to say, and notes what the others say. The caller holds
+// n.tending.
 func (n *Node) shareSeeds(ctx context.Context, p *replica.Plain, v *Vault) (changes []vaultChange, err error) {
 	own := map[string]vault.KeptAt{} // what this device has said
 	said := map[string]bool{}        // records that others say are to be there
@@ -209,7 +211,8 @@ type SeedOf struct {
 	Replicas []replica.ID
 }
 
-// RegisteredAt returns the seeds at which this node has registered replicas, in the order of their ids.
+// RegisteredAt returns the seeds at which this node has registered replicas, in the order of their
+// ids.
 func (n *Node) RegisteredAt(ctx context.Context) (out []SeedOf, err error) {
 	all, err := n.allSeeds(ctx)
 	if err != nil {
@@ -239,7 +242,8 @@ func (n *Node) RegisteredAt(ctx context.Context) (out []SeedOf, err error) {
 
 func peersAt(addrs []ma.Multiaddr) []peer.AddrInfo { return (&ticket.Blob{Addrs: addrs}).Peers() }
 
-// allSeeds returns the seeds at which this node has registered something, with what they keep, in a fixed order.
+// allSeeds returns the seeds at which this node has registered something, with what they keep, in a
+// fixed order.
 func (n *Node) allSeeds(ctx context.Context) (map[string]vault.KeptAt, error) {
 	all := map[string]vault.KeptAt{}
 	err := n.kv.View(ctx, func(r kv.Reader) error {

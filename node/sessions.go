@@ -189,7 +189,8 @@ func (s *sessions) place(ctx context.Context, id replica.ID, is standing) (leave
 	}
 }
 
-// accept lets p begin a session, unless there is one already. If both begin at once, the one with the smaller id goes on.
+// accept lets p begin a session, unless there is one already. If both begin at once, the one with
+// the smaller id goes on.
 func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +202,8 @@ func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool
 		if self < p {
 			return nil, false
 		}
-		// The one that this node began is refused by the peer, and ends; what is noted from now on is the peer's.
+		// The one that this node began is refused by the peer, and ends; what is noted from now on is the
+		// peer's.
 	}
 	s.running[at] = asked
 	return func() { s.end(at, asked) }, true

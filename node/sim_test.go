@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// mallory is a peer that knows the replica's id, but holds no grant: it publishes forged, replayed and malformed entries, and talks rubbish on streams.
+// mallory is a peer that knows the replica's id, but holds no grant: it publishes forged, replayed
+// and malformed entries, and talks rubbish on streams.
 type mallory struct {
 	*simEnd
 	rng    *rand.Rand
@@ -73,9 +74,12 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	}
 }
 
-// TestSimulation lets a few nodes write, lose their connections, lose messages, restart, lose power, have clocks that are off, and be molested, and requires that in the
-// end all hold the same: everything that was acknowledged, but for what a node had not synced when it lost power, and nothing else; and that they are quiet then. A seed
-// chooses what happens and when; the order in which goroutines run at one moment is not part of it, so a failure may need its seed to be run some times.
+// TestSimulation lets a few nodes write, lose their connections, lose messages, restart, lose
+// power, have clocks that are off, and be molested, and requires that in the end all hold the same:
+// everything that was acknowledged, but for what a node had not synced when it lost power, and
+// nothing else; and that they are quiet then. A seed chooses what happens and when; the order in
+// which goroutines run at one moment is not part of it, so a failure may need its seed to be run
+// some times.
 func TestSimulation(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -13,8 +13,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// TestSimulationOfEpochs has nodes that share an encrypted replica write, grant, revoke and begin epochs, several of them with the replica key, with all the trouble of TestSimulation. In the end all agree about the present
-// epoch, whoever has the replica key can read everything, and nobody who was revoked at last has the present read key.
+// TestSimulationOfEpochs has nodes that share an encrypted replica write, grant, revoke and begin
+// epochs, several of them with the replica key, with all the trouble of TestSimulation. In the end
+// all agree about the present epoch, whoever has the replica key can read everything, and nobody
+// who was revoked at last has the present read key.
 func TestSimulationOfEpochs(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// simNet is a network in memory: nodes dial, open streams and gossip, with latency; messages of gossip get lost, and links are cut.
+// simNet is a network in memory: nodes dial, open streams and gossip, with latency; messages of
+// gossip get lost, and links are cut.
 type simNet struct {
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -213,7 +214,8 @@ func (e *simEnd) Publish(_ context.Context, topic string, msg []byte) error {
 	return nil
 }
 
-// pass delivers a message to a peer after a while, or loses it; who accepts it passes it on to those who have not got it from here.
+// pass delivers a message to a peer after a while, or loses it; who accepts it passes it on to
+// those who have not got it from here.
 func (e *simEnd) pass(p peer.ID, topic string, msg []byte) {
 	if e.s.lost() {
 		return

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// simWindow is how many bytes a stream takes that nobody has read yet. Without a window, two ends that both write would wait for each other.
+// simWindow is how many bytes a stream takes that nobody has read yet. Without a window, two ends
+// that both write would wait for each other.
 const simWindow = 256 << 10
 
 // simPipe returns the two ends of a stream in memory.

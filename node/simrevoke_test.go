@@ -12,8 +12,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// TestSimulationOfRevocations has nodes grant, delegate and revoke what they may write, write on after they were revoked, and write entries that pretend to be old, with all
-// the trouble of TestSimulation. In the end all must hold the same statements and the same entries, none of them void.
+// TestSimulationOfRevocations has nodes grant, delegate and revoke what they may write, write on
+// after they were revoked, and write entries that pretend to be old, with all the trouble of
+// TestSimulation. In the end all must hold the same statements and the same entries, none of them
+// void.
 func TestSimulationOfRevocations(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

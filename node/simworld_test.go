@@ -42,7 +42,8 @@ func (w *simWorld) open(n *simNode) {
 	require.NoError(w.t, n.GoOnline(n.end))
 }
 
-// found makes a replica at the first node, which the others join with a capability, each by way of one that was there before.
+// found makes a replica at the first node, which the others join with a capability, each by way of
+// one that was there before.
 func (w *simWorld) found(c replica.Capability) replica.Replica {
 	ctx := context.Background()
 	r, err := w.nodes[0].Replicas.Create(ctx, "r")
@@ -65,7 +66,8 @@ func (w *simWorld) introduce(n *simNode, id replica.ID, number int) {
 	require.NoError(w.t, n.Remember(context.Background(), []replica.ID{id}, []peer.AddrInfo{{ID: to.ID()}}))
 }
 
-// trouble does something to the connections of n, or ends it, with or without the loss of power, and starts it again.
+// trouble does something to the connections of n, or ends it, with or without the loss of power,
+// and starts it again.
 func (w *simWorld) trouble(n *simNode) {
 	other := w.nodes[w.rng.IntN(len(w.nodes))]
 	switch w.rng.IntN(4) {

@@ -277,8 +277,8 @@ func TestPace(t *testing.T) {
 	})
 }
 
-// Peers that know a replica's id and drip do not keep this node from syncing, in the background, with
-// those that it knows, however many they are.
+// Peers that know a replica's id and drip do not keep this node from syncing, in the background,
+// with those that it knows, however many they are.
 func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -305,8 +305,8 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	})
 }
 
-// A holder that drips content holds up neither what comes by itself nor what a person fetches: others
-// that have it are asked as well.
+// A holder that drips content holds up neither what comes by itself nor what a person fetches:
+// others that have it are asked as well.
 func TestFetchesDespiteADrippingProvider(t *testing.T) {
 	for _, background := range []bool{true, false} {
 		t.Run(fmt.Sprintf("background=%v", background), func(t *testing.T) {

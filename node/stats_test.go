@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A peer that asks for ever more replicas that are not here is not answered any more, even for one that is; others are. And what happens is counted.
+// A peer that asks for ever more replicas that are not here is not answered any more, even for one
+// that is; others are. And what happens is counted.
 func TestFloodOfLookups(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())

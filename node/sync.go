@@ -262,7 +262,8 @@ func (n *Node) session(
 	return nil
 }
 
-// blame remembers a peer that has broken the protocol or sent entries that are wrong; sessions with it are refused for a while.
+// blame remembers a peer that has broken the protocol or sent entries that are wrong; sessions with
+// it are refused for a while.
 func (n *Node) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
 	if errors.As(err, &protocol) || isRubbish(err) {
@@ -271,7 +272,8 @@ func (n *Node) blame(p peer.ID, err error) error {
 	return fault.Report(n.log, err, "a session", "peer", p)
 }
 
-// isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is missing may be nobody's fault.
+// isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is
+// missing may be nobody's fault.
 func isRubbish(err error) bool {
 	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrMalformedEpoch, replica.ErrMalformedKey, replica.ErrTooWide, replica.ErrOutOfTime, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
 		if errors.Is(err, wrong) {
@@ -313,8 +315,9 @@ func (w *worthless) add(out replica.Stated, most int) error {
 	return nil
 }
 
-// insertStatements stores statements that came from a peer. Revocations and epochs soon go on to the others: entries take the grants along that they need, but who is revoked has none
-// to take them.
+// insertStatements stores statements that came from a peer. Revocations and epochs soon go on to
+// the others: entries take the grants along that they need, but who is revoked has none to take
+// them.
 func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
 	statements, later := make([]replica.Statement, 0, len(items)), 0
 	for _, b := range items {

@@ -20,14 +20,17 @@ type SyncResult struct {
 }
 
 const (
-	// patience is how long the peers that are known for a replica have to be reached before others are looked for.
+	// patience is how long the peers that are known for a replica have to be reached before others are
+	// looked for.
 	patience = time.Second
 	// newcomerGrace is how long newcomers are waited for when all others have been synced with.
 	newcomerGrace = 3 * time.Second
 )
 
-// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each peer that is remembered for it or connected and nearby, or only with the
-// one named, and returns when all have ended. If none of them is soon reached, others are looked for. Peers that turn out not to hold the replica are left out.
+// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each
+// peer that is remembered for it or connected and nearby, or only with the one named, and returns
+// when all have ended. If none of them is soon reached, others are looked for. Peers that turn out
+// not to hold the replica are left out.
 //
 // Newcomers (see acquaintance) cannot hold it up: when one session has succeeded, and those with
 // peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
@@ -183,9 +186,9 @@ func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]h
 	return peers, nil
 }
 
-// meetAndSync connects to a peer and runs a session with it. The peer has until meeting ends, and no
-// longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx is
-// for all of it. An *UnreachableError reports a peer that was not waited for.
+// meetAndSync connects to a peer and runs a session with it. The peer has until meeting ends, and
+// no longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx
+// is for all of it. An *UnreachableError reports a peer that was not waited for.
 func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking) (st SyncStats, err error) {
 	if limit > 0 {
 		var cancel context.CancelFunc

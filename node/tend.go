@@ -17,7 +17,8 @@ type vaultChange struct {
 	content []byte
 }
 
-// writeVault writes to a person's own vault. This device's head follows: soon on a running node, so that it is not written for each of many changes, or at once.
+// writeVault writes to a person's own vault. This device's head follows: soon on a running node, so
+// that it is not written for each of many changes, or at once.
 func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) error {
 	if len(changes) == 0 {
 		return nil
@@ -101,7 +102,8 @@ func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr 
 // ErrNotOwnVault reports a change to a vault that the person only lets this node read.
 var ErrNotOwnVault = errors.New("this node may only read the vault: change it on a device of the person whose vault it is")
 
-// AddToVault lists a replica in a vault, under its name here or, if it is listed already, under the name that is given.
+// AddToVault lists a replica in a vault, under its name here or, if it is listed already, under the
+// name that is given.
 func (n *Node) AddToVault(ctx context.Context, v *Vault, r replica.Replica, name string) (vault.Project, error) {
 	if !v.Own() {
 		return vault.Project{}, ErrNotOwnVault
@@ -158,8 +160,9 @@ func (n *Node) RemoveFromVault(ctx context.Context, v *Vault, id replica.ID) err
 	return n.writeVault(ctx, v, changes)
 }
 
-// tendVaults brings the person's own vault in step with this node: replicas that the node may write and that the vault has never listed are added to it, and read keys that have changed
-// are noted, if all is set; seeds are shared, and the head is written. What was taken off the list stays off.
+// tendVaults brings the person's own vault in step with this node: replicas that the node may write
+// and that the vault has never listed are added to it, and read keys that have changed are noted,
+// if all is set; seeds are shared, and the head is written. What was taken off the list stays off.
 func (n *Node) tendVaults(ctx context.Context, all bool) error {
 	v, ok, err := n.ownVault(ctx)
 	if err != nil || !ok {
@@ -202,7 +205,8 @@ func (n *Node) tendVaults(ctx context.Context, all bool) error {
 	return nil
 }
 
-// missing returns what is to be added to a vault's list, or changed in it. The caller holds n.tending.
+// missing returns what is to be added to a vault's list, or changed in it. The caller holds
+// n.tending.
 func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes []vaultChange, err error) {
 	vaults, err := n.Vaults(ctx)
 	if err != nil {

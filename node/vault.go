@@ -21,7 +21,8 @@ import (
 //
 //	n m replica[32]   JSON, see vaultRecord
 //
-// It never holds an identity key: of a person's own vault it holds what was derived from one, and of a vault that the node was let read as an app, the catalogue key.
+// It never holds an identity key: of a person's own vault it holds what was derived from one, and
+// of a vault that the node was let read as an app, the catalogue key.
 const keyVault = "nm"
 
 // Vault is one that this node has open.
@@ -136,7 +137,8 @@ func (n *Node) Vaults(ctx context.Context) (all []Vault, err error) {
 // ErrNoVault reports that no vault is open, or none that fits.
 var ErrNoVault = errors.New("no vault is open on this node (skerry vault init, or skerry vault open)")
 
-// VaultOf returns the vault of an identity, or of a replica's name or id; empty is the person's own, or the only one. It returns ErrNoVault.
+// VaultOf returns the vault of an identity, or of a replica's name or id; empty is the person's
+// own, or the only one. It returns ErrNoVault.
 func (n *Node) VaultOf(ctx context.Context, text string) (Vault, error) {
 	all, err := n.Vaults(ctx)
 	if err != nil {
@@ -164,7 +166,8 @@ func (n *Node) VaultOf(ctx context.Context, text string) (Vault, error) {
 	return Vault{}, fmt.Errorf("vault %q: %w", text, ErrNoVault)
 }
 
-// ownVault returns the person's own vault, the first if there are several; ok is false if there is none.
+// ownVault returns the person's own vault, the first if there are several; ok is false if there is
+// none.
 func (n *Node) ownVault(ctx context.Context) (v Vault, ok bool, err error) {
 	all, err := n.Vaults(ctx)
 	for _, v := range all {
@@ -175,8 +178,10 @@ func (n *Node) ownVault(ctx context.Context) (v Vault, ok bool, err error) {
 	return v, false, err
 }
 
-// OpenOwnVault opens a person's own vault on this node, with what was derived from the identity key: it is looked for at some peers or, without any, in the hash table, and begun if it is not there. It returns an *UnreachableError, or ErrNotShared if the peers do not hold it; the vault is open
-// then, too, and comes when a peer is found.
+// OpenOwnVault opens a person's own vault on this node, with what was derived from the identity
+// key: it is looked for at some peers or, without any, in the hash table, and begun if it is not
+// there. It returns an *UnreachableError, or ErrNotShared if the peers do not hold it; the vault is
+// open then, too, and comes when a peer is found.
 func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.Keys, peers []peer.AddrInfo) (Vault, error) {
 	id := keys.Replica.Replica()
 	v := Vault{Identity: who, Opened: n.cfg.Now().UTC(), catalogue: keys.Catalogue, restore: keys.Restore}

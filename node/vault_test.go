@@ -45,7 +45,8 @@ func names(c node.Catalogue) (out []string) {
 	return out
 }
 
-// holding waits until a node has so many entries of a vault: two for each project, and a head for each device.
+// holding waits until a node has so many entries of a vault: two for each project, and a head for
+// each device.
 func holding(t testing.TB, n *node.Node, id replica.ID, entries uint64) {
 	t.Helper()
 	eventually(t, "the entries are here", func() bool {
@@ -65,8 +66,9 @@ func settled(t testing.TB, n *node.Node, projects int) node.Catalogue {
 	return c
 }
 
-// OBJ-V6: a vault begins with what the device has, and follows what is made, renamed and deleted. OBJ-V7: a new device has it from nothing but the identity's key and one peer. OBJ-V8: what was here last
-// stays to be read without any peer.
+// OBJ-V6: a vault begins with what the device has, and follows what is made, renamed and deleted.
+// OBJ-V7: a new device has it from nothing but the identity's key and one peer. OBJ-V8: what was
+// here last stays to be read without any peer.
 func TestVaultFollowsAndStartsCold(t *testing.T) {
 	dirB := t.TempDir()
 	a, stopA := start(t, t.TempDir())
@@ -148,7 +150,8 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	require.Empty(t, c.Faults)
 }
 
-// A vault that is to be found at a peer is not begun anew when the peer does not answer, and what this device holds is not added before the vault has come.
+// A vault that is to be found at a peer is not begun anew when the peer does not answer, and what
+// this device holds is not added before the vault has come.
 func TestVaultOfUnreachablePeer(t *testing.T) {
 	dirA := t.TempDir()
 	a, stopA := start(t, dirA)
@@ -181,7 +184,8 @@ func TestVaultOfUnreachablePeer(t *testing.T) {
 	require.Equal(t, []string{"new"}, names(catalogue(t, a)), "what was taken off stays off")
 }
 
-// OBJ-V5 and OBJ-V9: somebody else hosts the vault, by a sync ticket, and learns nothing of what it lists; the person's next device starts from that host alone.
+// OBJ-V5 and OBJ-V9: somebody else hosts the vault, by a sync ticket, and learns nothing of what it
+// lists; the person's next device starts from that host alone.
 func TestVaultAtAHost(t *testing.T) {
 	a, stopA := start(t, t.TempDir())
 	host, _ := start(t, t.TempDir())
@@ -225,7 +229,8 @@ func TestVaultAtAHost(t *testing.T) {
 	require.Equal(t, []string{"secret plans"}, names(settled(t, c, 1)))
 }
 
-// What cannot be read in a vault is told, and hides nothing else; so is what a host withholds or shows as it was.
+// What cannot be read in a vault is told, and hides nothing else; so is what a host withholds or
+// shows as it was.
 func TestFaultsOfAVault(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
@@ -238,7 +243,8 @@ func TestFaultsOfAVault(t *testing.T) {
 		require.NoError(t, err)
 	}
 	holding(t, a, v.Replica.ID, 7)
-	// Somebody who may write the vault, but has not the catalogue key: a catalogue entry that does not decrypt, and one that is no message.
+	// Somebody who may write the vault, but has not the catalogue key: a catalogue entry that does not
+	// decrypt, and one that is no message.
 	var changes []node.Change
 	for name, content := range map[string]string{"garbage": strings.Repeat("x", 100), "short": "y"} {
 		changes = append(changes,
@@ -292,7 +298,8 @@ func TestFaultsOfAVault(t *testing.T) {
 	require.NotContains(t, fmt.Sprint(catalogue(t, b).Warnings), "withholds some", "nothing of it is missing any more")
 }
 
-// A peer that was put back to an old state, or hides what it has had, is noticed by who has synced with it before.
+// A peer that was put back to an old state, or hides what it has had, is noticed by who has synced
+// with it before.
 func TestRolledBackPeer(t *testing.T) {
 	dirA, dirB, old := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "old")
 	var ahead atomic.Int64

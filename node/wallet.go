@@ -19,10 +19,11 @@ import (
 // An invite may name the EVM address whose holder alone may use it. That holder signs, as a text
 // (EIP-191), the message of identity.InviteAsk: it names the wallet, the invite, the node that made
 // it, the device that takes it and the author who is let in. So the signature is of no use with
-// another invite, for another author, or at another node, and nothing else that a wallet signs is of
-// any use here.
+// another invite, for another author, or at another node, and nothing else that a wallet signs is
+// of any use here.
 
-// How far the time of a wallet's signature may be from the inviter's: somebody signs in another program, and brings it here.
+// How far the time of a wallet's signature may be from the inviter's: somebody signs in another
+// program, and brings it here.
 const (
 	walletAhead  = 5 * time.Minute
 	walletBehind = time.Hour
@@ -62,7 +63,8 @@ func (e *UnsignedError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *UnsignedError) Unwrap() error { return e.Err }
 
-// checkWallet returns an *InviteError unless an invite is for anybody, or the holder of its wallet has signed for an author at a node, by its id as text.
+// checkWallet returns an *InviteError unless an invite is for anybody, or the holder of its wallet
+// has signed for an author at a node, by its id as text.
 func (n *Node) checkWallet(v *Invite, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) error {
 	if v.Wallet == (eth.Address{}) {
 		return nil

@@ -15,13 +15,13 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Wanted content, in the store, so that a restart goes on where the last run stopped. Written in the same transaction as the entry that
-// points at the content:
+// Wanted content, in the store, so that a restart goes on where the last run stopped. Written in
+// the same transaction as the entry that points at the content:
 //
 //	n f replica[32] hash[32] size[8] place[16]   author[32], key of the entry
 //
-// By replica, since a peer is asked for the content of those that it holds; and by what the entry claims, hash and size, since a wrong
-// claim must not stand in the way of a right one (claims.go).
+// By replica, since a peer is asked for the content of those that it holds; and by what the entry
+// claims, hash and size, since a wrong claim must not stand in the way of a right one (claims.go).
 const keyWanted = "nf"
 
 func wantedKey(e *replica.Entry) []byte {
@@ -39,8 +39,9 @@ func wantedBy(id replica.ID) []byte {
 	return append(append(b, keyWanted...), id[:]...)
 }
 
-// wantContent is the replica store's OnPut: it notes content that the entry points at, that the policy asks for and that the blob store
-// does not have. Content that may be in chunks is noted in any case; whether all its chunks are here is for the download to see.
+// wantContent is the replica store's OnPut: it notes content that the entry points at, that the
+// policy asks for and that the blob store does not have. Content that may be in chunks is noted in
+// any case; whether all its chunks are here is for the download to see.
 func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 	if n.cfg.Host != nil {
 		if fetch, err := n.cfg.Host.Put(tx, e); err != nil || !fetch {
@@ -90,7 +91,8 @@ func claimOf(e *replica.Entry) wantedContent {
 	return wantedContent{key: wantedKey(e), hash: e.Hash, replica: e.Replica, size: e.Size, author: e.Author, entry: e.Key}
 }
 
-// parseClaim reads a record of wanted content, or of a refuted claim, of which the value begins with the proved size.
+// parseClaim reads a record of wanted content, or of a refuted claim, of which the value begins
+// with the proved size.
 func parseClaim(p kv.Pair) (w wantedContent, err error) {
 	v := p.Value
 	if bytes.HasPrefix(p.Key, []byte(keyRefuted)) && len(v) >= 8 {
@@ -152,7 +154,8 @@ type claiming struct {
 	wrong    []wantedContent     // claims that are known to be wrong
 }
 
-// goOn goes on from a key, and returns the one to go on from after that; nil at the end. It stops when there is enough of anything.
+// goOn goes on from a key, and returns the one to go on from after that; nil at the end. It stops
+// when there is enough of anything.
 func (c *claiming) goOn(ctx context.Context, r kv.Reader, from []byte) (next []byte, err error) {
 	c.d.mu.Lock()
 	defer c.d.mu.Unlock()
@@ -166,7 +169,8 @@ func (c *claiming) full() bool {
 	return len(c.batch) == downloadBatch || len(c.obsolete) == dropAtOnce || len(c.wrong) == downloadBatch
 }
 
-// some walks until something is to be skipped, however many records there are of it: a replica that the peer does not hold, or content that is not to be had of it now.
+// some walks until something is to be skipped, however many records there are of it: a replica that
+// the peer does not hold, or content that is not to be had of it now.
 func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []byte, err error) {
 	now := c.d.n.cfg.Now()
 	for pair, err := range r.Scan(kv.Range{From: from, To: kv.After([]byte(keyWanted))}, kv.ScanOptions{}) {
@@ -201,8 +205,8 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 	return nil, nil
 }
 
-// stillWanted reports whether the entry still points at the content and the content is still missing. It marks a claim that a size which
-// the store has proved contradicts.
+// stillWanted reports whether the entry still points at the content and the content is still
+// missing. It marks a claim that a size which the store has proved contradicts.
 func (d *downloads) stillWanted(r kv.Reader, w *wantedContent) (bool, error) {
 	if stands, err := w.stands(r); err != nil || !stands {
 		return false, err
@@ -278,7 +282,8 @@ func (n *Node) countWanted(ctx context.Context) (count int, err error) {
 	return count, err
 }
 
-// PendingContent returns how many pieces of content that entries of the replica id point at are still to be fetched.
+// PendingContent returns how many pieces of content that entries of the replica id point at are
+// still to be fetched.
 func (n *Node) PendingContent(ctx context.Context, id replica.ID) (count int, err error) {
 	var chunks []wantedContent // may be all here: that takes a look at each chunk
 	err = n.eachWanted(ctx, id, func(w wantedContent) {

@@ -1,8 +1,12 @@
-// Package project is what OBJECTS keeps in a replica: a project with its assets, the references between them, and signatures of their authors.
+// Package project is what OBJECTS keeps in a replica: a project with its assets, the references
+// between them, and signatures of their authors.
 //
-// What belongs here: the types, their form in bytes, the keys of their entries, and what makes each of them right, which is checked before it is written. What never belongs here: storing and syncing them.
+// What belongs here: the types, their form in bytes, the keys of their entries, and what makes each
+// of them right, which is checked before it is written. What never belongs here: storing and
+// syncing them.
 //
-// Facts from OBJECTS RFC-004, draft 0.1: messages of the proto3 package objects.data.v1, in binary form; times in Unix seconds. Unknown fields are kept.
+// Facts from OBJECTS RFC-004, draft 0.1: messages of the proto3 package objects.data.v1, in binary
+// form; times in Unix seconds. Unknown fields are kept.
 package project
 
 import (
@@ -24,7 +28,8 @@ const (
 	ProjectKey      = "/project"
 	AssetPrefix     = "/assets/"
 	ReferencePrefix = "/refs/"
-	// SignaturePrefix is where signed assets are kept, by the ids of the assets: OBJECTS says nothing about that.
+	// SignaturePrefix is where signed assets are kept, by the ids of the assets: OBJECTS says nothing
+	// about that.
 	SignaturePrefix = "/signatures/"
 )
 
@@ -152,7 +157,8 @@ func Parse(b []byte) (p Project, err error) {
 	return p, err
 }
 
-// Asset is a thing that people work on. Its content is a blob of its own; the hash of that is its version.
+// Asset is a thing that people work on. Its content is a blob of its own; the hash of that is its
+// version.
 type Asset struct {
 	ID      string // letters, digits and hyphens
 	Name    string
@@ -194,7 +200,8 @@ func (a *Asset) Marshal() []byte {
 	return append(f, a.unknown...)
 }
 
-// ParseAsset reads what Marshal wrote, or returns ErrMalformed. Whether it is right is for Check to say.
+// ParseAsset reads what Marshal wrote, or returns ErrMalformed. Whether it is right is for Check to
+// say.
 func ParseAsset(b []byte) (a Asset, err error) {
 	a.unknown, err = parse(b, func(f *field) (known bool, err error) {
 		switch f.number {

@@ -38,7 +38,8 @@ func ParseReferenceType(s string) (ReferenceType, error) {
 	return 0, fmt.Errorf("unknown type of reference %.70q: use contains, depends-on, derived-from or references", s)
 }
 
-// Reference leads from one asset to another, of this project or, with Project, of another. Its target may be missing, not synced or not to be seen.
+// Reference leads from one asset to another, of this project or, with Project, of another. Its
+// target may be missing, not synced or not to be seen.
 type Reference struct {
 	ID      string
 	Source  string // id of an asset
@@ -66,7 +67,8 @@ func (r *Reference) Check() error {
 	return err
 }
 
-// The numbers of a Reference's fields, and of those of a CrossProjectReference, which has one more in the middle.
+// The numbers of a Reference's fields, and of those of a CrossProjectReference, which has one more
+// in the middle.
 func (r *Reference) numbers() (target, content, kind, created protowire.Number) {
 	if r.Project != "" {
 		return 4, 5, 6, 7
@@ -90,8 +92,9 @@ func (r *Reference) Marshal() []byte {
 	return append(f, r.unknown...)
 }
 
-// ParseReference reads what Marshal wrote, or returns ErrMalformed. The two messages are told apart by their fifth field, which is a number in a Reference, and there in each that is right, and bytes in a
-// CrossProjectReference, if it is there. Whether it is right is for Check to say.
+// ParseReference reads what Marshal wrote, or returns ErrMalformed. The two messages are told apart
+// by their fifth field, which is a number in a Reference, and there in each that is right, and
+// bytes in a CrossProjectReference, if it is there. Whether it is right is for Check to say.
 func ParseReference(b []byte) (r Reference, err error) {
 	cross := true
 	if _, err := parse(b, func(f *field) (bool, error) {

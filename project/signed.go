@@ -7,7 +7,8 @@ import (
 	"github.com/skerry-sync/skerry/identity"
 )
 
-// SignedAsset is an asset with its author's signature, which anybody can verify without asking anybody.
+// SignedAsset is an asset with its author's signature, which anybody can verify without asking
+// anybody.
 type SignedAsset struct {
 	Asset     Asset
 	Signature identity.Signature
@@ -15,7 +16,8 @@ type SignedAsset struct {
 	unknown   []byte
 }
 
-// Sign signs an asset, whose author must be the identity of the key with the nonce. What is signed is the asset's content hash, the author and the time of creation.
+// Sign signs an asset, whose author must be the identity of the key with the nonce. What is signed
+// is the asset's content hash, the author and the time of creation.
 func Sign(a Asset, key identity.Key, nonce identity.Nonce) (s SignedAsset, err error) {
 	id := identity.IDOf(key.Public(), nonce)
 	if a.Author != id.String() {
@@ -31,7 +33,9 @@ func Sign(a Asset, key identity.Key, nonce identity.Nonce) (s SignedAsset, err e
 // Key returns the key of the signature's entry.
 func (s *SignedAsset) Key() []byte { return []byte(SignaturePrefix + s.Asset.ID) }
 
-// Verify returns ErrInvalid for an asset that is not right, and identity.ErrBadSignature unless the asset's author has signed it. A wallet may have signed a struct instead, on one of the chains given.
+// Verify returns ErrInvalid for an asset that is not right, and identity.ErrBadSignature unless the
+// asset's author has signed it. A wallet may have signed a struct instead, on one of the chains
+// given.
 func (s *SignedAsset) Verify(chains ...uint64) error {
 	if err := s.Asset.Check(); err != nil {
 		return err
@@ -58,7 +62,9 @@ func (s *SignedAsset) Marshal() []byte {
 	return append(f, s.unknown...)
 }
 
-// ParseSignedAsset reads what Marshal wrote, or returns ErrMalformed. Whether it is right is for Verify to say. Unknown fields within the signature are not kept: nothing says what they would mean.
+// ParseSignedAsset reads what Marshal wrote, or returns ErrMalformed. Whether it is right is for
+// Verify to say. Unknown fields within the signature are not kept: nothing says what they would
+// mean.
 func ParseSignedAsset(b []byte) (s SignedAsset, err error) {
 	s.unknown, err = parse(b, func(f *field) (known bool, err error) {
 		if f.number < 1 || f.number > 3 {

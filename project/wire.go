@@ -15,7 +15,8 @@ const MaxEncoded = 64 << 10
 // ErrMalformed reports bytes that are not a message of their type.
 var ErrMalformed = errors.New("malformed")
 
-// fields appends the fields of a message in ascending order, leaving out those with the value that proto3 takes for granted.
+// fields appends the fields of a message in ascending order, leaving out those with the value that
+// proto3 takes for granted.
 type fields []byte
 
 func (f *fields) text(n protowire.Number, s string) {
@@ -89,7 +90,8 @@ func (f *field) seconds() (time.Time, error) {
 	return time.Unix(int64(x), 0).UTC(), err
 }
 
-// parse calls take for each field of b, and returns those that it does not know, for the message to be written again with them. take reports whether it knows the field.
+// parse calls take for each field of b, and returns those that it does not know, for the message to
+// be written again with them. take reports whether it knows the field.
 func parse(b []byte, take func(f *field) (known bool, err error)) (unknown []byte, err error) {
 	if len(b) > MaxEncoded {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrMalformed, len(b), MaxEncoded)

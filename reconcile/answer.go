@@ -13,9 +13,11 @@ const (
 	narrow = 8  // parts of a range that holds a few differences more than its sketch could show
 	// fewSums is how many sums parts get that are expected to hold a difference or none.
 	fewSums = 4
-	// moreSums is how many they get when there are few such parts, so that hardly any needs another round.
+	// moreSums is how many they get when there are few such parts, so that hardly any needs another
+	// round.
 	moreSums = 6
-	// crowd is the share of differing parts from which on they are divided rather than compared by sketches.
+	// crowd is the share of differing parts from which on they are divided rather than compared by
+	// sketches.
 	crowd = 0.96
 	// enoughParts is the number of parts that say something about how the differences are spread.
 	enoughParts = 8
@@ -23,12 +25,13 @@ const (
 	// heavyQuestion is the memory in bytes from which a question gets no more parts: that of 256 parts
 	// with bounds of 3 KiB.
 	heavyQuestion = 1 << 20
-	// much is how many times more items one side must have for the smaller one to list its own at once.
+	// much is how many times more items one side must have for the smaller one to list its own at
+	// once.
 	much = 8
 )
 
-// sumsFor returns how many sums to send for each of the parts that differ, when this share of all parts does: enough for nearly all of them, if
-// the differences are spread by chance.
+// sumsFor returns how many sums to send for each of the parts that differ, when this share of all
+// parts does: enough for nearly all of them, if the differences are spread by chance.
 func sumsFor(share float64) int {
 	perPart := -math.Log(1 - share)
 	for _, x := range []struct {
@@ -114,8 +117,8 @@ func (c *compared) decode(i int) bool {
 	return true
 }
 
-// exchangeShown sends what the sketches have shown to be only here, and asks for the rest. What cannot be true is narrowed down after all: a
-// sketch is no proof.
+// exchangeShown sends what the sketches have shown to be only here, and asks for the rest. What
+// cannot be true is narrowed down after all: a sketch is no proof.
 func (s *session) exchangeShown(ctx context.Context, c *compared, round int) error {
 	elements := make([]Element, 0, len(c.shown))
 	for e := range c.shown {
@@ -193,7 +196,8 @@ func (s *session) narrow(ctx context.Context, c *compared, round int) error {
 	return nil
 }
 
-// compareAgain adds a part to a question that compares parts by their sketches; neighbours are asked about together.
+// compareAgain adds a part to a question that compares parts by their sketches; neighbours are
+// asked about together.
 func (s *session) compareAgain(again *question, c *compared, i int, round int) error {
 	r := c.part(i)
 	if n := len(again.parts); n > 0 && !bytes.Equal(again.parts[n-1].to, r.From) {
@@ -303,7 +307,8 @@ func (s *session) answerFetch(ctx context.Context, q *question) error {
 	return nil
 }
 
-// sendItems sends the items of r whose short id is in ids, or is not, depending on in; what it meets it takes out of seen.
+// sendItems sends the items of r whose short id is in ids, or is not, depending on in; what it
+// meets it takes out of seen.
 func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, in bool, seen map[shortID]bool) error {
 	for item, err := range s.cfg.Set.Items(ctx, r) {
 		if err != nil {
@@ -326,9 +331,10 @@ func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, 
 	return nil
 }
 
-// passOver counts an item that was looked at for nothing. An honest peer asks for items by what this
-// side has offered it, and offers what it has; so it makes this side pass over each item a few times
-// at most. One that asks for what nobody has offered would have it read the whole set for a few bytes.
+// passOver counts an item that was looked at for nothing. An honest peer asks for items by what
+// this side has offered it, and offers what it has; so it makes this side pass over each item a few
+// times at most. One that asks for what nobody has offered would have it read the whole set for a
+// few bytes.
 func (s *session) passOver(ctx context.Context) error {
 	if s.passed++; s.passed < s.mayPass {
 		return nil

@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 )
 
-// gf is an element of the field of 2^128 elements: polynomials over GF(2) modulo x^128 + x^7 + x^2 + x + 1. Bit i of lo is
-// the coefficient of x^i, that of hi of x^(64+i). The polynomial is that of GCM (NIST SP 800-38D), without its reversal of bits. Addition is XOR.
-// Nothing here is secret, so nothing takes care to run in constant time.
+// gf is an element of the field of 2^128 elements: polynomials over GF(2) modulo x^128 + x^7 + x^2
+// + x + 1. Bit i of lo is the coefficient of x^i, that of hi of x^(64+i). The polynomial is that of
+// GCM (NIST SP 800-38D), without its reversal of bits. Addition is XOR. Nothing here is secret, so
+// nothing takes care to run in constant time.
 type gf struct{ lo, hi uint64 }
 
 func gfFrom(e Element) gf { return gf{binary.BigEndian.Uint64(e[8:]), binary.BigEndian.Uint64(e[:])} }
@@ -74,7 +75,8 @@ func spread(x uint32) uint64 {
 func (a gf) squared() gf {
 	r0, r1 := spread(uint32(a.lo)), spread(uint32(a.lo>>32))
 	h0, h1 := spread(uint32(a.hi)), spread(uint32(a.hi>>32))
-	// x^128 is x^7 + x^2 + x + 1, so the upper half h is folded in by shifts; what they push over the top is folded in again.
+	// x^128 is x^7 + x^2 + x + 1, so the upper half h is folded in by shifts; what they push over the
+	// top is folded in again.
 	over := h1>>63 ^ h1>>62 ^ h1>>57
 	r0 ^= h0 ^ h0<<1 ^ h0<<2 ^ h0<<7
 	r1 ^= h1 ^ (h1<<1 | h0>>63) ^ (h1<<2 | h0>>62) ^ (h1<<7 | h0>>57)

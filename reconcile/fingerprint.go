@@ -16,10 +16,12 @@ type Mark struct {
 
 // Summary is the count of some items, the sum of their hashes, and a sketch of them.
 //
-// The sum is LtHash with 1,024 lanes of 16 bits (Lewi, Kim, Maykov, Weis: "Securing Update Propagation with Homomorphic Hashing", 2019): each
-// item's ID is expanded to 2 KiB by BLAKE3's extendable output, and the lanes are added modulo 2^16. Finding two different sets with
-// one sum is a short-vector problem that the paper puts at 200 bits, even for someone who chooses all items; sums
-// of disjoint sets add up. The lanes lie little-endian in 64-bit words, and four are added at a time.
+// The sum is LtHash with 1,024 lanes of 16 bits (Lewi, Kim, Maykov, Weis: "Securing Update
+// Propagation with Homomorphic Hashing", 2019): each item's ID is expanded to 2 KiB by BLAKE3's
+// extendable output, and the lanes are added modulo 2^16. Finding two different sets with one sum
+// is a short-vector problem that the paper puts at 200 bits, even for someone who chooses all
+// items; sums of disjoint sets add up. The lanes lie little-endian in 64-bit words, and four are
+// added at a time.
 //
 // The zero value is the summary of no items.
 type Summary struct {
@@ -97,7 +99,8 @@ func (s *Summary) Merge(o *Summary) {
 	s.sketch.merge(&o.sketch)
 }
 
-// Subtract takes out the items of another summary. What comes of it is again something to add, also if o has items that s has not.
+// Subtract takes out the items of another summary. What comes of it is again something to add, also
+// if o has items that s has not.
 func (s *Summary) Subtract(o *Summary) {
 	s.Count -= o.Count
 	subtractLanes(&s.sum, &o.sum)
@@ -135,7 +138,8 @@ func (s *Summary) appendCountAndSum(b []byte) []byte {
 // SummarySize is the length of a summary as bytes.
 const SummarySize = 8 + sumBytes + capacity*sketchSumSize
 
-// AppendBinary appends the count (u64 LE), the sum (1,024 lanes, u16 LE) and the sketch (8 sums of 16 bytes LE).
+// AppendBinary appends the count (u64 LE), the sum (1,024 lanes, u16 LE) and the sketch (8 sums of
+// 16 bytes LE).
 func (s *Summary) AppendBinary(b []byte) ([]byte, error) {
 	return s.sketch.appendSums(s.appendCountAndSum(b), capacity), nil
 }
@@ -153,12 +157,14 @@ func (s *Summary) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// digestSize is the length of a fingerprint on the wire. It is keyed by the session, so nobody can prepare sets that look the same; a
-// chance match, with a probability of 2^-64 for each comparison, would hide a difference for the length of a session.
+// digestSize is the length of a fingerprint on the wire. It is keyed by the session, so nobody can
+// prepare sets that look the same; a chance match, with a probability of 2^-64 for each comparison,
+// would hide a difference for the length of a session.
 const digestSize = 8
 
-// shortIDSize is the length of an item's short ID on the wire, keyed likewise. Two items of one range that share one would hide a
-// difference for the length of a session, with a probability of 2^-64 for each pair.
+// shortIDSize is the length of an item's short ID on the wire, keyed likewise. Two items of one
+// range that share one would hide a difference for the length of a session, with a probability of
+// 2^-64 for each pair.
 const shortIDSize = 8
 
 type shortID uint64

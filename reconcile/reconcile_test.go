@@ -26,7 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memorySet maps keys to versions; the item's data is both, and a greater version replaces a smaller one.
+// memorySet maps keys to versions; the item's data is both, and a greater version replaces a
+// smaller one.
 type memorySet struct {
 	mu   sync.Mutex
 	keys []string
@@ -158,7 +159,8 @@ func TestOneDifferenceIsCheap(t *testing.T) {
 	require.LessOrEqual(t, sa.Rounds, 4)
 }
 
-// Whoever chooses elements can make sketches lie. What they hide is found all the same, in the same session.
+// Whoever chooses elements can make sketches lie. What they hide is found all the same, in the same
+// session.
 func TestSketchesThatLie(t *testing.T) {
 	for _, others := range []int{0, 1, 3} {
 		m := numbered(5000)
@@ -215,7 +217,8 @@ func TestRangeSession(t *testing.T) {
 	})
 }
 
-// A peer that asks beyond the range of the session, or claims items that it never sends, breaks the protocol.
+// A peer that asks beyond the range of the session, or claims items that it never sends, breaks the
+// protocol.
 func TestQuestionsOutOfRange(t *testing.T) {
 	for _, r := range []Range{{}, {From: []byte("photos/")}, {[]byte("a"), []byte("photos/1")}, {[]byte("photos/1"), []byte("z")}} {
 		set := newMemorySet(numbered(10))

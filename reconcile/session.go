@@ -11,21 +11,23 @@ import (
 )
 
 const (
-	// itemsFrame is the length from which items are sent: short enough that the peer has something to do while more is read.
+	// itemsFrame is the length from which items are sent: short enough that the peer has something to
+	// do while more is read.
 	itemsFrame = 128 << 10
-	// softOpen is the number of open questions above which a side stops dividing ranges and lists items instead, so that
-	// the number of questions under way stays bounded on both sides.
+	// softOpen is the number of open questions above which a side stops dividing ranges and lists
+	// items instead, so that the number of questions under way stays bounded on both sides.
 	softOpen = 1 << 15
 	// softMemory is likewise of the bytes that open questions may occupy at the peer: a quarter of
 	// hardMemory, since the peer may have answered the small ones first.
 	softMemory = hardMemory / 4
-	// hardOpen and hardMemory bound what a peer may leave waiting: its questions, and the bytes that they occupy.
+	// hardOpen and hardMemory bound what a peer may leave waiting: its questions, and the bytes that
+	// they occupy.
 	hardOpen   = 1 << 18
 	hardMemory = 64 << 20
 	// hardParts bounds what a peer may ask in all: each part costs a look at the tree.
 	hardParts = 1 << 21
-	// freePasses, and passesEach for each item of the set, are how many items a peer may have this side
-	// look at and not send.
+	// freePasses, and passesEach for each item of the set, are how many items a peer may have this
+	// side look at and not send.
 	freePasses = 1 << 16
 	passesEach = 4
 )
@@ -35,13 +37,16 @@ type Config struct {
 	Set Set
 	// Range is what is reconciled of the set, on both sides; the zero value is all of it.
 	Range Range
-	// Insert takes items that the peer sent, in the order they came; it copies what it keeps. It is called by one goroutine at a time, and may
-	// return before the items are stored, but should wait when many are not. What it does not accept it reports by an
-	// error, then or later, which ends the session.
+	// Insert takes items that the peer sent, in the order they came; it copies what it keeps. It is
+	// called by one goroutine at a time, and may return before the items are stored, but should wait
+	// when many are not. What it does not accept it reports by an error, then or later, which ends the
+	// session.
 	Insert func(ctx context.Context, items [][]byte) error
-	// Flush, if set, returns when all items taken before are stored and Set shows them. It may be called while Insert runs.
+	// Flush, if set, returns when all items taken before are stored and Set shows them. It may be
+	// called while Insert runs.
 	Flush func(ctx context.Context) error
-	// Key keys digests and short ids. Both sides must have contributed to it, freshly for this session.
+	// Key keys digests and short ids. Both sides must have contributed to it, freshly for this
+	// session.
 	Key [32]byte
 	// Sent, if set, is told of each item that is sent, by one goroutine at a time.
 	Sent func(*Item)
@@ -93,11 +98,12 @@ type Stats struct {
 	ItemsReceived uint64 // also those that were known already
 }
 
-// Run reconciles cfg.Set with that of the peer at the other end of r and w, and returns when both have what the other had. It
-// reads from r no byte that does not belong to the session.
+// Run reconciles cfg.Set with that of the peer at the other end of r and w, and returns when both
+// have what the other had. It reads from r no byte that does not belong to the session.
 //
-// On an error, or when ctx ends, it calls abort, which must make pending reads and writes fail, and returns the first cause: a
-// *ProtocolError if the peer is at fault, what Guard makes of a panic, the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
+// On an error, or when ctx ends, it calls abort, which must make pending reads and writes fail, and
+// returns the first cause: a *ProtocolError if the peer is at fault, what Guard makes of a panic,
+// the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
 // session goes on from there.
 func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
 	if cfg.Set == nil || cfg.Insert == nil || abort == nil {
@@ -137,8 +143,9 @@ func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Co
 	return s.stats, nil
 }
 
-// session is the state of one side. The reader takes frames in, inserts items and queues questions; the writer answers them. The
-// reader never waits for the writer, so two sides that both have much to send cannot lock each other up.
+// session is the state of one side. The reader takes frames in, inserts items and queues questions;
+// the writer answers them. The reader never waits for the writer, so two sides that both have much
+// to send cannot lock each other up.
 type session struct {
 	cfg Config
 	key sessionKey
@@ -294,8 +301,8 @@ func (s *session) takeDone() error {
 	return nil
 }
 
-// write answers questions until the session is over. It flushes whenever nothing is left to answer, so that the peer never waits for
-// something that has been decided.
+// write answers questions until the session is over. It flushes whenever nothing is left to answer,
+// so that the peer never waits for something that has been decided.
 func (s *session) write(ctx context.Context) error {
 	if s.cfg.Initiator {
 		if err := s.compareAll(ctx, false, 1); err != nil {
@@ -342,7 +349,8 @@ func (s *session) write(ctx context.Context) error {
 	}
 }
 
-// compareAll asks about everything: at first with a sketch, then strictly, to make sure of what sketches have shown.
+// compareAll asks about everything: at first with a sketch, then strictly, to make sure of what
+// sketches have shown.
 func (s *session) compareAll(ctx context.Context, strict bool, round int) error {
 	sums := capacity
 	if strict {
@@ -374,7 +382,8 @@ func (s *session) end(ctx context.Context, saidDone bool) error {
 			return err
 		}
 	}
-	// An item may have been replaced by a newer one when the peer is asked for it, but not most of many.
+	// An item may have been replaced by a newer one when the peer is asked for it, but not most of
+	// many.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	const many = 16
@@ -397,8 +406,8 @@ func (s *session) current() Stats {
 	return s.stats
 }
 
-// next takes the latest question, so that ranges are narrowed down depth first and few are open at a time. over means that there
-// is none, and the peer will ask no more.
+// next takes the latest question, so that ranges are narrowed down depth first and few are open at
+// a time. over means that there is none, and the peer will ask no more.
 func (s *session) next() (q question, ok, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -413,8 +422,9 @@ func (s *session) next() (q question, ok, over bool) {
 	return q, false, s.peerDone
 }
 
-// quiet reports, after a flush, that there is nothing to do and nothing to wait for. The peer's questions come before or with the
-// answers that gave rise to them, so none can still be on its way.
+// quiet reports, after a flush, that there is nothing to do and nothing to wait for. The peer's
+// questions come before or with the answers that gave rise to them, so none can still be on its
+// way.
 func (s *session) quiet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,11 +1,13 @@
-// Package reconcile finds the difference between two ordered sets held by two peers, sending data in proportion to the
-// difference. It implements range-based set reconciliation (Meyer 2022, arXiv:2212.13567) over a pair of byte streams.
+// Package reconcile finds the difference between two ordered sets held by two peers, sending data
+// in proportion to the difference. It implements range-based set reconciliation (Meyer 2022,
+// arXiv:2212.13567) over a pair of byte streams.
 //
-// What belongs here: fingerprints, ranges, the messages and the session that narrows down and exchanges what differs. What
-// never belongs here: what an item means, how it is stored, who may write it, and how peers are found; replica provides the
-// [Set], node provides the stream.
+// What belongs here: fingerprints, ranges, the messages and the session that narrows down and
+// exchanges what differs. What never belongs here: what an item means, how it is stored, who may
+// write it, and how peers are found; replica provides the [Set], node provides the stream.
 //
-// Start at [Run]. The messages are described in wire.go and docs/protocol/reconcile.md, the fingerprint in fingerprint.go.
+// Start at [Run]. The messages are described in wire.go and docs/protocol/reconcile.md, the
+// fingerprint in fingerprint.go.
 package reconcile
 
 import (
@@ -45,17 +47,19 @@ type Part struct {
 	Summary
 }
 
-// Set is an ordered set of items as a session sees it. Its methods are called by one goroutine of a session, while another one inserts
-// what the peer sends; whether they see that is left open.
+// Set is an ordered set of items as a session sees it. Its methods are called by one goroutine of a
+// session, while another one inserts what the peer sends; whether they see that is left open.
 type Set interface {
-	// Summaries returns the summaries of the consecutive ranges between bounds, of which there are at least two, in ascending order. An
-	// empty last bound has no end.
+	// Summaries returns the summaries of the consecutive ranges between bounds, of which there are at
+	// least two, in ascending order. An empty last bound has no end.
 	Summaries(ctx context.Context, bounds [][]byte) ([]Summary, error)
-	// Split divides r into at most k consecutive parts of about equal counts that cover r exactly; k >= 2.
+	// Split divides r into at most k consecutive parts of about equal counts that cover r exactly; k
+	// >= 2.
 	Split(ctx context.Context, r Range, k int) ([]Part, error)
 	// Items yields the items of r in order. An item is valid only until the next step.
 	Items(ctx context.Context, r Range) iter.Seq2[Item, error]
-	// Find yields the items of r that have one of the elements, in any order. Those that are not there are left out.
+	// Find yields the items of r that have one of the elements, in any order. Those that are not there
+	// are left out.
 	Find(ctx context.Context, r Range, elements []Element) iter.Seq2[Item, error]
 }
 
@@ -154,7 +158,8 @@ func (s Scanned) Split(ctx context.Context, r Range, k int) ([]Part, error) {
 	return parts, nil
 }
 
-// Separator returns the shortest prefix of b that is greater than a, for a < b: a bound between the two that costs few bytes.
+// Separator returns the shortest prefix of b that is greater than a, for a < b: a bound between the
+// two that costs few bytes.
 func Separator(a, b []byte) []byte {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -5,20 +5,22 @@ import (
 	"math/rand/v2"
 )
 
-// Element stands for an item in a sketch: 16 bytes, not all zero, that differ for all items of a set, and by which its owner finds the
-// item again.
+// Element stands for an item in a sketch: 16 bytes, not all zero, that differ for all items of a
+// set, and by which its owner finds the item again.
 type Element [16]byte
 
-// capacity is the number of power sums that a sketch has. One less is the number of differences that it can show: the
-// last one tells a right answer from chance, with a probability of 2^-128.
+// capacity is the number of power sums that a sketch has. One less is the number of differences
+// that it can show: the last one tells a right answer from chance, with a probability of 2^-128.
 const capacity = 8
 
-// Sketch is the sums of the odd powers 1, 3, …, 15 of a set's elements in the field of 2^128 elements. The sum of two sketches is that of
-// the elements that are in one set and not in the other, and as long as these are few, they follow from it: it is the syndrome of a
-// binary BCH code (PinSketch; Dodis, Ostrovsky, Reyzin, Smith: "Fuzzy Extractors", SIAM J. Comput. 38, 2008, section 6.3).
+// Sketch is the sums of the odd powers 1, 3, …, 15 of a set's elements in the field of 2^128
+// elements. The sum of two sketches is that of the elements that are in one set and not in the
+// other, and as long as these are few, they follow from it: it is the syndrome of a binary BCH code
+// (PinSketch; Dodis, Ostrovsky, Reyzin, Smith: "Fuzzy Extractors", SIAM J. Comput. 38, 2008,
+// section 6.3).
 //
-// A sketch resists no one who chooses elements: sets with equal sketches are a matter of linear algebra. It may only suggest what differs;
-// whether sets are equal is for their summaries to say.
+// A sketch resists no one who chooses elements: sets with equal sketches are a matter of linear
+// algebra. It may only suggest what differs; whether sets are equal is for their summaries to say.
 type Sketch [capacity]gf
 
 // toggle adds an element, or takes it out again.
@@ -57,8 +59,8 @@ func (s *Sketch) setSums(b []byte) {
 	}
 }
 
-// decode returns the elements of a set, of which there must be fewer than n, from the first n sums. ok is false if there are more, or
-// if the sums are those of no set.
+// decode returns the elements of a set, of which there must be fewer than n, from the first n sums.
+// ok is false if there are more, or if the sums are those of no set.
 func (s *Sketch) decode(n int) (elements []Element, ok bool) {
 	// The sums of even powers are squares.
 	sums := make([]gf, 2*n)
@@ -100,8 +102,8 @@ func (s *Sketch) decode(n int) (elements []Element, ok bool) {
 	return elements, true
 }
 
-// massey returns the shortest linear recurrence of the sums, constant term 1 first (Massey, "Shift-register synthesis and BCH
-// decoding", 1969).
+// massey returns the shortest linear recurrence of the sums, constant term 1 first (Massey,
+// "Shift-register synthesis and BCH decoding", 1969).
 func massey(sums []gf) poly {
 	c, b := poly{{lo: 1}}, poly{{lo: 1}}
 	length, shift, last := 0, 1, gf{lo: 1}
@@ -140,8 +142,9 @@ func massey(sums []gf) poly {
 // poly is a polynomial, the constant term first.
 type poly []gf
 
-// roots returns the roots of p, which must be monic, by Berlekamp's trace algorithm (Berlekamp, "Factoring polynomials over large
-// finite fields", 1970). ok is false unless p is a product of different linear factors.
+// roots returns the roots of p, which must be monic, by Berlekamp's trace algorithm (Berlekamp,
+// "Factoring polynomials over large finite fields", 1970). ok is false unless p is a product of
+// different linear factors.
 func (p poly) roots() (roots []gf, ok bool) {
 	if len(p) == 1 {
 		return nil, true

@@ -30,10 +30,11 @@ import (
 //	2 items    items until the end: length varint (at most 196,608), data
 //	3 done     empty: the initiator has no open question; the responder answers with the same
 //
-// A bound is the number of its first bytes that it shares with the bound before it in the frame, as a varint, the number of further
-// bytes as a varint, and these. Bounds start from the empty one; an empty "to" has no end. Short ids are u64 LE, sums as in Sketch.
-// Each question obliges the peer to answer it, if only by counting it. A strict compare is answered after all items that came before it
-// are stored, and without sketches, as are those that follow from it.
+// A bound is the number of its first bytes that it shares with the bound before it in the frame, as
+// a varint, the number of further bytes as a varint, and these. Bounds start from the empty one; an
+// empty "to" has no end. Short ids are u64 LE, sums as in Sketch. Each question obliges the peer to
+// answer it, if only by counting it. A strict compare is answered after all items that came before
+// it are stored, and without sketches, as are those that follow from it.
 const (
 	frameRanges = 1
 	frameItems  = 2
@@ -105,8 +106,8 @@ func (q *question) memory() int {
 
 func (c *claim) memory() int { return 192 + len(c.to) }
 
-// appendQuestion appends a question to those of a frame of which the last bound is prev, and returns
-// what is then the last one.
+// appendQuestion appends a question to those of a frame of which the last bound is prev, and
+// returns what is then the last one.
 func appendQuestion(b, prev []byte, q *question) (_, last []byte) {
 	b = append(b, q.kind)
 	b = appendBound(b, &prev, q.r.From)

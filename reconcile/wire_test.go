@@ -110,7 +110,8 @@ func TestHostilePeers(t *testing.T) {
 	require.ErrorIs(t, talk(t, newMemorySet(nil), false, hangsUp, []byte{frameItems, 5, 1}), io.ErrUnexpectedEOF)
 }
 
-// An item that is not accepted ends the session with the inserter's own error, and what came before stays.
+// An item that is not accepted ends the session with the inserter's own error, and what came before
+// stays.
 func TestInsertErrorEndsSession(t *testing.T) {
 	mine := errors.New("not for me")
 	a, b := newMemorySet(numbered(50)), newMemorySet(nil)
@@ -136,7 +137,8 @@ func TestCancelEndsSession(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A session that is cut in the middle of a long transfer leaves what has come, and the next one fetches only the rest.
+// A session that is cut in the middle of a long transfer leaves what has come, and the next one
+// fetches only the rest.
 func TestCutSessionGoesOn(t *testing.T) {
 	a, b := newMemorySet(numbered(20_000)), newMemorySet(nil)
 	ca, cb := net.Pipe()

@@ -9,11 +9,11 @@ import (
 // ErrOwnEntries reports an author who is to take over its own entries.
 var ErrOwnEntries = errors.New("an author cannot take over its own entries")
 
-// Adopt signs the entries of an author anew, as another one whose key is given: each that is the latest
-// of its key, a deletion as well, with the same key, content and timestamp. It returns how many there
-// were. A revocation of everything that the first author ever signed then takes nothing away that was
-// here, and closes the replica to whatever that author signs with an earlier time. It needs the replica
-// key, returns a *NotAllowedError without it, ErrNotFound, and ErrOwnEntries.
+// Adopt signs the entries of an author anew, as another one whose key is given: each that is the
+// latest of its key, a deletion as well, with the same key, content and timestamp. It returns how
+// many there were. A revocation of everything that the first author ever signed then takes nothing
+// away that was here, and closes the replica to whatever that author signs with an earlier time. It
+// needs the replica key, returns a *NotAllowedError without it, ErrNotFound, and ErrOwnEntries.
 func (s *Store) Adopt(ctx context.Context, id ID, from AuthorID, as SecretKey) (adopted int, err error) {
 	if as.Author() == from {
 		return 0, ErrOwnEntries

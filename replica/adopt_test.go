@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An author whose grant has ended can still sign entries with a time within it: all nodes take them,
-// whenever they come, since they agree by what is signed alone. Once the replica key has taken over
-// what is here and revoked everything by that author, all nodes hold the content as it was, and refuse
-// whatever the author signs, with whatever time.
+// An author whose grant has ended can still sign entries with a time within it: all nodes take
+// them, whenever they come, since they agree by what is signed alone. Once the replica key has
+// taken over what is here and revoked everything by that author, all nodes hold the content as it
+// was, and refuse whatever the author signs, with whatever time.
 func TestBackdatingAndItsEnd(t *testing.T) {
 	c := newClock()
 	a, b := newStore(t, c), newStore(t, c)

@@ -2,20 +2,23 @@ package replica
 
 import "bytes"
 
-// Authority is what the statements of a replica allow one author: a pure function of them, so that all nodes that have the same statements agree about every entry,
-// whenever it comes.
+// Authority is what the statements of a replica allow one author: a pure function of them, so that
+// all nodes that have the same statements agree about every entry, whenever it comes.
 //
-// A grant allows an entry if replica and author are the same, the key begins with the prefix, the timestamp lies between the limits, and no revocation that applies to
-// one of the grants in the chain is from that time or earlier. A revocation applies to a grant for the author whom it names
+// A grant allows an entry if replica and author are the same, the key begins with the prefix, the
+// timestamp lies between the limits, and no revocation that applies to one of the grants in the
+// chain is from that time or earlier. A revocation applies to a grant for the author whom it names
 //
 //   - if whoever made the grant made the revocation, too, and not before it: so the same authority can grant anew;
 //   - or if whoever made the revocation stands above whoever made the grant in the chain: what the replica key has revoked, none of those whom it lets delegate can
 //     bring back.
 //
-// A grant that is void (see delegated.go) allows nothing, and a revocation that is void does nothing.
+// A grant that is void (see delegated.go) allows nothing, and a revocation that is void does
+// nothing.
 //
-// Whom a revocation keeps out can still write entries with timestamps from before it. All nodes accept these, also late: to know that they are new one would have to trust
-// somebody's clock, and nodes would not agree. A revocation from an earlier time, or from 0, leaves no room for that.
+// Whom a revocation keeps out can still write entries with timestamps from before it. All nodes
+// accept these, also late: to know that they are new one would have to trust somebody's clock, and
+// nodes would not agree. A revocation from an earlier time, or from 0, leaves no room for that.
 type Authority []span
 
 // span is what one grant is still good for.
@@ -35,7 +38,8 @@ func (a Authority) Allows(e *Entry) bool {
 	return false
 }
 
-// authorityOf returns what grants of one author allow, given the revocations of those in their chains.
+// authorityOf returns what grants of one author allow, given the revocations of those in their
+// chains.
 func authorityOf(
 	grants []Grant, revocations func(AuthorID) ([]Revocation, error),
 ) (Authority, error) {

@@ -14,7 +14,8 @@ func (s *Store) NewAuthor(ctx context.Context) (AuthorID, error) {
 	return key.Author(), s.ImportAuthor(ctx, key)
 }
 
-// ImportAuthor keeps the key of an author that was made elsewhere; the first one becomes the default. Read keys that were given to the author are learnt from the statements that are here.
+// ImportAuthor keeps the key of an author that was made elsewhere; the first one becomes the
+// default. Read keys that were given to the author are learnt from the statements that are here.
 func (s *Store) ImportAuthor(ctx context.Context, key SecretKey) error {
 	id, seed := key.Author(), key.Seed()
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
@@ -82,7 +83,8 @@ func authorKeys(r kv.Reader) (keys []SecretKey, err error) {
 	return keys, nil
 }
 
-// DefaultAuthor returns the author that writes unless another is named; the first call on a new node makes it.
+// DefaultAuthor returns the author that writes unless another is named; the first call on a new
+// node makes it.
 func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {
 		return r.Peek([]byte(keyDefault), func(b []byte) error { id = AuthorID(b); return nil })
@@ -93,7 +95,8 @@ func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
 	return id, err
 }
 
-// SetDefaultAuthor chooses the default among the authors whose keys this node has, or returns ErrNotFound.
+// SetDefaultAuthor chooses the default among the authors whose keys this node has, or returns
+// ErrNotFound.
 func (s *Store) SetDefaultAuthor(ctx context.Context, id AuthorID) error {
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {
 		has, err := tx.Has(append([]byte(keyAuthor), id[:]...))

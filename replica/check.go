@@ -24,10 +24,12 @@ type CheckReport struct {
 // maxFaults is how many faults a report names.
 const maxFaults = 16
 
-// Check reads every entry of the replica id, verifies its signature and grant, and compares the indexes, the counts and the summary tree with what the
-// entries say. It verifies every statement, and that the store keeps those that it should (see delegated.go). With repair, all indexes are written anew if one is wrong, and statements that should not be there
-// are deleted; entries are never changed. Writers wait meanwhile. progress, if set, is
-// told how many entries have been read. It returns ErrNotFound.
+// Check reads every entry of the replica id, verifies its signature and grant, and compares the
+// indexes, the counts and the summary tree with what the entries say. It verifies every statement,
+// and that the store keeps those that it should (see delegated.go). With repair, all indexes are
+// written anew if one is wrong, and statements that should not be there are deleted; entries are
+// never changed. Writers wait meanwhile. progress, if set, is told how many entries have been read.
+// It returns ErrNotFound.
 func (s *Store) Check(ctx context.Context, id ID, repair bool, progress func(entries uint64)) (rep CheckReport, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()

@@ -11,16 +11,16 @@ import (
 	"github.com/skerry-sync/skerry/reconcile/tree"
 )
 
-// checkedStatements is what Check finds out about statements: the records that must go, and those of
-// the index that are missing.
+// checkedStatements is what Check finds out about statements: the records that must go, and those
+// of the index that are missing.
 type checkedStatements struct {
 	wrong   [][]byte           // records of statements, and of the index, to be deleted
 	missing map[string]*ranked // records of the index, by their keys
 	sums    bool               // the tree or the index by element is wrong
 }
 
-// statements verifies every statement, and compares the index of those by delegates, and what is kept
-// of these, with the rule of delegated.go.
+// statements verifies every statement, and compares the index of those by delegates, and what is
+// kept of these, with the rule of delegated.go.
 func (c *checking) statements(ctx context.Context) error {
 	c.stated.missing = map[string]*ranked{}
 	seen, x := verifiedGrants{}, newStated(c.rd, c.r.ID)

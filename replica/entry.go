@@ -19,7 +19,8 @@ const MaxKey = 65535
 // MaxAhead is how far an entry's timestamp may be ahead of the local clock.
 const MaxAhead = 10 * time.Minute
 
-// Entry says that an author gave a key the content of a blob. Its signed bytes, and nothing else is hashed or sent for it:
+// Entry says that an author gave a key the content of a blob. Its signed bytes, and nothing else is
+// hashed or sent for it:
 //
 //	"skerry entry 1\n"  15 bytes
 //	replica             32 bytes
@@ -30,7 +31,8 @@ const MaxAhead = 10 * time.Minute
 //	key length          u16 big-endian
 //	key
 //
-// followed by the author's Ed25519 signature over them, 64 bytes. An entry of size 0 and the empty hash is a tombstone.
+// followed by the author's Ed25519 signature over them, 64 bytes. An entry of size 0 and the empty
+// hash is a tombstone.
 type Entry struct {
 	Replica   ID
 	Author    AuthorID
@@ -55,7 +57,8 @@ var (
 	ErrWrongReplica = errors.New("belongs to another replica")
 	// ErrNotGranted reports an entry of an author whom no grant allows to write it.
 	ErrNotGranted = errors.New("author has no grant for this key at this time")
-	// ErrFuture reports an entry whose timestamp is too far ahead of the local clock: it may be accepted later.
+	// ErrFuture reports an entry whose timestamp is too far ahead of the local clock: it may be
+	// accepted later.
 	ErrFuture = errors.New("timestamp is more than 10 minutes ahead of this node's clock")
 	// ErrKeyTooLong reports a key over MaxKey bytes.
 	ErrKeyTooLong = errors.New("key is longer than 65,535 bytes")

@@ -10,7 +10,8 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// Epoch is a statement that names and content are sealed with another read key from now on. The replica key makes it. Its bytes:
+// Epoch is a statement that names and content are sealed with another read key from now on. The
+// replica key makes it. Its bytes:
 //
 //	"skerry epoch 1\n"  15 bytes
 //	replica             32 bytes
@@ -20,8 +21,9 @@ import (
 //	older               u8, 0 to MaxOlder, then so many read keys of the epoch before, 72 bytes each, under this one
 //	signature           64 bytes, Ed25519 by the replica key over all the above
 //
-// Two nodes that have the replica key may begin an epoch with the same number. Then the one with the smaller commitment is the one to seal with, and both keys are good to open with: the next epoch
-// takes both along.
+// Two nodes that have the replica key may begin an epoch with the same number. Then the one with
+// the smaller commitment is the one to seal with, and both keys are good to open with: the next
+// epoch takes both along.
 type Epoch struct {
 	Replica    ID
 	Number     uint32
@@ -215,7 +217,8 @@ func wrapKey(
 	return &w, nil
 }
 
-// open returns the read key, for the author whose key is given. It returns seal.ErrSealed if it is not what the statement says.
+// open returns the read key, for the author whose key is given. It returns seal.ErrSealed if it is
+// not what the statement says.
 func (w *WrappedKey) open(author SecretKey) (k EpochKey, err error) {
 	k.Epoch = w.Epoch
 	k.Key, err = seal.Unwrap(w.Wrapped, author.Seed(), wrapContext(w.Replica, w.Epoch, w.Commitment))

@@ -27,7 +27,8 @@ type Subscription struct {
 	lost  uint64
 }
 
-// maxQueued is how many events wait for a subscriber that does not keep up; beyond, the oldest are dropped and counted.
+// maxQueued is how many events wait for a subscriber that does not keep up; beyond, the oldest are
+// dropped and counted.
 const maxQueued = 1 << 14
 
 // hub hands events to subscriptions. It never blocks a writer.
@@ -106,8 +107,9 @@ func (h *hub) subscribe(s *Subscription) *Subscription {
 // closed.
 var ErrClosed = errors.New("closed")
 
-// Next waits for events and returns all that have come, in the order they were stored, and how many were dropped before them because
-// the subscriber was too slow. It returns ctx's error when that ends, and ErrClosed once nothing more comes.
+// Next waits for events and returns all that have come, in the order they were stored, and how many
+// were dropped before them because the subscriber was too slow. It returns ctx's error when that
+// ends, and ErrClosed once nothing more comes.
 func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, err error) {
 	for {
 		if events, lost = s.Poll(); len(events) > 0 {
@@ -126,7 +128,8 @@ func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, e
 	}
 }
 
-// Poll returns what Next would, without waiting: nothing if nothing has come. What a call has stored that has returned is among it.
+// Poll returns what Next would, without waiting: nothing if nothing has come. What a call has
+// stored that has returned is among it.
 func (s *Subscription) Poll() (events []Event, lost uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

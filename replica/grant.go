@@ -8,9 +8,11 @@ import (
 	"math"
 )
 
-// Grant is a statement that an author may write keys under a prefix, with timestamps between NotBefore and NotAfter. The replica key makes it, or an author whose own
-// grant is delegable: that one is then part of it, so that a grant can be judged by itself. It is made once for an author; entries then carry one signature
-// each. The bytes of a grant by the replica key that is not delegable:
+// Grant is a statement that an author may write keys under a prefix, with timestamps between
+// NotBefore and NotAfter. The replica key makes it, or an author whose own grant is delegable: that
+// one is then part of it, so that a grant can be judged by itself. It is made once for an author;
+// entries then carry one signature each. The bytes of a grant by the replica key that is not
+// delegable:
 //
 //	"skerry grant 1\n"  15 bytes
 //	replica             32 bytes
@@ -28,8 +30,8 @@ import (
 //	parent length       u16 big-endian, 0 for none
 //	parent              a delegable grant, whole
 //
-// and are signed by the author of the parent, or by the replica key if there is none. Their prefixes have at most [MaxDelegablePrefix] bytes, and a chain has at most
-// [MaxChain] grants.
+// and are signed by the author of the parent, or by the replica key if there is none. Their
+// prefixes have at most [MaxDelegablePrefix] bytes, and a chain has at most [MaxChain] grants.
 type Grant struct {
 	Replica   ID
 	Author    AuthorID
@@ -50,14 +52,16 @@ const (
 	Forever = math.MaxUint64
 	// MaxChain is how many grants may stand one above the other.
 	MaxChain = 4
-	// MaxDelegablePrefix is the length in bytes of the prefix of a grant that is delegable or has been delegated.
+	// MaxDelegablePrefix is the length in bytes of the prefix of a grant that is delegable or has been
+	// delegated.
 	MaxDelegablePrefix = 1024
 )
 
 var (
 	// ErrMalformedGrant reports bytes that are not a grant.
 	ErrMalformedGrant = errors.New("malformed grant")
-	// ErrTooWide reports a delegated grant that allows what the grant it stems from does not, or stems from one that is not delegable.
+	// ErrTooWide reports a delegated grant that allows what the grant it stems from does not, or stems
+	// from one that is not delegable.
 	ErrTooWide = errors.New("the grant is wider than the one it stems from")
 	// ErrOutOfTime reports a grant or revocation that a delegate issued before or after the time of
 	// the grant by which it could make one.
@@ -71,7 +75,8 @@ func NewGrant(replica SecretKey, author AuthorID, issued uint64) Grant {
 	return g
 }
 
-// Sign fills in the signature: with the replica key, or with that of the parent's author if there is a parent.
+// Sign fills in the signature: with the replica key, or with that of the parent's author if there
+// is a parent.
 func (g *Grant) Sign(issuer SecretKey) { g.Signature = issuer.sign(g.signedBytes()) }
 
 // Issuer returns the public key of whoever makes the grant.
@@ -175,8 +180,9 @@ func (g *Grant) parseExtension(p []byte, chain int) (rest []byte, err error) {
 	return p[n:], nil
 }
 
-// Verify returns ErrBadSignature unless the issuers have signed the grant and those it stems from, ErrTooWide if it allows more than one of these, ErrOutOfTime if it was
-// issued at a time that one of these does not cover, and ErrWrongReplica if one is of another replica.
+// Verify returns ErrBadSignature unless the issuers have signed the grant and those it stems from,
+// ErrTooWide if it allows more than one of these, ErrOutOfTime if it was issued at a time that one
+// of these does not cover, and ErrWrongReplica if one is of another replica.
 func (g *Grant) Verify() error { return verifiedGrants{}.grant(g) }
 
 // verifiedGrants remembers grants that were found to be right, by the hash of their bytes, for

@@ -36,10 +36,11 @@ type Inserted struct {
 	NoRoom int
 }
 
-// Insert stores entries of the replica id that came from elsewhere, after checking each: its replica, signature, time, and that
-// a grant covers it. Those that fail do not keep the others out: the error, an *EntryError, names the first of them.
-// Entries that are too far in the future are counted, not stored, and no error. What is stored survives the death of the process; call
-// Sync before telling anybody that it survives more.
+// Insert stores entries of the replica id that came from elsewhere, after checking each: its
+// replica, signature, time, and that a grant covers it. Those that fail do not keep the others out:
+// the error, an *EntryError, names the first of them. Entries that are too far in the future are
+// counted, not stored, and no error. What is stored survives the death of the process; call Sync
+// before telling anybody that it survives more.
 func (s *Store) Insert(ctx context.Context, id ID, entries []Entry, from Origin) (Inserted, error) {
 	good, out, firstErr := s.check(id, entries)
 	lock := s.writes.of(id)
@@ -86,7 +87,8 @@ func firstOf(first, next error) error {
 	return next
 }
 
-// store puts verified entries, in as many transactions as they need; the caller holds the replica's lock.
+// store puts verified entries, in as many transactions as they need; the caller holds the replica's
+// lock.
 func (s *Store) store(ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error) error {
 	for len(entries) > 0 {
 		n := fitting(entries, s.atOnce.get(), func(e *Entry) int { return len(e.Key) })
@@ -105,8 +107,8 @@ func (s *Store) store(ctx context.Context, id ID, entries []Entry, from Origin, 
 	return nil
 }
 
-// atOnce is how many entries are put into a transaction. Those that lie far apart touch many nodes of the tree, and where such come,
-// transactions must be smaller for a while.
+// atOnce is how many entries are put into a transaction. Those that lie far apart touch many nodes
+// of the tree, and where such come, transactions must be smaller for a while.
 type atOnce struct {
 	mu   sync.Mutex
 	less int // 0 for insertEntries

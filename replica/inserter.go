@@ -11,8 +11,9 @@ import (
 // maxInserting is how many batches of entries an Inserter holds that are not stored yet.
 const maxInserting = 4
 
-// Inserter stores entries of one replica that come one after the other: while some are stored, the next are verified, on all cores. Add and
-// Flush may be called at the same time. It must be closed, after that.
+// Inserter stores entries of one replica that come one after the other: while some are stored, the
+// next are verified, on all cores. Add and Flush may be called at the same time. It must be closed,
+// after that.
 type Inserter struct {
 	s    *Store
 	ctx  context.Context
@@ -40,16 +41,16 @@ type insertJob struct {
 	flush chan struct{} // closed when all before is stored
 }
 
-// NewInserter returns an inserter for the replica id. Entries are said to come from the origin given. What has been added is stored even if ctx ends: it
-// is not much.
+// NewInserter returns an inserter for the replica id. Entries are said to come from the origin
+// given. What has been added is stored even if ctx ends: it is not much.
 func (s *Store) NewInserter(ctx context.Context, id ID, from Origin) *Inserter {
 	x := &Inserter{s: s, ctx: context.WithoutCancel(ctx), id: id, from: from, jobs: make(chan *insertJob, maxInserting)}
 	x.running.Go(x.store)
 	return x
 }
 
-// Add takes encoded entries, and copies them. It waits while many are not stored yet. The error is the first of all entries until now, as Insert
-// would return it; after one, no more are taken.
+// Add takes encoded entries, and copies them. It waits while many are not stored yet. The error is
+// the first of all entries until now, as Insert would return it; after one, no more are taken.
 func (x *Inserter) Add(items [][]byte) error {
 	x.adding.Lock()
 	defer x.adding.Unlock()
@@ -104,7 +105,8 @@ func (x *Inserter) Flush() error {
 	return x.failed()
 }
 
-// Close flushes and ends the inserter. It returns what became of the entries, without those that were added, and the first error of all.
+// Close flushes and ends the inserter. It returns what became of the entries, without those that
+// were added, and the first error of all.
 func (x *Inserter) Close() (Inserted, error) {
 	x.verify()
 	close(x.jobs)

@@ -86,9 +86,9 @@ func (id *AuthorID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// SecretKey is an Ed25519 key: of a replica (whoever holds it may write, and grant others to write) or of an author. It never
-// prints itself.
-// The zero key is none: its ids and its signatures are zeros, which nothing accepts.
+// SecretKey is an Ed25519 key: of a replica (whoever holds it may write, and grant others to write)
+// or of an author. It never prints itself. The zero key is none: its ids and its signatures are
+// zeros, which nothing accepts.
 type SecretKey struct{ key ed25519.PrivateKey }
 
 // NewSecretKey makes a new key from the system's randomness.
@@ -103,7 +103,8 @@ func SecretKeyFromSeed(seed [32]byte) SecretKey {
 	return SecretKey{ed25519.NewKeyFromSeed(seed[:])}
 }
 
-// secretKey returns the key of a replica whose seed and id are known: without the work of SecretKeyFromSeed.
+// secretKey returns the key of a replica whose seed and id are known: without the work of
+// SecretKeyFromSeed.
 func secretKey(seed [32]byte, id ID) SecretKey {
 	return SecretKey{append(append(make([]byte, 0, 64), seed[:]...), id[:]...)}
 }
@@ -146,8 +147,8 @@ func (k SecretKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a secret key is not written as text")
 }
 
-// Sign signs a message of another package. It must begin with a line that says what it is and that no other message begins with, so that no signature can be taken for one
-// of something else.
+// Sign signs a message of another package. It must begin with a line that says what it is and that
+// no other message begins with, so that no signature can be taken for one of something else.
 func (k SecretKey) Sign(msg []byte) [64]byte { return k.sign(msg) }
 
 // Verify reports whether the author has signed a message of another package.

@@ -9,13 +9,15 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// The order of a replica is by key bytes, then author. Order bytes are strings that compare in this order: the key with each zero byte
-// written as 00 ff, then 00 01, then the author.
+// The order of a replica is by key bytes, then author. Order bytes are strings that compare in this
+// order: the key with each zero byte written as 00 ff, then 00 01, then the author.
 //
-// Keys may be longer than a kv store's, so they are kept in a tree of spaces. The root space holds the entries whose key has at most
-// 512 bytes, under their order bytes. A longer key is cut behind its first 512 bytes; the root space has, for these, a mark that ends in
-// 00 02 instead of 00 01 and an author, and the rest of the key lies in a space of its own, named by the hash of all that was cut
-// off, where the same holds again. A walk that enters a space where it meets its mark visits all entries in order.
+// Keys may be longer than a kv store's, so they are kept in a tree of spaces. The root space holds
+// the entries whose key has at most 512 bytes, under their order bytes. A longer key is cut behind
+// its first 512 bytes; the root space has, for these, a mark that ends in 00 02 instead of 00 01
+// and an author, and the rest of the key lies in a space of its own, named by the hash of all that
+// was cut off, where the same holds again. A walk that enters a space where it meets its mark
+// visits all entries in order.
 
 const pieceSize = 512
 
@@ -50,7 +52,8 @@ func orderOfPrefix(prefix []byte) kv.Range {
 	if len(prefix) == 0 {
 		return kv.Range{}
 	}
-	// A prefix that ends in a zero byte ends in 00 ff, so it does not take in keys that end before the zero byte.
+	// A prefix that ends in a zero byte ends in 00 ff, so it does not take in keys that end before the
+	// zero byte.
 	return kv.Prefix(appendEscaped(nil, prefix))
 }
 
@@ -84,7 +87,8 @@ func entryKey(n number, key []byte, author AuthorID) (entry []byte, marks [][]by
 
 var errBadEntryKey = errors.New("replica store: malformed entry key")
 
-// splitKey takes apart what follows a space's prefix: the piece, and the author, or more if the key goes on.
+// splitKey takes apart what follows a space's prefix: the piece, and the author, or more if the key
+// goes on.
 func splitKey(b []byte) (piece []byte, author AuthorID, more bool, err error) {
 	for i := 0; i+1 < len(b); i++ {
 		if b[i] != 0 {
@@ -111,7 +115,8 @@ func splitKey(b []byte) (piece []byte, author AuthorID, more bool, err error) {
 	return nil, author, false, errBadEntryKey
 }
 
-// firstPiece returns the part of order bytes that stands for the first 512 bytes of a key, and whether anything follows.
+// firstPiece returns the part of order bytes that stands for the first 512 bytes of a key, and
+// whether anything follows.
 func firstPiece(order []byte) ([]byte, bool) {
 	n := 0
 	for i := 0; i < len(order); i++ {
@@ -128,8 +133,9 @@ func firstPiece(order []byte) ([]byte, bool) {
 	return order, false
 }
 
-// walk visits the entries of a replica whose order bytes lie in r, in order or in reverse. visit gets the whole key, which it may keep, and
-// the record, valid only during the call; it returns false to stop.
+// walk visits the entries of a replica whose order bytes lie in r, in order or in reverse. visit
+// gets the whole key, which it may keep, and the record, valid only during the call; it returns
+// false to stop.
 func walk(rd kv.Reader, n number, r kv.Range, reverse bool, visit func(key []byte, author AuthorID, value []byte) bool) error {
 	_, err := walkSpace(rd, n, rootSpace(n), r, reverse, visit)
 	return err
@@ -140,7 +146,8 @@ func walkSpace(rd kv.Reader, n number, at space, r kv.Range, reverse bool, visit
 		return true, nil
 	}
 	scan := kv.Prefix(at.prefix)
-	// A bound that reaches into another space would sort behind the mark that leads there, so it is cut to the mark's own piece.
+	// A bound that reaches into another space would sort behind the mark that leads there, so it is
+	// cut to the mark's own piece.
 	from, _ := firstPiece(r.From)
 	scan.From = append(bytes.Clone(at.prefix), from...)
 	if r.To != nil {
@@ -183,7 +190,8 @@ func walkSpace(rd kv.Reader, n number, at space, r kv.Range, reverse bool, visit
 	return true, nil
 }
 
-// rangeBelow restricts r to the order bytes that begin with piece, and takes piece off. ok is false if there are none.
+// rangeBelow restricts r to the order bytes that begin with piece, and takes piece off. ok is false
+// if there are none.
 func rangeBelow(r kv.Range, piece []byte) (inner kv.Range, ok bool) {
 	switch {
 	case bytes.HasPrefix(r.From, piece):

@@ -39,9 +39,10 @@ func (p *putter) grantAll(author AuthorID, now uint64) error {
 	return err
 }
 
-// issueTime returns now, or a later time if the issuer has made statements about the author that were
-// issued later: a grant after a revocation must not seem older than it. Other issuers' statements do
-// not matter, and must not: a delegate could give them times that leave no room for later ones.
+// issueTime returns now, or a later time if the issuer has made statements about the author that
+// were issued later: a grant after a revocation must not seem older than it. Other issuers'
+// statements do not matter, and must not: a delegate could give them times that leave no room for
+// later ones.
 func issueTime(rd kv.Reader, id ID, author AuthorID, issuer [32]byte, now uint64) (uint64, error) {
 	class := byte(classDelegated)
 	if issuer == id {
@@ -64,8 +65,10 @@ func issueTime(rd kv.Reader, id ID, author AuthorID, issuer [32]byte, now uint64
 	return now, err
 }
 
-// Grant lets an author write, and hands over the read key of an encrypted replica if this node has the replica key. It is made by the replica key, or by an author whose key this node holds and who may delegate that much. It returns
-// ErrCannotGrant if there is none, ErrNotFound, and ErrNoReadKey and seal.ErrName for a prefix that cannot be sealed. The grant is durable when it returns.
+// Grant lets an author write, and hands over the read key of an encrypted replica if this node has
+// the replica key. It is made by the replica key, or by an author whose key this node holds and who
+// may delegate that much. It returns ErrCannotGrant if there is none, ErrNotFound, and ErrNoReadKey
+// and seal.ErrName for a prefix that cannot be sealed. The grant is durable when it returns.
 func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
@@ -136,7 +139,8 @@ func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permiss
 	return g, err
 }
 
-// CanGrant returns nil if Grant could let somebody write that much now, or the error that it would return.
+// CanGrant returns nil if Grant could let somebody write that much now, or the error that it would
+// return.
 func (s *Store) CanGrant(ctx context.Context, id ID, may Permission) error {
 	return s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
 		_, err := s.makeGrant(rd, r, AuthorID{}, may)
@@ -182,10 +186,12 @@ func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key Secret
 	return ErrCannotGrant
 }
 
-// Revoke ends what an author may write, from a time on, in microseconds since 1970; 0 makes everything void that the author ever wrote. Entries that are void are
-// dropped, here and by all who learn of it. It returns ErrCannotGrant, and ErrNotFound for a replica that is not here or an author about whom nothing was
-// granted that this node could revoke. Of an encrypted replica, the revocation also takes the read key from the author, by a new epoch, if this node has the replica key; see Rotate. The
-// revocation is durable when it returns.
+// Revoke ends what an author may write, from a time on, in microseconds since 1970; 0 makes
+// everything void that the author ever wrote. Entries that are void are dropped, here and by all
+// who learn of it. It returns ErrCannotGrant, and ErrNotFound for a replica that is not here or an
+// author about whom nothing was granted that this node could revoke. Of an encrypted replica, the
+// revocation also takes the read key from the author, by a new epoch, if this node has the replica
+// key; see Rotate. The revocation is durable when it returns.
 func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64) (r Revocation, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()

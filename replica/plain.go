@@ -15,8 +15,9 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// Plain shows the entries of a replica under the keys that people gave them, whether it is encrypted or not, as the read keys stand when it is made. Of an encrypted replica, entries of several epochs may
-// have the same key; those of one author are one, of which the newest counts.
+// Plain shows the entries of a replica under the keys that people gave them, whether it is
+// encrypted or not, as the read keys stand when it is made. Of an encrypted replica, entries of
+// several epochs may have the same key; those of one author are one, of which the newest counts.
 type Plain struct {
 	s    *Store
 	r    Replica
@@ -39,8 +40,9 @@ type Item struct {
 	Entry Entry // with the sealed key of an encrypted replica
 }
 
-// Plain returns the view of the replica id with the read keys that are here. It returns ErrNotFound, and ErrNoReadKey if it is encrypted and there are none. Without the key of the present epoch
-// what is older can still be read.
+// Plain returns the view of the replica id with the read keys that are here. It returns
+// ErrNotFound, and ErrNoReadKey if it is encrypted and there are none. Without the key of the
+// present epoch what is older can still be read.
 func (s *Store) Plain(ctx context.Context, id ID) (*Plain, error) {
 	p := &Plain{s: s}
 	err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
@@ -75,7 +77,8 @@ func (p *Plain) Sealing() (EpochKey, error) {
 	return p.now, nil
 }
 
-// OpenContent opens sealed content of which r has size bytes, with the read key of its epoch. It returns seal.ErrSealed.
+// OpenContent opens sealed content of which r has size bytes, with the read key of its epoch. It
+// returns seal.ErrSealed.
 func (p *Plain) OpenContent(r io.ReaderAt, size uint64) (*seal.Reader, error) {
 	var head [seal.HeadSize]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
@@ -134,7 +137,8 @@ func (p *Plain) Open(e Entry) (it Item, ok bool) {
 	return it, false
 }
 
-// Entries yields what q selects, as Store.Entries does, by keys in plain. In the order of keys, all that q selects of an encrypted replica is held in memory.
+// Entries yields what q selects, as Store.Entries does, by keys in plain. In the order of keys, all
+// that q selects of an encrypted replica is held in memory.
 func (p *Plain) Entries(ctx context.Context, q Query) iter.Seq2[Item, error] {
 	if !p.r.Encrypted {
 		return items(p.s.Entries(ctx, p.r.ID, q))
@@ -172,7 +176,8 @@ func (p *Plain) Latest(ctx context.Context, q Query) iter.Seq2[Item, error] {
 	})
 }
 
-// LatestOf returns the entry that stands for key, or ErrNotFound if there is none or it is a tombstone.
+// LatestOf returns the entry that stands for key, or ErrNotFound if there is none or it is a
+// tombstone.
 func (p *Plain) LatestOf(ctx context.Context, key []byte) (Item, error) {
 	if key == nil {
 		key = []byte{}
@@ -221,7 +226,8 @@ func (p *Plain) byTime(ctx context.Context, q Query) iter.Seq2[Item, error] {
 	}
 }
 
-// ordered yields items in the order of keys: those that pick leaves of all with the wanted keys, which it gets in the order of keys, authors, and time.
+// ordered yields items in the order of keys: those that pick leaves of all with the wanted keys,
+// which it gets in the order of keys, authors, and time.
 func (p *Plain) ordered(ctx context.Context, q Query, pick func([]Item) []Item) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		all, err := p.withKeys(ctx, &q)
@@ -248,7 +254,8 @@ func (p *Plain) ordered(ctx context.Context, q Query, pick func([]Item) []Item) 
 	}
 }
 
-// withKeys returns all entries, also tombstones, whose keys q selects. It looks only where such can be.
+// withKeys returns all entries, also tombstones, whose keys q selects. It looks only where such can
+// be.
 func (p *Plain) withKeys(ctx context.Context, q *Query) (all []Item, err error) {
 	queries := []Query{{Tombstones: true}}
 	if part := bytes.LastIndexByte(q.Prefix, '/'); q.Key != nil || part >= 0 {
@@ -283,7 +290,8 @@ func (p *Plain) withKeys(ctx context.Context, q *Query) (all []Item, err error) 
 	return all, nil
 }
 
-// SealPrefix returns what the keys of entries begin with whose keys in plain begin with prefix, one for each read key: prefix itself if the replica is not encrypted. It returns seal.ErrName for a
+// SealPrefix returns what the keys of entries begin with whose keys in plain begin with prefix, one
+// for each read key: prefix itself if the replica is not encrypted. It returns seal.ErrName for a
 // prefix that does not end with a slash.
 func (p *Plain) SealPrefix(prefix []byte) (sealed [][]byte, err error) {
 	if !p.r.Encrypted || len(prefix) == 0 {
@@ -311,8 +319,10 @@ func (p *Plain) OpenPrefix(sealed []byte) (prefix []byte, ok bool) {
 	return openPrefix(keys, sealed)
 }
 
-// Write signs and stores changes as Store.Write does. The keys of the changes are in plain, and so are those of the items that are returned; the content must have been sealed with the key that
-// Sealing returns. What the author wrote under the same keys in earlier epochs is deleted with them.
+// Write signs and stores changes as Store.Write does. The keys of the changes are in plain, and so
+// are those of the items that are returned; the content must have been sealed with the key that
+// Sealing returns. What the author wrote under the same keys in earlier epochs is deleted with
+// them.
 func (p *Plain) Write(ctx context.Context, author SecretKey, changes []Change) ([]Item, error) {
 	if !p.r.Encrypted {
 		entries, err := p.s.Write(ctx, p.r.ID, author, changes)
@@ -379,8 +389,9 @@ func (p *Plain) sealChanges(ctx context.Context, author AuthorID, changes []Chan
 	return sealed, err
 }
 
-// HasAny reports whether one of some authors has an entry, or a tombstone, under one of some keys. It costs much less than looking for the entries of all
-// authors. The replica must not be encrypted.
+// HasAny reports whether one of some authors has an entry, or a tombstone, under one of some keys.
+// It costs much less than looking for the entries of all authors. The replica must not be
+// encrypted.
 func (p *Plain) HasAny(ctx context.Context, authors []AuthorID, keys ...[]byte) (has bool, err error) {
 	for _, key := range keys {
 		for _, author := range authors {

@@ -48,7 +48,8 @@ func authorOn(t require.TestingT, s *Store) SecretKey {
 	return key
 }
 
-// However epochs change, an encrypted replica shows what one that is not encrypted shows after the same writes.
+// However epochs change, an encrypted replica shows what one that is not encrypted shows after the
+// same writes.
 func TestEncryptedShowsTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newClock()
@@ -267,7 +268,8 @@ func TestRotationOnRevocation(t *testing.T) {
 	}
 }
 
-// Two nodes begin the same epoch without knowing of each other: both agree in the end, and nothing is lost.
+// Two nodes begin the same epoch without knowing of each other: both agree in the end, and nothing
+// is lost.
 func TestEpochsAtTheSameTime(t *testing.T) {
 	c := newClock()
 	a, b := newStore(t, c), newStore(t, c)
@@ -311,7 +313,8 @@ func TestEpochsAtTheSameTime(t *testing.T) {
 	}
 }
 
-// A node that has the replica key and learns of another's revocation takes the key away, too: a delegate cannot.
+// A node that has the replica key and learns of another's revocation takes the key away, too: a
+// delegate cannot.
 func TestRotationForADelegatesRevocation(t *testing.T) {
 	c := newClock()
 	owner, delegate, gone := newStore(t, c), newStore(t, c), newStore(t, c)

@@ -110,8 +110,8 @@ func TestPlainReplicaStaysPlain(t *testing.T) {
 	require.Equal(t, Read, held.Capability)
 }
 
-// Whoever joins with nothing but a read key can open what it opens, and seals nothing with it before
-// a signed epoch commits to it.
+// Whoever joins with nothing but a read key can open what it opens, and seals nothing with it
+// before a signed epoch commits to it.
 func TestReadKeyOfATicketIsProvedBySync(t *testing.T) {
 	c := newClock()
 	owner, friend, duped := newStore(t, c), newStore(t, c), newStore(t, c)

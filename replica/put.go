@@ -18,7 +18,8 @@ func treeOf(r *Replica) *tree.Tree {
 	return &tree.Tree{Prefix: numberKey(keyTree, r.number), Items: r.treeItems, Bound: boundOf}
 }
 
-// ErrNoTree reports a replica with entries whose summary tree is missing: nothing is read from it or written to it until Check has repaired it.
+// ErrNoTree reports a replica with entries whose summary tree is missing: nothing is read from it
+// or written to it until Check has repaired it.
 var ErrNoTree = errors.New("the summary tree is missing: mend it with skerry replica verify --repair")
 
 // needsNoTree returns ErrNoTree unless the replica is without entries, which has none.
@@ -30,7 +31,8 @@ func needsNoTree(rd kv.Reader, r *Replica) error {
 	return err
 }
 
-// boundOf is the part of order bytes that stands for the key: all authors of a key lie on one side of a bound.
+// boundOf is the part of order bytes that stands for the key: all authors of a key lie on one side
+// of a bound.
 func boundOf(order []byte) []byte {
 	if n := len(order) - len(AuthorID{}) - 2; n > 0 && n <= tree.MaxBound {
 		return order[:n]
@@ -38,7 +40,8 @@ func boundOf(order []byte) []byte {
 	return nil
 }
 
-// markOf is what an entry adds to a summary. Its element is the timestamp and the first 8 bytes of the id, by which the index of time finds it.
+// markOf is what an entry adds to a summary. Its element is the timestamp and the first 8 bytes of
+// the id, by which the index of time finds it.
 func markOf(timestamp uint64, id [32]byte) (m reconcile.Mark) {
 	m.ID = id
 	binary.BigEndian.PutUint64(m.Element[:], timestamp)
@@ -155,7 +158,8 @@ func (p *putter) finish(ctx context.Context) error {
 		changes = append(changes, c)
 	}
 	slices.SortFunc(changes, func(a, b tree.Change) int { return bytes.Compare(a.Key, b.Key) })
-	// A view opened now shows the replica as it is before this transaction: if another writer comes between, their counts conflict.
+	// A view opened now shows the replica as it is before this transaction: if another writer comes
+	// between, their counts conflict.
 	err := p.s.kv.View(ctx, func(rd kv.Reader) error {
 		t := treeOf(p.r)
 		if _, err := t.Height(rd); errors.Is(err, tree.ErrNoTree) {
@@ -232,7 +236,8 @@ func (p *putter) writer(known map[AuthorID]*writer, author AuthorID, counts *tal
 	return &w, err
 }
 
-// remove deletes one entry with its record by time. The marks that lead to a long key stay; others may need them.
+// remove deletes one entry with its record by time. The marks that lead to a long key stay; others
+// may need them.
 func (p *putter) remove(x *putting) error {
 	if p.s.cfg.OnDrop != nil {
 		if err := p.s.cfg.OnDrop(p.tx, x.old); err != nil {

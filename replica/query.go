@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Query selects entries of a replica. Its zero value selects all of them, in the order of keys, without tombstones.
+// Query selects entries of a replica. Its zero value selects all of them, in the order of keys,
+// without tombstones.
 type Query struct {
 	Key        []byte    // if not nil, only this key
 	Prefix     []byte    // only keys that begin with this
@@ -83,9 +84,10 @@ func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, er
 	})
 }
 
-// Latest yields for each key the entry that stands for it: the one with the greatest (timestamp, author) among all authors. It is a view, not a
-// decision: the other entries stay. A key whose latest entry is a tombstone is left out unless q.Tombstones. Author and times select among
-// the latest entries.
+// Latest yields for each key the entry that stands for it: the one with the greatest (timestamp,
+// author) among all authors. It is a view, not a decision: the other entries stay. A key whose
+// latest entry is a tombstone is left out unless q.Tombstones. Author and times select among the
+// latest entries.
 func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
 	return s.yieldEntries(ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
 		var best Entry
@@ -116,7 +118,8 @@ func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, err
 	})
 }
 
-// LatestOf returns the entry that stands for key, or ErrNotFound if there is none or it is a tombstone.
+// LatestOf returns the entry that stands for key, or ErrNotFound if there is none or it is a
+// tombstone.
 func (s *Store) LatestOf(ctx context.Context, id ID, key []byte) (Entry, error) {
 	if key == nil {
 		key = []byte{}
@@ -127,7 +130,8 @@ func (s *Store) LatestOf(ctx context.Context, id ID, key []byte) (Entry, error) 
 	return Entry{}, ErrNotFound
 }
 
-// yieldEntries turns a walk inside a view into an iterator, with a limit. A replica that is not held has no entries.
+// yieldEntries turns a walk inside a view into an iterator, with a limit. A replica that is not
+// held has no entries.
 func (s *Store) yieldEntries(ctx context.Context, id ID, limit int, run func(kv.Reader, *Replica, func(Entry) bool) error) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped, n := false, 0
@@ -157,7 +161,8 @@ func walkEntries(rd kv.Reader, r *Replica, order kv.Range, reverse bool, visit f
 	return errors.Join(err, bad)
 }
 
-// walkTime visits entries in the order of time. If q names an author, it looks only where that one has entries, and stops behind the last of them.
+// walkTime visits entries in the order of time. If q names an author, it looks only where that one
+// has entries, and stops behind the last of them.
 func walkTime(rd kv.Reader, r *Replica, q *Query, visit func(Entry) bool) error {
 	from, to := q.times()
 	left := uint64(math.MaxUint64)
@@ -228,7 +233,8 @@ func (s *Store) AuthorsOf(ctx context.Context, id ID) (authors []AuthorID, err e
 	return authors, err
 }
 
-// EntryIn returns the entry of a key by an author, as part of a larger transaction on the store kept in r's kv.Store, or ErrNotFound.
+// EntryIn returns the entry of a key by an author, as part of a larger transaction on the store
+// kept in r's kv.Store, or ErrNotFound.
 func EntryIn(rd kv.Reader, id ID, key []byte, author AuthorID) (Entry, error) {
 	r, err := getReplica(rd, id)
 	if err != nil {

@@ -294,7 +294,8 @@ func learn(tx kv.Txn, r *Replica, given ...heldKey) error {
 	return tx.Set(idKey(keyReplica, r.ID), r.marshal())
 }
 
-// wrappedForUs opens the keys that are wrapped for authors whose keys the store has, and for whoever has the replica key.
+// wrappedForUs opens the keys that are wrapped for authors whose keys the store has, and for
+// whoever has the replica key.
 func wrappedForUs(tx kv.Txn, r *Replica) (keys []EpochKey, err error) {
 	var authors []SecretKey
 	if !r.Secret.IsZero() {
@@ -406,7 +407,8 @@ func (s *Store) EpochStatements(ctx context.Context, id ID) (items [][]byte, err
 	return items, err
 }
 
-// CreateEncrypted makes a new replica whose names and content are sealed, which this node may write.
+// CreateEncrypted makes a new replica whose names and content are sealed, which this node may
+// write.
 func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, error) {
 	key, first := NewSecretKey(), EpochKey{1, seal.NewReadKey()}
 	r, err := s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, first)
@@ -429,8 +431,9 @@ func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, erro
 	return r, s.kv.Sync(ctx)
 }
 
-// Found begins, or joins, the encrypted replica whose replica key and first read key are given, as somebody does who derives both from something else. Wherever that is done the same statement comes of it, so
-// that the replica is one. Name and result are as for Join.
+// Found begins, or joins, the encrypted replica whose replica key and first read key are given, as
+// somebody does who derives both from something else. Wherever that is done the same statement
+// comes of it, so that the replica is one. Name and result are as for Join.
 func (s *Store) Found(ctx context.Context, name string, key SecretKey, first seal.ReadKey) (Replica, error) {
 	k := EpochKey{1, first}
 	r, err := s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, k)
@@ -445,7 +448,8 @@ func (s *Store) Found(ctx context.Context, name string, key SecretKey, first sea
 	return r, s.kv.Sync(ctx)
 }
 
-// AddReader hands the present read key of an encrypted replica to an author, as a statement, so that the author is given the keys of later epochs, too. It does nothing for one that has it
+// AddReader hands the present read key of an encrypted replica to an author, as a statement, so
+// that the author is given the keys of later epochs, too. It does nothing for one that has it
 // already, and without the replica key. It returns ErrNotFound and ErrNoReadKey.
 func (s *Store) AddReader(ctx context.Context, id ID, author AuthorID) error {
 	lock := s.writes.of(id)
@@ -462,7 +466,8 @@ func (s *Store) AddReader(ctx context.Context, id ID, author AuthorID) error {
 	return s.state(ctx, id, st)
 }
 
-// keyFor returns the statement that hands the present read key to an author, or nothing if there is one, the replica is not encrypted, or its key is not here.
+// keyFor returns the statement that hands the present read key to an author, or nothing if there is
+// one, the replica is not encrypted, or its key is not here.
 func (s *Store) keyFor(rd kv.Reader, r *Replica, author AuthorID) ([]Statement, error) {
 	if !r.Encrypted || r.Capability < Write {
 		return nil, nil

@@ -8,8 +8,9 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Records of the store; all keys begin with 'r'. Integers are big-endian. Each replica and, within it, each author has a
-// number that is local to the store: what is written for every entry names them by it.
+// Records of the store; all keys begin with 'r'. Integers are big-endian. Each replica and, within
+// it, each author has a number that is local to the store: what is written for every entry names
+// them by it.
 //
 //	r r replica[32]                     a replica that this node holds: see Replica.marshal
 //	r n name                            its id

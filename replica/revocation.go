@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// Revocation is a statement that what an author writes from a time on does not count, and neither does what others write by grants that stem from the author's. The
-// replica key makes it, or an author who has a delegable grant, which then is part of it. Its bytes:
+// Revocation is a statement that what an author writes from a time on does not count, and neither
+// does what others write by grants that stem from the author's. The replica key makes it, or an
+// author who has a delegable grant, which then is part of it. Its bytes:
 //
 //	"skerry revoke 1\n"  16 bytes
 //	replica              32 bytes
@@ -90,8 +91,9 @@ func ParseRevocation(b []byte) (r Revocation, err error) {
 	return r, nil
 }
 
-// Verify returns ErrBadSignature unless the issuer has signed the revocation, ErrTooWide if the issuer had no right to make one, ErrOutOfTime if not at that time, and
-// ErrWrongReplica if that right is for another replica.
+// Verify returns ErrBadSignature unless the issuer has signed the revocation, ErrTooWide if the
+// issuer had no right to make one, ErrOutOfTime if not at that time, and ErrWrongReplica if that
+// right is for another replica.
 func (r *Revocation) Verify() error { return verifiedGrants{}.revocation(r) }
 
 func (v verifiedGrants) revocation(r *Revocation) error {

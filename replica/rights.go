@@ -123,7 +123,8 @@ func authority(rd kv.Reader, id ID, author AuthorID) (Authority, error) {
 	return append(direct, delegated...), err
 }
 
-// revocationsIn returns a function that finds the revocations of an author, and adds them to the known ones.
+// revocationsIn returns a function that finds the revocations of an author, and adds them to the
+// known ones.
 func revocationsIn(rd kv.Reader, id ID, known map[AuthorID][]Revocation) func(AuthorID) ([]Revocation, error) {
 	x := newStated(rd, id)
 	return func(a AuthorID) ([]Revocation, error) {
@@ -138,8 +139,8 @@ func revocationsIn(rd kv.Reader, id ID, known map[AuthorID][]Revocation) func(Au
 	}
 }
 
-// rights are what one author may write. What delegates have granted is read only if it is needed, so
-// that none of them makes the replica key's own grants slow to find.
+// rights are what one author may write. What delegates have granted is read only if it is needed,
+// so that none of them makes the replica key's own grants slow to find.
 type rights struct {
 	direct    Authority
 	delegated Authority
@@ -175,9 +176,9 @@ func (r *rights) lookedAt(x *stated, author AuthorID) {
 	}
 }
 
-// may reports whether the statements in the store allow e. It looks into what is known of its author
-// in this transaction first, then into what the store remembers, and adds to both; to the latter only
-// with remember.
+// may reports whether the statements in the store allow e. It looks into what is known of its
+// author in this transaction first, then into what the store remembers, and adds to both; to the
+// latter only with remember.
 func (s *Store) may(
 	rd kv.Reader, id ID, here map[AuthorID]*rights, e *Entry, remember bool,
 ) (ok bool, err error) {
@@ -220,7 +221,8 @@ func (s *Store) may(
 	return r.direct.Allows(e) || r.delegated.Allows(e), nil
 }
 
-// authorities remembers what authors of some replicas may write, as long as the statements stay the same.
+// authorities remembers what authors of some replicas may write, as long as the statements stay the
+// same.
 type authorities struct {
 	mu  sync.Mutex
 	all map[ID]*knownAuthority
@@ -277,7 +279,8 @@ func (k *authorities) carry(id ID, from, to uint64, changed map[AuthorID]bool) {
 	of.version = to
 }
 
-// forget is called for a replica that is left: statements of another time may come under the number 0 again.
+// forget is called for a replica that is left: statements of another time may come under the number
+// 0 again.
 func (k *authorities) forget(id ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

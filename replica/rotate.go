@@ -13,9 +13,12 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// Rotate begins a new epoch of an encrypted replica: names and content are sealed with a new read key from now on, which is handed to all authors who have been given the present one and have not been
-// revoked, and to all who may write. Grants for a prefix are made anew, since prefixes are sealed, too. What was sealed before stays as it is. Tickets that were
-// given away open nothing new. It returns a *NotAllowedError without the replica key, ErrNoReadKey, and an error if the replica is not encrypted.
+// Rotate begins a new epoch of an encrypted replica: names and content are sealed with a new read
+// key from now on, which is handed to all authors who have been given the present one and have not
+// been revoked, and to all who may write. Grants for a prefix are made anew, since prefixes are
+// sealed, too. What was sealed before stays as it is. Tickets that were given away open nothing
+// new. It returns a *NotAllowedError without the replica key, ErrNoReadKey, and an error if the
+// replica is not encrypted.
 func (s *Store) Rotate(ctx context.Context, id ID) (EpochKey, error) {
 	lock := s.writes.of(id)
 	lock.Lock()

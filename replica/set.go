@@ -13,8 +13,9 @@ import (
 	"github.com/skerry-sync/skerry/reconcile/tree"
 )
 
-// entrySet is the set of a replica's entries for reconciliation: the key is the order bytes, the id the hash of the signed bytes, the element the
-// timestamp and the first 8 bytes of the id, the data the entry with its signature.
+// entrySet is the set of a replica's entries for reconciliation: the key is the order bytes, the id
+// the hash of the signed bytes, the element the timestamp and the first 8 bytes of the id, the data
+// the entry with its signature.
 type entrySet struct {
 	s  *Store
 	id ID
@@ -137,14 +138,16 @@ func (r *Replica) treeItems(rd kv.Reader, span reconcile.Range) iter.Seq2[tree.I
 	}
 }
 
-// Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they hold the same ones. It returns ErrNotFound.
+// Fingerprint returns the digest of all entries of a replica: equal on two nodes exactly if they
+// hold the same ones. It returns ErrNotFound.
 func (s *Store) Fingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	sum, err := reconcile.SummaryOf(ctx, s.EntrySet(id), reconcile.All)
 	return sum.Hash(), err
 }
 
-// SharedFingerprint is the digest of what a replica's holders agree on, its entries and its statements: equal on two nodes exactly if a session would find
-// nothing to do. It is remembered until the replica changes. It returns ErrNotFound.
+// SharedFingerprint is the digest of what a replica's holders agree on, its entries and its
+// statements: equal on two nodes exactly if a session would find nothing to do. It is remembered
+// until the replica changes. It returns ErrNotFound.
 func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	if f, ok := s.prints.get(id); ok {
 		return f, nil
@@ -164,7 +167,8 @@ func (s *Store) SharedFingerprint(ctx context.Context, id ID) ([32]byte, error) 
 	return f, nil
 }
 
-// StatementsFingerprint is the digest of a replica's statements. It is remembered until they change.
+// StatementsFingerprint is the digest of a replica's statements. It is remembered until they
+// change.
 func (s *Store) StatementsFingerprint(ctx context.Context, id ID) ([32]byte, error) {
 	if f, ok := s.statementPrints.get(id); ok {
 		return f, nil

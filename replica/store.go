@@ -41,16 +41,19 @@ type Config struct {
 	// false keeps it out. Of one that is dropped, bytes is negative, and the answer does not
 	// matter.
 	OnState func(tx kv.Txn, id ID, bytes int) (bool, error)
-	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with it. It may run
-	// several times for one entry and must have no other effect.
+	// OnPut, if set, runs in the transaction that stores an entry, for records that must agree with
+	// it. It may run several times for one entry and must have no other effect.
 	OnPut func(tx kv.Txn, e *Entry) error
-	// OnDrop, if set, runs likewise in the transaction that drops an entry which a revocation has made void. Entries that others replace, and those of a replica that is left, are not told of.
+	// OnDrop, if set, runs likewise in the transaction that drops an entry which a revocation has made
+	// void. Entries that others replace, and those of a replica that is left, are not told of.
 	OnDrop func(tx kv.Txn, e *Entry) error
-	// OnHold and OnLeave, if set, run likewise in the transaction with which the node begins or ceases to hold a replica.
+	// OnHold and OnLeave, if set, run likewise in the transaction with which the node begins or ceases
+	// to hold a replica.
 	OnHold, OnLeave func(tx kv.Txn, id ID) error
 }
 
-// Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the same time from many goroutines.
+// Store keeps the replicas and authors of one node in a kv.Store. Its methods may be called at the
+// same time from many goroutines.
 type Store struct {
 	kv         kv.Store
 	cfg        Config
@@ -67,8 +70,8 @@ type Store struct {
 	writes          stripes // one writer at a time for each replica, so that they do not run into conflicts
 }
 
-// Close ends all subscriptions. What is stored can still be read and written as long as the kv.Store
-// is open.
+// Close ends all subscriptions. What is stored can still be read and written as long as the
+// kv.Store is open.
 func (s *Store) Close() { s.events.end() }
 
 // Open returns the store kept in s. No other Store may be open on s.
@@ -106,7 +109,8 @@ type Replica struct {
 	number  number
 }
 
-// CheckName returns ErrBadName unless a replica may have this name: 1 to 128 bytes of printable text without slashes, and not an id.
+// CheckName returns ErrBadName unless a replica may have this name: 1 to 128 bytes of printable
+// text without slashes, and not an id.
 func CheckName(name string) error {
 	if name == "" || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsAny(name, "/\\") ||
 		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
@@ -288,7 +292,8 @@ func (s *Store) List(ctx context.Context) (all []Replica, err error) {
 // allAtOnce is how many replicas All reads from one state of the store.
 const allAtOnce = 256
 
-// All yields all replicas, in the order of their ids, a few at a time in memory. Of those that come or go meanwhile it may yield some.
+// All yields all replicas, in the order of their ids, a few at a time in memory. Of those that come
+// or go meanwhile it may yield some.
 func (s *Store) All(ctx context.Context) iter.Seq2[Replica, error] { return s.allFrom(ctx, ID{}) }
 
 func (s *Store) allFrom(ctx context.Context, first ID) iter.Seq2[Replica, error] {
@@ -329,8 +334,8 @@ func (s *Store) allFrom(ctx context.Context, first ID) iter.Seq2[Replica, error]
 	}
 }
 
-// Resolve finds a replica by its name, its id, or a prefix of its id of 4 characters or more that fits no other. It returns ErrNotFound or
-// ErrAmbiguous.
+// Resolve finds a replica by its name, its id, or a prefix of its id of 4 characters or more that
+// fits no other. It returns ErrNotFound or ErrAmbiguous.
 func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
 	var r Replica
 	err := s.kv.View(ctx, func(rd kv.Reader) error {
@@ -416,7 +421,8 @@ func (s *Store) byPrefix(ctx context.Context, text string) (found []Replica, err
 	return found, nil
 }
 
-// Rename gives the replica id another name on this node. It returns ErrNotFound, ErrBadName, or ErrExists if another replica has the name.
+// Rename gives the replica id another name on this node. It returns ErrNotFound, ErrBadName, or
+// ErrExists if another replica has the name.
 func (s *Store) Rename(ctx context.Context, id ID, name string) (r Replica, err error) {
 	if err := CheckName(name); err != nil {
 		return r, err

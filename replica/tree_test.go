@@ -35,8 +35,8 @@ func wholesome(t require.TestingT, s *Store, id ID) CheckReport {
 	return rep
 }
 
-// Whatever is written in whatever order, indexes, counts and the tree agree with the entries, and two stores with the same entries have
-// the same fingerprint.
+// Whatever is written in whatever order, indexes, counts and the tree agree with the entries, and
+// two stores with the same entries have the same fingerprint.
 func TestRecordsAgree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := newClock()
@@ -143,7 +143,8 @@ func TestMissingTree(t *testing.T) {
 	require.Equal(t, want, wholesome(t, s, id))
 }
 
-// An inserter stores the good ones of what it gets, names the first bad one, and loses nothing that was added.
+// An inserter stores the good ones of what it gets, names the first bad one, and loses nothing that
+// was added.
 func TestInserter(t *testing.T) {
 	source, s := newStore(t, newClock()), newStore(t, newClock())
 	id := hold(t, source, testKey(1), Write)
@@ -200,7 +201,8 @@ func TestInserter(t *testing.T) {
 	require.ErrorIs(t, err, ErrWrongReplica)
 }
 
-// Entries that lie so far apart that a transaction of them would be too big are stored in smaller ones.
+// Entries that lie so far apart that a transaction of them would be too big are stored in smaller
+// ones.
 func TestScatteredEntries(t *testing.T) {
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
@@ -221,7 +223,8 @@ func TestScatteredEntries(t *testing.T) {
 	require.EqualValues(t, len(changes), wholesome(t, s, id).Entries)
 }
 
-// A peer that sends items while this side makes sure of what it has got loses none of them, and harms nothing.
+// A peer that sends items while this side makes sure of what it has got loses none of them, and
+// harms nothing.
 func TestInserterAddsWhileItFlushes(t *testing.T) {
 	source, s := newStore(t, newClock()), newStore(t, newClock())
 	id := hold(t, source, testKey(1), Write)
@@ -274,8 +277,9 @@ var torsion = []string{
 	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
 }
 
-// Every entry gets the same verdict alone and in a batch, whatever its neighbours: also those signed by points of small order, which the rules of
-// ZIP-215 accept and ours do not, and those with a scalar or point out of bounds.
+// Every entry gets the same verdict alone and in a batch, whatever its neighbours: also those
+// signed by points of small order, which the rules of ZIP-215 accept and ours do not, and those
+// with a scalar or point out of bounds.
 func TestBatchAndSingleAgree(t *testing.T) {
 	s := &Store{authorKeys: edsig.NewKeys(edsig.NoWeakKeys, maxAuthorKeys)}
 	var entries []Entry
@@ -333,8 +337,8 @@ func TestBatchAndSingleAgree(t *testing.T) {
 	})
 }
 
-// An author who signs two entries of one key and time makes no two nodes differ for long: the greater hash wins, and sketches, which cannot show the
-// two apart by their time alone, do.
+// An author who signs two entries of one key and time makes no two nodes differ for long: the
+// greater hash wins, and sketches, which cannot show the two apart by their time alone, do.
 func TestEquivocation(t *testing.T) {
 	a, b := newStore(t, newClock()), newStore(t, newClock())
 	id := hold(t, a, testKey(1), Write)

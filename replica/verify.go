@@ -17,8 +17,9 @@ const (
 	maxAuthorKeys = 1024
 )
 
-// verifyAll returns the entries whose signatures are right, in their order, and the error of the first that is not. It verifies in batches, on
-// all cores; by the rules of ZIP-215, the outcome for each entry is that of Entry.Verify.
+// verifyAll returns the entries whose signatures are right, in their order, and the error of the
+// first that is not. It verifies in batches, on all cores; by the rules of ZIP-215, the outcome for
+// each entry is that of Entry.Verify.
 func (s *Store) verifyAll(entries []Entry) ([]Entry, error) {
 	right := make([]bool, len(entries))
 	var failed atomic.Pointer[error]
@@ -62,7 +63,8 @@ func (s *Store) verifyAll(entries []Entry) ([]Entry, error) {
 	return good, first
 }
 
-// verifyBatch notes which signatures are right: all of a batch that passes; a batch that fails is halved until the wrong ones are found.
+// verifyBatch notes which signatures are right: all of a batch that passes; a batch that fails is
+// halved until the wrong ones are found.
 func (s *Store) verifyBatch(entries []Entry, right []bool) {
 	if len(entries) < worthwhile {
 		for i := range entries {

@@ -10,9 +10,10 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Entries that a new revocation makes void must go, so that all nodes keep the same: also those that were stored before it came. The transaction that stores a revocation
-// leaves a record (see keyVoid) from when on entries may be void; dropping them goes through these by time, and moves that record along, so that it goes on after a
-// crash where it stopped.
+// Entries that a new revocation makes void must go, so that all nodes keep the same: also those
+// that were stored before it came. The transaction that stores a revocation leaves a record (see
+// keyVoid) from when on entries may be void; dropping them goes through these by time, and moves
+// that record along, so that it goes on after a crash where it stopped.
 
 // How many entries are looked at in one transaction, and about how many bytes of keys.
 const (
@@ -32,7 +33,8 @@ func noteVoid(tx kv.Txn, id ID, from uint64) error {
 	return tx.Set(idKey(keyVoid, id), binary.BigEndian.AppendUint64(nil, from))
 }
 
-// voidFrom returns the place among the records by time from which entries may be void, or kv.ErrNotFound.
+// voidFrom returns the place among the records by time from which entries may be void, or
+// kv.ErrNotFound.
 func voidFrom(rd kv.Reader, id ID) ([]byte, error) { return rd.Get(idKey(keyVoid, id)) }
 
 // resumeVoid goes on with what a crash has cut off.
@@ -88,7 +90,8 @@ func (s *Store) dropVoidEntries(ctx context.Context, id ID) error {
 	}
 }
 
-// dropSomeVoid goes on from where the record says, with some entries at most. allowed holds what is known of authors, and is added to.
+// dropSomeVoid goes on from where the record says, with some entries at most. allowed holds what is
+// known of authors, and is added to.
 func (s *Store) dropSomeVoid(ctx context.Context, id ID, most int, allowed map[AuthorID]Authority) (dropped []Entry, done bool, err error) {
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
 		dropped, done = nil, false
@@ -127,7 +130,8 @@ func (s *Store) dropSomeVoid(ctx context.Context, id ID, most int, allowed map[A
 	return dropped, done, err
 }
 
-// dropVoid drops what is void among some records by time, from a place on. It returns the last place that it has looked at, or nil if there are no more.
+// dropVoid drops what is void among some records by time, from a place on. It returns the last
+// place that it has looked at, or nil if there are no more.
 func (p *putter) dropVoid(from []byte, most int, allowed map[AuthorID]Authority) (last []byte, err error) {
 	prefix := numberKey(keyByTime, p.r.number)
 	span := kv.Prefix(prefix)

@@ -26,10 +26,10 @@ type Change struct {
 	after uint64 // the timestamp is later than this
 }
 
-// Write signs and stores changes to the replica id as author, all with one timestamp or later, and returns the entries. It returns a
-// *NotAllowedError unless the node holds the replica's key or a grant covers the change, a
-// *ClockError rather than sign what other nodes would refuse, and ErrEncrypted if the replica is
-// encrypted: see Plain.Write. Call Sync to make the entries durable.
+// Write signs and stores changes to the replica id as author, all with one timestamp or later, and
+// returns the entries. It returns a *NotAllowedError unless the node holds the replica's key or a
+// grant covers the change, a *ClockError rather than sign what other nodes would refuse, and
+// ErrEncrypted if the replica is encrypted: see Plain.Write. Call Sync to make the entries durable.
 func (s *Store) Write(
 	ctx context.Context, id ID, author SecretKey, changes []Change,
 ) ([]Entry, error) {
@@ -203,7 +203,8 @@ func sign(entries []Entry, author SecretKey) {
 	_ = g.Wait() // never fails
 }
 
-// storeWritten stores entries that this node has signed, and grants their author what it needs if this node holds the replica's key.
+// storeWritten stores entries that this node has signed, and grants their author what it needs if
+// this node holds the replica's key.
 func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entries []Entry) error {
 	stated := false
 	tctx := ctx

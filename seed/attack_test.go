@@ -223,7 +223,8 @@ func TestOwnerSeesThatEntriesHaveNoRoom(t *testing.T) {
 	eventually(t, "all of it is there", func() bool { x := state(); return x.State == "SYNCED" && x.EntryCount == 20 })
 }
 
-// Nothing is given back that was not charged, and a registration that ends leaves nothing to be done.
+// Nothing is given back that was not charged, and a registration that ends leaves nothing to be
+// done.
 func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 	s := newStore(t)
 	reg := NewRegistry(Limits{Bytes: 1 << 20, Replicas: 3, Grace: -time.Second}, nil)
@@ -240,7 +241,8 @@ func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 	before := used().Bytes
 	require.Greater(t, before, uint64(500_000))
 
-	// The seed holds the second replica for somebody else, and before its statements are charged, some are void.
+	// The seed holds the second replica for somebody else, and before its statements are charged, some
+	// are void.
 	_, err = reg.Register(bg, s, id, second, "", "", now)
 	require.NoError(t, err)
 	require.NoError(t, s.Update(bg, func(tx kv.Txn) error { _, err := reg.State(tx, second, -100_000, false); return err }))

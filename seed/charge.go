@@ -287,8 +287,8 @@ func (a *account) dropContent(c *charged) error {
 }
 
 // loosen notes content that an identity is not charged for any more: it stays stored until the next
-// collection, and without one, somebody could replace it over and over within a quota. A transaction
-// that runs again counts twice, which only collects earlier.
+// collection, and without one, somebody could replace it over and over within a quota. A
+// transaction that runs again counts twice, which only collects earlier.
 func (r *Registry) loosen(bytes uint64) {
 	if r.loose.Add(bytes) < r.limits.Bytes {
 		return

@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// How registrations end: by a request, or when nobody is heard of any more; and how what they kept goes after that.
+// How registrations end: by a request, or when nobody is heard of any more; and how what they kept
+// goes after that.
 
 // releaseAtOnce is how many charges are taken back in one transaction.
 const releaseAtOnce = 256
@@ -29,7 +30,8 @@ func (r *Registry) end(tx kv.Txn, g *Registration) error {
 	return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil))
 }
 
-// Lapse ends registrations of replicas that no device has synced for the time of retention, and takes back the end of those that one has synced since. lastSync tells when that was, or zero.
+// Lapse ends registrations of replicas that no device has synced for the time of retention, and
+// takes back the end of those that one has synced since. lastSync tells when that was, or zero.
 func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error)) (lapsed, back int, err error) {
 	if r.limits.Retention == 0 {
 		return 0, 0, nil

@@ -41,7 +41,8 @@ func TestOnlyForSome(t *testing.T) {
 	require.Equal(t, map[Asked]uint64{{"register", NotAllowed}: 1, {"register", ""}: 1, {"unregister", ""}: 1}, s.Requests())
 }
 
-// Whoever floods the seed with requests is told to wait, and nobody else is; and what is remembered of askers is bounded.
+// Whoever floods the seed with requests is told to wait, and nobody else is; and what is remembered
+// of askers is bounded.
 func TestFloodOfRequests(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)

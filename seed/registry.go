@@ -1,10 +1,13 @@
-// Package seed hosts replicas for others: whoever has an identity registers a replica at a seed, which joins it, keeps it and serves it while the person's devices sleep, within a quota, and without being able to read
-// it if it is encrypted.
+// Package seed hosts replicas for others: whoever has an identity registers a replica at a seed,
+// which joins it, keeps it and serves it while the person's devices sleep, within a quota, and
+// without being able to read it if it is encrypted.
 //
-// What belongs here: registrations, quotas, states, and the requests by which they are made and asked for, as OBJECTS has them (RFC-005, draft 0.1), over HTTP and over a stream. What never belongs here: how replicas are
-// synced and content is fetched, which is node's.
+// What belongs here: registrations, quotas, states, and the requests by which they are made and
+// asked for, as OBJECTS has them (RFC-005, draft 0.1), over HTTP and over a stream. What never
+// belongs here: how replicas are synced and content is fetched, which is node's.
 //
-// Start at [Registry], which keeps who has registered what, and [Seed], which serves it. docs/protocol/seed.md has the requests.
+// Start at [Registry], which keeps who has registered what, and [Seed], which serves it.
+// docs/protocol/seed.md has the requests.
 package seed
 
 import (
@@ -27,7 +30,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Records of a seed; all keys begin with 's'. Integers are big-endian. Everything that a seed knows is in them: a process that takes over goes on from there.
+// Records of a seed; all keys begin with 's'. Integers are big-endian. Everything that a seed knows
+// is in them: a process that takes over goes on from there.
 //
 //	s r identity[15] replica[32]            a registration, as JSON: see Registration
 //	s i replica[32]                         the identities that have registered it, 15 bytes each
@@ -69,7 +73,8 @@ type Limits struct {
 	Bytes    uint64        // of all that is kept, entries too; see charge.go
 	Replicas uint32        // at a time
 	Grace    time.Duration // from the end of a registration until the replica is left
-	// Retention is how long a replica is kept of which no device is heard any more, before its registration ends by itself; 0 is for ever.
+	// Retention is how long a replica is kept of which no device is heard any more, before its
+	// registration ends by itself; 0 is for ever.
 	Retention time.Duration
 }
 
@@ -83,7 +88,8 @@ type Registration struct {
 	Registered time.Time   `json:"registered"`
 	// Deletion is when the replica is left, if the registration has ended; a new one takes that back.
 	Deletion time.Time `json:"deletion,omitzero"`
-	// Lapsed is when the registration ended by itself, if it did; a session with a device takes that back.
+	// Lapsed is when the registration ended by itself, if it did; a session with a device takes that
+	// back.
 	Lapsed time.Time `json:"lapsed,omitzero"`
 	// Ticket is the one that the replica was registered with, without what lets anybody read or write.
 	Ticket string `json:"ticket"`
@@ -117,11 +123,13 @@ var (
 	ErrQuota = errors.New("the identity uses as many bytes as it may")
 	// ErrReplicaLimit reports an identity that has as many replicas as it may.
 	ErrReplicaLimit = errors.New("the identity has registered as many replicas as it may")
-	// ErrOldRequest reports a request that is not later than the one before it: it has been made before, or the clock of whoever makes it has gone back.
+	// ErrOldRequest reports a request that is not later than the one before it: it has been made
+	// before, or the clock of whoever makes it has gone back.
 	ErrOldRequest = errors.New("a request with this time, or a later one, has been made already: try again in a second, or set the clock")
 )
 
-// Registry keeps who has registered which replica, and what their content comes to. It decides which content is fetched.
+// Registry keeps who has registered which replica, and what their content comes to. It decides
+// which content is fetched.
 type Registry struct {
 	limits Limits
 	now    func() time.Time
@@ -134,7 +142,8 @@ type Registry struct {
 
 var _ node.Host = (*Registry)(nil)
 
-// NewRegistry returns a registry with these limits; now is the clock, nil is time.Now. What it keeps is in the store of the transactions that it is given.
+// NewRegistry returns a registry with these limits; now is the clock, nil is time.Now. What it
+// keeps is in the store of the transactions that it is given.
 func NewRegistry(limits Limits, now func() time.Time) *Registry {
 	if now == nil {
 		now = time.Now
@@ -387,7 +396,8 @@ func (r *Registry) Charged(ctx context.Context, s kv.Store, rep replica.ID) erro
 	return s.Update(ctx, func(tx kv.Txn) error { return tx.Delete(key(keyCharging, rep[:])) })
 }
 
-// Unregister ends a registration: after the grace period the replica is left. It returns ErrNotRegistered or ErrOldRequest.
+// Unregister ends a registration: after the grace period the replica is left. It returns
+// ErrNotRegistered or ErrOldRequest.
 func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, at time.Time) (g Registration, err error) {
 	err = s.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		if g, err = getRegistration(tx, id, rep); err != nil {
@@ -421,7 +431,9 @@ func dropDeletion(tx kv.Txn, g *Registration) error {
 // pageSize is how many records are read from one state of the store.
 const pageSize = 256
 
-// paged yields the records whose keys begin with a prefix and are before an end, if that is not nil; a few at a time in memory, so that what is done with them may change the store. The slices are the caller's.
+// paged yields the records whose keys begin with a prefix and are before an end, if that is not
+// nil; a few at a time in memory, so that what is done with them may change the store. The slices
+// are the caller's.
 func paged(ctx context.Context, s kv.Store, prefix, end []byte) iter.Seq2[kv.Pair, error] {
 	return func(yield func(kv.Pair, error) bool) {
 		in := kv.Prefix(prefix)
@@ -459,7 +471,8 @@ func paged(ctx context.Context, s kv.Store, prefix, end []byte) iter.Seq2[kv.Pai
 	}
 }
 
-// Of returns the registrations of an identity, also those that have ended and are not deleted yet, and what it uses.
+// Of returns the registrations of an identity, also those that have ended and are not deleted yet,
+// and what it uses.
 func (r *Registry) Of(ctx context.Context, s kv.Store, id identity.ID) (all []Registration, u Usage, err error) {
 	err = s.View(ctx, func(rd kv.Reader) error {
 		all = nil

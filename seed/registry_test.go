@@ -256,7 +256,8 @@ func TestCharges(t *testing.T) {
 	})
 }
 
-// A registration that was ended is taken up again in its time of grace; a size that would overflow has no room.
+// A registration that was ended is taken up again in its time of grace; a size that would overflow
+// has no room.
 func TestGraceAndOverflow(t *testing.T) {
 	s := newStore(t)
 	now := time.Unix(1_000_000, 0)
@@ -299,7 +300,8 @@ func TestGraceAndOverflow(t *testing.T) {
 	require.Empty(t, leave)
 }
 
-// A replica of which no device is heard any more is given up after the time of retention and that of grace, unless one comes back in between.
+// A replica of which no device is heard any more is given up after the time of retention and that
+// of grace, unless one comes back in between.
 func TestRetention(t *testing.T) {
 	s := newStore(t)
 	now := time.Unix(1_000_000, 0)

@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// What a seed has refused is not fetched after its store has been repaired, before it has looked at it again.
+// What a seed has refused is not fetched after its store has been repaired, before it has looked at
+// it again.
 func TestRepairedStoreKeepsTheQuota(t *testing.T) {
 	const limit = 1 << 20
 	reg := NewRegistry(Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, nil)

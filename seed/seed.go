@@ -25,7 +25,8 @@ type Seed struct {
 	// OpenReads lets anybody ask for anybody's status and quota, as OBJECTS does.
 	OpenReads bool
 
-	// Only, if not empty, names the identities that may register replicas. It must not change once requests are served.
+	// Only, if not empty, names the identities that may register replicas. It must not change once
+	// requests are served.
 	Only []identity.ID
 
 	// ProxyHops is how many proxies before the server of HTTP add to X-Forwarded-For. It must not
@@ -46,14 +47,16 @@ type Seed struct {
 const (
 	sweepEvery = 10 * time.Minute
 	lapseEvery = 24 * time.Hour
-	// Content that was refused is tried again this long after there may be room, and so as to take at most a twentieth of the time.
+	// Content that was refused is tried again this long after there may be room, and so as to take at
+	// most a twentieth of the time.
 	roomWait  = time.Second
 	roomShare = 20
 	// chargeAtOnce is how many entries are charged in one transaction.
 	chargeAtOnce = 256
 )
 
-// New returns a seed at a node whose Config has the registry as its Host. now is the clock; nil is time.Now.
+// New returns a seed at a node whose Config has the registry as its Host. now is the clock; nil is
+// time.Now.
 func New(n *node.Node, reg *Registry, log *slog.Logger, now func() time.Time) *Seed {
 	if now == nil {
 		now = time.Now
@@ -170,8 +173,8 @@ func (s *Seed) anyOf(ctx context.Context, id replica.ID) (g Registration, err er
 	return g, err
 }
 
-// maxDialled is how many addresses of the ticket in a registration are dialled. Any stranger can write
-// a ticket, and devices come to the seed by themselves.
+// maxDialled is how many addresses of the ticket in a registration are dialled. Any stranger can
+// write a ticket, and devices come to the seed by themselves.
 const maxDialled = 8
 
 func (s *Seed) join(ctx context.Context, id replica.ID, text string) error {
@@ -348,7 +351,8 @@ type Status struct {
 	Deletion   time.Time // zero unless Deleted
 }
 
-// failedAfter is how long a replica may be registered without any session until that counts as an error.
+// failedAfter is how long a replica may be registered without any session until that counts as an
+// error.
 const failedAfter = 10 * time.Minute
 
 // StatusOf returns the state of an identity's registrations, and what it uses.

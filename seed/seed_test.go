@@ -166,7 +166,8 @@ func ticketFor(t *testing.T, n *node.Node, r replica.Replica, c replica.Capabili
 	return text
 }
 
-// A device registers a replica and sleeps; another one, that knows the seed only, has everything, and what it writes waits for the first.
+// A device registers a replica and sleeps; another one, that knows the seed only, has everything,
+// and what it writes waits for the first.
 func TestSeedWhileDevicesSleep(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)
@@ -270,7 +271,8 @@ func value(t *testing.T, n *node.Node, id replica.ID, key string) string {
 	return string(b)
 }
 
-// A full quota refuses new content, keeps what is there, and goes on with entries; room that is made is used.
+// A full quota refuses new content, keeps what is there, and goes on with entries; room that is
+// made is used.
 func TestQuota(t *testing.T) {
 	const limit, size = 110_000, 40_000 // room for two values, and not for three
 	c := &clock{}
@@ -361,7 +363,8 @@ func TestQuota(t *testing.T) {
 	requireCode(t, NotFound, err)
 }
 
-// A replica of the seed's own operator, which somebody registers who knows its id: it is neither left when the registration ends nor kept from being fetched by a quota.
+// A replica of the seed's own operator, which somebody registers who knows its id: it is neither
+// left when the registration ends nor kept from being fetched by a quota.
 func TestOperatorsOwnReplica(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), Limits{Bytes: 10, Replicas: 2, Grace: time.Hour}, c)
@@ -401,7 +404,8 @@ func TestOperatorsOwnReplica(t *testing.T) {
 	require.Equal(t, replica.Write, held.Capability)
 }
 
-// What a seed knows survives it: a registration whose replica was not joined yet is joined when it starts again.
+// What a seed knows survives it: a registration whose replica was not joined yet is joined when it
+// starts again.
 func TestSeedGoesOn(t *testing.T) {
 	c := &clock{}
 	ctx := t.Context()

@@ -18,7 +18,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// Protocol carries the same requests over a stream, for devices that know a seed as a peer. One stream carries one request and its answer:
+// Protocol carries the same requests over a stream, for devices that know a seed as a peer. One
+// stream carries one request and its answer:
 //
 //	device  length u32 big-endian, at most 65,536; {"op":"register"|"unregister"|"backups"|"quota"|"standing", "request":Request, Read or Stand}
 //	seed    length u32 big-endian, at most 1,048,576; {"answer":…} or {"error":{"code","message"}}
@@ -41,7 +42,8 @@ type reply struct {
 	Error  *Error          `json:"error,omitempty"`
 }
 
-// Serve answers Protocol at the seed's node, as long as ctx lives. It must be called before the node goes online.
+// Serve answers Protocol at the seed's node, as long as ctx lives. It must be called before the
+// node goes online.
 func (s *Seed) Serve(ctx context.Context) {
 	slots := make(chan struct{}, maxServes)
 	s.n.Serve(Protocol, func(st node.Stream) {

@@ -33,8 +33,8 @@ import (
 // at most 512 bytes.
 //
 // One ticket has one text: a varint has its shortest form, and the bits of the last character that
-// stand for nothing are zero. A peer's id has at most 128 bytes; one of 32 bytes that is not made of
-// a key has no form.
+// stand for nothing are zero. A peer's id has at most 128 bytes; one of 32 bytes that is not made
+// of a key has no form.
 //
 // Upper-case text is accepted, so that a QR code can use its alphanumeric mode, and so is white
 // space anywhere, as mail programs add it. The checksum takes in the prefix, so that a blob's

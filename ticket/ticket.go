@@ -1,7 +1,8 @@
-// Package ticket writes and reads tickets: a hash or a capability, together with peers to find it at, as one line of text.
+// Package ticket writes and reads tickets: a hash or a capability, together with peers to find it
+// at, as one line of text.
 //
-// What belongs here: the text and byte formats, and an error of its own for each way a ticket can be wrong. What never belongs here:
-// connecting to peers, and fetching what a ticket names.
+// What belongs here: the text and byte formats, and an error of its own for each way a ticket can
+// be wrong. What never belongs here: connecting to peers, and fetching what a ticket names.
 package ticket
 
 import (
@@ -41,8 +42,8 @@ var (
 
 // Ticket is a *Blob, a *Doc or an *Invite.
 type Ticket interface {
-	// Text returns the ticket as people pass it on; of a write ticket it is a secret. It returns ErrNoAddresses, or an error if
-	// there are too many addresses or one has no peer id.
+	// Text returns the ticket as people pass it on; of a write ticket it is a secret. It returns
+	// ErrNoAddresses, or an error if there are too many addresses or one has no peer id.
 	Text() (string, error)
 	// Peers returns whom to ask, each with its addresses, in the order of the ticket.
 	Peers() []peer.AddrInfo
@@ -70,7 +71,8 @@ type Doc struct {
 	Addrs []ma.Multiaddr
 }
 
-// Invite asks the node that made it for a capability, and perhaps for a grant. It says nothing about the replica, and is a secret as long as it has not been used.
+// Invite asks the node that made it for a capability, and perhaps for a grant. It says nothing
+// about the replica, and is a secret as long as it has not been used.
 type Invite struct {
 	Secret InviteSecret
 	Addrs  []ma.Multiaddr // of that node

@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// The catalogue is a set of entries of the vault's replica (OBJ-V2), one for each project, with the key "/catalog/" and the project's id, and as content a random nonce of 24 bytes and the
+// The catalogue is a set of entries of the vault's replica (OBJ-V2), one for each project, with the
+// key "/catalog/" and the project's id, and as content a random nonce of 24 bytes and the
 // XChaCha20-Poly1305 encryption, without associated data, of
 //
 //	message ProjectCatalogEntry {
@@ -28,7 +29,8 @@ import (
 //	  bytes  read_key     = 1000; // 36 bytes, of an encrypted replica: its epoch, u32 big-endian, and read key
 //	}
 //
-// in proto3's binary form. Unknown fields are kept. OBJECTS does not know the last one; without it an app that is let read the vault could not read what it finds.
+// in proto3's binary form. Unknown fields are kept. OBJECTS does not know the last one; without it
+// an app that is let read the vault could not read what it finds.
 const (
 	keyPrefix = "/catalog/"
 	// fieldReadKey is the number of an extension.
@@ -170,7 +172,8 @@ func (p *Project) sealWith(key CatalogueKey, nonce []byte) ([]byte, error) {
 	return sealed, nil
 }
 
-// Open returns the project of an entry's key and content. It returns ErrNotCatalogue, ErrSealed, or ErrBadProject for one that was sealed wrongly, or under the key of another.
+// Open returns the project of an entry's key and content. It returns ErrNotCatalogue, ErrSealed, or
+// ErrBadProject for one that was sealed wrongly, or under the key of another.
 func Open(key CatalogueKey, entryKey, sealed []byte) (p Project, err error) {
 	id, ok := bytes.CutPrefix(entryKey, []byte(keyPrefix))
 	if !ok || len(id) > MaxProjectID {

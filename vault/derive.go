@@ -1,8 +1,10 @@
-// Package vault is the replica that catalogues all replicas of an identity, which only the identity can even find: its keys, derived from that of the identity, and its entries, which say nothing
-// to whoever hosts them; and the keyring, which lets apps read it when the person approves.
+// Package vault is the replica that catalogues all replicas of an identity, which only the identity
+// can even find: its keys, derived from that of the identity, and its entries, which say nothing to
+// whoever hosts them; and the keyring, which lets apps read it when the person approves.
 //
-// What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1), and the keyring that holds identity keys and answers apps. What never belongs here: networking, and
-// identity keys outside of the keyring other than for the moment of deriving (OBJ-V4).
+// What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1),
+// and the keyring that holds identity keys and answers apps. What never belongs here: networking,
+// and identity keys outside of the keyring other than for the moment of deriving (OBJ-V4).
 //
 // Start at [Derive] and [Keyring].
 package vault
@@ -52,8 +54,12 @@ func (CatalogueKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a catalogue key is not written as text")
 }
 
-// Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes, of which the
-// first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue key. Two more keys, which OBJECTS does not know, come the same way, with infos of their own. The kind of key does not enter. Nobody without the identity's key can compute either, or even the vault's id (OBJ-V5).
+// Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its
+// signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes,
+// of which the first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue
+// key. Two more keys, which OBJECTS does not know, come the same way, with infos of their own. The
+// kind of key does not enter. Nobody without the identity's key can compute either, or even the
+// vault's id (OBJ-V5).
 func Derive(key identity.Key) (k Keys, err error) {
 	if key.IsZero() {
 		return k, errors.New("derive vault: there is no key")
@@ -74,7 +80,8 @@ func Derive(key identity.Key) (k Keys, err error) {
 	return k, nil
 }
 
-// RestoreKey seals what a person's own devices need to have a project whole again; see Restore. Apps are never given it. It does not print itself.
+// RestoreKey seals what a person's own devices need to have a project whole again; see Restore.
+// Apps are never given it. It does not print itself.
 type RestoreKey [32]byte
 
 // String hides the key.

@@ -13,15 +13,18 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A host may withhold entries of a vault, or show it as it was long ago. So that this is noticed, each device says in an entry of its own, its head, what it has written to the vault until when. The
-// key is "/skerry/heads/" and the device's author id; the content is sealed with the catalogue key as the catalogue's entries are, but with the entry's key as associated data, and holds
+// A host may withhold entries of a vault, or show it as it was long ago. So that this is noticed,
+// each device says in an entry of its own, its head, what it has written to the vault until when.
+// The key is "/skerry/heads/" and the device's author id; the content is sealed with the catalogue
+// key as the catalogue's entries are, but with the entry's key as associated data, and holds
 //
 //	version   u8 = 1
 //	count     u32 big-endian: how many entries the author has in the vault, with tombstones, without the head
 //	digest    32 bytes: BLAKE3 of the ids of these entries, in ascending order
 //
-// A head is about the time of its own entry. If an author has entries that are newer, the head that belongs to them has not come yet, and says nothing. Otherwise its count and digest must be those of the entries
-// that are here.
+// A head is about the time of its own entry. If an author has entries that are newer, the head that
+// belongs to them has not come yet, and says nothing. Otherwise its count and digest must be those
+// of the entries that are here.
 const (
 	headPrefix  = "/skerry/heads/"
 	headVersion = 1

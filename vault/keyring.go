@@ -18,8 +18,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Keyring is the only holder of identity keys (OBJ-V4): it makes and keeps them, derives from them for the person's own devices, and answers apps after the person has approved. [Local] keeps them in
-// files; it may live within a node, or in a process of its own that a node talks to (see package api). Every method that opens a key takes its password, and forgets both when it returns.
+// Keyring is the only holder of identity keys (OBJ-V4): it makes and keeps them, derives from them
+// for the person's own devices, and answers apps after the person has approved. [Local] keeps them
+// in files; it may live within a node, or in a process of its own that a node talks to (see package
+// api). Every method that opens a key takes its password, and forgets both when it returns.
 //
 // Apps go through eight steps (OBJ-V3):
 //
@@ -34,31 +36,38 @@ import (
 type Keyring interface {
 	// Identities returns the identities whose keys are here.
 	Identities(ctx context.Context) ([]Identity, error)
-	// Add makes or imports a key. It returns ErrIdentityExists, identity.ErrBadMnemonic, identity.ErrBadKeystore or identity.ErrWrongPassword.
+	// Add makes or imports a key. It returns ErrIdentityExists, identity.ErrBadMnemonic,
+	// identity.ErrBadKeystore or identity.ErrWrongPassword.
 	Add(ctx context.Context, n NewIdentity) (Identity, error)
 	// Export returns a key in one of the forms. It returns ErrNoIdentity or identity.ErrWrongPassword.
 	Export(ctx context.Context, id identity.ID, password string, form Form) (string, error)
 	// Remove forgets a key. It returns ErrNoIdentity.
 	Remove(ctx context.Context, id identity.ID) error
-	// Keys derives the vault's keys for the person's own device. It returns ErrNoIdentity or identity.ErrWrongPassword.
+	// Keys derives the vault's keys for the person's own device. It returns ErrNoIdentity or
+	// identity.ErrWrongPassword.
 	Keys(ctx context.Context, id identity.ID, password string) (Keys, error)
 	// SignAsset signs an asset as its author. It returns ErrNoIdentity or identity.ErrWrongPassword.
 	SignAsset(ctx context.Context, a project.Asset, password string) (project.SignedAsset, error)
-	// Sign signs one of the messages of ToSign. It returns ErrNoIdentity, identity.ErrWrongPassword or ErrBadAsk.
+	// Sign signs one of the messages of ToSign. It returns ErrNoIdentity, identity.ErrWrongPassword or
+	// ErrBadAsk.
 	Sign(ctx context.Context, id identity.ID, what ToSign, password string) (Signed, error)
 
-	// Ask lets a request of an app wait for the person. It returns ErrBadAsk, ErrReplayed, or ErrTooManyRequests.
+	// Ask lets a request of an app wait for the person. It returns ErrBadAsk, ErrReplayed, or
+	// ErrTooManyRequests.
 	Ask(ctx context.Context, app App, a Ask) (Asked, error)
-	// Wait returns what the person has decided, ErrDenied, ErrNoRequest, or ErrUndecided when ctx or 20 seconds end before that.
+	// Wait returns what the person has decided, ErrDenied, ErrNoRequest, or ErrUndecided when ctx or
+	// 20 seconds end before that.
 	Wait(ctx context.Context, app App, request string) (Answer, error)
-	// Access returns what a session gives to read the vault: its replica id and read key. It returns ErrNoSession.
+	// Access returns what a session gives to read the vault: its replica id and read key. It returns
+	// ErrNoSession.
 	Access(ctx context.Context, app App, session string) (Access, error)
 	// CatalogueKey returns the catalogue key to a session. It returns ErrNoSession.
 	CatalogueKey(ctx context.Context, app App, session string) (CatalogueKey, error)
 
 	// Requests returns what waits for the person.
 	Requests(ctx context.Context) ([]Request, error)
-	// Approve answers a request as an identity, which may be zero if there is only one. It returns ErrNoRequest, ErrNoIdentity, ErrWhichIdentity or identity.ErrWrongPassword.
+	// Approve answers a request as an identity, which may be zero if there is only one. It returns
+	// ErrNoRequest, ErrNoIdentity, ErrWhichIdentity or identity.ErrWrongPassword.
 	Approve(ctx context.Context, request string, id identity.ID, password string) error
 	// Deny answers a request with no. It returns ErrNoRequest.
 	Deny(ctx context.Context, request string) error
@@ -90,7 +99,8 @@ type Identity struct {
 	Nonce  identity.Nonce
 }
 
-// NewIdentity says how a key is to be made, and the password to keep it under: from words, from a keystore file, or at random.
+// NewIdentity says how a key is to be made, and the password to keep it under: from words, from a
+// keystore file, or at random.
 type NewIdentity struct {
 	Kind             identity.Kind
 	Mnemonic         string
@@ -100,8 +110,8 @@ type NewIdentity struct {
 }
 
 // ToSign is a message that a person's own programs may have signed: for the invite of a wallet, if
-// Invite is set, or to ask something of a seed, if Seed is. Nothing else is signed so: who the person is,
-// an application is told when the person approves.
+// Invite is set, or to ask something of a seed, if Seed is. Nothing else is signed so: who the
+// person is, an application is told when the person approves.
 type ToSign struct {
 	Invite *identity.InviteAsk `json:"invite,omitempty"`
 	Seed   *identity.SeedAsk   `json:"seed,omitempty"`
@@ -195,7 +205,8 @@ type Answer struct {
 type Access struct {
 	Replica replica.ID
 	ReadKey replica.EpochKey // of the first epoch
-	// Ticket is a read-only ticket with the person's devices as peers. A keyring that knows no devices leaves it out; the node that it belongs to puts it in.
+	// Ticket is a read-only ticket with the person's devices as peers. A keyring that knows no devices
+	// leaves it out; the node that it belongs to puts it in.
 	Ticket string
 }
 
@@ -244,8 +255,10 @@ type Challenge struct {
 // ErrForeignAnswer reports an answer that is not one to the app's challenge.
 var ErrForeignAnswer = errors.New("the keyring's answer is not one to this request")
 
-// Check returns nil if an answer shows who the person is: the identity's key has signed this challenge for this application, within the last five minutes, and no answer to it has been taken before. It
-// returns ErrForeignAnswer, ErrReplayed, identity.ErrBadSignature or identity.ErrOutOfTime.
+// Check returns nil if an answer shows who the person is: the identity's key has signed this
+// challenge for this application, within the last five minutes, and no answer to it has been taken
+// before. It returns ErrForeignAnswer, ErrReplayed, identity.ErrBadSignature or
+// identity.ErrOutOfTime.
 func (c *Challenge) Check(a *Answer, now time.Time) error {
 	if c.used {
 		return ErrReplayed

@@ -27,7 +27,8 @@ func (c *clock) now() time.Time { return c.t }
 
 func newClock() *clock { return &clock{time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)} }
 
-// both returns a keyring, and the same one through calls and replies as the person's own programs have it.
+// both returns a keyring, and the same one through calls and replies as the person's own programs
+// have it.
 func both(l *Local) map[string]Keyring {
 	return map[string]Keyring{
 		"local":  l,
@@ -169,7 +170,8 @@ func ask(challenge byte) Ask {
 	return Ask{Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list"}
 }
 
-// OBJ-V3: the steps of an app, at a keyring in the same process and through calls. OBJ-V4: the app gets a signature, read access and the catalogue key, and nothing else.
+// OBJ-V3: the steps of an app, at a keyring in the same process and through calls. OBJ-V4: the app
+// gets a signature, read access and the catalogue key, and nothing else.
 func TestAccessFlow(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()

@@ -30,7 +30,8 @@ const (
 	waitAtMost   = 20 * time.Second // less than a stream may be silent
 )
 
-// Local is a Keyring that keeps keys in a directory, one keystore file for each identity, and requests and sessions in memory.
+// Local is a Keyring that keeps keys in a directory, one keystore file for each identity, and
+// requests and sessions in memory.
 type Local struct {
 	dir string
 	now func() time.Time
@@ -64,7 +65,8 @@ type session struct {
 	catalogue CatalogueKey
 }
 
-// NewLocal returns the keyring in a directory, which is made when the first key comes. now is the clock; nil is time.Now.
+// NewLocal returns the keyring in a directory, which is made when the first key comes. now is the
+// clock; nil is time.Now.
 func NewLocal(dir string, now func() time.Time) *Local {
 	if now == nil {
 		now = time.Now
@@ -417,7 +419,8 @@ func (l *Local) Requests(context.Context) (all []Request, err error) {
 	return all, nil
 }
 
-// find returns the request with an id, the first characters of it, or its code; the caller holds the lock.
+// find returns the request with an id, the first characters of it, or its code; the caller holds
+// the lock.
 func (l *Local) find(text string) (*request, error) {
 	l.forgetOld(l.now())
 	var found *request

@@ -12,9 +12,11 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Beside the catalogue, which apps may read, a vault holds what only the person's own devices may: how to have each project whole again. OBJECTS knows no such entries, and others keep them without
-// understanding. Their keys are "/skerry/restore/" and the project's id; their content is a random nonce of 24 bytes and the XChaCha20-Poly1305 encryption, with the restore key, the entry's key as associated
-// data, of
+// Beside the catalogue, which apps may read, a vault holds what only the person's own devices may:
+// how to have each project whole again. OBJECTS knows no such entries, and others keep them without
+// understanding. Their keys are "/skerry/restore/" and the project's id; their content is a random
+// nonce of 24 bytes and the XChaCha20-Poly1305 encryption, with the restore key, the entry's key as
+// associated data, of
 //
 //	version     u8 = 1
 //	capability  u8, 2 read or 3 write

@@ -9,8 +9,11 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// So that all devices of a person use the same seeds, a vault says which there are. The key of an entry is "/skerry/seeds/" and the seed's node id; the content is sealed with the catalogue key like a head, with the
-// entry's key as associated data, and holds JSON: {"version":1,"addrs":[…],"replicas":[…]}. Each device says what it knows; together that is what counts.
+// So that all devices of a person use the same seeds, a vault says which there are. The key of an
+// entry is "/skerry/seeds/" and the seed's node id; the content is sealed with the catalogue key
+// like a head, with the entry's key as associated data, and holds JSON:
+// {"version":1,"addrs":[…],"replicas":[…]}. Each device says what it knows; together that is
+// what counts.
 const (
 	seedsPrefix  = "/skerry/seeds/"
 	seedsVersion = 1

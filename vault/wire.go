@@ -12,8 +12,10 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// A keyring is talked to in single calls: a JSON object each way, of which docs/protocol/vault.md lists the fields. A call names an operation, "op"; a reply has what the operation gives or, under "error", the name of
-// what is wrong, and under "message" the words for it. Apps may call only what is for them.
+// A keyring is talked to in single calls: a JSON object each way, of which docs/protocol/vault.md
+// lists the fields. A call names an operation, "op"; a reply has what the operation gives or, under
+// "error", the name of what is wrong, and under "message" the words for it. Apps may call only what
+// is for them.
 
 const (
 	// MaxCall is the length of the longest call and the longest reply in bytes.
@@ -135,7 +137,8 @@ func ServeApp(ctx context.Context, k Keyring, app App, msg []byte) []byte {
 	})
 }
 
-// Serve answers a call of the person's own programs, among them a node that passes on what apps call.
+// Serve answers a call of the person's own programs, among them a node that passes on what apps
+// call.
 func Serve(ctx context.Context, k Keyring, msg []byte) []byte {
 	return serve(msg, func(c *call) (reply, error) {
 		if r, ok, err := serveApp(ctx, k, App{c.App, c.AppNet, c.AppNamed}, c); ok {

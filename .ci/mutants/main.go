@@ -1,5 +1,5 @@
-// Command mutants measures how well tests notice wrong code. It changes one operator of a package at
-// a time (a mutant) and runs tests against it: a mutant that no test fails for has lived.
+// Command mutants measures how well tests notice wrong code. It changes one operator of a package
+// at a time (a mutant) and runs tests against it: a mutant that no test fails for has lived.
 //
 //	go run ./.ci/mutants                        every package in the table below
 //	go run ./.ci/mutants -list collections/evm    one of them, with a line for each mutant that lived
@@ -15,9 +15,9 @@
 // switch cases, for which Go's coverage has no block. Constant expressions are left alone: golden
 // tests pin them.
 //
-// The command fails if a package has an efficacy (killed of covered) under 95 % or a coverage (covered
-// of all) under 90 %. Mutants that cannot be told from the original are named in equivalent.txt, each
-// with the reason.
+// The command fails if a package has an efficacy (killed of covered) under 95 % or a coverage
+// (covered of all) under 90 %. Mutants that cannot be told from the original are named in
+// equivalent.txt, each with the reason.
 package main
 
 import (

@@ -170,8 +170,8 @@ func mutantMinus[T mutantNumber](id int, a T) T {
 }
 `
 
-// mutate writes the files of a package with all their mutants into tmp, and returns the overlay that
-// puts them in the place of the files. files limits which are changed; nil is all.
+// mutate writes the files of a package with all their mutants into tmp, and returns the overlay
+// that puts them in the place of the files. files limits which are changed; nil is all.
 func mutate(pkg string, files []string, tmp string) (all []mutant, overlay string, err error) {
 	fset := token.NewFileSet()
 	names, err := sources(pkg)
@@ -402,8 +402,8 @@ func isNumber(t types.Type) bool {
 
 var nodeType = reflect.TypeFor[ast.Node]()
 
-// rewrite puts what change returns in the place of each expression and statement below v, those at the
-// bottom first.
+// rewrite puts what change returns in the place of each expression and statement below v, those at
+// the bottom first.
 func rewrite(v reflect.Value, change func(ast.Node) ast.Node) {
 	switch v.Kind() {
 	case reflect.Interface, reflect.Pointer:

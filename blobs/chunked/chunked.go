@@ -1,11 +1,13 @@
-// Package chunked keeps large content as many blobs, cut where the content itself says, so that an edit changes only the chunks around it,
-// and what two versions have in common is stored and sent once.
+// Package chunked keeps large content as many blobs, cut where the content itself says, so that an
+// edit changes only the chunks around it, and what two versions have in common is stored and sent
+// once.
 //
-// What belongs here: where to cut, the file format (a sequence whose first child lists the lengths of the others), and reading the parts as
-// one. What never belongs here: names of files, which package directory keeps, and peers.
+// What belongs here: where to cut, the file format (a sequence whose first child lists the lengths
+// of the others), and reading the parts as one. What never belongs here: names of files, which
+// package directory keeps, and peers.
 //
-// Cuts are those of FastCDC (Xia et al., USENIX ATC 2016) with the parameters below. They are part of the format: nodes that cut alike share
-// chunks.
+// Cuts are those of FastCDC (Xia et al., USENIX ATC 2016) with the parameters below. They are part
+// of the format: nodes that cut alike share chunks.
 package chunked
 
 import (
@@ -25,13 +27,15 @@ import (
 )
 
 const (
-	// MinChunk, AverageChunk and MaxChunk bound the length of a chunk in bytes; only the last one may be shorter.
+	// MinChunk, AverageChunk and MaxChunk bound the length of a chunk in bytes; only the last one may
+	// be shorter.
 	MinChunk     = 64 << 10
 	AverageChunk = 256 << 10
 	MaxChunk     = blobs.SegmentSize
 	// Threshold is the size in bytes from which content is worth to be chunked.
 	Threshold = 4 << 20
-	// MaxSize is the largest content in bytes that can be chunked: its chunks must fit in one sequence.
+	// MaxSize is the largest content in bytes that can be chunked: its chunks must fit in one
+	// sequence.
 	MaxSize = (blobs.MaxChildren - 1) * uint64(MinChunk)
 
 	algorithm = "fastcdc-v1.0.0"
@@ -64,14 +68,17 @@ const batchBytes = 2 * MaxChunk
 type Options struct {
 	// Progress, if not nil, is told the bytes read.
 	Progress func(read uint64)
-	// CutKey, of 32 bytes, if not nil, decides where to cut, so that the lengths of chunks say nothing about the content.
+	// CutKey, of 32 bytes, if not nil, decides where to cut, so that the lengths of chunks say nothing
+	// about the content.
 	CutKey []byte
-	// Store, if not nil, appends to dst what is stored for a chunk, at most Overhead bytes more. It is called from several goroutines.
+	// Store, if not nil, appends to dst what is stored for a chunk, at most Overhead bytes more. It is
+	// called from several goroutines.
 	Store    func(dst, chunk []byte) ([]byte, error)
 	Overhead int
 }
 
-// Split cuts what r yields and stores the chunks. Cutting runs beside hashing and writing. It is durable after the store's next Sync.
+// Split cuts what r yields and stores the chunks. Cutting runs beside hashing and writing. It is
+// durable after the store's next Sync.
 func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (Chunks, error) {
 	return SplitWith(ctx, s, r, Options{Progress: progress})
 }
@@ -216,11 +223,12 @@ const MaxList = 16 << 20
 // ErrNotChunked reports a blob that is not the sequence of a chunked file.
 var ErrNotChunked = errors.New("not a chunked file")
 
-// ErrBadList reports the sequence of a chunked file whose list is malformed or does not fit. No other content has its hash, so it stays so.
+// ErrBadList reports the sequence of a chunked file whose list is malformed or does not fit. No
+// other content has its hash, so it stays so.
 var ErrBadList = errors.New("malformed list of chunks")
 
-// Fits reports whether a blob of size bytes can be the sequence of a chunked file of content bytes: every chunk but the last has at
-// least MinChunk bytes, and none has more than MaxChunk.
+// Fits reports whether a blob of size bytes can be the sequence of a chunked file of content bytes:
+// every chunk but the last has at least MinChunk bytes, and none has more than MaxChunk.
 func Fits(size, content uint64) bool {
 	if !canBeSequence(size) || content == 0 {
 		return false
@@ -324,9 +332,9 @@ func canBeSequence(size uint64) bool {
 	return size%blobs.HashSize == 0 && size >= 2*blobs.HashSize && size <= blobs.MaxChildren*blobs.HashSize
 }
 
-// IsSequence reports whether the blob h is the sequence of a chunked file: whether its first child, as far as that is here, begins like a
-// list. It reads no more than the beginnings of both. A "no" rests on content that has been hashed again; if that is damaged, a
-// *blobs.DamageError says so.
+// IsSequence reports whether the blob h is the sequence of a chunked file: whether its first child,
+// as far as that is here, begins like a list. It reads no more than the beginnings of both. A "no"
+// rests on content that has been hashed again; if that is damaged, a *blobs.DamageError says so.
 func IsSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
 	info, err := s.Stat(ctx, h)
 	if err != nil || !canBeSequence(info.Size) {
@@ -355,8 +363,9 @@ func checkHeads(ctx context.Context, s *blobs.Store, h, child blobs.Hash) error 
 // peeked is how many hashes MayBeSequence looks at.
 const peeked = 32
 
-// MayBeSequence reports whether the blob h, of which the first child is not here or is damaged, is the sequence of a chunked file all the
-// same, as far as one can tell: whether another one of its first children is stored.
+// MayBeSequence reports whether the blob h, of which the first child is not here or is damaged, is
+// the sequence of a chunked file all the same, as far as one can tell: whether another one of its
+// first children is stored.
 func MayBeSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, error) {
 	info, err := s.Stat(ctx, h)
 	if err != nil || !canBeSequence(info.Size) {

@@ -66,7 +66,8 @@ var goldenSizes = []uint64{335936, 165373, 253852, 328386, 381361, 311773, 32047
 
 const goldenHash = "ff14744d23981d1d5b5c279505768f427d30aaa57b388bd6b5d58da48b9d0580"
 
-// The cuts are part of the format: were they to change, nodes of two versions would share no chunks.
+// The cuts are part of the format: were they to change, nodes of two versions would share no
+// chunks.
 func TestGoldenCuts(t *testing.T) {
 	s := blobstest.New(t)
 	f, err := Import(bg, s, bytes.NewReader(testkit.Random(1, 2<<20)), nil)

@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var bg = context.Background()
 
-// plant creates files from a map of path to content; a content of "-> x" makes a link, a path ending in / a directory, one ending in * an
-// executable.
+// plant creates files from a map of path to content; a content of "-> x" makes a link, a path
+// ending in / a directory, one ending in * an executable.
 func plant(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	for p, content := range files {
@@ -198,7 +198,8 @@ func TestManifestGoldenChunks(t *testing.T) {
 	}
 }
 
-// Large files are kept in chunks, unless they are to be whole, or to stay where they are; all three come back the same.
+// Large files are kept in chunks, unless they are to be whole, or to stay where they are; all three
+// come back the same.
 func TestLargeFiles(t *testing.T) {
 	s := blobstest.New(t)
 	dir := filepath.Join(t.TempDir(), "in")

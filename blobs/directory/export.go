@@ -41,7 +41,8 @@ func (d *Directory) Size() (n uint64) {
 	return n
 }
 
-// ExpectedSizes returns the sizes of the children as the manifest claims them; that of the manifest itself is its own.
+// ExpectedSizes returns the sizes of the children as the manifest claims them; that of the manifest
+// itself is its own.
 func (d *Directory) ExpectedSizes() []uint64 {
 	sizes := []uint64{uint64(len(d.Manifest.Bytes()))}
 	for _, e := range d.Manifest.Files() {
@@ -113,7 +114,8 @@ func load(
 	return &Directory{m, seq}, &seq[0], nil
 }
 
-// Source writes the content of a blob, which has size bytes, to a file. progress is told the bytes written.
+// Source writes the content of a blob, which has size bytes, to a file. progress is told the bytes
+// written.
 type Source func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error
 
 // FromStore copies blobs of a store.
@@ -148,8 +150,9 @@ func (d *Directory) ExportFrom(ctx context.Context, from Source, name string, re
 	return nil
 }
 
-// write creates all entries below root. Files are grouped by the directory that holds them, and several
-// directories are filled at a time. Links come last, so that nothing is ever written through one.
+// write creates all entries below root. Files are grouped by the directory that holds them, and
+// several directories are filled at a time. Links come last, so that nothing is ever written
+// through one.
 func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *counter) (err error) {
 	type file struct {
 		Entry
@@ -216,8 +219,8 @@ func (d *Directory) write(ctx context.Context, from Source, root *os.Root, c *co
 	return nil
 }
 
-// walker creates and opens directories below root, each once if they come in the order of a manifest.
-// Those from root to the present one stay open.
+// walker creates and opens directories below root, each once if they come in the order of a
+// manifest. Those from root to the present one stay open.
 type walker struct {
 	root  *os.Root
 	names []string

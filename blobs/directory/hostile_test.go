@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 )
 
-// costly are manifests that cost much to check if each path is compared with all directories above it,
-// or with all paths before it. n is about their number of bytes.
+// costly are manifests that cost much to check if each path is compared with all directories above
+// it, or with all paths before it. n is about their number of bytes.
 var costly = map[string]func(n int) Manifest{
 	"all in the deepest directory": func(n int) (m Manifest) {
 		dir := strings.Repeat(strings.Repeat("a", 30)+"/", MaxDepth-1)

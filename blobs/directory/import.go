@@ -31,10 +31,11 @@ type Progress struct {
 
 // ImportOptions tune Import; the zero value is fine.
 type ImportOptions struct {
-	// SkipUnsafeLinks leaves out symbolic links that lead, or may lead, out of the directory, instead of failing.
+	// SkipUnsafeLinks leaves out symbolic links that lead, or may lead, out of the directory, instead
+	// of failing.
 	SkipUnsafeLinks bool
-	// Reference leaves the files where they are, and stores only the trees above their contents (see blobs.ImportOptions). None is chunked
-	// then.
+	// Reference leaves the files where they are, and stores only the trees above their contents (see
+	// blobs.ImportOptions). None is chunked then.
 	Reference bool
 	// Whole keeps every file as one blob, however large.
 	Whole bool
@@ -51,9 +52,9 @@ type Info struct {
 	Skipped []string // paths left out: devices, sockets, pipes, and unsafe links if asked for
 }
 
-// Import stores the directory dir, with several files at a time. It is durable after the store's next
-// Sync. A *NameError names a link that leads out of dir. All names are looked up below the open
-// directory, so that a link that appears meanwhile takes nothing from outside.
+// Import stores the directory dir, with several files at a time. It is durable after the store's
+// next Sync. A *NameError names a link that leads out of dir. All names are looked up below the
+// open directory, so that a link that appears meanwhile takes nothing from outside.
 func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (info Info, err error) {
 	root, err := openDir(dir)
 	if err != nil {
@@ -120,7 +121,8 @@ type importer struct {
 // importWorkers is how many files are read at a time: enough for some to wait for the disk.
 func importWorkers() int { return 2 * runtime.GOMAXPROCS(0) }
 
-// run imports the files of m, and sets their sizes and chunks to what was read: a file may have changed since it was listed.
+// run imports the files of m, and sets their sizes and chunks to what was read: a file may have
+// changed since it was listed.
 func (im *importer) run(ctx context.Context, m Manifest) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -148,8 +150,8 @@ func (im *importer) run(ctx context.Context, m Manifest) error {
 	return g.Wait()
 }
 
-// opener opens files below root. It keeps the last directory open, since files of one directory follow
-// on each other.
+// opener opens files below root. It keeps the last directory open, since files of one directory
+// follow on each other.
 type opener struct {
 	root *os.Root
 	dir  string

@@ -113,8 +113,8 @@ type Child struct {
 	Target string // of a link
 }
 
-// Below returns how many entries lie in the directory at a path, and deeper: List has at most as many
-// lines.
+// Below returns how many entries lie in the directory at a path, and deeper: List has at most as
+// many lines.
 func (d *Directory) Below(name string) int { return len(d.Manifest.below(name)) }
 
 // List returns what lies in the directory at a path without links, in the order of names: those of

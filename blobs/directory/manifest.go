@@ -1,11 +1,12 @@
-// Package directory keeps a tree of files as a sequence of blobs: the first child is a manifest of names, the others are the
-// contents of the files, in the manifest's order.
+// Package directory keeps a tree of files as a sequence of blobs: the first child is a manifest of
+// names, the others are the contents of the files, in the manifest's order.
 //
-// What belongs here: the manifest's format and rules, and the way from a directory on disk to blobs and back. What never
-// belongs here: following a directory as it changes (that is folder), peers, and single files, which are plain blobs.
+// What belongs here: the manifest's format and rules, and the way from a directory on disk to blobs
+// and back. What never belongs here: following a directory as it changes (that is folder), peers,
+// and single files, which are plain blobs.
 //
-// Kept are relative paths, contents, whether a file may be executed, empty directories and symbolic links. Owners, times and
-// other permissions are not: they mean little on another machine.
+// Kept are relative paths, contents, whether a file may be executed, empty directories and symbolic
+// links. Owners, times and other permissions are not: they mean little on another machine.
 package directory
 
 import (
@@ -38,8 +39,8 @@ type Entry struct {
 	Kind   Kind
 	Size   uint64 // of a file, in bytes
 	Target string // of a link, relative to the directory that holds the link
-	// Chunks are the lengths of the chunks in which a large file is kept (package chunked), as many children of the sequence; nil for a
-	// file that is one blob.
+	// Chunks are the lengths of the chunks in which a large file is kept (package chunked), as many
+	// children of the sequence; nil for a file that is one blob.
 	Chunks []uint64
 }
 
@@ -89,7 +90,8 @@ const (
 // ErrNotDirectory reports bytes that do not begin like a manifest.
 var ErrNotDirectory = errors.New("not a directory manifest")
 
-// NameError reports a path or link that must not be created, since it could lead out of the target directory or cannot exist.
+// NameError reports a path or link that must not be created, since it could lead out of the target
+// directory or cannot exist.
 type NameError struct{ Path, Reason string }
 
 func (e *NameError) Error() string {
@@ -221,25 +223,27 @@ func ParseManifest(b []byte) (Manifest, error) {
 	return m, m.Check()
 }
 
-// Files returns the entries that have content, in the order of their children in the sequence; the first file begins with child 1.
+// Files returns the entries that have content, in the order of their children in the sequence; the
+// first file begins with child 1.
 func (m Manifest) Files() []Entry {
 	return slices.DeleteFunc(slices.Clone(m), func(e Entry) bool { return !e.IsFile() })
 }
 
-// Check returns a *NameError unless creating the entries in an empty directory touches nothing outside
-// it and takes at most MaxEntries steps.
+// Check returns a *NameError unless creating the entries in an empty directory touches nothing
+// outside it and takes at most MaxEntries steps.
 func (m Manifest) Check() error {
 	_, err := m.check()
 	return err
 }
 
-// check is Check. It also returns how many steps it took: bytes compared, and paths taken off a list.
+// check is Check. It also returns how many steps it took: bytes compared, and paths taken off a
+// list.
 //
-// Since the paths are in ascending order, all that begin with one path follow on it. above holds the
-// entries whose paths the present one begins with, each of which begins with the one before it. Only
-// the last of them needs a check: it was itself checked against the others, and the present path goes
-// on like it. A path begins with one of above exactly if it has that much in common with the path
-// before, so each path is compared once, and taken off the list once.
+// Since the paths are in ascending order, all that begin with one path follow on it. above holds
+// the entries whose paths the present one begins with, each of which begins with the one before it.
+// Only the last of them needs a check: it was itself checked against the others, and the present
+// path goes on like it. A path begins with one of above exactly if it has that much in common with
+// the path before, so each path is compared once, and taken off the list once.
 func (m Manifest) check() (steps int, err error) {
 	var above []string
 	total := 0
@@ -281,8 +285,8 @@ func (m Manifest) check() (steps int, err error) {
 	return steps, nil
 }
 
-// common returns how many bytes two paths have in common from the start, and how many names next has
-// that are not in a directory which before is in, too: those that are created for it.
+// common returns how many bytes two paths have in common from the start, and how many names next
+// has that are not in a directory which before is in, too: those that are created for it.
 func common(before, next string) (same, names int) {
 	for same < len(before) && same < len(next) && before[same] == next[same] {
 		same++
@@ -309,8 +313,9 @@ func CheckPath(p string) error {
 	return nil
 }
 
-// checkLink allows targets of the form ../../a/b with no more ".." than the link lies deep. Names may pass through other links, which
-// are held to the same rule; a ".." behind a name is refused, because it would climb from wherever that name leads.
+// checkLink allows targets of the form ../../a/b with no more ".." than the link lies deep. Names
+// may pass through other links, which are held to the same rule; a ".." behind a name is refused,
+// because it would climb from wherever that name leads.
 func checkLink(e Entry) error {
 	if strings.ContainsRune(e.Target, 0) || len(e.Target) > MaxPath || e.Target == "" {
 		return &NameError{e.Path, "link target is empty, too long or contains a zero byte"}

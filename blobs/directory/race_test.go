@@ -29,7 +29,8 @@ func swapAt(t *testing.T, name string, do func()) {
 	t.Cleanup(func() { require.True(t, done, "%s was never opened", name) })
 }
 
-// A link that takes the place of a file or directory during an import brings nothing in from outside.
+// A link that takes the place of a file or directory during an import brings nothing in from
+// outside.
 func TestImportTakesNothingFromOutside(t *testing.T) {
 	secret := []byte("a secret of this machine")
 	for _, tt := range []struct {
@@ -89,7 +90,8 @@ func TestImportLooksUpNamesInsideOnly(t *testing.T) {
 	require.False(t, has)
 }
 
-// What appears under the name of an export while it is written stays, and the export leaves nothing.
+// What appears under the name of an export while it is written stays, and the export leaves
+// nothing.
 func TestExportReplacesNothing(t *testing.T) {
 	s := blobstest.New(t)
 	in := t.TempDir()

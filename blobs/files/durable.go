@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 )
 
-// writebackPiece is how much of a file is written before the system is asked to begin to bring it to the disk.
+// writebackPiece is how much of a file is written before the system is asked to begin to bring it
+// to the disk.
 const writebackPiece = 16 << 20
 
 // part is a part of a file with bytes that the disk has not been asked to take.
@@ -21,8 +22,8 @@ type part struct {
 	start, end int64
 }
 
-// writeback takes account of a write, and now and then has what was written to the file brought to the disk. If the disk is behind, that is left to
-// the next Sync.
+// writeback takes account of a write, and now and then has what was written to the file brought to
+// the disk. If the disk is behind, that is left to the next Sync.
 func (s *Store) writeback(n name, h *handle, off, length int64) {
 	h.mu.Lock()
 	if h.unwritten == 0 {
@@ -46,7 +47,8 @@ func (s *Store) writeback(n name, h *handle, off, length int64) {
 	}
 }
 
-// writeBehind begins to bring files to the disk, until the store is closed. The system may make the caller wait, so it has a goroutine of its own.
+// writeBehind begins to bring files to the disk, until the store is closed. The system may make the
+// caller wait, so it has a goroutine of its own.
 func (s *Store) writeBehind() {
 	defer close(s.done)
 	for p := range s.behind {

@@ -1,11 +1,12 @@
-// Package files keeps content on disk in plain files: one for each large blob, and packs that many small blobs share.
+// Package files keeps content on disk in plain files: one for each large blob, and packs that many
+// small blobs share.
 //
-// What belongs here: names and places of files, reading and writing at offsets, appending to packs, making writes durable, and
-// refusing them while the disk is nearly full. What never belongs here: hashes, and what is worth keeping; package blobs knows that,
-// and says what to remove.
+// What belongs here: names and places of files, reading and writing at offsets, appending to packs,
+// making writes durable, and refusing them while the disk is nearly full. What never belongs here:
+// hashes, and what is worth keeping; package blobs knows that, and says what to remove.
 //
-// Content is written with pwrite(2) and read with pread(2), not mapped: a full disk is an error and not a signal, and the page cache
-// does not count as memory of the process.
+// Content is written with pwrite(2) and read with pread(2), not mapped: a full disk is an error and
+// not a signal, and the page cache does not count as memory of the process.
 package files
 
 import (
@@ -36,14 +37,16 @@ type Options struct {
 	Limit uint64
 	// Beside reports how many bytes are taken by what else the limit is for; nil is none.
 	Beside func() uint64
-	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
+	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests
+	// replace it.
 	FreeBytes func(dir string) (uint64, error)
-	// Fault, if set, is asked before each change of the disk ("create", "write", "sync", "remove"); an error it returns is that
-	// of the operation. Tests inject failures by it.
+	// Fault, if set, is asked before each change of the disk ("create", "write", "sync", "remove"); an
+	// error it returns is that of the operation. Tests inject failures by it.
 	Fault func(op string) error
 }
 
-// Store is a directory of content files. Its methods may be called at the same time from many goroutines.
+// Store is a directory of content files. Its methods may be called at the same time from many
+// goroutines.
 //
 //	own/xx/xxxxxxxxxxxxxxxx   the file of an ID, in hex; xx are its first two digits
 //	packs/xxxxxxxx            a pack, in hex
@@ -138,7 +141,8 @@ func (e *LimitError) Error() string {
 		e.Used>>20, e.Limit>>20)
 }
 
-// CheckLimit returns a *LimitError if the files, and what Options.Beside counts, have reached their limit.
+// CheckLimit returns a *LimitError if the files, and what Options.Beside counts, have reached their
+// limit.
 func (s *Store) CheckLimit() error {
 	if s.opt.Limit == 0 {
 		return nil
@@ -156,7 +160,8 @@ func (s *Store) CheckLimit() error {
 // Used returns how many bytes the files have together.
 func (s *Store) Used() uint64 { return uint64(max(s.used.Load(), 0)) }
 
-// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free, and the error of CheckLimit.
+// CheckSpace returns a *kv.NoSpaceError if less than the reserve is free, and the error of
+// CheckLimit.
 func (s *Store) CheckSpace() error {
 	if err := s.CheckLimit(); err != nil {
 		return err
@@ -302,8 +307,8 @@ func (s *Store) put(n name, p []byte, off uint64) error {
 	return nil
 }
 
-// WriteAt writes p at off into the file of id. It returns fs.ErrNotExist if the file has been removed, and *kv.NoSpaceError if the disk
-// is full; some of p may have been written then.
+// WriteAt writes p at off into the file of id. It returns fs.ErrNotExist if the file has been
+// removed, and *kv.NoSpaceError if the disk is full; some of p may have been written then.
 func (s *Store) WriteAt(id ID, p []byte, off uint64) error { return s.write(own(id), p, off) }
 
 // A Reader reads one file at offsets, until it is closed.
@@ -318,7 +323,8 @@ func (r Reader) ReadAt(p []byte, off int64) (int, error) { return r.h.f.ReadAt(p
 // Close gives the file back.
 func (r Reader) Close() { r.s.release(r.h) }
 
-// Reader opens the file of id; fs.ErrNotExist if it has been removed. It must be closed, and stays readable until then.
+// Reader opens the file of id; fs.ErrNotExist if it has been removed. It must be closed, and stays
+// readable until then.
 func (s *Store) Reader(id ID) (Reader, error) {
 	h, err := s.acquire(own(id))
 	return Reader{s, h}, err
@@ -359,7 +365,8 @@ type File struct {
 	Size uint64 // bytes that it takes
 }
 
-// Files lists the files of blobs, in no order. Those that come or go meanwhile may be in the list or not.
+// Files lists the files of blobs, in no order. Those that come or go meanwhile may be in the list
+// or not.
 func (s *Store) Files() (out []File, err error) {
 	err = filepath.WalkDir(filepath.Join(s.dir, "own"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

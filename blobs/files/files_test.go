@@ -105,7 +105,8 @@ func TestPacks(t *testing.T) {
 	require.Equal(t, []Extent{{Pack: 2, Length: 6}}, packs)
 }
 
-// A pack that is still empty, as the end of a process may leave it, is sealed and removed like any other.
+// A pack that is still empty, as the end of a process may leave it, is sealed and removed like any
+// other.
 func TestSealOfAnEmptyPack(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "packs"), 0o700))

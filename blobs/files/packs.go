@@ -24,10 +24,12 @@ type Extent struct {
 	Length uint64 // bytes
 }
 
-// PackSize is the length in bytes at which a pack is closed and the next one begun; the last extent may reach beyond it.
+// PackSize is the length in bytes at which a pack is closed and the next one begun; the last extent
+// may reach beyond it.
 const PackSize = 64 << 20
 
-// Append writes the parts, one behind the other, to the current pack, and returns the place of each. They lie in the same pack.
+// Append writes the parts, one behind the other, to the current pack, and returns the place of
+// each. They lie in the same pack.
 func (s *Store) Append(parts [][]byte) ([]Extent, error) { return s.append(parts, s.write) }
 
 // Move is Append for parts that are somewhere else in the files, and will be removed there: neither
@@ -112,8 +114,9 @@ func (s *Store) nextPack() error {
 	return nil
 }
 
-// Seal ends the current pack, so that nothing is appended to it or to any before it that is not being appended already, and returns the
-// number from which on packs are left alone by whoever compacts.
+// Seal ends the current pack, so that nothing is appended to it or to any before it that is not
+// being appended already, and returns the number from which on packs are left alone by whoever
+// compacts.
 func (s *Store) Seal() (next Pack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,7 +19,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// realChain is a chain of a test's own, asked by standard JSON-RPC alone: one whose first account is unlocked and has funds.
+// realChain is a chain of a test's own, asked by standard JSON-RPC alone: one whose first account
+// is unlocked and has funds.
 type realChain struct {
 	t    *testing.T
 	url  string
@@ -70,7 +71,8 @@ func (c *realChain) send(to, data string) (contract string) {
 func word(a eth.Address) string { return strings.Repeat("0", 24) + strings.TrimPrefix(a.Lower(), "0x") }
 func number(n int64) string     { return fmt.Sprintf("%064x", n) }
 
-// Roles follow what a real contract on a real chain says, within the times for which answers are remembered. SKERRY_TEST_EVM is the chain's URL.
+// Roles follow what a real contract on a real chain says, within the times for which answers are
+// remembered. SKERRY_TEST_EVM is the chain's URL.
 func TestRolesOfARealChain(t *testing.T) {
 	url := os.Getenv("SKERRY_TEST_EVM")
 	if url == "" {
@@ -162,7 +164,8 @@ func TestRolesOfARealChain(t *testing.T) {
 	c.send(contract, "0x9d04d4c9"+number(0))
 	becomes(mayWrite, bob, http.StatusOK)
 
-	// A chain that is another than it should be, or has no contract there, gives no roles, and says so.
+	// A chain that is another than it should be, or has no contract there, gives no roles, and says
+	// so.
 	alice.Chain = "evm:99999"
 	status, text := ask(serve(99999, contract), alice, "GET", "/pull/products/42/signals", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)

@@ -18,7 +18,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// walletsOf returns what a configuration says of wallets, with what the environment adds to it; nil if it says nothing.
+// walletsOf returns what a configuration says of wallets, with what the environment adds to it; nil
+// if it says nothing.
 func (s *collectionsService) walletsOf(cfg *config.EVM) (*config.EVM, error) {
 	if cfg == nil {
 		return nil, nil
@@ -65,7 +66,8 @@ func (s *collectionsService) openChains(cfg *config.EVM) error {
 	return nil
 }
 
-// wallets lets callers prove themselves by a wallet, too, if the configuration says so, and gives them the roles that chains tell of.
+// wallets lets callers prove themselves by a wallet, too, if the configuration says so, and gives
+// them the roles that chains tell of.
 func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options, kept store.Store) error {
 	if cfg == nil {
 		return nil
@@ -106,7 +108,8 @@ func (s *collectionsService) wallets(cfg *config.EVM, opts *collections.Options,
 	return nil
 }
 
-// The variables that deployments of the scheme set: the endpoint and the contract of Base, and the administrator.
+// The variables that deployments of the scheme set: the endpoint and the contract of Base, and the
+// administrator.
 const (
 	baseChain   = 8453
 	envRPC      = "EVM_BASE_RPC"
@@ -114,7 +117,8 @@ const (
 	envAdmin    = "PLATFORM_PUBKEY_EVM"
 )
 
-// fromEnvironment adds what the environment says to a configuration: an administrator, and what Base's entry leaves out.
+// fromEnvironment adds what the environment says to a configuration: an administrator, and what
+// Base's entry leaves out.
 func fromEnvironment(cfg *config.EVM, get func(string) string) (*config.EVM, error) {
 	own := *cfg
 	if s := get(envAdmin); s != "" {

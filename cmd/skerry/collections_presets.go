@@ -23,7 +23,8 @@ const (
 	presetPort   = "3000"
 )
 
-// collectionsPrimary is serve as deployments of the scheme run it: documents in a bucket that the environment names.
+// collectionsPrimary is serve as deployments of the scheme run it: documents in a bucket that the
+// environment names.
 func (a *app) collectionsPrimary() *cobra.Command {
 	s := &collectionsService{listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix}
 	s.kept.plainNames = true
@@ -55,7 +56,8 @@ func (f *storeFlags) fromEnvironment(get func(string) string) error {
 	return nil
 }
 
-// collectionsReplica is serve beside apps of one machine: it keeps collections in step with a primary.
+// collectionsReplica is serve beside apps of one machine: it keeps collections in step with a
+// primary.
 func (a *app) collectionsReplica() *cobra.Command {
 	p := &config.Primary{}
 	s := &collectionsService{listen: net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("REPLICA_SERVER_PORT"), presetPort)), prefix: presetPrefix, primary: p}

@@ -23,7 +23,8 @@ const platformCollections = `{"version": 1, "collections": [
 	{"name": "settings", "storagePath": "users/{identity}/settings", "readRoles": ["self"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 65536}],
 	"extensions": {"evm": {"chains": {"evm:8453": {}}}}}`
 
-// A replica in a process of its own keeps what it may in step with the primary, signed by a wallet, also after the primary was away.
+// A replica in a process of its own keeps what it may in step with the primary, signed by a wallet,
+// also after the primary was away.
 func TestReplicaOfAPrimary(t *testing.T) {
 	t.Parallel()
 	cfg := filepath.Join(t.TempDir(), "collections.json")
@@ -107,11 +108,13 @@ func TestReplicaConfig(t *testing.T) {
 	}
 }
 
-// octoBots is a document as OctoBot's server has stored it for the wallet 1, with the secret "secret": {"v":1,"data":{"from":"octobot"},"timestamps":{"from":1742900000000},"hash":"…"}.
+// octoBots is a document as OctoBot's server has stored it for the wallet 1, with the secret
+// "secret": {"v":1,"data":{"from":"octobot"},"timestamps":{"from":1742900000000},"hash":"…"}.
 const octoBots = "BwcHBwcHBwcHBwcH64i+ux+JaInjj92O1+UvYwA5+2yUe4TUdo+gmGsHxnZH2xm4D0cDYsB4GFh4OUfbw3+UrIuZW06GzrzVwmplzI0bN8z1+KTPyab2w2UDyAVhlK/ESlSEejJpo4lvyUjzUlIxmO+5qlnNMU1Bz9NIdudslm5PWH3wY4xV1CmC0SiWNmKSjZgS4b5SmjLhVpVljFFahH/clNfCQgIJjIRd"
 
-// Two primaries share a bucket: what one has encrypted and stored the other serves, and a request that one has let in the other does not. SKERRY_TEST_S3 is the URL of the bucket, for
-// which the environment has the keys; .ci/services starts one.
+// Two primaries share a bucket: what one has encrypted and stored the other serves, and a request
+// that one has let in the other does not. SKERRY_TEST_S3 is the URL of the bucket, for which the
+// environment has the keys; .ci/services starts one.
 func TestPrimariesOfABucket(t *testing.T) {
 	at := os.Getenv("SKERRY_TEST_S3")
 	if at == "" {

@@ -16,13 +16,15 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// rulesEvery is how often the server looks for rules that the holder of the replica's key has changed.
+// rulesEvery is how often the server looks for rules that the holder of the replica's key has
+// changed.
 const rulesEvery = 5 * time.Second
 
 // errRulesDiffer reports a configuration by which a server would let in what other nodes refuse.
 var errRulesDiffer = errors.New("the configuration is another one than the rules of the replica: start the node that holds the replica's key with it, or this one without --config")
 
-// openRules makes the rules of the replica count, and returns the configuration by which is served. Without rules it returns cfg.
+// openRules makes the rules of the replica count, and returns the configuration by which is served.
+// Without rules it returns cfg.
 func (s *collectionsService) openRules(ctx context.Context, r *openReplica, cfg *config.Config) (*config.Config, error) {
 	s.guard = rules.NewGuard(rules.Options{Chains: &s.chains, Log: s.log})
 	now, err := s.currentRules(ctx, r, cfg)
@@ -62,7 +64,8 @@ func (s *collectionsService) underRules(now *rules.Rules, cfg *config.Config) (*
 
 func shared(c *config.Config) []byte { return value.AppendCanonical(nil, c.Shared()) }
 
-// currentRules returns the rules of the replica, nil if it has none. If this node holds its key and the configuration asks for rules, they are made from it.
+// currentRules returns the rules of the replica, nil if it has none. If this node holds its key and
+// the configuration asks for rules, they are made from it.
 func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, cfg *config.Config) (*rules.Rules, error) {
 	all, missing, err := replicas.ReadEntry(ctx, s.node, r.ID, rules.Key)
 	if err != nil {
@@ -99,7 +102,8 @@ func (s *collectionsService) currentRules(ctx context.Context, r *openReplica, c
 	return want, nil
 }
 
-// rulesOf are the rules that a configuration asks for, after those that count now, which may be nil.
+// rulesOf are the rules that a configuration asks for, after those that count now, which may be
+// nil.
 func rulesOf(cfg *config.Config, r *openReplica, now *rules.Rules, prefix string) (*rules.Rules, error) {
 	want := rules.Rules{Serial: 1, Since: time.Now().UnixMilli(), Prefix: prefix, Hosts: cfg.Rules.Hosts, Own: cfg.Own(), Config: cfg, Servers: []replica.AuthorID{r.author.Author()}}
 	want.Scopes = want.Since
@@ -160,7 +164,8 @@ func (s *collectionsService) followRules(ctx context.Context) error {
 	return nil
 }
 
-// reloadRules makes a configuration that was read again the rules, if this node holds the replica's key, and returns the one by which is served.
+// reloadRules makes a configuration that was read again the rules, if this node holds the replica's
+// key, and returns the one by which is served.
 func (s *collectionsService) reloadRules(cfg *config.Config) (*config.Config, error) {
 	switch {
 	case !s.ruled() && cfg.Rules != nil:

@@ -21,8 +21,9 @@ const ruled = `{"version": 1, "collections": [
 	{"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["public"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 65536}%s],
 	"extensions": {"evm": {"chains": {"evm:8453": {"rpc": ["%s"], "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3"}}}, "rules": {}}}`
 
-// The node that holds the replica's key makes its configuration the rules; another serves by them without a configuration, also when they have changed. What somebody writes to the replica
-// past both doors, as any command of a node can, is not served.
+// The node that holds the replica's key makes its configuration the rules; another serves by them
+// without a configuration, also when they have changed. What somebody writes to the replica past
+// both doors, as any command of a node can, is not served.
 func TestRulesOfAReplica(t *testing.T) {
 	t.Parallel()
 	alice, bob := walletOf(t, 1), walletOf(t, 2)

@@ -297,7 +297,8 @@ func (s *collectionsService) reload() error {
 	return nil
 }
 
-// revocationsEvery is how often the server looks for lists of revocations that other nodes have taken.
+// revocationsEvery is how often the server looks for lists of revocations that other nodes have
+// taken.
 const revocationsEvery = 10 * time.Second
 
 // heed reads the configuration again on SIGHUP.
@@ -361,7 +362,8 @@ func (s *collectionsService) close() (err error) {
 	return err
 }
 
-// Bounds of connections: how long a request's headers may take and be, and how long a connection may be idle.
+// Bounds of connections: how long a request's headers may take and be, and how long a connection
+// may be idle.
 const (
 	headerTime     = 10 * time.Second // or --timeout, if that is less
 	maxHeaderBytes = 64 << 10
@@ -369,7 +371,8 @@ const (
 	maxStreams     = 32 // requests at once on a connection of HTTP/2; browsers have other ones wait
 )
 
-// withHealth answers /health also where all else has a prefix, of which whoever looks after the process need not know.
+// withHealth answers /health also where all else has a prefix, of which whoever looks after the
+// process need not know.
 func (s *collectionsService) withHealth(h http.Handler) http.Handler {
 	if s.prefix == "" {
 		return h

@@ -47,7 +47,8 @@ type openReplica struct {
 	author replica.SecretKey // that this node writes as
 }
 
-// replica returns the replica that is named, which is made if there is none; nil if documents are kept elsewhere.
+// replica returns the replica that is named, which is made if there is none; nil if documents are
+// kept elsewhere.
 func (f *storeFlags) replica(ctx context.Context, n *node.Node, log *slog.Logger) (*openReplica, error) {
 	name, is := strings.CutPrefix(f.store, "replica:")
 	if !is || name == "" {
@@ -127,7 +128,9 @@ func (f *storeFlags) openBucket(ctx context.Context, at string, log *slog.Logger
 	return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), kept.Close())
 }
 
-// The variables with the secrets of encryption at rest. Each may be given in a file, which the variable with fileSuffix names; former ones, by which is read but not written, a line each, with formerSuffix.
+// The variables with the secrets of encryption at rest. Each may be given in a file, which the
+// variable with fileSuffix names; former ones, by which is read but not written, a line each, with
+// formerSuffix.
 const (
 	envIdentitySecret = "ENCRYPTION_SECRET"
 	envServerSecret   = "PLATFORM_ENCRYPTION_SECRET"
@@ -211,7 +214,8 @@ func codecOf(c *config.Config) (*encrypted.Codec, error) {
 // defaultConfig is the name in the data directory of a configuration that is not named.
 const defaultConfig = "collections.json"
 
-// loadCollections reads a configuration: the file that is named, otherwise the one in the data directory. It returns nil if there is none.
+// loadCollections reads a configuration: the file that is named, otherwise the one in the data
+// directory. It returns nil if there is none.
 func loadCollections(name, dir string, log *slog.Logger) (*config.Config, error) {
 	if name == "" {
 		name = filepath.Join(dir, defaultConfig)

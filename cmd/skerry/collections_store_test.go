@@ -55,8 +55,9 @@ func holds(t *testing.T, dir, text string) (is bool) {
 	return is
 }
 
-// Without a configuration there is the default set, whose documents are encrypted by a secret of the environment. Another secret takes its place while the server goes on, and a migration
-// writes anew what the old one has encrypted.
+// Without a configuration there is the default set, whose documents are encrypted by a secret of
+// the environment. Another secret takes its place while the server goes on, and a migration writes
+// anew what the old one has encrypted.
 func TestDefaultCollections(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

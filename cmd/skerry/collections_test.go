@@ -105,7 +105,8 @@ func TestKilledServerOfCollections(t *testing.T) {
 	}
 }
 
-// Clients that send headers without end are refused, and those that send them slowly keep nobody waiting and are sent away.
+// Clients that send headers without end are refused, and those that send them slowly keep nobody
+// waiting and are sent away.
 func TestHostileHTTP(t *testing.T) {
 	t.Parallel()
 	_, url := serveCollections(t, t.TempDir(), openCollections)
@@ -149,7 +150,8 @@ const walletCollections = `{"version": 1, "collections": [
   {"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 65536}],
   "extensions": {"evm": {"admins": ["%s"], "chains": {"evm:8453": {"rpc": ["%s"], "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3"}}}}}`
 
-// rpcOf is a chain of which the first address is the owner of all items, and nobody else may use them.
+// rpcOf is a chain of which the first address is the owner of all items, and nobody else may use
+// them.
 func rpcOf(t *testing.T, owner eth.Address) (url string, away *atomic.Bool) {
 	away = &atomic.Bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -217,7 +219,8 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// Callers who prove themselves by a wallet have documents under their address, whatever its spelling, and the roles that a chain tells of; a request is let in once, also by a server that
+// Callers who prove themselves by a wallet have documents under their address, whatever its
+// spelling, and the roles that a chain tells of; a request is let in once, also by a server that
 // was killed and started again.
 func TestWallets(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// startupWait is how long a command waits for a node that has the data directory but does not answer yet.
+// startupWait is how long a command waits for a node that has the data directory but does not
+// answer yet.
 const startupWait = 5 * time.Second
 
 // errNotRunning reports a command that is about a running node, without one.
@@ -58,14 +59,15 @@ func (s *session) close() error {
 	return err
 }
 
-// with runs fn with a client of the node that runs on the data directory or, if none does, of one that lives as long as fn. online says
-// whether that one needs a network. It then hands over what peers were sent entries of.
+// with runs fn with a client of the node that runs on the data directory or, if none does, of one
+// that lives as long as fn. online says whether that one needs a network. It then hands over what
+// peers were sent entries of.
 func (a *app) with(ctx context.Context, online bool, fn func(*session) error) error {
 	return a.withSession(ctx, online, online, fn)
 }
 
-// untilInterrupted is with for a command that runs until Ctrl-C. Its node is there for whoever wants
-// content, for as long as that takes, and keeps no account of who has taken it.
+// untilInterrupted is with for a command that runs until Ctrl-C. Its node is there for whoever
+// wants content, for as long as that takes, and keeps no account of who has taken it.
 func (a *app) untilInterrupted(ctx context.Context, fn func(*session) error) error {
 	return a.withSession(ctx, true, false, fn)
 }

@@ -32,7 +32,8 @@ func (m *marks) make() string {
 	return w
 }
 
-// found returns which marks are in any file below a directory, in any of the forms in which something may write them.
+// found returns which marks are in any file below a directory, in any of the forms in which
+// something may write them.
 func (m *marks) found(t *testing.T, dir string) (out []string, bytesRead int) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -57,8 +58,10 @@ func (m *marks) found(t *testing.T, dir string) (out []string, bytesRead int) {
 	return out, bytesRead
 }
 
-// The disk of a host that may only sync, searched for everything that was ever written to an encrypted replica: names, values, a large file in chunks, what was replaced and deleted, what the
-// replica is called, and its keys. What the same host holds of a replica that is not encrypted is found by the same search.
+// The disk of a host that may only sync, searched for everything that was ever written to an
+// encrypted replica: names, values, a large file in chunks, what was replaced and deleted, what the
+// replica is called, and its keys. What the same host holds of a replica that is not encrypted is
+// found by the same search.
 func TestDiskOfAHost(t *testing.T) {
 	const listen = "/ip4/127.0.0.1/tcp/0"
 	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")

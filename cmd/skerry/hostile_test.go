@@ -44,7 +44,8 @@ func TestPeersTextReachesTheTerminalCleaned(t *testing.T) {
 	require.NotContains(t, string(out), "\u202e")
 }
 
-// A file that was added without a copy and has become a pipe ends neither the node nor what it serves.
+// A file that was added without a copy and has become a pipe ends neither the node nor what it
+// serves.
 func TestNodeWithAPipeCanBeStopped(t *testing.T) {
 	p := startProc(t, filepath.Join(t.TempDir(), "a"), "/ip4/127.0.0.1/tcp/0")
 	name := filepath.Join(t.TempDir(), "f")

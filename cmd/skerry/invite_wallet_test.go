@@ -16,7 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// What is granted to an EVM address is written by whoever holds the wallet: an identity of the keyring, or another program that a person has sign a text.
+// What is granted to an EVM address is written by whoever holds the wallet: an identity of the
+// keyring, or another program that a person has sign a text.
 func TestGrantToAWallet(t *testing.T) {
 	t.Parallel()
 	a := startProc(t, t.TempDir(), "/ip4/127.0.0.1/tcp/0")

@@ -1,5 +1,5 @@
-// Command skerry is the command line of a node. Each group of commands is a file; none has logic of its own: commands ask the node
-// over its API, or open the data directory and ask themselves.
+// Command skerry is the command line of a node. Each group of commands is a file; none has logic of
+// its own: commands ask the node over its API, or open the data directory and ask themselves.
 package main
 
 import (

@@ -174,7 +174,8 @@ func isPort(text string) bool {
 	return err == nil && text != ""
 }
 
-// readNetworkKey reads a file in the form of go-libp2p, by a path that is relative to the data directory if it is not there as it stands.
+// readNetworkKey reads a file in the form of go-libp2p, by a path that is relative to the data
+// directory if it is not there as it stands.
 func readNetworkKey(dir, path string) (key pnet.PSK, err error) {
 	text, err := disk.ReadFile(path, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(path) {
@@ -206,10 +207,12 @@ func goOnline(n *node.Node, f *netFlags, log *slog.Logger) error {
 	return n.GoOnline(network)
 }
 
-// configFile is the name of a file in the data directory with flags for the commands that go online.
+// configFile is the name of a file in the data directory with flags for the commands that go
+// online.
 const configFile = "config"
 
-// readConfig sets the flags that the data directory's config file names and the command line does not: each line is the name of a flag of up or seed serve, an equals sign and a value. What
+// readConfig sets the flags that the data directory's config file names and the command line does
+// not: each line is the name of a flag of up or seed serve, an equals sign and a value. What
 // another command has is passed over.
 func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 	path := filepath.Join(a.dir, configFile)

@@ -22,7 +22,8 @@ func absPath(arg string) (string, error) {
 
 // print writes a result: as JSON, as its essential (nothing if that is empty), or for people.
 //
-// The essential is cleaned to one line, as all that is not made by displayf: for exact values there is JSON.
+// The essential is cleaned to one line, as all that is not made by displayf: for exact values there
+// is JSON.
 func (a *app) print(value any, essential string, text display) error {
 	return a.printLines(value, displayf("%s", essential), text)
 }

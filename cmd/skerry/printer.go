@@ -13,9 +13,9 @@ import (
 	"github.com/skerry-sync/skerry/internal/visible"
 )
 
-// A printer is the only way to standard output and standard error. Everything that is written to it is
-// cleaned (package visible), since nearly all output can contain text of a peer, an app or a file:
-// control characters could erase or forge what a person reads. JSON keeps its values.
+// A printer is the only way to standard output and standard error. Everything that is written to it
+// is cleaned (package visible), since nearly all output can contain text of a peer, an app or a
+// file: control characters could erase or forge what a person reads. JSON keeps its values.
 //
 // Only this file names os.Stdout and os.Stderr, and prints with package fmt; a test checks that.
 type printer struct {
@@ -57,12 +57,12 @@ func (p *printer) Write(b []byte) (int, error) {
 	return p.clean.Write(b)
 }
 
-// A display is text for people that is safe to show: made by displayf, or a constant. Its line ends are
-// our own. The type keeps strings of others from being joined to it.
+// A display is text for people that is safe to show: made by displayf, or a constant. Its line ends
+// are our own. The type keeps strings of others from being joined to it.
 type display string
 
-// displayf formats like fmt.Sprintf. What arguments become is cleaned to one line, so that it cannot
-// pretend to be output of ours; only displays are taken as they are.
+// displayf formats like fmt.Sprintf. What arguments become is cleaned to one line, so that it
+// cannot pretend to be output of ours; only displays are taken as they are.
 func displayf(format string, args ...any) display {
 	safe := make([]any, len(args))
 	for i, arg := range args {
@@ -83,7 +83,8 @@ func (c cleaned) Format(f fmt.State, verb rune) {
 	_, _ = io.WriteString(f, text) // a State has no errors
 }
 
-// maxShown is how many bytes of one argument, or of one error, are shown. The longest ticket is shorter.
+// maxShown is how many bytes of one argument, or of one error, are shown. The longest ticket is
+// shorter.
 const maxShown = 32 << 10
 
 func cut(text string) string {
@@ -139,15 +140,15 @@ func (p *printer) prompt(text display) error {
 	return err
 }
 
-// problem writes an error. Further lines of it are indented: they may be of others, and must not look
-// like lines of ours.
+// problem writes an error. Further lines of it are indented: they may be of others, and must not
+// look like lines of ours.
 func (p *printer) problem(err error) {
 	text := strings.ReplaceAll(visible.Lines("skerry: "+cut(err.Error())), "\n", "\n  ")
 	_ = p.text(display(text)) // there is nobody left to tell
 }
 
-// rewrite writes text over the present line of a terminal, and blanks up to width. It returns the width
-// of text.
+// rewrite writes text over the present line of a terminal, and blanks up to width. It returns the
+// width of text.
 func (p *printer) rewrite(text display, width int) int {
 	line := visible.Text(string(text))
 	columns, _ := p.size()
@@ -166,8 +167,8 @@ func (p *printer) erase(width int) {
 	_, _ = io.WriteString(p.raw, "\r"+strings.Repeat(" ", min(width, columns-1))+"\r") // likewise
 }
 
-// content calls write with where the content of blobs and values is to go. To a file or another program
-// that is byte for byte; on a terminal what cannot be shown is escaped.
+// content calls write with where the content of blobs and values is to go. To a file or another
+// program that is byte for byte; on a terminal what cannot be shown is escaped.
 func (p *printer) content(write func(io.Writer) error) error {
 	if !p.terminal {
 		return write(p.raw)

@@ -25,8 +25,8 @@ import (
 	"github.com/skerry-sync/skerry/seed"
 )
 
-// hostile is text of a peer that tries to command the terminal, to turn letters round, to hide some and
-// to add lines.
+// hostile is text of a peer that tries to command the terminal, to turn letters round, to hide some
+// and to add lines.
 const hostile = "x\x1b[2J\u009b2K\u202egpj\u2066\u200b\r\nskerry: approved\t\x7f\xff"
 
 // shown is how all of it is shown.
@@ -119,8 +119,8 @@ func TestContent(t *testing.T) {
 	require.Equal(t, strings.ReplaceAll(strings.ReplaceAll(shown, `\n`, "\n"), `\t`, "\t")+`\xc3`, out.String())
 }
 
-// Nobody prints around the printer: outside of printer.go nothing names the standard streams, prints
-// with package fmt, or declares a string of others to be a display.
+// Nobody prints around the printer: outside of printer.go nothing names the standard streams,
+// prints with package fmt, or declares a string of others to be a display.
 func TestOnlyThePrinterPrints(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
@@ -149,8 +149,8 @@ func TestOnlyThePrinterPrints(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// exact are the files, with the number of times, in which text is shown as it is with its line ends. Each is
-// our own, or was compared with what visible.Lines makes of it.
+// exact are the files, with the number of times, in which text is shown as it is with its line
+// ends. Each is our own, or was compared with what visible.Lines makes of it.
 var exact = map[string]int{"identity.go": 1, "replica.go": 1, "collections.go": 1, "collections_store.go": 1}
 
 func around(set *token.FileSet, file *ast.File) (found []string) {

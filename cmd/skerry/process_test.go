@@ -68,7 +68,8 @@ func (p *proc) must(args ...string) string {
 	return out
 }
 
-// present returns how much of the only large blob the node has. It asks the node directly, to be quick enough to catch it in the middle.
+// present returns how much of the only large blob the node has. It asks the node directly, to be
+// quick enough to catch it in the middle.
 func (p *proc) present() (have, size uint64) {
 	owner, err := node.ReadOwner(p.dir)
 	require.NoError(p.t, err)
@@ -83,7 +84,8 @@ func (p *proc) present() (have, size uint64) {
 	return have, size
 }
 
-// commit returns when a small change has been committed, without waiting for the disk, and so all that was committed before it. The node holds a replica "own".
+// commit returns when a small change has been committed, without waiting for the disk, and so all
+// that was committed before it. The node holds a replica "own".
 func (p *proc) commit() {
 	owner, err := node.ReadOwner(p.dir)
 	require.NoError(p.t, err)
@@ -93,8 +95,9 @@ func (p *proc) commit() {
 	require.NoError(p.t, err)
 }
 
-// TestKilledTransferResumes kills the receiving node, and then the serving one, in the middle of a transfer between real processes. What
-// was verified and written is there afterwards and is not fetched again, what was acknowledged is not lost, and the content is right.
+// TestKilledTransferResumes kills the receiving node, and then the serving one, in the middle of a
+// transfer between real processes. What was verified and written is there afterwards and is not
+// fetched again, what was acknowledged is not lost, and the content is right.
 func TestKilledTransferResumes(t *testing.T) {
 	const listen = "/ip4/127.0.0.1/tcp/0"
 	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
@@ -165,8 +168,8 @@ func addressIn(t *testing.T, ticket string) string {
 	return info.Peers[0].Addrs[0]
 }
 
-// TestLyingPeer fetches by a ticket whose first peer serves wrong bytes: alone, that ends with exit code 4 and nothing stored; with an honest
-// peer behind it in the ticket, the content arrives.
+// TestLyingPeer fetches by a ticket whose first peer serves wrong bytes: alone, that ends with exit
+// code 4 and nothing stored; with an honest peer behind it in the ticket, the content arrives.
 func TestLyingPeer(t *testing.T) {
 	content := []byte("the true content")
 	honest := startProc(t, filepath.Join(t.TempDir(), "honest"), "/ip4/127.0.0.1/tcp/0")

@@ -219,8 +219,8 @@ func (a *app) askSignature(wallet, text string) (string, error) {
 	return strings.TrimSpace(b), nil
 }
 
-// settleWait is how long a command that brought its own node waits without progress for content to arrive before it leaves the rest for
-// another time.
+// settleWait is how long a command that brought its own node waits without progress for content to
+// arrive before it leaves the rest for another time.
 const settleWait = 10 * time.Second
 
 // settle waits until content that entries point at has arrived, if the node ends with this command.

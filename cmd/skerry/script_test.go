@@ -69,7 +69,8 @@ func setenv(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], line)
 }
 
-// eventually COMMAND... runs a command until it succeeds, or with ! until it fails, for up to 20 seconds.
+// eventually COMMAND... runs a command until it succeeds, or with ! until it fails, for up to 20
+// seconds.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -80,7 +81,8 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%v (to fail: %v) never happened: %v", args, neg, err)
 }
 
-// until REGEXP COMMAND... runs a command until it succeeds and its output matches, for up to 20 seconds.
+// until REGEXP COMMAND... runs a command until it succeeds and its output matches, for up to 20
+// seconds.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile(args[0])
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -234,7 +236,8 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(l.Close())
 }
 
-// setcode NAME DIR waits until an app's request waits at the node of a data directory, and sets a variable to its code.
+// setcode NAME DIR waits until an app's request waits at the node of a data directory, and sets a
+// variable to its code.
 func setCode(ts *testscript.TestScript, _ bool, args []string) {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		out, err := exec.Command("skerry", "--dir", args[1], "vault", "requests", "-q").Output()

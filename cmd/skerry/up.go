@@ -60,7 +60,8 @@ type service interface {
 	configure(cfg *node.Config) error
 	// opened is called before it goes online.
 	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
-	// online is called when peers can reach it; what it returns ends the service, and tells people what to know of it.
+	// online is called when peers can reach it; what it returns ends the service, and tells people
+	// what to know of it.
 	online() (stop func() error, facts map[string]string, err error)
 	// measured is called if metrics are wanted.
 	measured(r prometheus.Registerer)
@@ -165,7 +166,8 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	return nil
 }
 
-// openNode opens the data directory. A command that has it open for a moment is waited for; another node is not.
+// openNode opens the data directory. A command that has it open for a moment is waited for; another
+// node is not.
 func (a *app) openNode(ctx context.Context, cfg node.Config) (*node.Node, error) {
 	for deadline := time.Now().Add(startupWait); ; {
 		n, err := node.Open(ctx, cfg)

@@ -1,7 +1,9 @@
 // Package access decides who a caller of collections is and which roles it has.
 //
-// What belongs here: resolvers, which tell from a request who makes it; enrichers, which add roles that depend on what is asked for; restrictions by
-// identity; and what a server must remember for that, the nonces it has seen and the certificates that are revoked. What never belongs here: which roles a collection asks for, and the cryptography of certificates.
+// What belongs here: resolvers, which tell from a request who makes it; enrichers, which add roles
+// that depend on what is asked for; restrictions by identity; and what a server must remember for
+// that, the nonces it has seen and the certificates that are revoked. What never belongs here:
+// which roles a collection asks for, and the cryptography of certificates.
 //
 // Start at Resolver and Caps. The rules are those of docs/protocol/starfish-v3.md, "Authorization".
 package access
@@ -31,7 +33,8 @@ type Auth struct {
 	Scope     *Scope   // of the certificate that the caller presents; nil without one, and no restriction
 	Presenter string   // the Ed25519 public key, in hex, that has signed the request; "" without one
 
-	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs all that it writes otherwise than with an Ed25519 key.
+	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs
+	// all that it writes otherwise than with an Ed25519 key.
 	VerifyAuthor func(data *value.Object, signature string) error
 	// Proof is what has been signed, without the body; nil if nothing was.
 	Proof *store.Proof
@@ -70,7 +73,8 @@ var Anonymous = Auth{Roles: []string{config.RolePublic}}
 // Request is what a resolver is asked about.
 type Request struct {
 	HTTP *http.Request
-	// Body returns the body; it is read once, and no more of it than may be sent. Only writes have one. It returns a *DeniedError.
+	// Body returns the body; it is read once, and no more of it than may be sent. Only writes have
+	// one. It returns a *DeniedError.
 	Body func() ([]byte, error)
 	// Targets are the paths, with queries, that the caller may have signed.
 	Targets []string
@@ -106,10 +110,12 @@ func deny(status int, format string, args ...any) error {
 	return &DeniedError{status, fmt.Sprintf(format, args...)}
 }
 
-// Enricher adds roles that depend on the parameters of the path. Besides an *UnavailableError it returns those that are known all the same.
+// Enricher adds roles that depend on the parameters of the path. Besides an *UnavailableError it
+// returns those that are known all the same.
 type Enricher func(ctx context.Context, who *Auth, params map[string]string) ([]string, error)
 
-// UnavailableError says that it cannot be found out now whether a caller has some role. It matters only to callers whose other roles are not enough.
+// UnavailableError says that it cannot be found out now whether a caller has some role. It matters
+// only to callers whose other roles are not enough.
 type UnavailableError struct {
 	Reason     string        // which the caller is told, with status 503
 	RetryAfter time.Duration // when it is worth trying again
@@ -160,7 +166,8 @@ func IsWrite(ctx context.Context) bool {
 	return is
 }
 
-// Configured returns an enricher that gives the roles of a configuration, which current returns. Lists of entitlements are read from docs.
+// Configured returns an enricher that gives the roles of a configuration, which current returns.
+// Lists of entitlements are read from docs.
 func Configured(current func() *config.Config, docs *document.Documents, clock Clock) Enricher {
 	var mu sync.Mutex
 	var made Enricher
@@ -201,7 +208,8 @@ func IdentityRole(identity, role string) Enricher {
 	}
 }
 
-// Restricted reports whether restrictions keep an identity, "" for nobody in particular, from an action on a collection.
+// Restricted reports whether restrictions keep an identity, "" for nobody in particular, from an
+// action on a collection.
 func Restricted(c *config.Config, col *config.Collection, identity, action string) bool {
 	shut := func(all []config.Restriction) bool {
 		for _, r := range all {

@@ -24,7 +24,8 @@ const start = 1_700_000_000_000
 
 func at(ms int64) access.Clock { return func() time.Time { return time.UnixMilli(ms) } }
 
-// A nonce is used once, for as long as a request of its time would be let in, also by a server that was started again.
+// A nonce is used once, for as long as a request of its time would be let in, also by a server that
+// was started again.
 func TestNonces(t *testing.T) {
 	for _, journal := range []bool{false, true} {
 		dir := ""
@@ -158,7 +159,8 @@ func TestSharedNonces(t *testing.T) {
 	require.ErrorIs(t, broken.Use(ctx, "a", "1", start, start), away)
 }
 
-// A clock that goes back lets nothing in a second time: what is remembered is known, and what may have been forgotten is denied until its time has passed.
+// A clock that goes back lets nothing in a second time: what is remembered is known, and what may
+// have been forgotten is denied until its time has passed.
 func TestNoncesClockGoesBack(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
 		o := access.NonceOptions{Skew: 10 * time.Second, Dir: t.TempDir(), Name: "short", Clock: at(start)}

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Issuers cost nothing to make, so what lists of revocations may take up is shared out by where they come
-// from. Each source may bring lists of sourceIssuers new issuers at once, and then one in issuerPause;
-// and sourceBytes of lists, as far as they grow, and then bytesPerSecond.
+// Issuers cost nothing to make, so what lists of revocations may take up is shared out by where
+// they come from. Each source may bring lists of sourceIssuers new issuers at once, and then one in
+// issuerPause; and sourceBytes of lists, as far as they grow, and then bytesPerSecond.
 const (
 	sourceIssuers  = 64
 	issuerPause    = 10 * time.Minute
@@ -46,8 +46,8 @@ type allowances struct {
 	of map[string]*allowance
 }
 
-// take takes room for a list from the source of ctx, if it has one; all behind proxies of this machine
-// share one. It returns false if there is none left.
+// take takes room for a list from the source of ctx, if it has one; all behind proxies of this
+// machine share one. It returns false if there is none left.
 func (s *allowances) take(ctx context.Context, issuers, bytes int) bool {
 	source, ok := ctx.Value(sourceKey{}).(string)
 	if !ok {

@@ -23,7 +23,8 @@ const (
 	HeaderPublic    = "X-Starfish-Pub"   // of who presents an audience certificate: Ed25519 public key, hex
 )
 
-// Caps is the resolver of capability certificates: a request presents one and is signed by its subject.
+// Caps is the resolver of capability certificates: a request presents one and is signed by its
+// subject.
 type Caps struct {
 	Nonces         NonceStore
 	Revocations    *Revocations // may be nil
@@ -53,7 +54,8 @@ const (
 // defaultNonceLength is more than the published clients send.
 const defaultNonceLength = 256
 
-// Resolve implements Resolver. What costs little is checked first; a nonce is used up only by a request whose signature is right.
+// Resolve implements Resolver. What costs little is checked first; a nonce is used up only by a
+// request whose signature is right.
 func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	h := r.HTTP.Header
 	header := h.Get("Authorization")

@@ -23,7 +23,8 @@ type Entitlements struct {
 
 const maxRemembered = 10_000
 
-// Enricher gives a role for each feature that the caller's document lists. What is no list gives none.
+// Enricher gives a role for each feature that the caller's document lists. What is no list gives
+// none.
 func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 	set := func(s *string, to string) {
 		if *s == "" {
@@ -87,7 +88,8 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 	}
 }
 
-// EntitlementsPath returns the template of the storage path of the lists that a configuration names; "" if it names none.
+// EntitlementsPath returns the template of the storage path of the lists that a configuration
+// names; "" if it names none.
 func EntitlementsPath(e *config.Entitlements) string {
 	if e == nil {
 		return ""

@@ -14,8 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// The last quarter of the memory of nonces is for those who have used little of it, and it is used up
-// to its last place, also after a start.
+// The last quarter of the memory of nonces is for those who have used little of it, and it is used
+// up to its last place, also after a start.
 func TestNoncesToTheLastPlace(t *testing.T) {
 	const most = 1 << 12
 	const reserve = most - most/4
@@ -69,7 +69,8 @@ func TestNoncesReadBackExactly(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// Shared nonces are kept for two skews after the end of their part of the time, that moment included.
+// Shared nonces are kept for two skews after the end of their part of the time, that moment
+// included.
 func TestSharedNoncesToTheEnd(t *testing.T) {
 	ctx := t.Context()
 	s := store.NewMemory()
@@ -108,7 +109,8 @@ func TestAllowance(t *testing.T) {
 	}
 }
 
-// As many sources are known as there is room for. One that has taken nothing makes room for another.
+// As many sources are known as there is room for. One that has taken nothing makes room for
+// another.
 func TestManySources(t *testing.T) {
 	r, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)

@@ -17,9 +17,11 @@ import (
 var (
 	// ErrReplayed reports a nonce that has been used.
 	ErrReplayed = errors.New("the nonce has been used")
-	// ErrTooMany reports more requests than can be remembered; a request is denied rather than let in twice.
+	// ErrTooMany reports more requests than can be remembered; a request is denied rather than let in
+	// twice.
 	ErrTooMany = errors.New("too many requests to remember their nonces")
-	// ErrForgotten reports a request of a time whose nonces are not remembered any more, which happens only if the clock of the server has gone back.
+	// ErrForgotten reports a request of a time whose nonces are not remembered any more, which happens
+	// only if the clock of the server has gone back.
 	ErrForgotten = errors.New("the clock of this server has gone back, to a time whose requests it cannot tell from new ones: they are denied until that has passed")
 )
 
@@ -30,9 +32,9 @@ const (
 	journalNames  = "%s.%d.log" // of two, which take turns
 )
 
-// Signers cost nothing to make, so what is remembered is shared out by where requests come from, too. A
-// nonce cannot be forgotten early, or its request could be made again; so a request that is one too
-// many is denied.
+// Signers cost nothing to make, so what is remembered is shared out by where requests come from,
+// too. A nonce cannot be forgotten early, or its request could be made again; so a request that is
+// one too many is denied.
 const (
 	partOfSigner = 64 // a signer has that part of what is remembered, at most,
 	partOfSource = 16 // and all signers at one source this
@@ -42,15 +44,17 @@ const (
 	partOfReserve = 64
 )
 
-// NonceStore remembers the nonces of requests. It may share out what it remembers by the source of ctx
-// (see WithSource).
+// NonceStore remembers the nonces of requests. It may share out what it remembers by the source of
+// ctx (see WithSource).
 type NonceStore interface {
-	// Use takes note of a nonce of a signer, of a request that was signed at time; both times are in Unix milliseconds. It returns ErrReplayed if it was used before, and
-	// any other error if that cannot be told; the request is denied then as well.
+	// Use takes note of a nonce of a signer, of a request that was signed at time; both times are in
+	// Unix milliseconds. It returns ErrReplayed if it was used before, and any other error if that
+	// cannot be told; the request is denied then as well.
 	Use(ctx context.Context, signer, nonce string, time, now int64) error
 }
 
-// Nonces remembers the nonces of requests to this process for as long as a request of their time would be let in. With a journal they are remembered over the end of the process.
+// Nonces remembers the nonces of requests to this process for as long as a request of their time
+// would be let in. With a journal they are remembered over the end of the process.
 type Nonces struct {
 	skew int64 // milliseconds
 	unit int64 // milliseconds of a bucket
@@ -161,8 +165,8 @@ func (n *Nonces) Use(ctx context.Context, signer, nonce string, time, now int64)
 	return nil
 }
 
-// full reports whether there is no room for another nonce of a signer, and a source if it is known, of
-// whom that many are remembered. The caller holds the lock.
+// full reports whether there is no room for another nonce of a signer, and a source if it is known,
+// of whom that many are remembered. The caller holds the lock.
 func (n *Nonces) full(ofSigner, ofSource int, known bool) bool {
 	forSigner, forSource := n.most/partOfSigner, n.most/partOfSource
 	if n.total >= n.most-n.most/partReserved {
@@ -181,8 +185,9 @@ func (n *Nonces) Close() error {
 	return n.journal.f.Close()
 }
 
-// journal is two files of records. The system has what is written at once, so that the end of the process loses nothing; a loss of power may lose what was
-// used in the last seconds, while the machine takes longer than that to start.
+// journal is two files of records. The system has what is written at once, so that the end of the
+// process loses nothing; a loss of power may lose what was used in the last seconds, while the
+// machine takes longer than that to start.
 type journal struct {
 	dir   string
 	of    string // what the names begin with
@@ -202,8 +207,8 @@ func (j *journal) name(turn int) string {
 }
 
 // openJournal reads what both files hold and begins the one that was written to earlier anew. It
-// returns the records of requests of the time from, and later; before last, the next millisecond after
-// any other, it cannot tell what was let in.
+// returns the records of requests of the time from, and later; before last, the next millisecond
+// after any other, it cannot tell what was let in.
 func openJournal(dir, name string, keep, from int64) (j *journal, all []record, last int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, 0, err

@@ -19,7 +19,8 @@ import (
 )
 
 var (
-	// ErrStale reports a list of revocations whose generation is not above that of the one that counts.
+	// ErrStale reports a list of revocations whose generation is not above that of the one that
+	// counts.
 	ErrStale = errors.New("there is a list of revocations of the same or a later generation")
 	// ErrTooManyIssuers reports that lists of no more issuers are kept.
 	ErrTooManyIssuers = errors.New("lists of too many issuers are kept")

@@ -11,14 +11,17 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// SharedNonces remembers nonces in a store that several servers share, so that no two of them let the same request in. The store must tell for sure whether an
-// object was there: one in an S3 bucket does, one in a replica does not, as nodes learn of each other's writes later.
+// SharedNonces remembers nonces in a store that several servers share, so that no two of them let
+// the same request in. The store must tell for sure whether an object was there: one in an S3
+// bucket does, one in a replica does not, as nodes learn of each other's writes later.
 //
-// The objects are empty, under sharedNonces ‖ number of the skew's tenth in which the request was made, 16 digits ‖ / ‖ digest of signer and nonce, 32 hex digits.
+// The objects are empty, under sharedNonces ‖ number of the skew's tenth in which the request was
+// made, 16 digits ‖ / ‖ digest of signer and nonce, 32 hex digits.
 type SharedNonces struct {
 	Store store.Store
 	Skew  time.Duration // by which the time of a request may differ from the servers'
-	// Local, if not nil, is asked first: it shares out what callers of this server may have remembered.
+	// Local, if not nil, is asked first: it shares out what callers of this server may have
+	// remembered.
 	Local *Nonces
 }
 
@@ -44,7 +47,8 @@ func (s *SharedNonces) Use(ctx context.Context, signer, nonce string, time, now 
 	return nil
 }
 
-// Clean removes nonces of requests that are not let in any more by a server whose clock is at now, Unix milliseconds, or by one whose clock is a skew behind.
+// Clean removes nonces of requests that are not let in any more by a server whose clock is at now,
+// Unix milliseconds, or by one whose clock is a skew behind.
 func (s *SharedNonces) Clean(ctx context.Context, now int64) error {
 	for {
 		keys, err := s.Store.List(ctx, sharedNonces, "", 1000)

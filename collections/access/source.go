@@ -9,15 +9,15 @@ import (
 
 type sourceKey struct{}
 
-// WithSource returns a context for a request that comes from an IP address, in text: the address of the
-// caller, not of a proxy.
+// WithSource returns a context for a request that comes from an IP address, in text: the address of
+// the caller, not of a proxy.
 func WithSource(ctx context.Context, address string) context.Context {
 	return context.WithValue(ctx, sourceKey{}, Source(address))
 }
 
-// Source names all that one party can easily send requests from: an IPv4 address, or the IPv6 network of
-// 56 bits that an address is in. It is "" for a loopback address, behind which a proxy may hide
-// everybody, and for what is no address.
+// Source names all that one party can easily send requests from: an IPv4 address, or the IPv6
+// network of 56 bits that an address is in. It is "" for a loopback address, behind which a proxy
+// may hide everybody, and for what is no address.
 func Source(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil || a.Unmap().IsLoopback() {

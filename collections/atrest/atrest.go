@@ -1,14 +1,17 @@
-// Package atrest encrypts what collections keep, so that whoever sees a store, but not the server's secrets, reads nothing but the paths.
+// Package atrest encrypts what collections keep, so that whoever sees a store, but not the server's
+// secrets, reads nothing but the paths.
 //
-// What belongs here: the forms of what is encrypted, and the keys. What never belongs here: which collections are encrypted, and where the result lies.
+// What belongs here: the forms of what is encrypted, and the keys. What never belongs here: which
+// collections are encrypted, and where the result lies.
 //
 // Start at Key. Two forms are read. The one that is written is
 //
 //  1. ‖ base64( key id[4] ‖ nonce[12] ‖ ciphertext ‖ tag[16] )
 //
-// with AES-256-GCM, a random nonce, and "skerry at rest 1\n" ‖ path as associated data, so that documents cannot take each other's places. The key id is the first
-// bytes of SHA-256 of the key. The other form is that of OctoBot's sync server, base64( nonce[12] ‖ ciphertext ‖ tag[16] ), without associated data. Base64 is the standard's,
-// with padding (RFC 4648).
+// with AES-256-GCM, a random nonce, and "skerry at rest 1\n" ‖ path as associated data, so that
+// documents cannot take each other's places. The key id is the first bytes of SHA-256 of the key.
+// The other form is that of OctoBot's sync server, base64( nonce[12] ‖ ciphertext ‖ tag[16] ),
+// without associated data. Base64 is the standard's, with padding (RFC 4648).
 package atrest
 
 import (
@@ -51,7 +54,8 @@ type Key struct {
 	id   [idSize]byte
 }
 
-// NewKey derives a key: by HKDF with SHA-256 (RFC 5869) from a secret, a salt that tells owners apart, and an info that tells purposes apart, all as UTF-8.
+// NewKey derives a key: by HKDF with SHA-256 (RFC 5869) from a secret, a salt that tells owners
+// apart, and an info that tells purposes apart, all as UTF-8.
 func NewKey(secret, salt, info string) (*Key, error) {
 	if secret == "" {
 		return nil, errors.New("the secret for encryption is empty")
@@ -91,7 +95,8 @@ func associated(path string) []byte { return []byte(context + path) }
 // IsSealed reports whether stored is in the form that Seal writes.
 func IsSealed(stored []byte) bool { return bytes.HasPrefix(stored, []byte(version)) }
 
-// Open returns what was stored under a path, in either form, by one of some keys: that of the present secret, and those of former ones. current is set if that was the first key and the form
+// Open returns what was stored under a path, in either form, by one of some keys: that of the
+// present secret, and those of former ones. current is set if that was the first key and the form
 // that is written. It returns ErrForm or ErrSealed.
 func Open(path string, stored []byte, keys ...*Key) (plain []byte, current bool, err error) {
 	own := IsSealed(stored)

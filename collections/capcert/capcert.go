@@ -1,10 +1,13 @@
-// Package capcert is the cryptography by which a caller of collections proves what it may do: capability certificates, signatures of requests and of
-// what is written, lists of revocations, and the scopes that certificates carry.
+// Package capcert is the cryptography by which a caller of collections proves what it may do:
+// capability certificates, signatures of requests and of what is written, lists of revocations, and
+// the scopes that certificates carry.
 //
-// What belongs here: formats, their checks and how they are made, as pure functions. What never belongs here: HTTP, what a server remembers (nonces,
-// revocations), and which role opens which collection.
+// What belongs here: formats, their checks and how they are made, as pure functions. What never
+// belongs here: HTTP, what a server remembers (nonces, revocations), and which role opens which
+// collection.
 //
-// Start at Cert. All formats are those of docs/protocol/starfish-v3.md; its vectors are in testdata/starfish.
+// Start at Cert. All formats are those of docs/protocol/starfish-v3.md; its vectors are in
+// testdata/starfish.
 package capcert
 
 import (
@@ -45,7 +48,8 @@ const (
 	DefaultTTL = 30 * 24 * 3600
 )
 
-// RefusedError says why a certificate is not valid, with the code that the published packages have for it, such as "expired" or "member-self".
+// RefusedError says why a certificate is not valid, with the code that the published packages have
+// for it, such as "expired" or "member-self".
 type RefusedError struct{ Code string }
 
 func (e *RefusedError) Error() string { return "the certificate is refused: " + e.Code }
@@ -91,7 +95,8 @@ func (c *Cert) Checked() *Cert {
 // IsRoot reports whether the certificate is that of a root device: signed by its own subject.
 func (c *Cert) IsRoot() bool { return c.Kind == Device && c.Issuer == c.Subject }
 
-// UserID returns the id of the user with an Ed25519 public key, given in hex: the first 16 bytes of its SHA-256, in hex.
+// UserID returns the id of the user with an Ed25519 public key, given in hex: the first 16 bytes of
+// its SHA-256, in hex.
 func UserID(pubHex string) (string, error) {
 	b, err := hex.DecodeString(pubHex)
 	if err != nil {
@@ -101,7 +106,8 @@ func UserID(pubHex string) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// Parse reads a certificate and checks its form, but neither its signature nor the time. It returns a *RefusedError.
+// Parse reads a certificate and checks its form, but neither its signature nor the time. It returns
+// a *RefusedError.
 func Parse(v any) (*Cert, error) {
 	o, _ := v.(*value.Object)
 	malformed := refuse("malformed-shape")
@@ -241,7 +247,8 @@ func IsKey(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// CheckTime checks at what time the certificate is presented, in Unix seconds. It returns a *RefusedError.
+// CheckTime checks at what time the certificate is presented, in Unix seconds. It returns a
+// *RefusedError.
 func (c *Cert) CheckTime(now int64) error {
 	switch {
 	case c.Expires <= c.NotBefore:
@@ -283,7 +290,8 @@ const MaxAuthorization = 8 << 10
 // ErrNoCert reports a header that presents no certificate.
 var ErrNoCert = errors.New("the header holds no certificate")
 
-// ParseAuthorization reads the header in which a certificate is presented. It returns an error that is ErrNoCert, or a *RefusedError.
+// ParseAuthorization reads the header in which a certificate is presented. It returns an error that
+// is ErrNoCert, or a *RefusedError.
 func ParseAuthorization(header string) (*Cert, error) {
 	text, ok := strings.CutPrefix(header, "Cap ")
 	if !ok {

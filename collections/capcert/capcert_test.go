@@ -273,7 +273,8 @@ func FuzzMatchGlob(f *testing.F) {
 				fmt.Fprintf(&re, "%02x,", glob[g])
 			}
 		}
-		// Bytes are written in hex, as regular expressions are about characters; "/" stays what a star must not take.
+		// Bytes are written in hex, as regular expressions are about characters; "/" stays what a star
+		// must not take.
 		var text strings.Builder
 		for i := range len(target) {
 			if target[i] == '/' {

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// CheckKind checks the rules of the certificate's own kind: a member or an audience is given one collection, never the issuer's private paths, never who
-// its members are, and with writing never its keyring. A device has no rules of its own. It returns a *RefusedError.
+// CheckKind checks the rules of the certificate's own kind: a member or an audience is given one
+// collection, never the issuer's private paths, never who its members are, and with writing never
+// its keyring. A device has no rules of its own. It returns a *RefusedError.
 func (c *Cert) CheckKind() error {
 	switch c.Kind {
 	case Member:

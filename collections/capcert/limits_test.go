@@ -57,8 +57,8 @@ func TestExpandPaths(t *testing.T) {
 	require.Equal(t, []string{"users/alice/**", "!x"}, s.ExpandPaths("alice"))
 }
 
-// A list of revocations holds integers that every reader represents exactly, and names subjects only
-// if there are some.
+// A list of revocations holds integers that every reader represents exactly, and names subjects
+// only if there are some.
 func TestRevocationsLimits(t *testing.T) {
 	k, err := capcert.NewKey(make([]byte, 32))
 	require.NoError(t, err)

@@ -33,12 +33,14 @@ func ReaderScope(collection string) Scope {
 	return Scope{Ops: []string{Read, List}, Paths: []string{collection + "/**", "!" + collection + "/_members"}, Collections: []string{collection}}
 }
 
-// WriterScope grants reading and writing of a collection, but neither its keyring nor who its members are.
+// WriterScope grants reading and writing of a collection, but neither its keyring nor who its
+// members are.
 func WriterScope(collection string) Scope {
 	return Scope{Ops: []string{Read, List, Write}, Paths: []string{collection + "/**", "!" + collection + "/_keyring", "!" + collection + "/_members"}, Collections: []string{collection}}
 }
 
-// Terms are from when until when a certificate is valid, in Unix seconds, and its nonce of NonceSize bytes.
+// Terms are from when until when a certificate is valid, in Unix seconds, and its nonce of
+// NonceSize bytes.
 type Terms struct {
 	NotBefore, Expires int64
 	Nonce              []byte
@@ -50,12 +52,14 @@ type Subject struct {
 	KEM string // X25519 public key, hex
 }
 
-// MintDevice makes the certificate of a device, which then acts for the issuer within scope. It returns a *RefusedError.
+// MintDevice makes the certificate of a device, which then acts for the issuer within scope. It
+// returns a *RefusedError.
 func MintDevice(issuer Key, sub Subject, scope Scope, t Terms) (*Cert, error) {
 	return mint(issuer, Device, scope, t, value.Member{Key: "sub", Value: sub.Key}, value.Member{Key: "subKem", Value: sub.KEM})
 }
 
-// MintMember makes the certificate with which another identity may use a collection. It returns a *RefusedError.
+// MintMember makes the certificate with which another identity may use a collection. It returns a
+// *RefusedError.
 func MintMember(issuer Key, sub Subject, collection string, scope Scope, t Terms) (*Cert, error) {
 	id, err := UserID(sub.Key)
 	if err != nil {
@@ -65,7 +69,8 @@ func MintMember(issuer Key, sub Subject, collection string, scope Scope, t Terms
 	return mint(issuer, Member, scope, t, value.Member{Key: "sub", Value: sub.Key}, value.Member{Key: "subKem", Value: sub.KEM}, value.Member{Key: "subUserId", Value: id})
 }
 
-// MintAudience makes the certificate with which anybody, or those whose public keys audience lists, may use a collection. It returns a *RefusedError.
+// MintAudience makes the certificate with which anybody, or those whose public keys audience lists,
+// may use a collection. It returns a *RefusedError.
 func MintAudience(issuer Key, collection string, scope Scope, audience []string, t Terms) (*Cert, error) {
 	scope.Collections = []string{collection}
 	if audience == nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// ErrRevocations reports a list of revocations that is malformed, or that its issuer has not signed.
+// ErrRevocations reports a list of revocations that is malformed, or that its issuer has not
+// signed.
 var ErrRevocations = errors.New("not a valid list of revocations")
 
 const revocationDomain = "starfish-revlist-v1\n"
@@ -20,7 +21,8 @@ type Revoked struct {
 	Expires int64  // when the certificate ends, in Unix seconds; the entry must be kept until Skew later
 }
 
-// Revocations is an issuer's list of what it has revoked. Of an issuer's lists the one with the highest generation counts, alone.
+// Revocations is an issuer's list of what it has revoked. Of an issuer's lists the one with the
+// highest generation counts, alone.
 type Revocations struct {
 	Issuer     string
 	Generation int64
@@ -63,7 +65,8 @@ func SignRevocations(issuer Key, generation int64, certs []Revoked, subjects []s
 	return l, nil
 }
 
-// ParseRevocations reads a list and checks its signature. It returns an error that is ErrRevocations.
+// ParseRevocations reads a list and checks its signature. It returns an error that is
+// ErrRevocations.
 func ParseRevocations(v any) (*Revocations, error) {
 	bad := func(what string) (*Revocations, error) { return nil, fmt.Errorf("%w: %s", ErrRevocations, what) }
 	o, ok := v.(*value.Object)

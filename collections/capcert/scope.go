@@ -10,8 +10,10 @@ import (
 // identityParam stands, in the paths of a scope, for the identity of who presents the certificate.
 const identityParam = "{identity}"
 
-// MatchGlob reports whether glob matches all of target as the published packages see it: "*" is any run of bytes without a slash, "**" any run, everything
-// else itself, but only the last star that was come to is tried with more, so that "**/*b" does not match "a/x/yb". It takes at most len(glob) * len(target) steps.
+// MatchGlob reports whether glob matches all of target as the published packages see it: "*" is any
+// run of bytes without a slash, "**" any run, everything else itself, but only the last star that
+// was come to is tried with more, so that "**/*b" does not match "a/x/yb". It takes at most
+// len(glob) * len(target) steps.
 func MatchGlob(glob, target string) bool {
 	g, t := 0, 0
 	star, starAt, starEnd := -1, 0, 0 // the last star: where in glob, where in target it began, where the glob goes on
@@ -38,10 +40,11 @@ func MatchGlob(glob, target string) bool {
 	return strings.Trim(glob[g:], "*") == ""
 }
 
-// Covers reports whether glob matches all of target in any way: "*" is any run of bytes without a slash, "**" any run, everything else itself. It takes at most
-// len(glob) * len(target) steps.
+// Covers reports whether glob matches all of target in any way: "*" is any run of bytes without a
+// slash, "**" any run, everything else itself. It takes at most len(glob) * len(target) steps.
 func Covers(glob, target string) bool {
-	// All places of the glob that what has been read of the target may lead to, as a star may take more or less of it.
+	// All places of the glob that what has been read of the target may lead to, as a star may take
+	// more or less of it.
 	var few [2][96]bool
 	at, next := few[0][:], few[1][:]
 	if len(glob) >= len(at) {
@@ -105,8 +108,10 @@ func (s *Scope) ExpandPaths(identity string) []string {
 	return all
 }
 
-// MatchPath reports whether paths, as ExpandPaths returns them, let a storage path be reached: one of them matches it, as MatchGlob tells, and no exception
-// covers it or anything above it, as Covers tells. No paths at all are no restriction. Escapes in the path are resolved, and empty and "." segments left out.
+// MatchPath reports whether paths, as ExpandPaths returns them, let a storage path be reached: one
+// of them matches it, as MatchGlob tells, and no exception covers it or anything above it, as
+// Covers tells. No paths at all are no restriction. Escapes in the path are resolved, and empty and
+// "." segments left out.
 func MatchPath(path string, paths []string) bool {
 	if len(paths) == 0 {
 		return true

@@ -26,7 +26,8 @@ func verify(pubHex string, msg, sig []byte) bool {
 		known.Verify([32]byte(pub), msg, [64]byte(sig))
 }
 
-// decode64 decodes base64 as browsers do (WHATWG, "forgiving-base64 decode"): white space is left out, padding may be missing, bits that are left over are ignored.
+// decode64 decodes base64 as browsers do (WHATWG, "forgiving-base64 decode"): white space is left
+// out, padding may be missing, bits that are left over are ignored.
 func decode64(s string) ([]byte, error) {
 	if strings.ContainsAny(s, " \t\n\f\r") {
 		s = strings.NewReplacer(" ", "", "\t", "", "\n", "", "\f", "", "\r", "").Replace(s)
@@ -68,7 +69,8 @@ func (k Key) sign(msg []byte) string {
 // Sign signs a message and returns the signature in base64.
 func (k Key) Sign(msg []byte) string { return k.sign(msg) }
 
-// Verify reports whether signature, in base64, is one of msg by the holder of an Ed25519 public key, in hex.
+// Verify reports whether signature, in base64, is one of msg by the holder of an Ed25519 public
+// key, in hex.
 func Verify(pubHex string, msg []byte, signature string) bool {
 	sig, err := decode64(signature)
 	return err == nil && verify(pubHex, msg, sig)
@@ -109,7 +111,8 @@ func (r *Request) SigningInput(time int64, nonce string) []byte {
 	return append(value.Append(b, float64(time)), '}')
 }
 
-// Sign signs a request at a time in Unix milliseconds with a nonce of NonceSize bytes, which must never be used again.
+// Sign signs a request at a time in Unix milliseconds with a nonce of NonceSize bytes, which must
+// never be used again.
 func (r *Request) Sign(k Key, time int64, nonce []byte) RequestSignature {
 	s := RequestSignature{Time: time, Nonce: base64.StdEncoding.EncodeToString(nonce)}
 	s.Signature = k.sign(r.SigningInput(s.Time, s.Nonce))
@@ -137,7 +140,8 @@ func SignAuthor(domain, key string, data any, k Key) (signature string) {
 	return k.sign(authorInput(domain, key, data))
 }
 
-// VerifyAuthor reports whether the holder of a public key, in hex, has signed data under a storage path.
+// VerifyAuthor reports whether the holder of a public key, in hex, has signed data under a storage
+// path.
 func VerifyAuthor(domain, key string, data any, pubHex, signature string) bool {
 	sig, err := decode64(signature)
 	return err == nil && verify(pubHex, authorInput(domain, key, data), sig)

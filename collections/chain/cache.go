@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 )
 
-// cache remembers answers of one contract. An error is never remembered as an answer, but for a second the same is not asked again after one.
+// cache remembers answers of one contract. An error is never remembered as an answer, but for a
+// second the same is not asked again after one.
 type cache struct {
 	times Times
 	now   func() time.Time
@@ -92,7 +93,8 @@ func (c *cache) close() {
 	c.flying.Wait()
 }
 
-// known returns what is remembered of a standing. fresh is set if nothing has to be asked; stale if it is good enough for reading while nothing can be.
+// known returns what is remembered of a standing. fresh is set if nothing has to be asked; stale if
+// it is good enough for reading while nothing can be.
 func (c *cache) known(k grantKey) (s Standing, fresh, stale bool) {
 	now := c.now()
 	o, there := c.owners.Get(k.item)
@@ -114,7 +116,8 @@ func (c *cache) known(k grantKey) (s Standing, fresh, stale bool) {
 	}
 	s.Member = g.is || s.Owner
 	ownerAge, grantAge := now.Sub(o.at), now.Sub(g.at)
-	// That somebody is not the owner may be older than that a member is one: a member who becomes the owner is told so a little later.
+	// That somebody is not the owner may be older than that a member is one: a member who becomes the
+	// owner is told so a little later.
 	return s, ownerAge < ownerFor && grantAge < grantFor, ownerAge < ownerFor+c.times.Stale && grantAge < grantFor+c.times.Stale
 }
 

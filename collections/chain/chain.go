@@ -1,9 +1,11 @@
 // Package chain finds out from block chains who owns an item and who may use it.
 //
-// What belongs here: the chains that a server knows, how one of Ethereum's kind is asked, what is remembered of its answers and for how long, and the roles that follow. What never
-// belongs here: how a caller proves who it is (package evm), and which roles a collection asks for.
+// What belongs here: the chains that a server knows, how one of Ethereum's kind is asked, what is
+// remembered of its answers and for how long, and the roles that follow. What never belongs here:
+// how a caller proves who it is (package evm), and which roles a collection asks for.
 //
-// Start at Registry and EVM. The calls and rules stand in docs/protocol/evm.md, "Roles from chains".
+// Start at Registry and EVM. The calls and rules stand in docs/protocol/evm.md, "Roles from
+// chains".
 package chain
 
 import (
@@ -122,8 +124,9 @@ func (r *Registry) All() []Chain {
 	return append([]Chain(nil), r.chain...)
 }
 
-// Standing returns what an address is to an item on any of the chains: being its owner on one is not lost to another. If some cannot be asked and the others do not
-// make it the owner, the error is an *UnavailableError, beside what is known.
+// Standing returns what an address is to an item on any of the chains: being its owner on one is
+// not lost to another. If some cannot be asked and the others do not make it the owner, the error
+// is an *UnavailableError, beside what is known.
 func (r *Registry) Standing(ctx context.Context, a Ask) (all Standing, err error) {
 	chains := r.All()
 	standings, errs := make([]Standing, len(chains)), make([]error, len(chains))

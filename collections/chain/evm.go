@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
-// Selectors of the functions that are called: the first four bytes of the Keccak-256 hash of their names and types.
+// Selectors of the functions that are called: the first four bytes of the Keccak-256 hash of their
+// names and types.
 var (
 	selectorOwnerOf   = [4]byte{0x63, 0x52, 0x21, 0x1e} // ownerOf(uint256) returns (address), of ERC-721
 	selectorHasAccess = [4]byte{0xc6, 0x53, 0x0e, 0x41} // hasAccess(address,uint256) returns (bool)
@@ -70,7 +71,8 @@ type EVM struct {
 	transport *http.Transport // nil if it is somebody else's
 }
 
-// NewEVM returns the chain with a number, 8453 for evm:8453. Nothing is asked yet. Close it when nobody uses it any more.
+// NewEVM returns the chain with a number, 8453 for evm:8453. Nothing is asked yet. Close it when
+// nobody uses it any more.
 func NewEVM(number uint64, o Options) (*EVM, error) {
 	if number == 0 {
 		return nil, errors.New("a chain's number is not 0")
@@ -185,7 +187,8 @@ func hostOf(s string) string {
 	return u.Host
 }
 
-// contractError is an answer of the contract that says nothing, as opposed to an endpoint's failure.
+// contractError is an answer of the contract that says nothing, as opposed to an endpoint's
+// failure.
 type contractError struct{ err error }
 
 func (e *contractError) Error() string { return e.err.Error() }
@@ -235,7 +238,8 @@ func (c *EVM) call(selector [4]byte, words ...[32]byte) call {
 	return call{"eth_call", []any{map[string]string{"to": c.contract.Lower(), "data": "0x" + hex.EncodeToString(data)}, "latest"}}
 }
 
-// parseOwner returns the zero address if there is no such item, for which ERC-721 has ownerOf revert.
+// parseOwner returns the zero address if there is no such item, for which ERC-721 has ownerOf
+// revert.
 func parseOwner(r reply) (a eth.Address, err error) {
 	if r.err.reverted() {
 		return a, nil

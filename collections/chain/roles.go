@@ -9,7 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// The roles of whom a chain says that it owns the item which a path names, or that it may use it; an owner has both.
+// The roles of whom a chain says that it owns the item which a path names, or that it may use it;
+// an owner has both.
 const (
 	RoleOwner  = "owner"
 	RoleMember = "member"
@@ -18,7 +19,8 @@ const (
 // ItemParam is the parameter of a path that is the number of an item.
 const ItemParam = "productId"
 
-// Enricher returns an enricher that gives RoleOwner and RoleMember to callers who are known by their address. What is not the number of an item is one that nobody owns.
+// Enricher returns an enricher that gives RoleOwner and RoleMember to callers who are known by
+// their address. What is not the number of an item is one that nobody owns.
 func (r *Registry) Enricher() access.Enricher {
 	return func(ctx context.Context, who *access.Auth, params map[string]string) (roles []string, err error) {
 		text, there := params[ItemParam]

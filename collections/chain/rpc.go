@@ -139,7 +139,8 @@ func (e *endpoint) batch(ctx context.Context, calls []call) (all []reply, err er
 	return parseReplies(text, len(calls))
 }
 
-// parseReplies reads the reply to a batch of count calls, whose ids begin with 1: one for each, in any order.
+// parseReplies reads the reply to a batch of count calls, whose ids begin with 1: one for each, in
+// any order.
 func parseReplies(text []byte, count int) ([]reply, error) {
 	var got []struct {
 		ID     *int            `json:"id"`

@@ -1,7 +1,9 @@
-// Package client uses servers of collections, Skerry's and any other that speaks the Starfish v3 wire.
+// Package client uses servers of collections, Skerry's and any other that speaks the Starfish v3
+// wire.
 //
-// What belongs here: requests and their signatures, retries, the loop that merges conflicts, and keyrings at a server. What never belongs here: the forms of
-// certificates, keyrings and pairing messages, which have packages of their own.
+// What belongs here: requests and their signatures, retries, the loop that merges conflicts, and
+// keyrings at a server. What never belongs here: the forms of certificates, keyrings and pairing
+// messages, which have packages of their own.
 //
 // Start at Client and Sync.
 package client
@@ -57,7 +59,8 @@ type Client struct {
 	Namespace   string             // "" is none
 	Credentials func() Credentials // nil presents nothing; it is called for each request
 	Header      http.Header        // that each request has, too
-	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of callers who sign otherwise than with a certificate's key.
+	// SignAuthor, unless nil, returns the signature of the author that all written data must bear, of
+	// callers who sign otherwise than with a certificate's key.
 	SignAuthor func(data *value.Object) string
 	// HTTP is http.DefaultClient if nil. Redirects stay at the server, unless its CheckRedirect says
 	// otherwise.
@@ -173,8 +176,8 @@ func (c *Client) once(ctx context.Context, r *request) (body []byte, header http
 	return body, resp.Header, after, err
 }
 
-// Send sends a request for a path below the base, with a body unless that is nil, and returns the body of the answer. It returns a *StatusError for any status
-// but 200.
+// Send sends a request for a path below the base, with a body unless that is nil, and returns the
+// body of the answer. It returns a *StatusError for any status but 200.
 func (c *Client) Send(ctx context.Context, method, path string, body []byte, media string) ([]byte, error) {
 	answer, _, err := c.send(ctx, &request{method: method, path: path, body: body, media: media})
 	return answer, err
@@ -190,7 +193,8 @@ func reasonOf(body []byte) string {
 	return fmt.Sprintf("%.200s", body)
 }
 
-// sign adds the headers that present the client. What is signed is the path as the server receives it.
+// sign adds the headers that present the client. What is signed is the path as the server receives
+// it.
 func (c *Client) sign(req *http.Request, r *request) {
 	if c.Credentials == nil {
 		return
@@ -246,12 +250,14 @@ type Document struct {
 	Author *Author
 }
 
-// Verify reports whether the document, pulled from a storage path, bears the proof of an author, whose public key or address it must be unless that is "".
+// Verify reports whether the document, pulled from a storage path, bears the proof of an author,
+// whose public key or address it must be unless that is "".
 func (d *Document) Verify(path, key string) bool {
 	return d.Author != nil && d.Author.verify(capcert.DocumentDomain, path, key, d.Data)
 }
 
-// verify reports whether the proof is of an author of data, by public key or address; key is whose it must be, unless it is "".
+// verify reports whether the proof is of an author of data, by public key or address; key is whose
+// it must be, unless it is "".
 func (a *Author) verify(domain, path, key string, data *value.Object) bool {
 	if address, err := eth.ParseAddress(a.Key); err == nil {
 		if want, err := eth.ParseAddress(key); key != "" && (err != nil || want != address) {
@@ -299,7 +305,8 @@ type Written struct {
 	Time int64 // Unix milliseconds
 }
 
-// Push stores data at a storage path if base is the hash of what is there, "" if there must be nothing. sign adds the client's proof. It returns an error that is ErrConflict.
+// Push stores data at a storage path if base is the hash of what is there, "" if there must be
+// nothing. sign adds the client's proof. It returns an error that is ErrConflict.
 func (c *Client) Push(ctx context.Context, path string, data *value.Object, base string, sign bool) (Written, error) {
 	body := value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil})
 	if base != "" {
@@ -343,8 +350,9 @@ func (c *Client) write(ctx context.Context, path string, body *value.Object) (w 
 	return w, nil
 }
 
-// Append adds data to the log at a storage path, with the client's proof. at is its time in Unix milliseconds; 0 leaves it to the server. A request whose answer was lost is
-// not sent again by itself, as the element may have been appended.
+// Append adds data to the log at a storage path, with the client's proof. at is its time in Unix
+// milliseconds; 0 leaves it to the server. A request whose answer was lost is not sent again by
+// itself, as the element may have been appended.
 func (c *Client) Append(ctx context.Context, path string, data *value.Object, at int64) (Written, error) {
 	body := value.NewObject(value.Member{Key: "data", Value: data})
 	if at > 0 {
@@ -369,15 +377,18 @@ type Element struct {
 	Author *Author
 }
 
-// Verify reports whether the element, pulled from the log at a storage path, bears the proof of an author, whose public key it must be unless that is "".
+// Verify reports whether the element, pulled from the log at a storage path, bears the proof of an
+// author, whose public key it must be unless that is "".
 func (e *Element) Verify(path, key string) bool {
 	return e.Author != nil && e.Author.verify(capcert.AppendDomain, path, key, e.Data)
 }
 
-// Part says which part of a log is wanted: the elements after a time in Unix milliseconds, or all if that is 0; no more than the last so many, unless that is 0.
+// Part says which part of a log is wanted: the elements after a time in Unix milliseconds, or all
+// if that is 0; no more than the last so many, unless that is 0.
 type Part struct{ After, Last int64 }
 
-// PullLog returns a part of the log at a storage path. field is the member of the data that holds it, "" the usual one.
+// PullLog returns a part of the log at a storage path. field is the member of the data that holds
+// it, "" the usual one.
 func (c *Client) PullLog(ctx context.Context, path, field string, p Part) ([]Element, error) {
 	if field == "" {
 		field = config.DefaultField
@@ -412,8 +423,8 @@ func elementsIn(o *value.Object, field string) (all []Element) {
 	return all
 }
 
-// List returns a page of what the last parameter of a collection's paths may be, under a path, after an item ("" is from the first), and whether there is more.
-// limit 0 is the server's own.
+// List returns a page of what the last parameter of a collection's paths may be, under a path,
+// after an item ("" is from the first), and whether there is more. limit 0 is the server's own.
 func (c *Client) List(ctx context.Context, path, after string, limit int) (items []string, more bool, err error) {
 	q := url.Values{}
 	if after != "" {
@@ -463,7 +474,8 @@ func (c *Client) PushFile(ctx context.Context, path string, b []byte, media stri
 	return hash, nil
 }
 
-// Revoke brings a server a list of revocations. Servers other than Skerry's may have no way to take one.
+// Revoke brings a server a list of revocations. Servers other than Skerry's may have no way to take
+// one.
 func (c *Client) Revoke(ctx context.Context, l *capcert.Revocations) error {
 	outside := *c
 	outside.Credentials, outside.Namespace = nil, ""

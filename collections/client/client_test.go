@@ -269,7 +269,8 @@ func TestLog(t *testing.T) {
 	require.Equal(t, "non_monotonic_timestamp", status.Reason)
 }
 
-// A keyring gives two the key of a collection; who is removed cannot open what is written from then on.
+// A keyring gives two the key of a collection; who is removed cannot open what is written from then
+// on.
 func TestKeyring(t *testing.T) {
 	s := serve(t)
 	alice, bob := newPerson(t, "alice"), newPerson(t, "bob")

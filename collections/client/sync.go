@@ -14,12 +14,14 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// Sync keeps a document in step with a server: it remembers what is there, and when somebody else has written meanwhile it merges and writes again. Its methods
-// may be called by several goroutines at once.
+// Sync keeps a document in step with a server: it remembers what is there, and when somebody else
+// has written meanwhile it merges and writes again. Its methods may be called by several goroutines
+// at once.
 type Sync struct {
 	Client *Client
 	Path   string // storage path
-	// Resolve returns what becomes of data that is to be pushed and data that is there; nil is value.Merge, by which what is there stands.
+	// Resolve returns what becomes of data that is to be pushed and data that is there; nil is
+	// value.Merge, by which what is there stands.
 	Resolve func(ours, theirs *value.Object) (*value.Object, error)
 	Sealer  *keyring.Sealer // of an encrypted collection, or nil
 	Sign    bool            // what is pushed bears the client's proof
@@ -34,7 +36,8 @@ type Sync struct {
 // ErrNotProved reports a document that does not bear the proof that is asked for.
 var ErrNotProved = errors.New("the document does not bear the author's proof")
 
-// conflictWait is how long it is waited after the first conflict; after each further one twice as long.
+// conflictWait is how long it is waited after the first conflict; after each further one twice as
+// long.
 const conflictWait = 100 * time.Millisecond
 
 // Data returns what was pulled or pushed last, nil before that.
@@ -71,7 +74,8 @@ func (s *Sync) pull(ctx context.Context) (*value.Object, error) {
 	return data, nil
 }
 
-// Push writes data over what was pulled last, or merges it with what somebody else has written since. It returns an error that is ErrConflict if others are faster each time.
+// Push writes data over what was pulled last, or merges it with what somebody else has written
+// since. It returns an error that is ErrConflict if others are faster each time.
 func (s *Sync) Push(ctx context.Context, data *value.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,7 +239,8 @@ func (k *Keyring) change(ctx context.Context, f func(*keyring.Keyring) (*keyring
 	}
 }
 
-// Create makes a keyring for recipients, if there is none. It returns keyring.ErrPresent if there is one.
+// Create makes a keyring for recipients, if there is none. It returns keyring.ErrPresent if there
+// is one.
 func (k *Keyring) Create(ctx context.Context, recipients ...string) error {
 	return k.change(ctx, func(now *keyring.Keyring) (*keyring.Keyring, error) {
 		if now != nil {

@@ -1,8 +1,9 @@
-// Package config is the configuration of collections, collections.json: which there are, under which paths, who may do what with them, and how they are
-// kept.
+// Package config is the configuration of collections, collections.json: which there are, under
+// which paths, who may do what with them, and how they are kept.
 //
-// What belongs here: its fields, their defaults and every rule by which a configuration is refused or warned about. What never belongs here: anything
-// that serves it. The fields are those of the published servers, see docs/protocol/starfish-v3.md, "Configuration"; one file works in both.
+// What belongs here: its fields, their defaults and every rule by which a configuration is refused
+// or warned about. What never belongs here: anything that serves it. The fields are those of the
+// published servers, see docs/protocol/starfish-v3.md, "Configuration"; one file works in both.
 package config
 
 import (
@@ -180,7 +181,8 @@ type RateLimit struct {
 	Push, Pull, List *RateRule
 }
 
-// RateRule is the limit of one action: either one counter, or one for the identity and one for the address.
+// RateRule is the limit of one action: either one counter, or one for the identity and one for the
+// address.
 type RateRule struct {
 	Rate
 	Bucket       Bucket
@@ -206,8 +208,8 @@ func (r *RateLimit) rule(action string) *RateRule {
 	return r.List
 }
 
-// Counters returns the counters that an action on the collection must pass; none is no limit. A collection with any limit at all limits pushes, if there is a
-// limit for the whole configuration.
+// Counters returns the counters that an action on the collection must pass; none is no limit. A
+// collection with any limit at all limits pushes, if there is a limit for the whole configuration.
 func (c *Collection) Counters(action string, whole *Rate) (all []Counter) {
 	l := c.RateLimit
 	if l == nil {

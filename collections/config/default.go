@@ -2,7 +2,8 @@ package config
 
 import _ "embed"
 
-// DefaultText is the configuration of a server that was given none, as a file: the data of OctoBot's users, whom their wallets prove.
+// DefaultText is the configuration of a server that was given none, as a file: the data of
+// OctoBot's users, whom their wallets prove.
 //
 //go:embed default.json
 var DefaultText []byte

@@ -11,7 +11,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// EVM says that callers may prove themselves by an EVM wallet (docs/protocol/evm.md), and which chains give them roles.
+// EVM says that callers may prove themselves by an EVM wallet (docs/protocol/evm.md), and which
+// chains give them roles.
 type EVM struct {
 	Admins       []eth.Address // who have the role admin
 	Chains       []*EVMChain   // in their order; at least one

@@ -15,7 +15,8 @@ import (
 // Extensions is the member of a configuration for what the published servers are given in code.
 const Extensions = "extensions"
 
-// Entitlements says where the features of an identity are listed, each of which gives it a role. Empty fields have the published server's defaults.
+// Entitlements says where the features of an identity are listed, each of which gives it a role.
+// Empty fields have the published server's defaults.
 type Entitlements struct {
 	Path  string // template of a document's storage path, with {identity}
 	Field string // the member of its data that is an array of names
@@ -167,7 +168,8 @@ func (p *problems) ownEntitlements(c *Config) {
 // configured.
 const DefaultEntitlements = "users/{identity}/entitlements"
 
-// named returns the collections that a name stands for: those of that name in all namespaces, or namespace/name.
+// named returns the collections that a name stands for: those of that name in all namespaces, or
+// namespace/name.
 func (c *Config) named(name string) (all []*Collection) {
 	for _, col := range c.All() {
 		if col.Name == name || col.Namespace != "" && col.Namespace+"/"+col.Name == name {

@@ -28,7 +28,8 @@ func (p Primary) Base() (string, error) {
 	return strings.TrimSuffix(strings.TrimRight(p.URL, "/"), primaryPrefix) + primaryPrefix, nil
 }
 
-// Replicable returns why the document of a collection cannot be kept in step with a primary's, or nil if it can: it must be one JSON document, which both may read.
+// Replicable returns why the document of a collection cannot be kept in step with a primary's, or
+// nil if it can: it must be one JSON document, which both may read.
 func (c *Collection) Replicable() error {
 	for _, x := range []struct {
 		is     bool
@@ -49,7 +50,8 @@ func (c *Collection) Replicable() error {
 	return nil
 }
 
-// Replica returns a configuration by which the replicable collections are kept in step with a primary, before each pull and regularly. Those that have another server already keep it; local
+// Replica returns a configuration by which the replicable collections are kept in step with a
+// primary, before each pull and regularly. Those that have another server already keep it; local
 // says of each of the rest why it is served here alone.
 func (c *Config) Replica(p Primary) (own *Config, local []error, err error) {
 	base, err := p.Base()

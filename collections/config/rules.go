@@ -78,7 +78,8 @@ func (p *problems) atRestRules(c *Collection, label string) {
 	}
 }
 
-// oneEncryption refuses collections whose documents may have the same key and are not encrypted in the same way, as it could not be told how to read them.
+// oneEncryption refuses collections whose documents may have the same key and are not encrypted in
+// the same way, as it could not be told how to read them.
 func (p *problems) oneEncryption(c *Config) {
 	all := c.All()
 	for i, a := range all {

@@ -24,7 +24,8 @@ const extended = `{"version": 1, "collections": [
 	"projections": [{"source": "posts", "target": "list", "id": "{id}", "fields": ["title"], "removed": "deleted", "maxItems": 5}, {"source": ["posts"], "target": "x"}],
 	"remotes": {"news": {"url": "https://other.example/v1", "pullPath": "/pull/news", "pushPath": "/push/news", "headers": {"X": "y"}, "writeMode": "bidirectional", "syncTriggers": ["scheduled", "on_pull"], "intervalMs": 5, "onPullMinIntervalMs": 0, "passphraseFile": "p"}}}}`
 
-// The schema in docs lets pass what Parse takes without a warning of an unknown field, and knows its fields.
+// The schema in docs lets pass what Parse takes without a warning of an unknown field, and knows
+// its fields.
 func TestSchema(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "collections.schema.json"))
 	require.NoError(t, err)

@@ -7,7 +7,8 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 )
 
-// Rules asks that the documents of a replica prove who has written them, and that all nodes which serve them go by the same configuration (docs/protocol/rules.md).
+// Rules asks that the documents of a replica prove who has written them, and that all nodes which
+// serve them go by the same configuration (docs/protocol/rules.md).
 type Rules struct {
 	Servers []string // ids of authors of the replica that write what no caller has signed, and are believed what chains have said
 	Hosts   []string // of servers that callers' certificates may have signed requests for; none is all
@@ -24,7 +25,8 @@ func (p *problems) rulesOf(o *value.Object, label string) *Rules {
 	return r
 }
 
-// Own returns the templates of the keys of what a server writes by itself: lists, and documents that another server has, too.
+// Own returns the templates of the keys of what a server writes by itself: lists, and documents
+// that another server has, too.
 func (c *Config) Own() (all []string) {
 	for _, p := range c.Projections {
 		all = append(all, p.Target)
@@ -41,7 +43,8 @@ func (c *Config) Own() (all []string) {
 // localExtensions are those that each server has for itself.
 var localExtensions = []string{"queue", "projections", "remotes", "rules"}
 
-// Shared returns the part of the configuration by which servers of the same documents let callers write, with the administrators as they are now.
+// Shared returns the part of the configuration by which servers of the same documents let callers
+// write, with the administrators as they are now.
 func (c *Config) Shared() *value.Object {
 	o := c.object.Clone()
 	o.Delete("$schema")

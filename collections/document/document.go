@@ -1,10 +1,12 @@
-// Package document is what collections keep under a path: JSON documents with their hash, the time of each of their fields and the proof of their
-// author, and logs of such elements, on any store.
+// Package document is what collections keep under a path: JSON documents with their hash, the time
+// of each of their fields and the proof of their author, and logs of such elements, on any store.
 //
-// What belongs here: the form in which a document is stored, writing it under the condition that nobody else has, appending, and the function
-// by which concurrent versions of a document become one. What never belongs here: HTTP, who may do so, and where objects lie.
+// What belongs here: the form in which a document is stored, writing it under the condition that
+// nobody else has, appending, and the function by which concurrent versions of a document become
+// one. What never belongs here: HTTP, who may do so, and where objects lie.
 //
-// Start at Documents. The stored form is that of the published servers (docs/protocol/starfish-v3.md, "Stored documents") with two members more: "times", and "whole".
+// Start at Documents. The stored form is that of the published servers
+// (docs/protocol/starfish-v3.md, "Stored documents") with two members more: "times", and "whole".
 package document
 
 import (
@@ -31,10 +33,12 @@ type Document struct {
 	Time   int64  // of the last write, in Unix milliseconds
 	Author *Author
 
-	// Times is when each field got its value: a number for all that lies below; an object with the times of its members, of which those that Data lacks are
-	// the times at which they were deleted; or an array of a time before which everything was deleted, and such an object. nil is Time.
+	// Times is when each field got its value: a number for all that lies below; an object with the
+	// times of its members, of which those that Data lacks are the times at which they were deleted;
+	// or an array of a time before which everything was deleted, and such an object. nil is Time.
 	Times any
-	// Whole is set if the document is replaced as a whole: of concurrent versions, the latest stands. It is what only its readers understand.
+	// Whole is set if the document is replaced as a whole: of concurrent versions, the latest stands.
+	// It is what only its readers understand.
 	Whole bool
 
 	text []byte // Data as JSON
@@ -76,7 +80,8 @@ func (d *Document) Bytes() []byte {
 	return append(b, '}')
 }
 
-// maxDepth is how deeply what is stored may be nested: the data of the deepest request, as an element of a log within its document.
+// maxDepth is how deeply what is stored may be nested: the data of the deepest request, as an
+// element of a log within its document.
 const maxDepth = value.MaxDepth + 4
 
 // Parse reads the stored form. It returns an error that is ErrCorrupt.

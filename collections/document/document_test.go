@@ -176,8 +176,9 @@ func randomData(rnd *rand.Rand, depth int) *value.Object {
 	return o
 }
 
-// Writers each keep a version of a document. They write on what they know, with clocks that differ, and learn of the versions of others in any order. When all know
-// all, they see the same; and whoever wrote with knowledge of all versions stands for them.
+// Writers each keep a version of a document. They write on what they know, with clocks that differ,
+// and learn of the versions of others in any order. When all know all, they see the same; and
+// whoever wrote with knowledge of all versions stands for them.
 func TestVersionsConverge(t *testing.T) {
 	for seed := range uint64(400) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -338,7 +339,8 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// A log that a published server keeps in one document is gone on with, as is one that it keeps in chunks.
+// A log that a published server keeps in one document is gone on with, as is one that it keeps in
+// chunks.
 func TestLogOfAnotherServer(t *testing.T) {
 	s := store.NewMemory()
 	d := document.In(s, newClock().now)

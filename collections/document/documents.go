@@ -113,7 +113,8 @@ func if_(o *store.Object) store.Condition {
 	return store.Same(o.Tag)
 }
 
-// attempts is how often a write is tried that others, at other servers of the same store, forestall.
+// attempts is how often a write is tried that others, at other servers of the same store,
+// forestall.
 const attempts = 5
 
 // Change is what a push asks for.
@@ -131,8 +132,9 @@ type Change struct {
 	Over func(old *Document) (*value.Object, error)
 }
 
-// Push stores data as a document if base is the hash of what is there: nil if there must be nothing, or "" for a document without one. What is there and is
-// no document may be replaced with "". It returns an error that is ErrConflict.
+// Push stores data as a document if base is the hash of what is there: nil if there must be
+// nothing, or "" for a document without one. What is there and is no document may be replaced with
+// "". It returns an error that is ErrConflict.
 func (d *Documents) Push(ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool) (Written, error) {
 	return d.Change(ctx, key, Change{Data: data, Base: base, Author: author, Whole: whole})
 }
@@ -187,7 +189,8 @@ func (d *Documents) Change(ctx context.Context, key string, c Change) (Written, 
 	return Written{}, ErrConflict
 }
 
-// List returns what follows prefix in the first limit keys that begin with it and in which more than after follows, and whether there are more.
+// List returns what follows prefix in the first limit keys that begin with it and in which more
+// than after follows, and whether there are more.
 func (d *Documents) List(ctx context.Context, prefix, after string, limit int) (items []string, more bool, err error) {
 	return d.ListOf(ctx, prefix, after, limit, nil)
 }

@@ -8,14 +8,17 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// Concurrent versions of a document become one field by field. A field is anything but an object with members; arrays count as a whole. What was written or deleted later stands; an
-// object stands against a field that was set at its place, as far as it was written later. The result is a function of the set of versions, the same in
-// whatever order they come, and a version that was written with knowledge of others stands for them.
+// Concurrent versions of a document become one field by field. A field is anything but an object
+// with members; arrays count as a whole. What was written or deleted later stands; an object stands
+// against a field that was set at its place, as far as it was written later. The result is a
+// function of the set of versions, the same in whatever order they come, and a version that was
+// written with knowledge of others stands for them.
 
 // keepDeleted is for how many milliseconds it is remembered that a field was deleted.
 const keepDeleted = 30 * 24 * 3600 * 1000
 
-// Next returns the version of a document that data makes of old, which may be nil, at a time in Unix milliseconds, or later if old is later.
+// Next returns the version of a document that data makes of old, which may be nil, at a time in
+// Unix milliseconds, or later if old is later.
 func Next(old *Document, data *value.Object, now int64, author *Author, whole bool) *Document {
 	if old == nil {
 		return New(data, now, author, whole)
@@ -57,7 +60,8 @@ func latest(times any) (t float64) {
 // never is before all times.
 const never = -1.0
 
-// split takes times apart: what was there before floor is gone; the rest has the times of members, or all of it one.
+// split takes times apart: what was there before floor is gone; the rest has the times of members,
+// or all of it one.
 func split(times any) (floor float64, members *value.Object, one float64) {
 	switch t := times.(type) {
 	case float64:
@@ -72,7 +76,8 @@ func split(times any) (floor float64, members *value.Object, one float64) {
 	return never, nil, never
 }
 
-// pack is the reverse of split: one number if all members of o have the same time and nothing else needs to be known.
+// pack is the reverse of split: one number if all members of o have the same time and nothing else
+// needs to be known.
 func pack(floor float64, o, members *value.Object) any {
 	if floor > never {
 		return value.Array{floor, members}
@@ -143,7 +148,8 @@ func (f field) keys() (all []string) {
 	return all
 }
 
-// stamp returns the times of v, which is written over old, of which something is known if known is set.
+// stamp returns the times of v, which is written over old, of which something is known if known is
+// set.
 func stamp(old field, known bool, v any, now float64) any {
 	_, oldTree := old.tree()
 	o, ok := v.(*value.Object)

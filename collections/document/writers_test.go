@@ -81,9 +81,9 @@ func (s *stepped) Delete(ctx context.Context, key string) error {
 	return s.Store.Delete(ctx, key)
 }
 
-// Several servers, each with its clock and perhaps its size of chunks, append to a log in one store,
-// in whatever order their steps come. Some servers are lost between two of them, and some answers of
-// the store. What was acknowledged is there, once; what was not, no more than once.
+// Several servers, each with its clock and perhaps its size of chunks, append to a log in one
+// store, in whatever order their steps come. Some servers are lost between two of them, and some
+// answers of the store. What was acknowledged is there, once; what was not, no more than once.
 func TestSeveralServersAppend(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shared := store.NewMemory()

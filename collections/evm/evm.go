@@ -1,9 +1,12 @@
-// Package evm lets callers of collections prove who they are with an EVM wallet: the signature of each request, who signs and who checks it.
+// Package evm lets callers of collections prove who they are with an EVM wallet: the signature of
+// each request, who signs and who checks it.
 //
-// What belongs here: the headers of such a request, its canonical string, and the check of both; the signature of an author over a document. What never belongs here: what a
-// caller may do, and anything that asks a chain.
+// What belongs here: the headers of such a request, its canonical string, and the check of both;
+// the signature of an author over a document. What never belongs here: what a caller may do, and
+// anything that asks a chain.
 //
-// Start at Verifier, for servers, and Signer, for clients. The rules, and where they differ from those of the server that introduced the scheme, stand in docs/protocol/evm.md.
+// Start at Verifier, for servers, and Signer, for clients. The rules, and where they differ from
+// those of the server that introduced the scheme, stand in docs/protocol/evm.md.
 package evm
 
 import (
@@ -63,7 +66,8 @@ const (
 	maxNonce     = 128
 )
 
-// Canonical returns what is signed for a request: six lines, without one's end at the last. The path has neither query nor escapes.
+// Canonical returns what is signed for a request: six lines, without one's end at the last. The
+// path has neither query nor escapes.
 func Canonical(method, path, time, nonce string, body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return []byte(strings.Join([]string{"ED25519-OCTOBOT", method, path, time, nonce, hex.EncodeToString(sum[:])}, "\n")) // no Ed25519 is involved: the name is older
@@ -103,7 +107,8 @@ type headers struct {
 	address, signature, time, nonce, chain string
 }
 
-// Presents reports whether a request has any of the headers. One that presents a capability certificate, whose nonce has a name of the later family, does not.
+// Presents reports whether a request has any of the headers. One that presents a capability
+// certificate, whose nonce has a name of the later family, does not.
 func Presents(h http.Header) bool {
 	if strings.HasPrefix(h.Get("Authorization"), "Cap ") {
 		return false

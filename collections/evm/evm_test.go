@@ -235,7 +235,8 @@ func TestRefused(t *testing.T) {
 	require.False(t, Presents(http.Header{}))
 }
 
-// A server behind Require sees the requests of a client with Transport, also those after a redirect, with their bodies, and knows who made them.
+// A server behind Require sees the requests of a client with Transport, also those after a
+// redirect, with their bodies, and knows who made them.
 func TestHTTP(t *testing.T) {
 	v := load(t)
 	now := time.Now().UnixMilli()
@@ -294,7 +295,8 @@ func (slowNonces) Use(ctx context.Context, _, _ string, _, _ int64) error {
 	return ctx.Err()
 }
 
-// A server that cannot find out in time whether a nonce was used lets nobody in, and says that it is its own trouble.
+// A server that cannot find out in time whether a nonce was used lets nobody in, and says that it
+// is its own trouble.
 func TestSlowNonces(t *testing.T) {
 	v := load(t)
 	now := time.Now().UnixMilli()
@@ -339,7 +341,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// BenchmarkVerify is what a signed request costs beside one that is not: of a caller who comes again, and of ones who have not been seen before.
+// BenchmarkVerify is what a signed request costs beside one that is not: of a caller who comes
+// again, and of ones who have not been seen before.
 func BenchmarkVerify(b *testing.B) {
 	b.Run("known", func(b *testing.B) { benchmarkVerify(b, 1) })
 	b.Run("new", func(b *testing.B) { benchmarkVerify(b, 1000) })

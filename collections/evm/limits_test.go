@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
-// A header of the greatest length is looked at, one that is longer is not; what is said tells which.
+// A header of the greatest length is looked at, one that is longer is not; what is said tells
+// which.
 func TestLongestHeaders(t *testing.T) {
 	v := load(t)
 	now := int64(1742900000000)

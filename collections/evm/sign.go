@@ -25,7 +25,8 @@ type Signer struct {
 	Clock  access.Clock
 }
 
-// Sign returns the headers of a request that is made now. The path has no query; it returns ErrPath for one with an escape.
+// Sign returns the headers of a request that is made now. The path has no query; it returns ErrPath
+// for one with an escape.
 func (s *Signer) Sign(method, path string, body []byte) (http.Header, error) {
 	if strings.Contains(path, "%") {
 		return nil, fmt.Errorf("%w: %s", ErrPath, path)
@@ -53,7 +54,8 @@ func newNonce() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// ReadKey reads the secret key of a wallet from a file: 64 hex digits, with or without 0x before them.
+// ReadKey reads the secret key of a wallet from a file: 64 hex digits, with or without 0x before
+// them.
 func ReadKey(file string) (k eth.Key, err error) {
 	b, err := disk.ReadFile(file, 256)
 	if err != nil {
@@ -69,7 +71,8 @@ func ReadKey(file string) (k eth.Key, err error) {
 	return k, nil
 }
 
-// NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. As signatures do not say for which server they are, it follows no redirect to another one.
+// NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. As
+// signatures do not say for which server they are, it follows no redirect to another one.
 func NewClient(s *Signer, base *http.Client) *http.Client {
 	if base == nil {
 		base = http.DefaultClient
@@ -80,7 +83,8 @@ func NewClient(s *Signer, base *http.Client) *http.Client {
 	return &c
 }
 
-// Transport signs what it hands to Base, http.DefaultTransport if nil, each time anew, also after a redirect. A body is read into memory.
+// Transport signs what it hands to Base, http.DefaultTransport if nil, each time anew, also after a
+// redirect. A body is read into memory.
 type Transport struct {
 	Signer *Signer
 	Base   http.RoundTripper

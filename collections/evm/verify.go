@@ -70,7 +70,8 @@ func (v *Verifier) signers() *eth.Recoverer {
 	return &v.own
 }
 
-// Verify returns who has signed a request, or a *access.DeniedError. The nonce is used up by a request whose signature is right.
+// Verify returns who has signed a request, or a *access.DeniedError. The nonce is used up by a
+// request whose signature is right.
 func (v *Verifier) Verify(ctx context.Context, r *Request) (c Caller, err error) {
 	h, err := readHeaders(r.Header)
 	if err != nil {
@@ -182,8 +183,9 @@ func CallerOf(ctx context.Context) (c Caller, ok bool) {
 // maxWait is how long it may take to find out who a caller is.
 const maxWait = 5 * time.Second
 
-// Require returns a handler that lets in, to h, only signed requests with bodies of at most maxBody bytes. It answers others as the scheme's servers do: 401, 413, or 503 if that
-// takes too long, with a JSON object that has an error. CallerOf tells h who has made a request.
+// Require returns a handler that lets in, to h, only signed requests with bodies of at most maxBody
+// bytes. It answers others as the scheme's servers do: 401, 413, or 503 if that takes too long,
+// with a JSON object that has an error. CallerOf tells h who has made a request.
 func (v *Verifier) Require(maxBody int64, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), maxWait)

@@ -1,8 +1,9 @@
-// Package keyring is the end-to-end encryption of collections: documents are sealed with a key for each epoch, which a keyring, a document beside them, holds
-// wrapped for each recipient.
+// Package keyring is the end-to-end encryption of collections: documents are sealed with a key for
+// each epoch, which a keyring, a document beside them, holds wrapped for each recipient.
 //
-// What belongs here: the forms of keyrings and sealed documents, as pure functions. What never belongs here: how they are brought to a server, which knows
-// none of these keys. All forms are those of docs/protocol/starfish-v3.md, section 13; vectors are in testdata/starfish.
+// What belongs here: the forms of keyrings and sealed documents, as pure functions. What never
+// belongs here: how they are brought to a server, which knows none of these keys. All forms are
+// those of docs/protocol/starfish-v3.md, section 13; vectors are in testdata/starfish.
 package keyring
 
 import (
@@ -32,11 +33,13 @@ var (
 	ErrNotARecipient = errors.New("no key for this recipient from a trusted adder")
 	// ErrRolledBack reports a keyring whose epoch is before one that has been seen.
 	ErrRolledBack = errors.New("the keyring is older than one that has been seen")
-	// ErrUntrusted reports that nobody was named whose entries count. The proof on an entry names its own signer: without a list, a server could put in what it likes.
+	// ErrUntrusted reports that nobody was named whose entries count. The proof on an entry names its
+	// own signer: without a list, a server could put in what it likes.
 	ErrUntrusted = errors.New("name the public keys of those who may add recipients")
 	// ErrPresent reports a recipient who has a key already.
 	ErrPresent = errors.New("the recipient is in the keyring already")
-	// ErrSealed reports what cannot be opened: it was changed, or sealed with another key or for another place.
+	// ErrSealed reports what cannot be opened: it was changed, or sealed with another key or for
+	// another place.
 	ErrSealed = errors.New("cannot be opened")
 )
 
@@ -106,7 +109,8 @@ func open(key, sealed, aad []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// Wrap seals a key for the holder of an X25519 public key, in hex. It returns the ephemeral public key in hex, and base64. ephemeral and iv are random if nil.
+// Wrap seals a key for the holder of an X25519 public key, in hex. It returns the ephemeral public
+// key in hex, and base64. ephemeral and iv are random if nil.
 func Wrap(key []byte, recipient string, ephemeral *ecdh.PrivateKey, iv []byte) (ephemeralKey, wrapped string, err error) {
 	pub, err := hex.DecodeString(recipient)
 	if err != nil {
@@ -210,7 +214,8 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 	return next, nil
 }
 
-// Add returns the keyring with another recipient of the current epoch, whose key the adder has through sealer. It returns ErrPresent, or an error that is ErrNotARecipient.
+// Add returns the keyring with another recipient of the current epoch, whose key the adder has
+// through sealer. It returns ErrPresent, or an error that is ErrNotARecipient.
 func (k *Keyring) Add(adder capcert.Key, sealer *Sealer, recipient string, now int64) (*Keyring, error) {
 	epoch := k.Epochs[k.Current]
 	if slices.ContainsFunc(epoch.Entries, func(e Entry) bool { return e.Recipient == recipient }) {
@@ -230,7 +235,8 @@ func (k *Keyring) Add(adder capcert.Key, sealer *Sealer, recipient string, now i
 	return next, nil
 }
 
-// Remove returns the keyring with a new epoch for the recipients of the current one that trusted adders have added, without some.
+// Remove returns the keyring with a new epoch for the recipients of the current one that trusted
+// adders have added, without some.
 func (k *Keyring) Remove(adder capcert.Key, remove, trusted []string, now int64) (*Keyring, error) {
 	all, err := k.Recipients(trusted)
 	if err != nil {
@@ -245,7 +251,8 @@ func (k *Keyring) Remove(adder capcert.Key, remove, trusted []string, now int64)
 	return k.Rotate(adder, retained, now)
 }
 
-// Recipients returns the entries of the current epoch that trusted adders have made. It returns ErrUntrusted.
+// Recipients returns the entries of the current epoch that trusted adders have made. It returns
+// ErrUntrusted.
 func (k *Keyring) Recipients(trusted []string) (all []Entry, err error) {
 	if len(trusted) == 0 {
 		return nil, ErrUntrusted
@@ -264,8 +271,9 @@ type Sealer struct {
 	keys    map[int][]byte
 }
 
-// Open returns what seals and opens for the holder of a KEM key, with the keys that trusted adders have wrapped for it. min is the latest epoch that has been
-// seen. It returns ErrUntrusted, or an error that is ErrRolledBack or ErrNotARecipient.
+// Open returns what seals and opens for the holder of a KEM key, with the keys that trusted adders
+// have wrapped for it. min is the latest epoch that has been seen. It returns ErrUntrusted, or an
+// error that is ErrRolledBack or ErrNotARecipient.
 func (k *Keyring) Open(private *ecdh.PrivateKey, trusted []string, min int) (*Sealer, error) {
 	if len(trusted) == 0 {
 		return nil, ErrUntrusted
@@ -311,7 +319,8 @@ func (s *Sealer) Seal(data *value.Object) (*value.Object, error) {
 	return value.NewObject(value.Member{Key: "_encrypted", Value: base64.StdEncoding.EncodeToString(b)}, value.Member{Key: "_epoch", Value: float64(s.current)}), nil
 }
 
-// Open returns the data of a document. It returns an error that is ErrMalformed, ErrNotARecipient or ErrSealed.
+// Open returns the data of a document. It returns an error that is ErrMalformed, ErrNotARecipient
+// or ErrSealed.
 func (s *Sealer) Open(sealed *value.Object) (*value.Object, error) {
 	text, ok := sealed.String("_encrypted")
 	if !ok {
@@ -358,7 +367,8 @@ func (s *Sealer) SealBytes(b []byte, place string) ([]byte, error) {
 	return append([]byte{byte(epoch >> 24), byte(epoch >> 16), byte(epoch >> 8), byte(epoch)}, sealed...), err
 }
 
-// OpenBytes opens what SealBytes has sealed for the same place. It returns an error that is ErrSealed or ErrNotARecipient.
+// OpenBytes opens what SealBytes has sealed for the same place. It returns an error that is
+// ErrSealed or ErrNotARecipient.
 func (s *Sealer) OpenBytes(b []byte, place string) ([]byte, error) {
 	if len(b) < epochSize+ivSize {
 		return nil, ErrSealed

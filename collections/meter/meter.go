@@ -1,7 +1,7 @@
 // Package meter shows what a server of collections counts, in the form that Prometheus reads.
 //
-// What belongs here: names of metrics. What never belongs here: counting itself, which is done where things happen, and serving the metrics, which is done
-// with those of the node.
+// What belongs here: names of metrics. What never belongs here: counting itself, which is done
+// where things happen, and serving the metrics, which is done with those of the node.
 package meter
 
 import (

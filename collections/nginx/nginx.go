@@ -1,9 +1,12 @@
-// Package nginx writes the configuration of an nginx that stands before servers of collections: it answers public documents from a cache, and lets through no more
-// requests than the collections' configuration allows.
+// Package nginx writes the configuration of an nginx that stands before servers of collections: it
+// answers public documents from a cache, and lets through no more requests than the collections'
+// configuration allows.
 //
-// What belongs here: what nginx must know of a configuration, and how that is written down. What never belongs here: running nginx.
+// What belongs here: what nginx must know of a configuration, and how that is written down. What
+// never belongs here: running nginx.
 //
-// Start at Generate. The rules are those of the generator of OctoBot's sync server, but for what its doc comment names.
+// Start at Generate. The rules are those of the generator of OctoBot's sync server, but for what
+// its doc comment names.
 package nginx
 
 import (
@@ -85,7 +88,8 @@ type limit struct {
 	Burst int64
 }
 
-// rateOf returns the rate for a number of requests in a time: whole requests a second, or a minute if that is less than one a second, rounded up.
+// rateOf returns the rate for a number of requests in a time: whole requests a second, or a minute
+// if that is less than one a second, rounded up.
 func rateOf(requests, windowMS int64) limit {
 	ceil := func(of int64) int64 { // ceil(requests · of / windowMS)
 		n := new(big.Int).Mul(big.NewInt(requests), big.NewInt(of))
@@ -103,10 +107,12 @@ func rateOf(requests, windowMS int64) limit {
 
 // Generate returns the configuration of nginx, to be included within http.
 //
-// As its model does, it keeps public documents for 1 h if nobody may write them here, for 30 s otherwise; limits all requests of an address to the configuration's rate, and pushes to
-// collections with a limit of their own to half of that. Other than there: paths are matched with their case; what is answered from the cache does not count; the same headers about the
-// caller are sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose readers are restricted; and text that nginx would read as its own is
-// quoted or refused.
+// As its model does, it keeps public documents for 1 h if nobody may write them here, for 30 s
+// otherwise; limits all requests of an address to the configuration's rate, and pushes to
+// collections with a limit of their own to half of that. Other than there: paths are matched with
+// their case; what is answered from the cache does not count; the same headers about the caller are
+// sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose
+// readers are restricted; and text that nginx would read as its own is quoted or refused.
 func Generate(c *config.Config, o Options) ([]byte, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -176,7 +182,8 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// cached reports whether all that a pull of the collection's path shows is public. One of a bundle shows the others, too.
+// cached reports whether all that a pull of the collection's path shows is public. One of a bundle
+// shows the others, too.
 func cached(c *config.Config, col *config.Collection) bool {
 	if col.PushOnly || col.RootOnly || !col.PublicRead() {
 		return false

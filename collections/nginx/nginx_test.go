@@ -126,8 +126,9 @@ func (b *backend) count(what string) int {
 	return b.seen[what]
 }
 
-// A real nginx, whose program SKERRY_TEST_NGINX names, answers public documents from its cache without counting that, lets no more requests through than it should, and takes paths as
-// they are spelt.
+// A real nginx, whose program SKERRY_TEST_NGINX names, answers public documents from its cache
+// without counting that, lets no more requests through than it should, and takes paths as they are
+// spelt.
 func TestRealNginx(t *testing.T) {
 	program := os.Getenv("SKERRY_TEST_NGINX")
 	if program == "" {
@@ -187,7 +188,8 @@ func TestRealNginx(t *testing.T) {
 		return ok, limited
 	}
 
-	// The first is asked for, with all that tells of the caller; the others are in the cache, and do not count.
+	// The first is asked for, with all that tells of the caller; the others are in the cache, and do
+	// not count.
 	status, cache := ask("GET", "/v1/pull/public/news/en/2026-11", nil)
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "MISS", cache)
@@ -228,8 +230,9 @@ func TestRealNginx(t *testing.T) {
 	status, _ = ask("POST", "/v1/push/products/1/logo", strings.NewReader(strings.Repeat("x", 20<<20+1)))
 	require.Equal(t, http.StatusRequestEntityTooLarge, status)
 
-	// Pushes to collections with a limit of their own pass their burst, 25, and one more, and what time allows; all else of an address is counted together, what the cache lacks as
-	// well: 50 and one more.
+	// Pushes to collections with a limit of their own pass their burst, 25, and one more, and what
+	// time allows; all else of an address is counted together, what the cache lacks as well: 50 and
+	// one more.
 	began := time.Now()
 	ok, limited = many(100, "POST", "/v1/push/products/1/profile")
 	require.GreaterOrEqual(t, ok, 26)

@@ -1,6 +1,8 @@
-// Package openapi describes the routes of a configuration of collections as OpenAPI 3.1, for people and for the generators of clients.
+// Package openapi describes the routes of a configuration of collections as OpenAPI 3.1, for people
+// and for the generators of clients.
 //
-// What belongs here: the description, as a pure function of the configuration. What never belongs here: answering any of the routes.
+// What belongs here: the description, as a pure function of the configuration. What never belongs
+// here: answering any of the routes.
 package openapi
 
 import (

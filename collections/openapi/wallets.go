@@ -5,7 +5,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// wallets says, wherever a certificate proves who a caller is, that the signature of a wallet does, too (docs/protocol/evm.md).
+// wallets says, wherever a certificate proves who a caller is, that the signature of a wallet does,
+// too (docs/protocol/evm.md).
 func wallets(doc *value.Object) {
 	of := func(o *value.Object, key string) *value.Object {
 		v, _ := o.Get(key)

@@ -1,8 +1,10 @@
-// Package pairing is how a person's devices get their keys: the root's follow from a passphrase, those of another device are made there and certified by
-// the root, to which they come by QR code or by a code of digits.
+// Package pairing is how a person's devices get their keys: the root's follow from a passphrase,
+// those of another device are made there and certified by the root, to which they come by QR code
+// or by a code of digits.
 //
-// What belongs here: these forms and derivations, as pure functions. What never belongs here: showing codes, and bringing messages from one device to
-// another. All forms are those of docs/protocol/starfish-v3.md, sections 2 and 13; vectors are in testdata/starfish.
+// What belongs here: these forms and derivations, as pure functions. What never belongs here:
+// showing codes, and bringing messages from one device to another. All forms are those of
+// docs/protocol/starfish-v3.md, sections 2 and 13; vectors are in testdata/starfish.
 package pairing
 
 import (
@@ -70,7 +72,8 @@ func Terms(now, ttl int64) capcert.Terms {
 	return capcert.Terms{NotBefore: now, Expires: now + ttl, Nonce: nonce()}
 }
 
-// RootCert returns the certificate with which a root device presents itself, from a time in Unix seconds on.
+// RootCert returns the certificate with which a root device presents itself, from a time in Unix
+// seconds on.
 func RootCert(root *Device, now int64) (*capcert.Cert, error) {
 	return capcert.MintDevice(root.Key, root.Subject(), capcert.RootScope(), Terms(now, capcert.DefaultTTL))
 }
@@ -127,7 +130,8 @@ func ParseOffer(text string) (*Offer, error) {
 	return o, nil
 }
 
-// Path returns the storage path at which a bundle for the offer may be left. It returns an error that is ErrMalformed.
+// Path returns the storage path at which a bundle for the offer may be left. It returns an error
+// that is ErrMalformed.
 func (o *Offer) Path() (string, error) {
 	b, err := base64.StdEncoding.DecodeString(o.Nonce)
 	if err != nil {
@@ -150,7 +154,8 @@ type Bundle struct {
 	wrapped *value.Object
 }
 
-// Certify returns the bundle for an offer, with what the device may do and the keys that it is given.
+// Certify returns the bundle for an offer, with what the device may do and the keys that it is
+// given.
 func Certify(root *Device, o *Offer, scope capcert.Scope, t capcert.Terms, keys map[string]Key) (*Bundle, error) {
 	cert, err := capcert.MintDevice(root.Key, o.Subject, scope, t)
 	if err != nil {
@@ -191,8 +196,9 @@ func ParseBundle(o *value.Object) (*Bundle, error) {
 	return b, nil
 }
 
-// Install checks a bundle at a time in Unix seconds, and returns the keys of collections in it. root is the root that the person expects, and nonce that of the
-// device's offer. It returns an error that is ErrForeign, a *capcert.RefusedError, or keyring.ErrSealed.
+// Install checks a bundle at a time in Unix seconds, and returns the keys of collections in it.
+// root is the root that the person expects, and nonce that of the device's offer. It returns an
+// error that is ErrForeign, a *capcert.RefusedError, or keyring.ErrSealed.
 func (b *Bundle) Install(d *Device, root, nonce string, now int64) (map[string]Key, error) {
 	if err := errors.Join(b.Cert.CheckTime(now), b.Cert.CheckSignature()); err != nil {
 		return nil, err
@@ -287,7 +293,8 @@ func possession(sub capcert.Subject, nonce string) []byte {
 	return value.AppendCanonical(nil, value.NewObject(member("devEdPub", sub.Key), member("devKemPub", sub.KEM), member("requestNonce", nonce)))
 }
 
-// Ask returns a device's request under a code of digits that the person types on both sides, and its nonce.
+// Ask returns a device's request under a code of digits that the person types on both sides, and
+// its nonce.
 func Ask(d *Device, code string) (request *value.Object, requestNonce string, err error) {
 	n := nonce()
 	requestNonce = base64.StdEncoding.EncodeToString(n)
@@ -296,7 +303,8 @@ func Ask(d *Device, code string) (request *value.Object, requestNonce string, er
 	return request, requestNonce, err
 }
 
-// ReadRequest opens a device's request, as an offer whose nonce is the request's. It returns an error that is ErrMalformed or ErrCode.
+// ReadRequest opens a device's request, as an offer whose nonce is the request's. It returns an
+// error that is ErrMalformed or ErrCode.
 func ReadRequest(request *value.Object, code string) (*Offer, error) {
 	v, requestNonce, err := openCode(code, request)
 	if err != nil {

@@ -23,9 +23,11 @@ import (
 var (
 	// ErrEmptyPassphrase reports a passphrase without any character that shows.
 	ErrEmptyPassphrase = errors.New("the passphrase is empty")
-	// ErrSignature reports a signature that is not the named key's, over the text that is to be signed.
+	// ErrSignature reports a signature that is not the named key's, over the text that is to be
+	// signed.
 	ErrSignature = errors.New("the signature is not that of the key over the text from which the root is to follow")
-	// ErrEnvelope reports an envelope that does not open: the passphrase was another, or it was changed.
+	// ErrEnvelope reports an envelope that does not open: the passphrase was another, or it was
+	// changed.
 	ErrEnvelope = errors.New("the passphrase is wrong, or the envelope was changed")
 )
 
@@ -41,7 +43,8 @@ func stretch(passphrase string, salt []byte) []byte {
 	return argon2.IDKey(norm.NFC.Bytes([]byte(passphrase)), salt, argonPasses, argonMemory, argonLanes, 32)
 }
 
-// Root returns the keys of the root that follows from a passphrase. They are the same each time, so the passphrase is all that protects them. It returns ErrEmptyPassphrase.
+// Root returns the keys of the root that follows from a passphrase. They are the same each time, so
+// the passphrase is all that protects them. It returns ErrEmptyPassphrase.
 func Root(passphrase string) (*Device, error) {
 	if strings.TrimSpace(passphrase) == "" {
 		return nil, ErrEmptyPassphrase
@@ -51,7 +54,8 @@ func Root(passphrase string) (*Device, error) {
 	return derive(master, [2]string{"starfish-root-sign", "starfish-root-kem"}, [2]string{"ed25519", "x25519"})
 }
 
-// derive returns the keys that follow from a secret by HKDF with salts and infos, of the signing and of the KEM key.
+// derive returns the keys that follow from a secret by HKDF with salts and infos, of the signing
+// and of the KEM key.
 func derive(secret []byte, salts, infos [2]string) (*Device, error) {
 	seed, err := hkdf.Key(sha256.New, secret, []byte(salts[0]), infos[0], 32)
 	if err != nil {
@@ -77,8 +81,10 @@ const (
 	EVMText     = "starfish:bootstrap-evm"          // as a personal message (EIP-191)
 )
 
-// RootFromSchnorr returns the keys of the root that follows from a BIP-340 signature of 64 bytes, by the secp256k1 key whose x coordinate is given in hex, over
-// the SHA-256 of SchnorrText. Whoever sees the signature has the root. A key that signs with other randomness gets another root. It returns ErrSignature.
+// RootFromSchnorr returns the keys of the root that follows from a BIP-340 signature of 64 bytes,
+// by the secp256k1 key whose x coordinate is given in hex, over the SHA-256 of SchnorrText. Whoever
+// sees the signature has the root. A key that signs with other randomness gets another root. It
+// returns ErrSignature.
 func RootFromSchnorr(publicHex string, signature []byte) (*Device, error) {
 	const salt = "starfish-v3-bootstrap-secp256k1"
 	b, err := hex.DecodeString(publicHex)
@@ -92,8 +98,9 @@ func RootFromSchnorr(publicHex string, signature []byte) (*Device, error) {
 	return derive(signature, [2]string{salt, salt}, signedInfos)
 }
 
-// RootFromEVM returns the keys of the root that follows from the signature of a wallet over EVMText: 65 bytes, of which the last is 27 or 28 (or 0 or 1, from which
-// another root follows). Whoever sees the signature has the root. It returns ErrSignature.
+// RootFromEVM returns the keys of the root that follows from the signature of a wallet over
+// EVMText: 65 bytes, of which the last is 27 or 28 (or 0 or 1, from which another root follows).
+// Whoever sees the signature has the root. It returns ErrSignature.
 func RootFromEVM(wallet eth.Address, signature []byte) (*Device, error) {
 	const salt = "starfish-v3-bootstrap-evm"
 	if len(signature) != 65 {

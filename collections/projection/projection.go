@@ -1,6 +1,8 @@
-// Package projection keeps lists of what has been written to collections: one document with an entry for each of many, which a client pulls in one request.
+// Package projection keeps lists of what has been written to collections: one document with an
+// entry for each of many, which a client pulls in one request.
 //
-// What belongs here: what an event makes of a list, and how the list is rewritten. What never belongs here: anything about the documents that are listed.
+// What belongs here: what an event makes of a list, and how the list is rewritten. What never
+// belongs here: anything about the documents that are listed.
 //
 // Start at In.
 package projection
@@ -32,26 +34,32 @@ type Op struct {
 // Projection is a list, or several, of what is written to some collections.
 type Projection struct {
 	Matches func(*config.Collection) bool // the collections
-	// Target returns the storage path of the list that an event is about, "" if there is none. It must not be that of a document of Matches.
+	// Target returns the storage path of the list that an event is about, "" if there is none. It must
+	// not be that of a document of Matches.
 	Target func(*collections.Event) (string, error)
-	// Project returns what becomes of the list, nil if nothing. It must depend on nothing but the event.
+	// Project returns what becomes of the list, nil if nothing. It must depend on nothing but the
+	// event.
 	Project  func(*collections.Event) *Op
 	MaxItems int // entries; of a list that has so many, further ones are left out. 0 is unlimited
 }
 
-// Items is the member of a list's data that holds the entries, each {"id", "value"}, in the order in which they first came.
+// Items is the member of a list's data that holds the entries, each {"id", "value"}, in the order
+// in which they first came.
 const Items = "items"
 
-// attempts is how often a change of a list is tried that others, at other servers of the same store, forestall.
+// attempts is how often a change of a list is tried that others, at other servers of the same
+// store, forestall.
 const attempts = 20
 
-// attemptWait is for how long at most it is waited after the first such attempt; after each further one for as much more.
+// attemptWait is for how long at most it is waited after the first such attempt; after each further
+// one for as much more.
 const attemptWait = 2 * time.Millisecond
 
 // ErrFull reports a list that has as many entries as it may.
 var ErrFull = errors.New("the list has as many entries as it may")
 
-// Lists are the lists among some documents. Its methods may be called by several goroutines at once.
+// Lists are the lists among some documents. Its methods may be called by several goroutines at
+// once.
 type Lists struct {
 	docs  *document.Documents
 	seed  maphash.Seed
@@ -61,7 +69,8 @@ type Lists struct {
 // In returns the lists among documents.
 func In(docs *document.Documents) *Lists { return &Lists{docs: docs, seed: maphash.MakeSeed()} }
 
-// Hook returns what a server must tell of writes, to keep lists. all returns them. Whoever writes waits for that.
+// Hook returns what a server must tell of writes, to keep lists. all returns them. Whoever writes
+// waits for that.
 func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hook {
 	return collections.Hook{AfterWrite: func(ctx context.Context, e *collections.Event) error {
 		for _, p := range all() {
@@ -88,7 +97,8 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 	}}
 }
 
-// Apply changes the list at a storage path. It returns an error that is ErrFull or document.ErrConflict.
+// Apply changes the list at a storage path. It returns an error that is ErrFull or
+// document.ErrConflict.
 func (l *Lists) Apply(ctx context.Context, target string, op Op, maxItems int) error {
 	lock := &l.locks[maphash.String(l.seed, target)%uint64(len(l.locks))]
 	lock.Lock()

@@ -1,7 +1,8 @@
 // Package queue announces what has been written to collections, on a queue that others read.
 //
-// What belongs here: the form of messages, which messages there are, and the bounded buffer between writes and the queue. What never belongs here: the
-// writes themselves, and connections to queues of other makers, which have packages of their own below this one.
+// What belongs here: the form of messages, which messages there are, and the bounded buffer between
+// writes and the queue. What never belongs here: the writes themselves, and connections to queues
+// of other makers, which have packages of their own below this one.
 //
 // Start at NewAnnouncer. Messages are those of docs/protocol/starfish-v3.md, "Queue messages".
 package queue
@@ -20,11 +21,13 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 )
 
-// ErrRefused reports a message that a queue will never take, whatever happens; it is dropped, so that those behind it are not held up.
+// ErrRefused reports a message that a queue will never take, whatever happens; it is dropped, so
+// that those behind it are not held up.
 var ErrRefused = errors.New("the queue does not take such messages")
 
-// Queue takes messages. Publish returns when a message is where it survives; id is the same if one is published again, as it is not known whether it has been
-// before. It returns an error that is ErrRefused for what need not be tried again.
+// Queue takes messages. Publish returns when a message is where it survives; id is the same if one
+// is published again, as it is not known whether it has been before. It returns an error that is
+// ErrRefused for what need not be tried again.
 type Queue interface {
 	Publish(ctx context.Context, subject, id string, message []byte) error
 	Close() error
@@ -37,7 +40,8 @@ type Message struct {
 	Body    []byte
 }
 
-// Memory keeps the last Limit messages in memory, for programs that hold the server and for tests. Its methods may be called by several goroutines at once.
+// Memory keeps the last Limit messages in memory, for programs that hold the server and for tests.
+// Its methods may be called by several goroutines at once.
 type Memory struct {
 	Limit int // 0 is 1,000
 
@@ -96,8 +100,8 @@ const (
 // Stats count messages.
 type Stats struct{ Published, Failed, Dropped, Waiting int64 }
 
-// Announcer publishes, in their order, what its hook is told of. Whoever writes does not wait for that. What waits when the process dies is not announced any
-// more.
+// Announcer publishes, in their order, what its hook is told of. Whoever writes does not wait for
+// that. What waits when the process dies is not announced any more.
 type Announcer struct {
 	queue  Queue
 	config func() *config.Config
@@ -115,7 +119,8 @@ type Announcer struct {
 	done    chan struct{}
 }
 
-// NewAnnouncer returns one that publishes on a queue, which it closes in the end, what a configuration says.
+// NewAnnouncer returns one that publishes on a queue, which it closes in the end, what a
+// configuration says.
 func NewAnnouncer(q Queue, cfg func() *config.Config, log *slog.Logger) *Announcer {
 	ctx, stop := context.WithCancel(context.Background())
 	a := &Announcer{queue: q, config: cfg, log: log, now: time.Now, wake: make(chan struct{}, 1), closing: make(chan struct{}), stop: stop, done: make(chan struct{})}

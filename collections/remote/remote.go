@@ -1,7 +1,9 @@
-// Package remote keeps documents in step with those of other servers over HTTP, of any maker that speaks the Starfish v3 wire.
+// Package remote keeps documents in step with those of other servers over HTTP, of any maker that
+// speaks the Starfish v3 wire.
 //
-// What belongs here: when what is pulled and pushed, how what both sides have written is merged, and what becomes of requests on such collections. What never
-// belongs here: nodes that hold the same replica, which need none of this.
+// What belongs here: when what is pulled and pushed, how what both sides have written is merged,
+// and what becomes of requests on such collections. What never belongs here: nodes that hold the
+// same replica, which need none of this.
 //
 // Start at New. The modes are those of docs/protocol/starfish-v3.md, "Remotes".
 package remote
@@ -87,10 +89,12 @@ func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
 	return &Manager{docs: docs, http: hc, direct: &direct, log: log, stop: func() {}}
 }
 
-// Set makes the remotes of a configuration count instead of those before. It returns an error if a passphrase or a wallet cannot be used, and then nothing has changed.
+// Set makes the remotes of a configuration count instead of those before. It returns an error if a
+// passphrase or a wallet cannot be used, and then nothing has changed.
 func (m *Manager) Set(c *config.Config) error { return m.SetSigned(c, nil) }
 
-// SetSigned does the same, and lets a wallet sign for those remotes that nobody else signs for, unless it is nil.
+// SetSigned does the same, and lets a wallet sign for those remotes that nobody else signs for,
+// unless it is nil.
 func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	all := map[string]*remote{}
 	for _, r := range c.Remotes {
@@ -385,8 +389,8 @@ func (m *Manager) remember(ctx context.Context, key string, data *value.Object) 
 	return m.take(ctx, commonKey(key), data, was, nil)
 }
 
-// both makes the two sides have what either has written since the last sync. The other server is told first: if this one dies then, it finds its own writes
-// there the next time.
+// both makes the two sides have what either has written since the last sync. The other server is
+// told first: if this one dies then, it finds its own writes there the next time.
 func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, theirs *pulled) error {
 	key := r.Collection.StoragePath
 	common, err := m.docs.Get(ctx, commonKey(key))
@@ -423,8 +427,9 @@ func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, 
 	return m.remember(ctx, key, merged)
 }
 
-// Merge returns what becomes of data that two sides have changed since they had was, which is nil if that is not known: what only one has changed counts, and
-// where both have, theirs does; objects are merged member by member. Without was all that is theirs counts, and what only ours has.
+// Merge returns what becomes of data that two sides have changed since they had was, which is nil
+// if that is not known: what only one has changed counts, and where both have, theirs does; objects
+// are merged member by member. Without was all that is theirs counts, and what only ours has.
 func Merge(was, ours, theirs *value.Object) *value.Object {
 	out := &value.Object{}
 	for k, o := range ours.All() {
@@ -513,7 +518,8 @@ func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []b
 	return nil, nil
 }
 
-// sameTarget reports whether a path that was signed here is the one that the other server sees, too.
+// sameTarget reports whether a path that was signed here is the one that the other server sees,
+// too.
 func (r *remote) sameTarget(target string) bool {
 	u, err := url.Parse(r.client.Base + r.PushPath)
 	return err == nil && u.EscapedPath() == target
@@ -523,7 +529,8 @@ func failure(status int, reason string) *collections.Answer {
 	return &collections.Answer{Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason})}
 }
 
-// through hands a push to the other server: as the caller's own, if its signature is good there, too.
+// through hands a push to the other server: as the caller's own, if its signature is good there,
+// too.
 func (m *Manager) through(ctx context.Context, r *remote, e *collections.Event, body []byte) *collections.Answer {
 	c := r.client
 	if e.Proof != nil && evm.Presents(e.Proof.Header) && r.sameTarget(e.Proof.Target) {

@@ -112,7 +112,8 @@ func (g *Guard) document(ctx context.Context, now *inForce, v *replicas.Version,
 // isHead reports whether it is the document that lists a log, which says nothing.
 func isHead(w *written) bool { return w.data.Len() == 0 && w.author == nil && w.proof == nil }
 
-// proof returns what a document proves itself by: the request that has written it, or one that anybody could make.
+// proof returns what a document proves itself by: the request that has written it, or one that
+// anybody could make.
 func (g *Guard) proof(now *inForce, col *config.Collection, owner string, w *written) (*store.Proof, error) {
 	if w.proof != nil {
 		p, err := parseProof(w.proof, w.text, false)
@@ -133,7 +134,8 @@ func (g *Guard) proof(now *inForce, col *config.Collection, owner string, w *wri
 	return &store.Proof{Method: http.MethodPost, Target: target + "push/" + owner, Header: http.Header{}, Media: config.JSON, Body: value.Append(nil, body)}, nil
 }
 
-// admit lets the server of the rules decide about the request of a proof. written is when it was done, in Unix milliseconds.
+// admit lets the server of the rules decide about the request of a proof. written is when it was
+// done, in Unix milliseconds.
 func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, owner string, p *store.Proof, written int64) (*collections.Admitted, error) {
 	r, err := request(p, now.Prefix)
 	if err != nil {
@@ -173,7 +175,8 @@ func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, ow
 	return a, nil
 }
 
-// timeOf returns when a request was signed, in Unix milliseconds, and by how much that may differ from when it was done; 0 if it is of nobody in particular.
+// timeOf returns when a request was signed, in Unix milliseconds, and by how much that may differ
+// from when it was done; 0 if it is of nobody in particular.
 func timeOf(h http.Header) (at int64, skew time.Duration, err error) {
 	text := h.Get(access.HeaderTime)
 	skew = capcert.Skew * time.Second

@@ -259,8 +259,8 @@ func TestScopesOfBefore(t *testing.T) {
 	}
 }
 
-// A server is believed what a chain has said once an hour has passed since the request was signed, and
-// not before.
+// A server is believed what a chain has said once an hour has passed since the request was signed,
+// and not before.
 func TestFresh(t *testing.T) {
 	c := newCourt(t)
 	c.chain.set("42", bob.Key.Address(), false)
@@ -414,7 +414,8 @@ func TestElementTimes(t *testing.T) {
 	require.False(t, c.counts(element(asked, noon+4)))
 }
 
-// What cannot be told now is asked for again, a refusal after a while, and what counts is remembered.
+// What cannot be told now is asked for again, a refusal after a while, and what counts is
+// remembered.
 func TestRemembered(t *testing.T) {
 	c := newCourt(t)
 	v := c.signed(alice, "products/42/signals", noon, noon)
@@ -454,8 +455,8 @@ func TestInternal(t *testing.T) {
 	require.ErrorIs(t, err, replicas.ErrRefused, "a refusal is logged to the default log")
 }
 
-// Rules of the greatest length are read, integers as every reader represents them, and of several with
-// one serial all nodes take the same.
+// Rules of the greatest length are read, integers as every reader represents them, and of several
+// with one serial all nodes take the same.
 func TestFormLimits(t *testing.T) {
 	c := newCourt(t)
 	id := c.owner.Replica()

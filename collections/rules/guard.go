@@ -24,11 +24,13 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Ahead is by how much the time of a document may be ahead of that of the request that has written it, beside the difference of clocks: by as much as entries may be ahead of a node's clock,
-// after one of which a document may have been written.
+// Ahead is by how much the time of a document may be ahead of that of the request that has written
+// it, beside the difference of clocks: by as much as entries may be ahead of a node's clock, after
+// one of which a document may have been written.
 const Ahead = replica.MaxAhead
 
-// Fresh is for how long a chain is asked what a caller may do, whoever has let it in. A server is believed what the chain has said before.
+// Fresh is for how long a chain is asked what a caller may do, whoever has let it in. A server is
+// believed what the chain has said before.
 const Fresh = time.Hour
 
 // Options set up a Guard.
@@ -38,7 +40,8 @@ type Options struct {
 	Log    *slog.Logger // is told of what is refused; nil is slog.Default
 }
 
-// Guard tells what counts in a replica, by its rules. Without rules all does. It implements replicas.Guard.
+// Guard tells what counts in a replica, by its rules. Without rules all does. It implements
+// replicas.Guard.
 type Guard struct {
 	opts  Options
 	store lazy
@@ -54,7 +57,8 @@ type Guard struct {
 
 const (
 	maxKnown = 1 << 16 // verdicts that are remembered
-	// refusedFor is for how long a refusal is: roles come later, too, as with another document, or from a chain.
+	// refusedFor is for how long a refusal is: roles come later, too, as with another document, or
+	// from a chain.
 	refusedFor = 30 * time.Second
 )
 
@@ -89,7 +93,8 @@ func (g *Guard) Rules() *Rules {
 // InForce implements replicas.Guard.
 func (g *Guard) InForce() bool { return g.now.Load() != nil }
 
-// Read tells the guard where documents lie on which roles depend, and which certificates are revoked; revocations may be nil. Until then there are none.
+// Read tells the guard where documents lie on which roles depend, and which certificates are
+// revoked; revocations may be nil. Until then there are none.
 func (g *Guard) Read(s store.Store, revocations *access.Revocations) {
 	g.store.is.Store(&s)
 	g.revocations.Store(revocations)

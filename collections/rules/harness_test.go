@@ -274,7 +274,8 @@ func (m *member) forge(key string, b []byte) {
 	require.NoError(m.t, replicas.WriteEntry(m.t.Context(), m.n, m.r.ID, m.key, key, b))
 }
 
-// town is a replica whose rules a founder has made, an honest node beside the founder's, and one that writes what it likes.
+// town is a replica whose rules a founder has made, an honest node beside the founder's, and one
+// that writes what it likes.
 type town struct {
 	founder, honest, evil *member
 	rules                 *rules.Rules

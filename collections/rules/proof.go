@@ -20,7 +20,8 @@ const proofMember = "proof"
 // errProof reports a proof that is malformed.
 var errProof = errors.New("the proof is malformed")
 
-// proofObject returns a proof as JSON. data is the text of what has been written, which most bodies hold as it is, so that it need not be kept twice; nil of a file, whose body is the file.
+// proofObject returns a proof as JSON. data is the text of what has been written, which most bodies
+// hold as it is, so that it need not be kept twice; nil of a file, whose body is the file.
 func proofObject(p *store.Proof, data []byte) *value.Object {
 	o := value.NewObject(value.Member{Key: "target", Value: p.Target})
 	if p.Host != "" {

@@ -1,8 +1,11 @@
-// Package rules lets nodes tell by themselves which documents of a replica count: what its callers have signed is kept with each document, and every node that holds the replica checks it
-// by the same rules, which the replica's key has signed. A node that would write what the HTTP door refuses is not believed.
+// Package rules lets nodes tell by themselves which documents of a replica count: what its callers
+// have signed is kept with each document, and every node that holds the replica checks it by the
+// same rules, which the replica's key has signed. A node that would write what the HTTP door
+// refuses is not believed.
 //
-// What belongs here: the form of the rules and of proofs, and the check. What never belongs here: the rules' meaning, which is the configuration's and is applied by package collections, as
-// by the HTTP door.
+// What belongs here: the form of the rules and of proofs, and the check. What never belongs here:
+// the rules' meaning, which is the configuration's and is applied by package collections, as by the
+// HTTP door.
 //
 // Start at Rules and Guard. The forms are described in docs/protocol/rules.md.
 package rules
@@ -20,7 +23,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Key is the key of the entries that hold rules. Of all that the replica's key has signed, those with the greatest serial count.
+// Key is the key of the entries that hold rules. Of all that the replica's key has signed, those
+// with the greatest serial count.
 const Key = "rules"
 
 // MaxSize is how long rules may be in bytes.
@@ -31,7 +35,8 @@ const (
 	domain  = "skerry collections rules 1\n"
 )
 
-// ErrInvalid reports what are no rules of a replica: it is malformed, or the replica's key has not signed it.
+// ErrInvalid reports what are no rules of a replica: it is malformed, or the replica's key has not
+// signed it.
 var ErrInvalid = errors.New("not rules that the replica's key has signed")
 
 // Rules say what counts in a replica.

@@ -44,8 +44,9 @@ func capRequest(t testing.TB, root *pairing.Device, path, body string) *http.Req
 	return r
 }
 
-// What the door of one node has let in, the others let count: documents, files, elements of logs, of wallets, of certificates and of nobody in particular, also where the author is no
-// server of the rules.
+// What the door of one node has let in, the others let count: documents, files, elements of logs,
+// of wallets, of certificates and of nobody in particular, also where the author is no server of
+// the rules.
 func TestWhatIsAllowed(t *testing.T) {
 	x := newTown(t)
 	root, err := pairing.Root("correct horse battery staple")
@@ -283,7 +284,8 @@ func TestSignedAhead(t *testing.T) {
 	require.ErrorIs(t, err, replicas.ErrRefused)
 }
 
-// A signed document of somebody who may not write there is refused, although the node that has let it in is an honest one by other rules.
+// A signed document of somebody who may not write there is refused, although the node that has let
+// it in is an honest one by other rules.
 func TestOtherRoles(t *testing.T) {
 	x := newTown(t)
 	lax := strings.Replace(text, `"writeRoles": ["admin", "editor", "entitlement:news"]`, `"writeRoles": ["user"]`, 1)
@@ -326,7 +328,8 @@ func TestOtherRoles(t *testing.T) {
 	require.Equal(t, `{}`, x.honest.has(path))
 }
 
-// Servers of the rules write what no caller has signed, where nobody else writes, and what they have written before there were rules stays.
+// Servers of the rules write what no caller has signed, where nobody else writes, and what they
+// have written before there were rules stays.
 func TestServers(t *testing.T) {
 	x := newTown(t)
 	plain := func(n int, at int64) []byte {
@@ -372,7 +375,8 @@ func TestChains(t *testing.T) {
 	x.honest.chain.set("42", alice.Key.Address(), false)
 	require.Equal(t, `{"n":1}`, x.honest.has(path))
 
-	// Alice has sold it. What she wrote when it was hers stays, on the word of a server; bob's was not his.
+	// Alice has sold it. What she wrote when it was hers stays, on the word of a server; bob's was not
+	// his.
 	x.honest.chain.set("42", admin.Key.Address(), false)
 	x.honest.store.Forget()
 	require.NoError(t, x.honest.guard.Set(x.rules))
@@ -512,7 +516,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// BenchmarkCheck is what it costs to tell whether a document counts: the first time, and when it is read again.
+// BenchmarkCheck is what it costs to tell whether a document counts: the first time, and when it is
+// read again.
 func BenchmarkCheck(b *testing.B) {
 	r, kept := golden(b)
 	v := &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime}

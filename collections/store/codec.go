@@ -9,7 +9,8 @@ import (
 // ErrUndecoded reports an object that is there, and that its codec cannot decode.
 var ErrUndecoded = errors.New("what is stored cannot be decoded")
 
-// Codec is what stands between the body of a document and the bytes that are kept of it; of files it leaves the bytes as they are. Its methods may be called by several goroutines at once.
+// Codec is what stands between the body of a document and the bytes that are kept of it; of files
+// it leaves the bytes as they are. Its methods may be called by several goroutines at once.
 type Codec interface {
 	// Encode returns what is to be kept under a key.
 	Encode(key string, body []byte) ([]byte, error)
@@ -18,8 +19,8 @@ type Codec interface {
 }
 
 // Coded returns a store that keeps in another what a codec makes of bodies. Its Get may return
-// ErrUndecoded. Stores that keep logs by themselves, or several versions of an object, are given the codec
-// instead.
+// ErrUndecoded. Stores that keep logs by themselves, or several versions of an object, are given
+// the codec instead.
 func Coded(s Store, c Codec) Store { return &coded{s, c} }
 
 type coded struct {

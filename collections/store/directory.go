@@ -16,8 +16,10 @@ import (
 
 // Directory keeps each object in a file of its own. One process at a time may write to it.
 //
-// The object under a/b lies in a/b~ and its media type, unless it is defaultType, in a/b~type; what is written first lies in a file whose name begins
-// with "~". Bytes of a segment other than letters and digits of ASCII and "._@-" are written as % and two hex digits, so that no object's file is in the way of another's directory.
+// The object under a/b lies in a/b~ and its media type, unless it is defaultType, in a/b~type; what
+// is written first lies in a file whose name begins with "~". Bytes of a segment other than letters
+// and digits of ASCII and "._@-" are written as % and two hex digits, so that no object's file is
+// in the way of another's directory.
 type Directory struct {
 	root string
 	mu   sync.RWMutex // whoever writes excludes all others: the condition of a Put and the two files of an object belong together
@@ -28,7 +30,8 @@ const defaultType = "application/json"
 // ErrCase reports a file system that takes names which differ in case for the same.
 var ErrCase = errors.New("the file system does not tell upper from lower case")
 
-// OpenDirectory opens a directory, which it makes if there is none. It returns an error that is ErrCase.
+// OpenDirectory opens a directory, which it makes if there is none. It returns an error that is
+// ErrCase.
 func OpenDirectory(root string) (*Directory, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err

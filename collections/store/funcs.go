@@ -2,7 +2,8 @@ package store
 
 import "context"
 
-// Funcs is a store that consists of functions, which may ask RequestOf on whose behalf they are called. Those that are nil do nothing and find nothing.
+// Funcs is a store that consists of functions, which may ask RequestOf on whose behalf they are
+// called. Those that are nil do nothing and find nothing.
 type Funcs struct {
 	OnGet    func(ctx context.Context, key string) (*Object, error)
 	OnPut    func(ctx context.Context, key string, o *Object, if_ Condition) error

@@ -8,8 +8,10 @@ import (
 
 // Rewriter is a store that keeps more than one object under a key, all of which Rewrite must see.
 type Rewriter interface {
-	// Rewrite calls fresh with all that this store has written of documents, as it is kept (a store that does not tell them from files, also with these), and keeps in its place what fresh returns, unless that is nil. It may be called
-	// before anything else uses the store, and ends with fresh's first error.
+	// Rewrite calls fresh with all that this store has written of documents, as it is kept (a store
+	// that does not tell them from files, also with these), and keeps in its place what fresh returns,
+	// unless that is nil. It may be called before anything else uses the store, and ends with fresh's
+	// first error.
 	Rewrite(ctx context.Context, fresh func(key string, kept []byte) ([]byte, error)) error
 }
 

@@ -1,8 +1,8 @@
-// Package store is what collections keep their documents in: one small interface, and its implementations in memory, in a directory and by functions of
-// the caller.
+// Package store is what collections keep their documents in: one small interface, and its
+// implementations in memory, in a directory and by functions of the caller.
 //
-// What belongs here: objects under keys. What never belongs here: what an object means; that is package document. Stores with dependencies of their own
-// have packages below this one.
+// What belongs here: objects under keys. What never belongs here: what an object means; that is
+// package document. Stores with dependencies of their own have packages below this one.
 package store
 
 import (
@@ -47,7 +47,8 @@ type Object struct {
 	memo atomic.Pointer[any]
 }
 
-// Memo returns what make makes of the object, which is kept with it: a store that returns the same object again spares its reader the parsing.
+// Memo returns what make makes of the object, which is kept with it: a store that returns the same
+// object again spares its reader the parsing.
 func (o *Object) Memo(make func() any) any {
 	if m := o.memo.Load(); m != nil {
 		return *m
@@ -85,15 +86,18 @@ func (c Condition) met(now *Object) bool {
 	return now.Tag == c.tag
 }
 
-// Store keeps objects. Its methods may be called by several goroutines at once. Keys are not empty and consist of segments that are separated by single
-// slashes; no segment is ".", ".." or holds control characters. An object that Put has acknowledged survives the process and, in stores that outlive it, the loss of power.
+// Store keeps objects. Its methods may be called by several goroutines at once. Keys are not empty
+// and consist of segments that are separated by single slashes; no segment is ".", ".." or holds
+// control characters. An object that Put has acknowledged survives the process and, in stores that
+// outlive it, the loss of power.
 type Store interface {
 	// Get returns ErrNotFound if there is nothing.
 	Get(ctx context.Context, key string) (*Object, error)
 	// Put returns ErrChanged if the condition is not met, and may return ErrKey. Either all of the
 	// object is stored, or nothing has happened.
 	Put(ctx context.Context, key string, o *Object, if_ Condition) error
-	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater than after.
+	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater
+	// than after.
 	List(ctx context.Context, prefix, after string, limit int) ([]string, error)
 	// Delete removes what there is.
 	Delete(ctx context.Context, key string) error
@@ -123,7 +127,8 @@ type News struct {
 // ErrCursor reports a cursor that is none.
 var ErrCursor = errors.New("it is not a cursor of this log")
 
-// Logs is a store that keeps logs by itself. Without it, package document keeps a log in several objects.
+// Logs is a store that keeps logs by itself. Without it, package document keeps a log in several
+// objects.
 type Logs interface {
 	// Length returns how long a log is, of elements of until a time.
 	Length(ctx context.Context, key string, until int64) (Length, error)
@@ -142,7 +147,8 @@ type Logs interface {
 	Since(ctx context.Context, key, cursor string, after int64, limit int) (News, error)
 }
 
-// Proof is a request as far as its caller has signed it, by which others can check what it has asked for.
+// Proof is a request as far as its caller has signed it, by which others can check what it has
+// asked for.
 type Proof struct {
 	Method string
 	Target string      // path and, where it is signed, query

@@ -25,7 +25,8 @@ func TestDirectory(t *testing.T) {
 	})
 }
 
-// What was left by a write that was cut off is no object, and a write that fails leaves what was there.
+// What was left by a write that was cut off is no object, and a write that fails leaves what was
+// there.
 func TestDirectoryHalfWritten(t *testing.T) {
 	dir := t.TempDir()
 	s, err := store.OpenDirectory(dir)

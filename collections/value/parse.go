@@ -23,13 +23,16 @@ var (
 // object being one. A value takes a few bytes of a text and some tens of memory.
 const MaxValues = 1 << 20
 
-// MaxDepth is how deeply arrays and objects may be nested in a document: as far as the reference server takes them.
+// MaxDepth is how deeply arrays and objects may be nested in a document: as far as the reference
+// server takes them.
 const MaxDepth = 64
 
-// Parse reads a JSON text as JSON.parse does: of members with the same key the last counts, numbers are rounded to float64 and may be infinite, escapes may
-// give lone surrogates. Unlike a browser's decoder it refuses bytes that are not UTF-8, which would be stored as something that was never signed. A byte
-// order mark at the beginning is skipped. It returns an error that is ErrSyntax; or ErrTooDeep, together with the value but for what is
-// nested more than depth deep, which is looked at for its syntax alone.
+// Parse reads a JSON text as JSON.parse does: of members with the same key the last counts, numbers
+// are rounded to float64 and may be infinite, escapes may give lone surrogates. Unlike a browser's
+// decoder it refuses bytes that are not UTF-8, which would be stored as something that was never
+// signed. A byte order mark at the beginning is skipped. It returns an error that is ErrSyntax; or
+// ErrTooDeep, together with the value but for what is nested more than depth deep, which is looked
+// at for its syntax alone.
 func Parse(text []byte, depth int) (any, error) { return parse(nil, text, depth) }
 
 // ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has
@@ -70,7 +73,8 @@ func ParseObject(text []byte, depth int) (*Object, error) {
 	return o, nil
 }
 
-// parser reads a text. The strings that it returns are parts of the text, where they have no escapes.
+// parser reads a text. The strings that it returns are parts of the text, where they have no
+// escapes.
 type parser struct {
 	b       string
 	i       int
@@ -249,7 +253,8 @@ func (p *parser) array(level int) (Array, error) {
 	}
 }
 
-// skip reads an array or object without building it, however deep it is: its stack is one byte for each level.
+// skip reads an array or object without building it, however deep it is: its stack is one byte for
+// each level.
 func (p *parser) skip() error {
 	var open []byte
 	for {
@@ -453,7 +458,8 @@ func (p *parser) escaped(from int) (string, error) {
 	}
 }
 
-// appendUnit appends a UTF-16 code unit in WTF-8: the second half of a pair is joined to the first, a lone one is encoded by itself.
+// appendUnit appends a UTF-16 code unit in WTF-8: the second half of a pair is joined to the first,
+// a lone one is encoded by itself.
 func appendUnit(s []byte, u uint16) []byte {
 	if u < 0xd800 || u > 0xdfff {
 		return utf8.AppendRune(s, rune(u))

@@ -1,11 +1,14 @@
-// Package value holds JSON values as JavaScript has them, since the published clients of collections hash, sign and merge them as such:
-// numbers are float64, strings may hold lone surrogates, the members of an object have an order, and there is one canonical form.
+// Package value holds JSON values as JavaScript has them, since the published clients of
+// collections hash, sign and merge them as such: numbers are float64, strings may hold lone
+// surrogates, the members of an object have an order, and there is one canonical form.
 //
-// What belongs here: parsing, both ways of writing, the hash, and the pure functions on values that the protocol names (merge, sanitize). What never
-// belongs here: what a document or a certificate is.
+// What belongs here: parsing, both ways of writing, the hash, and the pure functions on values that
+// the protocol names (merge, sanitize). What never belongs here: what a document or a certificate
+// is.
 //
-// A value is nil, a bool, a float64, a string, an Array or an *Object. Strings are in WTF-8, that is UTF-8 in which a lone surrogate is encoded like any code
-// point, so that the order of their bytes is the order of code points. See docs/protocol/starfish-v3.md, "Canonical JSON".
+// A value is nil, a bool, a float64, a string, an Array or an *Object. Strings are in WTF-8, that
+// is UTF-8 in which a lone surrogate is encoded like any code point, so that the order of their
+// bytes is the order of code points. See docs/protocol/starfish-v3.md, "Canonical JSON".
 package value
 
 import (
@@ -24,8 +27,9 @@ type Member struct {
 	Value any
 }
 
-// Object is a JSON object. Keys that are array indices come first, in the order of their numbers, the others in the order in which they were first set, as
-// in ECMAScript's OrdinaryOwnPropertyKeys. The zero value is an empty object.
+// Object is a JSON object. Keys that are array indices come first, in the order of their numbers,
+// the others in the order in which they were first set, as in ECMAScript's OrdinaryOwnPropertyKeys.
+// The zero value is an empty object.
 //
 // Keys come from strangers, so nothing here may cost the square of their number: making an object
 // of n members costs n log n steps at most, in whatever order they come.
@@ -41,7 +45,8 @@ type Object struct {
 // few is how many members are looked through one by one.
 const few = 32
 
-// objectOf returns an object with members, which are copied; of those with the same key the last counts.
+// objectOf returns an object with members, which are copied; of those with the same key the last
+// counts.
 func objectOf(members []Member) *Object {
 	o := &Object{}
 	if len(members) > few {
@@ -244,7 +249,8 @@ func (o *Object) Clone() *Object {
 	return c
 }
 
-// arrayIndex reports whether key is the canonical text of an integer below 2^32-1 (ECMA-262, "array index").
+// arrayIndex reports whether key is the canonical text of an integer below 2^32-1 (ECMA-262, "array
+// index").
 func arrayIndex(key string) (uint32, bool) {
 	if len(key) == 0 || len(key) > 10 || key[0] < '0' || key[0] > '9' || key[0] == '0' && len(key) > 1 {
 		return 0, false
@@ -256,7 +262,8 @@ func arrayIndex(key string) (uint32, bool) {
 	return uint32(n), true
 }
 
-// unsafeKeys are never taken over by Merge and Sanitize: they change the prototype of objects in JavaScript and the class of those in Python.
+// unsafeKeys are never taken over by Merge and Sanitize: they change the prototype of objects in
+// JavaScript and the class of those in Python.
 var unsafeKeys = map[string]bool{"__proto__": true, "constructor": true, "prototype": true, "__class__": true, "__dict__": true}
 
 // isUnsafe is unsafeKeys, quickly.
@@ -264,8 +271,8 @@ func isUnsafe(key string) bool {
 	return len(key) >= 8 && (key[0] == '_' || key[0] == 'c' || key[0] == 'p') && unsafeKeys[key]
 }
 
-// Sanitize returns o without members of unsafe names, in it or in the objects that are members, at any depth. What is within arrays stays as it is. The
-// object is o itself if there are none.
+// Sanitize returns o without members of unsafe names, in it or in the objects that are members, at
+// any depth. What is within arrays stays as it is. The object is o itself if there are none.
 func Sanitize(o *Object) *Object {
 	if isSafe(o) {
 		return o
@@ -295,7 +302,8 @@ func isSafe(o *Object) bool {
 	return true
 }
 
-// Merge returns local with the members of remote set in it; where both have an object, these are merged. Members of unsafe names are left out of what is merged.
+// Merge returns local with the members of remote set in it; where both have an object, these are
+// merged. Members of unsafe names are left out of what is merged.
 func Merge(local, remote *Object) *Object {
 	merged := make([]Member, 0, local.Len()+remote.Len())
 	for k, v := range local.All() {

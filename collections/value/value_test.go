@@ -84,7 +84,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// An object finds its members, in the order that ECMAScript gives them, whatever is set and deleted.
+// An object finds its members, in the order that ECMAScript gives them, whatever is set and
+// deleted.
 func TestObject(t *testing.T) {
 	o := value.NewObject()
 	for i := 40; i > 0; i-- {

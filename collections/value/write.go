@@ -14,7 +14,8 @@ import (
 // Append appends v as JSON.stringify writes it, in the order of its members.
 func Append(b []byte, v any) []byte { return write(b, v, false) }
 
-// AppendCanonical appends the canonical form of v: as Append, with the members of each object in the order of the code points of their keys.
+// AppendCanonical appends the canonical form of v: as Append, with the members of each object in
+// the order of the code points of their keys.
 func AppendCanonical(b []byte, v any) []byte { return write(b, v, true) }
 
 // Hash returns the hash of v: the SHA-256 of its canonical form, in 64 hex digits.

@@ -1,7 +1,9 @@
-// Package wallet is where an app starts whose user has an EVM wallet: a client of a server of collections and, if it is wanted, a replica of that server beside the app, which answers
-// also while the server is away.
+// Package wallet is where an app starts whose user has an EVM wallet: a client of a server of
+// collections and, if it is wanted, a replica of that server beside the app, which answers also
+// while the server is away.
 //
-// What belongs here: putting client, signatures and local replica together. What never belongs here: any of the three.
+// What belongs here: putting client, signatures and local replica together. What never belongs
+// here: any of the three.
 //
 // Start at Open.
 package wallet
@@ -60,7 +62,8 @@ type Replica struct {
 type Client struct {
 	client.Client
 	Address eth.Address
-	// Local says why collections are served by the replica alone, and are not kept in step with the server.
+	// Local says why collections are served by the replica alone, and are not kept in step with the
+	// server.
 	Local []error
 
 	key    eth.Key

@@ -127,7 +127,8 @@ func TestRedirects(t *testing.T) {
 	require.ErrorContains(t, err, "not redirected to another server")
 }
 
-// What is written at the replica comes to the server and the other way round, also after a time in which the server was away; what the replica has of its own stays there.
+// What is written at the replica comes to the server and the other way round, also after a time in
+// which the server was away; what the replica has of its own stays there.
 func TestReplica(t *testing.T) {
 	p := serve(t)
 	dir := filepath.Join(t.TempDir(), "data")

@@ -1,7 +1,9 @@
-// Package eth is what Skerry needs of Ethereum's cryptography: addresses, keys on secp256k1, signatures from which the signer is recovered, and the digests that wallets sign.
+// Package eth is what Skerry needs of Ethereum's cryptography: addresses, keys on secp256k1,
+// signatures from which the signer is recovered, and the digests that wallets sign.
 //
-// What belongs here: EIP-55 addresses, EIP-191 and EIP-712 digests, and signatures over them. What never belongs here: what is signed and by whom, which is package
-// identity's and collections', and talking to a chain.
+// What belongs here: EIP-55 addresses, EIP-191 and EIP-712 digests, and signatures over them. What
+// never belongs here: what is signed and by whom, which is package identity's and collections', and
+// talking to a chain.
 //
 // Start at [Recover].
 package eth
@@ -37,10 +39,12 @@ func Keccak256(parts ...[]byte) (sum [32]byte) {
 	return sum
 }
 
-// Address is the last 20 bytes of the Keccak-256 hash of an uncompressed public key without its first byte.
+// Address is the last 20 bytes of the Keccak-256 hash of an uncompressed public key without its
+// first byte.
 type Address [20]byte
 
-// ParseAddress reads an address: 0x and 40 hex digits, all lower case, all upper case, or with a right checksum (EIP-55). It returns ErrBadAddress.
+// ParseAddress reads an address: 0x and 40 hex digits, all lower case, all upper case, or with a
+// right checksum (EIP-55). It returns ErrBadAddress.
 func ParseAddress(s string) (a Address, err error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 40 {
@@ -133,7 +137,8 @@ func (k Key) Sign(digest [32]byte) (sig Signature) {
 	return sig
 }
 
-// ParseSignature reads 130 hex digits, with or without 0x before them. Whether they are a signature is for Recover to say.
+// ParseSignature reads 130 hex digits, with or without 0x before them. Whether they are a signature
+// is for Recover to say.
 func ParseSignature(s string) (sig Signature, err error) {
 	digits := strings.TrimPrefix(s, "0x")
 	if len(digits) != 130 {
@@ -148,8 +153,9 @@ func ParseSignature(s string) (sig Signature, err error) {
 // String returns 0x and 130 hex digits.
 func (s Signature) String() string { return "0x" + hex.EncodeToString(s[:]) }
 
-// Recover returns the public key whose holder signed a digest, in compressed SEC1 form. v must be 0, 1, 27 or 28, r and s within the order of the curve and not 0, and s in its lower
-// half, so that a signature has one form but for v (EIP-2). It returns ErrBadSignature.
+// Recover returns the public key whose holder signed a digest, in compressed SEC1 form. v must be
+// 0, 1, 27 or 28, r and s within the order of the curve and not 0, and s in its lower half, so that
+// a signature has one form but for v (EIP-2). It returns ErrBadSignature.
 func Recover(digest [32]byte, sig Signature) (public [33]byte, err error) {
 	k, err := recoverKey(digest, sig)
 	if err != nil {

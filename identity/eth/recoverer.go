@@ -8,8 +8,10 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 )
 
-// Recoverer tells whether signatures are of the addresses that they are said to be of, and does so in less than half of the time for those that come again and again: of their public keys it keeps
-// multiples, by which a signature is verified instead of recovering the key from it. The result is the same. The zero value is ready; its methods may be called by several goroutines at once.
+// Recoverer tells whether signatures are of the addresses that they are said to be of, and does so
+// in less than half of the time for those that come again and again: of their public keys it keeps
+// multiples, by which a signature is verified instead of recovering the key from it. The result is
+// the same. The zero value is ready; its methods may be called by several goroutines at once.
 type Recoverer struct {
 	mu      sync.Mutex
 	tables  map[Address]*signer
@@ -30,7 +32,8 @@ type signer struct {
 	next, prev *signer
 }
 
-// Verify returns ErrBadSignature unless the holder of an address has signed a digest, by the rules of Recover.
+// Verify returns ErrBadSignature unless the holder of an address has signed a digest, by the rules
+// of Recover.
 func (r *Recoverer) Verify(digest [32]byte, sig Signature, a Address) error {
 	if t := r.tableOf(a); t != nil {
 		return t.verify(digest, sig, a)
@@ -113,7 +116,8 @@ func (r *Recoverer) count(a Address, k *secp256k1.PublicKey) {
 	s.linkBefore(r.oldest)
 }
 
-// Multiples of a point: for each of windows digits of a number in base 32, which are taken from -15 to 16, the multiples 1 to 16 of the digit's place.
+// Multiples of a point: for each of windows digits of a number in base 32, which are taken from -15
+// to 16, the multiples 1 to 16 of the digit's place.
 const (
 	windowBits = 5
 	windows    = 52 // of 260 bits: a carry comes out of the 256
@@ -139,7 +143,8 @@ func newMultiples(k *secp256k1.PublicKey) *multiples {
 		}
 		secp256k1.DoubleNonConst(&row[perWindow-1], &base)
 	}
-	// All are made affine with one inversion (Montgomery's trick): none is at infinity, as the order is a prime greater than any multiple of a place.
+	// All are made affine with one inversion (Montgomery's trick): none is at infinity, as the order
+	// is a prime greater than any multiple of a place.
 	products := make([]secp256k1.FieldVal, len(all))
 	var product secp256k1.FieldVal
 	product.SetInt(1)
@@ -198,8 +203,9 @@ func (m *multiples) addMul(k *secp256k1.ModNScalar, sum *secp256k1.JacobianPoint
 	}
 }
 
-// verify returns ErrBadSignature unless the point's holder has signed a digest. It checks what Recover does: the point R = (e/s)G + (r/s)Q, of which a signature has x and whether y is odd, is the
-// one of this Q alone.
+// verify returns ErrBadSignature unless the point's holder has signed a digest. It checks what
+// Recover does: the point R = (e/s)G + (r/s)Q, of which a signature has x and whether y is odd, is
+// the one of this Q alone.
 func (m *multiples) verify(digest [32]byte, sig Signature, a Address) error {
 	r, s, odd, err := parts(sig)
 	if err != nil {

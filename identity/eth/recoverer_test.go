@@ -33,7 +33,8 @@ func knows(k Key) *Recoverer {
 	return r
 }
 
-// What a table verifies is what the key is recovered from, and nothing else, whatever is changed in a signature.
+// What a table verifies is what the key is recovered from, and nothing else, whatever is changed in
+// a signature.
 func TestRecoverer(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	order := secp256k1.Params().N

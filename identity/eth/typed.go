@@ -42,7 +42,8 @@ func Of(a Address) (v Value) {
 	return v
 }
 
-// StructHash is the hash of a struct of a type without members that are structs themselves; kind is the type as encodeType gives it.
+// StructHash is the hash of a struct of a type without members that are structs themselves; kind is
+// the type as encodeType gives it.
 func StructHash(kind string, members ...Value) [32]byte {
 	h := Keccak256([]byte(kind))
 	parts := [][]byte{h[:]}

@@ -147,7 +147,8 @@ func (p *place) open(dir string) (err error) {
 	return nil
 }
 
-// openTemporary opens the directory tmp that this process created, and checks that it is still that.
+// openTemporary opens the directory tmp that this process created, and checks that it is still
+// that.
 func (p *place) openTemporary() (*os.Root, error) {
 	dir, err := p.root.OpenRoot(p.tmp)
 	if err != nil {

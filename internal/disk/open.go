@@ -42,9 +42,9 @@ type File struct {
 	Size uint64 // bytes
 }
 
-// OpenRegular opens a regular file, or one that a symbolic link leads to, to be read. It never waits
-// for another process, as opening a named pipe does. It returns a *NotRegularError for everything
-// else.
+// OpenRegular opens a regular file, or one that a symbolic link leads to, to be read. It never
+// waits for another process, as opening a named pipe does. It returns a *NotRegularError for
+// everything else.
 func OpenRegular(name string) (*File, error) {
 	st, err := os.Stat(name) // opening a device can already have an effect
 	if err != nil {

@@ -18,7 +18,8 @@ func publishFile(p *place) error {
 	return err
 }
 
-// publishDir relies on what POSIX says of rename: a directory replaces nothing but an empty directory.
+// publishDir relies on what POSIX says of rename: a directory replaces nothing but an empty
+// directory.
 func publishDir(p *place) error {
 	fd := int(p.dir.Fd())
 	err := unix.Renameat(fd, p.tmp, fd, p.base)
@@ -28,8 +29,9 @@ func publishDir(p *place) error {
 	return err
 }
 
-// publishByLink names a file where there is no rename that replaces nothing. Where there are no hard
-// links either, the name is first taken by an empty file, so that two programs do not both get it.
+// publishByLink names a file where there is no rename that replaces nothing. Where there are no
+// hard links either, the name is first taken by an empty file, so that two programs do not both get
+// it.
 func publishByLink(p *place) error {
 	err := p.root.Link(p.tmp, p.base)
 	if err == nil {

@@ -15,10 +15,10 @@ var ErrSocketInUse = errors.New("a process serves there already")
 // dialTime is how long a process may take to accept a connection to a socket.
 const dialTime = time.Second
 
-// ListenUnix listens on a Unix socket that only its owner can use. A socket that a dead process left
-// under the same name is removed. If a process answers there, the error is ErrSocketInUse; if
-// something else has the name, it is fs.ErrExist, and that stays as it is. The socket is removed when
-// the listener is closed, unless something else has taken its name.
+// ListenUnix listens on a Unix socket that only its owner can use. A socket that a dead process
+// left under the same name is removed. If a process answers there, the error is ErrSocketInUse; if
+// something else has the name, it is fs.ErrExist, and that stays as it is. The socket is removed
+// when the listener is closed, unless something else has taken its name.
 func ListenUnix(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err

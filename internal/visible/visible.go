@@ -1,9 +1,9 @@
-// Package visible makes text of others safe to be shown to a person. A terminal takes some characters
-// as commands, and others change the order in which the rest is read or cannot be seen: so a name can
-// pretend to be another one, or erase a question that a person is asked.
+// Package visible makes text of others safe to be shown to a person. A terminal takes some
+// characters as commands, and others change the order in which the rest is read or cannot be seen:
+// so a name can pretend to be another one, or erase a question that a person is asked.
 //
-// It decides which characters are shown as they are, and how the rest is written. Where text comes from
-// is not its business.
+// It decides which characters are shown as they are, and how the rest is written. Where text comes
+// from is not its business.
 package visible
 
 import (
@@ -19,9 +19,9 @@ const brailleBlank = '\u2800'
 // emojiStyle asks for the coloured form of a symbol, and is in many names.
 const emojiStyle = '\ufe0f'
 
-// Rune reports whether r is shown as it is: letters, marks, digits, punctuation, symbols and the space.
-// Control characters, those for formatting (bidirectional, zero-width), private, unassigned and
-// invisible ones, and all other spaces are not.
+// Rune reports whether r is shown as it is: letters, marks, digits, punctuation, symbols and the
+// space. Control characters, those for formatting (bidirectional, zero-width), private, unassigned
+// and invisible ones, and all other spaces are not.
 func Rune(r rune) bool {
 	switch {
 	case r < utf8.RuneSelf:
@@ -34,9 +34,9 @@ func Rune(r rune) bool {
 	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// Text returns s as one line that can be shown. A character for which Rune is false becomes the escape
-// that it has in JSON, such as \u001b; a byte that is not UTF-8 becomes \xff. Text of what Text
-// returned is the same.
+// Text returns s as one line that can be shown. A character for which Rune is false becomes the
+// escape that it has in JSON, such as \u001b; a byte that is not UTF-8 becomes \xff. Text of what
+// Text returned is the same.
 func Text(s string) string { return clean(s, "") }
 
 // Lines is Text for several lines: line ends and tabs stay.
@@ -56,8 +56,8 @@ func clean(s, keep string) string {
 
 const hex = "0123456789abcdef"
 
-// appendClean appends what of s can be shown. Unless last is set, an incomplete character at the end is
-// left over.
+// appendClean appends what of s can be shown. Unless last is set, an incomplete character at the
+// end is left over.
 func appendClean(dst, s []byte, keep string, last bool) (out, left []byte) {
 	for len(s) > 0 {
 		r, n := utf8.DecodeRune(s)
@@ -97,8 +97,8 @@ func appendUnit(dst []byte, u rune) []byte {
 	return append(dst, '\\', 'u', hex[u>>12&15], hex[u>>8&15], hex[u>>4&15], hex[u&15])
 }
 
-// A Writer writes to another one what of its input can be shown, as Lines does. JSON that goes through
-// it stays JSON of the same value. It is not safe for use by several goroutines.
+// A Writer writes to another one what of its input can be shown, as Lines does. JSON that goes
+// through it stays JSON of the same value. It is not safe for use by several goroutines.
 type Writer struct {
 	w    io.Writer
 	left []byte // the beginning of a character

@@ -7,8 +7,9 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// Rerun returns a store that runs the function of every Update twice, throwing the first run's changes away, as a conflict with
-// another writer would. Code that keeps something of a run that came to nothing fails on it.
+// Rerun returns a store that runs the function of every Update twice, throwing the first run's
+// changes away, as a conflict with another writer would. Code that keeps something of a run that
+// came to nothing fails on it.
 func Rerun(s kv.Store) kv.Store { return rerun{s} }
 
 type rerun struct{ kv.Store }
@@ -29,7 +30,8 @@ func (r rerun) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	return r.Store.Update(ctx, fn)
 }
 
-// Limit returns a store whose transactions are too big from a number of bytes on, as those of other backends may be.
+// Limit returns a store whose transactions are too big from a number of bytes on, as those of other
+// backends may be.
 func Limit(s kv.Store, bytes int) kv.Store { return limited{s, bytes} }
 
 type limited struct {

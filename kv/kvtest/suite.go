@@ -1,5 +1,5 @@
-// Package kvtest is the conformance suite of kv.Store. Every backend runs it against itself; a guarantee that is not
-// tested here is not one that callers may rely on.
+// Package kvtest is the conformance suite of kv.Store. Every backend runs it against itself; a
+// guarantee that is not tested here is not one that callers may rely on.
 package kvtest
 
 import (
@@ -134,7 +134,8 @@ func testLimits(t *testing.T, s kv.Store) {
 	}))
 }
 
-// testScanModel compares scans with a sorted map, over keys that share prefixes and contain the bytes 0x00 and 0xff.
+// testScanModel compares scans with a sorted map, over keys that share prefixes and contain the
+// bytes 0x00 and 0xff.
 func testScanModel(t *testing.T, open func(testing.TB) kv.Store) {
 	s := open(t)
 	keyGen := rapid.Custom(func(t *rapid.T) string {
@@ -264,8 +265,9 @@ func testCounter(t *testing.T, s kv.Store) {
 	require.EqualValues(t, workers*each, binary.BigEndian.Uint64([]byte(v)))
 }
 
-// testWriteSkew lets two transactions each clear one of two flags only if the other is still set: under serial execution
-// one flag always remains. The missing key is the harder half, since there is no record to watch.
+// testWriteSkew lets two transactions each clear one of two flags only if the other is still set:
+// under serial execution one flag always remains. The missing key is the harder half, since there
+// is no record to watch.
 func testWriteSkew(t *testing.T, s kv.Store) {
 	for round := range 20 {
 		a, b := fmt.Appendf(nil, "a%d", round), fmt.Appendf(nil, "b%d", round)
@@ -296,7 +298,8 @@ func testWriteSkew(t *testing.T, s kv.Store) {
 	}
 }
 
-// testTransfers moves amounts between accounts, in transactions that read some more of them, by scans, too, while others look at the sum of all.
+// testTransfers moves amounts between accounts, in transactions that read some more of them, by
+// scans, too, while others look at the sum of all.
 func testTransfers(t *testing.T, s kv.Store) {
 	const accounts, workers, each, amount = 12, 6, 120, 1000
 	ctx := context.Background()

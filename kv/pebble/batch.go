@@ -8,7 +8,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// batch collects changes and writes them as they become many, asking for free space again after every checkEvery bytes.
+// batch collects changes and writes them as they become many, asking for free space again after
+// every checkEvery bytes.
 type batch struct {
 	ctx     context.Context
 	s       *Store

@@ -25,7 +25,8 @@ func listener(room *disk.Ballast) *pbl.EventListener {
 	}}
 }
 
-// damaged makes a *kv.CorruptError of an error that says that a file is damaged, and leaves others as they are.
+// damaged makes a *kv.CorruptError of an error that says that a file is damaged, and leaves others
+// as they are.
 func damaged(dir string, err error) error {
 	if err == nil || !pbl.IsCorruptionError(err) {
 		return err
@@ -41,8 +42,8 @@ func damaged(dir string, err error) error {
 	return out
 }
 
-// openError makes a *kv.CorruptError of an error of opening, unless the operating system has refused something: nothing but the contents of
-// files can be wrong then.
+// openError makes a *kv.CorruptError of an error of opening, unless the operating system has
+// refused something: nothing but the contents of files can be wrong then.
 func openError(dir string, err error) error {
 	var refused syscall.Errno
 	if errors.As(err, &refused) && refused != syscall.ENOENT {
@@ -61,7 +62,8 @@ func caught(dir string, err *error) {
 	}
 }
 
-// logger takes what Pebble has to say. Only what it cannot go on after is worth saying: it never returns from Fatalf.
+// logger takes what Pebble has to say. Only what it cannot go on after is worth saying: it never
+// returns from Fatalf.
 type logger struct{}
 
 func (logger) Infof(string, ...any)  {}

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// oracle finds out whether what a transaction read was changed before it committed. It remembers, for each key that was written while some
-// transaction was under way, when that was; keys are known by a hash, so that a collision costs one more run and nothing else.
+// oracle finds out whether what a transaction read was changed before it committed. It remembers,
+// for each key that was written while some transaction was under way, when that was; keys are known
+// by a hash, so that a collision costs one more run and nothing else.
 type oracle struct {
 	seed    maphash.Seed
 	commits sync.Mutex // held while a transaction is checked and applied; guards written and history
@@ -31,7 +32,8 @@ func newOracle() *oracle {
 
 func (o *oracle) hash(key []byte) uint64 { return maphash.Bytes(o.seed, key) }
 
-// begin returns the time at which a transaction starts. What it reads from a snapshot taken afterwards is at least as new.
+// begin returns the time at which a transaction starts. What it reads from a snapshot taken
+// afterwards is at least as new.
 func (o *oracle) begin() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,8 +59,8 @@ func (o *oracle) changed(keys []uint64, since uint64) bool {
 	return false
 }
 
-// committed notes the keys of a batch that was just applied by a transaction that began at start; a write without a transaction has none. The
-// caller holds commits.
+// committed notes the keys of a batch that was just applied by a transaction that began at start; a
+// write without a transaction has none. The caller holds commits.
 func (o *oracle) committed(keys []uint64, start uint64, transaction bool) {
 	o.mu.Lock()
 	o.now++

@@ -9,8 +9,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// privateFS makes files that only their owner can read: the records hold keys. The directory is made so before anything is in it, so that
-// nobody can open a file between its making and the change of its mode.
+// privateFS makes files that only their owner can read: the records hold keys. The directory is
+// made so before anything is in it, so that nobody can open a file between its making and the
+// change of its mode.
 type privateFS struct{ vfs.FS }
 
 const (
@@ -51,7 +52,8 @@ func private[F io.Closer](name string, f F, err error) (F, error) {
 	return f, nil
 }
 
-// makePrivate takes from others what an earlier version, or whoever copied the directory, has left to them.
+// makePrivate takes from others what an earlier version, or whoever copied the directory, has left
+// to them.
 func makePrivate(dir string) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {

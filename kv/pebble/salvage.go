@@ -39,9 +39,10 @@ type DamagedFile struct {
 	Lost  []kv.Range // keys that may have been in what could not be read; empty if that is not known
 }
 
-// Salvage copies every record that can be read from the store in the directory from, which nobody may have open, to a new store in the directory
-// to, which must not exist. Tables and logs are read one by one, so that a damaged block costs the records in it and no others; of what it
-// held, an older version may come to light. The damaged store keeps all its tables.
+// Salvage copies every record that can be read from the store in the directory from, which nobody
+// may have open, to a new store in the directory to, which must not exist. Tables and logs are read
+// one by one, so that a damaged block costs the records in it and no others; of what it held, an
+// older version may come to light. The damaged store keeps all its tables.
 func Salvage(ctx context.Context, from, to string, opt Options) (out Salvaged, err error) {
 	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
 		return out, errors.Join(fmt.Errorf("salvage: %s is there already", to), err)
@@ -114,7 +115,8 @@ func (v *salvage) open() error {
 	})
 }
 
-// unknownTable is the level of a table that the store does not know: of a key that others have, what is in it does not count.
+// unknownTable is the level of a table that the store does not know: of a key that others have,
+// what is in it does not count.
 const unknownTable = 100
 
 // add calls fn with the files of a directory whose names are a number and a kind.
@@ -157,7 +159,8 @@ func (v *salvage) copyStore() error {
 	return nil
 }
 
-// levels opens the store, which makes tables of its logs, and returns the level of each table; nil if it cannot be opened.
+// levels opens the store, which makes tables of its logs, and returns the level of each table; nil
+// if it cannot be opened.
 func (v *salvage) levels() (map[uint64]int, error) {
 	lock, err := vfs.Default.Lock(filepath.Join(v.dir, "LOCK"))
 	if isLocked(err) {
@@ -243,7 +246,8 @@ func (v *salvage) openTable(name string, level int) (s *source, err error) {
 	return &source{name: name, level: level, table: it}, nil
 }
 
-// addLog reads the records of a log up to the first that is damaged: how the last log of a process that died ends, too.
+// addLog reads the records of a log up to the first that is damaged: how the last log of a process
+// that died ends, too.
 func (v *salvage) addLog(name string, number uint64) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -404,7 +408,8 @@ func (s *source) skip(from []byte) (next []byte, ok bool, err error) {
 	return next, ok, nil
 }
 
-// sourceHeap has the source with the smallest key first; of equal keys, that with the newest version.
+// sourceHeap has the source with the smallest key first; of equal keys, that with the newest
+// version.
 type sourceHeap []*source
 
 func (h sourceHeap) Len() int      { return len(h) }

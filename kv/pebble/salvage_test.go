@@ -15,7 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 )
 
-// damageable makes a store of several tables and a log, and returns what is in it: of each key all values that it ever had, the present last.
+// damageable makes a store of several tables and a log, and returns what is in it: of each key all
+// values that it ever had, the present last.
 func damageable(t *testing.T, dir string) map[string][]string {
 	ctx := context.Background()
 	all := map[string][]string{}
@@ -43,8 +44,8 @@ func damageable(t *testing.T, dir string) map[string][]string {
 	return all
 }
 
-// Whatever is damaged in a store: nothing panics or ends the process, what can be read is read, and Salvage keeps everything but what was in the
-// damaged part, which it names.
+// Whatever is damaged in a store: nothing panics or ends the process, what can be read is read, and
+// Salvage keeps everything but what was in the damaged part, which it names.
 func TestDamagedFiles(t *testing.T) {
 	template := filepath.Join(t.TempDir(), "kv")
 	all := damageable(t, template)

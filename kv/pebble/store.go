@@ -1,8 +1,9 @@
-// Package pebble implements kv.Store on a Pebble database, a log-structured merge tree: the default store of a node, and with an empty
-// directory name an in-memory store for tests.
+// Package pebble implements kv.Store on a Pebble database, a log-structured merge tree: the default
+// store of a node, and with an empty directory name an in-memory store for tests.
 //
-// What belongs here: opening, transactions with detection of conflicts (which Pebble itself does not have), and the guard against full
-// disks. What never belongs here: any knowledge of the records.
+// What belongs here: opening, transactions with detection of conflicts (which Pebble itself does
+// not have), and the guard against full disks. What never belongs here: any knowledge of the
+// records.
 //
 // Start at [Open].
 package pebble
@@ -30,11 +31,13 @@ import (
 	"github.com/skerry-sync/skerry/kv/gate"
 )
 
-// formatVersion is the version of the record layout that this program writes (docs/protocol/storage.md).
+// formatVersion is the version of the record layout that this program writes
+// (docs/protocol/storage.md).
 const formatVersion = 1
 
-// pebbleFormat is the version of Pebble's files. The next one notes in the log how far it has been synced, and refuses a log with a hole before that
-// place; but what logFS calls a sync is none, and after the loss of power there may be holes, where the log then ends.
+// pebbleFormat is the version of Pebble's files. The next one notes in the log how far it has been
+// synced, and refuses a log with a hole before that place; but what logFS calls a sync is none, and
+// after the loss of power there may be holes, where the log then ends.
 const pebbleFormat = pbl.FormatColumnarBlocks
 
 // versionKey sorts before every other key and holds formatVersion as one varint. Programs of before
@@ -70,9 +73,11 @@ type Options struct {
 	Ballast uint64
 	// CacheBytes is how much memory keeps what was read. 0 means 64 MiB.
 	CacheBytes int64
-	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests replace it.
+	// FreeBytes reports the bytes free on the file system of dir; nil asks the operating system. Tests
+	// replace it.
 	FreeBytes func(dir string) (uint64, error)
-	// FS is where the files lie; nil is the operating system's, or memory for an empty dir. Tests that simulate the loss of power set it.
+	// FS is where the files lie; nil is the operating system's, or memory for an empty dir. Tests that
+	// simulate the loss of power set it.
 	FS vfs.FS
 }
 
@@ -94,8 +99,9 @@ var (
 	_ kv.Sized = (*Store)(nil)
 )
 
-// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns *kv.LockedError when another
-// process has dir open and *kv.VersionError when a newer program wrote it.
+// Open opens or creates the store in dir; an empty dir makes an in-memory store. It returns
+// *kv.LockedError when another process has dir open and *kv.VersionError when a newer program wrote
+// it.
 func Open(dir string, opt Options) (*Store, error) {
 	if opt.Reserve == 0 {
 		opt.Reserve = 256 << 20
@@ -168,7 +174,8 @@ func options(files vfs.FS) *pbl.Options {
 		if i < len(o.Levels)-1 { // those of the last level would be nine tenths of all filters, and push everything else out of the cache
 			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		}
-		// Keys and entries are hashes and signatures, content is compressed or random: there is nothing to gain.
+		// Keys and entries are hashes and signatures, content is compressed or random: there is nothing
+		// to gain.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
 	return o
@@ -268,7 +275,8 @@ func (s *Store) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	}
 }
 
-// updateOnce runs fn once. A transaction that runs alone keeps others from committing meanwhile, and so has no conflicts.
+// updateOnce runs fn once. A transaction that runs alone keeps others from committing meanwhile,
+// and so has no conflicts.
 func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone bool) error {
 	if err := s.use.Enter(ctx); err != nil {
 		return err

@@ -39,7 +39,8 @@ func open(t testing.TB, dir string) *Store {
 	return s
 }
 
-// What is committed is handed to the operating system at once: the files as they are then are all that is left when the process is killed.
+// What is committed is handed to the operating system at once: the files as they are then are all
+// that is left when the process is killed.
 func TestCommittedSurvivesTheProcess(t *testing.T) {
 	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 	s := open(t, dir)
@@ -61,7 +62,8 @@ func TestCommittedSurvivesTheProcess(t *testing.T) {
 	}))
 }
 
-// After the loss of power everything is there that was committed before the last Sync, and of what came later the beginning.
+// After the loss of power everything is there that was committed before the last Sync, and of what
+// came later the beginning.
 func TestLossOfPower(t *testing.T) {
 	ctx := context.Background()
 	for seed := range uint64(30) {

@@ -168,7 +168,8 @@ func (o *overlay) put(c change) {
 	o.fresh = append(o.fresh, &c)
 }
 
-// within returns the changes to the keys of a range in ascending order. The slice is good until the next change.
+// within returns the changes to the keys of a range in ascending order. The slice is good until the
+// next change.
 func (o *overlay) within(r kv.Range) []*change {
 	byKey := func(a, b *change) int { return strings.Compare(a.key, b.key) }
 	if len(o.fresh) > 0 {

@@ -9,9 +9,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// logFS divides what Pebble does in one step when it commits: handing a record of the write-ahead log to the operating system, so that it survives the
-// death of the process, and having it brought to the disk, so that it survives the loss of power. Pebble commits with pbl.Sync; here that does the first, and
-// [logFS.sync] the second, for all commits at once. Without pbl.Sync a commit would be left in the memory of the process for a while.
+// logFS divides what Pebble does in one step when it commits: handing a record of the write-ahead
+// log to the operating system, so that it survives the death of the process, and having it brought
+// to the disk, so that it survives the loss of power. Pebble commits with pbl.Sync; here that does
+// the first, and [logFS.sync] the second, for all commits at once. Without pbl.Sync a commit would
+// be left in the memory of the process for a while.
 //
 // A log that is closed is brought to the disk then. Other files are none of its business.
 type logFS struct {
@@ -44,8 +46,8 @@ func (l *logFS) wrap(name string, f vfs.File, err error) (vfs.File, error) {
 	return log, nil
 }
 
-// sync returns when everything that was written to the logs before the call is on the disk. It must not run beside itself: what one call
-// has begun with, another would take for done.
+// sync returns when everything that was written to the logs before the call is on the disk. It must
+// not run beside itself: what one call has begun with, another would take for done.
 func (l *logFS) sync() error {
 	l.mu.Lock()
 	logs := make([]*logFile, 0, len(l.open))

@@ -36,11 +36,11 @@ type Party struct {
 // all peers. 0 is no limit.
 type Share struct{ Peer, Net, All int64 }
 
-// Shares are the shares of strangers, of peers that have proved that they know the id of a replica, and of known peers. Without
-// shares of their own, proved peers have as large ones as known peers.
+// Shares are the shares of strangers, of peers that have proved that they know the id of a replica,
+// and of known peers. Without shares of their own, proved peers have as large ones as known peers.
 //
-// Where there is a limit for all known peers together, those that nobody has named hold at most half
-// of it, and those from one network a quarter: the rest is for those who are named.
+// Where there is a limit for all known peers together, those that nobody has named hold at most
+// half of it, and those from one network a quarter: the rest is for those who are named.
 type Shares struct{ Strangers, Proved, Known Share }
 
 // Config sets up a Room.

@@ -27,7 +27,9 @@ const (
 	claimOverhead = 768      // bytes that a claim takes beside its key and addresses
 )
 
-// claims are provider records: who claims to hold what. The table takes a claim only from the very peer that makes it, over a connection on which it has proved its id; whether it is true shows when it is asked.
+// claims are provider records: who claims to hold what. The table takes a claim only from the very
+// peer that makes it, over a connection on which it has proved its id; whether it is true shows
+// when it is asked.
 type claims struct {
 	host host.Host
 	now  func() time.Time
@@ -137,7 +139,8 @@ func (c *claims) dropOldest(key string) {
 	c.drop(key, oldest)
 }
 
-// dropSome makes room for a key: those that are over go, or else the one of a few that has been claimed longest ago.
+// dropSome makes room for a key: those that are over go, or else the one of a few that has been
+// claimed longest ago.
 func (c *claims) dropSome() bool {
 	const looked = 64
 	victim, last, seen := "", time.Time{}, 0

@@ -18,7 +18,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// The distributed hash table is Kademlia as libp2p has it, under a prefix of its own, with provider records and nothing else. Nodes that others can reach keep the table; all others ask them.
+// The distributed hash table is Kademlia as libp2p has it, under a prefix of its own, with provider
+// records and nothing else. Nodes that others can reach keep the table; all others ask them.
 
 // kadPrefix makes the protocol /skerry/kad/1.0.0.
 const kadPrefix protocol.ID = "/skerry"
@@ -48,11 +49,13 @@ const (
 	tableWait = 30 * time.Second
 	// locateWait bounds the search for a peer that is not where it was.
 	locateWait = 5 * time.Second
-	// Nodes to begin with that are all gone are tried again ever later; as long as some are there, the others now and then.
+	// Nodes to begin with that are all gone are tried again ever later; as long as some are there, the
+	// others now and then.
 	firstMeet = time.Second
 	lastMeet  = time.Minute
 	meetAgain = 15 * time.Second
-	// meetWait is how long a node that has just started waits for the first of those that it is to know from the start.
+	// meetWait is how long a node that has just started waits for the first of those that it is to
+	// know from the start.
 	meetWait = 5 * time.Second
 	// maxFound is how many that claim to hold something a lookup returns.
 	maxFound = 64
@@ -76,7 +79,8 @@ func (n *Network) startTable() error {
 	return nil
 }
 
-// worthTelling leaves out addresses that mean nothing elsewhere, unless this node has no others itself, as in a network of its own.
+// worthTelling leaves out addresses that mean nothing elsewhere, unless this node has no others
+// itself, as in a network of its own.
 func worthTelling(h host.Host, all []ma.Multiaddr) []ma.Multiaddr {
 	if !slices.ContainsFunc(h.Addrs(), isPublic) {
 		return all
@@ -91,7 +95,8 @@ func fewShort(all []ma.Multiaddr) []ma.Multiaddr {
 	return all[:min(len(all), maxToldAddrs)]
 }
 
-// bootstrap meets those that are to be known from the start. That none of them can be reached is told, and they are tried again.
+// bootstrap meets those that are to be known from the start. That none of them can be reached is
+// told, and they are tried again.
 func (n *Network) bootstrap() {
 	if len(n.cfg.Bootstrap) == 0 {
 		return

@@ -53,7 +53,8 @@ func (n *Network) info(t *testing.T) peer.AddrInfo {
 	return all[0]
 }
 
-// What one node announces another finds, though the two know only the same third one, one of those to begin with is down, and the first has moved since.
+// What one node announces another finds, though the two know only the same third one, one of those
+// to begin with is down, and the first has moved since.
 func TestTable(t *testing.T) {
 	ctx := t.Context()
 	none, err := peer.AddrInfoFromString("/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")
@@ -165,7 +166,8 @@ func TestAllowAndDeny(t *testing.T) {
 	}
 }
 
-// Whatever is claimed, by however many, what is kept stays within bounds; and the claims of one do not displace those of all others.
+// Whatever is claimed, by however many, what is kept stays within bounds; and the claims of one do
+// not displace those of all others.
 func TestClaimsAreBounded(t *testing.T) {
 	ctx := context.Background()
 	now := time.Unix(1e9, 0)

@@ -140,7 +140,8 @@ func TestDialsAreRationed(t *testing.T) {
 	now = now.Add(time.Minute)
 	require.Equal(t, int(time.Minute/allPause), try(10000, refused, spread))
 
-	// A dial that reaches the peer costs nothing and exempts that peer there, as long as it is reached.
+	// A dial that reaches the peer costs nothing and exempts that peer there, as long as it is
+	// reached.
 	now = now.Add(time.Hour)
 	there := func(int) (peer.ID, ma.Multiaddr) { return "honest", addr(t, "/ip4/192.0.2.77/tcp/9") }
 	require.Equal(t, 10000, try(10000, nil, there))

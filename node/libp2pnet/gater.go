@@ -60,13 +60,13 @@ func ParseWho(text string) (Who, error) {
 	return Who{Peer: id}, nil
 }
 
-// gater refuses connections. With an allow list, only those on it are let in or dialled; those on the
-// deny list never are.
+// gater refuses connections. With an allow list, only those on it are let in or dialled; those on
+// the deny list never are.
 //
 // A peer behind a relay is judged by its id alone: the address of such a connection is the relay's,
-// and that of the peer is unknown. So an allow list of addresses does not let it in, and a deny list
-// of addresses does not see it. To the relay itself, which is a peer at that address, both lists
-// apply: through a relay that is denied nobody comes.
+// and that of the peer is unknown. So an allow list of addresses does not let it in, and a deny
+// list of addresses does not see it. To the relay itself, which is a peer at that address, both
+// lists apply: through a relay that is denied nobody comes.
 type gater struct {
 	allow, deny []Who
 	publicOnly  bool             // only addresses of the public internet are dialled,
@@ -83,8 +83,8 @@ func newGater(cfg Config) *gater {
 	return g
 }
 
-// addrOf returns the IP address that a multiaddr begins with, neither IPv4-mapped nor with a zone. ok
-// is false for names.
+// addrOf returns the IP address that a multiaddr begins with, neither IPv4-mapped nor with a zone.
+// ok is false for names.
 func addrOf(m ma.Multiaddr) (netip.Addr, bool) {
 	if zoned(m) {
 		m = m[1:]
@@ -96,12 +96,12 @@ func addrOf(m ma.Multiaddr) (netip.Addr, bool) {
 	return a.Unmap(), ok
 }
 
-// zoned reports whether a multiaddr begins with an IPv6 zone, which only addresses of a local network
-// have.
+// zoned reports whether a multiaddr begins with an IPv6 zone, which only addresses of a local
+// network have.
 func zoned(m ma.Multiaddr) bool { return len(m) > 0 && m[0].Code() == ma.P_IP6ZONE }
 
-// isPublic reports whether a multiaddr is one of the public internet. A name counts as one unless it
-// is reserved for local use; what it resolves to is judged again before it is dialled.
+// isPublic reports whether a multiaddr is one of the public internet. A name counts as one unless
+// it is reserved for local use; what it resolves to is judged again before it is dialled.
 func isPublic(m ma.Multiaddr) bool {
 	if a, ok := addrOf(m); ok {
 		return !zoned(m) && netaddr.Public(a)

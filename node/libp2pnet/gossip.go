@@ -16,8 +16,9 @@ import (
 
 // Gossip is GossipSub 1.1. Messages carry no sender and no signature: the entries in them do.
 const (
-	// A peer's score falls by badMessage times the square of the number of its bad messages, of which a tenth is forgotten each minute. Below
-	// noGossip it is told nothing more about messages, below noPublish sent none, and below noWord not listened to.
+	// A peer's score falls by badMessage times the square of the number of its bad messages, of which
+	// a tenth is forgotten each minute. Below noGossip it is told nothing more about messages, below
+	// noPublish sent none, and below noWord not listened to.
 	badMessage = -20
 	noGossip   = -10
 	noPublish  = -40

@@ -1,7 +1,9 @@
-// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, discovery on the local network by mDNS and in the
-// wide one by a distributed hash table (dht.go), relays and direct connections through routers (relay.go), and limits (limits.go).
+// Package libp2pnet is the network of a node over go-libp2p: QUIC and TCP with TLS 1.3, discovery
+// on the local network by mDNS and in the wide one by a distributed hash table (dht.go), relays and
+// direct connections through routers (relay.go), and limits (limits.go).
 //
-// What belongs here: how connections and streams are made. What never belongs here: what is said on them.
+// What belongs here: how connections and streams are made. What never belongs here: what is said on
+// them.
 package libp2pnet
 
 import (
@@ -46,7 +48,8 @@ type Config struct {
 	Listen []ma.Multiaddr // none: do not listen
 	MDNS   bool           // find and be found on the local network
 	Log    *slog.Logger
-	// Relays are nodes through which others reach this one when they cannot do so directly, because it is behind a router. With any, this node is taken to be.
+	// Relays are nodes through which others reach this one when they cannot do so directly, because it
+	// is behind a router. With any, this node is taken to be.
 	Relays []peer.AddrInfo
 	// Relay lets others be reached through this node.
 	Relay bool
@@ -54,20 +57,24 @@ type Config struct {
 	DHT Mode
 	// Bootstrap are nodes to know from the start.
 	Bootstrap []peer.AddrInfo
-	// NetworkKey, if set, is shared by the nodes of a private network: no other can connect. There is no QUIC in one.
+	// NetworkKey, if set, is shared by the nodes of a private network: no other can connect. There is
+	// no QUIC in one.
 	NetworkKey pnet.PSK
 	// MaxPeers is how many connections are kept; 0 is DefaultMaxPeers.
 	MaxPeers int
-	// Allow, if not empty, names all who may connect or be dialled; who is named by Deny may not in any case.
+	// Allow, if not empty, names all who may connect or be dialled; who is named by Deny may not in
+	// any case.
 	Allow, Deny []Who
-	// PublicOnly has no private address dialled: strangers can name addresses, and must not have this node look around in its owner's network.
+	// PublicOnly has no private address dialled: strangers can name addresses, and must not have this
+	// node look around in its owner's network.
 	PublicOnly bool
 	// Metrics takes libp2p's own measurements, if set.
 	Metrics prometheus.Registerer
 }
 
 const (
-	// ConnectTimeout bounds one attempt to reach a peer. (OBJECTS names 30 s; a person who waits wants to know sooner.)
+	// ConnectTimeout bounds one attempt to reach a peer. (OBJECTS names 30 s; a person who waits wants
+	// to know sooner.)
 	ConnectTimeout = 10 * time.Second
 	openTimeout    = 10 * time.Second
 	closeTimeout   = 5 * time.Second
@@ -121,7 +128,8 @@ func (n *Network) do(fn func()) bool {
 	return !n.closed
 }
 
-// enter makes Close wait until n.work.Done, unless the network is closed. It is for work in goroutines of others.
+// enter makes Close wait until n.work.Done, unless the network is closed. It is for work in
+// goroutines of others.
 func (n *Network) enter() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -174,7 +182,8 @@ func New(cfg Config) (*Network, error) {
 	return n, nil
 }
 
-// quiet keeps libp2p from writing to standard error what it also returns, unless somebody asks for it as libp2p has them ask.
+// quiet keeps libp2p from writing to standard error what it also returns, unless somebody asks for
+// it as libp2p has them ask.
 var quiet = sync.OnceFunc(func() {
 	if os.Getenv("GOLOG_LOG_LEVEL") == "" {
 		gologshim.SetDefaultHandler(slog.DiscardHandler)
@@ -268,7 +277,8 @@ func (n *Network) dialling(p peer.ID) (end func()) {
 	}
 }
 
-// firstCause returns what went wrong with the first of the addresses; the others, of other interfaces, say less.
+// firstCause returns what went wrong with the first of the addresses; the others, of other
+// interfaces, say less.
 func firstCause(err error, addrs []ma.Multiaddr) error {
 	var dial *swarm.DialError
 	if !errors.As(err, &dial) || len(dial.DialErrors) == 0 {
@@ -298,7 +308,8 @@ func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Strea
 		}
 		return nil, &node.UnreachableError{Peer: p, Err: err}
 	}
-	// The protocol's name goes out with the first bytes, and what the peer says to it is read before its first ones.
+	// The protocol's name goes out with the first bytes, and what the peer says to it is read before
+	// its first ones.
 	return &lazyStream{stream: stream{s}, rw: multistream.NewMSSelect(s, protocol.ID(proto))}, nil
 }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The port is chosen once and kept; while somebody else has it, others are used and the kept one is not forgotten.
+// The port is chosen once and kept; while somebody else has it, others are used and the kept one is
+// not forgotten.
 func TestDefaultListenKeepsThePort(t *testing.T) {
 	dir := t.TempDir()
 	first, err := DefaultListen(dir)
@@ -60,7 +61,8 @@ func TestTCPIsDialledFirst(t *testing.T) {
 	}
 }
 
-// Nodes that dial each other at the same moment, as those do that have found each other by multicast, meet over TCP all the same.
+// Nodes that dial each other at the same moment, as those do that have found each other by
+// multicast, meet over TCP all the same.
 func TestSimultaneousDialsUseTCP(t *testing.T) {
 	network := func() *Network {
 		_, key, err := ed25519.GenerateKey(nil)
@@ -93,7 +95,8 @@ func TestSimultaneousDialsUseTCP(t *testing.T) {
 	}
 }
 
-// What others say of a peer's addresses, as in the hash table, is not taken for what it says itself.
+// What others say of a peer's addresses, as in the hash table, is not taken for what it says
+// itself.
 func TestKnownAddrsAreThePeersOwn(t *testing.T) {
 	network := func() *Network {
 		_, key, err := ed25519.GenerateKey(nil)

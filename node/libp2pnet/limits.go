@@ -19,7 +19,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// What a node bears. Everything is counted by libp2p's resource manager, which refuses what is beyond a limit; memory is bounded to an eighth of the machine's.
+// What a node bears. Everything is counted by libp2p's resource manager, which refuses what is
+// beyond a limit; memory is bounded to an eighth of the machine's.
 const (
 	// DefaultMaxPeers is how many connections a node keeps; of more, those of least use are closed.
 	DefaultMaxPeers = 512
@@ -29,7 +30,8 @@ const (
 	streamsOfOne = 256
 	// connsOfOne is how many connections one peer may open.
 	connsOfOne = 8
-	// perAddress is how many connections may come from one IPv4 address, or one IPv6 network of 56 bits: many devices may share a router.
+	// perAddress is how many connections may come from one IPv4 address, or one IPv6 network of 56
+	// bits: many devices may share a router.
 	perAddress = 64
 	// newPerSecond and newAtOnce bound how fast they may come.
 	newPerSecond = 2
@@ -61,7 +63,8 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 		AllowlistedTransient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting,
 			ConnsOutbound: waiting, Streams: waiting * 4, StreamsInbound: waiting * 4,
 			StreamsOutbound: waiting * 4, FD: waiting},
-		// All peers may speak the same protocol at once; one of them alone may have as many streams as OBJECTS asks for, and no more than a share.
+		// All peers may speak the same protocol at once; one of them alone may have as many streams as
+		// OBJECTS asks for, and no more than a share.
 		ProtocolDefault: rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
 		// As many addresses of a peer as are dialled at once, beside what it may open itself.
 		PeerDefault:         rcmgr.ResourceLimits{Conns: dialsToOne + connsOfOne, ConnsOutbound: dialsToOne, ConnsInbound: connsOfOne},

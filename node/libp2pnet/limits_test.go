@@ -12,7 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// However many connect, no more are let in than the limit has room for, and those that were there stay; when some go, others come in.
+// However many connect, no more are let in than the limit has room for, and those that were there
+// stay; when some go, others come in.
 func TestFloodOfConnections(t *testing.T) {
 	const most = 8
 	n := startWith(t, Config{MaxPeers: most})
@@ -37,7 +38,8 @@ func TestFloodOfConnections(t *testing.T) {
 	require.Eventually(t, func() bool { return last.Connect(t.Context(), n.info(t)) == nil && n.Connected(last.ID()) }, 10*time.Second, 20*time.Millisecond)
 }
 
-// A peer that opens ever more streams is refused, and others are not; one may have as many as OBJECTS asks for.
+// A peer that opens ever more streams is refused, and others are not; one may have as many as
+// OBJECTS asks for.
 func TestFloodOfStreams(t *testing.T) {
 	const proto = "/skerry/test/1"
 	_, key := newKey(t)

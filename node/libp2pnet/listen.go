@@ -15,9 +15,10 @@ import (
 
 const portFile = "port"
 
-// DefaultListen returns the addresses to listen at unless others are asked for: all interfaces, TCP and QUIC, IPv4 and IPv6, on one port
-// that is chosen once and kept in the data directory, so that tickets stay good over restarts. If somebody else has the port now, the system
-// chooses others for this time.
+// DefaultListen returns the addresses to listen at unless others are asked for: all interfaces, TCP
+// and QUIC, IPv4 and IPv6, on one port that is chosen once and kept in the data directory, so that
+// tickets stay good over restarts. If somebody else has the port now, the system chooses others for
+// this time.
 func DefaultListen(dir string) ([]ma.Multiaddr, error) {
 	name := filepath.Join(dir, portFile)
 	b, err := os.ReadFile(name)

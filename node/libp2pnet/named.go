@@ -15,8 +15,8 @@ import (
 const maxNamedPlaces = 1024
 
 // namedPlaces keeps connections for the peers that a person has named, at the IP addresses at which
-// they were connected before. Whoever connects has proved nothing until the handshake has ended, and
-// a few addresses that never end it can take all connections that may wait for theirs.
+// they were connected before. Whoever connects has proved nothing until the handshake has ended,
+// and a few addresses that never end it can take all connections that may wait for theirs.
 type namedPlaces struct {
 	list *rcmgr.Allowlist // nil: nothing is kept
 

@@ -17,21 +17,24 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// reach is what others have told this node about how they see it: they dial it back (AutoNAT v2), and say from where it calls them.
+// reach is what others have told this node about how they see it: they dial it back (AutoNAT v2),
+// and say from where it calls them.
 type reach struct {
 	mu     sync.Mutex
 	tested event.EvtHostReachableAddrsChanged
 	seen   []sighting // the last ones
 }
 
-// sighting is where a peer saw a call by QUIC come from, which goes out from the port on which this node listens.
+// sighting is where a peer saw a call by QUIC come from, which goes out from the port on which this
+// node listens.
 type sighting struct {
 	by, at string // IP address of the peer; IP address and port
 }
 
 const maxSightings = 64
 
-// watchReach keeps reach up to date, and tells the parts of the host that depend on it whether others can reach this node.
+// watchReach keeps reach up to date, and tells the parts of the host that depend on it whether
+// others can reach this node.
 func (n *Network) watchReach() error {
 	bus := n.host.EventBus()
 	tested, err := bus.Subscribe(new(event.EvtHostReachableAddrsChanged))

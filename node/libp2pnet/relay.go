@@ -18,18 +18,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A node that others cannot reach directly keeps a place at relays (circuit relay v2), whose addresses are then among its own. Two nodes that meet through a relay try to connect directly, by both dialling at the same moment
-// (DCUtR); what they say to each other goes directly as soon as there is a way. QUIC does this best: it dials from the port on which it listens.
+// A node that others cannot reach directly keeps a place at relays (circuit relay v2), whose
+// addresses are then among its own. Two nodes that meet through a relay try to connect directly, by
+// both dialling at the same moment (DCUtR); what they say to each other goes directly as soon as
+// there is a way. QUIC does this best: it dials from the port on which it listens.
 
 const (
 	// directWait is how long a stream waits for a direct connection before it goes through the relay.
 	directWait = 5 * time.Second
-	// relayTime and relayBytes bound one connection through this node as a relay: enough for what cannot go directly, and not a way to send a disk.
+	// relayTime and relayBytes bound one connection through this node as a relay: enough for what
+	// cannot go directly, and not a way to send a disk.
 	relayTime  = time.Hour
 	relayBytes = 256 << 20
-	// punchTime bounds one attempt to connect directly: some round trips across the world. The first attempt is a plain dial, in vain if the peer's router lets nobody in, and must not take long.
+	// punchTime bounds one attempt to connect directly: some round trips across the world. The first
+	// attempt is a plain dial, in vain if the peer's router lets nobody in, and must not take long.
 	punchTime = 1500 * time.Millisecond
-	// Attempts go on as long as the peers are connected through a relay only, ever more slowly: they may have only just started, and be not ready.
+	// Attempts go on as long as the peers are connected through a relay only, ever more slowly: they
+	// may have only just started, and be not ready.
 	firstPunch = 100 * time.Millisecond
 	lastPunch  = 5 * time.Minute
 	// lookPause is the longest pause between two looks for an address at which this node is seen.
@@ -72,7 +77,9 @@ func relayService(cfg Config, meter *relayMeter) []relayv2.Option {
 	return []relayv2.Option{relayv2.WithResources(resources), relayv2.WithMetricsTracer(meter)}
 }
 
-// believeRelays lets a node believe a single peer that tells it under which address of its router it is seen, instead of four: often the relay is the only one. One that lies has others dial a wrong address, and no more.
+// believeRelays lets a node believe a single peer that tells it under which address of its router
+// it is seen, instead of four: often the relay is the only one. One that lies has others dial a
+// wrong address, and no more.
 var believeRelays = sync.OnceFunc(func() { observedaddrs.ActivationThresh = 1 })
 
 func limited(c network.Conn) int {
@@ -104,7 +111,8 @@ func isRelayed(m ma.Multiaddr) bool {
 	return err == nil
 }
 
-// start makes the service as soon as there is an address to tell, so that it answers peers from then on.
+// start makes the service as soon as there is an address to tell, so that it answers peers from
+// then on.
 func (p *puncher) start() {
 	ids, ok := p.n.host.(interface{ IDService() identify.IDService })
 	if !ok {
@@ -139,7 +147,8 @@ func (p *puncher) close() error {
 	return p.svc.Close()
 }
 
-// punch tries to connect directly to a peer until it has or the peer is gone. The side that was called through the relay does so.
+// punch tries to connect directly to a peer until it has or the peer is gone. The side that was
+// called through the relay does so.
 func (p *puncher) punch(id peer.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +187,8 @@ func (p *puncher) called(id peer.ID) bool {
 	return slices.ContainsFunc(p.n.host.Network().ConnsToPeer(id), func(c network.Conn) bool { return c.Stat().Limited && c.Stat().Direction == network.DirInbound })
 }
 
-// newStream opens a stream on a connection that is there: directly if that is possible, or becomes possible soon, and otherwise through a relay.
+// newStream opens a stream on a connection that is there: directly if that is possible, or becomes
+// possible soon, and otherwise through a relay.
 func (n *Network) newStream(ctx context.Context, p peer.ID) (network.Stream, error) {
 	if n.host.Network().Connectedness(p) != network.Limited {
 		return n.host.Network().NewStream(ctx, p)

@@ -27,8 +27,9 @@ type apply struct {
 	changed []*node  // of the level in hand, in order
 }
 
-// Apply writes to w what makes the tree follow changes of the set. The changes are in ascending order of their keys, one for each key; rd
-// shows the set and the tree before all of them. A tree that is not there is begun, which is right only for a set that is empty before.
+// Apply writes to w what makes the tree follow changes of the set. The changes are in ascending
+// order of their keys, one for each key; rd shows the set and the tree before all of them. A tree
+// that is not there is begun, which is right only for a set that is empty before.
 func (t *Tree) Apply(rd kv.Reader, w kv.Writer, changes []Change) error {
 	if len(changes) == 0 {
 		return nil

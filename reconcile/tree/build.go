@@ -10,8 +10,8 @@ import (
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
-// Build writes the tree of all items in rd. No records of a tree may be under the prefix. The height is written last, so a tree that is not finished
-// is none.
+// Build writes the tree of all items in rd. No records of a tree may be under the prefix. The
+// height is written last, so a tree that is not finished is none.
 func (t *Tree) Build(rd kv.Reader, w kv.Writer) error {
 	b := building{t: t, w: w}
 	for it, err := range t.Items(rd, reconcile.All) {
@@ -101,8 +101,8 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("summary tree: node %d/%x: %s", f.Level, f.Bound, f.What)
 }
 
-// Verify computes every node from the items and returns the summary of them all. The error is a *Fault that names the first node that is wrong, or
-// ErrNoTree.
+// Verify computes every node from the items and returns the summary of them all. The error is a
+// *Fault that names the first node that is wrong, or ErrNoTree.
 func (t *Tree) Verify(rd kv.Reader) (total reconcile.Summary, err error) {
 	h, err := t.height(rd)
 	if errors.Is(err, ErrNoTree) {

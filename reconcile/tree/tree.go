@@ -1,15 +1,18 @@
-// Package tree keeps the summaries of an ordered set in a kv store, so that those of any range are found in a time that grows with
-// the logarithm of the set.
+// Package tree keeps the summaries of an ordered set in a kv store, so that those of any range are
+// found in a time that grows with the logarithm of the set.
 //
-// What belongs here: the records of the tree, their updates in the transaction that changes the set, and reading, checking and
-// rebuilding them. What never belongs here: what an item is and where it is stored; the owner of the set hands items in.
+// What belongs here: the records of the tree, their updates in the transaction that changes the
+// set, and reading, checking and rebuilding them. What never belongs here: what an item is and
+// where it is stored; the owner of the set hands items in.
 //
-// The tree has levels. On each, the order of all keys is cut at bounds into nodes, and a node's record holds the summary of the items from its bound up to
-// the next. The bounds of a level are among those of the level below; the top level has one node for everything. Whether a key is a
-// bound, and up to which level, follows from its hash: with a probability of 1/64 it is one on level 1, with 1/64² also on level 2,
-// and so on. So the same items have the same tree on all nodes, in whatever order they came, and peers that compare ranges
-// between bounds find them summed up already. There is one exception: a node that grows to 16 times its usual size, be it by
-// chance or by the skill of someone who chooses keys, is cut where the next item comes.
+// The tree has levels. On each, the order of all keys is cut at bounds into nodes, and a node's
+// record holds the summary of the items from its bound up to the next. The bounds of a level are
+// among those of the level below; the top level has one node for everything. Whether a key is a
+// bound, and up to which level, follows from its hash: with a probability of 1/64 it is one on
+// level 1, with 1/64² also on level 2, and so on. So the same items have the same tree on all
+// nodes, in whatever order they came, and peers that compare ranges between bounds find them summed
+// up already. There is one exception: a node that grows to 16 times its usual size, be it by chance
+// or by the skill of someone who chooses keys, is cut where the next item comes.
 //
 // Nothing else depends on which keys are bounds: any choice gives right answers.
 //
@@ -38,7 +41,8 @@ import (
 //	02 level bound    the node: count u64 LE, sum (1,024 lanes, u16 LE), sketch (8 sums of 16 bytes LE), then the key of the last item that it
 //	                  ever had, of which at most 1,100 bytes
 //
-// Bounds have records of their own because these never change: a log-structured store is slow to scan over what has many versions.
+// Bounds have records of their own because these never change: a log-structured store is slow to
+// scan over what has many versions.
 const (
 	version   = 1
 	maxHeight = 9
@@ -63,10 +67,12 @@ type Item struct {
 type Tree struct {
 	// Prefix is that of the tree's records.
 	Prefix []byte
-	// Items yields the items of a range in order, as they are in rd. They need only be valid until the next step.
+	// Items yields the items of a range in order, as they are in rd. They need only be valid until the
+	// next step.
 	Items func(rd kv.Reader, r reconcile.Range) iter.Seq2[Item, error]
-	// Bound returns the bound that stands for a key: a prefix of it, or nil if it is to be none. It must be at most MaxBound long, not
-	// empty, and no bound of another key may lie between it and the key.
+	// Bound returns the bound that stands for a key: a prefix of it, or nil if it is to be none. It
+	// must be at most MaxBound long, not empty, and no bound of another key may lie between it and the
+	// key.
 	Bound func(key []byte) []byte
 }
 
@@ -202,7 +208,8 @@ func (t *Tree) next(rd kv.Reader, level int, bound []byte) ([]byte, error) {
 	return nil, nil
 }
 
-// children yields the bounds of a level from lo, which must be one, up to hi, each with the bound where its node ends; a nil end is that of all keys.
+// children yields the bounds of a level from lo, which must be one, up to hi, each with the bound
+// where its node ends; a nil end is that of all keys.
 func (t *Tree) children(rd kv.Reader, level int, lo, hi []byte) iter.Seq2[[2][]byte, error] {
 	return func(yield func([2][]byte, error) bool) {
 		var c [2][]byte
@@ -225,8 +232,8 @@ func (t *Tree) children(rd kv.Reader, level int, lo, hi []byte) iter.Seq2[[2][]b
 	}
 }
 
-// Summaries returns the summaries of the consecutive ranges between bounds, of which there are at least two, in ascending order; an empty last
-// bound has no end. It returns ErrNoTree.
+// Summaries returns the summaries of the consecutive ranges between bounds, of which there are at
+// least two, in ascending order; an empty last bound has no end. It returns ErrNoTree.
 func (t *Tree) Summaries(rd kv.Reader, bounds [][]byte) ([]reconcile.Summary, error) {
 	h, err := t.height(rd)
 	if err != nil {
@@ -309,7 +316,8 @@ func (s *summing) items(lo, hi []byte) error {
 	return nil
 }
 
-// Split divides r into at most k consecutive parts of about equal counts that cover it; k >= 2. It returns ErrNoTree.
+// Split divides r into at most k consecutive parts of about equal counts that cover it; k >= 2. It
+// returns ErrNoTree.
 func (t *Tree) Split(rd kv.Reader, r reconcile.Range, k int) ([]reconcile.Part, error) {
 	h, err := t.height(rd)
 	if err != nil {
@@ -364,10 +372,12 @@ func (t *Tree) Split(rd kv.Reader, r reconcile.Range, k int) ([]reconcile.Part, 
 	return parts, nil
 }
 
-// evenly is how many nodes Split would have for each part: their sizes differ much, those of some together less.
+// evenly is how many nodes Split would have for each part: their sizes differ much, those of some
+// together less.
 const evenly = 4
 
-// first returns the key of the first item in r, or where r begins if it has none: a bound before it would cut off nothing.
+// first returns the key of the first item in r, or where r begins if it has none: a bound before it
+// would cut off nothing.
 func (t *Tree) first(rd kv.Reader, r reconcile.Range) ([]byte, error) {
 	for it, err := range t.Items(rd, r) {
 		return bytes.Clone(it.Key), err
@@ -390,7 +400,8 @@ func (t *Tree) inside(rd kv.Reader, level int, r reconcile.Range) (inside [][]by
 	return inside, nil
 }
 
-// shorten returns the shortest bound that has the same items on its two sides as the one at a place among those inside a range whose first item is from.
+// shorten returns the shortest bound that has the same items on its two sides as the one at a place
+// among those inside a range whose first item is from.
 func (t *Tree) shorten(rd kv.Reader, level int, inside [][]byte, at int, from []byte) (sep []byte, err error) {
 	var before *node
 	if at > 0 {

@@ -21,7 +21,8 @@ import (
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
-// set is a set with a tree in a store: an item is its key and a version, and a key is its own bound, but for a last byte.
+// set is a set with a tree in a store: an item is its key and a version, and a key is its own
+// bound, but for a last byte.
 type set struct {
 	kv    kv.Store
 	tree  Tree
@@ -199,7 +200,8 @@ func drawKey(t *rapid.T) string {
 	return rapid.SampledFrom(pool()).Draw(t, "key")
 }
 
-// After any changes, in any batches, the tree is the one that the items alone would give, and answers like a scan.
+// After any changes, in any batches, the tree is the one that the items alone would give, and
+// answers like a scan.
 func TestTreeProperty(t *testing.T) {
 	store, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)

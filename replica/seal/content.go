@@ -19,9 +19,12 @@ import (
 //	salt       32 bytes
 //	segments   of 65,536 bytes of content each, the last of 0 to 65,536, each followed by a tag of 16 bytes
 //
-// The salt is the keyed BLAKE3 hash of the content's own BLAKE3 hash, so that the same content gives the same bytes, and a key of its own: the keyed BLAKE3 hash of the salt. Each segment is sealed with
-// XChaCha20-Poly1305, its number (u64 big-endian), 15 zeros and 1 for the last segment or 0 as the nonce, and the 37 bytes before the segments as associated data. A segment opens by itself, so that a part
-// of the content is read from the part of the bytes that holds it, and the end is told from a cut.
+// The salt is the keyed BLAKE3 hash of the content's own BLAKE3 hash, so that the same content
+// gives the same bytes, and a key of its own: the keyed BLAKE3 hash of the salt. Each segment is
+// sealed with XChaCha20-Poly1305, its number (u64 big-endian), 15 zeros and 1 for the last segment
+// or 0 as the nonce, and the 37 bytes before the segments as associated data. A segment opens by
+// itself, so that a part of the content is read from the part of the bytes that holds it, and the
+// end is told from a cut.
 const (
 	contentVersion = 1
 	saltSize       = 32
@@ -40,7 +43,8 @@ func SealedSize(size uint64) uint64 {
 	return HeadSize + size + segments*tagSize
 }
 
-// ContentSize returns the number of bytes of content that sealed bytes of some size hold, or ErrSealed if there is no such content.
+// ContentSize returns the number of bytes of content that sealed bytes of some size hold, or
+// ErrSealed if there is no such content.
 func ContentSize(sealed uint64) (uint64, error) {
 	if sealed < HeadSize+tagSize || sealed > SealedSize(MaxContent) {
 		return 0, fmt.Errorf("content of %d bytes %w", sealed, ErrSealed)
@@ -54,10 +58,12 @@ func ContentSize(sealed uint64) (uint64, error) {
 	return size, nil
 }
 
-// ErrChanged reports content that was not what its hash said when it was sealed. What was written must be thrown away: it may have used the key of other content again.
+// ErrChanged reports content that was not what its hash said when it was sealed. What was written
+// must be thrown away: it may have used the key of other content again.
 var ErrChanged = errors.New("content changed while it was sealed")
 
-// salt returns the salt of content with some BLAKE3 hash: without the key nobody can tell whether content that they guess is what was sealed.
+// salt returns the salt of content with some BLAKE3 hash: without the key nobody can tell whether
+// content that they guess is what was sealed.
 func (k ReadKey) salt(content [32]byte) (salt [saltSize]byte) {
 	copy(salt[:], keyed(k.derive("content salt"), saltSize, content[:]))
 	return salt
@@ -97,7 +103,8 @@ type Writer struct {
 	closed bool
 }
 
-// Seal returns a Writer for content whose BLAKE3 hash is known. Close returns ErrChanged if it is another.
+// Seal returns a Writer for content whose BLAKE3 hash is known. Close returns ErrChanged if it is
+// another.
 func (k ReadKey) Seal(w io.Writer, epoch uint32, content [32]byte) (*Writer, error) {
 	s, err := k.segments(epoch, k.salt(content))
 	if err != nil {
@@ -183,7 +190,8 @@ func Epoch(head []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(head[1:]), nil
 }
 
-// Open returns a Reader for sealed bytes that r has size of; key is that of their epoch. Nothing but the first HeadSize bytes is read yet. It returns ErrSealed.
+// Open returns a Reader for sealed bytes that r has size of; key is that of their epoch. Nothing
+// but the first HeadSize bytes is read yet. It returns ErrSealed.
 func (k ReadKey) Open(r io.ReaderAt, size uint64) (*Reader, error) {
 	content, err := ContentSize(size)
 	if err != nil {
@@ -207,7 +215,8 @@ func (k ReadKey) Open(r io.ReaderAt, size uint64) (*Reader, error) {
 // Size returns the size of the content.
 func (r *Reader) Size() uint64 { return r.size }
 
-// ReadAt implements io.ReaderAt, for one caller at a time. It returns ErrSealed for bytes that do not open; what it returns is right in any case.
+// ReadAt implements io.ReaderAt, for one caller at a time. It returns ErrSealed for bytes that do
+// not open; what it returns is right in any case.
 func (r *Reader) ReadAt(b []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, errors.New("seal: negative offset")
@@ -250,7 +259,8 @@ func (r *Reader) segment(number uint64) error {
 	return nil
 }
 
-// SealedRange returns the range of sealed bytes that a part of the content is read from; the first HeadSize bytes are needed besides.
+// SealedRange returns the range of sealed bytes that a part of the content is read from; the first
+// HeadSize bytes are needed besides.
 func SealedRange(from, to uint64) (start, end uint64) {
 	if from >= to {
 		return HeadSize, HeadSize

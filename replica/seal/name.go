@@ -16,18 +16,22 @@ import (
 //	epoch       u32 big-endian
 //	components  for each part of the name between slashes: siv[24], length u16 big-endian of what follows, sealed part
 //
-// A part is sealed with all before it as its tweak: padded with a length of 2 bytes and zeros to a multiple of 16, siv is the keyed BLAKE3 hash of the tweak and the padded part, and the
-// sealed part is its XChaCha20 encryption with siv as the nonce. That is a synthetic initialization vector (RFC 5297): deterministic, and whoever opens it computes siv again. The tweak is the siv of the part
-// before, or the epoch for the first.
+// A part is sealed with all before it as its tweak: padded with a length of 2 bytes and zeros to a
+// multiple of 16, siv is the keyed BLAKE3 hash of the tweak and the padded part, and the sealed
+// part is its XChaCha20 encryption with siv as the nonce. That is a synthetic initialization vector
+// (RFC 5297): deterministic, and whoever opens it computes siv again. The tweak is the siv of the
+// part before, or the epoch for the first.
 //
-// So names that begin with the same parts begin with the same bytes, and a prefix that ends with a slash is a prefix of sealed names. Whoever has no key sees how many parts a name has, which names have
-// their first parts in common, and the length of each part to 16 bytes.
+// So names that begin with the same parts begin with the same bytes, and a prefix that ends with a
+// slash is a prefix of sealed names. Whoever has no key sees how many parts a name has, which names
+// have their first parts in common, and the length of each part to 16 bytes.
 const (
 	sivSize  = chacha20.NonceSizeX
 	partHead = sivSize + 2
 	partPad  = 16
 	epochLen = 4
-	// MaxName is the length of the longest name that can be sealed, in bytes; sealed it has at most MaxSealedName.
+	// MaxName is the length of the longest name that can be sealed, in bytes; sealed it has at most
+	// MaxSealedName.
 	MaxName = 8 << 10
 	// MaxParts is how many parts a name may have.
 	MaxParts = 128
@@ -69,7 +73,8 @@ func (n *Names) Seal(name []byte) ([]byte, error) {
 	return n.seal(name), nil
 }
 
-// SealPrefix returns what the sealed names begin with whose names begin with prefix, which is empty or ends with a slash. The name without that slash begins so, too. It returns ErrName.
+// SealPrefix returns what the sealed names begin with whose names begin with prefix, which is empty
+// or ends with a slash. The name without that slash begins so, too. It returns ErrName.
 func (n *Names) SealPrefix(prefix []byte) ([]byte, error) {
 	if len(prefix) == 0 {
 		return binary.BigEndian.AppendUint32(nil, n.epoch), nil

@@ -1,9 +1,13 @@
-// Package seal encrypts what an encrypted replica holds: the keys of its entries and their contents, so that whoever may only sync stores and serves them without understanding.
+// Package seal encrypts what an encrypted replica holds: the keys of its entries and their
+// contents, so that whoever may only sync stores and serves them without understanding.
 //
-// What belongs here: the two forms, and opening them in parts. What never belongs here: where keys come from, who is given them, and entries themselves.
+// What belongs here: the two forms, and opening them in parts. What never belongs here: where keys
+// come from, who is given them, and entries themselves.
 //
-// Both forms are deterministic within an epoch: the same key, and the same content, give the same bytes, so that entries replace each other, prefixes stay prefixes, and content that is there
-// already is not stored or sent again. Whoever syncs learns what follows from that, and nothing else: see docs/protocol/sealed.md.
+// Both forms are deterministic within an epoch: the same key, and the same content, give the same
+// bytes, so that entries replace each other, prefixes stay prefixes, and content that is there
+// already is not stored or sent again. Whoever syncs learns what follows from that, and nothing
+// else: see docs/protocol/sealed.md.
 //
 // Start at [ReadKey].
 package seal
@@ -16,7 +20,8 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// ErrSealed reports bytes that this key does not open: they were changed, or sealed with another key.
+// ErrSealed reports bytes that this key does not open: they were changed, or sealed with another
+// key.
 var ErrSealed = errors.New("cannot be opened with this read key")
 
 // ReadKey opens what was sealed in one epoch of a replica. It does not print itself.

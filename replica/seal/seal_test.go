@@ -148,7 +148,8 @@ func TestChangedContent(t *testing.T) {
 	require.Equal(t, content[5:15], got[:n])
 }
 
-// A file that changes between being hashed and being sealed is noticed: its key is that of other content.
+// A file that changes between being hashed and being sealed is noticed: its key is that of other
+// content.
 func TestChangedWhileSealed(t *testing.T) {
 	content := testkit.Random(5, SegmentSize+5)
 	for _, other := range [][]byte{content[1:], append(bytes.Clone(content), 1), nil} {

@@ -17,10 +17,13 @@ import (
 //	ephemeral  32 bytes  X25519 public key, new each time
 //	sealed     48 bytes  XChaCha20-Poly1305 of the read key, with a nonce of zeros
 //
-// under the BLAKE3 key, derived with the context "skerry 2026-11 wrapped key", of: the X25519 secret that the ephemeral key shares with the author's key in its Montgomery form (RFC 7748; the secret half is
-// that of RFC 8032), the ephemeral key, the author's Ed25519 key, and a context that says what the key is for.
+// under the BLAKE3 key, derived with the context "skerry 2026-11 wrapped key", of: the X25519
+// secret that the ephemeral key shares with the author's key in its Montgomery form (RFC 7748; the
+// secret half is that of RFC 8032), the ephemeral key, the author's Ed25519 key, and a context that
+// says what the key is for.
 //
-// The other is encrypted with the read key of a later epoch, so that who has that one has those before it:
+// The other is encrypted with the read key of a later epoch, so that who has that one has those
+// before it:
 //
 //	nonce   24 bytes  BLAKE3 of the older key, keyed with the newer key for "older key nonce"
 //	sealed  48 bytes  XChaCha20-Poly1305 of the older key with the newer key for "older key"
@@ -50,7 +53,8 @@ func (k ReadKey) Commitment() [32]byte { return k.derive("commitment") }
 // ChunkKey decides where content is cut, so that the lengths of chunks do not give it away.
 func (k ReadKey) ChunkKey() [32]byte { return k.derive("chunk boundaries") }
 
-// Wrap encrypts the key to an author with an Ed25519 key. context says what the key is for, and Unwrap must be told the same. It returns ErrNoRecipient.
+// Wrap encrypts the key to an author with an Ed25519 key. context says what the key is for, and
+// Unwrap must be told the same. It returns ErrNoRecipient.
 func (k ReadKey) Wrap(author [32]byte, context []byte) (w Wrapped, err error) {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails
@@ -91,7 +95,8 @@ func wrapKey(shared, ephemeral []byte, author [32]byte, context []byte) []byte {
 	return out
 }
 
-// Unwrap opens a key with the Ed25519 seed of the author that it is encrypted to. It returns ErrSealed.
+// Unwrap opens a key with the Ed25519 seed of the author that it is encrypted to. It returns
+// ErrSealed.
 func Unwrap(w Wrapped, author [32]byte, context []byte) (k ReadKey, err error) {
 	bad := fmt.Errorf("wrapped key %w", ErrSealed)
 	scalar, public := edsig.X25519Secret(author)

@@ -1,5 +1,6 @@
-// Command goclient uses a server by our client, the published one or our own, and reads and leaves documents that the published client has sealed and is to
-// open: `.ci/collections` runs it in turns with partner.mjs. Usage: goclient first|second BASE PASSPHRASE
+// Command goclient uses a server by our client, the published one or our own, and reads and leaves
+// documents that the published client has sealed and is to open: `.ci/collections` runs it in turns
+// with partner.mjs. Usage: goclient first|second BASE PASSPHRASE
 package main
 
 import (
@@ -113,7 +114,8 @@ func open(ctx context.Context, ring *client.Keyring, root *pairing.Device) (*key
 	return k.Open(root.KEM, ring.Trusted, 1)
 }
 
-// second reads what partner.mjs has left: a document under the epoch that it has begun, and a sealed file.
+// second reads what partner.mjs has left: a document under the epoch that it has begun, and a
+// sealed file.
 func second(ctx context.Context, c *client.Client, ring *client.Keyring, root *pairing.Device, id string) error {
 	sealer, err := open(ctx, ring, root)
 	if err != nil {

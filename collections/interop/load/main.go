@@ -1,5 +1,7 @@
-// Command load prepares a server of collections for being measured: it writes a thousand documents, and files with signed pulls of one that is only for its
-// owner, for signed.lua. Run: load URL FILE COUNT [wallet]; with wallet, of wallets.json, they are signed by an EVM wallet, and good for 19 seconds.
+// Command load prepares a server of collections for being measured: it writes a thousand documents,
+// and files with signed pulls of one that is only for its owner, for signed.lua. Run: load URL FILE
+// COUNT [wallet]; with wallet, of wallets.json, they are signed by an EVM wallet, and good for 19
+// seconds.
 package main
 
 import (

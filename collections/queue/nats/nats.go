@@ -1,6 +1,7 @@
 // Package nats is a queue of writes on a NATS server with JetStream.
 //
-// What belongs here: the connection and the stream. What never belongs here: what a message says; that is package queue.
+// What belongs here: the connection and the stream. What never belongs here: what a message says;
+// that is package queue.
 package nats
 
 import (
@@ -20,7 +21,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/queue"
 )
 
-// Queue publishes to JetStream. A message is published once within the stream's window of duplicates, however often it is tried.
+// Queue publishes to JetStream. A message is published once within the stream's window of
+// duplicates, however often it is tried.
 type Queue struct {
 	conn   *client.Conn
 	js     jetstream.JetStream
@@ -29,7 +31,8 @@ type Queue struct {
 	ready  bool // the stream has been there
 }
 
-// Open returns a queue on a server, which need not be there yet. topics returns the subjects that the stream takes if Open must make it, each also with a word more.
+// Open returns a queue on a server, which need not be there yet. topics returns the subjects that
+// the stream takes if Open must make it, each also with a word more.
 func Open(c *config.NATS, topics func() []string, log *slog.Logger) (*Queue, error) {
 	shown := redacted(c.URL)
 	opts := []client.Option{
@@ -101,7 +104,8 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 	return err
 }
 
-// prepare makes the stream if there is none, and lets one that we have made take subjects that are new.
+// prepare makes the stream if there is none, and lets one that we have made take subjects that are
+// new.
 func (q *Queue) prepare(ctx context.Context) error {
 	var subjects []string
 	for _, t := range q.topics() {

@@ -1,7 +1,9 @@
-// Package encrypted decides what a server of collections encrypts before it is stored, and by which key: what collections.json says under encryption.
+// Package encrypted decides what a server of collections encrypts before it is stored, and by which
+// key: what collections.json says under encryption.
 //
-// What belongs here: which documents are encrypted, the secrets, and how what is stored comes from one form or secret to another. What never belongs here: the forms
-// themselves, which are package atrest's, and where the result lies, which is the stores'.
+// What belongs here: which documents are encrypted, the secrets, and how what is stored comes from
+// one form or secret to another. What never belongs here: the forms themselves, which are package
+// atrest's, and where the result lies, which is the stores'.
 //
 // Start at New, whose result is a store.Codec.
 package encrypted
@@ -58,7 +60,8 @@ type template struct {
 	identity int // which of the segments names whose it is
 }
 
-// New returns the codec of a configuration. It returns a *MissingError if a secret is missing that the configuration needs.
+// New returns the codec of a configuration. It returns a *MissingError if a secret is missing that
+// the configuration needs.
 func New(c *config.Config, s Secrets) (*Codec, error) {
 	x := &Codec{secrets: s}
 	for _, col := range c.All() {
@@ -95,7 +98,8 @@ func (c *Codec) IsEmpty() bool { return len(c.all) == 0 }
 // Same reports whether another codec encrypts the same documents.
 func (c *Codec) Same(other *Codec) bool { return reflect.DeepEqual(c.all, other.all) }
 
-// of returns the template that a key is one of, nil if it is not encrypted, and the segments of the key of the document that it belongs to.
+// of returns the template that a key is one of, nil if it is not encrypted, and the segments of the
+// key of the document that it belongs to.
 func (c *Codec) of(key string) (*template, []string) {
 	if len(c.all) == 0 {
 		return nil, nil
@@ -125,7 +129,8 @@ func (c *Codec) present(t *template, segments []string) (*atrest.Key, error) {
 	return atrest.NewKey(c.secrets.Identity[0], c.salts(segments[t.identity])[0], atrest.InfoIdentity)
 }
 
-// salts returns what the salt of an identity's keys is, and what it may have been: other servers take the identity as it was sent.
+// salts returns what the salt of an identity's keys is, and what it may have been: other servers
+// take the identity as it was sent.
 func (c *Codec) salts(identity string) []string {
 	spelled := identity
 	if c.secrets.Spell != nil {

@@ -106,7 +106,8 @@ func TestCodec(t *testing.T) {
 	require.ErrorIs(t, err, atrest.ErrSealed)
 }
 
-// What OctoBot's server has stored is read, also where a caller's address was sent in lower case, and what a former secret has encrypted.
+// What OctoBot's server has stored is read, also where a caller's address was sent in lower case,
+// and what a former secret has encrypted.
 func TestOldForms(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "evm", "auth.json"))
 	require.NoError(t, err)
@@ -177,7 +178,8 @@ func inClear(t *testing.T, dir, text string) (n int) {
 	return n
 }
 
-// What was in clear is encrypted by a migration, which may be interrupted; then a new secret takes the place of the old one; and in the end all is in clear again.
+// What was in clear is encrypted by a migration, which may be interrupted; then a new secret takes
+// the place of the old one; and in the end all is in clear again.
 func TestMigration(t *testing.T) {
 	dir := t.TempDir()
 	base, err := store.OpenDirectory(dir)

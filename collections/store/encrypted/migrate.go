@@ -32,7 +32,8 @@ type Migration struct {
 // progressEvery is after how many documents Progress is called.
 const progressEvery = 256
 
-// Run migrates all that is in a store, which nobody else may write to meanwhile. It may be run again after it was interrupted.
+// Run migrates all that is in a store, which nobody else may write to meanwhile. It may be run
+// again after it was interrupted.
 func (m *Migration) Run(ctx context.Context, s store.Store) (n Migrated, err error) {
 	err = store.Rewrite(ctx, s, func(key string, kept []byte) ([]byte, error) {
 		if n.Documents++; n.Documents%progressEvery == 0 && m.Progress != nil {

@@ -58,7 +58,8 @@ func BenchmarkPush(b *testing.B) {
 	})
 }
 
-// BenchmarkLog appends to logs of several lengths, one element at a time, and reads the last ten elements.
+// BenchmarkLog appends to logs of several lengths, one element at a time, and reads the last ten
+// elements.
 func BenchmarkLog(b *testing.B) {
 	for _, length := range []int{1000, 1_000_000} {
 		if length > 1000 && testing.Short() {

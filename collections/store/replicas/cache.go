@@ -16,7 +16,8 @@ const cacheBytes = 16 << 20
 // overhead is about what an object costs beside its body, parsed.
 const overhead = 1 << 10
 
-// cache keeps objects that were read. Whoever reads one takes the stamp of its key before, and what has been forgotten since is not put.
+// cache keeps objects that were read. Whoever reads one takes the stamp of its key before, and what
+// has been forgotten since is not put.
 type cache struct {
 	mu     sync.Mutex
 	items  map[string]*list.Element

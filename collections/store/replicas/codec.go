@@ -28,7 +28,8 @@ func (s *Store) decode(key string, kept []byte) ([]byte, error) {
 // rewriteAtOnce is how many entries Rewrite writes together.
 const rewriteAtOnce = 256
 
-// Rewrite implements store.Rewriter. It rewrites what this store's author has written; other nodes rewrite theirs.
+// Rewrite implements store.Rewriter. It rewrites what this store's author has written; other nodes
+// rewrite theirs.
 func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte) ([]byte, error)) error {
 	if err := s.Settle(ctx); err != nil {
 		return err

@@ -17,7 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 )
 
-// encryptedBy is the codec of a secret for what the tests of this package write, if there is to be one.
+// encryptedBy is the codec of a secret for what the tests of this package write, if there is to be
+// one.
 func encryptedBy(t testing.TB, is bool, secret string) store.Codec {
 	if !is {
 		return nil
@@ -44,7 +45,8 @@ func has(t *testing.T, dir, text string) (is bool) {
 	return is
 }
 
-// What a codec encrypts is in no file of the node, the journal among them. Without the secret there is an error, and not another document.
+// What a codec encrypts is in no file of the node, the journal among them. Without the secret there
+// is an error, and not another document.
 func TestEncrypted(t *testing.T) {
 	dir := t.TempDir()
 	write := func(c store.Codec) {
@@ -79,7 +81,8 @@ func TestEncrypted(t *testing.T) {
 	require.True(t, has(t, dir, "somethingwritten") && has(t, dir, "somethingappended"), "or this test finds nothing")
 }
 
-// A node rewrites its own versions, whether they were in the journal or in the replica, and what others have deleted since does not come back.
+// A node rewrites its own versions, whether they were in the journal or in the replica, and what
+// others have deleted since does not come back.
 func TestRewrite(t *testing.T) {
 	dir := t.TempDir()
 	m := founded(t, dir)

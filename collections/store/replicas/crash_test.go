@@ -30,7 +30,8 @@ func (m *member) entries(t *testing.T) (all []string) {
 	return all
 }
 
-// What was acknowledged is there after a crash at any time between that and the write to the replica, and is not written again if that had happened.
+// What was acknowledged is there after a crash at any time between that and the write to the
+// replica, and is not written again if that had happened.
 func TestCrash(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -67,7 +68,8 @@ func TestCrash(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, emptied, 96)
 
-		// Nothing had come to the replica yet; some of the journal may be cut off, of which nobody was told.
+		// Nothing had come to the replica yet; some of the journal may be cut off, of which nobody was
+		// told.
 		for range 4 {
 			crashed := copyDir(t, before)
 			size := len(journal) - rnd.IntN(len(journal)/3)
@@ -111,7 +113,8 @@ func put(t *testing.T, m *member, key, text string) {
 	require.NoError(t, m.Put(t.Context(), key, &store.Object{Body: []byte(text), Type: kind}, store.Whatever))
 }
 
-// Writes too large for the journal are there when they are acknowledged, in their order with others.
+// Writes too large for the journal are there when they are acknowledged, in their order with
+// others.
 func TestLargeWrites(t *testing.T) {
 	dir := t.TempDir()
 	m := founded(t, dir)

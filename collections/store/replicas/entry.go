@@ -11,7 +11,8 @@ import (
 // maxEntry is how long what ReadEntry returns may be in bytes.
 const maxEntry = 8 << 20
 
-// ReadEntry returns what authors have written under a key of a replica that is none of a document, as far as it is here, and how much is not.
+// ReadEntry returns what authors have written under a key of a replica that is none of a document,
+// as far as it is here, and how much is not.
 func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, missing int, err error) {
 	plain, err := n.Replicas.Plain(ctx, id)
 	if err != nil {

@@ -9,9 +9,11 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// filter knows of most keys under which nothing is that nothing is there, so that a document which is written for the first time need not be looked for: a
-// Bloom filter (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970) in layers, of which each has room for twice as many keys as
-// the one before, with a byte for a key. It excludes nothing until all keys of the replica have been added.
+// filter knows of most keys under which nothing is that nothing is there, so that a document which
+// is written for the first time need not be looked for: a Bloom filter (Bloom, "Space/time
+// trade-offs in hash coding with allowable errors", 1970) in layers, of which each has room for
+// twice as many keys as the one before, with a byte for a key. It excludes nothing until all keys
+// of the replica have been added.
 type filter struct {
 	mu     sync.Mutex
 	seed   maphash.Seed
@@ -105,7 +107,8 @@ func (f *filter) miss() {
 	}
 }
 
-// complete tells that all keys have been added that were there when adding all was asked for the given time.
+// complete tells that all keys have been added that were there when adding all was asked for the
+// given time.
 func (f *filter) complete(asked uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,7 +121,8 @@ func (f *filter) times() uint64 {
 	return f.asked
 }
 
-// fill adds all keys to the filter whenever that is asked for, with long enough pauses that it is no burden.
+// fill adds all keys to the filter whenever that is asked for, with long enough pauses that it is
+// no burden.
 func (s *Store) fill(ctx context.Context) {
 	for {
 		select {

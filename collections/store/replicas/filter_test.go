@@ -33,7 +33,8 @@ func TestFilter(t *testing.T) {
 	require.False(t, f.Excludes("absent"), "keys may be missing")
 }
 
-// What others write is read, also when more came than there are notices of, and what was there before the store was opened.
+// What others write is read, also when more came than there are notices of, and what was there
+// before the store was opened.
 func TestExcludesNothingThatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	m := founded(t, dir)

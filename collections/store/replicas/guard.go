@@ -12,17 +12,22 @@ import (
 // ErrRefused reports a version that the rules do not allow. It is as if it was not there.
 var ErrRefused = errors.New("the rules of the replica do not allow it")
 
-// Guard says which versions of documents, files and elements of logs count, of those that authors of the replica have written. Its methods may be called by several goroutines at once.
+// Guard says which versions of documents, files and elements of logs count, of those that authors
+// of the replica have written. Its methods may be called by several goroutines at once.
 type Guard interface {
-	// InForce reports whether there are rules. Without them all versions count, and the other methods are not called.
+	// InForce reports whether there are rules. Without them all versions count, and the other methods
+	// are not called.
 	InForce() bool
-	// Attach returns the body of a document or an element with the proof of the request of ctx, if there is one.
+	// Attach returns the body of a document or an element with the proof of the request of ctx, if
+	// there is one.
 	Attach(ctx context.Context, key string, body []byte) []byte
 	// Proof returns the proof of a file, nil if there is none. It has no line's end.
 	Proof(ctx context.Context, key string) []byte
-	// SignedAt returns when the request that has written a file was signed, in Unix milliseconds, or when it was written, if it has no proof. Of several files that count the latest stands.
+	// SignedAt returns when the request that has written a file was signed, in Unix milliseconds, or
+	// when it was written, if it has no proof. Of several files that count the latest stands.
 	SignedAt(v *Version) int64
-	// Check returns the body of a version without its proof, or an error that is ErrRefused. Any other error says that it cannot be told now.
+	// Check returns the body of a version without its proof, or an error that is ErrRefused. Any other
+	// error says that it cannot be told now.
 	Check(ctx context.Context, v *Version) (body []byte, err error)
 }
 
@@ -94,7 +99,8 @@ func (l *left) add(err error) (stop error) {
 	return nil
 }
 
-// final reports whether what is left out stays so. What rules do not allow may be allowed later, as when somebody is given a role.
+// final reports whether what is left out stays so. What rules do not allow may be allowed later, as
+// when somebody is given a role.
 func (l *left) final() bool { return !l.missing && l.undecided == nil && l.refused == nil }
 
 // reason says why there is nothing, if nothing else is left; nil if there is nothing to tell of.

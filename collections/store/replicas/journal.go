@@ -12,8 +12,9 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 )
 
-// A journal holds what has been acknowledged and is not in the replica yet, so that a write need not wait for that: what is in it is written to the replica
-// in larger groups, and again after a crash. It is one file in the form that record.go describes.
+// A journal holds what has been acknowledged and is not in the replica yet, so that a write need
+// not wait for that: what is in it is written to the replica in larger groups, and again after a
+// crash. It is one file in the form that record.go describes.
 //
 // What follows the last whole record is zeros, room for further records, as writing into blocks
 // that a file has already is made durable sooner; or what a
@@ -39,7 +40,8 @@ const (
 var errJournal = errors.New("it is no journal of this version, or its beginning is damaged: " +
 	"a newer skerry may read it; without the file the server starts, and what it held is lost")
 
-// openJournals are the names of those that are open in this process: two would write over each other.
+// openJournals are the names of those that are open in this process: two would write over each
+// other.
 var openJournals sync.Map
 
 // errOpen reports a journal that is open already.

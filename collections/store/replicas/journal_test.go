@@ -221,7 +221,8 @@ func TestJournalRemains(t *testing.T) {
 	require.Positive(t, c.skipped)
 }
 
-// A journal that grows has room, which is not there any more when it is closed; and after a crash, what was added is there.
+// A journal that grows has room, which is not there any more when it is closed; and after a crash,
+// what was added is there.
 func TestJournalRoom(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
 	j, _, err := openJournal(name)

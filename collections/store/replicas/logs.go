@@ -34,7 +34,8 @@ func timeKey(key string, time int64) []byte {
 // maxTime is the latest time that has 16 digits.
 const maxTime = 9_999_999_999_999_999
 
-// Length implements store.Logs. What does not count is not the last element, but is one of the number.
+// Length implements store.Logs. What does not count is not the last element, but is one of the
+// number.
 func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Length, err error) {
 	l.Last = -1
 	r := replica.PrefixRange(logPrefix(key))
@@ -137,7 +138,8 @@ func (s *Store) Elements(ctx context.Context, key string, after, until int64, li
 	}
 }
 
-// elements returns, from the last to the first, those of a query that count, and how many there are of all. Those whose content has not come are given to whoever asks again.
+// elements returns, from the last to the first, those of a query that count, and how many there are
+// of all. Those whose content has not come are given to whoever asks again.
 func (s *Store) elements(ctx context.Context, key string, q replica.Query, out *left) (all []store.Element, n int, err error) {
 	var entries []replica.Item
 	for it, err := range s.plain.Entries(ctx, q) {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// What waits for nobody is done together with others, as that costs less: with so many, or with those that come within a time, which is longer while many come.
+// What waits for nobody is done together with others, as that costs less: with so many, or with
+// those that come within a time, which is longer while many come.
 const (
 	company     = 1024
 	companyTime = 10 * time.Millisecond
@@ -71,7 +72,8 @@ func (q *queue) end() {
 	q.signal()
 }
 
-// next returns writes that are to be done together; none if there are none for some time, or if the queue has ended, and then more is false.
+// next returns writes that are to be done together; none if there are none for some time, or if the
+// queue has ended, and then more is false.
 func (q *queue) next(wait time.Duration) (all []*put, more bool) {
 	t := time.NewTimer(wait)
 	defer t.Stop()

@@ -86,7 +86,8 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	return st, out.final(), nil
 }
 
-// version returns the body of a version of a document, or of an element. Its error is errMissing, ErrRefused, an *undecidedError, an *unreadableError, or one of the node.
+// version returns the body of a version of a document, or of an element. Its error is errMissing,
+// ErrRefused, an *undecidedError, an *unreadableError, or one of the node.
 func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]byte, error) {
 	kept, err := s.content(ctx, e)
 	if err != nil {
@@ -203,7 +204,8 @@ func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled 
 	return f, nil
 }
 
-// typeOf returns the entry with the media type of a file: the latest or, where there are rules, the one of the file's author, whose proof it has.
+// typeOf returns the entry with the media type of a file: the latest or, where there are rules, the
+// one of the file's author, whose proof it has.
 func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (*replica.Entry, error) {
 	if !ruled {
 		it, err := s.plain.LatestOf(ctx, []byte(types+key))

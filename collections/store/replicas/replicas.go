@@ -1,10 +1,12 @@
-// Package replicas keeps the documents of collections in a replica of a node, so that every node which holds the replica serves the same documents, and
-// none of them is needed by the others.
+// Package replicas keeps the documents of collections in a replica of a node, so that every node
+// which holds the replica serves the same documents, and none of them is needed by the others.
 //
-// What belongs here: which entries of the replica an object lies in, and how the versions of several authors become one. What never belongs here: the
-// form of a document and the rule by which versions merge; both are package document's.
+// What belongs here: which entries of the replica an object lies in, and how the versions of
+// several authors become one. What never belongs here: the form of a document and the rule by which
+// versions merge; both are package document's.
 //
-// The replica must not be encrypted: whoever serves documents reads them. Its keys, which docs/protocol/collections.md describes for others:
+// The replica must not be encrypted: whoever serves documents reads them. Its keys, which
+// docs/protocol/collections.md describes for others:
 //
 //	doc/KEY              a document, in the form that package document stores; each author has a version
 //	file/KEY             the bytes of a file; the latest author's count
@@ -42,14 +44,15 @@ var (
 	ErrClosed = errors.New("the store is closed")
 )
 
-// fewAuthors is how many can be asked about one by one sooner than all entries of a key are looked for.
+// fewAuthors is how many can be asked about one by one sooner than all entries of a key are looked
+// for.
 const fewAuthors = 4
 
 // contentWait is how long a reader waits for the content of a version that is on its way.
 const contentWait = 2 * time.Second
 
-// Store is a store in a replica. Writes that come at the same time are made durable together, in a journal beside the replica, and are in the replica, for
-// other nodes to see, a moment later.
+// Store is a store in a replica. Writes that come at the same time are made durable together, in a
+// journal beside the replica, and are in the replica, for other nodes to see, a moment later.
 type Store struct {
 	n        *node.Node
 	id       replica.ID
@@ -84,8 +87,9 @@ type Options struct {
 	Log   *slog.Logger // is told of failures that nobody waits for; nil is slog.Default
 }
 
-// Open returns the store in a replica of the node, in which it writes as author. There must be no other in the same replica. What the last one has
-// acknowledged, and not written to the replica yet, is taken up. It returns ErrEncrypted.
+// Open returns the store in a replica of the node, in which it writes as author. There must be no
+// other in the same replica. What the last one has acknowledged, and not written to the replica
+// yet, is taken up. It returns ErrEncrypted.
 func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, o Options) (*Store, error) {
 	log := o.Log
 	if log == nil {

@@ -138,7 +138,8 @@ func TestLog(t *testing.T) {
 	require.Equal(t, []string{"log", "log2"}, keys)
 }
 
-// Writes that come at the same time are all done, and each reader sees what was acknowledged before it asked.
+// Writes that come at the same time are all done, and each reader sees what was acknowledged before
+// it asked.
 func TestManyAtOnce(t *testing.T) {
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
@@ -202,7 +203,8 @@ func (m *member) learn(t *testing.T, from *member) {
 	require.NoError(t, err)
 }
 
-// Several nodes write the same documents and logs at the same time, with clocks that differ, and learn of each other in any order. In the end all serve the same.
+// Several nodes write the same documents and logs at the same time, with clocks that differ, and
+// learn of each other in any order. In the end all serve the same.
 func TestNodesConverge(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
@@ -389,7 +391,8 @@ func (m *member) author(t *testing.T) replica.AuthorID {
 	return id
 }
 
-// Lists of revocations that several nodes have taken, of the same issuer, all count for those who hold the replica.
+// Lists of revocations that several nodes have taken, of the same issuer, all count for those who
+// hold the replica.
 func TestRevocationsOfSeveralNodes(t *testing.T) {
 	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
 	r, err := one.n.Replicas.Get(t.Context(), one.id)

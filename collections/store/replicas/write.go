@@ -14,7 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// emptyMark is the content of a file without bytes, as an entry without content would be one that deletes.
+// emptyMark is the content of a file without bytes, as an entry without content would be one that
+// deletes.
 const emptyMark = 0
 
 // change is an entry that is to be written; one without content deletes.
@@ -23,8 +24,9 @@ type change struct {
 	content []byte
 }
 
-// put is a write. Those of objects are acknowledged when they are in the journal, and wait there for their turn to be written to the replica; elements of
-// logs, and what is too large for the journal, are acknowledged when they are in the replica.
+// put is a write. Those of objects are acknowledged when they are in the journal, and wait there
+// for their turn to be written to the replica; elements of logs, and what is too large for the
+// journal, are acknowledged when they are in the replica.
 type put struct {
 	key     string
 	changes []change
@@ -112,7 +114,8 @@ func newDelete(key string) *put {
 	return &put{key: key, changes: []change{{docs + key, nil}, {files + key, nil}, {types + key, nil}}, record: &record{kind: recordDelete, key: key}}
 }
 
-// send hands a write over and waits for it. Once it is taken, it is done whether or not somebody waits.
+// send hands a write over and waits for it. Once it is taken, it is done whether or not somebody
+// waits.
 func (s *Store) send(ctx context.Context, p *put) error {
 	p.err = make(chan error, 1)
 	select {
@@ -130,7 +133,8 @@ func (s *Store) send(ctx context.Context, p *put) error {
 	}
 }
 
-// write takes what is sent, together with what else has come meanwhile, makes it durable in the journal and hands it to apply.
+// write takes what is sent, together with what else has come meanwhile, makes it durable in the
+// journal and hands it to apply.
 func (s *Store) write(ctx context.Context) {
 	defer s.queue.end()
 	expected := 1 // as many as came together the last time are waited for
@@ -213,7 +217,8 @@ func (s *Store) take(ctx context.Context, all []*put) {
 	}
 }
 
-// admit returns the writes that may take place, as far as it is to be asked whether this node may write. The others have been told.
+// admit returns the writes that may take place, as far as it is to be asked whether this node may
+// write. The others have been told.
 func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) {
 	latest := map[string]*put{} // of all, by their keys
 	for _, p := range all {
@@ -293,7 +298,8 @@ func (s *Store) apply(ctx context.Context) {
 	}
 }
 
-// applyAll writes to the replica, again until that succeeds, or once if nothing more is to be waited for. It reports whether it has.
+// applyAll writes to the replica, again until that succeeds, or once if nothing more is to be
+// waited for. It reports whether it has.
 func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		err := s.store(ctx, all)
@@ -342,7 +348,8 @@ func (s *Store) done(all []*put) {
 	}
 }
 
-// giveUp tells those who wait for the replica that it has failed, and returns the writes that were acknowledged before.
+// giveUp tells those who wait for the replica that it has failed, and returns the writes that were
+// acknowledged before.
 func (s *Store) giveUp(all []*put, err error) (kept []*put) {
 	var waiting []*put
 	for _, p := range all {

@@ -1,10 +1,12 @@
 // Package s3 keeps documents of collections in a bucket of an S3-compatible service.
 //
-// What belongs here: keys of the bucket, and what its answers mean to a store. What never belongs here: the protocol itself, which a library speaks.
+// What belongs here: keys of the bucket, and what its answers mean to a store. What never belongs
+// here: the protocol itself, which a library speaks.
 //
-// An object's key in the bucket is its own with "!" behind it, so that none is the beginning of another and services that keep them in directories can;
-// a space in it is written "!0" and an exclamation mark "!1", by which the order of keys stays. Writes are conditional (If-Match, If-None-Match), so that several
-// servers may use one bucket, if the service passes Store.Contend.
+// An object's key in the bucket is its own with "!" behind it, so that none is the beginning of
+// another and services that keep them in directories can; a space in it is written "!0" and an
+// exclamation mark "!1", by which the order of keys stays. Writes are conditional (If-Match,
+// If-None-Match), so that several servers may use one bucket, if the service passes Store.Contend.
 package s3
 
 import (
@@ -23,13 +25,15 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// ErrUnconditional reports a service that stores objects although a condition is not met, at which concurrent writes would be lost.
+// ErrUnconditional reports a service that stores objects although a condition is not met, at which
+// concurrent writes would be lost.
 var ErrUnconditional = errors.New("the service does not heed conditions of writes")
 
 // Options say how a service is reached.
 type Options struct {
 	Region string // "" lets the service tell
-	// PlainNames lets objects have the names of their keys, as those of other servers have. Where one is the beginning of another, followed by a slash, services that keep objects in directories
+	// PlainNames lets objects have the names of their keys, as those of other servers have. Where one
+	// is the beginning of another, followed by a slash, services that keep objects in directories
 	// refuse one of them.
 	PlainNames  bool
 	Credentials *credentials.Credentials // nil looks for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, files of the AWS command line, and a machine's role, in this order
@@ -43,7 +47,8 @@ type Store struct {
 	plain          bool
 }
 
-// Open opens the bucket that a URL such as https://s3.example/bucket/prefix names. It returns an error that is ErrUnconditional.
+// Open opens the bucket that a URL such as https://s3.example/bucket/prefix names. It returns an
+// error that is ErrUnconditional.
 func Open(ctx context.Context, at string, o Options) (*Store, error) {
 	u, err := url.Parse(at)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {

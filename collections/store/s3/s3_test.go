@@ -22,7 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Names in the bucket are as different and in the same order as the keys, none is the beginning of another, and prefixes stay prefixes.
+// Names in the bucket are as different and in the same order as the keys, none is the beginning of
+// another, and prefixes stay prefixes.
 func TestNames(t *testing.T) {
 	s := &Store{prefix: "p/"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -61,7 +62,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestService runs the suite of stores at the service that SKERRY_TEST_S3 names, with the credentials of the environment; .ci/collections starts one.
+// TestService runs the suite of stores at the service that SKERRY_TEST_S3 names, with the
+// credentials of the environment; .ci/collections starts one.
 func TestService(t *testing.T) {
 	at := os.Getenv("SKERRY_TEST_S3")
 	if at == "" {

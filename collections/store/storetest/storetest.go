@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 )
 
-// Run runs the suite on stores that open returns, each empty at first. Called again with the same name it must return what the store was left as, if stores
-// outlive their process.
+// Run runs the suite on stores that open returns, each empty at first. Called again with the same
+// name it must return what the store was left as, if stores outlive their process.
 func Run(t *testing.T, lasting bool, open func(t *testing.T, name string) store.Store) {
 	with := func(name string, f func(t *testing.T, s store.Store)) {
 		t.Run(name, func(t *testing.T) {
