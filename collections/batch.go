@@ -247,6 +247,7 @@ func (b *batch) answer() error {
 			default:
 				entries = value.Append(entries, b.read(ctx, col, set, b.part(name, i)))
 			}
+			x.endTurn()
 			total += len(entries) - before
 			if total > shortAnswer {
 				if err := x.takeRoom(total - x.held); err != nil {

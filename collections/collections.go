@@ -162,6 +162,7 @@ type Server struct {
 	now     atomic.Pointer[routes]
 	foreign atomic.Bool // somebody has signed a request for another server
 	answers answers
+	turns   chan struct{} // of those who read long logs; as many as may at once
 }
 
 // New returns a server of a configuration. It returns a *config.InvalidError if the configuration
@@ -189,7 +190,7 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
 	}
-	s := &Server{opts: opts}
+	s := &Server{opts: opts, turns: make(chan struct{}, longAtOnce)}
 	if err := s.Reload(c); err != nil || opts.Revocations == nil || opts.Documents == nil {
 		return s, err
 	}
@@ -284,6 +285,9 @@ type exchange struct {
 	held   int    // bytes of the answer that are counted
 	heldBy string // the party that they count for
 
+	parsed int  // bytes of logs
+	turn   bool // to parse more of them
+
 	scopeSteps int // see maxScopeSteps
 }
 
@@ -296,6 +300,7 @@ func (a *answered) Error() string { return fmt.Sprint(a.Status) }
 
 func (x *exchange) serve() {
 	defer x.giveRoom()
+	defer x.endTurn()
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler {
 			panic(p)

@@ -54,7 +54,8 @@ func (x *exchange) pullNews(ctx context.Context, q url.Values, now int64) error 
 		after = max(after, now-*ttl-1)
 	}
 	field := col.AppendOnly.Field
-	n, err := x.s.opts.Documents.Since(ctx, key, q.Get("cursor"), after, limit, document.Log{Field: field})
+	n, err := x.s.opts.Documents.Since(ctx, key, q.Get("cursor"), after, limit, document.Log{
+		Field: field, Before: x.takeTurn})
 	switch {
 	case errors.Is(err, store.ErrCursor):
 		return refuse(http.StatusBadRequest, "Invalid cursor")

@@ -138,7 +138,8 @@ func (x *exchange) elements(ctx context.Context, o *reach.Object, b bounds, who 
 	if b.after != nil {
 		after = *b.after
 	}
-	p, err := x.s.opts.Documents.Elements(ctx, o.Key, after, b.last, document.Log{Field: a.Field})
+	p, err := x.s.opts.Documents.Elements(ctx, o.Key, after, b.last, document.Log{
+		Field: a.Field, Before: x.takeTurn})
 	if errors.Is(err, document.ErrCorrupt) {
 		x.s.opts.Log.Error("a stored log cannot be read", "key", o.Key, "error", err)
 		p, err = document.Part{}, nil

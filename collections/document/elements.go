@@ -28,7 +28,7 @@ func (d *Documents) Elements(
 ) (Part, error) {
 	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {
-		return d.elementsOf(ctx, logs, key, after, until, limit)
+		return d.elementsOf(ctx, logs, key, after, until, limit, l)
 	}
 	head, _, err := d.get(ctx, key)
 	if err != nil || head == nil {
@@ -53,7 +53,7 @@ func (d *Documents) Elements(
 		}
 		until = head.log.until(until)
 		end := head.log.ends.settled(until)
-		if p.Elements, err = d.chunks(ctx, key, head.log, end, tail, after, until, limit); err != nil {
+		if p.Elements, err = d.chunks(ctx, key, head.log, end, tail, after, until, limit, l); err != nil {
 			return Part{}, err
 		}
 		if head.Time > until { // something may lie ahead
@@ -67,6 +67,14 @@ func (d *Documents) Elements(
 		p.Elements = p.Elements[max(0, int64(len(p.Elements))-*limit):]
 	}
 	return p, nil
+}
+
+// sizeOf returns how many bytes elements have.
+func sizeOf(all []store.Element) (n int) {
+	for _, e := range all {
+		n += len(e.Body)
+	}
+	return n
 }
 
 // dataOf returns the data of an element.
@@ -131,7 +139,7 @@ func between(all value.Array, after, until int64) value.Array {
 // another, may be in. end is what is known of the log's ends at that time, or nil.
 func (d *Documents) chunks(
 	ctx context.Context, key string, s *segments, end *ends, tail value.Array,
-	after, until int64, limit *int64,
+	after, until int64, limit *int64, l Log,
 ) (all value.Array, err error) {
 	if limit != nil && *limit == 0 {
 		return nil, nil
@@ -151,7 +159,7 @@ func (d *Documents) chunks(
 		i--
 		part := tail
 		if keys[i] != s.tail {
-			part, err = d.chunk(ctx, keys[i])
+			part, _, err = d.chunkObject(ctx, keys[i], l)
 		}
 		if err != nil {
 			return nil, err
@@ -180,7 +188,7 @@ func (d *Documents) chunks(
 			if _, there := slices.BinarySearch(keys[:i], k); !there {
 				continue
 			}
-			part, err := d.chunk(ctx, k)
+			part, _, err := d.chunkObject(ctx, k, l)
 			if err != nil {
 				return nil, err
 			}
@@ -215,6 +223,7 @@ func (d *Documents) hideAhead(
 
 func (d *Documents) elementsOf(
 	ctx context.Context, logs store.Logs, key string, after, until int64, limit *int64,
+	l Log,
 ) (p Part, err error) {
 	head, err := d.Get(ctx, key)
 	if err != nil {
@@ -241,6 +250,9 @@ func (d *Documents) elementsOf(
 		if newest, err = logs.Elements(ctx, key, -1, until, 1); err != nil {
 			return p, fmt.Errorf("log %s: %w", key, err)
 		}
+	}
+	if err := l.before(sizeOf(some)); err != nil {
+		return p, err
 	}
 	parse := func(e store.Element) (*value.Object, error) {
 		o, err := value.ParseObject(e.Body, maxDepth)

@@ -32,6 +32,16 @@ type Log struct {
 	Field     string
 	MaxItems  int64 // 0 is unlimited
 	ChunkSize int64 // of chunks that are begun; 0 is the default
+	// Before, if set, is called before so many bytes of elements are parsed for Elements or Since, which
+	// take many times as much memory afterwards. Its error ends the reading.
+	Before func(bytes int) error
+}
+
+func (l Log) before(bytes int) error {
+	if l.Before == nil {
+		return nil
+	}
+	return l.Before(bytes)
 }
 
 func (l Log) chunkSize() int64 {
@@ -163,13 +173,13 @@ func (d *Documents) appendTo(
 
 // chunk reads a chunk; what is not there is empty.
 func (d *Documents) chunk(ctx context.Context, key string) (value.Array, error) {
-	a, _, err := d.chunkObject(ctx, key)
+	a, _, err := d.chunkObject(ctx, key, Log{})
 	return a, err
 }
 
 // chunkObject returns a chunk also as it is stored, which is nil if it is not there.
 func (d *Documents) chunkObject(
-	ctx context.Context, key string,
+	ctx context.Context, key string, l Log,
 ) (value.Array, *store.Object, error) {
 	if key == "" {
 		return nil, nil, nil
@@ -180,6 +190,9 @@ func (d *Documents) chunkObject(
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("chunk %s: %w", key, err)
+	}
+	if err := l.before(len(o.Body)); err != nil {
+		return nil, nil, err
 	}
 	v, err := value.Parse(o.Body, maxDepth)
 	a, ok := v.(value.Array)

@@ -71,7 +71,7 @@ func (d *Documents) Since(
 	}
 	until := d.shownUntil()
 	if logs, ok := d.store.(store.Logs); ok {
-		return d.sinceOf(ctx, logs, key, cursor, after, until, limit, n)
+		return d.sinceOf(ctx, logs, key, cursor, after, until, limit, n, l)
 	}
 	at, err := parsePosition(cursor)
 	if err != nil || head == nil {
@@ -85,7 +85,7 @@ func (d *Documents) Since(
 			at = position{}
 		}
 		n.take(&at, 0, all, after, limit)
-	} else if err := d.chunksSince(ctx, key, head.log, &at, after, until, limit, &n); err != nil {
+	} else if err := d.chunksSince(ctx, key, head.log, &at, after, until, limit, &n, l); err != nil {
 		return n, err
 	}
 	n.Next = at.String()
@@ -112,7 +112,7 @@ func (n *News) take(at *position, chunk int64, all value.Array, after int64, lim
 
 func (d *Documents) chunksSince(
 	ctx context.Context, key string, s *segments, at *position, after, until int64, limit int,
-	n *News,
+	n *News, l Log,
 ) error {
 	if until = s.until(until); n.Rest.Len() > 0 && n.Time > until {
 		tail, err := d.tail(ctx, s)
@@ -145,9 +145,11 @@ func (d *Documents) chunksSince(
 		}
 	}
 	for _, k := range keys {
-		part, err := d.chunk(ctx, k)
+		var part value.Array
 		if k == s.tail {
 			part, err = d.tail(ctx, s)
+		} else {
+			part, _, err = d.chunkObject(ctx, k, l)
 		}
 		if err != nil {
 			return err
@@ -161,6 +163,7 @@ func (d *Documents) chunksSince(
 
 func (d *Documents) sinceOf(
 	ctx context.Context, logs store.Logs, key, cursor string, after, until int64, limit int, n News,
+	l Log,
 ) (News, error) {
 	some, err := logs.Since(ctx, key, cursor, after, limit)
 	if err != nil {
@@ -172,6 +175,9 @@ func (d *Documents) sinceOf(
 			return n, fmt.Errorf("log %s: %w", key, err)
 		}
 		n.Time = max(0, length.Last)
+	}
+	if err := l.before(sizeOf(some.Elements)); err != nil {
+		return n, err
 	}
 	n.Next, n.More = some.Next, some.More
 	for _, e := range some.Elements {

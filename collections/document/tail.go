@@ -71,7 +71,7 @@ type uncounted struct {
 func (d *Documents) findUncounted(
 	ctx context.Context, key string, s *segments,
 ) (u uncounted, err error) {
-	all, was, err := d.chunkObject(ctx, s.tail)
+	all, was, err := d.chunkObject(ctx, s.tail, Log{})
 	if err != nil {
 		return u, err
 	}
@@ -174,7 +174,7 @@ func (d *Documents) clear(ctx context.Context, keys []string) (latest int64, err
 	latest = -1
 	for _, k := range keys {
 		latest = max(latest, chunkTime(k))
-		all, o, err := d.chunkObject(ctx, k)
+		all, o, err := d.chunkObject(ctx, k, Log{})
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return latest, err
 		}
