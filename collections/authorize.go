@@ -77,10 +77,7 @@ func (x *exchange) callerFor(ctx context.Context, params map[string]string, acti
 	if !who.known {
 		return who, nil
 	}
-	if action == reach.Push {
-		ctx = access.WithWrite(ctx)
-	}
-	return who, x.enrich(ctx, who, params)
+	return who, x.enrich(ctx, who, access.Place{Params: params, Write: action == reach.Push})
 }
 
 // maxScopeSteps is how many steps of one request may go into matching storage paths with the paths
@@ -159,19 +156,20 @@ func (x *exchange) identify(ctx context.Context) error {
 	case within.Err() != nil && ctx.Err() == nil:
 		return refuse(http.StatusServiceUnavailable, "Unauthorized")
 	}
+	// Whoever asks may well be who it is: it is this server that does not work.
 	x.s.opts.Log.Error("it could not be found out who a caller is", "path", x.r.URL.Path, "error", err)
-	return refuse(http.StatusUnauthorized, "Unauthorized")
+	return refuse(http.StatusInternalServerError, internal)
 }
 
 // enrich adds the roles that depend on what is asked for.
-func (x *exchange) enrich(ctx context.Context, who *caller, params map[string]string) error {
-	if id, ok := params[config.IdentityParam]; ok && id == who.Identity {
+func (x *exchange) enrich(ctx context.Context, who *caller, at access.Place) error {
+	if id, ok := at.Params[config.IdentityParam]; ok && id == who.Identity {
 		who.Roles = append(who.Roles, config.RoleSelf)
 	}
 	if x.s.opts.Enricher == nil {
 		return nil
 	}
-	more, err := x.s.opts.Enricher(ctx, &who.Auth, params)
+	more, err := x.s.opts.Enricher(ctx, &who.Auth, at)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -74,6 +74,9 @@ type Options struct {
 	// Linear refuses patterns of schemas for which some strings take long, as a configuration with
 	// extensions.rules does: how long differs between nodes, and so would what they accept.
 	Linear bool
+	// AdmitOnly says that only Admit is called: nothing is stored, and collections may be encrypted
+	// elsewhere.
+	AdmitOnly bool
 
 	Log   *slog.Logger // nil is slog.Default
 	Audit Auditor      // nil keeps no record
@@ -190,9 +193,15 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
 	}
+	if opts.Documents == nil || opts.Resolver == nil {
+		return nil, errors.New("a server of collections needs Documents and a Resolver")
+	}
 	s := &Server{opts: opts, turns: make(chan struct{}, longAtOnce)}
-	if err := s.Reload(c); err != nil || opts.Revocations == nil || opts.Documents == nil {
-		return s, err
+	if err := s.Reload(c); err != nil {
+		return nil, err
+	}
+	if opts.Revocations == nil {
+		return s, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readAtStart)
 	defer cancel()
@@ -206,9 +215,27 @@ func New(c *config.Config, opts Options) (*Server, error) {
 // anew.
 const readAtStart = time.Minute
 
+// checkEncryption returns an error if a collection is to be encrypted and the store keeps all as it
+// comes.
+func (o *Options) checkEncryption(c *config.Config) error {
+	if o.AdmitOnly || store.Encodes(o.Documents.Store()) {
+		return nil
+	}
+	for _, col := range c.All() {
+		if col.Encryption.AtRest() {
+			return fmt.Errorf("collection %q has \"encryption\": %q, and the store encrypts nothing: "+
+				"give it a codec (store.Coded, encrypted.New)", col.Name, col.Encryption)
+		}
+	}
+	return nil
+}
+
 // Reload makes requests that come from now on be answered by another configuration. It returns what
 // New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
+	if err := s.opts.checkEncryption(c); err != nil {
+		return err
+	}
 	r, err := newRoutes(c, &s.opts)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -216,7 +217,7 @@ func TestReload(t *testing.T) {
 	require.ErrorAs(t, w.Reload(bad), &invalid)
 	require.Contains(t, invalid.Problems[0], `collection "notes": objectSchema`)
 	require.Same(t, c, w.Config())
-	_, err = collections.New(c, collections.Options{Prefix: "v1/"})
+	_, err = collections.New(c, bare(func(o *collections.Options) { o.Prefix = "v1/" }))
 	require.Error(t, err)
 }
 
@@ -259,6 +260,47 @@ func TestBehindAProxy(t *testing.T) {
 }
 
 // A resolver of one's own says who a caller is; one that takes too long is not waited for.
+// bare are options of a server that keeps documents in memory and knows nobody.
+func bare(set ...func(*collections.Options)) collections.Options {
+	o := collections.Options{Documents: document.In(store.NewMemory(), nil),
+		Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+			return access.Anonymous, nil
+		})}
+	for _, fn := range set {
+		fn(&o)
+	}
+	return o
+}
+
+// A server that would let in nobody, keep nothing, or keep in clear what is to be encrypted, is not
+// made; nor does one become such by another configuration.
+func TestServersThatAreNotMade(t *testing.T) {
+	plain, err := config.Parse([]byte(open))
+	require.NoError(t, err)
+	sealed, err := config.Parse(configOf(strings.Replace(
+		column("mine", "mine/{identity}", `"self"`, `"self"`, ""), `"none"`, `"identity"`, 1)))
+	require.NoError(t, err)
+	for name, set := range map[string]func(*collections.Options){
+		"documents": func(o *collections.Options) { o.Documents = nil },
+		"resolver":  func(o *collections.Options) { o.Resolver = nil },
+	} {
+		_, err := collections.New(plain, bare(set))
+		require.Error(t, err, name)
+	}
+	_, err = collections.New(sealed, bare())
+	require.ErrorContains(t, err, `collection "mine"`)
+	s, err := collections.New(plain, bare())
+	require.NoError(t, err)
+	require.Error(t, s.Reload(sealed))
+	require.Same(t, plain, s.Config())
+	codec, err := encrypted.New(sealed, encrypted.Secrets{Identity: []string{"a secret of the test"}})
+	require.NoError(t, err)
+	_, err = collections.New(sealed, bare(func(o *collections.Options) {
+		o.Documents = document.In(store.Coded(store.NewMemory(), codec), nil)
+	}))
+	require.NoError(t, err)
+}
+
 func TestOwnResolver(t *testing.T) {
 	var resolve access.ResolverFunc
 	w := newWorld(t, []byte(open), func(o *collections.Options) {
@@ -278,7 +320,7 @@ func TestOwnResolver(t *testing.T) {
 	resolve = func(context.Context, *access.Request) (access.Auth, error) {
 		return access.Auth{}, errors.New("the directory is away")
 	}
-	require.Equal(t, http.StatusUnauthorized, ask(w, "GET", "/pull/mine/alice", "").Code)
+	require.Equal(t, http.StatusInternalServerError, ask(w, "GET", "/pull/mine/alice", "").Code)
 }
 
 // A role that cannot be found out now matters to those alone whose other roles are not enough.
@@ -291,11 +333,11 @@ func TestUnavailableRoles(t *testing.T) {
 		o.Resolver = access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
 			return access.Auth{Identity: "alice", Roles: []string{"user"}}, nil
 		})
-		known := func(context.Context, *access.Auth, map[string]string) ([]string, error) {
+		known := func(context.Context, *access.Auth, access.Place) ([]string, error) {
 			return []string{"member"}, nil
 		}
-		away := func(ctx context.Context, _ *access.Auth, _ map[string]string) ([]string, error) {
-			wrote = access.IsWrite(ctx)
+		away := func(_ context.Context, _ *access.Auth, at access.Place) ([]string, error) {
+			wrote = at.Write
 			return nil, &access.UnavailableError{Reason: "Chain unavailable", RetryAfter: 90 * time.Second, Err: errors.New("away")}
 		}
 		o.Enricher = access.Compose(known, away)

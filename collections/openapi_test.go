@@ -1,6 +1,7 @@
 package collections
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -71,7 +72,11 @@ func TestOpenAPIIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for describe, status := range map[Describe]int{DescribePublic: 200, DescribeByRole: 404, DescribeNone: 404} {
-		s, err := New(c, Options{Documents: document.In(store.NewMemory(), nil), Prefix: "/v1", Describe: describe})
+		s, err := New(c, Options{Documents: document.In(store.NewMemory(), nil), Prefix: "/v1",
+			Describe: describe, Resolver: access.ResolverFunc(
+				func(context.Context, *access.Request) (access.Auth, error) {
+					return access.Anonymous, nil
+				})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -339,7 +339,8 @@ func TestOneFormOfIdentities(t *testing.T) {
 		for _, who := range []string{wallet, strings.ToLower(wallet), user} {
 			require.Equal(t, 403, ask(w, "GET", "/pull/a/x", "", "X-Who", who).Code, "%s as %s", spelled, who)
 		}
-		roles, err := access.Configured(w.Config, nil, nil)(t.Context(), &access.Auth{Identity: wallet}, nil)
+		roles, err := access.Configured(w.Config, nil, nil)(
+			t.Context(), &access.Auth{Identity: wallet}, access.Place{})
 		require.NoError(t, err)
 		require.Equal(t, []string{"editor"}, roles)
 	}

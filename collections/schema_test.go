@@ -57,7 +57,7 @@ func TestPatternsOfSchemas(t *testing.T) {
 	for _, wrong := range []string{`(?i)x`, `\A`, `[`, `(?<=a`} {
 		c, err := config.Parse(withSchema(fmt.Sprintf(`{"properties": {"a": {"pattern": %q}}}`, wrong)))
 		require.NoError(t, err)
-		_, err = collections.New(c, collections.Options{})
+		_, err = collections.New(c, bare())
 		var invalid *config.InvalidError
 		require.ErrorAs(t, err, &invalid)
 		require.Contains(t, invalid.Problems[0], `collection "notes": objectSchema`)
@@ -116,7 +116,7 @@ func TestPatternsWithRules(t *testing.T) {
 		text = text[:len(text)-1] + `, "extensions": {` + x.extensions + `}}`
 		c, err := config.Parse([]byte(text))
 		require.NoError(t, err)
-		_, err = collections.New(c, collections.Options{Linear: x.linear})
+		_, err = collections.New(c, bare(func(o *collections.Options) { o.Linear = x.linear }))
 		if !x.refused {
 			require.NoError(t, err)
 			continue
@@ -178,7 +178,7 @@ func TestInfiniteNumbers(t *testing.T) {
 	} {
 		c, err := config.Parse(withSchema(schema))
 		require.NoError(t, err)
-		_, err = collections.New(c, collections.Options{})
+		_, err = collections.New(c, bare())
 		var invalid *config.InvalidError
 		require.ErrorAs(t, err, &invalid, schema)
 	}

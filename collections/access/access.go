@@ -110,9 +110,16 @@ func deny(status int, format string, args ...any) error {
 	return &DeniedError{status, fmt.Sprintf(format, args...)}
 }
 
-// Enricher adds roles that depend on the parameters of the path. Besides an *UnavailableError it
-// returns those that are known all the same.
-type Enricher func(ctx context.Context, who *Auth, params map[string]string) ([]string, error)
+// Enricher adds roles that a caller has at a place. Besides an *UnavailableError it returns those
+// that are known all the same.
+type Enricher func(ctx context.Context, who *Auth, at Place) ([]string, error)
+
+// Place is what roles are asked for.
+type Place struct {
+	Params map[string]string // of the path
+	// Write says that the roles are for writing: what may be out of date is not good enough then.
+	Write bool
+}
 
 // UnavailableError says that it cannot be found out now whether a caller has some role. It matters
 // only to callers whose other roles are not enough.
@@ -129,13 +136,13 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Compose returns an enricher that adds the roles of all. They run at the same time.
 func Compose(all ...Enricher) Enricher {
-	return func(ctx context.Context, who *Auth, params map[string]string) ([]string, error) {
+	return func(ctx context.Context, who *Auth, at Place) ([]string, error) {
 		roles, errs := make([][]string, len(all)), make([]error, len(all))
 		var wg sync.WaitGroup
 		for i, e := range all {
 			wg.Go(func() {
 				errs[i] = fault.Call(func() (err error) {
-					roles[i], err = e(ctx, who, params)
+					roles[i], err = e(ctx, who, at)
 					return err
 				})
 			})
@@ -155,24 +162,13 @@ func Compose(all ...Enricher) Enricher {
 	}
 }
 
-type writeKey struct{}
-
-// WithWrite returns a context that tells enrichers that the roles are for writing.
-func WithWrite(ctx context.Context) context.Context { return context.WithValue(ctx, writeKey{}, true) }
-
-// IsWrite reports whether roles are for writing: what may be out of date is not good enough then.
-func IsWrite(ctx context.Context) bool {
-	is, _ := ctx.Value(writeKey{}).(bool)
-	return is
-}
-
 // Configured returns an enricher that gives the roles of a configuration, which current returns.
 // Lists of entitlements are read from docs.
 func Configured(current func() *config.Config, docs *document.Documents, clock Clock) Enricher {
 	var mu sync.Mutex
 	var made Enricher
 	var of config.Entitlements
-	return func(ctx context.Context, who *Auth, params map[string]string) (roles []string, err error) {
+	return func(ctx context.Context, who *Auth, at Place) (roles []string, err error) {
 		c := current()
 		if who.Identity == "" {
 			return nil, nil
@@ -192,7 +188,7 @@ func Configured(current func() *config.Config, docs *document.Documents, clock C
 		}
 		e := made
 		mu.Unlock()
-		more, err := e(ctx, who, params)
+		more, err := e(ctx, who, at)
 		return append(roles, more...), err
 	}
 }
@@ -200,7 +196,7 @@ func Configured(current func() *config.Config, docs *document.Documents, clock C
 // IdentityRole returns an enricher that gives a role to one identity.
 func IdentityRole(identity, role string) Enricher {
 	identity, _ = config.IdentityOf(identity)
-	return func(_ context.Context, who *Auth, _ map[string]string) ([]string, error) {
+	return func(_ context.Context, who *Auth, _ Place) ([]string, error) {
 		if identity == "" || who.Identity != identity {
 			return nil, nil
 		}

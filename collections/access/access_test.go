@@ -274,7 +274,7 @@ func TestEnrichers(t *testing.T) {
 	}
 	e := access.Compose(access.Entitlements{}.Enricher(docs, clock), access.IdentityRole("alice", "admin"))
 	roles := func(identity string) []string {
-		got, err := e(ctx, &access.Auth{Identity: identity}, nil)
+		got, err := e(ctx, &access.Auth{Identity: identity}, access.Place{})
 		require.NoError(t, err)
 		return got
 	}
@@ -287,7 +287,7 @@ func TestEnrichers(t *testing.T) {
 	now += 60_000
 	require.Equal(t, []string{"entitlement:silver", "admin"}, roles("alice"))
 	failing := errors.New("away")
-	_, err := access.Compose(access.IdentityRole("alice", "admin"), func(context.Context, *access.Auth, map[string]string) ([]string, error) { return nil, failing })(ctx, &access.Auth{}, nil)
+	_, err := access.Compose(access.IdentityRole("alice", "admin"), func(context.Context, *access.Auth, access.Place) ([]string, error) { return nil, failing })(ctx, &access.Auth{}, access.Place{})
 	require.ErrorIs(t, err, failing)
 }
 

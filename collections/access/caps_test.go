@@ -272,7 +272,7 @@ func TestConfigured(t *testing.T) {
 	now := &config.Config{Roles: map[string][]string{"editor": {"alice"}}}
 	e := access.Configured(func() *config.Config { return now }, docs, nil)
 	roles := func(identity string) []string {
-		got, err := e(ctx, &access.Auth{Identity: identity}, nil)
+		got, err := e(ctx, &access.Auth{Identity: identity}, access.Place{})
 		require.NoError(t, err)
 		return got
 	}
@@ -306,10 +306,10 @@ func TestEntitlementsKeep(t *testing.T) {
 		}
 		e := access.Entitlements{Path: path, Keep: keep}.Enricher(docs, at(start))
 		push("old")
-		_, err := e(ctx, &access.Auth{Identity: "a"}, nil)
+		_, err := e(ctx, &access.Auth{Identity: "a"}, access.Place{})
 		require.NoError(t, err)
 		push("new")
-		roles, err := e(ctx, &access.Auth{Identity: "a"}, nil)
+		roles, err := e(ctx, &access.Auth{Identity: "a"}, access.Place{})
 		require.NoError(t, err)
 		require.Equal(t, []string{"entitlement:" + again}, roles)
 	}

@@ -44,7 +44,7 @@ func (e Entitlements) Enricher(docs *document.Documents, clock Clock) Enricher {
 	path := config.ParseTemplate(e.Path)
 	var mu sync.Mutex
 	remembered := map[string]known{}
-	return func(ctx context.Context, who *Auth, _ map[string]string) ([]string, error) {
+	return func(ctx context.Context, who *Auth, _ Place) ([]string, error) {
 		if who.Identity == "" {
 			return nil, nil
 		}

@@ -452,7 +452,7 @@ func TestRememberedAtMost(t *testing.T) {
 	enrich := Entitlements{}.Enricher(document.In(f, nil), clock)
 	read := func(i int) bool {
 		before := f.gets
-		_, err := enrich(t.Context(), &Auth{Identity: fmt.Sprint("id", i)}, nil)
+		_, err := enrich(t.Context(), &Auth{Identity: fmt.Sprint("id", i)}, Place{})
 		require.NoError(t, err)
 		return f.gets > before
 	}

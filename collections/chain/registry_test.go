@@ -34,7 +34,7 @@ func TestRegistryAndRoles(t *testing.T) {
 	r.Register(fixed{"evm:3", Standing{}, down})
 	require.True(t, r.Has("evm:2"))
 	roles := func(id string, params map[string]string) ([]string, error) {
-		return r.Enricher()(t.Context(), &access.Auth{Identity: id}, params)
+		return r.Enricher()(t.Context(), &access.Auth{Identity: id}, access.Place{Params: params})
 	}
 	product := map[string]string{ItemParam: "42"}
 	got, err := roles(alice.String(), product)

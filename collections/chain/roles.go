@@ -22,8 +22,10 @@ const ItemParam = "productId"
 // Enricher returns an enricher that gives RoleOwner and RoleMember to callers who are known by
 // their address. What is not the number of an item is one that nobody owns.
 func (r *Registry) Enricher() access.Enricher {
-	return func(ctx context.Context, who *access.Auth, params map[string]string) (roles []string, err error) {
-		text, there := params[ItemParam]
+	return func(
+		ctx context.Context, who *access.Auth, at access.Place,
+	) (roles []string, err error) {
+		text, there := at.Params[ItemParam]
 		if !there || who.Identity == "" {
 			return nil, nil
 		}
@@ -35,7 +37,7 @@ func (r *Registry) Enricher() access.Enricher {
 		if err != nil { // the caller has proved itself otherwise
 			return nil, nil
 		}
-		s, err := r.Standing(ctx, Ask{item, address, access.IsWrite(ctx)})
+		s, err := r.Standing(ctx, Ask{item, address, at.Write})
 		if s.Owner {
 			roles = append(roles, RoleOwner)
 		}

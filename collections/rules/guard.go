@@ -107,6 +107,7 @@ func (g *Guard) Set(r *Rules) error {
 		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
 		Whole:     func() bool { return true },              // documents are what their callers have signed
 		Linear:    true,
+		AdmitOnly: true,
 		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
 	}
 	s, err := collections.New(r.Config, o)

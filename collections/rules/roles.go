@@ -63,20 +63,20 @@ func (g *Guard) enricher(r *Rules, docs *document.Documents) access.Enricher {
 	plain.Entitlements = nil
 	roles := access.Configured(func() *config.Config { return &plain }, docs, g.opts.Clock)
 	entitled := access.Configured(func() *config.Config { return r.Config }, docs, g.opts.Clock)
-	return func(ctx context.Context, who *access.Auth, params map[string]string) ([]string, error) {
+	return func(ctx context.Context, who *access.Auth, at access.Place) ([]string, error) {
 		a := askedOf(ctx)
 		e := entitled
 		if _, is := config.Match(access.EntitlementsPath(r.Config.Entitlements), a.key); is { // what nobody is entitled to by itself
 			e = roles
 		}
-		return access.Compose(e, g.chains(a))(ctx, who, params)
+		return access.Compose(e, g.chains(a))(ctx, who, at)
 	}
 }
 
 // chains gives the roles that chains tell of, as servers are believed that they told.
 func (g *Guard) chains(a *asked) access.Enricher {
-	return func(ctx context.Context, who *access.Auth, params map[string]string) ([]string, error) {
-		if _, there := params[chain.ItemParam]; !there || a.rules.Config.EVM == nil {
+	return func(ctx context.Context, who *access.Auth, at access.Place) ([]string, error) {
+		if _, there := at.Params[chain.ItemParam]; !there || a.rules.Config.EVM == nil {
 			return nil, nil
 		}
 		if _, err := eth.ParseAddress(who.Identity); err != nil {
@@ -88,7 +88,7 @@ func (g *Guard) chains(a *asked) access.Enricher {
 		if g.opts.Chains == nil {
 			return nil, &access.UnavailableError{Reason: "Chain unavailable", Err: errors.New("this node asks no chain")}
 		}
-		return g.opts.Chains.Enricher()(ctx, who, params)
+		return g.opts.Chains.Enricher()(ctx, who, at)
 	}
 }
 

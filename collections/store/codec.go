@@ -23,6 +23,15 @@ type Codec interface {
 // the codec instead.
 func Coded(s Store, c Codec) Store { return &coded{s, c} }
 
+// Encodes reports whether a store has a Codec.
+func Encodes(s Store) bool {
+	e, ok := s.(interface{ Encodes() bool })
+	return ok && e.Encodes()
+}
+
+// Encodes implements Encodes.
+func (s *coded) Encodes() bool { return s.codec != nil }
+
 type coded struct {
 	Store
 	codec Codec

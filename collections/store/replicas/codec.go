@@ -9,6 +9,9 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
+// Encodes implements store.Encodes.
+func (s *Store) Encodes() bool { return s.codec != nil }
+
 // encode returns what is kept of a document or an element.
 func (s *Store) encode(key string, body []byte) ([]byte, error) {
 	if s.codec == nil {
