@@ -23,19 +23,8 @@ type ContentReader interface {
 	Size() int64
 }
 
-// importContent stores a regular file as the content of an entry: one blob, or in chunks if it is
-// large. size is that of the content.
-func (n *Node) importContent(ctx context.Context, name string, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
-	f, err := disk.OpenRegular(name)
-	if err != nil {
-		return h, 0, err
-	}
-	defer f.Close()
-	return n.importOpenContent(ctx, f, progress)
-}
-
-// importOpenContent is importContent for a file that is open already, from its beginning. f is not
-// closed.
+// importOpenContent stores an open regular file, from its beginning, as the content of an entry:
+// one blob, or in chunks if it is large. size is that of the content. f is not closed.
 func (n *Node) importOpenContent(ctx context.Context, f *disk.File, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	if f.Size < chunked.Threshold || f.Size > chunked.MaxSize {
 		info, err := n.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress})

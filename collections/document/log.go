@@ -32,8 +32,8 @@ type Log struct {
 	Field     string
 	MaxItems  int64 // 0 is unlimited
 	ChunkSize int64 // of chunks that are begun; 0 is the default
-	// Before, if set, is called before so many bytes of elements are parsed for Elements or Since, which
-	// take many times as much memory afterwards. Its error ends the reading.
+	// Before, if set, is called before so many bytes of elements are parsed for Elements or Since,
+	// which take many times as much memory afterwards. Its error ends the reading.
 	Before func(bytes int) error
 }
 
