@@ -314,7 +314,7 @@ const (
 // context returns the context in which a store is used for an object.
 func (x *exchange) context(o *reach.Object, who *caller) context.Context {
 	col := o.Collection
-	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: o.Params, Key: o.Key, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(), Proof: who.Proof})
+	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: o.Params, Key: o.Key, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf()})
 }
 
 func (x *exchange) actionOf() string {

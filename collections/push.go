@@ -309,7 +309,8 @@ func (x *exchange) over(old *document.Document, data *value.Object) (*value.Obje
 }
 
 func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
-	c := document.Change{Data: e.Data, Base: p.base, Author: p.author, Whole: x.whole()}
+	c := document.Change{
+		Data: e.Data, Base: p.base, Author: p.author, Proof: x.who.Proof, Whole: x.whole()}
 	if all := x.object.Collection.FieldPermissions; len(all) > 0 {
 		seenBy := x.seenBy(x.object.Collection)
 		c.HashOf = func(d *document.Document) string {
@@ -379,7 +380,9 @@ func (x *exchange) append(ctx context.Context, e *Event, p *pushed) (document.Wr
 		}
 		return document.Written{Hash: value.Hash(e.Data), Time: *p.at}, nil
 	}
-	w, err := x.s.opts.Documents.Append(ctx, e.Key, e.Data, p.at, p.author, document.Log{Field: a.Field, MaxItems: a.MaxItems, ChunkSize: a.ChunkSize})
+	w, err := x.s.opts.Documents.Add(ctx, e.Key, document.Addition{
+		Data: e.Data, Time: p.at, Author: p.author, Proof: x.who.Proof,
+	}, document.Log{Field: a.Field, MaxItems: a.MaxItems, ChunkSize: a.ChunkSize})
 	var full *document.FullError
 	switch {
 	case errors.As(err, &full):
@@ -412,7 +415,8 @@ func (x *exchange) admitFile() (*pushed, error) {
 }
 
 func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, error) {
-	if err := x.s.opts.Documents.Store().Put(ctx, e.Key, &store.Object{Body: p.body, Type: p.media}, store.Whatever); err != nil {
+	o := &store.Object{Body: p.body, Type: p.media, Proof: x.who.Proof}
+	if err := x.s.opts.Documents.Store().Put(ctx, e.Key, o, store.Whatever); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(p.body)

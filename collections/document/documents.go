@@ -120,8 +120,9 @@ const attempts = 5
 // Change is what a push asks for.
 type Change struct {
 	Data   *value.Object
-	Base   *string // hash of what is to be there: nil if nothing, or "" for a document without one
-	Author *Author // whose signature of Data it bears
+	Base   *string      // hash of what is to be there: nil if nothing, or "" for a document without one
+	Author *Author      // whose signature of Data it bears
+	Proof  *store.Proof // the request; nil of what a server writes by itself
 	Whole  bool
 
 	// HashOf, unless nil, returns the hash by which the writer knows a document, who may not see all
@@ -178,7 +179,7 @@ func (d *Documents) Change(ctx context.Context, key string, c Change) (Written, 
 			}
 		}
 		next = Next(old, data, d.Now(), author, c.Whole)
-		err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType}, if_(o))
+		err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType, Proof: c.Proof}, if_(o))
 		if err == nil {
 			return Written{Hash: next.Hash, Seen: hashOf(next), Time: next.Time}, nil
 		}

@@ -71,22 +71,35 @@ func LogHash(n int64, data any) string {
 	return value.Hash(value.NewObject(member("n", float64(n)), member("last", data)))
 }
 
+// Addition is what a push to a log asks for.
+type Addition struct {
+	Data   *value.Object
+	Time   *int64       // Unix milliseconds; nil is now
+	Author *Author      // whose signature of Data it bears
+	Proof  *store.Proof // the request; nil of what a server writes by itself
+}
+
 // Append adds an element to a log, at a time in Unix milliseconds or, if that is nil, now. It
 // returns an error that is ErrNotMonotonic, or a *FullError.
 func (d *Documents) Append(
 	ctx context.Context, key string, data *value.Object, time *int64, author *Author, l Log,
 ) (Written, error) {
+	return d.Add(ctx, key, Addition{Data: data, Time: time, Author: author}, l)
+}
+
+// Add adds an element as Append does.
+func (d *Documents) Add(ctx context.Context, key string, a Addition, l Log) (Written, error) {
 	unlock, err := d.lock(ctx, key)
 	if err != nil {
 		return Written{}, err
 	}
 	defer unlock()
 	if logs, ok := d.store.(store.Logs); ok {
-		return d.appendTo(ctx, logs, key, data, time, author, l)
+		return d.appendTo(ctx, logs, key, &a, l)
 	}
 	seen := ""
 	for i := range appendAttempts {
-		w, err := d.appendChunked(ctx, key, data, time, author, l, &seen)
+		w, err := d.appendChunked(ctx, key, a.Data, a.Time, a.Author, l, &seen)
 		if !errors.Is(err, store.ErrChanged) {
 			return w, err
 		}
@@ -140,8 +153,7 @@ func (d *Documents) next(
 }
 
 func (d *Documents) appendTo(
-	ctx context.Context, logs store.Logs, key string, data *value.Object, given *int64,
-	author *Author, l Log,
+	ctx context.Context, logs store.Logs, key string, a *Addition, l Log,
 ) (Written, error) {
 	length, err := logs.Length(ctx, key, d.shownUntil())
 	if err != nil {
@@ -159,16 +171,17 @@ func (d *Documents) appendTo(
 		latest = all.Last
 	}
 	taken := func(t int64) (bool, error) { return logs.Has(ctx, key, t) }
-	t, err := d.next(given, length.Last, latest, taken)
+	t, err := d.next(a.Time, length.Last, latest, taken)
 	if err != nil {
 		return Written{}, err
 	}
 	head := New(&value.Object{}, t, nil, false)
-	e := store.Element{Time: t, Body: value.Append(nil, element(t, data, author))}
+	e := store.Element{
+		Time: t, Body: value.Append(nil, element(t, a.Data, a.Author)), Proof: a.Proof}
 	if err := logs.Append(ctx, key, e, &store.Object{Body: head.Bytes(), Type: jsonType}); err != nil {
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
-	return Written{Hash: LogHash(n+1, data), Time: t}, nil
+	return Written{Hash: LogHash(n+1, a.Data), Time: t}, nil
 }
 
 // chunk reads a chunk; what is not there is empty.

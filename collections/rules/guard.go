@@ -121,19 +121,9 @@ func (g *Guard) Set(r *Rules) error {
 	return nil
 }
 
-// proofOf returns the proof of the request of ctx, if it asks to write under a key.
-func (g *Guard) proofOf(ctx context.Context, key string) *store.Proof {
-	r := store.RequestOf(ctx)
-	if g.now.Load() == nil || r == nil || r.Proof == nil || r.Action != "push" || r.Key != document.Owner(key) {
-		return nil
-	}
-	return r.Proof
-}
-
 // Attach implements replicas.Guard.
-func (g *Guard) Attach(ctx context.Context, key string, body []byte) []byte {
-	p := g.proofOf(ctx, key)
-	if p == nil {
+func (g *Guard) Attach(p *store.Proof, body []byte) []byte {
+	if p == nil || g.now.Load() == nil {
 		return body
 	}
 	w, err := readWritten(body)
@@ -145,9 +135,8 @@ func (g *Guard) Attach(ctx context.Context, key string, body []byte) []byte {
 }
 
 // Proof implements replicas.Guard.
-func (g *Guard) Proof(ctx context.Context, key string) []byte {
-	p := g.proofOf(ctx, key)
-	if p == nil {
+func (g *Guard) Proof(p *store.Proof) []byte {
+	if p == nil || g.now.Load() == nil {
 		return nil
 	}
 	return value.Append(nil, proofObject(p, nil))

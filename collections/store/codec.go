@@ -64,5 +64,5 @@ func (s *coded) Put(ctx context.Context, key string, o *Object, if_ Condition) e
 	if err != nil {
 		return err
 	}
-	return s.Store.Put(ctx, key, &Object{Body: kept, Type: o.Type}, if_)
+	return s.Store.Put(ctx, key, &Object{Body: kept, Type: o.Type, Proof: o.Proof}, if_)
 }

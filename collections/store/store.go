@@ -43,6 +43,10 @@ type Object struct {
 	Body []byte
 	Type string // media type
 	Tag  string // differs whenever the object does; set by the store
+	// Proof is the request that has asked for the object, nil of what a server writes by itself. A
+	// store whose other servers check what they are given keeps it with the object; Get does not
+	// return it.
+	Proof *Proof
 
 	memo atomic.Pointer[any]
 }
@@ -106,8 +110,9 @@ type Store interface {
 
 // Element is an element of a log.
 type Element struct {
-	Time int64 // Unix milliseconds
-	Body []byte
+	Time  int64 // Unix milliseconds
+	Body  []byte
+	Proof *Proof // as that of an Object
 }
 
 // Length is how long a log is.
@@ -167,7 +172,6 @@ type Request struct {
 	Identity   string            // of the caller, "" if nobody
 	Roles      []string
 	Action     string // pull, push or list
-	Proof      *Proof // nil of a caller who has signed nothing
 }
 
 type requestKey struct{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -18,11 +19,10 @@ type Guard interface {
 	// InForce reports whether there are rules. Without them all versions count, and the other methods
 	// are not called.
 	InForce() bool
-	// Attach returns the body of a document or an element with the proof of the request of ctx, if
-	// there is one.
-	Attach(ctx context.Context, key string, body []byte) []byte
-	// Proof returns the proof of a file, nil if there is none. It has no line's end.
-	Proof(ctx context.Context, key string) []byte
+	// Attach returns the body of a document or an element with its proof, which may be nil.
+	Attach(p *store.Proof, body []byte) []byte
+	// Proof returns what is kept of the proof of a file, nil if there is none. It has no line's end.
+	Proof(p *store.Proof) []byte
 	// SignedAt returns when the request that has written a file was signed, in Unix milliseconds, or
 	// when it was written, if it has no proof. Of several files that count the latest stands.
 	SignedAt(v *Version) int64
@@ -127,17 +127,17 @@ func (s *Store) tell(l *left) {
 }
 
 // attach adds the proof of a request to what is kept.
-func (s *Store) attach(ctx context.Context, key string, body []byte) []byte {
+func (s *Store) attach(p *store.Proof, body []byte) []byte {
 	if !s.ruled() {
 		return body
 	}
-	return s.guard.Attach(ctx, key, body)
+	return s.guard.Attach(p, body)
 }
 
 // withProof is what is kept as the media type of a file.
-func (s *Store) withProof(ctx context.Context, key, media string) []byte {
+func (s *Store) withProof(proof *store.Proof, media string) []byte {
 	if s.ruled() {
-		if p := s.guard.Proof(ctx, key); p != nil {
+		if p := s.guard.Proof(proof); p != nil {
 			return append([]byte(media+"\n"), p...)
 		}
 	}

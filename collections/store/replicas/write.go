@@ -67,13 +67,13 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 	kept := o.Body
 	if isDocument(o.Type) {
 		var err error
-		if kept, err = s.encode(key, s.attach(ctx, key, o.Body)); err != nil {
+		if kept, err = s.encode(key, s.attach(o.Proof, o.Body)); err != nil {
 			return err
 		}
 	}
 	p := newPut(key, o, kept, if_)
 	if !isDocument(o.Type) {
-		p.setType(s.withProof(ctx, key, o.Type))
+		p.setType(s.withProof(o.Proof, o.Type))
 	}
 	return s.send(ctx, p)
 }
