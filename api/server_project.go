@@ -17,10 +17,10 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
-	"github.com/skerry-sync/skerry/vault"
 )
 
 // contentPrefix is where a project keeps the content of all versions of its assets, by their hashes
@@ -158,7 +158,7 @@ func (s *Server) projectList(ctx context.Context, _ struct{}, _ *answer) ([]Proj
 	for _, r := range all {
 		o, err := s.open(ctx, r.ID.String(), "list")
 		if err != nil {
-			if kindOf(err) == NotAllowed {
+			if kind.Of(err) == NotAllowed {
 				continue // it cannot be read here
 			}
 			return nil, err
@@ -510,15 +510,4 @@ func (s *Server) projectHistory(ctx context.Context, req AssetRequest, _ *answer
 		}
 	}
 	return out, nil
-}
-
-// kindOfProject gives the errors about projects their kinds.
-func kindOfProject(err error) (Kind, bool) {
-	switch {
-	case errors.Is(err, project.ErrInvalid):
-		return Usage, true
-	case errors.Is(err, project.ErrMalformed), errors.Is(err, vault.ErrBadProject):
-		return Verification, true
-	}
-	return Failed, false
 }

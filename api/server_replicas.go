@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -87,7 +88,7 @@ func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (R
 
 // unsynced says what is here of a replica that was joined, if err is that no peer could be reached.
 func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) error {
-	if r.Name == "" || kindOf(err) != Unreachable {
+	if r.Name == "" || kind.Of(err) != Unreachable {
 		return err
 	}
 	what := "but nothing is here yet"

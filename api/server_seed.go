@@ -139,15 +139,3 @@ func (s *Server) seedsOf(ctx context.Context, id replica.ID) (map[peer.ID]bool, 
 	}
 	return out, err
 }
-
-// kindOfSeed gives what a seed has answered its kind.
-func kindOfSeed(err error) (Kind, bool) {
-	var e *seed.Error
-	if !errors.As(err, &e) {
-		return Failed, false
-	}
-	kind, ok := map[seed.Code]Kind{
-		seed.InvalidSignature: NotAllowed, seed.InvalidTicket: Usage, seed.InvalidRequest: Usage, seed.NotFound: NotFound, seed.QuotaExceeded: NotAllowed, seed.ReplicaLimit: NotAllowed, seed.NotAllowed: NotAllowed,
-	}[e.Code]
-	return kind, ok
-}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
@@ -144,7 +145,7 @@ func (s *Server) vaultInit(ctx context.Context, req OpenVaultRequest, _ *answer)
 		return Vault{}, err
 	}
 	v, err := s.node.OpenOwnVault(ctx, who, keys, peers)
-	if err != nil && kindOf(err) == Unreachable {
+	if err != nil && kind.Of(err) == Unreachable {
 		err = &Error{Unreachable, fmt.Sprintf("the vault is open, but nothing of it is here yet: %v; a running node keeps trying. To begin a new vault, leave out the peer", err)}
 	}
 	if err == nil {
@@ -432,21 +433,4 @@ func (s *Server) authorImport(ctx context.Context, req ImportAuthorRequest, _ *a
 	}
 	def, err := s.node.Replicas.DefaultAuthor(ctx)
 	return Author{key.Author(), key.Author() == def}, err
-}
-
-// kindOfKeyring gives the errors about vaults and keyrings their kinds.
-func kindOfKeyring(err error) (Kind, bool) {
-	switch {
-	case isAny(err, vault.ErrDenied, vault.ErrNoSession, vault.ErrNotForApps, vault.ErrReplayed, vault.ErrTooManyRequests, identity.ErrWrongPassword, node.ErrNotOwnVault):
-		return NotAllowed, true
-	case isAny(err, vault.ErrNoIdentity, vault.ErrNoRequest, node.ErrNoVault):
-		return NotFound, true
-	case isAny(err, vault.ErrWhichIdentity, vault.ErrBadAsk, identity.ErrNoPassword, identity.ErrBadMnemonic, identity.ErrBadKeystore, identity.ErrNotID):
-		return Usage, true
-	case isAny(err, identity.ErrBadSignature, identity.ErrOutOfTime, vault.ErrForeignAnswer, vault.ErrSealed):
-		return Verification, true
-	case errors.Is(err, vault.ErrUndecided):
-		return Unreachable, true
-	}
-	return Failed, false
 }

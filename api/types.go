@@ -15,24 +15,32 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // Kind tells programs what went wrong.
-type Kind string
+type Kind = kind.Kind
 
-// The kinds, and the exit codes that the command line gives for them.
+// The kinds of package kind, and one of the API's own.
 const (
-	Failed       Kind = "failed"       // 1
-	Usage        Kind = "usage"        // 2
-	NotFound     Kind = "not_found"    // 3
-	Verification Kind = "verification" // 4
-	NotAllowed   Kind = "not_allowed"  // 5
-	Unreachable  Kind = "unreachable"  // 6
-	Unsigned     Kind = "unsigned"     // 5: a wallet must sign the text that is the message, see JoinWallet
+	Failed       = kind.Failed
+	Conflict     = kind.Conflict
+	NoSpace      = kind.NoSpace
+	Usage        = kind.Usage
+	NotFound     = kind.NotFound
+	Verification = kind.Verification
+	NotAllowed   = kind.NotAllowed
+	Unreachable  = kind.Unreachable
+	// Unsigned says that a wallet must sign the text that is the message; see JoinWallet.
+	Unsigned Kind = "unsigned"
 )
 
-var exitCodes = map[Kind]int{Failed: 1, Usage: 2, NotFound: 3, Verification: 4, NotAllowed: 5, Unreachable: 6, Unsigned: 5}
+// exitCodes are those that the command line gives.
+var exitCodes = map[Kind]int{
+	Failed: 1, Conflict: 1, NoSpace: 1, Usage: 2, NotFound: 3, Verification: 4, NotAllowed: 5,
+	Unreachable: 6, Unsigned: 5,
+}
 
 // Error is an operation's failure as it crosses the API.
 type Error struct {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -41,6 +42,14 @@ func (e *ReferenceError) Error() string {
 		}
 	}
 	return fmt.Sprintf("blob %s lies in %s, which %s: add the file again, or fetch the blob from a peer", e.Hash.Short(), e.Path, what)
+}
+
+// Kind implements kind.Of.
+func (e *ReferenceError) Kind() kind.Kind {
+	if e.Err == nil {
+		return kind.Verification
+	}
+	return kind.Of(e.Err)
 }
 
 func (e *ReferenceError) Unwrap() error { return e.Err }

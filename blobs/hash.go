@@ -2,10 +2,11 @@ package blobs
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // HashSize is the length of a Hash in bytes.
@@ -26,7 +27,7 @@ func HashOf(data []byte) Hash {
 }
 
 // ErrNotHash reports text that is not 64 hex digits.
-var ErrNotHash = errors.New("not a blob hash: expected 64 hex digits")
+var ErrNotHash = kind.New(kind.Usage, "not a blob hash: expected 64 hex digits")
 
 // ParseHash reads the text form; upper-case digits are accepted.
 func ParseHash(s string) (h Hash, err error) {

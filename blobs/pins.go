@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -24,10 +25,10 @@ type Pin struct {
 const MaxPinName = 1024
 
 // ErrPinName reports a name that no pin can have.
-var ErrPinName = errors.New("invalid pin name")
+var ErrPinName = kind.New(kind.Usage, "invalid pin name")
 
 // ErrPinNotFound reports a pin that is not there.
-var ErrPinNotFound = errors.New("no such pin")
+var ErrPinNotFound = kind.New(kind.NotFound, "no such pin")
 
 func pinKey(name string) []byte { return append([]byte(keyPin), name...) }
 

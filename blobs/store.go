@@ -14,16 +14,17 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
 var (
 	// ErrNotFound reports a blob that the store knows nothing of.
-	ErrNotFound = errors.New("blob not found")
+	ErrNotFound = kind.New(kind.NotFound, "blob not found")
 	// ErrIncomplete reports a read of content that the store does not have (yet).
 	ErrIncomplete = errors.New("blob is incomplete")
 	// ErrAmbiguous reports a hash prefix that fits several blobs.
-	ErrAmbiguous = errors.New("hash prefix is ambiguous")
+	ErrAmbiguous = kind.New(kind.Usage, "hash prefix is ambiguous")
 )
 
 // Store keeps blobs in a kv.Store and in files. Its methods may be called at the same time from

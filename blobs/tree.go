@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"lukechampine.com/blake3/guts"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 const (
@@ -207,3 +209,6 @@ func (e *CorruptError) Error() string {
 	}
 	return fmt.Sprintf("verification failed: blob %s: wrong %s at byte %d", e.Hash.Short(), what, e.Offset)
 }
+
+// Kind implements kind.Of.
+func (e *CorruptError) Kind() kind.Kind { return kind.Verification }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -33,6 +34,9 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("blob %s is damaged in this node's store: skerry blob verify --repair %s "+
 		"fetches it again from peers", e.Hash.Short(), e.Hash)
 }
+
+// Kind implements kind.Of.
+func (e *DamageError) Kind() kind.Kind { return kind.Verification }
 
 func (d Damage) String() string {
 	return fmt.Sprintf("blob %s: bytes %d to %d: %s", d.Hash, d.Range.Start, d.Range.End, d.Cause)

@@ -215,6 +215,13 @@ func New(c *config.Config, opts Options) (*Server, error) {
 // anew.
 const readAtStart = time.Minute
 
+// Check returns what New finds wrong with a configuration by itself, a *config.InvalidError: schemas
+// that are not valid.
+func Check(c *config.Config) error {
+	_, err := newRoutes(c, &Options{})
+	return err
+}
+
 // checkEncryption returns an error if a collection is to be encrypted and the store keeps all as it
 // comes.
 func (o *Options) checkEncryption(c *config.Config) error {

@@ -22,11 +22,12 @@ import (
 	"github.com/mr-tron/base58"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 var (
 	// ErrNotID reports text that is no identity id.
-	ErrNotID = errors.New("not an identity id: expected obj_ and 15 bytes in base58")
+	ErrNotID = kind.New(kind.Usage, "not an identity id: expected obj_ and 15 bytes in base58")
 	// ErrBadHandle reports a handle that nobody can have.
 	ErrBadHandle = errors.New("bad handle")
 	// ErrBadPublicKey reports bytes that are no public key of their kind.

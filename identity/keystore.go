@@ -5,11 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // A keystore is a JSON file with a key that is encrypted with a password:
@@ -43,11 +44,11 @@ const (
 var (
 	// ErrWrongPassword reports a password that does not open a keystore, or a keystore that was
 	// changed: these cannot be told apart.
-	ErrWrongPassword = errors.New("wrong password, or a damaged keystore")
+	ErrWrongPassword = kind.New(kind.NotAllowed, "wrong password, or a damaged keystore")
 	// ErrNoPassword reports an empty password, which protects nothing.
-	ErrNoPassword = errors.New("an empty password protects nothing")
+	ErrNoPassword = kind.New(kind.Usage, "an empty password protects nothing")
 	// ErrBadKeystore reports a file that is no keystore.
-	ErrBadKeystore = errors.New("not a keystore")
+	ErrBadKeystore = kind.New(kind.Usage, "not a keystore")
 )
 
 // Secret is what a keystore holds: a key, and the nonce that its identity id is made with.

@@ -2,13 +2,13 @@ package identity
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // Windows of time within which a signature counts.
@@ -19,7 +19,7 @@ const (
 )
 
 // ErrOutOfTime reports a signature whose timestamp is too far from now.
-var ErrOutOfTime = errors.New("the signature's time is too far from now")
+var ErrOutOfTime = kind.New(kind.Verification, "the signature's time is too far from now")
 
 // Message is what an identity signs: an action with its fields, at a time. Its text is
 //

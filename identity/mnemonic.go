@@ -3,18 +3,19 @@ package identity
 import (
 	"crypto/sha256"
 	_ "embed"
-	"errors"
 	"fmt"
 	"math/big"
 	"slices"
 	"strings"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // MnemonicWords is how many words a key is written down in.
 const MnemonicWords = 24
 
 // ErrBadMnemonic reports words that stand for no key.
-var ErrBadMnemonic = errors.New("bad mnemonic")
+var ErrBadMnemonic = kind.New(kind.Usage, "bad mnemonic")
 
 // english.txt holds the 2,048 English words of BIP-39 (published under MIT), sorted, one on each
 // line. Each stands for 11 bits.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // Signature is an identity's signature over a Message, as OBJECTS has it (Signature in
@@ -29,7 +30,7 @@ type Signature struct {
 }
 
 // ErrBadSignature reports a signature that the identity's key has not made over the message.
-var ErrBadSignature = errors.New("bad signature")
+var ErrBadSignature = kind.New(kind.Verification, "bad signature")
 
 // Limits of what a passkey signs, in bytes.
 const (

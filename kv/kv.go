@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // Limits that every backend accepts and every caller keeps to.
@@ -49,6 +51,9 @@ func (e *NoSpaceError) Error() string {
 		e.Dir, e.Free>>20, e.Reserve>>20)
 }
 
+// Kind implements kind.Of.
+func (e *NoSpaceError) Kind() kind.Kind { return kind.NoSpace }
+
 // VersionError reports a store written by a newer program, or a directory that holds something
 // else.
 type VersionError struct {
@@ -83,6 +88,9 @@ type CorruptError struct {
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("the store is damaged: %s cannot be read; stop the node, and run skerry store repair", e.File)
 }
+
+// Kind implements kind.Of.
+func (e *CorruptError) Kind() kind.Kind { return kind.Verification }
 
 func (e *CorruptError) Unwrap() error { return e.Err }
 

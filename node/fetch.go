@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // Want names a blob to fetch.
@@ -49,6 +50,9 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("verification failed: blob %s has %d bytes, not %d as claimed", e.Hash.Short(), e.Have, e.Want)
 }
 
+// Kind implements kind.Of.
+func (e *SizeError) Kind() kind.Kind { return kind.Verification }
+
 // MissingError reports blobs that no provider had.
 type MissingError struct {
 	Hashes []blobs.Hash // the first ones
@@ -66,6 +70,9 @@ func (e *MissingError) Error() string {
 	}
 	return s
 }
+
+// Kind implements kind.Of.
+func (e *MissingError) Kind() kind.Kind { return kind.With(kind.NotFound, e.Causes...) }
 
 // Unwrap gives the causes, so that a caller can tell a lying provider or an unreachable one from a
 // blob that is nowhere.

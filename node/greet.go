@@ -13,6 +13,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -51,7 +52,7 @@ const (
 var (
 	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
 	// does.
-	ErrNotShared = errors.New("peer does not hold the replica, or does not share it with this node")
+	ErrNotShared = kind.New(kind.Unreachable, "peer does not hold the replica, or does not share it with this node")
 	// ErrBusy reports a peer that is in a session of the replica with this node already.
 	ErrBusy = errors.New("a session with the peer is under way")
 )

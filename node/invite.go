@@ -13,6 +13,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -97,6 +98,9 @@ func (e *InviteError) Error() string {
 	}
 	return fmt.Sprintf("the invite was answered with an unknown status (%d): use a newer skerry", e.Status)
 }
+
+// Kind implements kind.Of.
+func (e *InviteError) Kind() kind.Kind { return kind.NotAllowed }
 
 // state says whether the invite is good for another author.
 func (v *Invite) state(now time.Time) InviteStatus {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // Network is all that a node needs of a network. Package libp2pnet is the real one; a simulator's
@@ -167,6 +169,9 @@ func (e *UnreachableError) Error() string {
 	}
 	return fmt.Sprintf("peer %s unreachable at %s: %v", e.Peer, at, e.Err)
 }
+
+// Kind implements kind.Of.
+func (e *UnreachableError) Kind() kind.Kind { return kind.With(kind.Unreachable, e.Err) }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -171,7 +172,7 @@ func readGiven(r *bufio.Reader) (g Given, err error) {
 }
 
 // ErrOwnInvite reports an invite that was brought to the node that made it.
-var ErrOwnInvite = errors.New("this node has made the invite itself: it is for others")
+var ErrOwnInvite = kind.New(kind.Usage, "this node has made the invite itself: it is for others")
 
 // PendingInvite is an invite whose node has not been reached yet.
 type PendingInvite struct {
@@ -217,6 +218,9 @@ type PendingInviteError struct{ Err error }
 func (e *PendingInviteError) Error() string {
 	return fmt.Sprintf("the invite is kept, but the node that made it cannot be reached: %v; a running node keeps trying", e.Err)
 }
+
+// Kind implements kind.Of.
+func (e *PendingInviteError) Kind() kind.Kind { return kind.Unreachable }
 
 func (e *PendingInviteError) Unwrap() error { return e.Err }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -100,7 +101,7 @@ func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr 
 }
 
 // ErrNotOwnVault reports a change to a vault that the person only lets this node read.
-var ErrNotOwnVault = errors.New("this node may only read the vault: change it on a device of the person whose vault it is")
+var ErrNotOwnVault = kind.New(kind.NotAllowed, "this node may only read the vault: change it on a device of the person whose vault it is")
 
 // AddToVault lists a replica in a vault, under its name here or, if it is listed already, under the
 // name that is given.

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -135,7 +136,7 @@ func (n *Node) Vaults(ctx context.Context) (all []Vault, err error) {
 }
 
 // ErrNoVault reports that no vault is open, or none that fits.
-var ErrNoVault = errors.New("no vault is open on this node (skerry vault init, or skerry vault open)")
+var ErrNoVault = kind.New(kind.NotFound, "no vault is open on this node (skerry vault init, or skerry vault open)")
 
 // VaultOf returns the vault of an identity, or of a replica's name or id; empty is the person's
 // own, or the only one. It returns ErrNoVault.

@@ -20,6 +20,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // ErrInvalid reports a project, asset or reference that lacks something, or contradicts itself.
-var ErrInvalid = errors.New("invalid")
+var ErrInvalid = kind.New(kind.Usage, "invalid")
 
 func invalid(what, format string, args ...any) error {
 	return fmt.Errorf("%s: %w: %s", what, ErrInvalid, fmt.Sprintf(format, args...))

@@ -1,19 +1,20 @@
 package project
 
 import (
-	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // MaxEncoded is the length of the longest message in bytes.
 const MaxEncoded = 64 << 10
 
 // ErrMalformed reports bytes that are not a message of their type.
-var ErrMalformed = errors.New("malformed")
+var ErrMalformed = kind.New(kind.Verification, "malformed")
 
 // fields appends the fields of a message in ascending order, leaving out those with the value that
 // proto3 takes for granted.

@@ -1,6 +1,10 @@
 package replica
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/skerry-sync/skerry/internal/kind"
+)
 
 // Capability is what a holder may do with a replica. Each includes the ones before it.
 type Capability byte
@@ -56,3 +60,6 @@ func (e *NotAllowedError) Error() string {
 	return fmt.Sprintf("%s %s: this node may only %s; ask for a %s ticket (skerry replica share NAME --mode %s)",
 		e.Op, e.Name, e.Have, e.Need, e.Need)
 }
+
+// Kind implements kind.Of.
+func (e *NotAllowedError) Kind() kind.Kind { return kind.NotAllowed }

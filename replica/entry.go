@@ -11,6 +11,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // MaxKey is the longest key of an entry in bytes.
@@ -52,7 +53,7 @@ var (
 	// ErrMalformed reports bytes that are not an entry, or one that contradicts itself.
 	ErrMalformed = errors.New("malformed entry")
 	// ErrBadSignature reports an entry or grant that its author did not sign.
-	ErrBadSignature = errors.New("bad signature")
+	ErrBadSignature = kind.New(kind.Verification, "bad signature")
 	// ErrWrongReplica reports an entry or grant of another replica.
 	ErrWrongReplica = errors.New("belongs to another replica")
 	// ErrNotGranted reports an entry of an author whom no grant allows to write it.
@@ -61,9 +62,9 @@ var (
 	// accepted later.
 	ErrFuture = errors.New("timestamp is more than 10 minutes ahead of this node's clock")
 	// ErrKeyTooLong reports a key over MaxKey bytes.
-	ErrKeyTooLong = errors.New("key is longer than 65,535 bytes")
+	ErrKeyTooLong = kind.New(kind.Usage, "key is longer than 65,535 bytes")
 	// ErrEmptyValue reports an attempt to set a key to no bytes, which would be a tombstone.
-	ErrEmptyValue = errors.New("an empty value marks a deletion: delete the key instead")
+	ErrEmptyValue = kind.New(kind.Usage, "an empty value marks a deletion: delete the key instead")
 )
 
 // EntryError reports what is wrong with one entry.

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
 // ErrCannotGrant reports a grant or revocation that nobody whose key this node holds may make.
-var ErrCannotGrant = errors.New("this node holds neither the replica's key nor that of an author with a grant to delegate")
+var ErrCannotGrant = kind.New(kind.NotAllowed, "this node holds neither the replica's key nor that of an author with a grant to delegate")
 
 // Permission is what a grant is to allow.
 type Permission struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
@@ -36,7 +37,7 @@ func (k EpochKey) ID() (e EpochID) {
 func (e *Epoch) id() EpochID { return EpochID{e.Number, e.Commitment} }
 
 // ErrNoReadKey reports an encrypted replica whose present read key this node does not have.
-var ErrNoReadKey = errors.New("this node does not have the read key of the replica's present epoch: ask for a new ticket or invite")
+var ErrNoReadKey = kind.New(kind.NotAllowed, "this node does not have the read key of the replica's present epoch: ask for a new ticket or invite")
 
 // ErrUnprovedKey reports an encrypted replica of which this node has a read key, but no statement
 // by which the replica key commits to it. It is also ErrNoReadKey.

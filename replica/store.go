@@ -14,20 +14,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/skerry-sync/skerry/internal/edsig"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
 var (
 	// ErrNotFound reports a replica, author or key that is not there.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = kind.New(kind.NotFound, "not found")
 	// ErrExists reports a name that is taken, or a replica that the node holds already.
-	ErrExists = errors.New("exists already")
+	ErrExists = kind.New(kind.Conflict, "exists already")
 	// ErrAmbiguous reports an id prefix that fits several replicas.
-	ErrAmbiguous = errors.New("is ambiguous")
+	ErrAmbiguous = kind.New(kind.Usage, "is ambiguous")
 	// ErrNoRoom reports a write that Config.OnTake or Config.OnState has kept out.
-	ErrNoRoom = errors.New("the node has no room for more entries")
+	ErrNoRoom = kind.New(kind.NoSpace, "the node has no room for more entries")
 	// ErrBadName reports a name that a replica cannot have.
-	ErrBadName = errors.New("bad replica name")
+	ErrBadName = kind.New(kind.Usage, "bad replica name")
 )
 
 // Config sets up a Store; the zero value is fine.

@@ -13,6 +13,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -88,6 +89,19 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// Kind implements kind.Of.
+func (e *Error) Kind() kind.Kind {
+	switch e.Code {
+	case InvalidTicket, InvalidRequest:
+		return kind.Usage
+	case NotFound:
+		return kind.NotFound
+	case InvalidSignature, QuotaExceeded, ReplicaLimit, NotAllowed:
+		return kind.NotAllowed
+	}
+	return kind.Failed
+}
 
 func failed(code Code, err error) *Error { return &Error{code, err.Error()} }
 

@@ -18,6 +18,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -25,19 +26,19 @@ var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPaddin
 
 var (
 	// ErrNotTicket reports text that does not begin like a ticket.
-	ErrNotTicket = errors.New("not a ticket: tickets begin with blob or doc")
+	ErrNotTicket = kind.New(kind.Usage, "not a ticket: tickets begin with blob or doc")
 	// ErrNewer reports a ticket of a later version of the format.
-	ErrNewer = errors.New("ticket is of a newer version: use a newer skerry")
+	ErrNewer = kind.New(kind.Usage, "ticket is of a newer version: use a newer skerry")
 	// ErrMistyped reports a ticket that was changed on its way.
-	ErrMistyped = errors.New("ticket is mistyped: copy it again")
+	ErrMistyped = kind.New(kind.Usage, "ticket is mistyped: copy it again")
 	// ErrCutShort reports a ticket whose end is missing.
-	ErrCutShort = errors.New("ticket is cut short: copy all of it")
+	ErrCutShort = kind.New(kind.Usage, "ticket is cut short: copy all of it")
 	// ErrTooLong reports a ticket that something follows on.
-	ErrTooLong = errors.New("ticket is too long: something follows its end; copy the ticket alone")
+	ErrTooLong = kind.New(kind.Usage, "ticket is too long: something follows its end; copy the ticket alone")
 	// ErrNoAddresses reports a ticket without peers to find its content at.
-	ErrNoAddresses = errors.New("ticket has no addresses to find anybody at")
+	ErrNoAddresses = kind.New(kind.Usage, "ticket has no addresses to find anybody at")
 	// ErrWrongKind reports a blob ticket where a doc ticket is needed, or the other way round.
-	ErrWrongKind = errors.New("wrong kind of ticket")
+	ErrWrongKind = kind.New(kind.Usage, "wrong kind of ticket")
 )
 
 // Ticket is a *Blob, a *Doc or an *Invite.

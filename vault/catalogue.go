@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -47,9 +48,9 @@ var (
 	// ErrNotCatalogue reports the key of an entry that is not one of the catalogue.
 	ErrNotCatalogue = errors.New("not an entry of a catalogue")
 	// ErrSealed reports an entry that this key does not open: it was changed, or sealed with another.
-	ErrSealed = errors.New("a catalogue entry cannot be opened with this key")
+	ErrSealed = kind.New(kind.Verification, "a catalogue entry cannot be opened with this key")
 	// ErrBadProject reports a project whose fields contradict each other or the format.
-	ErrBadProject = errors.New("bad catalogue entry")
+	ErrBadProject = kind.New(kind.Verification, "bad catalogue entry")
 )
 
 // Project is what the catalogue knows of a replica of the identity.

@@ -14,6 +14,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -75,20 +76,20 @@ type Keyring interface {
 
 // Errors of a Keyring, which cross a connection as they are.
 var (
-	ErrNoIdentity    = errors.New("the keyring has no such identity")
-	ErrWhichIdentity = errors.New(
+	ErrNoIdentity    = kind.New(kind.NotFound, "the keyring has no such identity")
+	ErrWhichIdentity = kind.New(kind.Usage,
 		"the keyring has several identities: name one of them (skerry identity ls)",
 	)
 	ErrIdentityExists = errors.New("the keyring has this identity already")
-	ErrBadAsk         = errors.New("bad request to a keyring")
-	ErrReplayed       = errors.New(
+	ErrBadAsk         = kind.New(kind.Usage, "bad request to a keyring")
+	ErrReplayed       = kind.New(kind.NotAllowed,
 		"this challenge has been used before: a new one is needed for each request",
 	)
-	ErrTooManyRequests = errors.New("too many requests wait for the person: try again later")
-	ErrNoRequest       = errors.New("there is no such request, or it has expired")
-	ErrUndecided       = errors.New("the person has not decided yet")
-	ErrDenied          = errors.New("the person has denied the request")
-	ErrNoSession       = errors.New("there is no such session of this app, or it has ended: ask anew")
+	ErrTooManyRequests = kind.New(kind.NotAllowed, "too many requests wait for the person: try again later")
+	ErrNoRequest       = kind.New(kind.NotFound, "there is no such request, or it has expired")
+	ErrUndecided       = kind.New(kind.Unreachable, "the person has not decided yet")
+	ErrDenied          = kind.New(kind.NotAllowed, "the person has denied the request")
+	ErrNoSession       = kind.New(kind.NotAllowed, "there is no such session of this app, or it has ended: ask anew")
 )
 
 // Identity is one whose key a keyring has.
@@ -253,7 +254,7 @@ type Challenge struct {
 }
 
 // ErrForeignAnswer reports an answer that is not one to the app's challenge.
-var ErrForeignAnswer = errors.New("the keyring's answer is not one to this request")
+var ErrForeignAnswer = kind.New(kind.Verification, "the keyring's answer is not one to this request")
 
 // Check returns nil if an answer shows who the person is: the identity's key has signed this
 // challenge for this application, within the last five minutes, and no answer to it has been taken

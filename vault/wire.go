@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -115,7 +116,7 @@ var wireErrors = map[string]error{
 }
 
 // ErrNotForApps reports a call that only the person's own programs may make.
-var ErrNotForApps = errors.New("this call is not for apps")
+var ErrNotForApps = kind.New(kind.NotAllowed, "this call is not for apps")
 
 // wireError is an error that has come in a reply.
 type wireError struct {

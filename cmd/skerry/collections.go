@@ -141,7 +141,7 @@ func (a *app) collectionsCheck() *cobra.Command {
 			if err == nil {
 				out.Warnings = append(out.Warnings, c.Warnings...)
 				if err = c.CheckRoles(); err == nil {
-					_, err = collections.New(c, collections.Options{})
+					err = collections.Check(c)
 				}
 			}
 			var invalid *config.InvalidError
@@ -189,7 +189,7 @@ func (a *app) collectionsOpenAPI() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := config.Load(args[0])
 			if err == nil {
-				_, err = collections.New(c, collections.Options{})
+				err = collections.Check(c)
 			}
 			if err != nil {
 				return err

@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // A NotRegularError reports a path that is to be read and is no regular file. A device or a pipe
@@ -31,6 +33,9 @@ func (e *NotRegularError) Error() string {
 	}
 	return fmt.Sprintf("%s is %s, not a regular file", e.Path, what)
 }
+
+// Kind implements kind.Of.
+func (e *NotRegularError) Kind() kind.Kind { return kind.Usage }
 
 // ErrGrew reports a file that yields more bytes than it had when it was opened.
 var ErrGrew = errors.New("the file grew while it was read: try again, or copy it first")

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"crypto/subtle"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20"
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // A sealed name is
@@ -40,7 +41,7 @@ const (
 )
 
 // ErrName reports a name that cannot be sealed.
-var ErrName = errors.New("name cannot be sealed")
+var ErrName = kind.New(kind.Usage, "name cannot be sealed")
 
 // Names seals and opens names in one epoch.
 type Names struct {

@@ -18,11 +18,13 @@ import (
 	"fmt"
 
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // ErrSealed reports bytes that this key does not open: they were changed, or sealed with another
 // key.
-var ErrSealed = errors.New("cannot be opened with this read key")
+var ErrSealed = kind.New(kind.Verification, "cannot be opened with this read key")
 
 // ReadKey opens what was sealed in one epoch of a replica. It does not print itself.
 type ReadKey [32]byte
