@@ -215,8 +215,8 @@ func New(c *config.Config, opts Options) (*Server, error) {
 // anew.
 const readAtStart = time.Minute
 
-// Check returns what New finds wrong with a configuration by itself, a *config.InvalidError: schemas
-// that are not valid.
+// Check returns what New finds wrong with a configuration by itself, a *config.InvalidError:
+// schemas that are not valid.
 func Check(c *config.Config) error {
 	_, err := newRoutes(c, &Options{})
 	return err

@@ -34,7 +34,8 @@ func (n *Node) importOpenContent(ctx context.Context, f *disk.File, progress fun
 	return c.Hash, c.Size, err
 }
 
-// importStream is importOpenContent for what r yields. Less than chunked.Threshold is held in memory.
+// importStream is importOpenContent for what r yields. Less than chunked.Threshold is held in
+// memory.
 func (n *Node) importStream(ctx context.Context, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
 	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
 	if err != nil {

@@ -1,10 +1,12 @@
 // Package kind says what sort of failure an error is, so that whoever answers a person or a program
 // need not know the packages that errors come from.
 //
-// What belongs here: the kinds, and how the kind of an error that wraps others is found. What never
-// belongs here: exit codes and statuses, which the doors have in a table each.
+// What belongs here: the kinds, and how the kind of an error that wraps others is found. What
+// never belongs here: exit codes and statuses, which the doors have in a table each.
 //
-// An error says its kind where it is made: with New, or by a method Kind of its type. Start at [Of].
+// An error says its kind where it is made: with New, or by a method Kind of its type.
+//
+// Start at [Of].
 package kind
 
 import (
