@@ -1,0 +1,38 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/node"
+)
+
+// A client asks a node for operations by name. Here both are in one process; Dial finds a running
+// node by its data directory.
+func ExampleCall() {
+	ctx := context.Background()
+	must := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "node-")
+	must(err)
+	n, err := node.Open(ctx, node.Config{Dir: dir, Temporary: true})
+	must(err)
+	defer n.Close()
+	client, stop := api.Local(api.NewServer(n, "example"))
+	defer stop()
+
+	made, err := api.Call[api.ReplicaStatus](ctx, client, "replica/new",
+		api.NewReplicaRequest{Name: "notes"})
+	must(err)
+	fmt.Println(made.Name, made.Capability)
+	_, err = api.Call[api.ReplicaStatus](ctx, client, "replica/info", api.NameRequest{Name: "nobody"})
+	fmt.Println(api.AsError(err).Kind)
+	// Output:
+	// notes write
+	// not_found
+}
