@@ -9,8 +9,8 @@ import (
 	"github.com/skerry-sync/skerry/node"
 )
 
-// A client asks a node for operations by name. Here both are in one process; Dial is for a node that
-// runs in another one.
+// A client asks a node for operations by name. Here both are in one process; Dial is for a node
+// that runs in another one.
 func ExampleCall() {
 	ctx := context.Background()
 	must := func(err error) {
