@@ -92,7 +92,8 @@ func (x *exchange) giveRoom() {
 const longAtOnce = 2
 
 // takeTurn is called before n bytes of a log are parsed. If there are many, it waits until few
-// others do that: it takes only computing, since nothing is sent meanwhile.
+// others do that. A turn lasts while the rest is read from the store and parsed, at most as long as
+// a request may take; nothing is sent meanwhile, so that no caller can keep one.
 func (x *exchange) takeTurn(n int) error {
 	if x.parsed += n; x.turn || x.parsed <= shortAnswer {
 		return nil

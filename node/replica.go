@@ -52,12 +52,13 @@ func (r *Replica) ID() replica.ID { return r.id }
 type Change struct {
 	Key   []byte
 	Value []byte
-	// File is open at its beginning. It is not closed.
+	// File is open at its beginning. It is not closed. It is for packages of this module; others
+	// give a Stream.
 	File   *disk.File
 	Stream io.Reader
 	Delete bool
-	// Hash is that of Value, if the caller has it from blobs.HashOf. It does not count in an
-	// encrypted replica.
+	// Hash is that of Value, if the caller has it from blobs.HashOf: it is not computed again, and a
+	// wrong one is believed. It does not count in an encrypted replica.
 	Hash blobs.Hash
 	// Time is when the change was decided; see replica.Change.
 	Time uint64
@@ -113,6 +114,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 func (b *Batch) Close() {
 	b.release()
 	if b.small != nil {
+		b.small.Reset(context.Background()) // it keeps no hold alive
 		b.r.n.importers.Put(b.small)
 		b.small = nil
 	}
@@ -195,22 +197,32 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 }
 
 // Write writes what was added, all with one timestamp or later, and returns the entries. Peers are
-// sent them. It returns a *replica.NotAllowedError or a *replica.ClockError. The batch can go on
-// afterwards.
+// sent them. It returns a *replica.NotAllowedError or a *replica.ClockError. After an error the
+// changes are still there, and Write can be called again; those that were written before it are
+// written anew then. The batch can go on afterwards, with the read key that counts then.
 func (b *Batch) Write() ([]replica.Item, error) {
 	if b.small != nil {
 		if err := b.small.Flush(); err != nil {
 			return nil, err
 		}
 	}
-	changes := b.changes
-	b.changes = nil
-	if len(changes) == 0 {
+	if len(b.changes) == 0 {
 		return nil, nil
 	}
-	items, err := b.view.Write(b.ctx, b.key, changes)
+	items, err := b.view.Write(b.ctx, b.key, b.changes)
+	if err != nil {
+		return items, err
+	}
+	b.changes = nil
 	for i := range items {
 		err = errors.Join(err, b.r.n.contentCame(b.ctx, &items[i].Entry))
+	}
+	if b.view.Encrypted() { // its read key may change between two writes
+		view, errView := b.r.n.Replicas.Plain(b.ctx, b.r.id)
+		if errView != nil {
+			return items, errors.Join(err, errView)
+		}
+		b.view = view
 	}
 	return items, err
 }
@@ -376,10 +388,11 @@ func (w *Watch) Next(ctx context.Context) (all []Seen, missed uint64, err error)
 		for _, e := range events {
 			it, ok := w.view.Open(e.Entry)
 			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
-				if w.view, err = w.r.n.Replicas.Plain(ctx, w.r.id); err != nil {
+				view, err := w.r.n.Replicas.Plain(ctx, w.r.id)
+				if err != nil {
 					return all, missed, err
 				}
-				fresh = true
+				w.view, fresh = view, true
 				it, ok = w.view.Open(e.Entry)
 			}
 			if ok {

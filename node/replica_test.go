@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // forBoth runs a test with a replica that is encrypted and one that is not.
@@ -191,4 +192,62 @@ func TestOneHomeForAWrite(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, 1, calls, "the handle writes in one place")
+}
+
+// What could not be written is still there, and is written when the cause has gone.
+func TestBatchAfterAnError(t *testing.T) {
+	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+			n := offline(t, &now)
+			made, err := n.CreateReplica(t.Context(), "notes", encrypted)
+			require.NoError(t, err)
+			r := n.ReplicaOf(made.ID)
+			_, err = r.Set(t.Context(), []byte("k"), []byte("old"))
+			require.NoError(t, err)
+			b, err := r.Batch(t.Context(), WriteOptions{})
+			require.NoError(t, err)
+			defer b.Close()
+			require.NoError(t, b.Add(Change{Key: []byte("k"), Value: []byte("new")}))
+			now = now.Add(-48 * time.Hour) // the clock was ahead when the old value was written
+			for range 2 {
+				_, err = b.Commit()
+				var clock *replica.ClockError
+				require.ErrorAs(t, err, &clock)
+				require.Equal(t, 1, b.Len())
+			}
+			now = now.Add(72 * time.Hour)
+			items, err := b.Commit()
+			require.NoError(t, err)
+			require.Len(t, items, 1)
+			got, err := r.Get(t.Context(), []byte("k"), 3)
+			require.NoError(t, err)
+			require.Equal(t, "new", string(got))
+		})
+	}
+}
+
+// A batch that goes on after the read key has changed seals with the new one.
+func TestBatchFollowsTheReadKey(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := offline(t, &now)
+	made, err := n.CreateReplica(t.Context(), "letters", true)
+	require.NoError(t, err)
+	b, err := n.ReplicaOf(made.ID).Batch(t.Context(), WriteOptions{})
+	require.NoError(t, err)
+	defer b.Close()
+	epochOf := func(key string) uint32 {
+		require.NoError(t, b.Add(Change{Key: []byte(key), Value: []byte("v")}))
+		items, err := b.Commit()
+		require.NoError(t, err)
+		epoch, err := seal.EpochOf(items[0].Entry.Key)
+		require.NoError(t, err)
+		return epoch
+	}
+	first := epochOf("a")
+	now = now.Add(time.Hour)
+	_, err = n.Rotate(t.Context(), made.ID)
+	require.NoError(t, err)
+	epochOf("b") // what is sealed already may still have the key from before
+	require.Greater(t, epochOf("c"), first)
 }
