@@ -2,7 +2,6 @@ package access_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,46 +12,9 @@ import (
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/storetest"
 	"github.com/skerry-sync/skerry/collections/value"
 )
-
-var errBroken = errors.New("broken")
-
-// failing is a store that refuses what begins with a key, in one way, and counts what is read.
-type failing struct {
-	store.Store
-	how, key string
-	gets     int
-}
-
-func (f *failing) try(how, key string) error {
-	if f.how == how && strings.HasPrefix(key, f.key) {
-		return errBroken
-	}
-	return nil
-}
-
-func (f *failing) Get(ctx context.Context, key string) (*store.Object, error) {
-	f.gets++
-	if err := f.try("get", key); err != nil {
-		return nil, err
-	}
-	return f.Store.Get(ctx, key)
-}
-
-func (f *failing) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
-	if err := f.try("put", key); err != nil {
-		return err
-	}
-	return f.Store.Put(ctx, key, o, if_)
-}
-
-func (f *failing) Delete(ctx context.Context, key string) error {
-	if err := f.try("delete", key); err != nil {
-		return err
-	}
-	return f.Store.Delete(ctx, key)
-}
 
 // list is a list of a name, of about so many bytes.
 func list(t *testing.T, name string, generation int64, size int) *capcert.Revocations {
@@ -95,7 +57,7 @@ func (x *ranked) note(name string) string {
 func (x *ranked) breaks(name string) {
 	id, err := capcert.UserID(keyOf(x.t, name).Public)
 	require.NoError(x.t, err)
-	x.bad[id] = errBroken
+	x.bad[id] = storetest.ErrBroken
 }
 
 // An owner of whom it cannot be found out how much its list matters keeps nobody else from
@@ -113,10 +75,10 @@ func TestOneUnreadableOwner(t *testing.T) {
 	}
 	require.True(t, x.has("unreadable"))
 	x.Present(keyOf(t, "known3").Public)
-	require.ErrorIs(t, x.accept("known3", "192.0.2.2"), errBroken, "there is no other")
+	require.ErrorIs(t, x.accept("known3", "192.0.2.2"), storetest.ErrBroken, "there is no other")
 
 	x.now = x.now.Add(access.StrangerKept + time.Second)
-	require.ErrorIs(t, x.Load(t.Context()), errBroken)
+	require.ErrorIs(t, x.Load(t.Context()), storetest.ErrBroken)
 	require.True(t, x.has("unreadable"))
 	for i := range 3 {
 		require.False(t, x.has(fmt.Sprint("known", i)))
@@ -137,7 +99,7 @@ func TestOneUnreadableList(t *testing.T) {
 	}{{x.keyOf("b", 1), false}, {storedNotes + keyOf(t, "b").Public, true}} {
 		x.store = good
 		x.open(100)
-		f := &failing{Store: good, how: "get", key: c.key}
+		f := &storetest.Failing{Store: good, How: "get", Key: c.key}
 		r, err := access.NewRevocations(t.Context(), f, f)
 		require.Equal(t, c.counts, err == nil, "a server does not start without a list that counts")
 		x.Revocations = r
@@ -145,7 +107,7 @@ func TestOneUnreadableList(t *testing.T) {
 		for _, name := range []string{"a", "c", "d"} {
 			require.True(t, x.has(name), name)
 		}
-		f.how = ""
+		f.How = ""
 		require.NoError(t, r.Load(t.Context()))
 		require.True(t, x.has("b"))
 	}
@@ -230,7 +192,7 @@ func TestWhatCountsIsAnswered(t *testing.T) {
 	} {
 		x := newRanked(t, 100)
 		require.NoError(t, x.Accept(t.Context(), list(t, "a", 1, 0)))
-		f := &failing{Store: x.store, how: c.how, key: c.key}
+		f := &storetest.Failing{Store: x.store, How: c.how, Key: c.key}
 		x.SetStore(f, f)
 		x.now = x.now.Add(time.Second)
 		l := list(t, "a", 2, 0)
@@ -240,8 +202,8 @@ func TestWhatCountsIsAnswered(t *testing.T) {
 		if c.how != "delete" {
 			require.Empty(t, x.note("b"), c.how)
 		}
-		require.ErrorIs(t, x.Load(t.Context()), errBroken, c.how)
-		f.how = ""
+		require.ErrorIs(t, x.Load(t.Context()), storetest.ErrBroken, c.how)
+		f.How = ""
 		require.NoError(t, x.Load(t.Context()), c.how)
 		require.False(t, x.storesList("a", 1), c.how)
 		require.NotEmpty(t, x.note("b"), c.how)
@@ -254,16 +216,16 @@ func TestListsStayForOneThatIsNotStored(t *testing.T) {
 	x := newRanked(t, 2)
 	require.NoError(t, x.accept("stranger", "192.0.2.1"))
 	require.NoError(t, x.accept("stranger2", "192.0.2.1"))
-	f := &failing{Store: x.store, how: "put", key: storedLists}
+	f := &storetest.Failing{Store: x.store, How: "put", Key: storedLists}
 	x.SetStore(f, f)
 	x.rank("owner", access.Owner)
-	require.ErrorIs(t, x.accept("owner", "192.0.2.2"), errBroken)
+	require.ErrorIs(t, x.accept("owner", "192.0.2.2"), storetest.ErrBroken)
 	require.False(t, x.has("owner"))
 	for _, name := range []string{"stranger", "stranger2"} {
 		require.True(t, x.has(name))
 		require.True(t, x.storesList(name, 1))
 	}
-	f.how = ""
+	f.How = ""
 	require.NoError(t, x.accept("owner", "192.0.2.2"))
 	require.Equal(t, 2, x.stored())
 }
@@ -288,7 +250,7 @@ func TestRoomForListsOfOwners(t *testing.T) {
 		}
 		return n
 	}
-	f := &failing{Store: x.store}
+	f := &storetest.Failing{Store: x.store}
 	x.store = f
 	x.open(most)
 	require.True(t, x.has("admin"))
@@ -296,13 +258,13 @@ func TestRoomForListsOfOwners(t *testing.T) {
 	require.GreaterOrEqual(t, counting(), most-1)
 	require.Equal(t, 3*most+1, x.stored(), "of whoever has brought them")
 	for range 3 {
-		f.gets = 0
+		f.Gets = 0
 		require.NoError(t, x.Load(t.Context()))
-		require.Zero(t, f.gets)
+		require.Zero(t, f.Gets)
 	}
 	x.now = x.now.Add(access.LeftFor)
 	require.NoError(t, x.Load(t.Context()))
-	require.Positive(t, f.gets, "some may matter more by now")
+	require.Positive(t, f.Gets, "some may matter more by now")
 
 	// Later generations are longer.
 	x.SetMost(most, 10_000)

@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -15,51 +14,14 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/storetest"
 )
-
-var errBroken = errors.New("broken")
-
-// failing is a store that refuses what begins with a key, in one way.
-type failing struct {
-	store.Store
-	how, key string
-	gets     int
-}
-
-func (f *failing) try(how, key string) error {
-	if f.how == how && strings.HasPrefix(key, f.key) {
-		return errBroken
-	}
-	return nil
-}
-
-func (f *failing) Get(ctx context.Context, key string) (*store.Object, error) {
-	f.gets++
-	if err := f.try("get", key); err != nil {
-		return nil, err
-	}
-	return f.Store.Get(ctx, key)
-}
-
-func (f *failing) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
-	if err := f.try("put", key); err != nil {
-		return err
-	}
-	return f.Store.Put(ctx, key, o, if_)
-}
-
-func (f *failing) Delete(ctx context.Context, key string) error {
-	if err := f.try("delete", key); err != nil {
-		return err
-	}
-	return f.Store.Delete(ctx, key)
-}
 
 // lists are Revocations whose clock stands still, in a store that may fail.
 type lists struct {
 	*Revocations
 	t      *testing.T
-	failed *failing
+	failed *storetest.Failing
 	at     time.Time
 	rank   map[string]Rank // by issuer
 	judged int
@@ -69,7 +31,7 @@ type lists struct {
 
 func newLists(t *testing.T, most int) *lists {
 	x := &lists{
-		t: t, failed: &failing{Store: store.NewMemory()}, at: time.Unix(1_700_000_000, 0),
+		t: t, failed: &storetest.Failing{Store: store.NewMemory()}, at: time.Unix(1_700_000_000, 0),
 		rank: map[string]Rank{}, badOf: map[string]error{},
 	}
 	x.Revocations = &Revocations{
@@ -150,9 +112,9 @@ func TestJudgedAtMost(t *testing.T) {
 	require.ErrorIs(t, err, ErrTooManyIssuers)
 	require.Equal(t, maxJudged, x.judged)
 
-	x.bad = errBroken
+	x.bad = storetest.ErrBroken
 	_, err = x.makeRoom(t.Context(), n)
-	require.ErrorIs(t, err, errBroken)
+	require.ErrorIs(t, err, storetest.ErrBroken)
 	require.Equal(t, maxJudged+10, x.judged, "the others do not give way any more")
 	x.bad = nil
 	x.rank[""] = Stranger
@@ -172,14 +134,14 @@ func TestRoomThatIsNotMade(t *testing.T) {
 		x.enter(issuer, revoked{brought: true})
 		require.NoError(t, x.note(ctx, issuer))
 		if what != "" {
-			x.failed.how, x.failed.key = "delete", what
-			require.ErrorIs(t, x.drop(ctx, issuer), errBroken, what)
+			x.failed.How, x.failed.Key = "delete", what
+			require.ErrorIs(t, x.drop(ctx, issuer), storetest.ErrBroken, what)
 		} else {
 			require.NoError(t, x.drop(ctx, issuer))
 		}
 		require.Equal(t, what == revocationsUnder, x.stored(keyOf(issuer, 0)), what)
 		require.Equal(t, what != "", x.stored(standingUnder+issuer), what)
-		x.failed.how = ""
+		x.failed.How = ""
 		require.NoError(t, x.settleMarked(ctx))
 		require.False(t, x.stored(keyOf(issuer, 0)), what)
 		require.False(t, x.stored(standingUnder+issuer), what)
@@ -266,20 +228,20 @@ func TestStandingThatIsNotKnown(t *testing.T) {
 	x := newLists(t, 10)
 	issuer := issuerOf(1)
 	l := x.enter(issuer, revoked{brought: true})
-	x.failed.how, x.failed.key = "get", standingUnder
+	x.failed.How, x.failed.Key = "get", standingUnder
 	_, err := x.look(ctx, issuer)
-	require.ErrorIs(t, err, errBroken)
+	require.ErrorIs(t, err, storetest.ErrBroken)
 	x.mark(issuer, mark{})
-	require.ErrorIs(t, x.settleMarked(ctx), errBroken)
+	require.ErrorIs(t, x.settleMarked(ctx), storetest.ErrBroken)
 	require.Contains(t, x.marked, issuer, "to be tried again")
-	require.ErrorIs(t, x.note(ctx, issuer), errBroken)
-	x.failed.how = "put"
-	require.ErrorIs(t, x.note(ctx, issuer), errBroken)
-	x.failed.how = ""
-	x.bad = errBroken
+	require.ErrorIs(t, x.note(ctx, issuer), storetest.ErrBroken)
+	x.failed.How = "put"
+	require.ErrorIs(t, x.note(ctx, issuer), storetest.ErrBroken)
+	x.failed.How = ""
+	x.bad = storetest.ErrBroken
 	x.rank[""] = Owner
 	_, err = x.look(ctx, issuer)
-	require.ErrorIs(t, err, errBroken)
+	require.ErrorIs(t, err, storetest.ErrBroken)
 	require.Equal(t, Stranger, l.rank)
 	x.bad = nil
 	_, err = x.look(ctx, issuer)
@@ -300,11 +262,11 @@ func TestNotedAtMost(t *testing.T) {
 	require.Empty(t, x.marked)
 
 	bad := issuerOf(5)
-	x.badOf[bad] = errBroken
+	x.badOf[bad] = storetest.ErrBroken
 	for i := range 10 {
 		x.mark(issuerOf(i), mark{})
 	}
-	require.ErrorIs(t, x.settleMarked(t.Context()), errBroken)
+	require.ErrorIs(t, x.settleMarked(t.Context()), storetest.ErrBroken)
 	require.Equal(t, map[string]mark{bad: {}}, x.marked)
 }
 
@@ -447,14 +409,14 @@ func TestFullMemories(t *testing.T) {
 
 // Lists of features are remembered of so many identities; one more, and the memory begins anew.
 func TestRememberedAtMost(t *testing.T) {
-	f := &failing{Store: store.NewMemory()}
+	f := &storetest.Failing{Store: store.NewMemory()}
 	clock := Clock(func() time.Time { return time.Unix(1_700_000_000, 0) })
 	enrich := Entitlements{}.Enricher(document.In(f, nil), clock)
 	read := func(i int) bool {
-		before := f.gets
+		before := f.Gets
 		_, err := enrich(t.Context(), &Auth{Identity: fmt.Sprint("id", i)}, Place{})
 		require.NoError(t, err)
-		return f.gets > before
+		return f.Gets > before
 	}
 	for i := range maxRemembered {
 		require.True(t, read(i))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -44,16 +45,19 @@ import (
 // assembled is a host with what it stands on. Close closes all of it, in the reverse order.
 type assembled struct {
 	*basichost.BasicHost
-	closers []io.Closer
+	closers  []io.Closer
+	once     sync.Once
+	closeErr error
 }
 
-// Close ends all connections and waits for what the host has running.
+// Close ends all connections and waits for what the host has running. It may be called again.
 func (h *assembled) Close() error {
-	var err error
-	for _, c := range slices.Backward(h.closers) {
-		err = errors.Join(err, c.Close())
-	}
-	return err
+	h.once.Do(func() {
+		for _, c := range slices.Backward(h.closers) {
+			h.closeErr = errors.Join(h.closeErr, c.Close())
+		}
+	})
+	return h.closeErr
 }
 
 func (h *assembled) add(c io.Closer) { h.closers = append(h.closers, c) }
@@ -122,31 +126,34 @@ func (h *assembled) build(
 	if cfg.Relay {
 		opts.EnableRelayService, opts.RelayServiceOpts = true, relayService(cfg, meter)
 	}
-	if h.BasicHost, err = basichost.NewHost(sw, opts); err != nil {
-		tester.Close()
-		return err
-	}
-	h.add(h.BasicHost)
+	// What depends on whether others can reach the host asks when it starts.
 	if err := s.decideReach(h, bus); err != nil {
 		return err
 	}
+	made, err := basichost.NewHost(sw, opts)
+	if err != nil {
+		return err
+	}
+	// A host that has not been started cannot be closed, so it starts before anything else can fail.
+	made.Start()
+	h.BasicHost = made
+	h.add(made)
 	if err := sw.Listen(s.listen()...); err != nil {
 		return err
 	}
 	observed.Start(sw)
 	h.add(observed)
-	if err := circuit.AddTransport(h.BasicHost, up); err != nil {
+	if err := circuit.AddTransport(made, up); err != nil {
 		return fmt.Errorf("relays: %w", err)
 	}
 	if len(cfg.Relays) > 0 {
-		relays, err := autorelay.NewAutoRelay(h.BasicHost, useRelays(cfg)...)
+		relays, err := autorelay.NewAutoRelay(made, useRelays(cfg)...)
 		if err != nil {
 			return fmt.Errorf("relays: %w", err)
 		}
 		relays.Start()
 		h.add(relays)
 	}
-	h.BasicHost.Start()
 	return nil
 }
 
