@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -83,7 +85,7 @@ func TestStart(t *testing.T) {
 	}
 	// A network that cannot be made leaves nothing open.
 	broken := fmt.Errorf("no network here")
-	_, err = skerry.Start(t.Context(), dir, skerry.Network(func(*node.Node) (node.Network, error) {
+	_, err = skerry.Start(t.Context(), dir, skerry.Network(func(*node.Node) (link.Network, error) {
 		return nil, broken
 	}))
 	require.ErrorIs(t, err, broken)

@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -29,7 +31,7 @@ type Option func(*settings) error
 type settings struct {
 	node    node.Config
 	network libp2pnet.Config
-	own     func(*node.Node) (node.Network, error)
+	own     func(*node.Node) (link.Network, error)
 	offline bool
 	listen  bool // addresses were named
 }
@@ -67,7 +69,7 @@ func Offline() Option {
 
 // Network has the node use a network of one's own, such as one over a host that is there already,
 // instead of one over go-libp2p. make is called with the opened node, whose key proves its id.
-func Network(make func(*node.Node) (node.Network, error)) Option {
+func Network(make func(*node.Node) (link.Network, error)) Option {
 	return func(s *settings) error {
 		if make == nil {
 			return errors.New("there is no network")
@@ -132,7 +134,7 @@ func Start(ctx context.Context, dir string, options ...Option) (*node.Node, erro
 	return n, nil
 }
 
-func (s *settings) makeNetwork(n *node.Node) (node.Network, error) {
+func (s *settings) makeNetwork(n *node.Node) (link.Network, error) {
 	if s.own != nil {
 		return s.own(n)
 	}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -43,7 +45,7 @@ func TestErrorKinds(t *testing.T) {
 		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
 		Verification: {&blobs.CorruptError{}, &node.SizeError{}, replica.ErrBadSignature},
 		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
-		Unreachable:  {&node.UnreachableError{}, context.DeadlineExceeded, node.ErrNotShared},
+		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, node.ErrNotShared},
 	} {
 		for _, err := range errs {
 			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
@@ -51,9 +53,9 @@ func TestErrorKinds(t *testing.T) {
 	}
 	// A blob that could not be had, since the one provider lied and the other did not answer: the lie
 	// is what to report.
-	both := &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}, &blobs.CorruptError{}}}
+	both := &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}}}
 	require.Equal(t, 4, ExitCode(both))
-	require.Equal(t, 6, ExitCode(&node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&node.UnreachableError{}}}))
+	require.Equal(t, 6, ExitCode(&node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
 	require.Zero(t, ExitCode(nil))
 	require.Equal(t, "context: x", AsError(fmt.Errorf("context: %w", UsageErrorf("x"))).Message, "context is kept")
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -99,10 +101,10 @@ func TestKindsCrossTheAPI(t *testing.T) {
 		Conflict:     {replica.ErrExists},
 		NotAllowed:   {&replica.NotAllowedError{Op: "set"}, fs.ErrPermission},
 		Verification: {&blobs.DamageError{}, &blobs.CorruptError{}, &blobs.ReferenceError{}},
-		Unreachable: {&node.UnreachableError{}, &node.PendingInviteError{
+		Unreachable: {&link.UnreachableError{}, &node.PendingInviteError{
 			Err: &node.InviteError{Status: node.InviteUnknown}},
 			&node.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
-				Causes: []error{&node.UnreachableError{}}}},
+				Causes: []error{&link.UnreachableError{}}}},
 		Failed: {errors.New("anything"), &node.InUseError{}},
 	} {
 		for _, err := range errs {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +19,7 @@ type breaks struct {
 	left int
 }
 
-func (b *breaks) Open(ctx context.Context, p peer.ID, protocol string) (Stream, error) {
+func (b *breaks) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
 	s, err := b.simEnd.Open(ctx, p, protocol)
 	if err == nil && protocol == blobProtocol && b.left > 0 {
 		b.left--

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -24,7 +26,7 @@ func (e awaits) Connect(ctx context.Context, p peer.AddrInfo) error {
 		return e.simEnd.Connect(ctx, p)
 	}
 	<-ctx.Done()
-	return &UnreachableError{Peer: p.ID, Err: ctx.Err()}
+	return &link.UnreachableError{Peer: p.ID, Err: ctx.Err()}
 }
 
 // Who joins with a ticket that names several devices does not wait for those that are away, as soon

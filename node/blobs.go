@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"golang.org/x/time/rate"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -28,7 +30,7 @@ const (
 )
 
 // serveBlobs answers the requests of one stream.
-func (n *Node) serveBlobs(s Stream) {
+func (n *Node) serveBlobs(s link.Stream) {
 	if err := n.answerBlobs(n.ctx, s); err != nil {
 		n.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
@@ -39,18 +41,19 @@ func (n *Node) serveBlobs(s Stream) {
 
 // answerBlobs reads one request after the other, each within requestTime, and answers it to a peer
 // that reads steadily.
-func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
-	v := visitOf(s)
-	p := &patient{Stream: s, idle: idleTimeout}
+func (n *Node) answerBlobs(ctx context.Context, s link.Stream) error {
+	v := link.VisitOf(s)
+	p := new(link.Patient)
+	*p = link.Within(s, idleTimeout)
 	r := bufio.NewReader(p)
 	for {
-		*p = p.endingIn(0)
+		*p = p.EndingIn(0)
 		if _, err := r.Peek(1); errors.Is(err, io.EOF) {
 			return s.CloseWrite()
 		} else if err != nil {
 			return err
 		}
-		*p = p.endingIn(requestTime)
+		*p = p.EndingIn(requestTime)
 		background, reqs, held, err := readRequests(r, v)
 		if err == nil {
 			err = n.answerRequests(ctx, s, reqs, background)
@@ -66,15 +69,15 @@ func (n *Node) answerBlobs(ctx context.Context, s Stream) error {
 type answering struct {
 	n          *Node
 	ctx        context.Context
-	s          Stream
+	s          link.Stream
 	to         io.Writer // the peer, at its pace
 	background bool
 	held       []func() // gates that have been entered
 	w          *bufio.Writer
 }
 
-func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest, background bool) error {
-	v, out := visitOf(s), n.limits.upload(s.Remote())
+func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobRequest, background bool) error {
+	v, out := link.VisitOf(s), n.limits.upload(s.Remote())
 	size := blobBuffer
 	if v.Stranger() {
 		size = strangeBuffer
@@ -84,7 +87,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 	}
 	defer v.Give(size)
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
-	paced := within(giving{uncounted(s), &n.handing}, idleTimeout).paced()
+	paced := link.Within(giving{link.Uncounted(s), &n.handing}, idleTimeout).Paced()
 	a.to = limitedWriter{ctx, paced, out, background, &n.counters.contentSent, limitPiece}
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
@@ -99,7 +102,7 @@ func (n *Node) answerRequests(ctx context.Context, s Stream, reqs []blobRequest,
 
 // work takes the places that one needs to work. Only so many answers are worked on at a time.
 func (a *answering) work() error {
-	rank := rankOf(visitOf(a.s).Who(), a.background)
+	rank := rankOf(link.VisitOf(a.s).Who(), a.background)
 	for _, g := range []*gate{a.n.limits.of(a.s.Remote()).serving, a.n.serving} {
 		leave, err := g.enter(a.ctx, rank)
 		if err != nil {
@@ -121,7 +124,7 @@ func (a *answering) rest() {
 // Write brings a part of the answer to the peer, and holds no place meanwhile. What is written is
 // held until the peer has it.
 func (a *answering) Write(b []byte) (int, error) {
-	v, working := visitOf(a.s), a.held != nil
+	v, working := link.VisitOf(a.s), a.held != nil
 	a.rest()
 	if err := v.Take(len(b)); err != nil {
 		return 0, err
@@ -151,8 +154,8 @@ func (a *answering) spent(units int, yielded uint64) error {
 // worked counts work for the peer of a stream, and waits if that has caused too much: of strangers,
 // all together; of others that nobody has named, each by itself and all together. What this node
 // has asked for itself is free.
-func (n *Node) worked(ctx context.Context, s Stream, units int) error {
-	v := visitOf(s)
+func (n *Node) worked(ctx context.Context, s link.Stream, units int) error {
+	v := link.VisitOf(s)
 	if v == nil {
 		return nil
 	}

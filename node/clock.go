@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -21,8 +23,8 @@ const clockProtocol = "/skerry/clock/1"
 
 const maxClocks = 8 // peers asked
 
-func (n *Node) serveClock(s Stream) {
-	if _, err := within(s, askTimeout).endingIn(askTimeout).Write(binary.BigEndian.AppendUint64(nil, uint64(n.cfg.Now().UnixMilli()))); err != nil {
+func (n *Node) serveClock(s link.Stream) {
+	if _, err := link.Within(s, askTimeout).EndingIn(askTimeout).Write(binary.BigEndian.AppendUint64(nil, uint64(n.cfg.Now().UnixMilli()))); err != nil {
 		_ = s.Reset()
 		return
 	}
@@ -134,11 +136,11 @@ func (n *Node) clockOf(ctx context.Context, p peer.ID) (ahead time.Duration, err
 	defer stop()
 	asked := n.cfg.Now()
 	if err := s.CloseWrite(); err != nil {
-		return 0, errors.Join(err, ignoreReset(s))
+		return 0, errors.Join(err, link.GiveUp(s))
 	}
 	var b [8]byte
 	if _, err := io.ReadFull(s, b[:]); err != nil {
-		return 0, errors.Join(err, ignoreReset(s))
+		return 0, errors.Join(err, link.GiveUp(s))
 	}
 	answered := n.cfg.Now()
 	_ = s.Close() // it has said all

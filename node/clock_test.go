@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -24,7 +26,7 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 		join := func(name peer.ID, ahead time.Duration) peer.ID {
 			m := w.end(name)
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
-			m.Handle(clockProtocol, func(s Stream) {
+			m.Handle(clockProtocol, func(s link.Stream) {
 				at := time.Now().Add(ahead).UnixMilli()
 				_, _ = s.Write(binary.BigEndian.AppendUint64(nil, uint64(at)))
 				_ = s.Close()

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/replica"
@@ -359,7 +360,7 @@ func (b *peerBook) dial(ctx context.Context, p peer.ID) {
 	known, _, _, err := b.replicasOf(ctx, p, 1)
 	unknown := err == nil && len(known) == 0
 	if b.isFirm(p) { // what strangers had this node dial in vain does not count against it
-		ctx = Named(ctx)
+		ctx = link.Named(ctx)
 	}
 	if err == nil && !unknown {
 		err = b.n.net.Connect(ctx, to)
@@ -520,25 +521,19 @@ func (b *peerBook) tellTrust(p peer.ID) {
 }
 
 // trust says how much a connected peer counts.
-func (b *peerBook) trust(p peer.ID) Trust {
+func (b *peerBook) trust(p peer.ID) link.Trust {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch c := b.contacts[p]; {
 	case c == nil || !c.firm:
-		return TrustProved
+		return link.TrustProved
 	case c.named:
-		return TrustNamed
+		return link.TrustNamed
 	}
-	return TrustHistory
-}
-
-// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr
-// is the relay's, so it is not near.
-func (p Peer) near() bool {
-	return p.Transport != "relay" && (p.Addr == nil || !manet.IsPublicAddr(p.Addr))
+	return link.TrustHistory
 }
 
 // isNear reports it of a connected peer.
 func (n *Node) isNear(p peer.ID) bool {
-	return slices.ContainsFunc(n.net.Peers(), func(k Peer) bool { return k.ID == p && k.near() })
+	return slices.ContainsFunc(n.net.Peers(), func(k link.Peer) bool { return k.ID == p && k.Near() })
 }

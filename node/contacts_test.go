@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -21,7 +23,7 @@ type attempts struct {
 
 func (a attempts) Connect(context.Context, peer.AddrInfo) error {
 	*a.at = append(*a.at, time.Now())
-	return &UnreachableError{Peer: "nobody"}
+	return &link.UnreachableError{Peer: "nobody"}
 }
 
 // OBJ-M10: a peer that cannot be reached is tried again after longer and longer times, with some

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -119,7 +121,7 @@ func (s *Session) ensure(w Want) error {
 	if err == nil {
 		err = s.f.rc.Flush()
 	}
-	if !errors.Is(err, ErrOffline) {
+	if !errors.Is(err, link.ErrOffline) {
 		return err
 	}
 	info, err := s.n.Blobs.Stat(s.f.ctx, w.Hash)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -25,11 +27,11 @@ type crowded struct {
 }
 
 func (*crowded) Connected(peer.ID) bool              { return false }
-func (*crowded) Peers() []Peer                       { return nil }
+func (*crowded) Peers() []link.Peer                  { return nil }
 func (c *crowded) KnownAddrs(peer.ID) []ma.Multiaddr { return c.addrs }
 
 func (*crowded) Connect(context.Context, peer.AddrInfo) error {
-	return &UnreachableError{Peer: "nobody"}
+	return &link.UnreachableError{Peer: "nobody"}
 }
 
 // crowdedNode is a node with a clock that a test sets, and one replica.
@@ -222,17 +224,17 @@ func TestACrowdCostsNoWrites(t *testing.T) {
 // trusting is a network that notes how much a node trusts its peers.
 type trusting struct {
 	crowded
-	trust map[peer.ID]Trust
+	trust map[peer.ID]link.Trust
 }
 
-func (n *trusting) Keep(p peer.ID, trust Trust) { n.trust[p] = trust }
+func (n *trusting) Keep(p peer.ID, trust link.Trust) { n.trust[p] = trust }
 
 // A history makes a peer known, but not as one that a person has named: with patience anybody gets
 // any number of histories.
 func TestHistoriesCountLessThanNames(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
-	net := &trusting{trust: map[peer.ID]Trust{}}
+	net := &trusting{trust: map[peer.ID]link.Trust{}}
 	n.net = net
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
 	for range historyDays {
@@ -240,28 +242,28 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 		visit(n, "friend", id)
 		now = now.Add(24 * time.Hour)
 	}
-	check := func(p peer.ID, trust Trust) {
+	check := func(p peer.ID, trust link.Trust) {
 		t.Helper()
 		n.peers.changed(p, true)
 		defer n.peers.changed(p, false)
 		n.peers.shares(p, id)
 		who := n.partyOf(pipeStream{remote: p})
 		require.Equal(t, trust, net.trust[p])
-		require.Equal(t, trust >= TrustHistory, who.Known)
-		require.Equal(t, trust == TrustNamed, who.Named)
+		require.Equal(t, trust >= link.TrustHistory, who.Known)
+		require.Equal(t, trust == link.TrustNamed, who.Named)
 	}
-	check("friend", TrustNamed)
-	check("patient", TrustHistory)
-	check("new", TrustProved)
+	check("friend", link.TrustNamed)
+	check("patient", link.TrustHistory)
+	check("new", link.TrustProved)
 
 	// One with a history may be named later, also while it is connected.
 	n.peers.changed("patient", true)
 	n.peers.shares("patient", id)
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "patient"}}))
-	require.Equal(t, TrustNamed, net.trust["patient"])
+	require.Equal(t, link.TrustNamed, net.trust["patient"])
 	require.True(t, n.partyOf(pipeStream{remote: "patient"}).Named)
 	n.peers.changed("patient", false)
-	check("patient", TrustNamed)
+	check("patient", link.TrustNamed)
 }
 
 // The network counts a peer that is known as the node does, from when it comes. A newcomer has to
@@ -269,7 +271,7 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 func TestTrustFromTheFirst(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
-	net := &trusting{trust: map[peer.ID]Trust{}}
+	net := &trusting{trust: map[peer.ID]link.Trust{}}
 	n.net = net
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
 	require.Empty(t, net.trust, "it is not connected")
@@ -282,7 +284,7 @@ func TestTrustFromTheFirst(t *testing.T) {
 	for _, p := range []peer.ID{"friend", "patient", "newcomer"} {
 		n.peers.changed(p, true)
 	}
-	require.Equal(t, map[peer.ID]Trust{"friend": TrustNamed, "patient": TrustHistory}, net.trust)
+	require.Equal(t, map[peer.ID]link.Trust{"friend": link.TrustNamed, "patient": link.TrustHistory}, net.trust)
 }
 
 // A history takes days, by this node's clock; sessions without number in one day are worth one.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -241,7 +243,7 @@ func TestGetMendsDamagedLists(t *testing.T) {
 // liesAboutBlobs has a node say that it has all of every blob that another has, and give nothing of
 // it.
 func liesAboutBlobs(of *simNode, size uint64, asked *int) {
-	of.end.Handle(blobProtocol, func(s Stream) {
+	of.end.Handle(blobProtocol, func(s link.Stream) {
 		r := bufio.NewReader(s)
 		for {
 			_, reqs, _, err := readRequests(r, nil)

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -121,7 +123,7 @@ func (d *discovery) announce(ctx context.Context) {
 		wait, news := jitter(announceEvery/24), d.news
 		if err != nil {
 			news = nil // it has to wait with the others
-			if !errors.Is(err, ErrNoTable) && ctx.Err() == nil {
+			if !errors.Is(err, link.ErrNoTable) && ctx.Err() == nil {
 				d.n.log.Warn("announcing replicas", "error", err)
 			}
 			wait = tableRetry
@@ -186,7 +188,7 @@ func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
 			if err == nil {
 				d.n.counters.announced.Add(1)
 			}
-			if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
+			if errors.Is(err, link.ErrNoTable) || ctx.Err() != nil {
 				return err
 			} else if err != nil {
 				d.n.log.Debug("announcing a replica", "replica", id.Short(), "error", err)
@@ -230,7 +232,7 @@ func (d *discovery) search(ctx context.Context) {
 	var scanned time.Time
 	for d.n.cfg.Host == nil {
 		wait := searchEvery
-		err := ErrNoTable
+		err := link.ErrNoTable
 		if d.n.net.Situation().TableSize > 0 { // else there is nobody to ask, however many replicas are alone
 			err = nil
 		}
@@ -241,7 +243,7 @@ func (d *discovery) search(ctx context.Context) {
 		if err == nil {
 			err = d.searchSome(ctx)
 		}
-		if errors.Is(err, ErrNoTable) {
+		if errors.Is(err, link.ErrNoTable) {
 			wait = tableRetry
 		} else if err != nil && ctx.Err() == nil {
 			d.n.log.Warn("looking for replicas", "error", fault.Report(d.n.log, err, "the search for a replica"))
@@ -296,7 +298,7 @@ func (d *discovery) searchSome(ctx context.Context) error {
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	return eachAtOnce(askAtOnce, due[:min(len(due), maxSearches)], func(id replica.ID) error {
 		_, err := d.find(ctx, id)
-		if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
+		if errors.Is(err, link.ErrNoTable) || ctx.Err() != nil {
 			return err
 		}
 		d.mu.Lock()

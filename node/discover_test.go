@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -34,20 +36,20 @@ type tabled struct {
 	t *simTable
 }
 
-func (e tabled) Situation() Situation {
+func (e tabled) Situation() link.Situation {
 	e.t.mu.Lock()
 	defer e.t.mu.Unlock()
 	if e.t.absent {
-		return Situation{}
+		return link.Situation{}
 	}
-	return Situation{TableSize: 1}
+	return link.Situation{TableSize: 1}
 }
 
 func (e tabled) Announce(_ context.Context, key [32]byte) error {
 	e.t.mu.Lock()
 	defer e.t.mu.Unlock()
 	if e.t.absent {
-		return ErrNoTable
+		return link.ErrNoTable
 	}
 	for _, p := range e.t.holds[key] {
 		if p.ID == e.id {
@@ -63,7 +65,7 @@ func (e tabled) Find(_ context.Context, key [32]byte) ([]peer.AddrInfo, error) {
 	defer e.t.mu.Unlock()
 	e.t.finds++
 	if e.t.absent {
-		return nil, ErrNoTable
+		return nil, link.ErrNoTable
 	}
 	return append(append([]peer.AddrInfo{}, e.t.liars...), e.t.holds[key]...), nil
 }
@@ -253,9 +255,9 @@ func (keepsAll) Drop(kv.Txn, *replica.Entry) error   { return nil }
 // stalls accepts sessions and never says a word.
 type stalls struct{ tabled }
 
-func (e stalls) Handle(protocol string, fn func(Stream)) {
+func (e stalls) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == syncProtocol {
-		fn = func(s Stream) {
+		fn = func(s link.Stream) {
 			_, _ = s.Read(make([]byte, 1<<16)) // the greeting
 			<-e.ctx.Done()
 		}

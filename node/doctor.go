@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -38,7 +40,7 @@ const clockOff = 30 * time.Second
 // reach it and by what way, and whether its clock is right.
 func (n *Node) DiagnoseNetwork(ctx context.Context) ([]Finding, error) {
 	if n.net == nil {
-		return nil, ErrOffline
+		return nil, link.ErrOffline
 	}
 	s, peers := n.net.Situation(), n.Peers()
 	out := []Finding{n.diagnoseAddresses(), diagnosePeers(peers), diagnoseReach(&s), diagnoseNAT(&s), diagnoseRelay(&s), diagnoseTable(&s, peers)}
@@ -122,7 +124,7 @@ func (n *Node) diagnoseAddresses() Finding {
 	return f
 }
 
-func diagnosePeers(peers []Peer) Finding {
+func diagnosePeers(peers []link.Peer) Finding {
 	f := Finding{About: "peers", Health: Good}
 	relayed := 0
 	for _, p := range peers {
@@ -141,7 +143,7 @@ func diagnosePeers(peers []Peer) Finding {
 	return f
 }
 
-func diagnoseReach(s *Situation) Finding {
+func diagnoseReach(s *link.Situation) Finding {
 	f := Finding{About: "reachability", Health: Good}
 	switch {
 	case len(s.Reachable) > 0:
@@ -164,16 +166,16 @@ func diagnoseReach(s *Situation) Finding {
 	return f
 }
 
-func diagnoseNAT(s *Situation) Finding {
+func diagnoseNAT(s *link.Situation) Finding {
 	f := Finding{About: "nat", Health: Good}
 	switch s.NAT {
-	case NATNone:
+	case link.NATNone:
 		f.Text = "no router translates addresses"
-	case NATSome:
+	case link.NATSome:
 		f.Text, f.Advice = "a router translates addresses; of what kind, a single peer that sees this node cannot tell", "direct connections through it are tried in any case"
-	case NATIndependent:
+	case link.NATIndependent:
 		f.Text = "a router translates addresses independently of the endpoint: direct connections to others behind routers can be made"
-	case NATDependent:
+	case link.NATDependent:
 		f.Health, f.Text = Warn, "a router translates addresses for each endpoint differently: direct connections can only be made to peers that all can reach"
 		f.Advice = "let the router pass the node's port on; else what you share with others behind routers goes through a relay or a seed"
 	default:
@@ -182,7 +184,7 @@ func diagnoseNAT(s *Situation) Finding {
 	return f
 }
 
-func diagnoseRelay(s *Situation) Finding {
+func diagnoseRelay(s *link.Situation) Finding {
 	f := Finding{About: "relay", Health: Good}
 	switch {
 	case len(s.Relayed) > 0:
@@ -200,7 +202,7 @@ func diagnoseRelay(s *Situation) Finding {
 	return f
 }
 
-func diagnoseTable(s *Situation, peers []Peer) Finding {
+func diagnoseTable(s *link.Situation, peers []link.Peer) Finding {
 	f := Finding{About: "hash table", Health: Good}
 	met := 0
 	for _, b := range s.Bootstrap {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"testing"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -17,7 +19,7 @@ func TestFaultOfAHandlerEndsItsStream(t *testing.T) {
 		net := newSimNet(3)
 		n, err := Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
 		require.NoError(t, err)
-		n.Serve(testService, func(s Stream) {
+		n.Serve(testService, func(s link.Stream) {
 			var b [1]byte
 			if _, err := io.ReadFull(s, b[:]); err != nil || b[0] == 0 {
 				panic("a fault")

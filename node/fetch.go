@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -334,7 +336,7 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 		return err
 	}
 	if f.n.net == nil {
-		return ErrOffline
+		return link.ErrOffline
 	}
 	if !f.started {
 		f.started = true
@@ -376,7 +378,7 @@ func (f *fetcher) alive() (alive []*provider, causes []error) {
 		p.mu.Lock()
 		switch {
 		case p.dead:
-			var unreachable *UnreachableError
+			var unreachable *link.UnreachableError
 			if errors.As(p.err, &unreachable) {
 				causes = append(causes, p.err)
 			} else {
@@ -482,9 +484,9 @@ func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInf
 // storing it. It returns the size.
 func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.WriterAt) (uint64, error) {
 	if n.net == nil {
-		return 0, ErrOffline
+		return 0, link.ErrOffline
 	}
-	if err := n.net.Connect(Named(ctx), p); err != nil {
+	if err := n.net.Connect(link.Named(ctx), p); err != nil {
 		return 0, err
 	}
 	f := &fetcher{n: n, ctx: ctx}

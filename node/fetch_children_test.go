@@ -7,6 +7,8 @@ import (
 	"io"
 	"testing"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -167,7 +169,7 @@ func TestLyingAboutChildren(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			liar := stranger(t)
-			liar.Handle("/skerry/blobs/2", func(s node.Stream) {
+			liar.Handle("/skerry/blobs/2", func(s link.Stream) {
 				readBlobRequest(s)
 				_, _ = s.Write(tc.says)
 				_ = s.CloseWrite()

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -211,7 +213,7 @@ func TestLiarIsRemembered(t *testing.T) {
 	require.NoError(t, err)
 	liar := stranger(t)
 	var asked atomic.Int32
-	liar.Handle("/skerry/blobs/2", func(s node.Stream) {
+	liar.Handle("/skerry/blobs/2", func(s link.Stream) {
 		asked.Add(1)
 		readBlobRequest(s)
 		_, _ = s.Write(append([]byte{0, 16, 0}, "the wrong content"[:16]...))

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -203,7 +205,7 @@ func (m *statementPeer) add(st replica.Statement) {
 	m.items = append(m.items, reconcile.Item{Key: key, Mark: reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}, Data: st.Bytes()})
 }
 
-func (m *statementPeer) serve(s Stream) {
+func (m *statementPeer) serve(s link.Stream) {
 	defer s.Close()
 	r := bufio.NewReader(s)
 	var hello [helloBytes]byte

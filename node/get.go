@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -56,7 +58,7 @@ func (n *Node) Get(
 	ctx, release := n.Blobs.Hold(ctx)
 	defer release()
 	g := getter{n: n, out: Content{Hash: h}, progress: progress}
-	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)
+	g.f = n.newFetcher(link.Named(ctx), providers, n.connectedPeers(), false, g.came)
 	err = g.run(ctx, form)
 	g.out.Fetched, err = g.f.end(err)
 	if err == nil {
@@ -134,7 +136,7 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	// a bare hash names a blob that only looks like a sequence.
 	if err := g.f.fetch(Want{Hash: seq[0]}); err != nil {
 		var missing *MissingError
-		if form == Unknown && (errors.As(err, &missing) && len(missing.Causes) == 0 || errors.Is(err, ErrOffline)) {
+		if form == Unknown && (errors.As(err, &missing) && len(missing.Causes) == 0 || errors.Is(err, link.ErrOffline)) {
 			return nil
 		}
 		return fmt.Errorf("sequence %s: %w", g.out.Hash.Short(), err)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -74,7 +76,9 @@ func (n *Node) keepActive(id replica.ID) {
 	if known {
 		return
 	}
-	err := n.net.Join(topicOf(id), func(ctx context.Context, from peer.ID, msg []byte) Verdict { return n.takeGossip(ctx, id, from, msg) })
+	err := n.net.Join(topicOf(id), func(ctx context.Context, from peer.ID, msg []byte) link.Verdict {
+		return n.takeGossip(ctx, id, from, msg)
+	})
 	if err != nil {
 		delete(n.active.until, id)
 		if n.ctx.Err() != nil {
@@ -122,13 +126,13 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 	}
 	for len(entries) > 0 {
 		k, size := 0, 0
-		for k < len(entries) && k < maxPush && (k == 0 || size < MaxGossip/4) {
+		for k < len(entries) && k < maxPush && (k == 0 || size < link.MaxGossip/4) {
 			size += len(entries[k].Key) + 256
 			k++
 		}
 		statements, items, err := n.marshalPush(ctx, id, entries[:k])
 		msg := appendItems(appendItems([]byte{gossipVersion}, statements), items)
-		if err == nil && len(msg) > MaxGossip {
+		if err == nil && len(msg) > link.MaxGossip {
 			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long statements: push has room for them
 		}
 		if err == nil {
@@ -144,9 +148,9 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 }
 
 // takeGossip stores what a message holds, and says whether it may be passed on.
-func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) Verdict {
+func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
 	if n.peers.isRefused(from) {
-		return Ignore
+		return link.Ignore
 	}
 	err := fault.Guard(n.log, "a message of gossip", func() error {
 		return n.insertGossip(ctx, id, from, msg)
@@ -154,18 +158,18 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	var protocol *reconcile.ProtocolError
 	switch {
 	case err == nil:
-		return Accept
+		return link.Accept
 	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
-		return Ignore
+		return link.Ignore
 	case errors.Is(err, replica.ErrNotGranted):
 		n.peers.compareSoonWith(from) // its grant may be on another way
-		return Ignore
+		return link.Ignore
 	case isRubbish(err) || errors.As(err, &protocol):
 		_ = n.blame(from, fmt.Errorf("gossip: %w", err)) // that is all there is to do
-		return Reject
+		return link.Reject
 	}
 	n.log.Debug("gossip", "peer", from, "replica", id.Short(), "error", err)
-	return Ignore
+	return link.Ignore
 }
 
 func (n *Node) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {

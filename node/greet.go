@@ -11,6 +11,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/kind"
@@ -86,7 +88,7 @@ type greeting struct {
 
 // greet is the initiator's part until the responder has proved that it holds the replica. The
 // session begins with confirm.
-func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
+func (n *Node) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
@@ -118,7 +120,7 @@ func (n *Node) greet(ctx context.Context, s Stream, r *bufio.Reader, id replica.
 
 // confirm proves to the responder that this node holds the replica. What the responder says
 // afterwards begins with its status.
-func (g *greeting) confirm(s Stream) error {
+func (g *greeting) confirm(s link.Stream) error {
 	mine := proofOf(g.key, "initiator", false)
 	b := binary.BigEndian.AppendUint16(mine[:], uint16(len(g.prefix)))
 	if _, err := s.Write(append(b, g.prefix...)); err != nil {
@@ -152,7 +154,7 @@ func (a *afterStatus) Read(b []byte) (int, error) {
 
 // welcome is the responder's part before its status. It returns ErrNotShared for a peer that does
 // not hold a replica that is held here, whatever the reason.
-func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeting, err error) {
+func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g greeting, err error) {
 	var hello [helloBytes]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {
 		return g, fmt.Errorf("sync: %w", noEOF(err))
@@ -213,7 +215,7 @@ func (n *Node) welcome(ctx context.Context, s Stream, r *bufio.Reader) (g greeti
 }
 
 // lookUpFor finds what a peer asks for, if it is to be told.
-func (n *Node) lookUpFor(ctx context.Context, s Stream, lookup [32]byte, g *greeting) error {
+func (n *Node) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
 	id, err := n.lookUp(ctx, lookup)
 	if errors.Is(err, ErrNotShared) {
 		n.missed(s)

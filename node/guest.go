@@ -3,6 +3,8 @@ package node
 import (
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
 )
@@ -66,7 +68,7 @@ var services = admission.Shares{
 }
 
 // room returns the room that all peers share, with a place for the given services.
-func newRoom(served map[string]func(Stream)) *admission.Room {
+func newRoom(served map[string]func(link.Stream)) *admission.Room {
 	cfg := admission.Config{Bytes: budgets, Streams: map[string]admission.Shares{}}
 	for protocol, s := range guests {
 		cfg.Streams[protocol] = s
@@ -79,8 +81,8 @@ func newRoom(served map[string]func(Stream)) *admission.Room {
 
 // admitted returns a handler that lets fn answer a stream if its peer may open one, and resets it
 // otherwise.
-func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
-	return func(s Stream) {
+func (n *Node) admitted(protocol string, fn func(link.Stream)) func(link.Stream) {
+	return func(s link.Stream) {
 		v, err := n.room.Enter(protocol, n.partyOf(s))
 		if err == nil {
 			defer v.Leave()
@@ -93,7 +95,7 @@ func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
 			return
 		}
 		err = fault.Guard(n.log, "a stream", func() error {
-			fn(&guest{s, v})
+			fn(link.NewGuest(s, v))
 			return nil
 		}, "protocol", protocol, "peer", s.Remote())
 		if err != nil {
@@ -103,95 +105,25 @@ func (n *Node) admitted(protocol string, fn func(Stream)) func(Stream) {
 }
 
 // serveOther returns the handler of a protocol of what is built upon the node.
-func serveOther(fn func(Stream)) func(Stream) {
-	return func(s Stream) {
-		if err := visitOf(s).Take(serviceBytes); err != nil {
+func serveOther(fn func(link.Stream)) func(link.Stream) {
+	return func(s link.Stream) {
+		if err := link.VisitOf(s).Take(serviceBytes); err != nil {
 			_ = s.Reset() // the peer may be gone
 			return
 		}
-		fn(within(s, idleTimeout).endingIn(serviceTime))
+		fn(link.Within(s, idleTimeout).EndingIn(serviceTime))
 	}
 }
 
 // partyOf says who has opened a stream. Known peers are those whom a ticket, a vault, a seed or an
 // invite names, and those with a history; others that are remembered have proved no more than that
 // they know the id of a replica.
-func (n *Node) partyOf(s Stream) admission.Party {
-	p := admission.Party{Peer: s.Remote(), Net: originOf(s)}
+func (n *Node) partyOf(s link.Stream) admission.Party {
+	p := admission.Party{Peer: s.Remote(), Net: link.OriginOf(s)}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
 	if c := n.peers.contacts[s.Remote()]; c != nil {
 		p.Proved, p.Known, p.Named = c.known, c.firm, c.named
 	}
 	return p
-}
-
-// guest is a stream that a peer has opened. What is written to it counts as held until the peer has
-// taken it.
-type guest struct {
-	Stream
-	visit *admission.Visit
-}
-
-func (g *guest) Write(b []byte) (int, error) {
-	if err := g.visit.Take(len(b)); err != nil {
-		return 0, err
-	}
-	defer g.visit.Give(len(b))
-	return g.Stream.Write(b)
-}
-
-// uncounted returns the stream below a guest, for a writer that counts by itself what it holds.
-func uncounted(s Stream) Stream {
-	if g, ok := s.(*guest); ok {
-		return g.Stream
-	}
-	return s
-}
-
-// visitOf returns what counts the memory of a stream: nil, which counts nothing, if this node has
-// opened it.
-func visitOf(s Stream) *admission.Visit {
-	switch s := s.(type) {
-	case *guest:
-		return s.visit
-	case patient:
-		return visitOf(s.Stream)
-	case *patient:
-		return visitOf(s.Stream)
-	}
-	return nil
-}
-
-// Located is a Stream that knows from where its peer is connected.
-type Located interface {
-	// Origin names the IP network of the peer, or of the relay between, in a form of the
-	// implementation's choice; "" if it is not known.
-	Origin() string
-	// Relayed reports whether a relay is between.
-	Relayed() bool
-}
-
-// Origin implements Located.
-func (g *guest) Origin() string { return originOf(g.Stream) }
-
-// Relayed implements Located.
-func (g *guest) Relayed() bool { return isRelayed(g.Stream) }
-
-// Origin implements Located.
-func (p patient) Origin() string { return originOf(p.Stream) }
-
-// Relayed implements Located.
-func (p patient) Relayed() bool { return isRelayed(p.Stream) }
-
-func isRelayed(s Stream) bool {
-	l, ok := s.(Located)
-	return ok && l.Relayed()
-}
-
-func originOf(s Stream) string {
-	if l, ok := s.(Located); ok {
-		return l.Origin()
-	}
-	return ""
 }

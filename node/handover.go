@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -105,7 +107,7 @@ func (h *handing) gave(p peer.ID, bytes int) {
 
 // giving is a stream of content to a peer.
 type giving struct {
-	Stream
+	link.Stream
 	h *handing
 }
 
@@ -252,7 +254,7 @@ func (n *Node) handOverTo(
 
 // taking decides how long a peer is waited for. Two kinds of progress renew the patience:
 //
-//   - bytes that the peer is sent, at leastRate or more, up to twice what it is to take: some are
+//   - bytes that the peer is sent, at link.LeastRate or more, up to twice what it is to take: some are
 //     no content;
 //   - what the peer says it has got, perhaps from others. Nothing proves that, so it renews the
 //     patience for a time that is bounded in all, believedFor times the patience.
@@ -281,7 +283,7 @@ func newTaking(patience time.Duration, total uint64, now time.Time) taking {
 	return taking{
 		patience: patience, belief: believedFor * patience, bound: 2 * total, since: now,
 		asking: most, most: most,
-		step: max(1, uint64(leastRate*patience/time.Second)),
+		step: max(1, uint64(link.LeastRate*patience/time.Second)),
 	}
 }
 
@@ -444,7 +446,7 @@ type described struct {
 
 // describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much
 // as a hash and some numbers, at the least rate.
-const describeTimeout = maxRequest * 40 / leastRate * time.Second
+const describeTimeout = maxRequest * 40 / link.LeastRate * time.Second
 
 // describeAll asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.
 func (n *Node) describeAll(
@@ -463,7 +465,7 @@ func (n *Node) describeAll(
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
 	// Each byte may be late, but not all of them: a peer that dribbles would keep this for hours.
-	s := within(raw, askTimeout).endingIn(describeTimeout)
+	s := link.Within(raw, askTimeout).EndingIn(describeTimeout)
 	reqs := make([]blobRequest, len(hashes))
 	for i, h := range hashes {
 		reqs[i] = blobRequest{hash: h, describe: true, ranges: blobs.Everything}
@@ -473,13 +475,13 @@ func (n *Node) describeAll(
 		_, err = s.Write(msg)
 	}
 	if err = errors.Join(err, s.CloseWrite()); err != nil {
-		return nil, errors.Join(err, ignoreReset(s))
+		return nil, errors.Join(err, link.GiveUp(s))
 	}
 	out, r := make([]described, len(hashes)), bufio.NewReader(s)
 	for i := range out {
 		head, err := readAnswerHead(r)
 		if err != nil {
-			return nil, errors.Join(err, ignoreReset(s))
+			return nil, errors.Join(err, link.GiveUp(s))
 		}
 		if head.status == statusHere {
 			out[i] = described{true, head.size, head.ranges.Count()}

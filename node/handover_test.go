@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -170,9 +172,9 @@ func handOverToLiar(
 	net := a.net.(*simEnd).s
 	net.mu.Lock()
 	asked := 0
-	net.ends[b.ID()].handlers[blobProtocol] = func(s Stream) {
+	net.ends[b.ID()].handlers[blobProtocol] = func(s link.Stream) {
 		defer func() { _ = s.Close() }()
-		_, reqs, _, err := readRequests(bufio.NewReader(s), visitOf(s))
+		_, reqs, _, err := readRequests(bufio.NewReader(s), link.VisitOf(s))
 		if err != nil {
 			return
 		}
@@ -237,9 +239,9 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 		syncTo(t, a, b, r.ID)
 		net := a.net.(*simEnd).s
 		net.mu.Lock()
-		net.ends[b.ID()].handlers[blobProtocol] = func(s Stream) {
+		net.ends[b.ID()].handlers[blobProtocol] = func(s link.Stream) {
 			defer func() { _ = s.Close() }()
-			_, reqs, _, err := readRequests(bufio.NewReader(s), visitOf(s))
+			_, reqs, _, err := readRequests(bufio.NewReader(s), link.VisitOf(s))
 			for i := 0; i < len(reqs) && err == nil; i++ {
 				info, err := a.Blobs.Stat(context.Background(), reqs[i].hash)
 				if err != nil {
@@ -271,7 +273,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 func TestProgressOfPeersIsBounded(t *testing.T) {
 	const patience, total = 5 * time.Second, 1 << 20
 	began := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	step := uint64(leastRate * patience / time.Second)
+	step := uint64(link.LeastRate * patience / time.Second)
 	for _, tt := range []struct {
 		name  string
 		tell  func(i uint64) (whole, partly, given uint64)
@@ -345,7 +347,7 @@ func TestDescriptionsDribbledEnd(t *testing.T) {
 		s := newSimNet(1)
 		asking, dribbling := simNodeOf(t, s), simNodeOf(t, s)
 		s.mu.Lock()
-		s.ends[dribbling.ID()].handlers[blobProtocol] = func(st Stream) {
+		s.ends[dribbling.ID()].handlers[blobProtocol] = func(st link.Stream) {
 			defer func() { _ = st.Close() }()
 			for err := error(nil); err == nil; time.Sleep(askTimeout / 2) {
 				_, err = st.Write([]byte{statusNotHere})

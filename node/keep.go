@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -141,7 +143,7 @@ func (n *Node) describe(ctx context.Context, p peer.ID, h blobs.Hash) (ProviderI
 // request.
 func (n *Node) FetchPart(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo, progress func(GetProgress)) (Fetched, error) {
 	g := getter{n: n, progress: progress}
-	g.f = n.newFetcher(Named(ctx), providers, n.connectedPeers(), false, g.came)
+	g.f = n.newFetcher(link.Named(ctx), providers, n.connectedPeers(), false, g.came)
 	got, err := g.f.end(g.part(ctx, h, ranges, children))
 	if err == nil {
 		err = n.Blobs.Sync(ctx)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
@@ -82,14 +84,14 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 
 // serveKeyring answers a call of an app. The call must have come within requestTime, and the reply
 // must be gone in as long; the person's time between is not counted.
-func (n *Node) serveKeyring(raw Stream) {
-	s := within(raw, idleTimeout).endingIn(requestTime)
-	v := visitOf(raw)
+func (n *Node) serveKeyring(raw link.Stream) {
+	s := link.Within(raw, idleTimeout).EndingIn(requestTime)
+	v := link.VisitOf(raw)
 	msg, err := readMessage(s, maxKeyringCall, v)
 	if err == nil {
-		app := vault.App{Peer: s.Remote().String(), Net: originOf(raw), Named: v.Who().Named}
+		app := vault.App{Peer: s.Remote().String(), Net: link.OriginOf(raw), Named: v.Who().Named}
 		reply := vault.ServeApp(n.ctx, n.AppKeyring(), app, msg)
-		err = writeMessage(s.endingIn(requestTime), reply)
+		err = writeMessage(s.EndingIn(requestTime), reply)
 	}
 	if err != nil {
 		n.log.Debug("serving a call to the keyring", "peer", s.Remote(), "error", err)
@@ -126,12 +128,12 @@ func writeMessage(w io.Writer, b []byte) error {
 func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 	return vault.Remote{Call: func(ctx context.Context, msg []byte) (_ []byte, err error) {
 		if n.net == nil {
-			return nil, ErrOffline
+			return nil, link.ErrOffline
 		}
 		if len(msg) > maxKeyringCall {
 			return nil, fmt.Errorf("%w: %d bytes", vault.ErrBadAsk, len(msg))
 		}
-		if err := n.net.Connect(Named(ctx), at); err != nil {
+		if err := n.net.Connect(link.Named(ctx), at); err != nil {
 			return nil, err
 		}
 		raw, err := n.net.Open(ctx, at.ID, keyringProtocol)
@@ -139,7 +141,7 @@ func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 			return nil, err
 		}
 		defer resetAfterFault(raw)
-		s := within(raw, idleTimeout).paced().endingIn(exchangeTime)
+		s := link.Within(raw, idleTimeout).Paced().EndingIn(exchangeTime)
 		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 		defer stop()
 		defer func() {

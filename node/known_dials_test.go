@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -22,7 +24,7 @@ type noted struct {
 
 func (e noted) Connect(ctx context.Context, p peer.AddrInfo) error {
 	e.mu.Lock()
-	e.named[p.ID] = append(e.named[p.ID], IsNamed(ctx))
+	e.named[p.ID] = append(e.named[p.ID], link.IsNamed(ctx))
 	e.mu.Unlock()
 	return e.simEnd.Connect(ctx, p)
 }

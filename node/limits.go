@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 
@@ -139,20 +141,20 @@ func (x *peerLimits) mayAsk(p peer.ID) error {
 
 // mayAsk is for the peer of a stream and, if it is not known, for all others from its network that
 // are not.
-func (n *Node) mayAsk(s Stream) error {
+func (n *Node) mayAsk(s link.Stream) error {
 	err := n.limits.of(s.Remote()).mayAsk(s.Remote())
-	if err == nil && !visitOf(s).Who().Known {
-		err = n.limits.ofNet(originOf(s)).mayAsk(s.Remote())
+	if err == nil && !link.VisitOf(s).Who().Known {
+		err = n.limits.ofNet(link.OriginOf(s)).mayAsk(s.Remote())
 	}
 	return err
 }
 
 // missed counts a lookup of what is not here.
-func (n *Node) missed(s Stream) {
+func (n *Node) missed(s link.Stream) {
 	n.counters.misses.Add(1)
 	n.limits.of(s.Remote()).misses.Allow()
-	if !visitOf(s).Who().Known {
-		n.limits.ofNet(originOf(s)).misses.Allow()
+	if !link.VisitOf(s).Who().Known {
+		n.limits.ofNet(link.OriginOf(s)).misses.Allow()
 	}
 }
 
@@ -310,7 +312,7 @@ func (l limitedWriter) Write(b []byte) (total int, err error) {
 // who waits.
 type limitedReader struct {
 	ctx        context.Context
-	r          patient
+	r          link.Patient
 	limits     throttles
 	background func() bool
 	count      *atomic.Uint64 // of bytes

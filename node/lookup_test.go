@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -21,11 +23,11 @@ import (
 )
 
 // nowhere is a network without peers.
-type nowhere struct{ Network }
+type nowhere struct{ link.Network }
 
 func (nowhere) ID() peer.ID                       { return "nobody" }
 func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
-func (nowhere) Keep(peer.ID, Trust)               {}
+func (nowhere) Keep(peer.ID, link.Trust)          {}
 func (nowhere) Origin(peer.ID) string             { return "" }
 func (nowhere) Addrs() []ma.Multiaddr             { return nil }
 func (nowhere) Close() error                      { return nil }

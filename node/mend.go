@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -24,7 +26,7 @@ func (n *Node) mend(f *fetcher, err error) error {
 	case !is:
 		return storeFault{err}
 	case n.net == nil:
-		return ErrOffline
+		return link.ErrOffline
 	}
 	n.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
 	n.Blobs.Touch(f.ctx, damaged.Hash)

@@ -5,8 +5,8 @@
 // redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from where
 // (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go,
 // catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
-// how people or programs talk to a node (package api). How streams are made is behind the [Network]
-// interface; libp2pnet implements it.
+// how people or programs talk to a node (package api). How streams are made is behind
+// [link.Network]; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -85,7 +87,7 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net         Network // nil while offline
+	net         link.Network // nil while offline
 	serving     *gate
 	search      *gate // for replicas by their tokens
 	limits      *limiter
@@ -100,11 +102,11 @@ type Node struct {
 	discovery   *discovery
 	arrived     arrivals
 	redeeming   sync.Mutex
-	invited     chan struct{}           // an invite was kept that could not be redeemed
-	room        *admission.Room         // counts what peers hold
-	serves      map[string]func(Stream) // of what is built upon the node
-	tending     sync.Mutex              // held while a vault is written
-	tend        chan struct{}           // a vault may have to be written
+	invited     chan struct{}                // an invite was kept that could not be redeemed
+	room        *admission.Room              // counts what peers hold
+	serves      map[string]func(link.Stream) // of what is built upon the node
+	tending     sync.Mutex                   // held while a vault is written
+	tend        chan struct{}                // a vault may have to be written
 	outboxMu    sync.Mutex
 	outboxes    map[peer.ID]*outbox
 	fullTold    told // that entries are not stored
@@ -141,7 +143,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		limits: newLimiter(cfg.Limits), sessions: newSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
-		serves: map[string]func(Stream){}, handing: newHanding(cfg.HandsOver),
+		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
@@ -247,7 +249,7 @@ func (n *Node) Online() bool { return n.net != nil }
 
 // GoOnline gives the node a network, which it then owns, and starts to serve, sync and download. It
 // may be called once, before the node is used from several goroutines.
-func (n *Node) GoOnline(network Network) error {
+func (n *Node) GoOnline(network link.Network) error {
 	if network == nil {
 		return errors.New("go online: there is no network")
 	}
@@ -259,7 +261,7 @@ func (n *Node) GoOnline(network Network) error {
 	}
 	n.net = network
 	n.room = newRoom(n.serves)
-	for protocol, fn := range map[string]func(Stream){
+	for protocol, fn := range map[string]func(link.Stream){
 		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
 		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
 	} {
@@ -268,7 +270,7 @@ func (n *Node) GoOnline(network Network) error {
 	for protocol, fn := range n.serves {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
-	if r, ok := network.(Relay); ok {
+	if r, ok := network.(link.Relay); ok {
 		r.MeterRelay(n.limits.relayed)
 	}
 	if err := network.Start(n.peers.changed); err != nil {
@@ -342,7 +344,7 @@ func (n *Node) Addrs() []ma.Multiaddr {
 }
 
 // Peers returns the connected peers.
-func (n *Node) Peers() []Peer {
+func (n *Node) Peers() []link.Peer {
 	if n.net == nil {
 		return nil
 	}
@@ -459,7 +461,7 @@ func (n *Node) Log() *slog.Logger { return n.log }
 // It must be called before GoOnline. A stream is for one request of at most 64 KiB and its answer:
 // all reads and writes on it fail a minute after it was opened. docs/protocol/limits.md tells how
 // many streams there are.
-func (n *Node) Serve(protocol string, fn func(Stream)) { n.serves[protocol] = fn }
+func (n *Node) Serve(protocol string, fn func(link.Stream)) { n.serves[protocol] = fn }
 
 // exchangeTime is how long a question to one peer, and its answer, may take: a registration at a
 // seed, a call to a keyring, or what an invite gives.
@@ -468,18 +470,18 @@ const exchangeTime = 2 * time.Minute
 // Open opens a stream for a question and its answer to a peer that a person or the configuration
 // names, connecting first if need be. Every read and write on it must make progress within 30
 // seconds, and all is over after two minutes.
-func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (Stream, error) {
+func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (link.Stream, error) {
 	if n.net == nil {
-		return nil, ErrOffline
+		return nil, link.ErrOffline
 	}
-	if err := n.net.Connect(Named(ctx), p); err != nil {
+	if err := n.net.Connect(link.Named(ctx), p); err != nil {
 		return nil, err
 	}
 	s, err := n.net.Open(ctx, p.ID, protocol)
 	if err != nil {
 		return nil, err
 	}
-	return within(s, idleTimeout).paced().endingIn(exchangeTime), nil
+	return link.Within(s, idleTimeout).Paced().EndingIn(exchangeTime), nil
 }
 
 // Leave forgets a replica. Content stays until somebody removes it.

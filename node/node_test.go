@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -156,7 +158,7 @@ func TestGetErrors(t *testing.T) {
 	gone := infoOf(t, a)
 	stopA()
 	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), node.Raw, gone, nil)
-	var unreachable *node.UnreachableError
+	var unreachable *link.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Equal(t, gone[0].ID, unreachable.Peer)
 	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), node.Raw, infoOf(t, b), nil)
@@ -175,7 +177,7 @@ func stranger(t testing.TB) *libp2pnet.Network {
 }
 
 // readBlobRequest takes one request, which is shorter than the buffer.
-func readBlobRequest(s node.Stream) { _, _ = s.Read(make([]byte, 4096)) }
+func readBlobRequest(s link.Stream) { _, _ = s.Read(make([]byte, 4096)) }
 
 // A peer that lies is dropped, what it gave before the lie is kept, and the next one is asked for
 // the rest.
@@ -214,7 +216,7 @@ func TestLyingProvider(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			liar := stranger(t)
-			liar.Handle("/skerry/blobs/2", func(s node.Stream) {
+			liar.Handle("/skerry/blobs/2", func(s link.Stream) {
 				readBlobRequest(s)
 				_, _ = s.Write(tc.says)
 				_ = s.Close()

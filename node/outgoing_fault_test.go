@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -44,7 +46,7 @@ func (e faulty) Connect(ctx context.Context, p peer.AddrInfo) error {
 	return e.simEnd.Connect(ctx, p)
 }
 
-func (e faulty) Open(ctx context.Context, p peer.ID, protocol string) (Stream, error) {
+func (e faulty) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
 	s, err := e.simEnd.Open(ctx, p, protocol)
 	if err == nil && e.f.on.Load() && protocol == e.f.protocol {
 		x := &faultyStream{Stream: s, f: e.f}
@@ -55,7 +57,7 @@ func (e faulty) Open(ctx context.Context, p peer.ID, protocol string) (Stream, e
 }
 
 type faultyStream struct {
-	Stream
+	link.Stream
 	f    *faults
 	left atomic.Int64
 }

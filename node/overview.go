@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -126,7 +128,7 @@ type outcome struct {
 var errShownEnough = errors.New("a stranger has shown enough replicas")
 
 // compare runs the reconcile session.
-func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initiator bool) (out outcome, err error) {
+func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, initiator bool) (out outcome, err error) {
 	byToken := make(map[[32]byte]replica.ID, len(o.tokens))
 	for i, t := range o.tokens {
 		byToken[t] = o.ids[i]
@@ -134,7 +136,7 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 	var mu sync.Mutex // sent by the session's writer, received by its reader
 	sent := map[replica.ID]bool{}
 	out = outcome{differ: map[replica.ID]bool{}, gone: map[replica.ID]bool{}, unknown: map[[32]byte]bool{}}
-	received, most, v := 0, maxOverview, visitOf(s)
+	received, most, v := 0, maxOverview, link.VisitOf(s)
 	if v.Stranger() {
 		most = min(most, 2*len(o.tokens)+strangeTokens)
 	}
@@ -184,8 +186,8 @@ func (o *overview) compare(ctx context.Context, s Stream, r *bufio.Reader, initi
 
 // conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too:
 // from now on it is compared with the others.
-func (n *Node) conclude(ctx context.Context, s Stream, o *overview, out outcome, began bool) error {
-	p, v := s.Remote(), visitOf(s)
+func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
+	p, v := s.Remote(), link.VisitOf(s)
 	if !out.cut {
 		n.peers.compared(p, o.ids, out.differ, out.gone, began)
 	}
@@ -239,18 +241,18 @@ func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
 		return err
 	}
 	defer resetAfterFault(raw)
-	s := within(raw, idleTimeout).paced()
+	s := link.Within(raw, idleTimeout).Paced()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if err := n.askOverview(ctx, s); err != nil {
-		return errors.Join(err, ignoreReset(s))
+		return errors.Join(err, link.GiveUp(s))
 	}
 	_ = s.Close()
 	return nil
 }
 
 // askOverview is the initiator's part.
-func (n *Node) askOverview(ctx context.Context, s Stream) error {
+func (n *Node) askOverview(ctx context.Context, s link.Stream) error {
 	p := s.Remote()
 	var nonceI, nonceR [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
@@ -283,12 +285,12 @@ func (n *Node) askOverview(ctx context.Context, s Stream) error {
 }
 
 // serveOverview is the responder's part.
-func (n *Node) serveOverview(s Stream) {
+func (n *Node) serveOverview(s link.Stream) {
 	limit := overviewTime
-	if !visitOf(s).Stranger() {
+	if !link.VisitOf(s).Stranger() {
 		limit = longOverview
 	}
-	if err := n.answerOverview(n.ctx, within(s, idleTimeout).endingIn(limit)); err != nil {
+	if err := n.answerOverview(n.ctx, link.Within(s, idleTimeout).EndingIn(limit)); err != nil {
 		n.log.Debug("serving an overview", "peer", s.Remote(), "error", err)
 		_ = s.Reset()
 		return
@@ -296,7 +298,7 @@ func (n *Node) serveOverview(s Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) answerOverview(ctx context.Context, s Stream) error {
+func (n *Node) answerOverview(ctx context.Context, s link.Stream) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	r := bufio.NewReader(s)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -80,7 +82,7 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 
 				planted := replica.EpochKey{Epoch: epoch, Key: seal.ReadKey{6, 6, 6}}
 				for _, id := range []replica.ID{sealed.ID, open.ID} {
-					evil.end.Handle(inviteProtocol, func(s Stream) {
+					evil.end.Handle(inviteProtocol, func(s link.Stream) {
 						_, _ = io.ReadFull(s, make([]byte, 130))
 						g := Given{Replica: id, Name: "holiday-photos", Capability: replica.Read, ReadKey: planted}
 						_, _ = s.Write(append([]byte{byte(InviteTaken)}, g.marshal()...))
@@ -153,7 +155,7 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		g, err := owner.Grant(ctx, r.ID, author, replica.Permission{})
 		require.NoError(t, err)
 		planted := replica.EpochKey{Epoch: 9, Key: seal.ReadKey{6}}
-		evil.end.Handle(inviteProtocol, func(s Stream) {
+		evil.end.Handle(inviteProtocol, func(s link.Stream) {
 			_, _ = io.ReadFull(s, make([]byte, 130))
 			x := Given{Replica: r.ID, Name: "r", Capability: replica.Read, ReadKey: planted, Statements: [][]byte{g.Bytes()}}
 			_, _ = s.Write(append([]byte{byte(InviteTaken)}, x.marshal()...))
@@ -201,7 +203,7 @@ func TestAnInviteProvesItsReadKey(t *testing.T) {
 		sealValue(t, owner.Node, r.ID, "theirs", "1")
 		_, tk, err := owner.Invite(ctx, r, Invite{Mode: replica.Write, Uses: 1})
 		require.NoError(t, err)
-		owner.end.Handle(syncProtocol, func(s Stream) { _ = s.Reset() })
+		owner.end.Handle(syncProtocol, func(s link.Stream) { _ = s.Reset() })
 		_, err = joiner.JoinInvite(ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil)
 		require.Error(t, err, "no session")
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")
@@ -275,7 +277,7 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 			k := evilKeyring{evil.Keyring(), mallory.ID, &ticket.Doc{
 				Capability: replica.Read, Replica: id, ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
 			}}
-			evil.end.Handle(keyringProtocol, func(s Stream) {
+			evil.end.Handle(keyringProtocol, func(s link.Stream) {
 				if msg, err := readMessage(s, maxKeyringCall, nil); err == nil {
 					_ = writeMessage(s, vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg))
 				}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -168,7 +170,7 @@ const noticed = 500 * time.Millisecond
 // openStream is a stream with what has been asked on it and not answered yet.
 type openStream struct {
 	p      *provider
-	raw    Stream
+	raw    link.Stream
 	r      *bufio.Reader
 	w      io.Writer
 	flying []*block
@@ -293,7 +295,7 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		}
 		s.raw = raw
 		s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() }) // so that a read that waits for the peer ends
-		quiet := within(raw, idleTimeout).paced()
+		quiet := link.Within(raw, idleTimeout).Paced()
 		limits := s.p.f.n.limits.download(s.p.info.ID)
 		background := s.p.f.background
 		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }, &s.p.f.n.counters.contentReceived}, readBuffer)

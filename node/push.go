@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -205,9 +207,9 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 		return err
 	}
 	defer resetAfterFault(raw)
-	s := within(raw, idleTimeout)
+	s := link.Within(raw, idleTimeout)
 	if _, err := s.Write(b); err != nil {
-		return errors.Join(err, ignoreReset(s))
+		return errors.Join(err, link.GiveUp(s))
 	}
 	return s.Close()
 }
@@ -297,7 +299,7 @@ func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 	return lookup, noEOF(err)
 }
 
-func (n *Node) servePush(s Stream) {
+func (n *Node) servePush(s link.Stream) {
 	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
@@ -310,12 +312,12 @@ func (n *Node) servePush(s Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) takePush(ctx context.Context, s Stream) error {
+func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if n.peers.isRefused(s.Remote()) {
 		return ErrNotShared
 	}
 	// Whoever does not know the replica is not listened to, and so costs no memory.
-	r := bufio.NewReader(within(s, idleTimeout).endingIn(requestTime))
+	r := bufio.NewReader(link.Within(s, idleTimeout).EndingIn(requestTime))
 	lookup, err := readPushHead(r)
 	if err != nil {
 		return err
@@ -330,11 +332,11 @@ func (n *Node) takePush(ctx context.Context, s Stream) error {
 	if err != nil {
 		return err
 	}
-	v := visitOf(s)
+	v := link.VisitOf(s)
 	if err := v.Proved(); err != nil {
 		return err
 	}
-	items := bufio.NewReader(unread(r, within(s, idleTimeout).paced()))
+	items := bufio.NewReader(unread(r, link.Within(s, idleTimeout).Paced()))
 	statements, err := readItems(items, v)
 	if err != nil {
 		return err

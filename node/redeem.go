@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -43,8 +45,8 @@ const (
 )
 
 // serveInvite answers somebody who brings an invite.
-func (n *Node) serveInvite(raw Stream) {
-	s := within(raw, idleTimeout).endingIn(2 * requestTime) // for the request and the answer
+func (n *Node) serveInvite(raw link.Stream) {
+	s := link.Within(raw, idleTimeout).EndingIn(2 * requestTime) // for the request and the answer
 	if err := n.answerInvite(n.ctx, s); err != nil {
 		var refused *InviteError
 		known := errors.As(err, &refused)
@@ -61,7 +63,7 @@ func (n *Node) serveInvite(raw Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) answerInvite(ctx context.Context, s Stream) error {
+func (n *Node) answerInvite(ctx context.Context, s link.Stream) error {
 	var msg [1 + 32 + 32 + 64 + 1]byte
 	if _, err := io.ReadFull(s, msg[:]); err != nil {
 		return fmt.Errorf("read: %w", noEOF(err))
@@ -103,7 +105,7 @@ func (n *Node) answerInvite(ctx context.Context, s Stream) error {
 
 // askForInvite brings an invite to one of the nodes that its ticket names.
 func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.InviteSecret, author replica.SecretKey, w *WalletProof) (g Given, err error) {
-	if err := n.net.Connect(Named(ctx), p); err != nil {
+	if err := n.net.Connect(link.Named(ctx), p); err != nil {
 		return g, err
 	}
 	raw, err := n.net.Open(ctx, p.ID, inviteProtocol)
@@ -111,9 +113,9 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 		return g, err
 	}
 	defer resetAfterFault(raw)
-	s := new(patient)
-	*s = within(raw, greetTime).endingIn(greetTime) // others may be asked instead
-	defer func() { _ = s.Reset() }()                // after Close it does nothing
+	s := new(link.Patient)
+	*s = link.Within(raw, greetTime).EndingIn(greetTime) // others may be asked instead
+	defer func() { _ = s.Reset() }()                     // after Close it does nothing
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if _, err := s.Write(appendRedeem(secret, author.Author(), author.Sign(redeemProof(secret, string(p.ID), string(n.id))), w)); err != nil {
@@ -123,7 +125,7 @@ func (n *Node) askForInvite(ctx context.Context, p peer.AddrInfo, secret ticket.
 	if _, err := r.Peek(1); err != nil {
 		return g, fmt.Errorf("redeem invite: the answer: %w", noEOF(err))
 	}
-	*s = within(raw, idleTimeout).paced().endingIn(exchangeTime)
+	*s = link.Within(raw, idleTimeout).Paced().EndingIn(exchangeTime)
 	if g, err = readGiven(r); err != nil {
 		return g, err
 	}
@@ -231,7 +233,7 @@ func (e *PendingInviteError) Unwrap() error { return e.Err }
 // node cannot be reached.
 func (n *Node) JoinInvite(ctx context.Context, t *ticket.Invite, name string, policy *Policy, prove ProveWallet) (JoinResult, error) {
 	if n.net == nil {
-		return JoinResult{}, ErrOffline
+		return JoinResult{}, link.ErrOffline
 	}
 	if name != "" {
 		if err := replica.CheckName(name); err != nil {

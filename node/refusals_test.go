@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -164,7 +166,7 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 		require.NoError(t, err)
 		s.mu.Lock()
 		serve, opened := s.ends[honest.ID()].handlers[blobProtocol], new(atomic.Int32)
-		s.ends[honest.ID()].handlers[blobProtocol] = func(st Stream) {
+		s.ends[honest.ID()].handlers[blobProtocol] = func(st link.Stream) {
 			if opened.Add(1) == 2 {
 				_ = st.Reset()
 				return

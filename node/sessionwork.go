@@ -5,6 +5,8 @@ import (
 	"io"
 	"iter"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
@@ -16,7 +18,7 @@ import (
 // before each use of the Set, since nothing may wait while the store is being read.
 type bill struct {
 	n     *Node
-	s     Stream
+	s     link.Stream
 	halfs int    // half units of work that are not settled
 	sent  uint64 // bytes that can still pay for work
 }
@@ -35,7 +37,7 @@ const (
 
 // of returns a set of which each use is counted, or set itself if this node has begun the session.
 func (b *bill) of(set reconcile.Set) reconcile.Set {
-	if visitOf(b.s) == nil {
+	if link.VisitOf(b.s) == nil {
 		return set
 	}
 	return billed{set, b}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
@@ -120,7 +122,7 @@ func TestBillsArePaid(t *testing.T) {
 		defer v.Leave()
 		own := rate.NewLimiter(1, 1000)
 		n.limits.of("p").work = own
-		b := &bill{n: n, s: &guest{pipeStream{remote: "p"}, v}}
+		b := &bill{n: n, s: link.NewGuest(pipeStream{remote: "p"}, v)}
 		w := b.payingBy(io.Discard)
 		_, err = w.Write(make([]byte, 1000*yieldOfUnit))
 		require.NoError(t, err)

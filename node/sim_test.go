@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -27,7 +29,7 @@ func newMallory(s *simNet, seed uint64) *mallory {
 	m := &mallory{s.end("mallory"), rand.New(rand.NewPCG(seed, 3)), replica.NewSecretKey()}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
 	for _, protocol := range []string{syncProtocol, overviewProtocol, pushProtocol, blobProtocol} {
-		m.Handle(protocol, func(s Stream) {
+		m.Handle(protocol, func(s link.Stream) {
 			_, _ = s.Write(m.rubbish())
 			_ = s.Close()
 		})

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -61,15 +63,15 @@ type simEnd struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
-	handlers map[string]func(Stream)
+	handlers map[string]func(link.Stream)
 	changed  func(peer.ID, bool)
 	links    map[peer.ID]map[net.Conn]bool // connected peers, with the open streams
-	topics   map[string]func(context.Context, peer.ID, []byte) Verdict
+	topics   map[string]func(context.Context, peer.ID, []byte) link.Verdict
 	seen     map[string]bool
 }
 
 func (s *simNet) end(id peer.ID) *simEnd {
-	e := &simEnd{s: s, id: id, handlers: map[string]func(Stream){}, links: map[peer.ID]map[net.Conn]bool{}, topics: map[string]func(context.Context, peer.ID, []byte) Verdict{}, seen: map[string]bool{}}
+	e := &simEnd{s: s, id: id, handlers: map[string]func(link.Stream){}, links: map[peer.ID]map[net.Conn]bool{}, topics: map[string]func(context.Context, peer.ID, []byte) link.Verdict{}, seen: map[string]bool{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -84,7 +86,7 @@ func (e *simEnd) Addrs() []ma.Multiaddr {
 	return []ma.Multiaddr{a}
 }
 
-func (e *simEnd) Handle(protocol string, fn func(Stream)) { e.handlers[protocol] = fn }
+func (e *simEnd) Handle(protocol string, fn func(link.Stream)) { e.handlers[protocol] = fn }
 
 func (e *simEnd) Start(changed func(peer.ID, bool)) error {
 	e.s.mu.Lock()
@@ -100,7 +102,7 @@ func (e *simEnd) Connect(ctx context.Context, p peer.AddrInfo) error {
 	to := e.s.ends[p.ID]
 	if to == nil || e.s.cut[pairOf(e.id, p.ID)] || e.s.ends[e.id] != e {
 		e.s.mu.Unlock()
-		return &UnreachableError{Peer: p.ID, Err: errors.New("no way there")}
+		return &link.UnreachableError{Peer: p.ID, Err: errors.New("no way there")}
 	}
 	if e.links[p.ID] != nil {
 		e.s.mu.Unlock()
@@ -113,13 +115,13 @@ func (e *simEnd) Connect(ctx context.Context, p peer.AddrInfo) error {
 	return nil
 }
 
-func (e *simEnd) Open(ctx context.Context, p peer.ID, protocol string) (Stream, error) {
+func (e *simEnd) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
 	time.Sleep(e.s.latency())
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	to := e.s.ends[p]
 	if to == nil || e.links[p] == nil || to.handlers[protocol] == nil {
-		return nil, &UnreachableError{Peer: p, Err: errors.New("not connected")}
+		return nil, &link.UnreachableError{Peer: p, Err: errors.New("not connected")}
 	}
 	e.s.opens[protocol]++
 	ours, theirs := e.s.pipe()
@@ -164,11 +166,11 @@ func (e *simEnd) Origin(p peer.ID) string {
 	return e.s.nets[p]
 }
 
-func (e *simEnd) Peers() (out []Peer) {
+func (e *simEnd) Peers() (out []link.Peer) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	for _, p := range slices.Sorted(maps.Keys(e.links)) {
-		out = append(out, Peer{ID: p})
+		out = append(out, link.Peer{ID: p})
 	}
 	return out
 }
@@ -182,7 +184,7 @@ func (e *simEnd) Connected(p peer.ID) bool {
 
 func (e *simEnd) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 
-func (e *simEnd) Join(topic string, take func(context.Context, peer.ID, []byte) Verdict) error {
+func (e *simEnd) Join(topic string, take func(context.Context, peer.ID, []byte) link.Verdict) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.topics[topic] = take
@@ -236,7 +238,7 @@ func (e *simEnd) pass(p peer.ID, topic string, msg []byte) {
 		to.s.mu.Lock()
 		take, linked := to.topics[topic], to.links[e.id] != nil
 		to.s.mu.Unlock()
-		if take == nil || !linked || !to.firstTime(msg) || take(to.ctx, e.id, msg) != Accept {
+		if take == nil || !linked || !to.firstTime(msg) || take(to.ctx, e.id, msg) != link.Accept {
 			return
 		}
 		for _, q := range to.Listeners(topic) {
@@ -292,11 +294,13 @@ func (e *simEnd) Close() error {
 	return nil
 }
 
-func (e *simEnd) Announce(context.Context, [32]byte) error { return ErrNoTable }
+func (e *simEnd) Announce(context.Context, [32]byte) error { return link.ErrNoTable }
 
-func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, ErrNoTable }
+func (e *simEnd) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) {
+	return nil, link.ErrNoTable
+}
 
-func (e *simEnd) Keep(peer.ID, Trust) {}
+func (e *simEnd) Keep(peer.ID, link.Trust) {}
 
 func (e *simEnd) Drop() {
 	e.s.mu.Lock()
@@ -312,6 +316,6 @@ func (e *simEnd) Drop() {
 	}
 }
 
-func (e *simEnd) Situation() Situation { return Situation{} }
+func (e *simEnd) Situation() link.Situation { return link.Situation{} }
 
-var _ Network = (*simEnd)(nil)
+var _ link.Network = (*simEnd)(nil)

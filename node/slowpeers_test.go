@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -150,14 +152,14 @@ type slowSessions struct {
 	log *events
 }
 
-func (e slowSessions) Open(_ context.Context, p peer.ID, _ string) (Stream, error) {
-	return nil, &UnreachableError{Peer: p, Err: errors.New("not now")}
+func (e slowSessions) Open(_ context.Context, p peer.ID, _ string) (link.Stream, error) {
+	return nil, &link.UnreachableError{Peer: p, Err: errors.New("not now")}
 }
 
-func (e slowSessions) Handle(protocol string, fn func(Stream)) {
+func (e slowSessions) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == syncProtocol {
 		honest := fn
-		fn = func(s Stream) { honest(&endless{Stream: s, e: e}) }
+		fn = func(s link.Stream) { honest(&endless{Stream: s, e: e}) }
 	}
 	e.simEnd.Handle(protocol, fn)
 }
@@ -165,7 +167,7 @@ func (e slowSessions) Handle(protocol string, fn func(Stream)) {
 // endless lets pass what a greeting writes, and then writes no more but the beginnings of a long
 // message.
 type endless struct {
-	Stream
+	link.Stream
 	e     slowSessions
 	wrote int
 }
@@ -188,7 +190,7 @@ func (s *endless) Write(b []byte) (int, error) {
 			return 0, err
 		}
 		time.Sleep(10 * time.Second)
-		piece = make([]byte, 20*leastRate)
+		piece = make([]byte, 20*link.LeastRate)
 	}
 	return 0, s.e.ctx.Err()
 }

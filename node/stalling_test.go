@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -53,10 +55,10 @@ type dribbles struct {
 	log      *events
 }
 
-func (e dribbles) Handle(protocol string, fn func(Stream)) {
+func (e dribbles) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == e.protocol {
 		honest := fn
-		fn = func(s Stream) {
+		fn = func(s link.Stream) {
 			e.log.add("stalls")
 			defer e.log.add("let go")
 			if e.pass > 0 {
@@ -76,13 +78,13 @@ func (e dribbles) Handle(protocol string, fn func(Stream)) {
 }
 
 // Open does not begin anything: this one waits to be asked.
-func (e dribbles) Open(_ context.Context, p peer.ID, _ string) (Stream, error) {
-	return nil, &UnreachableError{Peer: p, Err: errors.New("not now")}
+func (e dribbles) Open(_ context.Context, p peer.ID, _ string) (link.Stream, error) {
+	return nil, &link.UnreachableError{Peer: p, Err: errors.New("not now")}
 }
 
 // slowWrites writes a byte in 8 seconds after the first ones.
 type slowWrites struct {
-	Stream
+	link.Stream
 	pass  int
 	until context.Context
 }
@@ -192,7 +194,7 @@ func TestSyncsDespiteAStallingStranger(t *testing.T) {
 		}
 		require.Len(t, outcome, 2)
 		require.NoError(t, outcome[honest.ID()])
-		var unreachable *UnreachableError
+		var unreachable *link.UnreachableError
 		require.ErrorAs(t, outcome[stranger.ID()], &unreachable)
 	})
 }
@@ -231,7 +233,7 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 		select {
 		case err := <-ended:
 			require.Error(t, err)
-		case <-time.After(maxCredit):
+		case <-time.After(link.MaxCredit):
 			t.Fatal("the session goes on for ever")
 		}
 	})
@@ -255,7 +257,7 @@ func TestPace(t *testing.T) {
 					}
 				}
 			})
-			s := within(pipeStream{ours, "peer"}, idleTimeout).paced()
+			s := link.Within(pipeStream{ours, "peer"}, idleTimeout).Paced()
 			b := make([]byte, size)
 			for got := 0; got < total; {
 				n, err := s.Read(b)
@@ -269,10 +271,10 @@ func TestPace(t *testing.T) {
 		require.NoError(t, read(time.Second, 1<<10, 0, 4<<20))
 		require.NoError(t, read(25*time.Second, 25<<10, 0, 1<<20))
 		require.NoError(t, read(time.Millisecond, 1, 10*time.Minute, 1000), "this node is slow")
-		for _, size := range []int{1, 100, leastRate * 7} {
+		for _, size := range []int{1, 100, link.LeastRate * 7} {
 			began := time.Now()
-			require.ErrorIs(t, read(8*time.Second, size, 0, 1<<30), ErrSlow, size)
-			require.Less(t, time.Since(began), 8*firstCredit+time.Minute, size)
+			require.ErrorIs(t, read(8*time.Second, size, 0, 1<<30), link.ErrSlow, size)
+			require.Less(t, time.Since(began), 8*link.FirstCredit+time.Minute, size)
 		}
 	})
 }
@@ -353,16 +355,16 @@ type trickles struct {
 	log *events
 }
 
-func (e trickles) Handle(protocol string, fn func(Stream)) {
+func (e trickles) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == blobProtocol {
 		honest := fn
-		fn = func(s Stream) { e.log.add("trickles"); honest(&slowStream{Stream: s, until: e.ctx}) }
+		fn = func(s link.Stream) { e.log.add("trickles"); honest(&slowStream{Stream: s, until: e.ctx}) }
 	}
 	e.simEnd.Handle(protocol, fn)
 }
 
 type slowStream struct {
-	Stream
+	link.Stream
 	until context.Context
 }
 

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -93,9 +95,9 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	for _, p := range []peer.ID{friend, flood} {
 		n.peers.changed(p, true)
 	}
-	take := func(p peer.ID) Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
+	take := func(p peer.ID) link.Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
 	for i := range 3 * maxInGoodFaith {
-		require.Equal(t, Ignore, take(friend), "it is not passed on")
+		require.Equal(t, link.Ignore, take(friend), "it is not passed on")
 		require.False(t, n.peers.isRefused(friend), i)
 		if i%maxInGoodFaith == maxInGoodFaith-1 {
 			n.peers.agreed(friend, r.ID) // a session
@@ -103,7 +105,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 		}
 	}
 	for range maxInGoodFaith {
-		require.Equal(t, Ignore, take(flood))
+		require.Equal(t, link.Ignore, take(flood))
 	}
 	require.False(t, n.peers.isRefused(flood))
 
@@ -111,7 +113,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	n.peers.changed(flood, false)
 	n.peers.changed(flood, true)
 	n.peers.agreed(flood, r.ID) // which it can run after each flood
-	require.Equal(t, Reject, take(flood))
+	require.Equal(t, link.Reject, take(flood))
 	require.True(t, n.peers.isRefused(flood))
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node"
@@ -108,5 +110,5 @@ func TestDiagnoseNetwork(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, offline.Close()) }()
 	_, err = offline.DiagnoseNetwork(ctx)
-	require.ErrorIs(t, err, node.ErrOffline)
+	require.ErrorIs(t, err, link.ErrOffline)
 }

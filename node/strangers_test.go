@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -46,7 +48,7 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 			var err error
 			*n, err = Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
 			require.NoError(t, err)
-			(*n).Serve(testService, func(s Stream) {
+			(*n).Serve(testService, func(s link.Stream) {
 				_, err := io.ReadFull(s, make([]byte, 1))
 				if err == nil {
 					_, err = s.Write([]byte{1})
@@ -84,7 +86,7 @@ func (b *besieged) stranger(name, net string) *simEnd {
 	return e
 }
 
-func (b *besieged) open(e *simEnd, protocol string) Stream {
+func (b *besieged) open(e *simEnd, protocol string) link.Stream {
 	s, err := e.Open(context.Background(), b.n.ID(), protocol)
 	require.NoError(b.t, err)
 	return s
@@ -123,7 +125,7 @@ func (b *besieged) get(e *simEnd, h blobs.Hash, content []byte, within time.Dura
 }
 
 // drip writes something and then a byte every five seconds, as long as that succeeds.
-func drip(s Stream, first []byte) {
+func drip(s link.Stream, first []byte) {
 	_, err := s.Write(first)
 	for err == nil {
 		time.Sleep(5 * time.Second)
@@ -133,7 +135,7 @@ func drip(s Stream, first []byte) {
 }
 
 // pour writes something again and again, as long as that succeeds, and reads nothing.
-func pour(s Stream, first, again []byte) {
+func pour(s link.Stream, first, again []byte) {
 	_, err := s.Write(first)
 	for err == nil {
 		_, err = s.Write(again)
@@ -157,10 +159,10 @@ func TestMemoryOfStrangers(t *testing.T) {
 	}
 	for _, x := range []struct {
 		protocol string
-		run      func(b *besieged, s Stream, hash blobs.Hash)
+		run      func(b *besieged, s link.Stream, hash blobs.Hash)
 		each     int64 // bytes that a stream holds; 0 if they fill the budget
 	}{
-		{overviewProtocol, func(_ *besieged, s Stream, _ blobs.Hash) {
+		{overviewProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
 			_, err := s.Write(append([]byte{overviewVersion}, make([]byte, 32)...))
 			if err == nil {
 				_, err = io.ReadFull(s, make([]byte, 32))
@@ -187,15 +189,15 @@ func TestMemoryOfStrangers(t *testing.T) {
 			}
 			_ = s.Reset()
 		}, 0},
-		{blobProtocol, func(b *besieged, s Stream, h blobs.Hash) {
+		{blobProtocol, func(b *besieged, s link.Stream, h blobs.Hash) {
 			pour(s, nil, want(b.t, bytes2hashes(h, 4096)...))
 		}, 0},
-		{syncProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
-		{pushProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{pushVersion}) }, guestBytes},
-		{inviteProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{inviteVersion}) }, guestBytes},
-		{keyringProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + maxKeyringCall},
-		{clockProtocol, func(_ *besieged, s Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
-		{testService, func(_ *besieged, s Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
+		{syncProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
+		{pushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{pushVersion}) }, guestBytes},
+		{inviteProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{inviteVersion}) }, guestBytes},
+		{keyringProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + maxKeyringCall},
+		{clockProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
+		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
 			besiege(t, func(t *testing.T, b *besieged) {
@@ -282,7 +284,7 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 		} {
 			require.NoError(t, b.get(e, small.Hash, content, 5*time.Second), name)
 		}
-		time.Sleep(2 * firstCredit)
+		time.Sleep(2 * link.FirstCredit)
 	})
 }
 
@@ -350,7 +352,7 @@ func TestLeastRate(t *testing.T) {
 		took, err := read("slow", 64, time.Hour)
 		require.Error(t, err)
 		require.Less(t, took, 5*time.Minute)
-		_, err = read("steady", 2*leastRate, 15*time.Minute)
+		_, err = read("steady", 2*link.LeastRate, 15*time.Minute)
 		require.NoError(t, err)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -95,14 +97,14 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 		return false, err
 	}
 	defer resetAfterFault(raw)
-	s := new(patient)
-	*s = within(raw, limit).endingIn(limit)
+	s := new(link.Patient)
+	*s = link.Within(raw, limit).EndingIn(limit)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
 	r := bufio.NewReaderSize(s, blobBuffer)
 	g, err := n.greet(ctx, s, r, id, a.prefix)
 	if err != nil {
-		return false, errors.Join(err, ignoreReset(s))
+		return false, errors.Join(err, link.GiveUp(s))
 	}
 	if a.proved != nil {
 		a.proved()
@@ -110,18 +112,18 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	if *leavePlace == nil {
 		var free bool
 		if *leavePlace, free = n.sessions.tryPlace(id, a.is); !free {
-			return false, ignoreReset(s)
+			return false, link.GiveUp(s)
 		}
 	}
-	*s = within(raw, idleTimeout).paced()
+	*s = link.Within(raw, idleTimeout).Paced()
 	if a.is == newcomer {
-		*s = s.endingIn(newcomerTime)
+		*s = s.EndingIn(newcomerTime)
 	}
 	if err := g.confirm(s); err != nil {
-		return false, errors.Join(err, ignoreReset(s))
+		return false, errors.Join(err, link.GiveUp(s))
 	}
 	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, st); err != nil {
-		return false, errors.Join(err, ignoreReset(s))
+		return false, errors.Join(err, link.GiveUp(s))
 	}
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
@@ -129,7 +131,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 
 // resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the
 // stream.
-func resetAfterFault(s Stream) {
+func resetAfterFault(s link.Stream) {
 	if v := recover(); v != nil {
 		_ = s.Reset() // the peer may be gone
 		panic(v)
@@ -137,7 +139,7 @@ func resetAfterFault(s Stream) {
 }
 
 // serveSync is the responder's part.
-func (n *Node) serveSync(s Stream) {
+func (n *Node) serveSync(s link.Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
 	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
@@ -153,21 +155,21 @@ func (n *Node) serveSync(s Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) answerSync(ctx context.Context, s Stream, st *SyncStats) error {
+func (n *Node) answerSync(ctx context.Context, s link.Stream, st *SyncStats) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
-	greeting := within(s, idleTimeout).endingIn(greetTime)
+	greeting := link.Within(s, idleTimeout).EndingIn(greetTime)
 	small := bufio.NewReader(greeting)
 	g, err := n.welcome(ctx, greeting, small)
 	if err != nil {
 		return err
 	}
-	v := visitOf(s)
+	v := link.VisitOf(s)
 	if err := errors.Join(v.Proved(), v.Take(blobBuffer)); err != nil {
 		return err
 	}
-	s = within(s, idleTimeout).paced()
+	s = link.Within(s, idleTimeout).Paced()
 	r := bufio.NewReaderSize(unread(small, s), blobBuffer)
 	leave, ok := n.sessions.accept(g.id, s.Remote(), n.id)
 	if !ok {
@@ -188,7 +190,7 @@ func unread(r *bufio.Reader, s io.Reader) io.Reader {
 
 // session reconciles the statements and then the entries, and makes what came durable.
 func (n *Node) session(
-	ctx context.Context, s Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
+	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
 ) (err error) {
 	abort := func() { _ = s.Reset() }
 	work := &bill{n: n, s: s}
@@ -210,7 +212,7 @@ func (n *Node) session(
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
 			Set:   work.of(n.Replicas.StatementSet(g.id)), Key: keyed(g.key, []byte("statements")),
-			Initiator: initiator, Budget: visitOf(s),
+			Initiator: initiator, Budget: link.VisitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.insertStatements(ctx, g.id, items)
 				return errors.Join(err, worth.add(got, most))
@@ -238,7 +240,7 @@ func (n *Node) session(
 	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
 		Guard: fault.Call,
 		Set:   work.of(n.Replicas.EntrySet(g.id)), Range: replica.PrefixRange(g.prefix),
-		Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: visitOf(s),
+		Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: link.VisitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   n.handing.sent(s.Remote(), sent),

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -45,7 +47,7 @@ func (n *Node) syncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte, anyone bool,
 ) (_ []SyncResult, err error) {
 	if n.net == nil {
-		return nil, ErrOffline
+		return nil, link.ErrOffline
 	}
 	ctx, done := n.within(ctx)
 	defer func() { err = done(err) }()
@@ -54,7 +56,7 @@ func (n *Node) syncNow(
 		return nil, err
 	}
 	if only != "" {
-		ctx = Named(ctx)
+		ctx = link.Named(ctx)
 	}
 	w := &waiting{
 		n: n, id: id, prefix: prefix, anyone: anyone, peers: peers,
@@ -65,7 +67,7 @@ func (n *Node) syncNow(
 			return nil
 		}
 		found, err := n.discovery.find(ctx, id)
-		if err != nil && !errors.Is(err, ErrNoTable) {
+		if err != nil && !errors.Is(err, link.ErrNoTable) {
 			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
 		}
 		return found
@@ -106,7 +108,7 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 	for i, p := range w.peers {
 		if p.is == known {
 			firm++
-			go w.run(meeting, Named(ctx), 0, i)
+			go w.run(meeting, link.Named(ctx), 0, i)
 		} else {
 			go w.run(meeting, patient, claimTime, i)
 		}
@@ -172,14 +174,14 @@ func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]h
 		return nil, err
 	}
 	for _, p := range n.net.Peers() {
-		if (only != "" || p.near()) && !slices.ContainsFunc(peers, func(k holder) bool { return k.ID == p.ID }) {
+		if (only != "" || p.Near()) && !slices.ContainsFunc(peers, func(k holder) bool { return k.ID == p.ID }) {
 			peers = append(peers, holder{peer.AddrInfo{ID: p.ID}, newcomer})
 		}
 	}
 	if only != "" {
 		peers = slices.DeleteFunc(peers, func(p holder) bool { return p.ID != only })
 		if len(peers) == 0 {
-			return nil, &UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
+			return nil, &link.UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
 		}
 		peers[0].is = known // somebody asks for it by name
 	}
@@ -222,7 +224,7 @@ func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p 
 	}
 	if err != nil && run.Err() != nil {
 		waited := max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
-		err = &UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited, Err: errors.Join(run.Err(), err)}
+		err = &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited, Err: errors.Join(run.Err(), err)}
 	}
 	return st, err
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
@@ -203,7 +205,7 @@ func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.
 		return v, err
 	}
 	if len(peers) == 0 && n.net != nil { // another device may have it, or a seed
-		if _, err := n.discovery.find(ctx, id); err != nil && !errors.Is(err, ErrNoTable) {
+		if _, err := n.discovery.find(ctx, id); err != nil && !errors.Is(err, link.ErrNoTable) {
 			return v, fmt.Errorf("look for the vault: %w", err)
 		}
 	}

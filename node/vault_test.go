@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
@@ -170,7 +172,7 @@ func TestVaultOfUnreachablePeer(t *testing.T) {
 	require.NoError(t, err)
 	stopA()
 	_, err = b.OpenOwnVault(ctx, who, keys, at)
-	var unreachable *node.UnreachableError
+	var unreachable *link.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Empty(t, catalogue(t, b).Projects)
 	a, _ = startAt(t, dirA, at[0].Addrs[0].String())

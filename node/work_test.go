@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
@@ -30,7 +32,7 @@ func TestCrowdsShareTheirWork(t *testing.T) {
 					require.NoError(t, err)
 					defer v.Leave()
 					start := time.Now()
-					err = n.worked(context.Background(), &guest{pipeStream{remote: who.Peer}, v}, units)
+					err = n.worked(context.Background(), link.NewGuest(pipeStream{remote: who.Peer}, v), units)
 					require.NoError(t, err)
 					return time.Since(start)
 				}

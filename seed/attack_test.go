@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -290,7 +292,7 @@ func TestAnswersAboutSomethingElse(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)
 	liar := online(t, node.Config{}, func(n *node.Node) {
-		n.Serve(Protocol, func(st node.Stream) {
+		n.Serve(Protocol, func(st link.Stream) {
 			defer st.Close()
 			if _, err := readFrame(st, MaxRequest); err != nil {
 				t.Error(err)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -46,7 +48,7 @@ type reply struct {
 // node goes online.
 func (s *Seed) Serve(ctx context.Context) {
 	slots := make(chan struct{}, maxServes)
-	s.n.Serve(Protocol, func(st node.Stream) {
+	s.n.Serve(Protocol, func(st link.Stream) {
 		if err := s.serve(ctx, sourceOf(st), st, slots); err != nil {
 			s.log.Debug("serving a request to the seed", "peer", st.Remote(), "error", err)
 			_ = st.Reset()
@@ -81,9 +83,9 @@ func (s source) registers() string {
 	return s.counted
 }
 
-func sourceOf(st node.Stream) source {
+func sourceOf(st link.Stream) source {
 	a := source{device: st.Remote().String(), counted: st.Remote().String()}
-	if l, ok := st.(node.Located); ok && l.Origin() != "" {
+	if l, ok := st.(link.Located); ok && l.Origin() != "" {
 		a.counted, a.relayed = l.Origin(), l.Relayed()
 	}
 	return a

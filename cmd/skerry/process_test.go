@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -187,7 +189,7 @@ func TestLyingPeer(t *testing.T) {
 	liar, err := libp2pnet.New(libp2pnet.Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, liar.Close()) })
-	liar.Handle("/skerry/blobs/2", func(s node.Stream) {
+	liar.Handle("/skerry/blobs/2", func(s link.Stream) {
 		_, _ = s.Read(make([]byte, 4096)) // the request
 		// Here it is; its size; no ranges beyond the last group; and that group, of the right length.
 		_, _ = s.Write(append([]byte{0, byte(len(content)), 0}, "the wrong content"[:len(content)]...))

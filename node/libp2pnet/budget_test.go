@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,7 +26,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
@@ -110,7 +111,7 @@ func TestMessagesToLibrariesAreBounded(t *testing.T) {
 	}
 	empty := []byte{0x12, 0} // publish: an empty message
 	var good []byte
-	for _, m := range [][]byte{nil, data(1), data(200), data(node.MaxGossip), bytes.Repeat(empty, gossipMessages.items)} {
+	for _, m := range [][]byte{nil, data(1), data(200), data(link.MaxGossip), bytes.Repeat(empty, gossipMessages.items)} {
 		good = append(good, framed(m)...)
 	}
 	for _, at := range []int{1, 2, 3, 1000, len(good)} {

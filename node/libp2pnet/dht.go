@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -14,8 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	mh "github.com/multiformats/go-multihash"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // The distributed hash table is Kademlia as libp2p has it, under a prefix of its own, with provider
@@ -135,7 +135,7 @@ func keyOf(key [32]byte) (cid.Cid, error) {
 // ready reports whether anybody can be asked.
 func (n *Network) ready(ctx context.Context) error {
 	if n.table == nil {
-		return node.ErrNoTable
+		return link.ErrNoTable
 	}
 	for len(n.cfg.Bootstrap) > 0 && n.table.RoutingTable().Size() == 0 && time.Since(n.started) < meetWait {
 		select {
@@ -145,7 +145,7 @@ func (n *Network) ready(ctx context.Context) error {
 		}
 	}
 	if n.table.RoutingTable().Size() == 0 {
-		return fmt.Errorf("%w: no node of it is known yet", node.ErrNoTable)
+		return fmt.Errorf("%w: no node of it is known yet", link.ErrNoTable)
 	}
 	return nil
 }

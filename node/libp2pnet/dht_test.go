@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,9 +81,9 @@ func TestTable(t *testing.T) {
 	_, serves = holder.TableSize()
 	require.True(t, serves)
 	alone := startWith(t, Config{DHT: Server})
-	require.ErrorIs(t, alone.Announce(ctx, key), node.ErrNoTable)
+	require.ErrorIs(t, alone.Announce(ctx, key), link.ErrNoTable)
 	_, err = startWith(t, Config{}).Find(ctx, key)
-	require.ErrorIs(t, err, node.ErrNoTable)
+	require.ErrorIs(t, err, link.ErrNoTable)
 }
 
 // All that are to be known from the start are down: the node works, and meets them when they come.
@@ -97,7 +97,7 @@ func TestBootstrapDown(t *testing.T) {
 	other := startWith(t, Config{})
 	require.NoError(t, n.Connect(t.Context(), other.info(t)))
 	_, err = n.Find(t.Context(), [32]byte{1})
-	require.ErrorIs(t, err, node.ErrNoTable)
+	require.ErrorIs(t, err, link.ErrNoTable)
 	startWith(t, Config{Key: key, Listen: at.Addrs, DHT: Server})
 	require.Eventually(t, func() bool { known, _ := n.TableSize(); return known == 1 }, 30*time.Second, 10*time.Millisecond)
 }

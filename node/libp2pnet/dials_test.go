@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/stretchr/testify/require"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // stranger returns the id of a peer that nobody is.
@@ -78,7 +78,7 @@ func TestNodeIsNoReflector(t *testing.T) {
 	require.NoError(t, n.Connect(t.Context(), friend.info(t)), "it has been reached there before")
 	other := startWith(t, Config{})
 	require.ErrorAs(t, n.Connect(t.Context(), other.info(t)), &rationed)
-	require.NoError(t, n.Connect(node.Named(t.Context()), other.info(t)), "a person names it")
+	require.NoError(t, n.Connect(link.Named(t.Context()), other.info(t)), "a person names it")
 }
 
 // A pool of peers that prove themselves at an address earns nothing for other ports there.

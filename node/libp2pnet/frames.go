@@ -8,13 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
@@ -222,7 +223,7 @@ func (r byteReader) ReadByte() (byte, error) {
 // gossipMessages says which messages of peers gossip reads: as many parts as a greeting with all
 // topics has, or a list of the messages of all topics.
 var gossipMessages = inbox{
-	what: "a message of gossip", most: node.MaxGossip + rpcRoom, items: 8192, time: time.Minute,
+	what: "a message of gossip", most: link.MaxGossip + rpcRoom, items: 8192, time: time.Minute,
 	shape: shape{1: {}, 2: {}, 3: {1: {}, 2: {}, 3: {}, 4: {2: {}}, 5: {}, 6: {}}},
 }
 

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"lukechampine.com/blake3"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // Gossip is GossipSub 1.1. Messages carry no sender and no signature: the entries in them do.
@@ -60,7 +60,7 @@ func (n *Network) startGossip() error {
 		pubsub.WithPeerScore(score, limits),
 		pubsub.WithSubscriptionFilter(newInterests(n.host)),
 		pubsub.WithValidateThrottle(maxChecking),
-		pubsub.WithMaxMessageSize(node.MaxGossip+rpcRoom),
+		pubsub.WithMaxMessageSize(link.MaxGossip+rpcRoom),
 	)
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
@@ -70,7 +70,7 @@ func (n *Network) startGossip() error {
 }
 
 // Join implements node.Network.
-func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID, msg []byte) node.Verdict) error {
+func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID, msg []byte) link.Verdict) error {
 	n.topicsMu.Lock()
 	defer n.topicsMu.Unlock()
 	if _, ok := n.topics[name]; ok {
@@ -85,9 +85,9 @@ func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID,
 		}
 		defer n.work.Done()
 		switch take(ctx, from, m.Data) {
-		case node.Accept:
+		case link.Accept:
 			return pubsub.ValidationAccept
-		case node.Reject:
+		case link.Reject:
 			return pubsub.ValidationReject
 		}
 		return pubsub.ValidationIgnore

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,8 +25,6 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // tarpits listens at n addresses, takes every connection and never says a word.
@@ -79,7 +79,7 @@ func TestHearsayKeepsNobodyAway(t *testing.T) {
 		_, _ = n.host.Network().DialPeer(ctx, friend.ID())
 	})
 	require.Eventually(t, func() bool { return held.Load() >= 8 }, 10*time.Second, time.Millisecond)
-	require.NoError(t, n.Connect(node.Named(t.Context()), friend.info(t)))
+	require.NoError(t, n.Connect(link.Named(t.Context()), friend.info(t)))
 }
 
 // However many addresses strangers have a node dial at a time, there is room to dial a peer that
@@ -96,7 +96,7 @@ func TestRoomToDialNamedPeers(t *testing.T) {
 		dialling.Go(func() { _ = n.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{at}}) })
 	}
 	require.Eventually(t, func() bool { return held.Load() >= maxTrying }, 10*time.Second, time.Millisecond)
-	require.NoError(t, n.Connect(node.Named(t.Context()), friend.info(t)))
+	require.NoError(t, n.Connect(link.Named(t.Context()), friend.info(t)))
 	require.Less(t, held.Load(), int64(160), "libp2p dials no more at once")
 }
 
@@ -195,7 +195,7 @@ func TestGossipKeepsNoAddresses(t *testing.T) {
 	require.NoError(t, err)
 	defer sub.Close()
 	const topic = "skerry test"
-	take := func(context.Context, peer.ID, []byte) node.Verdict { return node.Accept }
+	take := func(context.Context, peer.ID, []byte) link.Verdict { return link.Accept }
 	require.NoError(t, n.Join(topic, take))
 	require.NoError(t, guest.Join(topic, take))
 	require.NoError(t, guest.Connect(t.Context(), n.info(t)))

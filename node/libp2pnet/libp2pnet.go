@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -38,7 +40,6 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/internal/netaddr"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 )
 
@@ -140,8 +141,8 @@ func (n *Network) enter() bool {
 }
 
 var (
-	_ node.Network = (*Network)(nil)
-	_ node.Relay   = (*Network)(nil)
+	_ link.Network = (*Network)(nil)
+	_ link.Relay   = (*Network)(nil)
 )
 
 // New makes a network that listens but, until Start, has no one to answer.
@@ -219,9 +220,9 @@ func (n *Network) Addrs() []ma.Multiaddr {
 // Connect implements node.Network.
 func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID == n.ID() {
-		return &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
+		return &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
 	}
-	if node.IsNamed(ctx) {
+	if link.IsNamed(ctx) {
 		defer n.dials.name(p)()
 	}
 	start := time.Now()
@@ -237,7 +238,7 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	unreachable := &node.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: firstCause(err, p.Addrs)}
+	unreachable := &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: firstCause(err, p.Addrs)}
 	var timeout interface{ Timeout() bool }
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(unreachable.Err, &timeout) && timeout.Timeout() {
 		unreachable.Timeout = max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
@@ -295,7 +296,7 @@ func firstCause(err error, addrs []ma.Multiaddr) error {
 }
 
 // Open implements node.Network.
-func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Stream, error) {
+func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (link.Stream, error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), openTimeout)
 	defer cancel()
 	s, err := n.newStream(ctx, p)
@@ -306,7 +307,7 @@ func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (node.Strea
 		if s != nil {
 			_ = s.Reset() // of no use
 		}
-		return nil, &node.UnreachableError{Peer: p, Err: err}
+		return nil, &link.UnreachableError{Peer: p, Err: err}
 	}
 	// The protocol's name goes out with the first bytes, and what the peer says to it is read before
 	// its first ones.
@@ -323,7 +324,7 @@ func (s *lazyStream) Read(b []byte) (int, error) {
 	n, err := s.rw.Read(b)
 	var unknown multistream.ErrNotSupported[protocol.ID]
 	if errors.As(err, &unknown) {
-		err = &node.UnreachableError{Peer: s.Remote(), Err: fmt.Errorf("it does not speak %v: is it of another version?", unknown.Protos)}
+		err = &link.UnreachableError{Peer: s.Remote(), Err: fmt.Errorf("it does not speak %v: is it of another version?", unknown.Protos)}
 	}
 	return n, err
 }
@@ -343,7 +344,7 @@ func (s *lazyStream) Close() error {
 }
 
 // Handle implements node.Network.
-func (n *Network) Handle(proto string, fn func(node.Stream)) {
+func (n *Network) Handle(proto string, fn func(link.Stream)) {
 	n.host.SetStreamHandler(protocol.ID(proto), func(s network.Stream) {
 		done := make(chan struct{})
 		if !n.do(func() { defer close(done); fn(stream{s}) }) {
@@ -463,14 +464,14 @@ func (n *Network) conns(p peer.ID) []network.Conn {
 }
 
 // Peers implements node.Network.
-func (n *Network) Peers() []node.Peer {
-	var out []node.Peer
+func (n *Network) Peers() []link.Peer {
+	var out []link.Peer
 	for _, id := range n.host.Network().Peers() {
 		conns := n.conns(id)
 		if len(conns) == 0 {
 			continue
 		}
-		p := node.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
+		p := link.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
 		if _, err := p.Addr.ValueForProtocol(ma.P_QUIC_V1); err == nil {
 			p.Transport = "quic-v1"
 		}
@@ -564,4 +565,4 @@ func originOf(m ma.Multiaddr) string {
 	return p.String()
 }
 
-var _ node.Located = stream{}
+var _ link.Located = stream{}

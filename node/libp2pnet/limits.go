@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -15,8 +17,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/x/rate"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // What a node bears. Everything is counted by libp2p's resource manager, which refuses what is
@@ -144,16 +144,16 @@ const (
 )
 
 // Keep implements node.Network.
-func (n *Network) Keep(p peer.ID, trust node.Trust) {
+func (n *Network) Keep(p peer.ID, trust link.Trust) {
 	value := shareValue
 	switch trust {
-	case node.TrustHistory:
+	case link.TrustHistory:
 		value = historyValue
-	case node.TrustNamed:
+	case link.TrustNamed:
 		value = namedValue
 	}
 	n.host.ConnManager().TagPeer(p, shareTag, value)
-	if trust != node.TrustNamed {
+	if trust != link.TrustNamed {
 		return
 	}
 	for _, c := range n.host.Network().ConnsToPeer(p) {

@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // However many connect, no more are let in than the limit has room for, and those that were there
@@ -20,7 +20,7 @@ func TestFloodOfConnections(t *testing.T) {
 	room := most + most/4 + 64
 	first := startWith(t, Config{})
 	require.NoError(t, first.Connect(t.Context(), n.info(t)))
-	n.Keep(first.ID(), node.TrustProved)
+	n.Keep(first.ID(), link.TrustProved)
 	var all []*Network
 	for range room + 20 {
 		x := startWith(t, Config{})
@@ -48,7 +48,7 @@ func TestFloodOfStreams(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	var mu sync.Mutex
 	served := map[peer.ID]int{}
-	n.Handle(proto, func(s node.Stream) {
+	n.Handle(proto, func(s link.Stream) {
 		mu.Lock()
 		served[s.Remote()]++
 		mu.Unlock()

@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 func at(t *testing.T, format string, args ...any) ma.Multiaddr {
@@ -91,10 +91,10 @@ func TestNamedPeersGetPlaces(t *testing.T) {
 	require.Eventually(t, func() bool { return b.Connected(a.ID()) }, 10*time.Second, time.Millisecond)
 	list := rcmgr.GetAllowlist(b.host.Network().ResourceManager())
 	home := at(t, "/ip4/127.0.0.1/tcp/9")
-	for _, trust := range []node.Trust{node.TrustProved, node.TrustHistory} {
+	for _, trust := range []link.Trust{link.TrustProved, link.TrustHistory} {
 		b.Keep(a.ID(), trust)
 		require.False(t, list.AllowedPeerAndMultiaddr(a.ID(), home))
 	}
-	b.Keep(a.ID(), node.TrustNamed)
+	b.Keep(a.ID(), link.TrustNamed)
 	require.True(t, list.AllowedPeerAndMultiaddr(a.ID(), home))
 }

@@ -7,14 +7,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // reach is what others have told this node about how they see it: they dial it back (AutoNAT v2),
@@ -105,8 +105,8 @@ func (n *Network) saw(e event.EvtPeerIdentificationCompleted) {
 }
 
 // Situation implements node.Network.
-func (n *Network) Situation() node.Situation {
-	s := node.Situation{Relayed: []ma.Multiaddr{}, RelayFor: n.cfg.Relay, Table: string(n.cfg.DHT)}
+func (n *Network) Situation() link.Situation {
+	s := link.Situation{Relayed: []ma.Multiaddr{}, RelayFor: n.cfg.Relay, Table: string(n.cfg.DHT)}
 	for _, m := range n.host.Addrs() {
 		if isRelayed(m) {
 			s.Relayed = append(s.Relayed, m)
@@ -128,7 +128,7 @@ func (n *Network) Situation() node.Situation {
 }
 
 // natKind tells from sightings by peers at different addresses how a router translates.
-func natKind(h host.Host, seen []sighting) node.NAT {
+func natKind(h host.Host, seen []sighting) link.NAT {
 	own := map[string]bool{}
 	if local, err := h.Network().InterfaceListenAddresses(); err == nil {
 		for _, m := range local {
@@ -150,13 +150,13 @@ func natKind(h host.Host, seen []sighting) node.NAT {
 	}
 	switch {
 	case len(seen) == 0:
-		return node.NATUnknown
+		return link.NATUnknown
 	case translated == 0:
-		return node.NATNone
+		return link.NATNone
 	case differ:
-		return node.NATDependent
+		return link.NATDependent
 	case translated > len(at):
-		return node.NATIndependent
+		return link.NATIndependent
 	}
-	return node.NATSome
+	return link.NATSome
 }

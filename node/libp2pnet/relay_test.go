@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/link"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
-
-	"github.com/skerry-sync/skerry/node"
 )
 
 // through returns where p is reached by the relay.
@@ -127,7 +127,7 @@ func TestListsAndRelayedPeers(t *testing.T) {
 				from *Network
 				ok   bool
 			}{{friend, tt.friend}, {other, tt.other}} {
-				err := x.from.Connect(node.Named(t.Context()), through(t, relay.info(t), n.ID()))
+				err := x.from.Connect(link.Named(t.Context()), through(t, relay.info(t), n.ID()))
 				require.Equal(t, x.ok, err == nil && stays(t, n, x.from), "%v", err)
 			}
 		})

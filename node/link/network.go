@@ -1,4 +1,11 @@
-package node
+// Package link is what a node and its rooms need of a network: connections to peers by their ids,
+// streams over them, gossip, and a hash table.
+//
+// What belongs here: the interface [Network], what it speaks of, and what holds for any stream,
+// whoever uses it: that reads and writes end ([Patient]), and that what a peer makes this node
+// hold is counted ([NewGuest]). What never belongs here: a protocol, or how connections are made,
+// which is in libp2pnet, the implementation.
+package link
 
 import (
 	"context"
@@ -9,6 +16,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/skerry-sync/skerry/internal/kind"
 )
@@ -148,6 +156,12 @@ type Peer struct {
 	Direct    bool         // not through a relay
 }
 
+// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr
+// is the relay's, so it is not near.
+func (p Peer) Near() bool {
+	return p.Transport != "relay" && (p.Addr == nil || !manet.IsPublicAddr(p.Addr))
+}
+
 // UnreachableError reports a peer to which no connection could be made.
 type UnreachableError struct {
 	Peer    peer.ID
@@ -181,8 +195,8 @@ var ErrNoTable = errors.New("there is no distributed hash table")
 // ErrOffline reports an operation that needs a network on a node that was opened without one.
 var ErrOffline = errors.New("this node is offline")
 
-// ignoreReset gives up a stream that is no longer of use; that this can fail is of no use either.
-func ignoreReset(s Stream) error {
+// GiveUp gives up a stream that is no longer of use; that this can fail is of no use either.
+func GiveUp(s Stream) error {
 	_ = s.Reset()
 	return nil
 }

@@ -1,4 +1,4 @@
-package node
+package link
 
 import (
 	"errors"
@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// patient is a stream whose reads and writes end: each must make progress within idle, and, if
+// Patient is a stream whose reads and writes end: each must make progress within idle, and, if
 // until is not zero, all of them together must be done by then, however much progress they make.
 // A peer that sends a byte at a time keeps the first rule for ever, so what a stranger can open
 // has the second one, too. What may rightly take long, such as a session, has a pace instead.
-type patient struct {
+type Patient struct {
 	Stream
 	idle  time.Duration
 	until time.Time
 	pace  *pace // nil: none
 }
 
-// within returns a stream whose reads and writes must make progress within idle.
-func within(s Stream, idle time.Duration) patient { return patient{Stream: s, idle: idle} }
+// Within returns a stream whose reads and writes must make progress within idle.
+func Within(s Stream, idle time.Duration) Patient { return Patient{Stream: s, idle: idle} }
 
-// endingIn returns the stream with a time by which everything must be done; 0 takes it away.
-func (p patient) endingIn(d time.Duration) patient {
+// EndingIn returns the stream with a time by which everything must be done; 0 takes it away.
+func (p Patient) EndingIn(d time.Duration) Patient {
 	p.until = time.Time{}
 	if d > 0 {
 		p.until = time.Now().Add(d)
@@ -29,14 +29,14 @@ func (p patient) endingIn(d time.Duration) patient {
 	return p
 }
 
-// paced returns the stream with a least pace: see pace.
-func (p patient) paced() patient {
-	p.pace = &pace{credit: firstCredit}
+// Paced returns the stream with a least pace: see pace.
+func (p Patient) Paced() Patient {
+	p.pace = &pace{credit: FirstCredit}
 	return p
 }
 
 // begin returns the time by which the next read or write must make progress; end follows it.
-func (p patient) begin() time.Time {
+func (p Patient) begin() time.Time {
 	t := time.Now().Add(p.idle)
 	if !p.until.IsZero() && p.until.Before(t) {
 		t = p.until
@@ -49,13 +49,13 @@ func (p patient) begin() time.Time {
 	return t
 }
 
-func (p patient) end(n int) {
+func (p Patient) end(n int) {
 	if p.pace != nil {
 		p.pace.end(n)
 	}
 }
 
-func (p patient) Read(b []byte) (n int, err error) {
+func (p Patient) Read(b []byte) (n int, err error) {
 	by := p.begin()
 	defer func() { p.end(n) }()
 	if err := p.SetReadDeadline(by); err != nil {
@@ -66,7 +66,7 @@ func (p patient) Read(b []byte) (n int, err error) {
 }
 
 // Write writes in pieces of writePiece bytes, each of which must make progress within idle.
-func (p patient) Write(b []byte) (total int, err error) {
+func (p Patient) Write(b []byte) (total int, err error) {
 	for {
 		n, err := p.writeOne(b[:min(len(b), writePiece)])
 		total += n
@@ -76,7 +76,7 @@ func (p patient) Write(b []byte) (total int, err error) {
 	}
 }
 
-func (p patient) writeOne(b []byte) (n int, err error) {
+func (p Patient) writeOne(b []byte) (n int, err error) {
 	by := p.begin()
 	defer func() { p.end(n) }()
 	if err := p.SetWriteDeadline(by); err != nil {
@@ -86,7 +86,7 @@ func (p patient) writeOne(b []byte) (n int, err error) {
 	return n, p.named(err)
 }
 
-func (p patient) named(err error) error {
+func (p Patient) named(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		if p.pace != nil && p.pace.spent() {
@@ -101,13 +101,13 @@ const (
 	// writePiece is how many bytes are written between two looks at the time: at the least rate, in
 	// about the time of an idle stream.
 	writePiece = 16 << 10
-	// leastRate is how many bytes a second, both ways together, a peer must take or give on
+	// LeastRate is how many bytes a second, both ways together, a peer must take or give on
 	// average while it is waited for. A link of 1 KiB/s keeps twice this pace.
-	leastRate = 512
-	// firstCredit is how long a peer may be waited for in all before it has moved a byte.
-	firstCredit = time.Minute
-	// maxCredit is the most that it can earn: so long may an honest peer store what it was sent.
-	maxCredit = 10 * time.Minute
+	LeastRate = 512
+	// FirstCredit is how long a peer may be waited for in all before it has moved a byte.
+	FirstCredit = time.Minute
+	// MaxCredit is the most that it can earn: so long may an honest peer store what it was sent.
+	MaxCredit = 10 * time.Minute
 )
 
 // ErrSlow reports a peer that does not make the least progress that is asked of it.
@@ -139,7 +139,7 @@ func (p *pace) end(n int) {
 	defer p.mu.Unlock()
 	p.charge(time.Now())
 	p.waiting--
-	p.credit = min(p.credit+time.Duration(n)*time.Second/leastRate, maxCredit)
+	p.credit = min(p.credit+time.Duration(n)*time.Second/LeastRate, MaxCredit)
 }
 
 // spent reports whether nothing is left of the credit, during a read or write.
