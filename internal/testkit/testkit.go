@@ -13,3 +13,11 @@ func Random[S ~int | ~uint8 | ~uint32 | ~uint64](seed S, n int) []byte {
 	_, _ = rand.NewChaCha8([32]byte{byte(low), byte(low >> 8)}).Read(b)
 	return b
 }
+
+// Few returns all, or few if the race detector watches. See Race.
+func Few(all, few int) int {
+	if Race {
+		return few
+	}
+	return all
+}
