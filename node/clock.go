@@ -49,7 +49,7 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 // history.
 func (n *Node) firmPeers() (firm []peer.ID) {
 	for _, p := range n.Peers() {
-		if n.peers.isFirm(p.ID) {
+		if n.contacts.isFirm(p.ID) {
 			firm = append(firm, p.ID)
 		}
 	}

@@ -44,9 +44,9 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 		require.Greater(t, ahead, time.Minute)
 
 		friend := join("friend", -20*time.Minute)
-		n.peers.mu.Lock()
-		n.peers.contact(friend).firm = true
-		n.peers.mu.Unlock()
+		n.contacts.mu.Lock()
+		n.contacts.contactLocked(friend).firm = true
+		n.contacts.mu.Unlock()
 		for _, ask := range []func(context.Context) (time.Duration, int){n.RecentClockOffset, n.ClockOffset} {
 			ahead, answered = ask(ctx)
 			require.Equal(t, 1, answered)

@@ -84,7 +84,7 @@ func TestWakesUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.True(t, b.net.Connected(a.ID()))
 
-		b.peers.wakeUpFrom(time.Hour)
+		b.contacts.wakeUpFrom(time.Hour)
 		require.False(t, b.net.Connected(a.ID()))
 		time.Sleep(tick + time.Second)
 		require.True(t, b.net.Connected(a.ID()), "at once")
@@ -98,7 +98,7 @@ func TestWakesUp(t *testing.T) {
 		s.mu.Lock()
 		s.cut[pairOf(a.ID(), b.ID())] = false
 		s.mu.Unlock()
-		b.peers.wakeUpFrom(time.Hour)
+		b.contacts.wakeUpFrom(time.Hour)
 		time.Sleep(tick + time.Second)
 		require.True(t, b.net.Connected(a.ID()), "not after minutes")
 		require.NoError(t, a.Close())

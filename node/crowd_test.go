@@ -37,7 +37,7 @@ func (*crowded) Connect(context.Context, peer.AddrInfo) error {
 // crowdedNode is a node with a clock that a test sets, and one replica.
 func crowdedNode(t *testing.T, now *time.Time) (*Node, *crowded, replica.ID) {
 	n, net := offline(t, now), &crowded{}
-	n.net = net
+	n.joinNetwork(net)
 	r, err := n.Replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	return n, net, r.ID
@@ -45,9 +45,9 @@ func crowdedNode(t *testing.T, now *time.Time) (*Node, *crowded, replica.ID) {
 
 // visit has a peer come, prove that it holds the replica, and go.
 func visit(n *Node, p peer.ID, id replica.ID) {
-	n.peers.changed(p, true)
-	n.peers.shares(p, id)
-	n.peers.changed(p, false)
+	n.contacts.changed(p, true)
+	n.contacts.shares(p, id)
+	n.contacts.changed(p, false)
 }
 
 func remembered(t *testing.T, n *Node, id replica.ID) map[peer.ID][]ma.Multiaddr {
@@ -105,7 +105,7 @@ func TestCrowdWithPatience(t *testing.T) {
 	all := remembered(t, n, id)
 	require.Contains(t, all, peer.ID("named"))
 	require.LessOrEqual(t, len(all), 1+maxHistory+maxNewcomers)
-	holders, err := n.peers.holdersOf(t.Context(), id)
+	holders, err := n.holders.of(t.Context(), id)
 	require.NoError(t, err)
 	histories := 0
 	for _, h := range holders {
@@ -125,26 +125,26 @@ func TestNothingIsKeptOfACrowd(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	for i := range maxNewcomers {
-		n.peers.changed(throwaway(i), true)
-		n.peers.shares(throwaway(i), id) // they stay
+		n.contacts.changed(throwaway(i), true)
+		n.contacts.shares(throwaway(i), id) // they stay
 	}
 	for i := range 20 {
 		p := throwaway(1000 + i)
-		n.peers.changed(p, true)
+		n.contacts.changed(p, true)
 		for range 3 {
-			n.peers.shares(p, id)
-			w, err := n.watchFor(t.Context(), id, p)
+			n.contacts.shares(p, id)
+			w, err := n.holders.watch(t.Context(), n.Replicas, id, p)
 			require.NoError(t, err)
 			_, err = w.end(t.Context())
 			require.NoError(t, err)
-			require.NoError(t, n.noteSame(t.Context(), p, []replica.ID{id}))
+			require.NoError(t, n.holders.noteSame(t.Context(), p, []replica.ID{id}))
 		}
-		n.peers.changed(p, false)
+		n.contacts.changed(p, false)
 	}
 	require.Zero(t, countKeys(t, n.kv, keyCommon), "none of them was remembered")
 	require.Equal(t, maxNewcomers, countKeys(t, n.kv, keySharing))
 	require.Equal(t, maxNewcomers, countKeys(t, n.kv, keyByPeer))
-	require.NoError(t, n.noteSame(t.Context(), throwaway(0), []replica.ID{id}))
+	require.NoError(t, n.holders.noteSame(t.Context(), throwaway(0), []replica.ID{id}))
 	last, err := n.LastSync(t.Context(), id)
 	require.NoError(t, err)
 	require.WithinDuration(t, now, last, 0, "of those that are remembered it is")
@@ -192,32 +192,32 @@ func TestACrowdCostsNoWrites(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	for i := range maxNewcomers {
-		n.peers.changed(throwaway(i), true)
-		n.peers.shares(throwaway(i), id) // they stay
+		n.contacts.changed(throwaway(i), true)
+		n.contacts.shares(throwaway(i), id) // they stay
 	}
 	count := &counting{Store: n.kv}
-	n.kv = count
+	n.holders.kv = count
 	p := throwaway(1000)
-	n.peers.changed(p, true)
+	n.contacts.changed(p, true)
 	for range 20 {
-		n.peers.shares(p, id)
+		n.contacts.shares(p, id)
 	}
 	require.EqualValues(t, 1, count.updates.Load())
 	require.Zero(t, count.writes.Load())
 	now = now.Add(roomAgain)
-	n.peers.shares(p, id)
+	n.contacts.shares(p, id)
 	require.EqualValues(t, 2, count.updates.Load())
 	require.Zero(t, count.writes.Load())
 	require.NotContains(t, remembered(t, n, id), p)
 
-	n.peers.changed(throwaway(maxNewcomers-1), false) // it makes room
-	n.peers.shares(p, id)
+	n.contacts.changed(throwaway(maxNewcomers-1), false) // it makes room
+	n.contacts.shares(p, id)
 	require.NotContains(t, remembered(t, n, id), p, "not in the same minute")
 	now = now.Add(roomAgain)
-	n.peers.shares(p, id)
+	n.contacts.shares(p, id)
 	require.Contains(t, remembered(t, n, id), p)
 	writes := count.writes.Load()
-	n.peers.shares(p, id)
+	n.contacts.shares(p, id)
 	require.Equal(t, writes, count.writes.Load())
 }
 
@@ -235,7 +235,7 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	net := &trusting{trust: map[peer.ID]link.Trust{}}
-	n.net = net
+	n.joinNetwork(net)
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
 	for range historyDays {
 		visit(n, "patient", id)
@@ -244,9 +244,9 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 	}
 	check := func(p peer.ID, trust link.Trust) {
 		t.Helper()
-		n.peers.changed(p, true)
-		defer n.peers.changed(p, false)
-		n.peers.shares(p, id)
+		n.contacts.changed(p, true)
+		defer n.contacts.changed(p, false)
+		n.contacts.shares(p, id)
 		who := n.partyOf(pipeStream{remote: p})
 		require.Equal(t, trust, net.trust[p])
 		require.Equal(t, trust >= link.TrustHistory, who.Known)
@@ -257,12 +257,12 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 	check("new", link.TrustProved)
 
 	// One with a history may be named later, also while it is connected.
-	n.peers.changed("patient", true)
-	n.peers.shares("patient", id)
+	n.contacts.changed("patient", true)
+	n.contacts.shares("patient", id)
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "patient"}}))
 	require.Equal(t, link.TrustNamed, net.trust["patient"])
 	require.True(t, n.partyOf(pipeStream{remote: "patient"}).Named)
-	n.peers.changed("patient", false)
+	n.contacts.changed("patient", false)
 	check("patient", link.TrustNamed)
 }
 
@@ -272,7 +272,7 @@ func TestTrustFromTheFirst(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	net := &trusting{trust: map[peer.ID]link.Trust{}}
-	n.net = net
+	n.joinNetwork(net)
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "friend"}}))
 	require.Empty(t, net.trust, "it is not connected")
 	visit(n, "newcomer", id)
@@ -282,7 +282,7 @@ func TestTrustFromTheFirst(t *testing.T) {
 	}
 	clear(net.trust)
 	for _, p := range []peer.ID{"friend", "patient", "newcomer"} {
-		n.peers.changed(p, true)
+		n.contacts.changed(p, true)
 	}
 	require.Equal(t, map[peer.ID]link.Trust{"friend": link.TrustNamed, "patient": link.TrustHistory}, net.trust)
 }
@@ -292,14 +292,14 @@ func TestHistoryTakesDays(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	for day := range historyDays {
-		require.Equal(t, newcomer, n.peers.standing(t.Context(), id, "p"), day)
+		require.Equal(t, newcomer, n.holders.standing(t.Context(), id, "p"), day)
 		for range 20 {
 			visit(n, "p", id)
 		}
 		now = now.Add(24 * time.Hour)
 	}
-	require.Equal(t, known, n.peers.standing(t.Context(), id, "p"))
-	require.Equal(t, newcomer, n.peers.standing(t.Context(), replica.ID{9}, "p"), "for that replica")
+	require.Equal(t, known, n.holders.standing(t.Context(), id, "p"))
+	require.Equal(t, newcomer, n.holders.standing(t.Context(), replica.ID{9}, "p"), "for that replica")
 }
 
 // Overviews are another way to prove that one holds a replica, with the same bounds.
@@ -309,11 +309,11 @@ func TestOverviewsOfACrowdAreBounded(t *testing.T) {
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "named"}}))
 	for i := range 200 {
 		p := throwaway(i)
-		n.peers.changed(p, true)
+		n.contacts.changed(p, true)
 		o := &overview{key: [32]byte{byte(i)}}
 		out := outcome{unknown: map[[32]byte]bool{tokenOf(id, o.key): true}}
 		require.NoError(t, n.conclude(t.Context(), pipeStream{remote: p}, o, out, false))
-		n.peers.changed(p, false)
+		n.contacts.changed(p, false)
 	}
 	all := remembered(t, n, id)
 	require.Contains(t, all, peer.ID("named"))
@@ -356,9 +356,9 @@ func TestCrowdIsNotDialledInsteadOfOthers(t *testing.T) {
 	n, _, id := crowdedNode(t, &now)
 	honest := peer.ID("z honest")
 	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: honest}}))
-	n.peers.mu.Lock()
-	n.peers.contacts[honest].retry = lastRetry // it has been away for long
-	n.peers.mu.Unlock()
+	n.contacts.mu.Lock()
+	n.contacts.contacts[honest].retry = lastRetry // it has been away for long
+	n.contacts.mu.Unlock()
 	var ids []replica.ID
 	for range maxContacts/maxNewcomers + 2 {
 		r, err := n.Replicas.Create(t.Context(), "")
@@ -368,15 +368,15 @@ func TestCrowdIsNotDialledInsteadOfOthers(t *testing.T) {
 	for i := range maxContacts + 50 {
 		visit(n, throwaway(i), ids[i/maxNewcomers])
 	}
-	n.peers.mu.Lock()
-	require.LessOrEqual(t, len(n.peers.contacts), maxContacts)
-	require.Contains(t, n.peers.contacts, honest)
-	n.peers.mu.Unlock()
+	n.contacts.mu.Lock()
+	require.LessOrEqual(t, len(n.contacts.contacts), maxContacts)
+	require.Contains(t, n.contacts.contacts, honest)
+	n.contacts.mu.Unlock()
 
-	n.peers = newPeerBook(n)
-	require.NoError(t, n.peers.load(t.Context()))
-	require.LessOrEqual(t, len(n.peers.contacts), maxContacts)
-	require.Contains(t, n.peers.contacts, honest)
+	n.contacts = newAgenda(n.contacts.cfg)
+	require.NoError(t, n.contacts.load(t.Context()))
+	require.LessOrEqual(t, len(n.contacts.contacts), maxContacts)
+	require.Contains(t, n.contacts.contacts, honest)
 }
 
 // What others say of a peer's addresses does not push out all that it was met at.
@@ -404,7 +404,7 @@ func TestAddressesAreNotPushedOut(t *testing.T) {
 	for range 4 { // other replicas' records come first or last
 		require.NoError(t, n.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: "p", Addrs: wrong}}))
 	}
-	require.Contains(t, n.peers.addrsOf(t.Context(), "p"), good)
+	require.Contains(t, n.holders.addrsOf(t.Context(), "p"), good)
 }
 
 // Blame of throwaway identities is bounded, and that of the last ones stays.
@@ -413,10 +413,10 @@ func TestBlameIsBounded(t *testing.T) {
 	n, _, _ := crowdedNode(t, &now)
 	for i := range maxBlamed + 100 {
 		now = now.Add(time.Millisecond)
-		n.peers.noteRubbish(throwaway(i), context.Canceled)
+		n.blamed.noteRubbish(throwaway(i), context.Canceled)
 	}
-	require.LessOrEqual(t, len(n.peers.rubbish), maxBlamed)
-	require.True(t, n.peers.isRefused(throwaway(maxBlamed+99)))
+	require.LessOrEqual(t, len(n.blamed.rubbish), maxBlamed)
+	require.True(t, n.blamed.isRefused(throwaway(maxBlamed+99)))
 }
 
 // Golden: the record of a peer.

@@ -114,7 +114,7 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 				table.absent = false
 				table.mu.Unlock()
 				time.Sleep(15 * time.Minute)
-				require.Equal(t, []peer.ID{holder.ID()}, looking.peers.connectedSharing(r.ID), "found")
+				require.Equal(t, []peer.ID{holder.ID()}, looking.contacts.connectedSharing(r.ID), "found")
 				if skew >= 0 { // else what is written now is of the future there
 					require.Equal(t, fingerprint(t, holder, r.ID), fingerprint(t, looking, r.ID))
 				}
@@ -226,15 +226,15 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 			require.NoError(t, n.AddSeed(ctx, r.ID, peer.AddrInfo{ID: seed.ID()}))
 		}
 		time.Sleep(10 * time.Second)
-		require.Equal(t, []peer.ID{seed.ID()}, a.peers.connectedSharing(r.ID))
+		require.Equal(t, []peer.ID{seed.ID()}, a.contacts.connectedSharing(r.ID))
 		table.mu.Lock()
 		table.absent = false
 		table.mu.Unlock()
 		time.Sleep(5 * time.Minute)
-		require.Len(t, a.peers.connectedSharing(r.ID), 2)
+		require.Len(t, a.contacts.connectedSharing(r.ID), 2)
 		require.NoError(t, seed.Close())
 		time.Sleep(time.Second)
-		require.Equal(t, []peer.ID{b.ID()}, a.peers.connectedSharing(r.ID))
+		require.Equal(t, []peer.ID{b.ID()}, a.contacts.connectedSharing(r.ID))
 		for _, n := range []*Node{a, b} {
 			require.NoError(t, n.Close())
 		}
@@ -285,7 +285,7 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 		_, err = looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
 		start := time.Now()
-		found, err := looking.discovery.find(ctx, r.ID)
+		found, err := looking.findHolders(ctx, r.ID)
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, holder.ID(), found[0].Peer)

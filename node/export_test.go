@@ -22,7 +22,7 @@ func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][
 }
 
 // Refuses reports whether n refuses p.
-func Refuses(n *Node, p peer.ID) bool { return n.peers.isRefused(p) }
+func Refuses(n *Node, p peer.ID) bool { return n.blamed.isRefused(p) }
 
 // LimitMisses lets p ask n for no more than so many replicas at once that n does not hold, and for
 // none later: a test that takes its time must not earn it another.

@@ -142,7 +142,7 @@ func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrIn
 		seen[p.ID] = true
 		x := &provider{f: f, info: p}
 		switch {
-		case n.peers.lied(p.ID):
+		case n.blamed.lied(p.ID):
 			x.turn = turnOfLiars
 		case i >= len(providers):
 			x.turn = turnOfFallback
@@ -256,7 +256,7 @@ func (f *fetcher) look() {
 		for _, p := range f.relief() {
 			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
 				x := &provider{f: f, info: peer.AddrInfo{ID: p}}
-				if f.n.peers.lied(p) {
+				if f.n.blamed.lied(p) {
 					x.turn = turnOfLiars
 				}
 				f.providers = append(f.providers, x)
@@ -284,7 +284,7 @@ func (f *fetcher) providerError(p *provider, err error) {
 	}
 	f.n.log.Info("provider dropped", "peer", p.info.ID, "error", err)
 	if isLie(err) {
-		f.n.peers.noteLie(p.info.ID, err)
+		f.n.noteLie(p.info.ID, err)
 	}
 	p.fail(err)
 }

@@ -98,7 +98,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.NoError(t, err)
 		pusher, err := flood()
 		require.Error(t, err, "pushes of what is not kept are refused")
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.isRefused(pusher))
 		require.Equal(t, 2*replica.MaxAbout, stated(other))
 		same()
 		require.Equal(t, 2*replica.MaxAbout, stated(owner))
@@ -109,7 +109,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.Zero(t, stated(other))
 		pusher, err = flood()
 		require.Error(t, err)
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.isRefused(pusher))
 		require.Zero(t, stated(other), "nothing of a delegate that is revoked is kept")
 		same()
 		for _, n := range w.nodes {
@@ -171,11 +171,11 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				}
 				if name == "a flood" {
 					require.Error(t, err)
-					require.True(t, n.peers.isRefused(m.simEnd.id))
+					require.True(t, n.blamed.isRefused(m.simEnd.id))
 					require.Less(t, m.sent.Load(), int64(2*maxRefused), "it is cut off early")
 				} else {
 					require.NoError(t, err)
-					require.False(t, n.peers.isRefused(m.simEnd.id))
+					require.False(t, n.blamed.isRefused(m.simEnd.id))
 				}
 				after, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)

@@ -46,7 +46,7 @@ func TestForgottenDeviceIsMet(t *testing.T) {
 		_, err = o.compare(t.Context(), s, r, true)
 		require.Error(t, err, "the node has heard enough")
 		time.Sleep(time.Second)
-		require.False(t, b.n.peers.isRefused(device.ID()))
+		require.False(t, b.n.blamed.isRefused(device.ID()))
 		known, err := b.n.KnownPeers(t.Context(), shared.ID)
 		require.NoError(t, err)
 		require.Len(t, known, 1)

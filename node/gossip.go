@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -44,12 +43,6 @@ const (
 // hold. All connected peers are told of each topic, which a node to which very many are connected
 // must not do for a few.
 func (n *Node) worthATopic(peers int) bool { return n.cfg.Host == nil || peers >= topicFromHost }
-
-// topicOf names the topic of a replica. Only who knows the replica's id can make it.
-func topicOf(id replica.ID) string {
-	h := keyed(id, []byte("skerry topic 2\n"))
-	return "/skerry/gossip/2/" + hex.EncodeToString(h[:16])
-}
 
 // active knows the replicas whose topics this node listens to.
 type active struct {
@@ -149,7 +142,7 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 
 // takeGossip stores what a message holds, and says whether it may be passed on.
 func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
-	if n.peers.isRefused(from) {
+	if n.blamed.isRefused(from) {
 		return link.Ignore
 	}
 	err := fault.Guard(n.log, "a message of gossip", func() error {
@@ -162,7 +155,7 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
 		return link.Ignore
 	case errors.Is(err, replica.ErrNotGranted):
-		n.peers.compareSoonWith(from) // its grant may be on another way
+		n.contacts.compareSoonWith(from) // its grant may be on another way
 		return link.Ignore
 	case isRubbish(err) || errors.As(err, &protocol):
 		_ = n.blame(from, fmt.Errorf("gossip: %w", err)) // that is all there is to do

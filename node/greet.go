@@ -15,7 +15,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -49,14 +48,6 @@ const (
 	helloBytes = 1 + 32 + 32 + statementsDigest
 	// statementsDigest is the length of the digest of the statements.
 	statementsDigest = 8
-)
-
-var (
-	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
-	// does.
-	ErrNotShared = kind.New(kind.Unreachable, "peer does not hold the replica, or does not share it with this node")
-	// ErrBusy reports a peer that is in a session of the replica with this node already.
-	ErrBusy = errors.New("a session with the peer is under way")
 )
 
 func sessionKey(id replica.ID, nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
@@ -216,14 +207,14 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 
 // lookUpFor finds what a peer asks for, if it is to be told.
 func (n *Node) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
-	id, err := n.lookUp(ctx, lookup)
+	id, err := n.lookups.find(ctx, lookup)
 	if errors.Is(err, ErrNotShared) {
 		n.missed(s)
 	}
 	if err != nil {
 		return err
 	}
-	if n.peers.isRefused(s.Remote()) {
+	if n.blamed.isRefused(s.Remote()) {
 		return ErrNotShared
 	}
 	g.id = id

@@ -120,10 +120,6 @@ func serveOther(fn func(link.Stream)) func(link.Stream) {
 // they know the id of a replica.
 func (n *Node) partyOf(s link.Stream) admission.Party {
 	p := admission.Party{Peer: s.Remote(), Net: link.OriginOf(s)}
-	n.peers.mu.Lock()
-	defer n.peers.mu.Unlock()
-	if c := n.peers.contacts[s.Remote()]; c != nil {
-		p.Proved, p.Known, p.Named = c.known, c.firm, c.named
-	}
+	p.Proved, p.Known, p.Named = n.contacts.counts(p.Peer)
 	return p
 }

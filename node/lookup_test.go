@@ -41,7 +41,7 @@ func offline(t testing.TB, now *time.Time) *Node {
 		return *now
 	}})
 	require.NoError(t, err)
-	n.net = nowhere{}
+	n.joinNetwork(nowhere{})
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n
 }
@@ -65,11 +65,11 @@ func TestLookUp(t *testing.T) {
 	ctx := t.Context()
 	a, err := n.Replicas.Create(ctx, "a") // before the first refresh
 	require.NoError(t, err)
-	require.NoError(t, n.refreshLookups(ctx))
+	require.NoError(t, n.lookups.refresh(ctx))
 	b, err := n.Replicas.Create(ctx, "b")
 	require.NoError(t, err)
 	found := func(id replica.ID, at time.Time) bool {
-		got, err := n.lookUp(ctx, lookupOf(id, n.id, dayOf(at)))
+		got, err := n.lookups.find(ctx, lookupOf(id, n.id, dayOf(at)))
 		if err != nil {
 			require.ErrorIs(t, err, ErrNotShared)
 			return false
@@ -83,18 +83,18 @@ func TestLookUp(t *testing.T) {
 			for offset := -3; offset <= 3; offset++ {
 				require.Equal(t, offset >= -1 && offset <= 1, found(id, now.Add(time.Duration(offset)*day)), offset)
 			}
-			_, err := n.lookUp(ctx, lookupOf(id, "another responder", dayOf(now)))
+			_, err := n.lookups.find(ctx, lookupOf(id, "another responder", dayOf(now)))
 			require.ErrorIs(t, err, ErrNotShared)
 		}
 		require.False(t, found(replica.ID{9}, now))
 		require.Equal(t, 2*len(keptDays(0)), countKeys(t, n.kv, keyLookup), "those of past days are dropped")
 		now = now.Add(day)
 		require.True(t, found(a.ID, now), "the next day is prepared before it comes")
-		require.NoError(t, n.refreshLookups(ctx))
+		require.NoError(t, n.lookups.refresh(ctx))
 	}
 	now = now.Add(100 * day) // switched off for long
 	require.False(t, found(a.ID, now))
-	require.NoError(t, n.refreshLookups(ctx))
+	require.NoError(t, n.lookups.refresh(ctx))
 	require.True(t, found(a.ID, now))
 	require.NoError(t, n.Leave(ctx, a.ID))
 	require.False(t, found(a.ID, now))
@@ -141,7 +141,7 @@ func TestUnknownAndRefusedLookTheSame(t *testing.T) {
 	n := offline(t, &now)
 	r, err := n.Replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
-	n.peers.rubbish["refused"] = now
+	n.blamed.rubbish["refused"] = now
 	hello := func(id replica.ID) ([]byte, [32]byte) {
 		var nonce [32]byte
 		_, _ = rand.Read(nonce[:])
@@ -186,10 +186,10 @@ func TestManyFakeReplicas(t *testing.T) {
 	for range 10_000 {
 		var id replica.ID
 		_, _ = rand.Read(id[:])
-		_, err := n.lookUp(t.Context(), lookupOf(id, n.id, dayOf(now)))
+		_, err := n.lookups.find(t.Context(), lookupOf(id, n.id, dayOf(now)))
 		require.ErrorIs(t, err, ErrNotShared)
 	}
-	got, err := n.lookUp(t.Context(), lookupOf(r.ID, n.id, dayOf(now)))
+	got, err := n.lookups.find(t.Context(), lookupOf(r.ID, n.id, dayOf(now)))
 	require.NoError(t, err)
 	require.Equal(t, r.ID, got)
 	require.Equal(t, before, countKeys(t, n.kv, ""))
@@ -286,7 +286,7 @@ func BenchmarkLookUp(b *testing.B) {
 			}))
 			b.ResetTimer()
 			for i := range b.N {
-				_, _ = n.lookUp(b.Context(), lookups[i%held]) // found, and then not held: that is not what is measured
+				_, _ = n.lookups.find(b.Context(), lookups[i%held]) // found, and then not held: that is not what is measured
 			}
 		})
 	}

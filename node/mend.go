@@ -61,8 +61,8 @@ func isMissing(err error) bool {
 func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
 	have := n.Providers(f.ctx, h)
 	slices.SortStableFunc(have, func(a, b ProviderInfo) int {
-		switch lied := n.peers.lied(a.ID); {
-		case lied == n.peers.lied(b.ID):
+		switch lied := n.blamed.lied(a.ID); {
+		case lied == n.blamed.lied(b.ID):
 			return cmp.Compare(b.Present, a.Present)
 		case lied:
 			return 1
@@ -211,7 +211,7 @@ func (n *Node) askFor(
 	defer func() { s.close(true) }()
 	defer func() {
 		if isLie(err) {
-			n.peers.noteLie(p.ID, err)
+			n.noteLie(p.ID, err)
 		}
 	}()
 	if err := s.ask(f.ctx, &block{items: []*blockItem{{req: req}}}); err != nil {

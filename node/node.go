@@ -95,11 +95,14 @@ type Node struct {
 	turns       turns
 	handing     handing
 	policies    policies
-	peers       *peerBook
+	blamed      *blameList
+	holders     *holderBook
+	contacts    *agenda
 	sessions    *sessions
 	active      active
 	downloads   *downloads
-	discovery   *discovery
+	lookups     *lookups
+	discovery   *finder
 	arrived     arrivals
 	redeeming   sync.Mutex
 	invited     chan struct{}                // an invite was kept that could not be redeemed
@@ -178,11 +181,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
+	n.downloads = newDownloads(n)
+	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
-	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.leave}); err != nil {
+		return nil, err
+	}
+	return n, n.policies.load(ctx, n.kv)
 }
 
 // makePrivate makes the data directory, or takes from others what they may do in it, and with the
@@ -256,10 +262,10 @@ func (n *Node) GoOnline(network link.Network) error {
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
-	if err := n.refreshLookups(kv.ToMakeRoom(n.ctx)); err != nil {
+	if err := n.lookups.refresh(kv.ToMakeRoom(n.ctx)); err != nil {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
-	n.net = network
+	n.joinNetwork(network)
 	n.room = newRoom(n.serves)
 	for protocol, fn := range map[string]func(link.Stream){
 		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
@@ -273,11 +279,11 @@ func (n *Node) GoOnline(network link.Network) error {
 	if r, ok := network.(link.Relay); ok {
 		r.MeterRelay(n.limits.relayed)
 	}
-	if err := network.Start(n.peers.changed); err != nil {
+	if err := network.Start(n.contacts.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.keepLookups, "looking after peers": n.peers.run,
+		"spreading entries": n.spread, "looking up replicas": n.lookups.keep, "looking after peers": n.contacts.run,
 		"downloading": n.downloads.run, "announcing replicas": n.discovery.announce,
 		"searching for replicas": n.discovery.search, "redeeming invites": n.retryInvites,
 		"tending keys": n.keepTending,
@@ -285,6 +291,13 @@ func (n *Node) GoOnline(network link.Network) error {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
 	}
 	return nil
+}
+
+// joinNetwork gives the network to what needs one.
+func (n *Node) joinNetwork(network link.Network) {
+	n.net = network
+	n.contacts.online(network)
+	n.discovery.online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -354,7 +367,7 @@ func (n *Node) Peers() []link.Peer {
 // KnownPeers returns the peers that are remembered for a replica: those that are known before
 // newcomers, and of each kind the connected ones first.
 func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
-	all, err := n.peers.holdersOf(ctx, id)
+	all, err := n.holders.of(ctx, id)
 	for _, h := range all {
 		out = append(out, h.AddrInfo)
 	}
@@ -493,7 +506,8 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
+	n.contacts.forget(id)
+	return errors.Join(n.holders.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetSeeds(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica

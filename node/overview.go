@@ -72,7 +72,7 @@ func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overv
 		id           replica.ID
 	}
 	var lines []line
-	for _, id := range n.peers.toCompare(p) {
+	for _, id := range n.contacts.toCompare(p) {
 		print, err := n.Replicas.SharedFingerprint(ctx, id)
 		if errors.Is(err, replica.ErrNotFound) {
 			continue // left meanwhile
@@ -189,7 +189,7 @@ func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, 
 func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
 	p, v := s.Remote(), link.VisitOf(s)
 	if !out.cut {
-		n.peers.compared(p, o.ids, out.differ, out.gone, began)
+		n.contacts.compared(p, o.ids, out.differ, out.gone, began)
 	}
 	if len(out.unknown) == 0 {
 		return nil
@@ -202,7 +202,7 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 	if err := n.worked(ctx, s, searched/searchedUnit); err != nil {
 		return err
 	}
-	return n.peers.meet(ctx, p, ids)
+	return n.contacts.meet(ctx, p, ids)
 }
 
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many
@@ -228,10 +228,6 @@ func (n *Node) searchFor(
 		}
 	}
 	return ids, searched, nil
-}
-
-func tokenOf(id replica.ID, key [32]byte) [32]byte {
-	return keyed(id, []byte("skerry token 1\n"), key[:])
 }
 
 // overviewWith compares all shared replicas with a connected peer.

@@ -21,9 +21,9 @@ func shareAll(t *testing.T, a, b *Node, names ...string) (ids []replica.ID) {
 		require.NoError(t, err)
 		_, err = b.Replicas.Join(t.Context(), r)
 		require.NoError(t, err)
-		a.peers.put(r.ID, b.id)
-		b.peers.put(r.ID, a.id)
-		a.peers.contact(b.id).connected, b.peers.contact(a.id).connected = true, true
+		a.contacts.putLocked(r.ID, b.id)
+		b.contacts.putLocked(r.ID, a.id)
+		a.contacts.contactLocked(b.id).connected, b.contacts.contactLocked(a.id).connected = true, true
 		ids = append(ids, r.ID)
 	}
 	return ids
@@ -57,7 +57,7 @@ func (c *countingConn) Read(b []byte) (int, error) {
 
 func due(n *Node, p *Node) map[replica.ID]bool {
 	out := map[replica.ID]bool{}
-	for id := range n.peers.contacts[p.id].sessions {
+	for id := range n.contacts.contacts[p.id].sessions {
 		out[id] = true
 	}
 	return out
@@ -75,8 +75,8 @@ func TestOverview(t *testing.T) {
 	ids := shareAll(t, a, b, names...)
 	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "a nonce and a status")
 	require.Empty(t, due(a, b))
-	require.Equal(t, 2*a.cfg.SyncInterval, a.peers.contacts[b.id].pause, "the longer nothing happens, the rarer")
-	require.True(t, a.peers.contacts[b.id].shared[ids[0]].seen)
+	require.Equal(t, 2*a.cfg.SyncInterval, a.contacts.contacts[b.id].pause, "the longer nothing happens, the rarer")
+	require.True(t, a.contacts.contacts[b.id].shared[ids[0]].seen)
 
 	author := replica.NewSecretKey()
 	change := []replica.Change{{Key: []byte("k"), Hash: blobs.HashOf([]byte("v")), Size: 1}}
@@ -96,9 +96,9 @@ func TestOverview(t *testing.T) {
 	want := map[replica.ID]bool{ids[3]: true, ids[77]: true, ids[200]: true, ids[300]: true}
 	require.Equal(t, want, due(a, b))
 	require.Empty(t, due(b, a), "whoever began goes on")
-	require.False(t, a.peers.contacts[b.id].shared[ids[9]].seen)
-	require.True(t, a.peers.contacts[b.id].shared[ids[3]].seen)
-	require.Equal(t, a.cfg.SyncInterval, a.peers.contacts[b.id].pause)
+	require.False(t, a.contacts.contacts[b.id].shared[ids[9]].seen)
+	require.True(t, a.contacts.contacts[b.id].shared[ids[3]].seen)
+	require.Equal(t, a.cfg.SyncInterval, a.contacts.contacts[b.id].pause)
 	overviewOnce(t, a, b)
 	want[ids[9]] = true // it is asked for by name only when it has been gone twice
 	require.Equal(t, want, due(a, b))
@@ -110,16 +110,16 @@ func TestOverviewRecognises(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)
 	ids := shareAll(t, a, b, "one", "two", "three", "four", "five")
-	a.peers.drop(ids[0], b.id)
-	b.peers.drop(ids[1], a.id)
-	b.peers.drop(ids[2], a.id)
+	a.contacts.dropLocked(ids[0], b.id)
+	b.contacts.dropLocked(ids[1], a.id)
+	b.contacts.dropLocked(ids[2], a.id)
 	overviewOnce(t, a, b)
-	require.Len(t, a.peers.contacts[b.id].shared, 5)
-	require.Len(t, b.peers.contacts[a.id].shared, 5)
+	require.Len(t, a.contacts.contacts[b.id].shared, 5)
+	require.Len(t, b.contacts.contacts[a.id].shared, 5)
 	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "now they are the same")
 	for _, id := range ids {
-		require.True(t, a.peers.contacts[b.id].shared[id].seen)
-		require.True(t, b.peers.contacts[a.id].shared[id].seen)
+		require.True(t, a.contacts.contacts[b.id].shared[id].seen)
+		require.True(t, b.contacts.contacts[a.id].shared[id].seen)
 	}
 	require.Empty(t, due(a, b))
 	require.Empty(t, due(b, a))
@@ -132,7 +132,7 @@ func TestOverviewTellsNothing(t *testing.T) {
 	a, b := offline(t, &now), offline(t, &now)
 	r, err := a.Replicas.Create(t.Context(), "secret")
 	require.NoError(t, err)
-	a.peers.put(r.ID, b.id) // wrongly
+	a.contacts.putLocked(r.ID, b.id) // wrongly
 	ours, theirs := net.Pipe()
 	seen := &recordingConn{Conn: theirs}
 	done := make(chan error, 1)
@@ -143,7 +143,7 @@ func TestOverviewTellsNothing(t *testing.T) {
 	require.NoError(t, a.askOverview(t.Context(), pipeStream{ours, b.id}))
 	require.NoError(t, <-done)
 	require.False(t, bytes.Contains(seen.all, r.ID[:]))
-	require.False(t, a.peers.contacts[b.id].shared[r.ID].seen)
+	require.False(t, a.contacts.contacts[b.id].shared[r.ID].seen)
 	require.Empty(t, due(a, b))
 }
 
@@ -181,7 +181,7 @@ func TestRubbishInOverview(t *testing.T) {
 	var protocol *reconcile.ProtocolError
 	require.ErrorAs(t, <-done, &protocol)
 	ours.Close()
-	require.True(t, b.peers.isRefused(a.id))
+	require.True(t, b.blamed.isRefused(a.id))
 }
 
 func FuzzOverview(f *testing.F) {
@@ -202,8 +202,8 @@ func BenchmarkOverview(b *testing.B) {
 		require.NoError(b, err)
 		_, err = y.Replicas.Join(b.Context(), r)
 		require.NoError(b, err)
-		x.peers.put(r.ID, y.id)
-		y.peers.put(r.ID, x.id)
+		x.contacts.putLocked(r.ID, y.id)
+		y.contacts.putLocked(r.ID, x.id)
 	}
 	b.ResetTimer()
 	for range b.N {

@@ -87,7 +87,7 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 			return JoinResult{}, err
 		}
 	}
-	holders, err := n.peers.holdersOf(ctx, v.Replica.ID)
+	holders, err := n.holders.of(ctx, v.Replica.ID)
 	if err != nil {
 		return JoinResult{}, err
 	}

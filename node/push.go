@@ -66,7 +66,7 @@ func (n *Node) spread(ctx context.Context) {
 			continue // nothing has happened for a minute
 		}
 		if lost > 0 {
-			n.peers.compareSoon()
+			n.contacts.compareSoon()
 			n.downloads.lookEverywhere()
 		}
 		received := map[replica.ID]bool{}
@@ -83,7 +83,7 @@ func (n *Node) spread(ctx context.Context) {
 			events = events[k:]
 		}
 		for id := range received {
-			n.downloads.lookAt(n.peers.connectedSharing(id)...)
+			n.downloads.lookAt(n.contacts.connectedSharing(id)...)
 		}
 	}
 }
@@ -98,7 +98,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	if from.Spread {
 		n.keepActive(id) // others go on by gossip as long as this node listens
 	}
-	sharing := n.peers.connectedSharing(id)
+	sharing := n.contacts.connectedSharing(id)
 	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
 		return // nobody else is here, as in a first sync
 	}
@@ -145,12 +145,19 @@ func (n *Node) outbox(p peer.ID) *outbox {
 	return o
 }
 
+// dropOutbox drops what waits for a peer that has gone.
+func (n *Node) dropOutbox(p peer.ID) {
+	n.outboxMu.Lock()
+	defer n.outboxMu.Unlock()
+	delete(n.outboxes, p)
+}
+
 func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.entries) >= maxOutbox || o.bytes+len(e.Key) > maxOutboxBytes {
 		o.entries, o.bytes = nil, 0
-		o.n.peers.compareSoonWith(o.p)
+		o.n.contacts.compareSoonWith(o.p)
 	}
 	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
 	if !o.busy {
@@ -184,7 +191,7 @@ func (o *outbox) run(ctx context.Context) {
 		}, "peer", o.p, "replica", id.Short())
 		if err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
-			o.n.peers.compareSoonWith(o.p)
+			o.n.contacts.compareSoonWith(o.p)
 		}
 	}
 }
@@ -313,7 +320,7 @@ func (n *Node) servePush(s link.Stream) {
 }
 
 func (n *Node) takePush(ctx context.Context, s link.Stream) error {
-	if n.peers.isRefused(s.Remote()) {
+	if n.blamed.isRefused(s.Remote()) {
 		return ErrNotShared
 	}
 	// Whoever does not know the replica is not listened to, and so costs no memory.
@@ -325,7 +332,7 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if err := n.mayAsk(s); err != nil {
 		return err
 	}
-	id, err := n.lookUp(ctx, lookup)
+	id, err := n.lookups.find(ctx, lookup)
 	if errors.Is(err, ErrNotShared) {
 		n.missed(s)
 	}
@@ -351,13 +358,13 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	}
 	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})
 	if errors.Is(err, replica.ErrNotGranted) {
-		n.peers.compareSoonWith(s.Remote()) // one of the two does not know all statements
+		n.contacts.compareSoonWith(s.Remote()) // one of the two does not know all statements
 	}
 	if err != nil {
 		return err
 	}
-	n.peers.shares(s.Remote(), id)
-	if n.worthATopic(len(n.peers.connectedSharing(id))) {
+	n.contacts.shares(s.Remote(), id)
+	if n.worthATopic(len(n.contacts.connectedSharing(id))) {
 		n.keepActive(id) // the next ones come by gossip
 	}
 	return n.Replicas.Sync(ctx)

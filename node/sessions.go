@@ -2,12 +2,23 @@ package node
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
+)
+
+var (
+	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
+	// does.
+	ErrNotShared = kind.New(kind.Unreachable,
+		"peer does not hold the replica, or does not share it with this node")
+	// ErrBusy reports a peer that is in a session of the replica with this node already.
+	ErrBusy = errors.New("a session with the peer is under way")
 )
 
 // sessions knows which sync sessions are under way. One replica is never reconciled twice with one
@@ -38,14 +49,6 @@ const (
 	asked
 )
 
-// standing says what a peer is to this node, for one replica.
-type standing int
-
-const (
-	newcomer standing = iota
-	known
-)
-
 // places are those sessions of a replica that this node began, and with which the peer has proved
 // that it holds the replica.
 type places struct {
@@ -70,7 +73,10 @@ const (
 )
 
 func newSessions() *sessions {
-	return &sessions{running: map[sessionID]side{}, places: map[replica.ID]*places{}, changed: make(chan struct{})}
+	return &sessions{
+		running: map[sessionID]side{}, places: map[replica.ID]*places{},
+		changed: make(chan struct{}),
+	}
 }
 
 // begin waits until this node may begin a session with p. leave must be called at its end.
@@ -202,8 +208,8 @@ func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool
 		if self < p {
 			return nil, false
 		}
-		// The one that this node began is refused by the peer, and ends; what is noted from now on is the
-		// peer's.
+		// The one that this node began is refused by the peer, and ends; what is noted from now on is
+		// the peer's.
 	}
 	s.running[at] = asked
 	return func() { s.end(at, asked) }, true

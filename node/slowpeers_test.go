@@ -134,7 +134,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 			[]replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}},
 		)
 		require.NoError(t, err)
-		looking.peers.compareSoonWith(honest.ID())
+		looking.contacts.compareSoonWith(honest.ID())
 		time.Sleep(4 * time.Minute) // less than a slow session takes for its first message
 		require.EqualValues(t, 2, entriesOf(t, looking, r.ID))
 	})

@@ -293,12 +293,12 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 			n := dribblingNode(t, s, syncProtocol, 0, log)
 			require.NoError(t, n.net.Connect(ctx, peer.AddrInfo{ID: looking.ID()}))
 			time.Sleep(time.Second)
-			looking.peers.shares(n.ID(), r.ID)
-			looking.peers.mu.Lock()
-			looking.peers.contact(n.ID()).sessions[r.ID] = &dueSession{next: time.Now()} // as after an overview that differs
-			looking.peers.mu.Unlock()
+			looking.contacts.shares(n.ID(), r.ID)
+			looking.contacts.mu.Lock()
+			looking.contacts.contactLocked(n.ID()).sessions[r.ID] = &dueSession{next: time.Now()} // as after an overview that differs
+			looking.contacts.mu.Unlock()
 		}
-		looking.peers.wake()
+		looking.contacts.wake()
 		time.Sleep(tick)
 		require.True(t, log.has("stalls"))
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
@@ -456,7 +456,7 @@ func TestRedeemsDespiteADrippingNode(t *testing.T) {
 		require.Equal(t, r.ID, joined.Replica.ID)
 		require.True(t, log.has("stalls"))
 		time.Sleep(time.Second)
-		is := inviter.peers.standing(ctx, r.ID, joiner.ID())
+		is := inviter.holders.standing(ctx, r.ID, joiner.ID())
 		require.Equal(t, known, is, "it was invited, and is remembered for it")
 	})
 }

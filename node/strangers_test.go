@@ -68,7 +68,7 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 		require.NoError(t, err)
 		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
 		time.Sleep(time.Minute) // until the two know each other
-		require.True(t, b.n.peers.sharesAny(b.friend.ID()))
+		require.True(t, b.n.contacts.sharesAny(b.friend.ID()))
 		f(t, b)
 		require.NoError(t, b.n.Close())
 		require.NoError(t, b.friend.Close())

@@ -44,7 +44,7 @@ const newcomerTime = 5 * time.Minute
 
 // syncWith runs a session with a connected peer, for the keys that begin with prefix.
 func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
-	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.peers.standing(ctx, id, p)})
+	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.holders.standing(ctx, id, p)})
 }
 
 // syncAs runs a session with a connected peer. The peer has greetTime or, as a newcomer, meetTime
@@ -226,12 +226,12 @@ func (n *Node) session(
 			n.renewGrants(ctx, g.id)
 		}
 	}
-	n.peers.agreed(s.Remote(), g.id)
+	n.blamed.agreed(s.Remote(), g.id)
 	var w *watch
 	var sent func(*reconcile.Item)
 	if len(g.prefix) == 0 {
 		var err error
-		if w, err = n.watchFor(ctx, g.id, s.Remote()); err != nil {
+		if w, err = n.holders.watch(ctx, n.Replicas, g.id, s.Remote()); err != nil {
 			return err
 		}
 		sent = w.sent
@@ -252,7 +252,7 @@ func (n *Node) session(
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
 	}
-	n.peers.shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
+	n.contacts.shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
 	if w != nil {
 		if st.Lost, err = w.end(ctx); err != nil {
 			return err
@@ -269,7 +269,8 @@ func (n *Node) session(
 func (n *Node) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
 	if errors.As(err, &protocol) || isRubbish(err) {
-		n.peers.noteRubbish(p, err)
+		n.counters.wrongEntries.Add(1)
+		n.blamed.noteRubbish(p, err)
 	}
 	return fault.Report(n.log, err, "a session", "peer", p)
 }
@@ -361,7 +362,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, n.sealPolicy(ctx, id))
 	}
 	if revokes || keys {
-		n.peers.compareSoon()
+		n.contacts.compareSoon()
 	}
 	return out, err
 }
@@ -375,7 +376,7 @@ func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 			"replica", id.Short(), "error", err)
 	}
 	if made > 0 {
-		n.peers.compareSoon()
+		n.contacts.compareSoon()
 	}
 }
 

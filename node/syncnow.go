@@ -66,7 +66,7 @@ func (n *Node) syncNow(
 		if only != "" || ctx.Err() != nil {
 			return nil
 		}
-		found, err := n.discovery.find(ctx, id)
+		found, err := n.findHolders(ctx, id)
 		if err != nil && !errors.Is(err, link.ErrNoTable) {
 			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
 		}
@@ -169,7 +169,7 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 
 // toSyncWith returns the peers of SyncNow.
 func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holder, error) {
-	peers, err := n.peers.holdersOf(ctx, id)
+	peers, err := n.holders.of(ctx, id)
 	if err != nil {
 		return nil, err
 	}
