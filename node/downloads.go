@@ -127,10 +127,10 @@ func (d *downloads) toLookAt() (out []peer.ID) {
 	d.failed.due(now, func(p peer.ID) { look[p] = true })
 	d.mu.Unlock()
 	if all {
-		return d.n.contacts.allSharing()
+		return d.n.contacts.AllSharing()
 	}
 	for p := range look {
-		if d.n.contacts.sharesAny(p) {
+		if d.n.contacts.SharesAny(p) {
 			out = append(out, p)
 		}
 	}
@@ -242,7 +242,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.contacts.holders(large) {
+	for _, q := range d.n.contacts.Holders(large) {
 		if q != p {
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
@@ -250,7 +250,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 	f := d.n.newFetcher(ctx, providers, nil, true, nil)
 	f.claims = true
 	// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-	f.relief = func() []peer.ID { return d.n.contacts.holders(replicas) }
+	f.relief = func() []peer.ID { return d.n.contacts.Holders(replicas) }
 	got, err := f.end(fault.Call(func() error { return d.n.fetchContent(f, batch) }))
 	d.n.addTaken(p, got.Bytes)
 	var missing *MissingError
@@ -487,7 +487,7 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.failed.prune(d.n.cfg.Now())
 	d.mu.Unlock()
 	for id := range others {
-		d.lookAt(slices.DeleteFunc(d.n.contacts.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
+		d.lookAt(slices.DeleteFunc(d.n.contacts.ConnectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
 	}
 	if err := d.n.refute(ctx, wrong); err != nil {
 		d.n.log.Error("downloads", "error", err)

@@ -373,7 +373,7 @@ func (n *Node) addReader(ctx context.Context, r *replica.Replica, author replica
 	}
 	err := n.Replicas.AddReader(ctx, r.ID, author)
 	if err == nil {
-		n.contacts.compareSoon()
+		n.contacts.CompareSoon()
 	}
 	return err
 }

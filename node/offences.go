@@ -23,9 +23,9 @@ var errWorthless = errors.New(
 // replica, in which it would hear.
 func (n *Node) passedOn(p peer.ID, id replica.ID, out replica.Stated) error {
 	err := new(worthless).add(out, maxRefusedPush)
-	if err == nil || n.blamed.offended(p, id) > maxInGoodFaith {
+	if err == nil || n.blamed.Offended(p, id) > maxInGoodFaith {
 		return err
 	}
-	n.contacts.compareSoonWith(p)
+	n.contacts.CompareSoonWith(p)
 	return errWorthless
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/skerry-sync/skerry/node/contacts"
 )
 
 // How a session ended.
@@ -37,9 +39,9 @@ func (o *outcomes) count(took time.Duration, err error) {
 	case err == nil:
 		o.done.Add(1)
 		o.nanos.Add(int64(took))
-	case errors.Is(err, ErrNotShared):
+	case errors.Is(err, contacts.ErrNotShared):
 		o.notShared.Add(1)
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, contacts.ErrBusy):
 		o.busy.Add(1)
 	default:
 		o.failed.Add(1)
@@ -107,7 +109,7 @@ func (n *Node) Stats() Stats {
 	for _, p := range n.Peers() {
 		s.Peers[p.Transport]++
 	}
-	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.contacts.waiting()
+	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.contacts.Waiting()
 	n.outboxMu.Lock()
 	for _, o := range n.outboxes {
 		o.mu.Lock()
@@ -119,7 +121,7 @@ func (n *Node) Stats() Stats {
 	s.Queues["downloads"] = len(n.downloads.busy)
 	n.downloads.mu.Unlock()
 	s.Queues["serving"], s.Queues["serving_waiting"] = n.serving.load(maxServing)
-	found := n.discovery.stats()
+	found := n.discovery.Stats()
 	s.Announced, s.Searches, s.FalseClaims = found.Announced, found.Searches, found.FalseClaims
 	if found.Alone > 0 {
 		s.Queues["searches"] = found.Alone

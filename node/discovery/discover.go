@@ -1,4 +1,13 @@
-package node
+// Package discovery finds peers that hold a replica, and lets this node be found, by names that only
+// those who know the replica can make (package names).
+//
+// A [Finder] announces what is held in the distributed hash table, and searches there for holders of
+// what nobody who is connected holds; those that claim to be one have to prove it. [Lookups] are
+// the names by which a peer that is connected asks for a replica.
+//
+// What belongs here: announcing, searching, being looked up, and for how long a false claim counts.
+// What never belongs here: the table itself, and sessions.
+package discovery
 
 import (
 	"context"
@@ -11,11 +20,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -48,8 +58,8 @@ const (
 	askAtOnce = 4 // announcements, or searches, at once
 	// claimsAtOnce is how many claims of one search are looked into at once.
 	claimsAtOnce = 16
-	// claimTime is how long one that claims to hold a replica has to be reached and to prove it.
-	claimTime = 15 * time.Second
+	// ClaimTime is how long one that claims to hold a replica has to be reached and to prove it.
+	ClaimTime = 15 * time.Second
 	// maxClaims is how many of those that claim to hold a replica are asked in one search.
 	maxClaims = 32
 	// enoughHolders is how many that do hold it are enough.
@@ -61,11 +71,11 @@ const (
 	maxFalse    = 1 << 16
 )
 
-// finder announces replicas, and finds others that hold them. Its methods may be called from many
+// Finder announces replicas, and finds others that hold them. Its methods may be called from many
 // goroutines.
-type finder struct {
-	cfg finderConfig
-	net table // nil while offline
+type Finder struct {
+	cfg Config
+	net Table // nil while offline
 
 	mu       sync.Mutex
 	searched map[replica.ID]search
@@ -76,8 +86,8 @@ type finder struct {
 	announced, searches, falsehood atomic.Uint64
 }
 
-// finderConfig is what a finder needs.
-type finderConfig struct {
+// Config is what a finder needs.
+type Config struct {
 	Self peer.ID
 	// Hosts tells that the node holds replicas of others: it waits for devices to come.
 	Hosts bool
@@ -93,20 +103,20 @@ type finderConfig struct {
 	// Refused reports whether a peer is not to be asked.
 	Refused func(p peer.ID) bool
 	// Meet is for those that are found by searches that nobody waits for.
-	Meet meeting
+	Meet Meet
 }
 
-// table is the distributed hash table.
-type table interface {
+// Table is the distributed hash table.
+type Table interface {
 	Announce(ctx context.Context, key [32]byte) error
 	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
 	Situation() link.Situation
 }
 
-// meeting has a peer prove, in a session, that it holds a replica. Proving ends when it need not any
+// Meet has a peer prove, in a session, that it holds a replica. Proving ends when it need not any
 // more, and the peer has no longer than limit for it; session ends when the session is to. It
 // returns nil if there was one.
-type meeting func(
+type Meet func(
 	proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
 ) error
 
@@ -121,26 +131,28 @@ type claimant struct {
 	id replica.ID
 }
 
-func newFinder(cfg finderConfig) *finder {
-	return &finder{
+// New returns a finder that has nothing to do yet.
+func New(cfg Config) *Finder {
+	return &Finder{
 		cfg: cfg, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{},
 		fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1),
 	}
 }
 
-// online gives it the table; only announceSoon may be called before.
-func (d *finder) online(net table) { d.net = net }
+// Online gives it the table; only AnnounceSoon may be called before.
+func (d *Finder) Online(net Table) { d.net = net }
 
-// finderStats are what a finder counts, and what waits.
-type finderStats struct {
+// Stats are what a finder counts, and what waits.
+type Stats struct {
 	Announced   uint64 // replicas
 	Searches    uint64 // for holders
 	FalseClaims uint64 // to hold a replica
 	Alone       int    // replicas that are searched for, since no holder is connected
 }
 
-func (d *finder) stats() finderStats {
-	st := finderStats{
+// Stats returns what has been counted, and what waits.
+func (d *Finder) Stats() Stats {
+	st := Stats{
 		Announced: d.announced.Load(), Searches: d.searches.Load(), FalseClaims: d.falsehood.Load(),
 	}
 	d.mu.Lock()
@@ -153,8 +165,8 @@ func (d *finder) stats() finderStats {
 	return st
 }
 
-// announceSoon has a replica announced, and searched for, that has come to be held.
-func (d *finder) announceSoon(id replica.ID) {
+// AnnounceSoon has a replica announced, and searched for, that has come to be held.
+func (d *Finder) AnnounceSoon(id replica.ID) {
 	d.mu.Lock()
 	if len(d.fresh) < maxAnnounced { // the next round has the others
 		d.fresh[id] = true
@@ -169,8 +181,8 @@ func (d *finder) announceSoon(id replica.ID) {
 	}
 }
 
-// announce announces what is held, until ctx ends.
-func (d *finder) announce(ctx context.Context) {
+// Announce announces what is held, until ctx ends.
+func (d *Finder) Announce(ctx context.Context) {
 	var from replica.ID      // where the next round begins
 	var pending []replica.ID // of this round
 	var round time.Time
@@ -206,7 +218,7 @@ func (d *finder) announce(ctx context.Context) {
 	}
 }
 
-func (d *finder) takeFresh() (all []replica.ID) {
+func (d *Finder) takeFresh() (all []replica.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range d.fresh {
@@ -216,7 +228,7 @@ func (d *finder) takeFresh() (all []replica.ID) {
 	return all
 }
 
-func (d *finder) putBack(all []replica.ID) {
+func (d *Finder) putBack(all []replica.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, id := range all {
@@ -225,7 +237,7 @@ func (d *finder) putBack(all []replica.ID) {
 }
 
 // inTurn returns the next replicas to announce, beginning after from, and where they end.
-func (d *finder) inTurn(
+func (d *Finder) inTurn(
 	ctx context.Context, from replica.ID,
 ) (all []replica.ID, last replica.ID, err error) {
 	var before []replica.ID
@@ -250,12 +262,12 @@ func (d *finder) inTurn(
 }
 
 // announceThese announces replicas under the keys of today and, late in the day, of tomorrow.
-func (d *finder) announceThese(ctx context.Context, all []replica.ID) error {
+func (d *Finder) announceThese(ctx context.Context, all []replica.ID) error {
 	now := d.cfg.Now()
-	today, soon := dayOf(now), dayOf(now.Add(announceAhead))
+	today, soon := names.Day(now), names.Day(now.Add(announceAhead))
 	return eachAtOnce(askAtOnce, all, func(id replica.ID) error {
 		for day := today; day <= soon; day++ {
-			err := d.net.Announce(ctx, provideKey(id, day))
+			err := d.net.Announce(ctx, names.Provide(id, day))
 			if err == nil {
 				d.announced.Add(1)
 			}
@@ -298,8 +310,8 @@ func eachAtOnce[T any](atOnce int, all []T, fn func(T) error) error {
 	return failed
 }
 
-// search looks for holders of replicas, until ctx ends. A host waits for devices to come.
-func (d *finder) search(ctx context.Context) {
+// Search looks for holders of replicas, until ctx ends. A host waits for devices to come.
+func (d *Finder) Search(ctx context.Context) {
 	var scanned time.Time
 	for !d.cfg.Hosts {
 		wait := searchEvery
@@ -330,7 +342,7 @@ func (d *finder) search(ctx context.Context) {
 
 // scan brings what is searched for in line with what is held; what comes meanwhile, announceSoon
 // adds.
-func (d *finder) scan(ctx context.Context) error {
+func (d *Finder) scan(ctx context.Context) error {
 	held := map[replica.ID]bool{}
 	for r, err := range d.cfg.All(ctx) {
 		if err != nil {
@@ -355,7 +367,7 @@ func (d *finder) scan(ctx context.Context) error {
 }
 
 // addLocked has a replica searched for.
-func (d *finder) addLocked(id replica.ID) {
+func (d *Finder) addLocked(id replica.ID) {
 	if _, known := d.searched[id]; !known && len(d.searched) < maxSearchedFor {
 		// Its peers may be about to be reached.
 		d.searched[id] = search{d.cfg.Now().Add(firstLook), firstSearch / 2, true}
@@ -363,14 +375,14 @@ func (d *finder) addLocked(id replica.ID) {
 }
 
 // searchSome looks for holders of some of those replicas that are due.
-func (d *finder) searchSome(ctx context.Context) error {
+func (d *Finder) searchSome(ctx context.Context) error {
 	due, err := d.dueSearches(ctx)
 	if err != nil {
 		return err
 	}
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	return eachAtOnce(askAtOnce, due[:min(len(due), maxSearches)], func(id replica.ID) error {
-		err := d.find(ctx, id, d.cfg.Meet)
+		err := d.Find(ctx, id, d.cfg.Meet)
 		if errors.Is(err, link.ErrNoTable) || ctx.Err() != nil {
 			return err
 		}
@@ -388,7 +400,7 @@ func (d *finder) searchSome(ctx context.Context) error {
 // dueSearches returns the replicas that are to be searched for: of which no holder is connected or,
 // less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a
 // device next door.
-func (d *finder) dueSearches(ctx context.Context) (due []replica.ID, err error) {
+func (d *Finder) dueSearches(ctx context.Context) (due []replica.ID, err error) {
 	for _, id := range d.dueNow() {
 		if with := d.cfg.Here(id); len(with) > 0 {
 			seeds, err := d.cfg.Seeds(ctx, id)
@@ -409,7 +421,7 @@ func (d *finder) dueSearches(ctx context.Context) (due []replica.ID, err error) 
 
 // dueNow returns the replicas whose time has come. One that has just lost its last connected
 // holder, or has one again, begins anew.
-func (d *finder) dueNow() (due []replica.ID) {
+func (d *Finder) dueNow() (due []replica.ID) {
 	now := d.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -428,8 +440,8 @@ func (d *finder) dueNow() (due []replica.ID) {
 	return due
 }
 
-// find looks for holders of a replica, and meets some until enough have proved that they are.
-func (d *finder) find(ctx context.Context, id replica.ID, meet meeting) error {
+// Find looks for holders of a replica, and meets some until enough have proved that they are.
+func (d *Finder) Find(ctx context.Context, id replica.ID, meet Meet) error {
 	d.searches.Add(1)
 	claims, err := d.claims(ctx, id)
 	if err != nil {
@@ -441,13 +453,13 @@ func (d *finder) find(ctx context.Context, id replica.ID, meet meeting) error {
 	looking, stop := context.WithCancel(ctx) // for those that have not proved their claim
 	defer stop()
 	err = eachAtOnce(claimsAtOnce, claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
-		err := meet(looking, ctx, claimTime, p, id)
+		err := meet(looking, ctx, ClaimTime, p, id)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
 			d.cfg.Log.Debug("a peer that claims to hold a replica", "peer", p.ID,
 				"replica", id.Short(), "error", err)
-			if looking.Err() == nil && !errors.Is(err, ErrBusy) {
+			if looking.Err() == nil && !errors.Is(err, contacts.ErrBusy) {
 				d.falsehood.Add(1)
 				d.isFalse(claimant{p.ID, id})
 			}
@@ -471,11 +483,11 @@ func (d *finder) find(ctx context.Context, id replica.ID, meet meeting) error {
 
 // claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on
 // the day.
-func (d *finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
+func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
 	const off = 2 * time.Hour
 	now := d.cfg.Now()
-	for day := dayOf(now.Add(-off)); day <= dayOf(now.Add(off)); day++ {
-		some, err := d.net.Find(ctx, provideKey(id, day))
+	for day := names.Day(now.Add(-off)); day <= names.Day(now.Add(off)); day++ {
+		some, err := d.net.Find(ctx, names.Provide(id, day))
 		if err != nil {
 			return nil, err
 		}
@@ -497,7 +509,7 @@ func (d *finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo
 }
 
 // isFalse remembers a claim that was not true; the caller does not hold the lock.
-func (d *finder) isFalse(c claimant) {
+func (d *Finder) isFalse(c claimant) {
 	now := d.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,4 +1,4 @@
-package node
+package holders
 
 import (
 	"context"
@@ -50,9 +50,9 @@ type replicaEntries interface {
 	) iter.Seq2[replica.Entry, error]
 }
 
-// watch looks, during a session, for entries that the peer has had before.
-type watch struct {
-	b     *holderBook
+// Watch looks, during a session, for entries that the peer has had before.
+type Watch struct {
+	b     *Book
 	id    replica.ID
 	p     peer.ID
 	rec   common
@@ -63,11 +63,11 @@ type watch struct {
 	now   [][]byte // the newest of these
 }
 
-// watch prepares a session for all keys of a replica.
-func (b *holderBook) watch(
+// Watch prepares a session for all keys of a replica.
+func (b *Book) Watch(
 	ctx context.Context, entries replicaEntries, id replica.ID, p peer.ID,
-) (*watch, error) {
-	w := &watch{b: b, id: id, p: p, had: map[[16]byte]bool{}}
+) (*Watch, error) {
+	w := &Watch{b: b, id: id, p: p, had: map[[16]byte]bool{}}
 	err := b.kv.View(ctx, func(r kv.Reader) (err error) {
 		w.rec, err = getCommon(r, id, p)
 		return err
@@ -109,8 +109,8 @@ func getCommon(r kv.Reader, id replica.ID, p peer.ID) (c common, err error) {
 	return c, err
 }
 
-// sent is told of each item that the peer lacks.
-func (w *watch) sent(it *reconcile.Item) {
+// Sent is told of each item that the peer lacks.
+func (w *Watch) Sent(it *reconcile.Item) {
 	w.count++
 	if len(w.had) == 0 || !w.had[[16]byte(it.Mark.ID[:16])] {
 		return
@@ -120,9 +120,9 @@ func (w *watch) sent(it *reconcile.Item) {
 	}
 }
 
-// end notes what the peer has now, if it is remembered: of another one nobody would drop it. It
+// End notes what the peer has now, if it is remembered: of another one nobody would drop it. It
 // returns how many of the entries that it has had it has lost.
-func (w *watch) end(ctx context.Context) (lost int, err error) {
+func (w *Watch) End(ctx context.Context) (lost int, err error) {
 	err = w.b.kv.Update(ctx, func(tx kv.Txn) error {
 		lost = 0
 		if has, err := tx.Has(sharingKey(w.id, w.p)); err != nil || !has {
@@ -162,11 +162,11 @@ func (w *watch) end(ctx context.Context) (lost int, err error) {
 }
 
 // sameEvery is how often it is noted that a replica is still the same at a peer.
-const sameEvery = 24 * time.Hour
+const SameEvery = 24 * time.Hour
 
-// noteSame notes that replicas were found to be the same at a peer that is remembered, without a
+// NoteSame notes that replicas were found to be the same at a peer that is remembered, without a
 // session. What was noted in the last day stays.
-func (b *holderBook) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
+func (b *Book) NoteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -178,7 +178,7 @@ func (b *holderBook) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) 
 				if err != nil {
 					return err
 				}
-				if now.Sub(c.At) < sameEvery {
+				if now.Sub(c.At) < SameEvery {
 					continue
 				}
 				// Of a peer that is not remembered nobody would drop it.
@@ -202,9 +202,9 @@ func (b *holderBook) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) 
 	})
 }
 
-// lost says how many entries of a replica a peer was last found to have lost, and when; zero if it
+// Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it
 // never was.
-func (b *holderBook) lost(
+func (b *Book) Lost(
 	ctx context.Context, id replica.ID, p peer.ID,
 ) (entries int, then time.Time, err error) {
 	err = b.kv.View(ctx, func(r kv.Reader) error {
@@ -215,9 +215,9 @@ func (b *holderBook) lost(
 	return entries, then, err
 }
 
-// lastSync returns when a replica was last the same here and at any peer, after a session of all
+// LastSync returns when a replica was last the same here and at any peer, after a session of all
 // its keys or found so in an overview (to the day), or zero.
-func (b *holderBook) lastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
+func (b *Book) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
 	err = b.kv.View(ctx, func(r kv.Reader) error {
 		last = time.Time{}
 		for p, err := range r.Scan(kv.Prefix(commonPrefix(id)), kv.ScanOptions{}) {

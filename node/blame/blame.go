@@ -1,4 +1,10 @@
-package node
+// Package blame remembers which peers have done wrong, and for how long that counts: who sent
+// content that did not verify is asked last, who broke the sync protocol is refused, and who passes
+// on statements without authority is told so often, and then refused.
+//
+// All of it is bounded, since node ids are free. What never belongs here: what is wrong, which is
+// for whoever reads it to say, and what is done to the peer. Start at [List].
+package blame
 
 import (
 	"context"
@@ -21,18 +27,18 @@ const keyLie = "nl"
 const (
 	// lieMemory is how long a peer that sent something wrong is asked only when nobody else can help.
 	lieMemory = 24 * time.Hour
-	// rubbishMemory is how long a peer that broke the sync protocol, or sent entries that are wrong,
+	// RefusedFor is how long a peer that broke the sync protocol, or sent entries that are wrong,
 	// is refused.
-	rubbishMemory = 10 * time.Minute
+	RefusedFor = 10 * time.Minute
 	// maxBlamed is how many peers are remembered to have lied, as many to have broken the protocol,
 	// and how many offences. Whoever makes new ids all the time pushes out old ones only, which are
 	// then asked, and found out, again.
 	maxBlamed = 4096
 )
 
-// blameList knows which peers have done wrong lately. Its methods may be called from many
+// List knows which peers have done wrong lately. Its methods may be called from many
 // goroutines.
-type blameList struct {
+type List struct {
 	kv  kv.Store
 	now func() time.Time
 	log *slog.Logger
@@ -43,11 +49,11 @@ type blameList struct {
 	offences map[offender]*offence // messages with too many worthless statements
 }
 
-// loadBlame reads who has lied.
-func loadBlame(
+// Load reads who has lied.
+func Load(
 	ctx context.Context, store kv.Store, now func() time.Time, log *slog.Logger,
-) (*blameList, error) {
-	b := &blameList{
+) (*List, error) {
+	b := &List{
 		kv: store, now: now, log: log, lies: map[peer.ID]time.Time{},
 		rubbish: map[peer.ID]time.Time{}, offences: map[offender]*offence{},
 	}
@@ -66,17 +72,17 @@ func loadBlame(
 	return b, err
 }
 
-// lied reports whether p has sent wrong content not long ago.
-func (b *blameList) lied(p peer.ID) bool {
+// Lied reports whether p has sent wrong content not long ago.
+func (b *List) Lied(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at, ok := b.lies[p]
 	return ok && b.now().Before(at.Add(lieMemory))
 }
 
-// noteLie remembers that p has sent wrong content. The record is written as long as ctx allows;
+// Lie remembers that p has sent wrong content. The record is written as long as ctx allows;
 // until the program ends it is remembered without.
-func (b *blameList) noteLie(ctx context.Context, p peer.ID, cause error) {
+func (b *List) Lie(ctx context.Context, p peer.ID, cause error) {
 	now := b.now()
 	var old [][]byte
 	b.mu.Lock()
@@ -117,13 +123,13 @@ func oldestOf(blamed map[peer.ID]time.Time) (oldest peer.ID, full bool) {
 	return oldest, len(blamed) >= maxBlamed
 }
 
-// noteRubbish remembers a peer that broke the sync protocol or sent entries that are wrong, until
+// Rubbish remembers a peer that broke the sync protocol or sent entries that are wrong, until
 // the program ends.
-func (b *blameList) noteRubbish(p peer.ID, cause error) {
+func (b *List) Rubbish(p peer.ID, cause error) {
 	now := b.now()
 	b.mu.Lock()
 	for q, at := range b.rubbish {
-		if now.After(at.Add(rubbishMemory)) {
+		if now.After(at.Add(RefusedFor)) {
 			delete(b.rubbish, q)
 		}
 	}
@@ -133,15 +139,15 @@ func (b *blameList) noteRubbish(p peer.ID, cause error) {
 	b.rubbish[p] = now
 	b.mu.Unlock()
 	b.log.Warn("a peer broke the sync protocol, and is refused for a while", "peer", p,
-		"for", rubbishMemory, "error", cause)
+		"for", RefusedFor, "error", cause)
 }
 
-// isRefused reports whether sessions with p are refused.
-func (b *blameList) isRefused(p peer.ID) bool {
+// Refused reports whether sessions with p are refused.
+func (b *List) Refused(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at, ok := b.rubbish[p]
-	return ok && b.now().Before(at.Add(rubbishMemory))
+	return ok && b.now().Before(at.Add(RefusedFor))
 }
 
 // offender is a peer that brings worthless statements of a replica.
@@ -158,14 +164,14 @@ type offence struct {
 	heard bool      // a session since then has made the statements the same on both sides
 }
 
-// offended notes that a peer has brought too many worthless statements of a replica, and returns
+// Offended notes that a peer has brought too many worthless statements of a replica, and returns
 // how often it has, since it last heard what makes them so.
-func (b *blameList) offended(p peer.ID, id replica.ID) int {
+func (b *List) Offended(p peer.ID, id replica.ID) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	by, now := offender{p, id}, b.now()
 	o := b.offences[by]
-	if o == nil || o.heard && !now.Before(o.since.Add(rubbishMemory)) {
+	if o == nil || o.heard && !now.Before(o.since.Add(RefusedFor)) {
 		o = &offence{since: now}
 		b.makeRoomLocked()
 		b.offences[by] = o
@@ -175,7 +181,7 @@ func (b *blameList) offended(p peer.ID, id replica.ID) int {
 }
 
 // makeRoomLocked forgets the oldest offence if there are maxBlamed.
-func (b *blameList) makeRoomLocked() {
+func (b *List) makeRoomLocked() {
 	if len(b.offences) < maxBlamed {
 		return
 	}
@@ -189,8 +195,8 @@ func (b *blameList) makeRoomLocked() {
 	delete(b.offences, oldest)
 }
 
-// agreed notes that the statements of a replica are the same at a peer, after a session.
-func (b *blameList) agreed(p peer.ID, id replica.ID) {
+// Agreed notes that the statements of a replica are the same at a peer, after a session.
+func (b *List) Agreed(p peer.ID, id replica.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if o := b.offences[offender{p, id}]; o != nil {

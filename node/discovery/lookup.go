@@ -1,4 +1,4 @@
-package node
+package discovery
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -32,12 +34,12 @@ const (
 // is prepared before it comes.
 func keptDays(today uint32) []uint32 { return []uint32{today - 1, today, today + 1, today + 2} }
 
-// lookups are those of the replicas that a node holds. Its methods may be called from many
+// Lookups are those of the replicas that a node holds. Its methods may be called from many
 // goroutines.
-type lookups struct{ lookupConfig }
+type Lookups struct{ cfg LookupConfig }
 
-// lookupConfig is what lookups need.
-type lookupConfig struct {
+// LookupConfig is what lookups need.
+type LookupConfig struct {
 	Store kv.Store
 	Self  peer.ID
 	Now   func() time.Time
@@ -48,7 +50,8 @@ type lookupConfig struct {
 	Get func(ctx context.Context, id replica.ID) (replica.Replica, error)
 }
 
-func newLookups(cfg lookupConfig) *lookups { return &lookups{cfg} }
+// NewLookups returns the lookups that the store has.
+func NewLookups(cfg LookupConfig) *Lookups { return &Lookups{cfg} }
 
 func dayKey(kind string, day uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte(kind), day)
@@ -58,11 +61,11 @@ func lookupKey(day uint32, lookup *[32]byte) []byte {
 	return append(dayKey(keyLookup, day), lookup[:16]...)
 }
 
-// hold is for the transaction in which a replica comes to be held: from then on it can be looked
+// Hold is for the transaction in which a replica comes to be held: from then on it can be looked
 // up.
-func (l *lookups) hold(tx kv.Txn, id replica.ID) error {
-	for _, day := range keptDays(dayOf(l.Now())) {
-		lookup := lookupOf(id, l.Self, day)
+func (l *Lookups) Hold(tx kv.Txn, id replica.ID) error {
+	for _, day := range keptDays(names.Day(l.cfg.Now())) {
+		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Set(lookupKey(day, &lookup), bytes.Clone(id[:])); err != nil {
 			return err
 		}
@@ -70,11 +73,11 @@ func (l *lookups) hold(tx kv.Txn, id replica.ID) error {
 	return nil
 }
 
-// leave is for the transaction in which a replica is left.
-func (l *lookups) leave(tx kv.Txn, id replica.ID) error {
-	today := dayOf(l.Now())
+// Leave is for the transaction in which a replica is left.
+func (l *Lookups) Leave(tx kv.Txn, id replica.ID) error {
+	today := names.Day(l.cfg.Now())
 	for day := today - 2; day <= today+2; day++ { // those of earlier days go with their day
-		lookup := lookupOf(id, l.Self, day)
+		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Delete(lookupKey(day, &lookup)); err != nil {
 			return err
 		}
@@ -82,18 +85,18 @@ func (l *lookups) leave(tx kv.Txn, id replica.ID) error {
 	return nil
 }
 
-// find returns the replica that a peer asks for, or ErrNotShared. Its cost does not depend on how
+// Find returns the replica that a peer asks for, or ErrNotShared. Its cost does not depend on how
 // many are held.
-func (l *lookups) find(ctx context.Context, lookup [32]byte) (id replica.ID, err error) {
-	today := dayOf(l.Now())
+func (l *Lookups) Find(ctx context.Context, lookup [32]byte) (id replica.ID, err error) {
+	today := names.Day(l.cfg.Now())
 	found := false
-	err = l.Store.View(ctx, func(rd kv.Reader) error {
+	err = l.cfg.Store.View(ctx, func(rd kv.Reader) error {
 		for _, day := range []uint32{today, today - 1, today + 1} {
 			err := rd.Peek(lookupKey(day, &lookup), func(b []byte) error {
 				if len(b) != len(id) {
 					return errors.New("node store: malformed lookup")
 				}
-				if lookupOf(replica.ID(b), l.Self, day) == lookup {
+				if names.Lookup(replica.ID(b), l.cfg.Self, day) == lookup {
 					id, found = replica.ID(b), true
 				}
 				return nil
@@ -108,21 +111,21 @@ func (l *lookups) find(ctx context.Context, lookup [32]byte) (id replica.ID, err
 		return id, fmt.Errorf("look up: %w", err)
 	}
 	if !found {
-		return id, ErrNotShared
+		return id, contacts.ErrNotShared
 	}
-	_, err = l.Get(ctx, id)
+	_, err = l.cfg.Get(ctx, id)
 	if errors.Is(err, replica.ErrNotFound) {
-		return id, ErrNotShared
+		return id, contacts.ErrNotShared
 	}
 	return id, err
 }
 
-// keep prepares the lookups of the days that come, until ctx ends.
-func (l *lookups) keep(ctx context.Context) {
+// Keep prepares the lookups of the days that come, until ctx ends.
+func (l *Lookups) Keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := time.Hour
-		if err := l.refresh(ctx); err != nil && ctx.Err() == nil {
-			l.Log.Warn("preparing lookups", "error", err)
+		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
+			l.cfg.Log.Warn("preparing lookups", "error", err)
 			wait = time.Minute
 		}
 		select {
@@ -132,11 +135,11 @@ func (l *lookups) keep(ctx context.Context) {
 	}
 }
 
-// refresh makes the lookups of days that have none yet, and drops those of days gone by.
-func (l *lookups) refresh(ctx context.Context) error {
-	days := keptDays(dayOf(l.Now()))
+// Refresh makes the lookups of days that have none yet, and drops those of days gone by.
+func (l *Lookups) Refresh(ctx context.Context) error {
+	days := keptDays(names.Day(l.cfg.Now()))
 	var missing []uint32
-	err := l.Store.View(ctx, func(rd kv.Reader) error {
+	err := l.cfg.Store.View(ctx, func(rd kv.Reader) error {
 		for _, day := range days {
 			done, err := rd.Has(dayKey(keyDayDone, day))
 			if err != nil {
@@ -151,14 +154,14 @@ func (l *lookups) refresh(ctx context.Context) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	err = l.Store.Batch(ctx, func(w kv.Writer) error {
+	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 		// One that comes from now on has its records for all days from the start.
-		for r, err := range l.All(ctx) {
+		for r, err := range l.cfg.All(ctx) {
 			if err != nil {
 				return err
 			}
 			for _, day := range missing {
-				lookup := lookupOf(r.ID, l.Self, day)
+				lookup := names.Lookup(r.ID, l.cfg.Self, day)
 				if err := w.Set(lookupKey(day, &lookup), bytes.Clone(r.ID[:])); err != nil {
 					return err
 				}
@@ -169,7 +172,7 @@ func (l *lookups) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = l.Store.Batch(ctx, func(w kv.Writer) error {
+	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 		for _, day := range missing {
 			if err := w.Set(dayKey(keyDayDone, day), nil); err != nil {
 				return err
@@ -180,8 +183,8 @@ func (l *lookups) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.Store.View(ctx, func(rd kv.Reader) error {
-		return l.Store.Batch(ctx, func(w kv.Writer) error {
+	return l.cfg.Store.View(ctx, func(rd kv.Reader) error {
+		return l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 			for _, kind := range []string{keyLookup, keyDayDone} {
 				old := kv.Range{From: []byte(kind), To: dayKey(kind, days[0])}
 				for p, err := range rd.Scan(old, kv.ScanOptions{KeysOnly: true}) {

@@ -1,4 +1,4 @@
-package node
+package holders
 
 import (
 	"encoding/binary"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/node/names"
 )
 
 // What is remembered of a peer that holds a replica:
@@ -43,31 +45,31 @@ const (
 	flagNamed           = 1
 	flagHistory         = 2
 
-	// maxNewcomers is how many newcomers are remembered for a replica.
-	maxNewcomers = 32
+	// MaxNewcomers is how many newcomers are remembered for a replica.
+	MaxNewcomers = 32
 	// earlyNewcomers of them are those that were met first; they do not make room for others while
 	// they have been seen in the last earlyFor. So a crowd displaces its own members, and not those
 	// who were there before it.
 	earlyNewcomers = 16
 	earlyFor       = 30 * 24 * time.Hour
-	maxHistory     = 32
+	MaxHistory     = 32
 	historyDays    = 3
 	maxAddrs       = 16 // remembered of a peer
 )
 
-// standing says what a peer is to this node, for one replica.
-type standing int
+// Standing says what a peer is to this node, for one replica.
+type Standing int
 
 const (
-	newcomer standing = iota
-	known
+	Newcomer Standing = iota
+	Known
 )
 
-func (a *acquaintance) standing() standing {
+func (a *acquaintance) standing() Standing {
 	if a.named || a.history {
-		return known
+		return Known
 	}
-	return newcomer
+	return Newcomer
 }
 
 // seen notes that the peer proved itself.
@@ -75,7 +77,7 @@ func (a *acquaintance) seen(now time.Time) {
 	if a.days == 0 {
 		a.first = uint64(now.Unix())
 	}
-	if a.days == 0 || dayOf(now) != dayOf(time.Unix(int64(a.last), 0)) {
+	if a.days == 0 || names.Day(now) != names.Day(time.Unix(int64(a.last), 0)) {
 		a.days = min(a.days+1, 1<<15)
 	}
 	a.last = uint64(now.Unix())

@@ -1,4 +1,4 @@
-package node
+package contacts
 
 import (
 	"context"
@@ -8,19 +8,20 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-func (b *agenda) wake() {
+func (b *Agenda) wake() {
 	select {
 	case b.wakeUp <- struct{}{}:
 	default:
 	}
 }
 
-// compareSoon makes the overviews with all connected peers due, because something has been missed.
-func (b *agenda) compareSoon() {
+// CompareSoon makes the overviews with all connected peers due, because something has been missed.
+func (b *Agenda) CompareSoon() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.cfg.Now()
@@ -31,8 +32,8 @@ func (b *agenda) compareSoon() {
 	}
 }
 
-// compareSoonWith is compareSoon for one peer.
-func (b *agenda) compareSoonWith(p peer.ID) {
+// CompareSoonWith is compareSoon for one peer.
+func (b *Agenda) CompareSoonWith(p peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.contacts[p]; c != nil && c.connected {
@@ -40,8 +41,8 @@ func (b *agenda) compareSoonWith(p peer.ID) {
 	}
 }
 
-// run starts what is due, until ctx ends. All peers share one timer.
-func (b *agenda) run(ctx context.Context) {
+// Run starts what is due, until ctx ends. All peers share one timer.
+func (b *Agenda) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	// A monotonic clock may stand still while the machine sleeps.
@@ -63,7 +64,7 @@ func (b *agenda) run(ctx context.Context) {
 }
 
 // wakeUpFrom begins anew with all peers, after this machine has slept.
-func (b *agenda) wakeUpFrom(pause time.Duration) {
+func (b *Agenda) wakeUpFrom(pause time.Duration) {
 	b.cfg.Log.Info("this node has slept, and connects anew", "for", pause.Round(time.Second))
 	b.mu.Lock()
 	b.awake = time.Now()
@@ -77,7 +78,7 @@ func (b *agenda) wakeUpFrom(pause time.Duration) {
 	b.net.Drop()
 }
 
-func (b *agenda) start(ctx context.Context) {
+func (b *Agenda) start(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.cfg.Now()
@@ -116,7 +117,7 @@ func (b *agenda) start(ctx context.Context) {
 
 // busyWith does something with a peer, and nothing else meanwhile; the caller holds the lock. After
 // a fault in it the peer waits like one with which it has failed.
-func (b *agenda) busyWith(c *contact, p peer.ID, do func()) {
+func (b *Agenda) busyWith(c *contact, p peer.ID, do func()) {
 	c.busy = true
 	b.cfg.Go(func() {
 		err := fault.Guard(b.cfg.Log, "work with a peer", func() error { do(); return nil }, "peer", p)
@@ -131,12 +132,12 @@ func (b *agenda) busyWith(c *contact, p peer.ID, do func()) {
 }
 
 // startSessions starts the sessions with a peer that are due, as far as there is room.
-func (b *agenda) startSessions(ctx context.Context, p peer.ID, c *contact, now time.Time) {
+func (b *Agenda) startSessions(ctx context.Context, p peer.ID, c *contact, now time.Time) {
 	if !c.connected {
 		return
 	}
 	for id, d := range c.sessions {
-		is := newcomer
+		is := holders.Newcomer
 		if s := c.shared[id]; s != nil {
 			is = s.is
 		}
@@ -171,7 +172,7 @@ func (b *agenda) startSessions(ctx context.Context, p peer.ID, c *contact, now t
 }
 
 // done notes how a session ended.
-func (b *agenda) done(p peer.ID, id replica.ID, err error) {
+func (b *Agenda) done(p peer.ID, id replica.ID, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.contacts[p]
@@ -196,11 +197,11 @@ func (b *agenda) done(p peer.ID, id replica.ID, err error) {
 
 // dial connects to a peer that is gone. One that is not remembered any more is forgotten; and one
 // that has long been gone, by a node that hosts others' replicas, whose devices come by themselves.
-func (b *agenda) dial(ctx context.Context, p peer.ID) {
-	to := peer.AddrInfo{ID: p, Addrs: b.cfg.Holders.addrsOf(ctx, p)}
-	known, _, _, err := b.cfg.Holders.replicasOf(ctx, p, 1)
+func (b *Agenda) dial(ctx context.Context, p peer.ID) {
+	to := peer.AddrInfo{ID: p, Addrs: b.cfg.Holders.AddrsOf(ctx, p)}
+	known, _, _, err := b.cfg.Holders.ReplicasOf(ctx, p, 1)
 	unknown := err == nil && len(known) == 0
-	if b.isFirm(p) { // what strangers had this node dial in vain does not count against it
+	if b.IsFirm(p) { // what strangers had this node dial in vain does not count against it
 		ctx = link.Named(ctx)
 	}
 	if err == nil && !unknown {
@@ -224,7 +225,7 @@ func (b *agenda) dial(ctx context.Context, p peer.ID) {
 }
 
 // compare runs an overview with a connected peer.
-func (b *agenda) compare(ctx context.Context, p peer.ID) {
+func (b *Agenda) compare(ctx context.Context, p peer.ID) {
 	err := b.cfg.Does.Compare(ctx, p)
 	if err == nil {
 		return // compared has set the next time

@@ -1,4 +1,4 @@
-package node
+package contacts
 
 import (
 	"context"
@@ -6,14 +6,16 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// changed is told by the network that a peer has come or gone.
-func (b *agenda) changed(p peer.ID, connected bool) {
+// Changed is told by the network that a peer has come or gone.
+func (b *Agenda) Changed(p peer.ID, connected bool) {
 	if connected {
-		if b.came(p); b.isFirm(p) { // others first have to prove that they hold something
+		if b.came(p); b.IsFirm(p) { // others first have to prove that they hold something
 			b.tellTrust(p)
 		}
 	} else {
@@ -23,13 +25,13 @@ func (b *agenda) changed(p peer.ID, connected bool) {
 }
 
 // came reads what is remembered of a peer. It is called by one goroutine at a time.
-func (b *agenda) came(p peer.ID) {
+func (b *Agenda) came(p peer.ID) {
 	from := b.net.Origin(p)
 	b.mu.Lock()
 	c := b.contactLocked(p)
 	c.connected, c.from, c.retry, c.pause = true, from, 0, b.cfg.Interval
 	b.mu.Unlock() // what is noted of the peer from now on is noted as of one that is connected
-	ids, is, named, err := b.cfg.Holders.replicasOf(b.cfg.Ctx, p, maxShared)
+	ids, is, named, err := b.cfg.Holders.ReplicasOf(b.cfg.Ctx, p, maxShared)
 	if err != nil && b.cfg.Ctx.Err() == nil {
 		b.cfg.Log.Warn("reading what a peer holds", "peer", p, "error", err)
 	}
@@ -41,7 +43,7 @@ func (b *agenda) came(p peer.ID) {
 	c.named = c.named || named
 	for i, id := range ids {
 		b.putLocked(id, p).is = is[i]
-		c.firm = c.firm || is[i] == known
+		c.firm = c.firm || is[i] == holders.Known
 	}
 	now := b.cfg.Now()
 	switch {
@@ -55,7 +57,7 @@ func (b *agenda) came(p peer.ID) {
 	b.makeRoomLocked()
 }
 
-func (b *agenda) went(p peer.ID) {
+func (b *Agenda) went(p peer.ID) {
 	defer b.cfg.Does.Gone(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,17 +76,17 @@ func (b *agenda) went(p peer.ID) {
 	b.makeRoomLocked()
 }
 
-// nameAll enters that a person has named a peer for replicas.
-func (b *agenda) nameAll(p peer.ID, ids []replica.ID) {
+// NameAll enters that a person has named a peer for replicas.
+func (b *Agenda) NameAll(p peer.ID, ids []replica.ID) {
 	for _, id := range ids {
-		b.note(id, p, known)
+		b.Note(id, p, holders.Known)
 	}
 	b.noteNamed(p)
 	b.tellTrust(p)
 }
 
 // noteNamed enters that a person has named a peer.
-func (b *agenda) noteNamed(p peer.ID) {
+func (b *Agenda) noteNamed(p peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.contacts[p]; c != nil { // else it is read when the peer connects
@@ -92,12 +94,12 @@ func (b *agenda) noteNamed(p peer.ID) {
 	}
 }
 
-// note enters that a peer holds a replica.
-func (b *agenda) note(id replica.ID, p peer.ID, is standing) {
+// Note enters that a peer holds a replica.
+func (b *Agenda) Note(id replica.ID, p peer.ID, is holders.Standing) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.contactLocked(p)
-	c.firm = c.firm || is == known
+	c.firm = c.firm || is == holders.Known
 	if c.known = true; c.connected {
 		b.putLocked(id, p).is = is
 	}
@@ -105,36 +107,36 @@ func (b *agenda) note(id replica.ID, p peer.ID, is standing) {
 	b.makeRoomLocked()
 }
 
-// meet notes that a connected peer has proved that it holds replicas.
-func (b *agenda) meet(ctx context.Context, p peer.ID, ids []replica.ID) error {
+// Meet notes that a connected peer has proved that it holds replicas.
+func (b *Agenda) Meet(ctx context.Context, p peer.ID, ids []replica.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	addrs, written := b.net.KnownAddrs(p), false
 	for _, id := range ids {
-		is, kept, err := b.cfg.Holders.proved(ctx, p, id, addrs)
+		is, kept, err := b.cfg.Holders.Proved(ctx, p, id, addrs)
 		if err != nil {
 			return err
 		}
 		written = written || kept
-		b.note(id, p, is)
+		b.Note(id, p, is)
 	}
 	b.tellTrust(p)
 	if !written {
 		return nil
 	}
-	return b.cfg.Holders.sync(ctx)
+	return b.cfg.Holders.Sync(ctx)
 }
 
-// shares notes that a session or push has shown that p holds the replica id, and is active.
-func (b *agenda) shares(p peer.ID, id replica.ID) {
+// Shares notes that a session or push has shown that p holds the replica id, and is active.
+func (b *Agenda) Shares(p peer.ID, id replica.ID) {
 	now := b.cfg.Now()
 	here := b.net.Connected(p)
 	b.mu.Lock()
 	c := b.contactLocked(p)
 	// The network may not have said so yet, and what is set now must be pushed.
 	c.connected = c.connected || here
-	s, today := &sharer{}, dayOf(now)
+	s, today := &sharer{}, names.Day(now)
 	if c.known = true; c.connected {
 		s = b.putLocked(id, p)
 	}
@@ -148,12 +150,12 @@ func (b *agenda) shares(p peer.ID, id replica.ID) {
 	c.dueBy(now.Add(link.Jitter(c.pause)))
 	b.mu.Unlock()
 	if !seen {
-		is, kept, err := b.cfg.Holders.proved(b.cfg.Ctx, p, id, b.net.KnownAddrs(p))
+		is, kept, err := b.cfg.Holders.Proved(b.cfg.Ctx, p, id, b.net.KnownAddrs(p))
 		if err != nil && b.cfg.Ctx.Err() == nil {
 			b.cfg.Log.Warn("remembering a peer", "peer", p, "error", err)
 		}
 		b.mu.Lock()
-		c.firm = c.firm || is == known
+		c.firm = c.firm || is == holders.Known
 		s.is, s.kept = is, kept
 		b.mu.Unlock()
 		b.tellTrust(p)
@@ -161,8 +163,8 @@ func (b *agenda) shares(p peer.ID, id replica.ID) {
 	b.cfg.Does.News(p)
 }
 
-// forget drops what is known of a replica that has been left.
-func (b *agenda) forget(id replica.ID) {
+// Forget drops what is known of a replica that has been left.
+func (b *Agenda) Forget(id replica.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for p := range b.here[id] {
@@ -170,10 +172,10 @@ func (b *agenda) forget(id replica.ID) {
 	}
 }
 
-// compared notes the outcome of an overview: all replicas that were compared are the same on both
+// Compared notes the outcome of an overview: all replicas that were compared are the same on both
 // sides but those that differ, and those that the peer seems not to hold. Whoever began it syncs
 // what differs, and asks by name for what was gone twice.
-func (b *agenda) compared(
+func (b *Agenda) Compared(
 	p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool,
 ) {
 	news, same := b.noteCompared(p, all, differ, gone, began)
@@ -181,7 +183,7 @@ func (b *agenda) compared(
 		b.tellTrust(p)
 		b.cfg.Does.News(p) // there is somebody to fetch from
 	}
-	if err := b.cfg.Holders.noteSame(b.cfg.Ctx, p, same); err != nil && b.cfg.Ctx.Err() == nil {
+	if err := b.cfg.Holders.NoteSame(b.cfg.Ctx, p, same); err != nil && b.cfg.Ctx.Err() == nil {
 		b.cfg.Log.Warn("noting what is the same at a peer", "peer", p, "error", err)
 	}
 	b.wake()
@@ -189,7 +191,7 @@ func (b *agenda) compared(
 
 // noteCompared reports whether the peer newly holds something, and returns what is the same there:
 // at first, and once a day, all of it; else what newly is.
-func (b *agenda) noteCompared(
+func (b *Agenda) noteCompared(
 	p peer.ID, all []replica.ID, differ, gone map[replica.ID]bool, began bool,
 ) (news bool, same []replica.ID) {
 	b.mu.Lock()
@@ -199,7 +201,7 @@ func (b *agenda) noteCompared(
 		return false, nil
 	}
 	now := b.cfg.Now()
-	daily := now.Sub(c.noted) >= sameEvery
+	daily := now.Sub(c.noted) >= holders.SameEvery
 	if daily {
 		c.noted = now
 	}
@@ -246,16 +248,16 @@ func (b *agenda) noteCompared(
 
 // tellTrust tells the network how much a peer counts, so that both say the same of it. Whatever
 // makes a connected peer count for more calls it. The caller does not hold the lock.
-func (b *agenda) tellTrust(p peer.ID) {
+func (b *Agenda) tellTrust(p peer.ID) {
 	b.telling.Lock()
 	defer b.telling.Unlock()
-	if b.net != nil && b.isConnected(p) {
+	if b.net != nil && b.IsConnected(p) {
 		b.net.Keep(p, b.trust(p))
 	}
 }
 
 // trust says how much a connected peer counts.
-func (b *agenda) trust(p peer.ID) link.Trust {
+func (b *Agenda) trust(p peer.ID) link.Trust {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch c := b.contacts[p]; {

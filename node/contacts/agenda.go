@@ -1,4 +1,13 @@
-package node
+// Package contacts decides when this node talks to which peer, and knows what the connected peers
+// hold.
+//
+// A peer that holds a replica is dialled when it is gone, and compared with when it is here;
+// sessions follow for what differs, so many at a time ([Sessions]). What is remembered beyond a
+// connection is kept by package holders.
+//
+// What belongs here: when, with whom, and how many at once. What never belongs here: what is said to
+// a peer. Dialling is up to a [Network], and what is done with a peer to [Work]. Start at [Agenda].
+package contacts
 
 import (
 	"context"
@@ -9,13 +18,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // When to talk to whom is decided for each peer, not for each replica: there may be thousands of
 // these. A peer that holds a replica of this node is dialled again when it is gone. When it is
-// here, one overview after the other compares all replicas that the two share (see overview.go),
+// here, one overview after the other compares all replicas that the two share,
 // and only those that differ are synced. Overviews are the rarer the longer nothing happens;
 // entries do not wait for them, but are pushed.
 const (
@@ -44,12 +54,12 @@ const (
 	maxShared = 1 << 20
 )
 
-// agenda decides when to talk to whom, and knows what the connected peers hold. In memory is what
+// Agenda decides when to talk to whom, and knows what the connected peers hold. In memory is what
 // concerns peers that are connected or to be dialled only, so that a seed with a million replicas
 // needs no more than one with ten. Its methods may be called from many goroutines.
-type agenda struct {
-	cfg agendaConfig
-	net agendaNetwork // nil while offline
+type Agenda struct {
+	cfg Config
+	net Network // nil while offline
 
 	mu       sync.Mutex
 	here     map[replica.ID]map[peer.ID]*sharer // the connected peers of a replica
@@ -62,8 +72,8 @@ type agenda struct {
 	telling sync.Mutex // held while the network is told of trust: the last word is the newest
 }
 
-// agendaConfig is what an agenda needs.
-type agendaConfig struct {
+// Config is what an agenda needs.
+type Config struct {
 	// Ctx ends when the node closes.
 	Ctx  context.Context
 	Self peer.ID
@@ -74,33 +84,33 @@ type agendaConfig struct {
 	Now   func() time.Time
 	Log   *slog.Logger
 	// Holders remembers who holds what.
-	Holders *holderBook
+	Holders *holders.Book
 	// Refused reports whether nothing is done with a peer for now.
 	Refused func(p peer.ID) bool
 	// Sessions are those under way.
-	Sessions *sessions
+	Sessions *Sessions
 	// Go calls a function in a goroutine that the node waits for when it closes.
 	Go   func(fn func())
-	Does agendaWork
+	Does Work
 }
 
-// agendaWork is what is done with a peer when its time has come, or told of it.
-type agendaWork struct {
+// Work is what is done with a peer when its time has come, or told of it.
+type Work struct {
 	// Introduce asks a peer of which nothing is known what it holds.
 	Introduce func(ctx context.Context, p peer.ID)
-	// Compare runs an overview, which calls compared if it succeeds.
+	// Compare runs an overview, which calls Compared if it succeeds.
 	Compare func(ctx context.Context, p peer.ID) error
-	// Sync runs a session, which calls shares if it succeeds. Its error is ErrNotShared if the peer
+	// Sync runs a session, which calls Shares if it succeeds. Its error is ErrNotShared if the peer
 	// does not hold the replica, and ErrBusy if it is in one already.
-	Sync func(ctx context.Context, p peer.ID, id replica.ID, is standing) error
+	Sync func(ctx context.Context, p peer.ID, id replica.ID, is holders.Standing) error
 	// News is told that a peer has shown what it holds: content may be fetched from it.
 	News func(p peer.ID)
 	// Gone is told that a peer is not connected any more.
 	Gone func(p peer.ID)
 }
 
-// agendaNetwork is what an agenda needs of a network.
-type agendaNetwork interface {
+// Network is what an agenda needs of a network.
+type Network interface {
 	Connect(ctx context.Context, p peer.AddrInfo) error
 	Connected(p peer.ID) bool
 	KnownAddrs(p peer.ID) []ma.Multiaddr
@@ -109,8 +119,9 @@ type agendaNetwork interface {
 	Drop()
 }
 
-func newAgenda(cfg agendaConfig) *agenda {
-	return &agenda{
+// New returns an agenda without peers; see [Agenda.Load].
+func New(cfg Config) *Agenda {
+	return &Agenda{
 		cfg:      cfg,
 		here:     map[replica.ID]map[peer.ID]*sharer{},
 		contacts: map[peer.ID]*contact{},
@@ -118,16 +129,16 @@ func newAgenda(cfg agendaConfig) *agenda {
 	}
 }
 
-// load reads who is to be dialled.
-func (b *agenda) load(ctx context.Context) error {
-	for _, is := range []standing{known, newcomer} { // newcomers as far as there is room
-		all, err := b.cfg.Holders.peersOf(ctx, is, maxContacts-len(b.contacts))
+// Load reads who is to be dialled.
+func (b *Agenda) Load(ctx context.Context) error {
+	for _, is := range []holders.Standing{holders.Known, holders.Newcomer} { // newcomers as far as there is room
+		all, err := b.cfg.Holders.PeersOf(ctx, is, maxContacts-len(b.contacts))
 		if err != nil {
 			return err
 		}
 		for _, p := range all {
 			c := b.contactLocked(p)
-			c.known, c.firm = true, is == known
+			c.known, c.firm = true, is == holders.Known
 		}
 	}
 	if len(b.contacts) == maxContacts {
@@ -136,9 +147,9 @@ func (b *agenda) load(ctx context.Context) error {
 	return nil
 }
 
-// online gives the agenda a network, before run and before anything is told of peers that are
+// Online gives the agenda a network, before run and before anything is told of peers that are
 // connected.
-func (b *agenda) online(net agendaNetwork) { b.net = net }
+func (b *Agenda) Online(net Network) { b.net = net }
 
 // contact is a peer that is connected, or holds a replica of this node.
 type contact struct {
@@ -160,11 +171,11 @@ type contact struct {
 
 // sharer is a connected peer that holds a replica.
 type sharer struct {
-	seen  bool      // it has shown that it holds the replica since it connected
-	kept  bool      // it was remembered then: there was room
-	tried time.Time // when that was last looked at
-	is    standing  // as far as is known
-	noted uint32    // the day on which that was last remembered
+	seen  bool             // it has shown that it holds the replica since it connected
+	kept  bool             // it was remembered then: there was room
+	tried time.Time        // when that was last looked at
+	is    holders.Standing // as far as is known
+	noted uint32           // the day on which that was last remembered
 }
 
 // dueSession is a session that is to be run.
@@ -175,7 +186,7 @@ type dueSession struct {
 }
 
 // contactLocked returns what is known of a peer.
-func (b *agenda) contactLocked(p peer.ID) *contact {
+func (b *Agenda) contactLocked(p peer.ID) *contact {
 	c := b.contacts[p]
 	if c == nil {
 		c = &contact{
@@ -195,7 +206,7 @@ func (c *contact) dueBy(t time.Time) {
 
 // makeRoomLocked forgets, until they are met again, newcomers, and then those that have been tried
 // most often in vain, if there are too many.
-func (b *agenda) makeRoomLocked() {
+func (b *Agenda) makeRoomLocked() {
 	for len(b.contacts) > maxContacts {
 		worst := peer.ID("")
 		var last *contact
@@ -214,7 +225,7 @@ func (b *agenda) makeRoomLocked() {
 }
 
 // putLocked enters that a connected peer holds the replica id.
-func (b *agenda) putLocked(id replica.ID, p peer.ID) *sharer {
+func (b *Agenda) putLocked(id replica.ID, p peer.ID) *sharer {
 	c := b.contactLocked(p)
 	s := c.shared[id]
 	if s == nil {
@@ -229,7 +240,7 @@ func (b *agenda) putLocked(id replica.ID, p peer.ID) *sharer {
 }
 
 // dropLocked takes that out again.
-func (b *agenda) dropLocked(id replica.ID, p peer.ID) {
+func (b *Agenda) dropLocked(id replica.ID, p peer.ID) {
 	if delete(b.here[id], p); len(b.here[id]) == 0 {
 		delete(b.here, id)
 	}

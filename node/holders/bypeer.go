@@ -1,4 +1,4 @@
-package node
+package holders
 
 import (
 	"context"
@@ -40,17 +40,17 @@ func byPeerValue(a *acquaintance) []byte {
 	return []byte{0}
 }
 
-func parseByPeer(b []byte) (is standing, named bool) {
+func parseByPeer(b []byte) (is Standing, named bool) {
 	if len(b) != 1 || b[0] < byPeerHistory {
-		return newcomer, false
+		return Newcomer, false
 	}
-	return known, b[0] == byPeerNamed
+	return Known, b[0] == byPeerNamed
 }
 
-// peersOf returns the remembered peers whose best standing, for any replica, is the given one, at
+// PeersOf returns the remembered peers whose best standing, for any replica, is the given one, at
 // most so many.
-func (b *holderBook) peersOf(
-	ctx context.Context, is standing, most int,
+func (b *Book) PeersOf(
+	ctx context.Context, is Standing, most int,
 ) (all []peer.ID, err error) {
 	err = b.kv.View(ctx, func(r kv.Reader) error {
 		all = nil
@@ -75,16 +75,16 @@ func (b *holderBook) peersOf(
 }
 
 // standingOf returns the best standing of a peer, for any replica.
-func standingOf(r kv.Reader, p peer.ID) (standing, error) {
+func standingOf(r kv.Reader, p peer.ID) (Standing, error) {
 	for k, err := range r.Scan(kv.Prefix(byPeerPrefix(p)), kv.ScanOptions{}) {
 		if err != nil {
-			return newcomer, err
+			return Newcomer, err
 		}
-		if is, _ := parseByPeer(k.Value); is == known {
-			return known, nil
+		if is, _ := parseByPeer(k.Value); is == Known {
+			return Known, nil
 		}
 	}
-	return newcomer, nil
+	return Newcomer, nil
 }
 
 // firstPeer returns the first peer whose records by peer begin at from or later, or none.
@@ -103,11 +103,11 @@ func firstPeer(r kv.Reader, from []byte) (peer.ID, error) {
 	return "", nil
 }
 
-// replicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it
+// ReplicasOf returns the replicas that a peer is remembered to hold, at most so many, with what it
 // is for each, and whether a person has named it for one of them.
-func (b *holderBook) replicasOf(
+func (b *Book) ReplicasOf(
 	ctx context.Context, p peer.ID, most int,
-) (ids []replica.ID, is []standing, named bool, err error) {
+) (ids []replica.ID, is []Standing, named bool, err error) {
 	prefix := byPeerPrefix(p)
 	err = b.kv.View(ctx, func(r kv.Reader) error {
 		ids, is, named = nil, nil, false
@@ -127,10 +127,10 @@ func (b *holderBook) replicasOf(
 	return ids, is, named, err
 }
 
-// addrsOf returns all places where a peer may be: the best ones of each replica's.
-func (b *holderBook) addrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
+// AddrsOf returns all places where a peer may be: the best ones of each replica's.
+func (b *Book) AddrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
 	const enough, each = 32, maxAddrs / 2
-	ids, _, _, err := b.replicasOf(ctx, p, enough)
+	ids, _, _, err := b.ReplicasOf(ctx, p, enough)
 	if err == nil {
 		err = b.kv.View(ctx, func(r kv.Reader) error {
 			all = nil

@@ -1,4 +1,13 @@
-package node
+// Package holders remembers, in the store, which peers hold which replicas, where they are, and what
+// they had in common with this node.
+//
+// Node ids are free, so the records of each replica are bounded, and a crowd of throwaway ids
+// displaces neither who is named by a person nor who has a history (see acquaintance.go).
+//
+// What belongs here: what is kept of peers that hold a replica, and who makes room for whom. What
+// never belongs here: a network, a goroutine, or when to talk to whom (package contacts). Start at
+// [Book].
+package holders
 
 import (
 	"bytes"
@@ -23,18 +32,18 @@ import (
 //	n s replica[32] peer-id            what a peer has had: see common.go
 const keySharing = "nh"
 
-// holderBook remembers which peers hold which replicas. All of it lies in the store, so a node with
+// Book remembers which peers hold which replicas. All of it lies in the store, so a node with
 // a million replicas needs no more memory than one with ten. Its methods may be called from many
 // goroutines.
-type holderBook struct {
-	cfg holderConfig
+type Book struct {
+	cfg Config
 	kv  kv.Store
 	now func() time.Time
 	log *slog.Logger
 }
 
-// holderConfig is what a holderBook needs.
-type holderConfig struct {
+// Config is what a holderBook needs.
+type Config struct {
 	Store kv.Store
 	Self  peer.ID // is never remembered
 	Now   func() time.Time
@@ -44,8 +53,9 @@ type holderConfig struct {
 	Connected func(p peer.ID) bool
 }
 
-func newHolderBook(cfg holderConfig) *holderBook {
-	return &holderBook{cfg: cfg, kv: cfg.Store, now: cfg.Now, log: cfg.Log}
+// New returns a book over a store.
+func New(cfg Config) *Book {
+	return &Book{cfg: cfg, kv: cfg.Store, now: cfg.Now, log: cfg.Log}
 }
 
 func sharingPrefix(id replica.ID) []byte { return append([]byte(keySharing), id[:]...) }
@@ -76,8 +86,8 @@ func sharingOf(r kv.Reader, id replica.ID, p peer.ID) (a acquaintance, ok bool, 
 	return a, ok, err
 }
 
-// standing says what a peer is for a replica. Of one that cannot be read, it is a newcomer.
-func (b *holderBook) standing(ctx context.Context, id replica.ID, p peer.ID) (is standing) {
+// Standing says what a peer is for a replica. Of one that cannot be read, it is a newcomer.
+func (b *Book) Standing(ctx context.Context, id replica.ID, p peer.ID) (is Standing) {
 	err := b.kv.View(ctx, func(r kv.Reader) error {
 		a, _, err := sharingOf(r, id, p)
 		is = a.standing()
@@ -89,10 +99,10 @@ func (b *holderBook) standing(ctx context.Context, id replica.ID, p peer.ID) (is
 	return is
 }
 
-// named notes that peers hold replicas of this node, because a person's ticket, vault or
+// Named notes that peers hold replicas of this node, because a person's ticket, vault or
 // registration names them. Others do not displace them. It returns the peers but this node itself.
 // sync makes it durable.
-func (b *holderBook) named(
+func (b *Book) Named(
 	ctx context.Context, ids []replica.ID, peers []peer.AddrInfo,
 ) ([]peer.AddrInfo, error) {
 	peers = slices.DeleteFunc(slices.Clone(peers), func(p peer.AddrInfo) bool {
@@ -119,12 +129,12 @@ func (b *holderBook) named(
 	return peers, err
 }
 
-// hinted notes that peers may hold a replica, as somebody says whom the person did not choose. They
+// Hinted notes that peers may hold a replica, as somebody says whom the person did not choose. They
 // are newcomers that have not proved it yet, and make room for any that has. It returns those for
 // which there is room. sync makes it durable.
-func (b *holderBook) hinted(
+func (b *Book) Hinted(
 	ctx context.Context, id replica.ID, peers []peer.AddrInfo,
-) (kept []holder, err error) {
+) (kept []Holder, err error) {
 	err = b.kv.Update(ctx, func(tx kv.Txn) error {
 		kept = nil
 		for _, p := range peers {
@@ -142,18 +152,18 @@ func (b *holderBook) hinted(
 			if err := setSharing(tx, id, p.ID, &a); err != nil {
 				return err
 			}
-			kept = append(kept, holder{peer.AddrInfo{ID: p.ID, Addrs: a.addrs}, a.standing()})
+			kept = append(kept, Holder{peer.AddrInfo{ID: p.ID, Addrs: a.addrs}, a.standing()})
 		}
 		return nil
 	})
 	return kept, err
 }
 
-// proved writes that a connected peer has proved that it holds a replica, if there is room, and
+// Proved writes that a connected peer has proved that it holds a replica, if there is room, and
 // reports whether there was. If there is none, it writes nothing. sync makes it durable.
-func (b *holderBook) proved(
+func (b *Book) Proved(
 	ctx context.Context, p peer.ID, id replica.ID, addrs []ma.Multiaddr,
-) (is standing, kept bool, err error) {
+) (is Standing, kept bool, err error) {
 	err = b.kv.Update(ctx, func(tx kv.Txn) error {
 		a, before, err := sharingOf(tx, id, p)
 		if err != nil {
@@ -177,11 +187,11 @@ func (b *holderBook) proved(
 	return is, kept, err
 }
 
-// sync makes durable what was noted before.
-func (b *holderBook) sync(ctx context.Context) error { return b.kv.Sync(ctx) }
+// Sync makes durable what was noted before.
+func (b *Book) Sync(ctx context.Context) error { return b.kv.Sync(ctx) }
 
 // admit makes room for a newcomer of a replica, or gives one that was there before a history.
-func (b *holderBook) admit(
+func (b *Book) admit(
 	tx kv.Txn, id replica.ID, a *acquaintance, before bool,
 ) (bool, error) {
 	type other struct {
@@ -201,12 +211,12 @@ func (b *holderBook) admit(
 		if o.history {
 			histories++
 		}
-		if o.standing() == newcomer {
+		if o.standing() == Newcomer {
 			newcomers = append(newcomers, other{o, peer.ID(k.Key[len(keySharing)+32:])})
 		}
 	}
 	if before {
-		a.history = histories < maxHistory
+		a.history = histories < MaxHistory
 		return true, nil
 	}
 	slices.SortStableFunc(newcomers, func(x, y other) int { return cmp.Compare(x.first, y.first) })
@@ -220,7 +230,7 @@ func (b *holderBook) admit(
 		return false
 	})
 	slices.SortStableFunc(newcomers, func(x, y other) int { return cmp.Compare(x.last, y.last) })
-	for i := 0; early+len(newcomers) >= maxNewcomers; {
+	for i := 0; early+len(newcomers) >= MaxNewcomers; {
 		if i == len(newcomers) || a.days == 0 && newcomers[i].days > 0 {
 			return false, nil // all the others are here, or have proved themselves
 		}
@@ -236,15 +246,15 @@ func (b *holderBook) admit(
 	return true, nil
 }
 
-// holder is a peer that is remembered to hold a replica.
-type holder struct {
+// Holder is a peer that is remembered to hold a replica.
+type Holder struct {
 	peer.AddrInfo
-	is standing
+	Is Standing
 }
 
-// of returns all remembered peers of a replica: those that are known before newcomers, and of each
+// Of returns all remembered peers of a replica: those that are known before newcomers, and of each
 // kind the connected ones first.
-func (b *holderBook) of(ctx context.Context, id replica.ID) (out []holder, err error) {
+func (b *Book) Of(ctx context.Context, id replica.ID) (out []Holder, err error) {
 	err = b.kv.View(ctx, func(r kv.Reader) error {
 		out = nil
 		for k, err := range r.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{}) {
@@ -256,7 +266,7 @@ func (b *holderBook) of(ctx context.Context, id replica.ID) (out []holder, err e
 				return err
 			}
 			p := peer.ID(k.Key[len(keySharing)+32:])
-			out = append(out, holder{peer.AddrInfo{ID: p, Addrs: a.addrs}, a.standing()})
+			out = append(out, Holder{peer.AddrInfo{ID: p, Addrs: a.addrs}, a.standing()})
 		}
 		return nil
 	})
@@ -266,14 +276,14 @@ func (b *holderBook) of(ctx context.Context, id replica.ID) (out []holder, err e
 			absent[h.ID] = 1
 		}
 	}
-	slices.SortStableFunc(out, func(x, y holder) int {
-		return cmp.Or(cmp.Compare(y.is, x.is), cmp.Compare(absent[x.ID], absent[y.ID]))
+	slices.SortStableFunc(out, func(x, y Holder) int {
+		return cmp.Or(cmp.Compare(y.Is, x.Is), cmp.Compare(absent[x.ID], absent[y.ID]))
 	})
 	return out, err
 }
 
-// forget drops what is remembered of a replica that has been left.
-func (b *holderBook) forget(ctx context.Context, id replica.ID) error {
+// Forget drops what is remembered of a replica that has been left.
+func (b *Book) Forget(ctx context.Context, id replica.ID) error {
 	return b.kv.View(ctx, func(r kv.Reader) error {
 		return b.kv.Batch(ctx, func(w kv.Writer) error {
 			scan := r.Scan(kv.Prefix(sharingPrefix(id)), kv.ScanOptions{KeysOnly: true})
