@@ -5,8 +5,9 @@
 // sessions follow for what differs, so many at a time ([Sessions]). What is remembered beyond a
 // connection is kept by package holders.
 //
-// What belongs here: when, with whom, and how many at once. What never belongs here: what is said to
-// a peer. Dialling is up to a [Network], and what is done with a peer to [Work]. Start at [Agenda].
+// What belongs here: when, with whom, and how many at once. What never belongs here: what is said
+// to a peer. Dialling is up to a [Network], and what is done with a peer to [Work]. Start at
+// [Agenda].
 package contacts
 
 import (

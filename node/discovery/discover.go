@@ -1,8 +1,8 @@
-// Package discovery finds peers that hold a replica, and lets this node be found, by names that only
-// those who know the replica can make (package names).
+// Package discovery finds peers that hold a replica, and lets this node be found, by names that
+// only those who know the replica can make (package names).
 //
-// A [Finder] announces what is held in the distributed hash table, and searches there for holders of
-// what nobody who is connected holds; those that claim to be one have to prove it. [Lookups] are
+// A [Finder] announces what is held in the distributed hash table, and searches there for holders
+// of what nobody who is connected holds; those that claim to be one have to prove it. [Lookups] are
 // the names by which a peer that is connected asks for a replica.
 //
 // What belongs here: announcing, searching, being looked up, and for how long a false claim counts.

@@ -1,5 +1,5 @@
-// Package holders remembers, in the store, which peers hold which replicas, where they are, and what
-// they had in common with this node.
+// Package holders remembers, in the store, which peers hold which replicas, where they are, and
+// what they had in common with this node.
 //
 // Node ids are free, so the records of each replica are bounded, and a crowd of throwaway ids
 // displaces neither who is named by a person nor who has a history (see acquaintance.go).
