@@ -17,13 +17,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -45,7 +45,7 @@ func TestErrorKinds(t *testing.T) {
 		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
 		Verification: {&blobs.CorruptError{}, &node.SizeError{}, replica.ErrBadSignature},
 		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
-		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, node.ErrNotShared},
+		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
 	} {
 		for _, err := range errs {
 			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)

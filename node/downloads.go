@@ -127,10 +127,10 @@ func (d *downloads) toLookAt() (out []peer.ID) {
 	d.failed.due(now, func(p peer.ID) { look[p] = true })
 	d.mu.Unlock()
 	if all {
-		return d.n.peers.allSharing()
+		return d.n.contacts.AllSharing()
 	}
 	for p := range look {
-		if d.n.peers.sharesAny(p) {
+		if d.n.contacts.SharesAny(p) {
 			out = append(out, p)
 		}
 	}
@@ -242,7 +242,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.peers.holders(large) {
+	for _, q := range d.n.contacts.Holders(large) {
 		if q != p {
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
@@ -250,7 +250,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 	f := d.n.newFetcher(ctx, providers, nil, true, nil)
 	f.claims = true
 	// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-	f.relief = func() []peer.ID { return d.n.peers.holders(replicas) }
+	f.relief = func() []peer.ID { return d.n.contacts.Holders(replicas) }
 	got, err := f.end(fault.Call(func() error { return d.n.fetchContent(f, batch) }))
 	d.n.addTaken(p, got.Bytes)
 	var missing *MissingError
@@ -417,6 +417,11 @@ func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
 	return fetch()
 }
 
+// What a peer has given in the background is counted:
+//
+//	n q peer-id   bytes of content fetched from the peer in the background, u64
+const keyTaken = "nq"
+
 // taken returns how many bytes of content have been fetched from p in the background.
 func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {
 	err := n.kv.View(ctx, func(r kv.Reader) error {
@@ -482,7 +487,7 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.failed.prune(d.n.cfg.Now())
 	d.mu.Unlock()
 	for id := range others {
-		d.lookAt(slices.DeleteFunc(d.n.peers.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
+		d.lookAt(slices.DeleteFunc(d.n.contacts.ConnectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
 	}
 	if err := d.n.refute(ctx, wrong); err != nil {
 		d.n.log.Error("downloads", "error", err)

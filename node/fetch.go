@@ -9,14 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Want names a blob to fetch.
@@ -142,7 +141,7 @@ func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrIn
 		seen[p.ID] = true
 		x := &provider{f: f, info: p}
 		switch {
-		case n.peers.lied(p.ID):
+		case n.blamed.Lied(p.ID):
 			x.turn = turnOfLiars
 		case i >= len(providers):
 			x.turn = turnOfFallback
@@ -256,7 +255,7 @@ func (f *fetcher) look() {
 		for _, p := range f.relief() {
 			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
 				x := &provider{f: f, info: peer.AddrInfo{ID: p}}
-				if f.n.peers.lied(p) {
+				if f.n.blamed.Lied(p) {
 					x.turn = turnOfLiars
 				}
 				f.providers = append(f.providers, x)
@@ -284,7 +283,7 @@ func (f *fetcher) providerError(p *provider, err error) {
 	}
 	f.n.log.Info("provider dropped", "peer", p.info.ID, "error", err)
 	if isLie(err) {
-		f.n.peers.noteLie(p.info.ID, err)
+		f.n.noteLie(p.info.ID, err)
 	}
 	p.fail(err)
 }

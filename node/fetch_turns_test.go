@@ -21,7 +21,7 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 			return out
 		}
 		for _, liar := range info("known liar", "liar of relief") {
-			n.peers.noteLie(liar.ID, errors.New("it lied"))
+			n.noteLie(liar.ID, errors.New("it lied"))
 		}
 		f := n.newFetcher(context.Background(), info("known liar", "first"), info("fallback"), true, nil)
 		f.relief = func() []peer.ID { return []peer.ID{"liar of relief", "relief"} }

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -98,7 +98,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.NoError(t, err)
 		pusher, err := flood()
 		require.Error(t, err, "pushes of what is not kept are refused")
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.Refused(pusher))
 		require.Equal(t, 2*replica.MaxAbout, stated(other))
 		same()
 		require.Equal(t, 2*replica.MaxAbout, stated(owner))
@@ -109,7 +109,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.Zero(t, stated(other))
 		pusher, err = flood()
 		require.Error(t, err)
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.Refused(pusher))
 		require.Zero(t, stated(other), "nothing of a delegate that is revoked is kept")
 		same()
 		for _, n := range w.nodes {
@@ -125,7 +125,7 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 	if err != nil {
 		return err
 	}
-	lookup := lookupOf(id, to, dayOf(time.Now()))
+	lookup := names.Lookup(id, to, names.Day(time.Now()))
 	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), nil)
 	if _, err := s.Write(b); err != nil {
 		return err
@@ -171,11 +171,11 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				}
 				if name == "a flood" {
 					require.Error(t, err)
-					require.True(t, n.peers.isRefused(m.simEnd.id))
+					require.True(t, n.blamed.Refused(m.simEnd.id))
 					require.Less(t, m.sent.Load(), int64(2*maxRefused), "it is cut off early")
 				} else {
 					require.NoError(t, err)
-					require.False(t, n.peers.isRefused(m.simEnd.id))
+					require.False(t, n.blamed.Refused(m.simEnd.id))
 				}
 				after, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
@@ -228,7 +228,7 @@ func (m *statementPeer) serve(s link.Stream) {
 	abort := func() { _ = s.Reset() }
 	for i, part := range []string{"statements", "entries"} {
 		_, err := reconcile.Run(context.Background(), r, s, abort, reconcile.Config{
-			Set: m.set(i == 0), Key: keyed(key, []byte(part)),
+			Set: m.set(i == 0), Key: names.Keyed(key, []byte(part)),
 			Insert: func(context.Context, [][]byte) error { return nil },
 			Sent:   func(*reconcile.Item) { m.sent.Add(1) },
 		})

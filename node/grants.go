@@ -11,7 +11,7 @@ import (
 func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission) (replica.Grant, error) {
 	g, err := n.Replicas.Grant(ctx, id, author, may)
 	if err == nil {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 	}
 	return g, err
 }
@@ -21,7 +21,7 @@ func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID
 func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (replica.Revocation, error) {
 	r, err := n.Replicas.Revoke(ctx, id, author, from)
 	if err == nil {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 		n.tendSoon()
 		err = n.sealPolicy(ctx, id)
 	}
@@ -33,7 +33,7 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, error) {
 	k, err := n.Replicas.Rotate(ctx, id)
 	if err == nil {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 		n.tendSoon()
 		err = n.sealPolicy(ctx, id)
 	}

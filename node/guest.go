@@ -3,10 +3,9 @@ package node
 import (
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Everything that a peer opens comes through admitted: it counts the stream, and gives the handler
@@ -120,10 +119,6 @@ func serveOther(fn func(link.Stream)) func(link.Stream) {
 // they know the id of a replica.
 func (n *Node) partyOf(s link.Stream) admission.Party {
 	p := admission.Party{Peer: s.Remote(), Net: link.OriginOf(s)}
-	n.peers.mu.Lock()
-	defer n.peers.mu.Unlock()
-	if c := n.peers.contacts[s.Remote()]; c != nil {
-		p.Proved, p.Known, p.Named = c.known, c.firm, c.named
-	}
+	p.Proved, p.Known, p.Named = n.contacts.Counts(p.Peer)
 	return p
 }

@@ -31,6 +31,8 @@ const (
 	keepInvites   = 30 * 24 * time.Hour
 	MaxUses       = 1000 // authors that may use one invite without a limit of its own
 	inviteContext = "skerry invite 1\n"
+	// fewUses is up to how many uses of an invite those who take it are named.
+	fewUses = 8
 )
 
 // Invite is an offer of a capability to whoever brings its secret.
@@ -371,7 +373,7 @@ func (n *Node) addReader(ctx context.Context, r *replica.Replica, author replica
 	}
 	err := n.Replicas.AddReader(ctx, r.ID, author)
 	if err == nil {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 	}
 	return err
 }

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // mend fetches again what an error says is damaged here, if it is a *blobs.DamageError. It returns
@@ -61,8 +60,8 @@ func isMissing(err error) bool {
 func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
 	have := n.Providers(f.ctx, h)
 	slices.SortStableFunc(have, func(a, b ProviderInfo) int {
-		switch lied := n.peers.lied(a.ID); {
-		case lied == n.peers.lied(b.ID):
+		switch lied := n.blamed.Lied(a.ID); {
+		case lied == n.blamed.Lied(b.ID):
 			return cmp.Compare(b.Present, a.Present)
 		case lied:
 			return 1
@@ -211,7 +210,7 @@ func (n *Node) askFor(
 	defer func() { s.close(true) }()
 	defer func() {
 		if isLie(err) {
-			n.peers.noteLie(p.ID, err)
+			n.noteLie(p.ID, err)
 		}
 	}()
 	if err := s.ask(f.ctx, &block{items: []*blockItem{{req: req}}}); err != nil {

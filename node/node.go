@@ -2,7 +2,7 @@
 // that keep them in step with other nodes'.
 //
 // What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go,
-// redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from where
+// redeem.go, keyring.go), who knows which peers (peers.go), what to download from where
 // (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go,
 // catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
 // how people or programs talk to a node (package api). How streams are made is behind
@@ -24,8 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -36,6 +34,11 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -95,11 +98,14 @@ type Node struct {
 	turns       turns
 	handing     handing
 	policies    policies
-	peers       *peerBook
-	sessions    *sessions
+	blamed      *blame.List
+	holders     *holders.Book
+	contacts    *contacts.Agenda
+	sessions    *contacts.Sessions
 	active      active
 	downloads   *downloads
-	discovery   *discovery
+	lookups     *discovery.Lookups
+	discovery   *discovery.Finder
 	arrived     arrivals
 	redeeming   sync.Mutex
 	invited     chan struct{}                // an invite was kept that could not be redeemed
@@ -140,7 +146,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1),
-		limits: newLimiter(cfg.Limits), sessions: newSessions(),
+		limits: newLimiter(cfg.Limits), sessions: contacts.NewSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
@@ -178,11 +184,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
+	n.downloads = newDownloads(n)
+	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
-	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
+		return nil, err
+	}
+	return n, n.policies.load(ctx, n.kv)
 }
 
 // makePrivate makes the data directory, or takes from others what they may do in it, and with the
@@ -256,10 +265,10 @@ func (n *Node) GoOnline(network link.Network) error {
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
-	if err := n.refreshLookups(kv.ToMakeRoom(n.ctx)); err != nil {
+	if err := n.lookups.Refresh(kv.ToMakeRoom(n.ctx)); err != nil {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
-	n.net = network
+	n.joinNetwork(network)
 	n.room = newRoom(n.serves)
 	for protocol, fn := range map[string]func(link.Stream){
 		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
@@ -273,18 +282,25 @@ func (n *Node) GoOnline(network link.Network) error {
 	if r, ok := network.(link.Relay); ok {
 		r.MeterRelay(n.limits.relayed)
 	}
-	if err := network.Start(n.peers.changed); err != nil {
+	if err := network.Start(n.contacts.Changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.keepLookups, "looking after peers": n.peers.run,
-		"downloading": n.downloads.run, "announcing replicas": n.discovery.announce,
-		"searching for replicas": n.discovery.search, "redeeming invites": n.retryInvites,
+		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep, "looking after peers": n.contacts.Run,
+		"downloading": n.downloads.run, "announcing replicas": n.discovery.Announce,
+		"searching for replicas": n.discovery.Search, "redeeming invites": n.retryInvites,
 		"tending keys": n.keepTending,
 	} {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
 	}
 	return nil
+}
+
+// joinNetwork gives the network to what needs one.
+func (n *Node) joinNetwork(network link.Network) {
+	n.net = network
+	n.contacts.Online(network)
+	n.discovery.Online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -354,7 +370,7 @@ func (n *Node) Peers() []link.Peer {
 // KnownPeers returns the peers that are remembered for a replica: those that are known before
 // newcomers, and of each kind the connected ones first.
 func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
-	all, err := n.peers.holdersOf(ctx, id)
+	all, err := n.holders.Of(ctx, id)
 	for _, h := range all {
 		out = append(out, h.AddrInfo)
 	}
@@ -435,7 +451,7 @@ func (n *Node) joinWith(
 	if len(out.Synced) > 0 {
 		return out, out.Synced[0].Err
 	}
-	return out, ErrNotShared
+	return out, contacts.ErrNotShared
 }
 
 // Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a
@@ -493,7 +509,8 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
+	n.contacts.Forget(id)
+	return errors.Join(n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetSeeds(ctx, id))
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica

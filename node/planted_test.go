@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -101,7 +101,7 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 							got, err = n.JoinWith(ctx, tk, "", nil)
 						}
 						if err != nil { // evil holds nothing
-							require.ErrorIs(t, err, ErrNotShared)
+							require.ErrorIs(t, err, contacts.ErrNotShared)
 						}
 						require.Equal(t, id, got.Replica.ID)
 					}
@@ -163,7 +163,7 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		})
 		only := &Policy{Prefixes: [][]byte{[]byte("k/")}}
 		joined, err := joiner.JoinInvite(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
-		require.ErrorIs(t, err, ErrNotShared)
+		require.ErrorIs(t, err, contacts.ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)
 		require.NoError(t, joiner.Replicas.MayWrite(ctx, r.ID, author, []byte("k")))
 		p, err := joiner.Replicas.Plain(ctx, r.ID)

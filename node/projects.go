@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -87,13 +88,13 @@ func (n *Node) JoinProject(ctx context.Context, v *Vault, pr *vault.Project, nam
 			return JoinResult{}, err
 		}
 	}
-	holders, err := n.peers.holdersOf(ctx, v.Replica.ID)
+	known, err := n.holders.Of(ctx, v.Replica.ID)
 	if err != nil {
 		return JoinResult{}, err
 	}
 	var hints []peer.AddrInfo
-	for _, p := range holders {
-		if p.is != known {
+	for _, p := range known {
+		if p.Is != holders.Known {
 			hints = append(hints, p.AddrInfo)
 			continue
 		}

@@ -12,12 +12,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -66,7 +67,7 @@ func (n *Node) spread(ctx context.Context) {
 			continue // nothing has happened for a minute
 		}
 		if lost > 0 {
-			n.peers.compareSoon()
+			n.contacts.CompareSoon()
 			n.downloads.lookEverywhere()
 		}
 		received := map[replica.ID]bool{}
@@ -83,7 +84,7 @@ func (n *Node) spread(ctx context.Context) {
 			events = events[k:]
 		}
 		for id := range received {
-			n.downloads.lookAt(n.peers.connectedSharing(id)...)
+			n.downloads.lookAt(n.contacts.ConnectedSharing(id)...)
 		}
 	}
 }
@@ -98,7 +99,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	if from.Spread {
 		n.keepActive(id) // others go on by gossip as long as this node listens
 	}
-	sharing := n.peers.connectedSharing(id)
+	sharing := n.contacts.ConnectedSharing(id)
 	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
 		return // nobody else is here, as in a first sync
 	}
@@ -107,7 +108,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	}
 	told := map[peer.ID]bool{}
 	if from.Spread {
-		for _, p := range n.net.Listeners(topicOf(id)) {
+		for _, p := range n.net.Listeners(names.Topic(id)) {
 			told[p] = true // by whoever passed it on, or by this node, which has
 		}
 	} else {
@@ -145,12 +146,19 @@ func (n *Node) outbox(p peer.ID) *outbox {
 	return o
 }
 
+// dropOutbox drops what waits for a peer that has gone.
+func (n *Node) dropOutbox(p peer.ID) {
+	n.outboxMu.Lock()
+	defer n.outboxMu.Unlock()
+	delete(n.outboxes, p)
+}
+
 func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.entries) >= maxOutbox || o.bytes+len(e.Key) > maxOutboxBytes {
 		o.entries, o.bytes = nil, 0
-		o.n.peers.compareSoonWith(o.p)
+		o.n.contacts.CompareSoonWith(o.p)
 	}
 	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
 	if !o.busy {
@@ -184,7 +192,7 @@ func (o *outbox) run(ctx context.Context) {
 		}, "peer", o.p, "replica", id.Short())
 		if err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
-			o.n.peers.compareSoonWith(o.p)
+			o.n.contacts.CompareSoonWith(o.p)
 		}
 	}
 }
@@ -194,7 +202,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	if err != nil {
 		return err
 	}
-	lookup := lookupOf(id, p, dayOf(n.cfg.Now()))
+	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
 	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
 	for left := len(b); left > 0; left -= limitPiece {
@@ -302,7 +310,7 @@ func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 func (n *Node) servePush(s link.Stream) {
 	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
-		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
+		if errors.Is(err, contacts.ErrNotShared) || n.ctx.Err() != nil {
 			level = slog.LevelDebug // it was shared until lately, or this node is closing
 		}
 		n.log.Log(n.ctx, level, "push refused", "peer", s.Remote(), "error", err)
@@ -313,8 +321,8 @@ func (n *Node) servePush(s link.Stream) {
 }
 
 func (n *Node) takePush(ctx context.Context, s link.Stream) error {
-	if n.peers.isRefused(s.Remote()) {
-		return ErrNotShared
+	if n.blamed.Refused(s.Remote()) {
+		return contacts.ErrNotShared
 	}
 	// Whoever does not know the replica is not listened to, and so costs no memory.
 	r := bufio.NewReader(link.Within(s, idleTimeout).EndingIn(requestTime))
@@ -325,8 +333,8 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if err := n.mayAsk(s); err != nil {
 		return err
 	}
-	id, err := n.lookUp(ctx, lookup)
-	if errors.Is(err, ErrNotShared) {
+	id, err := n.lookups.Find(ctx, lookup)
+	if errors.Is(err, contacts.ErrNotShared) {
 		n.missed(s)
 	}
 	if err != nil {
@@ -351,13 +359,13 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	}
 	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})
 	if errors.Is(err, replica.ErrNotGranted) {
-		n.peers.compareSoonWith(s.Remote()) // one of the two does not know all statements
+		n.contacts.CompareSoonWith(s.Remote()) // one of the two does not know all statements
 	}
 	if err != nil {
 		return err
 	}
-	n.peers.shares(s.Remote(), id)
-	if n.worthATopic(len(n.peers.connectedSharing(id))) {
+	n.contacts.Shares(s.Remote(), id)
+	if n.worthATopic(len(n.contacts.ConnectedSharing(id))) {
 		n.keepActive(id) // the next ones come by gossip
 	}
 	return n.Replicas.Sync(ctx)

@@ -412,7 +412,7 @@ func (n *Node) retryInvites(ctx context.Context) {
 		wait = min(max(2*wait, firstInviteTry), lastInviteTry)
 		var due <-chan time.Time
 		if again {
-			due = time.After(jitter(wait))
+			due = time.After(link.Jitter(wait))
 		}
 		select {
 		case <-ctx.Done():
@@ -422,7 +422,7 @@ func (n *Node) retryInvites(ctx context.Context) {
 			select { // it was just tried
 			case <-ctx.Done():
 				return
-			case <-time.After(jitter(firstInviteTry)):
+			case <-time.After(link.Jitter(firstInviteTry)):
 			}
 		case <-due:
 		}

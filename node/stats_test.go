@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -36,13 +36,13 @@ func TestFloodOfLookups(t *testing.T) {
 	node.LimitMisses(a, b.ID(), most)
 	asked := 0
 	for ; asked < 4*most; asked++ { // it asks by itself, too, and may ask again as time goes on
-		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, node.ErrNotShared) {
+		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, contacts.ErrNotShared) {
 			break
 		}
 	}
 	require.Greater(t, asked, most/4)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, node.ErrNotShared)
+	require.NotErrorIs(t, err, contacts.ErrNotShared)
 	require.Error(t, sync(b, r), "not even what is here")
 	require.NoError(t, sync(c, r))
 	eventually(t, "the content", func() bool { return has(c, r.ID, "key", "value") })

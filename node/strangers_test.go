@@ -14,8 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -68,7 +67,7 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 		require.NoError(t, err)
 		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
 		time.Sleep(time.Minute) // until the two know each other
-		require.True(t, b.n.peers.sharesAny(b.friend.ID()))
+		require.True(t, b.n.contacts.SharesAny(b.friend.ID()))
 		f(t, b)
 		require.NoError(t, b.n.Close())
 		require.NoError(t, b.friend.Close())

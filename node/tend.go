@@ -282,7 +282,7 @@ func (n *Node) keepTending(ctx context.Context) {
 			if err := n.sealPolicy(ctx, id); err != nil && ctx.Err() == nil {
 				n.log.Error("a new read key", "replica", id.Short(), "error", err)
 			}
-			n.peers.compareSoon()
+			n.contacts.CompareSoon()
 			n.tendSoon()
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -55,9 +56,9 @@ func TestBlobWireGolden(t *testing.T) {
 
 // A lookup is good for one replica, one responder and one day.
 func TestLookupIsBound(t *testing.T) {
-	base := lookupOf(replica.ID{1}, "peer", 20000)
-	require.Equal(t, base, lookupOf(replica.ID{1}, "peer", 20000))
-	for _, other := range [][32]byte{lookupOf(replica.ID{2}, "peer", 20000), lookupOf(replica.ID{1}, "other", 20000), lookupOf(replica.ID{1}, "peer", 20001)} {
+	base := names.Lookup(replica.ID{1}, "peer", 20000)
+	require.Equal(t, base, names.Lookup(replica.ID{1}, "peer", 20000))
+	for _, other := range [][32]byte{names.Lookup(replica.ID{2}, "peer", 20000), names.Lookup(replica.ID{1}, "other", 20000), names.Lookup(replica.ID{1}, "peer", 20001)} {
 		require.NotEqual(t, base, other)
 	}
 }
@@ -138,9 +139,4 @@ func FuzzReadPush(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, p, back)
 	})
-}
-
-func FuzzParseAddrs(f *testing.F) {
-	f.Add(marshalAddrs(nil))
-	f.Fuzz(func(t *testing.T, b []byte) { _, _ = parseAddrs(b) })
 }

@@ -1,10 +1,11 @@
-package node
+package holders
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -37,13 +38,21 @@ type common struct {
 	Then time.Time `json:"then,omitzero"` // when they were found to be lost
 }
 
-func commonKey(id replica.ID, p peer.ID) []byte {
-	return append(append([]byte(keyCommon), id[:]...), p...)
+func commonPrefix(id replica.ID) []byte { return append([]byte(keyCommon), id[:]...) }
+
+func commonKey(id replica.ID, p peer.ID) []byte { return append(commonPrefix(id), p...) }
+
+// replicaEntries are the entries of replicas.
+type replicaEntries interface {
+	Counts(ctx context.Context, id replica.ID) (replica.Counts, error)
+	Entries(
+		ctx context.Context, id replica.ID, q replica.Query,
+	) iter.Seq2[replica.Entry, error]
 }
 
-// watch looks, during a session, for entries that the peer has had before.
-type watch struct {
-	n     *Node
+// Watch looks, during a session, for entries that the peer has had before.
+type Watch struct {
+	b     *Book
 	id    replica.ID
 	p     peer.ID
 	rec   common
@@ -54,10 +63,12 @@ type watch struct {
 	now   [][]byte // the newest of these
 }
 
-// watchFor prepares a session for all keys of a replica.
-func (n *Node) watchFor(ctx context.Context, id replica.ID, p peer.ID) (*watch, error) {
-	w := &watch{n: n, id: id, p: p, had: map[[16]byte]bool{}}
-	err := n.kv.View(ctx, func(r kv.Reader) (err error) {
+// Watch prepares a session for all keys of a replica.
+func (b *Book) Watch(
+	ctx context.Context, entries replicaEntries, id replica.ID, p peer.ID,
+) (*Watch, error) {
+	w := &Watch{b: b, id: id, p: p, had: map[[16]byte]bool{}}
+	err := b.kv.View(ctx, func(r kv.Reader) (err error) {
 		w.rec, err = getCommon(r, id, p)
 		return err
 	})
@@ -69,12 +80,15 @@ func (n *Node) watchFor(ctx context.Context, id replica.ID, p peer.ID) (*watch, 
 			w.had[[16]byte(b)] = true
 		}
 	}
-	c, err := n.Replicas.Counts(ctx, id)
+	c, err := entries.Counts(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	w.total = c.Entries + c.Tombstones
-	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon, Until: n.cfg.Now().Add(-oldEnough)}) {
+	newest := replica.Query{
+		ByTime: true, Reverse: true, Tombstones: true, Limit: maxCommon, Until: b.now().Add(-oldEnough),
+	}
+	for e, err := range entries.Entries(ctx, id, newest) {
 		if err != nil {
 			return nil, err
 		}
@@ -95,8 +109,8 @@ func getCommon(r kv.Reader, id replica.ID, p peer.ID) (c common, err error) {
 	return c, err
 }
 
-// sent is told of each item that the peer lacks.
-func (w *watch) sent(it *reconcile.Item) {
+// Sent is told of each item that the peer lacks.
+func (w *Watch) Sent(it *reconcile.Item) {
 	w.count++
 	if len(w.had) == 0 || !w.had[[16]byte(it.Mark.ID[:16])] {
 		return
@@ -106,10 +120,10 @@ func (w *watch) sent(it *reconcile.Item) {
 	}
 }
 
-// end notes what the peer has now, if it is remembered: of another one nobody would drop it. It
+// End notes what the peer has now, if it is remembered: of another one nobody would drop it. It
 // returns how many of the entries that it has had it has lost.
-func (w *watch) end(ctx context.Context) (lost int, err error) {
-	err = w.n.kv.Update(ctx, func(tx kv.Txn) error {
+func (w *Watch) End(ctx context.Context) (lost int, err error) {
+	err = w.b.kv.Update(ctx, func(tx kv.Txn) error {
 		lost = 0
 		if has, err := tx.Has(sharingKey(w.id, w.p)); err != nil || !has {
 			return err
@@ -129,7 +143,7 @@ func (w *watch) end(ctx context.Context) (lost int, err error) {
 				lost++
 			}
 		}
-		rec := common{At: w.n.cfg.Now().UTC(), IDs: w.now, Lost: w.rec.Lost, Then: w.rec.Then}
+		rec := common{At: w.b.now().UTC(), IDs: w.now, Lost: w.rec.Lost, Then: w.rec.Then}
 		if lost > 0 {
 			rec.Lost, rec.Then = lost, rec.At
 		}
@@ -140,29 +154,31 @@ func (w *watch) end(ctx context.Context) (lost int, err error) {
 		return tx.Set(commonKey(w.id, w.p), b)
 	})
 	if lost > 0 {
-		w.n.log.Warn("a peer lacks entries that it has had: it was reset, shows an old state, or withholds them", "peer", w.p, "replica", w.id.Short(), "entries", lost, "had", w.rec.At)
+		w.b.log.Warn(
+			"a peer lacks entries that it has had: it was reset, shows an old state, or withholds them",
+			"peer", w.p, "replica", w.id.Short(), "entries", lost, "had", w.rec.At)
 	}
 	return lost, err
 }
 
 // sameEvery is how often it is noted that a replica is still the same at a peer.
-const sameEvery = 24 * time.Hour
+const SameEvery = 24 * time.Hour
 
-// noteSame notes that replicas were found to be the same at a peer that is remembered, without a
+// NoteSame notes that replicas were found to be the same at a peer that is remembered, without a
 // session. What was noted in the last day stays.
-func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
+func (b *Book) NoteSame(ctx context.Context, p peer.ID, ids []replica.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	now := n.cfg.Now().UTC()
-	return n.kv.View(ctx, func(r kv.Reader) error {
-		return n.kv.Batch(ctx, func(w kv.Writer) error {
+	now := b.now().UTC()
+	return b.kv.View(ctx, func(r kv.Reader) error {
+		return b.kv.Batch(ctx, func(w kv.Writer) error {
 			for _, id := range ids {
 				c, err := getCommon(r, id, p)
 				if err != nil {
 					return err
 				}
-				if now.Sub(c.At) < sameEvery {
+				if now.Sub(c.At) < SameEvery {
 					continue
 				}
 				// Of a peer that is not remembered nobody would drop it.
@@ -173,11 +189,11 @@ func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error 
 					continue
 				}
 				c.At = now
-				b, err := json.Marshal(&c)
+				rec, err := json.Marshal(&c)
 				if err != nil {
 					return err
 				}
-				if err := w.Set(commonKey(id, p), b); err != nil {
+				if err := w.Set(commonKey(id, p), rec); err != nil {
 					return err
 				}
 			}
@@ -188,8 +204,10 @@ func (n *Node) noteSame(ctx context.Context, p peer.ID, ids []replica.ID) error 
 
 // Lost says how many entries of a replica a peer was last found to have lost, and when; zero if it
 // never was.
-func (n *Node) Lost(ctx context.Context, id replica.ID, p peer.ID) (entries int, then time.Time, err error) {
-	err = n.kv.View(ctx, func(r kv.Reader) error {
+func (b *Book) Lost(
+	ctx context.Context, id replica.ID, p peer.ID,
+) (entries int, then time.Time, err error) {
+	err = b.kv.View(ctx, func(r kv.Reader) error {
 		c, err := getCommon(r, id, p)
 		entries, then = c.Lost, c.Then
 		return err
@@ -197,31 +215,12 @@ func (n *Node) Lost(ctx context.Context, id replica.ID, p peer.ID) (entries int,
 	return entries, then, err
 }
 
-// forgetCommon drops what is noted of a replica that is left.
-func (n *Node) forgetCommon(ctx context.Context, id replica.ID) error {
-	var keys [][]byte
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		keys = nil
-		for p, err := range r.Scan(kv.Prefix(append([]byte(keyCommon), id[:]...)), kv.ScanOptions{KeysOnly: true}) {
-			if err != nil {
-				return err
-			}
-			keys = append(keys, append([]byte{}, p.Key...))
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return n.dropKeys(ctx, keys)
-}
-
 // LastSync returns when a replica was last the same here and at any peer, after a session of all
 // its keys or found so in an overview (to the day), or zero.
-func (n *Node) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
-	err = n.kv.View(ctx, func(r kv.Reader) error {
+func (b *Book) LastSync(ctx context.Context, id replica.ID) (last time.Time, err error) {
+	err = b.kv.View(ctx, func(r kv.Reader) error {
 		last = time.Time{}
-		for p, err := range r.Scan(kv.Prefix(append([]byte(keyCommon), id[:]...)), kv.ScanOptions{}) {
+		for p, err := range r.Scan(kv.Prefix(commonPrefix(id)), kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}

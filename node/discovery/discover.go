@@ -1,19 +1,31 @@
-package node
+// Package discovery finds peers that hold a replica, and lets this node be found, by names that
+// only those who know the replica can make (package names).
+//
+// A [Finder] announces what is held in the distributed hash table, and searches there for holders
+// of what nobody who is connected holds; those that claim to be one have to prove it. [Lookups] are
+// the names by which a peer that is connected asks for a replica.
+//
+// What belongs here: announcing, searching, being looked up, and for how long a false claim counts.
+// What never belongs here: the table itself, and sessions.
+package discovery
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -33,9 +45,11 @@ const (
 	// tableRetry is the time after which the table is tried again, if there was none.
 	tableRetry = 10 * time.Second
 
-	searchEvery    = 5 * time.Second
-	scanEvery      = time.Minute
-	checkEvery     = 5 * time.Minute  // whether it is still a device that is connected, and not seeds only
+	searchEvery = 5 * time.Second
+	firstLook   = 2 * time.Second // when a holder has come or gone: others may follow
+	scanEvery   = time.Minute
+	// checkEvery is how often it is looked whether a device is still connected, and not seeds only.
+	checkEvery     = 5 * time.Minute
 	firstSearch    = 30 * time.Second // between two searches for one replica, at first
 	lastSearch     = time.Hour
 	maxSearches    = 16      // in one round
@@ -44,31 +58,67 @@ const (
 	askAtOnce = 4 // announcements, or searches, at once
 	// claimsAtOnce is how many claims of one search are looked into at once.
 	claimsAtOnce = 16
-	// claimTime is how long one that claims to hold a replica has to be reached and to prove it.
-	claimTime = 15 * time.Second
+	// ClaimTime is how long one that claims to hold a replica has to be reached and to prove it.
+	ClaimTime = 15 * time.Second
 	// maxClaims is how many of those that claim to hold a replica are asked in one search.
 	maxClaims = 32
 	// enoughHolders is how many that do hold it are enough.
 	enoughHolders = 2
+	// secondGrace is how long others are waited for when one has been found.
+	secondGrace = 3 * time.Second
 	// falseMemory is how long one that falsely claimed it is not asked again.
 	falseMemory = time.Hour
 	maxFalse    = 1 << 16
 )
 
-// provideKey is what a replica is announced under on one day.
-func provideKey(id replica.ID, day uint32) [32]byte {
-	return keyed(id, []byte("skerry provide 1\n"), binary.BigEndian.AppendUint32(nil, day))
-}
-
-type discovery struct {
-	n *Node
+// Finder announces replicas, and finds others that hold them. Its methods may be called from many
+// goroutines.
+type Finder struct {
+	cfg Config
+	net Table // nil while offline
 
 	mu       sync.Mutex
 	searched map[replica.ID]search
 	lied     map[claimant]time.Time // until when they are not asked
 	fresh    map[replica.ID]bool    // to be announced before the next round, since they are new here
 	news     chan struct{}
+
+	announced, searches, falsehood atomic.Uint64
 }
+
+// Config is what a finder needs.
+type Config struct {
+	Self peer.ID
+	// Hosts tells that the node holds replicas of others: it waits for devices to come.
+	Hosts bool
+	Now   func() time.Time
+	Log   *slog.Logger
+	// All gives the replicas that are held.
+	All func(ctx context.Context) iter.Seq2[replica.Replica, error]
+	// Seeds returns the peers that keep a replica for others.
+	Seeds func(ctx context.Context, id replica.ID) ([]peer.ID, error)
+	// Here returns the connected peers that hold a replica, and AnyHere whether there is one.
+	Here    func(id replica.ID) []peer.ID
+	AnyHere func(id replica.ID) bool
+	// Refused reports whether a peer is not to be asked.
+	Refused func(p peer.ID) bool
+	// Meet is for those that are found by searches that nobody waits for.
+	Meet Meet
+}
+
+// Table is the distributed hash table.
+type Table interface {
+	Announce(ctx context.Context, key [32]byte) error
+	Find(ctx context.Context, key [32]byte) ([]peer.AddrInfo, error)
+	Situation() link.Situation
+}
+
+// Meet has a peer prove, in a session, that it holds a replica. Proving ends when it need not any
+// more, and the peer has no longer than limit for it; session ends when the session is to. It
+// returns nil if there was one.
+type Meet func(
+	proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
+) error
 
 type search struct {
 	next  time.Time
@@ -81,18 +131,48 @@ type claimant struct {
 	id replica.ID
 }
 
-func newDiscovery(n *Node) *discovery {
-	return &discovery{n: n, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{}, fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1)}
+// New returns a finder that has nothing to do yet.
+func New(cfg Config) *Finder {
+	return &Finder{
+		cfg: cfg, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{},
+		fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1),
+	}
 }
 
-// announceSoon has a replica announced, and searched for, that has come to be held.
-func (d *discovery) announceSoon(id replica.ID) {
+// Online gives it the table; only AnnounceSoon may be called before.
+func (d *Finder) Online(net Table) { d.net = net }
+
+// Stats are what a finder counts, and what waits.
+type Stats struct {
+	Announced   uint64 // replicas
+	Searches    uint64 // for holders
+	FalseClaims uint64 // to hold a replica
+	Alone       int    // replicas that are searched for, since no holder is connected
+}
+
+// Stats returns what has been counted, and what waits.
+func (d *Finder) Stats() Stats {
+	st := Stats{
+		Announced: d.announced.Load(), Searches: d.searches.Load(), FalseClaims: d.falsehood.Load(),
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, x := range d.searched {
+		if x.alone {
+			st.Alone++
+		}
+	}
+	return st
+}
+
+// AnnounceSoon has a replica announced, and searched for, that has come to be held.
+func (d *Finder) AnnounceSoon(id replica.ID) {
 	d.mu.Lock()
 	if len(d.fresh) < maxAnnounced { // the next round has the others
 		d.fresh[id] = true
 	}
-	if d.n.cfg.Host == nil {
-		d.add(id)
+	if !d.cfg.Hosts {
+		d.addLocked(id)
 	}
 	d.mu.Unlock()
 	select {
@@ -101,14 +181,15 @@ func (d *discovery) announceSoon(id replica.ID) {
 	}
 }
 
-// announce announces what is held, until ctx ends.
-func (d *discovery) announce(ctx context.Context) {
+// Announce announces what is held, until ctx ends.
+func (d *Finder) Announce(ctx context.Context) {
 	var from replica.ID      // where the next round begins
 	var pending []replica.ID // of this round
 	var round time.Time
 	for {
 		var err error
-		if now := d.n.cfg.Now(); len(pending) == 0 && (now.Sub(round) >= announceEvery || now.Before(round)) {
+		now := d.cfg.Now()
+		if len(pending) == 0 && (now.Sub(round) >= announceEvery || now.Before(round)) {
 			round = now
 			pending, from, err = d.inTurn(ctx, from)
 		}
@@ -120,11 +201,11 @@ func (d *discovery) announce(ctx context.Context) {
 				d.putBack(fresh)
 			}
 		}
-		wait, news := jitter(announceEvery/24), d.news
+		wait, news := link.Jitter(announceEvery/24), d.news
 		if err != nil {
 			news = nil // it has to wait with the others
 			if !errors.Is(err, link.ErrNoTable) && ctx.Err() == nil {
-				d.n.log.Warn("announcing replicas", "error", err)
+				d.cfg.Log.Warn("announcing replicas", "error", err)
 			}
 			wait = tableRetry
 		}
@@ -137,7 +218,7 @@ func (d *discovery) announce(ctx context.Context) {
 	}
 }
 
-func (d *discovery) takeFresh() (all []replica.ID) {
+func (d *Finder) takeFresh() (all []replica.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range d.fresh {
@@ -147,7 +228,7 @@ func (d *discovery) takeFresh() (all []replica.ID) {
 	return all
 }
 
-func (d *discovery) putBack(all []replica.ID) {
+func (d *Finder) putBack(all []replica.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, id := range all {
@@ -156,9 +237,11 @@ func (d *discovery) putBack(all []replica.ID) {
 }
 
 // inTurn returns the next replicas to announce, beginning after from, and where they end.
-func (d *discovery) inTurn(ctx context.Context, from replica.ID) (all []replica.ID, last replica.ID, err error) {
+func (d *Finder) inTurn(
+	ctx context.Context, from replica.ID,
+) (all []replica.ID, last replica.ID, err error) {
 	var before []replica.ID
-	for r, err := range d.n.Replicas.All(ctx) {
+	for r, err := range d.cfg.All(ctx) {
 		if err != nil {
 			return nil, from, err
 		}
@@ -179,19 +262,19 @@ func (d *discovery) inTurn(ctx context.Context, from replica.ID) (all []replica.
 }
 
 // announceThese announces replicas under the keys of today and, late in the day, of tomorrow.
-func (d *discovery) announceThese(ctx context.Context, all []replica.ID) error {
-	now := d.n.cfg.Now()
-	today, soon := dayOf(now), dayOf(now.Add(announceAhead))
+func (d *Finder) announceThese(ctx context.Context, all []replica.ID) error {
+	now := d.cfg.Now()
+	today, soon := names.Day(now), names.Day(now.Add(announceAhead))
 	return eachAtOnce(askAtOnce, all, func(id replica.ID) error {
 		for day := today; day <= soon; day++ {
-			err := d.n.net.Announce(ctx, provideKey(id, day))
+			err := d.net.Announce(ctx, names.Provide(id, day))
 			if err == nil {
-				d.n.counters.announced.Add(1)
+				d.announced.Add(1)
 			}
 			if errors.Is(err, link.ErrNoTable) || ctx.Err() != nil {
 				return err
 			} else if err != nil {
-				d.n.log.Debug("announcing a replica", "replica", id.Short(), "error", err)
+				d.cfg.Log.Debug("announcing a replica", "replica", id.Short(), "error", err)
 			}
 		}
 		return nil
@@ -227,16 +310,16 @@ func eachAtOnce[T any](atOnce int, all []T, fn func(T) error) error {
 	return failed
 }
 
-// search looks for holders of replicas, until ctx ends. A host waits for devices to come.
-func (d *discovery) search(ctx context.Context) {
+// Search looks for holders of replicas, until ctx ends. A host waits for devices to come.
+func (d *Finder) Search(ctx context.Context) {
 	var scanned time.Time
-	for d.n.cfg.Host == nil {
+	for !d.cfg.Hosts {
 		wait := searchEvery
 		err := link.ErrNoTable
-		if d.n.net.Situation().TableSize > 0 { // else there is nobody to ask, however many replicas are alone
-			err = nil
+		if d.net.Situation().TableSize > 0 {
+			err = nil // else there is nobody to ask, however many replicas are alone
 		}
-		if now := d.n.cfg.Now(); err == nil && (now.Sub(scanned) >= scanEvery || now.Before(scanned)) {
+		if now := d.cfg.Now(); err == nil && (now.Sub(scanned) >= scanEvery || now.Before(scanned)) {
 			scanned = now
 			err = d.scan(ctx)
 		}
@@ -246,21 +329,22 @@ func (d *discovery) search(ctx context.Context) {
 		if errors.Is(err, link.ErrNoTable) {
 			wait = tableRetry
 		} else if err != nil && ctx.Err() == nil {
-			d.n.log.Warn("looking for replicas", "error", fault.Report(d.n.log, err, "the search for a replica"))
+			err = fault.Report(d.cfg.Log, err, "the search for a replica")
+			d.cfg.Log.Warn("looking for replicas", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(wait)):
+		case <-time.After(link.Jitter(wait)):
 		}
 	}
 }
 
 // scan brings what is searched for in line with what is held; what comes meanwhile, announceSoon
 // adds.
-func (d *discovery) scan(ctx context.Context) error {
+func (d *Finder) scan(ctx context.Context) error {
 	held := map[replica.ID]bool{}
-	for r, err := range d.n.Replicas.All(ctx) {
+	for r, err := range d.cfg.All(ctx) {
 		if err != nil {
 			return err
 		}
@@ -277,27 +361,28 @@ func (d *discovery) scan(ctx context.Context) error {
 		}
 	}
 	for id := range held {
-		d.add(id)
+		d.addLocked(id)
 	}
 	return nil
 }
 
-// add has a replica searched for; the caller holds the lock.
-func (d *discovery) add(id replica.ID) {
+// addLocked has a replica searched for.
+func (d *Finder) addLocked(id replica.ID) {
 	if _, known := d.searched[id]; !known && len(d.searched) < maxSearchedFor {
-		d.searched[id] = search{d.n.cfg.Now().Add(firstRetry), firstSearch / 2, true} // its peers may be about to be reached
+		// Its peers may be about to be reached.
+		d.searched[id] = search{d.cfg.Now().Add(firstLook), firstSearch / 2, true}
 	}
 }
 
 // searchSome looks for holders of some of those replicas that are due.
-func (d *discovery) searchSome(ctx context.Context) error {
+func (d *Finder) searchSome(ctx context.Context) error {
 	due, err := d.dueSearches(ctx)
 	if err != nil {
 		return err
 	}
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	return eachAtOnce(askAtOnce, due[:min(len(due), maxSearches)], func(id replica.ID) error {
-		_, err := d.find(ctx, id)
+		err := d.Find(ctx, id, d.cfg.Meet)
 		if errors.Is(err, link.ErrNoTable) || ctx.Err() != nil {
 			return err
 		}
@@ -305,7 +390,7 @@ func (d *discovery) searchSome(ctx context.Context) error {
 		defer d.mu.Unlock()
 		if s, held := d.searched[id]; held {
 			s.wait = min(2*s.wait, lastSearch)
-			s.next = d.n.cfg.Now().Add(jitter(s.wait))
+			s.next = d.cfg.Now().Add(link.Jitter(s.wait))
 			d.searched[id] = s
 		}
 		return nil
@@ -315,16 +400,16 @@ func (d *discovery) searchSome(ctx context.Context) error {
 // dueSearches returns the replicas that are to be searched for: of which no holder is connected or,
 // less urgent, seeds only, which pass on what the devices write, but may go, and are slower than a
 // device next door.
-func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err error) {
+func (d *Finder) dueSearches(ctx context.Context) (due []replica.ID, err error) {
 	for _, id := range d.dueNow() {
-		if with := d.n.peers.connectedSharing(id); len(with) > 0 {
-			seeds, err := d.n.Seeds(ctx, id)
+		if with := d.cfg.Here(id); len(with) > 0 {
+			seeds, err := d.cfg.Seeds(ctx, id)
 			if err != nil {
 				return nil, err
 			}
 			if slices.ContainsFunc(with, func(p peer.ID) bool { return !slices.Contains(seeds, p) }) {
 				d.mu.Lock()
-				d.searched[id] = search{d.n.cfg.Now().Add(jitter(checkEvery)), firstSearch / 2, false}
+				d.searched[id] = search{d.cfg.Now().Add(link.Jitter(checkEvery)), firstSearch / 2, false}
 				d.mu.Unlock()
 				continue
 			}
@@ -336,15 +421,15 @@ func (d *discovery) dueSearches(ctx context.Context) (due []replica.ID, err erro
 
 // dueNow returns the replicas whose time has come. One that has just lost its last connected
 // holder, or has one again, begins anew.
-func (d *discovery) dueNow() (due []replica.ID) {
-	now := d.n.cfg.Now()
+func (d *Finder) dueNow() (due []replica.ID) {
+	now := d.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, s := range d.searched {
-		if alone := !d.n.peers.anyConnected(id); alone != s.alone {
-			s = search{now.Add(firstRetry), firstSearch / 2, alone}
+		if alone := !d.cfg.AnyHere(id); alone != s.alone {
+			s = search{now.Add(firstLook), firstSearch / 2, alone}
 			if !alone {
-				s.next = now.Add(jitter(firstSearch))
+				s.next = now.Add(link.Jitter(firstSearch))
 			}
 			d.searched[id] = s
 		}
@@ -355,32 +440,34 @@ func (d *discovery) dueNow() (due []replica.ID) {
 	return due
 }
 
-// find looks for holders of a replica and runs sessions with some. It returns those that succeeded.
-func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
-	d.n.counters.searches.Add(1)
+// Find looks for holders of a replica, and meets some until enough have proved that they are.
+func (d *Finder) Find(ctx context.Context, id replica.ID, meet Meet) error {
+	d.searches.Add(1)
 	claims, err := d.claims(ctx, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var mu sync.Mutex
+	done := 0
 	enough := errors.New("enough holders have been found")
 	looking, stop := context.WithCancel(ctx) // for those that have not proved their claim
 	defer stop()
 	err = eachAtOnce(claimsAtOnce, claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
-		st, err := d.n.meetAndSync(looking, ctx, claimTime, p, id, asking{})
+		err := meet(looking, ctx, ClaimTime, p, id)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
-			d.n.log.Debug("a peer that claims to hold a replica", "peer", p.ID, "replica", id.Short(), "error", err)
-			if looking.Err() == nil && !errors.Is(err, ErrBusy) {
-				d.n.counters.falsehood.Add(1)
+			d.cfg.Log.Debug("a peer that claims to hold a replica", "peer", p.ID,
+				"replica", id.Short(), "error", err)
+			if looking.Err() == nil && !errors.Is(err, contacts.ErrBusy) {
+				d.falsehood.Add(1)
 				d.isFalse(claimant{p.ID, id})
 			}
 			return ctx.Err()
 		}
-		switch done = append(done, SyncResult{SyncStats: st}); len(done) {
+		switch done++; done {
 		case 1: // somebody may wait for this one
-			hurry := time.AfterFunc(newcomerGrace, stop)
+			hurry := time.AfterFunc(secondGrace, stop)
 			context.AfterFunc(looking, func() { hurry.Stop() })
 		case enoughHolders:
 			stop()
@@ -391,23 +478,23 @@ func (d *discovery) find(ctx context.Context, id replica.ID) (done []SyncResult,
 	if errors.Is(err, enough) {
 		err = nil
 	}
-	return done, err
+	return err
 }
 
 // claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on
 // the day.
-func (d *discovery) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
+func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
 	const off = 2 * time.Hour
-	now := d.n.cfg.Now()
-	for day := dayOf(now.Add(-off)); day <= dayOf(now.Add(off)); day++ {
-		some, err := d.n.net.Find(ctx, provideKey(id, day))
+	now := d.cfg.Now()
+	for day := names.Day(now.Add(-off)); day <= names.Day(now.Add(off)); day++ {
+		some, err := d.net.Find(ctx, names.Provide(id, day))
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, some...)
 	}
-	seen := map[peer.ID]bool{d.n.id: true}
-	for _, p := range d.n.peers.connectedSharing(id) {
+	seen := map[peer.ID]bool{d.cfg.Self: true}
+	for _, p := range d.cfg.Here(id) {
 		seen[p] = true
 	}
 	d.mu.Lock()
@@ -415,15 +502,15 @@ func (d *discovery) claims(ctx context.Context, id replica.ID) (all []peer.AddrI
 	all = slices.DeleteFunc(all, func(p peer.AddrInfo) bool {
 		again := seen[p.ID]
 		seen[p.ID] = true
-		return again || d.lied[claimant{p.ID, id}].After(now) || d.n.peers.isRefused(p.ID)
+		return again || d.lied[claimant{p.ID, id}].After(now) || d.cfg.Refused(p.ID)
 	})
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all, nil
 }
 
 // isFalse remembers a claim that was not true; the caller does not hold the lock.
-func (d *discovery) isFalse(c claimant) {
-	now := d.n.cfg.Now()
+func (d *Finder) isFalse(c claimant) {
+	now := d.cfg.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.lied) >= maxFalse {

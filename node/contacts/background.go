@@ -1,6 +1,9 @@
-package node
+package contacts
 
-import "github.com/skerry-sync/skerry/replica"
+import (
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/replica"
+)
 
 // How many sessions that are due run at once. Newcomers of one replica must not keep those of
 // another waiting, and a session with one may last for minutes: so each replica may have one with a
@@ -33,23 +36,23 @@ type background struct {
 
 // room reports whether one may begin with a peer of a network (see Located); "" is for a peer whose
 // network is not known. named says that a person has named the peer.
-func (b *background) room(id replica.ID, is standing, named bool, from string) bool {
+func (b *background) room(id replica.ID, is holders.Standing, named bool, from string) bool {
 	switch of := b.of[id]; {
-	case is == known && named:
+	case is == holders.Known && named:
 		return b.known < namedSessions
-	case is == known:
+	case is == holders.Known:
 		return b.known < parallelSessions
 	case from != "" && b.from[from] >= mostOfNetwork:
 		return false
 	case of == 0:
 		return b.newcomers < mostNewcomers
 	default:
-		return of < mostPlaces[newcomer] && b.newcomers < parallelSessions
+		return of < mostPlaces[holders.Newcomer] && b.newcomers < parallelSessions
 	}
 }
 
-func (b *background) begin(id replica.ID, is standing, from string) {
-	if is == known {
+func (b *background) begin(id replica.ID, is holders.Standing, from string) {
+	if is == holders.Known {
 		b.known++
 		return
 	}
@@ -63,8 +66,8 @@ func (b *background) begin(id replica.ID, is standing, from string) {
 
 // lasts gives the room of a session with a known peer to others, unless too many have done so. It
 // reports whether it did; pass that to end.
-func (b *background) lasts(is standing) bool {
-	if is != known || b.long >= mostLongSessions {
+func (b *background) lasts(is holders.Standing) bool {
+	if is != holders.Known || b.long >= mostLongSessions {
 		return false
 	}
 	b.known--
@@ -72,12 +75,12 @@ func (b *background) lasts(is standing) bool {
 	return true
 }
 
-func (b *background) end(id replica.ID, is standing, from string, long bool) {
+func (b *background) end(id replica.ID, is holders.Standing, from string, long bool) {
 	switch {
 	case long:
 		b.long--
 		return
-	case is == known:
+	case is == holders.Known:
 		b.known--
 		return
 	}

@@ -1,4 +1,4 @@
-package node
+package discovery
 
 import (
 	"bytes"
@@ -6,12 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"log/slog"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -27,39 +30,42 @@ const (
 	keyDayDone = "ny"
 )
 
-// keyed is BLAKE3 keyed with 32 bytes; the parts have fixed lengths or are last.
-func keyed(key [32]byte, parts ...[]byte) (out [32]byte) {
-	h := blake3.New(32, key[:])
-	for _, p := range parts {
-		_, _ = h.Write(p) // never fails
-	}
-	h.Sum(out[:0])
-	return out
-}
-
-// lookupOf names a replica to one responder on one day (since 1970, UTC).
-func lookupOf(id replica.ID, responder peer.ID, day uint32) [32]byte {
-	return keyed(id, []byte("skerry lookup 1\n"), binary.BigEndian.AppendUint32(nil, day), []byte(responder))
-}
-
-func dayOf(t time.Time) uint32 { return uint32(t.Unix() / 86400) }
-
 // keptDays are those for which lookups are kept: a peer's clock may be a day off, and the next day
 // is prepared before it comes.
 func keptDays(today uint32) []uint32 { return []uint32{today - 1, today, today + 1, today + 2} }
 
-func dayKey(kind string, day uint32) []byte { return binary.BigEndian.AppendUint32([]byte(kind), day) }
+// Lookups are those of the replicas that a node holds. Its methods may be called from many
+// goroutines.
+type Lookups struct{ cfg LookupConfig }
+
+// LookupConfig is what lookups need.
+type LookupConfig struct {
+	Store kv.Store
+	Self  peer.ID
+	Now   func() time.Time
+	Log   *slog.Logger
+	// All gives the replicas that are held, and Get one of them, or replica.ErrNotFound. Neither is
+	// called by Hold and Leave, which are for the transactions of the store of replicas.
+	All func(ctx context.Context) iter.Seq2[replica.Replica, error]
+	Get func(ctx context.Context, id replica.ID) (replica.Replica, error)
+}
+
+// NewLookups returns the lookups that the store has.
+func NewLookups(cfg LookupConfig) *Lookups { return &Lookups{cfg} }
+
+func dayKey(kind string, day uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte(kind), day)
+}
 
 func lookupKey(day uint32, lookup *[32]byte) []byte {
 	return append(dayKey(keyLookup, day), lookup[:16]...)
 }
 
-// onHold is the replica store's OnHold: a replica can be looked up as soon as it is held, and found
-// soon.
-func (n *Node) onHold(tx kv.Txn, id replica.ID) error {
-	n.discovery.announceSoon(id)
-	for _, day := range keptDays(dayOf(n.cfg.Now())) {
-		lookup := lookupOf(id, n.id, day)
+// Hold is for the transaction in which a replica comes to be held: from then on it can be looked
+// up.
+func (l *Lookups) Hold(tx kv.Txn, id replica.ID) error {
+	for _, day := range keptDays(names.Day(l.cfg.Now())) {
+		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Set(lookupKey(day, &lookup), bytes.Clone(id[:])); err != nil {
 			return err
 		}
@@ -67,11 +73,11 @@ func (n *Node) onHold(tx kv.Txn, id replica.ID) error {
 	return nil
 }
 
-// onLeave is the replica store's OnLeave.
-func (n *Node) onLeave(tx kv.Txn, id replica.ID) error {
-	today := dayOf(n.cfg.Now())
+// Leave is for the transaction in which a replica is left.
+func (l *Lookups) Leave(tx kv.Txn, id replica.ID) error {
+	today := names.Day(l.cfg.Now())
 	for day := today - 2; day <= today+2; day++ { // those of earlier days go with their day
-		lookup := lookupOf(id, n.id, day)
+		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Delete(lookupKey(day, &lookup)); err != nil {
 			return err
 		}
@@ -79,18 +85,18 @@ func (n *Node) onLeave(tx kv.Txn, id replica.ID) error {
 	return nil
 }
 
-// lookUp finds the replica that a peer asks for, or returns ErrNotShared. Its cost does not depend
-// on how many are held.
-func (n *Node) lookUp(ctx context.Context, lookup [32]byte) (id replica.ID, err error) {
-	today := dayOf(n.cfg.Now())
+// Find returns the replica that a peer asks for, or ErrNotShared. Its cost does not depend on how
+// many are held.
+func (l *Lookups) Find(ctx context.Context, lookup [32]byte) (id replica.ID, err error) {
+	today := names.Day(l.cfg.Now())
 	found := false
-	err = n.kv.View(ctx, func(rd kv.Reader) error {
+	err = l.cfg.Store.View(ctx, func(rd kv.Reader) error {
 		for _, day := range []uint32{today, today - 1, today + 1} {
 			err := rd.Peek(lookupKey(day, &lookup), func(b []byte) error {
 				if len(b) != len(id) {
 					return errors.New("node store: malformed lookup")
 				}
-				if lookupOf(replica.ID(b), n.id, day) == lookup {
+				if names.Lookup(replica.ID(b), l.cfg.Self, day) == lookup {
 					id, found = replica.ID(b), true
 				}
 				return nil
@@ -105,21 +111,21 @@ func (n *Node) lookUp(ctx context.Context, lookup [32]byte) (id replica.ID, err 
 		return id, fmt.Errorf("look up: %w", err)
 	}
 	if !found {
-		return id, ErrNotShared
+		return id, contacts.ErrNotShared
 	}
-	_, err = n.Replicas.Get(ctx, id)
+	_, err = l.cfg.Get(ctx, id)
 	if errors.Is(err, replica.ErrNotFound) {
-		return id, ErrNotShared
+		return id, contacts.ErrNotShared
 	}
 	return id, err
 }
 
-// keepLookups prepares the lookups of the days that come, until ctx ends.
-func (n *Node) keepLookups(ctx context.Context) {
+// Keep prepares the lookups of the days that come, until ctx ends.
+func (l *Lookups) Keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := time.Hour
-		if err := n.refreshLookups(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("preparing lookups", "error", err)
+		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
+			l.cfg.Log.Warn("preparing lookups", "error", err)
 			wait = time.Minute
 		}
 		select {
@@ -129,11 +135,11 @@ func (n *Node) keepLookups(ctx context.Context) {
 	}
 }
 
-// refreshLookups makes the lookups of days that have none yet, and drops those of days gone by.
-func (n *Node) refreshLookups(ctx context.Context) error {
-	days := keptDays(dayOf(n.cfg.Now()))
+// Refresh makes the lookups of days that have none yet, and drops those of days gone by.
+func (l *Lookups) Refresh(ctx context.Context) error {
+	days := keptDays(names.Day(l.cfg.Now()))
 	var missing []uint32
-	err := n.kv.View(ctx, func(rd kv.Reader) error {
+	err := l.cfg.Store.View(ctx, func(rd kv.Reader) error {
 		for _, day := range days {
 			done, err := rd.Has(dayKey(keyDayDone, day))
 			if err != nil {
@@ -148,13 +154,14 @@ func (n *Node) refreshLookups(ctx context.Context) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	err = n.kv.Batch(ctx, func(w kv.Writer) error {
-		for r, err := range n.Replicas.All(ctx) { // one that comes from now on has its records for all days from the start
+	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
+		// One that comes from now on has its records for all days from the start.
+		for r, err := range l.cfg.All(ctx) {
 			if err != nil {
 				return err
 			}
 			for _, day := range missing {
-				lookup := lookupOf(r.ID, n.id, day)
+				lookup := names.Lookup(r.ID, l.cfg.Self, day)
 				if err := w.Set(lookupKey(day, &lookup), bytes.Clone(r.ID[:])); err != nil {
 					return err
 				}
@@ -165,7 +172,7 @@ func (n *Node) refreshLookups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = n.kv.Batch(ctx, func(w kv.Writer) error {
+	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 		for _, day := range missing {
 			if err := w.Set(dayKey(keyDayDone, day), nil); err != nil {
 				return err
@@ -176,8 +183,8 @@ func (n *Node) refreshLookups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.kv.View(ctx, func(rd kv.Reader) error {
-		return n.kv.Batch(ctx, func(w kv.Writer) error {
+	return l.cfg.Store.View(ctx, func(rd kv.Reader) error {
+		return l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 			for _, kind := range []string{keyLookup, keyDayDone} {
 				old := kv.Range{From: []byte(kind), To: dayKey(kind, days[0])}
 				for p, err := range rd.Scan(old, kv.ScanOptions{KeysOnly: true}) {

@@ -1,24 +1,36 @@
-package node
+package contacts
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// sessions knows which sync sessions are under way. One replica is never reconciled twice with one
+var (
+	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
+	// does.
+	ErrNotShared = kind.New(kind.Unreachable,
+		"peer does not hold the replica, or does not share it with this node")
+	// ErrBusy reports a peer that is in a session of the replica with this node already.
+	ErrBusy = errors.New("a session with the peer is under way")
+)
+
+// Sessions knows which sync sessions are under way. One replica is never reconciled twice with one
 // peer at the same time. Of the sessions of one replica that this node begins, the next one waits
 // for those before it, since what the first brings, the second need not. But it does not wait long:
 // after aside it runs beside them, so that a slow peer does not keep the others waiting.
 //
 // A session takes one of the replica's places only when the peer has proved that it holds the
-// replica. Peers that are known (see acquaintance) have places of their own, and do not wait for
+// replica. Peers that are known (see package holders) have places of their own, and do not wait for
 // newcomers.
-type sessions struct {
+type Sessions struct {
 	mu      sync.Mutex
 	running map[sessionID]side
 	places  map[replica.ID]*places
@@ -38,14 +50,6 @@ const (
 	asked
 )
 
-// standing says what a peer is to this node, for one replica.
-type standing int
-
-const (
-	newcomer standing = iota
-	known
-)
-
 // places are those sessions of a replica that this node began, and with which the peer has proved
 // that it holds the replica.
 type places struct {
@@ -58,7 +62,7 @@ type places struct {
 const aside = 2 * time.Second
 
 // mostPlaces bounds how many run side by side.
-var mostPlaces = [2]int{newcomer: 2, known: 4}
+var mostPlaces = [2]int{holders.Newcomer: 2, holders.Known: 4}
 
 // A session with a known peer may last for hours, and a few peers that make the least progress
 // would take all places for as long as they like. So one that lasts gives its place to others, and
@@ -66,15 +70,19 @@ var mostPlaces = [2]int{newcomer: 2, known: 4}
 const (
 	longSession = time.Minute
 	// mostLong is how many of a replica may go on so: more than there are peers with a history.
-	mostLong = 2 * maxHistory
+	mostLong = 2 * holders.MaxHistory
 )
 
-func newSessions() *sessions {
-	return &sessions{running: map[sessionID]side{}, places: map[replica.ID]*places{}, changed: make(chan struct{})}
+// NewSessions returns a Sessions in which none is under way.
+func NewSessions() *Sessions {
+	return &Sessions{
+		running: map[sessionID]side{}, places: map[replica.ID]*places{},
+		changed: make(chan struct{}),
+	}
 }
 
-// begin waits until this node may begin a session with p. leave must be called at its end.
-func (s *sessions) begin(ctx context.Context, id replica.ID, p peer.ID) (leave func(), err error) {
+// Begin waits until this node may begin a session with p. leave must be called at its end.
+func (s *Sessions) Begin(ctx context.Context, id replica.ID, p peer.ID) (leave func(), err error) {
 	at := sessionID{id, p}
 	for {
 		s.mu.Lock()
@@ -94,7 +102,7 @@ func (s *sessions) begin(ctx context.Context, id replica.ID, p peer.ID) (leave f
 }
 
 // idle reports whether a session with p could begin, and have a place, right now.
-func (s *sessions) idle(id replica.ID, p peer.ID, is standing) bool {
+func (s *Sessions) idle(id replica.ID, p peer.ID, is holders.Standing) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free, _ := s.freeLocked(id, is, time.Now())
@@ -103,13 +111,13 @@ func (s *sessions) idle(id replica.ID, p peer.ID, is standing) bool {
 
 // freeLocked reports whether a place may be taken, or when one may be if nothing changes: zero if
 // only a change helps. The caller holds the lock.
-func (s *sessions) freeLocked(id replica.ID, is standing, now time.Time) (free bool, at time.Time) {
+func (s *Sessions) freeLocked(id replica.ID, is holders.Standing, now time.Time) (free bool, at time.Time) {
 	all := s.places[id]
 	if all == nil {
 		return true, at
 	}
 	before, last := 0, time.Time{}
-	for other := is; other <= known; other++ { // newcomers wait for those that are known, too
+	for other := is; other <= holders.Known; other++ { // newcomers wait for those that are known, too
 		before += all.taken[other]
 		if all.last[other].After(last) {
 			last = all.last[other]
@@ -125,8 +133,8 @@ func (s *sessions) freeLocked(id replica.ID, is standing, now time.Time) (free b
 	return !at.After(now), at
 }
 
-// tryPlace takes a place of a replica, if one is free. leave must be called at the end.
-func (s *sessions) tryPlace(id replica.ID, is standing) (leave func(), ok bool) {
+// TryPlace takes a place of a replica, if one is free. leave must be called at the end.
+func (s *Sessions) TryPlace(id replica.ID, is holders.Standing) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -144,7 +152,7 @@ func (s *sessions) tryPlace(id replica.ID, is standing) (leave func(), ok bool) 
 	lasts := time.AfterFunc(longSession, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if long = !ended && is == known && all.long < mostLong; long {
+		if long = !ended && is == holders.Known && all.long < mostLong; long {
 			all.taken[is]--
 			all.long++
 			s.notify()
@@ -166,14 +174,14 @@ func (s *sessions) tryPlace(id replica.ID, is standing) (leave func(), ok bool) 
 	}, true
 }
 
-// place waits for a place.
-func (s *sessions) place(ctx context.Context, id replica.ID, is standing) (leave func(), err error) {
+// Place waits for a place.
+func (s *Sessions) Place(ctx context.Context, id replica.ID, is holders.Standing) (leave func(), err error) {
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		_, at := s.freeLocked(id, is, time.Now())
 		s.mu.Unlock()
-		if leave, ok := s.tryPlace(id, is); ok {
+		if leave, ok := s.TryPlace(id, is); ok {
 			return leave, nil
 		}
 		var due <-chan time.Time
@@ -189,9 +197,9 @@ func (s *sessions) place(ctx context.Context, id replica.ID, is standing) (leave
 	}
 }
 
-// accept lets p begin a session, unless there is one already. If both begin at once, the one with
+// Accept lets p begin a session, unless there is one already. If both begin at once, the one with
 // the smaller id goes on.
-func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool) {
+func (s *Sessions) Accept(id replica.ID, p, self peer.ID) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := sessionID{id, p}
@@ -202,14 +210,14 @@ func (s *sessions) accept(id replica.ID, p, self peer.ID) (leave func(), ok bool
 		if self < p {
 			return nil, false
 		}
-		// The one that this node began is refused by the peer, and ends; what is noted from now on is the
-		// peer's.
+		// The one that this node began is refused by the peer, and ends; what is noted from now on is
+		// the peer's.
 	}
 	s.running[at] = asked
 	return func() { s.end(at, asked) }, true
 }
 
-func (s *sessions) end(at sessionID, by side) {
+func (s *Sessions) end(at sessionID, by side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running[at] == by {
@@ -219,7 +227,7 @@ func (s *sessions) end(at sessionID, by side) {
 }
 
 // notify wakes all who wait; the caller holds the lock.
-func (s *sessions) notify() {
+func (s *Sessions) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
