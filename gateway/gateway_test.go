@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -224,7 +225,7 @@ func (c *counter) Write(b []byte) (int, error) {
 // does.
 func TestUploadLimit(t *testing.T) {
 	const limit, size = 64 << 10, 4 << 20
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: node.Limits{Upload: limit}})
+	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: limits.Config{Upload: limit}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	x, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, size))

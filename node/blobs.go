@@ -8,9 +8,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
-
-	"golang.org/x/time/rate"
 
 	"github.com/skerry-sync/skerry/blobs"
 )
@@ -21,8 +20,6 @@ const (
 	readBuffer  = 4 << 10   // of one that is being read: content passes it by
 	// strangeBuffer is that of an answer to a stranger.
 	strangeBuffer = 64 << 10
-	// yieldOfUnit is how many bytes of an answer pay for a unit of work.
-	yieldOfUnit = 256
 	// segmentsOfUnit is how many segments of a partial blob are looked at for a unit of work.
 	segmentsOfUnit = 16
 	// childrenOfUnit is how many children of a sequence are told to a collection likewise.
@@ -72,12 +69,12 @@ type answering struct {
 	s          link.Stream
 	to         io.Writer // the peer, at its pace
 	background bool
-	held       []func() // gates that have been entered
+	place      limits.Place
 	w          *bufio.Writer
 }
 
 func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobRequest, background bool) error {
-	v, out := link.VisitOf(s), n.limits.upload(s.Remote())
+	v, out := link.VisitOf(s), n.limits.Upload(s.Remote())
 	size := blobBuffer
 	if v.Stranger() {
 		size = strangeBuffer
@@ -88,7 +85,8 @@ func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobReq
 	defer v.Give(size)
 	a := &answering{n: n, ctx: ctx, s: s, background: background}
 	paced := link.Within(giving{link.Uncounted(s), &n.handing}, idleTimeout).Paced()
-	a.to = limitedWriter{ctx, paced, out, background, &n.counters.contentSent, limitPiece}
+	t := limits.Transfer{Limits: out, Background: background, Count: &n.counters.contentSent}
+	a.to = t.Writer(ctx, paced)
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
 	for i := range reqs {
@@ -100,31 +98,22 @@ func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobReq
 	return a.w.Flush()
 }
 
-// work takes the places that one needs to work. Only so many answers are worked on at a time.
-func (a *answering) work() error {
-	rank := rankOf(link.VisitOf(a.s).Who(), a.background)
-	for _, g := range []*gate{a.n.limits.of(a.s.Remote()).serving, a.n.serving} {
-		leave, err := g.enter(a.ctx, rank)
-		if err != nil {
-			return err
-		}
-		a.held = append(a.held, leave)
-	}
-	return nil
+// work takes a place to work. Only so many answers are worked on at a time.
+func (a *answering) work() (err error) {
+	a.place, err = a.n.limits.Enter(a.ctx, a.s, a.background)
+	return err
 }
 
-// rest gives the places back.
+// rest gives the place back.
 func (a *answering) rest() {
-	for _, leave := range a.held {
-		leave()
-	}
-	a.held = nil
+	a.place.Leave()
+	a.place = limits.Place{}
 }
 
 // Write brings a part of the answer to the peer, and holds no place meanwhile. What is written is
 // held until the peer has it.
 func (a *answering) Write(b []byte) (int, error) {
-	v, working := link.VisitOf(a.s), a.held != nil
+	v, working := link.VisitOf(a.s), a.place.Held()
 	a.rest()
 	if err := v.Take(len(b)); err != nil {
 		return 0, err
@@ -139,46 +128,16 @@ func (a *answering) Write(b []byte) (int, error) {
 // spent counts work, of which some has yielded bytes, and waits without a place if the peer has
 // asked for much that yields little.
 func (a *answering) spent(units int, yielded uint64) error {
-	if units -= int(min(yielded/yieldOfUnit, uint64(units))); units == 0 {
+	if units -= int(min(yielded/limits.YieldOfUnit, uint64(units))); units == 0 {
 		return nil
 	}
-	working := a.held != nil
+	working := a.place.Held()
 	a.rest()
-	err := a.n.worked(a.ctx, a.s, units)
+	err := a.n.limits.Worked(a.ctx, a.s, units)
 	if err == nil && working {
 		err = a.work()
 	}
 	return err
-}
-
-// worked counts work for the peer of a stream, and waits if that has caused too much: of strangers,
-// all together; of others that nobody has named, each by itself and all together. What this node
-// has asked for itself is free.
-func (n *Node) worked(ctx context.Context, s link.Stream, units int) error {
-	v := link.VisitOf(s)
-	if v == nil {
-		return nil
-	}
-	limits := []*rate.Limiter{n.limits.of(s.Remote()).work}
-	switch who := v.Who(); {
-	case who.Named:
-	case who.Known:
-		limits = append(limits, n.limits.unnamed)
-	case who.Proved:
-		limits = append(limits, n.limits.proved)
-	default:
-		limits = []*rate.Limiter{n.limits.strangers}
-	}
-	for _, limit := range limits {
-		for left := units; left > 0; {
-			some := min(left, limit.Burst())
-			if err := limit.WaitN(ctx, some); err != nil {
-				return err
-			}
-			left -= some
-		}
-	}
-	return nil
 }
 
 // one answers one item.

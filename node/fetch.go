@@ -133,7 +133,7 @@ func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrIn
 	ctx, f.release = n.Blobs.Hold(ctx)
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	f.rc = n.Blobs.NewReceiver(f.ctx)
-	f.leave = n.working(background)
+	f.leave = n.limits.Turns.Begin(background)
 	seen := map[peer.ID]bool{}
 	for i, p := range slices.Concat(providers, fallback) {
 		if seen[p.ID] {

@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestLimits(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(8, 3<<20)
-	for name, limits := range map[string][2]node.Limits{
+	for name, limits := range map[string][2]limits.Config{
 		"upload":        {{Upload: 2 << 20}, {}},
 		"peer upload":   {{PeerUpload: 2 << 20}, {}},
 		"download":      {{}, {Download: 2 << 20}},
@@ -40,7 +41,7 @@ func TestLimits(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
-	b := startWith(t, node.Limits{Storage: 1 << 20})
+	b := startWith(t, limits.Config{Storage: 1 << 20})
 	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
 	var full *files.LimitError
 	require.ErrorAs(t, err, &full)
@@ -56,7 +57,7 @@ func TestLimits(t *testing.T) {
 func TestPeerStorageLimit(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	b := startWith(t, node.Limits{PeerStorage: 70_000})
+	b := startWith(t, limits.Config{PeerStorage: 70_000})
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
@@ -85,7 +86,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			ctx := t.Context()
 			a, _ := start(t, t.TempDir())
-			b := startWith(t, node.Limits{PeerStorage: 1_000_000})
+			b := startWith(t, limits.Config{PeerStorage: 1_000_000})
 			r, err := a.Replicas.Create(ctx, "r")
 			require.NoError(t, err)
 			value := string(testkit.Random(1, 700))
@@ -126,7 +127,7 @@ func TestSlowReaderIsWaitedFor(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
 	require.NoError(t, err)
-	b := startWith(t, node.Limits{Download: 1 << 20})
+	b := startWith(t, limits.Config{Download: 1 << 20})
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)

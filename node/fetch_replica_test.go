@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -153,7 +154,7 @@ func TestRepair(t *testing.T) {
 // deleted, or collected.
 func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()
-	a := startWith(t, node.Limits{Upload: 100 << 20})
+	a := startWith(t, limits.Config{Upload: 100 << 20})
 	data := testkit.Random(10, 24<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)

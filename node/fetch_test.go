@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,7 +26,7 @@ import (
 )
 
 // startWith is start with limits.
-func startWith(t testing.TB, limits node.Limits) *node.Node {
+func startWith(t testing.TB, limits limits.Config) *node.Node {
 	t.Helper()
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), SyncInterval: 2 * time.Second, Limits: limits})
 	require.NoError(t, err)
@@ -61,7 +62,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	var providers []*node.Node
 	var hash blobs.Hash
 	for range 3 {
-		p := startWith(t, node.Limits{Upload: 40 << 20}) // slow enough that no one of them does it alone
+		p := startWith(t, limits.Config{Upload: 40 << 20}) // slow enough that no one of them does it alone
 		info, err := p.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
 		hash = info.Hash
@@ -83,7 +84,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(2, 24<<20)
-	slow, fast := startWith(t, node.Limits{Upload: 1}), startWith(t, node.Limits{}) // but for a first 64 KiB
+	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{}) // but for a first 64 KiB
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
 		info, err := p.Blobs.ImportBytes(ctx, data)
@@ -104,7 +105,7 @@ func TestVanishedProvider(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(3, 32<<20)
 	gone, stopGone := start(t, t.TempDir())
-	stays := startWith(t, node.Limits{Upload: 60 << 20})
+	stays := startWith(t, limits.Config{Upload: 60 << 20})
 	info, err := gone.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	_, err = stays.Blobs.ImportBytes(ctx, data)
@@ -185,7 +186,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	var hash blobs.Hash
 	var providers []*node.Node
 	for range 2 {
-		p := startWith(t, node.Limits{Upload: 20 << 20})
+		p := startWith(t, limits.Config{Upload: 20 << 20})
 		info, err := directory.Import(ctx, p.Blobs, dir, directory.ImportOptions{})
 		require.NoError(t, err)
 		hash = info.Hash

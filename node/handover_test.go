@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,20 +24,20 @@ import (
 
 // handOverWorld is a node that goes away after a session, and a peer with a policy.
 func handOverWorld(
-	t *testing.T, limits Limits, policy Policy,
+	t *testing.T, bounds limits.Config, policy Policy,
 ) (leaving, peer *Node, r replica.Replica) {
 	ctx := context.Background()
 	s := newSimNet(1)
 	s.loss = 0
-	open := func(hands bool, limits Limits) *Node {
+	open := func(hands bool, bounds limits.Config) *Node {
 		n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()},
-			HandsOver: hands, Limits: limits})
+			HandsOver: hands, Limits: bounds})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, n.Close()) })
 		require.NoError(t, n.GoOnline(s.end(n.ID())))
 		return n
 	}
-	leaving, peer = open(true, limits), open(false, Limits{})
+	leaving, peer = open(true, bounds), open(false, limits.Config{})
 	r, err := leaving.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	_, err = peer.Replicas.Join(ctx, r)
@@ -105,7 +106,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				a, b, r := handOverWorld(t, Limits{Upload: rate}, Policy{})
+				a, b, r := handOverWorld(t, limits.Config{Upload: rate}, Policy{})
 				contents := map[string][]byte{
 					"file": testkit.Random(1, 5<<20), "large": testkit.Random(2, 1<<20),
 				}
@@ -131,7 +132,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 // What the peer does not want is told, and only that. What is not here itself is not waited for.
 func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{
 			"some/1": testkit.Random(1, 100), "some/2": testkit.Random(2, 5<<20),
 			"other/1": testkit.Random(3, 1000), "other/2": testkit.Random(4, 5<<20),
@@ -148,7 +149,7 @@ func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 // A command that is interrupted does not go on waiting.
 func TestHandOverEndsWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{"other": testkit.Random(1, 100)})
 		syncTo(t, a, b, r.ID)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -166,7 +167,7 @@ func TestHandOverEndsWithItsContext(t *testing.T) {
 func handOverToLiar(
 	t *testing.T, content []byte, say func(a *Node, asked int, reqs []blobRequest) []answerHead,
 ) ([]Untaken, error) {
-	a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+	a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
 	setContents(t, a, r.ID, map[string][]byte{"file": content})
 	syncTo(t, a, b, r.ID)
 	net := a.net.(*simEnd).s
@@ -230,7 +231,7 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 	const files, patience = 40, 5 * time.Second
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
 		contents := map[string][]byte{}
 		for i := range files {
 			contents[fmt.Sprint(i)] = testkit.Random(byte(i), 4<<20)

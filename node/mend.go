@@ -204,7 +204,7 @@ func (n *Node) askFor(
 	f *fetcher, p peer.AddrInfo, req blobRequest, take func(*openStream, answerHead) error,
 	size uint64,
 ) (err error) {
-	if err := n.turn(f.ctx, f.background); err != nil {
+	if err := n.limits.Turns.Wait(f.ctx, f.background); err != nil {
 		return err
 	}
 	s := &openStream{p: &provider{f: f, info: p}}

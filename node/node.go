@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -59,7 +60,7 @@ type Config struct {
 	// Host, if set, decides about the content of replicas that are held for others.
 	Host Host
 	// Limits bound what is given and taken.
-	Limits Limits
+	Limits limits.Config
 	// Command is how the process was started, such as "skerry share": others that find the directory
 	// in use are told.
 	Command string
@@ -88,11 +89,9 @@ type Node struct {
 	work   sync.WaitGroup // background goroutines
 
 	net         link.Network // nil while offline
-	serving     *gate
-	search      *gate // for replicas by their tokens
-	limits      *limiter
+	search      *limits.Gate // for replicas by their tokens
+	limits      *limits.Limiter
 	counters    counters
-	turns       turns
 	handing     handing
 	policies    policies
 	peers       *peerBook
@@ -139,8 +138,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1),
-		limits: newLimiter(cfg.Limits), sessions: newSessions(),
+		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
+		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: newSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
@@ -271,7 +270,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
 	if r, ok := network.(link.Relay); ok {
-		r.MeterRelay(n.limits.relayed)
+		r.MeterRelay(n.limits.PassRelayed)
 	}
 	if err := network.Start(n.peers.changed); err != nil {
 		return fmt.Errorf("go online: %w", err)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -259,7 +260,7 @@ func (s *openStream) run(ctx context.Context) (more bool, err error) {
 			wait := time.Duration(0)
 			if len(s.flying) == 0 {
 				wait = streamIdle
-				if err := s.p.f.n.turn(ctx, s.p.f.background); err != nil {
+				if err := s.p.f.n.limits.Turns.Wait(ctx, s.p.f.background); err != nil {
 					return false, err
 				}
 			}
@@ -296,9 +297,11 @@ func (s *openStream) ask(ctx context.Context, b *block) error {
 		s.raw = raw
 		s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() }) // so that a read that waits for the peer ends
 		quiet := link.Within(raw, idleTimeout).Paced()
-		limits := s.p.f.n.limits.download(s.p.info.ID)
-		background := s.p.f.background
-		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }, &s.p.f.n.counters.contentReceived}, readBuffer)
+		t := limits.Transfer{
+			Limits: s.p.f.n.limits.Download(s.p.info.ID), Background: s.p.f.background,
+			Count: &s.p.f.n.counters.contentReceived,
+		}
+		s.r = bufio.NewReaderSize(t.Reader(ctx, quiet), readBuffer)
 		s.w = quiet
 	}
 	s.p.f.sched.mu.Lock()

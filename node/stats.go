@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // How a session ended.
@@ -119,7 +121,7 @@ func (n *Node) Stats() Stats {
 	n.downloads.mu.Lock()
 	s.Queues["downloads"] = len(n.downloads.busy)
 	n.downloads.mu.Unlock()
-	s.Queues["serving"], s.Queues["serving_waiting"] = n.serving.load(maxServing)
+	s.Queues["serving"], s.Queues["serving_waiting"] = n.limits.Serving()
 	n.discovery.mu.Lock()
 	for _, x := range n.discovery.searched {
 		if x.alone {
@@ -153,13 +155,6 @@ func (b *peerBook) waiting() (running, due int) {
 	return running, due
 }
 
-// load returns how many of the gate's places are taken, and how many wait for one.
-func (g *gate) load(places int) (taken, waiting int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return places - g.free, len(g.waiting[0]) + len(g.waiting[1])
-}
-
 // Totals are what a node holds.
 type Totals struct {
 	Replicas     int
@@ -190,4 +185,16 @@ func (n *Node) Totals(ctx context.Context) (t Totals, err error) {
 	t.Blobs, t.PartialBlobs, t.BlobBytes = b.Count-b.Partial, b.Partial, b.Bytes
 	t.Wanted, err = n.countWanted(ctx)
 	return t, err
+}
+
+// missed counts a lookup of what is not here.
+func (n *Node) missed(s link.Stream) {
+	n.counters.misses.Add(1)
+	n.limits.Missed(s)
+}
+
+// PassUpload returns when size bytes of content may go to somebody who is no peer, such as a
+// browser.
+func (n *Node) PassUpload(ctx context.Context, size int) error {
+	return n.limits.PassUpload(ctx, size)
 }

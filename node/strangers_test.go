@@ -14,12 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv/pebble"
@@ -362,7 +362,9 @@ func TestLeastRate(t *testing.T) {
 func TestWorkWithoutYieldIsPaced(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		const perSecond, atOnce, items, children = 1000, 5000, 100, 500
-		b.n.limits.strangers = rate.NewLimiter(perSecond, atOnce)
+		b.n.limits.Retune(func(f *limits.Figures) {
+			f.Strangers = limits.Rate{PerSecond: perSecond, AtOnce: atOnce}
+		})
 		var list []byte
 		for i := range children { // none of which is here
 			h := blobs.HashOf(fmt.Append(nil, "missing ", i))

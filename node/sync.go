@@ -193,9 +193,9 @@ func (n *Node) session(
 	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
 ) (err error) {
 	abort := func() { _ = s.Reset() }
-	work := &bill{n: n, s: s}
+	work := &bill{limits: n.limits, s: s}
 	defer func() { err = errors.Join(err, work.settle(ctx)) }()
-	out := work.payingBy(n.uploading(ctx, s.Remote(), s))
+	out := work.payingBy(n.limits.Entries(ctx, s.Remote(), s))
 	add := func(x reconcile.Stats) {
 		st.Rounds += x.Rounds
 		st.Messages += x.Messages
