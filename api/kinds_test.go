@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/stretchr/testify/require"
@@ -95,7 +96,7 @@ func isKindNew(x ast.Expr) bool {
 // Errors keep their kind and text on their way through the API, also wrapped and joined.
 func TestKindsCrossTheAPI(t *testing.T) {
 	for want, errs := range map[Kind][]error{
-		NotFound: {blobs.ErrNotFound, fs.ErrNotExist, &node.MissingError{Hashes: []blobs.Hash{{1}},
+		NotFound: {blobs.ErrNotFound, fs.ErrNotExist, &content.MissingError{Hashes: []blobs.Hash{{1}},
 			Count: 1}},
 		NoSpace:      {&kv.NoSpaceError{Dir: "d"}, &os.PathError{Op: "write", Err: syscall.ENOSPC}},
 		Conflict:     {replica.ErrExists},
@@ -103,7 +104,7 @@ func TestKindsCrossTheAPI(t *testing.T) {
 		Verification: {&blobs.DamageError{}, &blobs.CorruptError{}, &blobs.ReferenceError{}},
 		Unreachable: {&link.UnreachableError{}, &node.PendingInviteError{
 			Err: &node.InviteError{Status: node.InviteUnknown}},
-			&node.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
+			&content.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
 				Causes: []error{&link.UnreachableError{}}}},
 		Failed: {errors.New("anything"), &node.InUseError{}},
 	} {

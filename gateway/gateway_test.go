@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/ticket"
@@ -194,7 +195,7 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	require.NoError(t, err)
 	other, err := a.Blobs.ImportBytes(ctx, []byte("for the connection"))
 	require.NoError(t, err)
-	_, err = b.Get(ctx, other.Hash, node.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
+	_, err = b.Get(ctx, other.Hash, content.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
 	require.NoError(t, err)
 
 	resp, got := get(t, l, "/blobs/"+info.Hash.String(), "Range", "bytes=20000000-20065535")

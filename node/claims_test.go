@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/content/wire"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -158,14 +160,14 @@ func TestWrongSizesDoNotDenyContent(t *testing.T) {
 					require.Equal(t, "wrong size", w.contentOf(&lies[i]))
 				}
 				w.requireRefuted(info, lies)
-				opened := w.opensOf(blobProtocol)
+				opened := w.opensOf(wire.Protocol)
 				time.Sleep(3 * time.Hour)
-				require.Equal(t, opened, w.opensOf(blobProtocol), "nothing is asked for again")
+				require.Equal(t, opened, w.opensOf(wire.Protocol), "nothing is asked for again")
 				require.NoError(t, w.fresh.Close())
 				w.reopen(w.fresh)
 				time.Sleep(time.Hour)
 				w.requireRefuted(info, lies)
-				require.Equal(t, opened, w.opensOf(blobProtocol), "nor after a restart")
+				require.Equal(t, opened, w.opensOf(wire.Protocol), "nor after a restart")
 			})
 		})
 	}

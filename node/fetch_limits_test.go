@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -33,7 +34,7 @@ func TestLimits(t *testing.T) {
 			info, err := a.Blobs.ImportBytes(t.Context(), data)
 			require.NoError(t, err)
 			began := time.Now()
-			_, err = b.Get(t.Context(), info.Hash, node.Raw, infoOf(t, a), nil)
+			_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 			require.NoError(t, err)
 			require.Greater(t, time.Since(began), time.Second, "3 MiB at 2 MiB a second, of which a tenth may come at once")
 		})
@@ -42,7 +43,7 @@ func TestLimits(t *testing.T) {
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b := startWith(t, limits.Config{Storage: 1 << 20})
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	var full *files.LimitError
 	require.ErrorAs(t, err, &full)
 	_, err = b.Blobs.ImportBytes(ctx, data)
@@ -75,7 +76,7 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.Never(t, func() bool { return has(b, r.ID, "2", more) }, 500*time.Millisecond, 50*time.Millisecond)
 	set(t, a, r.ID, "3", "what still fits")
 	eventually(t, "the third", func() bool { return has(b, r.ID, "3", "what still fits") })
-	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 }
 
@@ -130,7 +131,7 @@ func TestSlowReaderIsWaitedFor(t *testing.T) {
 	b := startWith(t, limits.Config{Download: 1 << 20})
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	st, err := b.Blobs.Stat(t.Context(), info.Hash)
 	require.NoError(t, err)

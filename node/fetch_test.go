@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
@@ -69,7 +70,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 		providers = append(providers, p)
 	}
 	b, _ := start(t, t.TempDir())
-	c, err := b.Get(ctx, hash, node.Raw, infosOf(t, providers...), nil)
+	c, err := b.Get(ctx, hash, content.Raw, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 3, "all gave some")
 	twice := uint64(8 << 20)
@@ -95,7 +96,7 @@ func TestSlowProviderLosesWork(t *testing.T) {
 	// Sooner than a provider that sends nothing would be given up.
 	limited, cancel := context.WithTimeout(ctx, 25*time.Second)
 	defer cancel()
-	_, err := b.Get(limited, hash, node.Raw, infosOf(t, slow, fast), nil)
+	_, err := b.Get(limited, hash, content.Raw, infosOf(t, slow, fast), nil)
 	require.NoError(t, err)
 	requireContent(t, b, hash, data)
 }
@@ -113,7 +114,7 @@ func TestVanishedProvider(t *testing.T) {
 	b, _ := start(t, t.TempDir())
 	var once sync.Once
 	var stopped sync.WaitGroup
-	_, err = b.Get(ctx, info.Hash, node.Raw, infosOf(t, gone, stays), func(p node.GetProgress) {
+	_, err = b.Get(ctx, info.Hash, content.Raw, infosOf(t, gone, stays), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
 			once.Do(func() { stopped.Go(stopGone) })
 		}
@@ -141,14 +142,14 @@ func TestPartialProvidersTogether(t *testing.T) {
 		parts = append(parts, p)
 	}
 	b, _ := start(t, t.TempDir())
-	_, err = b.Get(ctx, info.Hash, node.Raw, infosOf(t, parts...), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infosOf(t, parts...), nil)
 	require.NoError(t, err)
 	requireContent(t, b, info.Hash, data)
 
 	// One alone is not: what is missing is said.
 	c, _ := start(t, t.TempDir())
-	_, err = c.Get(ctx, info.Hash, node.Raw, infosOf(t, parts[0]), nil)
-	var missing *node.MissingError
+	_, err = c.Get(ctx, info.Hash, content.Raw, infosOf(t, parts[0]), nil)
+	var missing *content.MissingError
 	require.ErrorAs(t, err, &missing)
 }
 
@@ -157,7 +158,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 	ctx := t.Context()
 	origin, _ := start(t, t.TempDir())
 	half, _ := start(t, t.TempDir())
-	var wants []node.Want
+	var wants []content.Want
 	var contents [][]byte
 	for i := range 40 {
 		data := testkit.Random(byte(i), 300_000+i)
@@ -165,7 +166,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 		require.NoError(t, err)
 		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
 		require.NoError(t, err)
-		wants, contents = append(wants, node.Want{Hash: info.Hash}), append(contents, data)
+		wants, contents = append(wants, content.Want{Hash: info.Hash}), append(contents, data)
 	}
 	b, _ := start(t, t.TempDir())
 	_, err := b.Fetch(ctx, wants, infosOf(t, half, origin), nil)
@@ -193,7 +194,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 		providers = append(providers, p)
 	}
 	b, _ := start(t, t.TempDir())
-	c, err := b.Get(ctx, hash, node.Sequence, infosOf(t, providers...), nil)
+	c, err := b.Get(ctx, hash, content.Sequence, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 2)
 	out := filepath.Join(t.TempDir(), "out")
@@ -223,17 +224,17 @@ func TestLiarIsRemembered(t *testing.T) {
 	liarInfo := *must(peer.AddrInfoFromP2pAddr(liar.Addrs()[0]))(t)
 	dir := t.TempDir()
 	b, stop := start(t, dir)
-	_, err = b.Get(ctx, info.Hash, node.Raw, []peer.AddrInfo{liarInfo}, nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, []peer.AddrInfo{liarInfo}, nil)
 	var corrupt *blobs.CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	before := asked.Load()
 	require.Positive(t, before)
 	stop()
 	b, _ = start(t, dir)
-	_, err = b.Get(ctx, info.Hash, node.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
 	require.NoError(t, err)
 	require.Equal(t, before, asked.Load(), "the liar is not asked again")
-	_, err = b.Get(ctx, blobs.HashOf([]byte("other")), node.Raw, []peer.AddrInfo{liarInfo}, nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte("other")), content.Raw, []peer.AddrInfo{liarInfo}, nil)
 	require.Error(t, err)
 	require.Greater(t, asked.Load(), before, "unless nobody else is there")
 }

@@ -24,6 +24,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
@@ -98,6 +101,7 @@ type Node struct {
 	sessions    *sessions
 	active      active
 	downloads   *downloads
+	content     *content.Exchange
 	discovery   *discovery
 	arrived     arrivals
 	redeeming   sync.Mutex
@@ -178,6 +182,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
+	n.content = n.newExchange()
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
 		return nil, err
 	}
@@ -259,9 +264,10 @@ func (n *Node) GoOnline(network link.Network) error {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
 	n.net = network
+	n.content.GoOnline(network)
 	n.room = newRoom(n.serves)
 	for protocol, fn := range map[string]func(link.Stream){
-		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
+		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
 		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))

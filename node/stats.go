@@ -22,7 +22,6 @@ type counters struct {
 	began, asked                   outcomes
 	syncSent, syncReceived         atomic.Uint64 // bytes of reconciliation
 	entriesSent, entriesReceived   atomic.Uint64 // in sessions
-	contentSent, contentReceived   atomic.Uint64 // bytes of the blob protocol
 	wrongContent, wrongEntries     atomic.Uint64
 	lost                           atomic.Uint64 // entries that peers had had before
 	misses, refused                atomic.Uint64
@@ -103,10 +102,11 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
-		ContentSent: c.contentSent.Load(), ContentGot: c.contentReceived.Load(), WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
+		WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
 		Misses: c.misses.Load(), Refused: c.refused.Load(), Announced: c.announced.Load(), Searches: c.searches.Load(), FalseClaims: c.falsehood.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
+	s.ContentSent, s.ContentGot = n.content.Traffic()
 	for _, p := range n.Peers() {
 		s.Peers[p.Transport]++
 	}

@@ -1,4 +1,4 @@
-package node
+package content
 
 import (
 	"bufio"
@@ -8,6 +8,10 @@ import (
 	"io"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/node/content/wire"
+
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 
@@ -16,6 +20,8 @@ import (
 
 const (
 	idleTimeout = 30 * time.Second
+	// requestTime is how long a peer has for a whole request, from its first byte.
+	requestTime = 30 * time.Second
 	blobBuffer  = 256 << 10 // of an answer that is being written
 	readBuffer  = 4 << 10   // of one that is being read: content passes it by
 	// strangeBuffer is that of an answer to a stranger.
@@ -26,10 +32,10 @@ const (
 	childrenOfUnit = 1024
 )
 
-// serveBlobs answers the requests of one stream.
-func (n *Node) serveBlobs(s link.Stream) {
-	if err := n.answerBlobs(n.ctx, s); err != nil {
-		n.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
+// Serve answers the requests of one stream, until ctx ends.
+func (x *Exchange) Serve(ctx context.Context, s link.Stream) {
+	if err := x.answerBlobs(ctx, s); err != nil {
+		x.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
 		return
 	}
@@ -38,7 +44,7 @@ func (n *Node) serveBlobs(s link.Stream) {
 
 // answerBlobs reads one request after the other, each within requestTime, and answers it to a peer
 // that reads steadily.
-func (n *Node) answerBlobs(ctx context.Context, s link.Stream) error {
+func (x *Exchange) answerBlobs(ctx context.Context, s link.Stream) error {
 	v := link.VisitOf(s)
 	p := new(link.Patient)
 	*p = link.Within(s, idleTimeout)
@@ -51,9 +57,9 @@ func (n *Node) answerBlobs(ctx context.Context, s link.Stream) error {
 			return err
 		}
 		*p = p.EndingIn(requestTime)
-		background, reqs, held, err := readRequests(r, v)
+		background, reqs, held, err := wire.ReadRequests(r, v)
 		if err == nil {
-			err = n.answerRequests(ctx, s, reqs, background)
+			err = x.answerRequests(ctx, s, reqs, background)
 		}
 		v.Give(held)
 		if err != nil {
@@ -64,7 +70,7 @@ func (n *Node) answerBlobs(ctx context.Context, s link.Stream) error {
 
 // answering is the answer to one request.
 type answering struct {
-	n          *Node
+	x          *Exchange
 	ctx        context.Context
 	s          link.Stream
 	to         io.Writer // the peer, at its pace
@@ -73,8 +79,8 @@ type answering struct {
 	w          *bufio.Writer
 }
 
-func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobRequest, background bool) error {
-	v, out := link.VisitOf(s), n.limits.Upload(s.Remote())
+func (x *Exchange) answerRequests(ctx context.Context, s link.Stream, reqs []wire.Request, background bool) error {
+	v, out := link.VisitOf(s), x.limits.Upload(s.Remote())
 	size := blobBuffer
 	if v.Stranger() {
 		size = strangeBuffer
@@ -83,9 +89,9 @@ func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobReq
 		return err
 	}
 	defer v.Give(size)
-	a := &answering{n: n, ctx: ctx, s: s, background: background}
-	paced := link.Within(giving{link.Uncounted(s), &n.handing}, idleTimeout).Paced()
-	t := limits.Transfer{Limits: out, Background: background, Count: &n.counters.contentSent}
+	a := &answering{x: x, ctx: ctx, s: s, background: background}
+	paced := link.Within(giving{link.Uncounted(s), x.cfg.Gave}, idleTimeout).Paced()
+	t := limits.Transfer{Limits: out, Background: background, Count: &x.sent}
 	a.to = t.Writer(ctx, paced)
 	a.w = bufio.NewWriterSize(a, size)
 	defer a.rest()
@@ -100,7 +106,7 @@ func (n *Node) answerRequests(ctx context.Context, s link.Stream, reqs []blobReq
 
 // work takes a place to work. Only so many answers are worked on at a time.
 func (a *answering) work() (err error) {
-	a.place, err = a.n.limits.Enter(a.ctx, a.s, a.background)
+	a.place, err = a.x.limits.Enter(a.ctx, a.s, a.background)
 	return err
 }
 
@@ -133,7 +139,7 @@ func (a *answering) spent(units int, yielded uint64) error {
 	}
 	working := a.place.Held()
 	a.rest()
-	err := a.n.limits.Worked(a.ctx, a.s, units)
+	err := a.x.limits.Worked(a.ctx, a.s, units)
 	if err == nil && working {
 		err = a.work()
 	}
@@ -141,22 +147,22 @@ func (a *answering) spent(units int, yielded uint64) error {
 }
 
 // one answers one item.
-func (a *answering) one(q *blobRequest) error {
+func (a *answering) one(q *wire.Request) error {
 	if err := a.work(); err != nil {
 		return err
 	}
 	defer a.rest()
-	if _, err := a.n.answerBlob(a, q, 0); err != nil || q.children == nil {
+	if _, err := a.x.answerBlob(a, q, 0); err != nil || q.Children == nil {
 		return err
 	}
-	return a.n.answerChildren(a, q)
+	return a.x.answerChildren(a, q)
 }
 
 // answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is
 // larger than limit, it tells only the size.
-func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint64, err error) {
+func (x *Exchange) answerBlob(a *answering, q *wire.Request, limit uint64) (sent uint64, err error) {
 	// What is being sent is not collected. Each blob is held alone: of a sequence there are millions.
-	ctx, release := n.Blobs.Hold(a.ctx)
+	ctx, release := x.blobs.Hold(a.ctx)
 	defer release()
 	w, units := a.w, 1
 	defer func() {
@@ -164,92 +170,107 @@ func (n *Node) answerBlob(a *answering, q *blobRequest, limit uint64) (sent uint
 			err = a.spent(units, sent)
 		}
 	}()
-	head := answerHead{status: statusNotHere}
-	e, err := n.Blobs.Encoder(ctx, q.hash)
+	head := wire.Head{Status: wire.StatusNotHere}
+	e, err := x.blobs.Encoder(ctx, q.Hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return 0, err
 	}
 	var last blobs.Ranges
 	if err == nil {
-		last = lastGroup(e.Info.Size)
+		last = wire.LastGroup(e.Info.Size)
 		if e.Info.Present < e.Info.Size {
 			units += int(e.Info.Size/blobs.SegmentSize)/segmentsOfUnit + len(e.Present)
 		}
 		switch {
 		case limit > 0 && e.Info.Size > limit:
-			head = answerHead{status: statusLarger, size: e.Info.Size}
-		case q.proveSize && len(last.Without(e.Present)) > 0:
+			head = wire.Head{Status: wire.StatusLarger, Size: e.Info.Size}
+		case q.ProveSize && len(last.Without(e.Present)) > 0:
 		default:
-			head = answerHead{statusHere, e.Info.Size, q.ranges.Intersect(e.Present)}
-			if q.proveSize {
-				head.ranges = head.ranges.Without(last)
+			head = wire.Head{
+				Status: wire.StatusHere, Size: e.Info.Size, Ranges: q.Ranges.Intersect(e.Present),
 			}
-			head.ranges = head.ranges[:min(len(head.ranges), blobs.MaxWireRanges)]
+			if q.ProveSize {
+				head.Ranges = head.Ranges.Without(last)
+			}
+			head.Ranges = head.Ranges[:min(len(head.Ranges), blobs.MaxWireRanges)]
 		}
 	}
-	b, err := head.append(nil)
+	b, err := head.Append(nil)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := w.Write(b); err != nil || head.status != statusHere || q.describe {
+	if _, err := w.Write(b); err != nil || head.Status != wire.StatusHere || q.Describe {
 		return 0, err
 	}
-	if q.proveSize {
+	if q.ProveSize {
 		if err := e.Encode(w, last); err != nil {
 			return 0, err
 		}
 		sent = last.Count()
 	}
-	if len(head.ranges) == 0 {
+	if len(head.Ranges) == 0 {
 		return sent, nil
 	}
-	return sent + head.ranges.Count(), e.Encode(w, head.ranges)
+	return sent + head.Ranges.Count(), e.Encode(w, head.Ranges)
 }
 
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or
 // is no sequence.
-func (n *Node) answerChildren(a *answering, q *blobRequest) error {
-	ctx, release := n.Blobs.Hold(a.ctx)
+func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
+	ctx, release := x.blobs.Hold(a.ctx)
 	defer release()
 	w := a.w
-	c, count := q.children, uint64(0)
-	list, err := n.Blobs.Reader(ctx, q.hash)
+	c, count := q.Children, uint64(0)
+	list, err := x.blobs.Reader(ctx, q.Hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
 	if err == nil {
-		has, err := n.Blobs.Has(ctx, q.hash)
+		has, err := x.blobs.Has(ctx, q.Hash)
 		if err != nil {
 			return err
 		}
-		if size := uint64(list.Size()); has && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize && size/blobs.HashSize > c.first {
-			count = min(c.count, size/blobs.HashSize-c.first)
+		if size := uint64(list.Size()); has && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize && size/blobs.HashSize > c.First {
+			count = min(c.Count, size/blobs.HashSize-c.First)
 		}
 	}
 	if _, err := w.Write(binary.AppendUvarint(nil, count)); err != nil || count == 0 {
 		return err
 	}
-	if err := n.Blobs.TouchSequence(ctx, q.hash); err != nil {
+	if err := x.blobs.TouchSequence(ctx, q.Hash); err != nil {
 		return err
 	}
 	if err := a.spent(int(count)/childrenOfUnit, 0); err != nil { // a collection looks at each
 		return err
 	}
-	hashes := bufio.NewReaderSize(io.NewSectionReader(list, int64(c.first)*blobs.HashSize, int64(count)*blobs.HashSize), 32<<10)
+	hashes := bufio.NewReaderSize(io.NewSectionReader(list, int64(c.First)*blobs.HashSize, int64(count)*blobs.HashSize), 32<<10)
 	var total uint64
 	for range count {
-		if c.budget > 0 && total >= c.budget {
-			return w.WriteByte(statusSpent)
+		if c.Budget > 0 && total >= c.Budget {
+			return w.WriteByte(wire.StatusSpent)
 		}
-		child := blobRequest{proveSize: true, ranges: c.ranges}
-		if _, err := io.ReadFull(hashes, child.hash[:]); err != nil {
+		child := wire.Request{ProveSize: true, Ranges: c.Ranges}
+		if _, err := io.ReadFull(hashes, child.Hash[:]); err != nil {
 			return err
 		}
-		sent, err := n.answerBlob(a, &child, c.limit)
+		sent, err := x.answerBlob(a, &child, c.Limit)
 		if err != nil {
 			return err
 		}
 		total += sent
 	}
 	return nil
+}
+
+// giving is a stream of content to a peer, which tells what it gives.
+type giving struct {
+	link.Stream
+	gave func(p peer.ID, bytes int) // may be nil
+}
+
+func (g giving) Write(b []byte) (n int, err error) {
+	if n, err = g.Stream.Write(b); g.gave != nil {
+		g.gave(g.Remote(), n)
+	}
+	return n, err
 }
