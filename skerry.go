@@ -15,14 +15,13 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Option changes what Start does.

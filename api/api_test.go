@@ -23,6 +23,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -42,8 +43,8 @@ func TestErrorKinds(t *testing.T) {
 	for want, errs := range map[Kind][]error{
 		Failed:       {errors.New("x"), fs.ErrExist},
 		Usage:        {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, UsageErrorf("x")},
-		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
-		Verification: {&blobs.CorruptError{}, &node.SizeError{}, replica.ErrBadSignature},
+		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
+		Verification: {&blobs.CorruptError{}, &content.SizeError{}, replica.ErrBadSignature},
 		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
 		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
 	} {
@@ -53,9 +54,9 @@ func TestErrorKinds(t *testing.T) {
 	}
 	// A blob that could not be had, since the one provider lied and the other did not answer: the lie
 	// is what to report.
-	both := &node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}}}
+	both := &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}}}
 	require.Equal(t, 4, ExitCode(both))
-	require.Equal(t, 6, ExitCode(&node.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
+	require.Equal(t, 6, ExitCode(&content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
 	require.Zero(t, ExitCode(nil))
 	require.Equal(t, "context: x", AsError(fmt.Errorf("context: %w", UsageErrorf("x"))).Message, "context is kept")
 }

@@ -15,14 +15,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -95,7 +95,7 @@ func isKindNew(x ast.Expr) bool {
 // Errors keep their kind and text on their way through the API, also wrapped and joined.
 func TestKindsCrossTheAPI(t *testing.T) {
 	for want, errs := range map[Kind][]error{
-		NotFound: {blobs.ErrNotFound, fs.ErrNotExist, &node.MissingError{Hashes: []blobs.Hash{{1}},
+		NotFound: {blobs.ErrNotFound, fs.ErrNotExist, &content.MissingError{Hashes: []blobs.Hash{{1}},
 			Count: 1}},
 		NoSpace:      {&kv.NoSpaceError{Dir: "d"}, &os.PathError{Op: "write", Err: syscall.ENOSPC}},
 		Conflict:     {replica.ErrExists},
@@ -103,7 +103,7 @@ func TestKindsCrossTheAPI(t *testing.T) {
 		Verification: {&blobs.DamageError{}, &blobs.CorruptError{}, &blobs.ReferenceError{}},
 		Unreachable: {&link.UnreachableError{}, &node.PendingInviteError{
 			Err: &node.InviteError{Status: node.InviteUnknown}},
-			&node.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
+			&content.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
 				Causes: []error{&link.UnreachableError{}}}},
 		Failed: {errors.New("anything"), &node.InUseError{}},
 	} {

@@ -17,7 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/disk"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 const (
@@ -362,5 +362,5 @@ func (s *Server) blobExport(ctx context.Context, req ExportRequest, a *answer) (
 	if has, err := s.node.Blobs.Has(ctx, h); err != nil || !has {
 		return Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
 	}
-	return s.fetchTo(ctx, h, node.Unknown, nil, req.Path, a)
+	return s.fetchTo(ctx, h, content.Unknown, nil, req.Path, a)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -34,7 +34,7 @@ func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
 	}
 	session := s.node.NewSession(ctx, x.providers)
 	defer func() { _, _ = session.Close() }() // what was wrong has been told by the reads
-	content, err := openNamed(session, x.hash, span, x.form == node.Raw || r.FormValue("raw") != "")
+	content, err := openNamed(session, x.hash, span, x.form == content.Raw || r.FormValue("raw") != "")
 	if err != nil {
 		fail(w, err)
 		return
@@ -43,7 +43,7 @@ func (s *Server) readBlob(w http.ResponseWriter, r *http.Request) {
 }
 
 // openNamed opens a blob, or what the chunks hold of which it is the sequence.
-func openNamed(session *node.Session, h blobs.Hash, at span, raw bool) (node.ContentReader, error) {
+func openNamed(session *content.Session, h blobs.Hash, at span, raw bool) (content.Reader, error) {
 	first := uint64(0)
 	if at.length >= 0 {
 		first = uint64(at.length)
@@ -83,7 +83,7 @@ func spanOf(r *http.Request) (span, error) {
 }
 
 // sendContent answers with bytes.
-func sendContent(w http.ResponseWriter, content node.ContentReader, x span) {
+func sendContent(w http.ResponseWriter, content content.Reader, x span) {
 	offset := min(x.offset, content.Size())
 	length := content.Size() - offset
 	if x.length >= 0 {
@@ -122,7 +122,7 @@ func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, 
 // named is what a ticket or hash names.
 type named struct {
 	hash      blobs.Hash
-	form      node.Form
+	form      content.Form
 	providers []peer.AddrInfo
 }
 
@@ -134,9 +134,9 @@ func (s *Server) name(ctx context.Context, what string) (x named, err error) {
 		if err != nil {
 			return x, err
 		}
-		x = named{t.Hash, node.Raw, t.Peers()}
+		x = named{t.Hash, content.Raw, t.Peers()}
 		if t.Sequence {
-			x.form = node.Sequence
+			x.form = content.Sequence
 		}
 		return x, nil
 	}
@@ -161,10 +161,10 @@ func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error
 
 // fetchTo brings content into the store and writes it to path, unless that is empty. Whether the
 // path is free is asked before anything is fetched.
-func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
+func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
 	start := time.Now()
 	if path != "" {
-		if err := free(path, form != node.Raw); err != nil {
+		if err := free(path, form != content.Raw); err != nil {
 			return Got{}, err
 		}
 	}
@@ -186,8 +186,8 @@ func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form node.Form, prov
 	return got, err
 }
 
-func fetchProgress(a *answer) func(node.GetProgress) {
-	return func(p node.GetProgress) {
+func fetchProgress(a *answer) func(content.GetProgress) {
+	return func(p content.GetProgress) {
 		a.progress(Progress{Doing: "fetching", Bytes: p.Fetched, TotalBytes: p.Total})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -181,7 +182,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.waitContent(ctx, &e)
 	}
-	var content node.ContentReader
+	var content content.Reader
 	if err == nil {
 		content, err = s.node.OpenPlain(ctx, rep.Plain, &e.Entry)
 	}
@@ -208,7 +209,7 @@ func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
 		return err
 	}
 	err := s.node.WaitEntry(limited, e)
-	var wrong *node.SizeError
+	var wrong *content.SizeError
 	if errors.As(err, &wrong) {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -166,7 +167,7 @@ func (s *Server) settleVault(ctx context.Context, v *node.Vault) error {
 			return err
 		}
 		err := s.node.WaitEntry(limited, &e)
-		var wrong *node.SizeError // this entry is of no use; the others are
+		var wrong *content.SizeError // this entry is of no use; the others are
 		if err != nil && !errors.As(err, &wrong) && limited.Err() == nil {
 			return err
 		}

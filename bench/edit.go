@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 // EditResult is the outcome of Edit.
@@ -61,7 +61,7 @@ func Edit(ctx context.Context, cfg Config, edits []int) (res EditResult, err err
 		}
 		imported = time.Since(start)
 		start = time.Now()
-		c, err := p.b.Get(ctx, info.Hash, node.Sequence, p.infoA, nil)
+		c, err := p.b.Get(ctx, info.Hash, content.Sequence, p.infoA, nil)
 		return imported, time.Since(start), c.Fetched.Bytes, err
 	}
 	imported, synced, _, err := step()

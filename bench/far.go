@@ -13,7 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -90,7 +90,7 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 	cpu = cpuTime()
 	start := time.Now()
 	if err := p.far(ctx, path, func(far *pair) error {
-		_, err := far.b.Get(ctx, large.Hash, node.Raw, far.infoA, nil)
+		_, err := far.b.Get(ctx, large.Hash, content.Raw, far.infoA, nil)
 		return err
 	}); err != nil {
 		return res, err
@@ -102,7 +102,7 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 	}
 	start = time.Now()
 	if err := p.far(ctx, path, func(far *pair) error {
-		_, err := far.b.Get(ctx, small.Hash, node.Sequence, far.infoA, nil)
+		_, err := far.b.Get(ctx, small.Hash, content.Sequence, far.infoA, nil)
 		return err
 	}); err != nil {
 		return res, err

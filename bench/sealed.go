@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -109,7 +110,7 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	}
 	set := time.Since(begin)
 	start := time.Now()
-	if _, err := p.b.Get(ctx, e.Hash, node.Sequence, p.infoA, nil); err != nil {
+	if _, err := p.b.Get(ctx, e.Hash, content.Sequence, p.infoA, nil); err != nil {
 		return t, err
 	}
 	transfer := time.Since(start)

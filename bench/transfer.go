@@ -10,7 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 // TransferResult is the outcome of Transfer. Rates are in millions of bytes a second.
@@ -86,7 +86,7 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 		}
 	}
 	cpu, start := cpuTime(), time.Now()
-	if _, err := p.b.Get(ctx, info.Hash, node.Raw, p.infoA, nil); err != nil { // syncs at its end
+	if _, err := p.b.Get(ctx, info.Hash, content.Raw, p.infoA, nil); err != nil { // syncs at its end
 		return res, err
 	}
 	res.StoreMBs, res.StoreCPUGiB = perSecond(cfg.Size, time.Since(start)), cpuPerGiB(cpu, gib)
@@ -115,7 +115,7 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 	}
 	added := time.Since(start)
 	start = time.Now()
-	c, err := p.b.Get(ctx, info.Hash, node.Sequence, p.infoA, nil)
+	c, err := p.b.Get(ctx, info.Hash, content.Sequence, p.infoA, nil)
 	if err == nil {
 		err = p.b.Export(ctx, &c, filepath.Join(dir, "out"), nil)
 	}

@@ -36,6 +36,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/serve"
 	"github.com/skerry-sync/skerry/internal/visible"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 // Gateway serves the content of one node. It implements http.Handler.
@@ -113,7 +114,7 @@ func (l *limited) Write(b []byte) (int, error) {
 
 // fail answers with an error, in words.
 func (g *Gateway) fail(w http.ResponseWriter, err error) {
-	var missing *node.MissingError
+	var missing *content.MissingError
 	var ref *blobs.ReferenceError
 	status := http.StatusBadGateway
 	switch {
@@ -138,7 +139,7 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 }
 
 // session opens a session for a request, and the hash that it names.
-func (g *Gateway) session(r *http.Request) (*node.Session, blobs.Hash, error) {
+func (g *Gateway) session(r *http.Request) (*content.Session, blobs.Hash, error) {
 	h, err := blobs.ParseHash(r.PathValue("hash"))
 	if err != nil {
 		return nil, h, err
@@ -161,7 +162,7 @@ func (g *Gateway) blob(w http.ResponseWriter, r *http.Request) {
 	g.send(w, r, content, h.String(), "")
 }
 
-func (g *Gateway) end(s *node.Session) {
+func (g *Gateway) end(s *content.Session) {
 	if _, err := s.Close(); err != nil {
 		g.log.Warn("gateway", "error", err)
 	}
@@ -258,7 +259,7 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 }
 
 // child answers with a child of a sequence that is no directory, by its number.
-func (g *Gateway) child(w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, name string) {
+func (g *Gateway) child(w http.ResponseWriter, r *http.Request, s *content.Session, h blobs.Hash, name string) {
 	n, err := strconv.ParseUint(name, 10, 32)
 	if err != nil {
 		g.fail(w, fmt.Errorf("%w: %s is not a directory; the children of a sequence are /seq/HASH/NUMBER", fs.ErrNotExist, h))

@@ -20,7 +20,9 @@ import (
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
@@ -193,7 +195,7 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	require.NoError(t, err)
 	other, err := a.Blobs.ImportBytes(ctx, []byte("for the connection"))
 	require.NoError(t, err)
-	_, err = b.Get(ctx, other.Hash, node.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
+	_, err = b.Get(ctx, other.Hash, content.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
 	require.NoError(t, err)
 
 	resp, got := get(t, l, "/blobs/"+info.Hash.String(), "Range", "bytes=20000000-20065535")
@@ -224,7 +226,7 @@ func (c *counter) Write(b []byte) (int, error) {
 // does.
 func TestUploadLimit(t *testing.T) {
 	const limit, size = 64 << 10, 4 << 20
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: node.Limits{Upload: limit}})
+	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: limits.Config{Upload: limit}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	x, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, size))

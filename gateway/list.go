@@ -18,7 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/visible"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 // pageLines is how many names a page of a directory shows; what follows is on the next.
@@ -27,7 +27,7 @@ const pageLines = 1000
 // inDirectory answers with what stands at a path of a directory. Links in it are followed, and the
 // address stays the one that was asked for.
 func (g *Gateway) inDirectory(
-	w http.ResponseWriter, r *http.Request, s *node.Session, h blobs.Hash, dir *taken, name string,
+	w http.ResponseWriter, r *http.Request, s *content.Session, h blobs.Hash, dir *taken, name string,
 ) {
 	at, err := dir.Resolve(name)
 	if err != nil {

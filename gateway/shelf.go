@@ -14,8 +14,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/netaddr"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/content"
 )
 
 // What a directory has to say is a stranger's, and whoever names it by its hash need not be its
@@ -93,7 +93,7 @@ func (t *taken) end() {
 }
 
 // take returns a directory for a request, until its end.
-func (f *shelf) take(r *http.Request, s *node.Session, h blobs.Hash) (_ *taken, err error) {
+func (f *shelf) take(r *http.Request, s *content.Session, h blobs.Hash) (_ *taken, err error) {
 	visit, err := f.enter(r)
 	if err != nil {
 		return nil, errBusy
@@ -182,7 +182,7 @@ func (f *shelf) keep(u *inUse) {
 
 // read reads a directory for all who use it. If it cannot be read, also because of a panic, whoever
 // comes next tries again.
-func (f *shelf) read(r *http.Request, s *node.Session, u *inUse) {
+func (f *shelf) read(r *http.Request, s *content.Session, u *inUse) {
 	u.err = errors.New("reading the directory was broken off")
 	defer func() {
 		if u.err != nil {

@@ -5,12 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // breaks is a network whose connections are lost just as the next streams of content are opened.
@@ -21,7 +22,7 @@ type breaks struct {
 
 func (b *breaks) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
 	s, err := b.simEnd.Open(ctx, p, protocol)
-	if err == nil && protocol == blobProtocol && b.left > 0 {
+	if err == nil && protocol == wire.Protocol && b.left > 0 {
 		b.left--
 		b.Drop()
 	}
@@ -43,7 +44,7 @@ func TestFetchOverADeadConnection(t *testing.T) {
 			require.NoError(t, n.GoOnline(&breaks{w.end(n.ID()), lost}))
 			info, err := w.old.Blobs.ImportBytes(context.Background(), []byte("content"))
 			require.NoError(t, err)
-			_, err = n.Get(context.Background(), info.Hash, Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
+			_, err = n.Get(context.Background(), info.Hash, content.Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
 			require.Equal(t, arrives, err == nil, "%d lost: %v", lost, err)
 		})
 	}

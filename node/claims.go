@@ -8,7 +8,6 @@ import (
 	"maps"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -28,76 +27,6 @@ type RefutedClaim struct {
 	Hash    blobs.Hash
 	Claimed uint64 // bytes
 	Proved  uint64 // bytes: the size of the blob
-}
-
-// verdict says what a proved size means for a claim.
-type verdict int
-
-const (
-	holds   verdict = iota // the blob has the claimed size
-	mayHold                // it may be the sequence of a file in chunks that has it
-	refuted
-)
-
-func judge(proved, claimed uint64) verdict {
-	switch {
-	case proved == claimed:
-		return holds
-	case claimed >= chunked.Threshold && chunked.Fits(proved, claimed):
-		return mayHold
-	}
-	return refuted
-}
-
-// checkClaims compares claims about one blob with its proved size, and reports whether one of them
-// holds. The others are noted, if the fetch is one of claims, or else the first is an error.
-func (f *fetcher) checkClaims(size uint64, w Want, also ...Want) (ok bool, err error) {
-	for i := range len(also) + 1 {
-		if i > 0 {
-			w = also[i-1]
-		}
-		err := w.check(size)
-		if err == nil {
-			ok = true
-			continue
-		}
-		if !f.claims {
-			return false, err
-		}
-		f.noteSize(w.Hash, size)
-	}
-	return ok, nil
-}
-
-func (f *fetcher) noteSize(h blobs.Hash, size uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sizes == nil {
-		f.sizes = map[blobs.Hash]uint64{}
-	}
-	f.sizes[h] = size
-}
-
-// contradicted returns a *SizeError if the fetch has proved that a claim is wrong.
-func (f *fetcher) contradicted(w Want) error {
-	f.mu.Lock()
-	size, known := f.sizes[w.Hash]
-	f.mu.Unlock()
-	if !known {
-		return nil
-	}
-	return w.check(size)
-}
-
-// errRefuted ends the receiving of a blob about which all claims are wrong.
-var errRefuted = errors.New("all claims about the blob are wrong")
-
-// drop takes a need off the schedule whose claims have all turned out to be wrong.
-func (s *schedule) drop(it *blockItem) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.finish(it.need)
-	s.notify()
 }
 
 // refutedKey returns the key of the record that the claim is wrong whose wantedKey is given.

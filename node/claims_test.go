@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -158,14 +159,14 @@ func TestWrongSizesDoNotDenyContent(t *testing.T) {
 					require.Equal(t, "wrong size", w.contentOf(&lies[i]))
 				}
 				w.requireRefuted(info, lies)
-				opened := w.opensOf(blobProtocol)
+				opened := w.opensOf(wire.Protocol)
 				time.Sleep(3 * time.Hour)
-				require.Equal(t, opened, w.opensOf(blobProtocol), "nothing is asked for again")
+				require.Equal(t, opened, w.opensOf(wire.Protocol), "nothing is asked for again")
 				require.NoError(t, w.fresh.Close())
 				w.reopen(w.fresh)
 				time.Sleep(time.Hour)
 				w.requireRefuted(info, lies)
-				require.Equal(t, opened, w.opensOf(blobProtocol), "nor after a restart")
+				require.Equal(t, opened, w.opensOf(wire.Protocol), "nor after a restart")
 			})
 		})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -64,7 +65,7 @@ func TestClosedNodeEndsWaits(t *testing.T) {
 			return n.WaitContent(ctx, blobs.Hash{1}, 5)
 		},
 		"a dial": func(ctx context.Context, n *node.Node, _ replica.ID, at peer.AddrInfo) error {
-			_, err := n.Get(ctx, blobs.Hash{1}, node.Raw, []peer.AddrInfo{at}, nil)
+			_, err := n.Get(ctx, blobs.Hash{1}, content.Raw, []peer.AddrInfo{at}, nil)
 			return err
 		},
 		"a join": func(ctx context.Context, n *node.Node, _ replica.ID, at peer.AddrInfo) error {

@@ -1,355 +1,105 @@
 package node
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"sync"
-
-	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
-// ContentReader reads content at any place.
-type ContentReader interface {
-	io.ReadSeeker
-	io.ReaderAt
-	Size() int64
+// What a node does with content is in package content; these are its ways in.
+
+// newExchange returns what fetches and gives the content of a node that is being opened.
+func (n *Node) newExchange() *content.Exchange {
+	cfg := content.Config{Blobs: n.Blobs, Limits: n.limits, Liars: liars{n.blamed, n.noteLie}, Log: n.log}
+	if n.handing.on {
+		cfg.Gave = n.handing.gave
+	}
+	return content.New(cfg)
 }
 
-// importOpenContent stores an open regular file, from its beginning, as the content of an entry:
-// one blob, or in chunks if it is large. size is that of the content. f is not closed.
-func (n *Node) importOpenContent(ctx context.Context, f *disk.File, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
-	if f.Size < chunked.Threshold || f.Size > chunked.MaxSize {
-		info, err := n.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress})
-		return info.Hash, info.Size, err
-	}
-	c, err := chunked.Import(ctx, n.Blobs, f.Reader(), progress)
-	return c.Hash, c.Size, err
+// liars are the peers that are blamed, and what is done about another.
+type liars struct {
+	*blame.List
+	note func(p peer.ID, cause error)
 }
 
-// importStream is importOpenContent for what r yields. Less than chunked.Threshold is held in
-// memory.
-func (n *Node) importStream(ctx context.Context, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
-	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
-	if err != nil {
-		return h, 0, err
-	}
-	if len(first) < chunked.Threshold {
-		info, err := n.Blobs.ImportBytes(ctx, first)
-		return info.Hash, info.Size, err
-	}
-	c, err := chunked.Import(ctx, n.Blobs, io.MultiReader(bytes.NewReader(first), r), progress)
-	return c.Hash, c.Size, err
+// NoteLie implements content.Liars.
+func (l liars) NoteLie(p peer.ID, cause error) { l.note(p, cause) }
+
+func (n *Node) serveBlobs(s link.Stream) { n.content.Serve(n.ctx, s) }
+
+// Get is [content.Exchange.Get].
+func (n *Node) Get(
+	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo,
+	progress func(content.GetProgress),
+) (c content.Content, err error) {
+	ctx, done := n.within(ctx)
+	c, err = n.content.Get(ctx, h, form, providers, progress)
+	return c, done(err)
 }
 
-// OpenContent opens the content that an entry names by hash and size, for as long as ctx lives.
-// What is not here gives blobs.ErrNotFound or blobs.ErrIncomplete, now or when it is read.
-func (n *Node) OpenContent(ctx context.Context, h blobs.Hash, size uint64) (ContentReader, error) {
-	r, err := n.Blobs.Reader(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	if uint64(r.Size()) == size {
-		return r, nil
-	}
-	c, err := n.Chunks(ctx, h, size)
-	if err != nil {
-		return nil, err
-	}
-	return c.Reader(ctx, chunked.FromStore(n.Blobs)), nil
+// Fetch is [content.Exchange.Fetch].
+func (n *Node) Fetch(
+	ctx context.Context, wants []content.Want, providers []peer.AddrInfo, progress func(n int),
+) (content.Fetched, error) {
+	return n.content.Fetch(ctx, wants, providers, progress)
 }
 
-// Chunks finds the chunks of content of size bytes that is named by its sequence h, or returns a
-// *SizeError if h is something else.
+// FetchPart is [content.Exchange.FetchPart].
+func (n *Node) FetchPart(
+	ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo,
+	progress func(content.GetProgress),
+) (content.Fetched, error) {
+	return n.content.FetchPart(ctx, h, ranges, children, providers, progress)
+}
+
+// Stream is [content.Exchange.Stream].
+func (n *Node) Stream(
+	ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.WriterAt,
+) (uint64, error) {
+	return n.content.Stream(ctx, h, p, w)
+}
+
+// NewSession is [content.Exchange.NewSession].
+func (n *Node) NewSession(ctx context.Context, providers []peer.AddrInfo) *content.Session {
+	return n.content.NewSession(ctx, providers)
+}
+
+// Repair is [content.Exchange.Repair].
+func (n *Node) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Damage) error {
+	return n.content.Repair(ctx, h, damage)
+}
+
+// Providers is [content.Exchange.Providers].
+func (n *Node) Providers(ctx context.Context, h blobs.Hash) []content.ProviderInfo {
+	return n.content.Providers(ctx, h)
+}
+
+// OpenContent is [content.Open] in the node's store.
+func (n *Node) OpenContent(
+	ctx context.Context, h blobs.Hash, size uint64,
+) (content.Reader, error) {
+	return content.Open(ctx, n.Blobs, h, size)
+}
+
+// Chunks is [content.Chunks] in the node's store.
 func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.Index, error) {
-	info, err := n.Blobs.Stat(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	if !chunked.Fits(info.Size, size) {
-		return nil, &SizeError{h, size, info.Size}
-	}
-	x, err := chunked.Open(ctx, n.Blobs, h)
-	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && x.Size() != size {
-		return nil, &SizeError{h, size, info.Size}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return x, n.Blobs.TouchSequence(ctx, h)
+	return content.Chunks(ctx, n.Blobs, h, size)
 }
 
-// touchAll keeps blobs that are going to be read from being collected, as long as the hold of ctx
-// lasts.
-func (n *Node) touchAll(ctx context.Context, hashes []blobs.Hash) {
-	for _, h := range hashes {
-		n.Blobs.Touch(ctx, h)
-	}
+// Export is [content.Content.Export] from the node's store.
+func (n *Node) Export(
+	ctx context.Context, c *content.Content, name string, progress func(directory.Progress),
+) error {
+	return c.Export(ctx, n.Blobs, name, progress)
 }
 
-// Session reads blobs that may not be here, fetching what is read, and no more, from providers.
-// Several reads go over the same streams.
-type Session struct {
-	n  *Node
-	mu sync.Mutex // fetches are one after the other
-	f  *fetcher
-}
-
-// NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked
-// for what the providers do not have.
-func (n *Node) NewSession(ctx context.Context, providers []peer.AddrInfo) *Session {
-	return &Session{n: n, f: n.newFetcher(ctx, providers, n.connectedPeers(), false, nil)}
-}
-
-// Close ends the session and says what was fetched.
-func (s *Session) Close() (Fetched, error) { return s.f.close() }
-
-// ensure brings byte ranges of a blob into the store; nil is all of it.
-func (s *Session) ensure(w Want) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.f.fetch(w)
-	if err == nil {
-		err = s.f.rc.Flush()
-	}
-	if !errors.Is(err, link.ErrOffline) {
-		return err
-	}
-	info, err := s.n.Blobs.Stat(s.f.ctx, w.Hash)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: %s has %d of %d bytes, and this node is offline", blobs.ErrIncomplete, w.Hash, info.Present, info.Size)
-}
-
-// Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.
-func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
-	info, err := s.n.Blobs.Stat(s.f.ctx, h)
-	if errors.Is(err, blobs.ErrNotFound) {
-		// The request for the first bytes proves the size, too.
-		if err = s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: 0, End: 1}}}); err == nil {
-			info, err = s.n.Blobs.Stat(s.f.ctx, h)
-		}
-	}
-	if err != nil {
-		return SessionReader{}, err
-	}
-	return s.reader(h, info.Size)
-}
-
-// OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of
-// the size, in one round trip.
-func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error) {
-	if _, err := s.n.Blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
-		length = min(length, readAhead)
-		if err := s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: off, End: off + length}}}); err != nil {
-			return SessionReader{}, err
-		}
-	}
-	return s.Open(h)
-}
-
-func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
-	r, err := s.n.Blobs.Reader(s.f.ctx, h)
-	if err != nil {
-		return SessionReader{}, err
-	}
-	return SessionReader{io.NewSectionReader(&sessionBlob{s: s, h: h, size: size, r: r}, 0, int64(size))}, nil
-}
-
-// Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
-// else. admit is called with the sizes before anything is read into memory: the entries that the
-// manifest says it has, its bytes, and those of the sequence. An error of admit is returned as it
-// is.
-func (s *Session) Directory(
-	h blobs.Hash, admit func(entries, manifest, sequence uint64) error,
-) (*directory.Directory, error) {
-	first, err := s.firstChild(h)
-	if !directory.IsManifest(first) {
-		return nil, notKnownAs(directory.ErrNotDirectory, err)
-	}
-	manifest, err := s.sequence(h)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := directory.EntriesOf(first)
-	if err != nil {
-		return nil, err
-	}
-	var sizes [2]uint64
-	for i, part := range []blobs.Hash{manifest, h} {
-		info, err := s.n.Blobs.Stat(s.f.ctx, part)
-		if err != nil {
-			return nil, err
-		}
-		sizes[i] = info.Size
-	}
-	if err := admit(entries, sizes[0], sizes[1]); err != nil {
-		return nil, err
-	}
-	return directory.Load(s.f.ctx, s.n.Blobs, h)
-}
-
-// Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something
-// else.
-func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
-	if first, err := s.firstChild(h); !chunked.IsList(first) {
-		return nil, notKnownAs(chunked.ErrNotChunked, err)
-	}
-	if _, err := s.sequence(h); err != nil {
-		return nil, err
-	}
-	return chunked.Open(s.f.ctx, s.n.Blobs, h)
-}
-
-// notKnownAs is the error for content of which err kept this node from telling what it is: it does
-// not count as more than a blob, unless what is damaged here may be all that hides it.
-func notKnownAs(not, err error) error {
-	if damaged, is := errors.AsType[*blobs.DamageError](err); is {
-		return damaged
-	}
-	return errors.Join(not, err)
-}
-
-// firstChild returns the beginning of the first child of h, if h may be a sequence and its first
-// child is to be had; or nothing. No more than is needed to tell is fetched: most blobs are not
-// sequences.
-func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
-	r, err := s.Open(h)
-	if err != nil {
-		return nil, err
-	}
-	if r.Size() < blobs.HashSize || r.Size()%blobs.HashSize != 0 || r.Size() > blobs.MaxChildren*blobs.HashSize {
-		return nil, nil
-	}
-	var child blobs.Hash
-	if _, err := r.ReadAt(child[:], 0); err != nil {
-		return nil, err
-	}
-	// What is damaged here must not pass for something else.
-	var damaged *blobs.DamageError
-	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
-	if err := s.n.Blobs.Check(s.f.ctx, h, head); errors.As(err, &damaged) {
-		return nil, damaged
-	}
-	c, err := s.Open(child)
-	var missing *MissingError
-	if errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	first := make([]byte, min(c.Size(), 32))
-	if _, err = c.ReadAt(first, 0); err != nil {
-		return nil, err
-	}
-	if chunked.IsList(first) || directory.IsManifest(first) {
-		return first, nil
-	}
-	if err := s.n.Blobs.Check(s.f.ctx, child, head); errors.As(err, &damaged) {
-		return nil, damaged
-	}
-	return first, nil
-}
-
-// sequence fetches all of a sequence, and its first child, which it returns.
-func (s *Session) sequence(h blobs.Hash) (first blobs.Hash, err error) {
-	if err := s.ensure(Want{Hash: h}); err != nil {
-		return first, err
-	}
-	r, err := s.n.Blobs.Reader(s.f.ctx, h)
-	if err != nil {
-		return first, err
-	}
-	if _, err := r.ReadAt(first[:], 0); err != nil {
-		return first, err
-	}
-	return first, s.ensure(Want{Hash: first})
-}
-
-// OpenChunks reads content in chunks as one.
-func (s *Session) OpenChunks(c chunked.Chunks) ContentReader {
-	s.n.touchAll(s.f.ctx, c.Hashes)
-	if len(c.Hashes) == 1 {
-		if r, err := s.Open(c.Hashes[0]); err == nil && uint64(r.Size()) == c.Size() {
-			return r
-		}
-	}
-	return chunked.NewReader(s.f.ctx, s.open, c)
-}
-
-// OpenIndex reads a file in chunks as one.
-func (s *Session) OpenIndex(x *chunked.Index) (ContentReader, error) {
-	err := s.n.Blobs.TouchSequence(s.f.ctx, x.Hash())
-	return x.Reader(s.f.ctx, s.open), err
-}
-
-func (s *Session) open(_ context.Context, h blobs.Hash) (io.ReaderAt, error) { return s.Open(h) }
-
-// readAhead is how many bytes at most are fetched for a read that goes on from the one before; the
-// first reads fetch less.
-const readAhead = 8 << 20
-
-// SessionReader reads one blob. What is missing is fetched when it is read, and a little ahead of
-// reads that follow on each other. Its methods may not be called at the same time, except ReadAt.
-type SessionReader struct{ *io.SectionReader }
-
-var _ ContentReader = SessionReader{}
-
-// sessionBlob is the blob that a SessionReader reads.
-type sessionBlob struct {
-	s    *Session
-	h    blobs.Hash
-	size uint64
-	r    *blobs.Reader
-
-	mu    sync.Mutex
-	next  uint64 // where the last read ended
-	ahead uint64 // bytes fetched ahead of it
-}
-
-// ReadAt implements io.ReaderAt.
-func (r *sessionBlob) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.r.ReadAt(p, off)
-	if !errors.Is(err, blobs.ErrIncomplete) {
-		r.note(uint64(off) + uint64(n))
-		return n, err
-	}
-	start := uint64(off) + uint64(n)
-	end := min(uint64(off)+uint64(len(p)), r.size) + r.lookAhead(uint64(off))
-	if err := r.s.ensure(Want{Hash: r.h, Ranges: blobs.Ranges{{Start: start, End: min(end, r.size)}}}); err != nil {
-		return n, err
-	}
-	n, err = r.r.ReadAt(p, off)
-	r.note(uint64(off) + uint64(n))
-	return n, err
-}
-
-func (r *sessionBlob) note(end uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.next = end
-}
-
-// lookAhead returns how many bytes are to be fetched beyond a read at off: none, unless it goes on
-// where the last one ended.
-func (r *sessionBlob) lookAhead(off uint64) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if off == 0 || off != r.next {
-		r.ahead = 0
-		return 0
-	}
-	r.ahead = min(max(2*r.ahead, 256<<10), readAhead)
-	return r.ahead
-}
+var noEOF = link.NoEOF

@@ -7,6 +7,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -37,12 +38,12 @@ func (n *Node) ContentState(ctx context.Context, h blobs.Hash, size uint64) (Con
 	case err != nil:
 		return ContentMissing, err
 	}
-	switch v := judge(info.Size, size); {
-	case v == refuted:
+	switch v := content.Judge(info.Size, size); {
+	case v == content.Refuted:
 		return ContentRefuted, nil
 	case !info.Complete:
 		return ContentPartial, nil
-	case v == holds:
+	case v == content.Holds:
 		return ContentComplete, nil
 	}
 	total, state, err := n.chunksState(ctx, h)
@@ -114,7 +115,7 @@ func (s *ContentStates) Of(ctx context.Context, e *replica.Entry) (ContentState,
 
 // PlainSize is PlainSize of the node, for entries of one replica.
 func (s *ContentStates) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry) (size uint64, ok bool, err error) {
-	at := contentClaim{e.Hash, e.Size}
+	at := content.Claim{Hash: e.Hash, Size: e.Size}
 	if size, known := s.states.sizes[at]; known {
 		return size, size > 0, nil
 	}
@@ -123,7 +124,7 @@ func (s *ContentStates) PlainSize(ctx context.Context, p *replica.Plain, e *repl
 		return size, ok, err
 	}
 	if s.states.sizes == nil || len(s.states.sizes) == rememberStates {
-		s.states.sizes = map[contentClaim]uint64{}
+		s.states.sizes = map[content.Claim]uint64{}
 	}
 	s.states.sizes[at] = size
 	return size, ok, nil
@@ -133,7 +134,7 @@ func (s *ContentStates) PlainSize(ctx context.Context, p *replica.Plain, e *repl
 type contentStates struct {
 	n     *Node
 	seen  map[blobs.Hash]chunksSeen
-	sizes map[contentClaim]uint64 // of sealed content when it is opened; 0 if that cannot be told
+	sizes map[content.Claim]uint64 // of sealed content when it is opened; 0 if that cannot be told
 }
 
 type chunksSeen struct {
@@ -141,17 +142,12 @@ type chunksSeen struct {
 	state ContentState
 }
 
-type contentClaim struct {
-	hash blobs.Hash
-	size uint64
-}
-
 // rememberStates bounds the states that are remembered; beyond it, all are forgotten.
 const rememberStates = 1 << 14
 
 func (s *contentStates) of(ctx context.Context, h blobs.Hash, size uint64) (ContentState, error) {
 	info, err := s.n.Blobs.Stat(ctx, h)
-	if err != nil || !info.Complete || judge(info.Size, size) != mayHold {
+	if err != nil || !info.Complete || content.Judge(info.Size, size) != content.MayHold {
 		return s.n.ContentState(ctx, h, size)
 	}
 	c, known := s.seen[h]
@@ -188,5 +184,5 @@ func (n *Node) wrongSize(ctx context.Context, e *replica.Entry) error {
 	if err != nil {
 		return err
 	}
-	return &SizeError{e.Hash, e.Size, proved}
+	return &content.SizeError{Hash: e.Hash, Want: e.Size, Have: proved}
 }

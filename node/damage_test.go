@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -21,6 +19,9 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // filesOf returns the files below dir that hold what, and where.
@@ -232,7 +233,7 @@ func TestGetMendsDamagedLists(t *testing.T) {
 				_, err = session.Close()
 				require.NoError(t, err)
 			}
-			got, err := w.fresh.Get(ctx, h, Unknown, from, nil)
+			got, err := w.fresh.Get(ctx, h, content.Unknown, from, nil)
 			require.NoError(t, err)
 			require.NotNil(t, got.Chunks)
 			require.Equal(t, size, got.Size)
@@ -243,24 +244,26 @@ func TestGetMendsDamagedLists(t *testing.T) {
 // liesAboutBlobs has a node say that it has all of every blob that another has, and give nothing of
 // it.
 func liesAboutBlobs(of *simNode, size uint64, asked *int) {
-	of.end.Handle(blobProtocol, func(s link.Stream) {
+	of.end.Handle(wire.Protocol, func(s link.Stream) {
 		r := bufio.NewReader(s)
 		for {
-			_, reqs, _, err := readRequests(r, nil)
+			_, reqs, _, err := wire.ReadRequests(r, nil)
 			if err != nil {
 				_ = s.CloseWrite()
 				return
 			}
 			for _, q := range reqs {
-				head := answerHead{statusHere, size, blobs.Ranges{{Start: 0, End: size}}}
-				if q.proveSize {
-					head.ranges = head.ranges.Without(lastGroup(size))
+				head := wire.Head{
+					Status: wire.StatusHere, Size: size, Ranges: blobs.Ranges{{Start: 0, End: size}},
 				}
-				b, _ := head.append(nil) // of one range
+				if q.ProveSize {
+					head.Ranges = head.Ranges.Without(wire.LastGroup(size))
+				}
+				b, _ := head.Append(nil) // of one range
 				if _, err := s.Write(b); err != nil {
 					return
 				}
-				if q.describe {
+				if q.Describe {
 					continue
 				}
 				*asked++
@@ -299,7 +302,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 						require.NoError(t, err)
 						require.Error(t, w.fresh.Repair(ctx, root, damage))
 					case "get":
-						_, err := w.fresh.Get(ctx, h, Sequence, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
+						_, err := w.fresh.Get(ctx, h, content.Sequence, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
 						require.Error(t, err)
 					default:
 						require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
@@ -350,7 +353,7 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, has)
 
-		w.old.end.Handle(blobProtocol, w.old.serveBlobs)
+		w.old.end.Handle(wire.Protocol, w.old.serveBlobs)
 		require.NoError(t, w.fresh.Repair(ctx, info.Hash, damage))
 		require.NoError(t, w.fresh.Blobs.Check(ctx, info.Hash, blobs.Everything))
 		now, err := w.fresh.Blobs.Stat(ctx, info.Hash)

@@ -6,11 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 

@@ -12,9 +12,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -247,13 +247,20 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
 	}
-	f := d.n.newFetcher(ctx, providers, nil, true, nil)
-	f.claims = true
-	// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-	f.relief = func() []peer.ID { return d.n.contacts.Holders(replicas) }
-	got, err := f.end(fault.Call(func() error { return d.n.fetchContent(f, batch) }))
+	claims := make([]content.Claim, len(batch))
+	for i, w := range batch {
+		claims[i] = content.Claim{Hash: w.hash, Size: w.size}
+	}
+	wrong, got, err := d.n.content.FetchClaims(ctx, content.Claims{
+		Claims: claims, Providers: providers,
+		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
+		Relief: func() []peer.ID { return d.n.contacts.Holders(replicas) },
+	})
+	for i, proved := range wrong {
+		batch[i].refuted, batch[i].proved = true, proved
+	}
 	d.n.addTaken(p, got.Bytes)
-	var missing *MissingError
+	var missing *content.MissingError
 	if errors.As(err, &missing) && len(missing.Causes) == 0 {
 		return nil // release notes what did not come
 	}
@@ -278,143 +285,6 @@ func affordable(batch []wantedContent, limit, taken uint64) (now, later, never [
 		}
 	}
 	return now, later, never
-}
-
-// fetchContent gets what entries claim: blobs, and of those that turn out to be in chunks, the
-// chunks. It marks the claims that turn out to be wrong. No claim keeps it from the others; it
-// returns what was missing of any.
-func (n *Node) fetchContent(f *fetcher, batch []wantedContent) error {
-	wants := make([]Want, 0, len(batch))
-	for _, w := range batch {
-		wants = append(wants, Want{Hash: w.hash, Size: w.size, Chunked: w.size >= chunked.Threshold})
-	}
-	var missing *MissingError
-	err := f.fetch(wants...)
-	if err != nil && !errors.As(err, &missing) {
-		return err
-	}
-	seen := map[contentClaim]error{} // of content in chunks
-	for i, w := range wants {
-		at := contentClaim{w.Hash, w.Size}
-		wrong, known := seen[at]
-		if !known {
-			if wrong = f.contradicted(w); wrong == nil && w.Chunked {
-				wrong = n.fetchChunks(f, w.Hash, w.Size)
-			}
-			if w.Chunked {
-				seen[at] = wrong
-			}
-		}
-		var size *SizeError
-		var lacks *MissingError
-		switch {
-		case wrong == nil:
-		case errors.As(wrong, &size):
-			batch[i].refuted, batch[i].proved = true, size.Have
-		case errors.As(wrong, &lacks):
-			if missing == nil {
-				missing = lacks
-			}
-		default:
-			return wrong
-		}
-	}
-	if missing == nil {
-		return nil
-	}
-	return missing
-}
-
-// fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the
-// blob h is. It returns a *SizeError if h is not the sequence of content of size bytes.
-func (n *Node) fetchChunks(f *fetcher, h blobs.Hash, size uint64) error {
-	if err := f.rc.Flush(); err != nil {
-		return storeFault{err}
-	}
-	info, err := n.Blobs.Stat(f.ctx, h)
-	if errors.Is(err, blobs.ErrNotFound) || err == nil && (!info.Complete || info.Size == size) {
-		return nil // nobody had it, or it is one blob
-	}
-	if err != nil {
-		return storeFault{err}
-	}
-	wrong := &SizeError{h, size, info.Size}
-	if total, known := f.totals[h]; judge(info.Size, size) == refuted || known && total != size {
-		return wrong
-	}
-	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
-	if err := n.mend(f, n.Blobs.Check(f.ctx, h, head)); err != nil {
-		return err
-	}
-	first, err := n.Blobs.Reader(f.ctx, h)
-	if err != nil {
-		return storeFault{err}
-	}
-	var child blobs.Hash
-	if _, err := first.ReadAt(child[:], 0); err != nil {
-		return storeFault{err}
-	}
-	list := Want{Hash: child, Most: chunked.LongestList(info.Size)}
-	if err := f.fetch(list); err != nil {
-		return err
-	}
-	if f.contradicted(list) != nil {
-		return wrong
-	}
-	if err := f.rc.Flush(); err != nil {
-		return storeFault{err}
-	}
-	chunks, err := chunked.Open(f.ctx, n.Blobs, h)
-	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
-		if err := n.mend(f, err); err != nil {
-			return err
-		}
-		chunks, err = chunked.Open(f.ctx, n.Blobs, h)
-	}
-	bad := errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList)
-	if err == nil || bad {
-		if f.totals == nil {
-			f.totals = map[blobs.Hash]uint64{}
-		}
-		f.totals[h] = 0
-		if err == nil {
-			f.totals[h] = chunks.Size()
-		}
-	}
-	switch {
-	case bad, err == nil && chunks.Size() != size:
-		return wrong
-	case err != nil:
-		return storeFault{err}
-	}
-	// A list can name millions of chunks, so they are fetched by as many as a fetch looks at together.
-	var wants []Want
-	fetch := func() error {
-		if err := f.fetch(wants...); err != nil {
-			return err
-		}
-		for _, w := range wants {
-			if f.contradicted(w) != nil {
-				return wrong // the list lies about its chunks: nobody could read the content
-			}
-		}
-		wants = wants[:0]
-		return nil
-	}
-	var fetchErr error
-	err = chunks.Each(f.ctx, func(c chunked.Chunks) error {
-		if wants = append(wants, chunkWants(c)...); len(wants) >= fetchWindow {
-			fetchErr = fetch()
-		}
-		return fetchErr
-	})
-	if err != nil && fetchErr == nil {
-		return storeFault{err}
-	}
-	if err != nil {
-		return err
-	}
-	return fetch()
 }
 
 // What a peer has given in the background is counted:
@@ -537,15 +407,15 @@ func (a *arrivals) wait() <-chan struct{} {
 }
 
 // WaitContent waits until the content that somebody names by hash and size is all here, or ctx
-// ends. It returns a *SizeError if what is here of it shows that the size is wrong.
+// ends. It returns a *content.SizeError if what is here of it shows that the size is wrong.
 func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {
 	return n.waitContent(ctx, func() (ContentState, error) { return n.ContentState(ctx, h, size) }, func() error {
 		info, err := n.Blobs.Stat(ctx, h)
-		return errors.Join(&SizeError{h, size, info.Size}, err)
+		return errors.Join(&content.SizeError{Hash: h, Want: size, Have: info.Size}, err)
 	})
 }
 
-// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *SizeError
+// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *content.SizeError
 // if the size that the entry gives turns out to be wrong.
 func (n *Node) WaitEntry(ctx context.Context, e *replica.Entry) error {
 	state := func() (ContentState, error) { return n.ContentOf(ctx, e) }

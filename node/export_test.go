@@ -5,6 +5,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -25,12 +26,10 @@ func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][
 // Refuses reports whether n refuses p.
 func Refuses(n *Node, p peer.ID) bool { return n.blamed.Refused(p) }
 
-// LimitMisses lets p ask n for no more than so many replicas at once that n does not hold, and for
-// none later: a test that takes its time must not earn it another.
-func LimitMisses(n *Node, p peer.ID, most int) {
-	x := n.limits.of(p).misses
-	x.SetBurst(most)
-	x.SetLimit(1e-9)
+// LimitMisses lets a peer ask n for no more than so many replicas at once that n does not hold, and
+// for none later: a test that takes its time must not earn it another.
+func LimitMisses(n *Node, most int) {
+	n.limits.Retune(func(f *limits.Figures) { f.Misses = limits.Rate{PerSecond: 1e-9, AtOnce: most} })
 }
 
 // RaceDetector tells that a test runs under it, which makes nodes so slow that their limits do not

@@ -7,14 +7,14 @@ import (
 	"io"
 	"testing"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // The first bytes of each child come in one request, with their sizes proved.
@@ -52,7 +52,7 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 	}
 	// Some known before: only the others are fetched, by name.
 	c, _ := start(t, t.TempDir())
-	_, err = c.Fetch(ctx, []node.Want{{Hash: root.Hash}, {Hash: seq[39]}}, infoOf(t, a), nil)
+	_, err = c.Fetch(ctx, []content.Want{{Hash: root.Hash}, {Hash: seq[39]}}, infoOf(t, a), nil)
 	require.NoError(t, err)
 	_, err = c.FetchPart(ctx, root.Hash, nil, heads, infoOf(t, a), nil)
 	require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestMillionChildren(t *testing.T) {
 	root, err := a.Blobs.ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
-	c, err := b.Get(ctx, root.Hash, node.Sequence, infoOf(t, a), nil)
+	c, err := b.Get(ctx, root.Hash, content.Sequence, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Children, count)
 	for _, h := range seq[:10_000] {
@@ -178,7 +178,7 @@ func TestLyingAboutChildren(t *testing.T) {
 			})
 			liarInfo := *must(peer.AddrInfoFromP2pAddr(liar.Addrs()[0]))(t)
 			b, _ := start(t, t.TempDir())
-			_, err := b.Get(t.Context(), tc.hash, node.Sequence, []peer.AddrInfo{liarInfo}, nil)
+			_, err := b.Get(t.Context(), tc.hash, content.Sequence, []peer.AddrInfo{liarInfo}, nil)
 			require.Error(t, err)
 			for info, err := range b.Blobs.List(t.Context()) {
 				require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestLyingAboutChildren(t *testing.T) {
 			if tc.hash != root.Hash {
 				return // it is no sequence, whoever is asked
 			}
-			c, err := b.Get(t.Context(), tc.hash, node.Sequence, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+			c, err := b.Get(t.Context(), tc.hash, content.Sequence, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
 			require.NoError(t, err)
 			require.Len(t, c.Children, 3)
 		})

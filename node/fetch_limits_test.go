@@ -12,6 +12,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -20,7 +22,7 @@ import (
 func TestLimits(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(8, 3<<20)
-	for name, limits := range map[string][2]node.Limits{
+	for name, limits := range map[string][2]limits.Config{
 		"upload":        {{Upload: 2 << 20}, {}},
 		"peer upload":   {{PeerUpload: 2 << 20}, {}},
 		"download":      {{}, {Download: 2 << 20}},
@@ -32,7 +34,7 @@ func TestLimits(t *testing.T) {
 			info, err := a.Blobs.ImportBytes(t.Context(), data)
 			require.NoError(t, err)
 			began := time.Now()
-			_, err = b.Get(t.Context(), info.Hash, node.Raw, infoOf(t, a), nil)
+			_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 			require.NoError(t, err)
 			require.Greater(t, time.Since(began), time.Second, "3 MiB at 2 MiB a second, of which a tenth may come at once")
 		})
@@ -40,8 +42,8 @@ func TestLimits(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
-	b := startWith(t, node.Limits{Storage: 1 << 20})
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	b := startWith(t, limits.Config{Storage: 1 << 20})
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	var full *files.LimitError
 	require.ErrorAs(t, err, &full)
 	_, err = b.Blobs.ImportBytes(ctx, data)
@@ -56,7 +58,7 @@ func TestLimits(t *testing.T) {
 func TestPeerStorageLimit(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	b := startWith(t, node.Limits{PeerStorage: 70_000})
+	b := startWith(t, limits.Config{PeerStorage: 70_000})
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
@@ -74,7 +76,7 @@ func TestPeerStorageLimit(t *testing.T) {
 	require.Never(t, func() bool { return has(b, r.ID, "2", more) }, 500*time.Millisecond, 50*time.Millisecond)
 	set(t, a, r.ID, "3", "what still fits")
 	eventually(t, "the third", func() bool { return has(b, r.ID, "3", "what still fits") })
-	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 }
 
@@ -85,7 +87,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			ctx := t.Context()
 			a, _ := start(t, t.TempDir())
-			b := startWith(t, node.Limits{PeerStorage: 1_000_000})
+			b := startWith(t, limits.Config{PeerStorage: 1_000_000})
 			r, err := a.Replicas.Create(ctx, "r")
 			require.NoError(t, err)
 			value := string(testkit.Random(1, 700))
@@ -126,10 +128,10 @@ func TestSlowReaderIsWaitedFor(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
 	require.NoError(t, err)
-	b := startWith(t, node.Limits{Download: 1 << 20})
+	b := startWith(t, limits.Config{Download: 1 << 20})
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	st, err := b.Blobs.Stat(t.Context(), info.Hash)
 	require.NoError(t, err)

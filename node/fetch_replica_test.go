@@ -16,6 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -127,7 +129,7 @@ func TestRepair(t *testing.T) {
 	data := testkit.Random(7, 3<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	own, err := filepath.Glob(filepath.Join(dir, "content", "own", "*", "*"))
 	require.NoError(t, err)
@@ -146,14 +148,14 @@ func TestRepair(t *testing.T) {
 	require.Empty(t, damage)
 	requireContent(t, b, info.Hash, data)
 	providers := b.Providers(ctx, info.Hash)
-	require.Equal(t, []node.ProviderInfo{{ID: a.ID(), Size: info.Size, Present: info.Size}}, providers)
+	require.Equal(t, []content.ProviderInfo{{ID: a.ID(), Size: info.Size, Present: info.Size}}, providers)
 }
 
 // Two downloads of one blob at once both end well, and so does one during which the blob is
 // deleted, or collected.
 func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()
-	a := startWith(t, node.Limits{Upload: 100 << 20})
+	a := startWith(t, limits.Config{Upload: 100 << 20})
 	data := testkit.Random(10, 24<<20)
 	info, err := a.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
@@ -161,7 +163,7 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			_, err := b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+			_, err := b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -173,7 +175,7 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	// Collection keeps what is being fetched, though nothing else keeps it.
 	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
 	var once sync.Once
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
 			once.Do(func() {
 				both.Go(func() {
@@ -192,14 +194,14 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	// anew.
 	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
 	once = sync.Once{}
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
 			once.Do(func() { both.Go(func() { _ = b.Blobs.Delete(ctx, info.Hash) }) })
 		}
 	})
 	both.Wait()
 	require.ErrorIs(t, err, blobs.ErrDeleted)
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	requireContent(t, b, info.Hash, data)
 }

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -21,11 +19,14 @@ import (
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // startWith is start with limits.
-func startWith(t testing.TB, limits node.Limits) *node.Node {
+func startWith(t testing.TB, limits limits.Config) *node.Node {
 	t.Helper()
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), SyncInterval: 2 * time.Second, Limits: limits})
 	require.NoError(t, err)
@@ -61,14 +62,14 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	var providers []*node.Node
 	var hash blobs.Hash
 	for range 3 {
-		p := startWith(t, node.Limits{Upload: 40 << 20}) // slow enough that no one of them does it alone
+		p := startWith(t, limits.Config{Upload: 40 << 20}) // slow enough that no one of them does it alone
 		info, err := p.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
 		hash = info.Hash
 		providers = append(providers, p)
 	}
 	b, _ := start(t, t.TempDir())
-	c, err := b.Get(ctx, hash, node.Raw, infosOf(t, providers...), nil)
+	c, err := b.Get(ctx, hash, content.Raw, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 3, "all gave some")
 	twice := uint64(8 << 20)
@@ -83,7 +84,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(2, 24<<20)
-	slow, fast := startWith(t, node.Limits{Upload: 1}), startWith(t, node.Limits{}) // but for a first 64 KiB
+	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{}) // but for a first 64 KiB
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
 		info, err := p.Blobs.ImportBytes(ctx, data)
@@ -94,7 +95,7 @@ func TestSlowProviderLosesWork(t *testing.T) {
 	// Sooner than a provider that sends nothing would be given up.
 	limited, cancel := context.WithTimeout(ctx, 25*time.Second)
 	defer cancel()
-	_, err := b.Get(limited, hash, node.Raw, infosOf(t, slow, fast), nil)
+	_, err := b.Get(limited, hash, content.Raw, infosOf(t, slow, fast), nil)
 	require.NoError(t, err)
 	requireContent(t, b, hash, data)
 }
@@ -104,7 +105,7 @@ func TestVanishedProvider(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(3, 32<<20)
 	gone, stopGone := start(t, t.TempDir())
-	stays := startWith(t, node.Limits{Upload: 60 << 20})
+	stays := startWith(t, limits.Config{Upload: 60 << 20})
 	info, err := gone.Blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
 	_, err = stays.Blobs.ImportBytes(ctx, data)
@@ -112,7 +113,7 @@ func TestVanishedProvider(t *testing.T) {
 	b, _ := start(t, t.TempDir())
 	var once sync.Once
 	var stopped sync.WaitGroup
-	_, err = b.Get(ctx, info.Hash, node.Raw, infosOf(t, gone, stays), func(p node.GetProgress) {
+	_, err = b.Get(ctx, info.Hash, content.Raw, infosOf(t, gone, stays), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
 			once.Do(func() { stopped.Go(stopGone) })
 		}
@@ -140,14 +141,14 @@ func TestPartialProvidersTogether(t *testing.T) {
 		parts = append(parts, p)
 	}
 	b, _ := start(t, t.TempDir())
-	_, err = b.Get(ctx, info.Hash, node.Raw, infosOf(t, parts...), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infosOf(t, parts...), nil)
 	require.NoError(t, err)
 	requireContent(t, b, info.Hash, data)
 
 	// One alone is not: what is missing is said.
 	c, _ := start(t, t.TempDir())
-	_, err = c.Get(ctx, info.Hash, node.Raw, infosOf(t, parts[0]), nil)
-	var missing *node.MissingError
+	_, err = c.Get(ctx, info.Hash, content.Raw, infosOf(t, parts[0]), nil)
+	var missing *content.MissingError
 	require.ErrorAs(t, err, &missing)
 }
 
@@ -156,7 +157,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 	ctx := t.Context()
 	origin, _ := start(t, t.TempDir())
 	half, _ := start(t, t.TempDir())
-	var wants []node.Want
+	var wants []content.Want
 	var contents [][]byte
 	for i := range 40 {
 		data := testkit.Random(byte(i), 300_000+i)
@@ -164,7 +165,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 		require.NoError(t, err)
 		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
 		require.NoError(t, err)
-		wants, contents = append(wants, node.Want{Hash: info.Hash}), append(contents, data)
+		wants, contents = append(wants, content.Want{Hash: info.Hash}), append(contents, data)
 	}
 	b, _ := start(t, t.TempDir())
 	_, err := b.Fetch(ctx, wants, infosOf(t, half, origin), nil)
@@ -185,14 +186,14 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	var hash blobs.Hash
 	var providers []*node.Node
 	for range 2 {
-		p := startWith(t, node.Limits{Upload: 20 << 20})
+		p := startWith(t, limits.Config{Upload: 20 << 20})
 		info, err := directory.Import(ctx, p.Blobs, dir, directory.ImportOptions{})
 		require.NoError(t, err)
 		hash = info.Hash
 		providers = append(providers, p)
 	}
 	b, _ := start(t, t.TempDir())
-	c, err := b.Get(ctx, hash, node.Sequence, infosOf(t, providers...), nil)
+	c, err := b.Get(ctx, hash, content.Sequence, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 2)
 	out := filepath.Join(t.TempDir(), "out")
@@ -222,17 +223,17 @@ func TestLiarIsRemembered(t *testing.T) {
 	liarInfo := *must(peer.AddrInfoFromP2pAddr(liar.Addrs()[0]))(t)
 	dir := t.TempDir()
 	b, stop := start(t, dir)
-	_, err = b.Get(ctx, info.Hash, node.Raw, []peer.AddrInfo{liarInfo}, nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, []peer.AddrInfo{liarInfo}, nil)
 	var corrupt *blobs.CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	before := asked.Load()
 	require.Positive(t, before)
 	stop()
 	b, _ = start(t, dir)
-	_, err = b.Get(ctx, info.Hash, node.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
 	require.NoError(t, err)
 	require.Equal(t, before, asked.Load(), "the liar is not asked again")
-	_, err = b.Get(ctx, blobs.HashOf([]byte("other")), node.Raw, []peer.AddrInfo{liarInfo}, nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte("other")), content.Raw, []peer.AddrInfo{liarInfo}, nil)
 	require.Error(t, err)
 	require.Greater(t, asked.Load(), before, "unless nobody else is there")
 }

@@ -154,7 +154,7 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 	if hello[0] != syncVersion {
 		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], syncVersion)
 	}
-	if err := n.mayAsk(s); err != nil {
+	if err := n.limits.MayAsk(s); err != nil {
 		return g, err
 	}
 	answerAt := time.NewTimer(answerTime)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 )
 
@@ -13,6 +14,10 @@ import (
 // lists the figures below.
 
 const (
+	// idleTimeout is how long a peer may take for the next byte, askTimeout if it is asked something
+	// small.
+	idleTimeout = 30 * time.Second
+	askTimeout  = 3 * time.Second
 	// requestTime is how long a peer has for a whole request, from the moment at which the stream
 	// is open.
 	requestTime = 30 * time.Second
@@ -45,7 +50,7 @@ var budgets = admission.Shares{
 var guests = map[string]admission.Shares{
 	// A stream that waits for its reader costs memory, which budgets bounds; a known peer keeps
 	// streams open for its next request.
-	blobProtocol: {
+	wire.Protocol: {
 		Strangers: admission.Share{Peer: maxPeerStreams, Net: 32 * maxPeerStreams, All: 64 * maxPeerStreams},
 		Known:     admission.Share{Peer: maxPeerStreams},
 	},

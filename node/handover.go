@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -10,22 +9,23 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // owed is what one peer may still fetch: the content of entries that it was sent.
 type owed struct {
-	content map[contentClaim]int // how many entries name it
-	more    int                  // entries that name content beyond maxOwed
-	given   uint64               // bytes of content that the peer has been sent
+	content map[content.Claim]int // how many entries name it
+	more    int                   // entries that name content beyond maxOwed
+	given   uint64                // bytes of content that the peer has been sent
 }
 
 const (
@@ -65,12 +65,12 @@ func (h *handing) sent(p peer.ID, also func(*reconcile.Item)) func(*reconcile.It
 		if err != nil || e.IsTombstone() {
 			return
 		}
-		h.owe(p, contentClaim{e.Hash, e.Size})
+		h.owe(p, content.Claim{Hash: e.Hash, Size: e.Size})
 	}
 }
 
 // owe notes that p was sent an entry that names some content.
-func (h *handing) owe(p peer.ID, at contentClaim) {
+func (h *handing) owe(p peer.ID, at content.Claim) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := h.to[p]
@@ -79,7 +79,7 @@ func (h *handing) owe(p peer.ID, at contentClaim) {
 		h.others++
 		return
 	case o == nil:
-		o = &owed{content: map[contentClaim]int{}}
+		o = &owed{content: map[content.Claim]int{}}
 		h.to[p] = o
 	}
 	if o.content[at] == 0 {
@@ -105,18 +105,6 @@ func (h *handing) gave(p peer.ID, bytes int) {
 	}
 }
 
-// giving is a stream of content to a peer.
-type giving struct {
-	link.Stream
-	h *handing
-}
-
-func (g giving) Write(b []byte) (n int, err error) {
-	n, err = g.Stream.Write(b)
-	g.h.gave(g.Remote(), n)
-	return n, err
-}
-
 func (h *handing) givenTo(p peer.ID) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +124,7 @@ func (h *handing) take() (out map[peer.ID]owed, others int) {
 		if len(o.content)+o.more > 0 {
 			out[p] = *o
 			h.total -= len(o.content)
-			*o = owed{content: map[contentClaim]int{}, given: o.given}
+			*o = owed{content: map[content.Claim]int{}, given: o.given}
 		}
 	}
 	others, h.others = h.others, 0
@@ -195,7 +183,7 @@ func (n *Node) HandOver(ctx context.Context, patience time.Duration) (out []Unta
 
 // handover is content that a peer is to take.
 type handover struct {
-	contentClaim
+	content.Claim
 	entries int
 	blob    uint64 // the size of the blob: of content in chunks, that of its sequence
 	root    bool   // the peer has the blob
@@ -216,7 +204,7 @@ func (n *Node) handOverTo(
 	}
 	var total uint64
 	for _, x := range left {
-		total += x.size
+		total += x.Size
 	}
 	before, seen := n.handing.givenTo(p), newTaking(patience, total, time.Now())
 	for wait := 10 * time.Millisecond; len(left) > 0; wait = min(2*wait, 500*time.Millisecond) {
@@ -247,7 +235,7 @@ func (n *Node) handOverTo(
 	out.Entries = o.more
 	for _, x := range left {
 		out.Entries += x.entries
-		out.Bytes += x.size
+		out.Bytes += x.Size
 	}
 	return out, nil
 }
@@ -259,7 +247,7 @@ func (n *Node) handOverTo(
 //   - what the peer says it has got, perhaps from others. Nothing proves that, so it renews the
 //     patience for a time that is bounded in all, believedFor times the patience.
 //
-// To answer what it has, the peer may take believedFor times the patience and once describeTimeout,
+// To answer what it has, the peer may take believedFor times the patience and once content.DescribeTime,
 // in all. Bytes that it is sent renew that, too.
 //
 // So a peer that lies, dribbles its answers, or takes what it was sent again and again, holds this
@@ -279,7 +267,7 @@ type taking struct {
 const believedFor = 120
 
 func newTaking(patience time.Duration, total uint64, now time.Time) taking {
-	most := believedFor*patience + describeTimeout
+	most := believedFor*patience + content.DescribeTime
 	return taking{
 		patience: patience, belief: believedFor * patience, bound: 2 * total, since: now,
 		asking: most, most: most,
@@ -319,20 +307,20 @@ func (t *taking) progress(now time.Time, whole, partly, given uint64) bool {
 func (n *Node) handovers(ctx context.Context, o *owed) (out []handover, err error) {
 	states := contentStates{n: n}
 	for at, entries := range o.content {
-		state, err := states.of(ctx, at.hash, at.size)
+		state, err := states.of(ctx, at.Hash, at.Size)
 		if err != nil {
 			return nil, err
 		}
 		if state != ContentComplete {
 			continue
 		}
-		info, err := n.Blobs.Stat(ctx, at.hash)
+		info, err := n.Blobs.Stat(ctx, at.Hash)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, handover{contentClaim: at, entries: entries, blob: info.Size})
+		out = append(out, handover{Claim: at, entries: entries, blob: info.Size})
 	}
-	slices.SortFunc(out, func(a, b handover) int { return bytes.Compare(a.hash[:], b.hash[:]) })
+	slices.SortFunc(out, func(a, b handover) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
 	return out, nil
 }
 
@@ -342,13 +330,13 @@ func (n *Node) handovers(ctx context.Context, o *owed) (out []handover, err erro
 func (n *Node) askTaken(
 	ctx context.Context, p peer.ID, owed []handover, all bool,
 ) (left []handover, whole, partly uint64, err error) {
-	for at := 0; at < len(owed); at += maxRequest {
-		part := owed[at:min(at+maxRequest, len(owed))]
+	for at := 0; at < len(owed); at += wire.MaxItems {
+		part := owed[at:min(at+wire.MaxItems, len(owed))]
 		hashes := make([]blobs.Hash, len(part))
 		for i := range part {
-			hashes[i] = part[i].hash
+			hashes[i] = part[i].Hash
 		}
-		infos, err := n.describeAll(ctx, p, hashes)
+		infos, err := n.content.Describe(ctx, p, hashes)
 		if err != nil {
 			return append(left, owed[at:]...), whole, partly, err
 		}
@@ -359,7 +347,7 @@ func (n *Node) askTaken(
 			switch {
 			case !has:
 				partly += min(infos[i].Present, x.blob)
-			case x.blob != x.size:
+			case x.blob != x.Size:
 				if !x.root {
 					x.root = true
 					whole++
@@ -390,7 +378,7 @@ func (n *Node) askChunks(
 	ctx context.Context, p peer.ID, x *handover,
 ) (has bool, got uint64, err error) {
 	if x.index == nil {
-		if x.index, err = chunked.Open(ctx, n.Blobs, x.hash); err != nil {
+		if x.index, err = chunked.Open(ctx, n.Blobs, x.Hash); err != nil {
 			return false, 0, err
 		}
 	}
@@ -406,8 +394,8 @@ func (n *Node) askChunks(
 		hashes, sizes = append(hashes, list), append(sizes, info.Size)
 	}
 	ask := func() error {
-		for part := range slices.Chunk(hashes, maxRequest) {
-			infos, err := n.describeAll(ctx, p, part)
+		for part := range slices.Chunk(hashes, wire.MaxItems) {
+			infos, err := n.content.Describe(ctx, p, part)
 			if err != nil {
 				return err
 			}
@@ -424,7 +412,7 @@ func (n *Node) askChunks(
 	}
 	err = x.index.EachFrom(ctx, max(x.chunks-1, 0), func(c chunked.Chunks) error {
 		hashes, sizes = append(hashes, c.Hashes...), append(sizes, c.Sizes...)
-		if len(hashes) < maxRequest {
+		if len(hashes) < wire.MaxItems {
 			return nil
 		}
 		return ask()
@@ -436,57 +424,4 @@ func (n *Node) askChunks(
 		return false, got, nil
 	}
 	return err == nil, got, err
-}
-
-// described is what a peer says it has of a blob.
-type described struct {
-	Here          bool
-	Size, Present uint64 // bytes
-}
-
-// describeTimeout is how long a peer has to say what it has of maxRequest blobs: of each, as much
-// as a hash and some numbers, at the least rate.
-const describeTimeout = maxRequest * 40 / link.LeastRate * time.Second
-
-// describeAll asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.
-func (n *Node) describeAll(
-	ctx context.Context, p peer.ID, hashes []blobs.Hash,
-) ([]described, error) {
-	if len(hashes) == 0 {
-		return nil, nil
-	}
-	opening, cancel := context.WithTimeout(ctx, askTimeout)
-	raw, err := n.net.Open(opening, p, blobProtocol)
-	cancel()
-	if err != nil {
-		return nil, err
-	}
-	defer resetAfterFault(raw)
-	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
-	defer stop()
-	// Each byte may be late, but not all of them: a peer that dribbles would keep this for hours.
-	s := link.Within(raw, askTimeout).EndingIn(describeTimeout)
-	reqs := make([]blobRequest, len(hashes))
-	for i, h := range hashes {
-		reqs[i] = blobRequest{hash: h, describe: true, ranges: blobs.Everything}
-	}
-	msg, err := appendRequests(nil, false, reqs)
-	if err == nil {
-		_, err = s.Write(msg)
-	}
-	if err = errors.Join(err, s.CloseWrite()); err != nil {
-		return nil, errors.Join(err, link.GiveUp(s))
-	}
-	out, r := make([]described, len(hashes)), bufio.NewReader(s)
-	for i := range out {
-		head, err := readAnswerHead(r)
-		if err != nil {
-			return nil, errors.Join(err, link.GiveUp(s))
-		}
-		if head.status == statusHere {
-			out[i] = described{true, head.size, head.ranges.Count()}
-		}
-	}
-	_ = s.Close() // it has said all it was asked
-	return out, nil
 }

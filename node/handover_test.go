@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -18,25 +16,29 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // handOverWorld is a node that goes away after a session, and a peer with a policy.
 func handOverWorld(
-	t *testing.T, limits Limits, policy Policy,
+	t *testing.T, bounds limits.Config, policy Policy,
 ) (leaving, peer *Node, r replica.Replica) {
 	ctx := context.Background()
 	s := newSimNet(1)
 	s.loss = 0
-	open := func(hands bool, limits Limits) *Node {
+	open := func(hands bool, bounds limits.Config) *Node {
 		n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()},
-			HandsOver: hands, Limits: limits})
+			HandsOver: hands, Limits: bounds})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, n.Close()) })
 		require.NoError(t, n.GoOnline(s.end(n.ID())))
 		return n
 	}
-	leaving, peer = open(true, limits), open(false, Limits{})
+	leaving, peer = open(true, bounds), open(false, limits.Config{})
 	r, err := leaving.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	_, err = peer.Replicas.Join(ctx, r)
@@ -105,7 +107,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				a, b, r := handOverWorld(t, Limits{Upload: rate}, Policy{})
+				a, b, r := handOverWorld(t, limits.Config{Upload: rate}, Policy{})
 				contents := map[string][]byte{
 					"file": testkit.Random(1, 5<<20), "large": testkit.Random(2, 1<<20),
 				}
@@ -131,7 +133,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 // What the peer does not want is told, and only that. What is not here itself is not waited for.
 func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{
 			"some/1": testkit.Random(1, 100), "some/2": testkit.Random(2, 5<<20),
 			"other/1": testkit.Random(3, 1000), "other/2": testkit.Random(4, 5<<20),
@@ -148,7 +150,7 @@ func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 // A command that is interrupted does not go on waiting.
 func TestHandOverEndsWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{"other": testkit.Random(1, 100)})
 		syncTo(t, a, b, r.ID)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -164,24 +166,24 @@ func TestHandOverEndsWithItsContext(t *testing.T) {
 // handOverToLiar hands over content to a peer that answers each question about blobs by say, which
 // is given this node, and how often it was asked.
 func handOverToLiar(
-	t *testing.T, content []byte, say func(a *Node, asked int, reqs []blobRequest) []answerHead,
+	t *testing.T, content []byte, say func(a *Node, asked int, reqs []wire.Request) []wire.Head,
 ) ([]Untaken, error) {
-	a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+	a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
 	setContents(t, a, r.ID, map[string][]byte{"file": content})
 	syncTo(t, a, b, r.ID)
 	net := a.net.(*simEnd).s
 	net.mu.Lock()
 	asked := 0
-	net.ends[b.ID()].handlers[blobProtocol] = func(s link.Stream) {
+	net.ends[b.ID()].handlers[wire.Protocol] = func(s link.Stream) {
 		defer func() { _ = s.Close() }()
-		_, reqs, _, err := readRequests(bufio.NewReader(s), link.VisitOf(s))
+		_, reqs, _, err := wire.ReadRequests(bufio.NewReader(s), link.VisitOf(s))
 		if err != nil {
 			return
 		}
 		asked++
 		var out []byte
 		for _, head := range say(a, asked, reqs) {
-			if out, err = head.append(out); err != nil {
+			if out, err = head.Append(out); err != nil {
 				return
 			}
 		}
@@ -199,19 +201,23 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		size int
-		say  func(a *Node, asked int, reqs []blobRequest) []answerHead
+		say  func(a *Node, asked int, reqs []wire.Request) []wire.Head
 	}{
 		{"it has a sequence and does not answer about its chunks", 5 << 20,
-			func(a *Node, _ int, reqs []blobRequest) []answerHead {
-				info, err := a.Blobs.Stat(context.Background(), reqs[0].hash)
+			func(a *Node, _ int, reqs []wire.Request) []wire.Head {
+				info, err := a.Blobs.Stat(context.Background(), reqs[0].Hash)
 				if err != nil || len(reqs) > 1 {
 					return nil
 				}
-				return []answerHead{{statusHere, info.Size, blobs.Ranges{{End: info.Size}}}}
+				return []wire.Head{{
+					Status: wire.StatusHere, Size: info.Size, Ranges: blobs.Ranges{{End: info.Size}},
+				}}
 			}},
 		{"it has a byte more each time", 1 << 20,
-			func(_ *Node, asked int, _ []blobRequest) []answerHead {
-				return []answerHead{{statusHere, 1 << 20, blobs.Ranges{{End: uint64(asked)}}}}
+			func(_ *Node, asked int, _ []wire.Request) []wire.Head {
+				return []wire.Head{{
+					Status: wire.StatusHere, Size: 1 << 20, Ranges: blobs.Ranges{{End: uint64(asked)}},
+				}}
 			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -230,7 +236,7 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 	const files, patience = 40, 5 * time.Second
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, Limits{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
 		contents := map[string][]byte{}
 		for i := range files {
 			contents[fmt.Sprint(i)] = testkit.Random(byte(i), 4<<20)
@@ -239,19 +245,21 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 		syncTo(t, a, b, r.ID)
 		net := a.net.(*simEnd).s
 		net.mu.Lock()
-		net.ends[b.ID()].handlers[blobProtocol] = func(s link.Stream) {
+		net.ends[b.ID()].handlers[wire.Protocol] = func(s link.Stream) {
 			defer func() { _ = s.Close() }()
-			_, reqs, _, err := readRequests(bufio.NewReader(s), link.VisitOf(s))
+			_, reqs, _, err := wire.ReadRequests(bufio.NewReader(s), link.VisitOf(s))
 			for i := 0; i < len(reqs) && err == nil; i++ {
-				info, err := a.Blobs.Stat(context.Background(), reqs[i].hash)
+				info, err := a.Blobs.Stat(context.Background(), reqs[i].Hash)
 				if err != nil {
 					return
 				}
-				head := answerHead{statusHere, info.Size, blobs.Ranges{{End: info.Size}}}
-				if i > 0 && i == len(reqs)-1 {
-					head = answerHead{status: statusNotHere}
+				head := wire.Head{
+					Status: wire.StatusHere, Size: info.Size, Ranges: blobs.Ranges{{End: info.Size}},
 				}
-				out, err := head.append(nil)
+				if i > 0 && i == len(reqs)-1 {
+					head = wire.Head{Status: wire.StatusNotHere}
+				}
+				out, err := head.Append(nil)
 				for j := 0; j < len(out) && err == nil; j++ {
 					if len(reqs) < files { // it is about chunks
 						time.Sleep(askTimeout - time.Second)
@@ -265,7 +273,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 		left, err := a.HandOver(context.Background(), patience)
 		require.NoError(t, err)
 		require.Len(t, left, 1)
-		require.Less(t, time.Since(start), 2*(believedFor*patience+describeTimeout))
+		require.Less(t, time.Since(start), 2*(believedFor*patience+content.DescribeTime))
 	})
 }
 
@@ -311,7 +319,7 @@ func TestHandingIsBounded(t *testing.T) {
 	require.Empty(t, h.to)
 	for i := range 30 {
 		for p := range 20 {
-			h.owe(peer.ID(fmt.Sprint(p)), contentClaim{numbered(i), 5})
+			h.owe(peer.ID(fmt.Sprint(p)), content.Claim{Hash: numbered(i), Size: 5})
 		}
 	}
 	h.gave("0", 7)
@@ -326,7 +334,7 @@ func TestHandingIsBounded(t *testing.T) {
 		count += len(o.content)
 		require.Equal(t, 30, len(o.content)+o.more)
 		if p == "0" {
-			h.owe(p, contentClaim{numbered(1), 5}) // in a session meanwhile
+			h.owe(p, content.Claim{Hash: numbered(1), Size: 5}) // in a session meanwhile
 		}
 		h.gave(p, 1)
 		h.done(p)
@@ -347,17 +355,17 @@ func TestDescriptionsDribbledEnd(t *testing.T) {
 		s := newSimNet(1)
 		asking, dribbling := simNodeOf(t, s), simNodeOf(t, s)
 		s.mu.Lock()
-		s.ends[dribbling.ID()].handlers[blobProtocol] = func(st link.Stream) {
+		s.ends[dribbling.ID()].handlers[wire.Protocol] = func(st link.Stream) {
 			defer func() { _ = st.Close() }()
 			for err := error(nil); err == nil; time.Sleep(askTimeout / 2) {
-				_, err = st.Write([]byte{statusNotHere})
+				_, err = st.Write([]byte{wire.StatusNotHere})
 			}
 		}
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), 2*describeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*content.DescribeTime)
 		defer cancel()
 		require.NoError(t, asking.net.Connect(ctx, peer.AddrInfo{ID: dribbling.ID()}))
-		_, err := asking.describeAll(ctx, dribbling.ID(), make([]blobs.Hash, maxRequest))
+		_, err := asking.content.Describe(ctx, dribbling.ID(), make([]blobs.Hash, wire.MaxItems))
 		require.Error(t, err)
 		require.NoError(t, ctx.Err())
 	})

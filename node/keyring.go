@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"

@@ -36,8 +36,11 @@ import (
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/blame"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -62,7 +65,7 @@ type Config struct {
 	// Host, if set, decides about the content of replicas that are held for others.
 	Host Host
 	// Limits bound what is given and taken.
-	Limits Limits
+	Limits limits.Config
 	// Command is how the process was started, such as "skerry share": others that find the directory
 	// in use are told.
 	Command string
@@ -91,11 +94,9 @@ type Node struct {
 	work   sync.WaitGroup // background goroutines
 
 	net         link.Network // nil while offline
-	serving     *gate
-	search      *gate // for replicas by their tokens
-	limits      *limiter
+	search      *limits.Gate // for replicas by their tokens
+	limits      *limits.Limiter
 	counters    counters
-	turns       turns
 	handing     handing
 	policies    policies
 	blamed      *blame.List
@@ -106,6 +107,7 @@ type Node struct {
 	downloads   *downloads
 	lookups     *discovery.Lookups
 	discovery   *discovery.Finder
+	content     *content.Exchange
 	arrived     arrivals
 	redeeming   sync.Mutex
 	invited     chan struct{}                // an invite was kept that could not be redeemed
@@ -145,8 +147,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1),
-		limits: newLimiter(cfg.Limits), sessions: contacts.NewSessions(),
+		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
+		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
@@ -188,6 +190,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
+	n.content = n.newExchange()
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
@@ -269,9 +272,10 @@ func (n *Node) GoOnline(network link.Network) error {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
 	n.joinNetwork(network)
+	n.content.GoOnline(network)
 	n.room = newRoom(n.serves)
 	for protocol, fn := range map[string]func(link.Stream){
-		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
+		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
 		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
@@ -280,7 +284,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
 	if r, ok := network.(link.Relay); ok {
-		r.MeterRelay(n.limits.relayed)
+		r.MeterRelay(n.limits.PassRelayed)
 	}
 	if err := network.Start(n.contacts.Changed); err != nil {
 		return fmt.Errorf("go online: %w", err)

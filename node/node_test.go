@@ -25,6 +25,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -94,13 +95,13 @@ func TestGetBlobAndDirectory(t *testing.T) {
 		data := testkit.Random(1, size)
 		info, err := a.Blobs.ImportBytes(ctx, data)
 		require.NoError(t, err)
-		c, err := b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+		c, err := b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, size, c.Fetched.Bytes)
 		got, err := b.Blobs.ReadAll(ctx, info.Hash, 1<<30)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
-		c, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+		c, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 		require.NoError(t, err)
 		require.Zero(t, c.Fetched.Bytes, "nothing is fetched twice")
 	}
@@ -116,9 +117,9 @@ func TestGetBlobAndDirectory(t *testing.T) {
 	}
 	info, err := directory.Import(ctx, a.Blobs, dir, directory.ImportOptions{})
 	require.NoError(t, err)
-	var last node.GetProgress
-	for _, form := range []node.Form{node.Sequence, node.Unknown} {
-		c, err := b.Get(ctx, info.Hash, form, infoOf(t, a), func(p node.GetProgress) { last = p })
+	var last content.GetProgress
+	for _, form := range []content.Form{content.Sequence, content.Unknown} {
+		c, err := b.Get(ctx, info.Hash, form, infoOf(t, a), func(p content.GetProgress) { last = p })
 		require.NoError(t, err)
 		require.NotNil(t, c.Directory)
 		require.Equal(t, want, c.Size)
@@ -134,7 +135,7 @@ func TestOverQUIC(t *testing.T) {
 	ctx := t.Context()
 	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 5<<20))
 	require.NoError(t, err)
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Equal(t, "quic-v1", b.Peers()[0].Transport)
 	r, err := a.Replicas.Create(ctx, "r")
@@ -151,17 +152,17 @@ func TestGetErrors(t *testing.T) {
 	a, stopA := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	_, err := b.Get(ctx, blobs.HashOf([]byte("nowhere")), node.Raw, infoOf(t, a), nil)
-	var missing *node.MissingError
+	_, err := b.Get(ctx, blobs.HashOf([]byte("nowhere")), content.Raw, infoOf(t, a), nil)
+	var missing *content.MissingError
 	require.ErrorAs(t, err, &missing)
 	require.Empty(t, missing.Causes)
 	gone := infoOf(t, a)
 	stopA()
-	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), node.Raw, gone, nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), content.Raw, gone, nil)
 	var unreachable *link.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Equal(t, gone[0].ID, unreachable.Peer)
-	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), node.Raw, infoOf(t, b), nil)
+	_, err = b.Get(ctx, blobs.HashOf([]byte("nowhere")), content.Raw, infoOf(t, b), nil)
 	require.ErrorContains(t, err, "this node itself")
 }
 
@@ -223,7 +224,7 @@ func TestLyingProvider(t *testing.T) {
 			})
 			liarInfo := (&ticket.Blob{Addrs: liar.Addrs()}).Peers()
 			alone, _ := start(t, t.TempDir())
-			_, err := alone.Get(ctx, info.Hash, node.Raw, liarInfo, nil)
+			_, err := alone.Get(ctx, info.Hash, content.Raw, liarInfo, nil)
 			require.Error(t, err)
 			present, err := alone.Blobs.Present(ctx, info.Hash)
 			require.NoError(t, err)
@@ -234,7 +235,7 @@ func TestLyingProvider(t *testing.T) {
 			}
 			require.Empty(t, damage, "nothing wrong is stored")
 
-			c, err := alone.Get(ctx, info.Hash, node.Raw, append(liarInfo, infoOf(t, honest)...), nil)
+			c, err := alone.Get(ctx, info.Hash, content.Raw, append(liarInfo, infoOf(t, honest)...), nil)
 			require.NoError(t, err, "the honest one is tried, too")
 			require.LessOrEqual(t, c.Fetched.Bytes, info.Size-present.Count()+blobs.GroupSize, "nothing is fetched twice")
 			got, err := alone.Blobs.ReadAll(ctx, info.Hash, info.Size)
@@ -414,7 +415,7 @@ func TestInterruptedDownloadResumes(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var seen atomic.Uint64
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) {
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
 		if p.Fetched > 20<<20 && seen.Swap(p.Fetched) == 0 {
 			cancel()
 		}
@@ -425,7 +426,7 @@ func TestInterruptedDownloadResumes(t *testing.T) {
 	st, err := b.Blobs.Stat(t.Context(), info.Hash)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, st.Present, uint64(20<<20))
-	c, err := b.Get(t.Context(), info.Hash, node.Raw, infoOf(t, a), nil)
+	c, err := b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Equal(t, info.Size-st.Present, c.Fetched.Bytes)
 	got, err := b.Blobs.ReadAll(t.Context(), info.Hash, info.Size)
@@ -522,10 +523,10 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	net, err := libp2pnet.New(libp2pnet.Config{Key: b.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	require.NoError(t, b.GoOnline(net))
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), func(p node.GetProgress) { full.Store(p.Fetched > 4<<20) })
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) { full.Store(p.Fetched > 4<<20) })
 	require.ErrorContains(t, err, "disk full")
 	full.Store(false)
-	_, err = b.Get(ctx, info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	damage, err := b.Blobs.Verify(ctx, info.Hash, nil)
 	require.NoError(t, err)
@@ -554,6 +555,6 @@ func TestHostileRequests(t *testing.T) {
 	info, err := a.Blobs.ImportBytes(t.Context(), []byte("hello"))
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
-	_, err = b.Get(t.Context(), info.Hash, node.Raw, infoOf(t, a), nil)
+	_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 }

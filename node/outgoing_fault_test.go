@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -103,7 +103,7 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 		after    int64
 	}{
 		{"connect", 0}, {syncProtocol, 0}, {syncProtocol, 1}, {syncProtocol, 3}, {syncProtocol, 5},
-		{overviewProtocol, 0}, {overviewProtocol, 2}, {blobProtocol, 0}, {blobProtocol, 1}, {blobProtocol, 4},
+		{overviewProtocol, 0}, {overviewProtocol, 2}, {wire.Protocol, 0}, {wire.Protocol, 1}, {wire.Protocol, 4},
 		{pushProtocol, 0},
 	} {
 		t.Run(fmt.Sprint(c.protocol, " ", c.after), func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -199,7 +200,7 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 		return err
 	}
 	// A token costs its sender next to nothing, and this node a look at each replica.
-	if err := n.worked(ctx, s, searched/searchedUnit); err != nil {
+	if err := n.limits.Worked(ctx, s, searched/searchedUnit); err != nil {
 		return err
 	}
 	return n.contacts.Meet(ctx, p, ids)
@@ -211,11 +212,10 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 func (n *Node) searchFor(
 	ctx context.Context, o *overview, out outcome, who admission.Party,
 ) (ids []replica.ID, searched int, err error) {
-	leave, err := n.search.enter(ctx, rankOf(who, true))
-	if err != nil {
+	if err := n.search.Enter(ctx, limits.RankOf(who, true)); err != nil {
 		return nil, 0, err
 	}
-	defer leave()
+	defer n.search.Leave()
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return nil, searched, err

@@ -205,10 +205,8 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
 	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
-	for left := len(b); left > 0; left -= limitPiece {
-		if err := n.limits.upload(p).wait(ctx, min(left, limitPiece), false); err != nil {
-			return err
-		}
+	if err := n.limits.Upload(p).Wait(ctx, len(b), false); err != nil {
+		return err
 	}
 	raw, err := n.net.Open(ctx, p, pushProtocol)
 	if err != nil {
@@ -330,7 +328,7 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if err != nil {
 		return err
 	}
-	if err := n.mayAsk(s); err != nil {
+	if err := n.limits.MayAsk(s); err != nil {
 		return err
 	}
 	id, err := n.lookups.Find(ctx, lookup)

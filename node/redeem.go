@@ -11,13 +11,12 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"

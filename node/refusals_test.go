@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -165,8 +165,8 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 		_, err = honest.Replicas.Write(ctx, r.ID, author, changes)
 		require.NoError(t, err)
 		s.mu.Lock()
-		serve, opened := s.ends[honest.ID()].handlers[blobProtocol], new(atomic.Int32)
-		s.ends[honest.ID()].handlers[blobProtocol] = func(st link.Stream) {
+		serve, opened := s.ends[honest.ID()].handlers[wire.Protocol], new(atomic.Int32)
+		s.ends[honest.ID()].handlers[wire.Protocol] = func(st link.Stream) {
 			if opened.Add(1) == 2 {
 				_ = st.Reset()
 				return

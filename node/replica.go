@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -174,9 +175,9 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 	}
 	switch {
 	case c.Stream != nil:
-		return n.importStream(b.ctx, in, progress)
+		return content.ImportStream(b.ctx, n.Blobs, in, progress)
 	case c.File != nil:
-		return n.importOpenContent(b.ctx, c.File, progress)
+		return content.ImportOpen(b.ctx, n.Blobs, c.File, progress)
 	case len(c.Value) > blobs.SegmentSize:
 		info, err := n.Blobs.ImportBytes(b.ctx, c.Value)
 		return info.Hash, info.Size, err
@@ -306,7 +307,7 @@ func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, err
 }
 
 // Open opens the latest value of a key for reading, as long as ctx lives. It waits as Get does.
-func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in ContentReader, err error) {
+func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in content.Reader, err error) {
 	view, err := r.n.Replicas.Plain(ctx, r.id)
 	if err != nil {
 		return it, nil, err

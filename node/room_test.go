@@ -10,6 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestStorageLimitBoundsRecords(t *testing.T) {
 	const limit = 24 << 20
 	ctx := t.Context()
-	n, err := Open(ctx, Config{Dir: t.TempDir(), Limits: Limits{Storage: limit}})
+	n, err := Open(ctx, Config{Dir: t.TempDir(), Limits: limits.Config{Storage: limit}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	secret, author := replica.NewSecretKey(), replica.NewSecretKey()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
@@ -98,7 +99,7 @@ func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry
 		return size, err == nil, nil
 	}
 	size, _, err = n.plainIndex(ctx, p, e)
-	var wrong *SizeError
+	var wrong *content.SizeError
 	var damaged *blobs.DamageError
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, seal.ErrSealed) ||
 		errors.As(err, &wrong) || errors.As(err, &damaged) {
@@ -109,7 +110,7 @@ func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry
 
 // OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or
 // not. It may also return seal.ErrSealed, now or when it is read.
-func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry) (ContentReader, error) {
+func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry) (content.Reader, error) {
 	if !p.Encrypted() {
 		return n.OpenContent(ctx, e.Hash, e.Size)
 	}

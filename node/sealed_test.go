@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
@@ -96,7 +97,7 @@ func TestSealedContent(t *testing.T) {
 	require.NotEqual(t, after.Sizes[:10], chunksOf().Sizes[:10])
 	_, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: h, Size: size})
 	if err == nil {
-		var content ContentReader
+		var content content.Reader
 		content, err = n.OpenPlain(ctx, p, &replica.Entry{Hash: h, Size: size})
 		require.NoError(t, err)
 		_, err = io.ReadAll(content)

@@ -5,22 +5,22 @@ import (
 	"io"
 	"iter"
 
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/skerry-sync/skerry/reconcile"
 )
 
 // bill counts what a session that a peer began costs this node, and has the session wait if that is
-// too much (see worked). A few bytes ask for a look at each item of a set, and a session that has
-// ended can be begun again at once.
+// too much (see [limits.Limiter.Worked]). A few bytes ask for a look at each item of a set, and a
+// session that has ended can be begun again at once.
 //
 // A session uses its Set and writes in one goroutine, so nothing is locked. The bill is settled
 // before each use of the Set, since nothing may wait while the store is being read.
 type bill struct {
-	n     *Node
-	s     link.Stream
-	halfs int    // half units of work that are not settled
-	sent  uint64 // bytes that can still pay for work
+	limits *limits.Limiter
+	s      link.Stream
+	halfs  int    // half units of work that are not settled
+	sent   uint64 // bytes that can still pay for work
 }
 
 const (
@@ -59,7 +59,7 @@ func (p paying) Write(x []byte) (n int, err error) {
 
 // settle waits if what has been counted is too much.
 func (b *bill) settle(ctx context.Context) error {
-	const bytesOfHalf = yieldOfUnit / 2
+	const bytesOfHalf = limits.YieldOfUnit / 2
 	paid := min(b.sent/bytesOfHalf, uint64(b.halfs))
 	b.sent -= paid * bytesOfHalf
 	b.halfs -= int(paid)
@@ -67,7 +67,7 @@ func (b *bill) settle(ctx context.Context) error {
 		return nil
 	}
 	// Of a wait that was cut short nothing has been counted: who leaves has not paid.
-	if err := b.n.worked(ctx, b.s, b.halfs/2); err != nil {
+	if err := b.limits.Worked(ctx, b.s, b.halfs/2); err != nil {
 		return err
 	}
 	b.halfs %= 2

@@ -9,14 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -99,11 +98,11 @@ func TestSessionsCountTheirWork(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, net.Connect(ctx, peer.AddrInfo{ID: host.ID()}))
 				time.Sleep(time.Minute)
-				own := rate.NewLimiter(rate.Every(24*time.Hour), workAtOnce)
-				host.limits.of(asker.ID()).work = own
+				const atOnce = 1_000_000
+				host.limits.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1e-9, AtOnce: atOnce} })
 				askInSession(t, asker, net, host.ID(), r.ID, test.questions)
 				time.Sleep(time.Minute)
-				spent := workAtOnce - own.Tokens()
+				spent := atOnce - host.limits.WorkLeft(asker.ID())
 				require.GreaterOrEqual(t, spent, float64(test.units-1))
 				require.Less(t, spent, 2*float64(test.units))
 			})
@@ -120,15 +119,14 @@ func TestBillsArePaid(t *testing.T) {
 		v, err := n.room.Enter(syncProtocol, admission.Party{Peer: "p", Known: true, Named: true})
 		require.NoError(t, err)
 		defer v.Leave()
-		own := rate.NewLimiter(1, 1000)
-		n.limits.of("p").work = own
-		b := &bill{n: n, s: link.NewGuest(pipeStream{remote: "p"}, v)}
+		n.limits.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1, AtOnce: 1000} })
+		b := &bill{limits: n.limits, s: link.NewGuest(pipeStream{remote: "p"}, v)}
 		w := b.payingBy(io.Discard)
-		_, err = w.Write(make([]byte, 1000*yieldOfUnit))
+		_, err = w.Write(make([]byte, 1000*limits.YieldOfUnit))
 		require.NoError(t, err)
 		b.halfs = 2 * 1500
 		require.NoError(t, b.settle(ctx))
-		require.InDelta(t, 500, own.Tokens(), 1)
+		require.InDelta(t, 500, n.limits.WorkLeft("p"), 1)
 
 		gone, cancel := context.WithCancel(ctx)
 		cancel()

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
@@ -28,7 +29,7 @@ type mallory struct {
 func newMallory(s *simNet, seed uint64) *mallory {
 	m := &mallory{s.end("mallory"), rand.New(rand.NewPCG(seed, 3)), replica.NewSecretKey()}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
-	for _, protocol := range []string{syncProtocol, overviewProtocol, pushProtocol, blobProtocol} {
+	for _, protocol := range []string{syncProtocol, overviewProtocol, pushProtocol, wire.Protocol} {
 		m.Handle(protocol, func(s link.Stream) {
 			_, _ = s.Write(m.rubbish())
 			_ = s.Close()
@@ -155,11 +156,11 @@ func simulate(t *testing.T, seed uint64) {
 	pairs := len(nodes) * (len(nodes) - 1) / 2
 	total := 0
 	for protocol, n := range w.opens {
-		if protocol != blobProtocol { // content that was lost with the power, and that nobody else has, is asked for now and then
+		if protocol != wire.Protocol { // content that was lost with the power, and that nobody else has, is asked for now and then
 			total += n
 		}
 	}
-	require.LessOrEqual(t, w.opens[blobProtocol], 20*pairs)
+	require.LessOrEqual(t, w.opens[wire.Protocol], 20*pairs)
 	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", w.opens)
 	w.mu.Unlock()
 	var want map[[32]byte]bool

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -36,7 +37,8 @@ func newSimWorld(t *testing.T, seed uint64) *simWorld {
 
 func (w *simWorld) open(n *simNode) {
 	var err error
-	n.Node, err = Open(context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Now: func() time.Time { return time.Now().Add(n.skew) }})
+	n.Node, err = Open(context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Limits: n.bounds,
+		Now: func() time.Time { return time.Now().Add(n.skew) }})
 	require.NoError(w.t, err)
 	n.end = w.end(n.ID())
 	require.NoError(w.t, n.GoOnline(n.end))
@@ -112,6 +114,7 @@ type simNode struct {
 	dir    string     // of keys and large content
 	disk   *vfs.MemFS // of the store
 	skew   time.Duration
+	bounds limits.Config
 	author replica.SecretKey // nobody else writes as this one
 	keys   map[string]*history
 }

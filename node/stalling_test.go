@@ -16,9 +16,21 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
+)
+
+// See package content: how long providers may bring less than stallBytes before others are asked
+// as well, and after how many times as long they must have brought more; and package schedule: when
+// what a slow one owes is taken over.
+const (
+	stallTime    = 5 * time.Second
+	stallBytes   = 32 << 10
+	manyLooks    = 3
+	hedgeUnknown = time.Second
 )
 
 // These tests run on a clock that stands still while anything can go on. They tell the order of
@@ -315,7 +327,7 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 				ctx := context.Background()
 				s, log := newSimNet(1), &events{}
 				honest, looking := simNodeOf(t, s), simNodeOf(t, s)
-				dripping := dribblingNode(t, s, blobProtocol, 0, log)
+				dripping := dribblingNode(t, s, wire.Protocol, 0, log)
 				r := simReplica(t, honest, make([]byte, 100<<10))
 				e, err := honest.Replicas.LatestOf(ctx, r.ID, []byte("k"))
 				require.NoError(t, err)
@@ -335,7 +347,7 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 				} else {
 					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))
 					limited, cancel := context.WithTimeout(ctx, 2*stallTime+hedgeUnknown)
-					_, err := looking.Get(limited, e.Hash, Raw, []peer.AddrInfo{{ID: dripping.ID()}}, nil)
+					_, err := looking.Get(limited, e.Hash, content.Raw, []peer.AddrInfo{{ID: dripping.ID()}}, nil)
 					cancel()
 					require.NoError(t, err)
 				}
@@ -355,7 +367,7 @@ type trickles struct {
 }
 
 func (e trickles) Handle(protocol string, fn func(link.Stream)) {
-	if protocol == blobProtocol {
+	if protocol == wire.Protocol {
 		honest := fn
 		fn = func(s link.Stream) { e.log.add("trickles"); honest(&slowStream{Stream: s, until: e.ctx}) }
 	}
@@ -393,9 +405,9 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 				s, log := newSimNet(1), &events{}
 				honest, looking, trickling := simNodeOf(t, s), simNodeOf(t, s), simOpen(t)
 				require.NoError(t, trickling.GoOnline(trickles{s.end(trickling.ID()), log}))
-				content := make([]byte, 3<<20)
-				r := simReplica(t, honest, content)
-				_, err := trickling.Blobs.ImportBytes(ctx, content)
+				value := make([]byte, 3<<20)
+				r := simReplica(t, honest, value)
+				_, err := trickling.Blobs.ImportBytes(ctx, value)
 				require.NoError(t, err)
 				e, err := honest.Replicas.LatestOf(ctx, r.ID, []byte("k"))
 				require.NoError(t, err)
@@ -425,7 +437,7 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 				} else {
 					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))
 					limited, cancel := context.WithTimeout(ctx, enough+hedgeUnknown)
-					_, err := looking.Get(limited, e.Hash, Raw, []peer.AddrInfo{{ID: trickling.ID()}}, nil)
+					_, err := looking.Get(limited, e.Hash, content.Raw, []peer.AddrInfo{{ID: trickling.ID()}}, nil)
 					cancel()
 					require.NoError(t, err)
 				}
@@ -457,42 +469,5 @@ func TestRedeemsDespiteADrippingNode(t *testing.T) {
 		time.Sleep(time.Second)
 		is := inviter.holders.Standing(ctx, r.ID, joiner.ID())
 		require.Equal(t, holders.Known, is, "it was invited, and is remembered for it")
-	})
-}
-
-// A peer that sends what it is asked, but less and less, does not hold the children of a sequence
-// back from another that would give them.
-func TestScheduleTakesSlowChildrenOver(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, newProvider := testSchedule()
-		slow, fast := newProvider("slow"), newProvider("fast")
-		s.mu.Lock()
-		s.add(&need{want: Want{Hash: blobs.Hash{1}}, left: blobs.Everything, missing: blobs.Everything, children: eagerRequest()})
-		s.mu.Unlock()
-		taken := s.takeNow(slow)
-		require.NotNil(t, taken.items[0].req.children)
-		taken.items[0].expect = blobs.Ranges{}
-		s.setProved(taken.items[0], 64)
-		s.expectChildren([]blobs.Hash{{2}, {3}}, []bool{false, false})
-		s.answered(taken, taken.items[0], false)
-		s.mu.Lock()
-		s.add(&need{want: Want{Hash: blobs.Hash{3}, Size: 10}, left: blobs.Everything, missing: blobs.Everything})
-		s.mu.Unlock()
-		over := func() *block {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return s.takeOver(fast)
-		}
-		for range 2 * int(slowAfter/time.Second) { // a byte now and then, so that it is never idle
-			if b := over(); b != nil {
-				require.Equal(t, blobs.Hash{3}, b.items[0].req.hash)
-				return
-			}
-			slow.came(1)
-			time.Sleep(hedgeUnknown / 2)
-			slow.came(1)
-			time.Sleep(hedgeUnknown / 2)
-		}
-		t.Fatal("the children wait for ever")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // How a session ended.
@@ -22,7 +23,6 @@ type counters struct {
 	began, asked                 outcomes
 	syncSent, syncReceived       atomic.Uint64 // bytes of reconciliation
 	entriesSent, entriesReceived atomic.Uint64 // in sessions
-	contentSent, contentReceived atomic.Uint64 // bytes of the blob protocol
 	wrongContent, wrongEntries   atomic.Uint64
 	lost                         atomic.Uint64 // entries that peers had had before
 	misses, refused              atomic.Uint64
@@ -102,10 +102,11 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
-		ContentSent: c.contentSent.Load(), ContentGot: c.contentReceived.Load(), WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
+		WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
 		Misses: c.misses.Load(), Refused: c.refused.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
+	s.ContentSent, s.ContentGot = n.content.Traffic()
 	for _, p := range n.Peers() {
 		s.Peers[p.Transport]++
 	}
@@ -120,7 +121,7 @@ func (n *Node) Stats() Stats {
 	n.downloads.mu.Lock()
 	s.Queues["downloads"] = len(n.downloads.busy)
 	n.downloads.mu.Unlock()
-	s.Queues["serving"], s.Queues["serving_waiting"] = n.serving.load(maxServing)
+	s.Queues["serving"], s.Queues["serving_waiting"] = n.limits.Serving()
 	found := n.discovery.Stats()
 	s.Announced, s.Searches, s.FalseClaims = found.Announced, found.Searches, found.FalseClaims
 	if found.Alone > 0 {
@@ -134,13 +135,6 @@ func (n *Node) Stats() Stats {
 		s.TableSize, s.Reachable, s.RelayedPlaces = at.TableSize, len(at.Reachable) > 0, len(at.Relayed)
 	}
 	return s
-}
-
-// load returns how many of the gate's places are taken, and how many wait for one.
-func (g *gate) load(places int) (taken, waiting int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return places - g.free, len(g.waiting[0]) + len(g.waiting[1])
 }
 
 // Totals are what a node holds.
@@ -173,4 +167,16 @@ func (n *Node) Totals(ctx context.Context) (t Totals, err error) {
 	t.Blobs, t.PartialBlobs, t.BlobBytes = b.Count-b.Partial, b.Partial, b.Bytes
 	t.Wanted, err = n.countWanted(ctx)
 	return t, err
+}
+
+// missed counts a lookup of what is not here.
+func (n *Node) missed(s link.Stream) {
+	n.counters.misses.Add(1)
+	n.limits.Missed(s)
+}
+
+// PassUpload returns when size bytes of content may go to somebody who is no peer, such as a
+// browser.
+func (n *Node) PassUpload(ctx context.Context, size int) error {
+	return n.limits.PassUpload(ctx, size)
 }

@@ -33,7 +33,7 @@ func TestFloodOfLookups(t *testing.T) {
 		return got[0].Err
 	}
 	const most = 256
-	node.LimitMisses(a, b.ID(), most)
+	node.LimitMisses(a, most)
 	asked := 0
 	for ; asked < 4*most; asked++ { // it asks by itself, too, and may ask again as time goes on
 		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, contacts.ErrNotShared) {

@@ -17,10 +17,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -93,18 +94,18 @@ func (b *besieged) open(e *simEnd, protocol string) link.Stream {
 
 // want returns a request for all of some blobs.
 func want(t *testing.T, hashes ...blobs.Hash) []byte {
-	var reqs []blobRequest
+	var reqs []wire.Request
 	for _, h := range hashes {
-		reqs = append(reqs, blobRequest{hash: h, ranges: blobs.Everything})
+		reqs = append(reqs, wire.Request{Hash: h, Ranges: blobs.Everything})
 	}
-	b, err := appendRequests(nil, false, reqs)
+	b, err := wire.AppendRequests(nil, false, reqs)
 	require.NoError(t, err)
 	return b
 }
 
 // get fetches a small blob as anybody may, and fails if it does not come within a time.
 func (b *besieged) get(e *simEnd, h blobs.Hash, content []byte, within time.Duration) error {
-	s := b.open(e, blobProtocol)
+	s := b.open(e, wire.Protocol)
 	defer s.Close()
 	_ = s.SetReadDeadline(time.Now().Add(within))
 	_ = s.SetWriteDeadline(time.Now().Add(within))
@@ -112,11 +113,11 @@ func (b *besieged) get(e *simEnd, h blobs.Hash, content []byte, within time.Dura
 		return err
 	}
 	r := bufio.NewReader(s)
-	head, err := readAnswerHead(r)
+	head, err := wire.ReadHead(r)
 	if err != nil {
 		return err
 	}
-	require.EqualValues(b.t, statusHere, head.status)
+	require.EqualValues(b.t, wire.StatusHere, head.Status)
 	got := make([]byte, len(content))
 	_, err = io.ReadFull(r, got)
 	require.Equal(b.t, content, got)
@@ -188,7 +189,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 			}
 			_ = s.Reset()
 		}, 0},
-		{blobProtocol, func(b *besieged, s link.Stream, h blobs.Hash) {
+		{wire.Protocol, func(b *besieged, s link.Stream, h blobs.Hash) {
 			pour(s, nil, want(b.t, bytes2hashes(h, 4096)...))
 		}, 0},
 		{syncProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
@@ -273,7 +274,7 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 		for i := range 20 {
 			e := b.stranger(fmt.Sprint("greedy ", i), "here")
 			for range 8 {
-				s := b.open(e, blobProtocol)
+				s := b.open(e, wire.Protocol)
 				go pour(s, want(t, large.Hash), want(t, large.Hash))
 			}
 		}
@@ -337,7 +338,7 @@ func TestLeastRate(t *testing.T) {
 		imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
 		require.NoError(t, err)
 		read := func(name string, bytesEachSecond int, most time.Duration) (took time.Duration, err error) {
-			s := b.open(b.stranger(name, "here"), blobProtocol)
+			s := b.open(b.stranger(name, "here"), wire.Protocol)
 			_, err = s.Write(want(t, imported.Hash))
 			require.NoError(t, err)
 			start := time.Now()
@@ -361,7 +362,9 @@ func TestLeastRate(t *testing.T) {
 func TestWorkWithoutYieldIsPaced(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		const perSecond, atOnce, items, children = 1000, 5000, 100, 500
-		b.n.limits.strangers = rate.NewLimiter(perSecond, atOnce)
+		b.n.limits.Retune(func(f *limits.Figures) {
+			f.Strangers = limits.Rate{PerSecond: perSecond, AtOnce: atOnce}
+		})
 		var list []byte
 		for i := range children { // none of which is here
 			h := blobs.HashOf(fmt.Append(nil, "missing ", i))
@@ -372,13 +375,13 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 		content := []byte("twelve bytes")
 		small, err := b.n.Blobs.ImportBytes(t.Context(), content)
 		require.NoError(t, err)
-		var reqs []blobRequest
+		var reqs []wire.Request
 		for range items {
-			reqs = append(reqs, blobRequest{hash: seq.Hash, children: &childRequest{count: children, ranges: blobs.Everything}})
+			reqs = append(reqs, wire.Request{Hash: seq.Hash, Children: &wire.Children{Count: children, Ranges: blobs.Everything}})
 		}
-		msg, err := appendRequests(nil, false, reqs)
+		msg, err := wire.AppendRequests(nil, false, reqs)
 		require.NoError(t, err)
-		s := b.open(b.stranger("curious", "here"), blobProtocol)
+		s := b.open(b.stranger("curious", "here"), wire.Protocol)
 		start := time.Now()
 		_, err = s.Write(msg)
 		require.NoError(t, err)
@@ -386,7 +389,7 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 		go func() {
 			r := bufio.NewReader(s)
 			for range items {
-				if _, err := readAnswerHead(r); err != nil {
+				if _, err := wire.ReadHead(r); err != nil {
 					t.Error(err)
 				}
 				count, err := binary.ReadUvarint(r)
@@ -394,7 +397,7 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 					t.Error(count, err)
 				}
 				for range children {
-					if head, err := readAnswerHead(r); err != nil || head.status != statusNotHere {
+					if head, err := wire.ReadHead(r); err != nil || head.Status != wire.StatusNotHere {
 						t.Error(head, err)
 					}
 				}

@@ -33,6 +33,9 @@ type SyncStats struct {
 	Duration        time.Duration
 }
 
+// sessionBuffer is that of what a session reads.
+const sessionBuffer = 256 << 10
+
 // asking says how a session is asked for.
 type asking struct {
 	prefix []byte
@@ -103,7 +106,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	*s = link.Within(raw, limit).EndingIn(limit)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
 	defer stop()
-	r := bufio.NewReaderSize(s, blobBuffer)
+	r := bufio.NewReaderSize(s, sessionBuffer)
 	g, err := n.greet(ctx, s, r, id, a.prefix)
 	if err != nil {
 		return false, errors.Join(err, link.GiveUp(s))
@@ -124,21 +127,14 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	if err := g.confirm(s); err != nil {
 		return false, errors.Join(err, link.GiveUp(s))
 	}
-	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, blobBuffer), g, true, st); err != nil {
+	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, sessionBuffer), g, true, st); err != nil {
 		return false, errors.Join(err, link.GiveUp(s))
 	}
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
 }
 
-// resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the
-// stream.
-func resetAfterFault(s link.Stream) {
-	if v := recover(); v != nil {
-		_ = s.Reset() // the peer may be gone
-		panic(v)
-	}
-}
+var resetAfterFault = link.ResetAfterFault
 
 // serveSync is the responder's part.
 func (n *Node) serveSync(s link.Stream) {
@@ -168,11 +164,11 @@ func (n *Node) answerSync(ctx context.Context, s link.Stream, st *SyncStats) err
 		return err
 	}
 	v := link.VisitOf(s)
-	if err := errors.Join(v.Proved(), v.Take(blobBuffer)); err != nil {
+	if err := errors.Join(v.Proved(), v.Take(sessionBuffer)); err != nil {
 		return err
 	}
 	s = link.Within(s, idleTimeout).Paced()
-	r := bufio.NewReaderSize(unread(small, s), blobBuffer)
+	r := bufio.NewReaderSize(unread(small, s), sessionBuffer)
 	leave, ok := n.sessions.Accept(g.id, s.Remote(), n.id)
 	if !ok {
 		_, err := s.Write([]byte{statusBusy})
@@ -195,9 +191,9 @@ func (n *Node) session(
 	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
 ) (err error) {
 	abort := func() { _ = s.Reset() }
-	work := &bill{n: n, s: s}
+	work := &bill{limits: n.limits, s: s}
 	defer func() { err = errors.Join(err, work.settle(ctx)) }()
-	out := work.payingBy(n.uploading(ctx, s.Remote(), s))
+	out := work.payingBy(n.limits.Entries(ctx, s.Remote(), s))
 	add := func(x reconcile.Stats) {
 		st.Rounds += x.Rounds
 		st.Messages += x.Messages

@@ -8,13 +8,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"

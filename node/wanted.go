@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -60,10 +61,10 @@ func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 		return err
 	}
 	if err == nil {
-		switch v := judge(info.Size, e.Size); {
-		case v == holds && info.Complete:
+		switch v := content.Judge(info.Size, e.Size); {
+		case v == content.Holds && info.Complete:
 			return nil
-		case v == refuted:
+		case v == content.Refuted:
 			w := claimOf(e)
 			return setRefuted(tx, &w, info.Size)
 		}
@@ -218,10 +219,10 @@ func (d *downloads) stillWanted(r kv.Reader, w *wantedContent) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	switch judge(info.Size, w.size) {
-	case holds:
+	switch content.Judge(info.Size, w.size) {
+	case content.Holds:
 		return !info.Complete, nil
-	case refuted:
+	case content.Refuted:
 		w.refuted, w.proved = true, info.Size
 	}
 	return !w.refuted, nil

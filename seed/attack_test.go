@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -22,7 +22,7 @@ import (
 // charged in full, and has no room. What nobody is charged for is collected, whoever else had it.
 func TestContentIsChargedInFull(t *testing.T) {
 	const size = 3 << 20
-	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	ctx := t.Context()
 	b := make([]byte, size)
 	_, _ = rand.Read(b)
@@ -82,7 +82,7 @@ func (x *shop) end(t *testing.T, who identity.ID, id replica.ID) {
 // why, and deleting brings it back.
 func TestLongKeysAreCharged(t *testing.T) {
 	const limit = 4 << 20
-	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()
 	b := make([]byte, 1<<20)
 	_, _ = rand.Read(b)
@@ -119,7 +119,7 @@ func TestLongKeysAreCharged(t *testing.T) {
 // Statements are charged, too, and stop a little beyond the quota.
 func TestStatementsAreCharged(t *testing.T) {
 	const limit = 1 << 20
-	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()
 	added := 0
 	for i := range 4000 {
@@ -141,7 +141,7 @@ func TestStatementsAreCharged(t *testing.T) {
 // kept for free when the others have gone; and who has no room for them cannot register it.
 func TestSharedReplicaIsChargedToEach(t *testing.T) {
 	const limit = 2 << 20
-	x := newShop(t, Limits{Bytes: limit, Replicas: 3, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: limit, Replicas: 3, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()
 	for i := range 8 {
 		require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: longKey(i)}))
@@ -172,7 +172,7 @@ func TestSharedReplicaIsChargedToEach(t *testing.T) {
 // A replica that is registered in the moment in which it is to be left does not become the seed's
 // own, which no quota binds.
 func TestRegisteredWhileLeaving(t *testing.T) {
-	x := newShop(t, Limits{Bytes: 1 << 20, Replicas: 2, Grace: -time.Second}, node.Limits{})
+	x := newShop(t, Limits{Bytes: 1 << 20, Replicas: 2, Grace: -time.Second}, limits.Config{})
 	ctx, id := t.Context(), x.secret.Replica()
 	_, err := x.reg.Unregister(ctx, x.n.Store(), x.who, id, time.Now().Add(time.Minute))
 	require.NoError(t, err)
@@ -265,7 +265,7 @@ func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 // Content that is refused, and whose entry then goes, leaves no note behind: what is there now all
 // has room. While other content is refused, the replica stays paused.
 func TestRefusedContentThatGoes(t *testing.T) {
-	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	big := func(key string, hash byte, size uint64) replica.Change {
 		return replica.Change{Key: []byte(key), Hash: blobs.Hash{hash}, Size: size}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -28,7 +29,7 @@ type shop struct {
 	now    uint64
 }
 
-func newShop(t *testing.T, limits Limits, storage node.Limits) *shop {
+func newShop(t *testing.T, limits Limits, storage limits.Config) *shop {
 	t.Helper()
 	reg := NewRegistry(limits, nil)
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Host: reg, Limits: storage})
@@ -161,7 +162,7 @@ func TestChargesCoverTheDisk(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newShop(t, Limits{Bytes: 1 << 30, Replicas: 2, Grace: time.Hour}, node.Limits{})
+			x := newShop(t, Limits{Bytes: 1 << 30, Replicas: 2, Grace: time.Hour}, limits.Config{})
 			for i := range 50 {
 				some := write(x, i)
 				require.Equal(t, len(some), x.write(t, x.secret, some...))

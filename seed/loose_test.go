@@ -9,7 +9,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -17,7 +17,7 @@ import (
 // collects garbage by itself.
 func TestReplacedContentIsCollected(t *testing.T) {
 	const size, limit = 1 << 20, 4 << 20
-	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	x.Start(t.Context())
 	t.Cleanup(x.Close)
 	var all []blobs.Hash
@@ -47,7 +47,7 @@ func TestReplacedContentIsCollected(t *testing.T) {
 
 // A claim of a size that has turned out to be wrong is not charged any more.
 func TestRefutedClaimsAreNotCharged(t *testing.T) {
-	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, node.Limits{})
+	x := newShop(t, Limits{Bytes: 4 << 20, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()
 	h := blobs.HashOf([]byte("content"))
 	require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: h, Size: 3 << 20}))

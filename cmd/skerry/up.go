@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/seed"
 )
 
@@ -237,8 +238,8 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 	}
 }
 
-func (f *limitFlags) limits() node.Limits {
-	return node.Limits{Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload), PeerDownload: uint64(f.peerDownload), Relay: uint64(f.relay),
+func (f *limitFlags) limits() limits.Config {
+	return limits.Config{Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload), PeerDownload: uint64(f.peerDownload), Relay: uint64(f.relay),
 		Storage: uint64(f.storage), PeerStorage: uint64(f.peerStorage)}
 }
 

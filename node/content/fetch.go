@@ -1,4 +1,4 @@
-package node
+package content
 
 import (
 	"context"
@@ -15,23 +15,17 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node/content/schedule"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Want names a blob to fetch.
-type Want struct {
-	Hash blobs.Hash
-	Size uint64 // as whoever names the blob claims; 0 if unknown
-	// Chunked says that Size is that of content which may be in chunks; then Hash is that of their
-	// sequence, and of another size.
-	Chunked bool
-	Ranges  blobs.Ranges // bytes; nil is all
-	Most    uint64       // if not 0, the largest size in bytes that is fetched
-}
+type Want = schedule.Want
 
 // check returns a *SizeError if the blob has turned out to be of another size than claimed, or of
 // more than is fetched.
-func (w Want) check(size uint64) error {
+func check(w Want, size uint64) error {
 	if w.Most > 0 && size > w.Most {
 		return &SizeError{w.Hash, w.Most, size}
 	}
@@ -97,7 +91,7 @@ const fetchWindow = 1 << 16
 // fetcher gets blobs from several providers at once. Its providers, and what is known of them, last
 // for several calls of fetch, one after the other.
 type fetcher struct {
-	n          *Node
+	x          *Exchange
 	ctx        context.Context
 	cancel     context.CancelFunc
 	background bool
@@ -106,9 +100,9 @@ type fetcher struct {
 	// claims says that wants are claims of strangers: one that a proved size contradicts ends, and the
 	// others go on. Otherwise the first ends the fetch.
 	claims    bool
-	totals    map[blobs.Hash]uint64 // what lists of chunks add up to, 0 of what is no list; for whoever fetches
+	totals    map[blobs.Hash]uint64 // what lists of chunks add up to; 0 of what is no list
 	rc        *blobs.Receiver
-	sched     *schedule
+	sched     *schedule.Schedule
 	providers []*provider
 	relief    func() []peer.ID // who is asked as well when the providers are stalling; may be nil
 	looked    uint64           // bytes when that was last looked at
@@ -127,26 +121,31 @@ type fetcher struct {
 // newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not
 // have. progress, if not nil, is told the length of each verified piece, by one goroutine at a
 // time. background says that nobody waits for it. It must be closed.
-func (n *Node) newFetcher(ctx context.Context, providers, fallback []peer.AddrInfo, background bool, progress func(n int)) *fetcher {
-	f := &fetcher{n: n, background: background, progress: progress, sched: newSchedule()}
-	ctx, f.release = n.Blobs.Hold(ctx)
+func (x *Exchange) newFetcher(
+	ctx context.Context, providers, fallback []peer.AddrInfo, background bool,
+	progress func(n int),
+) *fetcher {
+	f := &fetcher{
+		x: x, background: background, progress: progress, sched: schedule.New(time.Now),
+	}
+	ctx, f.release = x.blobs.Hold(ctx)
 	f.ctx, f.cancel = context.WithCancel(ctx)
-	f.rc = n.Blobs.NewReceiver(f.ctx)
-	f.leave = n.working(background)
+	f.rc = x.blobs.NewReceiver(f.ctx)
+	f.leave = x.limits.Turns.Begin(background)
 	seen := map[peer.ID]bool{}
-	for i, p := range slices.Concat(providers, fallback) {
-		if seen[p.ID] {
+	for i, info := range slices.Concat(providers, fallback) {
+		if seen[info.ID] {
 			continue
 		}
-		seen[p.ID] = true
-		x := &provider{f: f, info: p}
+		seen[info.ID] = true
+		p := f.newProvider(info)
 		switch {
-		case n.blamed.Lied(p.ID):
-			x.turn = turnOfLiars
+		case x.cfg.Liars.Lied(info.ID):
+			p.turn = turnOfLiars
 		case i >= len(providers):
-			x.turn = turnOfFallback
+			p.turn = turnOfFallback
 		}
-		f.providers = append(f.providers, x)
+		f.providers = append(f.providers, p)
 	}
 	return f
 }
@@ -163,10 +162,10 @@ func (f *fetcher) end(err error) (Fetched, error) {
 
 // close ends everything and returns what was fetched.
 func (f *fetcher) close() (Fetched, error) {
-	f.sched.end()
+	f.sched.End()
 	f.cancel()
 	f.work.Wait()
-	err := fault.Report(f.n.log, f.rc.Close(), "the storing of what came")
+	err := fault.Report(f.x.log, f.rc.Close(), "the storing of what came")
 	if err != nil {
 		err = storeFault{err}
 	}
@@ -174,7 +173,7 @@ func (f *fetcher) close() (Fetched, error) {
 	f.leave()
 	out := Fetched{Bytes: f.bytes}
 	for _, p := range f.providers {
-		if p.gave > 0 {
+		if p.src.Gave() > 0 {
 			out.Providers = append(out.Providers, p.info.ID)
 		}
 	}
@@ -254,8 +253,8 @@ func (f *fetcher) look() {
 	if f.relief != nil {
 		for _, p := range f.relief() {
 			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
-				x := &provider{f: f, info: peer.AddrInfo{ID: p}}
-				if f.n.blamed.Lied(p) {
+				x := f.newProvider(peer.AddrInfo{ID: p})
+				if f.x.cfg.Liars.Lied(p) {
 					x.turn = turnOfLiars
 				}
 				f.providers = append(f.providers, x)
@@ -278,12 +277,12 @@ func (f *fetcher) providerError(p *provider, err error) {
 			f.fatal = err
 		}
 		f.mu.Unlock()
-		f.sched.end()
+		f.sched.End()
 		return
 	}
-	f.n.log.Info("provider dropped", "peer", p.info.ID, "error", err)
+	f.x.log.Info("provider dropped", "peer", p.info.ID, "error", err)
 	if isLie(err) {
-		f.n.noteLie(p.info.ID, err)
+		f.x.cfg.Liars.NoteLie(p.info.ID, err)
 	}
 	p.fail(err)
 }
@@ -324,17 +323,17 @@ func (f *fetcher) fetch(wants ...Want) error {
 // fetchSequence gets the blob h, which is likely to be a sequence, and lets small children come
 // along.
 func (f *fetcher) fetchSequence(h blobs.Hash) error {
-	return f.fetchPart([]Want{{Hash: h}}, eagerRequest())
+	return f.fetchPart([]Want{{Hash: h}}, schedule.SmallChildren())
 }
 
 // fetchPart gets at most fetchWindow wants. children says how to ask for the children of the first
 // together with it.
-func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
+func (f *fetcher) fetchPart(wants []Want, children *wire.Children) error {
 	open, err := f.addAll(wants, children)
 	if err != nil || open == 0 {
 		return err
 	}
-	if f.n.net == nil {
+	if f.x.net == nil {
 		return link.ErrOffline
 	}
 	if !f.started {
@@ -344,21 +343,19 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 	stalled := time.NewTicker(stallTime)
 	defer stalled.Stop()
 	for {
-		f.sched.mu.Lock()
-		changed, open, ended := f.sched.changed, f.sched.open, f.sched.ended
+		changed := f.sched.Changed() // before anything is looked at
 		alive, causes := f.alive()
-		hopeless := f.sched.hopeless(alive)
-		f.sched.mu.Unlock()
+		now := f.sched.State(alive)
 		switch {
 		case f.fatalError() != nil:
 			return f.fatalError()
 		case f.ctx.Err() != nil:
 			return f.ctx.Err()
-		case open == 0:
+		case now.Open == 0:
 			return nil
-		case ended:
+		case now.Ended:
 			return errors.New("fetch: ended")
-		case hopeless && !f.startNext():
+		case now.Hopeless && !f.startNext():
 			return f.missing(causes)
 		}
 		select {
@@ -372,7 +369,7 @@ func (f *fetcher) fetchPart(wants []Want, children *childRequest) error {
 }
 
 // alive returns the providers that are being asked, and why the others are not.
-func (f *fetcher) alive() (alive []*provider, causes []error) {
+func (f *fetcher) alive() (alive []*schedule.Source, causes []error) {
 	for _, p := range f.providers {
 		p.mu.Lock()
 		switch {
@@ -384,7 +381,7 @@ func (f *fetcher) alive() (alive []*provider, causes []error) {
 				causes = append(causes, fmt.Errorf("peer %s: %w", p.info.ID, p.err))
 			}
 		case p.running:
-			alive = append(alive, p)
+			alive = append(alive, p.src)
 		}
 		p.mu.Unlock()
 	}
@@ -393,48 +390,35 @@ func (f *fetcher) alive() (alive []*provider, causes []error) {
 
 // missing reports what nobody has, and takes it off the schedule.
 func (f *fetcher) missing(causes []error) error {
-	f.sched.mu.Lock()
-	defer f.sched.mu.Unlock()
-	f.sched.line()
-	e := &MissingError{Causes: causes}
-	for _, x := range f.sched.ready {
-		if x.done {
-			continue
-		}
-		e.Count++
-		if len(e.Hashes) < 8 {
-			e.Hashes = append(e.Hashes, x.want.Hash)
-		}
-		f.sched.finish(x)
-		delete(f.sched.needs, x.want.Hash)
+	hashes := f.sched.GiveUp()
+	return &MissingError{
+		Hashes: slices.Clone(hashes[:min(len(hashes), 8)]), Count: len(hashes), Causes: causes,
 	}
-	f.sched.ready = nil
-	return e
 }
 
 // addAll puts what is missing of wants on the schedule, and returns how much is open.
-func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
+func (f *fetcher) addAll(wants []Want, children *wire.Children) (int, error) {
 	if err := f.rc.Flush(); err != nil {
 		return 0, storeFault{err}
 	}
-	var fresh []*need
+	var needs []schedule.Need
 	hashes := make([]blobs.Hash, len(wants))
 	for i, w := range wants {
 		hashes[i] = w.Hash
-		f.n.Blobs.Touch(f.ctx, w.Hash)
+		f.x.blobs.Touch(f.ctx, w.Hash)
 	}
-	err := f.n.Blobs.Stats(f.ctx, hashes, func(i int, info blobs.Info, known bool, present func() (blobs.Ranges, error)) error {
-		w := wants[i]
-		x := &need{want: w}
+	err := f.x.blobs.Stats(f.ctx, hashes, func(
+		i int, info blobs.Info, known bool, present func() (blobs.Ranges, error),
+	) error {
+		x := schedule.Need{Want: wants[i], Missing: blobs.Everything}
 		if i == 0 {
-			x.children = children
+			x.Children = children
 		}
-		x.left = blobs.Everything
-		if w.Ranges != nil {
-			x.left = w.Ranges.Align()
+		if x.Want.Ranges != nil {
+			x.Missing = x.Want.Ranges.Align()
 		}
 		if known {
-			if ok, err := f.checkClaims(info.Size, w); !ok {
+			if ok, err := f.checkClaims(info.Size, x.Want); !ok {
 				return err
 			}
 			if info.Complete {
@@ -444,29 +428,21 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 			if err != nil {
 				return err
 			}
-			x.proved, x.size = true, info.Size
-			x.left = x.left.Intersect(blobs.Ranges{{Start: 0, End: info.Size}}).Without(have)
-			if len(x.left) == 0 {
+			x.Proved, x.Size = true, info.Size
+			all := blobs.Ranges{{Start: 0, End: info.Size}}
+			x.Missing = x.Missing.Intersect(all).Without(have)
+			if len(x.Missing) == 0 {
 				return nil
 			}
-			x.children = nil
+			x.Children = nil
 		}
-		x.missing = x.left
-		fresh = append(fresh, x)
+		needs = append(needs, x)
 		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	f.sched.mu.Lock()
-	defer f.sched.mu.Unlock()
-	clear(f.sched.needs)
-	f.sched.ready, f.sched.first = nil, nil
-	for _, x := range fresh {
-		f.sched.add(x)
-	}
-	f.sched.notify()
-	return f.sched.open, nil
+	return f.sched.Begin(needs), nil
 }
 
 // Fetch gets all wants that the store does not have, from the providers together, each giving as
@@ -474,39 +450,43 @@ func (f *fetcher) addAll(wants []Want, children *childRequest) (int, error) {
 // again. progress, if not nil, is told the length of each verified piece. It returns a
 // *MissingError if something is missing in the end, and a *SizeError if a blob is not of the size
 // that is claimed.
-func (n *Node) Fetch(ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int)) (Fetched, error) {
-	f := n.newFetcher(ctx, providers, nil, false, progress)
+func (x *Exchange) Fetch(
+	ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int),
+) (Fetched, error) {
+	f := x.newFetcher(ctx, providers, nil, false, progress)
 	return f.end(f.fetch(wants...))
 }
 
 // Stream fetches the whole blob h from one provider and writes it to w as it is verified, without
 // storing it. It returns the size.
-func (n *Node) Stream(ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.WriterAt) (uint64, error) {
-	if n.net == nil {
+func (x *Exchange) Stream(
+	ctx context.Context, h blobs.Hash, p peer.AddrInfo, w io.WriterAt,
+) (uint64, error) {
+	if x.net == nil {
 		return 0, link.ErrOffline
 	}
-	if err := n.net.Connect(link.Named(ctx), p); err != nil {
+	if err := x.net.Connect(link.Named(ctx), p); err != nil {
 		return 0, err
 	}
-	f := &fetcher{n: n, ctx: ctx}
-	s := &openStream{p: &provider{f: f, info: p}}
-	f.sched = newSchedule()
+	s := &openStream{p: &provider{f: &fetcher{x: x, ctx: ctx}, info: p}}
 	defer func() { s.close(true) }()
-	b := &block{items: []*blockItem{{req: blobRequest{hash: h, ranges: blobs.Everything}}}}
-	if err := s.ask(ctx, b); err != nil {
+	if err := s.open(ctx); err != nil {
 		return 0, err
 	}
-	head, err := readAnswerHead(s.r)
-	if err == nil && head.status != statusHere {
+	if err := s.send([]wire.Request{{Hash: h, Ranges: blobs.Everything}}); err != nil {
+		return 0, err
+	}
+	head, err := wire.ReadHead(s.r)
+	if err == nil && head.Status != wire.StatusHere {
 		err = &MissingError{Hashes: []blobs.Hash{h}, Count: 1}
 	}
 	if err == nil {
-		err = blobs.Decode(s.r, h, head.size, blobs.Everything, w)
+		err = blobs.Decode(s.r, h, head.Size, blobs.Everything, w)
 	}
 	if err != nil {
 		return 0, err
 	}
-	return head.size, nil
+	return head.Size, nil
 }
 
 // chunkWants returns what is to be fetched for the chunks of content in chunks.

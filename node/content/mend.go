@@ -1,7 +1,8 @@
-package node
+package content
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,29 +11,42 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 )
+
+// Repair fetches what is damaged of the blob h again from connected peers. It returns a
+// *MissingError if nobody has it; what is here then stays as it is.
+func (x *Exchange) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Damage) error {
+	if len(damage) == 0 {
+		return nil
+	}
+	f := x.newFetcher(ctx, x.peers(), nil, false, nil)
+	_, err := f.end(f.mend(&blobs.DamageError{Hash: h, Damage: damage}))
+	return errors.Join(err, x.blobs.Sync(ctx))
+}
 
 // mend fetches again what an error says is damaged here, if it is a *blobs.DamageError. It returns
 // other errors as they are. What is here of the blob stays until what takes its place has come and
 // has been verified: of a sequence or a list it tells which chunks to keep, as far as it can be
 // read, and what peers say they have costs nothing.
-func (n *Node) mend(f *fetcher, err error) error {
+func (f *fetcher) mend(err error) error {
+	x := f.x
 	damaged, is := errors.AsType[*blobs.DamageError](err)
 	switch {
 	case err == nil:
 		return nil
 	case !is:
 		return storeFault{err}
-	case n.net == nil:
+	case x.net == nil:
 		return link.ErrOffline
 	}
-	n.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
-	n.Blobs.Touch(f.ctx, damaged.Hash)
+	x.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
+	x.blobs.Touch(f.ctx, damaged.Hash)
 	missing := &MissingError{Hashes: []blobs.Hash{damaged.Hash}, Count: 1}
-	for _, p := range n.menders(f, damaged.Hash) {
-		err := fault.Guard(n.log, "a repair", func() error {
-			return n.mendFrom(f, p, &damaged)
+	for _, p := range f.menders(damaged.Hash) {
+		err := fault.Guard(x.log, "a repair", func() error {
+			return f.mendFrom(p, &damaged)
 		}, "peer", p.ID)
 		switch local, is := errors.AsType[storeFault](err); {
 		case is:
@@ -42,7 +56,7 @@ func (n *Node) mend(f *fetcher, err error) error {
 		case damaged == nil:
 			return err
 		case err != nil && !isMissing(err):
-			n.log.Info("repair from a peer", "peer", p.ID, "blob", missing.Hashes[0], "error", err)
+			x.log.Info("repair from a peer", "peer", p.ID, "blob", missing.Hashes[0], "error", err)
 			missing.Causes = append(missing.Causes, fmt.Errorf("peer %s: %w", p.ID, err))
 		}
 	}
@@ -57,11 +71,11 @@ func isMissing(err error) bool {
 
 // menders returns who is asked for what is damaged: the connected peers that say that they have
 // some of it, first those that say they have most; then providers that are not connected.
-func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
-	have := n.Providers(f.ctx, h)
+func (f *fetcher) menders(h blobs.Hash) (out []peer.AddrInfo) {
+	have := f.x.Providers(f.ctx, h)
 	slices.SortStableFunc(have, func(a, b ProviderInfo) int {
-		switch lied := n.blamed.Lied(a.ID); {
-		case lied == n.blamed.Lied(b.ID):
+		switch lied := f.x.cfg.Liars.Lied(a.ID); {
+		case lied == f.x.cfg.Liars.Lied(b.ID):
 			return cmp.Compare(b.Present, a.Present)
 		case lied:
 			return 1
@@ -74,7 +88,7 @@ func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
 		}
 	}
 	for _, p := range f.providers {
-		if !n.net.Connected(p.info.ID) {
+		if !f.x.net.Connected(p.info.ID) {
 			out = append(out, p.info)
 		}
 	}
@@ -83,27 +97,27 @@ func (n *Node) menders(f *fetcher, h blobs.Hash) (out []peer.AddrInfo) {
 
 // mendFrom replaces what is damaged by what a peer sends. damaged is then what is still damaged, or
 // nil.
-func (n *Node) mendFrom(f *fetcher, p peer.AddrInfo, damaged **blobs.DamageError) error {
+func (f *fetcher) mendFrom(p peer.AddrInfo, damaged **blobs.DamageError) error {
 	h := (*damaged).Hash
-	if err := n.net.Connect(f.ctx, p); err != nil {
+	if err := f.x.net.Connect(f.ctx, p); err != nil {
 		return err
 	}
 	for {
-		size, ranges, whole, ok, err := n.Blobs.Replaceable(f.ctx, h, (*damaged).Damage)
+		size, ranges, whole, ok, err := f.x.blobs.Replaceable(f.ctx, h, (*damaged).Damage)
 		if err != nil {
 			return storeFault{err}
 		}
 		// No more than a request may name.
 		ranges = ranges[:min(len(ranges), blobs.MaxWireRanges)]
 		if !ok {
-			return n.fetchAnew(f, p, damaged, size, ranges)
+			return f.fetchAnew(p, damaged, size, ranges)
 		}
-		if err := n.replaceFrom(f, p, h, size, ranges, whole); err != nil {
+		if err := f.replaceFrom(p, h, size, ranges, whole); err != nil {
 			if local, is := errors.AsType[storeFault](err); !is || !errors.Is(local, blobs.ErrDeleted) {
 				return err
 			}
 			// Its file is gone: there is nothing to keep.
-			return n.fetchAnew(f, p, damaged, size, ranges)
+			return f.fetchAnew(p, damaged, size, ranges)
 		}
 		checked := blobs.Everything
 		if !whole {
@@ -113,7 +127,7 @@ func (n *Node) mendFrom(f *fetcher, p peer.AddrInfo, damaged **blobs.DamageError
 				checked = checked.Union(blobs.Ranges{at})
 			}
 		}
-		err = n.Blobs.Check(f.ctx, h, checked)
+		err = f.x.blobs.Check(f.ctx, h, checked)
 		if err == nil {
 			*damaged = nil
 			return nil
@@ -138,17 +152,17 @@ func damageBytes(damage []blobs.Damage) (n uint64) {
 
 // replaceFrom asks a peer for parts of a blob, and puts what has been verified in the place of what
 // is here.
-func (n *Node) replaceFrom(
-	f *fetcher, p peer.AddrInfo, h blobs.Hash, size uint64, ranges blobs.Ranges, whole bool,
+func (f *fetcher) replaceFrom(
+	p peer.AddrInfo, h blobs.Hash, size uint64, ranges blobs.Ranges, whole bool,
 ) error {
-	rc := n.Blobs.NewReplacer(f.ctx)
-	req := blobRequest{hash: h, ranges: ranges, proveSize: whole}
-	err := n.askFor(f, p, req, func(s *openStream, head answerHead) error {
+	rc := f.x.blobs.NewReplacer(f.ctx)
+	req := wire.Request{Hash: h, Ranges: ranges, ProveSize: whole}
+	err := f.askFor(p, req, func(s *openStream, head wire.Head) error {
 		on := blobs.Hooks{Verified: f.came}
 		if whole {
-			return rc.ReceiveNew(s.r, h, size, head.ranges, on)
+			return rc.ReceiveNew(s.r, h, size, head.Ranges, on)
 		}
-		return rc.Receive(s.r, h, size, head.ranges, on)
+		return rc.Receive(s.r, h, size, head.Ranges, on)
 	}, size)
 	if local := rc.Close(); local != nil {
 		return storeFault{local}
@@ -159,30 +173,30 @@ func (n *Node) replaceFrom(
 // fetchAnew drops what is damaged of a blob that cannot be replaced in its place, and fetches it
 // again; but not before the peer has shown that it has some of what is damaged, and has said that
 // it has all of the blob.
-func (n *Node) fetchAnew(
-	f *fetcher, p peer.AddrInfo, damaged **blobs.DamageError, size uint64, ranges blobs.Ranges,
+func (f *fetcher) fetchAnew(
+	p peer.AddrInfo, damaged **blobs.DamageError, size uint64, ranges blobs.Ranges,
 ) error {
 	h := (*damaged).Hash
 	some := blobs.Ranges{{Start: ranges[0].Start, End: ranges[0].Start + 1}}
-	info, err := n.describe(f.ctx, p.ID, h)
+	info, err := f.x.describe(f.ctx, p.ID, h)
 	if err == nil && info.Present < size {
 		err = &MissingError{Hashes: []blobs.Hash{h}, Count: 1}
 	}
 	if err == nil {
-		req := blobRequest{hash: h, ranges: some}
-		err = n.askFor(f, p, req, func(s *openStream, head answerHead) error {
-			return blobs.Decode(s.r, h, size, head.ranges, discardAt{})
+		req := wire.Request{Hash: h, Ranges: some}
+		err = f.askFor(p, req, func(s *openStream, head wire.Head) error {
+			return blobs.Decode(s.r, h, size, head.Ranges, discardAt{})
 		}, size)
 	}
 	if err != nil {
 		return err
 	}
-	if err := n.Blobs.Drop(f.ctx, h, (*damaged).Damage); err != nil {
+	if err := f.x.blobs.Drop(f.ctx, h, (*damaged).Damage); err != nil {
 		return storeFault{err}
 	}
 	*damaged = nil
 	if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p.ID }) {
-		f.providers = append(f.providers, &provider{f: f, info: p})
+		f.providers = append(f.providers, f.newProvider(p))
 	}
 	if err := f.fetch(Want{Hash: h}); err != nil {
 		return err
@@ -199,38 +213,41 @@ func (discardAt) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
 // askFor asks a peer for parts of a blob that is known to have size bytes, and has take read their
 // streams. It remembers a peer that sends something wrong.
-func (n *Node) askFor(
-	f *fetcher, p peer.AddrInfo, req blobRequest, take func(*openStream, answerHead) error,
+func (f *fetcher) askFor(
+	p peer.AddrInfo, req wire.Request, take func(*openStream, wire.Head) error,
 	size uint64,
 ) (err error) {
-	if err := n.turn(f.ctx, f.background); err != nil {
+	if err := f.x.limits.Turns.Wait(f.ctx, f.background); err != nil {
 		return err
 	}
-	s := &openStream{p: &provider{f: f, info: p}}
+	s := &openStream{p: f.newProvider(p)}
 	defer func() { s.close(true) }()
 	defer func() {
 		if isLie(err) {
-			n.noteLie(p.ID, err)
+			f.x.cfg.Liars.NoteLie(p.ID, err)
 		}
 	}()
-	if err := s.ask(f.ctx, &block{items: []*blockItem{{req: req}}}); err != nil {
+	if err := s.open(f.ctx); err != nil {
 		return err
 	}
-	head, err := readAnswerHead(s.r)
+	if err := s.send([]wire.Request{req}); err != nil {
+		return err
+	}
+	head, err := wire.ReadHead(s.r)
 	switch {
 	case err != nil:
-		return fmt.Errorf("blob %s: %w", req.hash.Short(), noEOF(err))
-	case head.status == statusNotHere:
-		return &MissingError{Hashes: []blobs.Hash{req.hash}, Count: 1}
-	case head.status != statusHere:
+		return fmt.Errorf("blob %s: %w", req.Hash.Short(), link.NoEOF(err))
+	case head.Status == wire.StatusNotHere:
+		return &MissingError{Hashes: []blobs.Hash{req.Hash}, Count: 1}
+	case head.Status != wire.StatusHere:
 		return &PeerFault{"a blob is said to be over a limit or budget that was not given"}
-	case head.size != size:
+	case head.Size != size:
 		return &PeerFault{fmt.Sprintf("blob %s is said to have %d bytes, it has %d",
-			req.hash.Short(), head.size, size)}
-	case len(head.ranges.Without(req.ranges)) > 0:
-		return &PeerFault{fmt.Sprintf("ranges of blob %s that nobody asked for", req.hash.Short())}
-	case len(head.ranges) == 0 && !req.proveSize:
-		return &MissingError{Hashes: []blobs.Hash{req.hash}, Count: 1}
+			req.Hash.Short(), head.Size, size)}
+	case len(head.Ranges.Without(req.Ranges)) > 0:
+		return &PeerFault{fmt.Sprintf("ranges of blob %s that nobody asked for", req.Hash.Short())}
+	case len(head.Ranges) == 0 && !req.ProveSize:
+		return &MissingError{Hashes: []blobs.Hash{req.Hash}, Count: 1}
 	}
 	return take(s, head)
 }

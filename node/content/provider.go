@@ -1,4 +1,4 @@
-package node
+package content
 
 import (
 	"bufio"
@@ -11,12 +11,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/content/schedule"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 const (
@@ -38,85 +40,26 @@ const (
 type provider struct {
 	f    *fetcher
 	info peer.AddrInfo
+	src  *schedule.Source
 
 	mu      sync.Mutex
 	turn    turn // when it is asked
 	running bool
-	bytes   uint64  // verified since measured
-	speed   float64 // bytes a second, 0 while unknown
-	since   time.Time
-	last    time.Time // something came
-	gave    uint64
 	streams int
-	far     bool
 	err     error // why it is not asked any more
 	dead    bool
 	retried bool // see again
 }
 
-// came takes account of n verified bytes.
-func (p *provider) came(n int) {
-	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gave += uint64(n)
-	p.bytes += uint64(n)
-	p.last = now
-	if p.since.IsZero() {
-		p.since = now
-	}
-	const window = 100 * time.Millisecond
-	if elapsed := now.Sub(p.since); elapsed >= window {
-		speed := float64(p.bytes) / elapsed.Seconds()
-		if p.speed > 0 {
-			speed = (speed + p.speed) / 2
-		}
-		p.speed, p.bytes, p.since = speed, 0, now
-	}
-}
-
-// rate returns the speed in bytes a second, or 0 while it is unknown. A provider that gives nothing
-// slows down.
-func (p *provider) rate() float64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.since.IsZero() {
-		return 0
-	}
-	if elapsed := time.Since(p.since); p.speed > 0 && elapsed > time.Second {
-		return min(p.speed, float64(p.bytes+1)/elapsed.Seconds())
-	}
-	return p.speed
-}
-
-// idle returns how long nothing has come.
-func (p *provider) idle() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.last.IsZero() {
-		return 0
-	}
-	return time.Since(p.last)
-}
-
-// blockBytes is how much work the provider takes at a time.
-func (p *provider) blockBytes() uint64 {
-	speed := p.rate()
-	if speed == 0 {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.far {
-			return firstFarBlock
-		}
-		return firstBlock
-	}
-	return uint64(min(max(speed*blockTime.Seconds(), minBlock), maxBlock))
+// newProvider returns a provider that has not been asked yet.
+func (f *fetcher) newProvider(info peer.AddrInfo) *provider {
+	return &provider{f: f, info: info, src: f.sched.NewSource(info.ID)}
 }
 
 // run asks the provider until the fetch ends, or the provider fails.
 func (p *provider) run(ctx context.Context) {
-	err := fault.Guard(p.f.n.log, "a fetch", func() error {
-		return p.f.n.net.Connect(ctx, p.info)
+	err := fault.Guard(p.f.x.log, "a fetch", func() error {
+		return p.f.x.net.Connect(ctx, p.info)
 	}, "peer", p.info.ID)
 	if err != nil {
 		p.fail(err)
@@ -135,9 +78,7 @@ func (p *provider) fail(err error) {
 		p.dead, p.err = true, err
 	}
 	p.mu.Unlock()
-	p.f.sched.mu.Lock()
-	p.f.sched.notify()
-	p.f.sched.mu.Unlock()
+	p.f.sched.Notify()
 }
 
 func (p *provider) failed() bool {
@@ -152,7 +93,7 @@ func (p *provider) addStreams(ctx context.Context, roundTrip time.Duration) {
 	defer p.mu.Unlock()
 	most := nearStreams
 	if roundTrip >= farAway {
-		p.far = true
+		p.src.IsFar()
 		most = farStreams
 	}
 	if p.dead || p.f.background {
@@ -173,7 +114,7 @@ type openStream struct {
 	raw    link.Stream
 	r      *bufio.Reader
 	w      io.Writer
-	flying []*block
+	flying []*schedule.Block
 	stop   func() bool
 	used   bool // has been answered before
 }
@@ -184,16 +125,13 @@ func (p *provider) stream(ctx context.Context) {
 	for ctx.Err() == nil && !p.failed() {
 		s := &openStream{p: p}
 		more := false
-		err := fault.Guard(p.f.n.log, "a fetch", func() (err error) {
+		err := fault.Guard(p.f.x.log, "a fetch", func() (err error) {
 			more, err = s.run(ctx)
 			return err
 		}, "peer", p.info.ID)
 		cancelled := false
 		for _, b := range s.flying {
-			p.f.sched.mu.Lock()
-			cancelled = cancelled || b.cancelled
-			p.f.sched.mu.Unlock()
-			p.f.sched.giveBack(b)
+			cancelled = p.f.sched.GiveBack(b) || cancelled
 		}
 		s.close(err != nil)
 		switch {
@@ -230,7 +168,7 @@ func (p *provider) again(ctx context.Context, s *openStream, cause error) (bool,
 	if !first {
 		return false, nil
 	}
-	for end := time.Now().Add(noticed); p.f.n.net.Connected(p.info.ID); {
+	for end := time.Now().Add(noticed); p.f.x.net.Connected(p.info.ID); {
 		if time.Now().After(end) {
 			return false, nil // it is there, and has refused
 		}
@@ -240,7 +178,7 @@ func (p *provider) again(ctx context.Context, s *openStream, cause error) (bool,
 		case <-time.After(noticed / 20):
 		}
 	}
-	err := p.f.n.net.Connect(ctx, p.info)
+	err := p.f.x.net.Connect(ctx, p.info)
 	return err == nil, err
 }
 
@@ -259,11 +197,11 @@ func (s *openStream) run(ctx context.Context) (more bool, err error) {
 			wait := time.Duration(0)
 			if len(s.flying) == 0 {
 				wait = streamIdle
-				if err := s.p.f.n.turn(ctx, s.p.f.background); err != nil {
+				if err := s.p.f.x.limits.Turns.Wait(ctx, s.p.f.background); err != nil {
 					return false, err
 				}
 			}
-			b := sched.take(ctx, s.p, wait)
+			b := sched.Take(ctx, s.p.src, wait)
 			if b == nil {
 				break
 			}
@@ -273,42 +211,58 @@ func (s *openStream) run(ctx context.Context) (more bool, err error) {
 			}
 		}
 		if len(s.flying) == 0 {
-			sched.mu.Lock()
-			defer sched.mu.Unlock()
-			return !sched.ended && ctx.Err() == nil, nil
+			return !sched.Ended() && ctx.Err() == nil, nil
 		}
 		b := s.flying[0]
 		if err := s.read(ctx, b); err != nil {
 			return false, err
 		}
 		s.flying = s.flying[1:]
-		sched.giveBack(b)
+		sched.GiveBack(b)
 		s.used = true
 	}
 }
 
-func (s *openStream) ask(ctx context.Context, b *block) error {
-	if s.raw == nil {
-		raw, err := s.p.f.n.net.Open(ctx, s.p.info.ID, blobProtocol)
-		if err != nil {
-			return err
-		}
-		s.raw = raw
-		s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() }) // so that a read that waits for the peer ends
-		quiet := link.Within(raw, idleTimeout).Paced()
-		limits := s.p.f.n.limits.download(s.p.info.ID)
-		background := s.p.f.background
-		s.r = bufio.NewReaderSize(limitedReader{ctx, quiet, limits, func() bool { return background }, &s.p.f.n.counters.contentReceived}, readBuffer)
-		s.w = quiet
+// ask asks for a block.
+func (s *openStream) ask(ctx context.Context, b *schedule.Block) error {
+	if err := s.open(ctx); err != nil {
+		return err
 	}
-	s.p.f.sched.mu.Lock()
-	b.cancel = func() { s.p.f.work.Go(func() { _ = s.raw.Reset() }) } // which may wait for the network; who cancels holds the schedule
-	s.p.f.sched.mu.Unlock()
-	reqs := make([]blobRequest, len(b.items))
-	for i, it := range b.items {
-		reqs[i] = it.req
+	raw := s.raw
+	s.p.f.sched.OnCancel(b, func() {
+		s.p.f.work.Go(func() { _ = raw.Reset() }) // which may wait for the network
+	})
+	reqs := make([]wire.Request, len(b.Items))
+	for i, it := range b.Items {
+		reqs[i] = it.Request
 	}
-	msg, err := appendRequests(nil, s.p.f.background, reqs)
+	return s.send(reqs)
+}
+
+// open opens the stream if it is not open.
+func (s *openStream) open(ctx context.Context) error {
+	if s.raw != nil {
+		return nil
+	}
+	f, id := s.p.f, s.p.info.ID
+	raw, err := f.x.net.Open(ctx, id, wire.Protocol)
+	if err != nil {
+		return err
+	}
+	s.raw = raw
+	// So that a read that waits for the peer ends.
+	s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() })
+	quiet := link.Within(raw, idleTimeout).Paced()
+	t := limits.Transfer{
+		Limits: f.x.limits.Download(id), Background: f.background, Count: &f.x.received,
+	}
+	s.r = bufio.NewReaderSize(t.Reader(ctx, quiet), readBuffer)
+	s.w = quiet
+	return nil
+}
+
+func (s *openStream) send(reqs []wire.Request) error {
+	msg, err := wire.AppendRequests(nil, s.p.f.background, reqs)
 	if err != nil {
 		return err
 	}
@@ -334,15 +288,15 @@ func (s *openStream) close(broken bool) {
 }
 
 // read reads the answers of a block.
-func (s *openStream) read(ctx context.Context, b *block) error {
-	for i, it := range b.items {
+func (s *openStream) read(ctx context.Context, b *schedule.Block) error {
+	for i, it := range b.Items {
 		asked := time.Now()
 		if i == 0 {
 			if _, err := s.r.Peek(1); err != nil {
 				if s.used && errors.Is(err, io.EOF) {
 					return errStale
 				}
-				return fmt.Errorf("blob %s: %w", it.req.hash.Short(), noEOF(err))
+				return fmt.Errorf("blob %s: %w", it.Request.Hash.Short(), link.NoEOF(err))
 			}
 			if !s.used {
 				s.p.addStreams(ctx, time.Since(asked))
@@ -360,72 +314,66 @@ type PeerFault struct{ What string }
 
 func (e *PeerFault) Error() string { return "the peer breaks the protocol: " + e.What }
 
-func (s *openStream) readItem(b *block, it *blockItem) error {
-	f, want := s.p.f, it.need.want
-	head, err := readAnswerHead(s.r)
+func (s *openStream) readItem(b *schedule.Block, it *schedule.Item) error {
+	f, want := s.p.f, it.Want
+	head, err := wire.ReadHead(s.r)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", want.Hash.Short(), err)
 	}
 	switch {
-	case head.status == statusLarger, head.status == statusSpent:
+	case head.Status == wire.StatusLarger, head.Status == wire.StatusSpent:
 		return &PeerFault{"a blob is said to be over a limit or budget that was not given"}
-	case head.status == statusNotHere:
-		if it.req.children != nil {
+	case head.Status == wire.StatusNotHere:
+		if it.Request.Children != nil {
 			if n, err := binary.ReadUvarint(s.r); err != nil || n > 0 {
 				return errors.Join(&PeerFault{"children of a sequence that is not here"}, err)
 			}
 		}
-		f.sched.answered(b, it, true)
+		f.sched.Answered(b, it, true)
 		return nil
-	case len(head.ranges.Without(it.req.ranges)) > 0:
+	case len(head.Ranges.Without(it.Request.Ranges)) > 0:
 		return &PeerFault{fmt.Sprintf("ranges of blob %s that nobody asked for", want.Hash.Short())}
 	}
-	f.sched.mu.Lock()
-	known, size := it.need.proved, it.need.size
-	it.expect = head.ranges
-	if it.expect == nil {
-		it.expect = blobs.Ranges{}
-	}
-	f.sched.mu.Unlock()
-	if known && head.size != size {
-		return &PeerFault{fmt.Sprintf("blob %s is said to have %d bytes, it has %d", want.Hash.Short(), head.size, size)}
+	size, known := f.sched.Expect(it, head.Ranges)
+	if known && head.Size != size {
+		return &PeerFault{fmt.Sprintf("blob %s is said to have %d bytes, it has %d",
+			want.Hash.Short(), head.Size, size)}
 	}
 	if err := s.receive(it, head); err != nil {
 		return err
 	}
-	refused := len(it.req.ranges.Intersect(blobs.Ranges{{Start: 0, End: head.size}}).Without(head.ranges).Without(provedRanges(it, head))) > 0
-	if it.req.children == nil {
-		f.sched.answered(b, it, refused)
+	asked := it.Request.Ranges.Intersect(blobs.Ranges{{Start: 0, End: head.Size}})
+	refused := len(asked.Without(head.Ranges).Without(provedRanges(it, head))) > 0
+	if it.Request.Children == nil {
+		f.sched.Answered(b, it, refused)
 		return nil
 	}
 	return s.readChildren(b, it, refused)
 }
 
-func provedRanges(it *blockItem, head answerHead) blobs.Ranges {
-	if it.req.proveSize {
-		return lastGroup(head.size)
+func provedRanges(it *schedule.Item, head wire.Head) blobs.Ranges {
+	if it.Request.ProveSize {
+		return wire.LastGroup(head.Size)
 	}
 	return nil
 }
 
 // receive reads the streams of one blob.
-func (s *openStream) receive(it *blockItem, head answerHead) error {
-	f, want := s.p.f, it.need.want
-	proved := !it.req.proveSize
+func (s *openStream) receive(it *schedule.Item, head wire.Head) error {
+	f, want := s.p.f, it.Want
+	proved := !it.Request.ProveSize
 	on := blobs.Hooks{
 		Verified: func(n int) {
 			if proved { // the proof itself is not part of what is expected
-				f.sched.mu.Lock()
-				it.got += uint64(n)
-				f.sched.mu.Unlock()
+				f.sched.Got(it, n)
 			}
-			s.p.came(n)
+			s.p.src.Came(n)
 			f.came(n)
 		},
 		Accept: func() error {
-			ok, err := f.checkClaims(head.size, want, it.need.also...)
+			ok, err := f.checkClaims(head.Size, want, f.sched.Claims(it)...)
 			if err == nil && !ok {
-				f.sched.drop(it)
+				f.sched.Drop(it)
 				err = errRefuted
 			}
 			return err
@@ -433,23 +381,23 @@ func (s *openStream) receive(it *blockItem, head answerHead) error {
 		Proved: func() error {
 			proved = true
 			if f.sizeKnown != nil {
-				f.sizeKnown(head.size)
+				f.sizeKnown(head.Size)
 			}
-			f.sched.setProved(it, head.size)
+			f.sched.Prove(it, head.Size)
 			return nil
 		},
 	}
 	var err error
-	if it.req.proveSize {
-		err = f.rc.ReceiveNew(s.r, want.Hash, head.size, head.ranges, on)
+	if it.Request.ProveSize {
+		err = f.rc.ReceiveNew(s.r, want.Hash, head.Size, head.Ranges, on)
 	} else {
-		err = f.rc.Receive(s.r, want.Hash, head.size, head.ranges, on)
+		err = f.rc.Receive(s.r, want.Hash, head.Size, head.Ranges, on)
 	}
 	if local := f.rc.Err(); local != nil {
 		return storeFault{local}
 	}
 	if errors.Is(err, errRefuted) {
-		if err = nil; head.size > blobs.SegmentSize {
+		if err = nil; head.Size > blobs.SegmentSize {
 			err = errEnough // the rest of the answer is not wanted
 		}
 	}
@@ -457,24 +405,22 @@ func (s *openStream) receive(it *blockItem, head answerHead) error {
 }
 
 // readChildren reads the children of a sequence that came unasked for by name.
-func (s *openStream) readChildren(b *block, it *blockItem, refused bool) error {
-	f, h := s.p.f, it.req.hash
+func (s *openStream) readChildren(b *schedule.Block, it *schedule.Item, refused bool) error {
+	f, h := s.p.f, it.Request.Hash
 	count, err := binary.ReadUvarint(s.r)
 	if err != nil {
-		return fmt.Errorf("sequence %s: %w", h.Short(), noEOF(err))
+		return fmt.Errorf("sequence %s: %w", h.Short(), link.NoEOF(err))
 	}
-	defer f.sched.childrenEnded()
+	defer f.sched.ChildrenEnded()
 	var children blobs.Sequence
 	var have []bool
 	if count > 0 {
-		if children, have, err = f.children(h, it.req.children, count); err != nil {
+		if children, have, err = f.children(h, it.Request.Children, count); err != nil {
 			return err
 		}
 	}
-	if it.req.children.limit == eagerLimit {
-		f.sched.expectChildren(children, have)
-	}
-	f.sched.answered(b, it, refused)
+	f.sched.ExpectChildren(it, children, have)
+	f.sched.Answered(b, it, refused)
 	present := 0
 	for _, is := range have {
 		if is {
@@ -485,7 +431,7 @@ func (s *openStream) readChildren(b *block, it *blockItem, refused bool) error {
 		return errEnough // most would come for nothing: ask for what is missing, by name
 	}
 	for i, child := range children {
-		more, err := s.readChild(child, it.req.children, have[i])
+		more, err := s.readChild(child, it.Request.Children, have[i])
 		if err != nil || !more {
 			return err
 		}
@@ -495,11 +441,11 @@ func (s *openStream) readChildren(b *block, it *blockItem, refused bool) error {
 
 // children returns the children, of a sequence that has just come, that follow on a request, and
 // which of them are here.
-func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs.Sequence, []bool, error) {
+func (f *fetcher) children(h blobs.Hash, req *wire.Children, count uint64) (blobs.Sequence, []bool, error) {
 	if err := f.rc.Flush(); err != nil {
 		return nil, nil, storeFault{err}
 	}
-	content, err := f.n.Blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	content, err := f.x.blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
 	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) {
 		return nil, nil, &PeerFault{"children of a sequence that did not come whole"}
 	}
@@ -507,12 +453,14 @@ func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs
 		return nil, nil, storeFault{err}
 	}
 	children, err := blobs.ParseSequence(content)
-	if err != nil || req.first+count > uint64(len(children)) || count > req.count {
+	if err != nil || req.First+count > uint64(len(children)) || count > req.Count {
 		return nil, nil, &PeerFault{fmt.Sprintf("%d children of blob %s, which has not so many", count, h.Short())}
 	}
-	children = children[req.first : req.first+count]
+	children = children[req.First : req.First+count]
 	have := make([]bool, count)
-	err = f.n.Blobs.Stats(f.ctx, children, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+	err = f.x.blobs.Stats(f.ctx, children, func(
+		i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error),
+	) error {
 		have[i] = known && info.Complete
 		return nil
 	})
@@ -523,34 +471,34 @@ func (f *fetcher) children(h blobs.Hash, req *childRequest, count uint64) (blobs
 }
 
 // readChild reads the answer for one child; more says whether others follow.
-func (s *openStream) readChild(h blobs.Hash, req *childRequest, have bool) (more bool, err error) {
+func (s *openStream) readChild(h blobs.Hash, req *wire.Children, have bool) (more bool, err error) {
 	f := s.p.f
-	head, err := readAnswerHead(s.r)
+	head, err := wire.ReadHead(s.r)
 	if err != nil {
 		return false, fmt.Errorf("blob %s: %w", h.Short(), err)
 	}
 	switch {
-	case head.status == statusSpent && req.budget > 0:
+	case head.Status == wire.StatusSpent && req.Budget > 0:
 		return false, nil
-	case head.status != statusHere:
-		f.sched.childCame(h, false)
+	case head.Status != wire.StatusHere:
+		f.sched.ChildCame(h, false)
 		return true, nil
 	}
-	if req.limit > 0 && head.size > req.limit || len(head.ranges.Without(req.ranges)) > 0 {
+	if req.Limit > 0 && head.Size > req.Limit || len(head.Ranges.Without(req.Ranges)) > 0 {
 		return false, &PeerFault{fmt.Sprintf("blob %s is more than was asked for", h.Short())}
 	}
-	f.n.Blobs.Touch(f.ctx, h)
-	on := blobs.Hooks{Verified: func(n int) { s.p.came(n); f.came(n) }}
+	f.x.blobs.Touch(f.ctx, h)
+	on := blobs.Hooks{Verified: func(n int) { s.p.src.Came(n); f.came(n) }}
 	if have {
-		on.Verified = func(n int) { s.p.came(n) }
+		on.Verified = func(n int) { s.p.src.Came(n) }
 	}
-	if err := f.rc.ReceiveNew(s.r, h, head.size, head.ranges, on); err != nil {
+	if err := f.rc.ReceiveNew(s.r, h, head.Size, head.Ranges, on); err != nil {
 		if local := f.rc.Err(); local != nil {
 			return false, storeFault{local}
 		}
 		return false, err
 	}
-	whole := len(blobs.Ranges{{Start: 0, End: head.size}}.Without(lastGroup(head.size)).Without(head.ranges)) == 0
-	f.sched.childCame(h, whole)
+	all := blobs.Ranges{{Start: 0, End: head.Size}}
+	f.sched.ChildCame(h, len(all.Without(wire.LastGroup(head.Size)).Without(head.Ranges)) == 0)
 	return true, nil
 }

@@ -1,19 +1,27 @@
-package node
+package content
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs/blobstest"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // A fetch at a fair pace asks nobody else, however long it takes. One that is slow asks others, and
 // those that sent something wrong before only if nothing comes at all.
 func TestWhoIsAskedInALongFetch(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		n := simNodeOf(t, newSimNet(1))
+	synctest.Test(t, func(t *testing.T) {
+		x, liars := offline(t), liars{}
+		x.cfg.Liars = liars
+		x.GoOnline(nobody{})
 		info := func(names ...string) (out []peer.AddrInfo) {
 			for _, name := range names {
 				out = append(out, peer.AddrInfo{ID: peer.ID(name)})
@@ -21,9 +29,9 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 			return out
 		}
 		for _, liar := range info("known liar", "liar of relief") {
-			n.noteLie(liar.ID, errors.New("it lied"))
+			liars.NoteLie(liar.ID, errors.New("it lied"))
 		}
-		f := n.newFetcher(context.Background(), info("known liar", "first"), info("fallback"), true, nil)
+		f := x.newFetcher(context.Background(), info("known liar", "first"), info("fallback"), true, nil)
 		f.relief = func() []peer.ID { return []peer.ID{"liar of relief", "relief"} }
 		asked := func() (out []string) {
 			for _, p := range f.providers {
@@ -52,10 +60,40 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 		_, err := f.close()
 		require.NoError(t, err)
 
-		f = n.newFetcher(context.Background(), info("known liar"), nil, true, nil)
+		f = x.newFetcher(context.Background(), info("known liar"), nil, true, nil)
 		require.True(t, f.startNext())
 		require.Equal(t, []string{"known liar"}, asked(), "there is nobody else")
 		_, err = f.close()
 		require.NoError(t, err)
+	})
+}
+
+// nobody is a network in which nobody answers.
+type nobody struct{}
+
+func (nobody) Peers() []link.Peer { return nil }
+
+func (nobody) Connected(peer.ID) bool { return true }
+
+func (nobody) Connect(ctx context.Context, _ peer.AddrInfo) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (nobody) Open(context.Context, peer.ID, string) (link.Stream, error) {
+	return nil, errors.New("nobody answers")
+}
+
+type liars map[peer.ID]bool
+
+func (l liars) Lied(p peer.ID) bool { return l[p] }
+
+func (l liars) NoteLie(p peer.ID, _ error) { l[p] = true }
+
+// offline returns an exchange with an empty store.
+func offline(t *testing.T) *Exchange {
+	return New(Config{
+		Blobs: blobstest.New(t), Limits: limits.New(limits.Config{}, limits.DefaultFigures()), Liars: liars{},
+		Log: slog.New(slog.DiscardHandler),
 	})
 }

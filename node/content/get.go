@@ -1,4 +1,4 @@
-package node
+package content
 
 import (
 	"context"
@@ -7,13 +7,13 @@ import (
 	"os"
 	"sync"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Form says what a hash is known to name.
@@ -49,34 +49,24 @@ type GetProgress struct {
 // lack, from connected peers. It goes on where an earlier Get stopped. Errors are those of Fetch,
 // and of directory.Load. What it brings is not collected before the hold of ctx ends, if there is
 // one (see blobs.Store.Hold).
-func (n *Node) Get(
+func (x *Exchange) Get(
 	ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo,
 	progress func(GetProgress),
 ) (_ Content, err error) {
-	ctx, done := n.within(ctx)
-	defer func() { err = done(err) }()
-	ctx, release := n.Blobs.Hold(ctx)
+	ctx, release := x.blobs.Hold(ctx)
 	defer release()
-	g := getter{n: n, out: Content{Hash: h}, progress: progress}
-	g.f = n.newFetcher(link.Named(ctx), providers, n.connectedPeers(), false, g.came)
+	g := getter{x: x, out: Content{Hash: h}, progress: progress}
+	g.f = x.newFetcher(link.Named(ctx), providers, x.peers(), false, g.came)
 	err = g.run(ctx, form)
 	g.out.Fetched, err = g.f.end(err)
 	if err == nil {
-		err = n.Blobs.Sync(ctx)
+		err = x.blobs.Sync(ctx)
 	}
 	return g.out, err
 }
 
-// connectedPeers returns the peers that are connected right now.
-func (n *Node) connectedPeers() (out []peer.AddrInfo) {
-	for _, p := range n.Peers() {
-		out = append(out, peer.AddrInfo{ID: p.ID})
-	}
-	return out
-}
-
 type getter struct {
-	n        *Node
+	x        *Exchange
 	f        *fetcher
 	progress func(GetProgress)
 	out      Content
@@ -100,7 +90,7 @@ func (g *getter) came(k int) {
 
 // expect adds bytes to what is to be fetched.
 func (g *getter) expect(ctx context.Context, wants []Want) error {
-	total, err := g.n.toFetch(ctx, wants)
+	total, err := g.x.toFetch(ctx, wants)
 	if err != nil {
 		return err
 	}
@@ -120,11 +110,11 @@ func (g *getter) run(ctx context.Context, form Form) error {
 		return nil
 	}
 	// What is damaged here would name children that nobody has.
-	stored := g.n.Blobs.Check(ctx, g.out.Hash, blobs.Everything)
-	if err := g.n.mend(g.f, stored); err != nil {
+	stored := g.x.blobs.Check(ctx, g.out.Hash, blobs.Everything)
+	if err := g.f.mend(stored); err != nil {
 		return err
 	}
-	b, err := g.n.Blobs.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
+	b, err := g.x.blobs.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
 	if err != nil {
 		return err
 	}
@@ -144,7 +134,7 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	wants, err := g.children(ctx, seq, form)
 	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged && !g.mended {
 		g.mended = true
-		if err := g.n.mend(g.f, err); err != nil {
+		if err := g.f.mend(err); err != nil {
 			return err
 		}
 		return g.run(ctx, form)
@@ -179,13 +169,13 @@ func (g *getter) root(ctx context.Context, form Form) (blobs.Info, error) {
 	if err != nil {
 		return blobs.Info{}, err
 	}
-	return g.n.Blobs.Stat(ctx, g.out.Hash)
+	return g.x.blobs.Stat(ctx, g.out.Hash)
 }
 
 // expectRoot sets the total of a blob that is here in part; that of an unknown one becomes known
 // with its size.
 func (g *getter) expectRoot(ctx context.Context) error {
-	info, err := g.n.Blobs.Stat(ctx, g.out.Hash)
+	info, err := g.x.blobs.Stat(ctx, g.out.Hash)
 	if errors.Is(err, blobs.ErrNotFound) {
 		g.f.sizeKnown = func(size uint64) {
 			g.mu.Lock()
@@ -208,7 +198,7 @@ func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (w
 	if err := g.f.rc.Flush(); err != nil {
 		return nil, err
 	}
-	dir, err := directory.Load(ctx, g.n.Blobs, g.out.Hash)
+	dir, err := directory.Load(ctx, g.x.blobs, g.out.Hash)
 	if err == nil {
 		g.out.Directory, g.out.Size = dir, dir.Size()
 		for i, size := range dir.ExpectedSizes() {
@@ -219,7 +209,7 @@ func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (w
 	if !errors.Is(err, directory.ErrNotDirectory) && !errors.Is(err, blobs.ErrTooLarge) {
 		return nil, err
 	}
-	chunks, err := chunked.Open(ctx, g.n.Blobs, g.out.Hash)
+	chunks, err := chunked.Open(ctx, g.x.blobs, g.out.Hash)
 	if err == nil {
 		g.out.Chunks, g.out.Size = chunks, chunks.Size()
 		err = chunks.Each(ctx, func(c chunked.Chunks) error {
@@ -241,12 +231,12 @@ func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (w
 }
 
 // toFetch adds up what is missing.
-func (n *Node) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
+func (x *Exchange) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
 	hashes := make([]blobs.Hash, len(wants))
 	for i, w := range wants {
 		hashes[i] = w.Hash
 	}
-	err = n.Blobs.Stats(ctx, hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+	err = x.blobs.Stats(ctx, hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
 		switch {
 		case !known:
 			total += wants[i].Size
@@ -258,9 +248,11 @@ func (n *Node) toFetch(ctx context.Context, wants []Want) (total uint64, err err
 	return total, err
 }
 
-// Export writes the content to name, which must not exist: a file, or a directory with everything
-// in it.
-func (n *Node) Export(ctx context.Context, c *Content, name string, progress func(directory.Progress)) error {
+// Export writes the content, which is in a store, to name, which must not exist: a file, or a
+// directory with everything in it.
+func (c *Content) Export(
+	ctx context.Context, from *blobs.Store, name string, progress func(directory.Progress),
+) error {
 	report := func(written uint64) {
 		if progress != nil {
 			progress(directory.Progress{TotalFiles: 1, Bytes: written, TotalBytes: c.Size})
@@ -268,9 +260,69 @@ func (n *Node) Export(ctx context.Context, c *Content, name string, progress fun
 	}
 	switch {
 	case c.Directory != nil:
-		return c.Directory.Export(ctx, n.Blobs, name, progress)
+		return c.Directory.Export(ctx, from, name, progress)
 	case c.Chunks != nil:
-		return blobs.WriteNew(name, func(f *os.File) error { return c.Chunks.CopyTo(ctx, f, report) })
+		return blobs.WriteNew(name, func(f *os.File) error {
+			return c.Chunks.CopyTo(ctx, f, report)
+		})
 	}
-	return n.Blobs.Export(ctx, c.Hash, name, report)
+	return from.Export(ctx, c.Hash, name, report)
+}
+
+// FetchPart brings byte ranges of the blob h and, if children is not nil, those byte ranges of each
+// of its children, into the store. A sequence that is not known here comes with its children in one
+// request.
+func (x *Exchange) FetchPart(
+	ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo,
+	progress func(GetProgress),
+) (Fetched, error) {
+	g := getter{x: x, progress: progress}
+	g.f = x.newFetcher(link.Named(ctx), providers, x.peers(), false, g.came)
+	got, err := g.f.end(g.part(ctx, h, ranges, children))
+	if err == nil {
+		err = x.blobs.Sync(ctx)
+	}
+	return got, err
+}
+
+func (g *getter) part(ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges) error {
+	if children == nil {
+		return g.f.fetch(Want{Hash: h, Ranges: ranges})
+	}
+	all := &wire.Children{Count: blobs.MaxChildren, Ranges: children.Align()}
+	if err := g.f.fetchPart([]Want{{Hash: h}}, all); err != nil {
+		return err
+	}
+	if err := g.f.rc.Flush(); err != nil {
+		return storeFault{err}
+	}
+	content, err := g.x.blobs.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
+	if err != nil {
+		return err
+	}
+	seq, err := blobs.ParseSequence(content)
+	if err != nil {
+		return err
+	}
+	wants := make([]Want, len(seq))
+	for i, child := range seq {
+		wants[i] = Want{Hash: child, Ranges: children}
+	}
+	g.f.finishChildren()
+	return g.f.fetch(wants...)
+}
+
+// finishChildren waits until the children that come with a sequence have come.
+func (f *fetcher) finishChildren() {
+	for {
+		changed := f.sched.Changed()
+		if !f.sched.ChildrenComing() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-f.ctx.Done():
+			return
+		}
+	}
 }
