@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/stretchr/testify/require"
@@ -30,8 +31,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T) (*Client, *node.Node) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+func open(t *testing.T) (*Client, *skerry.Node) {
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	t.Cleanup(func() { require.NoError(t, errors.Join(stop(), n.Close())) })
@@ -142,7 +143,7 @@ func TestImportTellsTheLine(t *testing.T) {
 }
 
 func TestWatchAndSocket(t *testing.T) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	l, err := Listen(NewServer(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

@@ -60,8 +60,6 @@ const (
 	maxHistory     = 32
 	historyDays    = 3
 	maxAddrs       = 16 // remembered of a peer
-	// fewUses is up to how many uses of an invite those who take it are named.
-	fewUses = 8
 )
 
 func (a *acquaintance) standing() standing {

@@ -3,12 +3,12 @@ package node
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // The blob protocol. A stream carries requests one behind the other, which may be sent before
@@ -214,12 +214,7 @@ func readAnswerHead(r *bufio.Reader) (h answerHead, err error) {
 	return h, noEOF(err)
 }
 
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
+var noEOF = link.NoEOF
 
 // lastGroup is the byte range of the last chunk group of a blob; of an empty one, the position 0.
 func lastGroup(size uint64) blobs.Ranges {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -42,8 +43,8 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
 			for round := range maxInGoodFaith + 4 {
 				var statements [][]byte
-				for i := range maxPush {
-					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*maxPush+i)
+				for i := range bundle.Max {
+					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*bundle.Max+i)
 					if i%3 == 0 {
 						v := replica.Revocation{Replica: r.ID, Author: victim.Author(), Issued: issued, From: 1 << 62, Authority: &g}
 						v.Sign(delegate)
@@ -126,7 +127,7 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 		return err
 	}
 	lookup := lookupOf(id, to, dayOf(time.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), nil)
+	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), nil)
 	if _, err := s.Write(b); err != nil {
 		return err
 	}

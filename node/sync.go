@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -129,14 +130,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	return true, nil
 }
 
-// resetAfterFault is deferred by whoever has opened a stream: a panic, which goes on, ends the
-// stream.
-func resetAfterFault(s link.Stream) {
-	if v := recover(); v != nil {
-		_ = s.Reset() // the peer may be gone
-		panic(v)
-	}
-}
+var resetAfterFault = link.ResetAfterFault
 
 // serveSync is the responder's part.
 func (n *Node) serveSync(s link.Stream) {
@@ -294,7 +288,7 @@ type worthless struct{ refused, taken int }
 // How many statements may be refused before the peer is, if it sends more of these than of others.
 const (
 	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
-	maxRefusedPush = maxPush / 2                  // in a push or a message of gossip
+	maxRefusedPush = bundle.Max / 2               // in a push or a message of gossip
 )
 
 // maxRefusedEpochs is for how many epochs a peer may send as many.
@@ -357,7 +351,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, rotateErr)
 	}
 	if keys {
-		n.tendSoon()
+		n.keyChanged(id)
 		err = errors.Join(err, n.sealPolicy(ctx, id))
 	}
 	if revokes || keys {
