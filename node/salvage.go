@@ -14,7 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
-// salvagedDir is where the store that RepairStore makes waits for its place. It is whole once
+// salvagedDir is where the store that SalvageStore makes waits for its place. It is whole once
 // storeDir is out of the way.
 const salvagedDir = "kv.salvaged"
 
