@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
@@ -31,8 +32,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T) (*Client, *node.Node) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+func open(t *testing.T) (*Client, *skerry.Node) {
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	t.Cleanup(func() { require.NoError(t, errors.Join(stop(), n.Close())) })
@@ -143,7 +144,7 @@ func TestImportTellsTheLine(t *testing.T) {
 }
 
 func TestWatchAndSocket(t *testing.T) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	l, err := Listen(NewServer(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

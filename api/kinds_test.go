@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -39,7 +40,8 @@ var failed = strings.Fields(`
 	replica.ErrOutOfTime replica.ErrOwnEntries replica.ErrTooMany replica.ErrTooWide
 	replica.ErrUnknownStatement replica.ErrUnprovedKey replica.ErrWeakKey replica.ErrWrongReplica
 	replica.ErrBehind replica/seal.ErrChanged replica/seal.ErrNoRecipient
-	node.ErrBusy node.ErrClosed node.ErrContentMissing node.ErrNoTable node.ErrOffline node.ErrSlow
+	node.ErrBusy node.ErrClosed node/vaults.ErrContentMissing
+	node/link.ErrNoTable node/link.ErrOffline node/link.ErrSlow
 	vault.ErrIdentityExists vault.ErrNotCatalogue vault.ErrNotHead vault.ErrNotRestore
 	vault.ErrNotSeeds
 	identity.ErrBadHandle identity.ErrBadKey identity.ErrBadPublicKey identity.ErrReserved
@@ -50,7 +52,8 @@ var failed = strings.Fields(`
 func TestEveryErrorHasAKind(t *testing.T) {
 	made, left := 0, slices.Clone(failed)
 	for _, pkg := range []string{"kv", "blobs", "blobs/chunked", "blobs/directory", "replica",
-		"replica/seal", "ticket", "vault", "project", "identity", "node"} {
+		"replica/seal", "ticket", "vault", "project", "identity", "node", "node/link",
+		"node/invites", "node/vaults"} {
 		names, err := filepath.Glob(filepath.Join("..", pkg, "*.go"))
 		require.NoError(t, err)
 		for _, name := range names {
@@ -101,8 +104,8 @@ func TestKindsCrossTheAPI(t *testing.T) {
 		Conflict:     {replica.ErrExists},
 		NotAllowed:   {&replica.NotAllowedError{Op: "set"}, fs.ErrPermission},
 		Verification: {&blobs.DamageError{}, &blobs.CorruptError{}, &blobs.ReferenceError{}},
-		Unreachable: {&link.UnreachableError{}, &node.PendingInviteError{
-			Err: &node.InviteError{Status: node.InviteUnknown}},
+		Unreachable: {&link.UnreachableError{}, &invites.PendingError{
+			Err: &invites.Error{Status: invites.Unknown}},
 			&content.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
 				Causes: []error{&link.UnreachableError{}}}},
 		Failed: {errors.New("anything"), &node.InUseError{}},

@@ -86,7 +86,7 @@ func (s *Server) owner(ctx context.Context, text string) (identity.ID, error) {
 		i, err := s.whichIdentity(ctx, text)
 		return i.ID, err
 	}
-	if v, err := s.node.VaultOf(ctx, ""); err == nil && v.Own() {
+	if v, err := s.vaults.Of(ctx, ""); err == nil && v.Own() {
 		return v.Identity.ID, nil
 	}
 	i, err := s.whichIdentity(ctx, "")
@@ -328,7 +328,7 @@ func (s *Server) assetAdd(ctx context.Context, req AddAssetRequest, a *answer) (
 	}
 	all[string(x.Key())] = x.Marshal()
 	if req.Sign {
-		signed, err := s.node.Keyring().SignAsset(ctx, x, req.Password)
+		signed, err := s.vaults.Keyring().SignAsset(ctx, x, req.Password)
 		if err != nil {
 			return out, err
 		}

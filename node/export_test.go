@@ -5,6 +5,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
@@ -20,7 +21,7 @@ func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(names.
 
 // PublishRaw publishes whatever bytes it is given.
 func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
-	return n.net.Publish(ctx, names.Topic(id), appendItems(appendItems([]byte{gossipVersion}, grants), entries))
+	return n.net.Publish(ctx, names.Topic(id), bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
 }
 
 // Refuses reports whether n refuses p.
@@ -35,3 +36,6 @@ func LimitMisses(n *Node, most int) {
 // RaceDetector tells that a test runs under it, which makes nodes so slow that their limits do not
 // say how fast they are.
 const RaceDetector = raceDetector
+
+// SyncProtocol is the name of the sync protocol.
+const SyncProtocol = syncProtocol

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -42,8 +43,8 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
 			for round := range maxInGoodFaith + 4 {
 				var statements [][]byte
-				for i := range maxPush {
-					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*maxPush+i)
+				for i := range bundle.Max {
+					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*bundle.Max+i)
 					if i%3 == 0 {
 						v := replica.Revocation{Replica: r.ID, Author: victim.Author(), Issued: issued, From: 1 << 62, Authority: &g}
 						v.Sign(delegate)
@@ -126,7 +127,7 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 		return err
 	}
 	lookup := names.Lookup(id, to, names.Day(time.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), nil)
+	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), nil)
 	if _, err := s.Write(b); err != nil {
 		return err
 	}

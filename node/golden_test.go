@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
@@ -30,7 +31,7 @@ func TestWireGolden(t *testing.T) {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
 	require.Equal(t, golden["topic"], names.Topic(id))
-	msg := appendItems(appendItems([]byte{gossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
 	require.Equal(t, golden["message"], hex.EncodeToString(msg))
 	g, e, err := readGossip(msg)
 	require.NoError(t, err)
@@ -61,7 +62,7 @@ func FuzzGossip(f *testing.F) {
 			require.ErrorAs(t, err, &protocol)
 			return
 		}
-		g, e, err := readGossip(appendItems(appendItems([]byte{gossipVersion}, grants), entries))
+		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
 		require.NoError(t, err)
 		require.Equal(t, grants, g)
 		require.Equal(t, entries, e)

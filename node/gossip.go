@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -119,12 +120,12 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 	}
 	for len(entries) > 0 {
 		k, size := 0, 0
-		for k < len(entries) && k < maxPush && (k == 0 || size < link.MaxGossip/4) {
+		for k < len(entries) && k < bundle.Max && (k == 0 || size < link.MaxGossip/4) {
 			size += len(entries[k].Key) + 256
 			k++
 		}
 		statements, items, err := n.marshalPush(ctx, id, entries[:k])
-		msg := appendItems(appendItems([]byte{gossipVersion}, statements), items)
+		msg := bundle.Append(bundle.Append([]byte{gossipVersion}, statements), items)
 		if err == nil && len(msg) > link.MaxGossip {
 			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long statements: push has room for them
 		}
@@ -185,10 +186,10 @@ func readGossip(msg []byte) (statements, entries [][]byte, err error) {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
 	r := bufio.NewReader(bytes.NewReader(msg[1:]))
-	if statements, err = readItems(r, nil); err != nil {
+	if statements, err = bundle.Read(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
-	if entries, err = readItems(r, nil); err != nil {
+	if entries, err = bundle.Read(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {

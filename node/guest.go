@@ -59,10 +59,7 @@ var guests = map[string]admission.Shares{
 	syncProtocol:     {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
 	overviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
 	pushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
-	inviteProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4, All: 256}},
-	// Most calls wait for the person.
-	keyringProtocol: {Strangers: admission.Share{Peer: 4, Net: 32, All: 256}, Known: admission.Share{Peer: 8, All: 256}},
-	clockProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
+	clockProtocol:    {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
 }
 
 // services bounds the open streams of a protocol of what is built upon the node.
@@ -71,14 +68,19 @@ var services = admission.Shares{
 	Known:     admission.Share{Peer: 16, All: 1024},
 }
 
-// room returns the room that all peers share, with a place for the given services.
-func newRoom(served map[string]func(link.Stream)) *admission.Room {
+// newRoom returns the room that all peers share, with a place for what stands above the node.
+func newRoom(served map[string]func(link.Stream), rooms []Room) *admission.Room {
 	cfg := admission.Config{Bytes: budgets, Streams: map[string]admission.Shares{}}
 	for protocol, s := range guests {
 		cfg.Streams[protocol] = s
 	}
 	for protocol := range served {
 		cfg.Streams[protocol] = services
+	}
+	for _, r := range rooms {
+		if r.Protocol != "" {
+			cfg.Streams[r.Protocol] = r.Streams
+		}
 	}
 	return admission.New(cfg)
 }

@@ -1,12 +1,13 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go,
-// redeem.go, keyring.go), who knows which peers (peers.go), what to download from where
-// (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go,
-// catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
-// how people or programs talk to a node (package api). How streams are made is behind
-// [link.Network]; libp2pnet implements it.
+// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go), when to
+// talk to whom (peers.go, contacts.go), what to download from where (fetch.go, downloads.go), and
+// sealed content (sealed.go). What never belongs here: the formats and rules of blobs and entries;
+// how people or programs talk to a node (package api); and what stands above a node, such as
+// invites, vaults and its doctor, which are packages of their own and use what is exported here
+// ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet
+// implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -44,7 +45,6 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
-	"github.com/skerry-sync/skerry/vault"
 )
 
 // Config sets up a Node.
@@ -60,8 +60,6 @@ type Config struct {
 	Now func() time.Time
 	// Store tunes the key-value store, and the files of content alike.
 	Store pebble.Options
-	// Keyring holds the identity keys; nil means one in the data directory.
-	Keyring vault.Keyring
 	// Host, if set, decides about the content of replicas that are held for others.
 	Host Host
 	// Limits bound what is given and taken.
@@ -109,12 +107,10 @@ type Node struct {
 	discovery   *discovery.Finder
 	content     *content.Exchange
 	arrived     arrivals
-	redeeming   sync.Mutex
-	invited     chan struct{}                // an invite was kept that could not be redeemed
 	room        *admission.Room              // counts what peers hold
 	serves      map[string]func(link.Stream) // of what is built upon the node
-	tending     sync.Mutex                   // held while a vault is written
-	tend        chan struct{}                // a vault may have to be written
+	rooms       []Room                       // above the node
+	rotate      chan struct{}                // a read key may be due
 	outboxMu    sync.Mutex
 	outboxes    map[peer.ID]*outbox
 	fullTold    told // that entries are not stored
@@ -140,9 +136,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Keyring == nil {
-		cfg.Keyring = vault.NewLocal(filepath.Join(cfg.Dir, "keyring"), cfg.Now)
-	}
 	if err := makePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -150,7 +143,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
 		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
-		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
+		rotate: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -273,15 +266,20 @@ func (n *Node) GoOnline(network link.Network) error {
 	}
 	n.joinNetwork(network)
 	n.content.GoOnline(network)
-	n.room = newRoom(n.serves)
+	n.room = newRoom(n.serves, n.rooms)
 	for protocol, fn := range map[string]func(link.Stream){
-		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
-		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
+		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview,
+		pushProtocol: n.servePush, clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}
 	for protocol, fn := range n.serves {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
+	}
+	for _, r := range n.rooms {
+		if r.Protocol != "" {
+			network.Handle(r.Protocol, n.admitted(r.Protocol, func(s link.Stream) { r.Handler(n.ctx, s) }))
+		}
 	}
 	if r, ok := network.(link.Relay); ok {
 		r.MeterRelay(n.limits.PassRelayed)
@@ -290,12 +288,17 @@ func (n *Node) GoOnline(network link.Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep, "looking after peers": n.contacts.Run,
-		"downloading": n.downloads.run, "announcing replicas": n.discovery.Announce,
-		"searching for replicas": n.discovery.Search, "redeeming invites": n.retryInvites,
-		"tending keys": n.keepTending,
+		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep,
+		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
+		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
+		"changing read keys": n.keepRotating,
 	} {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
+	}
+	for _, r := range n.rooms {
+		if r.Run != nil {
+			n.work.Go(func() { fault.Keep(n.ctx, n.log, r.Name, r.Run) })
+		}
 	}
 	return nil
 }
@@ -354,13 +357,18 @@ func (n *Node) Close() error {
 	return n.closeErr
 }
 
-// Addrs returns where others may reach the node, for tickets; nothing while offline.
+// Addrs returns where others may reach the node, as many as a ticket takes; nothing while offline.
 func (n *Node) Addrs() []ma.Multiaddr {
+	addrs := n.AllAddrs()
+	return addrs[:min(len(addrs), ticket.MaxAddrs)]
+}
+
+// AllAddrs returns where others may reach the node; nothing while offline.
+func (n *Node) AllAddrs() []ma.Multiaddr {
 	if n.net == nil {
 		return nil
 	}
-	addrs := n.net.Addrs()
-	return addrs[:min(len(addrs), ticket.MaxAddrs)]
+	return n.net.Addrs()
 }
 
 // Peers returns the connected peers.
@@ -381,6 +389,22 @@ func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrIn
 	return out, err
 }
 
+// Holders returns the peers that are remembered for a replica: those that are known, and the
+// newcomers, who were met lately, or of whom somebody has said that they hold it.
+func (n *Node) Holders(
+	ctx context.Context, id replica.ID,
+) (firm, newcomers []peer.AddrInfo, err error) {
+	all, err := n.holders.Of(ctx, id)
+	for _, h := range all {
+		if h.Is == holders.Known {
+			firm = append(firm, h.AddrInfo)
+		} else {
+			newcomers = append(newcomers, h.AddrInfo)
+		}
+	}
+	return firm, newcomers, err
+}
+
 // JoinResult tells what became of a join.
 type JoinResult struct {
 	Replica replica.Replica
@@ -391,13 +415,20 @@ type JoinResult struct {
 // each that can be reached. If none could be, the replica is joined all the same, and the error,
 // which says why, is that of the first peer.
 func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult, error) {
-	return n.JoinWith(ctx, t, name, nil)
+	return n.JoinWith(ctx, t, name, JoinOptions{})
 }
 
-// JoinWith is Join with a download policy that holds from the start; nil is the one the replica
-// has, or everything.
-func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
-	return n.joinWith(ctx, t, newestOf(t), name, policy, nil)
+// JoinOptions are for JoinWith.
+type JoinOptions struct {
+	// Policy is the download policy that holds from the start; nil is the one that the replica has,
+	// or everything.
+	Policy *Policy
+	// Least is the newest epoch of the replica that is known to be one; nil is the newest that the
+	// ticket names.
+	Least *replica.EpochID
+	// Hints are peers that may hold the replica besides those of the ticket, as somebody says whom
+	// the person did not choose.
+	Hints []peer.AddrInfo
 }
 
 // newestOf returns the newest epoch of its replica that a ticket names.
@@ -408,14 +439,16 @@ func newestOf(t *ticket.Doc) replica.EpochID {
 	return t.Least
 }
 
-// joinWith is JoinWith, with the newest epoch of the replica that is known, and with peers that may
-// hold it besides those of the ticket.
-func (n *Node) joinWith(
-	ctx context.Context, t *ticket.Doc, least replica.EpochID, name string, policy *Policy,
-	hints []peer.AddrInfo,
+// JoinWith is Join with options.
+func (n *Node) JoinWith(
+	ctx context.Context, t *ticket.Doc, name string, o JoinOptions,
 ) (JoinResult, error) {
 	var out JoinResult
 	var keys []replica.EpochKey
+	least := newestOf(t)
+	if o.Least != nil {
+		least = *o.Least
+	}
 	if t.ReadKey.Epoch > 0 {
 		keys = append(keys, t.ReadKey)
 	}
@@ -428,17 +461,17 @@ func (n *Node) joinWith(
 	}
 	out.Replica = r
 	if r.Capability == replica.Write {
-		n.tendSoon()
+		n.changed(r.ID)
 	}
-	if policy != nil {
-		if err := n.SetPolicy(ctx, r.ID, *policy); err != nil {
+	if o.Policy != nil {
+		if err := n.SetPolicy(ctx, r.ID, *o.Policy); err != nil {
 			return out, err
 		}
 	}
 	if err := n.Remember(ctx, []replica.ID{r.ID}, t.Peers()); err != nil {
 		return out, err
 	}
-	if err := n.hint(ctx, r.ID, hints); err != nil {
+	if err := n.hint(ctx, r.ID, o.Hints); err != nil {
 		return out, err
 	}
 	if n.net == nil {
@@ -489,7 +522,7 @@ const exchangeTime = 2 * time.Minute
 
 // Open opens a stream for a question and its answer to a peer that a person or the configuration
 // names, connecting first if need be. Every read and write on it must make progress within 30
-// seconds, and all is over after two minutes.
+// seconds, and all is over after two minutes, unless link.Within gives it another patience.
 func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (link.Stream, error) {
 	if n.net == nil {
 		return nil, link.ErrOffline
@@ -514,7 +547,10 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 		n.restNow(id)
 	}
 	n.contacts.Forget(id)
-	return errors.Join(n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetSeeds(ctx, id))
+	return errors.Join(
+		n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id),
+		n.policies.forget(ctx, n.kv, id), n.left(ctx, id), n.forgetSeeds(ctx, id),
+	)
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica

@@ -3,7 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
-	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -33,9 +32,6 @@ import (
 const (
 	pushProtocol = "/skerry/push/2"
 	pushVersion  = 2
-	maxPush      = 1024
-	maxPushItem  = 128 << 10
-	maxPushBytes = 2 << 20 // of all statements, and of all entries
 	// maxOutbox is how many entries wait for a peer, and maxOutboxBytes how many bytes of keys;
 	// when more do, they are dropped, and a session mends it.
 	maxOutbox      = 8192
@@ -177,7 +173,7 @@ func (o *outbox) run(ctx context.Context) {
 		}
 		id := o.entries[0].Replica
 		k, size := 1, len(o.entries[0].Key)
-		for k < len(o.entries) && k < maxPush && o.entries[k].Replica == id && size < maxPushBytes/2 {
+		for k < len(o.entries) && k < bundle.Max && o.entries[k].Replica == id && size < bundle.MaxBytes/2 {
 			size += len(o.entries[k].Key) + 256
 			k++
 		}
@@ -203,7 +199,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 		return err
 	}
 	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), items)
+	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
 	if err := n.limits.Upload(p).Wait(ctx, len(b), false); err != nil {
 		return err
@@ -225,7 +221,7 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 	if statements, err = n.Replicas.StatementsFor(ctx, id, entries); err != nil {
 		return nil, nil, err
 	}
-	statements = fewEnough(statements)
+	statements = bundle.Few(statements)
 	for i := range entries {
 		raw, err := entries[i].AppendBinary(nil)
 		if err != nil {
@@ -234,62 +230,6 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 		items = append(items, raw)
 	}
 	return statements, items, nil
-}
-
-// fewEnough returns the first of some items, as many as a receiver takes.
-func fewEnough(items [][]byte) [][]byte {
-	total := 0
-	for i, it := range items {
-		if total += len(it); i == maxPush || total > maxPushBytes {
-			return items[:i]
-		}
-	}
-	return items
-}
-
-func appendItems(b []byte, items [][]byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(items)))
-	for _, it := range items {
-		b = append(binary.AppendUvarint(b, uint64(len(it))), it...)
-	}
-	return b
-}
-
-// itemBytes is what an item of a push occupies in memory beside its bytes.
-const itemBytes = 32
-
-// readItems reads items, whose memory v counts until the visit ends.
-func readItems(r *bufio.Reader, v *admission.Visit) ([][]byte, error) {
-	count, err := binary.ReadUvarint(r)
-	if err != nil {
-		return nil, noEOF(err)
-	}
-	if count > maxPush {
-		return nil, fmt.Errorf("push of %d items, at most %d", count, maxPush)
-	}
-	var items [][]byte
-	var total uint64
-	for range count {
-		size, err := binary.ReadUvarint(r)
-		if err != nil {
-			return nil, noEOF(err)
-		}
-		if size > maxPushItem {
-			return nil, fmt.Errorf("push of an item of %d bytes, at most %d", size, maxPushItem)
-		}
-		if total += size; total > maxPushBytes {
-			return nil, fmt.Errorf("push of more than %d bytes", maxPushBytes)
-		}
-		if err := v.Take(int(size) + itemBytes); err != nil {
-			return nil, err
-		}
-		it := make([]byte, size)
-		if _, err := io.ReadFull(r, it); err != nil {
-			return nil, noEOF(err)
-		}
-		items = append(items, it)
-	}
-	return items, nil
 }
 
 // readPushHead reads what comes before the items of a push: the lookup.
@@ -343,11 +283,11 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 		return err
 	}
 	items := bufio.NewReader(unread(r, link.Within(s, idleTimeout).Paced()))
-	statements, err := readItems(items, v)
+	statements, err := bundle.Read(items, v)
 	if err != nil {
 		return err
 	}
-	entries, err := readItems(items, v)
+	entries, err := bundle.Read(items, v)
 	if err != nil {
 		return err
 	}

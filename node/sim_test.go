@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -65,7 +66,7 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	if err != nil {
 		panic(err)
 	}
-	msg := appendItems(appendItems([]byte{gossipVersion}, nil), [][]byte{raw})
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, nil), [][]byte{raw})
 	if m.rng.IntN(4) == 0 {
 		msg = append([]byte{gossipVersion}, m.rubbish()...)
 	}

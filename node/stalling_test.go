@@ -18,7 +18,6 @@ import (
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
-	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -447,27 +446,4 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 			})
 		})
 	}
-}
-
-// An invite whose ticket names several nodes is redeemed though one of them drips its answer.
-func TestRedeemsDespiteADrippingNode(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		ctx := context.Background()
-		s, log := newSimNet(1), &events{}
-		dripping := dribblingNode(t, s, inviteProtocol, 0, log)
-		inviter, joiner := simNodeOf(t, s), simNodeOf(t, s)
-		r := simReplica(t, inviter, nil)
-		_, tk, err := inviter.Invite(ctx, r, Invite{Mode: replica.Sync, Uses: 1})
-		require.NoError(t, err)
-		tk.Addrs = append(dripping.Addrs(), tk.Addrs...)
-		limited, cancel := context.WithTimeout(ctx, exchangeTime)
-		defer cancel()
-		joined, err := joiner.JoinInvite(limited, tk, "", nil, nil)
-		require.NoError(t, err)
-		require.Equal(t, r.ID, joined.Replica.ID)
-		require.True(t, log.has("stalls"))
-		time.Sleep(time.Second)
-		is := inviter.holders.Standing(ctx, r.ID, joiner.ID())
-		require.Equal(t, holders.Known, is, "it was invited, and is remembered for it")
-	})
 }

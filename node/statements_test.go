@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -90,7 +91,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 		below.Sign(delegate)
 		items = append(items, below.Bytes())
 	}
-	msg := appendItems(appendItems([]byte{gossipVersion}, items), nil)
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, items), nil)
 	const friend, flood = peer.ID("friend"), peer.ID("flood")
 	for _, p := range []peer.ID{friend, flood} {
 		n.contacts.Changed(p, true)

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
@@ -293,7 +294,7 @@ type worthless struct{ refused, taken int }
 // How many statements may be refused before the peer is, if it sends more of these than of others.
 const (
 	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
-	maxRefusedPush = maxPush / 2                  // in a push or a message of gossip
+	maxRefusedPush = bundle.Max / 2               // in a push or a message of gossip
 )
 
 // maxRefusedEpochs is for how many epochs a peer may send as many.
@@ -356,7 +357,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, rotateErr)
 	}
 	if keys {
-		n.tendSoon()
+		n.keyChanged(id)
 		err = errors.Join(err, n.sealPolicy(ctx, id))
 	}
 	if revokes || keys {

@@ -12,6 +12,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/spf13/cobra"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/former"
@@ -299,9 +300,12 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	var n *node.Node
 	var r *openReplica
 	if f.inReplica() {
-		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Command: a.command, Log: log, Keyring: a.keyringAt()}); err != nil {
+		var whole *skerry.Node
+		at := node.Config{Dir: a.dir, Command: a.command, Log: log}
+		if whole, err = a.openNode(ctx, at); err != nil {
 			return err
 		}
+		n = whole.Node
 		defer func() { err = errors.Join(err, n.Close()) }()
 		if r, err = f.replica(ctx, n, log); err != nil {
 			return err

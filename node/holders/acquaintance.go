@@ -54,7 +54,7 @@ const (
 	earlyFor       = 30 * 24 * time.Hour
 	MaxHistory     = 32
 	historyDays    = 3
-	maxAddrs       = 16 // remembered of a peer
+	MaxAddrs       = 16 // remembered of a peer
 )
 
 // Standing says what a peer is to this node, for one replica.
@@ -86,17 +86,17 @@ func (a *acquaintance) seen(now time.Time) {
 // setAddrs replaces the addresses by those that the peer itself uses now.
 func (a *acquaintance) setAddrs(now []ma.Multiaddr) {
 	if len(now) > 0 {
-		a.addrs = now[:min(len(now), maxAddrs)]
+		a.addrs = now[:min(len(now), MaxAddrs)]
 	}
 }
 
 // addAddrs adds addresses that somebody else gives. They take half of the places at most from
 // those that are there.
 func (a *acquaintance) addAddrs(claimed []ma.Multiaddr) {
-	const half = maxAddrs / 2
-	first := a.addrs[:min(len(a.addrs), max(half, maxAddrs-len(claimed)))]
+	const half = MaxAddrs / 2
+	first := a.addrs[:min(len(a.addrs), max(half, MaxAddrs-len(claimed)))]
 	all := ma.Unique(slices.Concat(first, claimed, a.addrs))
-	a.addrs = all[:min(len(all), maxAddrs)]
+	a.addrs = all[:min(len(all), MaxAddrs)]
 }
 
 func (a *acquaintance) marshal() []byte {

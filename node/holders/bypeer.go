@@ -129,7 +129,7 @@ func (b *Book) ReplicasOf(
 
 // AddrsOf returns all places where a peer may be: the best ones of each replica's.
 func (b *Book) AddrsOf(ctx context.Context, p peer.ID) (all []ma.Multiaddr) {
-	const enough, each = 32, maxAddrs / 2
+	const enough, each = 32, MaxAddrs / 2
 	ids, _, _, err := b.ReplicasOf(ctx, p, enough)
 	if err == nil {
 		err = b.kv.View(ctx, func(r kv.Reader) error {

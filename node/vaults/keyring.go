@@ -1,4 +1,4 @@
-package node
+package vaults
 
 import (
 	"context"
@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -29,27 +31,50 @@ import (
 const (
 	keyringProtocol = "/skerry/keyring/1"
 	maxKeyringCall  = 64 << 10
+	// requestTime is how long an app has for a call, and as long for taking the reply.
+	requestTime = 30 * time.Second
+	// idleTime is how long it may make no progress.
+	idleTime = 30 * time.Second
 )
 
 // Keyring returns the keyring of this node.
-func (n *Node) Keyring() vault.Keyring { return n.cfg.Keyring }
+func (s *Service) Keyring() vault.Keyring {
+	if err := s.ready(); err != nil {
+		return closedKeyring(err)
+	}
+	return s.keyring
+}
+
+// closedKeyring answers every call of an app with an error.
+func closedKeyring(err error) vault.Keyring {
+	return vault.Remote{Call: func(context.Context, []byte) ([]byte, error) { return nil, err }}
+}
 
 // AppKeyring returns the keyring as apps reach it: with tickets in what it gives to read a vault.
-func (n *Node) AppKeyring() vault.Keyring { return appKeyring{n.cfg.Keyring, n} }
+func (s *Service) AppKeyring() vault.Keyring {
+	if err := s.ready(); err != nil {
+		return closedKeyring(err)
+	}
+	return appKeyring{s.keyring, s.n}
+}
 
 type appKeyring struct {
 	vault.Keyring
-	n *Node
+	n *node.Node
 }
 
 // Access adds the ticket (OBJ-V3, step 4): with the present read key if this node holds the vault,
 // and with this node and those that it knows to hold the vault as peers.
-func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (vault.Access, error) {
+func (k appKeyring) Access(
+	ctx context.Context, app vault.App, session string,
+) (vault.Access, error) {
 	a, err := k.Keyring.Access(ctx, app, session)
 	if err != nil {
 		return a, err
 	}
-	t := &ticket.Doc{Capability: replica.Read, Replica: a.Replica, ReadKey: a.ReadKey, Addrs: k.n.Addrs()}
+	t := &ticket.Doc{
+		Capability: replica.Read, Replica: a.Replica, ReadKey: a.ReadKey, Addrs: k.n.Addrs(),
+	}
 	r, err := k.n.Replicas.Get(ctx, a.Replica)
 	switch {
 	case err == nil:
@@ -69,7 +94,7 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 			return a, err
 		}
 		for _, m := range addrs {
-			if len(t.Addrs) < ticket.MaxAddrs && p.ID != k.n.id {
+			if len(t.Addrs) < ticket.MaxAddrs && p.ID != k.n.ID() {
 				t.Addrs = append(t.Addrs, m)
 			}
 		}
@@ -83,28 +108,28 @@ func (k appKeyring) Access(ctx context.Context, app vault.App, session string) (
 
 // serveKeyring answers a call of an app. The call must have come within requestTime, and the reply
 // must be gone in as long; the person's time between is not counted.
-func (n *Node) serveKeyring(raw link.Stream) {
-	s := link.Within(raw, idleTimeout).EndingIn(requestTime)
+func (s *Service) serveKeyring(ctx context.Context, raw link.Stream) {
+	st := link.Within(raw, idleTime).EndingIn(requestTime)
 	v := link.VisitOf(raw)
-	msg, err := readMessage(s, maxKeyringCall, v)
+	msg, err := readMessage(st, maxKeyringCall, v)
 	if err == nil {
-		app := vault.App{Peer: s.Remote().String(), Net: link.OriginOf(raw), Named: v.Who().Named}
-		reply := vault.ServeApp(n.ctx, n.AppKeyring(), app, msg)
-		err = writeMessage(s.EndingIn(requestTime), reply)
+		app := vault.App{Peer: st.Remote().String(), Net: link.OriginOf(raw), Named: v.Who().Named}
+		reply := vault.ServeApp(ctx, s.AppKeyring(), app, msg)
+		err = writeMessage(st.EndingIn(requestTime), reply)
 	}
 	if err != nil {
-		n.log.Debug("serving a call to the keyring", "peer", s.Remote(), "error", err)
-		_ = s.Reset()
+		s.n.Log().Debug("serving a call to the keyring", "peer", st.Remote(), "error", err)
+		_ = st.Reset()
 		return
 	}
-	_ = s.Close()
+	_ = st.Close()
 }
 
 // readMessage reads a message of at most so many bytes, which v counts.
 func readMessage(r io.Reader, most uint32, v *admission.Visit) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, noEOF(err)
+		return nil, link.NoEOF(err)
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size > most {
@@ -115,7 +140,7 @@ func readMessage(r io.Reader, most uint32, v *admission.Visit) ([]byte, error) {
 	}
 	b := make([]byte, size)
 	_, err := io.ReadFull(r, b)
-	return b, noEOF(err)
+	return b, link.NoEOF(err)
 }
 
 func writeMessage(w io.Writer, b []byte) error {
@@ -124,44 +149,40 @@ func writeMessage(w io.Writer, b []byte) error {
 }
 
 // RemoteKeyring returns the keyring of the node at, as an app reaches it.
-func (n *Node) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
+func (s *Service) RemoteKeyring(at peer.AddrInfo) vault.Keyring {
 	return vault.Remote{Call: func(ctx context.Context, msg []byte) (_ []byte, err error) {
-		if n.net == nil {
-			return nil, link.ErrOffline
+		if err := s.ready(); err != nil {
+			return nil, err
 		}
 		if len(msg) > maxKeyringCall {
 			return nil, fmt.Errorf("%w: %d bytes", vault.ErrBadAsk, len(msg))
 		}
-		if err := n.net.Connect(link.Named(ctx), at); err != nil {
-			return nil, err
-		}
-		raw, err := n.net.Open(ctx, at.ID, keyringProtocol)
+		st, err := s.n.Open(ctx, at, keyringProtocol)
 		if err != nil {
 			return nil, err
 		}
-		defer resetAfterFault(raw)
-		s := link.Within(raw, idleTimeout).Paced().EndingIn(exchangeTime)
-		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+		defer link.ResetAfterFault(st)
+		stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 		defer stop()
 		defer func() {
 			if err != nil {
-				_ = s.Reset()
+				_ = st.Reset()
 				err = fmt.Errorf("ask the keyring at %s: %w", at.ID, err)
 			}
 		}()
-		if err := writeMessage(s, msg); err != nil {
+		if err := writeMessage(st, msg); err != nil {
 			return nil, err
 		}
-		b, err := readMessage(s, vault.MaxCall, nil)
+		b, err := readMessage(st, vault.MaxCall, nil)
 		if err != nil {
 			return nil, err
 		}
-		return b, s.Close()
+		return b, st.Close()
 	}}
 }
 
-// VaultAsked is what an app wants of a keyring.
-type VaultAsked struct {
+// Request is what an app wants of a keyring.
+type Request struct {
 	At          *peer.AddrInfo // the keyring's node; nil is this one
 	Application string         // the app's domain
 	Reason      string
@@ -169,16 +190,22 @@ type VaultAsked struct {
 	Asked       func(asked vault.Asked) // told when the request waits for the person
 }
 
-// AskForVault goes through the steps of an app (OBJ-V3): it asks a keyring who the person is and to
+// Ask goes through the steps of an app (OBJ-V3): it asks a keyring who the person is and to
 // read the person's vault, waits for the person, checks the answer, joins the vault with the
 // ticket, and keeps the catalogue key. It returns vault.ErrDenied, vault.ErrNoRequest when the
 // person has not decided in time, another error of vault.Keyring, or an *UnreachableError.
-func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
-	k := n.AppKeyring()
-	if w.At != nil {
-		k = n.RemoteKeyring(*w.At)
+func (s *Service) Ask(ctx context.Context, w Request) (Vault, error) {
+	if err := s.ready(); err != nil {
+		return Vault{}, err
 	}
-	c := vault.Challenge{Ask: vault.Ask{Application: w.Application, Reason: w.Reason, Identity: w.Identity, Challenge: make([]byte, identity.MinChallenge)}}
+	k := s.AppKeyring()
+	if w.At != nil {
+		k = s.RemoteKeyring(*w.At)
+	}
+	c := vault.Challenge{Ask: vault.Ask{
+		Application: w.Application, Reason: w.Reason, Identity: w.Identity,
+		Challenge: make([]byte, identity.MinChallenge),
+	}}
 	_, _ = rand.Read(c.Ask.Challenge) // never fails
 	app := vault.App{}
 	asked, err := k.Ask(ctx, app, c.Ask)
@@ -187,7 +214,7 @@ func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 	}
 	peerName := "" // as the keyring knows this app
 	if w.At != nil {
-		peerName = n.id.String()
+		peerName = s.n.ID().String()
 	}
 	if asked.Code != c.Ask.Code(vault.App{Peer: peerName}) {
 		return Vault{}, fmt.Errorf("%w: it shows another code", vault.ErrForeignAnswer)
@@ -202,7 +229,7 @@ func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return Vault{}, err
 	}
-	if err := c.Check(&a, n.cfg.Now()); err != nil {
+	if err := c.Check(&a, s.n.Now()); err != nil {
 		return Vault{}, fmt.Errorf("the keyring's answer: %w", err)
 	}
 	access, err := k.Access(ctx, app, a.Session)
@@ -210,30 +237,35 @@ func (n *Node) AskForVault(ctx context.Context, w VaultAsked) (Vault, error) {
 		return Vault{}, err
 	}
 	if w.At == nil {
-		if known, err := n.VaultOf(ctx, access.Replica.String()); err == nil {
+		if known, err := s.Of(ctx, access.Replica.String()); err == nil {
 			return known, nil // this node has it open
 		}
 	}
 	if access.Ticket == "" {
-		return Vault{}, errors.New("the keyring's node has no address to be reached at, and does not hold the vault")
+		return Vault{}, errors.New(
+			"the keyring's node has no address to be reached at, and does not hold the vault")
 	}
 	t, err := ticket.ParseDoc(access.Ticket)
 	if err != nil {
 		return Vault{}, fmt.Errorf("the keyring's ticket: %w", err)
 	}
 	if t.Capability != replica.Read || t.Replica != access.Replica {
-		return Vault{}, fmt.Errorf("the keyring's ticket is to %s replica %s", t.Capability, t.Replica.Short())
+		return Vault{}, fmt.Errorf("the keyring's ticket is to %s replica %s",
+			t.Capability, t.Replica.Short())
 	}
-	if err := n.checkForeignVault(ctx, t.Replica, a.Identity); err != nil {
+	if err := s.checkForeignVault(ctx, t.Replica, a.Identity); err != nil {
 		return Vault{}, err
 	}
-	if _, err := n.JoinWith(ctx, t, n.vaultName(ctx, t.Replica), nil); err != nil {
+	name := s.vaultName(ctx, t.Replica)
+	if _, err := s.n.JoinWith(ctx, t, name, node.JoinOptions{}); err != nil {
 		return Vault{}, err
 	}
 	key, err := k.CatalogueKey(ctx, app, a.Session)
 	if err != nil {
 		return Vault{}, err
 	}
-	who := vault.Identity{ID: a.Identity, Kind: a.Signature.Kind, Public: a.Signature.PublicKey, Nonce: a.Nonce}
-	return n.keepAppVault(ctx, who, w.Application, t.Replica, key)
+	who := vault.Identity{
+		ID: a.Identity, Kind: a.Signature.Kind, Public: a.Signature.PublicKey, Nonce: a.Nonce,
+	}
+	return s.keepAppVault(ctx, who, w.Application, t.Replica, key)
 }

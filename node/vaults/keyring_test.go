@@ -1,4 +1,4 @@
-package node_test
+package vaults_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -21,31 +21,31 @@ func TestAppOverTheNetwork(t *testing.T) {
 	app, _ := start(t, t.TempDir())
 	ctx := t.Context()
 	const password = "pass"
-	me, err := home.Keyring().Add(ctx, vault.NewIdentity{Password: password})
+	me, err := home.Vaults.Keyring().Add(ctx, vault.NewIdentity{Password: password})
 	require.NoError(t, err)
-	keys, err := home.Keyring().Keys(ctx, me.ID, password)
+	keys, err := home.Vaults.Keyring().Keys(ctx, me.ID, password)
 	require.NoError(t, err)
-	_, err = home.OpenOwnVault(ctx, me, keys, nil)
+	_, err = home.Vaults.OpenOwn(ctx, me, keys, nil)
 	require.NoError(t, err)
 	r, err := home.CreateReplica(ctx, "photos", true)
 	require.NoError(t, err)
 
 	at := infoOf(t, home)[0]
-	open := func(decide func(asked vault.Asked)) (node.Vault, error) {
-		return app.AskForVault(ctx, node.VaultAsked{At: &at, Application: "example.org", Asked: decide})
+	open := func(decide func(asked vault.Asked)) (vaults.Vault, error) {
+		return app.Vaults.Ask(ctx, vaults.Request{At: &at, Application: "example.org", Asked: decide})
 	}
-	_, err = open(func(asked vault.Asked) { require.NoError(t, home.Keyring().Deny(ctx, asked.Code)) })
+	_, err = open(func(asked vault.Asked) { require.NoError(t, home.Vaults.Keyring().Deny(ctx, asked.Code)) })
 	require.ErrorIs(t, err, vault.ErrDenied)
-	_, err = app.VaultOf(ctx, "")
-	require.ErrorIs(t, err, node.ErrNoVault)
+	_, err = app.Vaults.Of(ctx, "")
+	require.ErrorIs(t, err, vaults.ErrNone)
 
 	v, err := open(func(asked vault.Asked) {
-		all, err := home.Keyring().Requests(ctx)
+		all, err := home.Vaults.Keyring().Requests(ctx)
 		require.NoError(t, err)
 		require.Len(t, all, 1)
 		require.Equal(t, app.ID().String(), all[0].Peer, "the node says who asks, not the app")
 		require.Equal(t, "example.org", all[0].Application)
-		require.NoError(t, home.Keyring().Approve(ctx, asked.Code, identity.ID{}, password))
+		require.NoError(t, home.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, password))
 	})
 	require.NoError(t, err)
 	require.Equal(t, me, v.Identity)
@@ -54,14 +54,14 @@ func TestAppOverTheNetwork(t *testing.T) {
 	c := settled(t, app, 1)
 	require.Equal(t, "photos", c.Projects[0].Name)
 	require.Equal(t, replica.Read, c.Projects[0].Restore)
-	joined, err := app.JoinProject(ctx, &v, &c.Projects[0].Project, "")
+	joined, err := app.Vaults.Join(ctx, &v, &c.Projects[0].Project, "")
 	require.NoError(t, err)
 	require.Equal(t, r.ID, joined.Replica.ID)
 	require.Equal(t, replica.Read, joined.Replica.Capability)
 
 	// It cannot write the vault, and has not what could.
-	_, err = app.AddToVault(ctx, &v, joined.Replica, "")
-	require.ErrorIs(t, err, node.ErrNotOwnVault)
+	_, err = app.Vaults.Add(ctx, &v, joined.Replica, "")
+	require.ErrorIs(t, err, vaults.ErrNotOwn)
 	p, err := app.Replicas.Plain(ctx, v.Replica.ID)
 	require.NoError(t, err)
 	_, err = p.Write(ctx, replica.NewSecretKey(), []replica.Change{{Key: []byte("x")}})
@@ -78,12 +78,12 @@ func TestAppOverTheNetwork(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrSealed)
 
 	// What is for the person is not for apps.
-	_, err = app.RemoteKeyring(at).Export(ctx, me.ID, password, vault.Mnemonic)
+	_, err = app.Vaults.RemoteKeyring(at).Export(ctx, me.ID, password, vault.Mnemonic)
 	require.ErrorIs(t, err, vault.ErrNotForApps)
-	require.ErrorIs(t, app.RemoteKeyring(at).Approve(ctx, "x", me.ID, password), vault.ErrNotForApps)
+	require.ErrorIs(t, app.Vaults.RemoteKeyring(at).Approve(ctx, "x", me.ID, password), vault.ErrNotForApps)
 
 	// Taken back: the vault's read key changes, and what is listed from then on is not for the app.
-	own, err := home.VaultOf(ctx, "")
+	own, err := home.Vaults.Of(ctx, "")
 	require.NoError(t, err)
 	_, err = home.Rotate(ctx, own.Replica.ID)
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestAppOverTheNetwork(t *testing.T) {
 	// An app that gives up does not keep the request alive.
 	cut, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	_, err = app.AskForVault(cut, node.VaultAsked{At: &at, Application: "example.org"})
+	_, err = app.Vaults.Ask(cut, vaults.Request{At: &at, Application: "example.org"})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -106,16 +106,16 @@ func TestAppOverTheNetwork(t *testing.T) {
 func TestAppAtHome(t *testing.T) {
 	home, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	_, err := home.AskForVault(ctx, node.VaultAsked{Application: "example.org"})
+	_, err := home.Vaults.Ask(ctx, vaults.Request{Application: "example.org"})
 	require.ErrorIs(t, err, vault.ErrNoIdentity)
-	me, err := home.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
+	me, err := home.Vaults.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
 	require.NoError(t, err)
-	keys, err := home.Keyring().Keys(ctx, me.ID, "p")
+	keys, err := home.Vaults.Keyring().Keys(ctx, me.ID, "p")
 	require.NoError(t, err)
-	own, err := home.OpenOwnVault(ctx, me, keys, nil)
+	own, err := home.Vaults.OpenOwn(ctx, me, keys, nil)
 	require.NoError(t, err)
-	v, err := home.AskForVault(ctx, node.VaultAsked{Application: "example.org", Identity: me.ID, Asked: func(asked vault.Asked) {
-		require.NoError(t, home.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
+	v, err := home.Vaults.Ask(ctx, vaults.Request{Application: "example.org", Identity: me.ID, Asked: func(asked vault.Asked) {
+		require.NoError(t, home.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
 	}})
 	require.NoError(t, err)
 	require.Equal(t, own.Replica.ID, v.Replica.ID)

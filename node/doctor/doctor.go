@@ -1,4 +1,10 @@
-package node
+// Package doctor tells a person how a node is, in words, and what can be done about what is not
+// well.
+//
+// What belongs here: what is looked at and how it is told. What never belongs here: what a node
+// counts (node.Stats), mending (package repair, and verification of a replica), and anything that
+// changes a node.
+package doctor
 
 import (
 	"context"
@@ -9,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -35,41 +42,51 @@ type Finding struct {
 // what this node writes, or it what they write.
 const clockOff = 30 * time.Second
 
-// DiagnoseNetwork tells a person how the node is on the network: where it listens, whether others
-// reach it and by what way, and whether its clock is right.
-func (n *Node) DiagnoseNetwork(ctx context.Context) ([]Finding, error) {
-	if n.net == nil {
+// Network tells how a node is on the network: where it listens, whether others reach it and by what
+// way, and whether its clock is right.
+func Network(ctx context.Context, n *node.Node) ([]Finding, error) {
+	if n == nil || !n.Online() {
 		return nil, link.ErrOffline
 	}
-	s, peers := n.net.Situation(), n.Peers()
-	out := []Finding{n.diagnoseAddresses(), diagnosePeers(peers), diagnoseReach(&s), diagnoseNAT(&s), diagnoseRelay(&s), diagnoseTable(&s, peers)}
+	s, peers := n.Situation(), n.Peers()
+	out := []Finding{
+		diagnoseAddresses(n.AllAddrs()), diagnosePeers(peers), diagnoseReach(&s), diagnoseNAT(&s),
+		diagnoseRelay(&s), diagnoseTable(&s, peers),
+	}
 	ahead, answered := n.ClockOffset(ctx)
 	return append(out, diagnoseClock(ahead, answered)), ctx.Err()
 }
 
-// DiagnoseClaims tells of each replica that has entries which give a wrong size for their content,
-// and whose they are.
-func (n *Node) DiagnoseClaims(ctx context.Context) (out []Finding, err error) {
+// Claims tells of each replica that has entries which give a wrong size for their content, and
+// whose they are.
+func Claims(ctx context.Context, n *node.Node) (out []Finding, err error) {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return out, err
 		}
 		by := map[replica.AuthorID]int{}
-		err := n.RefutedClaims(ctx, r.ID, func(c RefutedClaim) error { by[c.Author]++; return nil })
+		err := n.RefutedClaims(ctx, r.ID, func(c node.RefutedClaim) error {
+			by[c.Author]++
+			return nil
+		})
 		if err != nil {
 			return out, err
 		}
 		for author, count := range by {
-			out = append(out, Finding{About: "replica " + r.Name, Health: Warn,
-				Text:   fmt.Sprintf("author %s gives a wrong size in %d entries, whose content is not fetched", author, count),
-				Advice: "skerry replica info names them; ask the author to write them again, or revoke the author's grant"})
+			out = append(out, Finding{
+				About: "replica " + r.Name, Health: Warn,
+				Text: fmt.Sprintf("author %s gives a wrong size in %d entries, whose content is not fetched",
+					author, count),
+				Advice: "skerry replica info names them; ask the author to write them again, " +
+					"or revoke the author's grant",
+			})
 		}
 	}
 	return out, nil
 }
 
-// DiagnoseTimes tells of each replica with entries that peers refuse, since their times are ahead.
-func (n *Node) DiagnoseTimes(ctx context.Context) (out []Finding, err error) {
+// Times tells of each replica with entries that peers refuse, since their times are ahead.
+func Times(ctx context.Context, n *node.Node) (out []Finding, err error) {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return out, err
@@ -107,10 +124,10 @@ func texts[T fmt.Stringer](all []T) string {
 	return strings.Join(out, ", ")
 }
 
-func (n *Node) diagnoseAddresses() Finding {
+func diagnoseAddresses(all []ma.Multiaddr) Finding {
 	f := Finding{About: "addresses", Health: Good}
 	var direct []ma.Multiaddr
-	for _, m := range n.net.Addrs() {
+	for _, m := range all {
 		if bare, _ := peer.SplitAddr(m); bare != nil {
 			direct = append(direct, bare)
 		}

@@ -1,24 +1,62 @@
-package node_test
+package vaults_test
 
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start opens a node in dir and brings it online on the loopback interface; stop is called at the
+// end of the test at the latest.
+func start(t testing.TB, dir string) (n *skerry.Node, stop func()) {
+	t.Helper()
+	return startAt(t, dir, "/ip4/127.0.0.1/tcp/0")
+}
+
+func startAt(t testing.TB, dir, listen string) (n *skerry.Node, stop func()) {
+	t.Helper()
+	addr, err := ma.NewMultiaddr(listen)
+	require.NoError(t, err)
+	n, err = skerry.Open(t.Context(), node.Config{Dir: dir, SyncInterval: 2 * time.Second}, nil)
+	require.NoError(t, err)
+	net, err := libp2pnet.New(libp2pnet.Config{
+		Key: n.Key(), Listen: []ma.Multiaddr{addr}, Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	require.NoError(t, n.GoOnline(net))
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n, func() { require.NoError(t, n.Close()) }
+}
+
+func infoOf(t testing.TB, n *skerry.Node) []peer.AddrInfo {
+	return (&ticket.Blob{Addrs: n.Addrs()}).Peers()
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 20*time.Second, 5*time.Millisecond, what)
+}
 
 // person is somebody with an identity, whose keys the test holds as a keyring would.
 func person(t testing.TB) (vault.Identity, vault.Keys) {
@@ -27,19 +65,23 @@ func person(t testing.TB) (vault.Identity, vault.Keys) {
 	require.NoError(t, err)
 	keys, err := vault.Derive(key)
 	require.NoError(t, err)
-	return vault.Identity{ID: identity.IDOf(key.Public(), key.Nonce()), Kind: key.Kind(), Public: key.Public(), Nonce: key.Nonce()}, keys
+	who := vault.Identity{
+		ID: identity.IDOf(key.Public(), key.Nonce()), Kind: key.Kind(), Public: key.Public(),
+		Nonce: key.Nonce(),
+	}
+	return who, keys
 }
 
-func catalogue(t testing.TB, n *node.Node) node.Catalogue {
+func catalogue(t testing.TB, n *skerry.Node) vaults.Catalogue {
 	t.Helper()
-	v, err := n.VaultOf(t.Context(), "")
+	v, err := n.Vaults.Of(t.Context(), "")
 	require.NoError(t, err)
-	c, err := n.Catalogue(t.Context(), &v)
+	c, err := n.Vaults.Catalogue(t.Context(), &v)
 	require.NoError(t, err)
 	return c
 }
 
-func names(c node.Catalogue) (out []string) {
+func names(c vaults.Catalogue) (out []string) {
 	for _, p := range c.Projects {
 		out = append(out, p.Name)
 	}
@@ -48,7 +90,7 @@ func names(c node.Catalogue) (out []string) {
 
 // holding waits until a node has so many entries of a vault: two for each project, and a head for
 // each device.
-func holding(t testing.TB, n *node.Node, id replica.ID, entries uint64) {
+func holding(t testing.TB, n *skerry.Node, id replica.ID, entries uint64) {
 	t.Helper()
 	eventually(t, "the entries are here", func() bool {
 		c, err := n.Replicas.Counts(t.Context(), id)
@@ -57,9 +99,9 @@ func holding(t testing.TB, n *node.Node, id replica.ID, entries uint64) {
 }
 
 // settled waits until a node has a catalogue without faults of so many projects.
-func settled(t testing.TB, n *node.Node, projects int) node.Catalogue {
+func settled(t testing.TB, n *skerry.Node, projects int) vaults.Catalogue {
 	t.Helper()
-	var c node.Catalogue
+	var c vaults.Catalogue
 	eventually(t, "the catalogue is here", func() bool {
 		c = catalogue(t, n)
 		return len(c.Projects) == projects && len(c.Faults) == 0 && len(c.Warnings) == 0
@@ -79,9 +121,9 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 
 	before, err := a.CreateReplica(ctx, "before", true)
 	require.NoError(t, err)
-	_, err = a.VaultOf(ctx, "")
-	require.ErrorIs(t, err, node.ErrNoVault)
-	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	_, err = a.Vaults.Of(ctx, "")
+	require.ErrorIs(t, err, vaults.ErrNone)
+	v, err := a.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
 	require.Equal(t, keys.Replica.Replica(), v.Replica.ID)
 	require.Equal(t, "vault", v.Replica.Name)
@@ -97,7 +139,7 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	require.NoError(t, err)
 	gone, err := a.Replicas.Resolve(ctx, "project 099")
 	require.NoError(t, err)
-	listed, err := a.LeaveReplica(ctx, gone.ID, false)
+	listed, err := a.Vaults.Leave(ctx, gone.ID, false)
 	require.NoError(t, err)
 	require.False(t, listed, "nobody else holds it")
 	c := catalogue(t, a)
@@ -107,7 +149,7 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	require.Contains(t, names(c), "renamed")
 	require.NotContains(t, names(c), "after")
 
-	_, err = b.OpenOwnVault(ctx, who, keys, infoOf(t, a))
+	_, err = b.Vaults.OpenOwn(ctx, who, keys, infoOf(t, a))
 	require.NoError(t, err)
 	c = settled(t, b, 101)
 	require.Equal(t, names(catalogue(t, a)), names(c))
@@ -116,9 +158,9 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	require.Empty(t, c.Projects[0].Held)
 
 	// The new device is as good as the first: it writes what it joins, and what it makes is listed.
-	vb, err := b.VaultOf(ctx, "")
+	vb, err := b.Vaults.Of(ctx, "")
 	require.NoError(t, err)
-	joined, err := b.JoinProject(ctx, &vb, &c.Projects[0].Project, "")
+	joined, err := b.Vaults.Join(ctx, &vb, &c.Projects[0].Project, "")
 	require.NoError(t, err)
 	require.Equal(t, before.ID, joined.Replica.ID)
 	require.Equal(t, replica.Write, joined.Replica.Capability)
@@ -134,7 +176,7 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 		return len(c.Projects) == 102 && c.Projects[0].ReadKey.Epoch == 2
 	})
 	// Deleting where others hold it is asked for.
-	listed, err = b.LeaveReplica(ctx, before.ID, false)
+	listed, err = b.Vaults.Leave(ctx, before.ID, false)
 	require.NoError(t, err)
 	require.True(t, listed, "the other device holds it")
 	settled(t, b, 102)
@@ -143,7 +185,7 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	c = catalogue(t, b)
 	require.Len(t, c.Projects, 102)
 	stopB()
-	alone, err := node.Open(ctx, node.Config{Dir: dirB})
+	alone, err := skerry.Open(ctx, node.Config{Dir: dirB}, nil)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, alone.Close()) }()
 	c = catalogue(t, alone)
@@ -161,16 +203,16 @@ func TestVaultOfUnreachablePeer(t *testing.T) {
 	who, keys := person(t)
 	r, err := a.CreateReplica(ctx, "removed", false)
 	require.NoError(t, err)
-	va, err := a.OpenOwnVault(ctx, who, keys, nil)
+	va, err := a.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
-	require.NoError(t, a.RemoveFromVault(ctx, &va, r.ID))
+	require.NoError(t, a.Vaults.Remove(ctx, &va, r.ID))
 	at := infoOf(t, a)
 	tk, err := a.Ticket(ctx, r, replica.Write)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "removed")
 	require.NoError(t, err)
 	stopA()
-	_, err = b.OpenOwnVault(ctx, who, keys, at)
+	_, err = b.Vaults.OpenOwn(ctx, who, keys, at)
 	var unreachable *link.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Empty(t, catalogue(t, b).Projects)
@@ -193,7 +235,7 @@ func TestVaultAtAHost(t *testing.T) {
 	c, _ := start(t, t.TempDir())
 	ctx := t.Context()
 	who, keys := person(t)
-	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	v, err := a.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
 	r, err := a.CreateReplica(ctx, "secret plans", true)
 	require.NoError(t, err)
@@ -219,13 +261,13 @@ func TestVaultAtAHost(t *testing.T) {
 		}
 	}
 	require.Equal(t, 3, entries, "an entry of the catalogue, one to restore from, and a head")
-	_, err = host.VaultOf(ctx, "")
-	require.ErrorIs(t, err, node.ErrNoVault)
+	_, err = host.Vaults.Of(ctx, "")
+	require.ErrorIs(t, err, vaults.ErrNone)
 	_, err = host.Replicas.Plain(ctx, v.Replica.ID)
 	require.ErrorIs(t, err, replica.ErrNoReadKey)
 
 	stopA()
-	_, err = c.OpenOwnVault(ctx, who, keys, infoOf(t, host))
+	_, err = c.Vaults.OpenOwn(ctx, who, keys, infoOf(t, host))
 	require.NoError(t, err)
 	require.Equal(t, []string{"secret plans"}, names(settled(t, c, 1)))
 }
@@ -237,7 +279,7 @@ func TestFaultsOfAVault(t *testing.T) {
 	b, _ := start(t, t.TempDir())
 	ctx := t.Context()
 	who, keys := person(t)
-	v, err := a.OpenOwnVault(ctx, who, keys, nil)
+	v, err := a.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
 	for _, name := range []string{"one", "two", "three"} {
 		_, err = a.CreateReplica(ctx, name, false)
@@ -267,7 +309,7 @@ func TestFaultsOfAVault(t *testing.T) {
 	for i := range all {
 		statements = append(statements, &all[i])
 	}
-	_, err = b.OpenOwnVault(ctx, who, keys, nil)
+	_, err = b.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
 	_, err = b.Replicas.InsertStatements(ctx, v.Replica.ID, statements)
 	require.NoError(t, err)
@@ -297,57 +339,4 @@ func TestFaultsOfAVault(t *testing.T) {
 	_, err = b.Replicas.Insert(ctx, v.Replica.ID, []replica.Entry{*withheld}, replica.Origin{Peer: "host"})
 	require.NoError(t, err)
 	require.NotContains(t, fmt.Sprint(catalogue(t, b).Warnings), "withholds some", "nothing of it is missing any more")
-}
-
-// A peer that was put back to an old state, or hides what it has had, is noticed by who has synced
-// with it before.
-func TestRolledBackPeer(t *testing.T) {
-	dirA, dirB, old := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "old")
-	var ahead atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	a, _ := startConfigured(t, node.Config{Dir: dirA, Now: now}, "/ip4/127.0.0.1/tcp/0")
-	b, stopB := startConfigured(t, node.Config{Dir: dirB, Now: now}, "/ip4/127.0.0.1/tcp/0")
-	ctx := t.Context()
-	r, err := a.CreateReplica(ctx, "r", false)
-	require.NoError(t, err)
-	set(t, a, r.ID, "first", "1")
-	tk, err := a.Ticket(ctx, r, replica.Write)
-	require.NoError(t, err)
-	_, err = b.Join(ctx, tk, "r")
-	require.NoError(t, err)
-	listen := b.Addrs()[0].String()
-	listen = listen[:strings.Index(listen, "/p2p/")]
-	stopB()
-	require.NoError(t, os.CopyFS(old, os.DirFS(dirB)))
-	b, stopB = startConfigured(t, node.Config{Dir: dirB, Now: now}, listen)
-	session := func() (lost int) {
-		t.Helper()
-		results, err := a.SyncNow(ctx, r.ID, b.ID(), nil)
-		require.NoError(t, err)
-		require.Len(t, results, 1)
-		require.NoError(t, results[0].Err)
-		return results[0].Lost
-	}
-	require.Zero(t, session())
-	set(t, a, r.ID, "second", "2")
-	set(t, a, r.ID, "third", "3")
-	eventually(t, "it came", func() bool { return has(b, r.ID, "third", "3") })
-	ahead.Add(int64(time.Hour))
-	require.Zero(t, session())
-	set(t, b, r.ID, "third", "replaced there")
-	eventually(t, "and back", func() bool { return has(a, r.ID, "third", "replaced there") })
-	require.Zero(t, session(), "what was replaced is not lost")
-	stopB()
-	require.NoError(t, os.RemoveAll(dirB))
-	require.NoError(t, os.Rename(old, dirB))
-	b, _ = startConfigured(t, node.Config{Dir: dirB, Now: now}, listen)
-	eventually(t, "it was noticed", func() bool {
-		if _, err := a.SyncNow(ctx, r.ID, b.ID(), nil); err != nil {
-			return false
-		}
-		lost, then, err := a.Lost(ctx, r.ID, b.ID())
-		require.NoError(t, err)
-		return lost > 0 && now().Sub(then) < time.Minute
-	})
-	require.Zero(t, session(), "it has all again")
 }

@@ -1,4 +1,4 @@
-package node
+package invites
 
 import (
 	"encoding/binary"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -63,21 +64,23 @@ func (e *UnsignedError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *UnsignedError) Unwrap() error { return e.Err }
 
-// checkWallet returns an *InviteError unless an invite is for anybody, or the holder of its wallet
+// checkWallet returns an *Error unless an invite is for anybody, or the holder of its wallet
 // has signed for an author at a node, by its id as text.
-func (n *Node) checkWallet(v *Invite, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof) error {
+func (s *Service) checkWallet(
+	v *Invite, secret ticket.InviteSecret, author replica.AuthorID, node string, w *WalletProof,
+) error {
 	if v.Wallet == (eth.Address{}) {
 		return nil
 	}
-	refused := &InviteError{Status: InviteWallet, Wallet: v.Wallet}
+	refused := &Error{Status: NeedsWallet, Wallet: v.Wallet}
 	joiner, err := peer.Decode(node)
 	if w == nil || err != nil {
 		return refused
 	}
-	ask := WalletAsk{v.Wallet, inviteID(secret), n.id, joiner, author}
+	ask := WalletAsk{v.Wallet, inviteID(secret), s.n.ID(), joiner, author}
 	m, err := ask.Message(time.Unix(w.At, 0))
 	if err == nil {
-		err = m.CheckTime(n.cfg.Now(), walletAhead, walletBehind)
+		err = m.CheckTime(s.n.Now(), walletAhead, walletBehind)
 	}
 	var signer eth.Address
 	if err == nil {
@@ -103,7 +106,7 @@ func readWalletProof(r io.Reader, flag byte) (*WalletProof, error) {
 	}
 	var b [8 + 65]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return nil, fmt.Errorf("read: %w", noEOF(err))
+		return nil, fmt.Errorf("read: %w", link.NoEOF(err))
 	}
 	w := &WalletProof{At: int64(binary.BigEndian.Uint64(b[:]))}
 	copy(w.Signature[:], b[8:])

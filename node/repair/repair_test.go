@@ -1,4 +1,4 @@
-package node
+package repair
 
 import (
 	"bytes"
@@ -15,17 +15,19 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/chunked/chunkedtest"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// After sixteen bytes of a table have been flipped, RepairStore keeps everything but a few records,
+// After sixteen bytes of a table have been flipped, Store keeps everything but a few records,
 // and the replica agrees with itself. A store that is whole stays as it is.
-func TestRepairStore(t *testing.T) {
+func TestStore(t *testing.T) {
 	ctx := context.Background()
-	cfg := Config{Dir: t.TempDir()}
-	n, err := Open(ctx, cfg)
+	cfg := node.Config{Dir: t.TempDir()}
+	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	r, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
@@ -43,17 +45,17 @@ func TestRepairStore(t *testing.T) {
 		_, err = n.Replicas.Write(ctx, r.ID, author, changes[i:i+500])
 		require.NoError(t, err)
 	}
-	require.NoError(t, n.kv.Compact(ctx))
-	_, err = RepairStore(ctx, cfg, nil)
-	var inUse *InUseError
+	require.NoError(t, n.Store().Compact(ctx))
+	_, err = Store(ctx, cfg, nil)
+	var inUse *node.InUseError
 	require.ErrorAs(t, err, &inUse, "the node must be stopped")
 	require.NoError(t, n.Close())
-	got, err := RepairStore(ctx, cfg, nil)
+	got, err := Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.Empty(t, got.Damaged)
 	require.Empty(t, got.Old)
 
-	tables, err := filepath.Glob(filepath.Join(cfg.Dir, storeDir, "*.sst"))
+	tables, err := filepath.Glob(filepath.Join(cfg.Dir, "kv", "*.sst"))
 	require.NoError(t, err)
 	largest, size := "", int64(0)
 	for _, name := range tables {
@@ -69,12 +71,12 @@ func TestRepairStore(t *testing.T) {
 		b[len(b)*3/4+i] ^= 0xff
 	}
 	require.NoError(t, os.WriteFile(largest, b, 0o600))
-	got, err = RepairStore(ctx, cfg, nil)
+	got, err = Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.NotEmpty(t, got.Damaged)
 	require.NotEmpty(t, got.Damaged[0].Kinds)
 	require.DirExists(t, got.Old)
-	n, err = Open(ctx, cfg)
+	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
@@ -85,10 +87,10 @@ func TestRepairStore(t *testing.T) {
 
 // What lies in a file that is out of reach stays known: the disk that it is on may be mounted
 // again.
-func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
+func TestStoreKeepsFilesInPlace(t *testing.T) {
 	ctx := context.Background()
-	cfg := Config{Dir: t.TempDir()}
-	n, err := Open(ctx, cfg)
+	cfg := node.Config{Dir: t.TempDir()}
+	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	name := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, []byte("in place"), 0o600))
@@ -96,11 +98,11 @@ func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 	require.NoError(t, os.Rename(name, name+".away"))
-	got, err := RepairStore(ctx, cfg, nil)
+	got, err := Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.Equal(t, []blobs.Hash{info.Hash}, got.Lost)
 	require.NoError(t, os.Rename(name+".away", name))
-	n, err = Open(ctx, cfg)
+	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	b, err := n.Blobs.ReadAll(ctx, info.Hash, 100)
@@ -110,10 +112,10 @@ func TestRepairStoreKeepsFilesInPlace(t *testing.T) {
 
 // One blob that cannot be read keeps nothing else from being repaired, and is not deleted. What is
 // lost is named with its replica and key.
-func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
+func TestStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	ctx := context.Background()
-	cfg := Config{Dir: t.TempDir()}
-	n, err := Open(ctx, cfg)
+	cfg := node.Config{Dir: t.TempDir()}
+	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	r, err := n.Replicas.Create(ctx, "notes")
 	require.NoError(t, err)
@@ -129,13 +131,13 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	}
 	require.NoError(t, n.Blobs.Sync(ctx))
 	require.NoError(t, n.Close())
-	flipIn(t, cfg.Dir, content["damaged"], 1234)
+	testkit.FlipIn(t, cfg.Dir, content["damaged"], 1234)
 	own, err := filepath.Glob(filepath.Join(cfg.Dir, "*", "own", "*", "*"))
 	require.NoError(t, err)
 	require.Len(t, own, 1)
 	require.NoError(t, os.Rename(own[0], own[0]+".away"))
 	require.NoError(t, os.Mkdir(own[0], 0o700)) // opening it fails, although it is there
-	got, err := RepairStore(ctx, cfg, nil)
+	got, err := Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	lost := blobs.HashOf(content["damaged"])
 	require.Equal(t, []blobs.Hash{lost}, got.Lost)
@@ -144,10 +146,10 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	require.Contains(t, got.Unread[0].What, blobs.HashOf(content["away"]).String())
 	require.NoError(t, os.Remove(own[0]))
 	require.NoError(t, os.Rename(own[0]+".away", own[0]))
-	got, err = RepairStore(ctx, cfg, nil)
+	got, err = Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.Empty(t, got.Unread)
-	n, err = Open(ctx, cfg)
+	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	has, err := n.Blobs.Has(ctx, blobs.HashOf(content["away"]))
@@ -157,10 +159,10 @@ func TestRepairStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 
 // If the entries of a replica cannot be read, nobody knows which damaged blobs are lists of its
 // content: all stay, and the other replicas are repaired all the same.
-func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
+func TestStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	ctx := context.Background()
-	cfg := Config{Dir: t.TempDir()}
-	n, err := Open(ctx, cfg)
+	cfg := node.Config{Dir: t.TempDir()}
+	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	content := testkit.Random(1, 5000)
 	info, err := n.Blobs.ImportBytes(ctx, content)
@@ -168,9 +170,10 @@ func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	for _, name := range []string{"broken", "other"} {
 		r, err := n.Replicas.Create(ctx, name)
 		require.NoError(t, err)
-		setContents(t, n, r.ID, map[string][]byte{"key of " + name: content})
+		_, err = n.ReplicaOf(r.ID).Set(ctx, []byte("key of "+name), content)
+		require.NoError(t, err)
 	}
-	err = n.kv.Update(ctx, func(tx kv.Txn) error {
+	err = n.Store().Update(ctx, func(tx kv.Txn) error {
 		for p, err := range tx.Scan(kv.Prefix([]byte("ro")), kv.ScanOptions{}) {
 			if err != nil {
 				return err
@@ -183,14 +186,14 @@ func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
-	flipIn(t, cfg.Dir, content, 1234)
-	got, err := RepairStore(ctx, cfg, nil)
+	testkit.FlipIn(t, cfg.Dir, content, 1234)
+	got, err := Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.Len(t, got.Unread, 1)
 	require.Equal(t, "replica broken", got.Unread[0].What)
 	require.Equal(t, []blobs.Hash{info.Hash}, got.Lost)
 	require.Equal(t, []LostEntry{{"other", "key of other", info.Hash}}, got.Entries)
-	n, err = Open(ctx, cfg)
+	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	has, err := n.Blobs.Has(ctx, info.Hash)
@@ -200,7 +203,7 @@ func TestRepairStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 
 // A damaged sequence or list tells which chunks to keep, as far as it can be read: it stays until a
 // peer has another, and so do its chunks.
-func TestRepairStoreKeepsChunksOfDamagedLists(t *testing.T) {
+func TestStoreKeepsChunksOfDamagedLists(t *testing.T) {
 	for name, ofList := range map[string]bool{"list": true, "sequence": false} {
 		for way, harm := range map[string]func(file string, at int) error{
 			"is changed": nil,
@@ -216,15 +219,15 @@ func TestRepairStoreKeepsChunksOfDamagedLists(t *testing.T) {
 // from an offset on; or to one byte.
 func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int) error) {
 	ctx := context.Background()
-	cfg := Config{Dir: t.TempDir()}
-	n, err := Open(ctx, cfg)
+	cfg := node.Config{Dir: t.TempDir()}
+	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	r, err := n.Replicas.Create(ctx, "notes")
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 	require.NoError(t, err)
-	h, size, list, sequence := chunkedContent(t, n)
+	h, size, list, sequence := chunkedtest.Store(t, n.Blobs)
 	_, err = n.Replicas.Write(
 		ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}},
 	)
@@ -241,22 +244,22 @@ func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int)
 	all := append(blobs.Sequence{h}, names...)
 	lost := map[blobs.Hash]bool{blobs.HashOf(stored): true}
 	if harm == nil {
-		flipIn(t, cfg.Dir, stored[:1000], 5)
+		testkit.FlipIn(t, cfg.Dir, stored[:1000], 5)
 	} else {
-		file, at := fileOf(t, cfg.Dir, stored[:1000])
+		file, at := testkit.FileOf(t, cfg.Dir, stored[:1000])
 		require.NoError(t, harm(file, at))
 		for _, b := range [][]byte{list, sequence, testkit.Random(3, chunked.MinChunk)} {
-			if len(filesOf(t, cfg.Dir, b)) == 0 {
+			if len(testkit.FilesOf(t, cfg.Dir, b)) == 0 {
 				lost[blobs.HashOf(b)] = true
 			}
 		}
 	}
-	got, err := RepairStore(ctx, cfg, nil)
+	got, err := Store(ctx, cfg, nil)
 	require.NoError(t, err)
 	require.ElementsMatch(t, slices.Collect(maps.Keys(lost)), got.Lost)
 	require.Empty(t, got.Unread)
 
-	n, err = Open(ctx, cfg)
+	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	_, _ = n.Collect(ctx, false, nil) // it may refuse

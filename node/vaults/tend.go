@@ -1,4 +1,4 @@
-package node
+package vaults
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -20,16 +21,16 @@ type vaultChange struct {
 
 // writeVault writes to a person's own vault. This device's head follows: soon on a running node, so
 // that it is not written for each of many changes, or at once.
-func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) error {
+func (s *Service) writeVault(ctx context.Context, v *Vault, changes []vaultChange) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	err := n.putInVault(ctx, v, changes)
+	err := s.putInVault(ctx, v, changes)
 	if err == nil {
-		if n.Online() {
-			n.tendSoon()
+		if s.n.Online() {
+			s.tendSoon()
 		} else {
-			err = n.writeHead(ctx, v)
+			err = s.writeHead(ctx, v)
 		}
 	}
 	if err != nil {
@@ -38,26 +39,26 @@ func (n *Node) writeVault(ctx context.Context, v *Vault, changes []vaultChange) 
 	return nil
 }
 
-func (n *Node) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
-	author, err := n.Replicas.AuthorKey(ctx, v.author)
+func (s *Service) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
+	author, err := s.n.Replicas.AuthorKey(ctx, v.author)
 	if err != nil {
 		return err
 	}
-	all := make([]Change, len(changes))
+	all := make([]node.Change, len(changes))
 	for i, c := range changes {
-		all[i] = Change{Key: c.key, Value: c.content, Delete: c.content == nil}
+		all[i] = node.Change{Key: c.key, Value: c.content, Delete: c.content == nil}
 	}
-	_, err = n.ReplicaOf(v.Replica.ID).Apply(ctx, WriteOptions{As: author}, all...)
+	_, err = s.n.ReplicaOf(v.Replica.ID).Apply(ctx, node.WriteOptions{As: author}, all...)
 	return err
 }
 
 // writeHead says what this device has written, if it has not said so yet.
-func (n *Node) writeHead(ctx context.Context, v *Vault) error {
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+func (s *Service) writeHead(ctx context.Context, v *Vault) error {
+	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
-	all, err := n.written(ctx, p, v)
+	all, err := s.written(ctx, p, v)
 	if err != nil {
 		return err
 	}
@@ -73,18 +74,21 @@ func (n *Node) writeHead(ctx context.Context, v *Vault) error {
 	if err != nil {
 		return err
 	}
-	return n.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
+	return s.putInVault(ctx, v, []vaultChange{{vault.HeadKey(v.author), content}})
 }
 
 // entriesFor are the catalogue's entry for a replica, and the one to restore it from.
-func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr vault.Project) ([]vaultChange, error) {
+func (s *Service) entriesFor(
+	ctx context.Context, v *Vault, r *replica.Replica, pr vault.Project,
+) ([]vaultChange, error) {
 	restore := vault.Restore{Capability: r.Capability, Replica: r.ID, Secret: r.Secret}
 	if restore.Capability < replica.Read {
 		restore.Capability = replica.Read // whoever lists it may try
 	}
 	if r.Encrypted {
-		k, err := n.Replicas.ReadKey(ctx, r.ID)
-		if err != nil { // without its key, another device would take it for one that is not encrypted
+		k, err := s.n.Replicas.ReadKey(ctx, r.ID)
+		if err != nil {
+			// Without its key, another device would take it for one that is not encrypted.
 			return nil, err
 		}
 		restore.ReadKey, pr.ReadKey = k, k
@@ -100,51 +104,61 @@ func (n *Node) entriesFor(ctx context.Context, v *Vault, r *replica.Replica, pr 
 	return []vaultChange{{pr.Key(), project}, {restore.Key(), content}}, nil
 }
 
-// ErrNotOwnVault reports a change to a vault that the person only lets this node read.
-var ErrNotOwnVault = kind.New(kind.NotAllowed, "this node may only read the vault: change it on a device of the person whose vault it is")
+// ErrNotOwn reports a change to a vault that the person only lets this node read.
+var ErrNotOwn = kind.New(kind.NotAllowed, "this node may only read the vault: "+
+	"change it on a device of the person whose vault it is")
 
-// AddToVault lists a replica in a vault, under its name here or, if it is listed already, under the
-// name that is given.
-func (n *Node) AddToVault(ctx context.Context, v *Vault, r replica.Replica, name string) (vault.Project, error) {
+// Add lists a replica in a vault, under its name here or, if it is listed already, under the name
+// that is given.
+func (s *Service) Add(
+	ctx context.Context, v *Vault, r replica.Replica, name string,
+) (vault.Project, error) {
+	if err := s.ready(); err != nil {
+		return vault.Project{}, err
+	}
 	if !v.Own() {
-		return vault.Project{}, ErrNotOwnVault
+		return vault.Project{}, ErrNotOwn
 	}
 	if r.ID == v.Replica.ID {
 		return vault.Project{}, errors.New("a vault does not list itself")
 	}
-	n.tending.Lock()
-	defer n.tending.Unlock()
+	s.tending.Lock()
+	defer s.tending.Unlock()
 	if name == "" {
 		name = r.Name
 	}
 	pr := vault.NewProject(r.ID, name, r.Created)
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return pr, err
 	}
-	if it, err := p.LatestOf(ctx, pr.Key()); err == nil { // what it says already stays, such as fields of later versions
-		if old, err := n.openProject(ctx, p, v, &it); err == nil {
+	if it, err := p.LatestOf(ctx, pr.Key()); err == nil {
+		// What it says already stays, such as fields of later versions.
+		if old, err := s.openProject(ctx, p, v, &it); err == nil {
 			old.Name = name
 			pr = old
 		}
 	} else if !errors.Is(err, replica.ErrNotFound) {
 		return pr, err
 	}
-	changes, err := n.entriesFor(ctx, v, &r, pr)
+	changes, err := s.entriesFor(ctx, v, &r, pr)
 	if err != nil {
 		return pr, err
 	}
-	return pr, n.writeVault(ctx, v, changes)
+	return pr, s.writeVault(ctx, v, changes)
 }
 
-// RemoveFromVault takes a project off a vault's list. It does nothing if it is not there.
-func (n *Node) RemoveFromVault(ctx context.Context, v *Vault, id replica.ID) error {
-	if !v.Own() {
-		return ErrNotOwnVault
+// Remove takes a project off a vault's list. It does nothing if it is not there.
+func (s *Service) Remove(ctx context.Context, v *Vault, id replica.ID) error {
+	if err := s.ready(); err != nil {
+		return err
 	}
-	n.tending.Lock()
-	defer n.tending.Unlock()
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	if !v.Own() {
+		return ErrNotOwn
+	}
+	s.tending.Lock()
+	defer s.tending.Unlock()
+	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
@@ -158,58 +172,60 @@ func (n *Node) RemoveFromVault(ctx context.Context, v *Vault, id replica.ID) err
 			return err
 		}
 	}
-	return n.writeVault(ctx, v, changes)
+	return s.writeVault(ctx, v, changes)
 }
 
 // tendVaults brings the person's own vault in step with this node: replicas that the node may write
 // and that the vault has never listed are added to it, and read keys that have changed are noted,
 // if all is set; seeds are shared, and the head is written. What was taken off the list stays off.
-func (n *Node) tendVaults(ctx context.Context, all bool) error {
-	v, ok, err := n.ownVault(ctx)
+func (s *Service) tendVaults(ctx context.Context, all bool) error {
+	v, ok, err := s.ownVault(ctx)
 	if err != nil || !ok {
 		return err
 	}
-	n.tending.Lock()
-	defer n.tending.Unlock()
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+	s.tending.Lock()
+	defer s.tending.Unlock()
+	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
 	if !v.ready {
-		if c, err := n.Replicas.Counts(ctx, v.Replica.ID); err != nil || c == (replica.Counts{}) {
+		if c, err := s.n.Replicas.Counts(ctx, v.Replica.ID); err != nil || c == (replica.Counts{}) {
 			return err
 		}
 		v.ready = true
-		if err := n.storeVault(ctx, &v); err != nil {
+		if err := s.storeVault(ctx, &v); err != nil {
 			return err
 		}
 	}
 	var changes []vaultChange
 	if all {
-		if changes, err = n.missing(ctx, p, &v); err != nil {
+		if changes, err = s.missing(ctx, p, &v); err != nil {
 			return err
 		}
 	}
-	seeds, err := n.shareSeeds(ctx, p, &v)
+	seeds, err := s.shareSeeds(ctx, p, &v)
 	if err != nil {
 		return err
 	}
 	changes = append(changes, seeds...)
 	if len(changes) > 0 {
-		if err := n.putInVault(ctx, &v, changes); err != nil {
+		if err := s.putInVault(ctx, &v, changes); err != nil {
 			return fmt.Errorf("write vault: %w", err)
 		}
 	}
-	if err := n.writeHead(ctx, &v); err != nil {
+	if err := s.writeHead(ctx, &v); err != nil {
 		return fmt.Errorf("write vault: %w", err)
 	}
 	return nil
 }
 
 // missing returns what is to be added to a vault's list, or changed in it. The caller holds
-// n.tending.
-func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes []vaultChange, err error) {
-	vaults, err := n.Vaults(ctx)
+// s.tending.
+func (s *Service) missing(
+	ctx context.Context, p *replica.Plain, v *Vault,
+) (changes []vaultChange, err error) {
+	vaults, err := s.All(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -220,11 +236,12 @@ func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes
 		}
 		listed[string(it.Key)] = it
 	}
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range s.n.Replicas.All(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Capability < replica.Write || slices.ContainsFunc(vaults, func(v Vault) bool { return v.Replica.ID == r.ID }) {
+		isVault := func(v Vault) bool { return v.Replica.ID == r.ID }
+		if r.Capability < replica.Write || slices.ContainsFunc(vaults, isVault) {
 			continue
 		}
 		pr := vault.NewProject(r.ID, r.Name, r.Created)
@@ -232,17 +249,17 @@ func (n *Node) missing(ctx context.Context, p *replica.Plain, v *Vault) (changes
 			if it.Entry.IsTombstone() || !r.Encrypted {
 				continue
 			}
-			old, err := n.openProject(ctx, p, v, &it)
+			old, err := s.openProject(ctx, p, v, &it)
 			if err != nil {
 				continue // it comes, or is told as a fault
 			}
-			k, err := n.Replicas.ReadKey(ctx, r.ID)
+			k, err := s.n.Replicas.ReadKey(ctx, r.ID)
 			if err != nil || k.Epoch <= old.ReadKey.Epoch {
 				continue
 			}
 			pr = old
 		}
-		some, err := n.entriesFor(ctx, v, &r, pr)
+		some, err := s.entriesFor(ctx, v, &r, pr)
 		if errors.Is(err, replica.ErrNoReadKey) {
 			continue // it is listed once its key has come
 		}
@@ -261,34 +278,23 @@ const (
 )
 
 // tendSoon does so in the background.
-func (n *Node) tendSoon() {
+func (s *Service) tendSoon() {
 	select {
-	case n.tend <- struct{}{}:
+	case s.tend <- struct{}{}:
 	default:
 	}
 }
 
 // keepTending tends vaults when something may have changed.
-func (n *Node) keepTending(ctx context.Context) {
+func (s *Service) keepTending(ctx context.Context) {
 	for all := true; ; {
-		if err := n.tendVaults(ctx, all); err != nil && ctx.Err() == nil {
-			n.log.Error("vault", "error", err)
-		}
-		begun, err := n.Replicas.RotateDeferred(ctx)
-		if err != nil && ctx.Err() == nil {
-			n.log.Error("a new read key", "error", err)
-		}
-		for _, id := range begun {
-			if err := n.sealPolicy(ctx, id); err != nil && ctx.Err() == nil {
-				n.log.Error("a new read key", "replica", id.Short(), "error", err)
-			}
-			n.contacts.CompareSoon()
-			n.tendSoon()
+		if err := s.tendVaults(ctx, all); err != nil && ctx.Err() == nil {
+			s.n.Log().Error("vault", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.tend:
+		case <-s.tend:
 			all = true
 		case <-time.After(tendEvery): // another device may have said something
 			all = false

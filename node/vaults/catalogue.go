@@ -1,4 +1,4 @@
-package node
+package vaults
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 
 // Catalogue is what a vault lists.
 type Catalogue struct {
-	Projects []CatalogueEntry // in the order of their names
+	Projects []Listed // in the order of their names
 	// Faults tell of entries that cannot be read, one each.
 	Faults []string
 	// Warnings tell of devices of which entries are missing; see vault.Written.
@@ -24,8 +24,8 @@ type Catalogue struct {
 	Newest   time.Time // of all entries, or zero
 }
 
-// CatalogueEntry is one project.
-type CatalogueEntry struct {
+// Listed is one project of a Catalogue.
+type Listed struct {
 	vault.Project
 	By      replica.AuthorID
 	Updated time.Time
@@ -34,13 +34,16 @@ type CatalogueEntry struct {
 }
 
 // Catalogue reads a vault: what is here of it, whether or not a peer can be reached (OBJ-V8).
-func (n *Node) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error) {
-	p, err := n.Replicas.Plain(ctx, v.Replica.ID)
+func (s *Service) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error) {
+	if err := s.ready(); err != nil {
+		return c, err
+	}
+	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return c, err
 	}
 	held := map[replica.ID]string{}
-	all, err := n.Replicas.List(ctx)
+	all, err := s.n.Replicas.List(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -51,14 +54,17 @@ func (n *Node) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error)
 		if err != nil {
 			return c, err
 		}
-		one, err := n.openProject(ctx, p, v, &it)
+		one, err := s.openProject(ctx, p, v, &it)
 		if err != nil {
 			c.Faults = append(c.Faults, fmt.Sprintf("%s by %s: %v", it.Key, it.Entry.Author.String()[:10], err))
 			continue
 		}
-		entry := CatalogueEntry{Project: one, By: it.Entry.Author, Updated: it.Entry.Time(), Held: held[one.Replica], Restore: replica.Read}
+		entry := Listed{
+			Project: one, By: it.Entry.Author, Updated: it.Entry.Time(), Held: held[one.Replica],
+			Restore: replica.Read,
+		}
 		if v.Own() {
-			if r, err := n.restoreOf(ctx, p, v, one.Replica); err == nil {
+			if r, err := s.restoreOf(ctx, p, v, one.Replica); err == nil {
 				entry.Restore = r.Capability
 			} else if !errors.Is(err, replica.ErrNotFound) {
 				c.Faults = append(c.Faults, fmt.Sprintf("%s: %v", vault.RestoreKeyOf(one.Replica), err))
@@ -66,18 +72,19 @@ func (n *Node) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error)
 		}
 		c.Projects = append(c.Projects, entry)
 	}
-	slices.SortStableFunc(c.Projects, func(a, b CatalogueEntry) int {
+	slices.SortStableFunc(c.Projects, func(a, b Listed) int {
 		if a.Name != b.Name {
 			return bytes.Compare([]byte(a.Name), []byte(b.Name))
 		}
 		return bytes.Compare([]byte(a.ID), []byte(b.ID))
 	})
-	written, err := n.written(ctx, p, v)
+	written, err := s.written(ctx, p, v)
 	if err != nil {
 		return c, err
 	}
 	for _, w := range written {
-		if missing := w.Missing(); missing != "" && w.Author != v.author { // what this device has written is here
+		// What this device has written is here.
+		if missing := w.Missing(); missing != "" && w.Author != v.author {
 			c.Warnings = append(c.Warnings, missing)
 		}
 		if at := time.UnixMicro(int64(max(w.Newest, w.HeadAt))); at.After(c.Newest) {
@@ -90,8 +97,10 @@ func (n *Node) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error)
 	return c, nil
 }
 
-func (n *Node) openProject(ctx context.Context, p *replica.Plain, v *Vault, it *replica.Item) (vault.Project, error) {
-	b, err := n.readSmall(ctx, p, it)
+func (s *Service) openProject(
+	ctx context.Context, p *replica.Plain, v *Vault, it *replica.Item,
+) (vault.Project, error) {
+	b, err := s.readSmall(ctx, p, it)
 	if err != nil {
 		return vault.Project{}, err
 	}
@@ -99,13 +108,15 @@ func (n *Node) openProject(ctx context.Context, p *replica.Plain, v *Vault, it *
 }
 
 // restoreOf returns what a device may join a project with, or replica.ErrNotFound.
-func (n *Node) restoreOf(ctx context.Context, p *replica.Plain, v *Vault, id replica.ID) (r vault.Restore, err error) {
+func (s *Service) restoreOf(
+	ctx context.Context, p *replica.Plain, v *Vault, id replica.ID,
+) (r vault.Restore, err error) {
 	key := vault.RestoreKeyOf(id)
 	it, err := p.LatestOf(ctx, key)
 	if err != nil {
 		return r, err
 	}
-	b, err := n.readSmall(ctx, p, &it)
+	b, err := s.readSmall(ctx, p, &it)
 	if err != nil {
 		return r, err
 	}
@@ -120,8 +131,10 @@ func (n *Node) restoreOf(ctx context.Context, p *replica.Plain, v *Vault, id rep
 var ErrContentMissing = errors.New("its content is not here yet")
 
 // readSmall reads the content of an entry of a vault.
-func (n *Node) readSmall(ctx context.Context, p *replica.Plain, it *replica.Item) ([]byte, error) {
-	r, err := n.OpenPlain(ctx, p, &it.Entry)
+func (s *Service) readSmall(
+	ctx context.Context, p *replica.Plain, it *replica.Item,
+) ([]byte, error) {
+	r, err := s.n.OpenPlain(ctx, p, &it.Entry)
 	if err == nil && r.Size() > vault.MaxSealed {
 		return nil, fmt.Errorf("%w: %d bytes", vault.ErrSealed, r.Size())
 	}
@@ -136,10 +149,12 @@ func (n *Node) readSmall(ctx context.Context, p *replica.Plain, it *replica.Item
 }
 
 // written collects what is here of each author of a vault.
-func (n *Node) written(ctx context.Context, p *replica.Plain, v *Vault) (all map[replica.AuthorID]*vault.Written, err error) {
+func (s *Service) written(
+	ctx context.Context, p *replica.Plain, v *Vault,
+) (all map[replica.AuthorID]*vault.Written, err error) {
 	all = map[replica.AuthorID]*vault.Written{}
 	heads := map[replica.AuthorID]replica.Item{}
-	for e, err := range n.Replicas.Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
+	for e, err := range s.n.Replicas.Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +176,7 @@ func (n *Node) written(ctx context.Context, p *replica.Plain, v *Vault) (all map
 		w.Newest = max(w.Newest, e.Timestamp)
 	}
 	for author, it := range heads {
-		b, err := n.readSmall(ctx, p, &it)
+		b, err := s.readSmall(ctx, p, &it)
 		if err != nil {
 			continue // then the head is missing
 		}
