@@ -47,7 +47,7 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 		return o, err
 	}
 	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
-	o.handle, o.states = s.node.ReplicaOf(o.ID), s.node.ContentStates()
+	o.handle, o.states = s.node.ReplicaOf(o.ID).Within(contentWait), s.node.ContentStates()
 	return o, err
 }
 
@@ -171,19 +171,12 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		key, err = ParseKey(r.FormValue("key"))
 	}
-	var e replica.Item
+	var content node.ContentReader
 	if err == nil {
-		e, err = rep.LatestOf(ctx, notNil(key))
+		_, content, err = rep.handle.Open(ctx, notNil(key))
 		if errors.Is(err, replica.ErrNotFound) {
 			err = fmt.Errorf("key %q in %s: %w", key, rep.Name, err)
 		}
-	}
-	if err == nil {
-		err = s.waitContent(ctx, &e)
-	}
-	var content node.ContentReader
-	if err == nil {
-		content, err = s.node.OpenPlain(ctx, rep.Plain, &e.Entry)
 	}
 	var span span
 	if err == nil {
