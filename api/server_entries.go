@@ -189,28 +189,6 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	sendContent(w, content, span)
 }
 
-func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
-	e := &it.Entry
-	wait := contentWait
-	if !s.node.Online() {
-		wait = 0
-	}
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if state, err := s.node.ContentOf(ctx, e); state == node.ContentComplete || err != nil {
-		return err
-	}
-	err := s.node.WaitEntry(limited, e)
-	var wrong *node.SizeError
-	if errors.As(err, &wrong) {
-		return err
-	}
-	if err != nil && ctx.Err() == nil {
-		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(it.Key), e.Hash, e.Size, wait)}
-	}
-	return err
-}
-
 func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, a *answer) (Removed, error) {
 	r, err := s.open(ctx, req.Name, "delete")
 	if err != nil {
