@@ -19,11 +19,9 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections"
-	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/meter"
 	"github.com/skerry-sync/skerry/collections/place"
-	"github.com/skerry-sync/skerry/collections/queue"
 	"github.com/skerry-sync/skerry/collections/queue/nats"
 	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/node"
@@ -94,7 +92,6 @@ func (s *collectionsService) opened(
 	ctx context.Context, n *node.Node, log *slog.Logger,
 ) (err error) {
 	s.log, s.dir, s.meter = log, n.Dir(), meter.New()
-	chains := &chain.Registry{}
 	s.server, err = service.Start(ctx, service.Options{
 		Load: s.load, Complete: s.completed, Codec: codecOf,
 		Unconfigured: func() {
@@ -102,20 +99,13 @@ func (s *collectionsService) opened(
 				"name a file with --config FILE, or write one there (skerry collections default "+
 				"prints the default)", "missing", filepath.Join(s.dir, defaultConfig))
 		},
-		Place: func(ctx context.Context) (service.Place, error) {
+		Place: func(ctx context.Context, at service.Site) (service.Place, error) {
 			if !s.kept.InReplica() {
 				return s.kept.Place(), nil
 			}
-			return s.kept.Replica(ctx, n,
-				place.ReplicaOptions{Prefix: s.prefix, Chains: chains, Log: log})
+			return s.kept.Replica(ctx, n, at)
 		},
-		Dir: filepath.Join(n.Dir(), "collections"),
-		Broker: func(q *config.Queue, topics func() []string, log *slog.Logger) (
-			queue.Queue, error,
-		) {
-			return nats.Open(q.NATS, topics, log)
-		},
-		Chains: chains,
+		Dir: filepath.Join(n.Dir(), "collections"), Broker: nats.Broker,
 		Prefix: s.prefix, Describe: descriptions[s.describe], Origin: s.originURL,
 		Hosts: slices.Concat(s.hosts, s.acme.Hosts), ProxyHops: s.hops, Anonymous: s.anonymous,
 		Audit: s.audit, Observe: s.meter.Observe, Log: log,
@@ -124,12 +114,7 @@ func (s *collectionsService) opened(
 		return advised(err)
 	}
 	s.meter.Remotes = s.server.Remotes
-	if _, ok := s.server.Announced(); ok {
-		s.meter.Queue = func() queue.Stats {
-			stats, _ := s.server.Announced()
-			return stats
-		}
-	}
+	s.meter.Queue = s.server.Announced()
 	s.heed(ctx)
 	return nil
 }

@@ -210,7 +210,7 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 			return err
 		}
 		defer func() { err = errors.Join(err, n.Close()) }()
-		if in, err = f.Replica(ctx, n, place.ReplicaOptions{Log: log}); err != nil {
+		if in, err = f.Replica(ctx, n, service.Site{Log: log}); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -106,11 +105,4 @@ func (s *Spec) bucket(ctx context.Context, at string, k *service.Keep) (store.St
 			"recorded; use a service that holds (docs/collections.md), or leave it out", err)
 	}
 	return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), kept.Close())
-}
-
-func orDefault(log *slog.Logger) *slog.Logger {
-	if log == nil {
-		return slog.Default()
-	}
-	return log
 }

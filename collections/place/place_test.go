@@ -1,6 +1,7 @@
 package place
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -62,7 +63,7 @@ func inNode(t *testing.T, prefix string) *Replica {
 	s := &Spec{Name: "replica:docs"}
 	require.True(t, s.InReplica())
 	chains := &chain.Registry{}
-	p, err := s.Replica(t.Context(), n, ReplicaOptions{Prefix: prefix, Chains: chains, Log: quiet})
+	p, err := s.Replica(t.Context(), n, service.Site{Prefix: prefix, Chains: chains, Log: quiet})
 	require.NoError(t, err)
 	return p
 }
@@ -115,8 +116,9 @@ func TestWalletUnderRules(t *testing.T) {
 	c, err := wallet.Open(ctx, wallet.Options{
 		Key: key, Server: "http://127.0.0.1:1", HTTP: hc,
 		Replica: &wallet.Replica{
-			Config: configOf(t, "", `, "rules": {}`), Place: p, Log: quiet,
-			Mode: config.PullOnly, Every: time.Hour,
+			Config: configOf(t, "", `, "rules": {}`), Log: quiet,
+			Place: func(context.Context, service.Site) (service.Place, error) { return p, nil },
+			Mode:  config.PullOnly, Every: time.Hour,
 		},
 	})
 	require.NoError(t, err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/collections/access"
-	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/service"
@@ -34,21 +33,13 @@ type Replica struct {
 
 var _ service.Ruled = (*Replica)(nil)
 
-// ReplicaOptions say how the rules of a replica are applied.
-type ReplicaOptions struct {
-	Prefix string          // of all paths that callers sign
-	Chains *chain.Registry // that give roles
-	Log    *slog.Logger    // nil is slog.Default
-}
-
 // Replica returns the replica that is named, as a place. It is made if there is none.
-func (s *Spec) Replica(ctx context.Context, n *node.Node, o ReplicaOptions) (*Replica, error) {
+func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Replica, error) {
 	name := strings.TrimPrefix(s.Name, replicaPrefix)
-	o.Log = orDefault(o.Log)
 	r, err := n.Replicas.Resolve(ctx, name)
 	if errors.Is(err, replica.ErrNotFound) {
 		if r, err = n.CreateReplica(ctx, name, false); err == nil {
-			o.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
+			at.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
 		}
 	}
 	if err != nil {
@@ -62,8 +53,8 @@ func (s *Spec) Replica(ctx context.Context, n *node.Node, o ReplicaOptions) (*Re
 	if err != nil {
 		return nil, err
 	}
-	guard := rules.NewGuard(rules.Options{Chains: o.Chains, Log: o.Log})
-	return &Replica{n: n, r: r, author: author, prefix: o.Prefix, guard: guard, log: o.Log}, nil
+	guard := rules.NewGuard(rules.Options{Chains: at.Chains, Log: at.Log})
+	return &Replica{n: n, r: r, author: author, prefix: at.Prefix, guard: guard, log: at.Log}, nil
 }
 
 // ErrSharedNonces reports that used nonces are to be remembered in a replica.

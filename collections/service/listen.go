@@ -49,18 +49,7 @@ func (s *Server) Listen(o ListenOptions) (base string, err error) {
 	if err != nil {
 		return "", err
 	}
-	headers := headerTime
-	srv := &http.Server{
-		Handler:     netaddr.Local(l.Addr(), handler, s.names()...),
-		IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-	}
-	if t := o.Wrap.Timeout; t > 0 {
-		headers = min(headers, t)
-		srv.ReadTimeout, srv.WriteTimeout = t+headerTime, 2*(t+headerTime)
-	}
-	srv.ReadHeaderTimeout = headers
+	srv := s.bounded(netaddr.Local(l.Addr(), handler, s.names()...), o.Wrap.Timeout)
 	scheme, err := s.certify(srv, &o)
 	if err != nil {
 		return "", errors.Join(err, l.Close())
@@ -75,6 +64,21 @@ func (s *Server) Listen(o ListenOptions) (base string, err error) {
 	s.tellHosts(at)
 	s.serve(srv, l, cmp.Or(o.Drain, drainTime))
 	return scheme + "://" + at.String() + s.o.Prefix, nil
+}
+
+// bounded returns a server with bounds. An answer may take timeout; 0 is without end.
+func (s *Server) bounded(h http.Handler, timeout time.Duration) *http.Server {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+	}
+	if timeout > 0 {
+		srv.ReadHeaderTimeout = min(headerTime, timeout)
+		srv.ReadTimeout, srv.WriteTimeout = timeout+headerTime, 2*(timeout+headerTime)
+	}
+	return srv
 }
 
 // serve serves until the server is closed.

@@ -5,9 +5,17 @@ import (
 	"log/slog"
 
 	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/store"
 )
+
+// Site is what a place may know of the server whose documents it keeps.
+type Site struct {
+	Prefix string          // of all paths that callers sign
+	Chains *chain.Registry // that give roles
+	Log    *slog.Logger
+}
 
 // Place is where the documents of a server are kept.
 type Place interface {
@@ -49,8 +57,8 @@ type Rules interface {
 }
 
 // In returns the place that is a store. A server that has opened it closes it.
-func In(s store.Store) func(context.Context) (Place, error) {
-	return func(context.Context) (Place, error) { return in{s}, nil }
+func In(s store.Store) func(context.Context, Site) (Place, error) {
+	return func(context.Context, Site) (Place, error) { return in{s}, nil }
 }
 
 type in struct{ store.Store }

@@ -45,14 +45,14 @@ type Options struct {
 	// Complete adds to a configuration what is this server's alone. nil adds nothing.
 	Complete func(*config.Config) (*config.Config, error)
 	// Place makes the place of the documents, once the configuration has been read.
-	Place func(ctx context.Context) (Place, error)
+	Place func(ctx context.Context, at Site) (Place, error)
 	// Codec makes what encrypts the documents of a configuration. nil is no encryption: then Start
 	// fails for a configuration that asks for it.
 	Codec func(*config.Config) (*encrypted.Codec, error)
 	// Dir is where the server keeps what is its alone. "" is in memory, and where the documents are.
 	Dir string
 	// Broker opens the queue on which writes are announced. nil announces nothing.
-	Broker func(q *config.Queue, topics func() []string, log *slog.Logger) (queue.Queue, error)
+	Broker func(c *config.NATS, topics func() []string, log *slog.Logger) (queue.Queue, error)
 
 	// Chains tell of roles, beside those that the configuration names. nil is none.
 	Chains *chain.Registry
@@ -153,7 +153,8 @@ func (s *Server) decide() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.place, err = s.o.Place(s.ctx); err != nil {
+	at := Site{Prefix: s.o.Prefix, Chains: s.chains, Log: s.log}
+	if s.place, err = s.o.Place(s.ctx, at); err != nil {
 		return nil, err
 	}
 	s.rules, _ = s.place.(Ruled)
@@ -288,7 +289,7 @@ func (s *Server) hooks(cfg *config.Config) ([]collections.Hook, error) {
 		return nil, errors.New("extensions.queue: there is nothing to announce writes on; " +
 			"name a server in nats.url")
 	}
-	broker, err := s.o.Broker(q, func() []string { return s.Config().Queue.Subjects() }, s.log)
+	broker, err := s.o.Broker(q.NATS, func() []string { return s.Config().Queue.Subjects() }, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("extensions.queue: %w", err)
 	}
@@ -303,12 +304,12 @@ func (s *Server) Config() *config.Config { return s.served.Config() }
 // Remotes tells how far the server is in step with others.
 func (s *Server) Remotes() []remote.Status { return s.remote.Statuses() }
 
-// Announced counts the writes that were announced; ok is false if none ever are.
-func (s *Server) Announced() (stats queue.Stats, ok bool) {
+// Announced returns what counts the writes that were announced, nil if none ever are.
+func (s *Server) Announced() func() queue.Stats {
 	if s.queue == nil {
-		return stats, false
+		return nil
 	}
-	return s.queue.Stats(), true
+	return s.queue.Stats
 }
 
 // SyncNow brings a collection, by its name, in step with another server now.

@@ -69,7 +69,7 @@ func setUp(t *testing.T, cfg *config.Config) *fixture {
 	f.place = in{closing{store.NewMemory(), &f.closed}}
 	f.o = Options{
 		Load:  func() (*config.Config, error) { return f.cfg, f.err },
-		Place: func(context.Context) (Place, error) { return f.place, nil },
+		Place: func(context.Context, Site) (Place, error) { return f.place, nil },
 		Codec: func(c *config.Config) (*encrypted.Codec, error) {
 			return encrypted.New(c, encrypted.Secrets{Identity: []string{"one"},
 				Server: []string{"two"}, Salts: []string{"salt"}, Spell: config.IdentityOf})
@@ -145,6 +145,19 @@ func TestServer(t *testing.T) {
 	require.Equal(t, 1, f.closed)
 }
 
+// An answer may take as long as is said, and without end if that is 0; headers never.
+func TestBoundsOfAServer(t *testing.T) {
+	s := &Server{log: slog.New(slog.DiscardHandler)}
+	srv := s.bounded(http.NotFoundHandler(), 0)
+	require.Zero(t, srv.ReadTimeout)
+	require.Zero(t, srv.WriteTimeout)
+	require.Equal(t, headerTime, srv.ReadHeaderTimeout)
+	srv = s.bounded(http.NotFoundHandler(), time.Second)
+	require.Greater(t, srv.ReadTimeout, time.Second)
+	require.Greater(t, srv.WriteTimeout, srv.ReadTimeout)
+	require.Equal(t, time.Second, srv.ReadHeaderTimeout)
+}
+
 // What was opened is closed if something else cannot be, and nothing is left that runs.
 func TestStartThatFails(t *testing.T) {
 	away := errors.New("away")
@@ -154,7 +167,7 @@ func TestStartThatFails(t *testing.T) {
 			f.o.Complete = func(*config.Config) (*config.Config, error) { return nil, away }
 		},
 		"place": func(f *fixture) {
-			f.o.Place = func(context.Context) (Place, error) { return nil, away }
+			f.o.Place = func(context.Context, Site) (Place, error) { return nil, away }
 		},
 		"codec": func(f *fixture) {
 			f.o.Codec = func(*config.Config) (*encrypted.Codec, error) { return nil, away }

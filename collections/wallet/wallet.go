@@ -44,9 +44,9 @@ type Replica struct {
 	Config *config.Config // nil is config.Default()
 	Dir    string         // where documents are kept; "" with another Store
 	Store  store.Store    // instead of Dir; it is closed with the client, also if Open fails
-	// Place, unless nil, is instead of Dir where package place keeps documents, such as in a replica
-	// of a node, whose rules count here then, too.
-	Place  service.Place
+	// Place, unless nil, is instead of Dir where documents are kept; package place has some, such as
+	// in a replica of a node, whose rules count here then, too.
+	Place  func(ctx context.Context, at service.Site) (service.Place, error)
 	Codec  store.Codec      // of documents in Dir that are encrypted at rest; nil if none are
 	Listen string           // address on this machine; "" is a free port of 127.0.0.1
 	Mode   config.WriteMode // "" is config.Bidirectional
@@ -163,11 +163,11 @@ func (c *Client) serve(ctx context.Context, o *Options) (base string, err error)
 }
 
 // place is where documents are kept.
-func (r *Replica) place() (func(context.Context) (service.Place, error), error) {
+func (r *Replica) place() (func(context.Context, service.Site) (service.Place, error), error) {
 	kept := r.Store
 	switch {
 	case r.Place != nil:
-		return func(context.Context) (service.Place, error) { return r.Place, nil }, r.drop()
+		return r.Place, r.drop()
 	case kept != nil:
 		return service.In(kept), nil
 	case r.Dir == "":
