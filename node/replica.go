@@ -298,8 +298,8 @@ func (r *Replica) DeletePrefix(
 }
 
 // Get returns the latest value of a key. It waits for content that is on its way as long as ctx
-// lives and the node is online, or as Within says. It returns replica.ErrNotFound, and blobs.ErrTooLarge for content
-// of more than most bytes.
+// lives and the node is online, or as Within says. It returns replica.ErrNotFound, and
+// blobs.ErrTooLarge for content of more than most bytes.
 func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, error) {
 	it, in, err := r.Open(ctx, key)
 	if err != nil {

@@ -3,8 +3,8 @@
 //
 // What belongs here: the types, their form in bytes, the keys of their entries, and what makes each
 // of them right, which is checked before it is written; and what is done with them: adding versions
-// of assets and references, and finding what is there. What never belongs here: how a replica stores
-// and syncs, and who a person is: both are handed in.
+// of assets and references, and finding what is there. What never belongs here: how a replica
+// stores and syncs, and who a person is: both are handed in.
 //
 // Start at [Open], or at [Create] for a replica that is no project yet.
 //

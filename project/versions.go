@@ -80,7 +80,9 @@ func assetID(name string) string {
 // the new version of the asset: the version before it is kept, and the new one is derived from it.
 // Content, asset, reference and signature are written together or not at all. It returns
 // ErrInvalid.
-func (o *Opened) AddAsset(ctx context.Context, n NewAsset, file *disk.File) (f FoundAsset, err error) {
+func (o *Opened) AddAsset(
+	ctx context.Context, n NewAsset, file *disk.File,
+) (f FoundAsset, err error) {
 	a := n.asset(&o.Project)
 	if a.Content, a.Size, err = hashFile(ctx, file); err != nil {
 		return f, err

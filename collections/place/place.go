@@ -1,6 +1,6 @@
 // Package place has the places where a server of collections may keep its documents, by the names
-// that people give them: in memory, in a directory, in a bucket of an S3 service, or in a replica of
-// a node, with the rules of which all servers of the replica tell what counts.
+// that people give them: in memory, in a directory, in a bucket of an S3 service, or in a replica
+// of a node, with the rules by which all servers of the replica tell what counts.
 //
 // What belongs here: opening a place, and which rules of a replica count. What never belongs here:
 // how documents lie in a place (package store and those below it), what rules say (package rules),
@@ -82,8 +82,8 @@ func (s elsewhere) Open(ctx context.Context, k service.Keep) (kept store.Store, 
 	return store.Coded(kept, k.Codec), nil
 }
 
-// bucket opens a bucket of an S3 service. If used nonces are remembered in it, the service must tell
-// for sure which of several servers was first.
+// bucket opens a bucket of an S3 service. If used nonces are remembered in it, the service must
+// tell for sure which of several servers was first.
 func (s *Spec) bucket(ctx context.Context, at string, k *service.Keep) (store.Store, error) {
 	o := s3.Options{Region: s.Region, PlainNames: s.PlainNames}
 	if s.AccessKey != "" {

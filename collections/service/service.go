@@ -56,7 +56,9 @@ type Options struct {
 
 	// Chains tell of roles, beside those that the configuration names. nil is none.
 	Chains *chain.Registry
-	// Wallets, unless nil, are the only callers that are let in, whatever the configuration says.
+	// Wallets, unless nil, are the only callers that are let in, whatever the configuration says: the
+	// server is an app's, which has the configuration of the server that it follows. It keeps no
+	// lists (projections), and asks for no rules where there are none.
 	Wallets *Wallets
 
 	Prefix      string
@@ -161,7 +163,7 @@ func (s *Server) decide() (*config.Config, error) {
 	switch {
 	case s.rules != nil:
 		return s.openRules(cfg)
-	case cfg.Rules != nil && s.o.Wallets == nil: // an app has the configuration of its server
+	case cfg.Rules != nil && s.o.Wallets == nil:
 		return nil, ErrNoRules
 	case !s.named:
 		return s.complete(cfg)
@@ -279,8 +281,11 @@ func (s *Server) hooks(cfg *config.Config) ([]collections.Hook, error) {
 		s.remote.Close()
 		return nil
 	})
-	lists := func() []*projection.Projection { return projection.Configured(s.Config()) }
-	all := []collections.Hook{s.remote.Hook(), projection.In(s.docs).Hook(lists, s.log)}
+	all := []collections.Hook{s.remote.Hook()}
+	if s.o.Wallets == nil { // an app has few of the documents: its server's list would lose the rest
+		lists := func() []*projection.Projection { return projection.Configured(s.Config()) }
+		all = append(all, projection.In(s.docs).Hook(lists, s.log))
+	}
 	q := cfg.Queue
 	switch {
 	case q == nil || s.o.Broker == nil:
