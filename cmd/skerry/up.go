@@ -56,13 +56,13 @@ func (a *app) upCommand() *cobra.Command {
 	return cmd
 }
 
-// service is something that is built upon a node and runs as long as it.
-type service interface {
+// extension is something that is built upon a node and runs as long as it.
+type extension interface {
 	// configure is called before the node is opened.
 	configure(cfg *node.Config) error
 	// opened is called before it goes online.
 	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
-	// online is called when peers can reach it; what it returns ends the service, and tells people
+	// online is called when peers can reach it; what it returns ends the extension, and tells people
 	// what to know of it.
 	online() (stop func() error, facts map[string]string, err error)
 	// measured is called if metrics are wanted.
@@ -70,7 +70,7 @@ type service interface {
 }
 
 // up runs a node until the command's context ends.
-func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
+func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 	ctx := cmd.Context()
 	if err := errors.Join(a.absDir(), a.readConfig(cmd.Flags())); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package place
 
 import (
 	"fmt"
@@ -14,16 +14,15 @@ import (
 // node would serve it.
 func TestRulesAreAppliedBeforeTheyAreSigned(t *testing.T) {
 	secret := replica.NewSecretKey()
-	r := &openReplica{
-		Replica: replica.Replica{ID: secret.Replica(), Secret: secret}, author: replica.NewSecretKey(),
-	}
+	r := replica.Replica{ID: secret.Replica(), Secret: secret}
+	author := replica.NewSecretKey()
 	for pattern, want := range map[string]string{`^a+$`: "", `^(?!a)`: "lookaround", `[`: "flag u"} {
 		cfg, err := config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [{"name": "c",
 			"storagePath": "c/{id}", "readRoles": ["public"], "writeRoles": ["public"],
 			"maxBodyBytes": 1000, "objectSchema": {"properties": {"a": {"pattern": %q}}}}],
 			"extensions": {"rules": {}}}`, pattern))
 		require.NoError(t, err)
-		made, err := rulesOf(cfg, r, nil, "")
+		made, err := rulesOf(cfg, &r, author, nil, "")
 		if want == "" {
 			require.NoError(t, err)
 			require.EqualValues(t, 1, made.Serial)

@@ -1,4 +1,4 @@
-package main
+package place
 
 import (
 	"io"
@@ -8,19 +8,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
 
-	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/collections/store/s3"
 )
 
 // Used nonces are shared by no store that cannot tell for sure whether one was used; such a bucket
 // is still of use to one server.
 func TestSharedNoncesNeedASureStore(t *testing.T) {
-	f := &storeFlags{nonces: true}
-	_, err := f.open(t.Context(), nil, &openReplica{}, replicas.Options{})
-	require.ErrorIs(t, err, errNoncesInReplica)
+	_, err := (&Replica{}).Open(t.Context(), service.Keep{SharedNonces: true})
+	require.ErrorIs(t, err, ErrSharedNonces)
 
 	// A service that heeds conditions of writes one after the other.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,13 +35,13 @@ func TestSharedNoncesNeedASureStore(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	o := replicas.Options{Log: slog.New(slog.DiscardHandler)}
-	f = &storeFlags{store: "s3:" + srv.URL + "/bucket", nonces: true, credentials: credentials.NewStaticV4("key", "secret", "")}
-	_, err = f.open(t.Context(), nil, nil, o)
+	k := service.Keep{SharedNonces: true, Log: slog.New(slog.DiscardHandler)}
+	spec := &Spec{Name: "s3:" + srv.URL + "/bucket", AccessKey: "key", SecretAccessKey: "secret"}
+	_, err = spec.Place().Open(t.Context(), k)
 	require.ErrorIs(t, err, s3.ErrRaces)
 	require.ErrorContains(t, err, "sharedNonces")
-	f.nonces = false
-	kept, err := f.open(t.Context(), nil, nil, o)
+	k.SharedNonces = false
+	kept, err := spec.Place().Open(t.Context(), k)
 	require.NoError(t, err)
 	require.NoError(t, kept.Close())
 }

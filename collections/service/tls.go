@@ -1,12 +1,12 @@
-package main
+package service
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -82,32 +82,41 @@ func (p *keyPair) names() (all []string) {
 	return append(all, leaf.DNSNames...)
 }
 
+// maxPEM is how long a file with a certificate or a key may be.
+const maxPEM = 1 << 20
+
 // loadKeyPair is tls.LoadX509KeyPair for regular files. A pipe would stop all handshakes.
 func loadKeyPair(cert, key string) (c tls.Certificate, err error) {
-	certs, err := disk.ReadFile(cert, maxSmall)
+	certs, err := disk.ReadFile(cert, maxPEM)
 	if err != nil {
 		return c, err
 	}
-	secret, err := disk.ReadFile(key, maxSmall)
+	secret, err := disk.ReadFile(key, maxPEM)
 	if err != nil {
 		return c, err
 	}
 	return tls.X509KeyPair(certs, secret)
 }
 
-// acmeFlags say for which names certificates are got by ACME (RFC 8555), and from whom.
-type acmeFlags struct {
-	hosts            []string
-	email, directory string
+// ACME says for which names certificates are got (RFC 8555), and from whom.
+type ACME struct {
+	Hosts     []string
+	Email     string
+	Directory string // of the authority; "" is DefaultACME
+	Cache     string // directory for what was got
 }
 
-// config returns what a server needs that gets its certificates itself. They lie below a directory.
-func (f *acmeFlags) config(dir string) (*tls.Config, error) {
-	cache := filepath.Join(dir, "acme")
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return nil, fmt.Errorf("--acme: %w", err)
+// DefaultACME is the directory of the authority that is asked unless another one is named.
+const DefaultACME = autocert.DefaultACMEDirectory
+
+// config returns what a server needs that gets its certificates itself.
+func (o *ACME) config() (*tls.Config, error) {
+	if err := os.MkdirAll(o.Cache, 0o700); err != nil {
+		return nil, fmt.Errorf("certificates by ACME: %w", err)
 	}
-	m := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(cache), HostPolicy: autocert.HostWhitelist(f.hosts...), Email: f.email, Client: &acme.Client{DirectoryURL: f.directory}}
+	m := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(o.Cache),
+		HostPolicy: autocert.HostWhitelist(o.Hosts...), Email: o.Email,
+		Client: &acme.Client{DirectoryURL: cmp.Or(o.Directory, DefaultACME)}}
 	c := m.TLSConfig()
 	c.MinVersion = tls.VersionTLS12
 	return c, nil
