@@ -84,4 +84,3 @@ func Read(r *bufio.Reader, v *admission.Visit) ([][]byte, error) {
 	}
 	return items, nil
 }
-
