@@ -62,7 +62,11 @@ func TestPendingInvite(t *testing.T) {
 		require.NoError(t, err)
 		var tickets []*ticket.Invite
 		for _, expires := range []time.Time{{}, a.Now().Add(time.Minute)} {
-			_, tk, err := a.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1, Expires: expires})
+			_, tk, err := a.Invites.Make(
+				ctx,
+				r,
+				invites.Invite{Mode: replica.Write, Uses: 1, Expires: expires},
+			)
 			require.NoError(t, err)
 			tk.Addrs = a.Addrs()
 			tickets = append(tickets, tk)
@@ -119,7 +123,10 @@ func TestInviteForAWallet(t *testing.T) {
 	sign := func(k eth.Key, at time.Time) invites.ProveWallet {
 		return func(a invites.WalletAsk) (w invites.WalletProof, err error) {
 			m, err := a.Message(at)
-			return invites.WalletProof{At: at.Unix(), Signature: k.Sign(eth.TextDigest([]byte(m.Text())))}, err
+			return invites.WalletProof{
+				At:        at.Unix(),
+				Signature: k.Sign(eth.TextDigest([]byte(m.Text()))),
+			}, err
 		}
 	}
 	node.Bubble(t, func(t *testing.T) {
@@ -128,7 +135,16 @@ func TestInviteForAWallet(t *testing.T) {
 		a, b := w.nodes[0], w.nodes[1]
 		r, err := a.Replicas.Create(ctx, "r")
 		require.NoError(t, err)
-		v, tk, err := a.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Prefix: []byte("notes/"), Uses: 1, Wallet: alice.Address()})
+		v, tk, err := a.Invites.Make(
+			ctx,
+			r,
+			invites.Invite{
+				Mode:   replica.Write,
+				Prefix: []byte("notes/"),
+				Uses:   1,
+				Wallet: alice.Address(),
+			},
+		)
 		require.NoError(t, err)
 		tk.Addrs = a.Addrs()
 		now := a.Now()
@@ -146,7 +162,13 @@ func TestInviteForAWallet(t *testing.T) {
 			require.Equal(t, alice.Address(), refused.Wallet)
 		}
 		failed := errors.New("locked")
-		_, err = b.Invites.Join(ctx, tk, "mine", nil, func(invites.WalletAsk) (invites.WalletProof, error) { return invites.WalletProof{}, failed })
+		_, err = b.Invites.Join(
+			ctx,
+			tk,
+			"mine",
+			nil,
+			func(invites.WalletAsk) (invites.WalletProof, error) { return invites.WalletProof{}, failed },
+		)
 		require.ErrorIs(t, err, failed)
 		pending, err := b.Invites.Pending(ctx)
 		require.NoError(t, err)

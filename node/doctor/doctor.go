@@ -133,7 +133,8 @@ func diagnoseAddresses(all []ma.Multiaddr) Finding {
 		}
 	}
 	if len(direct) == 0 {
-		f.Health, f.Text, f.Advice = Bad, "the node listens nowhere", "let it listen with --listen, or leave that out for all interfaces"
+		f.Health, f.Text = Bad, "the node listens nowhere"
+		f.Advice = "let it listen with --listen, or leave that out for all interfaces"
 		return f
 	}
 	f.Text = texts(direct)
@@ -150,9 +151,12 @@ func diagnosePeers(peers []link.Peer) Finding {
 	}
 	switch {
 	case len(peers) == 0:
-		f.Health, f.Text, f.Advice = Warn, "nobody is connected", "start the other device, or paste a ticket; whether others could connect cannot be told without any"
+		f.Health, f.Text = Warn, "nobody is connected"
+		f.Advice = "start the other device, or paste a ticket; whether others could " +
+			"connect cannot be told without any"
 	case relayed > 0:
-		f.Health, f.Text, f.Advice = Warn, fmt.Sprintf("%d connected, of these %d through a relay only", len(peers), relayed), "what goes through a relay is slower and of limited amount; see nat"
+		f.Health, f.Text = Warn, fmt.Sprintf("%d connected, of these %d through a relay only", len(peers), relayed)
+		f.Advice = "what goes through a relay is slower and of limited amount; see nat"
 	default:
 		f.Text = fmt.Sprintf("%d connected, all directly", len(peers))
 	}
@@ -166,18 +170,22 @@ func diagnoseReach(s *link.Situation) Finding {
 		f.Text = "others reach this node at " + texts(s.Reachable)
 	case len(s.Unreachable) > 0:
 		f.Health, f.Text = Warn, "others cannot reach this node at "+texts(s.Unreachable)
-		f.Advice = "let the router pass the node's port on, or give the node a relay with --use-relay"
+		f.Advice = "let the router pass the node's port on, or give the node a " +
+			"relay with --use-relay"
 		if len(s.Relayed) > 0 {
 			f.Health, f.Advice = Good, "they reach it through a relay"
 		}
 	case len(s.Seen) > 0 || len(s.Untested) > 0:
 		f.Health, f.Text = Warn, "nobody has tested yet whether others reach this node"
-		f.Advice = "peers that all can reach test it, such as a seed; that takes some minutes if only one is connected"
+		f.Advice = "peers that all can reach test it, such as a seed; that takes " +
+			"some minutes if only one is connected"
 		if len(s.Relayed) > 0 {
 			f.Health = Good
 		}
 	default:
-		f.Text, f.Advice = "this node has no public address that is known to it: it is reached in its local network", "connect to a seed or a relay, and others will say how they see it"
+		f.Text = "this node has no public address that is known to it: it is reached in " +
+			"its local network"
+		f.Advice = "connect to a seed or a relay, and others will say how they see it"
 	}
 	return f
 }
@@ -188,14 +196,21 @@ func diagnoseNAT(s *link.Situation) Finding {
 	case link.NATNone:
 		f.Text = "no router translates addresses"
 	case link.NATSome:
-		f.Text, f.Advice = "a router translates addresses; of what kind, a single peer that sees this node cannot tell", "direct connections through it are tried in any case"
+		f.Text = "a router translates addresses; of what kind, a single peer that sees " +
+			"this node cannot tell"
+		f.Advice = "direct connections through it are tried in any case"
 	case link.NATIndependent:
-		f.Text = "a router translates addresses independently of the endpoint: direct connections to others behind routers can be made"
+		f.Text = "a router translates addresses independently of the endpoint: " +
+			"direct connections to others behind routers can be made"
 	case link.NATDependent:
-		f.Health, f.Text = Warn, "a router translates addresses for each endpoint differently: direct connections can only be made to peers that all can reach"
-		f.Advice = "let the router pass the node's port on; else what you share with others behind routers goes through a relay or a seed"
+		f.Health = Warn
+		f.Text = "a router translates addresses for each endpoint differently: direct " +
+			"connections can only be made to peers that all can reach"
+		f.Advice = "let the router pass the node's port on; else what you share " +
+			"with others behind routers goes through a relay or a seed"
 	default:
-		f.Text, f.Advice = "not known: no peer has been called by QUIC", "connect to a seed or a relay that listens at a udp address"
+		f.Text = "not known: no peer has been called by QUIC"
+		f.Advice = "connect to a seed or a relay that listens at a udp address"
 	}
 	return f
 }
@@ -206,7 +221,9 @@ func diagnoseRelay(s *link.Situation) Finding {
 	case len(s.Relayed) > 0:
 		f.Text = "others reach this node through " + texts(s.Relayed)
 	case len(s.Relays) > 0:
-		f.Health, f.Text, f.Advice = Bad, "no place at "+texts(s.Relays), "is the relay up, started with --relay, and its address right? It may also be full"
+		f.Health, f.Text = Bad, "no place at "+texts(s.Relays)
+		f.Advice = "is the relay up, started with --relay, and its address right? " +
+			"It may also be full"
 	case s.RelayFor:
 		f.Text = "this node relays for others"
 	default:
@@ -232,7 +249,9 @@ func diagnoseTable(s *link.Situation, peers []link.Peer) Finding {
 	case s.Table == "" || s.Table == "off":
 		f.Text = "not used"
 	case s.TableSize == 0:
-		f.Health, f.Text, f.Advice = Warn, "no node of it is known", "name one with --bootstrap, such as your seed; peers are then found whose addresses have changed"
+		f.Health, f.Text = Warn, "no node of it is known"
+		f.Advice = "name one with --bootstrap, such as your seed; peers are then " +
+			"found whose addresses have changed"
 		if len(s.Bootstrap) > 0 {
 			f.Advice = fmt.Sprintf("none of the %d nodes of --bootstrap serves it; are they up, and are their addresses right?", len(s.Bootstrap))
 		}
@@ -260,7 +279,8 @@ func diagnoseClock(ahead time.Duration, answered int) Finding {
 	case by <= clockOff:
 		f.Text = fmt.Sprintf("agrees with %d peers", answered)
 	default:
-		f.Health, f.Text, f.Advice = Warn, fmt.Sprintf("%s %s that of %d peers", by, where, answered), "have the system set its clock by the network (NTP)"
+		f.Health, f.Text = Warn, fmt.Sprintf("%s %s that of %d peers", by, where, answered)
+		f.Advice = "have the system set its clock by the network (NTP)"
 		if by > replica.MaxAhead {
 			f.Health, f.Text = Bad, f.Text+"; more than "+replica.MaxAhead.String()+", so entries are refused until the time comes"
 		}

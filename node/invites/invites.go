@@ -76,7 +76,10 @@ func New(n *node.Node) (*Service, error) {
 }
 
 // errNone reports a service that New has not made.
-var errNone = kind.New(kind.Usage, "this node has no invites: it was opened without (see invites.New)")
+var errNone = kind.New(
+	kind.Usage,
+	"this node has no invites: it was opened without (see invites.New)",
+)
 
 // ready returns an error unless New has made the service.
 func (s *Service) ready() error {
@@ -150,8 +153,10 @@ func (e *Error) Error() string {
 		return "the node that the invite names cannot give now what it says: try again later, or " +
 			"ask whoever made it"
 	case NeedsWallet:
-		return fmt.Sprintf("the invite is for the holder of the wallet %s: join with --wallet and sign",
-			e.Wallet)
+		return fmt.Sprintf(
+			"the invite is for the holder of the wallet %s: join with --wallet and sign",
+			e.Wallet,
+		)
 	}
 	return fmt.Sprintf("the invite was answered with an unknown status (%d): use a newer skerry",
 		e.Status)

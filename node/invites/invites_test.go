@@ -62,7 +62,17 @@ func TestInvite(t *testing.T) {
 	ctx := t.Context()
 	author := func(i byte) replica.AuthorID { return replica.SecretKeyFromSeed([32]byte{i}).Author() }
 
-	r, made, tk := ready(t, s, Invite{Mode: replica.Write, Prefix: []byte("p/"), Delegable: true, Uses: 2, Expires: now.Add(time.Hour)})
+	r, made, tk := ready(
+		t,
+		s,
+		Invite{
+			Mode:      replica.Write,
+			Prefix:    []byte("p/"),
+			Delegable: true,
+			Uses:      2,
+			Expires:   now.Add(time.Hour),
+		},
+	)
 	g, err := s.redeem(ctx, tk.Secret, author(1), "one", nil)
 	require.NoError(t, err)
 	require.Equal(t, r.ID, g.Replica)
@@ -146,7 +156,13 @@ func TestInviteNeedsCapability(t *testing.T) {
 
 	author, err := s.n.Replicas.NewAuthor(ctx)
 	require.NoError(t, err)
-	g := replica.Grant{Replica: r.ID, Author: author, NotAfter: replica.Forever, Prefix: []byte("p/"), Delegable: true}
+	g := replica.Grant{
+		Replica:   r.ID,
+		Author:    author,
+		NotAfter:  replica.Forever,
+		Prefix:    []byte("p/"),
+		Delegable: true,
+	}
 	g.Sign(key)
 	_, err = s.n.Replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
 	require.NoError(t, err)
@@ -250,20 +266,53 @@ func TestInviteGolden(t *testing.T) {
 	author := replica.SecretKeyFromSeed([32]byte{1})
 	secret := ticket.InviteSecret{2}
 	id := inviteID(secret)
-	require.Equal(t, "20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323", hex.EncodeToString(id[:]))
-	require.Equal(t, "736b657272792072656465656d20310a20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a43230007696e766974657200066a6f696e6572", hex.EncodeToString(redeemProof(secret, "inviter", "joiner")))
+	require.Equal(
+		t,
+		"20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323",
+		hex.EncodeToString(id[:]),
+	)
+	require.Equal(
+		t,
+		"736b657272792072656465656d20310a20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a43230007696e766974657200066a6f696e6572",
+		hex.EncodeToString(redeemProof(secret, "inviter", "joiner")),
+	)
 	msg := appendRedeem(secret, author.Author(), [64]byte{3}, nil)
 	require.Len(t, msg, 130)
 	require.Equal(t, byte(4), msg[0])
 	require.Equal(t, byte(0), msg[129])
-	signed := appendRedeem(secret, author.Author(), [64]byte{3}, &WalletProof{At: 258, Signature: eth.Signature{4}})
-	require.Equal(t, append(append(msg[:129:129], 1, 0, 0, 0, 0, 0, 0, 1, 2, 4), make([]byte, 64)...), signed)
+	signed := appendRedeem(
+		secret,
+		author.Author(),
+		[64]byte{3},
+		&WalletProof{At: 258, Signature: eth.Signature{4}},
+	)
+	require.Equal(
+		t,
+		append(append(msg[:129:129], 1, 0, 0, 0, 0, 0, 0, 1, 2, 4), make([]byte, 64)...),
+		signed,
+	)
 	ask := WalletAsk{eth.Address{5}, id, "inviter", "joiner", author.Author()}
 	m, err := ask.Message(time.Unix(258, 0))
 	require.NoError(t, err)
-	require.Equal(t, "OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: 0x0500000000000000000000000000000000000000\nInvite: 20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323\n"+
-		"Inviter: "+peer.ID("inviter").String()+"\nDevice: "+peer.ID("joiner").String()+"\nAuthor: "+author.Author().String()+"\nTimestamp: 258", m.Text())
-	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, ReadKey: replica.EpochKey{Epoch: 7, Key: seal.ReadKey{8}}, Statements: [][]byte{{5, 6}}}
+	require.Equal(
+		t,
+		"OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: 0x0500000000000000000000000000000000000000\nInvite: 20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323\n"+
+			"Inviter: "+peer.ID("inviter").
+			String()+
+			"\nDevice: "+peer.ID("joiner").
+			String()+
+			"\nAuthor: "+author.Author().
+			String()+
+			"\nTimestamp: 258",
+		m.Text(),
+	)
+	g := Given{
+		Replica:    replica.ID{4},
+		Name:       "r",
+		Capability: replica.Read,
+		ReadKey:    replica.EpochKey{Epoch: 7, Key: seal.ReadKey{8}},
+		Statements: [][]byte{{5, 6}},
+	}
 	want := append(append([]byte{2, 4}, make([]byte, 31)...), 0, 0, 0, 7, 8)
 	want = append(append(want, make([]byte, 31)...), 1, 'r', 1, 2, 5, 6)
 	require.Equal(t, want, g.marshal())
@@ -273,7 +322,12 @@ func TestInviteGolden(t *testing.T) {
 }
 
 func FuzzGiven(f *testing.F) {
-	g := Given{Replica: replica.ID{4}, Name: "r", Capability: replica.Read, Statements: [][]byte{{5, 6}}}
+	g := Given{
+		Replica:    replica.ID{4},
+		Name:       "r",
+		Capability: replica.Read,
+		Statements: [][]byte{{5, 6}},
+	}
 	f.Add(append([]byte{0}, g.marshal()...))
 	g.ReadKey = replica.EpochKey{Epoch: 1, Key: seal.ReadKey{2}}
 	f.Add(append([]byte{0}, g.marshal()...))
@@ -287,7 +341,9 @@ func FuzzGiven(f *testing.F) {
 			return
 		}
 		read := len(b) - r.Len() - in.Buffered()
-		if again := append([]byte{0}, g.marshal()...); len(again) == read { // a varint may have been longer than it need be
+		if again := append([]byte{0}, g.marshal()...); len(
+			again,
+		) == read { // a varint may have been longer than it need be
 			require.Equal(t, b[:read], again)
 		}
 	})

@@ -400,7 +400,8 @@ func (s *Service) Pending(ctx context.Context) (all map[[32]byte]Pending, err er
 				return err
 			}
 			var p Pending
-			if err := json.Unmarshal(rec.Value, &p); err != nil || len(rec.Key) != len(keyPending)+32 {
+			if err := json.Unmarshal(rec.Value, &p); err != nil ||
+				len(rec.Key) != len(keyPending)+32 {
 				return errors.Join(errors.New("node store: malformed record of an invite"), err)
 			}
 			all[[32]byte(rec.Key[len(keyPending):])] = p

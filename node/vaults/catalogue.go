@@ -56,7 +56,10 @@ func (s *Service) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err err
 		}
 		one, err := s.openProject(ctx, p, v, &it)
 		if err != nil {
-			c.Faults = append(c.Faults, fmt.Sprintf("%s by %s: %v", it.Key, it.Entry.Author.String()[:10], err))
+			c.Faults = append(
+				c.Faults,
+				fmt.Sprintf("%s by %s: %v", it.Key, it.Entry.Author.String()[:10], err),
+			)
 			continue
 		}
 		entry := Listed{

@@ -32,9 +32,14 @@ func TestAppOverTheNetwork(t *testing.T) {
 
 	at := infoOf(t, home)[0]
 	open := func(decide func(asked vault.Asked)) (vaults.Vault, error) {
-		return app.Vaults.Ask(ctx, vaults.Request{At: &at, Application: "example.org", Asked: decide})
+		return app.Vaults.Ask(
+			ctx,
+			vaults.Request{At: &at, Application: "example.org", Asked: decide},
+		)
 	}
-	_, err = open(func(asked vault.Asked) { require.NoError(t, home.Vaults.Keyring().Deny(ctx, asked.Code)) })
+	_, err = open(
+		func(asked vault.Asked) { require.NoError(t, home.Vaults.Keyring().Deny(ctx, asked.Code)) },
+	)
 	require.ErrorIs(t, err, vault.ErrDenied)
 	_, err = app.Vaults.Of(ctx, "")
 	require.ErrorIs(t, err, vaults.ErrNone)
@@ -80,7 +85,11 @@ func TestAppOverTheNetwork(t *testing.T) {
 	// What is for the person is not for apps.
 	_, err = app.Vaults.RemoteKeyring(at).Export(ctx, me.ID, password, vault.Mnemonic)
 	require.ErrorIs(t, err, vault.ErrNotForApps)
-	require.ErrorIs(t, app.Vaults.RemoteKeyring(at).Approve(ctx, "x", me.ID, password), vault.ErrNotForApps)
+	require.ErrorIs(
+		t,
+		app.Vaults.RemoteKeyring(at).Approve(ctx, "x", me.ID, password),
+		vault.ErrNotForApps,
+	)
 
 	// Taken back: the vault's read key changes, and what is listed from then on is not for the app.
 	own, err := home.Vaults.Of(ctx, "")
@@ -114,9 +123,12 @@ func TestAppAtHome(t *testing.T) {
 	require.NoError(t, err)
 	own, err := home.Vaults.OpenOwn(ctx, me, keys, nil)
 	require.NoError(t, err)
-	v, err := home.Vaults.Ask(ctx, vaults.Request{Application: "example.org", Identity: me.ID, Asked: func(asked vault.Asked) {
-		require.NoError(t, home.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
-	}})
+	v, err := home.Vaults.Ask(
+		ctx,
+		vaults.Request{Application: "example.org", Identity: me.ID, Asked: func(asked vault.Asked) {
+			require.NoError(t, home.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
+		}},
+	)
 	require.NoError(t, err)
 	require.Equal(t, own.Replica.ID, v.Replica.ID)
 	require.True(t, v.Own(), "this node knows more than an app")

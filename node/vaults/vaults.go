@@ -77,7 +77,10 @@ func New(n *node.Node, keyring vault.Keyring) (*Service, error) {
 }
 
 // errNone reports a service that New has not made.
-var errNone = kind.New(kind.Usage, "this node has no vaults: it was opened without (see vaults.New)")
+var errNone = kind.New(
+	kind.Usage,
+	"this node has no vaults: it was opened without (see vaults.New)",
+)
 
 // ready returns an error unless New has made the service.
 func (s *Service) ready() error {
@@ -132,7 +135,8 @@ func (s *Service) storeVault(ctx context.Context, v *Vault) error {
 	if err != nil {
 		return err
 	}
-	err = s.n.Store().Update(ctx, func(tx kv.Txn) error { return tx.Set(vaultKey(v.Replica.ID), b) })
+	err = s.n.Store().
+		Update(ctx, func(tx kv.Txn) error { return tx.Set(vaultKey(v.Replica.ID), b) })
 	if err != nil {
 		return err
 	}
@@ -230,7 +234,8 @@ func (s *Service) Of(ctx context.Context, text string) (Vault, error) {
 		return Vault{}, ErrNone
 	}
 	for _, v := range all {
-		if v.Identity.ID.String() == text || v.Replica.Name == text || v.Replica.ID.String() == text {
+		if v.Identity.ID.String() == text || v.Replica.Name == text ||
+			v.Replica.ID.String() == text {
 			return v, nil
 		}
 	}

@@ -319,7 +319,9 @@ func TestFaultsOfAVault(t *testing.T) {
 	var withheld *replica.Entry
 	for e, err := range a.Replicas.Entries(ctx, v.Replica.ID, replica.Query{}) {
 		require.NoError(t, err)
-		if it, ok := view.Open(e); ok && withheld == nil && bytes.HasPrefix(it.Key, vault.Prefix()) && !bytes.Contains(it.Key, []byte("r")) {
+		if it, ok := view.Open(e); ok && withheld == nil &&
+			bytes.HasPrefix(it.Key, vault.Prefix()) &&
+			!bytes.Contains(it.Key, []byte("r")) {
 			withheld = &e
 			continue
 		}
@@ -336,7 +338,17 @@ func TestFaultsOfAVault(t *testing.T) {
 	require.Len(t, c.Projects, 2)
 	told := fmt.Sprint(c.Warnings)
 	require.Contains(t, told, "somebody withholds some or shows old ones")
-	_, err = b.Replicas.Insert(ctx, v.Replica.ID, []replica.Entry{*withheld}, replica.Origin{Peer: "host"})
+	_, err = b.Replicas.Insert(
+		ctx,
+		v.Replica.ID,
+		[]replica.Entry{*withheld},
+		replica.Origin{Peer: "host"},
+	)
 	require.NoError(t, err)
-	require.NotContains(t, fmt.Sprint(catalogue(t, b).Warnings), "withholds some", "nothing of it is missing any more")
+	require.NotContains(
+		t,
+		fmt.Sprint(catalogue(t, b).Warnings),
+		"withholds some",
+		"nothing of it is missing any more",
+	)
 }
