@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,6 +77,8 @@ type collectionsService struct {
 	inStore *replicas.Store
 
 	served *collections.Server
+	// reads is served, for the store, which is opened before it.
+	reads  atomic.Pointer[collections.Server]
 	meter  *meter.Meter
 	remote *remote.Manager
 	flush  []func()       // what was asked elsewhere and is remembered
@@ -150,7 +153,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if err := s.openChains(cfg.EVM); err != nil {
 		return err
 	}
-	keep := replicas.Options{Codec: s.codec, Log: log}
+	keep := replicas.Options{Codec: s.codec, Log: log, Longest: s.longest}
 	if s.guard != nil {
 		keep.Guard = s.guard
 	}
@@ -214,6 +217,7 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	if s.served, err = collections.New(cfg, opts); err != nil {
 		return err
 	}
+	s.reads.Store(s.served)
 	if err := s.remote.Set(cfg); err != nil {
 		return err
 	}
@@ -224,6 +228,17 @@ func (s *collectionsService) opened(ctx context.Context, n *node.Node, log *slog
 	})
 	s.heed()
 	return nil
+}
+
+// longestAtStart is how many bytes are read under a key before there is a server.
+const longestAtStart = 8 << 20
+
+// longest returns how many bytes may be stored under a key.
+func (s *collectionsService) longest(key string) int64 {
+	if served := s.reads.Load(); served != nil {
+		return served.Longest(key)
+	}
+	return longestAtStart
 }
 
 // hooks returns what is to happen beside answering requests.
