@@ -91,15 +91,18 @@ func (x *exchange) giveRoom() {
 // elements take 12 to 17 times the memory of their text.
 const longAtOnce = 2
 
-// takeTurn is called before n bytes of a log are parsed. If there are many, it waits until few
+// takeTurn is called before n bytes of a log are read and parsed. If there are many, it waits until few
 // others do that. A turn lasts while the rest is read from the store and parsed, at most as long as
 // a request may take; nothing is sent meanwhile, so that no caller can keep one.
 func (x *exchange) takeTurn(n int) error {
-	if x.parsed += n; x.turn || x.parsed <= shortAnswer {
+	if x.parsed += n; x.parsed <= shortAnswer {
 		return nil
 	}
-	if err := x.takeRoom(n - x.held); err != nil { // for what waits to be parsed
+	if err := x.takeRoom(x.before + x.parsed - x.held); err != nil { // for what waits to be parsed
 		return err
+	}
+	if x.turn {
+		return nil
 	}
 	select {
 	case x.s.turns <- struct{}{}:
@@ -112,7 +115,7 @@ func (x *exchange) takeTurn(n int) error {
 
 // endTurn is called when the text of what was parsed has been made.
 func (x *exchange) endTurn() {
-	x.parsed = 0
+	x.parsed, x.before = 0, x.held
 	if x.turn {
 		x.turn = false
 		<-x.s.turns

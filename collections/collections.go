@@ -319,8 +319,10 @@ type exchange struct {
 	held   int    // bytes of the answer that are counted
 	heldBy string // the party that they count for
 
-	parsed int  // bytes of logs
+	parsed int  // bytes of logs, since the last turn
+	before int  // bytes that were counted before that
 	turn   bool // to parse more of them
+	skips  bool // some of their elements
 
 	scopeSteps int // see maxScopeSteps
 }

@@ -58,10 +58,10 @@ func TestTooLong(t *testing.T) {
 			_, err = m.Get(t.Context(), key)
 			require.ErrorContains(t, err, "what is read here at most", key)
 		}
-		all, err := m.Elements(t.Context(), "log", -1, 1<<50, -1)
+		all, err := m.Elements(t.Context(), "log", -1, 1<<50, -1, nil)
 		require.NoError(t, err)
 		require.Empty(t, all)
-		news, err := m.Since(t.Context(), "log", "", -1, 10)
+		news, err := m.Since(t.Context(), "log", "", -1, 10, nil)
 		require.NoError(t, err)
 		require.Empty(t, news.Elements)
 	})
