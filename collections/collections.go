@@ -127,6 +127,15 @@ type Event struct {
 // returns.
 func (e *Event) Made(template string) (string, error) { return e.reach.Made(template, e.Params) }
 
+// Longest returns how many bytes of JSON a server may write at a storage path by itself: as many as
+// may be pushed there, or 1 MiB if that is more.
+func (e *Event) Longest(key string) int64 {
+	if o := e.reach.At(key); o != nil {
+		return max(longestOther, o.Collection.MaxBodyBytes)
+	}
+	return longestOther
+}
+
 // Answer is an answer to a request: of HTTP the status, and a JSON value.
 type Answer struct {
 	Status int
