@@ -14,16 +14,21 @@ import (
 const (
 	// shortAnswer is up to how many bytes an answer is not counted.
 	shortAnswer = 16 << 10
-	// roomOfParty and roomOfAll are how many bytes the others take. One answer alone may take more.
-	roomOfParty = 64 << 20
-	roomOfAll   = 512 << 20
+	// roomOfParty, roomOfNetwork and roomOfAll are how many bytes the others take. One answer alone
+	// may take more.
+	roomOfParty   = 64 << 20
+	roomOfNetwork = 128 << 20 // of all parties of a large network: see access.Network
+	roomOfAll     = 512 << 20
+	// roomAtLast is all that a party may have when no more than reserve is left.
+	roomAtLast = 4 << 20
+	reserve    = roomOfAll / 4
 )
 
 // answers are those that are being read.
 type answers struct {
-	mu    sync.Mutex
-	all   int
-	party map[string]int
+	mu  sync.Mutex
+	all int
+	of  map[string]int // parties, and the large networks that they are in
 }
 
 // take counts n more bytes of a party, "" for one without a share, which has had some for the same
@@ -35,13 +40,23 @@ func (a *answers) take(party string, had, n int) bool {
 		return false
 	}
 	if party != "" {
-		if of := a.party[party]; of > had && of+n > roomOfParty {
+		wide := network(party)
+		of, ofWide := a.of[party], 0
+		if wide != "" {
+			ofWide = a.of[wide]
+		}
+		switch {
+		case of > had && of+n > roomOfParty, ofWide > had && ofWide+n > roomOfNetwork,
+			a.all > had && a.all+n > roomOfAll-reserve && of+n > roomAtLast:
 			return false
 		}
-		if a.party == nil {
-			a.party = map[string]int{}
+		if a.of == nil {
+			a.of = map[string]int{}
 		}
-		a.party[party] += n
+		a.of[party] += n
+		if wide != "" {
+			a.of[wide] += n
+		}
 	}
 	a.all += n
 	return true
@@ -54,8 +69,13 @@ func (a *answers) give(party string, n int) {
 	if party == "" {
 		return
 	}
-	if a.party[party] -= n; a.party[party] == 0 {
-		delete(a.party, party)
+	for _, key := range []string{party, network(party)} {
+		if key == "" {
+			continue
+		}
+		if a.of[key] -= n; a.of[key] == 0 {
+			delete(a.of, key)
+		}
 	}
 }
 
