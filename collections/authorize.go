@@ -169,7 +169,7 @@ func (x *exchange) enrich(ctx context.Context, who *caller, at access.Place) err
 	if x.s.opts.Enricher == nil {
 		return nil
 	}
-	more, err := x.s.opts.Enricher(ctx, &who.Auth, at)
+	more, err := x.s.opts.Enricher(access.WithSource(ctx, x.address()), &who.Auth, at)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
