@@ -8,11 +8,12 @@ import (
 	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
-// An answer stays in memory until its caller has read it, who may take as long as a connection may.
-// So what long answers take is counted, for each network of the public internet and for all. Other
-// addresses are those of a proxy, or of people whom the operator knows (netaddr.Limit).
+// An answer stays in memory until its caller has read it, who may take as long as a connection may,
+// and a body until all of it has come. So what long ones take is counted, answers and bodies by
+// themselves, for each network of the public internet and for all. Other addresses are those of a
+// proxy, or of people whom the operator knows (netaddr.Limit).
 const (
-	// shortAnswer is up to how many bytes an answer is not counted.
+	// shortAnswer is up to how many bytes an answer is not counted; a body is not up to announced.
 	shortAnswer = 16 << 10
 	// roomOfParty, roomOfNetwork and roomOfAll are how many bytes the others take. One answer alone
 	// may take more.
@@ -24,7 +25,7 @@ const (
 	reserve    = roomOfAll / 4
 )
 
-// answers are those that are being read.
+// answers are those that are being read, or bodies that are coming.
 type answers struct {
 	mu  sync.Mutex
 	all int
@@ -84,10 +85,7 @@ func (x *exchange) takeRoom(n int) error {
 	if n <= 0 || x.held == 0 && n <= shortAnswer {
 		return nil
 	}
-	who := party(x.address())
-	if a, err := netip.ParseAddr(x.address()); err == nil && !netaddr.Public(a) {
-		who = ""
-	}
+	who := x.sharer()
 	if !x.s.answers.take(who, x.held, n) {
 		h := x.w.Header()
 		h.Del("Etag")
@@ -99,8 +97,32 @@ func (x *exchange) takeRoom(n int) error {
 	return nil
 }
 
+// sharer is the party for which is counted what the request takes, "" if it has no share.
+func (x *exchange) sharer() string {
+	if a, err := netip.ParseAddr(x.address()); err == nil && !netaddr.Public(a) {
+		return ""
+	}
+	return party(x.address())
+}
+
+// takeBody counts n more bytes of the body that are going to be read, until the request has been
+// answered, or refuses it.
+func (x *exchange) takeBody(n int) error {
+	who := x.sharer()
+	if !x.s.bodies.take(who, x.bodyHeld, n) {
+		x.w.Header().Set("Retry-After", "1")
+		return refuse(http.StatusServiceUnavailable, "Too many large bodies at once")
+	}
+	x.bodyHeldBy, x.bodyHeld = who, x.bodyHeld+n
+	return nil
+}
+
 // giveRoom is called when the request has been answered.
 func (x *exchange) giveRoom() {
+	if x.bodyHeld > 0 {
+		x.s.bodies.give(x.bodyHeldBy, x.bodyHeld)
+		x.bodyHeld = 0
+	}
 	if x.held > 0 {
 		x.s.answers.give(x.heldBy, x.held)
 		x.held = 0

@@ -174,6 +174,7 @@ type Server struct {
 	now     atomic.Pointer[routes]
 	foreign atomic.Bool // somebody has signed a request for another server
 	answers answers
+	bodies  answers
 	turns   chan struct{} // of those who read long logs; as many as may at once
 }
 
@@ -325,8 +326,8 @@ type exchange struct {
 	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
 	who    *caller // who asks, for the object
 
-	held   int    // bytes of the answer that are counted
-	heldBy string // the party that they count for
+	held, bodyHeld     int    // bytes of the answer, and of the body, that are counted
+	heldBy, bodyHeldBy string // the party that they count for
 
 	parsed int  // bytes of logs, since the last turn
 	before int  // bytes that were counted before that
