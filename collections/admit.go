@@ -108,7 +108,8 @@ func (s *Server) Longest(key string) int64 {
 }
 
 const (
-	longestOther   = 1 << 20   // of what belongs to no collection, and of collections of short documents
+	// longestOther is of what belongs to no collection, and of collections of short documents.
+	longestOther   = 1 << 20
 	longestRequest = 256 << 10 // of a request without its body
 )
 

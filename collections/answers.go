@@ -133,9 +133,9 @@ func (x *exchange) giveRoom() {
 // elements take 12 to 17 times the memory of their text.
 const longAtOnce = 2
 
-// takeTurn is called before n bytes of a log are read and parsed. If there are many, it waits until few
-// others do that. A turn lasts while the rest is read from the store and parsed, at most as long as
-// a request may take; nothing is sent meanwhile, so that no caller can keep one.
+// takeTurn is called before n bytes of a log are read and parsed. If there are many, it waits until
+// few others do that. A turn lasts while the rest is read from the store and parsed, at most as
+// long as a request may take; nothing is sent meanwhile, so that no caller can keep one.
 func (x *exchange) takeTurn(n int) error {
 	if x.parsed += n; x.parsed <= shortAnswer {
 		return nil

@@ -111,17 +111,17 @@ func TestNothingIsLost(t *testing.T) {
 
 func TestFullList(t *testing.T) {
 	docs := document.In(store.NewMemory(), nil)
-	lists := projection.In(docs)
+	lists, two := projection.In(docs), projection.Bounds{Items: 2}
 	op := func(id string) error {
-		return lists.Apply(t.Context(), "list", projection.Op{ID: id, Value: &value.Object{}}, projection.Bounds{Items: 2})
+		return lists.Apply(t.Context(), "list", projection.Op{ID: id, Value: &value.Object{}}, two)
 	}
 	require.NoError(t, op("a"))
 	require.NoError(t, op("b"))
 	require.ErrorIs(t, op("c"), projection.ErrFull)
 	require.NoError(t, op("a"))
-	require.NoError(t, lists.Apply(t.Context(), "list", projection.Op{ID: "a", Remove: true}, projection.Bounds{Items: 2}))
+	require.NoError(t, lists.Apply(t.Context(), "list", projection.Op{ID: "a", Remove: true}, two))
 	require.NoError(t, op("c"))
-	require.NoError(t, lists.Apply(t.Context(), "nothing", projection.Op{ID: "a", Remove: true}, projection.Bounds{Items: 2}))
+	require.NoError(t, lists.Apply(t.Context(), "nothing", projection.Op{ID: "a", Remove: true}, two))
 	d, err := docs.Get(t.Context(), "nothing")
 	require.NoError(t, err)
 	require.Nil(t, d)
