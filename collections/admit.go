@@ -8,6 +8,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/reach"
+	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -91,6 +92,26 @@ func (discard) WriteHeader(int)             {}
 
 // Reach returns what leads from paths to objects, by the configuration that counts.
 func (s *Server) Reach() *reach.Map { return s.now.Load().reach }
+
+// Longest returns how many bytes may be stored under a key of a store. Documents may be kept with
+// the request that has written them, encrypted, and spelled in more bytes than they came in.
+func (s *Server) Longest(key string) int64 {
+	owner, _, _ := strings.Cut(document.Owner(key), store.Mark)
+	col := s.Of(owner)
+	switch {
+	case col == nil:
+		return longestOther
+	case col.Binary():
+		return max(longestOther, 4*col.MaxBodyBytes) // as it may have been more before
+	}
+	return max(longestOther, 10*col.MaxBodyBytes+longestRequest)
+}
+
+const (
+	// longestOther is of what belongs to no collection, and of collections of short documents.
+	longestOther   = 1 << 20
+	longestRequest = 256 << 10 // of a request without its body
+)
 
 // Of returns the collection whose a storage path is; nil if it is none's.
 func (s *Server) Of(key string) *config.Collection {

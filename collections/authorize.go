@@ -169,7 +169,7 @@ func (x *exchange) enrich(ctx context.Context, who *caller, at access.Place) err
 	if x.s.opts.Enricher == nil {
 		return nil
 	}
-	more, err := x.s.opts.Enricher(ctx, &who.Auth, at)
+	more, err := x.s.opts.Enricher(access.WithSource(ctx, x.address()), &who.Auth, at)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -252,13 +252,16 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	}
 	var err error
 	body := http.MaxBytesReader(x.w, x.r.Body, limit)
-	if n := x.r.ContentLength; n > 0 && n <= limit {
-		x.body, err = readAnnounced(body, n)
-	} else {
-		x.body, err = io.ReadAll(body)
+	n := x.r.ContentLength
+	if n > limit { // which MaxBytesReader finds out
+		n = -1
 	}
+	x.body, err = readGrowing(body, n, x.takeBody)
 	var tooLong *http.MaxBytesError
+	var noRoom *answered
 	switch {
+	case errors.As(err, &noRoom):
+		return nil, err
 	case errors.As(err, &tooLong):
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	case errors.Is(err, io.ErrUnexpectedEOF): // at which the server ends the context, too
@@ -278,25 +281,41 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 // announced is for how many bytes of a body there is memory before they come.
 const announced = 64 << 10
 
-// readAnnounced reads a body of n bytes. What is announced costs its sender nothing, so the memory
-// for it grows with what comes.
-func readAnnounced(r io.Reader, n int64) ([]byte, error) {
-	b := make([]byte, min(n, announced))
-	for had := 0; ; {
-		if _, err := io.ReadFull(r, b[had:]); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+// readGrowing reads a body of n bytes, or to its end if n is negative. What is announced costs its
+// sender nothing, so the memory for it grows with what comes. take is asked before it does.
+func readGrowing(r io.Reader, n int64, take func(more int) error) ([]byte, error) {
+	size := func(most int) int {
+		if n < 0 || int64(most) < n {
+			return most
+		}
+		return int(n)
+	}
+	b := make([]byte, 0, size(announced))
+	if n < 0 { // most of these have no body
+		b = make([]byte, 0, 512)
+	}
+	for int64(len(b)) != n {
+		if len(b) == cap(b) {
+			next := size(2 * len(b))
+			if next > announced {
+				if err := take(next - len(b)); err != nil {
+					return nil, err
+				}
 			}
+			b = append(make([]byte, 0, next), b...)
+		}
+		got, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+got]
+		switch {
+		case errors.Is(err, io.EOF) && n < 0:
+			return b, nil
+		case errors.Is(err, io.EOF) && int64(len(b)) < n:
+			return nil, io.ErrUnexpectedEOF
+		case err != nil && !errors.Is(err, io.EOF):
 			return nil, err
 		}
-		had = len(b)
-		if int64(had) == n {
-			return b, nil
-		}
-		more := make([]byte, min(n, int64(2*had)))
-		copy(more, b)
-		b = more
 	}
+	return b, nil
 }
 
 // proved adds the body to what the caller has signed, whichever of the two is known first.

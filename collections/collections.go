@@ -128,6 +128,15 @@ type Event struct {
 // returns.
 func (e *Event) Made(template string) (string, error) { return e.reach.Made(template, e.Params) }
 
+// Longest returns how many bytes of JSON a server may write at a storage path by itself: as many as
+// may be pushed there, or 1 MiB if that is more.
+func (e *Event) Longest(key string) int64 {
+	if o := e.reach.At(key); o != nil {
+		return max(longestOther, o.Collection.MaxBodyBytes)
+	}
+	return longestOther
+}
+
 // Answer is an answer to a request: of HTTP the status, and a JSON value.
 type Answer struct {
 	Status int
@@ -166,6 +175,7 @@ type Server struct {
 	now     atomic.Pointer[routes]
 	foreign atomic.Bool // somebody has signed a request for another server
 	answers answers
+	bodies  answers
 	turns   chan struct{} // of those who read long logs; as many as may at once
 }
 
@@ -317,11 +327,13 @@ type exchange struct {
 	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
 	who    *caller // who asks, for the object
 
-	held   int    // bytes of the answer that are counted
-	heldBy string // the party that they count for
+	held, bodyHeld     int    // bytes of the answer, and of the body, that are counted
+	heldBy, bodyHeldBy string // the party that they count for
 
-	parsed int  // bytes of logs
+	parsed int  // bytes of logs, since the last turn
+	before int  // bytes that were counted before that
 	turn   bool // to parse more of them
+	skips  bool // some of their elements
 
 	scopeSteps int // see maxScopeSteps
 }

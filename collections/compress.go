@@ -32,7 +32,9 @@ func compressed(h http.Handler) (http.Handler, error) {
 	vary := []string{"Accept-Encoding"}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, asked := r.Header["Accept-Encoding"]; asked {
-			compress.ServeHTTP(&tagWriter{ResponseWriter: w, r: r}, r)
+			tagged := &tagWriter{ResponseWriter: w, r: r}
+			compress.ServeHTTP(tagged, r)
+			tagged.send()
 			return
 		}
 		if to := w.Header(); to["Vary"] == nil {
@@ -69,16 +71,32 @@ func (w *rangeWriter) mark() {
 func (w *rangeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // tagWriter makes the ETag of what is compressed weak, and that of a 304 to whoever has that.
+//
+// It keeps what is compressed until all of it is. A compressor takes about a megabyte, also for a
+// short answer, which must not be held for as long as a caller takes to read: one address may have
+// thousands of requests under way by HTTP/2.
 type tagWriter struct {
 	http.ResponseWriter
-	r     *http.Request
-	wrote bool
+	r          *http.Request
+	wrote      bool
+	compressed []byte
+}
+
+// send sends what is kept.
+func (w *tagWriter) send() {
+	if len(w.compressed) > 0 {
+		_, _ = w.ResponseWriter.Write(w.compressed) // whoever has gone misses nothing
+	}
 }
 
 // Write implements http.ResponseWriter.
 func (w *tagWriter) Write(b []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.Header().Get("Content-Encoding") != "" {
+		w.compressed = append(w.compressed, b...)
+		return len(b), nil
 	}
 	return w.ResponseWriter.Write(b)
 }

@@ -55,7 +55,7 @@ func (x *exchange) pullNews(ctx context.Context, q url.Values, now int64) error 
 	}
 	field := col.AppendOnly.Field
 	n, err := x.s.opts.Documents.Since(ctx, key, q.Get("cursor"), after, limit, document.Log{
-		Field: field, Before: x.takeTurn})
+		Field: field, Before: x.takeTurn, Skipped: x.skipped})
 	switch {
 	case errors.Is(err, store.ErrCursor):
 		return refuse(http.StatusBadRequest, "Invalid cursor")

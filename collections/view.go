@@ -139,7 +139,7 @@ func (x *exchange) elements(ctx context.Context, o *reach.Object, b bounds, who 
 		after = *b.after
 	}
 	p, err := x.s.opts.Documents.Elements(ctx, o.Key, after, b.last, document.Log{
-		Field: a.Field, Before: x.takeTurn})
+		Field: a.Field, Before: x.takeTurn, Skipped: x.skipped})
 	if errors.Is(err, document.ErrCorrupt) {
 		x.s.opts.Log.Error("a stored log cannot be read", "key", o.Key, "error", err)
 		p, err = document.Part{}, nil
@@ -169,6 +169,14 @@ func (x *exchange) elements(ctx context.Context, o *reach.Object, b bounds, who 
 		return data, p.Hash, nil
 	}
 	return data, document.LogHash(p.Length, hide(col.FieldPermissions, last, who)), nil
+}
+
+// skipped logs that elements of logs are left out, of which there may be thousands.
+func (x *exchange) skipped(err error) {
+	if !x.skips {
+		x.skips = true
+		x.s.opts.Log.Error("stored elements cannot be read", "error", err)
+	}
 }
 
 // hideInLog returns a part of a log without the fields that a caller may not read.

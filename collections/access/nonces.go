@@ -127,7 +127,7 @@ func digestOf(signer, nonce string) [16]byte {
 
 // Use implements NonceStore. It returns ErrTooMany, too, and ErrForgotten.
 func (n *Nonces) Use(ctx context.Context, signer, nonce string, time, now int64) error {
-	digest, source := digestOf(signer, nonce), sourceOf(ctx)
+	digest, source := digestOf(signer, nonce), SourceOf(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ofSigner, ofSource := 0, 0

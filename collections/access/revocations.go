@@ -196,7 +196,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 		note, _ := r.noted(ctx, l.Issuer)
 		s = note.raise(s, r.now())
 	}
-	n := &newcomer{issuer: l.Issuer, Standing: s, source: sourceOf(ctx), grows: grows}
+	n := &newcomer{issuer: l.Issuer, Standing: s, source: SourceOf(ctx), grows: grows}
 	n.Since = earlier(n.Since, r.now())
 	known := s.Rank == Owner && r.now().Sub(n.Since) >= old
 	if !known && s.Rank != Named && sizeOf(l) > maxUnknown {

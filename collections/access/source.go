@@ -47,8 +47,8 @@ func Network(source string) string {
 	return wide.String()
 }
 
-// sourceOf returns the source of WithSource, or "" if there is none.
-func sourceOf(ctx context.Context) string {
+// SourceOf returns the source of WithSource, or "" if there is none.
+func SourceOf(ctx context.Context) string {
 	s, _ := ctx.Value(sourceKey{}).(string)
 	return s
 }

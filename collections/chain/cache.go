@@ -26,6 +26,7 @@ type cache struct {
 	failed  *lru.LRU[grantKey, failure]
 	flushed int // how often
 
+	shares shares
 	slots  chan struct{} // holds one for each question that is being asked
 	always context.Context
 	stop   context.CancelFunc
@@ -138,6 +139,13 @@ func (c *cache) standing(ctx context.Context, a Ask) (Standing, time.Duration, e
 				return s, 0, nil
 			}
 			return Standing{}, last.retry, last.err
+		}
+		if wait := c.shares.take(a.Source, c.now()); wait > 0 {
+			c.mu.Unlock()
+			if stale && !a.Write {
+				return s, 0, nil
+			}
+			return Standing{}, wait, errShare
 		}
 		f = c.fly(k)
 	}

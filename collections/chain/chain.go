@@ -69,6 +69,9 @@ type Ask struct {
 	Item  Item
 	Who   eth.Address
 	Write bool // a standing that may be out of date, as the chain cannot be asked now, is not good enough
+	// Source is where the request comes from for which is asked, as access.Source names it; "" has no
+	// share of its own.
+	Source string
 }
 
 // Chain is a block chain with items.

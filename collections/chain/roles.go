@@ -37,7 +37,7 @@ func (r *Registry) Enricher() access.Enricher {
 		if err != nil { // the caller has proved itself otherwise
 			return nil, nil
 		}
-		s, err := r.Standing(ctx, Ask{item, address, at.Write})
+		s, err := r.Standing(ctx, Ask{item, address, at.Write, access.SourceOf(ctx)})
 		if s.Owner {
 			roles = append(roles, RoleOwner)
 		}

@@ -3,6 +3,7 @@ package document
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -67,14 +68,6 @@ func (d *Documents) Elements(
 		p.Elements = p.Elements[max(0, int64(len(p.Elements))-*limit):]
 	}
 	return p, nil
-}
-
-// sizeOf returns how many bytes elements have.
-func sizeOf(all []store.Element) (n int) {
-	for _, e := range all {
-		n += len(e.Body)
-	}
-	return n
 }
 
 // dataOf returns the data of an element.
@@ -226,7 +219,7 @@ func (d *Documents) elementsOf(
 	l Log,
 ) (p Part, err error) {
 	head, err := d.Get(ctx, key)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) { // the elements do not lie in it
 		return p, err
 	}
 	length, err := logs.Length(ctx, key, until)
@@ -241,40 +234,42 @@ func (d *Documents) elementsOf(
 	if limit != nil {
 		most = int(*limit)
 	}
-	some, err := logs.Elements(ctx, key, after, until, most)
+	some, err := logs.Elements(ctx, key, after, until, most, l.before)
 	if err != nil {
 		return p, fmt.Errorf("log %s: %w", key, err)
 	}
 	newest := some
 	if len(some) == 0 {
-		if newest, err = logs.Elements(ctx, key, -1, until, 1); err != nil {
+		if newest, err = logs.Elements(ctx, key, -1, until, 1, l.before); err != nil {
 			return p, fmt.Errorf("log %s: %w", key, err)
 		}
 	}
-	if err := l.before(sizeOf(some)); err != nil {
-		return p, err
-	}
-	parse := func(e store.Element) (*value.Object, error) {
-		o, err := value.ParseObject(e.Body, maxDepth)
-		if err != nil {
-			return nil, fmt.Errorf("log %s: element %d: %w", key, e.Time, ErrCorrupt)
-		}
-		return o, nil
-	}
 	for _, e := range some {
-		o, err := parse(e)
-		if err != nil {
-			return p, err
+		if o := l.parse(key, e); o != nil {
+			p.Elements = append(p.Elements, o)
 		}
-		p.Elements = append(p.Elements, o)
+	}
+	p.Length = length.Shown
+	if len(p.Elements) > 0 {
+		p.Last = dataOf(p.Elements[len(p.Elements)-1])
+	} else if len(newest) > 0 {
+		p.Last = dataOf(l.parse(key, newest[len(newest)-1]))
 	}
 	if len(newest) > 0 {
-		o, err := parse(newest[len(newest)-1])
-		if err != nil {
-			return p, err
-		}
-		p.Length, p.Last = length.Shown, dataOf(o)
 		p.Hash = LogHash(p.Length, p.Last)
 	}
 	return p, nil
+}
+
+// parse returns an element that a store has, nil if it cannot be read: what one author of a replica
+// has written does not keep others from reading what is beside it.
+func (l Log) parse(key string, e store.Element) *value.Object {
+	o, err := value.ParseObject(e.Body, maxDepth)
+	if err == nil {
+		return o
+	}
+	if l.Skipped != nil {
+		l.Skipped(fmt.Errorf("log %s: element %d: %w", key, e.Time, err))
+	}
+	return nil
 }

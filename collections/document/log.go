@@ -35,6 +35,8 @@ type Log struct {
 	// Before, if set, is called before so many bytes of elements are parsed for Elements or Since,
 	// which take many times as much memory afterwards. Its error ends the reading.
 	Before func(bytes int) error
+	// Skipped, if set, is told of elements that are left out as they cannot be read.
+	Skipped func(err error)
 }
 
 func (l Log) before(bytes int) error {

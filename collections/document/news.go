@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/skerry-sync/skerry/collections/store"
@@ -61,8 +62,9 @@ type News struct {
 func (d *Documents) Since(
 	ctx context.Context, key, cursor string, after int64, limit int, l Log,
 ) (n News, err error) {
+	logs, ofStore := d.store.(store.Logs)
 	head, _, err := d.get(ctx, key)
-	if err != nil {
+	if err != nil && !(ofStore && errors.Is(err, ErrCorrupt)) { // whose elements do not lie in it
 		return n, err
 	}
 	n.Rest = &value.Object{}
@@ -70,7 +72,7 @@ func (d *Documents) Since(
 		n.Rest, n.Time = head.Data, head.Time
 	}
 	until := d.shownUntil()
-	if logs, ok := d.store.(store.Logs); ok {
+	if ofStore {
 		return d.sinceOf(ctx, logs, key, cursor, after, until, limit, n, l)
 	}
 	at, err := parsePosition(cursor)
@@ -165,7 +167,7 @@ func (d *Documents) sinceOf(
 	ctx context.Context, logs store.Logs, key, cursor string, after, until int64, limit int, n News,
 	l Log,
 ) (News, error) {
-	some, err := logs.Since(ctx, key, cursor, after, limit)
+	some, err := logs.Since(ctx, key, cursor, after, limit, l.before)
 	if err != nil {
 		return n, fmt.Errorf("log %s: %w", key, err)
 	}
@@ -176,16 +178,11 @@ func (d *Documents) sinceOf(
 		}
 		n.Time = max(0, length.Last)
 	}
-	if err := l.before(sizeOf(some.Elements)); err != nil {
-		return n, err
-	}
 	n.Next, n.More = some.Next, some.More
 	for _, e := range some.Elements {
-		o, err := value.ParseObject(e.Body, maxDepth)
-		if err != nil {
-			return n, fmt.Errorf("log %s: element %d: %w", key, e.Time, ErrCorrupt)
+		if o := l.parse(key, e); o != nil {
+			n.Elements = append(n.Elements, o)
 		}
-		n.Elements = append(n.Elements, o)
 	}
 	return n, nil
 }

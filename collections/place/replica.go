@@ -68,7 +68,7 @@ func (p *Replica) Open(ctx context.Context, k service.Keep) (store.Store, error)
 		return nil, ErrSharedNonces
 	}
 	kept, err := replicas.Open(ctx, p.n, p.r, p.author,
-		replicas.Options{Codec: k.Codec, Guard: p.guard, Log: k.Log})
+		replicas.Options{Codec: k.Codec, Guard: p.guard, Longest: k.Longest, Log: k.Log})
 	if err != nil {
 		return nil, fmt.Errorf("replica %s: %w", p.r.Name, err)
 	}

@@ -55,8 +55,15 @@ const attempts = 20
 // one for as much more.
 const attemptWait = 2 * time.Millisecond
 
-// ErrFull reports a list that has as many entries as it may.
-var ErrFull = errors.New("the list has as many entries as it may")
+// ErrFull reports a list that is as long as it may be.
+var ErrFull = errors.New("the list is as long as it may be")
+
+// Bounds are how long a list may be. What is 0 is unlimited. A list that is longer already may get
+// shorter.
+type Bounds struct {
+	Items int   // entries
+	Bytes int64 // of JSON: each change writes all of them, whoever makes it
+}
 
 // Lists are the lists among some documents. Its methods may be called by several goroutines at
 // once.
@@ -89,7 +96,7 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 			if op == nil {
 				continue
 			}
-			if err := l.Apply(ctx, target, *op, p.MaxItems); err != nil {
+			if err := l.Apply(ctx, target, *op, Bounds{p.MaxItems, e.Longest(target)}); err != nil {
 				log.Warn("a write is missing from a list", "list", target, "entry", op.ID, "key", e.Key, "error", err)
 			}
 		}
@@ -99,7 +106,7 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 
 // Apply changes the list at a storage path. It returns an error that is ErrFull or
 // document.ErrConflict.
-func (l *Lists) Apply(ctx context.Context, target string, op Op, maxItems int) error {
+func (l *Lists) Apply(ctx context.Context, target string, op Op, most Bounds) error {
 	lock := &l.locks[maphash.String(l.seed, target)%uint64(len(l.locks))]
 	lock.Lock()
 	defer lock.Unlock()
@@ -115,11 +122,16 @@ func (l *Lists) Apply(ctx context.Context, target string, op Op, maxItems int) e
 			v, _ := now.Data.Get(Items)
 			items, _ = v.(value.Array)
 		}
-		items, changed, err := fold(items, op, maxItems)
+		items, changed, err := fold(items, op, most.Items)
 		if err != nil || !changed {
 			return err
 		}
-		_, err = l.docs.Push(ctx, target, value.NewObject(value.Member{Key: Items, Value: items}), base, nil, false)
+		list := value.NewObject(value.Member{Key: Items, Value: items})
+		if n := sizeOf(list); most.Bytes > 0 && n > most.Bytes && (now == nil || n > sizeOf(now.Data)) {
+			return fmt.Errorf("%w: it would have %d bytes, and has at most %d; "+
+				"maxBodyBytes of its collection lets it be longer", ErrFull, n, most.Bytes)
+		}
+		_, err = l.docs.Push(ctx, target, list, base, nil, false)
 		if !errors.Is(err, document.ErrConflict) {
 			return err
 		}
@@ -131,6 +143,8 @@ func (l *Lists) Apply(ctx context.Context, target string, op Op, maxItems int) e
 	}
 	return fmt.Errorf("list %s: %w", target, document.ErrConflict)
 }
+
+func sizeOf(list *value.Object) int64 { return int64(len(value.Append(nil, list))) }
 
 // fold returns a list after a change, which is a new one.
 func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bool, err error) {

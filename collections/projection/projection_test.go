@@ -33,7 +33,13 @@ const listed = `{"version": 1, "collections": [
 		{"source": ["products", "other"], "target": "everything", "id": "x-{id}"}]}}`
 
 func serve(t *testing.T, s store.Store) (http.Handler, *document.Documents) {
-	c, err := config.Parse([]byte(listed))
+	return serving(t, listed, s)
+}
+
+func serving(
+	t *testing.T, text string, s store.Store,
+) (http.Handler, *document.Documents) {
+	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	docs := document.In(s, nil)
 	h, err := collections.New(c, collections.Options{
@@ -105,17 +111,17 @@ func TestNothingIsLost(t *testing.T) {
 
 func TestFullList(t *testing.T) {
 	docs := document.In(store.NewMemory(), nil)
-	lists := projection.In(docs)
+	lists, two := projection.In(docs), projection.Bounds{Items: 2}
 	op := func(id string) error {
-		return lists.Apply(t.Context(), "list", projection.Op{ID: id, Value: &value.Object{}}, 2)
+		return lists.Apply(t.Context(), "list", projection.Op{ID: id, Value: &value.Object{}}, two)
 	}
 	require.NoError(t, op("a"))
 	require.NoError(t, op("b"))
 	require.ErrorIs(t, op("c"), projection.ErrFull)
 	require.NoError(t, op("a"))
-	require.NoError(t, lists.Apply(t.Context(), "list", projection.Op{ID: "a", Remove: true}, 2))
+	require.NoError(t, lists.Apply(t.Context(), "list", projection.Op{ID: "a", Remove: true}, two))
 	require.NoError(t, op("c"))
-	require.NoError(t, lists.Apply(t.Context(), "nothing", projection.Op{ID: "a", Remove: true}, 2))
+	require.NoError(t, lists.Apply(t.Context(), "nothing", projection.Op{ID: "a", Remove: true}, two))
 	d, err := docs.Get(t.Context(), "nothing")
 	require.NoError(t, err)
 	require.Nil(t, d)
@@ -144,4 +150,29 @@ func TestListsStayInTheirPlace(t *testing.T) {
 	d, err = docs.Get(t.Context(), "catalog/open")
 	require.NoError(t, err)
 	require.JSONEq(t, `{"items":[{"id":"a","value":{"n":1}}]}`, string(d.Text()))
+}
+
+// Whoever may write to a collection cannot make its list longer without end: each change of it
+// would cost more than the one before.
+func TestListOfManyBytes(t *testing.T) {
+	h, docs := serving(t, strings.ReplaceAll(listed, `"maxBodyBytes": 1000}`,
+		`"maxBodyBytes": 100000}`), store.NewMemory())
+	text := strings.Repeat("x", 90_000)
+	for i := range 14 {
+		push(t, h, fmt.Sprintf("products/a/%04d", i), `{"data":{"name":"`+text+`"}}`)
+	}
+	d, err := docs.Get(t.Context(), "catalog/a")
+	require.NoError(t, err)
+	require.Less(t, len(d.Text()), 1<<20)
+	require.Greater(t, len(d.Text()), 1<<20-91_000)
+
+	// A list that is too long may get shorter.
+	lists := projection.In(docs)
+	op := projection.Op{ID: "0000", Value: value.NewObject(value.Member{Key: "n", Value: 1.0})}
+	require.NoError(t, lists.Apply(t.Context(), "catalog/a", op, projection.Bounds{Bytes: 100}))
+	op.Value.Set("n", "12345")
+	require.ErrorIs(t, lists.Apply(t.Context(), "catalog/a", op, projection.Bounds{Bytes: 100}),
+		projection.ErrFull)
+	op.Remove = true
+	require.NoError(t, lists.Apply(t.Context(), "catalog/a", op, projection.Bounds{Bytes: 100}))
 }

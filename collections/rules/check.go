@@ -81,6 +81,8 @@ func (g *Guard) document(ctx context.Context, now *inForce, v *replicas.Version,
 		return refused("%s is nothing but a log", owner)
 	case !isElement && col.AppendOnly != nil:
 		return nil
+	case isElement && v.Key != fmt.Sprintf("%s\x00%016d", owner, w.time):
+		return refused("%s: the element lies at another time than its own", owner)
 	}
 	p, err := g.proof(now, col, owner, w)
 	if err != nil {

@@ -406,7 +406,7 @@ func TestElementTimes(t *testing.T) {
 		body := `{"data":{"i":1},"authorSignature":"` + evm.SignData(alice.Key, object(t, `{"i":1}`)) + `"` + asked + `}`
 		h, err := s.Sign("POST", "/v1/push/events/e", []byte(body))
 		require.NoError(t, err)
-		return &replicas.Version{Key: fmt.Sprintf("events/e\x00%015d", ts), Time: noon, Kept: doc(t, `{"i":1}`, ts, alice, "/v1/push/events/e", body, h)}
+		return &replicas.Version{Key: fmt.Sprintf("events/e\x00%016d", ts), Time: noon, Kept: doc(t, `{"i":1}`, ts, alice, "/v1/push/events/e", body, h)}
 	}
 	require.True(t, c.counts(element("", noon+3)))
 	asked := fmt.Sprintf(`,"ts":%d`, int64(noon+3))

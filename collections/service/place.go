@@ -29,7 +29,10 @@ type Keep struct {
 	// SharedNonces is set if several servers remember used nonces in the store, which must tell for
 	// sure which of them was first.
 	SharedNonces bool
-	Log          *slog.Logger
+	// Longest returns how many bytes may be stored under a key. What is longer was not written by a
+	// server, and is not read.
+	Longest func(key string) int64
+	Log     *slog.Logger
 }
 
 // Ruled is a place that several servers write, and that may have rules by which each of them tells

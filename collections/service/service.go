@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry-sync/skerry/collections"
@@ -90,6 +91,8 @@ type Server struct {
 	reloading sync.Mutex // held while another configuration, or other rules, are made to count
 
 	served *collections.Server
+	// reads is served, for the store, which is opened before it.
+	reads  atomic.Pointer[collections.Server]
 	remote *remote.Manager
 	queue  *queue.Announcer // nil without
 	flush  []func()         // what was asked elsewhere and is remembered
@@ -126,7 +129,8 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	keep := Keep{Log: s.log, SharedNonces: cfg.EVM != nil && cfg.EVM.SharedNonces}
+	keep := Keep{Longest: s.longest, Log: s.log}
+	keep.SharedNonces = cfg.EVM != nil && cfg.EVM.SharedNonces
 	if s.codec != nil {
 		keep.Codec = s.codec
 	}
@@ -142,11 +146,23 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.served, err = collections.New(cfg, opts); err != nil {
 		return nil, err
 	}
+	s.reads.Store(s.served)
 	if err := s.remote.SetSigned(cfg, o.SignRemotes); err != nil {
 		return nil, err
 	}
 	s.follow(opts.Revocations) // which asks what is served
 	return s, nil
+}
+
+// longestAtStart is how many bytes are read under a key before there is a server.
+const longestAtStart = 8 << 20
+
+// longest returns how many bytes may be stored under a key.
+func (s *Server) longest(key string) int64 {
+	if served := s.reads.Load(); served != nil {
+		return served.Longest(key)
+	}
+	return longestAtStart
 }
 
 // decide opens the place and returns the configuration by which is served.

@@ -144,12 +144,18 @@ type Logs interface {
 	Append(ctx context.Context, key string, e Element, head *Object) error
 	// Elements returns, in the order of their times, the elements that are later than after and
 	// not later than until, but no more than the last limit of them, if that is
-	// not negative.
-	Elements(ctx context.Context, key string, after, until int64, limit int) ([]Element, error)
+	// not negative. before, unless nil, is called before so many bytes of them are read into memory;
+	// its error ends the reading.
+	Elements(
+		ctx context.Context, key string, after, until int64, limit int, before func(bytes int) error,
+	) ([]Element, error)
 	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at any
 	// server of the log: all elements that are later than after, which may be -1, some of which it
 	// may have got before, and about limit at most. It returns ErrCursor.
-	Since(ctx context.Context, key, cursor string, after int64, limit int) (News, error)
+	// before is as that of Elements.
+	Since(
+		ctx context.Context, key, cursor string, after int64, limit int, before func(bytes int) error,
+	) (News, error)
 }
 
 // Proof is a request as far as its caller has signed it, by which others can check what it has

@@ -76,8 +76,8 @@ func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, f
 	defer batch.Close()
 	for i := range all {
 		e := &all[i]
-		kept, err := s.content(ctx, e)
-		if errors.Is(err, errMissing) { // as of an author that another node has had, too
+		kept, err := s.content(ctx, e, int64(e.Size)) // the node's own
+		if errors.Is(err, errMissing) {               // as of an author that another node has had, too
 			continue
 		}
 		if err != nil {

@@ -26,7 +26,7 @@ func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (al
 		if it.Entry.Size > maxEntry {
 			continue
 		}
-		b, err := s.content(ctx, &it.Entry)
+		b, err := s.content(ctx, &it.Entry, maxEntry)
 		if errors.Is(err, errMissing) {
 			missing++
 			continue

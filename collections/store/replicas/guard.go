@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,8 +76,12 @@ func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
 type left struct {
 	missing    bool
 	undecided  *undecidedError
-	unreadable error
-	refused    error
+	unreadable error // the first one
+	refused    error // the first one
+	// more is how many others are unreadable: authors can write thousands.
+	more int
+	// noElement is set if there is an entry that is no element of the log.
+	noElement bool
 }
 
 // add notes why a version is left out; stop is what is no reason for that.
@@ -90,9 +95,13 @@ func (l *left) add(err error) (stop error) {
 	case errors.As(err, &u):
 		l.undecided = u
 	case errors.As(err, &bad):
-		l.unreadable = errors.Join(l.unreadable, err)
+		if l.unreadable != nil {
+			l.more++
+		} else {
+			l.unreadable = err
+		}
 	case errors.Is(err, ErrRefused):
-		l.refused = errors.Join(l.refused, err)
+		l.refused = cmp.Or(l.refused, err)
 	default:
 		return err
 	}
@@ -119,7 +128,8 @@ func (l *left) reason(key string) error {
 // tell logs what is left out for good.
 func (s *Store) tell(l *left) {
 	if l.unreadable != nil {
-		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable)
+		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable,
+			"others", l.more)
 	}
 	if l.refused != nil {
 		s.log.Debug("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused) // of which the guard has told once

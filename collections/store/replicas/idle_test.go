@@ -20,12 +20,12 @@ func TestNothingNewCostsLittle(t *testing.T) {
 		e := store.Element{Time: last - 1<<(2*(20-i)), Body: fmt.Appendf(nil, `{"ts":%d}`, i)}
 		require.NoError(t, m.Append(t.Context(), "log", e, &store.Object{Body: []byte("{}")}))
 	}
-	n, err := m.Since(t.Context(), "log", "", -1, 100)
+	n, err := m.Since(t.Context(), "log", "", -1, 100, nil)
 	require.NoError(t, err)
 	require.Len(t, n.Elements, 20)
 	poll := func(cursor string) func() {
 		return func() {
-			again, err := m.Since(t.Context(), "log", cursor, -1, 100)
+			again, err := m.Since(t.Context(), "log", cursor, -1, 100, nil)
 			require.NoError(t, err)
 			require.Equal(t, n.Next, again.Next)
 		}

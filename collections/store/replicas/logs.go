@@ -3,6 +3,7 @@ package replicas
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,9 +19,15 @@ func elementKey(key string, time int64) string { return fmt.Sprintf("%s\x00%016d
 // logPrefix is what the keys of a log's elements begin with.
 func logPrefix(key string) []byte { return []byte(logs + key + "\x00") }
 
-func timeIn(key []byte) (int64, error) {
-	i := bytes.LastIndexByte(key, 0)
-	return strconv.ParseInt(string(key[i+1:]), 10, 64)
+// timeIn returns the time of an element of a log. ok is false for a key that no server makes, which
+// any author can write: there is no element.
+func timeIn(log string, key []byte) (time int64, ok bool) {
+	digits, ok := bytes.CutPrefix(key, logPrefix(log))
+	if !ok || len(digits) != timeDigits || bytes.Trim(digits, "0123456789") != nil {
+		return 0, false
+	}
+	time, err := strconv.ParseInt(string(digits), 10, 64)
+	return time, err == nil
 }
 
 // maxRefused is how many elements that do not count are looked behind for the last one that does.
@@ -31,17 +38,28 @@ func timeKey(key string, time int64) []byte {
 	return fmt.Appendf(nil, "%s%016d", logPrefix(key), max(0, min(time, maxTime)))
 }
 
+// behind returns the first key behind all elements of a log of until a time.
+func behind(key string, time int64) []byte {
+	if time >= maxTime {
+		return []byte(logs + key + "\x01")
+	}
+	return timeKey(key, time+1)
+}
+
 // maxTime is the latest time that has 16 digits.
-const maxTime = 9_999_999_999_999_999
+const (
+	maxTime    = 9_999_999_999_999_999
+	timeDigits = 16
+)
 
 // Length implements store.Logs. What does not count is not the last element, but is one of the
-// number.
+// number, as are entries that are no elements.
 func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Length, err error) {
 	l.Last = -1
 	r := replica.PrefixRange(logPrefix(key))
 	bounds := [][]byte{r.From, r.To}
 	if until < maxTime {
-		bounds = [][]byte{r.From, replica.PrefixRange(timeKey(key, until+1)).From, r.To}
+		bounds = [][]byte{r.From, replica.PrefixRange(behind(key, until)).From, r.To}
 	}
 	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, bounds)
 	if err != nil {
@@ -54,20 +72,17 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 	if l.Shown == 0 {
 		return l, nil
 	}
-	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: 1}
+	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: maxRefused}
 	if l.Shown < l.All {
 		q.Before = timeKey(key, until+1)
-	}
-	if s.ruled() {
-		q.Limit = maxRefused
 	}
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
 			return l, err
 		}
-		t, err := timeIn(it.Key)
-		if err != nil {
-			return l, fmt.Errorf("log %s: %w", key, err)
+		t, ok := timeIn(key, it.Key)
+		if !ok {
+			continue
 		}
 		if s.ruled() {
 			if _, err := s.version(ctx, elementKey(key, t), &it.Entry); errors.Is(err, ErrRefused) {
@@ -106,7 +121,9 @@ func (s *Store) Append(ctx context.Context, key string, e store.Element, head *s
 }
 
 // Elements implements store.Logs.
-func (s *Store) Elements(ctx context.Context, key string, after, until int64, limit int) (all []store.Element, err error) {
+func (s *Store) Elements(
+	ctx context.Context, key string, after, until int64, limit int, before func(bytes int) error,
+) (all []store.Element, err error) {
 	if limit == 0 {
 		return nil, nil
 	}
@@ -117,16 +134,25 @@ func (s *Store) Elements(ctx context.Context, key string, after, until int64, li
 	if until < maxTime {
 		q.Before = timeKey(key, until+1)
 	}
+	told := 0
+	tell := func(bytes int) error {
+		more := bytes - told // those of the round before are read again
+		if told = max(told, bytes); before == nil || more <= 0 {
+			return nil
+		}
+		return before(more)
+	}
 	for {
 		var out left
 		var n int
-		if all, n, err = s.elements(ctx, key, q, &out); err != nil {
+		if all, n, err = s.elements(ctx, key, q, &out, tell); err != nil {
 			return nil, err
 		}
 		if out.undecided != nil {
 			return nil, out.undecided
 		}
-		if limit < 0 || len(all) >= limit || n < q.Limit || out.refused == nil {
+		others := out.refused != nil || out.unreadable != nil || out.noElement
+		if limit < 0 || len(all) >= limit || n < q.Limit || !others {
 			s.tell(&out)
 			if limit > 0 {
 				all = all[:min(len(all), limit)]
@@ -134,26 +160,35 @@ func (s *Store) Elements(ctx context.Context, key string, after, until int64, li
 			slices.Reverse(all)
 			return all, nil
 		}
-		q.Limit *= 2 // as those that do not count are not among the last
+		q.Limit *= 2 // as those that do not count are not among the last asked for
 	}
 }
 
-// elements returns, from the last to the first, those of a query that count, and how many there are
-// of all. Those whose content has not come are given to whoever asks again.
-func (s *Store) elements(ctx context.Context, key string, q replica.Query, out *left) (all []store.Element, n int, err error) {
+// elements returns, from the last to the first, those of a query that count, and how many entries
+// there are of all. Those whose content has not come are given to whoever asks again. tell is told
+// how many bytes are going to be read.
+func (s *Store) elements(
+	ctx context.Context, key string, q replica.Query, out *left, tell func(bytes int) error,
+) (all []store.Element, n int, err error) {
 	var entries []replica.Item
+	size := 0
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
 			return nil, 0, err
 		}
 		entries = append(entries, it)
+		size += s.sizeOf(key, &it.Entry)
+	}
+	if err := tell(size); err != nil {
+		return nil, 0, err
 	}
 	for i := range entries {
-		t, err := timeIn(entries[i].Key)
-		if err != nil {
-			return nil, 0, fmt.Errorf("log %s: %w", key, err)
+		t, ok := timeIn(key, entries[i].Key)
+		if !ok {
+			out.noElement = true
+			continue
 		}
-		b, err := s.version(ctx, elementKey(key, t), &entries[i].Entry)
+		b, err := s.element(ctx, key, t, &entries[i].Entry)
 		if stop := out.add(err); stop != nil {
 			return nil, 0, stop
 		}
@@ -162,4 +197,29 @@ func (s *Store) elements(ctx context.Context, key string, q replica.Query, out *
 		}
 	}
 	return all, len(entries), nil
+}
+
+// sizeOf returns how many bytes of an entry of a log are read.
+func (s *Store) sizeOf(key string, e *replica.Entry) int {
+	if e.Size > uint64(s.most(key)) {
+		return 0
+	}
+	return int(e.Size)
+}
+
+// errNoObject reports an element that is no JSON object.
+var errNoObject = errors.New("it is no JSON object")
+
+// element returns the body of an element, or an error as of version.
+func (s *Store) element(
+	ctx context.Context, key string, time int64, e *replica.Entry,
+) ([]byte, error) {
+	b, err := s.version(ctx, elementKey(key, time), e)
+	if err != nil || s.ruled() { // rules have read it
+		return b, err
+	}
+	if !bytes.HasPrefix(b, []byte("{")) || !json.Valid(b) {
+		return nil, unreadable(e, errNoObject)
+	}
+	return b, nil
 }

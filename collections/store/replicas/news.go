@@ -119,7 +119,7 @@ func parseCursor(text string) (c cursor, err error) {
 func (s *Store) sumsUntil(ctx context.Context, key string, times []int64) ([]reconcile.Summary, error) {
 	bounds := [][]byte{replica.PrefixRange(logPrefix(key)).From}
 	for _, t := range slices.Backward(times) {
-		bounds = append(bounds, replica.PrefixRange(timeKey(key, t+1)).From)
+		bounds = append(bounds, replica.PrefixRange(behind(key, t)).From)
 	}
 	if len(bounds) == 1 {
 		return nil, nil
@@ -152,7 +152,7 @@ func (d *digests) of(ctx context.Context, time int64, sum *reconcile.Summary) (d
 		d.last = [64]byte{}
 	} else if sum.Count != d.count { // otherwise it is the same entry
 		q := replica.Query{
-			Prefix: logPrefix(d.key), Before: timeKey(d.key, time+1),
+			Prefix: logPrefix(d.key), Before: behind(d.key, time),
 			Reverse: true, Limit: 1, Tombstones: true,
 		}
 		for it, err := range d.s.plain.Entries(ctx, q) {
@@ -172,17 +172,22 @@ func (d *digests) of(ctx context.Context, time int64, sum *reconcile.Summary) (d
 const attempts = 8
 
 // Since implements store.Logs.
-func (s *Store) Since(ctx context.Context, key, text string, after int64, limit int) (store.News, error) {
+func (s *Store) Since(
+	ctx context.Context, key, text string, after int64, limit int, before func(bytes int) error,
+) (store.News, error) {
+	if before == nil {
+		before = func(int) error { return nil }
+	}
 	had, err := parseCursor(text)
 	if err != nil {
 		return store.News{}, err
 	}
-	found, missing, err := s.late(ctx, key, &had, after)
+	found, missing, err := s.late(ctx, key, &had, after, before)
 	if err != nil {
 		return store.News{}, err
 	}
 	for range attempts {
-		news, next, whole, err := s.since(ctx, key, &had, after, limit)
+		news, next, whole, err := s.since(ctx, key, &had, after, limit, before)
 		if err != nil {
 			return store.News{}, err
 		}
@@ -202,7 +207,9 @@ func (s *Store) Since(ctx context.Context, key, text string, after int64, limit 
 
 // late returns those elements that were missing for a cursor and have come, and those that have
 // not. None is as old as after: what a cursor says is missing is its holder's word.
-func (s *Store) late(ctx context.Context, key string, had *cursor, after int64) (found []store.Element, missing []place, err error) {
+func (s *Store) late(
+	ctx context.Context, key string, had *cursor, after int64, before func(bytes int) error,
+) (found []store.Element, missing []place, err error) {
 	for _, m := range had.missing {
 		if m.time <= after {
 			continue
@@ -213,6 +220,9 @@ func (s *Store) late(ctx context.Context, key string, had *cursor, after int64) 
 			}
 			if !bytes.Equal(it.Entry.Author[:len(m.author)], m.author[:]) {
 				continue
+			}
+			if err := before(s.sizeOf(key, &it.Entry)); err != nil {
+				return nil, nil, err
 			}
 			body, there, err := s.present(ctx, key, m.time, &it.Entry)
 			if err != nil {
@@ -234,7 +244,7 @@ func (s *Store) present(ctx context.Context, key string, time int64, e *replica.
 	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
 		return nil, false, nil
 	}
-	body, err = s.version(ctx, elementKey(key, time), e)
+	body, err = s.element(ctx, key, time, e)
 	var bad *unreadableError
 	switch {
 	case errors.Is(err, errMissing):
@@ -247,7 +257,9 @@ func (s *Store) present(ctx context.Context, key string, time int64, e *replica.
 
 // since reads what comes after a cursor. whole is false if something came meanwhile that it may
 // not have.
-func (s *Store) since(ctx context.Context, key string, had *cursor, after int64, limit int) (news store.News, next *cursor, whole bool, err error) {
+func (s *Store) since(
+	ctx context.Context, key string, had *cursor, after int64, limit int, tell func(bytes int) error,
+) (news store.News, next *cursor, whole bool, err error) {
 	agreed, err := s.agreed(ctx, key, had)
 	if err != nil {
 		return news, nil, false, err
@@ -263,21 +275,31 @@ func (s *Store) since(ctx context.Context, key string, had *cursor, after int64,
 		q.After = timeKey(key, from)
 	}
 	n := 0
+	others := 0 // entries since the last element that are none
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
 			return news, nil, false, err
 		}
-		t, err := timeIn(it.Key)
-		if err != nil {
-			return news, nil, false, fmt.Errorf("log %s: %w", key, err)
+		t, ok := timeIn(key, it.Key)
+		if !ok {
+			switch within := bytes.Compare(it.Key, behind(key, next.time)) < 0; {
+			case !within:
+				others++ // which are part of a digest if an element follows
+			case next.time > from:
+				n++
+			}
+			continue
 		}
 		if n >= limit && t > next.time { // those of one time come together
 			news.More = true
 			break
 		}
-		n++
+		n, others = n+1+others, 0
 		if next.time = t; it.Entry.IsTombstone() {
 			continue
+		}
+		if err := tell(s.sizeOf(key, &it.Entry)); err != nil {
+			return news, nil, false, err
 		}
 		body, there, err := s.present(ctx, key, t, &it.Entry)
 		if err != nil {

@@ -184,14 +184,14 @@ func TestNewsWithoutContent(t *testing.T) {
 	}
 	cursor := ""
 	for _, want := range []int{2, 0} {
-		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10)
+		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10, nil)
 		require.NoError(t, err)
 		require.Len(t, n.Elements, want)
 		cursor = n.Next
 	}
 	bring(&withheld)
 	for _, want := range []int{1, 0} {
-		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10)
+		n, err := all[1].Since(t.Context(), "log", cursor, -1, 10, nil)
 		require.NoError(t, err)
 		require.Len(t, n.Elements, want)
 		cursor = n.Next
@@ -202,14 +202,14 @@ func TestNewsWithoutContent(t *testing.T) {
 func TestCursorForm(t *testing.T) {
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
-	n, err := m.Since(t.Context(), "log", "", -1, 10)
+	n, err := m.Since(t.Context(), "log", "", -1, 10, nil)
 	require.NoError(t, err)
 	require.Equal(t, "AQAAAAAAAAAAAA", n.Next)
 	for _, bad := range []string{
 		"x", "AgAAAAAAAAAAAA", "AwAAAAAAAAAAAA", "AQAAAAAAAAAAAA==", "AQAAAAAAAAAAAQ",
 		"AQAAAAAAAAABAA", "AQAAAAAAAAAAAAA", "AYAAAAAAAAAAAA", "AX__________AA",
 	} {
-		_, err = m.Since(t.Context(), "log", bad, -1, 10)
+		_, err = m.Since(t.Context(), "log", bad, -1, 10, nil)
 		require.ErrorIs(t, err, store.ErrCursor, bad)
 	}
 }
@@ -228,7 +228,7 @@ func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 		)
 		require.NoError(t, err)
 	}
-	n, err := m.Since(t.Context(), "log", "", -1, 10)
+	n, err := m.Since(t.Context(), "log", "", -1, 10, nil)
 	require.NoError(t, err)
 	require.Len(t, n.Elements, 3)
 	b, err := base64.RawURLEncoding.DecodeString(n.Next)
@@ -250,7 +250,7 @@ func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 
 	// Another node, which has the entries, agrees.
 	all[1].learn(t, m)
-	there, err := all[1].Since(t.Context(), "log", n.Next, -1, 10)
+	there, err := all[1].Since(t.Context(), "log", n.Next, -1, 10, nil)
 	require.NoError(t, err)
 	require.Empty(t, there.Elements)
 	require.Equal(t, n.Next, there.Next)

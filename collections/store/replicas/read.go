@@ -89,12 +89,12 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 // version returns the body of a version of a document, or of an element. Its error is errMissing,
 // ErrRefused, an *undecidedError, an *unreadableError, or one of the node.
 func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]byte, error) {
-	kept, err := s.content(ctx, e)
+	kept, err := s.content(ctx, e, s.most(key))
 	if err != nil {
 		return nil, err
 	}
 	if kept, err = s.decode(key, kept); err != nil {
-		return nil, &unreadableError{fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err)}
+		return nil, unreadable(e, err)
 	}
 	if !s.ruled() {
 		return kept, nil
@@ -185,7 +185,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 // fileOf returns the file of an entry, with the media type that counts for it.
 func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (f file, err error) {
 	f = file{Version{Key: key, Author: e.Author, Time: milliseconds(e), Media: "application/octet-stream"}, []blobs.Hash{e.Hash}}
-	if f.version.Kept, err = s.content(ctx, e); err != nil {
+	if f.version.Kept, err = s.content(ctx, e, s.most(key)); err != nil {
 		return f, err
 	}
 	if len(f.version.Kept) == 1 && f.version.Kept[0] == emptyMark {
@@ -195,7 +195,7 @@ func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled 
 	if err != nil || kind == nil {
 		return f, err
 	}
-	b, err := s.content(ctx, kind)
+	b, err := s.content(ctx, kind, maxType)
 	if err != nil {
 		return f, err
 	}
@@ -222,8 +222,39 @@ func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry, ruled 
 
 var errMissing = errors.New("the content has not come yet")
 
-// content reads the content of an entry, for which it waits a little if it is on its way.
-func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
+// An author of the replica can write an entry of any length, which costs it nothing if its bytes
+// repeat. What is longer than these is left out.
+const (
+	longestUnsaid = 64 << 20
+	// longestInternal is of what servers keep for themselves: lists of revocations have 1 MiB at most.
+	longestInternal = 2 << 20
+	// maxType is how long the media type of a file may be, with the proof of the file.
+	maxType = 256 << 10
+)
+
+// most is how many bytes are read of an entry of what a key stands for.
+func (s *Store) most(key string) int64 {
+	switch {
+	case strings.HasPrefix(key, store.Internal):
+		return longestInternal
+	case s.longest == nil:
+		return longestUnsaid
+	}
+	return s.longest(key)
+}
+
+// unreadable is the error of a version that is left out as it cannot be read.
+func unreadable(e *replica.Entry, err error) error {
+	return &unreadableError{fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err)}
+}
+
+// content reads the content of an entry, for which it waits a little if it is on its way. Content
+// of more than so many bytes is not read: the error is an *unreadableError then.
+func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
+	if e.Size > uint64(most) {
+		return nil, unreadable(e, fmt.Errorf("it has %d bytes, and what is read here at most %d",
+			e.Size, most))
+	}
 	r, err := s.n.OpenPlain(ctx, s.plain, e)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
 		wait, cancel := context.WithTimeout(ctx, contentWait)
@@ -238,6 +269,9 @@ func (s *Store) content(ctx context.Context, e *replica.Entry) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if r.Size() > most { // of an entry that tells another length
+		return nil, unreadable(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
 	}
 	b := make([]byte, r.Size())
 	_, err = io.ReadFull(r, b)

@@ -69,6 +69,7 @@ type Store struct {
 	holder   bool          // of the replica's key, who may write anything
 	codec    store.Codec   // nil keeps bodies as they are
 	guard    Guard         // nil lets all versions count
+	longest  func(key string) int64
 	log      *slog.Logger
 
 	journaling sync.Mutex // held while what is in the journal, and in the queue, changes
@@ -82,9 +83,12 @@ type Store struct {
 
 // Options set up a Store.
 type Options struct {
-	Codec store.Codec  // of documents and elements of logs, not of files; nil keeps them as they are
-	Guard Guard        // says which versions count; nil lets all
-	Log   *slog.Logger // is told of failures that nobody waits for; nil is slog.Default
+	Codec store.Codec // of documents and elements of logs, not of files; nil keeps them as they are
+	Guard Guard       // says which versions count; nil lets all
+	// Longest, unless nil, returns of how many bytes what is read under a key may be, which for an
+	// element of a log has NUL and its time at the end. nil is 64 MiB.
+	Longest func(key string) int64
+	Log     *slog.Logger // is told of failures that nobody waits for; nil is slog.Default
 }
 
 // Open returns the store in a replica of the node, in which it writes as author. There must be no
@@ -103,7 +107,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec, guard: o.Guard, holder: r.Capability >= replica.Write, log: log}
+	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec, guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
