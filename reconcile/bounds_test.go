@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/cost"
@@ -37,7 +39,7 @@ func TestLongBoundsFitIntoFrames(t *testing.T) {
 		}
 		return string(b)
 	}
-	a, b := halves(400, group)
+	a, b := halves(testkit.Few(400, 100), group)
 	want := slices.Sorted(maps.Keys(b.m))
 	want = slices.Sorted(slices.Values(append(want, a.keys...)))
 	syncSets(t, a, b)
@@ -50,7 +52,8 @@ func TestLongBoundsFitIntoFrames(t *testing.T) {
 func TestQuestionsLeaveThePeerRoom(t *testing.T) {
 	const soft, hard = 64 << 10, 1 << 20
 	prefix := string(make([]byte, 8_000))
-	a, b := halves(3_000, func(int) string { return prefix })
+	count := testkit.Few(3_000, 600)
+	a, b := halves(count, func(int) string { return prefix })
 	run := func(initiator bool, set *memorySet, c net.Conn) (*purse, error) {
 		p := &purse{size: hard}
 		cfg := set.config(initiator)
@@ -74,7 +77,7 @@ func TestQuestionsLeaveThePeerRoom(t *testing.T) {
 	require.NoError(t, err)
 	other := <-done
 	require.NoError(t, other.err)
-	require.Len(t, a.m, 3_000)
+	require.Len(t, a.m, count)
 	require.Equal(t, a.m, b.m)
 	require.Zero(t, p.held+other.p.held)
 }

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"lukechampine.com/blake3"
@@ -162,8 +164,9 @@ func TestOneDifferenceIsCheap(t *testing.T) {
 // Whoever chooses elements can make sketches lie. What they hide is found all the same, in the same
 // session.
 func TestSketchesThatLie(t *testing.T) {
+	many := testkit.Few(5000, 1000)
 	for _, others := range []int{0, 1, 3} {
-		m := numbered(5000)
+		m := numbered(many)
 		a, b := newMemorySet(m), newMemorySet(m)
 		extra := map[string]uint64{"twin of a": 1}
 		for i := range others {
@@ -173,7 +176,7 @@ func TestSketchesThatLie(t *testing.T) {
 		require.NoError(t, b.insert(t.Context(), encoded(map[string]uint64{"twin of b": 1})))
 		syncSets(t, a, b)
 		require.Equal(t, a.m, b.m)
-		require.Len(t, a.m, 5002+others)
+		require.Len(t, a.m, many+2+others)
 	}
 }
 
@@ -258,8 +261,11 @@ func TestClaimsThatAreNotKept(t *testing.T) {
 }
 
 func TestOneSidedAndDisjointSets(t *testing.T) {
-	for name, sizes := range map[string][2]int{"all here": {30_000, 0}, "all there": {0, 30_000}, "few here": {10, 30_000},
-		"few there": {30_000, 10}, "all different": {20_000, 20_000}} {
+	many := testkit.Few(30_000, 3000)
+	for name, sizes := range map[string][2]int{
+		"all here": {many, 0}, "all there": {0, many}, "few here": {10, many}, "few there": {many, 10},
+		"all different": {many * 2 / 3, many * 2 / 3},
+	} {
 		t.Run(name, func(t *testing.T) {
 			all := numbered(sizes[0] + sizes[1])
 			ma, mb := map[string]uint64{}, map[string]uint64{}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -374,6 +376,7 @@ func TestGrantAndRevoke(t *testing.T) {
 
 // A store that is cut off while it drops what is void goes on when it is opened again.
 func TestDroppingIsResumed(t *testing.T) {
+	testkit.OneGoroutine(t)
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -14,6 +16,7 @@ import (
 // then ever fewer; what the owner revokes begins one at once, and after a quiet time delegates'
 // revocations do so within the hour again.
 func TestDelegatesBeginFewEpochs(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	s := newStore(t, c)
 	r, err := s.CreateEncrypted(bg, "letters")
@@ -126,6 +129,7 @@ func TestEpochsBegunForDelegates(t *testing.T) {
 
 // Whether a new epoch is due is found in one look at each statement, however many there are.
 func TestDueInLinearTime(t *testing.T) {
+	testkit.OneGoroutine(t)
 	looked := func(holders int) int {
 		c := newClock()
 		s := newStore(t, c)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -232,6 +234,7 @@ func flooded(grant *Grant, from uint64, grants, revocations int) (all []Statemen
 // A delegate whose grant is over or revoked adds nothing to a replica, and one whose grant stands
 // no more than its share; what the owner writes then costs as much as before.
 func TestFloodOfStatements(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	now := uint64(c.t.UnixMicro())
 	counting := &countingStore{}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -72,6 +74,7 @@ func (w *renewing) rotate() {
 // However many epochs there are, a delegate's guests go on writing, and what they have written
 // stays: what is made anew with an epoch takes no room from what was granted before.
 func TestRenewalComesToNoLimit(t *testing.T) {
+	testkit.OneGoroutine(t)
 	w := newRenewing(t, 3, keepLimits{all: 4, about: 2})
 	for _, key := range w.keys {
 		require.NoError(t, w.grant(key, "ours/part/"))

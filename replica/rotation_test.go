@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -275,6 +277,7 @@ func TestRotationOfManyEpochsOfOneNumber(t *testing.T) {
 
 // The keys of many more readers than one transaction holds are handed out.
 func TestRotationForManyReaders(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const readers = 9000
 	c := newClock()
 	s := newStore(t, c)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -31,6 +33,7 @@ func storeStated(t testing.TB, s *Store, id ID, from, n int) {
 // A question about statements reads the more for many statements only as a tree is higher: peers
 // ask as many as they like.
 func TestQuestionsAboutStatementsAreCheap(t *testing.T) {
+	testkit.OneGoroutine(t)
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
@@ -145,6 +148,7 @@ func TestTreeOfStatementsComesLater(t *testing.T) {
 // A delegate's statements about authors who have written nothing do not have all entries read, nor
 // all statements, however many it sends and however they displace each other.
 func TestStatementsOfDelegatesAreCheapToStore(t *testing.T) {
+	testkit.OneGoroutine(t)
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })

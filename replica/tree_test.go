@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
@@ -72,6 +74,7 @@ func TestRecordsAgree(t *testing.T) {
 
 // Check names every record that is wrong, and repair writes it anew.
 func TestCheckRepairs(t *testing.T) {
+	testkit.OneGoroutine(t)
 	s := newStore(t, newClock())
 	id := hold(t, s, testKey(1), Write)
 	for i := range 300 {
@@ -151,8 +154,13 @@ func TestInserter(t *testing.T) {
 	hold(t, s, testKey(1), Read)
 	var items [][]byte
 	var ok int
+	var changes []Change
 	for i := range 3000 {
-		e := write(t, source, id, testKey(2), fmt.Sprint(i), "v")[0]
+		changes = append(changes, change(fmt.Sprintf("%04d", i), "v"))
+	}
+	entries, err := source.Write(bg, id, testKey(2), changes)
+	require.NoError(t, err)
+	for i, e := range entries {
 		if i == 2500 {
 			e.Signature[3]++
 		} else if i < 2500 {
@@ -204,6 +212,7 @@ func TestInserter(t *testing.T) {
 // Entries that lie so far apart that a transaction of them would be too big are stored in smaller
 // ones.
 func TestScatteredEntries(t *testing.T) {
+	testkit.OneGoroutine(t)
 	db, err := pebble.Open("", pebble.Options{})
 	require.NoError(t, err)
 	defer db.Close()

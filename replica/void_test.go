@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -102,6 +104,7 @@ func TestDroppingInSteps(t *testing.T) {
 
 // A step takes no more than about a megabyte of keys, however many entries it may take.
 func TestDroppingLongKeys(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	s := newStore(t, c)
 	owner, a := testKey(1), testKey(2)

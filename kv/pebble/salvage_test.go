@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -47,6 +49,7 @@ func damageable(t *testing.T, dir string) map[string][]string {
 // Whatever is damaged in a store: nothing panics or ends the process, what can be read is read, and
 // Salvage keeps everything but what was in the damaged part, which it names.
 func TestDamagedFiles(t *testing.T) {
+	testkit.OneGoroutine(t)
 	template := filepath.Join(t.TempDir(), "kv")
 	all := damageable(t, template)
 	files, err := os.ReadDir(template)

@@ -167,6 +167,7 @@ func options(files vfs.FS) *pbl.Options {
 		Logger:                      logger{},
 		EventListener:               listener(nil),
 	}
+	o.Experimental.CompactionScheduler = newCompactions()
 	for i := range o.Levels {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
 		o.Levels[i].BlockSize = blockSize
