@@ -15,15 +15,12 @@ import (
 
 // What a node does with content is in package content; these are its ways in.
 
-// Lied reports whether a peer has sent something wrong not long ago.
-func (b *peerBook) Lied(p peer.ID) bool { return b.lied(p) }
-
-// NoteLie remembers that a peer has sent something wrong.
-func (b *peerBook) NoteLie(p peer.ID, cause error) { b.noteLie(p, cause) }
-
 // newExchange returns what fetches and gives the content of a node that is being opened.
 func (n *Node) newExchange() *content.Exchange {
-	cfg := content.Config{Blobs: n.Blobs, Limits: n.limits, Liars: n.peers, Log: n.log}
+	cfg := content.Config{
+		Blobs: n.Blobs, Limits: n.limits, Log: n.log,
+		Lied: n.peers.lied, NoteLie: n.peers.noteLie,
+	}
 	if n.handing.on {
 		cfg.Gave = n.handing.gave
 	}

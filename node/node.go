@@ -1,9 +1,9 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go,
-// redeem.go, keyring.go), when to talk to whom (peers.go, contacts.go), what to download from where
-// (fetch.go, downloads.go), sealed content (sealed.go), and the vaults that are open (vault.go,
+// What belongs here: the protocols over streams (sync.go, overview.go, push.go, redeem.go,
+// keyring.go), when to talk to whom (peers.go, contacts.go), what to download (downloads.go; how is
+// in package content), sealed content (sealed.go), and the vaults that are open (vault.go,
 // catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
 // how people or programs talk to a node (package api). How streams are made is behind
 // [link.Network]; libp2pnet implements it.

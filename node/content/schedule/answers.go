@@ -115,8 +115,8 @@ func (s *Schedule) settle(it *Item) {
 	}
 }
 
-// flying returns what other items than it bring of a need, or have brought: what has come of an item
-// is taken account of only when its answer ends. The caller holds mu.
+// flying returns what other items than it bring of a need, or have brought: what has come of an
+// item is taken account of only when its answer ends. The caller holds mu.
 func (s *Schedule) flying(x *need, but *Item) (out blobs.Ranges) {
 	if len(x.Missing) == 0 || x.Size <= blobs.SegmentSize {
 		return nil

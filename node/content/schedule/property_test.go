@@ -47,7 +47,9 @@ type sim struct {
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	s := &sim{world: newWorld(t), rng: rand.New(rand.NewPCG(seed, 1)), blobs: map[blobs.Hash]*fetched{}}
+	s := &sim{
+		world: newWorld(t), rng: rand.New(rand.NewPCG(seed, 1)), blobs: map[blobs.Hash]*fetched{},
+	}
 	for i := range 1 + s.rng.IntN(4) {
 		s.givers = append(s.givers, &giver{
 			src: s.NewSource(peer.ID(fmt.Sprint(i))), has: map[blobs.Hash]blobs.Ranges{},
