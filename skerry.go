@@ -1,7 +1,8 @@
-// Package skerry is for programs that have a node of their own: Start opens a data directory and
+// Package skerry is for programs that have a node of their own: [Start] opens a data directory and
 // goes online, and the [node.Replica] handles of the node that it returns read and write.
 //
-// What belongs here: how a node is put together from its parts, by options with sensible defaults.
+// What belongs here: how a node is put together from its parts, by options with sensible defaults:
+// the node itself, and the rooms above it ([Open]).
 // What never belongs here: what a node does, which is in package node and below, and the command
 // line, which has flags for more than there are options here.
 //
@@ -15,15 +16,41 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/vaults"
+	"github.com/skerry-sync/skerry/vault"
 )
+
+// Node is a node with all that stands above it.
+type Node struct {
+	*node.Node
+	Invites *invites.Service
+	Vaults  *vaults.Service
+}
+
+// Open opens a data directory, without a network, with all that stands above a node: whoever opens
+// one by node.Open has a node that answers no invites and tends no vault. keyring holds the
+// identity keys; nil is one in the data directory. The errors are those of node.Open.
+func Open(ctx context.Context, cfg node.Config, keyring vault.Keyring) (_ *Node, err error) {
+	n := &Node{}
+	if n.Node, err = node.Open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if n.Invites, err = invites.New(n.Node); err == nil {
+		n.Vaults, err = vaults.New(n.Node, keyring)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
 
 // Option changes what Start does.
 type Option func(*settings) error
@@ -100,7 +127,7 @@ func Store(o pebble.Options) Option {
 // is to be closed. An empty dir is a temporary one, which Close removes.
 //
 // It returns a *node.InUseError if another process has the directory open.
-func Start(ctx context.Context, dir string, options ...Option) (*node.Node, error) {
+func Start(ctx context.Context, dir string, options ...Option) (*Node, error) {
 	s := &settings{
 		node:    node.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)},
 		network: libp2pnet.Config{DHT: libp2pnet.Off},
@@ -117,14 +144,14 @@ func Start(ctx context.Context, dir string, options ...Option) (*node.Node, erro
 		}
 		s.node.Temporary = true
 	}
-	n, err := node.Open(ctx, s.node)
+	n, err := Open(ctx, s.node, nil)
 	if err != nil {
 		return nil, fmt.Errorf("start a node: %w", err)
 	}
 	if s.offline {
 		return n, nil
 	}
-	network, err := s.makeNetwork(n)
+	network, err := s.makeNetwork(n.Node)
 	if err == nil {
 		err = n.GoOnline(network)
 	}

@@ -17,22 +17,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T) (*Client, *node.Node) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+func open(t *testing.T) (*Client, *skerry.Node) {
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	t.Cleanup(func() { require.NoError(t, errors.Join(stop(), n.Close())) })
@@ -46,7 +47,7 @@ func TestErrorKinds(t *testing.T) {
 		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
 		Verification: {&blobs.CorruptError{}, &content.SizeError{}, replica.ErrBadSignature},
 		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
-		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, node.ErrNotShared},
+		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
 	} {
 		for _, err := range errs {
 			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
@@ -143,7 +144,7 @@ func TestImportTellsTheLine(t *testing.T) {
 }
 
 func TestWatchAndSocket(t *testing.T) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	l, err := Listen(NewServer(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
 )
@@ -20,7 +21,7 @@ func ExampleCall() {
 	}
 	dir, err := os.MkdirTemp("", "node-")
 	must(err)
-	n, err := node.Open(ctx, node.Config{Dir: dir, Temporary: true})
+	n, err := skerry.Open(ctx, node.Config{Dir: dir, Temporary: true}, nil)
 	must(err)
 	defer n.Close()
 	client, stop := api.Local(api.NewServer(n, "example"))

@@ -11,12 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/node"
 )
 
 // An operation that panics ends with an error in one sentence, and the server goes on.
 func TestFaultOfAnOperationIsAnError(t *testing.T) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
 	s := NewServer(n, "test")
 	handle(s, "fault", func(context.Context, struct{}, *answer) (struct{}, error) { panic("a fault") })

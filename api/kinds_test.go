@@ -15,15 +15,15 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/invites"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -40,7 +40,8 @@ var failed = strings.Fields(`
 	replica.ErrOutOfTime replica.ErrOwnEntries replica.ErrTooMany replica.ErrTooWide
 	replica.ErrUnknownStatement replica.ErrUnprovedKey replica.ErrWeakKey replica.ErrWrongReplica
 	replica.ErrBehind replica/seal.ErrChanged replica/seal.ErrNoRecipient
-	node.ErrBusy node.ErrClosed node.ErrContentMissing node.ErrNoTable node.ErrOffline node.ErrSlow
+	node.ErrClosed node/contacts.ErrBusy node/vaults.ErrContentMissing
+	node/link.ErrNoTable node/link.ErrOffline node/link.ErrSlow
 	vault.ErrIdentityExists vault.ErrNotCatalogue vault.ErrNotHead vault.ErrNotRestore
 	vault.ErrNotSeeds
 	identity.ErrBadHandle identity.ErrBadKey identity.ErrBadPublicKey identity.ErrReserved
@@ -50,8 +51,16 @@ var failed = strings.Fields(`
 // none. A new one must be given one, or be listed.
 func TestEveryErrorHasAKind(t *testing.T) {
 	made, left := 0, slices.Clone(failed)
-	for _, pkg := range []string{"kv", "blobs", "blobs/chunked", "blobs/directory", "replica",
-		"replica/seal", "ticket", "vault", "project", "identity", "node"} {
+	pkgs := []string{"kv", "blobs", "blobs/chunked", "blobs/directory", "replica", "replica/seal",
+		"ticket", "vault", "project", "identity", "node"}
+	rooms, err := filepath.Glob(filepath.Join("..", "node", "*", "*.go"))
+	require.NoError(t, err)
+	for _, name := range rooms {
+		if room := "node/" + filepath.Base(filepath.Dir(name)); !slices.Contains(pkgs, room) {
+			pkgs = append(pkgs, room)
+		}
+	}
+	for _, pkg := range pkgs {
 		names, err := filepath.Glob(filepath.Join("..", pkg, "*.go"))
 		require.NoError(t, err)
 		for _, name := range names {
@@ -102,8 +111,8 @@ func TestKindsCrossTheAPI(t *testing.T) {
 		Conflict:     {replica.ErrExists},
 		NotAllowed:   {&replica.NotAllowedError{Op: "set"}, fs.ErrPermission},
 		Verification: {&blobs.DamageError{}, &blobs.CorruptError{}, &blobs.ReferenceError{}},
-		Unreachable: {&link.UnreachableError{}, &node.PendingInviteError{
-			Err: &node.InviteError{Status: node.InviteUnknown}},
+		Unreachable: {&link.UnreachableError{}, &invites.PendingError{
+			Err: &invites.Error{Status: invites.Unknown}},
 			&content.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
 				Causes: []error{&link.UnreachableError{}}}},
 		Failed: {errors.New("anything"), &node.InUseError{}},

@@ -110,7 +110,7 @@ func TestEmptyWordsMakeNoIdentity(t *testing.T) {
 	words := " \n "
 	_, err := Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Mnemonic: &words, Password: "correct horse"})
 	require.ErrorContains(t, err, "0 words, expected 24")
-	all, err := n.Keyring().Identities(ctx)
+	all, err := n.Vaults.Keyring().Identities(ctx)
 	require.NoError(t, err)
 	require.Empty(t, all)
 }

@@ -15,22 +15,31 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/invites"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/vault"
 )
 
 // Server answers the API for one node.
 type Server struct {
 	node    *node.Node
+	invites *invites.Service
+	vaults  *vaults.Service
 	version string
 	mux     *http.ServeMux
 }
 
-// NewServer returns a server for n; version is what Status reports.
-func NewServer(n *node.Node, version string) *Server {
-	s := &Server{node: n, version: version, mux: http.NewServeMux()}
+// NewServer returns a server for n; version is what Status reports. What n has no room for, the
+// server refuses.
+func NewServer(n *skerry.Node, version string) *Server {
+	s := &Server{
+		node: n.Node, invites: n.Invites, vaults: n.Vaults, version: version,
+		mux: http.NewServeMux(),
+	}
 	handle(s, "status", s.status)
 	handle(s, "doctor/network", s.doctorNetwork)
 	handle(s, "blob/add", s.blobAdd)
@@ -88,7 +97,7 @@ func NewServer(n *node.Node, version string) *Server {
 	handle(s, "seed/status", s.seedStatus)
 	handle(s, "vault/init", s.vaultInit)
 	handle(s, "vault/open", s.vaultAsk)
-	handle(s, "vault/vaults", s.vaults)
+	handle(s, "vault/vaults", s.vaultAll)
 	handle(s, "vault/ls", s.vaultList)
 	handle(s, "vault/add", s.vaultAdd)
 	handle(s, "vault/rm", s.vaultRemove)

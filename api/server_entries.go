@@ -48,7 +48,7 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 		return o, err
 	}
 	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
-	o.handle, o.states = s.node.ReplicaOf(o.ID), s.node.ContentStates()
+	o.handle, o.states = s.node.ReplicaOf(o.ID).Within(contentWait), s.node.ContentStates()
 	return o, err
 }
 
@@ -172,19 +172,12 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		key, err = ParseKey(r.FormValue("key"))
 	}
-	var e replica.Item
+	var in content.Reader
 	if err == nil {
-		e, err = rep.LatestOf(ctx, notNil(key))
+		_, in, err = rep.handle.Open(ctx, notNil(key))
 		if errors.Is(err, replica.ErrNotFound) {
 			err = fmt.Errorf("key %q in %s: %w", key, rep.Name, err)
 		}
-	}
-	if err == nil {
-		err = s.waitContent(ctx, &e)
-	}
-	var content content.Reader
-	if err == nil {
-		content, err = s.node.OpenPlain(ctx, rep.Plain, &e.Entry)
 	}
 	var span span
 	if err == nil {
@@ -194,29 +187,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	sendContent(w, content, span)
-}
-
-func (s *Server) waitContent(ctx context.Context, it *replica.Item) error {
-	e := &it.Entry
-	wait := contentWait
-	if !s.node.Online() {
-		wait = 0
-	}
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if state, err := s.node.ContentOf(ctx, e); state == node.ContentComplete || err != nil {
-		return err
-	}
-	err := s.node.WaitEntry(limited, e)
-	var wrong *content.SizeError
-	if errors.As(err, &wrong) {
-		return err
-	}
-	if err != nil && ctx.Err() == nil {
-		return &Error{Unreachable, fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it within %s", Key(it.Key), e.Hash, e.Size, wait)}
-	}
-	return err
+	sendContent(w, in, span)
 }
 
 func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, a *answer) (Removed, error) {

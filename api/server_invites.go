@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -21,7 +22,9 @@ import (
 const inviteLasts = 7 * 24 * time.Hour
 
 // invite makes an invite to r.
-func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteRequest, mode replica.Capability) (ReplicaTicket, error) {
+func (s *Server) invite(
+	ctx context.Context, r replica.Replica, req *InviteRequest, mode replica.Capability,
+) (ReplicaTicket, error) {
 	var wallet eth.Address
 	if req.Wallet != "" {
 		var err error
@@ -29,7 +32,10 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 			return ReplicaTicket{}, UsageErrorf("wallet: %v", err)
 		}
 	}
-	v := node.Invite{Wallet: wallet, Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable, Expires: req.InviteExpires.UTC(), Uses: 1}
+	v := invites.Invite{
+		Wallet: wallet, Mode: mode, Prefix: req.Prefix, Delegable: req.Delegable,
+		Expires: req.InviteExpires.UTC(), Uses: 1,
+	}
 	ends := req.Expires.UTC()
 	if req.Uses != nil {
 		v.Uses = *req.Uses
@@ -45,8 +51,8 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 		v.Until = ends
 	}
 	switch {
-	case v.Uses > node.MaxUses:
-		return ReplicaTicket{}, UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, node.MaxUses)
+	case v.Uses > invites.MaxUses:
+		return ReplicaTicket{}, UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, invites.MaxUses)
 	case v.Uses < 0:
 		return ReplicaTicket{}, UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
 	case req.Forever && !v.Expires.IsZero():
@@ -62,7 +68,7 @@ func (s *Server) invite(ctx context.Context, r replica.Replica, req *InviteReque
 	if len(s.node.Addrs()) == 0 {
 		return ReplicaTicket{}, noAddress(r)
 	}
-	made, t, err := s.node.Invite(ctx, r, v)
+	made, t, err := s.invites.Make(ctx, r, v)
 	if err != nil {
 		return ReplicaTicket{}, fmt.Errorf("invite to %s: %w", r.Name, err)
 	}
@@ -74,8 +80,9 @@ func noAddress(r replica.Replica) error {
 	return fmt.Errorf("share %s: the node has no address to be reached at: start it with skerry up", r.Name)
 }
 
-var inviteStates = map[node.InviteStatus]string{
-	node.InviteTaken: "open", node.InviteExpired: "expired", node.InviteUsedUp: "used", node.InviteRevoked: "revoked",
+var inviteStates = map[invites.Status]string{
+	invites.Taken: "open", invites.Expired: "expired", invites.UsedUp: "used",
+	invites.Revoked: "revoked",
 }
 
 func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answer) (out Invites, err error) {
@@ -88,7 +95,7 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 		}
 		only = &r.ID
 	}
-	issued, err := s.node.Invites(ctx)
+	issued, err := s.invites.List(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -99,7 +106,7 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 		}
 		x := Invite{
 			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires, GrantExpires: v.Until,
-			Uses: v.Uses, State: inviteStates[s.node.InviteState(v)], Redeemed: []Redemption{},
+			Uses: v.Uses, State: inviteStates[v.State(s.node.Now())], Redeemed: []Redemption{},
 		}
 		if v.Wallet != (eth.Address{}) {
 			x.Wallet = v.Wallet.String()
@@ -117,7 +124,7 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 	if only != nil {
 		return out, nil
 	}
-	pending, err := s.node.PendingInvites(ctx)
+	pending, err := s.invites.Pending(ctx)
 	for id, p := range pending {
 		out.Pending = append(out.Pending, PendingInvite{hex.EncodeToString(id[:]), p.Inviters(), p.Created, p.Error, p.Refused})
 	}
@@ -137,12 +144,12 @@ func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *an
 	found := map[string]func(context.Context, [32]byte) error{}
 	for _, v := range all.Issued {
 		if strings.HasPrefix(v.ID, prefix) {
-			found[v.ID] = s.node.RevokeInvite
+			found[v.ID] = s.invites.Revoke
 		}
 	}
 	for _, p := range all.Pending {
 		if strings.HasPrefix(p.ID, prefix) {
-			found[p.ID] = s.node.DropPendingInvite
+			found[p.ID] = s.invites.DropPending
 		}
 	}
 	switch len(found) {
@@ -163,27 +170,29 @@ func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *an
 }
 
 // join joins the replica of a ticket or an invite.
-func (s *Server) join(ctx context.Context, text, name string, policy *node.Policy, w *JoinWallet) (node.JoinResult, error) {
+func (s *Server) join(
+	ctx context.Context, text, name string, policy *node.Policy, w *JoinWallet,
+) (node.JoinResult, error) {
 	t, err := ticket.Parse(text)
 	if err != nil {
 		return node.JoinResult{}, err
 	}
 	if v, ok := t.(*ticket.Invite); ok {
-		return s.node.JoinInvite(ctx, v, name, policy, s.prove(ctx, w))
+		return s.invites.Join(ctx, v, name, policy, s.prove(ctx, w))
 	}
 	doc, err := ticket.ParseDoc(text)
 	if err != nil {
 		return node.JoinResult{}, err
 	}
-	return s.node.JoinWith(ctx, doc, name, policy)
+	return s.node.JoinWith(ctx, doc, name, node.JoinOptions{Policy: policy})
 }
 
 // prove returns what signs for the wallet of an invite, nil if nobody does.
-func (s *Server) prove(ctx context.Context, w *JoinWallet) node.ProveWallet {
+func (s *Server) prove(ctx context.Context, w *JoinWallet) invites.ProveWallet {
 	if w == nil {
 		return nil
 	}
-	return func(ask node.WalletAsk) (p node.WalletProof, err error) {
+	return func(ask invites.WalletAsk) (p invites.WalletProof, err error) {
 		p.At = w.At
 		if w.Signature != "" {
 			if p.Signature, err = eth.ParseSignature(w.Signature); err != nil {
@@ -204,7 +213,7 @@ func (s *Server) prove(ctx context.Context, w *JoinWallet) node.ProveWallet {
 		}
 		p.At = time.Now().Unix()
 		invite := ask.Ask()
-		signed, err := s.node.Keyring().Sign(ctx, id, vault.ToSign{Invite: &invite, At: p.At}, w.Password)
+		signed, err := s.vaults.Keyring().Sign(ctx, id, vault.ToSign{Invite: &invite, At: p.At}, w.Password)
 		switch sig := &signed.Signature; {
 		case err != nil:
 			return p, err

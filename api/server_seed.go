@@ -30,7 +30,7 @@ func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err
 		return c, err
 	}
 	c.sign = func(what vault.ToSign) (vault.Signed, error) {
-		return s.node.Keyring().Sign(ctx, c.id, what, req.Password)
+		return s.vaults.Keyring().Sign(ctx, c.id, what, req.Password)
 	}
 	return c, nil
 }

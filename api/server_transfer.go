@@ -1,30 +1,22 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
-	"github.com/skerry-sync/skerry/replica"
 )
-
-// importBatch is how many lines of an import are written in one go.
-const importBatch = 1024
 
 // replicaImport reads ImportItems from the body, one JSON value after the other, and sets them in
 // batches. What was set before an error stays. An import is written by others than who runs it, so
@@ -37,7 +29,9 @@ func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 	a.finish(n, err)
 }
 
-func (s *Server) importItems(ctx context.Context, name, author, files string, body io.Reader, a *answer) (sum Imported, err error) {
+func (s *Server) importItems(
+	ctx context.Context, name, author, files string, body io.Reader, a *answer,
+) (sum Imported, err error) {
 	start := time.Now()
 	r, err := s.open(ctx, name, "import")
 	if err != nil {
@@ -53,72 +47,83 @@ func (s *Server) importItems(ctx context.Context, name, author, files string, bo
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	s.warnClock(ctx, a)
-	batch, err := r.handle.Batch(ctx, node.WriteOptions{As: key, Progress: adding(a)})
-	if err != nil {
-		return sum, err
+	items := &importReader{from: from}
+	sum.Imported, err = r.handle.Import(ctx, node.WriteOptions{As: key, Progress: adding(a)},
+		items.changes(body), func(made int) {
+			items.made = made
+			a.progress(Progress{Doing: "importing", Files: made})
+		})
+	if refused, ok := errors.AsType[*node.ChangeError](err); ok {
+		err = items.wrong(refused.Err)
 	}
-	defer batch.Close()
-	flush := func(write func() ([]replica.Item, error)) error {
-		n := batch.Len()
-		if _, err := write(); err != nil {
-			return err
-		}
-		sum.Imported += n
-		sum.Seconds = time.Since(start).Seconds()
-		a.progress(Progress{Doing: "importing", Files: sum.Imported})
-		return nil
-	}
-	lines := &lineCounter{r: body}
-	dec := json.NewDecoder(lines)
-	for line := 1; ; line++ {
-		var raw json.RawMessage
-		err := dec.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		var it ImportItem
-		if err == nil {
-			line = lines.at(dec.InputOffset())
-			err = decodeStrict(raw, &it)
-		}
-		switch {
-		case err != nil:
-		case it.Key == nil:
-			err = errors.New("it has no \"key\"")
-		case it.Value != nil && it.File != "":
-			err = errors.New("it has both \"value\" and \"file\": give one of them")
-		}
-		if err != nil {
-			return sum, UsageErrorf("import: line %d: %v (%d imported before it)", line,
-				jsonProblem(err, `a JSON object like {"key":"…","value":"…"}`), sum.Imported)
-		}
-		if err := addItem(batch, &it, from); err != nil {
-			return sum, fmt.Errorf("import: line %d: %w (%d imported before it)", line, err, sum.Imported)
-		}
-		if batch.Len() == importBatch {
-			if err := flush(batch.Write); err != nil {
-				return sum, err
+	sum.Seconds = time.Since(start).Seconds()
+	return sum, err
+}
+
+// importReader reads the changes that an import asks for.
+type importReader struct {
+	from importFiles
+	line int // of the last change
+	made int // changes that have been made
+}
+
+// wrong says in which line something is wrong.
+func (r *importReader) wrong(err error) error {
+	return fmt.Errorf("import: line %d: %w (%d imported before it)", r.line, err, r.made)
+}
+
+// changes yields a change for each ImportItem of body.
+func (r *importReader) changes(body io.Reader) iter.Seq2[node.Change, error] {
+	return func(yield func(node.Change, error) bool) {
+		lines := &lineCounter{r: body}
+		dec := json.NewDecoder(lines)
+		for r.line = 1; ; r.line++ {
+			var raw json.RawMessage
+			err := dec.Decode(&raw)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			var it ImportItem
+			if err == nil {
+				r.line = lines.at(dec.InputOffset())
+				err = decodeStrict(raw, &it)
+			}
+			switch {
+			case err != nil:
+			case it.Key == nil:
+				err = errors.New("it has no \"key\"")
+			case it.Value != nil && it.File != "":
+				err = errors.New("it has both \"value\" and \"file\": give one of them")
+			}
+			if err != nil {
+				err = jsonProblem(err, `a JSON object like {"key":"…","value":"…"}`)
+				yield(node.Change{}, UsageErrorf("%v", r.wrong(err)))
+				return
+			}
+			if !r.change(&it, yield) {
+				return
 			}
 		}
 	}
-	return sum, flush(batch.Commit)
 }
 
-// addItem adds the value of an item, or the file that it names.
-func addItem(batch *node.Batch, it *ImportItem, from importFiles) (err error) {
+// change yields the change of an item. A file that it names is open meanwhile.
+func (r *importReader) change(it *ImportItem, yield func(node.Change, error) bool) bool {
 	c := node.Change{Key: it.Key}
 	switch {
 	case it.File != "":
-		if c.File, err = from.open(it.File); err != nil {
-			return err
+		f, err := r.from.open(it.File)
+		if err != nil {
+			return yield(c, r.wrong(err))
 		}
-		defer c.File.Close()
+		defer f.Close()
+		c.File = f
 	case it.Value == nil:
-		return UsageErrorf("key %q has neither a value nor a file", it.Key)
+		return yield(c, r.wrong(UsageErrorf("key %q has neither a value nor a file", it.Key)))
 	default:
 		c.Value = []byte(*it.Value)
 	}
-	return batch.Add(c)
+	return yield(c, nil)
 }
 
 // importFiles opens the files that an import names.
@@ -186,24 +191,10 @@ func (c *lineCounter) at(off int64) int {
 	return c.lines + 1
 }
 
-// cannotBeFile says why a key cannot be the path of a file below a directory, or nothing.
-func cannotBeFile(key string) string {
-	if err := directory.CheckPath(key); err != nil {
-		return err.Error()
-	}
-	for name := range strings.SplitSeq(key, "/") {
-		if len(name) > maxFileName {
-			return fmt.Sprintf("a name in it has %d bytes, and a file's has at most %d", len(name), maxFileName)
-		}
-	}
-	return ""
-}
-
-// maxFileName is what the file systems that there are take as a name, in bytes.
-const maxFileName = 255
-
 // replicaExport writes what can be the name of a file, and lists the other keys.
-func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a *answer) (out Exported, err error) {
+func (s *Server) replicaExport(
+	ctx context.Context, req ExportReplicaRequest, a *answer,
+) (out Exported, err error) {
 	r, err := s.open(ctx, req.Name, "export")
 	if err != nil {
 		return out, err
@@ -211,62 +202,13 @@ func (s *Server) replicaExport(ctx context.Context, req ExportReplicaRequest, a 
 	if err := free(req.Dir, true); err != nil {
 		return out, err
 	}
-	type file struct {
-		directory.Entry
-		content []blobs.Hash
-	}
-	var files []file
-	leaveOut := func(key []byte, why string) {
-		out.Skipped = append(out.Skipped, Key(key).String())
-		out.Why = append(out.Why, why)
-	}
-	for e, err := range r.Latest(ctx, replica.Query{}) {
-		if err != nil {
-			return out, err
-		}
-		f := file{Entry: directory.Entry{Path: string(e.Key), Kind: directory.File}}
-		if why := cannotBeFile(f.Path); why != "" {
-			leaveOut(e.Key, why)
-			continue
-		}
-		if err := s.waitContent(ctx, &e); err != nil {
-			return out, err
-		}
-		content, err := s.node.PlainContent(ctx, r.Plain, &e.Entry)
-		if err != nil {
-			return out, fmt.Errorf("export %q: %w", Key(e.Key), err)
-		}
-		f.Size, f.content = content.Size(), content.Hashes
-		if len(content.Hashes) > 1 || content.Hashes[0] != e.Entry.Hash {
-			f.Chunks = content.Sizes
-		}
-		files = append(files, f)
-	}
-	below := map[string]bool{} // directories that files need
-	for _, f := range files {
-		for dir := path.Dir(f.Path); dir != "." && !below[dir]; dir = path.Dir(dir) {
-			below[dir] = true
-		}
-	}
-	files = slices.DeleteFunc(files, func(f file) bool {
-		if below[f.Path] {
-			leaveOut([]byte(f.Path), "other keys lie below it")
-		}
-		return below[f.Path]
+	done, err := r.handle.Export(ctx, req.Dir, func(p directory.Progress) {
+		a.progress(directoryProgress("writing", p))
 	})
-	slices.SortFunc(files, func(x, y file) int { return bytes.Compare([]byte(x.Path), []byte(y.Path)) })
-	d := directory.Directory{Sequence: blobs.Sequence{{}}}
-	for _, f := range files {
-		d.Manifest = append(d.Manifest, f.Entry)
-		d.Sequence = append(d.Sequence, f.content...)
+	out.Exported, out.Unreadable = done.Files, done.Unreadable
+	for _, left := range done.Left {
+		out.Skipped = append(out.Skipped, Key(left.Key).String())
+		out.Why = append(out.Why, left.Why)
 	}
-	if err := d.Manifest.Check(); err != nil {
-		return out, fmt.Errorf("export %s: %w", r.Name, err)
-	}
-	out.Exported, out.Unreadable = len(files), r.Unreadable()
-	from := directory.FromStore(s.node.Blobs)
-	if r.Plain.Encrypted() {
-		from = s.node.CopyPlain(r.Plain)
-	}
-	return out, d.ExportFrom(ctx, from, req.Dir, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
+	return out, err
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/kind"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -32,7 +32,7 @@ func describeIdentity(i *vault.Identity) Identity {
 // whichIdentity finds an identity of the keyring by its id or a unique beginning of it; empty is
 // the only one.
 func (s *Server) whichIdentity(ctx context.Context, text string) (found vault.Identity, err error) {
-	all, err := s.node.Keyring().Identities(ctx)
+	all, err := s.vaults.Keyring().Identities(ctx)
 	if err != nil {
 		return found, err
 	}
@@ -55,7 +55,7 @@ func (s *Server) whichIdentity(ctx context.Context, text string) (found vault.Id
 }
 
 func (s *Server) identityList(ctx context.Context, _ struct{}, _ *answer) ([]Identity, error) {
-	all, err := s.node.Keyring().Identities(ctx)
+	all, err := s.vaults.Keyring().Identities(ctx)
 	out := []Identity{}
 	for i := range all {
 		out = append(out, describeIdentity(&all[i]))
@@ -80,7 +80,7 @@ func (s *Server) identityAdd(ctx context.Context, req AddIdentityRequest, _ *ans
 		}
 		n.Kind = kind
 	}
-	i, err := s.node.Keyring().Add(ctx, n)
+	i, err := s.vaults.Keyring().Add(ctx, n)
 	return describeIdentity(&i), err
 }
 
@@ -94,7 +94,7 @@ func (s *Server) identityExport(ctx context.Context, req ExportIdentityRequest, 
 	if err != nil {
 		return ExportedIdentity{}, err
 	}
-	text, err := s.node.Keyring().Export(ctx, i.ID, req.Password, vault.Form(req.Form))
+	text, err := s.vaults.Keyring().Export(ctx, i.ID, req.Password, vault.Form(req.Form))
 	return ExportedIdentity{i.ID, req.Form, text}, err
 }
 
@@ -104,12 +104,12 @@ func (s *Server) identityRemove(ctx context.Context, req IdentityRequest, _ *ans
 	}
 	i, err := s.whichIdentity(ctx, req.Identity)
 	if err == nil {
-		err = s.node.Keyring().Remove(ctx, i.ID)
+		err = s.vaults.Keyring().Remove(ctx, i.ID)
 	}
 	return describeIdentity(&i), err
 }
 
-func describeVault(v *node.Vault) Vault {
+func describeVault(v *vaults.Vault) Vault {
 	return Vault{v.Replica.ID, v.Replica.Name, v.Identity.ID, v.Application, v.Opened}
 }
 
@@ -141,11 +141,11 @@ func (s *Server) vaultInit(ctx context.Context, req OpenVaultRequest, _ *answer)
 	if err != nil {
 		return Vault{}, err
 	}
-	keys, err := s.node.Keyring().Keys(ctx, who.ID, req.Password)
+	keys, err := s.vaults.Keyring().Keys(ctx, who.ID, req.Password)
 	if err != nil {
 		return Vault{}, err
 	}
-	v, err := s.node.OpenOwnVault(ctx, who, keys, peers)
+	v, err := s.vaults.OpenOwn(ctx, who, keys, peers)
 	if err != nil && kind.Of(err) == Unreachable {
 		err = &Error{Unreachable, fmt.Sprintf("the vault is open, but nothing of it is here yet: %v; a running node keeps trying. To begin a new vault, leave out the peer", err)}
 	}
@@ -156,7 +156,7 @@ func (s *Server) vaultInit(ctx context.Context, req OpenVaultRequest, _ *answer)
 }
 
 // settleVault waits a while until what a vault lists is here: it is little.
-func (s *Server) settleVault(ctx context.Context, v *node.Vault) error {
+func (s *Server) settleVault(ctx context.Context, v *vaults.Vault) error {
 	if !s.node.Online() {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (s *Server) settleVault(ctx context.Context, v *node.Vault) error {
 }
 
 func (s *Server) vaultAsk(ctx context.Context, req AskVaultRequest, a *answer) (Vault, error) {
-	w := node.VaultAsked{Application: req.Application, Reason: req.Reason}
+	w := vaults.Request{Application: req.Application, Reason: req.Reason}
 	if req.At != "" {
 		p, err := ParsePeer(req.At)
 		if err != nil {
@@ -196,15 +196,15 @@ func (s *Server) vaultAsk(ctx context.Context, req AskVaultRequest, a *answer) (
 			a.flush()
 		}
 	}
-	v, err := s.node.AskForVault(ctx, w)
+	v, err := s.vaults.Ask(ctx, w)
 	if err == nil {
 		err = s.settleVault(ctx, &v)
 	}
 	return describeVault(&v), err
 }
 
-func (s *Server) vaults(ctx context.Context, _ struct{}, _ *answer) ([]Vault, error) {
-	all, err := s.node.Vaults(ctx)
+func (s *Server) vaultAll(ctx context.Context, _ struct{}, _ *answer) ([]Vault, error) {
+	all, err := s.vaults.All(ctx)
 	out := []Vault{}
 	for i := range all {
 		out = append(out, describeVault(&all[i]))
@@ -213,11 +213,11 @@ func (s *Server) vaults(ctx context.Context, _ struct{}, _ *answer) ([]Vault, er
 }
 
 func (s *Server) vaultList(ctx context.Context, req VaultRequest, _ *answer) (VaultListing, error) {
-	v, err := s.node.VaultOf(ctx, req.Vault)
+	v, err := s.vaults.Of(ctx, req.Vault)
 	if err != nil {
 		return VaultListing{}, err
 	}
-	c, err := s.node.Catalogue(ctx, &v)
+	c, err := s.vaults.Catalogue(ctx, &v)
 	out := VaultListing{Vault: describeVault(&v), Projects: []VaultProject{}, Faults: append([]string{}, c.Faults...), Warnings: append([]string{}, c.Warnings...), Newest: c.Newest}
 	for i := range c.Projects {
 		out.Projects = append(out.Projects, describeProject(&c.Projects[i]))
@@ -225,12 +225,12 @@ func (s *Server) vaultList(ctx context.Context, req VaultRequest, _ *answer) (Va
 	return out, err
 }
 
-func describeProject(p *node.CatalogueEntry) VaultProject {
+func describeProject(p *vaults.Listed) VaultProject {
 	return VaultProject{p.ID, p.Replica, p.Name, p.Created, p.Updated.UTC(), p.ReadKey.Epoch > 0, p.Held, p.Restore}
 }
 
 func (s *Server) vaultAdd(ctx context.Context, req VaultProjectRequest, _ *answer) (VaultProject, error) {
-	v, err := s.node.VaultOf(ctx, req.Vault)
+	v, err := s.vaults.Of(ctx, req.Vault)
 	if err != nil {
 		return VaultProject{}, err
 	}
@@ -238,7 +238,7 @@ func (s *Server) vaultAdd(ctx context.Context, req VaultProjectRequest, _ *answe
 	if err != nil {
 		return VaultProject{}, err
 	}
-	if _, err = s.node.AddToVault(ctx, &v, r, req.Name); err != nil {
+	if _, err = s.vaults.Add(ctx, &v, r, req.Name); err != nil {
 		return VaultProject{}, err
 	}
 	p, err := s.findProject(ctx, &v, r.ID.String())
@@ -246,8 +246,8 @@ func (s *Server) vaultAdd(ctx context.Context, req VaultProjectRequest, _ *answe
 }
 
 // findProject finds what a vault lists.
-func (s *Server) findProject(ctx context.Context, v *node.Vault, text string) (found node.CatalogueEntry, err error) {
-	c, err := s.node.Catalogue(ctx, v)
+func (s *Server) findProject(ctx context.Context, v *vaults.Vault, text string) (found vaults.Listed, err error) {
+	c, err := s.vaults.Catalogue(ctx, v)
 	if err != nil {
 		return found, err
 	}
@@ -271,19 +271,19 @@ func (s *Server) findProject(ctx context.Context, v *node.Vault, text string) (f
 }
 
 func (s *Server) vaultRemove(ctx context.Context, req VaultProjectRequest, _ *answer) (VaultProject, error) {
-	v, err := s.node.VaultOf(ctx, req.Vault)
+	v, err := s.vaults.Of(ctx, req.Vault)
 	if err != nil {
 		return VaultProject{}, err
 	}
 	p, err := s.findProject(ctx, &v, req.Project)
 	if err == nil {
-		err = s.node.RemoveFromVault(ctx, &v, p.Replica)
+		err = s.vaults.Remove(ctx, &v, p.Replica)
 	}
 	return describeProject(&p), err
 }
 
 func (s *Server) vaultJoin(ctx context.Context, req VaultProjectRequest, _ *answer) (ReplicaStatus, error) {
-	v, err := s.node.VaultOf(ctx, req.Vault)
+	v, err := s.vaults.Of(ctx, req.Vault)
 	if err != nil {
 		return ReplicaStatus{}, err
 	}
@@ -291,7 +291,7 @@ func (s *Server) vaultJoin(ctx context.Context, req VaultProjectRequest, _ *answ
 	if err != nil {
 		return ReplicaStatus{}, err
 	}
-	joined, err := s.node.JoinProject(ctx, &v, &p.Project, req.Name)
+	joined, err := s.vaults.Join(ctx, &v, &p.Project, req.Name)
 	if err != nil {
 		return ReplicaStatus{}, s.unsynced(ctx, joined.Replica, err)
 	}
@@ -299,7 +299,7 @@ func (s *Server) vaultJoin(ctx context.Context, req VaultProjectRequest, _ *answ
 }
 
 func (s *Server) vaultRequests(ctx context.Context, _ struct{}, _ *answer) ([]KeyringRequest, error) {
-	all, err := s.node.Keyring().Requests(ctx)
+	all, err := s.vaults.Keyring().Requests(ctx)
 	out := []KeyringRequest{}
 	for _, r := range all {
 		out = append(out, KeyringRequest{Asked(r.Asked), r.Application, r.Reason, r.Peer, r.Identity, r.At})
@@ -355,7 +355,7 @@ func (s *Server) vaultApprove(ctx context.Context, req DecideRequest, _ *answer)
 		}
 		id = i.ID
 	}
-	return Decided{r.Request, r.Application, true}, s.node.Keyring().Approve(ctx, r.Request, id, req.Password)
+	return Decided{r.Request, r.Application, true}, s.vaults.Keyring().Approve(ctx, r.Request, id, req.Password)
 }
 
 func (s *Server) vaultDeny(ctx context.Context, req DecideRequest, _ *answer) (Decided, error) {
@@ -363,7 +363,7 @@ func (s *Server) vaultDeny(ctx context.Context, req DecideRequest, _ *answer) (D
 	if err != nil {
 		return Decided{}, err
 	}
-	return Decided{r.Request, r.Application, false}, s.node.Keyring().Deny(ctx, r.Request)
+	return Decided{r.Request, r.Application, false}, s.vaults.Keyring().Deny(ctx, r.Request)
 }
 
 // keyringCall answers a call of an app on this machine to the keyring, in the form of package
@@ -375,7 +375,7 @@ func (s *Server) keyringCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(vault.ServeApp(r.Context(), s.node.AppKeyring(), vault.App{}, msg)) // a client that is gone needs no answer
+	_, _ = w.Write(vault.ServeApp(r.Context(), s.vaults.AppKeyring(), vault.App{}, msg)) // a client that is gone needs no answer
 }
 
 func (s *Server) replicaRename(ctx context.Context, req RenameRequest, _ *answer) (ReplicaStatus, error) {
@@ -398,7 +398,7 @@ func (s *Server) replicaLeave(ctx context.Context, req LeaveRequest, _ *answer) 
 	if err != nil {
 		return Left{}, err
 	}
-	listed, err := s.node.LeaveReplica(ctx, r.ID, req.Everywhere)
+	listed, err := s.vaults.Leave(ctx, r.ID, req.Everywhere)
 	return Left{st, listed}, err
 }
 

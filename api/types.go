@@ -2,8 +2,8 @@
 // in the data directory, with a server, and the client that the command line uses.
 //
 // What belongs here: requests, results, errors and their translation from and to those of the node.
-// What never belongs here: the work itself, which is node's, and anything about terminals, which is
-// cmd/skerry's.
+// What never belongs here: the work itself, which is node's, or project's for versions of assets,
+// and anything about terminals, which is cmd/skerry's.
 //
 // An operation is POST /v1/NAME with a JSON body. The answer is a sequence of JSON lines, each with
 // one field: progress any number of times, item for each element of a list, and at the end result

@@ -10,8 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -27,7 +29,7 @@ func TestAppOverTheAPI(t *testing.T) {
 	_, err = ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "already")
 
-	n, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Keyring: DialKeyring(l.Path)})
+	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, DialKeyring(l.Path))
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
@@ -105,7 +107,7 @@ func TestAppOverTheAPI(t *testing.T) {
 // is meant, and approves the one that was shown.
 func TestRequestsOfOneCode(t *testing.T) {
 	ctx := t.Context()
-	n, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Keyring: vault.NewLocal(t.TempDir(), nil)})
+	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.NewLocal(t.TempDir(), nil))
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
@@ -141,8 +143,8 @@ func TestRequestsOfOneCode(t *testing.T) {
 
 func TestKindsOfKeyringErrors(t *testing.T) {
 	for want, errs := range map[Kind][]error{
-		NotAllowed:   {vault.ErrDenied, identity.ErrWrongPassword, vault.ErrReplayed, node.ErrNotOwnVault},
-		NotFound:     {vault.ErrNoIdentity, node.ErrNoVault, vault.ErrNoRequest},
+		NotAllowed:   {vault.ErrDenied, identity.ErrWrongPassword, vault.ErrReplayed, vaults.ErrNotOwn},
+		NotFound:     {vault.ErrNoIdentity, vaults.ErrNone, vault.ErrNoRequest},
 		Usage:        {vault.ErrWhichIdentity, identity.ErrNoPassword, identity.ErrBadMnemonic},
 		Verification: {identity.ErrBadSignature, vault.ErrForeignAnswer, vault.ErrSealed},
 	} {

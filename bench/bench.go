@@ -28,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
@@ -225,7 +226,16 @@ func online(ctx context.Context, dir string) (*node.Node, error) {
 }
 
 func onlineWith(ctx context.Context, cfg node.Config) (*node.Node, error) {
-	n, err := node.Open(ctx, cfg)
+	n, err := whole(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return n.Node, nil
+}
+
+// whole opens a node with all that stands above it, as online does.
+func whole(ctx context.Context, cfg node.Config) (*skerry.Node, error) {
+	n, err := skerry.Open(ctx, cfg, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +243,9 @@ func onlineWith(ctx context.Context, cfg node.Config) (*node.Node, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+	network, err := libp2pnet.New(libp2pnet.Config{
+		Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler),
+	})
 	if err == nil {
 		err = n.GoOnline(network)
 	}

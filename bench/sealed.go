@@ -99,7 +99,8 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	if err != nil {
 		return t, err
 	}
-	if _, err := p.b.JoinWith(ctx, tk, "bench", &node.Policy{Nothing: true}); err != nil {
+	nothing := node.JoinOptions{Policy: &node.Policy{Nothing: true}}
+	if _, err := p.b.JoinWith(ctx, tk, "bench", nothing); err != nil {
 		return t, err
 	}
 	cpu := cpuTime()

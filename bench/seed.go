@@ -23,6 +23,7 @@ import (
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
 	"github.com/skerry-sync/skerry/ticket"
@@ -314,7 +315,7 @@ func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, 
 		var other replica.ID
 		_, _ = rand.Read(other[:]) // never fails
 		e, err := ask(other)
-		if !errors.Is(err, node.ErrNotShared) {
+		if !errors.Is(err, contacts.ErrNotShared) {
 			return fmt.Errorf("a replica that is not registered was answered: %w", err)
 		}
 		none = append(none, e)

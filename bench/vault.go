@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -33,7 +34,7 @@ func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultRes
 		return res, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	home, err := online(ctx, filepath.Join(dir, "home"))
+	home, err := whole(ctx, node.Config{Dir: filepath.Join(dir, "home")})
 	if err != nil {
 		return res, err
 	}
@@ -49,7 +50,7 @@ func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultRes
 	}
 	cfg.Note("making a vault of %d projects", projects)
 	start := time.Now()
-	if _, err := home.OpenOwnVault(ctx, who, keys, nil); err != nil {
+	if _, err := home.Vaults.OpenOwn(ctx, who, keys, nil); err != nil {
 		return res, err
 	}
 	for i := range projects {
@@ -78,7 +79,7 @@ func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultRes
 }
 
 func coldStart(ctx context.Context, dir string, key identity.Key, who vault.Identity, at []peer.AddrInfo, projects int) (d time.Duration, err error) {
-	n, err := online(ctx, dir)
+	n, err := whole(ctx, node.Config{Dir: dir})
 	if err != nil {
 		return 0, err
 	}
@@ -88,12 +89,12 @@ func coldStart(ctx context.Context, dir string, key identity.Key, who vault.Iden
 	if err != nil {
 		return 0, err
 	}
-	v, err := n.OpenOwnVault(ctx, who, keys, at)
+	v, err := n.Vaults.OpenOwn(ctx, who, keys, at)
 	if err != nil {
 		return 0, err
 	}
 	for limit := start.Add(time.Minute); ; {
-		c, err := n.Catalogue(ctx, &v)
+		c, err := n.Vaults.Catalogue(ctx, &v)
 		if err != nil {
 			return 0, err
 		}

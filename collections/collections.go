@@ -4,7 +4,8 @@
 // What belongs here: the HTTP door, that is routes, their statuses, bodies and headers, limits of
 // rates and sizes, and the events that other parts hang on. What never belongs here: certificates
 // (capcert), who has which role (access), what a document is (document), where it lies (store), and
-// the configuration (config): each has a package below this one.
+// the configuration (config): each has a package below this one. Nor does it put them together and
+// run: package service does, for the command and for apps.
 //
 // Start at New. The wire is described in docs/protocol/starfish-v3.md.
 package collections

@@ -5,15 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // breaks is a network whose connections are lost just as the next streams of content are opened.

@@ -1,4 +1,4 @@
-package node
+package node_test
 
 import (
 	"encoding/hex"
@@ -10,6 +10,8 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -17,18 +19,18 @@ import (
 // Whoever has an invite for somebody's wallet cannot have that person's approval of an application
 // redeem it: neither by asking under the name that the invite is signed with, nor under any other.
 func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
-		w := simNodes(t, 2)
+		w := wholeNodes(t, 2)
 		owner, thief := w.nodes[0], w.nodes[1]
-		victim := vault.NewLocal(t.TempDir(), owner.cfg.Now)
+		victim := vault.NewLocal(t.TempDir(), owner.Now)
 		me, err := victim.Add(ctx, vault.NewIdentity{Password: "p"})
 		require.NoError(t, err)
 		wallet, err := eth.AddressOf(me.Public)
 		require.NoError(t, err)
 		r, err := owner.Replicas.Create(ctx, "r")
 		require.NoError(t, err)
-		_, tk, err := owner.Invite(ctx, r, Invite{Mode: replica.Write, Uses: 1, Wallet: wallet})
+		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1, Wallet: wallet})
 		require.NoError(t, err)
 		tk.Addrs = owner.Addrs()
 		field := func(text, name string) string {
@@ -38,8 +40,8 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 		}
 		for _, as := range []string{"", "skerry-invite", "Skerry-Invite", "example.org"} {
 			asked := 0
-			_, err = thief.JoinInvite(ctx, tk, "stolen", nil, func(a WalletAsk) (p WalletProof, err error) {
-				m, err := a.Message(owner.cfg.Now())
+			_, err = thief.Invites.Join(ctx, tk, "stolen", nil, func(a invites.WalletAsk) (p invites.WalletProof, err error) {
+				m, err := a.Message(owner.Now())
 				require.NoError(t, err)
 				asked++
 				// The challenge of what is signed, if it has one, or else what an application could choose at
@@ -72,7 +74,7 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 			_, err = thief.Replicas.Get(ctx, r.ID)
 			require.ErrorIs(t, err, replica.ErrNotFound, as)
 		}
-		all, err := owner.Invites(ctx)
+		all, err := owner.Invites.List(ctx)
 		require.NoError(t, err)
 		require.Empty(t, all[0].Redeemed)
 	})

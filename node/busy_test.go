@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -33,7 +34,7 @@ func TestBusyPeerIsAskedAgain(t *testing.T) {
 			require.NoError(t, all[1].Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: all[0].ID()}}))
 			time.Sleep(time.Minute)
 
-			leave, ok := all[0].sessions.accept(r.ID, all[1].ID(), all[0].ID())
+			leave, ok := all[0].sessions.Accept(r.ID, all[1].ID(), all[0].ID())
 			require.True(t, ok)
 			over := time.AfterFunc(lasts, leave)
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -44,7 +45,7 @@ func TestBusyPeerIsAskedAgain(t *testing.T) {
 			if lasts < time.Minute {
 				require.NoError(t, results[0].Err)
 			} else {
-				require.ErrorIs(t, results[0].Err, ErrBusy)
+				require.ErrorIs(t, results[0].Err, contacts.ErrBusy)
 			}
 			if over.Stop() {
 				leave()

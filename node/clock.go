@@ -9,11 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // The clock protocol: whoever opens a stream is told the time, in milliseconds since 1970 as u64
@@ -49,7 +48,7 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 // history.
 func (n *Node) firmPeers() (firm []peer.ID) {
 	for _, p := range n.Peers() {
-		if n.peers.isFirm(p.ID) {
+		if n.contacts.IsFirm(p.ID) {
 			firm = append(firm, p.ID)
 		}
 	}

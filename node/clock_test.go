@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -44,9 +44,7 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 		require.Greater(t, ahead, time.Minute)
 
 		friend := join("friend", -20*time.Minute)
-		n.peers.mu.Lock()
-		n.peers.contact(friend).firm = true
-		n.peers.mu.Unlock()
+		n.contacts.Note(replica.ID{1}, friend, holders.Known)
 		for _, ask := range []func(context.Context) (time.Duration, int){n.RecentClockOffset, n.ClockOffset} {
 			ahead, answered = ask(ctx)
 			require.Equal(t, 1, answered)

@@ -19,7 +19,7 @@ import (
 func (n *Node) newExchange() *content.Exchange {
 	cfg := content.Config{
 		Blobs: n.Blobs, Limits: n.limits, Log: n.log,
-		Lied: n.peers.lied, NoteLie: n.peers.noteLie,
+		Lied: n.blamed.Lied, NoteLie: n.noteLie,
 	}
 	if n.handing.on {
 		cfg.Gave = n.handing.gave

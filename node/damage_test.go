@@ -2,19 +2,12 @@ package node
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
-
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -22,72 +15,13 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/chunked/chunkedtest"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
-
-// filesOf returns the files below dir that hold what, and where.
-func filesOf(t *testing.T, dir string, what []byte) map[string]int {
-	t.Helper()
-	found := map[string]int{}
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := os.ReadFile(name)
-		if i := bytes.Index(b, what); err == nil && i >= 0 {
-			found[name] = i
-		}
-		return err
-	})
-	require.NoError(t, err)
-	return found
-}
-
-// fileOf returns the one content file below dir that holds what, and where.
-func fileOf(t *testing.T, dir string, what []byte) (name string, at int) {
-	t.Helper()
-	found := filesOf(t, dir, what)
-	require.Len(t, found, 1)
-	for name, at = range found {
-	}
-	return name, at
-}
-
-// flipIn changes one byte of what lies in a content file below dir.
-func flipIn(t *testing.T, dir string, what []byte, at int) {
-	t.Helper()
-	name, i := fileOf(t, dir, what)
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, f.Close()) }()
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, int64(i+at))
-	require.NoError(t, err)
-	b[0] ^= 1
-	_, err = f.WriteAt(b, int64(i+at))
-	require.NoError(t, err)
-}
-
-// chunkedContent stores a file of 600 equal chunks. Neither its list nor its sequence fits in a
-// record.
-func chunkedContent(t *testing.T, n *Node) (h blobs.Hash, size uint64, list, sequence []byte) {
-	t.Helper()
-	add := func(b []byte) blobs.Hash {
-		info, err := n.Blobs.ImportBytes(context.Background(), b)
-		require.NoError(t, err)
-		return info.Hash
-	}
-	chunk := add(testkit.Random(3, chunked.MinChunk))
-	var sizes []uint64
-	seq := blobs.Sequence{{}}
-	for range 600 {
-		sizes, seq = append(sizes, chunked.MinChunk), append(seq, chunk)
-	}
-	list = chunked.List(sizes)
-	seq[0] = add(list)
-	return add(seq.Bytes()), 600 * chunked.MinChunk, list, seq.Bytes()
-}
 
 // A list of chunks or a sequence that is damaged here does not refute what its author has claimed:
 // its chunks are kept, by a host, too, and the list is fetched again.
@@ -110,7 +44,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 						require.NoError(t, err)
 						require.NoError(t, w.fresh.GoOnline(w.end(w.fresh.ID())))
 					}
-					h, size, list, sequence := chunkedContent(t, w.old.Node)
+					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 					e := w.put(w.victim, "file", h, size)
 					w.join(Policy{})
 					time.Sleep(10 * time.Minute)
@@ -121,7 +55,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					if c.list {
 						stored = list
 					}
-					flipIn(t, w.fresh.dir, stored[:1000], c.at)
+					testkit.FlipIn(t, w.fresh.dir, stored[:1000], c.at)
 					require.Equal(t, "partial", w.contentOf(&e))
 					_, err := w.fresh.OpenContent(ctx, h, size)
 					var damage *blobs.DamageError
@@ -189,7 +123,7 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 				ctx := context.Background()
 				w := newClaimWorld(t)
 				defer w.close()
-				h, size, list, sequence := chunkedContent(t, w.old.Node)
+				h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 				e := w.put(w.victim, "file", h, size)
 				w.join(Policy{})
 				time.Sleep(10 * time.Minute)
@@ -199,7 +133,7 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 					stored = list
 				}
 				require.NoError(t, w.old.Blobs.Delete(ctx, blobs.HashOf(stored)))
-				flipIn(t, w.fresh.dir, stored[:1000], 5)
+				testkit.FlipIn(t, w.fresh.dir, stored[:1000], 5)
 				require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
 				time.Sleep(10 * time.Minute)
 				_, _ = w.fresh.Collect(ctx, false, nil) // it may refuse
@@ -223,11 +157,11 @@ func TestGetMendsDamagedLists(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)
 		defer w.close()
-		h, size, list, sequence := chunkedContent(t, w.old.Node)
+		h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 		from := []peer.AddrInfo{{ID: w.old.ID()}}
 		for _, stored := range [][]byte{nil, list, sequence} {
 			if stored != nil {
-				flipIn(t, w.fresh.dir, stored[:1000], 3)
+				testkit.FlipIn(t, w.fresh.dir, stored[:1000], 3)
 				session := w.fresh.NewSession(ctx, nil)
 				_, err := session.Chunks(h)
 				var damage *blobs.DamageError
@@ -285,7 +219,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 					ctx := context.Background()
 					w := newClaimWorld(t)
 					defer w.close()
-					h, size, list, sequence := chunkedContent(t, w.old.Node)
+					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 					e := w.put(w.victim, "file", h, size)
 					w.join(Policy{})
 					time.Sleep(10 * time.Minute)
@@ -295,7 +229,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 						stored = list
 					}
 					root := blobs.HashOf(stored)
-					flipIn(t, w.fresh.dir, stored[:1000], 5)
+					testkit.FlipIn(t, w.fresh.dir, stored[:1000], 5)
 					asked := 0
 					liesAboutBlobs(w.old, uint64(len(stored)), &asked)
 					switch way {
@@ -340,7 +274,7 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, content, 0o600))
 		_, err = w.fresh.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
 		require.NoError(t, err)
-		flipIn(t, filepath.Dir(name), content[:1000], 1<<20)
+		testkit.FlipIn(t, filepath.Dir(name), content[:1000], 1<<20)
 		damage, err := w.fresh.Blobs.Verify(ctx, info.Hash, nil)
 		require.NoError(t, err)
 		require.NotEmpty(t, damage)

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -18,6 +16,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -94,7 +94,7 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 				time.Sleep(hour) // from midnight UTC
 				s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 				var others []*Node
-				for i := range 3 * maxClaims {
+				for i := range 3 * 32 {
 					id := idOf(byte(i))
 					if i%16 == 0 { // the others do not even exist
 						liar := tableNode(t, s, table, 0, nil)
@@ -114,7 +114,7 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 				table.absent = false
 				table.mu.Unlock()
 				time.Sleep(15 * time.Minute)
-				require.Equal(t, []peer.ID{holder.ID()}, looking.peers.connectedSharing(r.ID), "found")
+				require.Equal(t, []peer.ID{holder.ID()}, looking.contacts.ConnectedSharing(r.ID), "found")
 				if skew >= 0 { // else what is written now is of the future there
 					require.Equal(t, fingerprint(t, holder, r.ID), fingerprint(t, looking, r.ID))
 				}
@@ -154,11 +154,11 @@ func TestProvideKey(t *testing.T) {
 	seen := map[[32]byte]bool{}
 	for _, id := range []replica.ID{id, {4}} {
 		for day := range uint32(100) {
-			seen[provideKey(id, 20574+day)] = true
+			seen[names.Provide(id, 20574+day)] = true
 		}
 	}
 	require.Len(t, seen, 200)
-	golden := provideKey(id, 20574)
+	golden := names.Provide(id, 20574)
 	require.Equal(t, "3e7fed4048fcc7367e6c2ffb1860ebc5cf56496b4460a90eaf888d503ebc1879", hex.EncodeToString(golden[:]))
 }
 
@@ -180,13 +180,13 @@ func TestAnnounceInTurns(t *testing.T) {
 			table.mu.Lock()
 			defer table.mu.Unlock()
 			for _, id := range all {
-				if len(table.holds[provideKey(id, day)]) > 0 {
+				if len(table.holds[names.Provide(id, day)]) > 0 {
 					count++
 				}
 			}
 			return count
 		}
-		today := dayOf(time.Now())
+		today := names.Day(time.Now())
 		require.Equal(t, 20, there(today))
 		for day := today; day < today+5; day++ { // what was announced is forgotten every day
 			time.Sleep(time.Until(time.Unix(int64(day+1)*86400, 0)))
@@ -194,16 +194,9 @@ func TestAnnounceInTurns(t *testing.T) {
 			table.mu.Lock()
 			clear(table.holds)
 			table.mu.Unlock()
-			time.Sleep(announceEvery + time.Hour)
+			time.Sleep(7 * time.Hour)
 			require.Equal(t, 20, there(day+1), "and come again")
 		}
-		first, from, err := n.discovery.inTurn(ctx, replica.ID{})
-		require.NoError(t, err)
-		require.Len(t, first, 20)
-		again, _, err := n.discovery.inTurn(ctx, first[7])
-		require.NoError(t, err)
-		require.Equal(t, append(append([]replica.ID{}, first[8:]...), first[:8]...), again)
-		require.Equal(t, first[19], from)
 		require.NoError(t, n.Close())
 	})
 }
@@ -226,15 +219,15 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 			require.NoError(t, n.AddSeed(ctx, r.ID, peer.AddrInfo{ID: seed.ID()}))
 		}
 		time.Sleep(10 * time.Second)
-		require.Equal(t, []peer.ID{seed.ID()}, a.peers.connectedSharing(r.ID))
+		require.Equal(t, []peer.ID{seed.ID()}, a.contacts.ConnectedSharing(r.ID))
 		table.mu.Lock()
 		table.absent = false
 		table.mu.Unlock()
 		time.Sleep(5 * time.Minute)
-		require.Len(t, a.peers.connectedSharing(r.ID), 2)
+		require.Len(t, a.contacts.ConnectedSharing(r.ID), 2)
 		require.NoError(t, seed.Close())
 		time.Sleep(time.Second)
-		require.Equal(t, []peer.ID{b.ID()}, a.peers.connectedSharing(r.ID))
+		require.Equal(t, []peer.ID{b.ID()}, a.contacts.ConnectedSharing(r.ID))
 		for _, n := range []*Node{a, b} {
 			require.NoError(t, n.Close())
 		}
@@ -285,13 +278,13 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 		_, err = looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
 		start := time.Now()
-		found, err := looking.discovery.find(ctx, r.ID)
+		found, err := looking.findHolders(ctx, r.ID)
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, holder.ID(), found[0].Peer)
 		// By a clock that stands still while anything can go on. Those that stall have their time once,
 		// side by side.
-		require.Less(t, time.Since(start), claimTime+newcomerGrace)
+		require.Less(t, time.Since(start), (15+3)*time.Second)
 		for _, n := range append(all, holder, looking) {
 			require.NoError(t, n.Close())
 		}

@@ -127,10 +127,10 @@ func (d *downloads) toLookAt() (out []peer.ID) {
 	d.failed.due(now, func(p peer.ID) { look[p] = true })
 	d.mu.Unlock()
 	if all {
-		return d.n.peers.allSharing()
+		return d.n.contacts.AllSharing()
 	}
 	for p := range look {
-		if d.n.peers.sharesAny(p) {
+		if d.n.contacts.SharesAny(p) {
 			out = append(out, p)
 		}
 	}
@@ -242,7 +242,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.peers.holders(large) {
+	for _, q := range d.n.contacts.Holders(large) {
 		if q != p {
 			providers = append(providers, peer.AddrInfo{ID: q})
 		}
@@ -254,7 +254,7 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 	wrong, got, err := d.n.content.FetchClaims(ctx, content.Claims{
 		Claims: claims, Providers: providers,
 		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-		Relief: func() []peer.ID { return d.n.peers.holders(replicas) },
+		Relief: func() []peer.ID { return d.n.contacts.Holders(replicas) },
 	})
 	for i, proved := range wrong {
 		batch[i].refuted, batch[i].proved = true, proved
@@ -286,6 +286,11 @@ func affordable(batch []wantedContent, limit, taken uint64) (now, later, never [
 	}
 	return now, later, never
 }
+
+// What a peer has given in the background is counted:
+//
+//	n q peer-id   bytes of content fetched from the peer in the background, u64
+const keyTaken = "nq"
 
 // taken returns how many bytes of content have been fetched from p in the background.
 func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {
@@ -352,7 +357,7 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 	d.failed.prune(d.n.cfg.Now())
 	d.mu.Unlock()
 	for id := range others {
-		d.lookAt(slices.DeleteFunc(d.n.peers.connectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
+		d.lookAt(slices.DeleteFunc(d.n.contacts.ConnectedSharing(id), func(q peer.ID) bool { return q == p })...) // and the timer is set
 	}
 	if err := d.n.refute(ctx, wrong); err != nil {
 		d.n.log.Error("downloads", "error", err)

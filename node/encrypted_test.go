@@ -31,9 +31,12 @@ func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	setSealed(t, a, r.ID, "notes/1", "a note")
 	tk, err := a.Ticket(ctx, r, replica.Write)
 	require.NoError(t, err)
-	_, err = b.JoinWith(ctx, tk, "r", &node.Policy{Prefixes: [][]byte{[]byte("pho")}})
+	below := func(prefix string) node.JoinOptions {
+		return node.JoinOptions{Policy: &node.Policy{Prefixes: [][]byte{[]byte(prefix)}}}
+	}
+	_, err = b.JoinWith(ctx, tk, "r", below("pho"))
 	require.ErrorIs(t, err, seal.ErrName)
-	_, err = b.JoinWith(ctx, tk, "r", &node.Policy{Prefixes: [][]byte{[]byte("photos/")}})
+	_, err = b.JoinWith(ctx, tk, "r", below("photos/"))
 	require.NoError(t, err)
 	state := func(key string) node.ContentState {
 		p, err := b.Replicas.Plain(ctx, r.ID)
@@ -82,8 +85,8 @@ func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	require.Contains(t, got, "photos/2")
 }
 
-// A ticket to sync an encrypted replica, and an invite to do so, tell that it is encrypted, and
-// which epoch is the newest: whoever joins need not believe a host that shows none.
+// A ticket to sync an encrypted replica tells that it is encrypted, and which epoch is the newest:
+// whoever joins need not believe a host that shows none.
 func TestJoinersToSyncKnowTheNewestEpoch(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	r, err := a.Replicas.CreateEncrypted(t.Context(), "letters")
@@ -114,11 +117,4 @@ func TestJoinersToSyncKnowTheNewestEpoch(t *testing.T) {
 	again, err := b.Ticket(t.Context(), held, replica.Sync)
 	require.NoError(t, err)
 	require.Equal(t, newest, again.Least, "and passes it on")
-
-	_, invite, err := a.Invite(t.Context(), r, node.Invite{Mode: replica.Sync})
-	require.NoError(t, err)
-	c, _ := start(t, t.TempDir())
-	joined, err := c.JoinInvite(t.Context(), invite, "r", nil, nil)
-	require.NoError(t, err)
-	require.Equal(t, newest, joined.Replica.Least)
 }

@@ -5,7 +5,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -15,15 +17,15 @@ func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 }
 
 // Listeners returns the peers that listen to a replica's topic.
-func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(topicOf(id)) }
+func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(names.Topic(id)) }
 
 // PublishRaw publishes whatever bytes it is given.
 func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
-	return n.net.Publish(ctx, topicOf(id), appendItems(appendItems([]byte{gossipVersion}, grants), entries))
+	return n.net.Publish(ctx, names.Topic(id), bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
 }
 
 // Refuses reports whether n refuses p.
-func Refuses(n *Node, p peer.ID) bool { return n.peers.isRefused(p) }
+func Refuses(n *Node, p peer.ID) bool { return n.blamed.Refused(p) }
 
 // LimitMisses lets a peer ask n for no more than so many replicas at once that n does not hold, and
 // for none later: a test that takes its time must not earn it another.
@@ -34,3 +36,6 @@ func LimitMisses(n *Node, most int) {
 // RaceDetector tells that a test runs under it, which makes nodes so slow that their limits do not
 // say how fast they are.
 const RaceDetector = raceDetector
+
+// SyncProtocol is the name of the sync protocol.
+const SyncProtocol = syncProtocol

@@ -4,13 +4,12 @@ import (
 	"io"
 	"testing"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // A stream whose handler has a fault ends, and the node goes on, with nothing held for it.

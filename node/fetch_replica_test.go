@@ -33,7 +33,7 @@ func TestDownloadPolicy(t *testing.T) {
 	set(t, a, r.ID, "notes/2", "a note that is rather long, longer than the others")
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
-	_, err = b.JoinWith(ctx, tk, "r", &node.Policy{Nothing: true})
+	_, err = b.JoinWith(ctx, tk, "r", node.JoinOptions{Policy: &node.Policy{Nothing: true}})
 	require.NoError(t, err)
 	state := func(key string) node.ContentState {
 		e, err := b.Replicas.LatestOf(ctx, r.ID, []byte(key))

@@ -12,10 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/limits"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -23,7 +19,10 @@ import (
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // startWith is start with limits.

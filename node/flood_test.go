@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -42,8 +43,8 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
 			for round := range maxInGoodFaith + 4 {
 				var statements [][]byte
-				for i := range maxPush {
-					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*maxPush+i)
+				for i := range bundle.Max {
+					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*bundle.Max+i)
 					if i%3 == 0 {
 						v := replica.Revocation{Replica: r.ID, Author: victim.Author(), Issued: issued, From: 1 << 62, Authority: &g}
 						v.Sign(delegate)
@@ -98,7 +99,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.NoError(t, err)
 		pusher, err := flood()
 		require.Error(t, err, "pushes of what is not kept are refused")
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.Refused(pusher))
 		require.Equal(t, 2*replica.MaxAbout, stated(other))
 		same()
 		require.Equal(t, 2*replica.MaxAbout, stated(owner))
@@ -109,7 +110,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		require.Zero(t, stated(other))
 		pusher, err = flood()
 		require.Error(t, err)
-		require.True(t, other.peers.isRefused(pusher))
+		require.True(t, other.blamed.Refused(pusher))
 		require.Zero(t, stated(other), "nothing of a delegate that is revoked is kept")
 		same()
 		for _, n := range w.nodes {
@@ -125,8 +126,8 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 	if err != nil {
 		return err
 	}
-	lookup := lookupOf(id, to, dayOf(time.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), nil)
+	lookup := names.Lookup(id, to, names.Day(time.Now()))
+	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), nil)
 	if _, err := s.Write(b); err != nil {
 		return err
 	}
@@ -171,11 +172,11 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				}
 				if name == "a flood" {
 					require.Error(t, err)
-					require.True(t, n.peers.isRefused(m.simEnd.id))
+					require.True(t, n.blamed.Refused(m.simEnd.id))
 					require.Less(t, m.sent.Load(), int64(2*maxRefused), "it is cut off early")
 				} else {
 					require.NoError(t, err)
-					require.False(t, n.peers.isRefused(m.simEnd.id))
+					require.False(t, n.blamed.Refused(m.simEnd.id))
 				}
 				after, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
@@ -228,7 +229,7 @@ func (m *statementPeer) serve(s link.Stream) {
 	abort := func() { _ = s.Reset() }
 	for i, part := range []string{"statements", "entries"} {
 		_, err := reconcile.Run(context.Background(), r, s, abort, reconcile.Config{
-			Set: m.set(i == 0), Key: keyed(key, []byte(part)),
+			Set: m.set(i == 0), Key: names.Keyed(key, []byte(part)),
 			Insert: func(context.Context, [][]byte) error { return nil },
 			Sent:   func(*reconcile.Item) { m.sent.Add(1) },
 		})

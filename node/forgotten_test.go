@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -30,7 +31,7 @@ func TestForgottenDeviceIsMet(t *testing.T) {
 		_, err = io.ReadFull(r, theirs[:])
 		require.NoError(t, err)
 		o := &overview{key: overviewKey(nonce, theirs, device.ID(), b.n.ID())}
-		o.tokens = append(o.tokens, tokenOf(shared.ID, o.key))
+		o.tokens = append(o.tokens, names.Token(shared.ID, o.key))
 		for range strangeTokens + 1000 {
 			x := [32]byte{0: 0xff, 1: 0xff}
 			_, _ = rand.Read(x[2:])
@@ -46,7 +47,7 @@ func TestForgottenDeviceIsMet(t *testing.T) {
 		_, err = o.compare(t.Context(), s, r, true)
 		require.Error(t, err, "the node has heard enough")
 		time.Sleep(time.Second)
-		require.False(t, b.n.peers.isRefused(device.ID()))
+		require.False(t, b.n.blamed.Refused(device.ID()))
 		known, err := b.n.KnownPeers(t.Context(), shared.ID)
 		require.NoError(t, err)
 		require.Len(t, known, 1)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -19,7 +21,7 @@ func TestWireGolden(t *testing.T) {
 	grants.Add(reconcile.Mark{ID: [32]byte{6}, Element: reconcile.Element{7}})
 	digest := statementsDigestOf(id, nonceI, grants.Hash())
 	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"), tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
-	lookup := lookupOf(id, "responder", 20574)
+	lookup := names.Lookup(id, "responder", 20574)
 	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false), proofOf(key, "responder", true)}
 	all := o.digest()
 	for name, got := range map[string][]byte{
@@ -28,8 +30,8 @@ func TestWireGolden(t *testing.T) {
 	} {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
-	require.Equal(t, golden["topic"], topicOf(id))
-	msg := appendItems(appendItems([]byte{gossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
+	require.Equal(t, golden["topic"], names.Topic(id))
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
 	require.Equal(t, golden["message"], hex.EncodeToString(msg))
 	g, e, err := readGossip(msg)
 	require.NoError(t, err)
@@ -60,7 +62,7 @@ func FuzzGossip(f *testing.F) {
 			require.ErrorAs(t, err, &protocol)
 			return
 		}
-		g, e, err := readGossip(appendItems(appendItems([]byte{gossipVersion}, grants), entries))
+		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
 		require.NoError(t, err)
 		require.Equal(t, grants, g)
 		require.Equal(t, entries, e)

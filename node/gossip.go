@@ -4,18 +4,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -45,12 +45,6 @@ const (
 // must not do for a few.
 func (n *Node) worthATopic(peers int) bool { return n.cfg.Host == nil || peers >= topicFromHost }
 
-// topicOf names the topic of a replica. Only who knows the replica's id can make it.
-func topicOf(id replica.ID) string {
-	h := keyed(id, []byte("skerry topic 2\n"))
-	return "/skerry/gossip/2/" + hex.EncodeToString(h[:16])
-}
-
 // active knows the replicas whose topics this node listens to.
 type active struct {
 	mu    sync.Mutex
@@ -76,7 +70,7 @@ func (n *Node) keepActive(id replica.ID) {
 	if known {
 		return
 	}
-	err := n.net.Join(topicOf(id), func(ctx context.Context, from peer.ID, msg []byte) link.Verdict {
+	err := n.net.Join(names.Topic(id), func(ctx context.Context, from peer.ID, msg []byte) link.Verdict {
 		return n.takeGossip(ctx, id, from, msg)
 	})
 	if err != nil {
@@ -91,7 +85,7 @@ func (n *Node) keepActive(id replica.ID) {
 // rest ceases to listen; the caller holds the lock.
 func (n *Node) rest(id replica.ID) {
 	delete(n.active.until, id)
-	n.net.Part(topicOf(id))
+	n.net.Part(names.Topic(id))
 }
 
 // restIdle ceases to listen to replicas that have not been active lately.
@@ -116,7 +110,7 @@ func (n *Node) restNow(id replica.ID) {
 
 // publish sends entries to all who listen to their replica's topic, and returns these.
 func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Entry) (told map[peer.ID]bool) {
-	topic := topicOf(id)
+	topic := names.Topic(id)
 	told = map[peer.ID]bool{}
 	for _, p := range n.net.Listeners(topic) {
 		told[p] = true
@@ -126,12 +120,12 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 	}
 	for len(entries) > 0 {
 		k, size := 0, 0
-		for k < len(entries) && k < maxPush && (k == 0 || size < link.MaxGossip/4) {
+		for k < len(entries) && k < bundle.Max && (k == 0 || size < link.MaxGossip/4) {
 			size += len(entries[k].Key) + 256
 			k++
 		}
 		statements, items, err := n.marshalPush(ctx, id, entries[:k])
-		msg := appendItems(appendItems([]byte{gossipVersion}, statements), items)
+		msg := bundle.Append(bundle.Append([]byte{gossipVersion}, statements), items)
 		if err == nil && len(msg) > link.MaxGossip {
 			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long statements: push has room for them
 		}
@@ -149,7 +143,7 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 
 // takeGossip stores what a message holds, and says whether it may be passed on.
 func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
-	if n.peers.isRefused(from) {
+	if n.blamed.Refused(from) {
 		return link.Ignore
 	}
 	err := fault.Guard(n.log, "a message of gossip", func() error {
@@ -162,7 +156,7 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
 		return link.Ignore
 	case errors.Is(err, replica.ErrNotGranted):
-		n.peers.compareSoonWith(from) // its grant may be on another way
+		n.contacts.CompareSoonWith(from) // its grant may be on another way
 		return link.Ignore
 	case isRubbish(err) || errors.As(err, &protocol):
 		_ = n.blame(from, fmt.Errorf("gossip: %w", err)) // that is all there is to do
@@ -192,10 +186,10 @@ func readGossip(msg []byte) (statements, entries [][]byte, err error) {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
 	r := bufio.NewReader(bytes.NewReader(msg[1:]))
-	if statements, err = readItems(r, nil); err != nil {
+	if statements, err = bundle.Read(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
-	if entries, err = readItems(r, nil); err != nil {
+	if entries, err = bundle.Read(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -11,7 +12,7 @@ import (
 func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission) (replica.Grant, error) {
 	g, err := n.Replicas.Grant(ctx, id, author, may)
 	if err == nil {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 	}
 	return g, err
 }
@@ -21,8 +22,8 @@ func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID
 func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (replica.Revocation, error) {
 	r, err := n.Replicas.Revoke(ctx, id, author, from)
 	if err == nil {
-		n.peers.compareSoon()
-		n.tendSoon()
+		n.contacts.CompareSoon()
+		n.keyChanged(id)
 		err = n.sealPolicy(ctx, id)
 	}
 	return r, err
@@ -33,9 +34,62 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, error) {
 	k, err := n.Replicas.Rotate(ctx, id)
 	if err == nil {
-		n.peers.compareSoon()
-		n.tendSoon()
+		n.contacts.CompareSoon()
+		n.keyChanged(id)
 		err = n.sealPolicy(ctx, id)
 	}
 	return k, err
+}
+
+// AddReader hands the read key of an encrypted replica to an author, and soon tells the connected
+// peers; see [replica.Store.AddReader].
+func (n *Node) AddReader(ctx context.Context, id replica.ID, author replica.AuthorID) error {
+	err := n.Replicas.AddReader(ctx, id, author)
+	if err == nil {
+		n.contacts.CompareSoon()
+	}
+	return err
+}
+
+// keyChanged tells that a replica has, or may soon need, another read key.
+func (n *Node) keyChanged(id replica.ID) {
+	n.changed(id)
+	select {
+	case n.rotate <- struct{}{}:
+	default:
+	}
+}
+
+// rotatePause is the time between two looks at least for epochs that are due, rotateEvery at most.
+const (
+	rotatePause = time.Second
+	rotateEvery = time.Minute
+)
+
+// keepRotating begins the epochs that have waited for calm, until ctx ends.
+func (n *Node) keepRotating(ctx context.Context) {
+	for {
+		begun, err := n.Replicas.RotateDeferred(ctx)
+		if err != nil && ctx.Err() == nil {
+			n.log.Error("a new read key", "error", err)
+		}
+		for _, id := range begun {
+			if err := n.sealPolicy(ctx, id); err != nil && ctx.Err() == nil {
+				n.log.Error("a new read key", "replica", id.Short(), "error", err)
+			}
+			n.contacts.CompareSoon()
+			n.changed(id)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.rotate:
+		case <-time.After(rotateEvery):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rotatePause):
+		}
+	}
 }

@@ -11,11 +11,11 @@ import (
 	"io"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -51,16 +51,8 @@ const (
 	statementsDigest = 8
 )
 
-var (
-	// ErrNotShared reports a peer that does not hold the replica, or does not want to say that it
-	// does.
-	ErrNotShared = kind.New(kind.Unreachable, "peer does not hold the replica, or does not share it with this node")
-	// ErrBusy reports a peer that is in a session of the replica with this node already.
-	ErrBusy = errors.New("a session with the peer is under way")
-)
-
 func sessionKey(id replica.ID, nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
-	return keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+	return names.Keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
 }
 
 // proofOf is what a side proves with that it knows the session's key; sameStatements is the
@@ -69,11 +61,11 @@ func proofOf(key [32]byte, role string, sameStatements bool) [32]byte {
 	if sameStatements {
 		role += " same statements"
 	}
-	return keyed(key, []byte(role))
+	return names.Keyed(key, []byte(role))
 }
 
 func statementsDigestOf(id replica.ID, nonce [32]byte, fingerprint [32]byte) (d [statementsDigest]byte) {
-	h := keyed(id, []byte("skerry statements 3\n"), nonce[:], fingerprint[:])
+	h := names.Keyed(id, []byte("skerry statements 3\n"), nonce[:], fingerprint[:])
 	copy(d[:], h[:])
 	return d
 }
@@ -96,7 +88,7 @@ func (n *Node) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id rep
 	if err != nil {
 		return g, err
 	}
-	lookup := lookupOf(id, s.Remote(), dayOf(n.cfg.Now()))
+	lookup := names.Lookup(id, s.Remote(), names.Day(n.cfg.Now()))
 	digest := statementsDigestOf(id, nonceI, statements)
 	hello := append(append(append([]byte{syncVersion}, nonceI[:]...), lookup[:]...), digest[:]...)
 	if _, err := s.Write(hello); err != nil {
@@ -113,7 +105,7 @@ func (n *Node) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id rep
 	case subtle.ConstantTimeCompare(same[:], proof[:]) == 1:
 		g.sameStatements = true
 	case subtle.ConstantTimeCompare(differ[:], proof[:]) != 1:
-		return g, ErrNotShared
+		return g, contacts.ErrNotShared
 	}
 	return g, nil
 }
@@ -143,7 +135,7 @@ func (a *afterStatus) Read(b []byte) (int, error) {
 		case err != nil:
 			return 0, err
 		case status == statusBusy:
-			return 0, ErrBusy
+			return 0, contacts.ErrBusy
 		case status != statusGoOn:
 			return 0, fmt.Errorf("sync: unknown status %d", status)
 		}
@@ -180,7 +172,7 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 		g.sameStatements = statementsDigestOf(g.id, nonceI, statements) == digest
 		g.key = sessionKey(g.id, nonceI, nonceR, s.Remote(), n.id)
 		answer = proofOf(g.key, "responder", g.sameStatements)
-	} else if !errors.Is(found, ErrNotShared) {
+	} else if !errors.Is(found, contacts.ErrNotShared) {
 		return g, found
 	}
 	select {
@@ -216,15 +208,15 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 
 // lookUpFor finds what a peer asks for, if it is to be told.
 func (n *Node) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
-	id, err := n.lookUp(ctx, lookup)
-	if errors.Is(err, ErrNotShared) {
+	id, err := n.lookups.Find(ctx, lookup)
+	if errors.Is(err, contacts.ErrNotShared) {
 		n.missed(s)
 	}
 	if err != nil {
 		return err
 	}
-	if n.peers.isRefused(s.Remote()) {
-		return ErrNotShared
+	if n.blamed.Refused(s.Remote()) {
+		return contacts.ErrNotShared
 	}
 	g.id = id
 	return nil

@@ -3,12 +3,10 @@ package node
 import (
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Everything that a peer opens comes through admitted: it counts the stream, and gives the handler
@@ -61,10 +59,7 @@ var guests = map[string]admission.Shares{
 	syncProtocol:     {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
 	overviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
 	pushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
-	inviteProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4, All: 256}},
-	// Most calls wait for the person.
-	keyringProtocol: {Strangers: admission.Share{Peer: 4, Net: 32, All: 256}, Known: admission.Share{Peer: 8, All: 256}},
-	clockProtocol:   {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
+	clockProtocol:    {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
 }
 
 // services bounds the open streams of a protocol of what is built upon the node.
@@ -73,14 +68,19 @@ var services = admission.Shares{
 	Known:     admission.Share{Peer: 16, All: 1024},
 }
 
-// room returns the room that all peers share, with a place for the given services.
-func newRoom(served map[string]func(link.Stream)) *admission.Room {
+// newRoom returns the room that all peers share, with a place for what stands above the node.
+func newRoom(served map[string]func(link.Stream), rooms []Room) *admission.Room {
 	cfg := admission.Config{Bytes: budgets, Streams: map[string]admission.Shares{}}
 	for protocol, s := range guests {
 		cfg.Streams[protocol] = s
 	}
 	for protocol := range served {
 		cfg.Streams[protocol] = services
+	}
+	for _, r := range rooms {
+		if r.Protocol != "" {
+			cfg.Streams[r.Protocol] = r.Streams
+		}
 	}
 	return admission.New(cfg)
 }
@@ -126,10 +126,6 @@ func serveOther(fn func(link.Stream)) func(link.Stream) {
 // they know the id of a replica.
 func (n *Node) partyOf(s link.Stream) admission.Party {
 	p := admission.Party{Peer: s.Remote(), Net: link.OriginOf(s)}
-	n.peers.mu.Lock()
-	defer n.peers.mu.Unlock()
-	if c := n.peers.contacts[s.Remote()]; c != nil {
-		p.Proved, p.Known, p.Named = c.known, c.firm, c.named
-	}
+	p.Proved, p.Known, p.Named = n.contacts.Counts(p.Peer)
 	return p
 }

@@ -5,20 +5,21 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -41,7 +42,7 @@ func offline(t testing.TB, now *time.Time) *Node {
 		return *now
 	}})
 	require.NoError(t, err)
-	n.net = nowhere{}
+	n.joinNetwork(nowhere{})
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n
 }
@@ -65,13 +66,13 @@ func TestLookUp(t *testing.T) {
 	ctx := t.Context()
 	a, err := n.Replicas.Create(ctx, "a") // before the first refresh
 	require.NoError(t, err)
-	require.NoError(t, n.refreshLookups(ctx))
+	require.NoError(t, n.lookups.Refresh(ctx))
 	b, err := n.Replicas.Create(ctx, "b")
 	require.NoError(t, err)
 	found := func(id replica.ID, at time.Time) bool {
-		got, err := n.lookUp(ctx, lookupOf(id, n.id, dayOf(at)))
+		got, err := n.lookups.Find(ctx, names.Lookup(id, n.id, names.Day(at)))
 		if err != nil {
-			require.ErrorIs(t, err, ErrNotShared)
+			require.ErrorIs(t, err, contacts.ErrNotShared)
 			return false
 		}
 		require.Equal(t, id, got)
@@ -83,23 +84,23 @@ func TestLookUp(t *testing.T) {
 			for offset := -3; offset <= 3; offset++ {
 				require.Equal(t, offset >= -1 && offset <= 1, found(id, now.Add(time.Duration(offset)*day)), offset)
 			}
-			_, err := n.lookUp(ctx, lookupOf(id, "another responder", dayOf(now)))
-			require.ErrorIs(t, err, ErrNotShared)
+			_, err := n.lookups.Find(ctx, names.Lookup(id, "another responder", names.Day(now)))
+			require.ErrorIs(t, err, contacts.ErrNotShared)
 		}
 		require.False(t, found(replica.ID{9}, now))
-		require.Equal(t, 2*len(keptDays(0)), countKeys(t, n.kv, keyLookup), "those of past days are dropped")
+		require.Equal(t, 2*4, countKeys(t, n.kv, "nk"), "those of past days are dropped")
 		now = now.Add(day)
 		require.True(t, found(a.ID, now), "the next day is prepared before it comes")
-		require.NoError(t, n.refreshLookups(ctx))
+		require.NoError(t, n.lookups.Refresh(ctx))
 	}
 	now = now.Add(100 * day) // switched off for long
 	require.False(t, found(a.ID, now))
-	require.NoError(t, n.refreshLookups(ctx))
+	require.NoError(t, n.lookups.Refresh(ctx))
 	require.True(t, found(a.ID, now))
 	require.NoError(t, n.Leave(ctx, a.ID))
 	require.False(t, found(a.ID, now))
 	require.True(t, found(b.ID, now))
-	require.Equal(t, len(keptDays(0)), countKeys(t, n.kv, keyLookup))
+	require.Equal(t, 4, countKeys(t, n.kv, "nk"))
 }
 
 // pipeStream is one end of a stream in memory.
@@ -141,11 +142,11 @@ func TestUnknownAndRefusedLookTheSame(t *testing.T) {
 	n := offline(t, &now)
 	r, err := n.Replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
-	n.peers.rubbish["refused"] = now
+	n.blamed.Rubbish("refused", context.Canceled)
 	hello := func(id replica.ID) ([]byte, [32]byte) {
 		var nonce [32]byte
 		_, _ = rand.Read(nonce[:])
-		lookup := lookupOf(id, n.id, dayOf(now))
+		lookup := names.Lookup(id, n.id, names.Day(now))
 		return append(append(append([]byte{syncVersion}, nonce[:]...), lookup[:]...), make([]byte, statementsDigest)...), nonce
 	}
 	proven := func(answer []byte, nonce [32]byte, id replica.ID, from peer.ID) bool {
@@ -170,7 +171,7 @@ func TestUnknownAndRefusedLookTheSame(t *testing.T) {
 		require.NotEqual(t, answer[:32], again[:32], name)
 		require.NotEqual(t, answer[32:], again[32:], name)
 	}
-	now = now.Add(rubbishMemory)
+	now = now.Add(blame.RefusedFor)
 	h, nonce := hello(r.ID)
 	answer, _ := ask(t, n, "refused", h)
 	require.True(t, proven(answer, nonce, r.ID, "refused"), "after a while it may try again")
@@ -186,10 +187,10 @@ func TestManyFakeReplicas(t *testing.T) {
 	for range 10_000 {
 		var id replica.ID
 		_, _ = rand.Read(id[:])
-		_, err := n.lookUp(t.Context(), lookupOf(id, n.id, dayOf(now)))
-		require.ErrorIs(t, err, ErrNotShared)
+		_, err := n.lookups.Find(t.Context(), names.Lookup(id, n.id, names.Day(now)))
+		require.ErrorIs(t, err, contacts.ErrNotShared)
 	}
-	got, err := n.lookUp(t.Context(), lookupOf(r.ID, n.id, dayOf(now)))
+	got, err := n.lookups.Find(t.Context(), names.Lookup(r.ID, n.id, names.Day(now)))
 	require.NoError(t, err)
 	require.Equal(t, r.ID, got)
 	require.Equal(t, before, countKeys(t, n.kv, ""))
@@ -201,7 +202,7 @@ func FuzzGreeting(f *testing.F) {
 	n := offline(f, &now)
 	r, err := n.Replicas.Create(f.Context(), "r")
 	require.NoError(f, err)
-	lookup := lookupOf(r.ID, n.id, dayOf(now))
+	lookup := names.Lookup(r.ID, n.id, names.Day(now))
 	f.Add(append(append(append([]byte{syncVersion}, make([]byte, 32)...), lookup[:]...), make([]byte, 80)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := n.welcome(t.Context(), reading{bytes.NewReader(b)}, bufio.NewReader(bytes.NewReader(b)))
@@ -219,75 +220,3 @@ func (reading) Reset() error                     { return nil }
 func (reading) SetReadDeadline(time.Time) error  { return nil }
 func (reading) SetWriteDeadline(time.Time) error { return nil }
 func (reading) Remote() peer.ID                  { return "peer" }
-
-// Of two sessions of one replica between two nodes, exactly one goes on, whichever began first.
-func TestSessionsDoNotMeet(t *testing.T) {
-	id := replica.ID{1}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	a, b := newSessions(), newSessions() // of the nodes "a" and "b"
-	endA, err := a.begin(ctx, id, "b")
-	require.NoError(t, err)
-	endB, err := b.begin(ctx, id, "a")
-	require.NoError(t, err)
-	_, ok := a.accept(id, "b", "a")
-	require.False(t, ok, "the one with the smaller id goes on with its own")
-	endAtB, ok := b.accept(id, "a", "b")
-	require.True(t, ok)
-	endB() // refused by a
-	_, ok = b.accept(id, "a", "b")
-	require.False(t, ok, "one at a time")
-	began := make(chan func())
-	go func() {
-		end, err := b.begin(ctx, id, "a")
-		require.NoError(t, err)
-		began <- end
-	}()
-	select {
-	case <-began:
-		t.Fatal("b began while a's session ran")
-	case <-time.After(10 * time.Millisecond):
-	}
-	endA()
-	endAtB()
-	(<-began)()
-
-	end1, err := a.begin(ctx, id, "c")
-	require.NoError(t, err)
-	end2, err := a.begin(ctx, id, "d")
-	require.NoError(t, err, "another peer does not wait")
-	endE, ok := a.accept(id, "e", "a")
-	require.True(t, ok, "others may begin theirs")
-	for _, end := range []func(){end1, end2, endE} {
-		end()
-	}
-	require.Empty(t, a.running)
-	require.Empty(t, a.places)
-	require.Empty(t, b.running)
-}
-
-func BenchmarkLookUp(b *testing.B) {
-	for _, held := range []int{1, 1000, 1_000_000} {
-		b.Run(fmt.Sprintf("replicas=%d", held), func(b *testing.B) {
-			now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-			n := offline(b, &now)
-			var lookups [][32]byte
-			require.NoError(b, n.kv.Batch(b.Context(), func(w kv.Writer) error {
-				for range held {
-					var id replica.ID
-					_, _ = rand.Read(id[:])
-					lookup := lookupOf(id, n.id, dayOf(now))
-					lookups = append(lookups, lookup)
-					if err := w.Set(lookupKey(dayOf(now), &lookup), bytes.Clone(id[:])); err != nil {
-						return err
-					}
-				}
-				return nil
-			}))
-			b.ResetTimer()
-			for i := range b.N {
-				_, _ = n.lookUp(b.Context(), lookups[i%held]) // found, and then not held: that is not what is measured
-			}
-		})
-	}
-}

@@ -1,12 +1,13 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (sync.go, overview.go, push.go, redeem.go,
-// keyring.go), when to talk to whom (peers.go, contacts.go), what to download (downloads.go; how is
-// in package content), sealed content (sealed.go), and the vaults that are open (vault.go,
-// catalogue.go, tend.go). What never belongs here: the formats and rules of blobs and entries, and
-// how people or programs talk to a node (package api). How streams are made is behind
-// [link.Network]; libp2pnet implements it.
+// What belongs here: the protocols over streams (sync.go, overview.go, push.go), when to talk to
+// whom (peers.go, contacts.go), what to download (downloads.go; how is in package content), and
+// sealed content (sealed.go). What never belongs here: the formats and rules of blobs and entries;
+// how people or programs talk to a node (package api); and what stands above a node, such as
+// invites, vaults and its doctor, which are packages of their own and use what is exported here
+// ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet
+// implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -24,12 +25,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/limits"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -40,9 +35,16 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
-	"github.com/skerry-sync/skerry/vault"
 )
 
 // Config sets up a Node.
@@ -58,8 +60,6 @@ type Config struct {
 	Now func() time.Time
 	// Store tunes the key-value store, and the files of content alike.
 	Store pebble.Options
-	// Keyring holds the identity keys; nil means one in the data directory.
-	Keyring vault.Keyring
 	// Host, if set, decides about the content of replicas that are held for others.
 	Host Host
 	// Limits bound what is given and taken.
@@ -97,19 +97,20 @@ type Node struct {
 	counters    counters
 	handing     handing
 	policies    policies
-	peers       *peerBook
-	sessions    *sessions
+	blamed      *blame.List
+	holders     *holders.Book
+	contacts    *contacts.Agenda
+	sessions    *contacts.Sessions
 	active      active
 	downloads   *downloads
+	lookups     *discovery.Lookups
+	discovery   *discovery.Finder
 	content     *content.Exchange
-	discovery   *discovery
 	arrived     arrivals
-	redeeming   sync.Mutex
-	invited     chan struct{}                // an invite was kept that could not be redeemed
 	room        *admission.Room              // counts what peers hold
 	serves      map[string]func(link.Stream) // of what is built upon the node
-	tending     sync.Mutex                   // held while a vault is written
-	tend        chan struct{}                // a vault may have to be written
+	rooms       []Room                       // above the node
+	rotate      chan struct{}                // a read key may be due
 	outboxMu    sync.Mutex
 	outboxes    map[peer.ID]*outbox
 	fullTold    told // that entries are not stored
@@ -135,17 +136,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Keyring == nil {
-		cfg.Keyring = vault.NewLocal(filepath.Join(cfg.Dir, "keyring"), cfg.Now)
-	}
 	if err := makePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
-		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: newSessions(),
+		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
 		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
-		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
+		rotate: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -181,12 +179,15 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	n.peers, n.downloads, n.discovery = newPeerBook(n), newDownloads(n), newDiscovery(n)
-	n.content = n.newExchange()
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave}); err != nil {
+	n.downloads = newDownloads(n)
+	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
-	return n, errors.Join(n.peers.load(ctx), n.policies.load(ctx, n.kv))
+	n.content = n.newExchange()
+	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
+		return nil, err
+	}
+	return n, n.policies.load(ctx, n.kv)
 }
 
 // makePrivate makes the data directory, or takes from others what they may do in it, and with the
@@ -260,36 +261,53 @@ func (n *Node) GoOnline(network link.Network) error {
 	if n.net != nil {
 		return errors.Join(errors.New("the node is online already"), network.Close())
 	}
-	if err := n.refreshLookups(kv.ToMakeRoom(n.ctx)); err != nil {
+	if err := n.lookups.Refresh(kv.ToMakeRoom(n.ctx)); err != nil {
 		return errors.Join(fmt.Errorf("go online: %w", err), network.Close())
 	}
-	n.net = network
+	n.joinNetwork(network)
 	n.content.GoOnline(network)
-	n.room = newRoom(n.serves)
+	n.room = newRoom(n.serves, n.rooms)
 	for protocol, fn := range map[string]func(link.Stream){
-		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
-		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
+		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview,
+		pushProtocol: n.servePush, clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}
 	for protocol, fn := range n.serves {
 		network.Handle(protocol, n.admitted(protocol, serveOther(fn)))
 	}
+	for _, r := range n.rooms {
+		if r.Protocol != "" {
+			network.Handle(r.Protocol, n.admitted(r.Protocol, func(s link.Stream) { r.Handler(n.ctx, s) }))
+		}
+	}
 	if r, ok := network.(link.Relay); ok {
 		r.MeterRelay(n.limits.PassRelayed)
 	}
-	if err := network.Start(n.peers.changed); err != nil {
+	if err := network.Start(n.contacts.Changed); err != nil {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.keepLookups, "looking after peers": n.peers.run,
-		"downloading": n.downloads.run, "announcing replicas": n.discovery.announce,
-		"searching for replicas": n.discovery.search, "redeeming invites": n.retryInvites,
-		"tending keys": n.keepTending,
+		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep,
+		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
+		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
+		"changing read keys": n.keepRotating,
 	} {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
 	}
+	for _, r := range n.rooms {
+		if r.Run != nil {
+			n.work.Go(func() { fault.Keep(n.ctx, n.log, r.Name, r.Run) })
+		}
+	}
 	return nil
+}
+
+// joinNetwork gives the network to what needs one.
+func (n *Node) joinNetwork(network link.Network) {
+	n.net = network
+	n.contacts.Online(network)
+	n.discovery.Online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -339,13 +357,18 @@ func (n *Node) Close() error {
 	return n.closeErr
 }
 
-// Addrs returns where others may reach the node, for tickets; nothing while offline.
+// Addrs returns where others may reach the node, as many as a ticket takes; nothing while offline.
 func (n *Node) Addrs() []ma.Multiaddr {
+	addrs := n.AllAddrs()
+	return addrs[:min(len(addrs), ticket.MaxAddrs)]
+}
+
+// AllAddrs returns where others may reach the node; nothing while offline.
+func (n *Node) AllAddrs() []ma.Multiaddr {
 	if n.net == nil {
 		return nil
 	}
-	addrs := n.net.Addrs()
-	return addrs[:min(len(addrs), ticket.MaxAddrs)]
+	return n.net.Addrs()
 }
 
 // Peers returns the connected peers.
@@ -359,11 +382,27 @@ func (n *Node) Peers() []link.Peer {
 // KnownPeers returns the peers that are remembered for a replica: those that are known before
 // newcomers, and of each kind the connected ones first.
 func (n *Node) KnownPeers(ctx context.Context, id replica.ID) (out []peer.AddrInfo, err error) {
-	all, err := n.peers.holdersOf(ctx, id)
+	all, err := n.holders.Of(ctx, id)
 	for _, h := range all {
 		out = append(out, h.AddrInfo)
 	}
 	return out, err
+}
+
+// Holders returns the peers that are remembered for a replica: those that are known, and the
+// newcomers, who were met lately, or of whom somebody has said that they hold it.
+func (n *Node) Holders(
+	ctx context.Context, id replica.ID,
+) (firm, newcomers []peer.AddrInfo, err error) {
+	all, err := n.holders.Of(ctx, id)
+	for _, h := range all {
+		if h.Is == holders.Known {
+			firm = append(firm, h.AddrInfo)
+		} else {
+			newcomers = append(newcomers, h.AddrInfo)
+		}
+	}
+	return firm, newcomers, err
 }
 
 // JoinResult tells what became of a join.
@@ -376,13 +415,20 @@ type JoinResult struct {
 // each that can be reached. If none could be, the replica is joined all the same, and the error,
 // which says why, is that of the first peer.
 func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult, error) {
-	return n.JoinWith(ctx, t, name, nil)
+	return n.JoinWith(ctx, t, name, JoinOptions{})
 }
 
-// JoinWith is Join with a download policy that holds from the start; nil is the one the replica
-// has, or everything.
-func (n *Node) JoinWith(ctx context.Context, t *ticket.Doc, name string, policy *Policy) (JoinResult, error) {
-	return n.joinWith(ctx, t, newestOf(t), name, policy, nil)
+// JoinOptions are for JoinWith.
+type JoinOptions struct {
+	// Policy is the download policy that holds from the start; nil is the one that the replica has,
+	// or everything.
+	Policy *Policy
+	// Least is the newest epoch of the replica that is known to be one; nil is the newest that the
+	// ticket names.
+	Least *replica.EpochID
+	// Hints are peers that may hold the replica besides those of the ticket, as somebody says whom
+	// the person did not choose.
+	Hints []peer.AddrInfo
 }
 
 // newestOf returns the newest epoch of its replica that a ticket names.
@@ -393,14 +439,16 @@ func newestOf(t *ticket.Doc) replica.EpochID {
 	return t.Least
 }
 
-// joinWith is JoinWith, with the newest epoch of the replica that is known, and with peers that may
-// hold it besides those of the ticket.
-func (n *Node) joinWith(
-	ctx context.Context, t *ticket.Doc, least replica.EpochID, name string, policy *Policy,
-	hints []peer.AddrInfo,
+// JoinWith is Join with options.
+func (n *Node) JoinWith(
+	ctx context.Context, t *ticket.Doc, name string, o JoinOptions,
 ) (JoinResult, error) {
 	var out JoinResult
 	var keys []replica.EpochKey
+	least := newestOf(t)
+	if o.Least != nil {
+		least = *o.Least
+	}
 	if t.ReadKey.Epoch > 0 {
 		keys = append(keys, t.ReadKey)
 	}
@@ -413,17 +461,17 @@ func (n *Node) joinWith(
 	}
 	out.Replica = r
 	if r.Capability == replica.Write {
-		n.tendSoon()
+		n.changed(r.ID)
 	}
-	if policy != nil {
-		if err := n.SetPolicy(ctx, r.ID, *policy); err != nil {
+	if o.Policy != nil {
+		if err := n.SetPolicy(ctx, r.ID, *o.Policy); err != nil {
 			return out, err
 		}
 	}
 	if err := n.Remember(ctx, []replica.ID{r.ID}, t.Peers()); err != nil {
 		return out, err
 	}
-	if err := n.hint(ctx, r.ID, hints); err != nil {
+	if err := n.hint(ctx, r.ID, o.Hints); err != nil {
 		return out, err
 	}
 	if n.net == nil {
@@ -440,7 +488,7 @@ func (n *Node) joinWith(
 	if len(out.Synced) > 0 {
 		return out, out.Synced[0].Err
 	}
-	return out, ErrNotShared
+	return out, contacts.ErrNotShared
 }
 
 // Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a
@@ -474,7 +522,7 @@ const exchangeTime = 2 * time.Minute
 
 // Open opens a stream for a question and its answer to a peer that a person or the configuration
 // names, connecting first if need be. Every read and write on it must make progress within 30
-// seconds, and all is over after two minutes.
+// seconds, and all is over after two minutes, unless link.Within gives it another patience.
 func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (link.Stream, error) {
 	if n.net == nil {
 		return nil, link.ErrOffline
@@ -498,7 +546,11 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	if n.net != nil {
 		n.restNow(id)
 	}
-	return errors.Join(n.peers.forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetCommon(ctx, id), n.forgetSeeds(ctx, id))
+	n.contacts.Forget(id)
+	return errors.Join(
+		n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id),
+		n.policies.forget(ctx, n.kv, id), n.left(ctx, id), n.forgetSeeds(ctx, id),
+	)
 }
 
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica

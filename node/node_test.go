@@ -14,9 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -27,7 +24,10 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -352,7 +352,7 @@ func TestOutsidersAndReaders(t *testing.T) {
 	require.NoError(t, err)
 	tk := &ticket.Doc{Capability: replica.Read, Replica: other.ID, Addrs: a.Addrs()}
 	_, err = b.Join(ctx, tk, "")
-	require.ErrorIs(t, err, node.ErrNotShared)
+	require.ErrorIs(t, err, contacts.ErrNotShared)
 
 	tk, err = a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"errors"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -24,63 +23,9 @@ var errWorthless = errors.New(
 // replica, in which it would hear.
 func (n *Node) passedOn(p peer.ID, id replica.ID, out replica.Stated) error {
 	err := new(worthless).add(out, maxRefusedPush)
-	if err == nil || n.peers.offended(p, id) > maxInGoodFaith {
+	if err == nil || n.blamed.Offended(p, id) > maxInGoodFaith {
 		return err
 	}
-	n.peers.compareSoonWith(p)
+	n.contacts.CompareSoonWith(p)
 	return errWorthless
-}
-
-// offender is a peer that brings worthless statements of a replica.
-type offender struct {
-	p  peer.ID
-	id replica.ID
-}
-
-// offence is what it has brought. A session is not enough to begin anew: whoever floods can run one
-// whenever it likes. So it takes a session and time. What is noted outlasts the connection.
-type offence struct {
-	count int
-	since time.Time // when it brought the first
-	heard bool      // a session since then has made the statements the same on both sides
-}
-
-// offended notes that a peer has brought too many worthless statements of a replica, and returns
-// how often it has.
-func (b *peerBook) offended(p peer.ID, id replica.ID) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	by, now := offender{p, id}, b.n.cfg.Now()
-	o := b.offences[by]
-	if o == nil || o.heard && !now.Before(o.since.Add(rubbishMemory)) {
-		o = &offence{since: now}
-		b.makeRoomForOffence()
-		b.offences[by] = o
-	}
-	o.count++
-	return o.count
-}
-
-// makeRoomForOffence forgets the oldest offence if there are maxBlamed; the caller holds the lock.
-func (b *peerBook) makeRoomForOffence() {
-	if len(b.offences) < maxBlamed {
-		return
-	}
-	var oldest offender
-	var first *offence
-	for by, o := range b.offences {
-		if first == nil || o.since.Before(first.since) {
-			oldest, first = by, o
-		}
-	}
-	delete(b.offences, oldest)
-}
-
-// agreed notes that the statements of a replica are the same at a peer, after a session.
-func (b *peerBook) agreed(p peer.ID, id replica.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if o := b.offences[offender{p, id}]; o != nil {
-		o.heard = true
-	}
 }

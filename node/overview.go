@@ -12,13 +12,13 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/skerry-sync/skerry/node/limits"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -63,7 +63,7 @@ type overview struct {
 
 func overviewKey(nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
 	var public [32]byte // the tokens are made with secrets; this key only ties them to the occasion
-	return keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+	return names.Keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
 }
 
 func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
@@ -73,7 +73,7 @@ func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overv
 		id           replica.ID
 	}
 	var lines []line
-	for _, id := range n.peers.toCompare(p) {
+	for _, id := range n.contacts.ToCompare(p) {
 		print, err := n.Replicas.SharedFingerprint(ctx, id)
 		if errors.Is(err, replica.ErrNotFound) {
 			continue // left meanwhile
@@ -81,7 +81,7 @@ func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overv
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, line{tokenOf(id, key), print, id})
+		lines = append(lines, line{names.Token(id, key), print, id})
 	}
 	lines = lines[:min(len(lines), maxOverview)]
 	slices.SortFunc(lines, func(a, b line) int { return bytes.Compare(a.token[:], b.token[:]) })
@@ -96,7 +96,7 @@ func (o *overview) digest() [32]byte {
 	for i := range o.tokens {
 		all = append(append(all, o.tokens[i][:]...), o.prints[i][:]...)
 	}
-	return keyed(o.key, []byte("digest"), all)
+	return names.Keyed(o.key, []byte("digest"), all)
 }
 
 // set is the set of tokens; data is the token.
@@ -105,7 +105,7 @@ func (o *overview) set() reconcile.Set {
 		return func(yield func(reconcile.Item, error) bool) {
 			at, _ := slices.BinarySearchFunc(o.tokens, r.From, func(t [32]byte, from []byte) int { return bytes.Compare(t[:], from) })
 			for ; at < len(o.tokens) && (len(r.To) == 0 || bytes.Compare(o.tokens[at][:], r.To) < 0); at++ {
-				id := keyed(o.tokens[at], o.prints[at][:])
+				id := names.Keyed(o.tokens[at], o.prints[at][:])
 				mark := reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}
 				if !yield(reconcile.Item{Key: o.tokens[at][:], Mark: mark, Data: o.tokens[at][:]}, nil) {
 					return
@@ -143,7 +143,7 @@ func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, 
 	}
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
 		Guard: fault.Call,
-		Set:   o.set(), Key: keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
+		Set:   o.set(), Key: names.Keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
 		Insert: func(_ context.Context, items [][]byte) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -190,7 +190,7 @@ func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, 
 func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
 	p, v := s.Remote(), link.VisitOf(s)
 	if !out.cut {
-		n.peers.compared(p, o.ids, out.differ, out.gone, began)
+		n.contacts.Compared(p, o.ids, out.differ, out.gone, began)
 	}
 	if len(out.unknown) == 0 {
 		return nil
@@ -203,7 +203,7 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 	if err := n.limits.Worked(ctx, s, searched/searchedUnit); err != nil {
 		return err
 	}
-	return n.peers.meet(ctx, p, ids)
+	return n.contacts.Meet(ctx, p, ids)
 }
 
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many
@@ -220,7 +220,7 @@ func (n *Node) searchFor(
 		if err != nil {
 			return nil, searched, err
 		}
-		if out.unknown[tokenOf(r.ID, o.key)] {
+		if out.unknown[names.Token(r.ID, o.key)] {
 			ids = append(ids, r.ID)
 		}
 		if searched++; searched == maxSearched { // the peer asks by name before long
@@ -228,10 +228,6 @@ func (n *Node) searchFor(
 		}
 	}
 	return ids, searched, nil
-}
-
-func tokenOf(id replica.ID, key [32]byte) [32]byte {
-	return keyed(id, []byte("skerry token 1\n"), key[:])
 }
 
 // overviewWith compares all shared replicas with a connected peer.

@@ -10,20 +10,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // shareAll makes two offline nodes hold the same replicas and know it of each other.
 func shareAll(t *testing.T, a, b *Node, names ...string) (ids []replica.ID) {
+	a.contacts.Changed(b.id, true)
+	b.contacts.Changed(a.id, true)
 	for _, name := range names {
 		r, err := a.Replicas.Create(t.Context(), name)
 		require.NoError(t, err)
 		_, err = b.Replicas.Join(t.Context(), r)
 		require.NoError(t, err)
-		a.peers.put(r.ID, b.id)
-		b.peers.put(r.ID, a.id)
-		a.peers.contact(b.id).connected, b.peers.contact(a.id).connected = true, true
+		a.contacts.Note(r.ID, b.id, holders.Known)
+		b.contacts.Note(r.ID, a.id, holders.Known)
 		ids = append(ids, r.ID)
 	}
 	return ids
@@ -57,7 +59,7 @@ func (c *countingConn) Read(b []byte) (int, error) {
 
 func due(n *Node, p *Node) map[replica.ID]bool {
 	out := map[replica.ID]bool{}
-	for id := range n.peers.contacts[p.id].sessions {
+	for _, id := range n.contacts.Snapshot(p.id).Due {
 		out[id] = true
 	}
 	return out
@@ -75,8 +77,8 @@ func TestOverview(t *testing.T) {
 	ids := shareAll(t, a, b, names...)
 	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "a nonce and a status")
 	require.Empty(t, due(a, b))
-	require.Equal(t, 2*a.cfg.SyncInterval, a.peers.contacts[b.id].pause, "the longer nothing happens, the rarer")
-	require.True(t, a.peers.contacts[b.id].shared[ids[0]].seen)
+	require.Equal(t, 2*a.cfg.SyncInterval, a.contacts.Snapshot(b.id).Pause, "the longer nothing happens, the rarer")
+	require.True(t, a.contacts.Holds(b.id, ids[0]))
 
 	author := replica.NewSecretKey()
 	change := []replica.Change{{Key: []byte("k"), Hash: blobs.HashOf([]byte("v")), Size: 1}}
@@ -96,9 +98,9 @@ func TestOverview(t *testing.T) {
 	want := map[replica.ID]bool{ids[3]: true, ids[77]: true, ids[200]: true, ids[300]: true}
 	require.Equal(t, want, due(a, b))
 	require.Empty(t, due(b, a), "whoever began goes on")
-	require.False(t, a.peers.contacts[b.id].shared[ids[9]].seen)
-	require.True(t, a.peers.contacts[b.id].shared[ids[3]].seen)
-	require.Equal(t, a.cfg.SyncInterval, a.peers.contacts[b.id].pause)
+	require.False(t, a.contacts.Holds(b.id, ids[9]))
+	require.True(t, a.contacts.Holds(b.id, ids[3]))
+	require.Equal(t, a.cfg.SyncInterval, a.contacts.Snapshot(b.id).Pause)
 	overviewOnce(t, a, b)
 	want[ids[9]] = true // it is asked for by name only when it has been gone twice
 	require.Equal(t, want, due(a, b))
@@ -110,16 +112,16 @@ func TestOverviewRecognises(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	a, b := offline(t, &now), offline(t, &now)
 	ids := shareAll(t, a, b, "one", "two", "three", "four", "five")
-	a.peers.drop(ids[0], b.id)
-	b.peers.drop(ids[1], a.id)
-	b.peers.drop(ids[2], a.id)
+	a.contacts.Forget(ids[0])
+	b.contacts.Forget(ids[1])
+	b.contacts.Forget(ids[2])
 	overviewOnce(t, a, b)
-	require.Len(t, a.peers.contacts[b.id].shared, 5)
-	require.Len(t, b.peers.contacts[a.id].shared, 5)
+	require.Len(t, a.contacts.ToCompare(b.id), 5)
+	require.Len(t, b.contacts.ToCompare(a.id), 5)
 	require.LessOrEqual(t, overviewOnce(t, a, b), 64, "now they are the same")
 	for _, id := range ids {
-		require.True(t, a.peers.contacts[b.id].shared[id].seen)
-		require.True(t, b.peers.contacts[a.id].shared[id].seen)
+		require.True(t, a.contacts.Holds(b.id, id))
+		require.True(t, b.contacts.Holds(a.id, id))
 	}
 	require.Empty(t, due(a, b))
 	require.Empty(t, due(b, a))
@@ -132,7 +134,8 @@ func TestOverviewTellsNothing(t *testing.T) {
 	a, b := offline(t, &now), offline(t, &now)
 	r, err := a.Replicas.Create(t.Context(), "secret")
 	require.NoError(t, err)
-	a.peers.put(r.ID, b.id) // wrongly
+	a.contacts.Changed(b.id, true)
+	a.contacts.Note(r.ID, b.id, holders.Known) // wrongly
 	ours, theirs := net.Pipe()
 	seen := &recordingConn{Conn: theirs}
 	done := make(chan error, 1)
@@ -143,7 +146,7 @@ func TestOverviewTellsNothing(t *testing.T) {
 	require.NoError(t, a.askOverview(t.Context(), pipeStream{ours, b.id}))
 	require.NoError(t, <-done)
 	require.False(t, bytes.Contains(seen.all, r.ID[:]))
-	require.False(t, a.peers.contacts[b.id].shared[r.ID].seen)
+	require.False(t, a.contacts.Holds(b.id, r.ID))
 	require.Empty(t, due(a, b))
 }
 
@@ -181,7 +184,7 @@ func TestRubbishInOverview(t *testing.T) {
 	var protocol *reconcile.ProtocolError
 	require.ErrorAs(t, <-done, &protocol)
 	ours.Close()
-	require.True(t, b.peers.isRefused(a.id))
+	require.True(t, b.blamed.Refused(a.id))
 }
 
 func FuzzOverview(f *testing.F) {
@@ -197,13 +200,15 @@ func FuzzOverview(f *testing.F) {
 func BenchmarkOverview(b *testing.B) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	x, y := offline(b, &now), offline(b, &now)
+	x.contacts.Changed(y.id, true)
+	y.contacts.Changed(x.id, true)
 	for i := range 10_000 {
 		r, err := x.Replicas.Create(b.Context(), fmt.Sprintf("replica-%d", i))
 		require.NoError(b, err)
 		_, err = y.Replicas.Join(b.Context(), r)
 		require.NoError(b, err)
-		x.peers.put(r.ID, y.id)
-		y.peers.put(r.ID, x.id)
+		x.contacts.Note(r.ID, y.id, holders.Known)
+		y.contacts.Note(r.ID, x.id, holders.Known)
 	}
 	b.ResetTimer()
 	for range b.N {

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -22,19 +23,19 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		require.NoError(t, a.end.Connect(context.Background(), peer.AddrInfo{ID: b.ID()}))
 		time.Sleep(time.Minute) // what the nodes do by themselves
 		var others []func()
-		for range mostPlaces[newcomer] {
-			leave, err := a.sessions.place(context.Background(), r.ID, newcomer)
+		for range 2 {
+			leave, err := a.sessions.Place(context.Background(), r.ID, holders.Newcomer)
 			require.NoError(t, err)
 			others = append(others, leave)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() {
-			_, err := a.syncAs(ctx, b.ID(), r.ID, asking{is: newcomer})
+			_, err := a.syncAs(ctx, b.ID(), r.ID, asking{is: holders.Newcomer})
 			ended <- err
 		}()
 		time.Sleep(5 * time.Second) // b has proved itself, and waits for a place
-		leave, ok := a.sessions.accept(r.ID, b.ID(), a.ID())
+		leave, ok := a.sessions.Accept(r.ID, b.ID(), a.ID())
 		require.True(t, ok)
 		for _, leave := range others {
 			leave()
@@ -43,9 +44,11 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
 		leave()
-		a.sessions.mu.Lock()
-		require.Empty(t, a.sessions.places)
-		a.sessions.mu.Unlock()
+		for range 2 { // of which one would be taken
+			leave, err := a.sessions.Place(t.Context(), r.ID, holders.Newcomer)
+			require.NoError(t, err)
+			defer leave()
+		}
 		for _, n := range w.nodes {
 			require.NoError(t, n.Close())
 		}

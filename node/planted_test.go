@@ -1,46 +1,31 @@
-package node
+package node_test
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"math"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/invites"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// simNodes returns a world of nodes that trust their clocks, and nothing else.
-func simNodes(t *testing.T, count int) *simWorld {
-	w := &simWorld{simNet: newSimNet(1), t: t}
-	for range count {
-		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem()}
-		w.open(n)
-		w.nodes = append(w.nodes, n)
-	}
-	t.Cleanup(func() {
-		for _, n := range w.nodes {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	return w
-}
-
 // sealValue sets a key of an encrypted replica, and returns the entry and its sealed content.
-func sealValue(t *testing.T, n *Node, id replica.ID, key, value string) (replica.Entry, []byte) {
+func sealValue(t *testing.T, n *node.Node, id replica.ID, key, value string) (replica.Entry, []byte) {
 	t.Helper()
 	ctx := t.Context()
 	p, err := n.Replicas.Plain(ctx, id)
@@ -60,9 +45,9 @@ func sealValue(t *testing.T, n *Node, id replica.ID, key, value string) (replica
 func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 	for _, epoch := range []uint32{1, 2, 4_000_000_000, math.MaxUint32} {
 		for _, way := range []string{"invite", "ticket"} {
-			bubble(t, func(t *testing.T) {
+			node.Bubble(t, func(t *testing.T) {
 				ctx := t.Context()
-				w := simNodes(t, 3)
+				w := wholeNodes(t, 3)
 				victim, friend, evil := w.nodes[0], w.nodes[1], w.nodes[2]
 				sealed, err := victim.Replicas.CreateEncrypted(ctx, "diary")
 				require.NoError(t, err)
@@ -82,26 +67,26 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 
 				planted := replica.EpochKey{Epoch: epoch, Key: seal.ReadKey{6, 6, 6}}
 				for _, id := range []replica.ID{sealed.ID, open.ID} {
-					evil.end.Handle(inviteProtocol, func(s link.Stream) {
+					evil.handle(inviteProtocol, func(s link.Stream) {
 						_, _ = io.ReadFull(s, make([]byte, 130))
-						g := Given{Replica: id, Name: "holiday-photos", Capability: replica.Read, ReadKey: planted}
-						_, _ = s.Write(append([]byte{byte(InviteTaken)}, g.marshal()...))
+						g := invites.Given{Replica: id, Name: "holiday-photos", Capability: replica.Read, ReadKey: planted}
+						_, _ = s.Write(answerOf(g))
 						_ = s.Close()
 					})
-					for _, n := range []*simNode{victim, friend} {
+					for _, n := range []*whole{victim, friend} {
 						if _, err := n.Replicas.Get(ctx, id); err != nil {
 							continue // a new replica is as much as its ticket says
 						}
-						var got JoinResult
+						var got node.JoinResult
 						if way == "invite" {
 							tk := &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}
-							got, err = n.JoinInvite(ctx, tk, "", nil, nil)
+							got, err = n.Invites.Join(ctx, tk, "", nil, nil)
 						} else {
 							tk := &ticket.Doc{Capability: replica.Read, Replica: id, ReadKey: planted, Addrs: evil.Addrs()}
-							got, err = n.JoinWith(ctx, tk, "", nil)
+							got, err = n.Join(ctx, tk, "")
 						}
 						if err != nil { // evil holds nothing
-							require.ErrorIs(t, err, ErrNotShared)
+							require.ErrorIs(t, err, contacts.ErrNotShared)
 						}
 						require.Equal(t, id, got.Replica.ID)
 					}
@@ -144,9 +129,9 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 // hold, writes nothing that is sealed with the stranger's key, whatever the stranger shows of the
 // statements; after a session with somebody who holds the replica, its own key is the one to use.
 func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
-		w := simNodes(t, 3)
+		w := wholeNodes(t, 3)
 		owner, joiner, evil := w.nodes[0], w.nodes[1], w.nodes[2]
 		r, err := owner.Replicas.CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
@@ -155,15 +140,15 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		g, err := owner.Grant(ctx, r.ID, author, replica.Permission{})
 		require.NoError(t, err)
 		planted := replica.EpochKey{Epoch: 9, Key: seal.ReadKey{6}}
-		evil.end.Handle(inviteProtocol, func(s link.Stream) {
+		evil.handle(inviteProtocol, func(s link.Stream) {
 			_, _ = io.ReadFull(s, make([]byte, 130))
-			x := Given{Replica: r.ID, Name: "r", Capability: replica.Read, ReadKey: planted, Statements: [][]byte{g.Bytes()}}
-			_, _ = s.Write(append([]byte{byte(InviteTaken)}, x.marshal()...))
+			x := invites.Given{Replica: r.ID, Name: "r", Capability: replica.Read, ReadKey: planted, Statements: [][]byte{g.Bytes()}}
+			_, _ = s.Write(answerOf(x))
 			_ = s.Close()
 		})
-		only := &Policy{Prefixes: [][]byte{[]byte("k/")}}
-		joined, err := joiner.JoinInvite(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
-		require.ErrorIs(t, err, ErrNotShared)
+		only := &node.Policy{Prefixes: [][]byte{[]byte("k/")}}
+		joined, err := joiner.Invites.Join(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
+		require.ErrorIs(t, err, contacts.ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)
 		require.NoError(t, joiner.Replicas.MayWrite(ctx, r.ID, author, []byte("k")))
 		p, err := joiner.Replicas.Plain(ctx, r.ID)
@@ -190,9 +175,9 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 
 // An invite brings the signed epochs with the key, so that whoever takes it may write at once.
 func TestAnInviteProvesItsReadKey(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
-		w := simNodes(t, 2)
+		w := wholeNodes(t, 2)
 		owner, joiner := w.nodes[0], w.nodes[1]
 		r, err := owner.Replicas.CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
@@ -201,10 +186,10 @@ func TestAnInviteProvesItsReadKey(t *testing.T) {
 			require.NoError(t, err)
 		}
 		sealValue(t, owner.Node, r.ID, "theirs", "1")
-		_, tk, err := owner.Invite(ctx, r, Invite{Mode: replica.Write, Uses: 1})
+		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1})
 		require.NoError(t, err)
-		owner.end.Handle(syncProtocol, func(s link.Stream) { _ = s.Reset() })
-		_, err = joiner.JoinInvite(ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil)
+		owner.handle(node.SyncProtocol, func(s link.Stream) { _ = s.Reset() })
+		_, err = joiner.Invites.Join(ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil)
 		require.Error(t, err, "no session")
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")
 		n, err := seal.EpochOf(entry.Key)
@@ -241,79 +226,85 @@ func (evilKeyring) CatalogueKey(context.Context, vault.App, string) (vault.Catal
 // A keyring elsewhere that gives a replica of this node, or a vault that it has open, out as its
 // own vault changes nothing of either.
 func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
-		w := simNodes(t, 3)
+		w := wholeNodes(t, 3)
 		victim, evil, friend := w.nodes[0], w.nodes[1], w.nodes[2]
-		person := func(n *simNode) (vault.Identity, Vault) {
-			who, err := n.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
+		person := func(n *whole) (vault.Identity, vaults.Vault) {
+			who, err := n.Vaults.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
 			require.NoError(t, err)
-			keys, err := n.Keyring().Keys(ctx, who.ID, "p")
+			keys, err := n.Vaults.Keyring().Keys(ctx, who.ID, "p")
 			require.NoError(t, err)
-			v, err := n.OpenOwnVault(ctx, who, keys, nil)
+			v, err := n.Vaults.OpenOwn(ctx, who, keys, nil)
 			require.NoError(t, err)
 			return who, v
 		}
 		_, own := person(victim)
 		_, theirs := person(friend)
 		mallory, _ := person(evil)
-		at := func(n *simNode) *peer.AddrInfo { return &peer.AddrInfo{ID: n.ID()} }
+		at := func(n *whole) *peer.AddrInfo { return &peer.AddrInfo{ID: n.ID()} }
 		approve := func(asked vault.Asked) {
-			require.NoError(t, friend.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
+			require.NoError(t, friend.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
 		}
-		_, err := victim.AskForVault(ctx, VaultAsked{At: at(friend), Application: "example.org", Asked: approve})
+		_, err := victim.Vaults.Ask(ctx, vaults.Request{At: at(friend), Application: "example.org", Asked: approve})
 		require.NoError(t, err)
 		diary, err := victim.Replicas.CreateEncrypted(ctx, "diary")
 		require.NoError(t, err)
 		notes, err := victim.Replicas.Create(ctx, "notes")
 		require.NoError(t, err)
-		vaults, err := victim.Vaults(ctx)
+		open, err := victim.Vaults.All(ctx)
 		require.NoError(t, err)
-		require.Len(t, vaults, 2)
+		require.Len(t, open, 2)
 
 		for _, id := range []replica.ID{diary.ID, notes.ID, own.Replica.ID, theirs.Replica.ID} {
 			before, err := victim.Replicas.Get(ctx, id)
 			require.NoError(t, err)
-			k := evilKeyring{evil.Keyring(), mallory.ID, &ticket.Doc{
+			k := evilKeyring{evil.Vaults.Keyring(), mallory.ID, &ticket.Doc{
 				Capability: replica.Read, Replica: id, ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
 			}}
-			evil.end.Handle(keyringProtocol, func(s link.Stream) {
-				if msg, err := readMessage(s, maxKeyringCall, nil); err == nil {
-					_ = writeMessage(s, vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg))
-				}
+			evil.handle(keyringProtocol, func(s link.Stream) {
+				var size [4]byte
+				_, _ = io.ReadFull(s, size[:])
+				msg := make([]byte, binary.BigEndian.Uint32(size[:]))
+				_, _ = io.ReadFull(s, msg)
+				reply := vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg)
+				_, _ = s.Write(binary.BigEndian.AppendUint32(nil, uint32(len(reply))))
+				_, _ = s.Write(reply)
 				_ = s.Close()
 			})
-			_, err = victim.AskForVault(ctx, VaultAsked{At: at(evil), Application: "example.org"})
+			_, err = victim.Vaults.Ask(ctx, vaults.Request{At: at(evil), Application: "example.org"})
 			require.ErrorIs(t, err, vault.ErrForeignAnswer)
 			after, err := victim.Replicas.Get(ctx, id)
 			require.NoError(t, err)
 			require.Equal(t, before, after)
-			now, err := victim.Vaults(ctx)
+			now, err := victim.Vaults.All(ctx)
 			require.NoError(t, err)
-			require.Equal(t, vaults, now, "no vault is another's, or opened with another key")
+			require.Equal(t, open, now, "no vault is another's, or opened with another key")
 		}
 		sealValue(t, victim.Node, diary.ID, "k", "v")
 		time.Sleep(time.Hour) // the victim's vault lists what it holds
-		for _, r := range []replica.Replica{diary, notes} {
-			listed, err := victim.inVault(ctx, &own, r.ID)
-			require.NoError(t, err)
-			require.True(t, listed)
+		c, err := victim.Vaults.Catalogue(ctx, &own)
+		require.NoError(t, err)
+		var listed []replica.ID
+		for _, p := range c.Projects {
+			listed = append(listed, p.Replica)
 		}
+		require.ElementsMatch(t, []replica.ID{diary.ID, notes.ID}, listed)
 	})
 }
 
 // What an encrypted replica's device notes for the others in the vault has its key; what has none
 // yet is noted when that has come.
 func TestTheVaultListsNoReplicaWithoutItsKey(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
-		w := simNodes(t, 2)
+		w := wholeNodes(t, 2)
 		device, friend := w.nodes[0], w.nodes[1]
-		who, err := device.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
+		who, err := device.Vaults.Keyring().Add(ctx, vault.NewIdentity{Password: "p"})
 		require.NoError(t, err)
-		keys, err := device.Keyring().Keys(ctx, who.ID, "p")
+		keys, err := device.Vaults.Keyring().Keys(ctx, who.ID, "p")
 		require.NoError(t, err)
-		v, err := device.OpenOwnVault(ctx, who, keys, nil)
+		v, err := device.Vaults.OpenOwn(ctx, who, keys, nil)
 		require.NoError(t, err)
 		r, err := friend.Replicas.CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
@@ -321,15 +312,15 @@ func TestTheVaultListsNoReplicaWithoutItsKey(t *testing.T) {
 		require.NoError(t, err)
 		joined, err := device.Replicas.Join(ctx, replica.Replica{ID: r.ID, Capability: replica.Read}, tk.ReadKey)
 		require.NoError(t, err)
-		_, err = device.AddToVault(ctx, &v, joined, "")
+		_, err = device.Vaults.Add(ctx, &v, joined, "")
 		require.ErrorIs(t, err, replica.ErrNoReadKey)
 		require.NoError(t, device.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: friend.ID()}}))
 		_, err = device.SyncNow(ctx, r.ID, friend.ID(), nil)
 		require.NoError(t, err)
-		pr, err := device.AddToVault(ctx, &v, joined, "")
+		pr, err := device.Vaults.Add(ctx, &v, joined, "")
 		require.NoError(t, err)
 		require.Equal(t, r.ID, pr.Replica)
-		c, err := device.Catalogue(ctx, &v)
+		c, err := device.Vaults.Catalogue(ctx, &v)
 		require.NoError(t, err)
 		require.Len(t, c.Projects, 1)
 		require.Equal(t, tk.ReadKey, c.Projects[0].ReadKey)

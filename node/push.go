@@ -3,7 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
-	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -32,9 +32,6 @@ import (
 const (
 	pushProtocol = "/skerry/push/2"
 	pushVersion  = 2
-	maxPush      = 1024
-	maxPushItem  = 128 << 10
-	maxPushBytes = 2 << 20 // of all statements, and of all entries
 	// maxOutbox is how many entries wait for a peer, and maxOutboxBytes how many bytes of keys;
 	// when more do, they are dropped, and a session mends it.
 	maxOutbox      = 8192
@@ -66,7 +63,7 @@ func (n *Node) spread(ctx context.Context) {
 			continue // nothing has happened for a minute
 		}
 		if lost > 0 {
-			n.peers.compareSoon()
+			n.contacts.CompareSoon()
 			n.downloads.lookEverywhere()
 		}
 		received := map[replica.ID]bool{}
@@ -83,7 +80,7 @@ func (n *Node) spread(ctx context.Context) {
 			events = events[k:]
 		}
 		for id := range received {
-			n.downloads.lookAt(n.peers.connectedSharing(id)...)
+			n.downloads.lookAt(n.contacts.ConnectedSharing(id)...)
 		}
 	}
 }
@@ -98,7 +95,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	if from.Spread {
 		n.keepActive(id) // others go on by gossip as long as this node listens
 	}
-	sharing := n.peers.connectedSharing(id)
+	sharing := n.contacts.ConnectedSharing(id)
 	if len(sharing) == 0 || len(sharing) == 1 && sharing[0].String() == from.Peer {
 		return // nobody else is here, as in a first sync
 	}
@@ -107,7 +104,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 	}
 	told := map[peer.ID]bool{}
 	if from.Spread {
-		for _, p := range n.net.Listeners(topicOf(id)) {
+		for _, p := range n.net.Listeners(names.Topic(id)) {
 			told[p] = true // by whoever passed it on, or by this node, which has
 		}
 	} else {
@@ -145,12 +142,19 @@ func (n *Node) outbox(p peer.ID) *outbox {
 	return o
 }
 
+// dropOutbox drops what waits for a peer that has gone.
+func (n *Node) dropOutbox(p peer.ID) {
+	n.outboxMu.Lock()
+	defer n.outboxMu.Unlock()
+	delete(n.outboxes, p)
+}
+
 func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.entries) >= maxOutbox || o.bytes+len(e.Key) > maxOutboxBytes {
 		o.entries, o.bytes = nil, 0
-		o.n.peers.compareSoonWith(o.p)
+		o.n.contacts.CompareSoonWith(o.p)
 	}
 	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
 	if !o.busy {
@@ -169,7 +173,7 @@ func (o *outbox) run(ctx context.Context) {
 		}
 		id := o.entries[0].Replica
 		k, size := 1, len(o.entries[0].Key)
-		for k < len(o.entries) && k < maxPush && o.entries[k].Replica == id && size < maxPushBytes/2 {
+		for k < len(o.entries) && k < bundle.Max && o.entries[k].Replica == id && size < bundle.MaxBytes/2 {
 			size += len(o.entries[k].Key) + 256
 			k++
 		}
@@ -184,7 +188,7 @@ func (o *outbox) run(ctx context.Context) {
 		}, "peer", o.p, "replica", id.Short())
 		if err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
-			o.n.peers.compareSoonWith(o.p)
+			o.n.contacts.CompareSoonWith(o.p)
 		}
 	}
 }
@@ -194,8 +198,8 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	if err != nil {
 		return err
 	}
-	lookup := lookupOf(id, p, dayOf(n.cfg.Now()))
-	b := appendItems(appendItems(append([]byte{pushVersion}, lookup[:]...), statements), items)
+	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
+	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
 	if err := n.limits.Upload(p).Wait(ctx, len(b), false); err != nil {
 		return err
@@ -217,7 +221,7 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 	if statements, err = n.Replicas.StatementsFor(ctx, id, entries); err != nil {
 		return nil, nil, err
 	}
-	statements = fewEnough(statements)
+	statements = bundle.Few(statements)
 	for i := range entries {
 		raw, err := entries[i].AppendBinary(nil)
 		if err != nil {
@@ -226,62 +230,6 @@ func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica
 		items = append(items, raw)
 	}
 	return statements, items, nil
-}
-
-// fewEnough returns the first of some items, as many as a receiver takes.
-func fewEnough(items [][]byte) [][]byte {
-	total := 0
-	for i, it := range items {
-		if total += len(it); i == maxPush || total > maxPushBytes {
-			return items[:i]
-		}
-	}
-	return items
-}
-
-func appendItems(b []byte, items [][]byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(items)))
-	for _, it := range items {
-		b = append(binary.AppendUvarint(b, uint64(len(it))), it...)
-	}
-	return b
-}
-
-// itemBytes is what an item of a push occupies in memory beside its bytes.
-const itemBytes = 32
-
-// readItems reads items, whose memory v counts until the visit ends.
-func readItems(r *bufio.Reader, v *admission.Visit) ([][]byte, error) {
-	count, err := binary.ReadUvarint(r)
-	if err != nil {
-		return nil, noEOF(err)
-	}
-	if count > maxPush {
-		return nil, fmt.Errorf("push of %d items, at most %d", count, maxPush)
-	}
-	var items [][]byte
-	var total uint64
-	for range count {
-		size, err := binary.ReadUvarint(r)
-		if err != nil {
-			return nil, noEOF(err)
-		}
-		if size > maxPushItem {
-			return nil, fmt.Errorf("push of an item of %d bytes, at most %d", size, maxPushItem)
-		}
-		if total += size; total > maxPushBytes {
-			return nil, fmt.Errorf("push of more than %d bytes", maxPushBytes)
-		}
-		if err := v.Take(int(size) + itemBytes); err != nil {
-			return nil, err
-		}
-		it := make([]byte, size)
-		if _, err := io.ReadFull(r, it); err != nil {
-			return nil, noEOF(err)
-		}
-		items = append(items, it)
-	}
-	return items, nil
 }
 
 // readPushHead reads what comes before the items of a push: the lookup.
@@ -300,7 +248,7 @@ func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 func (n *Node) servePush(s link.Stream) {
 	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
-		if errors.Is(err, ErrNotShared) || n.ctx.Err() != nil {
+		if errors.Is(err, contacts.ErrNotShared) || n.ctx.Err() != nil {
 			level = slog.LevelDebug // it was shared until lately, or this node is closing
 		}
 		n.log.Log(n.ctx, level, "push refused", "peer", s.Remote(), "error", err)
@@ -311,8 +259,8 @@ func (n *Node) servePush(s link.Stream) {
 }
 
 func (n *Node) takePush(ctx context.Context, s link.Stream) error {
-	if n.peers.isRefused(s.Remote()) {
-		return ErrNotShared
+	if n.blamed.Refused(s.Remote()) {
+		return contacts.ErrNotShared
 	}
 	// Whoever does not know the replica is not listened to, and so costs no memory.
 	r := bufio.NewReader(link.Within(s, idleTimeout).EndingIn(requestTime))
@@ -323,8 +271,8 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if err := n.limits.MayAsk(s); err != nil {
 		return err
 	}
-	id, err := n.lookUp(ctx, lookup)
-	if errors.Is(err, ErrNotShared) {
+	id, err := n.lookups.Find(ctx, lookup)
+	if errors.Is(err, contacts.ErrNotShared) {
 		n.missed(s)
 	}
 	if err != nil {
@@ -335,11 +283,11 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 		return err
 	}
 	items := bufio.NewReader(unread(r, link.Within(s, idleTimeout).Paced()))
-	statements, err := readItems(items, v)
+	statements, err := bundle.Read(items, v)
 	if err != nil {
 		return err
 	}
-	entries, err := readItems(items, v)
+	entries, err := bundle.Read(items, v)
 	if err != nil {
 		return err
 	}
@@ -349,13 +297,13 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	}
 	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})
 	if errors.Is(err, replica.ErrNotGranted) {
-		n.peers.compareSoonWith(s.Remote()) // one of the two does not know all statements
+		n.contacts.CompareSoonWith(s.Remote()) // one of the two does not know all statements
 	}
 	if err != nil {
 		return err
 	}
-	n.peers.shares(s.Remote(), id)
-	if n.worthATopic(len(n.peers.connectedSharing(id))) {
+	n.contacts.Shares(s.Remote(), id)
+	if n.worthATopic(len(n.contacts.ConnectedSharing(id))) {
 		n.keepActive(id) // the next ones come by gossip
 	}
 	return n.Replicas.Sync(ctx)

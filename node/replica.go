@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -29,8 +31,9 @@ import (
 //
 // A Replica holds nothing open, and its methods may be called at the same time.
 type Replica struct {
-	n  *Node
-	id replica.ID
+	n    *Node
+	id   replica.ID
+	most time.Duration // see Within; 0 is without end
 }
 
 // Replica returns a handle on the replica that text names: by its name here, its id, or the
@@ -44,7 +47,11 @@ func (n *Node) Replica(ctx context.Context, text string) (*Replica, error) {
 }
 
 // ReplicaOf returns a handle on the replica with an id. That it is not here is said by the handle.
-func (n *Node) ReplicaOf(id replica.ID) *Replica { return &Replica{n, id} }
+func (n *Node) ReplicaOf(id replica.ID) *Replica { return &Replica{n: n, id: id} }
+
+// Within returns a handle on the same replica that waits at most so long for content that is on its
+// way, and not at all while the node is offline. What has not come by then is a *LateError.
+func (r *Replica) Within(most time.Duration) *Replica { return &Replica{r.n, r.id, most} }
 
 // ID returns the replica's id.
 func (r *Replica) ID() replica.ID { return r.id }
@@ -292,8 +299,8 @@ func (r *Replica) DeletePrefix(
 }
 
 // Get returns the latest value of a key. It waits for content that is on its way as long as ctx
-// lives and the node is online. It returns replica.ErrNotFound, and blobs.ErrTooLarge for content
-// of more than most bytes.
+// lives and the node is online, or as Within says. It returns replica.ErrNotFound, and
+// blobs.ErrTooLarge for content of more than most bytes.
 func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, error) {
 	it, in, err := r.Open(ctx, key)
 	if err != nil {
@@ -315,13 +322,67 @@ func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in con
 	if it, err = view.LatestOf(ctx, key); err != nil {
 		return it, nil, err
 	}
-	if r.n.Online() {
-		if err := r.n.WaitEntry(ctx, &it.Entry); err != nil {
-			return it, nil, err
-		}
+	if err := r.await(ctx, &it); err != nil {
+		return it, nil, err
 	}
 	in, err = r.n.OpenPlain(ctx, view, &it.Entry)
 	return it, in, err
+}
+
+// A LateError reports content that is not here, and that no peer has given in time.
+type LateError struct {
+	Key    []byte
+	Hash   blobs.Hash
+	Size   uint64
+	Waited time.Duration
+}
+
+func (e *LateError) Error() string {
+	return fmt.Sprintf("the content of %q (%s, %d bytes) is not here, and no peer has given it "+
+		"within %s", e.Key, e.Hash, e.Size, e.Waited)
+}
+
+// Kind implements kind.Of.
+func (e *LateError) Kind() kind.Kind { return kind.Unreachable }
+
+// await waits for the content of an entry.
+func (r *Replica) await(ctx context.Context, it *replica.Item) error {
+	online := r.n.Online()
+	if r.most == 0 {
+		if !online {
+			return nil
+		}
+		return r.n.WaitEntry(ctx, &it.Entry)
+	}
+	if state, err := r.n.ContentOf(ctx, &it.Entry); state == ContentComplete || err != nil {
+		return err
+	}
+	most := r.most
+	if !online {
+		most = 0
+	}
+	limited, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := r.n.WaitEntry(limited, &it.Entry)
+	if _, wrong := errors.AsType[*content.SizeError](err); wrong || err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &LateError{it.Key, it.Entry.Hash, it.Entry.Size, most}
+}
+
+// Has reports whether all content of the latest value of a key is here. It returns
+// replica.ErrNotFound.
+func (r *Replica) Has(ctx context.Context, key []byte) (bool, error) {
+	view, err := r.n.Replicas.Plain(ctx, r.id)
+	if err != nil {
+		return false, err
+	}
+	it, err := view.LatestOf(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	state, err := r.n.ContentOf(ctx, &it.Entry)
+	return state == ContentComplete, err
 }
 
 // Latest yields the latest entry of each key that q selects, as replica.Plain.Latest does.

@@ -3,16 +3,15 @@ package node
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/replica"
-	"github.com/skerry-sync/skerry/ticket"
-	"github.com/skerry-sync/skerry/vault"
 )
 
 // A node notes which peers keep a replica for it, and puts them in the tickets that it makes:
@@ -27,7 +26,7 @@ func seedKey(id replica.ID, p peer.ID) []byte {
 // AddSeed notes that a peer keeps a replica, because this node has asked it to.
 func (n *Node) AddSeed(ctx context.Context, id replica.ID, at peer.AddrInfo) error {
 	err := n.addSeed(ctx, id, at, 1)
-	n.tendSoon()
+	n.changed(id)
 	return err
 }
 
@@ -44,7 +43,7 @@ func (n *Node) addSeed(ctx context.Context, id replica.ID, at peer.AddrInfo, own
 
 // RemoveSeed notes that a peer does not keep a replica any more.
 func (n *Node) RemoveSeed(ctx context.Context, id replica.ID, p peer.ID) error {
-	n.tendSoon()
+	n.changed(id)
 	return n.dropKeys(ctx, [][]byte{seedKey(id, p)})
 }
 
@@ -100,111 +99,6 @@ func (n *Node) forgetSeeds(ctx context.Context, id replica.ID) error {
 	return n.dropKeys(ctx, keys)
 }
 
-// shareSeeds brings the seeds that the devices of a person know together, by the person's own
-// vault: it returns what this device has to say, and notes what the others say. The caller holds
-// n.tending.
-func (n *Node) shareSeeds(ctx context.Context, p *replica.Plain, v *Vault) (changes []vaultChange, err error) {
-	own := map[string]vault.KeptAt{} // what this device has said
-	said := map[string]bool{}        // records that others say are to be there
-	all := true
-	for it, err := range p.Entries(ctx, replica.Query{Prefix: vault.SeedsPrefix()}) {
-		if err != nil {
-			return nil, err
-		}
-		b, err := n.readSmall(ctx, p, &it)
-		if err != nil {
-			all = false
-			continue // it comes, or is of no use
-		}
-		k, err := vault.OpenKeptAt(v.catalogue, it.Key, b)
-		if err != nil {
-			continue
-		}
-		if it.Entry.Author == v.author {
-			own[k.Seed] = k
-		} else if err := n.learnSeeds(ctx, &k, said); err != nil {
-			return nil, err
-		}
-	}
-	if all {
-		if err := n.unlearnSeeds(ctx, said); err != nil {
-			return nil, err
-		}
-	}
-	known, err := n.allSeeds(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for id, k := range known {
-		if said, ok := own[id]; ok && slices.Equal(said.Addrs, k.Addrs) && slices.Equal(said.Replicas, k.Replicas) {
-			continue
-		}
-		content, err := k.Seal(v.catalogue)
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, vaultChange{k.Key(), content})
-	}
-	for id, said := range own {
-		if _, ok := known[id]; !ok {
-			changes = append(changes, vaultChange{key: said.Key()})
-		}
-	}
-	return changes, nil
-}
-
-// learnSeeds notes what another device says of a seed, as far as this one holds what it keeps.
-func (n *Node) learnSeeds(ctx context.Context, k *vault.KeptAt, said map[string]bool) error {
-	var addrs []ma.Multiaddr
-	for _, text := range k.Addrs {
-		if a, err := ma.NewMultiaddr(text); err == nil {
-			addrs = append(addrs, a)
-		}
-	}
-	for _, at := range peersAt(addrs) {
-		if at.ID.String() != k.Seed || at.ID == n.id {
-			continue
-		}
-		for _, id := range k.Replicas {
-			if _, err := n.Replicas.Get(ctx, id); err != nil {
-				continue // it is not held here
-			}
-			seeds, err := n.Seeds(ctx, id)
-			if err != nil {
-				return err
-			}
-			said[string(seedKey(id, at.ID))] = true
-			if !slices.Contains(seeds, at.ID) {
-				if err := n.addSeed(ctx, id, at, 0); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// unlearnSeeds forgets what no device says any more.
-func (n *Node) unlearnSeeds(ctx context.Context, said map[string]bool) error {
-	var gone [][]byte
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		gone = nil
-		for p, err := range r.Scan(kv.Prefix([]byte(keySeed)), kv.ScanOptions{}) {
-			if err != nil {
-				return err
-			}
-			if len(p.Value) == 1 && p.Value[0] == 0 && !said[string(p.Key)] {
-				gone = append(gone, slices.Clone(p.Key))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return n.dropKeys(ctx, gone)
-}
-
 // SeedOf is a seed at which this node has registered replicas.
 type SeedOf struct {
 	Seed     peer.AddrInfo
@@ -213,82 +107,77 @@ type SeedOf struct {
 
 // RegisteredAt returns the seeds at which this node has registered replicas, in the order of their
 // ids.
-func (n *Node) RegisteredAt(ctx context.Context) (out []SeedOf, err error) {
-	all, err := n.allSeeds(ctx)
+func (n *Node) RegisteredAt(ctx context.Context) ([]SeedOf, error) {
+	all := map[peer.ID]SeedOf{}
+	err := n.eachSeed(ctx, func(id replica.ID, at peer.ID, own bool) {
+		if own {
+			x := all[at]
+			x.Seed.ID, x.Replicas = at, append(x.Replicas, id)
+			all[at] = x
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		id, err := peer.Decode(name)
+	var out []SeedOf
+	for _, x := range all {
+		known, err := n.KnownPeers(ctx, x.Replicas[0])
 		if err != nil {
 			return nil, err
 		}
-		s := SeedOf{Seed: peer.AddrInfo{ID: id}, Replicas: all[name].Replicas}
-		var addrs []ma.Multiaddr
-		for _, text := range all[name].Addrs {
-			a, err := ma.NewMultiaddr(text)
-			if err != nil {
-				return nil, err
+		for _, p := range known {
+			if p.ID == x.Seed.ID {
+				x.Seed.Addrs = append(x.Seed.Addrs, p.Addrs...)
 			}
-			addrs = append(addrs, a)
 		}
-		if at := peersAt(addrs); len(at) == 1 && at[0].ID == id {
-			s.Seed = at[0]
-		}
-		out = append(out, s)
+		slices.SortFunc(x.Seed.Addrs, func(a, b ma.Multiaddr) int {
+			return strings.Compare(a.String(), b.String())
+		})
+		x.Seed.Addrs = x.Seed.Addrs[:min(len(x.Seed.Addrs), holders.MaxAddrs)]
+		out = append(out, x)
 	}
+	slices.SortFunc(out, func(a, b SeedOf) int {
+		return strings.Compare(a.Seed.ID.String(), b.Seed.ID.String())
+	})
 	return out, nil
 }
 
-func peersAt(addrs []ma.Multiaddr) []peer.AddrInfo { return (&ticket.Blob{Addrs: addrs}).Peers() }
+// LearnSeed notes that a peer keeps a replica, because another device of the person says so.
+func (n *Node) LearnSeed(ctx context.Context, id replica.ID, at peer.AddrInfo) error {
+	return n.addSeed(ctx, id, at, 0)
+}
 
-// allSeeds returns the seeds at which this node has registered something, with what they keep, in a
-// fixed order.
-func (n *Node) allSeeds(ctx context.Context) (map[string]vault.KeptAt, error) {
-	all := map[string]vault.KeptAt{}
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		clear(all)
+// UnlearnSeeds forgets what was learned of seeds, as far as nobody says it any more.
+func (n *Node) UnlearnSeeds(
+	ctx context.Context, said func(id replica.ID, at peer.ID) bool,
+) error {
+	var gone [][]byte
+	err := n.eachSeed(ctx, func(id replica.ID, at peer.ID, own bool) {
+		if !own && !said(id, at) {
+			gone = append(gone, seedKey(id, at))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return n.dropKeys(ctx, gone)
+}
+
+// eachSeed calls fn for each record of a seed; own are those of this node.
+func (n *Node) eachSeed(
+	ctx context.Context, fn func(id replica.ID, at peer.ID, own bool),
+) error {
+	return n.kv.View(ctx, func(r kv.Reader) error {
 		for p, err := range r.Scan(kv.Prefix([]byte(keySeed)), kv.ScanOptions{}) {
 			if err != nil {
 				return err
-			}
-			if len(p.Value) == 1 && p.Value[0] == 0 {
-				continue
 			}
 			if len(p.Key) <= len(keySeed)+32 {
 				return errors.New("node store: malformed record of a seed")
 			}
 			id, at := replica.ID(p.Key[len(keySeed):]), peer.ID(p.Key[len(keySeed)+32:])
-			k := all[at.String()]
-			k.Seed = at.String()
-			k.Replicas = append(k.Replicas, id)
-			all[k.Seed] = k
+			fn(id, at, len(p.Value) != 1 || p.Value[0] != 0)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	for name, k := range all {
-		known, err := n.KnownPeers(ctx, k.Replicas[0])
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range known {
-			if p.ID.String() != name {
-				continue
-			}
-			addrs, err := peer.AddrInfoToP2pAddrs(&p)
-			if err != nil {
-				return nil, err
-			}
-			for _, a := range addrs {
-				k.Addrs = append(k.Addrs, a.String())
-			}
-		}
-		slices.Sort(k.Addrs)
-		k.Addrs = k.Addrs[:min(len(k.Addrs), 16)]
-		all[name] = k
-	}
-	return all, nil
 }

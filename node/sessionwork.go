@@ -7,7 +7,6 @@ import (
 
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/skerry-sync/skerry/reconcile"
 )
 

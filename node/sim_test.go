@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -66,11 +66,11 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	if err != nil {
 		panic(err)
 	}
-	msg := appendItems(appendItems([]byte{gossipVersion}, nil), [][]byte{raw})
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, nil), [][]byte{raw})
 	if m.rng.IntN(4) == 0 {
 		msg = append([]byte{gossipVersion}, m.rubbish()...)
 	}
-	m.pass(n.ID(), topicOf(id), msg)
+	m.pass(n.ID(), names.Topic(id), msg)
 	protocol := []string{syncProtocol, overviewProtocol, pushProtocol}[m.rng.IntN(3)]
 	if s, err := m.Open(ctx, n.ID(), protocol); err == nil {
 		_, _ = s.Write(m.rubbish())

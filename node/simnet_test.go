@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // simNet is a network in memory: nodes dial, open streams and gossip, with latency; messages of

@@ -40,6 +40,9 @@ func (w *simWorld) open(n *simNode) {
 	n.Node, err = Open(context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Limits: n.bounds,
 		Now: func() time.Time { return time.Now().Add(n.skew) }})
 	require.NoError(w.t, err)
+	if n.opened != nil {
+		n.opened(n.Node)
+	}
 	n.end = w.end(n.ID())
 	require.NoError(w.t, n.GoOnline(n.end))
 }
@@ -117,6 +120,7 @@ type simNode struct {
 	bounds limits.Config
 	author replica.SecretKey // nobody else writes as this one
 	keys   map[string]*history
+	opened func(*Node) // if set, is called before the node goes online
 }
 
 // history is what was written to a key.

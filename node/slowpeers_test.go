@@ -8,97 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
-
-// Known peers have places that newcomers cannot take, and newcomers do not all run at once.
-func TestPlaces(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, id := newSessions(), replica.ID{1}
-		var leave []func()
-		take := func(is standing) bool {
-			end, ok := s.tryPlace(id, is)
-			if ok {
-				leave = append(leave, end)
-			}
-			return ok
-		}
-		require.True(t, take(newcomer))
-		require.False(t, take(newcomer), "what the first brings, the second need not")
-		require.True(t, take(known), "a known peer does not wait for a newcomer")
-		require.False(t, take(known))
-		time.Sleep(aside)
-		require.True(t, take(newcomer))
-		require.True(t, take(known))
-		for range 10 {
-			time.Sleep(aside)
-			take(newcomer)
-			take(known)
-		}
-		require.Equal(t, mostPlaces, s.places[id].taken)
-		require.Len(t, leave, mostPlaces[newcomer]+mostPlaces[known])
-
-		waits := make(chan func(), 1)
-		go func() {
-			end, err := s.place(context.Background(), id, newcomer)
-			require.NoError(t, err)
-			waits <- end
-		}()
-		time.Sleep(time.Hour)
-		require.Empty(t, waits)
-		for _, end := range leave {
-			end()
-		}
-		(<-waits)()
-		require.Empty(t, s.places)
-		ctx, cancel := context.WithCancel(context.Background())
-		end, ok := s.tryPlace(id, known)
-		require.True(t, ok)
-		cancel()
-		_, err := s.place(ctx, id, known)
-		require.ErrorIs(t, err, context.Canceled)
-		end()
-	})
-}
-
-// Known peers whose sessions last do not keep others from theirs.
-func TestLongSessionsGiveTheirPlace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, id := newSessions(), replica.ID{1}
-		now := func() (p places) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.places[id] != nil {
-				p = *s.places[id]
-			}
-			return p
-		}
-		var leave []func()
-		for len(leave) < mostLong+mostPlaces[known] {
-			time.Sleep(aside)
-			if end, ok := s.tryPlace(id, known); ok {
-				leave = append(leave, end)
-			} else {
-				require.Equal(t, mostPlaces[known], now().taken[known])
-			}
-		}
-		time.Sleep(time.Hour)
-		require.Equal(t, mostPlaces[known], now().taken[known])
-		require.Equal(t, mostLong, now().long)
-		_, ok := s.tryPlace(id, known)
-		require.False(t, ok)
-		for _, end := range leave {
-			end()
-		}
-		require.Zero(t, now())
-	})
-}
 
 // Peers that this node knows run all the sessions that there is room for as slowly as they may, for
 // ever. The node still begins sessions with another that it knows.
@@ -114,7 +30,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
 		time.Sleep(30 * time.Second)
 		require.EqualValues(t, 1, entriesOf(t, looking, r.ID))
-		for i := range 2 * parallelSessions {
+		for i := range 2 * 8 {
 			// Each of a replica of its own, with something to bring.
 			slow := simOpen(t)
 			require.NoError(t, slow.GoOnline(slowSessions{s.end(slow.ID()), log}))
@@ -134,7 +50,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 			[]replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}},
 		)
 		require.NoError(t, err)
-		looking.peers.compareSoonWith(honest.ID())
+		looking.contacts.CompareSoonWith(honest.ID())
 		time.Sleep(4 * time.Minute) // less than a slow session takes for its first message
 		require.EqualValues(t, 2, entriesOf(t, looking, r.ID))
 	})

@@ -4,11 +4,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -68,7 +69,7 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)
-	n.net = &crowded{}
+	n.joinNetwork(&crowded{})
 	r, err := n.Replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	delegate := replica.NewSecretKey()
@@ -90,54 +91,29 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 		below.Sign(delegate)
 		items = append(items, below.Bytes())
 	}
-	msg := appendItems(appendItems([]byte{gossipVersion}, items), nil)
+	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, items), nil)
 	const friend, flood = peer.ID("friend"), peer.ID("flood")
 	for _, p := range []peer.ID{friend, flood} {
-		n.peers.changed(p, true)
+		n.contacts.Changed(p, true)
 	}
 	take := func(p peer.ID) link.Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
 	for i := range 3 * maxInGoodFaith {
 		require.Equal(t, link.Ignore, take(friend), "it is not passed on")
-		require.False(t, n.peers.isRefused(friend), i)
+		require.False(t, n.blamed.Refused(friend), i)
 		if i%maxInGoodFaith == maxInGoodFaith-1 {
-			n.peers.agreed(friend, r.ID) // a session
-			now = now.Add(rubbishMemory)
+			n.blamed.Agreed(friend, r.ID) // a session
+			now = now.Add(blame.RefusedFor)
 		}
 	}
 	for range maxInGoodFaith {
 		require.Equal(t, link.Ignore, take(flood))
 	}
-	require.False(t, n.peers.isRefused(flood))
+	require.False(t, n.blamed.Refused(flood))
 
-	n.peers.agreed(flood, replica.ID{9}) // of another replica, in which it hears nothing of this one
-	n.peers.changed(flood, false)
-	n.peers.changed(flood, true)
-	n.peers.agreed(flood, r.ID) // which it can run after each flood
+	n.blamed.Agreed(flood, replica.ID{9}) // of another replica, in which it hears nothing of this one
+	n.contacts.Changed(flood, false)
+	n.contacts.Changed(flood, true)
+	n.blamed.Agreed(flood, r.ID) // which it can run after each flood
 	require.Equal(t, link.Reject, take(flood))
-	require.True(t, n.peers.isRefused(flood))
-}
-
-// Offences are forgiven once there was a session of the same replica, and some time has passed; of
-// crowds only the last ones are noted.
-func TestOffences(t *testing.T) {
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	n := offline(t, &now)
-	b, p, one, other := n.peers, peer.ID("p"), replica.ID{1}, replica.ID{2}
-	require.Equal(t, 1, b.offended(p, one))
-	require.Equal(t, 1, b.offended(p, other))
-	b.agreed(p, other)
-	now = now.Add(rubbishMemory)
-	require.Equal(t, 2, b.offended(p, one), "it has not heard")
-	require.Equal(t, 1, b.offended(p, other))
-	b.agreed(p, one)
-	require.Equal(t, 1, b.offended(p, one), "it has, and the first is long ago")
-	b.agreed(p, one)
-	require.Equal(t, 2, b.offended(p, one), "too soon")
-
-	now = now.Add(time.Second)
-	for i := range 2 * maxBlamed {
-		b.offended(throwaway(i), one)
-	}
-	require.Len(t, b.offences, maxBlamed)
-	require.Equal(t, 1, b.offended(p, one), "pushed out")
+	require.True(t, n.blamed.Refused(flood))
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/link"
 )
 
@@ -19,13 +20,12 @@ const (
 
 // counters count since the node was opened.
 type counters struct {
-	began, asked                   outcomes
-	syncSent, syncReceived         atomic.Uint64 // bytes of reconciliation
-	entriesSent, entriesReceived   atomic.Uint64 // in sessions
-	wrongContent, wrongEntries     atomic.Uint64
-	lost                           atomic.Uint64 // entries that peers had had before
-	misses, refused                atomic.Uint64
-	announced, searches, falsehood atomic.Uint64
+	began, asked                 outcomes
+	syncSent, syncReceived       atomic.Uint64 // bytes of reconciliation
+	entriesSent, entriesReceived atomic.Uint64 // in sessions
+	wrongContent, wrongEntries   atomic.Uint64
+	lost                         atomic.Uint64 // entries that peers had had before
+	misses, refused              atomic.Uint64
 }
 
 // outcomes are those of sessions that one side began.
@@ -39,9 +39,9 @@ func (o *outcomes) count(took time.Duration, err error) {
 	case err == nil:
 		o.done.Add(1)
 		o.nanos.Add(int64(took))
-	case errors.Is(err, ErrNotShared):
+	case errors.Is(err, contacts.ErrNotShared):
 		o.notShared.Add(1)
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, contacts.ErrBusy):
 		o.busy.Add(1)
 	default:
 		o.failed.Add(1)
@@ -103,14 +103,14 @@ func (n *Node) Stats() Stats {
 		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
 		WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
-		Misses: c.misses.Load(), Refused: c.refused.Load(), Announced: c.announced.Load(), Searches: c.searches.Load(), FalseClaims: c.falsehood.Load(),
+		Misses: c.misses.Load(), Refused: c.refused.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
 	s.ContentSent, s.ContentGot = n.content.Traffic()
 	for _, p := range n.Peers() {
 		s.Peers[p.Transport]++
 	}
-	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.peers.waiting()
+	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.contacts.Waiting()
 	n.outboxMu.Lock()
 	for _, o := range n.outboxes {
 		o.mu.Lock()
@@ -122,13 +122,11 @@ func (n *Node) Stats() Stats {
 	s.Queues["downloads"] = len(n.downloads.busy)
 	n.downloads.mu.Unlock()
 	s.Queues["serving"], s.Queues["serving_waiting"] = n.limits.Serving()
-	n.discovery.mu.Lock()
-	for _, x := range n.discovery.searched {
-		if x.alone {
-			s.Queues["searches"]++
-		}
+	found := n.discovery.Stats()
+	s.Announced, s.Searches, s.FalseClaims = found.Announced, found.Searches, found.FalseClaims
+	if found.Alone > 0 {
+		s.Queues["searches"] = found.Alone
 	}
-	n.discovery.mu.Unlock()
 	n.active.mu.Lock()
 	s.ActiveTopics = len(n.active.until)
 	n.active.mu.Unlock()
@@ -137,22 +135,6 @@ func (n *Node) Stats() Stats {
 		s.TableSize, s.Reachable, s.RelayedPlaces = at.TableSize, len(at.Reachable) > 0, len(at.Relayed)
 	}
 	return s
-}
-
-// waiting returns how many sessions that this node begins by itself run, and how many are still to.
-func (b *peerBook) waiting() (running, due int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.contacts {
-		for _, d := range c.sessions {
-			if d.running {
-				running++
-			} else {
-				due++
-			}
-		}
-	}
-	return running, due
 }
 
 // Totals are what a node holds.

@@ -2,15 +2,12 @@ package node_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
-	"time"
-
-	"github.com/skerry-sync/skerry/node/link"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -36,13 +33,13 @@ func TestFloodOfLookups(t *testing.T) {
 	node.LimitMisses(a, most)
 	asked := 0
 	for ; asked < 4*most; asked++ { // it asks by itself, too, and may ask again as time goes on
-		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, node.ErrNotShared) {
+		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, contacts.ErrNotShared) {
 			break
 		}
 	}
 	require.Greater(t, asked, most/4)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, node.ErrNotShared)
+	require.NotErrorIs(t, err, contacts.ErrNotShared)
 	require.Error(t, sync(b, r), "not even what is here")
 	require.NoError(t, sync(c, r))
 	eventually(t, "the content", func() bool { return has(c, r.ID, "key", "value") })
@@ -69,46 +66,4 @@ func TestFloodOfLookups(t *testing.T) {
 		totals, err := c.Totals(ctx)
 		return err == nil && totals == (node.Totals{Replicas: 1, Entries: 1, Blobs: 1, BlobBytes: 5})
 	})
-}
-
-// A clock that is an hour off is told to the person, as are other things that are not well.
-func TestDiagnoseNetwork(t *testing.T) {
-	a, _ := start(t, t.TempDir())
-	late, _ := startConfigured(t, node.Config{Dir: t.TempDir(), Now: func() time.Time { return time.Now().Add(-time.Hour) }}, "/ip4/127.0.0.1/tcp/0")
-	ctx := t.Context()
-	find := func(n *node.Node, about string) node.Finding {
-		all, err := n.DiagnoseNetwork(ctx)
-		require.NoError(t, err)
-		for _, f := range all {
-			if f.About == about {
-				return f
-			}
-		}
-		t.Fatalf("nothing about %s", about)
-		return node.Finding{}
-	}
-	require.Equal(t, node.Warn, find(a, "clock").Health, "nobody to compare with")
-	require.Equal(t, node.Warn, find(a, "peers").Health)
-	r, err := a.Replicas.Create(ctx, "r")
-	require.NoError(t, err)
-	tk, err := a.Ticket(ctx, r, replica.Write)
-	require.NoError(t, err)
-	_, err = late.Join(ctx, tk, "")
-	require.NoError(t, err, "sessions do not depend on the clock")
-	f := find(late, "clock")
-	require.Equal(t, node.Bad, f.Health)
-	require.True(t, strings.HasPrefix(f.Text, "1h0m0s behind"), f.Text)
-	require.NotEmpty(t, f.Advice)
-	f = find(a, "clock")
-	require.Equal(t, node.Bad, f.Health)
-	require.True(t, strings.HasPrefix(f.Text, "1h0m0s ahead"), f.Text)
-	require.Equal(t, node.Good, find(a, "peers").Health)
-	require.Equal(t, node.Good, find(a, "addresses").Health)
-	require.Equal(t, "not used", find(a, "hash table").Text)
-
-	offline, err := node.Open(ctx, node.Config{Dir: t.TempDir()})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, offline.Close()) }()
-	_, err = offline.DiagnoseNetwork(ctx)
-	require.ErrorIs(t, err, link.ErrOffline)
 }

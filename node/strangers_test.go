@@ -14,17 +14,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/limits"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -37,7 +37,36 @@ type besieged struct {
 	known     *simEnd // the friend's
 }
 
-const testService = "/test/1"
+const (
+	testService = "/test/1"
+	testRoom    = "/test/room/1"
+)
+
+// roomStreams bounds the streams of a room that takes a frame for a request, and answers it with a
+// byte.
+var roomStreams = admission.Shares{
+	Strangers: admission.Share{Peer: 4, Net: 32, All: 256},
+	Known:     admission.Share{Peer: 8, All: 256},
+}
+
+func answerRoom(_ context.Context, raw link.Stream) {
+	s := link.Within(raw, idleTimeout).EndingIn(requestTime)
+	var size [4]byte
+	_, err := io.ReadFull(s, size[:])
+	if err == nil {
+		err = link.VisitOf(s).Take(int(binary.BigEndian.Uint32(size[:])))
+	}
+	if err == nil {
+		_, err = io.ReadFull(s, make([]byte, binary.BigEndian.Uint32(size[:])))
+	}
+	if err == nil {
+		_, err = s.Write([]byte{1})
+	}
+	if err != nil {
+		_ = s.Reset()
+	}
+	_ = s.Close()
+}
 
 // besiege starts both in a bubble, and ends them after f.
 func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
@@ -60,6 +89,9 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 				}
 				_ = s.Close()
 			})
+			require.NoError(t, (*n).Add(Room{
+				Name: "test", Protocol: testRoom, Handler: answerRoom, Streams: roomStreams,
+			}))
 			ends = append(ends, b.simNet.end((*n).ID()))
 			require.NoError(t, (*n).GoOnline(ends[len(ends)-1]))
 		}
@@ -70,7 +102,7 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 		require.NoError(t, err)
 		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
 		time.Sleep(time.Minute) // until the two know each other
-		require.True(t, b.n.peers.sharesAny(b.friend.ID()))
+		require.True(t, b.n.contacts.SharesAny(b.friend.ID()))
 		f(t, b)
 		require.NoError(t, b.n.Close())
 		require.NoError(t, b.friend.Close())
@@ -196,8 +228,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 		}, 0},
 		{syncProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
 		{pushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{pushVersion}) }, guestBytes},
-		{inviteProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{inviteVersion}) }, guestBytes},
-		{keyringProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + maxKeyringCall},
+		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + 64<<10},
 		{clockProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
 		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
 	} {
@@ -209,6 +240,8 @@ func TestMemoryOfStrangers(t *testing.T) {
 				share := services.Strangers
 				if g, ok := guests[x.protocol]; ok {
 					share = g.Strangers
+				} else if x.protocol == testRoom {
+					share = roomStreams.Strangers
 				}
 				const hosts, each = 4, 8
 				streams := int(share.Peer) + 14
@@ -297,7 +330,7 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 		protocol string
 		request  []byte
 	}{
-		{keyringProtocol, append([]byte{0, 0, 0, 2}, "{}"...)},
+		{testRoom, append([]byte{0, 0, 0, 2}, "{}"...)},
 		{testService, []byte{1}},
 		{clockProtocol, nil},
 	} {
@@ -422,7 +455,7 @@ func TestPushesOfStrangersAreNotRead(t *testing.T) {
 		_, err := s.Write(append([]byte{pushVersion}, make([]byte, 32)...))
 		require.NoError(t, err)
 		_ = s.SetWriteDeadline(time.Now().Add(10 * time.Second))
-		_, err = s.Write(appendItems(nil, [][]byte{make([]byte, maxPushItem)}))
+		_, err = s.Write(bundle.Append(nil, [][]byte{make([]byte, bundle.MaxItem)}))
 		require.ErrorIs(t, err, io.ErrClosedPipe)
 	})
 }

@@ -8,11 +8,14 @@ import (
 	"io"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -27,7 +30,7 @@ type SyncStats struct {
 	EntriesSent     uint64
 	EntriesReceived uint64
 	EntriesLater    int // not stored: too far ahead of this node's clock
-	Lost            int // entries that the peer has had before and lacked now; see rollback.go
+	Lost            int // entries that the peer has had before and lacked now; see package holders
 	Duration        time.Duration
 }
 
@@ -37,8 +40,8 @@ const sessionBuffer = 256 << 10
 // asking says how a session is asked for.
 type asking struct {
 	prefix []byte
-	is     standing // of the peer, for this replica
-	proved func()   // told when the peer has proved that it holds the replica; may be nil
+	is     holders.Standing // of the peer, for this replica
+	proved func()           // told when the peer has proved that it holds the replica; may be nil
 }
 
 // newcomerTime is how long a session with a newcomer may take, however much progress it makes. The
@@ -47,7 +50,7 @@ const newcomerTime = 5 * time.Minute
 
 // syncWith runs a session with a connected peer, for the keys that begin with prefix.
 func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
-	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.peers.standing(ctx, id, p)})
+	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.holders.Standing(ctx, id, p)})
 }
 
 // syncAs runs a session with a connected peer. The peer has greetTime or, as a newcomer, meetTime
@@ -66,7 +69,7 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 		}
 	}()
 	for {
-		leave, err := n.sessions.begin(ctx, id, p)
+		leave, err := n.sessions.Begin(ctx, id, p)
 		if err != nil {
 			return st, err
 		}
@@ -81,7 +84,7 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 		}
 		// The peer has proved itself, and all places are taken. It is greeted again when one is
 		// free: what was said of the statements may have changed.
-		if leavePlace, err = n.sessions.place(ctx, id, a.is); err != nil {
+		if leavePlace, err = n.sessions.Place(ctx, id, a.is); err != nil {
 			return st, err
 		}
 	}
@@ -90,7 +93,7 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 // trySession greets the peer, and runs the session if a place is free, or was taken before.
 func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *SyncStats) (ran bool, err error) {
 	limit := greetTime
-	if a.is == newcomer {
+	if a.is == holders.Newcomer {
 		limit = meetTime
 	}
 	opening, cancel := context.WithTimeout(ctx, limit)
@@ -114,12 +117,12 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 	}
 	if *leavePlace == nil {
 		var free bool
-		if *leavePlace, free = n.sessions.tryPlace(id, a.is); !free {
+		if *leavePlace, free = n.sessions.TryPlace(id, a.is); !free {
 			return false, link.GiveUp(s)
 		}
 	}
 	*s = link.Within(raw, idleTimeout).Paced()
-	if a.is == newcomer {
+	if a.is == holders.Newcomer {
 		*s = s.EndingIn(newcomerTime)
 	}
 	if err := g.confirm(s); err != nil {
@@ -139,7 +142,7 @@ func (n *Node) serveSync(s link.Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
 	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, contacts.ErrBusy) {
 		_ = s.Close() // not a reset, which could overtake the status
 		return
 	}
@@ -167,10 +170,10 @@ func (n *Node) answerSync(ctx context.Context, s link.Stream, st *SyncStats) err
 	}
 	s = link.Within(s, idleTimeout).Paced()
 	r := bufio.NewReaderSize(unread(small, s), sessionBuffer)
-	leave, ok := n.sessions.accept(g.id, s.Remote(), n.id)
+	leave, ok := n.sessions.Accept(g.id, s.Remote(), n.id)
 	if !ok {
 		_, err := s.Write([]byte{statusBusy})
-		return errors.Join(ErrBusy, err, s.CloseWrite())
+		return errors.Join(contacts.ErrBusy, err, s.CloseWrite())
 	}
 	defer leave()
 	if _, err := s.Write([]byte{statusGoOn}); err != nil {
@@ -207,7 +210,7 @@ func (n *Node) session(
 		}
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
-			Set:   work.of(n.Replicas.StatementSet(g.id)), Key: keyed(g.key, []byte("statements")),
+			Set:   work.of(n.Replicas.StatementSet(g.id)), Key: names.Keyed(g.key, []byte("statements")),
 			Initiator: initiator, Budget: link.VisitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.insertStatements(ctx, g.id, items)
@@ -222,21 +225,21 @@ func (n *Node) session(
 			n.renewGrants(ctx, g.id)
 		}
 	}
-	n.peers.agreed(s.Remote(), g.id)
-	var w *watch
+	n.blamed.Agreed(s.Remote(), g.id)
+	var w *holders.Watch
 	var sent func(*reconcile.Item)
 	if len(g.prefix) == 0 {
 		var err error
-		if w, err = n.watchFor(ctx, g.id, s.Remote()); err != nil {
+		if w, err = n.holders.Watch(ctx, n.Replicas, g.id, s.Remote()); err != nil {
 			return err
 		}
-		sent = w.sent
+		sent = w.Sent
 	}
 	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
 		Guard: fault.Call,
 		Set:   work.of(n.Replicas.EntrySet(g.id)), Range: replica.PrefixRange(g.prefix),
-		Key: keyed(g.key, []byte("entries")), Initiator: initiator, Budget: link.VisitOf(s),
+		Key: names.Keyed(g.key, []byte("entries")), Initiator: initiator, Budget: link.VisitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
 		Sent:   n.handing.sent(s.Remote(), sent),
@@ -248,9 +251,9 @@ func (n *Node) session(
 	if err = errors.Join(err, bad); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("sync entries: %w", err))
 	}
-	n.peers.shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
+	n.contacts.Shares(s.Remote(), g.id) // before what it has had is noted: of the remembered alone
 	if w != nil {
-		if st.Lost, err = w.end(ctx); err != nil {
+		if st.Lost, err = w.End(ctx); err != nil {
 			return err
 		}
 	}
@@ -265,7 +268,8 @@ func (n *Node) session(
 func (n *Node) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
 	if errors.As(err, &protocol) || isRubbish(err) {
-		n.peers.noteRubbish(p, err)
+		n.counters.wrongEntries.Add(1)
+		n.blamed.Rubbish(p, err)
 	}
 	return fault.Report(n.log, err, "a session", "peer", p)
 }
@@ -290,7 +294,7 @@ type worthless struct{ refused, taken int }
 // How many statements may be refused before the peer is, if it sends more of these than of others.
 const (
 	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
-	maxRefusedPush = maxPush / 2                  // in a push or a message of gossip
+	maxRefusedPush = bundle.Max / 2               // in a push or a message of gossip
 )
 
 // maxRefusedEpochs is for how many epochs a peer may send as many.
@@ -353,11 +357,11 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, rotateErr)
 	}
 	if keys {
-		n.tendSoon()
+		n.keyChanged(id)
 		err = errors.Join(err, n.sealPolicy(ctx, id))
 	}
 	if revokes || keys {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 	}
 	return out, err
 }
@@ -371,7 +375,7 @@ func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 			"replica", id.Short(), "error", err)
 	}
 	if made > 0 {
-		n.peers.compareSoon()
+		n.contacts.CompareSoon()
 	}
 }
 

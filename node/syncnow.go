@@ -7,11 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -34,7 +36,7 @@ const (
 // when all have ended. If none of them is soon reached, others are looked for. Peers that turn out
 // not to hold the replica are left out.
 //
-// Newcomers (see acquaintance) cannot hold it up: when one session has succeeded, and those with
+// Newcomers (see package holders) cannot hold it up: when one session has succeeded, and those with
 // peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
 // as a failure; the node goes on with it by itself.
 func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
@@ -66,7 +68,7 @@ func (n *Node) syncNow(
 		if only != "" || ctx.Err() != nil {
 			return nil
 		}
-		found, err := n.discovery.find(ctx, id)
+		found, err := n.findHolders(ctx, id)
 		if err != nil && !errors.Is(err, link.ErrNoTable) {
 			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
 		}
@@ -77,7 +79,7 @@ func (n *Node) syncNow(
 		found = look()
 	}
 	results := slices.DeleteFunc(w.results, func(r SyncResult) bool {
-		return only == "" && (errors.Is(r.Err, ErrNotShared) || len(found) > 0 && r.Err != nil)
+		return only == "" && (errors.Is(r.Err, contacts.ErrNotShared) || len(found) > 0 && r.Err != nil)
 	})
 	return append(results, found...), ctx.Err()
 }
@@ -91,7 +93,7 @@ type waiting struct {
 	id      replica.ID
 	prefix  []byte
 	anyone  bool // one session is enough
-	peers   []holder
+	peers   []holders.Holder
 	results []SyncResult
 	ended   chan int     // the numbers of those that have ended
 	hopes   atomic.Int32 // peers that have proved that they hold the replica, and with which the session has not failed
@@ -106,11 +108,11 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 	defer hurry()
 	left, firm := len(w.peers), 0
 	for i, p := range w.peers {
-		if p.is == known {
+		if p.Is == holders.Known {
 			firm++
 			go w.run(meeting, link.Named(ctx), 0, i)
 		} else {
-			go w.run(meeting, patient, claimTime, i)
+			go w.run(meeting, patient, discovery.ClaimTime, i)
 		}
 	}
 	impatient, over := time.After(patience), false
@@ -126,7 +128,7 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 		case i := <-w.ended:
 			left--
 			good = good || w.results[i].Err == nil
-			if w.peers[i].is == known {
+			if w.peers[i].Is == holders.Known {
 				firm--
 			}
 		case <-impatient:
@@ -148,7 +150,7 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 // run runs the session with one of the peers.
 func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) {
 	p, hoping := w.peers[i], false
-	a := asking{prefix: w.prefix, is: p.is, proved: func() {
+	a := asking{prefix: w.prefix, is: p.Is, proved: func() {
 		if !hoping {
 			hoping = true
 			w.hopes.Add(1)
@@ -168,22 +170,22 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 }
 
 // toSyncWith returns the peers of SyncNow.
-func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holder, error) {
-	peers, err := n.peers.holdersOf(ctx, id)
+func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holders.Holder, error) {
+	peers, err := n.holders.Of(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range n.net.Peers() {
-		if (only != "" || p.Near()) && !slices.ContainsFunc(peers, func(k holder) bool { return k.ID == p.ID }) {
-			peers = append(peers, holder{peer.AddrInfo{ID: p.ID}, newcomer})
+		if (only != "" || p.Near()) && !slices.ContainsFunc(peers, func(k holders.Holder) bool { return k.ID == p.ID }) {
+			peers = append(peers, holders.Holder{AddrInfo: peer.AddrInfo{ID: p.ID}})
 		}
 	}
 	if only != "" {
-		peers = slices.DeleteFunc(peers, func(p holder) bool { return p.ID != only })
+		peers = slices.DeleteFunc(peers, func(p holders.Holder) bool { return p.ID != only })
 		if len(peers) == 0 {
 			return nil, &link.UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
 		}
-		peers[0].is = known // somebody asks for it by name
+		peers[0].Is = holders.Known // somebody asks for it by name
 	}
 	return peers, nil
 }
@@ -215,7 +217,7 @@ func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p 
 	}
 	// The peer's own session goes on, and begin waits for its end; or the peer has not noticed yet
 	// that an earlier one is over, such as that of a command that has just ended.
-	for busy, wait := time.Now(), busyWait; errors.Is(err, ErrBusy) && time.Since(busy) < greetTime; wait *= 2 {
+	for busy, wait := time.Now(), busyWait; errors.Is(err, contacts.ErrBusy) && time.Since(busy) < greetTime; wait *= 2 {
 		select {
 		case <-time.After(min(wait, time.Second)):
 		case <-run.Done():

@@ -182,7 +182,7 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 		if err != nil {
 			return nil, err
 		}
-		if !c.d.n.peers.holds(c.p, w.replica) {
+		if !c.d.n.contacts.Holds(c.p, w.replica) {
 			return kv.After(wantedBy(w.replica)), nil
 		}
 		if c.d.busy[w.hash] && !c.ours[w.hash] || c.d.failed.waits(c.p, w.hash, now) {

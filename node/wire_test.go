@@ -8,14 +8,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // A lookup is good for one replica, one responder and one day.
 func TestLookupIsBound(t *testing.T) {
-	base := lookupOf(replica.ID{1}, "peer", 20000)
-	require.Equal(t, base, lookupOf(replica.ID{1}, "peer", 20000))
-	for _, other := range [][32]byte{lookupOf(replica.ID{2}, "peer", 20000), lookupOf(replica.ID{1}, "other", 20000), lookupOf(replica.ID{1}, "peer", 20001)} {
+	base := names.Lookup(replica.ID{1}, "peer", 20000)
+	require.Equal(t, base, names.Lookup(replica.ID{1}, "peer", 20000))
+	for _, other := range [][32]byte{names.Lookup(replica.ID{2}, "peer", 20000), names.Lookup(replica.ID{1}, "other", 20000), names.Lookup(replica.ID{1}, "peer", 20001)} {
 		require.NotEqual(t, base, other)
 	}
 }
@@ -30,40 +32,35 @@ func readPush(r *bufio.Reader) (p pushed, err error) {
 	if p.lookup, err = readPushHead(r); err != nil {
 		return p, err
 	}
-	if p.statements, err = readItems(r, nil); err != nil {
+	if p.statements, err = bundle.Read(r, nil); err != nil {
 		return p, err
 	}
-	p.entries, err = readItems(r, nil)
+	p.entries, err = bundle.Read(r, nil)
 	return p, err
 }
 
 func TestPushIsBounded(t *testing.T) {
 	head := append([]byte{pushVersion}, make([]byte, 32)...)
 	for name, items := range map[string][][]byte{
-		"too many":  make([][]byte, maxPush+1),
-		"too long":  {make([]byte, maxPushItem+1)},
-		"too large": slices.Repeat([][]byte{make([]byte, maxPushItem)}, maxPushBytes/maxPushItem+1),
+		"too many":  make([][]byte, bundle.Max+1),
+		"too long":  {make([]byte, bundle.MaxItem+1)},
+		"too large": slices.Repeat([][]byte{make([]byte, bundle.MaxItem)}, bundle.MaxBytes/bundle.MaxItem+1),
 	} {
-		_, err := readPush(bufio.NewReader(bytes.NewReader(appendItems(appendItems(head, nil), items))))
+		_, err := readPush(bufio.NewReader(bytes.NewReader(bundle.Append(bundle.Append(head, nil), items))))
 		require.ErrorContains(t, err, "push of", name)
 	}
 }
 
 func FuzzReadPush(f *testing.F) {
-	f.Add(appendItems(appendItems(append([]byte{pushVersion}, make([]byte, 32)...), [][]byte{{1}}), [][]byte{{2, 3}, {}}))
+	f.Add(bundle.Append(bundle.Append(append([]byte{pushVersion}, make([]byte, 32)...), [][]byte{{1}}), [][]byte{{2, 3}, {}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := readPush(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}
-		again := appendItems(appendItems(append([]byte{pushVersion}, p.lookup[:]...), p.statements), p.entries)
+		again := bundle.Append(bundle.Append(append([]byte{pushVersion}, p.lookup[:]...), p.statements), p.entries)
 		back, err := readPush(bufio.NewReader(bytes.NewReader(again)))
 		require.NoError(t, err)
 		require.Equal(t, p, back)
 	})
-}
-
-func FuzzParseAddrs(f *testing.F) {
-	f.Add(marshalAddrs(nil))
-	f.Fuzz(func(t *testing.T, b []byte) { _, _ = parseAddrs(b) })
 }

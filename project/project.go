@@ -2,8 +2,11 @@
 // between them, and signatures of their authors.
 //
 // What belongs here: the types, their form in bytes, the keys of their entries, and what makes each
-// of them right, which is checked before it is written. What never belongs here: storing and
-// syncing them.
+// of them right, which is checked before it is written; and what is done with them: adding versions
+// of assets and references, and finding what is there. What never belongs here: how a replica
+// stores and syncs, and who a person is: both are handed in.
+//
+// Start at [Open], or at [Create] for a replica that is no project yet.
 //
 // Facts from OBJECTS RFC-004, draft 0.1: messages of the proto3 package objects.data.v1, in binary
 // form; times in Unix seconds. Unknown fields are kept.

@@ -9,11 +9,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // halves returns two sets of count items that have no item in common.

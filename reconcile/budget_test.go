@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-
 	"net"
 	"sync"
 	"testing"

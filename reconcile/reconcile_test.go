@@ -18,12 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"

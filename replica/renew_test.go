@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // renewing is an owner of an encrypted replica, a delegate below ours/, and some guests of the

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/reconcile"

@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/internal/testkit"
-
 	"github.com/stretchr/testify/require"
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/edsig"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 	"github.com/skerry-sync/skerry/kv/pebble"

@@ -7,15 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/limits"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 

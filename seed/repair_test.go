@@ -10,6 +10,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/repair"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -33,7 +34,7 @@ func TestRepairedStoreKeepsTheQuota(t *testing.T) {
 	}
 	require.Equal(t, 1, pending(n))
 	require.NoError(t, n.Close())
-	_, err = node.RepairStore(t.Context(), node.Config{Dir: cfg.Dir, Host: NewRegistry(Limits{}, nil)}, nil)
+	_, err = repair.Store(t.Context(), node.Config{Dir: cfg.Dir, Host: NewRegistry(Limits{}, nil)}, nil)
 	require.NoError(t, err)
 	n, err = node.Open(t.Context(), cfg)
 	require.NoError(t, err)

@@ -11,13 +11,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Protocol carries the same requests over a stream, for devices that know a seed as a peer. One

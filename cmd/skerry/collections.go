@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/nginx"
 	"github.com/skerry-sync/skerry/collections/openapi"
+	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -78,9 +78,9 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 	f.StringVar(&s.audit, "audit", "", "file to add a record of each request to, a JSON object a line")
 	f.StringVar(&s.cert, "tls-cert", "", "file with a certificate, to serve HTTPS; it is read again when it changes")
 	f.StringVar(&s.key, "tls-key", "", "file with the certificate's private key")
-	f.StringArrayVar(&s.acme.hosts, "acme", nil, "name of the server, such as sync.example, for which to get certificates by ACME; it must be reached at port 443 (repeatable)")
-	f.StringVar(&s.acme.email, "acme-email", "", "address that the authority may write to")
-	f.StringVar(&s.acme.directory, "acme-directory", autocert.DefaultACMEDirectory, "URL of the authority")
+	f.StringArrayVar(&s.acme.Hosts, "acme", nil, "name of the server, such as sync.example, for which to get certificates by ACME; it must be reached at port 443 (repeatable)")
+	f.StringVar(&s.acme.Email, "acme-email", "", "address that the authority may write to")
+	f.StringVar(&s.acme.Directory, "acme-directory", service.DefaultACME, "URL of the authority")
 	flags.add(cmd)
 	return cmd
 }

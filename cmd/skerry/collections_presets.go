@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
@@ -27,7 +26,7 @@ const (
 // environment names.
 func (a *app) collectionsPrimary() *cobra.Command {
 	s := &collectionsService{listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix}
-	s.kept.plainNames = true
+	s.kept.PlainNames = true
 	cmd := a.serving(s, "primary", "Serve collections from a bucket, as the environment says")
 	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port PORT (3000),\n" +
 		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served on. Who is administrator, secrets and chains come from the environment, too: PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and EVM_CONTRACT_BASE."
@@ -51,8 +50,8 @@ func (f *storeFlags) fromEnvironment(get func(string) string) error {
 	if !strings.Contains(v[0], "://") {
 		v[0] = "https://" + v[0]
 	}
-	f.store, f.region = "s3:"+strings.TrimRight(v[0], "/")+"/"+v[1], v[2]
-	f.credentials = credentials.NewStaticV4(v[3], v[4], "")
+	f.Name, f.Region = "s3:"+strings.TrimRight(v[0], "/")+"/"+v[1], v[2]
+	f.AccessKey, f.SecretAccessKey = v[3], v[4]
 	return nil
 }
 
@@ -84,7 +83,7 @@ func (a *app) collectionsReplica() *cobra.Command {
 			p.Every = time.Duration(n) * time.Millisecond
 		}
 		if !cmd.Flags().Changed("store") {
-			s.kept.store = "directory:" + filepath.Join(a.dir, "collections", "documents")
+			s.kept.Name = "directory:" + filepath.Join(a.dir, "collections", "documents")
 		}
 		if _, _, err := (&config.Config{}).Replica(*p); err != nil {
 			return api.UsageErrorf("%v", err)
@@ -94,19 +93,9 @@ func (a *app) collectionsReplica() *cobra.Command {
 	return cmd
 }
 
-// load reads the configuration, and completes it.
+// load reads the configuration, nil if there is none.
 func (s *collectionsService) load() (*config.Config, error) {
-	c, err := loadCollections(s.config, s.node.Dir(), s.log)
-	if err != nil {
-		return nil, err
-	}
-	if s.named = c != nil; !s.named {
-		c = config.Default()
-		if s.kept.inReplica() { // whose rules may say more
-			return c, nil
-		}
-	}
-	return s.completed(c)
+	return loadCollections(s.config, s.dir, s.log)
 }
 
 // completed adds to a configuration what the environment says, and the primary's collections.

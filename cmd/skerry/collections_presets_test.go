@@ -78,11 +78,11 @@ func TestStoreFromEnvironment(t *testing.T) {
 	require.ErrorContains(t, f.fromEnvironment(get), "required environment variable missing: S3_SECRET_KEY")
 	env["S3_SECRET_KEY"] = "secret"
 	require.NoError(t, f.fromEnvironment(get))
-	require.Equal(t, "s3:https://s3.example/docs", f.store)
-	require.Equal(t, "eu", f.region)
+	require.Equal(t, "s3:https://s3.example/docs", f.Name)
+	require.Equal(t, "eu", f.Region)
 	env["S3_ENDPOINT"] = "http://127.0.0.1:9000/"
 	require.NoError(t, f.fromEnvironment(get))
-	require.Equal(t, "s3:http://127.0.0.1:9000/docs", f.store)
+	require.Equal(t, "s3:http://127.0.0.1:9000/docs", f.Name)
 }
 
 // What is replicable, and how.

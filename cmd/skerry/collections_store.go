@@ -9,123 +9,28 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/spf13/cobra"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections/config"
 	"github.com/skerry-sync/skerry/collections/former"
+	"github.com/skerry-sync/skerry/collections/place"
+	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
-	"github.com/skerry-sync/skerry/collections/store/replicas"
-	"github.com/skerry-sync/skerry/collections/store/s3"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
-	"github.com/skerry-sync/skerry/replica"
 )
 
 // storeFlags say where documents are kept.
-type storeFlags struct {
-	store, region string
-	plainNames    bool
-	credentials   *credentials.Credentials // of the S3 service; nil looks for them
-	nonces        bool                     // several servers remember used nonces in the store
-}
+type storeFlags struct{ place.Spec }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.store, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
-	cmd.Flags().StringVar(&f.region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
-	cmd.Flags().BoolVar(&f.plainNames, "s3-plain-names", f.plainNames, "objects in the bucket have the names of their documents' paths, as those of OctoBot's servers have")
-}
-
-func (f *storeFlags) inReplica() bool { return strings.HasPrefix(f.store, "replica:") }
-
-// openReplica is a replica that documents are kept in.
-type openReplica struct {
-	replica.Replica
-	author replica.SecretKey // that this node writes as
-}
-
-// replica returns the replica that is named, which is made if there is none; nil if documents are
-// kept elsewhere.
-func (f *storeFlags) replica(ctx context.Context, n *node.Node, log *slog.Logger) (*openReplica, error) {
-	name, is := strings.CutPrefix(f.store, "replica:")
-	if !is || name == "" {
-		return nil, nil
-	}
-	r, err := n.Replicas.Resolve(ctx, name)
-	if errors.Is(err, replica.ErrNotFound) {
-		if r, err = n.CreateReplica(ctx, name, false); err == nil {
-			log.Info("made a replica for the documents", "name", name, "replica", r.ID)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	id, err := n.Replicas.DefaultAuthor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	author, err := n.Replicas.AuthorKey(ctx, id)
-	return &openReplica{r, author}, err
-}
-
-// open opens the store: in r, if that is not nil. A codec that is nil keeps documents as they are.
-func (f *storeFlags) open(ctx context.Context, n *node.Node, r *openReplica, o replicas.Options) (store.Store, error) {
-	if r != nil && f.nonces {
-		return nil, errNoncesInReplica
-	}
-	if r != nil {
-		kept, err := replicas.Open(ctx, n, r.Replica, r.author, o)
-		if err != nil {
-			return nil, fmt.Errorf("replica %s: %w", r.Name, err)
-		}
-		return kept, nil
-	}
-	kind, name, _ := strings.Cut(f.store, ":")
-	var kept store.Store
-	var err error
-	switch {
-	case kind == "memory" && name == "":
-		o.Log.Warn("documents are kept in memory and will be gone when the server ends")
-		kept = store.NewMemory()
-	case kind == "directory" && name != "":
-		kept, err = store.OpenDirectory(name)
-	case kind == "s3" && name != "":
-		if kept, err = f.openBucket(ctx, name, o.Log); err != nil {
-			err = fmt.Errorf("--store: %w", err)
-		}
-	default:
-		return nil, api.UsageErrorf("--store %s: it is replica:NAME, directory:PATH, s3:URL or memory", f.store)
-	}
-	if err != nil || o.Codec == nil {
-		return kept, err
-	}
-	return store.Coded(kept, o.Codec), nil
-}
-
-// errNoncesInReplica reports that used nonces are to be shared by a replica.
-var errNoncesInReplica = api.UsageErrorf("extensions.evm.sharedNonces: servers that share a replica learn of each other's requests too late; " +
-	"keep documents in a bucket (--store s3:URL), or leave it out")
-
-// openBucket opens a bucket of an S3 service. If used nonces are remembered in it, the service
-// must tell for sure which of several servers was first.
-func (f *storeFlags) openBucket(ctx context.Context, at string, log *slog.Logger) (*s3.Store, error) {
-	kept, err := s3.Open(ctx, at, s3.Options{Region: f.region, PlainNames: f.plainNames, Credentials: f.credentials})
-	if err != nil {
-		return nil, err
-	}
-	switch err = kept.Contend(ctx); {
-	case err == nil:
-		return kept, nil
-	case errors.Is(err, s3.ErrRaces) && !f.nonces:
-		log.Warn("only one server may write to this bucket: of writes at the same time, the service lets several succeed that should exclude each other", "store", at)
-		return kept, nil
-	case errors.Is(err, s3.ErrRaces):
-		err = fmt.Errorf("extensions.evm.sharedNonces: %w, and so would a request that somebody has recorded; use a service that holds (docs/collections.md), or leave it out", err)
-	}
-	return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), kept.Close())
+	cmd.Flags().StringVar(&f.Name, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
+	cmd.Flags().StringVar(&f.Region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
+	cmd.Flags().BoolVar(&f.PlainNames, "s3-plain-names", f.PlainNames, "objects in the bucket have the names of their documents' paths, as those of OctoBot's servers have")
 }
 
 // The variables with the secrets of encryption at rest. Each may be given in a file, which the
@@ -296,20 +201,21 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	var n *node.Node
-	var r *openReplica
-	if f.inReplica() {
-		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Command: a.command, Log: log, Keyring: a.keyringAt()}); err != nil {
+	in := f.Place()
+	if f.InReplica() {
+		var whole *skerry.Node
+		at := node.Config{Dir: a.dir, Command: a.command, Log: log}
+		if whole, err = a.openNode(ctx, at); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, n.Close()) }()
-		if r, err = f.replica(ctx, n, log); err != nil {
+		defer func() { err = errors.Join(err, whole.Close()) }()
+		if in, err = f.Replica(ctx, whole.Node, service.Site{Log: log}); err != nil {
 			return err
 		}
 	}
-	kept, err := f.open(ctx, n, r, replicas.Options{Log: log})
+	kept, err := in.Open(ctx, service.Keep{Log: log})
 	if err != nil {
-		return err
+		return advised(err)
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
 	b := a.newBar()
@@ -341,7 +247,7 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 func (a *app) moveFormer(
 	ctx context.Context, f *storeFlags, kept store.Store, m *encrypted.Migration, cfg *config.Config,
 ) (former.Moved, error) {
-	if f.inReplica() {
+	if f.InReplica() {
 		return former.Moved{}, nil
 	}
 	return former.Move(ctx, cfg, store.Coded(kept, m.To), former.Options{

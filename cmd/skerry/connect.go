@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
 )
@@ -47,7 +48,7 @@ func alive(pid int) bool {
 // session is a client of a node, and what must be ended with it.
 type session struct {
 	*api.Client
-	own *node.Node // if the command opened the data directory itself
+	own *skerry.Node // if the command opened the data directory itself
 	end []func() error
 }
 
@@ -157,9 +158,8 @@ func (a *app) absDir() (err error) {
 }
 
 func (a *app) openOwn(ctx context.Context, online, handsOver bool) (*session, error) {
-	n, err := node.Open(ctx, node.Config{
-		Dir: a.dir, Command: a.command, Keyring: a.keyringAt(), HandsOver: handsOver,
-	})
+	cfg := node.Config{Dir: a.dir, Command: a.command, HandsOver: handsOver}
+	n, err := skerry.Open(ctx, cfg, a.keyringAt())
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (a *app) openOwn(ctx context.Context, online, handsOver bool) (*session, er
 	if online {
 		f, flags := netFlags{oneShot: true}, pflag.NewFlagSet("", pflag.ContinueOnError)
 		f.add(flags)
-		if err := errors.Join(a.readConfig(flags), goOnline(n, &f, slog.New(slog.DiscardHandler))); err != nil {
+		if err := errors.Join(a.readConfig(flags), goOnline(n.Node, &f, slog.New(slog.DiscardHandler))); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}

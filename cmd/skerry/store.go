@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/repair"
 	"github.com/skerry-sync/skerry/seed"
 )
 
@@ -34,7 +35,7 @@ func (a *app) storeRepair() *cobra.Command {
 				return err
 			}
 			host := seed.NewRegistry(seed.Limits{}, nil)
-			got, err := node.RepairStore(
+			got, err := repair.Store(
 				cmd.Context(), node.Config{Dir: a.dir, Host: host, Command: a.command},
 				func(doing string) { a.note("%s", doing) },
 			)
@@ -58,7 +59,7 @@ func (a *app) storeRepair() *cobra.Command {
 	}
 }
 
-func repairText(r *node.StoreRepair) display {
+func repairText(r *repair.Report) display {
 	text := displayf("records      %d kept\ncontent      %d blobs checked", r.Records, r.Blobs)
 	for _, d := range r.Damaged {
 		text += displayf("\ndamaged      %s: %s", d.File, d.Cause)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/gateway"
 	"github.com/skerry-sync/skerry/internal/fault"
@@ -55,13 +56,13 @@ func (a *app) upCommand() *cobra.Command {
 	return cmd
 }
 
-// service is something that is built upon a node and runs as long as it.
-type service interface {
+// extension is something that is built upon a node and runs as long as it.
+type extension interface {
 	// configure is called before the node is opened.
 	configure(cfg *node.Config) error
 	// opened is called before it goes online.
 	opened(ctx context.Context, n *node.Node, log *slog.Logger) error
-	// online is called when peers can reach it; what it returns ends the service, and tells people
+	// online is called when peers can reach it; what it returns ends the extension, and tells people
 	// what to know of it.
 	online() (stop func() error, facts map[string]string, err error)
 	// measured is called if metrics are wanted.
@@ -69,7 +70,7 @@ type service interface {
 }
 
 // up runs a node until the command's context ends.
-func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
+func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 	ctx := cmd.Context()
 	if err := errors.Join(a.absDir(), a.readConfig(cmd.Flags())); err != nil {
 		return err
@@ -94,7 +95,6 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	}
 	cfg := node.Config{
 		Dir: a.dir, Command: a.command, Log: log, Limits: f.limits.limits(),
-		Keyring: a.keyringAt(),
 	}
 	if with != nil {
 		if err := with.configure(&cfg); err != nil {
@@ -107,14 +107,14 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	if with != nil {
-		if err := with.opened(ctx, n, log); err != nil {
+		if err := with.opened(ctx, n.Node, log); err != nil {
 			return err
 		}
 	}
 	if f.metrics != "" {
 		f.net.registry = metrics.NewRegistry()
 	}
-	if err := goOnline(n, &f.net, log); err != nil {
+	if err := goOnline(n.Node, &f.net, log); err != nil {
 		return err
 	}
 	facts := map[string]string{}
@@ -138,7 +138,7 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 		if with != nil {
 			with.measured(f.net.registry)
 		}
-		m, err := metrics.Listen(ctx, f.net.registry, n, f.metrics, log)
+		m, err := metrics.Listen(ctx, f.net.registry, n.Node, f.metrics, log)
 		if err != nil {
 			return err
 		}
@@ -146,21 +146,21 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 		facts["metrics"] = m.URL
 	}
 	if f.gateway != "" {
-		g, err := gateway.Listen(gateway.New(n, log), f.gateway)
+		g, err := gateway.Listen(gateway.New(n.Node, log), f.gateway)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, g.Close()) }()
 		facts["gateway"] = g.URL
 	}
-	if err := a.ready(n, l.Path, facts); err != nil {
+	if err := a.ready(n.Node, l.Path, facts); err != nil {
 		return err
 	}
 	var watching sync.WaitGroup
-	watch := &seed.Watch{Node: n, Log: log, Now: time.Now}
+	watch := &seed.Watch{Node: n.Node, Log: log, Now: time.Now}
 	watching.Go(func() { fault.Keep(ctx, log, "watching seeds", watch.Run) })
 	defer watching.Wait()
-	collectRegularly(ctx, n, f.collectEvery, log)
+	collectRegularly(ctx, n.Node, f.collectEvery, log)
 	if a.json {
 		return a.printJSON(map[string]string{"event": "stopping"})
 	}
@@ -169,9 +169,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with service) (err error) {
 
 // openNode opens the data directory. A command that has it open for a moment is waited for; another
 // node is not.
-func (a *app) openNode(ctx context.Context, cfg node.Config) (*node.Node, error) {
+func (a *app) openNode(ctx context.Context, cfg node.Config) (*skerry.Node, error) {
 	for deadline := time.Now().Add(startupWait); ; {
-		n, err := node.Open(ctx, cfg)
+		n, err := skerry.Open(ctx, cfg, a.keyringAt())
 		var inUse *node.InUseError
 		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
 			return n, err

@@ -15,22 +15,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
-	"github.com/skerry-sync/skerry/collections"
-	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/client"
 	"github.com/skerry-sync/skerry/collections/config"
-	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/evm"
-	"github.com/skerry-sync/skerry/collections/remote"
+	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
-	"github.com/skerry-sync/skerry/internal/netaddr"
 )
 
 // Options set up a Client. Key and Server must be given.
@@ -46,9 +41,12 @@ type Options struct {
 
 // Replica sets up a replica.
 type Replica struct {
-	Config *config.Config   // nil is config.Default()
-	Dir    string           // where documents are kept; "" with another Store
-	Store  store.Store      // instead of Dir; it is closed with the client, also if Open fails
+	Config *config.Config // nil is config.Default()
+	Dir    string         // where documents are kept; "" with another Store
+	Store  store.Store    // instead of Dir; it is closed with the client, also if Open fails
+	// Place, unless nil, is instead of Dir where documents are kept; package place has some, such as
+	// in a replica of a node, whose rules count here then, too.
+	Place  func(ctx context.Context, at service.Site) (service.Place, error)
 	Codec  store.Codec      // of documents in Dir that are encrypted at rest; nil if none are
 	Listen string           // address on this machine; "" is a free port of 127.0.0.1
 	Mode   config.WriteMode // "" is config.Bidirectional
@@ -67,8 +65,7 @@ type Client struct {
 	Local []error
 
 	key    eth.Key
-	remote *remote.Manager // of the replica; nil if there is none
-	closes []func() error
+	server *service.Server // the replica; nil if there is none
 }
 
 // healthTime is how long a replica may take to answer for the first time.
@@ -107,115 +104,88 @@ func (c *Client) SignData(data *value.Object) string { return evm.SignData(c.key
 
 // Sync brings a collection of the replica, by its name, in step with the server now.
 func (c *Client) Sync(ctx context.Context, collection string) error {
-	if c.remote == nil {
+	if c.server == nil {
 		return errors.New("there is no local replica")
 	}
-	return c.remote.SyncNow(ctx, &config.Collection{Name: collection})
+	return c.server.SyncNow(ctx, collection)
 }
 
 // Close ends the replica.
-func (c *Client) Close() (err error) {
-	for len(c.closes) > 0 {
-		last := len(c.closes) - 1
-		err = errors.Join(err, c.closes[last]())
-		c.closes = c.closes[:last]
+func (c *Client) Close() error {
+	if c.server == nil {
+		return nil
 	}
-	return err
+	return c.server.Close()
 }
 
 // serve starts a replica and returns the URL that paths of it follow.
 func (c *Client) serve(ctx context.Context, o *Options) (base string, err error) {
 	r := *o.Replica
-	kept := r.Store
-	if kept == nil {
-		if r.Dir == "" {
-			return "", errors.New("it needs a directory, or a store, for its documents")
-		}
-		if kept, err = store.OpenDirectory(r.Dir); err != nil {
-			return "", err
-		}
-		if r.Codec != nil {
-			kept = store.Coded(kept, r.Codec)
-		}
+	in, err := r.place()
+	if err != nil {
+		return "", err
 	}
-	c.closes = append(c.closes, kept.Close)
 	if r.Config == nil {
 		r.Config = config.Default()
 	}
-	if r.Log == nil {
-		r.Log = slog.Default()
-	}
-	cfg, local, err := r.Config.Replica(config.Primary{URL: o.Server, Mode: cmp.Or(r.Mode, config.Bidirectional), Every: cmp.Or(r.Every, time.Minute), Chain: o.Chain})
+	p := config.Primary{URL: o.Server, Mode: cmp.Or(r.Mode, config.Bidirectional),
+		Every: cmp.Or(r.Every, time.Minute), Chain: o.Chain}
+	cfg, local, err := r.Config.Replica(p)
 	if err != nil {
-		return "", err
+		return "", errors.Join(err, r.drop())
 	}
 	c.Local = local
-	nonces, err := access.NewNonces(access.NonceOptions{Skew: evm.Window})
-	if err != nil {
-		return "", err
-	}
-	c.closes = append(c.closes, nonces.Close)
+	wallets := &service.Wallets{Admins: r.Admins,
+		Chains: func(id string) bool { return id == o.Chain }}
 	if r.Admins == nil {
-		r.Admins = []eth.Address{c.Address}
+		wallets.Admins = []eth.Address{c.Address}
 	}
-	docs := document.In(kept, nil)
-	verifier := &evm.Verifier{Chains: func(id string) bool { return id == o.Chain }, Admins: r.Admins, Nonces: nonces}
-	enricher := access.Configured(func() *config.Config { return cfg }, docs, nil)
 	if r.Chains != nil {
-		verifier.Chains, enricher = r.Chains.Has, access.Compose(enricher, r.Chains.Enricher())
+		wallets.Chains = r.Chains.Has
 	}
-	c.remote = remote.New(docs, o.HTTP, r.Log)
-	c.closes = append(c.closes, func() error {
-		c.remote.Close()
-		return nil
-	})
-	h, err := collections.New(cfg, collections.Options{
-		Documents: docs, Resolver: verifier, Enricher: enricher, MustIdentify: true, Prefix: prefix, Hooks: []collections.Hook{c.remote.Hook()}, Log: r.Log,
+	c.server, err = service.Start(context.WithoutCancel(ctx), service.Options{
+		Load:  func() (*config.Config, error) { return cfg, nil },
+		Place: in, Chains: r.Chains, Wallets: wallets, Prefix: prefix,
+		HTTP: o.HTTP, SignRemotes: &o.Key, Log: r.Log,
 	})
 	if err != nil {
 		return "", err
 	}
-	if err := c.remote.SetSigned(cfg, &o.Key); err != nil {
-		return "", err
-	}
-	return c.listen(ctx, cmp.Or(r.Listen, "127.0.0.1:0"), h, r.Log)
-}
-
-// prefix is what the paths of a replica begin with.
-const prefix = "/v1"
-
-// headerTime is how long a request's headers may take.
-const headerTime = 10 * time.Second
-
-func (c *Client) listen(
-	ctx context.Context, at string, h http.Handler, log *slog.Logger,
-) (base string, err error) {
-	l, err := net.Listen("tcp", at)
+	base, err = c.server.Listen(service.ListenOptions{
+		At: cmp.Or(r.Listen, "127.0.0.1:0"), Local: true, Drain: healthTime,
+	})
 	if err != nil {
 		return "", err
 	}
-	srv := &http.Server{Handler: netaddr.Local(l.Addr(), h), ReadHeaderTimeout: headerTime,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(netaddr.Limit(l, netaddr.MaxLocalConns)) }()
-	c.closes = append(c.closes, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), healthTime)
-		defer cancel()
-		err := srv.Shutdown(ctx)
-		if err != nil {
-			err = errors.Join(err, srv.Close())
-		}
-		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, served)
-		}
-		return err
-	})
-	base = "http://" + l.Addr().String() + prefix
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	return base, healthy(ctx, base)
 }
+
+// place is where documents are kept.
+func (r *Replica) place() (func(context.Context, service.Site) (service.Place, error), error) {
+	kept := r.Store
+	switch {
+	case r.Place != nil:
+		return r.Place, r.drop()
+	case kept != nil:
+		return service.In(kept), nil
+	case r.Dir == "":
+		return nil, errors.New("it needs a directory, or a store, for its documents")
+	}
+	kept, err := store.OpenDirectory(r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if r.Codec != nil {
+		kept = store.Coded(kept, r.Codec)
+	}
+	r.Store = kept // so that drop closes it
+	return service.In(kept), nil
+}
+
+// prefix is what the paths of a replica begin with.
+const prefix = "/v1"
 
 // healthy asks a server whether it is there.
 func healthy(ctx context.Context, base string) error {

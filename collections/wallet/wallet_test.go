@@ -209,3 +209,26 @@ func TestPushThrough(t *testing.T) {
 	require.ErrorAs(t, err, &status)
 	require.Equal(t, http.StatusBadGateway, status.Status)
 }
+
+// A configuration is that of the server: the rules and the lists that it asks for are the server's,
+// and the replica of an app makes neither from the few documents that it has.
+func TestConfigurationOfTheServer(t *testing.T) {
+	p := serve(t)
+	c, err := config.Parse([]byte(`{"version": 1, "collections": [
+		{"name": "posts", "storagePath": "posts/{id}", "readRoles": ["user"],
+		 "writeRoles": ["user"], "encryption": "none", "maxBodyBytes": 1000},
+		{"name": "list", "storagePath": "lists/{id}", "readRoles": ["user"],
+		 "writeRoles": ["user"], "encryption": "none", "maxBodyBytes": 1000}],
+		"extensions": {"evm": {"chains": {"evm:8453": {}}}, "rules": {},
+			"projections": [{"source": "posts", "target": "lists/{id}"}]}}`))
+	require.NoError(t, err)
+	alice := open(t, wallet.Options{Key: key(t, 1), Server: p.URL, Replica: &wallet.Replica{
+		Config: c, Store: store.NewMemory(), Every: time.Hour,
+		Log: slog.New(slog.DiscardHandler),
+	}})
+	_, err = alice.Push(t.Context(), "posts/1", object(1), "", false)
+	require.NoError(t, err)
+	list, err := alice.Pull(t.Context(), "lists/1")
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(value.Append(nil, list.Data)))
+}

@@ -9,17 +9,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content/schedule"
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node/content/schedule"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Want names a blob to fetch.

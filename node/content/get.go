@@ -7,14 +7,13 @@ import (
 	"os"
 	"sync"
 
-	"github.com/skerry-sync/skerry/node/content/wire"
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Form says what a hash is known to name.

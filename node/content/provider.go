@@ -9,15 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/content/schedule"
-	"github.com/skerry-sync/skerry/node/content/wire"
-
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/content/schedule"
+	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 const (

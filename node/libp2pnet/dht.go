@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -16,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	mh "github.com/multiformats/go-multihash"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // The distributed hash table is Kademlia as libp2p has it, under a prefix of its own, with provider

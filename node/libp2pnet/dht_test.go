@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"lukechampine.com/blake3"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // Gossip is GossipSub 1.1. Messages carry no sender and no signature: the entries in them do.

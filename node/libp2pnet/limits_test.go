@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // However many connect, no more are let in than the limit has room for, and those that were there

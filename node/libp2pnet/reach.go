@@ -7,14 +7,14 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/skerry-sync/skerry/node/link"
-
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // reach is what others have told this node about how they see it: they dial it back (AutoNAT v2),

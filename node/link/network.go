@@ -87,7 +87,7 @@ type Relay interface {
 type namedKey struct{}
 
 // Named returns a context for connecting to peers that a person or the configuration names, or that
-// are known (see acquaintance), and no stranger. Dials to them are not rationed.
+// are known (see package holders), and no stranger. Dials to them are not rationed.
 func Named(ctx context.Context) context.Context { return context.WithValue(ctx, namedKey{}, true) }
 
 // IsNamed reports whether ctx comes from Named.
@@ -205,7 +205,8 @@ func GiveUp(s Stream) error {
 type Trust int
 
 // TrustProved is for a peer that has proved no more than that, TrustHistory for one that has proved
-// it on several days, and TrustNamed for one that a person has named. See acquaintance.go.
+// it on several days, and TrustNamed for one that a person has named. See package
+// holders.
 const (
 	TrustProved Trust = iota
 	TrustHistory

@@ -17,8 +17,14 @@ type Patient struct {
 	pace  *pace // nil: none
 }
 
-// Within returns a stream whose reads and writes must make progress within idle.
-func Within(s Stream, idle time.Duration) Patient { return Patient{Stream: s, idle: idle} }
+// Within returns a stream whose reads and writes must make progress within idle. It takes the place
+// of the patience that a stream has already.
+func Within(s Stream, idle time.Duration) Patient {
+	if p, ok := s.(Patient); ok {
+		s = p.Stream
+	}
+	return Patient{Stream: s, idle: idle}
+}
 
 // EndingIn returns the stream with a time by which everything must be done; 0 takes it away.
 func (p Patient) EndingIn(d time.Duration) Patient {

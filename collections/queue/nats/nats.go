@@ -142,6 +142,17 @@ func (q *Queue) prepare(ctx context.Context) error {
 // made is the description of streams that Publish has made.
 const made = "writes to Skerry collections"
 
+// Broker is Open for those who know queues by their interface.
+func Broker(
+	c *config.NATS, topics func() []string, log *slog.Logger,
+) (queue.Queue, error) {
+	q, err := Open(c, topics, log)
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
 // Close implements queue.Queue.
 func (q *Queue) Close() error {
 	q.conn.Close()

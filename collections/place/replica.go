@@ -1,0 +1,203 @@
+package place
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry-sync/skerry/collections/access"
+	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/rules"
+	"github.com/skerry-sync/skerry/collections/service"
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Replica is a replica of a node that documents are kept in. It implements service.Ruled.
+type Replica struct {
+	n      *node.Node
+	r      replica.Replica
+	author replica.SecretKey // that this node writes as
+	prefix string
+	guard  *rules.Guard
+	log    *slog.Logger
+	store  *replicas.Store // nil until it is opened
+}
+
+var _ service.Ruled = (*Replica)(nil)
+
+// Replica returns the replica that is named, as a place. It is made if there is none.
+func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Replica, error) {
+	name := strings.TrimPrefix(s.Name, replicaPrefix)
+	r, err := n.Replicas.Resolve(ctx, name)
+	if errors.Is(err, replica.ErrNotFound) {
+		if r, err = n.CreateReplica(ctx, name, false); err == nil {
+			at.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := n.Replicas.DefaultAuthor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	author, err := n.Replicas.AuthorKey(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	guard := rules.NewGuard(rules.Options{Chains: at.Chains, Log: at.Log})
+	return &Replica{n: n, r: r, author: author, prefix: at.Prefix, guard: guard, log: at.Log}, nil
+}
+
+// ErrSharedNonces reports that used nonces are to be remembered in a replica.
+var ErrSharedNonces = kind.New(kind.Usage, "extensions.evm.sharedNonces: servers that share a "+
+	"replica learn of each other's requests too late; keep documents in a bucket "+
+	"(--store s3:URL), or leave it out")
+
+// Open implements service.Place.
+func (p *Replica) Open(ctx context.Context, k service.Keep) (store.Store, error) {
+	if k.SharedNonces {
+		return nil, ErrSharedNonces
+	}
+	kept, err := replicas.Open(ctx, p.n, p.r, p.author,
+		replicas.Options{Codec: k.Codec, Guard: p.guard, Log: k.Log})
+	if err != nil {
+		return nil, fmt.Errorf("replica %s: %w", p.r.Name, err)
+	}
+	p.store = kept
+	return kept, nil
+}
+
+// inForce implements service.Rules.
+type inForce struct{ *rules.Rules }
+
+func (r inForce) SerialNumber() uint64   { return r.Serial }
+func (r inForce) PathPrefix() string     { return r.Prefix }
+func (r inForce) Shared() *config.Config { return r.Config }
+
+// asRules is nil for nil.
+func asRules(r *rules.Rules) service.Rules {
+	if r == nil {
+		return nil
+	}
+	return inForce{r}
+}
+
+// InForce implements service.Ruled.
+func (p *Replica) InForce() service.Rules { return asRules(p.guard.Rules()) }
+
+// Judge implements service.Ruled.
+func (p *Replica) Judge(kept store.Store, r *access.Revocations) { p.guard.Read(kept, r) }
+
+// Apply implements service.Ruled.
+func (p *Replica) Apply(r service.Rules) error {
+	now := r.(inForce).Rules
+	if was := p.guard.Rules(); was != nil && now.Serial <= was.Serial {
+		return nil
+	}
+	if err := p.guard.Set(now); err != nil {
+		return err
+	}
+	if p.store != nil {
+		p.store.Forget()
+	}
+	return nil
+}
+
+// Newer implements service.Ruled.
+func (p *Replica) Newer(ctx context.Context) (service.Rules, error) {
+	all, _, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
+	if err != nil {
+		return nil, err
+	}
+	now, err := rules.Newest(all, p.r.ID)
+	if err != nil {
+		return nil, fmt.Errorf(
+			"the rules of the replica have changed, and this server goes on with those before: %w", err)
+	}
+	if was := p.guard.Rules(); now == nil || was != nil && now.Serial <= was.Serial {
+		return nil, nil
+	}
+	return inForce{now}, nil
+}
+
+// Current implements service.Ruled. The rules are made by the node that holds the replica's key.
+func (p *Replica) Current(ctx context.Context, own *config.Config) (service.Rules, error) {
+	all, missing, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
+	if err != nil {
+		return nil, err
+	}
+	now, err := rules.Newest(all, p.r.ID)
+	unread, _ := errors.AsType[*rules.UnreadError](err)
+	mayMake := own.Rules != nil && !p.r.Secret.IsZero()
+	switch {
+	case unread != nil && mayMake:
+		now = unread.Rules
+	case unread != nil:
+		return nil, fmt.Errorf("the rules of replica %s: %w; start the node that holds the replica's "+
+			"key with a configuration that collections check takes, which becomes the new rules",
+			p.r.Name, err)
+	case now == nil && missing > 0:
+		return nil, fmt.Errorf("the rules of replica %s are not here yet: run skerry replica sync %s "+
+			"first", p.r.Name, p.r.Name)
+	case own.Rules != nil && !mayMake && now == nil:
+		return nil, fmt.Errorf("extensions.rules: replica %s has no rules yet: start the node that "+
+			"holds its key first", p.r.Name)
+	case !mayMake:
+		return asRules(now), nil
+	}
+	want, err := rulesOf(own, &p.r, p.author, now, p.prefix)
+	if err != nil {
+		return nil, err
+	}
+	if now != nil && unread == nil && want.Same(now) {
+		return inForce{now}, nil
+	}
+	err = replicas.WriteEntry(ctx, p.n, p.r.ID, p.author, rules.Key, want.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	p.log.Info("the configuration has become the rules of the replica, which all nodes that serve it "+
+		"apply", "replica", p.r.Name, "serial", want.Serial)
+	return inForce{want}, nil
+}
+
+// rulesOf are the rules that a configuration asks for, after those that count now, which may be
+// nil. author is who writes what no caller has signed.
+func rulesOf(
+	cfg *config.Config, r *replica.Replica, author replica.SecretKey, now *rules.Rules, prefix string,
+) (*rules.Rules, error) {
+	want := rules.Rules{Serial: 1, Since: time.Now().UnixMilli(), Prefix: prefix,
+		Hosts: cfg.Rules.Hosts, Own: cfg.Own(), Config: cfg,
+		Servers: []replica.AuthorID{author.Author()}}
+	want.Scopes = want.Since
+	if now != nil {
+		want.Serial, want.Since = now.Serial+1, now.Since
+		if now.Scopes > 0 {
+			want.Scopes = now.Scopes
+		}
+	}
+	for _, text := range cfg.Rules.Servers {
+		a, err := replica.ParseAuthorID(text)
+		if err != nil {
+			return nil, fmt.Errorf("extensions.rules.servers: %w", err)
+		}
+		if !slices.Contains(want.Servers, a) {
+			want.Servers = append(want.Servers, a)
+		}
+	}
+	signed := rules.Sign(want, r.Secret)
+	// No node would serve the replica under rules that cannot be applied, nor this one start again.
+	if err := rules.NewGuard(rules.Options{}).Set(signed); err != nil {
+		return nil, err
+	}
+	return signed, nil
+}

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/kv/pebble"
+)
+
+// salvagedDir is where the store that SalvageStore makes waits for its place. It is whole once
+// storeDir is out of the way.
+const salvagedDir = "kv.salvaged"
+
+// DamagedStore is a file of the store that could not be read whole.
+type DamagedStore struct {
+	File  string   `json:"file"`
+	Cause string   `json:"cause"`
+	Kinds []string `json:"kinds,omitempty"` // what may have been in the damaged part; all kinds if empty
+}
+
+// Salvaged is what SalvageStore has done.
+type Salvaged struct {
+	Records uint64         // that were kept
+	Damaged []DamagedStore // files of the store
+	Old     string         // where the damaged store is kept; empty if nothing was damaged
+}
+
+// SalvageStore puts a new store, of all that can be read, in the place of a damaged one, which it
+// keeps. A store in which nothing is damaged stays as it is. No process may have the directory
+// open. See package repair for what is to follow.
+func SalvageStore(ctx context.Context, cfg Config) (out Salvaged, err error) {
+	at := func(name string) string { return filepath.Join(cfg.Dir, name) }
+	if _, err := os.Stat(at(lockName)); err != nil {
+		return out, fmt.Errorf("%s is no data directory: %w", cfg.Dir, err)
+	}
+	lock, err := acquire(cfg.Dir, cfg.Command)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	if err := finishSalvage(cfg.Dir); err != nil {
+		return out, err
+	}
+	if err := os.RemoveAll(at(salvagedDir)); err != nil { // of a run that was cut short
+		return out, err
+	}
+	got, err := pebble.Salvage(ctx, at(storeDir), at(salvagedDir), cfg.Store)
+	if err != nil {
+		return out, err
+	}
+	out.Records = got.Records
+	if len(got.Damaged) == 0 {
+		return out, os.RemoveAll(at(salvagedDir))
+	}
+	for _, d := range got.Damaged {
+		out.Damaged = append(out.Damaged, DamagedStore{d.File, d.Cause, kindsOf(d.Lost)})
+	}
+	if err := pebble.DropBallast(at(storeDir)); err != nil {
+		return out, err
+	}
+	out.Old = at(storeDir + ".damaged-" + time.Now().UTC().Format("20060102-150405"))
+	if err := os.Rename(at(storeDir), out.Old); err != nil {
+		return out, err
+	}
+	return out, finishSalvage(cfg.Dir)
+}
+
+// finishSalvage gives the new store its place, if the old one has left it.
+func finishSalvage(dir string) error {
+	_, err := os.Stat(filepath.Join(dir, storeDir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = os.Rename(filepath.Join(dir, salvagedDir), filepath.Join(dir, storeDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, disk.SyncDir(dir))
+}
+
+// kindsOf names what the keys of some ranges are of.
+func kindsOf(lost []kv.Range) (out []string) {
+	for _, kind := range []struct {
+		first byte
+		name  string
+	}{{'b', "content"}, {'n', "peers and settings of the node"}, {'r', "replicas, entries and keys"}, {'s', "registrations of a seed"}} {
+		for _, r := range lost {
+			before := r.To != nil && (len(r.To) == 0 || r.To[0] < kind.first)
+			after := len(r.From) > 0 && r.From[0] > kind.first
+			if !before && !after {
+				out = append(out, kind.name)
+				break
+			}
+		}
+	}
+	return out
+}
