@@ -9,7 +9,6 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
-	"github.com/skerry-sync/skerry/node/blame"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/link"
 )
@@ -18,21 +17,15 @@ import (
 
 // newExchange returns what fetches and gives the content of a node that is being opened.
 func (n *Node) newExchange() *content.Exchange {
-	cfg := content.Config{Blobs: n.Blobs, Limits: n.limits, Liars: liars{n.blamed, n.noteLie}, Log: n.log}
+	cfg := content.Config{
+		Blobs: n.Blobs, Limits: n.limits, Log: n.log,
+		Lied: n.blamed.Lied, NoteLie: n.noteLie,
+	}
 	if n.handing.on {
 		cfg.Gave = n.handing.gave
 	}
 	return content.New(cfg)
 }
-
-// liars are the peers that are blamed, and what is done about another.
-type liars struct {
-	*blame.List
-	note func(p peer.ID, cause error)
-}
-
-// NoteLie implements content.Liars.
-func (l liars) NoteLie(p peer.ID, cause error) { l.note(p, cause) }
 
 func (n *Node) serveBlobs(s link.Stream) { n.content.Serve(n.ctx, s) }
 

@@ -415,8 +415,8 @@ func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error
 	})
 }
 
-// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a *content.SizeError
-// if the size that the entry gives turns out to be wrong.
+// WaitEntry waits until the content of an entry is all here, or ctx ends. It returns a
+// *content.SizeError if the size that the entry gives turns out to be wrong.
 func (n *Node) WaitEntry(ctx context.Context, e *replica.Entry) error {
 	state := func() (ContentState, error) { return n.ContentOf(ctx, e) }
 	return n.waitContent(ctx, state, func() error { return n.wrongSize(ctx, e) })

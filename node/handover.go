@@ -247,8 +247,8 @@ func (n *Node) handOverTo(
 //   - what the peer says it has got, perhaps from others. Nothing proves that, so it renews the
 //     patience for a time that is bounded in all, believedFor times the patience.
 //
-// To answer what it has, the peer may take believedFor times the patience and once content.DescribeTime,
-// in all. Bytes that it is sent renew that, too.
+// To answer what it has, the peer may take believedFor times the patience and once
+// content.DescribeTime, in all. Bytes that it is sent renew that, too.
 //
 // So a peer that lies, dribbles its answers, or takes what it was sent again and again, holds this
 // node for no longer than twice that time and the time of those bytes at the least rate.

@@ -1,8 +1,8 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (blobs.go, sync.go, overview.go, push.go), when to
-// talk to whom (peers.go, contacts.go), what to download from where (fetch.go, downloads.go), and
+// What belongs here: the protocols over streams (sync.go, overview.go, push.go), when to talk to
+// whom (peers.go, contacts.go), what to download (downloads.go; how is in package content), and
 // sealed content (sealed.go). What never belongs here: the formats and rules of blobs and entries;
 // how people or programs talk to a node (package api); and what stands above a node, such as
 // invites, vaults and its doctor, which are packages of their own and use what is exported here

@@ -13,7 +13,7 @@ import (
 
 // Claim says that the content of a hash has so many bytes. Anybody can claim anything. A claim is
 // decided only by what the hash commits to: the proved size of the blob or, of a file in chunks,
-// the sum of its list. So a claim that is wrong once is wrong for ever, and says nothing about other
+// the sum of its list. So a claim that is wrong once is wrong for ever. It says nothing about other
 // claims about the same hash.
 type Claim struct {
 	Hash blobs.Hash

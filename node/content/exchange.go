@@ -33,20 +33,15 @@ type Network interface {
 	Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error)
 }
 
-// Liars are peers that have sent something wrong.
-type Liars interface {
-	// Lied reports whether a peer has, not long ago.
-	Lied(p peer.ID) bool
-	// NoteLie remembers one that has just done it.
-	NoteLie(p peer.ID, cause error)
-}
-
 // Config sets up an Exchange. All fields but Gave must be set.
 type Config struct {
 	Blobs  *blobs.Store
 	Limits *limits.Limiter
-	Liars  Liars
 	Log    *slog.Logger
+	// Lied reports whether a peer has sent something wrong not long ago. NoteLie remembers one that
+	// has just done it.
+	Lied    func(p peer.ID) bool
+	NoteLie func(p peer.ID, cause error)
 	// Gave, if not nil, is told how many bytes of the protocol a peer has been sent.
 	Gave func(p peer.ID, bytes int)
 }

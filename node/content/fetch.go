@@ -42,7 +42,8 @@ type SizeError struct {
 }
 
 func (e *SizeError) Error() string {
-	return fmt.Sprintf("verification failed: blob %s has %d bytes, not %d as claimed", e.Hash.Short(), e.Have, e.Want)
+	return fmt.Sprintf("verification failed: blob %s has %d bytes, not %d as claimed",
+		e.Hash.Short(), e.Have, e.Want)
 }
 
 // Kind implements kind.Of.
@@ -140,7 +141,7 @@ func (x *Exchange) newFetcher(
 		seen[info.ID] = true
 		p := f.newProvider(info)
 		switch {
-		case x.cfg.Liars.Lied(info.ID):
+		case x.cfg.Lied(info.ID):
 			p.turn = turnOfLiars
 		case i >= len(providers):
 			p.turn = turnOfFallback
@@ -254,7 +255,7 @@ func (f *fetcher) look() {
 		for _, p := range f.relief() {
 			if !slices.ContainsFunc(f.providers, func(x *provider) bool { return x.info.ID == p }) {
 				x := f.newProvider(peer.AddrInfo{ID: p})
-				if f.x.cfg.Liars.Lied(p) {
+				if f.x.cfg.Lied(p) {
 					x.turn = turnOfLiars
 				}
 				f.providers = append(f.providers, x)
@@ -282,7 +283,7 @@ func (f *fetcher) providerError(p *provider, err error) {
 	}
 	f.x.log.Info("provider dropped", "peer", p.info.ID, "error", err)
 	if isLie(err) {
-		f.x.cfg.Liars.NoteLie(p.info.ID, err)
+		f.x.cfg.NoteLie(p.info.ID, err)
 	}
 	p.fail(err)
 }
@@ -468,7 +469,7 @@ func (x *Exchange) Stream(
 	if err := x.net.Connect(link.Named(ctx), p); err != nil {
 		return 0, err
 	}
-	s := &openStream{p: &provider{f: &fetcher{x: x, ctx: ctx}, info: p}}
+	s := x.stream(p.ID, false)
 	defer func() { s.close(true) }()
 	if err := s.open(ctx); err != nil {
 		return 0, err

@@ -36,6 +36,11 @@ type Content struct {
 	Fetched   Fetched
 }
 
+// mayBeSequence reports whether a blob of a size can be a sequence that names something.
+func mayBeSequence(size uint64) bool {
+	return size > 0 && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize
+}
+
 // IsSequence reports whether the content is more than the blob itself.
 func (c *Content) IsSequence() bool { return len(c.Children) > 0 }
 
@@ -106,7 +111,7 @@ func (g *getter) run(ctx context.Context, form Form) error {
 		return err
 	}
 	g.out.Size = info.Size
-	if form == Raw || form == Unknown && (info.Size == 0 || info.Size%blobs.HashSize != 0 || info.Size > blobs.MaxChildren*blobs.HashSize) {
+	if form == Raw || form == Unknown && !mayBeSequence(info.Size) {
 		return nil
 	}
 	// What is damaged here would name children that nobody has.
@@ -126,7 +131,8 @@ func (g *getter) run(ctx context.Context, form Form) error {
 	// a bare hash names a blob that only looks like a sequence.
 	if err := g.f.fetch(Want{Hash: seq[0]}); err != nil {
 		var missing *MissingError
-		if form == Unknown && (errors.As(err, &missing) && len(missing.Causes) == 0 || errors.Is(err, link.ErrOffline)) {
+		nowhere := errors.As(err, &missing) && len(missing.Causes) == 0
+		if form == Unknown && (nowhere || errors.Is(err, link.ErrOffline)) {
 			return nil
 		}
 		return fmt.Errorf("sequence %s: %w", g.out.Hash.Short(), err)
@@ -194,7 +200,9 @@ func (g *getter) expectRoot(ctx context.Context) error {
 
 // children returns what is to be fetched for the children of seq, once its first child is here; nil
 // if seq is no sequence after all.
-func (g *getter) children(ctx context.Context, seq blobs.Sequence, form Form) (wants []Want, err error) {
+func (g *getter) children(
+	ctx context.Context, seq blobs.Sequence, form Form,
+) (wants []Want, err error) {
 	if err := g.f.rc.Flush(); err != nil {
 		return nil, err
 	}
@@ -236,7 +244,9 @@ func (x *Exchange) toFetch(ctx context.Context, wants []Want) (total uint64, err
 	for i, w := range wants {
 		hashes[i] = w.Hash
 	}
-	err = x.blobs.Stats(ctx, hashes, func(i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+	err = x.blobs.Stats(ctx, hashes, func(
+		i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error),
+	) error {
 		switch {
 		case !known:
 			total += wants[i].Size

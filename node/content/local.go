@@ -73,7 +73,8 @@ func Chunks(
 		return nil, &SizeError{h, size, info.Size}
 	}
 	x, err := chunked.Open(ctx, from, h)
-	if errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList) || err == nil && x.Size() != size {
+	bad := errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList)
+	if bad || err == nil && x.Size() != size {
 		return nil, &SizeError{h, size, info.Size}
 	}
 	if err != nil {

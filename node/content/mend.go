@@ -74,8 +74,8 @@ func isMissing(err error) bool {
 func (f *fetcher) menders(h blobs.Hash) (out []peer.AddrInfo) {
 	have := f.x.Providers(f.ctx, h)
 	slices.SortStableFunc(have, func(a, b ProviderInfo) int {
-		switch lied := f.x.cfg.Liars.Lied(a.ID); {
-		case lied == f.x.cfg.Liars.Lied(b.ID):
+		switch lied := f.x.cfg.Lied(a.ID); {
+		case lied == f.x.cfg.Lied(b.ID):
 			return cmp.Compare(b.Present, a.Present)
 		case lied:
 			return 1
@@ -157,7 +157,7 @@ func (f *fetcher) replaceFrom(
 ) error {
 	rc := f.x.blobs.NewReplacer(f.ctx)
 	req := wire.Request{Hash: h, Ranges: ranges, ProveSize: whole}
-	err := f.askFor(p, req, func(s *openStream, head wire.Head) error {
+	err := f.askFor(p, req, func(s *stream, head wire.Head) error {
 		on := blobs.Hooks{Verified: f.came}
 		if whole {
 			return rc.ReceiveNew(s.r, h, size, head.Ranges, on)
@@ -184,7 +184,7 @@ func (f *fetcher) fetchAnew(
 	}
 	if err == nil {
 		req := wire.Request{Hash: h, Ranges: some}
-		err = f.askFor(p, req, func(s *openStream, head wire.Head) error {
+		err = f.askFor(p, req, func(s *stream, head wire.Head) error {
 			return blobs.Decode(s.r, h, size, head.Ranges, discardAt{})
 		}, size)
 	}
@@ -214,17 +214,17 @@ func (discardAt) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 // askFor asks a peer for parts of a blob that is known to have size bytes, and has take read their
 // streams. It remembers a peer that sends something wrong.
 func (f *fetcher) askFor(
-	p peer.AddrInfo, req wire.Request, take func(*openStream, wire.Head) error,
+	p peer.AddrInfo, req wire.Request, take func(*stream, wire.Head) error,
 	size uint64,
 ) (err error) {
 	if err := f.x.limits.Turns.Wait(f.ctx, f.background); err != nil {
 		return err
 	}
-	s := &openStream{p: f.newProvider(p)}
+	s := f.x.stream(p.ID, f.background)
 	defer func() { s.close(true) }()
 	defer func() {
 		if isLie(err) {
-			f.x.cfg.Liars.NoteLie(p.ID, err)
+			f.x.cfg.NoteLie(p.ID, err)
 		}
 	}()
 	if err := s.open(f.ctx); err != nil {
@@ -249,5 +249,5 @@ func (f *fetcher) askFor(
 	case len(head.Ranges) == 0 && !req.ProveSize:
 		return &MissingError{Hashes: []blobs.Hash{req.Hash}, Count: 1}
 	}
-	return take(s, head)
+	return take(&s, head)
 }

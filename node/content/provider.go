@@ -1,8 +1,6 @@
 package content
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,7 +15,6 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/content/schedule"
 	"github.com/skerry-sync/skerry/node/content/wire"
-	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 )
 
@@ -110,20 +107,16 @@ const noticed = 500 * time.Millisecond
 
 // openStream is a stream with what has been asked on it and not answered yet.
 type openStream struct {
+	stream
 	p      *provider
-	raw    link.Stream
-	r      *bufio.Reader
-	w      io.Writer
 	flying []*schedule.Block
-	stop   func() bool
-	used   bool // has been answered before
 }
 
 // stream asks for blocks on one stream until there is nothing more to ask for. A stream that was
 // cancelled, because nobody needs the rest of its answer, is replaced.
 func (p *provider) stream(ctx context.Context) {
 	for ctx.Err() == nil && !p.failed() {
-		s := &openStream{p: p}
+		s := &openStream{p: p, stream: p.f.x.stream(p.info.ID, p.f.background)}
 		more := false
 		err := fault.Guard(p.f.x.log, "a fetch", func() (err error) {
 			more, err = s.run(ctx)
@@ -182,13 +175,6 @@ func (p *provider) again(ctx context.Context, s *openStream, cause error) (bool,
 	return err == nil, err
 }
 
-var (
-	// errEnough ends a stream of which the rest is not wanted.
-	errEnough = errors.New("enough")
-	// errStale reports a stream that ended between two answers.
-	errStale = errors.New("stream ended between answers")
-)
-
 // run asks and reads until there is nothing to do: more says that there may be later.
 func (s *openStream) run(ctx context.Context) (more bool, err error) {
 	sched := s.p.f.sched
@@ -239,54 +225,6 @@ func (s *openStream) ask(ctx context.Context, b *schedule.Block) error {
 	return s.send(reqs)
 }
 
-// open opens the stream if it is not open.
-func (s *openStream) open(ctx context.Context) error {
-	if s.raw != nil {
-		return nil
-	}
-	f, id := s.p.f, s.p.info.ID
-	raw, err := f.x.net.Open(ctx, id, wire.Protocol)
-	if err != nil {
-		return err
-	}
-	s.raw = raw
-	// So that a read that waits for the peer ends.
-	s.stop = context.AfterFunc(ctx, func() { _ = raw.Reset() })
-	quiet := link.Within(raw, idleTimeout).Paced()
-	t := limits.Transfer{
-		Limits: f.x.limits.Download(id), Background: f.background, Count: &f.x.received,
-	}
-	s.r = bufio.NewReaderSize(t.Reader(ctx, quiet), readBuffer)
-	s.w = quiet
-	return nil
-}
-
-func (s *openStream) send(reqs []wire.Request) error {
-	msg, err := wire.AppendRequests(nil, s.p.f.background, reqs)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(s.w, bytes.NewReader(msg)); err != nil {
-		if s.used {
-			return errors.Join(errStale, err)
-		}
-		return fmt.Errorf("ask for blobs: %w", err)
-	}
-	return nil
-}
-
-func (s *openStream) close(broken bool) {
-	if s.raw == nil {
-		return
-	}
-	if s.stop() && !broken {
-		_ = s.raw.CloseWrite() // the provider then ends the stream, too
-		_ = s.raw.Close()
-		return
-	}
-	_ = s.raw.Reset() // it is of no more use
-}
-
 // read reads the answers of a block.
 func (s *openStream) read(ctx context.Context, b *schedule.Block) error {
 	for i, it := range b.Items {
@@ -308,11 +246,6 @@ func (s *openStream) read(ctx context.Context, b *schedule.Block) error {
 	}
 	return nil
 }
-
-// PeerFault is something that a peer sent and must not have sent.
-type PeerFault struct{ What string }
-
-func (e *PeerFault) Error() string { return "the peer breaks the protocol: " + e.What }
 
 func (s *openStream) readItem(b *schedule.Block, it *schedule.Item) error {
 	f, want := s.p.f, it.Want
@@ -441,7 +374,9 @@ func (s *openStream) readChildren(b *schedule.Block, it *schedule.Item, refused 
 
 // children returns the children, of a sequence that has just come, that follow on a request, and
 // which of them are here.
-func (f *fetcher) children(h blobs.Hash, req *wire.Children, count uint64) (blobs.Sequence, []bool, error) {
+func (f *fetcher) children(
+	h blobs.Hash, req *wire.Children, count uint64,
+) (blobs.Sequence, []bool, error) {
 	if err := f.rc.Flush(); err != nil {
 		return nil, nil, storeFault{err}
 	}
@@ -454,7 +389,8 @@ func (f *fetcher) children(h blobs.Hash, req *wire.Children, count uint64) (blob
 	}
 	children, err := blobs.ParseSequence(content)
 	if err != nil || req.First+count > uint64(len(children)) || count > req.Count {
-		return nil, nil, &PeerFault{fmt.Sprintf("%d children of blob %s, which has not so many", count, h.Short())}
+		return nil, nil, &PeerFault{fmt.Sprintf("%d children of blob %s, which has not so many",
+			count, h.Short())}
 	}
 	children = children[req.First : req.First+count]
 	have := make([]bool, count)

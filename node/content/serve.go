@@ -77,7 +77,9 @@ type answering struct {
 	w          *bufio.Writer
 }
 
-func (x *Exchange) answerRequests(ctx context.Context, s link.Stream, reqs []wire.Request, background bool) error {
+func (x *Exchange) answerRequests(
+	ctx context.Context, s link.Stream, reqs []wire.Request, background bool,
+) error {
 	v, out := link.VisitOf(s), x.limits.Upload(s.Remote())
 	size := blobBuffer
 	if v.Stranger() {
@@ -158,7 +160,9 @@ func (a *answering) one(q *wire.Request) error {
 
 // answerBlob answers for one blob, of which it returns how many bytes it sent; of one that is
 // larger than limit, it tells only the size.
-func (x *Exchange) answerBlob(a *answering, q *wire.Request, limit uint64) (sent uint64, err error) {
+func (x *Exchange) answerBlob(
+	a *answering, q *wire.Request, limit uint64,
+) (sent uint64, err error) {
 	// What is being sent is not collected. Each blob is held alone: of a sequence there are millions.
 	ctx, release := x.blobs.Hold(a.ctx)
 	defer release()
@@ -228,7 +232,8 @@ func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
 		if err != nil {
 			return err
 		}
-		if size := uint64(list.Size()); has && size%blobs.HashSize == 0 && size <= blobs.MaxChildren*blobs.HashSize && size/blobs.HashSize > c.First {
+		size := uint64(list.Size())
+		if has && mayBeSequence(size) && size/blobs.HashSize > c.First {
 			count = min(c.Count, size/blobs.HashSize-c.First)
 		}
 	}
@@ -241,7 +246,10 @@ func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
 	if err := a.spent(int(count)/childrenOfUnit, 0); err != nil { // a collection looks at each
 		return err
 	}
-	hashes := bufio.NewReaderSize(io.NewSectionReader(list, int64(c.First)*blobs.HashSize, int64(count)*blobs.HashSize), 32<<10)
+	part := io.NewSectionReader(
+		list, int64(c.First)*blobs.HashSize, int64(count)*blobs.HashSize,
+	)
+	hashes := bufio.NewReaderSize(part, 32<<10)
 	var total uint64
 	for range count {
 		if c.Budget > 0 && total >= c.Budget {

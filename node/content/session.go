@@ -54,7 +54,8 @@ func (s *Session) ensure(w Want) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s has %d of %d bytes, and this node is offline", blobs.ErrIncomplete, w.Hash, info.Present, info.Size)
+	return fmt.Errorf("%w: %s has %d of %d bytes, and this node is offline",
+		blobs.ErrIncomplete, w.Hash, info.Present, info.Size)
 }
 
 // Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.
@@ -77,7 +78,8 @@ func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
 func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error) {
 	if _, err := s.x.blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
 		length = min(length, readAhead)
-		if err := s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: off, End: off + length}}}); err != nil {
+		asked := blobs.Ranges{{Start: off, End: off + length}}
+		if err := s.ensure(Want{Hash: h, Ranges: asked}); err != nil {
 			return SessionReader{}, err
 		}
 	}
@@ -89,7 +91,8 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 	if err != nil {
 		return SessionReader{}, err
 	}
-	return SessionReader{io.NewSectionReader(&sessionBlob{s: s, h: h, size: size, r: r}, 0, int64(size))}, nil
+	blob := &sessionBlob{s: s, h: h, size: size, r: r}
+	return SessionReader{io.NewSectionReader(blob, 0, int64(size))}, nil
 }
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
@@ -154,7 +157,7 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Size() < blobs.HashSize || r.Size()%blobs.HashSize != 0 || r.Size() > blobs.MaxChildren*blobs.HashSize {
+	if !mayBeSequence(uint64(r.Size())) {
 		return nil, nil
 	}
 	var child blobs.Hash
@@ -255,7 +258,8 @@ func (r *sessionBlob) ReadAt(p []byte, off int64) (int, error) {
 	}
 	start := uint64(off) + uint64(n)
 	end := min(uint64(off)+uint64(len(p)), r.size) + r.lookAhead(uint64(off))
-	if err := r.s.ensure(Want{Hash: r.h, Ranges: blobs.Ranges{{Start: start, End: min(end, r.size)}}}); err != nil {
+	asked := blobs.Ranges{{Start: start, End: min(end, r.size)}}
+	if err := r.s.ensure(Want{Hash: r.h, Ranges: asked}); err != nil {
 		return n, err
 	}
 	n, err = r.r.ReadAt(p, off)

@@ -19,8 +19,8 @@ import (
 // those that sent something wrong before only if nothing comes at all.
 func TestWhoIsAskedInALongFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x, liars := offline(t), liars{}
-		x.cfg.Liars = liars
+		x, liars := offline(t), map[peer.ID]bool{}
+		x.cfg.Lied = func(p peer.ID) bool { return liars[p] }
 		x.GoOnline(nobody{})
 		info := func(names ...string) (out []peer.AddrInfo) {
 			for _, name := range names {
@@ -29,7 +29,7 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 			return out
 		}
 		for _, liar := range info("known liar", "liar of relief") {
-			liars.NoteLie(liar.ID, errors.New("it lied"))
+			liars[liar.ID] = true
 		}
 		f := x.newFetcher(context.Background(), info("known liar", "first"), info("fallback"), true, nil)
 		f.relief = func() []peer.ID { return []peer.ID{"liar of relief", "relief"} }
@@ -84,16 +84,10 @@ func (nobody) Open(context.Context, peer.ID, string) (link.Stream, error) {
 	return nil, errors.New("nobody answers")
 }
 
-type liars map[peer.ID]bool
-
-func (l liars) Lied(p peer.ID) bool { return l[p] }
-
-func (l liars) NoteLie(p peer.ID, _ error) { l[p] = true }
-
 // offline returns an exchange with an empty store.
 func offline(t *testing.T) *Exchange {
 	return New(Config{
-		Blobs: blobstest.New(t), Limits: limits.New(limits.Config{}, limits.DefaultFigures()), Liars: liars{},
-		Log: slog.New(slog.DiscardHandler),
+		Blobs: blobstest.New(t), Log: slog.New(slog.DiscardHandler),
+		Limits: limits.New(limits.Config{}, limits.DefaultFigures()),
 	})
 }

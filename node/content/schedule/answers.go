@@ -115,15 +115,20 @@ func (s *Schedule) settle(it *Item) {
 	}
 }
 
-// flying returns what other items than it bring of a need. The caller holds mu.
+// flying returns what other items than it bring of a need, or have brought: what has come of an
+// item is taken account of only when its answer ends. The caller holds mu.
 func (s *Schedule) flying(x *need, but *Item) (out blobs.Ranges) {
 	if len(x.Missing) == 0 || x.Size <= blobs.SegmentSize {
 		return nil
 	}
 	for b := range s.blocks {
 		for _, it := range b.Items {
-			if it.need == x && it != but && !it.answered && !b.cancelled {
-				out = out.Union(it.owed())
+			switch {
+			case it.need != x || it == but || it.answered:
+			case b.cancelled:
+				out = out.Union(it.received())
+			default:
+				out = out.Union(it.brings())
 			}
 		}
 	}

@@ -111,15 +111,20 @@ func (it *Item) received() blobs.Ranges {
 	return out
 }
 
+// brings returns what comes in the item's answer, as far as that is known.
+func (it *Item) brings() blobs.Ranges {
+	if it.expect == nil {
+		return it.Request.Ranges
+	}
+	return it.expect
+}
+
 // owed returns what of the item's need has not come.
 func (it *Item) owed() blobs.Ranges {
 	if it.answered {
 		return nil
 	}
-	if it.expect == nil {
-		return it.Request.Ranges
-	}
-	return it.expect.Without(it.received())
+	return it.brings().Without(it.received())
 }
 
 // Schedule is that of one fetch after the other. Its methods may be called at the same time from

@@ -143,7 +143,9 @@ func TestTakesOverAgain(t *testing.T) {
 	w := newWorld(t)
 	const size = 64 << 20
 	all := blobs.Ranges{{Start: 0, End: size}}
-	w.Begin([]Need{{Want: Want{Hash: blobs.Hash{1}}, Proved: true, Size: size, Missing: all.First(1 << 20)}})
+	w.Begin([]Need{{
+		Want: Want{Hash: blobs.Hash{1}}, Proved: true, Size: size, Missing: all.First(1 << 20),
+	}})
 	three := w.sources("slow", "failing", "third")
 	slow := w.takeNow(three[0])
 	require.NotNil(t, slow)
@@ -155,6 +157,28 @@ func TestTakesOverAgain(t *testing.T) {
 	again := w.takeNow(three[2])
 	require.NotNil(t, again)
 	require.Equal(t, slow.Items[0].Request.Ranges, again.Items[0].Request.Ranges)
+}
+
+// What one provider has brought is not asked of another, although its answer has not ended yet when
+// that of a third does, which had less than it was asked for.
+func TestWhatHasComeIsNotAskedAgain(t *testing.T) {
+	w := newWorld(t, Want{Hash: blobs.Hash{1}})
+	const size = 2 * blobs.SegmentSize
+	three := w.sources("partial", "rest", "third")
+	partial := w.takeNow(three[0])
+	w.Expect(partial.Items[0], blobs.Ranges{{Start: blobs.SegmentSize, End: size}})
+	w.Prove(partial.Items[0], size+1)
+	rest := w.takeNow(three[1])
+	require.Equal(t, blobs.Ranges{{End: blobs.SegmentSize}}, rest.Items[0].Request.Ranges)
+	w.Expect(rest.Items[0], rest.Items[0].Request.Ranges)
+	w.Got(rest.Items[0], blobs.SegmentSize)
+	w.Got(partial.Items[0], blobs.SegmentSize)
+	w.Answered(partial, partial.Items[0], true)
+	w.GiveBack(partial)
+	require.Nil(t, w.takeNow(three[2]))
+	w.Answered(rest, rest.Items[0], false)
+	w.GiveBack(rest)
+	require.Zero(t, w.open())
 }
 
 // When all who are asked have said no, there is no hope.

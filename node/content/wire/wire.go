@@ -1,8 +1,8 @@
-// Package wire is the format of the blob protocol: what is asked, and what comes before the verified
-// streams of an answer.
+// Package wire is the format of the blob protocol: what is asked, and what comes before the
+// verified streams of an answer.
 //
-// What belongs here: the bytes, and their bounds. What never belongs here: what is asked of whom, or
-// what is answered.
+// What belongs here: the bytes, and their bounds. What never belongs here: what is asked of whom,
+// or what is answered.
 package wire
 
 import (
