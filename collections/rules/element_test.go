@@ -3,9 +3,9 @@ package rules_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -23,13 +23,15 @@ func TestElementsStandAtTheirTime(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, answer)
 	require.NoError(t, x.founder.store.Settle(t.Context()))
 	var kept []byte
+	var own int64
 	q := replica.Query{Prefix: []byte("log/events/e\x00")}
 	for e, err := range x.founder.n.Replicas.Entries(t.Context(), x.founder.r.ID, q) {
 		require.NoError(t, err)
 		kept = x.founder.content(&e)
+		own, err = strconv.ParseInt(string(e.Key[len(q.Prefix):]), 10, 64)
+		require.NoError(t, err)
 	}
-	now := time.Now().UnixMilli()
-	for _, at := range []int64{0, 5, 1700000000000, now - 3_600_000, now - 1, now + 1} {
+	for _, at := range []int64{0, 5, 1700000000000, own - 3_600_000, own - 1, own + 1} {
 		x.evil.forge(fmt.Sprintf("log/events/e\x00%016d", at), kept)
 	}
 	x.tell()
