@@ -102,7 +102,7 @@ type Node struct {
 	holders     *holders.Book
 	contacts    *contacts.Agenda
 	sessions    *contacts.Sessions
-	active      active
+	syncer      *syncer
 	downloads   *downloads
 	lookups     *discovery.Lookups
 	discovery   *discovery.Finder
@@ -113,11 +113,7 @@ type Node struct {
 	serves      map[string]func(link.Stream) // of what is built upon the node
 	tending     sync.Mutex                   // held while a vault is written
 	tend        chan struct{}                // a vault may have to be written
-	outboxMu    sync.Mutex
-	outboxes    map[peer.ID]*outbox
-	fullTold    told // that entries are not stored
-	laterTold   told // that statements of a later version are passed over
-	renewTold   told // that grants are not renewed
+	fullTold    told                         // that entries are not stored
 	recentClock recentClock
 	importers   sync.Pool // *blobs.Importer between batches
 	closing     sync.Once
@@ -147,7 +143,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, serving: newGate(maxServing), search: newGate(1),
 		limits: newLimiter(cfg.Limits), sessions: contacts.NewSessions(),
-		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		invited: make(chan struct{}, 1), tend: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
 	}
@@ -191,6 +186,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
+	n.syncer.Replicas = n.Replicas
 	return n, n.policies.load(ctx, n.kv)
 }
 
@@ -271,7 +267,7 @@ func (n *Node) GoOnline(network link.Network) error {
 	n.joinNetwork(network)
 	n.room = newRoom(n.serves)
 	for protocol, fn := range map[string]func(link.Stream){
-		blobProtocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview, pushProtocol: n.servePush,
+		blobProtocol: n.serveBlobs, syncProtocol: n.syncer.serveSync, overviewProtocol: n.syncer.serveOverview, pushProtocol: n.syncer.servePush,
 		inviteProtocol: n.serveInvite, keyringProtocol: n.serveKeyring, clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
@@ -286,7 +282,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep, "looking after peers": n.contacts.Run,
+		"spreading entries": n.syncer.spread, "looking up replicas": n.lookups.Keep, "looking after peers": n.contacts.Run,
 		"downloading": n.downloads.run, "announcing replicas": n.discovery.Announce,
 		"searching for replicas": n.discovery.Search, "redeeming invites": n.retryInvites,
 		"tending keys": n.keepTending,
@@ -301,6 +297,7 @@ func (n *Node) joinNetwork(network link.Network) {
 	n.net = network
 	n.contacts.Online(network)
 	n.discovery.Online(network)
+	n.syncer.online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -440,7 +437,7 @@ func (n *Node) joinWith(
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.syncNow(ctx, r.ID, "", nil, true); err != nil {
+	if out.Synced, err = n.syncer.syncNow(ctx, r.ID, "", nil, true); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {
@@ -507,7 +504,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 		return err
 	}
 	if n.net != nil {
-		n.restNow(id)
+		n.syncer.restNow(id)
 	}
 	n.contacts.Forget(id)
 	return errors.Join(n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id), n.policies.forget(ctx, n.kv, id), n.forgetVault(ctx, id), n.forgetSeeds(ctx, id))

@@ -328,7 +328,7 @@ func (n *Node) accept(ctx context.Context, g Given, from peer.AddrInfo, name str
 			joined.Replica.Name = renamed.Name
 		}
 	}
-	_, stErr := n.insertStatements(ctx, g.Replica, g.Statements)
+	_, stErr := n.syncer.insertStatements(ctx, g.Replica, g.Statements)
 	return joined, errors.Join(err, stErr, n.dropKeys(ctx, [][]byte{pendingKey(id)}), n.kv.Sync(ctx))
 }
 

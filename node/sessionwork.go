@@ -17,7 +17,7 @@ import (
 // A session uses its Set and writes in one goroutine, so nothing is locked. The bill is settled
 // before each use of the Set, since nothing may wait while the store is being read.
 type bill struct {
-	n     *Node
+	n     *syncer
 	s     link.Stream
 	halfs int    // half units of work that are not settled
 	sent  uint64 // bytes that can still pay for work
@@ -67,7 +67,7 @@ func (b *bill) settle(ctx context.Context) error {
 		return nil
 	}
 	// Of a wait that was cut short nothing has been counted: who leaves has not paid.
-	if err := b.n.worked(ctx, b.s, b.halfs/2); err != nil {
+	if err := b.n.cfg.Worked(ctx, b.s, b.halfs/2); err != nil {
 		return err
 	}
 	b.halfs %= 2

@@ -50,7 +50,7 @@ func askInSession(
 		_, err := s.Write(append(frame, payload...))
 		require.NoError(t, err)
 	}
-	g, err := asker.greet(ctx, s, r, id, nil)
+	g, err := asker.syncer.greet(ctx, s, r, id, nil)
 	require.NoError(t, err)
 	require.NoError(t, g.confirm(s))
 	status, err := r.ReadByte()
@@ -122,7 +122,7 @@ func TestBillsArePaid(t *testing.T) {
 		defer v.Leave()
 		own := rate.NewLimiter(1, 1000)
 		n.limits.of("p").work = own
-		b := &bill{n: n, s: link.NewGuest(pipeStream{remote: "p"}, v)}
+		b := &bill{n: n.syncer, s: link.NewGuest(pipeStream{remote: "p"}, v)}
 		w := b.payingBy(io.Discard)
 		_, err = w.Write(make([]byte, 1000*yieldOfUnit))
 		require.NoError(t, err)

@@ -205,7 +205,7 @@ func (n *Node) OpenOwnVault(ctx context.Context, who vault.Identity, keys vault.
 		return v, err
 	}
 	if len(peers) == 0 && n.net != nil { // another device may have it, or a seed
-		if _, err := n.findHolders(ctx, id); err != nil && !errors.Is(err, link.ErrNoTable) {
+		if _, err := n.syncer.findHolders(ctx, id); err != nil && !errors.Is(err, link.ErrNoTable) {
 			return v, fmt.Errorf("look for the vault: %w", err)
 		}
 	}
