@@ -144,7 +144,7 @@ func TestOverviewsOfACrowdAreBounded(t *testing.T) {
 		n.contacts.Changed(p, true)
 		o := &overview{key: [32]byte{byte(i)}}
 		out := outcome{unknown: map[[32]byte]bool{names.Token(id, o.key): true}}
-		require.NoError(t, n.conclude(t.Context(), pipeStream{remote: p}, o, out, false))
+		require.NoError(t, n.syncer.conclude(t.Context(), pipeStream{remote: p}, o, out, false))
 		n.contacts.Changed(p, false)
 	}
 	all := remembered(t, n, id)
@@ -186,7 +186,7 @@ func TestHintsDisplaceNobody(t *testing.T) {
 func TestOutboxIsBounded(t *testing.T) {
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
-	o := &outbox{n: n, p: "p", busy: true} // its goroutine waits for the peer
+	o := &outbox{n: n.syncer, p: "p", busy: true} // its goroutine waits for the peer
 	var once sync.Once
 	for range maxOutbox {
 		o.add(t.Context(), replica.Entry{Replica: id, Key: make([]byte, 60<<10)})

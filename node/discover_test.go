@@ -278,7 +278,7 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 		_, err = looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
 		start := time.Now()
-		found, err := looking.findHolders(ctx, r.ID)
+		found, err := looking.syncer.findHolders(ctx, r.ID)
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, holder.ID(), found[0].Peer)

@@ -13,7 +13,7 @@ import (
 
 // PushTo lets tests push entries of their own making.
 func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
-	return n.pushTo(ctx, p, id, entries)
+	return n.syncer.pushTo(ctx, p, id, entries)
 }
 
 // Listeners returns the peers that listen to a replica's topic.

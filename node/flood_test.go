@@ -80,10 +80,10 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		same := func() {
 			w.heal()
 			require.NoError(t, owner.end.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
-			st, err := owner.syncWith(ctx, other.ID(), r.ID, nil)
+			st, err := owner.syncer.syncWith(ctx, other.ID(), r.ID, nil)
 			for err != nil { // one that the nodes began by themselves is under way
 				time.Sleep(time.Second)
-				st, err = owner.syncWith(ctx, other.ID(), r.ID, nil)
+				st, err = owner.syncer.syncWith(ctx, other.ID(), r.ID, nil)
 			}
 			require.Less(t, st.BytesSent+st.BytesReceived, uint64(1000), "there is nothing to send")
 			want, err := owner.Replicas.StatementsFingerprint(ctx, r.ID)
@@ -168,7 +168,7 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				m.Handle(syncProtocol, m.serve)
 				require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.simEnd.id}))
 				for range 3 {
-					_, err = n.syncWith(ctx, m.simEnd.id, r.ID, nil)
+					_, err = n.syncer.syncWith(ctx, m.simEnd.id, r.ID, nil)
 				}
 				if name == "a flood" {
 					require.Error(t, err)

@@ -43,7 +43,7 @@ const (
 // worthATopic reports whether this node is to listen to a replica that this many connected peers
 // hold. All connected peers are told of each topic, which a node to which very many are connected
 // must not do for a few.
-func (n *Node) worthATopic(peers int) bool { return n.cfg.Host == nil || peers >= topicFromHost }
+func (n *syncer) worthATopic(peers int) bool { return !n.cfg.Hosts || peers >= topicFromHost }
 
 // active knows the replicas whose topics this node listens to.
 type active struct {
@@ -52,7 +52,7 @@ type active struct {
 }
 
 // keepActive listens to the topic of a replica for some time from now.
-func (n *Node) keepActive(id replica.ID) {
+func (n *syncer) keepActive(id replica.ID) {
 	now := n.cfg.Now()
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
@@ -83,13 +83,13 @@ func (n *Node) keepActive(id replica.ID) {
 }
 
 // rest ceases to listen; the caller holds the lock.
-func (n *Node) rest(id replica.ID) {
+func (n *syncer) rest(id replica.ID) {
 	delete(n.active.until, id)
 	n.net.Part(names.Topic(id))
 }
 
 // restIdle ceases to listen to replicas that have not been active lately.
-func (n *Node) restIdle() {
+func (n *syncer) restIdle() {
 	now := n.cfg.Now()
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
@@ -100,7 +100,7 @@ func (n *Node) restIdle() {
 	}
 }
 
-func (n *Node) restNow(id replica.ID) {
+func (n *syncer) restNow(id replica.ID) {
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
 	if _, ok := n.active.until[id]; ok {
@@ -109,7 +109,7 @@ func (n *Node) restNow(id replica.ID) {
 }
 
 // publish sends entries to all who listen to their replica's topic, and returns these.
-func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Entry) (told map[peer.ID]bool) {
+func (n *syncer) publish(ctx context.Context, id replica.ID, entries []replica.Entry) (told map[peer.ID]bool) {
 	topic := names.Topic(id)
 	told = map[peer.ID]bool{}
 	for _, p := range n.net.Listeners(topic) {
@@ -142,7 +142,7 @@ func (n *Node) publish(ctx context.Context, id replica.ID, entries []replica.Ent
 }
 
 // takeGossip stores what a message holds, and says whether it may be passed on.
-func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
+func (n *syncer) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
 	if n.blamed.Refused(from) {
 		return link.Ignore
 	}
@@ -166,7 +166,7 @@ func (n *Node) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg 
 	return link.Ignore
 }
 
-func (n *Node) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
+func (n *syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
 	statements, entries, err := readGossip(msg)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ type greeting struct {
 
 // greet is the initiator's part until the responder has proved that it holds the replica. The
 // session begins with confirm.
-func (n *Node) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
+func (n *syncer) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
@@ -146,7 +146,7 @@ func (a *afterStatus) Read(b []byte) (int, error) {
 
 // welcome is the responder's part before its status. It returns ErrNotShared for a peer that does
 // not hold a replica that is held here, whatever the reason.
-func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g greeting, err error) {
+func (n *syncer) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g greeting, err error) {
 	var hello [helloBytes]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {
 		return g, fmt.Errorf("sync: %w", noEOF(err))
@@ -154,7 +154,7 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 	if hello[0] != syncVersion {
 		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], syncVersion)
 	}
-	if err := n.limits.MayAsk(s); err != nil {
+	if err := n.cfg.Limits.MayAsk(s); err != nil {
 		return g, err
 	}
 	answerAt := time.NewTimer(answerTime)
@@ -207,10 +207,10 @@ func (n *Node) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g g
 }
 
 // lookUpFor finds what a peer asks for, if it is to be told.
-func (n *Node) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
+func (n *syncer) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
 	id, err := n.lookups.Find(ctx, lookup)
 	if errors.Is(err, contacts.ErrNotShared) {
-		n.missed(s)
+		n.cfg.Missed(s)
 	}
 	if err != nil {
 		return err

@@ -118,7 +118,7 @@ func ask(t *testing.T, n *Node, from peer.ID, hello []byte) (answer []byte, wait
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := n.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
+		err := n.syncer.answerSync(t.Context(), pipeStream{theirs, from}, &SyncStats{})
 		_ = theirs.Close()
 		done <- err
 	}()
@@ -205,7 +205,7 @@ func FuzzGreeting(f *testing.F) {
 	lookup := names.Lookup(r.ID, n.id, names.Day(now))
 	f.Add(append(append(append([]byte{syncVersion}, make([]byte, 32)...), lookup[:]...), make([]byte, 80)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, err := n.welcome(t.Context(), reading{bytes.NewReader(b)}, bufio.NewReader(bytes.NewReader(b)))
+		_, err := n.syncer.welcome(t.Context(), reading{bytes.NewReader(b)}, bufio.NewReader(bytes.NewReader(b)))
 		require.Error(t, err, "nobody can guess a proof")
 	})
 }

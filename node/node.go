@@ -101,7 +101,7 @@ type Node struct {
 	holders     *holders.Book
 	contacts    *contacts.Agenda
 	sessions    *contacts.Sessions
-	active      active
+	syncer      *syncer
 	downloads   *downloads
 	lookups     *discovery.Lookups
 	discovery   *discovery.Finder
@@ -111,11 +111,7 @@ type Node struct {
 	serves      map[string]func(link.Stream) // of what is built upon the node
 	rooms       []Room                       // above the node
 	rotate      chan struct{}                // a read key may be due
-	outboxMu    sync.Mutex
-	outboxes    map[peer.ID]*outbox
-	fullTold    told // that entries are not stored
-	laterTold   told // that statements of a later version are passed over
-	renewTold   told // that grants are not renewed
+	fullTold    told                         // that entries are not stored
 	recentClock recentClock
 	importers   sync.Pool // *blobs.Importer between batches
 	closing     sync.Once
@@ -142,7 +138,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
 		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
-		active: active{until: map[replica.ID]time.Time{}}, outboxes: map[peer.ID]*outbox{},
 		rotate: make(chan struct{}, 1),
 		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
 	}
@@ -187,6 +182,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
+	n.syncer.Replicas = n.Replicas
 	return n, n.policies.load(ctx, n.kv)
 }
 
@@ -268,8 +264,9 @@ func (n *Node) GoOnline(network link.Network) error {
 	n.content.GoOnline(network)
 	n.room = newRoom(n.serves, n.rooms)
 	for protocol, fn := range map[string]func(link.Stream){
-		wire.Protocol: n.serveBlobs, syncProtocol: n.serveSync, overviewProtocol: n.serveOverview,
-		pushProtocol: n.servePush, clockProtocol: n.serveClock,
+		wire.Protocol: n.serveBlobs, syncProtocol: n.syncer.serveSync,
+		overviewProtocol: n.syncer.serveOverview, pushProtocol: n.syncer.servePush,
+		clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}
@@ -288,7 +285,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.spread, "looking up replicas": n.lookups.Keep,
+		"spreading entries": n.syncer.spread, "looking up replicas": n.lookups.Keep,
 		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
 		"changing read keys": n.keepRotating,
@@ -308,6 +305,7 @@ func (n *Node) joinNetwork(network link.Network) {
 	n.net = network
 	n.contacts.Online(network)
 	n.discovery.Online(network)
+	n.syncer.online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -477,7 +475,7 @@ func (n *Node) JoinWith(
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.syncNow(ctx, r.ID, "", nil, true); err != nil {
+	if out.Synced, err = n.syncer.syncNow(ctx, r.ID, "", nil, true); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {
@@ -544,7 +542,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 		return err
 	}
 	if n.net != nil {
-		n.restNow(id)
+		n.syncer.restNow(id)
 	}
 	n.contacts.Forget(id)
 	return errors.Join(

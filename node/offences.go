@@ -21,7 +21,7 @@ var errWorthless = errors.New(
 // has not heard of a revocation yet passes on what the revoked author sends it, in good faith, and
 // must not be kept from hearing of it: it is blamed only if it goes on without a session of the
 // replica, in which it would hear.
-func (n *Node) passedOn(p peer.ID, id replica.ID, out replica.Stated) error {
+func (n *syncer) passedOn(p peer.ID, id replica.ID, out replica.Stated) error {
 	err := new(worthless).add(out, maxRefusedPush)
 	if err == nil || n.blamed.Offended(p, id) > maxInGoodFaith {
 		return err

@@ -66,7 +66,7 @@ func overviewKey(nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte
 	return names.Keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
 }
 
-func (n *Node) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
+func (n *syncer) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
 	o := &overview{key: key}
 	type line struct {
 		token, print [32]byte
@@ -187,7 +187,7 @@ func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, 
 
 // conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too:
 // from now on it is compared with the others.
-func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
+func (n *syncer) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
 	p, v := s.Remote(), link.VisitOf(s)
 	if !out.cut {
 		n.contacts.Compared(p, o.ids, out.differ, out.gone, began)
@@ -200,7 +200,7 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 		return err
 	}
 	// A token costs its sender next to nothing, and this node a look at each replica.
-	if err := n.limits.Worked(ctx, s, searched/searchedUnit); err != nil {
+	if err := n.cfg.Limits.Worked(ctx, s, searched/searchedUnit); err != nil {
 		return err
 	}
 	return n.contacts.Meet(ctx, p, ids)
@@ -209,13 +209,13 @@ func (n *Node) conclude(ctx context.Context, s link.Stream, o *overview, out out
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many
 // were looked at. One search runs at a time; who has to wait for having caused much does so
 // afterwards.
-func (n *Node) searchFor(
+func (n *syncer) searchFor(
 	ctx context.Context, o *overview, out outcome, who admission.Party,
 ) (ids []replica.ID, searched int, err error) {
-	if err := n.search.Enter(ctx, limits.RankOf(who, true)); err != nil {
+	if err := n.cfg.Search.Enter(ctx, limits.RankOf(who, true)); err != nil {
 		return nil, 0, err
 	}
-	defer n.search.Leave()
+	defer n.cfg.Search.Leave()
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return nil, searched, err
@@ -231,7 +231,7 @@ func (n *Node) searchFor(
 }
 
 // overviewWith compares all shared replicas with a connected peer.
-func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
+func (n *syncer) overviewWith(ctx context.Context, p peer.ID) error {
 	raw, err := n.net.Open(ctx, p, overviewProtocol)
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (n *Node) overviewWith(ctx context.Context, p peer.ID) error {
 }
 
 // askOverview is the initiator's part.
-func (n *Node) askOverview(ctx context.Context, s link.Stream) error {
+func (n *syncer) askOverview(ctx context.Context, s link.Stream) error {
 	p := s.Remote()
 	var nonceI, nonceR [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
@@ -281,7 +281,7 @@ func (n *Node) askOverview(ctx context.Context, s link.Stream) error {
 }
 
 // serveOverview is the responder's part.
-func (n *Node) serveOverview(s link.Stream) {
+func (n *syncer) serveOverview(s link.Stream) {
 	limit := overviewTime
 	if !link.VisitOf(s).Stranger() {
 		limit = longOverview
@@ -294,7 +294,7 @@ func (n *Node) serveOverview(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) answerOverview(ctx context.Context, s link.Stream) error {
+func (n *syncer) answerOverview(ctx context.Context, s link.Stream) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	r := bufio.NewReader(s)

@@ -37,10 +37,10 @@ func overviewOnce(t *testing.T, a, b *Node) int {
 	counted := &countingConn{Conn: ours}
 	done := make(chan error, 1)
 	go func() {
-		done <- b.answerOverview(t.Context(), pipeStream{theirs, a.id})
+		done <- b.syncer.answerOverview(t.Context(), pipeStream{theirs, a.id})
 		theirs.Close()
 	}()
-	require.NoError(t, a.askOverview(t.Context(), pipeStream{counted, b.id}))
+	require.NoError(t, a.syncer.askOverview(t.Context(), pipeStream{counted, b.id}))
 	require.NoError(t, <-done)
 	ours.Close()
 	return counted.n
@@ -140,10 +140,10 @@ func TestOverviewTellsNothing(t *testing.T) {
 	seen := &recordingConn{Conn: theirs}
 	done := make(chan error, 1)
 	go func() {
-		done <- b.answerOverview(t.Context(), pipeStream{seen, a.id})
+		done <- b.syncer.answerOverview(t.Context(), pipeStream{seen, a.id})
 		theirs.Close()
 	}()
-	require.NoError(t, a.askOverview(t.Context(), pipeStream{ours, b.id}))
+	require.NoError(t, a.syncer.askOverview(t.Context(), pipeStream{ours, b.id}))
 	require.NoError(t, <-done)
 	require.False(t, bytes.Contains(seen.all, r.ID[:]))
 	require.False(t, a.contacts.Holds(b.id, r.ID))
@@ -169,7 +169,7 @@ func TestRubbishInOverview(t *testing.T) {
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- b.answerOverview(t.Context(), pipeStream{theirs, a.id})
+		done <- b.syncer.answerOverview(t.Context(), pipeStream{theirs, a.id})
 		theirs.Close()
 	}()
 	_, err := ours.Write(append([]byte{overviewVersion}, make([]byte, 32)...))
@@ -192,7 +192,7 @@ func FuzzOverview(f *testing.F) {
 	n := offline(f, &now)
 	f.Add(append([]byte{overviewVersion}, make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_ = n.answerOverview(t.Context(), reading{bytes.NewReader(b)}) // must end, without a panic
+		_ = n.syncer.answerOverview(t.Context(), reading{bytes.NewReader(b)}) // must end, without a panic
 	})
 }
 
@@ -214,8 +214,8 @@ func BenchmarkOverview(b *testing.B) {
 	for range b.N {
 		ours, theirs := net.Pipe()
 		done := make(chan error, 1)
-		go func() { done <- y.answerOverview(b.Context(), pipeStream{theirs, x.id}) }()
-		if err := x.askOverview(b.Context(), pipeStream{ours, y.id}); err != nil {
+		go func() { done <- y.syncer.answerOverview(b.Context(), pipeStream{theirs, x.id}) }()
+		if err := x.syncer.askOverview(b.Context(), pipeStream{ours, y.id}); err != nil {
 			b.Fatal(err)
 		}
 		if err := <-done; err != nil {

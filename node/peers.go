@@ -2,10 +2,7 @@ package node
 
 import (
 	"context"
-	"errors"
 	"iter"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -15,7 +12,6 @@ import (
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
-	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -34,14 +30,16 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		Now: n.cfg.Now, Log: n.log, Holders: n.holders, Refused: n.blamed.Refused,
 		Sessions: n.sessions, Go: n.work.Go,
 		Does: contacts.Work{
-			Introduce: n.introduce,
-			Compare:   n.overviewWith,
+			Introduce: func(ctx context.Context, p peer.ID) { n.syncer.introduce(ctx, p) },
+			Compare: func(ctx context.Context, p peer.ID) error {
+				return n.syncer.overviewWith(ctx, p)
+			},
 			Sync: func(ctx context.Context, p peer.ID, id replica.ID, is holders.Standing) error {
-				_, err := n.syncAs(ctx, p, id, asking{is: is})
+				_, err := n.syncer.syncAs(ctx, p, id, asking{is: is})
 				return err
 			},
 			News: n.downloads.dueAgain,
-			Gone: n.dropOutbox,
+			Gone: func(p peer.ID) { n.syncer.dropOutbox(p) },
 		},
 	})
 	held := func(ctx context.Context) iter.Seq2[replica.Replica, error] { return n.Replicas.All(ctx) }
@@ -58,9 +56,21 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		Meet: func(
 			proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
 		) error {
-			_, err := n.meetAndSync(proving, session, limit, p, id, asking{})
+			_, err := n.syncer.meetAndSync(proving, session, limit, p, id, asking{})
 			return err
 		},
+	})
+	n.syncer = newSyncer(syncConfig{
+		Ctx: n.ctx, Self: n.id, Hosts: n.cfg.Host != nil, Now: n.cfg.Now, Log: n.log,
+		Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
+		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
+		Limits: n.limits, Search: n.search, Missed: n.missed,
+		Sending: n.handing.sent,
+		KeysChanged: func(ctx context.Context, id replica.ID) error {
+			n.keyChanged(id)
+			return n.sealPolicy(ctx, id)
+		},
+		Given: n.downloads.lookAt, GivenAnywhere: n.downloads.lookEverywhere,
 	})
 	return n.contacts.Load(ctx)
 }
@@ -99,24 +109,6 @@ func (n *Node) hint(ctx context.Context, id replica.ID, peers []peer.AddrInfo) e
 	return n.kv.Sync(ctx)
 }
 
-// findHolders looks for holders of a replica in the hash table and runs sessions with some. It
-// returns those that succeeded.
-func (n *Node) findHolders(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
-	var mu sync.Mutex
-	err = n.discovery.Find(ctx, id, func(
-		proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
-	) error {
-		st, err := n.meetAndSync(proving, session, limit, p, id, asking{})
-		if err == nil {
-			mu.Lock()
-			defer mu.Unlock()
-			done = append(done, SyncResult{SyncStats: st})
-		}
-		return err
-	})
-	return done, err
-}
-
 // noteLie remembers that a peer has sent wrong content, also while the node closes.
 func (n *Node) noteLie(p peer.ID, cause error) {
 	n.counters.wrongContent.Add(1)
@@ -144,29 +136,16 @@ func (n *Node) LastSync(ctx context.Context, id replica.ID) (time.Time, error) {
 // because entries that were kept out may be taken now.
 func (n *Node) CompareSoon() { n.contacts.CompareSoon() }
 
-// introduce asks a peer that has newly connected, and is not known to hold anything, for each of
-// our replicas. A peer that does not hold one learns nothing from being asked. Only those nearby
-// are asked: in the wide world most are there for other reasons, and whoever holds the same is
-// found by other ways. A node that hosts replicas of others waits to be asked.
-func (n *Node) introduce(ctx context.Context, p peer.ID) {
-	const most = 256
-	if n.cfg.Host != nil || !n.isNear(p) {
-		return
-	}
-	count := 0
-	for r, err := range n.Replicas.All(ctx) {
-		if count++; err != nil || count > most {
-			return
-		}
-		_, err := n.syncWith(ctx, p, r.ID, nil)
-		if err != nil && !errors.Is(err, contacts.ErrNotShared) && !errors.Is(err, contacts.ErrBusy) {
-			n.log.Debug("introduction", "peer", p, "error", err)
-			return
-		}
-	}
-}
-
-// isNear reports it of a connected peer.
-func (n *Node) isNear(p peer.ID) bool {
-	return slices.ContainsFunc(n.net.Peers(), func(k link.Peer) bool { return k.ID == p && k.Near() })
+// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each
+// peer that is remembered for it or connected and nearby, or only with the one named, and returns
+// when all have ended. If none of them is soon reached, others are looked for. Peers that turn out
+// not to hold the replica are left out.
+//
+// Newcomers (see package holders) cannot hold it up: when one session has succeeded, and those with
+// peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
+// as a failure; the node goes on with it by itself.
+func (n *Node) SyncNow(
+	ctx context.Context, id replica.ID, only peer.ID, prefix []byte,
+) ([]SyncResult, error) {
+	return n.syncer.syncNow(ctx, id, only, prefix, false)
 }

@@ -42,7 +42,7 @@ const (
 // those who listen to it, and directly to the other connected peers, but not back where they came
 // from. Each peer has an outbox that one goroutine at a time empties, so that a slow peer holds up
 // no other.
-func (n *Node) spread(ctx context.Context) {
+func (n *syncer) spread(ctx context.Context) {
 	sub := n.Replicas.SubscribeAll()
 	defer sub.Close()
 	idle := time.NewTicker(time.Minute)
@@ -64,7 +64,7 @@ func (n *Node) spread(ctx context.Context) {
 		}
 		if lost > 0 {
 			n.contacts.CompareSoon()
-			n.downloads.lookEverywhere()
+			n.cfg.GivenAnywhere()
 		}
 		received := map[replica.ID]bool{}
 		events = slices.DeleteFunc(events, func(e replica.Event) bool { return e.Dropped }) // the others drop them by themselves
@@ -80,13 +80,13 @@ func (n *Node) spread(ctx context.Context) {
 			events = events[k:]
 		}
 		for id := range received {
-			n.downloads.lookAt(n.contacts.ConnectedSharing(id)...)
+			n.cfg.Given(n.contacts.ConnectedSharing(id)...)
 		}
 	}
 }
 
 // spreadSome spreads entries of one replica that came from one place.
-func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
+func (n *syncer) spreadSome(ctx context.Context, events []replica.Event) {
 	id, from := events[0].Entry.Replica, events[0].From
 	entries := make([]replica.Entry, len(events))
 	for i := range events {
@@ -122,7 +122,7 @@ func (n *Node) spreadSome(ctx context.Context, events []replica.Event) {
 }
 
 type outbox struct {
-	n *Node
+	n *syncer
 	p peer.ID
 
 	mu      sync.Mutex
@@ -131,7 +131,7 @@ type outbox struct {
 	busy    bool
 }
 
-func (n *Node) outbox(p peer.ID) *outbox {
+func (n *syncer) outbox(p peer.ID) *outbox {
 	n.outboxMu.Lock()
 	defer n.outboxMu.Unlock()
 	o := n.outboxes[p]
@@ -143,7 +143,7 @@ func (n *Node) outbox(p peer.ID) *outbox {
 }
 
 // dropOutbox drops what waits for a peer that has gone.
-func (n *Node) dropOutbox(p peer.ID) {
+func (n *syncer) dropOutbox(p peer.ID) {
 	n.outboxMu.Lock()
 	defer n.outboxMu.Unlock()
 	delete(n.outboxes, p)
@@ -159,7 +159,7 @@ func (o *outbox) add(ctx context.Context, e replica.Entry) {
 	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
 	if !o.busy {
 		o.busy = true
-		o.n.work.Go(func() { o.run(ctx) })
+		o.n.cfg.Go(func() { o.run(ctx) })
 	}
 }
 
@@ -193,7 +193,7 @@ func (o *outbox) run(ctx context.Context) {
 	}
 }
 
-func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
+func (n *syncer) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
 	statements, items, err := n.marshalPush(ctx, id, entries)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
 	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
-	if err := n.limits.Upload(p).Wait(ctx, len(b), false); err != nil {
+	if err := n.cfg.Limits.Upload(p).Wait(ctx, len(b), false); err != nil {
 		return err
 	}
 	raw, err := n.net.Open(ctx, p, pushProtocol)
@@ -217,7 +217,7 @@ func (n *Node) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []r
 }
 
 // marshalPush gives the bytes of entries, and of the statements that decide about them.
-func (n *Node) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (statements, items [][]byte, err error) {
+func (n *syncer) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (statements, items [][]byte, err error) {
 	if statements, err = n.Replicas.StatementsFor(ctx, id, entries); err != nil {
 		return nil, nil, err
 	}
@@ -245,7 +245,7 @@ func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 	return lookup, noEOF(err)
 }
 
-func (n *Node) servePush(s link.Stream) {
+func (n *syncer) servePush(s link.Stream) {
 	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, contacts.ErrNotShared) || n.ctx.Err() != nil {
@@ -258,7 +258,7 @@ func (n *Node) servePush(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) takePush(ctx context.Context, s link.Stream) error {
+func (n *syncer) takePush(ctx context.Context, s link.Stream) error {
 	if n.blamed.Refused(s.Remote()) {
 		return contacts.ErrNotShared
 	}
@@ -268,12 +268,12 @@ func (n *Node) takePush(ctx context.Context, s link.Stream) error {
 	if err != nil {
 		return err
 	}
-	if err := n.limits.MayAsk(s); err != nil {
+	if err := n.cfg.Limits.MayAsk(s); err != nil {
 		return err
 	}
 	id, err := n.lookups.Find(ctx, lookup)
 	if errors.Is(err, contacts.ErrNotShared) {
-		n.missed(s)
+		n.cfg.Missed(s)
 	}
 	if err != nil {
 		return err

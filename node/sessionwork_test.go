@@ -49,7 +49,7 @@ func askInSession(
 		_, err := s.Write(append(frame, payload...))
 		require.NoError(t, err)
 	}
-	g, err := asker.greet(ctx, s, r, id, nil)
+	g, err := asker.syncer.greet(ctx, s, r, id, nil)
 	require.NoError(t, err)
 	require.NoError(t, g.confirm(s))
 	status, err := r.ReadByte()

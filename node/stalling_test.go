@@ -134,7 +134,7 @@ func simOpen(t *testing.T) *Node {
 // syncOnce runs a session with a peer; the peer's own may come first.
 func syncOnce(n *Node, p peer.ID, id replica.ID) error {
 	for {
-		if _, err := n.syncWith(context.Background(), p, id, nil); !errors.Is(err, contacts.ErrBusy) {
+		if _, err := n.syncer.syncWith(context.Background(), p, id, nil); !errors.Is(err, contacts.ErrBusy) {
 			return err
 		}
 	}
@@ -232,7 +232,7 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 		require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: dripping.ID()}))
 		ended := make(chan error, 1)
 		go func() {
-			_, err := looking.syncWith(ctx, dripping.ID(), r.ID, nil)
+			_, err := looking.syncer.syncWith(ctx, dripping.ID(), r.ID, nil)
 			log.add("slow session ended")
 			ended <- err
 		}()

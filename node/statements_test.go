@@ -25,13 +25,13 @@ func TestStatementsOfALaterVersion(t *testing.T) {
 	}
 	g.Sign(r.Secret)
 	later := []byte("skerry wish 1\nwhatever it says")
-	out, err := n.insertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
+	out, err := n.syncer.insertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
 	require.NoError(t, err)
 	require.Equal(t, replica.Stated{Added: 1, Refused: 2}, out)
 	var w worthless
 	require.NoError(t, w.add(out, 2))
 	require.Error(t, w.add(replica.Stated{Refused: 1}, 2))
-	_, err = n.insertStatements(t.Context(), r.ID, [][]byte{g.Bytes()[:40]})
+	_, err = n.syncer.insertStatements(t.Context(), r.ID, [][]byte{g.Bytes()[:40]})
 	require.Error(t, err, "what is malformed is no later version")
 }
 
@@ -43,7 +43,7 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 	r, err := n.Replicas.CreateEncrypted(t.Context(), "r")
 	require.NoError(t, err)
 	most := func() int {
-		most, err := n.mostRefused(t.Context(), r.ID)
+		most, err := n.syncer.mostRefused(t.Context(), r.ID)
 		require.NoError(t, err)
 		return most
 	}
@@ -58,7 +58,7 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 	require.NoError(t, err)
 	far, err := n.Replicas.Resolve(t.Context(), "far")
 	require.NoError(t, err)
-	most64, err := n.mostRefused(t.Context(), far.ID)
+	most64, err := n.syncer.mostRefused(t.Context(), far.ID)
 	require.NoError(t, err)
 	require.Equal(t, 65*maxRefused, most64, "whatever a ticket says")
 }
@@ -96,7 +96,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	for _, p := range []peer.ID{friend, flood} {
 		n.contacts.Changed(p, true)
 	}
-	take := func(p peer.ID) link.Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
+	take := func(p peer.ID) link.Verdict { return n.syncer.takeGossip(t.Context(), r.ID, p, msg) }
 	for i := range 3 * maxInGoodFaith {
 		require.Equal(t, link.Ignore, take(friend), "it is not passed on")
 		require.False(t, n.blamed.Refused(friend), i)

@@ -55,7 +55,7 @@ func (o *outcomes) stats() SessionStats {
 	}
 }
 
-func (c *counters) session(side *outcomes, st *SyncStats, took time.Duration, err error) {
+func (c *syncCounters) session(side *outcomes, st *SyncStats, took time.Duration, err error) {
 	side.count(took, err)
 	c.syncSent.Add(st.BytesSent)
 	c.syncReceived.Add(st.BytesReceived)
@@ -98,11 +98,13 @@ type Stats struct {
 
 // Stats returns what the node counts.
 func (n *Node) Stats() Stats {
-	c := &n.counters
+	c, synced := &n.counters, n.syncer.stats()
 	s := Stats{
-		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0}, Began: c.began.stats(), Asked: c.asked.stats(),
-		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(), EntriesLost: c.lost.Load(),
-		WrongContent: c.wrongContent.Load(), WrongEntries: c.wrongEntries.Load(),
+		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0},
+		Began: synced.Began, Asked: synced.Asked,
+		SyncSent: synced.Sent, SyncReceived: synced.Got, EntriesSent: synced.EntriesSent,
+		EntriesGot: synced.EntriesGot, EntriesLost: synced.EntriesLost,
+		WrongContent: c.wrongContent.Load(), WrongEntries: synced.WrongEntries, ActiveTopics: synced.Topics,
 		Misses: c.misses.Load(), Refused: c.refused.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
@@ -111,13 +113,9 @@ func (n *Node) Stats() Stats {
 		s.Peers[p.Transport]++
 	}
 	s.Queues["sessions_running"], s.Queues["sessions_due"] = n.contacts.Waiting()
-	n.outboxMu.Lock()
-	for _, o := range n.outboxes {
-		o.mu.Lock()
-		s.Queues["outbox"] += len(o.entries)
-		o.mu.Unlock()
+	if synced.Outboxes > 0 {
+		s.Queues["outbox"] = synced.Outbox
 	}
-	n.outboxMu.Unlock()
 	n.downloads.mu.Lock()
 	s.Queues["downloads"] = len(n.downloads.busy)
 	n.downloads.mu.Unlock()
@@ -127,12 +125,10 @@ func (n *Node) Stats() Stats {
 	if found.Alone > 0 {
 		s.Queues["searches"] = found.Alone
 	}
-	n.active.mu.Lock()
-	s.ActiveTopics = len(n.active.until)
-	n.active.mu.Unlock()
 	if n.net != nil {
 		at := n.net.Situation()
-		s.TableSize, s.Reachable, s.RelayedPlaces = at.TableSize, len(at.Reachable) > 0, len(at.Relayed)
+		s.TableSize, s.Reachable = at.TableSize, len(at.Reachable) > 0
+		s.RelayedPlaces = len(at.Relayed)
 	}
 	return s
 }

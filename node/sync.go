@@ -49,13 +49,13 @@ type asking struct {
 const newcomerTime = 5 * time.Minute
 
 // syncWith runs a session with a connected peer, for the keys that begin with prefix.
-func (n *Node) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
+func (n *syncer) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
 	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.holders.Standing(ctx, id, p)})
 }
 
 // syncAs runs a session with a connected peer. The peer has greetTime or, as a newcomer, meetTime
 // to prove that it holds the replica; only then does it take a place (see sessions).
-func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (st SyncStats, err error) {
+func (n *syncer) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (st SyncStats, err error) {
 	start := time.Now()
 	st.Peer = p
 	defer func() {
@@ -91,7 +91,7 @@ func (n *Node) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (
 }
 
 // trySession greets the peer, and runs the session if a place is free, or was taken before.
-func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *SyncStats) (ran bool, err error) {
+func (n *syncer) trySession(ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *SyncStats) (ran bool, err error) {
 	limit := greetTime
 	if a.is == holders.Newcomer {
 		limit = meetTime
@@ -138,7 +138,7 @@ func (n *Node) trySession(ctx context.Context, p peer.ID, id replica.ID, a askin
 var resetAfterFault = link.ResetAfterFault
 
 // serveSync is the responder's part.
-func (n *Node) serveSync(s link.Stream) {
+func (n *syncer) serveSync(s link.Stream) {
 	start, st := time.Now(), SyncStats{Peer: s.Remote()}
 	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
@@ -154,7 +154,7 @@ func (n *Node) serveSync(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *Node) answerSync(ctx context.Context, s link.Stream, st *SyncStats) error {
+func (n *syncer) answerSync(ctx context.Context, s link.Stream, st *SyncStats) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
@@ -188,13 +188,13 @@ func unread(r *bufio.Reader, s io.Reader) io.Reader {
 }
 
 // session reconciles the statements and then the entries, and makes what came durable.
-func (n *Node) session(
+func (n *syncer) session(
 	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
 ) (err error) {
 	abort := func() { _ = s.Reset() }
-	work := &bill{limits: n.limits, s: s}
+	work := &bill{limits: n.cfg.Limits, s: s}
 	defer func() { err = errors.Join(err, work.settle(ctx)) }()
-	out := work.payingBy(n.limits.Entries(ctx, s.Remote(), s))
+	out := work.payingBy(n.cfg.Limits.Entries(ctx, s.Remote(), s))
 	add := func(x reconcile.Stats) {
 		st.Rounds += x.Rounds
 		st.Messages += x.Messages
@@ -242,7 +242,7 @@ func (n *Node) session(
 		Key: names.Keyed(g.key, []byte("entries")), Initiator: initiator, Budget: link.VisitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
-		Sent:   n.handing.sent(s.Remote(), sent),
+		Sent:   n.cfg.Sending(s.Remote(), sent),
 	})
 	stored, bad := x.Close()
 	add(entries)
@@ -265,7 +265,7 @@ func (n *Node) session(
 
 // blame remembers a peer that has broken the protocol or sent entries that are wrong; sessions with
 // it are refused for a while.
-func (n *Node) blame(p peer.ID, err error) error {
+func (n *syncer) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
 	if errors.As(err, &protocol) || isRubbish(err) {
 		n.counters.wrongEntries.Add(1)
@@ -301,7 +301,7 @@ const (
 const maxRefusedEpochs = 64
 
 // mostRefused returns how many statements of a replica may be refused in a session.
-func (n *Node) mostRefused(ctx context.Context, id replica.ID) (int, error) {
+func (n *syncer) mostRefused(ctx context.Context, id replica.ID) (int, error) {
 	r, err := n.Replicas.Get(ctx, id)
 	return maxRefused * (1 + int(min(r.Least.Number, maxRefusedEpochs))), err
 }
@@ -320,7 +320,7 @@ func (w *worthless) add(out replica.Stated, most int) error {
 // insertStatements stores statements that came from a peer. Revocations and epochs soon go on to
 // the others: entries take the grants along that they need, but who is revoked has none to take
 // them.
-func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
+func (n *syncer) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
 	statements, later := make([]replica.Statement, 0, len(items)), 0
 	for _, b := range items {
 		st, err := replica.ParseStatement(b)
@@ -357,8 +357,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 		err = errors.Join(err, rotateErr)
 	}
 	if keys {
-		n.keyChanged(id)
-		err = errors.Join(err, n.sealPolicy(ctx, id))
+		err = errors.Join(err, n.cfg.KeysChanged(ctx, id))
 	}
 	if revokes || keys {
 		n.contacts.CompareSoon()
@@ -368,7 +367,7 @@ func (n *Node) insertStatements(ctx context.Context, id replica.ID, items [][]by
 
 // renewGrants makes grants anew that this node has made as a delegate, when a new read key has
 // come. Each session that brings statements tries, so what keeps failing is told now and then.
-func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
+func (n *syncer) renewGrants(ctx context.Context, id replica.ID) {
 	made, err := n.Replicas.Renew(ctx, id)
 	if err != nil && ctx.Err() == nil && n.renewTold.now(n.cfg.Now()) {
 		n.log.Warn("grants for prefixes are not all renewed for a new read key",
@@ -379,7 +378,7 @@ func (n *Node) renewGrants(ctx context.Context, id replica.ID) {
 	}
 }
 
-func (n *Node) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {
+func (n *syncer) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {
 	entries := make([]replica.Entry, 0, len(items))
 	var bad error
 	for _, b := range items {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,27 +32,15 @@ const (
 	newcomerGrace = 3 * time.Second
 )
 
-// SyncNow runs a session for the replica id, or the keys of it that begin with prefix, with each
-// peer that is remembered for it or connected and nearby, or only with the one named, and returns
-// when all have ended. If none of them is soon reached, others are looked for. Peers that turn out
-// not to hold the replica are left out.
-//
-// Newcomers (see package holders) cannot hold it up: when one session has succeeded, and those with
-// peers that are known have ended, they have newcomerGrace. Who has not ended by then is reported
-// as a failure; the node goes on with it by itself.
-func (n *Node) SyncNow(ctx context.Context, id replica.ID, only peer.ID, prefix []byte) ([]SyncResult, error) {
-	return n.syncNow(ctx, id, only, prefix, false)
-}
-
-// syncNow is SyncNow. If anyone will do, peers that cannot be reached are waited for no longer than
-// patience once a session has succeeded; they are reported as failures.
-func (n *Node) syncNow(
+// syncNow is Node.SyncNow. If anyone will do, peers that cannot be reached are waited for no longer
+// than patience once a session has succeeded; they are reported as failures.
+func (n *syncer) syncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte, anyone bool,
 ) (_ []SyncResult, err error) {
 	if n.net == nil {
 		return nil, link.ErrOffline
 	}
-	ctx, done := n.within(ctx)
+	ctx, done := n.cfg.Within(ctx)
 	defer func() { err = done(err) }()
 	peers, err := n.toSyncWith(ctx, id, only)
 	if err != nil {
@@ -89,7 +78,7 @@ const busyWait = 50 * time.Millisecond
 
 // waiting is a SyncNow under way.
 type waiting struct {
-	n       *Node
+	n       *syncer
 	id      replica.ID
 	prefix  []byte
 	anyone  bool // one session is enough
@@ -170,7 +159,7 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 }
 
 // toSyncWith returns the peers of SyncNow.
-func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holders.Holder, error) {
+func (n *syncer) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holders.Holder, error) {
 	peers, err := n.holders.Of(ctx, id)
 	if err != nil {
 		return nil, err
@@ -193,7 +182,7 @@ func (n *Node) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]h
 // meetAndSync connects to a peer and runs a session with it. The peer has until meeting ends, and
 // no longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx
 // is for all of it. An *UnreachableError reports a peer that was not waited for.
-func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking) (st SyncStats, err error) {
+func (n *syncer) meetAndSync(meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking) (st SyncStats, err error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		meeting, cancel = context.WithTimeout(meeting, limit)
@@ -229,4 +218,22 @@ func (n *Node) meetAndSync(meeting, ctx context.Context, limit time.Duration, p 
 		err = &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited, Err: errors.Join(run.Err(), err)}
 	}
 	return st, err
+}
+
+// findHolders looks for holders of a replica in the hash table and runs sessions with some. It
+// returns those that succeeded.
+func (n *syncer) findHolders(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
+	var mu sync.Mutex
+	err = n.discovery.Find(ctx, id, func(
+		proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
+	) error {
+		st, err := n.meetAndSync(proving, session, limit, p, id, asking{})
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, SyncResult{SyncStats: st})
+		}
+		return err
+	})
+	return done, err
 }

@@ -41,10 +41,10 @@ func TestTiedEntriesDoNotKeepNodesApart(t *testing.T) {
 		require.NoError(t, a.end.Connect(ctx, peer.AddrInfo{ID: b.ID()}))
 		var last SyncStats
 		for range 3 {
-			last, err = a.syncWith(ctx, b.ID(), r.ID, nil)
+			last, err = a.syncer.syncWith(ctx, b.ID(), r.ID, nil)
 			for err != nil { // one that the nodes began by themselves is under way
 				time.Sleep(time.Second)
-				last, err = a.syncWith(ctx, b.ID(), r.ID, nil)
+				last, err = a.syncer.syncWith(ctx, b.ID(), r.ID, nil)
 			}
 		}
 		require.Zero(t, last.EntriesSent+last.EntriesReceived, "nothing is sent anew")

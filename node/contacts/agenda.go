@@ -132,7 +132,8 @@ func New(cfg Config) *Agenda {
 
 // Load reads who is to be dialled.
 func (b *Agenda) Load(ctx context.Context) error {
-	for _, is := range []holders.Standing{holders.Known, holders.Newcomer} { // newcomers as far as there is room
+	// Newcomers are dialled as far as there is room.
+	for _, is := range []holders.Standing{holders.Known, holders.Newcomer} {
 		all, err := b.cfg.Holders.PeersOf(ctx, is, maxContacts-len(b.contacts))
 		if err != nil {
 			return err

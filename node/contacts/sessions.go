@@ -111,7 +111,9 @@ func (s *Sessions) idle(id replica.ID, p peer.ID, is holders.Standing) bool {
 
 // freeLocked reports whether a place may be taken, or when one may be if nothing changes: zero if
 // only a change helps. The caller holds the lock.
-func (s *Sessions) freeLocked(id replica.ID, is holders.Standing, now time.Time) (free bool, at time.Time) {
+func (s *Sessions) freeLocked(
+	id replica.ID, is holders.Standing, now time.Time,
+) (free bool, at time.Time) {
 	all := s.places[id]
 	if all == nil {
 		return true, at
@@ -175,7 +177,9 @@ func (s *Sessions) TryPlace(id replica.ID, is holders.Standing) (leave func(), o
 }
 
 // Place waits for a place.
-func (s *Sessions) Place(ctx context.Context, id replica.ID, is holders.Standing) (leave func(), err error) {
+func (s *Sessions) Place(
+	ctx context.Context, id replica.ID, is holders.Standing,
+) (leave func(), err error) {
 	for {
 		s.mu.Lock()
 		changed := s.changed

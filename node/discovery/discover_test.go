@@ -35,7 +35,8 @@ type claimed []peer.AddrInfo
 
 func (claimed) Announce(context.Context, [32]byte) error                  { return nil }
 func (c claimed) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return c, nil }
-func (claimed) Situation() link.Situation                                 { return link.Situation{TableSize: 1} }
+
+func (claimed) Situation() link.Situation { return link.Situation{TableSize: 1} }
 
 func finderOf(now func() time.Time, ids ...replica.ID) *Finder {
 	return New(Config{

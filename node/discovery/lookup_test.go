@@ -20,7 +20,7 @@ func BenchmarkLookUp(b *testing.B) {
 	for _, held := range []int{1, 1000, 1_000_000} {
 		b.Run(fmt.Sprintf("replicas=%d", held), func(b *testing.B) {
 			now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-			s, err := pebble.Open("", pebble.Options{})
+			s, err := pebble.Open(b.TempDir(), pebble.Options{})
 			require.NoError(b, err)
 			defer func() { require.NoError(b, s.Close()) }()
 			l := NewLookups(LookupConfig{

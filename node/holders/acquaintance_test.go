@@ -16,7 +16,8 @@ func TestAcquaintanceGolden(t *testing.T) {
 		named: true, history: true, first: 1777636800, last: 1777723200, days: 2,
 		addrs: []ma.Multiaddr{addr},
 	}
-	golden := "0103" + "0000000069f495c0" + "0000000069f5e740" + "0002" + "01" + "08" + "04c0000201060fa1"
+	golden := "0103" + "0000000069f495c0" + "0000000069f5e740" + "0002" +
+		"01" + "08" + "04c0000201060fa1"
 	require.Equal(t, golden, hex.EncodeToString(a.marshal()))
 	back, err := parseAcquaintance(a.marshal())
 	require.NoError(t, err)
