@@ -70,22 +70,22 @@ func TestErrorsCrossTheAPI(t *testing.T) {
 		require.ErrorAs(t, err, &e)
 		return e.Kind
 	}
-	_, err := Call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: "nothing"})
+	_, err := call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: "nothing"})
 	require.Equal(t, NotFound, kind(err))
-	_, err = Call[ReplicaInfo](ctx, c, "replica/info", map[string]any{"name": "x", "bogus": 1})
+	_, err = call[ReplicaInfo](ctx, c, "replica/info", map[string]any{"name": "x", "bogus": 1})
 	require.Equal(t, Usage, kind(err))
 	require.ErrorContains(t, err, "bogus")
-	_, err = Call[ReplicaStatus](ctx, c, "replica/no-such", nil)
+	_, err = call[ReplicaStatus](ctx, c, "replica/no-such", nil)
 	require.ErrorContains(t, err, "another version")
 	err = c.ReadBlob(ctx, blobs.EmptyHash.String(), 0, -1, false, io.Discard)
 	require.Equal(t, NotFound, kind(err))
 	err = c.ReadValue(ctx, "nothing", Key("k"), io.Discard)
 	require.Equal(t, NotFound, kind(err))
-	_, err = Call[Got](ctx, c, "get", GetRequest{What: blobs.EmptyHash.String(), Path: "relative"})
+	_, err = call[Got](ctx, c, "get", GetRequest{What: blobs.EmptyHash.String(), Path: "relative"})
 	require.Equal(t, Usage, kind(err))
-	_, err = Call[ReplicaStatus](ctx, c, "replica/new", NameRequest{Name: "x"})
+	_, err = call[ReplicaStatus](ctx, c, "replica/new", NameRequest{Name: "x"})
 	require.NoError(t, err)
-	_, err = Call[Entry](ctx, c, "replica/set", SetRequest{Name: "x", Key: make(Key, replica.MaxKey+1)})
+	_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "x", Key: make(Key, replica.MaxKey+1)})
 	require.Equal(t, Usage, kind(err))
 }
 
@@ -135,7 +135,7 @@ func TestImportTellsTheLine(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3000, sum.Imported)
 	count := 0
-	require.NoError(t, Each(ctx, c, "replica/list", ListRequest{Name: "r", Prefix: Key("many/")}, func(e Entry) error {
+	require.NoError(t, every(ctx, c, "replica/list", ListRequest{Name: "r", Prefix: Key("many/")}, func(e Entry) error {
 		require.Equal(t, "complete", e.Content)
 		count++
 		return nil
@@ -152,7 +152,7 @@ func TestWatchAndSocket(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o600), st.Mode().Perm(), "for its owner only")
 	c := Dial(l.Path)
-	_, err = Call[ReplicaStatus](t.Context(), c, "replica/new", NameRequest{Name: "r"})
+	_, err = call[ReplicaStatus](t.Context(), c, "replica/new", NameRequest{Name: "r"})
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -160,10 +160,10 @@ func TestWatchAndSocket(t *testing.T) {
 	seen := make(chan Entry, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- Each(ctx, c, "replica/watch", NameRequest{Name: "r"}, func(e Entry) error { seen <- e; return nil })
+		done <- every(ctx, c, "replica/watch", NameRequest{Name: "r"}, func(e Entry) error { seen <- e; return nil })
 	}()
 	require.Eventually(t, func() bool { // the first ones may come before the watch has begun
-		_, err := Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte(fmt.Sprint(time.Now()))})
+		_, err := call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte(fmt.Sprint(time.Now()))})
 		require.NoError(t, err)
 		return len(seen) > 0
 	}, 10*time.Second, 10*time.Millisecond)
@@ -172,7 +172,7 @@ func TestWatchAndSocket(t *testing.T) {
 	require.ErrorIs(t, <-done, context.Canceled)
 
 	go func() {
-		done <- Each(t.Context(), c, "replica/watch", NameRequest{Name: "r"}, func(Entry) error { return nil })
+		done <- every(t.Context(), c, "replica/watch", NameRequest{Name: "r"}, func(Entry) error { return nil })
 	}()
 	require.NoError(t, l.Close())
 	require.Error(t, <-done, "a node that stops ends its watches")

@@ -37,19 +37,23 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 const base = "http://node/v1/"
 
-// Call runs an operation that has one result.
-func Call[Res any](ctx context.Context, c *Client, op string, req any) (Res, error) {
+// call runs an operation that has one result.
+func call[Res any](ctx context.Context, c *Client, op string, req any) (Res, error) {
 	return stream[struct{}, Res](ctx, c, op, req, nil)
 }
 
-// Each runs an operation that gives items, and calls fn for each.
-func Each[Item any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) error {
+// every runs an operation that gives items, and calls fn for each.
+func every[Item any](
+	ctx context.Context, c *Client, op string, req any, fn func(Item) error,
+) error {
 	_, err := stream[Item, struct{}](ctx, c, op, req, fn)
 	return err
 }
 
-// Both runs an operation that gives items and, at the end, a result.
-func Both[Item, Res any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) (Res, error) {
+// both runs an operation that gives items and, at the end, a result.
+func both[Item, Res any](
+	ctx context.Context, c *Client, op string, req any, fn func(Item) error,
+) (Res, error) {
 	return stream[Item, Res](ctx, c, op, req, fn)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A client asks a node for operations by name. Here both are in one process; Dial is for a node
 // that runs in another one.
-func ExampleCall() {
+func ExampleClient() {
 	ctx := context.Background()
 	must := func(err error) {
 		if err != nil {
@@ -27,11 +27,10 @@ func ExampleCall() {
 	client, stop := api.Local(api.NewServer(n, "example"))
 	defer stop()
 
-	made, err := api.Call[api.ReplicaStatus](ctx, client, "replica/new",
-		api.NewReplicaRequest{Name: "notes"})
+	made, err := client.ReplicaNew(ctx, api.NewReplicaRequest{Name: "notes"})
 	must(err)
 	fmt.Println(made.Name, made.Capability)
-	_, err = api.Call[api.ReplicaStatus](ctx, client, "replica/info", api.NameRequest{Name: "nobody"})
+	_, err = client.ReplicaInfo(ctx, api.NameRequest{Name: "nobody"})
 	fmt.Println(api.AsError(err).Kind)
 	// Output:
 	// notes write

@@ -23,14 +23,14 @@ func TestFaultOfAnOperationIsAnError(t *testing.T) {
 	handle(s, "fault", func(context.Context, struct{}, *answer) (struct{}, error) { panic("a fault") })
 	c, stop := Local(s)
 	for range 2 {
-		_, err = Call[struct{}](t.Context(), c, "fault", nil)
+		_, err = call[struct{}](t.Context(), c, "fault", nil)
 		var e *Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, Failed, e.Kind)
 		require.Contains(t, e.Message, "a fault in skerry itself ended fault")
 		require.NotContains(t, e.Message, "goroutine")
 	}
-	_, err = Call[Status](t.Context(), c, "status", nil)
+	_, err = call[Status](t.Context(), c, "status", nil)
 	require.NoError(t, err)
 	require.NoError(t, stop())
 	require.NoError(t, n.Close())

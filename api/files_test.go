@@ -69,15 +69,15 @@ func TestSpecialFilesAreRefused(t *testing.T) {
 		for _, req := range []AddRequest{{}, {NoCopy: true}, {Chunked: true}, {Whole: true}} {
 			req.Paths = []string{name}
 			var e *Error
-			require.ErrorAs(t, Each(ctx, c, "blob/add", req, func(Added) error { return nil }), &e)
+			require.ErrorAs(t, every(ctx, c, "blob/add", req, func(Added) error { return nil }), &e)
 			require.Equal(t, Usage, e.Kind)
 			require.Contains(t, e.Message, name)
 		}
-		_, err = Call[Shared](ctx, c, "share", AddRequest{Paths: []string{name}})
+		_, err = call[Shared](ctx, c, "share", AddRequest{Paths: []string{name}})
 		require.ErrorContains(t, err, "not a regular file")
-		_, err = Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), File: name})
+		_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), File: name})
 		require.ErrorContains(t, err, "not a regular file")
-		_, err = Call[Asset](ctx, c, "project/asset", AddAssetRequest{Project: "r", File: name})
+		_, err = call[Asset](ctx, c, "project/asset", AddAssetRequest{Project: "r", File: name})
 		require.ErrorContains(t, err, "not a regular file")
 	}
 }
@@ -90,7 +90,7 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), 100_000), 0o600))
 	var hash string
-	require.NoError(t, Each(ctx, c, "blob/add", AddRequest{Paths: []string{name}, NoCopy: true}, func(x Added) error {
+	require.NoError(t, every(ctx, c, "blob/add", AddRequest{Paths: []string{name}, NoCopy: true}, func(x Added) error {
 		hash = x.Hash.String()
 		return nil
 	}))
@@ -99,7 +99,7 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	var out bytes.Buffer
 	require.ErrorContains(t, c.ReadBlob(ctx, hash, 0, -1, false, &out), name)
 	require.Empty(t, out.Bytes())
-	sum, err := Both[Damage, Verified](ctx, c, "blob/verify", VerifyRequest{}, func(Damage) error { return nil })
+	sum, err := both[Damage, Verified](ctx, c, "blob/verify", VerifyRequest{}, func(Damage) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, 1, sum.Damaged)
 }
@@ -119,9 +119,9 @@ func TestGetReplacesNothing(t *testing.T) {
 	for _, op := range []string{"get", "blob/export"} {
 		_ = os.Remove(out) // for the second time
 		if op == "get" {
-			_, err = Call[Got](ctx, c, op, GetRequest{What: info.Hash.String(), Path: out})
+			_, err = call[Got](ctx, c, op, GetRequest{What: info.Hash.String(), Path: out})
 		} else {
-			_, err = Call[Got](ctx, c, op, ExportRequest{Hash: info.Hash.String(), Path: out})
+			_, err = call[Got](ctx, c, op, ExportRequest{Hash: info.Hash.String(), Path: out})
 		}
 		require.ErrorContains(t, err, "exists", op)
 		b, err := os.ReadFile(out)

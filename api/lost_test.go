@@ -35,16 +35,16 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3, sum.Imported)
 	var keys []string
-	_, err = Both[Entry, Listed](ctx, c, "replica/list", ListRequest{Name: "r"}, func(e Entry) error {
+	_, err = both[Entry, Listed](ctx, c, "replica/list", ListRequest{Name: "r"}, func(e Entry) error {
 		keys = append(keys, string(e.Key))
 		return nil
 	})
 	require.NoError(t, err)
 	require.Equal(t, []string{`\ud800`, "😀", "\xff"}, keys)
 
-	_, err = Call[Got](ctx, c, "get", GetRequest{What: strings.Repeat("0", 64), Path: "/tmp/o\xff"})
+	_, err = call[Got](ctx, c, "get", GetRequest{What: strings.Repeat("0", 64), Path: "/tmp/o\xff"})
 	require.ErrorContains(t, err, "UTF-8")
-	require.ErrorContains(t, Each(ctx, c, "blob/add", AddRequest{Paths: []string{"/tmp/b\xff"}}, func(Added) error { return nil }), "UTF-8")
+	require.ErrorContains(t, every(ctx, c, "blob/add", AddRequest{Paths: []string{"/tmp/b\xff"}}, func(Added) error { return nil }), "UTF-8")
 	var e *Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, Usage, e.Kind)
@@ -104,11 +104,11 @@ func TestEmptyWordsMakeNoIdentity(t *testing.T) {
 	ctx := t.Context()
 	for _, req := range []AddIdentityRequest{{Mnemonic: new(string)}, {Keystore: []byte{}}} {
 		req.Password = "correct horse"
-		_, err := Call[Identity](ctx, c, "identity/add", req)
+		_, err := call[Identity](ctx, c, "identity/add", req)
 		require.Error(t, err)
 	}
 	words := " \n "
-	_, err := Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Mnemonic: &words, Password: "correct horse"})
+	_, err := call[Identity](ctx, c, "identity/add", AddIdentityRequest{Mnemonic: &words, Password: "correct horse"})
 	require.ErrorContains(t, err, "0 words, expected 24")
 	all, err := n.Vaults.Keyring().Identities(ctx)
 	require.NoError(t, err)
@@ -133,7 +133,7 @@ func TestCollectWhileSomethingIsRead(t *testing.T) {
 	for _, chunked := range []bool{false, true} {
 		var hash blobs.Hash
 		req := AddRequest{Paths: []string{file}, NoPin: true, Chunked: chunked}
-		require.NoError(t, Each(ctx, c, "blob/add", req, func(a Added) error { hash = a.Hash; return nil }))
+		require.NoError(t, every(ctx, c, "blob/add", req, func(a Added) error { hash = a.Hash; return nil }))
 		var got bytes.Buffer
 		collected := false
 		require.NoError(t, c.ReadBlob(ctx, hash.String(), 0, -1, false, writerFunc(func(b []byte) (int, error) {
@@ -163,11 +163,11 @@ func TestExportWritesWhatCanBeWritten(t *testing.T) {
 	require.NoError(t, err)
 	long := strings.Repeat("x", 256)
 	for _, key := range []string{"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255), "plain"} {
-		_, err := Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key(key), Value: []byte(key)})
+		_, err := call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key(key), Value: []byte(key)})
 		require.NoError(t, err)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	got, err := Call[Exported](ctx, c, "replica/export", ExportReplicaRequest{Name: "r", Dir: dir})
+	got, err := call[Exported](ctx, c, "replica/export", ExportReplicaRequest{Name: "r", Dir: dir})
 	require.NoError(t, err)
 	require.Equal(t, 5, got.Exported)
 	require.ElementsMatch(t, []string{"a", "a/b", "../up", long, "ok/" + long + "/y"}, got.Skipped)
@@ -200,7 +200,7 @@ func TestLargeValueIsHere(t *testing.T) {
 		var got bytes.Buffer
 		require.NoError(t, c.ReadValue(ctx, name, Key("big"), &got))
 		require.True(t, bytes.Equal(data, got.Bytes()))
-		info, err := Call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: name})
+		info, err := call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: name})
 		require.NoError(t, err)
 		require.Zero(t, info.PendingContent, name)
 	}
@@ -212,21 +212,21 @@ func TestRevokingAHolderOfTheKeyWarns(t *testing.T) {
 	ctx := t.Context()
 	_, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
-	_, err = Call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte("1")})
+	_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte("1")})
 	require.NoError(t, err)
 	id, err := n.Replicas.DefaultAuthor(ctx)
 	require.NoError(t, err)
 	var warned []string
 	c.Warn = func(text string) { warned = append(warned, text) }
-	_, err = Call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: id.String()})
+	_, err = call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: id.String()})
 	require.NoError(t, err)
 	require.Len(t, warned, 1)
 	require.Contains(t, warned[0], "new replica")
 
 	other := replica.NewSecretKey().Author()
-	_, err = Call[Grant](ctx, c, "replica/grant", GrantRequest{Name: "r", Author: other.String(), Prefix: Key("p")})
+	_, err = call[Grant](ctx, c, "replica/grant", GrantRequest{Name: "r", Author: other.String(), Prefix: Key("p")})
 	require.NoError(t, err)
-	_, err = Call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: other.String()})
+	_, err = call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: other.String()})
 	require.NoError(t, err)
 	require.Len(t, warned, 1, "a grant under a prefix is no sign of a write ticket")
 }

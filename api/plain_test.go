@@ -58,11 +58,11 @@ func TestVerifyOfADirectory(t *testing.T) {
 	var added []Added
 	require.NoError(
 		t,
-		Each(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
+		every(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
 			func(a Added) error { added = append(added, a); return nil }),
 	)
 	verify := func(hashes ...string) Verified {
-		sum, err := Both[Damage, Verified](
+		sum, err := both[Damage, Verified](
 			ctx,
 			c,
 			"blob/verify",
@@ -76,7 +76,7 @@ func TestVerifyOfADirectory(t *testing.T) {
 	require.Equal(t, 4, verify(tree).Blobs, "the sequence, the manifest and two files")
 	require.Equal(t, 4, verify(tree, one, tree).Blobs, "each once")
 	require.Equal(t, 1, verify(one).Blobs)
-	_, err := Call[BlobInfo](ctx, c, "blob/rm", HashRequest{Hash: one})
+	_, err := call[BlobInfo](ctx, c, "blob/rm", HashRequest{Hash: one})
 	require.NoError(t, err)
 	sum := verify(tree)
 	require.Equal(t, 3, sum.Blobs)

@@ -36,12 +36,12 @@ func TestAppOverTheAPI(t *testing.T) {
 	k := c.Keyring()
 	_, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)})
 	require.ErrorIs(t, err, vault.ErrNoIdentity)
-	me, err := Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	me, err := call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
 	require.NoError(t, err)
-	v, err := Call[Vault](ctx, c, "vault/init", OpenVaultRequest{Password: "p"})
+	v, err := call[Vault](ctx, c, "vault/init", OpenVaultRequest{Password: "p"})
 	require.NoError(t, err)
 	require.Equal(t, me.Identity, v.Identity)
-	made, err := Call[ReplicaStatus](ctx, c, "replica/new", NewReplicaRequest{Name: "photos", Encrypted: true})
+	made, err := call[ReplicaStatus](ctx, c, "replica/new", NewReplicaRequest{Name: "photos", Encrypted: true})
 	require.NoError(t, err)
 
 	ch := vault.Challenge{Ask: vault.Ask{Application: "example.org", Challenge: make([]byte, 32)}}
@@ -49,12 +49,12 @@ func TestAppOverTheAPI(t *testing.T) {
 	asked, err := k.Ask(ctx, vault.App{Peer: "somebody else"}, ch.Ask) // 2
 	require.NoError(t, err)
 	require.Equal(t, ch.Ask.Code(vault.App{}), asked.Code, "an app cannot say who it is")
-	all, err := Call[[]KeyringRequest](ctx, c, "vault/requests", nil)
+	all, err := call[[]KeyringRequest](ctx, c, "vault/requests", nil)
 	require.NoError(t, err)
 	require.Len(t, all, 1)
-	_, err = Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "wrong"})
+	_, err = call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "wrong"})
 	require.Equal(t, NotAllowed, AsError(err).Kind)
-	_, err = Call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "p"})
+	_, err = call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "p"})
 	require.NoError(t, err)
 	a, err := k.Wait(ctx, vault.App{}, asked.Request)
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestAppOverTheAPI(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrReplayed)
 	asked, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 40), Identity: identity.ID{1}})
 	require.NoError(t, err)
-	_, err = Call[Decided](ctx, c, "vault/deny", DecideRequest{Request: asked.Request})
+	_, err = call[Decided](ctx, c, "vault/deny", DecideRequest{Request: asked.Request})
 	require.NoError(t, err)
 	_, err = k.Wait(ctx, vault.App{}, asked.Request)
 	require.ErrorIs(t, err, vault.ErrDenied)
@@ -111,7 +111,7 @@ func TestRequestsOfOneCode(t *testing.T) {
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
-	_, err = Call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	_, err = call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
 	require.NoError(t, err)
 	first := vault.Ask{Application: "photos.example", Challenge: make([]byte, 32)}
 	second := vault.Ask{Application: "bank.example", Challenge: make([]byte, 32)}
@@ -121,22 +121,22 @@ func TestRequestsOfOneCode(t *testing.T) {
 	k := c.Keyring()
 	one, err := k.Ask(ctx, vault.App{}, first)
 	require.NoError(t, err)
-	shown, err := Call[KeyringRequest](ctx, c, "vault/request", DecideRequest{Request: one.Code})
+	shown, err := call[KeyringRequest](ctx, c, "vault/request", DecideRequest{Request: one.Code})
 	require.NoError(t, err)
 	require.Equal(t, "photos.example", shown.Application)
 	two, err := k.Ask(ctx, vault.App{}, second)
 	require.NoError(t, err)
 	require.Equal(t, one.Code, two.Code)
 	for _, op := range []string{"vault/approve", "vault/deny", "vault/request"} {
-		_, err = Call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
+		_, err = call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
 		require.Equal(t, Usage, AsError(err).Kind, op)
 	}
-	d, err := Call[Decided](
+	d, err := call[Decided](
 		ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"},
 	)
 	require.NoError(t, err)
 	require.Equal(t, "photos.example", d.Application)
-	d, err = Call[Decided](ctx, c, "vault/deny", DecideRequest{Request: two.Code})
+	d, err = call[Decided](ctx, c, "vault/deny", DecideRequest{Request: two.Code})
 	require.NoError(t, err)
 	require.Equal(t, "bank.example", d.Application)
 }

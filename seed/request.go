@@ -170,19 +170,6 @@ func (s *Seed) check(request string, req *Request) (id replica.ID, at time.Time,
 	return id, at, err
 }
 
-// Answer is what a seed says about a registered replica.
-type Answer struct {
-	ReplicaID   string `json:"replica_id"`
-	State       string `json:"state"`
-	BytesStored uint64 `json:"bytes_stored"`
-	EntryCount  uint64 `json:"entry_count"`
-	LastSync    int64  `json:"last_sync"` // Unix seconds; 0 for never
-	Registered  int64  `json:"registered_at"`
-	DeletionAt  int64  `json:"deletion_at,omitempty"`
-	// Note tells a person something beside the result.
-	Note string `json:"note,omitempty"`
-}
-
 // begin registers a replica, unless too many have been from a network. Who repeats a request that
 // has been granted is told so, however many there are.
 func (s *Seed) begin(
@@ -380,14 +367,6 @@ func (s *Seed) Backups(ctx context.Context, req *Read) ([]Answer, error) {
 		out = append(out, answerOf(&all[i]))
 	}
 	return out, nil
-}
-
-// Quota is what an identity uses and may use.
-type Quota struct {
-	BytesUsed    uint64 `json:"bytes_used"`
-	BytesLimit   uint64 `json:"bytes_limit"`
-	ReplicaCount uint32 `json:"replica_count"`
-	ReplicaLimit uint32 `json:"replica_limit"`
 }
 
 // Quota answers a read of an identity's quota. The error is an *Error.

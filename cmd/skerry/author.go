@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
@@ -22,7 +24,7 @@ func (a *app) authorCommand() *cobra.Command {
 			Short: "Print an author's secret key, to write as it elsewhere",
 			Long:  "Print the secret key of an author (default: the default author). Whoever has it can write as this author, wherever the author may: keep it as you keep a password.",
 			Args:  cobra.MaximumNArgs(1),
-		}, false, "author/export", func(args []string) (api.AuthorRequest, error) {
+		}, false, (*api.Client).AuthorExport, func(args []string) (api.AuthorRequest, error) {
 			if len(args) == 1 {
 				return api.AuthorRequest{Author: args[0]}, nil
 			}
@@ -36,18 +38,21 @@ func (a *app) authorCommand() *cobra.Command {
 			Short: "Store a secret key that skerry author export printed",
 			Long:  "Store the secret key of an author that skerry author export printed. FILE - is standard input.",
 			Args:  cobra.ExactArgs(1),
-		}, false, "author/import", func(args []string) (api.ImportAuthorRequest, error) {
+		}, false, (*api.Client).AuthorImport, func(args []string) (api.ImportAuthorRequest, error) {
 			b, err := a.readSmall(args[0])
 			return api.ImportAuthorRequest{Secret: string(b)}, err
 		}, show),
-		one(a, &cobra.Command{Use: "new", Short: "Make an author", Args: cobra.NoArgs}, false, "author/new", none, show),
+		one(a, &cobra.Command{Use: "new", Short: "Make an author", Args: cobra.NoArgs}, false,
+			func(c *api.Client, ctx context.Context, _ struct{}) (api.Author, error) {
+				return c.AuthorNew(ctx)
+			}, none, show),
 		one(a, &cobra.Command{
 			Use:   "default [AUTHOR]",
 			Short: "Show or set the author that writes by default",
 			Long:  "Show or set the author that writes where no --author is given.",
 			Args:  cobra.MaximumNArgs(1),
 		}, false,
-			"author/default", func(args []string) (api.AuthorRequest, error) {
+			(*api.Client).AuthorDefault, func(args []string) (api.AuthorRequest, error) {
 				if len(args) == 1 {
 					return api.AuthorRequest{Author: args[0]}, nil
 				}
@@ -55,7 +60,7 @@ func (a *app) authorCommand() *cobra.Command {
 			}, show),
 		&cobra.Command{Use: "ls", Short: "List the authors whose keys this node has", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				all, err := api.Call[[]api.Author](cmd.Context(), s.Client, "author/ls", nil)
+				all, err := s.Client.AuthorList(cmd.Context())
 				if err != nil {
 					return err
 				}

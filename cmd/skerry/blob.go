@@ -65,7 +65,7 @@ func (a *app) blobAdd() *cobra.Command {
 					if req.Pin != "" && len(args) > 1 {
 						return api.UsageErrorf("--pin takes exactly one path and cannot be combined with --no-pin")
 					}
-					if err := api.Each(cmd.Context(), s.Client, "blob/add", req, out.add); err != nil {
+					if err := s.Client.BlobAdd(cmd.Context(), req, out.add); err != nil {
 						return out.stop(err)
 					}
 				}
@@ -92,7 +92,7 @@ func (a *app) blobCat() *cobra.Command {
 			}
 			return a.with(cmd.Context(), ticket.Looks(args[0]), func(s *session) error {
 				if a.stdout.terminal && !raw {
-					st, err := api.Call[api.BlobStat](cmd.Context(), s.Client, "blob/stat", api.HashRequest{Hash: args[0]})
+					st, err := s.Client.BlobStat(cmd.Context(), api.HashRequest{Hash: args[0]})
 					if err == nil && st.Kind == "directory" {
 						return api.UsageErrorf("%s is a directory, whose list is not text: write it out with skerry get, or use --raw", st.Hash.Short())
 					}
@@ -126,7 +126,7 @@ func (a *app) blobList() *cobra.Command {
 					}
 					return b.Hash.String(), text
 				})
-				if err := api.Each(cmd.Context(), s.Client, "blob/ls", nil, out.add); err != nil {
+				if err := s.Client.BlobList(cmd.Context(), out.add); err != nil {
 					return err
 				}
 				return out.end()
@@ -147,7 +147,7 @@ func (a *app) blobRemove() *cobra.Command {
 					return b.Hash.String(), displayf("removed %s  %s", b.Hash, bytesText(b.Size))
 				})
 				for _, arg := range args {
-					b, err := api.Call[api.BlobInfo](cmd.Context(), s.Client, "blob/rm", api.HashRequest{Hash: arg})
+					b, err := s.Client.BlobRemove(cmd.Context(), api.HashRequest{Hash: arg})
 					if err != nil {
 						return out.stop(err)
 					}
@@ -171,7 +171,7 @@ func (a *app) blobVerify() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), repair, func(s *session) error {
 				damage := []api.Damage{}
-				sum, err := api.Both[api.Damage, api.Verified](cmd.Context(), s.Client, "blob/verify", api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
+				sum, err := s.Client.BlobVerify(cmd.Context(), api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
 					damage = append(damage, d)
 					if d.Unread {
 						a.note("unread: %s  %s", d.Hash, d.Cause)
@@ -235,7 +235,7 @@ func (a *app) blobExport() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				got, err := api.Call[api.Got](cmd.Context(), s.Client, "blob/export", api.ExportRequest{Hash: args[0], Path: path})
+				got, err := s.Client.BlobExport(cmd.Context(), api.ExportRequest{Hash: args[0], Path: path})
 				if err != nil {
 					return err
 				}

@@ -43,7 +43,7 @@ func (a *app) doctorCommand() *cobra.Command {
 					}
 				}
 			}
-			got, err := api.Call[api.DoctorResult](cmd.Context(), s.Client, "doctor/network", nil)
+			got, err := s.Client.DoctorNetwork(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func (a *app) replicaSet() *cobra.Command {
 				req.Value = []byte(args[2])
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				e, err := api.Call[api.Entry](cmd.Context(), s.Client, "replica/set", req)
+				e, err := s.Client.ReplicaSet(cmd.Context(), req)
 				if err != nil {
 					return err
 				}
@@ -81,7 +81,7 @@ func (a *app) replicaGet() *cobra.Command {
 					return a.stdout.content(func(w io.Writer) error { return s.ReadValue(cmd.Context(), args[0], key, w) })
 				}
 				out := newList(a, func(api.Entry) (string, display) { return "", "" })
-				if err := api.Each(cmd.Context(), s.Client, "replica/get", api.KeyRequest{Name: args[0], Key: key}, out.add); err != nil {
+				if err := s.Client.ReplicaGet(cmd.Context(), api.KeyRequest{Name: args[0], Key: key}, out.add); err != nil {
 					return err
 				}
 				return out.end()
@@ -96,7 +96,7 @@ func (a *app) replicaDel() *cobra.Command {
 	cmd := &cobra.Command{Use: "del NAME KEY", Short: "Delete a key, or with --prefix all keys that begin with it", Args: cobra.ExactArgs(2)}
 	cmd.Flags().BoolVar(&prefix, "prefix", false, "delete all keys that begin with KEY")
 	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
-	return one(a, cmd, false, "replica/del", func(args []string) (api.KeyRequest, error) {
+	return one(a, cmd, false, (*api.Client).ReplicaDelete, func(args []string) (api.KeyRequest, error) {
 		key, err := api.ParseKey(args[1])
 		return api.KeyRequest{Name: args[0], Key: key, Prefix: prefix, Author: author}, err
 	}, func(r api.Removed) (string, display) {
@@ -167,7 +167,7 @@ func (a *app) replicaEntries() *cobra.Command {
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, entryLine)
-				sum, err := api.Both[api.Entry, api.Listed](cmd.Context(), s.Client, "replica/list", req, out.add)
+				sum, err := s.Client.ReplicaEntries(cmd.Context(), req, out.add)
 				if err != nil {
 					return err
 				}
@@ -250,8 +250,7 @@ func (a *app) replicaExport() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				r, err := api.Call[api.Exported](cmd.Context(), s.Client, "replica/export",
-					api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip})
+				r, err := s.Client.ReplicaExport(cmd.Context(), api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip})
 				if err != nil {
 					return err
 				}
@@ -282,7 +281,7 @@ func (a *app) replicaWatch() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.untilInterrupted(cmd.Context(), func(s *session) error {
-				err := api.Each(cmd.Context(), s.Client, "replica/watch", api.NameRequest{Name: args[0]}, func(e api.Entry) error {
+				err := s.Client.ReplicaWatch(cmd.Context(), api.NameRequest{Name: args[0]}, func(e api.Entry) error {
 					if e.Missed > 0 {
 						a.note("%d entries were stored too fast to be shown", e.Missed)
 						if a.json {

@@ -26,7 +26,7 @@ runs, until skerry replica uninvite ends it, or until the time of --until, when 
 	cmd.Flags().StringVar(&from, "from", "", "only entries with a timestamp from this on: a time, or how long from now")
 	cmd.Flags().StringVar(&until, "until", "", "only entries with a timestamp up to this: a time, or how long from now")
 	cmd.Flags().BoolVar(&delegable, "delegable", false, "the author may grant others as much, or less")
-	one(a, cmd, false, "replica/grant", func(args []string) (req api.GrantRequest, err error) {
+	one(a, cmd, false, (*api.Client).ReplicaGrant, func(args []string) (req api.GrantRequest, err error) {
 		req = api.GrantRequest{Name: args[0], Author: args[1], Delegable: delegable}
 		if req.Prefix, err = api.ParseKey(prefix); err != nil {
 			return req, err
@@ -78,7 +78,7 @@ the author's entries anew as its own before it revokes everything.`,
 	cmd.Flags().StringVar(&from, "from", "", "entries from this time on are void (default: now)")
 	cmd.Flags().BoolVar(&all, "all", false, "everything that the author ever wrote is void")
 	cmd.Flags().BoolVar(&keep, "keep", false, "like --all, but sign what is here anew as this node's own")
-	return one(a, cmd, false, "replica/revoke", func(args []string) (req api.RevokeRequest, err error) {
+	return one(a, cmd, false, (*api.Client).ReplicaRevoke, func(args []string) (req api.RevokeRequest, err error) {
 		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
 		req.From, err = parseTime("from", from)
 		return req, err
@@ -105,7 +105,7 @@ sign entries with a time before the end, which all nodes accept.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				all, err := api.Call[api.Grants](cmd.Context(), s.Client, "replica/grants", api.NameRequest{Name: args[0]})
+				all, err := s.Client.ReplicaGrants(cmd.Context(), api.NameRequest{Name: args[0]})
 				if err != nil {
 					return err
 				}

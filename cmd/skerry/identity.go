@@ -44,12 +44,12 @@ func (a *app) identityNew() *cobra.Command {
 			return err
 		}
 		return a.with(cmd.Context(), false, func(s *session) error {
-			i, err := api.Call[api.Identity](cmd.Context(), s.Client, "identity/add", api.AddIdentityRequest{Kind: kind, Password: pw})
+			i, err := s.Client.IdentityAdd(cmd.Context(), api.AddIdentityRequest{Kind: kind, Password: pw})
 			if err != nil {
 				return err
 			}
 			if words {
-				x, err := api.Call[api.ExportedIdentity](cmd.Context(), s.Client, "identity/export", api.ExportIdentityRequest{Identity: i.Identity.String(), Password: pw, Form: "mnemonic"})
+				x, err := s.Client.IdentityExport(cmd.Context(), api.ExportIdentityRequest{Identity: i.Identity.String(), Password: pw, Form: "mnemonic"})
 				if err != nil {
 					return err
 				}
@@ -67,7 +67,7 @@ func (a *app) identityNew() *cobra.Command {
 func (a *app) identityLs() *cobra.Command {
 	return &cobra.Command{Use: "ls", Short: "List the identities whose keys are here", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := api.Call[[]api.Identity](cmd.Context(), s.Client, "identity/ls", nil)
+			all, err := s.Client.IdentityList(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (a *app) identityImport() *cobra.Command {
 			return err
 		}
 		return a.with(cmd.Context(), false, func(s *session) error {
-			i, err := api.Call[api.Identity](cmd.Context(), s.Client, "identity/add", req)
+			i, err := s.Client.IdentityAdd(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -152,7 +152,7 @@ func (a *app) identityExport() *cobra.Command {
 			req.Identity = args[0]
 		}
 		return a.with(cmd.Context(), false, func(s *session) error {
-			x, err := api.Call[api.ExportedIdentity](cmd.Context(), s.Client, "identity/export", req)
+			x, err := s.Client.IdentityExport(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -180,7 +180,7 @@ func (a *app) identityRm() *cobra.Command {
 			return api.UsageErrorf("without a copy of the key or its words elsewhere, the identity would be lost: say --yes if that is meant")
 		}
 		return a.with(cmd.Context(), false, func(s *session) error {
-			i, err := api.Call[api.Identity](cmd.Context(), s.Client, "identity/rm", api.IdentityRequest{Identity: args[0]})
+			i, err := s.Client.IdentityRemove(cmd.Context(), api.IdentityRequest{Identity: args[0]})
 			if err != nil {
 				return err
 			}

@@ -100,7 +100,7 @@ comes later.`,
 // shareTicket prints a ticket, or an invite.
 func (a *app) shareTicket(cmd *cobra.Command, req api.ShareReplicaRequest) error {
 	return a.with(cmd.Context(), true, func(s *session) error {
-		t, err := api.Call[api.ReplicaTicket](cmd.Context(), s.Client, "replica/share", req)
+		t, err := s.Client.ReplicaShare(cmd.Context(), req)
 		if err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (a *app) replicaInvites() *cobra.Command {
 				req.Name = args[0]
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				all, err := api.Call[api.Invites](cmd.Context(), s.Client, "replica/invites", req)
+				all, err := s.Client.ReplicaInvites(cmd.Context(), req)
 				if err != nil {
 					return err
 				}
@@ -245,6 +245,6 @@ func (a *app) replicaUninvite() *cobra.Command {
 		Long: `End an invite: nobody can use it any more. What it has given stays; skerry replica revoke ends what an author may write.
 ID is that of skerry replica invites, or its first 8 or more digits.`,
 		Args: cobra.ExactArgs(1),
-	}, false, "replica/uninvite", func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
+	}, false, (*api.Client).ReplicaUninvite, func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
 		func(u api.Uninvited) (string, display) { return u.ID, displayf("ended invite %s", u.ID[:8]) })
 }

@@ -15,7 +15,7 @@ func (a *app) blobStat() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	return one(
-		a, cmd, false, "blob/stat",
+		a, cmd, false, (*api.Client).BlobStat,
 		func(args []string) (api.HashRequest, error) { return api.HashRequest{Hash: args[0]}, nil },
 		func(b api.BlobStat) (string, display) { return b.Hash.String(), statText(b) },
 	)
@@ -104,7 +104,7 @@ func (a *app) blobFetch() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				got, err := api.Call[api.FetchedPart](cmd.Context(), s.Client, "blob/fetch", req)
+				got, err := s.Client.BlobFetch(cmd.Context(), req)
 				if err != nil {
 					return err
 				}
@@ -138,7 +138,7 @@ func (a *app) blobPin() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the pin (default: the hash)")
 	cmd.Flags().BoolVar(&req.Single, "single", false, "of a directory or sequence, keep only the list itself")
-	return one(a, cmd, false, "blob/pin", func(args []string) (api.PinRequest, error) { req.Hash = args[0]; return req, nil },
+	return one(a, cmd, false, (*api.Client).BlobPin, func(args []string) (api.PinRequest, error) { req.Hash = args[0]; return req, nil },
 		func(p api.Pin) (string, display) { return p.Name, displayf("pinned %s as %s", p.Hash, p.Name) })
 }
 
@@ -148,7 +148,9 @@ func (a *app) blobUnpin() *cobra.Command {
 		Short: "Remove a pin, or all pins of a blob",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.pins(cmd, "blob/unpin", api.UnpinRequest{Name: args[0]}, "unpinned ")
+			return a.pins(cmd, "unpinned ", func(s *session, each func(api.Pin) error) error {
+				return s.BlobUnpin(cmd.Context(), api.UnpinRequest{Name: args[0]}, each)
+			})
 		},
 	}
 }
@@ -158,14 +160,20 @@ func (a *app) blobPins() *cobra.Command {
 		Use:   "pins",
 		Short: "List the pins",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.pins(cmd, "blob/pins", nil, "") },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.pins(cmd, "", func(s *session, each func(api.Pin) error) error {
+				return s.BlobPins(cmd.Context(), each)
+			})
+		},
 	}
 }
 
-func (a *app) pins(cmd *cobra.Command, op string, req any, before string) error {
+func (a *app) pins(
+	cmd *cobra.Command, before string, run func(s *session, each func(api.Pin) error) error,
+) error {
 	return a.with(cmd.Context(), false, func(s *session) error {
 		out := newList(a, func(p api.Pin) (string, display) { return p.Name, displayf("%s%s  %s", before, p.Hash, p.Name) })
-		if err := api.Each(cmd.Context(), s.Client, op, req, out.add); err != nil {
+		if err := run(s, out.add); err != nil {
 			return err
 		}
 		return out.end()
@@ -181,7 +189,7 @@ func (a *app) blobCollect() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
-	return one(a, cmd, false, "blob/gc", func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, display) {
+	return one(a, cmd, false, (*api.Client).BlobCollect, func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, display) {
 		verb := "removed"
 		if c.DryRun {
 			verb = "would remove"

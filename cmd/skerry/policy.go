@@ -52,7 +52,7 @@ func (a *app) replicaPolicy() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	flags.add(cmd)
-	return one(a, cmd, false, "replica/policy", func(args []string) (api.PolicyRequest, error) {
+	return one(a, cmd, false, (*api.Client).ReplicaPolicy, func(args []string) (api.PolicyRequest, error) {
 		p, err := flags.chosen()
 		return api.PolicyRequest{Name: args[0], Policy: p}, err
 	}, func(p api.Policy) (string, display) {

@@ -76,7 +76,7 @@ func (p *proc) present() (have, size uint64) {
 	require.NoError(p.t, err)
 	c := api.Dial(owner.API)
 	defer c.Close()
-	require.NoError(p.t, api.Each(p.t.Context(), c, "blob/ls", nil, func(b api.BlobInfo) error {
+	require.NoError(p.t, c.BlobList(p.t.Context(), func(b api.BlobInfo) error {
 		if b.Size > 1<<20 {
 			have, size = b.Present, b.Size
 		}
@@ -92,7 +92,7 @@ func (p *proc) commit() {
 	require.NoError(p.t, err)
 	c := api.Dial(owner.API)
 	defer c.Close()
-	_, err = api.Call[api.Policy](p.t.Context(), c, "replica/policy", api.PolicyRequest{Name: "own", Policy: &api.Policy{}})
+	_, err = c.ReplicaPolicy(p.t.Context(), api.PolicyRequest{Name: "own", Policy: &api.Policy{}})
 	require.NoError(p.t, err)
 }
 

@@ -32,7 +32,7 @@ func (a *app) projectNew() *cobra.Command {
 	cmd.Flags().StringVar(&req.Description, "description", "", "what it is about")
 	cmd.Flags().StringVar(&req.Owner, "owner", "", "identity that it belongs to")
 	cmd.Flags().BoolVar(&req.Encrypted, "encrypted", false, "seal names and content, for all but those who may read")
-	return one(a, cmd, false, "project/new", func(args []string) (api.NewProjectRequest, error) {
+	return one(a, cmd, false, (*api.Client).ProjectNew, func(args []string) (api.NewProjectRequest, error) {
 		req.Name = args[0]
 		return req, nil
 	}, func(p api.Project) (string, display) {
@@ -43,7 +43,7 @@ func (a *app) projectNew() *cobra.Command {
 func (a *app) projectLs() *cobra.Command {
 	return &cobra.Command{Use: "ls", Short: "List the projects of this node", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := api.Call[[]api.Project](cmd.Context(), s.Client, "project/ls", nil)
+			all, err := s.Client.ProjectList(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ func (a *app) projectLs() *cobra.Command {
 }
 
 func (a *app) projectShow() *cobra.Command {
-	return one(a, &cobra.Command{Use: "show PROJECT", Short: "Show a project with its assets and references", Args: cobra.ExactArgs(1)}, false, "project/show", named,
+	return one(a, &cobra.Command{Use: "show PROJECT", Short: "Show a project with its assets and references", Args: cobra.ExactArgs(1)}, false, (*api.Client).ProjectShow, named,
 		func(p api.ProjectContents) (string, display) {
 			text := displayf("project      %s  %s\nowner        %s\ncreated      %s", p.Name, p.ProjectID, p.Owner, p.Created.Local().Format(time.DateTime))
 			if p.Description != "" {
@@ -116,7 +116,7 @@ func (a *app) assetAdd() *cobra.Command {
 	cmd.Flags().StringVar(&req.Author, "author", "", "identity of the author (default: yours, or the project's owner)")
 	cmd.Flags().BoolVar(&req.Sign, "sign", false, "sign it with the author's identity")
 	password.add(cmd)
-	return one(a, cmd, false, "project/asset", func(args []string) (_ api.AddAssetRequest, err error) {
+	return one(a, cmd, false, (*api.Client).AssetAdd, func(args []string) (_ api.AddAssetRequest, err error) {
 		req.Project = args[0]
 		if req.File, err = absPath(args[1]); err != nil || !req.Sign {
 			return req, err
@@ -139,7 +139,7 @@ func (a *app) refAdd() *cobra.Command {
 	cmd.Flags().StringVar(&req.Type, "type", "references", "contains, depends-on, derived-from or references")
 	cmd.Flags().StringVar(&req.Other, "in", "", "project of TARGET, if it is another: a replica that is here, or a project id")
 	cmd.Flags().StringVar(&req.Content, "content", "", "hash of the content of TARGET that is meant (default: the present one)")
-	return one(a, cmd, false, "project/ref", func(args []string) (api.AddReferenceRequest, error) {
+	return one(a, cmd, false, (*api.Client).ReferenceAdd, func(args []string) (api.AddReferenceRequest, error) {
 		req.Project, req.Source, req.Target = args[0], args[1], args[2]
 		return req, nil
 	}, func(r api.Reference) (string, display) {
@@ -150,7 +150,7 @@ func (a *app) refAdd() *cobra.Command {
 func (a *app) projectHistory() *cobra.Command {
 	return &cobra.Command{Use: "history PROJECT ASSET", Short: "List the versions of an asset, and what it was derived from", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := api.Call[[]api.Version](cmd.Context(), s.Client, "project/history", api.AssetRequest{Project: args[0], Asset: args[1]})
+			all, err := s.Client.ProjectHistory(cmd.Context(), api.AssetRequest{Project: args[0], Asset: args[1]})
 			if err != nil {
 				return err
 			}

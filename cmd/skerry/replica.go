@@ -27,14 +27,18 @@ func (a *app) replicaCommand() *cobra.Command {
 }
 
 // one makes a command whose request has one result.
-func one[Req, Res any](a *app, cmd *cobra.Command, online bool, op string, request func(args []string) (Req, error), show func(Res) (essential string, text display)) *cobra.Command {
+func one[Req, Res any](
+	a *app, cmd *cobra.Command, online bool,
+	run func(*api.Client, context.Context, Req) (Res, error),
+	request func(args []string) (Req, error), show func(Res) (essential string, text display),
+) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req, err := request(args)
 		if err != nil {
 			return err
 		}
 		return a.with(cmd.Context(), online, func(s *session) error {
-			res, err := api.Call[Res](cmd.Context(), s.Client, op, req)
+			res, err := run(s.Client, cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -57,7 +61,7 @@ func (a *app) replicaNew() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&encrypted, "encrypted", false, "seal names and content, for all but those who may read")
-	return one(a, cmd, false, "replica/new", func(args []string) (api.NewReplicaRequest, error) {
+	return one(a, cmd, false, (*api.Client).ReplicaNew, func(args []string) (api.NewReplicaRequest, error) {
 		return api.NewReplicaRequest{Name: args[0], Encrypted: encrypted}, nil
 	},
 		func(r api.ReplicaStatus) (string, display) {
@@ -86,7 +90,7 @@ func (a *app) replicaRotate() *cobra.Command {
 		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with a new read key, which those who may write, those who joined by an invite, and all who have the\n" +
 			"replica's write ticket are given. Read tickets that were handed out before open nothing new. skerry replica revoke does this by itself.",
 		Args: cobra.ExactArgs(1),
-	}, false, "replica/rotate", named, func(r api.Rotated) (string, display) {
+	}, false, (*api.Client).ReplicaRotate, named, func(r api.Rotated) (string, display) {
 		return fmt.Sprint(r.Epoch), displayf("epoch %d has begun: give new read tickets to those who have one", r.Epoch)
 	})
 }
@@ -98,7 +102,7 @@ func (a *app) replicaLs() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				all, err := api.Call[[]api.ReplicaStatus](cmd.Context(), s.Client, "replica/ls", nil)
+				all, err := s.Client.ReplicaList(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -138,13 +142,13 @@ as "personal sign", is read from standard input.`,
 				if req.Wallet, err = a.joinWallet(wallet, &password); err != nil {
 					return err
 				}
-				r, err := api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", req)
+				r, err := s.Client.ReplicaJoin(cmd.Context(), req)
 				var unsigned *api.Error
 				if errors.As(err, &unsigned) && unsigned.Kind == api.Unsigned {
 					if req.Wallet.Signature, err = a.askSignature(wallet, unsigned.Message); err != nil {
 						return err
 					}
-					r, err = api.Call[api.ReplicaStatus](cmd.Context(), s.Client, "replica/join", req)
+					r, err = s.Client.ReplicaJoin(cmd.Context(), req)
 				}
 				if err != nil {
 					return err
@@ -229,7 +233,7 @@ func (a *app) settle(ctx context.Context, s *session, name string) error {
 		return nil
 	}
 	for wait := newSettling(time.Now()); ; {
-		info, err := api.Call[api.ReplicaInfo](ctx, s.Client, "replica/info", api.NameRequest{Name: name})
+		info, err := s.Client.ReplicaInfo(ctx, api.NameRequest{Name: name})
 		if err != nil || info.PendingContent == 0 {
 			return err
 		}
@@ -292,7 +296,7 @@ func (a *app) replicaLeave() *cobra.Command {
 		Long: "Remove a replica from this node. If your vault lists it, it is taken off the list if no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
 			"Content stays until skerry blob gc.",
 		Args: cobra.ExactArgs(1),
-	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
+	}, false, (*api.Client).ReplicaLeave, func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
 }
 
 func (a *app) showLeft(r api.Left) (string, display) {
@@ -310,7 +314,7 @@ func (a *app) replicaDelete() *cobra.Command {
 		Long: "Remove a replica from this node, and take it off your vault's list. Content stays until " +
 			"skerry blob gc.",
 		Args: cobra.ExactArgs(1),
-	}, false, "replica/leave", func(args []string) (api.LeaveRequest, error) {
+	}, false, (*api.Client).ReplicaLeave, func(args []string) (api.LeaveRequest, error) {
 		return api.LeaveRequest{Name: args[0], Everywhere: true}, nil
 	}, a.showLeft)
 }
@@ -321,7 +325,7 @@ func (a *app) replicaRename() *cobra.Command {
 		Short: "Give a replica another name",
 		Long:  "Give a replica another name on this node and, if this node may write to it, in your vault.",
 		Args:  cobra.ExactArgs(2),
-	}, false, "replica/rename", func(args []string) (api.RenameRequest, error) {
+	}, false, (*api.Client).ReplicaRename, func(args []string) (api.RenameRequest, error) {
 		return api.RenameRequest{Name: args[0], To: args[1]}, nil
 	},
 		func(r api.ReplicaStatus) (string, display) {
@@ -331,7 +335,7 @@ func (a *app) replicaRename() *cobra.Command {
 
 func (a *app) replicaInfo() *cobra.Command {
 	return one(a, &cobra.Command{Use: "info NAME", Short: "Show a replica: counts, fingerprint, authors and peers", Args: cobra.ExactArgs(1)}, false,
-		"replica/info", named, func(r api.ReplicaInfo) (string, display) {
+		(*api.Client).ReplicaInfo, named, func(r api.ReplicaInfo) (string, display) {
 			text := displayf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
 				r.Name, r.ReplicaID, mayText(r.ReplicaStatus), r.Entries, r.Tombstones, r.Fingerprint)
 			if r.Encrypted {
@@ -387,7 +391,7 @@ func (a *app) replicaSync() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				res, err := api.Call[api.Synced](cmd.Context(), s.Client, "replica/sync", api.SyncRequest{Name: args[0], Peer: who, Prefix: from})
+				res, err := s.Client.ReplicaSync(cmd.Context(), api.SyncRequest{Name: args[0], Peer: who, Prefix: from})
 				if err != nil {
 					return err
 				}
@@ -441,7 +445,7 @@ func (a *app) replicaVerify() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				c, err := api.Call[api.Checked](cmd.Context(), s.Client, "replica/verify", api.CheckRequest{Name: args[0], Repair: repair})
+				c, err := s.Client.ReplicaVerify(cmd.Context(), api.CheckRequest{Name: args[0], Repair: repair})
 				if err != nil {
 					return err
 				}

@@ -196,7 +196,7 @@ func (a *app) seedRegister() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	r.add(cmd)
-	return one(a, cmd, true, "seed/register", func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+	return one(a, cmd, true, (*api.Client).SeedRegister, func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
 }
 
 func (a *app) seedUnregister() *cobra.Command {
@@ -209,7 +209,7 @@ func (a *app) seedUnregister() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	r.add(cmd)
-	return one(a, cmd, true, "seed/unregister", func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+	return one(a, cmd, true, (*api.Client).SeedUnregister, func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
 }
 
 func (a *app) seedStatus() *cobra.Command {
@@ -222,7 +222,7 @@ func (a *app) seedStatus() *cobra.Command {
 			return err
 		}
 		return a.with(cmd.Context(), true, func(x *session) error {
-			st, err := api.Call[api.SeedStatus](cmd.Context(), x.Client, "seed/status", req)
+			st, err := x.Client.SeedStatus(cmd.Context(), req)
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func (a *app) shareCommand() *cobra.Command {
 			}
 			req.Paths = []string{path}
 			return a.untilInterrupted(cmd.Context(), func(s *session) error {
-				shared, err := api.Call[api.Shared](cmd.Context(), s.Client, "share", req)
+				shared, err := s.Client.Share(cmd.Context(), req)
 				if err != nil {
 					return err
 				}
@@ -104,7 +104,7 @@ func (a *app) getCommand() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				got, err := api.Call[api.Got](cmd.Context(), s.Client, "get", api.GetRequest{What: args[0], Path: path})
+				got, err := s.Client.Get(cmd.Context(), api.GetRequest{What: args[0], Path: path})
 				if err != nil {
 					return err
 				}

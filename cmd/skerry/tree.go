@@ -153,7 +153,7 @@ func (a *app) replicaNames(cmd *cobra.Command) (names []cobra.Completion) {
 		return nil
 	}
 	defer func() { err = errors.Join(err, s.close()) }() // a completion has nobody to tell
-	all, err := api.Call[[]api.ReplicaStatus](cmd.Context(), s.Client, "replica/ls", nil)
+	all, err := s.Client.ReplicaList(cmd.Context())
 	for _, r := range all {
 		names = append(names, r.Name)
 	}

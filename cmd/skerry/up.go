@@ -284,7 +284,7 @@ func (a *app) statusCommand() *cobra.Command {
 				return errNotRunning{a.dir}
 			}
 			defer func() { err = errors.Join(err, s.close()) }()
-			st, err := api.Call[api.Status](cmd.Context(), s.Client, "status", nil)
+			st, err := s.Client.Status(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -55,7 +55,7 @@ func (a *app) vaultInit() *cobra.Command {
 			return err
 		}
 		return a.with(cmd.Context(), len(peers) > 0, func(s *session) error {
-			v, err := api.Call[api.Vault](cmd.Context(), s.Client, "vault/init", api.OpenVaultRequest{Identity: identity, Password: pw, Peers: peers})
+			v, err := s.Client.VaultInit(cmd.Context(), api.OpenVaultRequest{Identity: identity, Password: pw, Peers: peers})
 			if err != nil {
 				return err
 			}
@@ -79,7 +79,7 @@ func (a *app) vaultLs() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
-				l, err := api.Call[api.VaultListing](cmd.Context(), s.Client, "vault/ls", api.VaultRequest{Vault: which})
+				l, err := s.Client.VaultList(cmd.Context(), api.VaultRequest{Vault: which})
 				if err != nil {
 					return err
 				}
@@ -133,7 +133,7 @@ func (a *app) vaultAdd() *cobra.Command {
 	}
 	vaultFlag(cmd, &which)
 	cmd.Flags().StringVar(&name, "name", "", "name in the vault (default: the one that it has here)")
-	return one(a, cmd, false, "vault/add", func(args []string) (api.VaultProjectRequest, error) {
+	return one(a, cmd, false, (*api.Client).VaultAdd, func(args []string) (api.VaultProjectRequest, error) {
 		return api.VaultProjectRequest{Vault: which, Project: args[0], Name: name}, nil
 	}, func(p api.VaultProject) (string, display) { return p.ProjectID, displayf("the vault lists %s", p.Name) })
 }
@@ -147,7 +147,7 @@ func (a *app) vaultRm() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	vaultFlag(cmd, &which)
-	return one(a, cmd, false, "vault/rm", func(args []string) (api.VaultProjectRequest, error) {
+	return one(a, cmd, false, (*api.Client).VaultRemove, func(args []string) (api.VaultProjectRequest, error) {
 		return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
 	}, func(p api.VaultProject) (string, display) {
 		return p.ProjectID, displayf("the vault lists %s no longer", p.Name)
@@ -168,7 +168,7 @@ func (a *app) vaultJoin() *cobra.Command {
 			return a.with(cmd.Context(), true, func(s *session) error {
 				wanted := args
 				if all {
-					l, err := api.Call[api.VaultListing](cmd.Context(), s.Client, "vault/ls", api.VaultRequest{Vault: which})
+					l, err := s.Client.VaultList(cmd.Context(), api.VaultRequest{Vault: which})
 					if err != nil {
 						return err
 					}
@@ -194,7 +194,7 @@ func (a *app) joinProjects(ctx context.Context, s *session, which, name string, 
 	})
 	var missing []error
 	for _, p := range projects {
-		r, err := api.Call[api.ReplicaStatus](ctx, s.Client, "vault/join", api.VaultProjectRequest{Vault: which, Project: p, Name: name})
+		r, err := s.Client.VaultJoin(ctx, api.VaultProjectRequest{Vault: which, Project: p, Name: name})
 		if err != nil && ctx.Err() == nil && len(projects) > 1 { // the others may be to be had
 			missing = append(missing, err)
 			a.warn("%s: %v", p, err)
@@ -230,8 +230,7 @@ func (a *app) vaultOpen() *cobra.Command {
 				if s.own != nil && req.At == "" && a.ring == "" {
 					return errNotRunning{a.dir} // nobody could approve
 				}
-				v, err := api.Both[api.Asked, api.Vault](
-					cmd.Context(), s.Client, "vault/open", req,
+				v, err := s.Client.VaultAsk(cmd.Context(), req,
 					func(asked api.Asked) error {
 						a.bar.clear()
 						return a.stderr.text(
@@ -259,7 +258,7 @@ func (a *app) vaultOpen() *cobra.Command {
 func (a *app) vaultRequests() *cobra.Command {
 	return &cobra.Command{Use: "requests", Short: "List the requests of apps that wait for you", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := api.Call[[]api.KeyringRequest](cmd.Context(), s.Client, "vault/requests", nil)
+			all, err := s.Client.VaultRequests(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -332,14 +331,15 @@ func (a *app) vaultApprove() *cobra.Command {
 				}
 			}
 			// The very request that was shown: meanwhile its code can be that of another.
-			req, op := api.DecideRequest{Request: r.Request, Identity: who}, "vault/deny"
+			req := api.DecideRequest{Request: r.Request, Identity: who}
+			decide := s.Client.VaultDeny
 			if yes {
-				op = "vault/approve"
+				decide = s.Client.VaultApprove
 				if req.Password, err = password.read(a, false); err != nil {
 					return err
 				}
 			}
-			d, err := api.Call[api.Decided](cmd.Context(), s.Client, op, req)
+			d, err := decide(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -361,15 +361,13 @@ func decidedText(d api.Decided) display {
 func (a *app) findRequest(
 	ctx context.Context, s *session, text string,
 ) (api.KeyringRequest, error) {
-	return api.Call[api.KeyringRequest](
-		ctx, s.Client, "vault/request", api.DecideRequest{Request: text},
-	)
+	return s.Client.VaultRequest(ctx, api.DecideRequest{Request: text})
 }
 
 // nextRequest waits for a request of an app.
 func (a *app) nextRequest(ctx context.Context, s *session) (r api.KeyringRequest, err error) {
 	for told := false; ; told = true {
-		all, err := api.Call[[]api.KeyringRequest](ctx, s.Client, "vault/requests", nil)
+		all, err := s.Client.VaultRequests(ctx)
 		if err != nil {
 			return r, err
 		}
@@ -418,7 +416,7 @@ func (a *app) ask(question display) (yes bool, err error) {
 }
 
 func (a *app) vaultDeny() *cobra.Command {
-	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, "vault/deny",
+	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, (*api.Client).VaultDeny,
 		func(args []string) (api.DecideRequest, error) { return api.DecideRequest{Request: args[0]}, nil },
 		func(d api.Decided) (string, display) { return d.Request, decidedText(d) })
 }
@@ -426,7 +424,7 @@ func (a *app) vaultDeny() *cobra.Command {
 func (a *app) vaultVaults() *cobra.Command {
 	return &cobra.Command{Use: "vaults", Short: "List the vaults that are open on this node", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := api.Call[[]api.Vault](cmd.Context(), s.Client, "vault/vaults", nil)
+			all, err := s.Client.Vaults(cmd.Context())
 			if err != nil {
 				return err
 			}
