@@ -27,9 +27,16 @@ type Client struct {
 // Dial returns a client for the node that serves its API on the Unix socket path.
 func Dial(path string) *Client {
 	var d net.Dialer
-	return &Client{http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) },
-	}}}
+	return dialBy(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "unix", path)
+	})
+}
+
+// dialBy returns a client whose connections are made by a function, as by a net.Dialer.
+func dialBy(
+	dial func(ctx context.Context, network, addr string) (net.Conn, error),
+) *Client {
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
 }
 
 // Close ends idle connections.

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // The operations of a node, by the names under which docs/api.md has them. Each returns an *Error,
@@ -280,13 +280,13 @@ func (c *Client) ProjectHistory(ctx context.Context, req AssetRequest) ([]Versio
 }
 
 // SeedRegister has a seed keep a replica (seed/register).
-func (c *Client) SeedRegister(ctx context.Context, req SeedRequest) (seed.Answer, error) {
-	return call[seed.Answer](ctx, c, "seed/register", req)
+func (c *Client) SeedRegister(ctx context.Context, req SeedRequest) (report.Answer, error) {
+	return call[report.Answer](ctx, c, "seed/register", req)
 }
 
 // SeedUnregister has a seed keep it no longer (seed/unregister).
-func (c *Client) SeedUnregister(ctx context.Context, req SeedRequest) (seed.Answer, error) {
-	return call[seed.Answer](ctx, c, "seed/unregister", req)
+func (c *Client) SeedUnregister(ctx context.Context, req SeedRequest) (report.Answer, error) {
+	return call[report.Answer](ctx, c, "seed/unregister", req)
 }
 
 // SeedStatus tells what a seed keeps (seed/status).

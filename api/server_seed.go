@@ -10,6 +10,7 @@ import (
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/seed/report"
 	"github.com/skerry-sync/skerry/vault"
 )
 
@@ -35,19 +36,19 @@ func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err
 	return c, nil
 }
 
-func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (seed.Answer, error) {
+func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (report.Answer, error) {
 	c, r, err := s.seedOfReplica(ctx, req, "register")
 	if err != nil {
-		return seed.Answer{}, err
+		return report.Answer{}, err
 	}
 	text, err := seed.TicketFor(ctx, s.node, r)
 	if err != nil {
-		return seed.Answer{}, err
+		return report.Answer{}, err
 	}
 	device := s.node.ID().String()
 	signed, err := seed.NewRegister(c.id, c.At.ID.String(), r.ID, text, device, time.Now(), c.sign)
 	if err != nil {
-		return seed.Answer{}, err
+		return report.Answer{}, err
 	}
 	a, err := c.Register(ctx, signed)
 	var refused *seed.Error
@@ -66,22 +67,22 @@ func (s *Server) seedOfReplica(ctx context.Context, req SeedRequest, op string) 
 	return c, r, err
 }
 
-func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer) (seed.Answer, error) {
+func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer) (report.Answer, error) {
 	c, err := s.seedCall(ctx, req)
 	if err != nil {
-		return seed.Answer{}, err
+		return report.Answer{}, err
 	}
 	id, err := replica.ParseID(req.Replica)
 	if err != nil { // one that is here, or was
 		r, err := s.resolve(ctx, req.Replica, "unregister", replica.Sync)
 		if err != nil {
-			return seed.Answer{}, err
+			return report.Answer{}, err
 		}
 		id = r.ID
 	}
 	signed, err := seed.NewUnregister(c.id, c.At.ID.String(), id, time.Now(), c.sign)
 	if err != nil {
-		return seed.Answer{}, err
+		return report.Answer{}, err
 	}
 	a, err := c.Unregister(ctx, signed)
 	if err == nil {
@@ -107,14 +108,14 @@ func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (ou
 	if err != nil {
 		return out, err
 	}
-	out.Backups = append([]seed.Answer{}, all...)
+	out.Backups = append([]report.Answer{}, all...)
 	out.Missing, err = s.missingAt(ctx, c.At.ID, all)
 	return out, err
 }
 
 // missingAt returns the replicas that this node has registered at a seed and that the seed does not
 // keep.
-func (s *Server) missingAt(ctx context.Context, at peer.ID, all []seed.Answer) (missing []replica.ID, err error) {
+func (s *Server) missingAt(ctx context.Context, at peer.ID, all []report.Answer) (missing []replica.ID, err error) {
 	stands := map[string]bool{}
 	for _, a := range all {
 		stands[a.ReplicaID] = a.State != seed.Deleted.String()

@@ -3,7 +3,7 @@ package api
 import (
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/replica"
-	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // SeedRequest asks a seed to keep a replica, or not to keep it any more, or, without a replica, for
@@ -17,10 +17,10 @@ type SeedRequest struct {
 
 // SeedStatus is what a seed keeps of an identity.
 type SeedStatus struct {
-	Seed     string        `json:"seed"` // its node id
-	Identity identity.ID   `json:"identity"`
-	Quota    seed.Quota    `json:"quota"`
-	Backups  []seed.Answer `json:"backups"`
+	Seed     string          `json:"seed"` // its node id
+	Identity identity.ID     `json:"identity"`
+	Quota    report.Quota    `json:"quota"`
+	Backups  []report.Answer `json:"backups"`
 	// Missing are replicas that this node has registered there and that the seed does not keep, or not
 	// for long.
 	Missing []replica.ID `json:"missing,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // An entry that claims one byte, and then the same content with its true size: the second is
@@ -207,7 +208,7 @@ func TestOwnerSeesThatEntriesHaveNoRoom(t *testing.T) {
 	}
 	_, err = client.Register(ctx, p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)))
 	require.NoError(t, err)
-	state := func() Answer {
+	state := func() report.Answer {
 		all, err := client.Backups(ctx, p.read(t, s))
 		require.NoError(t, err)
 		require.Len(t, all, 1)

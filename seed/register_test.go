@@ -7,10 +7,11 @@ import (
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // Register registers for a request of which it is not known from where it comes.
-func (s *Seed) Register(ctx context.Context, req *Request) (Answer, error) {
+func (s *Seed) Register(ctx context.Context, req *Request) (report.Answer, error) {
 	return s.register(ctx, req, source{})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed/report"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -209,28 +210,32 @@ func (s *Seed) take(
 	return g, err
 }
 
-func answerOf(st *Status) Answer {
+func answerOf(st *Status) report.Answer {
 	seconds := func(t time.Time) int64 {
 		if t.IsZero() {
 			return 0
 		}
 		return t.Unix()
 	}
-	return Answer{st.Replica.String(), st.State.String(), st.Bytes, st.Entries, seconds(st.LastSync), seconds(st.Registered), seconds(st.Deletion), ""}
+	return report.Answer{
+		ReplicaID: st.Replica.String(), State: st.State.String(), BytesStored: st.Bytes,
+		EntryCount: st.Entries, LastSync: seconds(st.LastSync),
+		Registered: seconds(st.Registered), DeletionAt: seconds(st.Deletion),
+	}
 }
 
 // register answers a request to register a replica. The error is an *Error.
-func (s *Seed) register(ctx context.Context, req *Request, who source) (Answer, error) {
+func (s *Seed) register(ctx context.Context, req *Request, who source) (report.Answer, error) {
 	id, at, err := s.check(identity.SeedRegister, req)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	t, err := ticket.ParseDoc(req.Ticket)
 	if err != nil {
-		return Answer{}, failed(InvalidTicket, err)
+		return report.Answer{}, failed(InvalidTicket, err)
 	}
 	if t.Replica != id {
-		return Answer{}, failed(InvalidTicket, fmt.Errorf("the ticket is for replica %s, the request for %s", t.Replica, id))
+		return report.Answer{}, failed(InvalidTicket, fmt.Errorf("the ticket is for replica %s, the request for %s", t.Replica, id))
 	}
 	note := ""
 	if t.Capability > replica.Sync {
@@ -240,20 +245,20 @@ func (s *Seed) register(ctx context.Context, req *Request, who source) (Answer, 
 	// false one, or make a plain replica one that seems encrypted.
 	kept, err := (&ticket.Doc{Capability: replica.Sync, Replica: id, Addrs: t.Addrs}).Text()
 	if err != nil {
-		return Answer{}, failed(InvalidTicket, err)
+		return report.Answer{}, failed(InvalidTicket, err)
 	}
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
-		return Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
+		return report.Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
 	}
 	g, err := s.begin(ctx, req, id, kept, who, at)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	s.log.Info("a replica was registered", "replica", id.Short(), "identity", req.Identity)
 	s.ring()
 	st, err := s.status(ctx, &g)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	a := answerOf(&st)
 	a.Note = note
@@ -261,19 +266,19 @@ func (s *Seed) register(ctx context.Context, req *Request, who source) (Answer, 
 }
 
 // Unregister answers a request to end a registration. The error is an *Error.
-func (s *Seed) Unregister(ctx context.Context, req *Request) (Answer, error) {
+func (s *Seed) Unregister(ctx context.Context, req *Request) (report.Answer, error) {
 	id, at, err := s.check(identity.SeedUnregister, req)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	g, err := s.reg.Unregister(ctx, s.n.Store(), req.Identity, id, at)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	s.log.Info("a registration was ended", "replica", id.Short(), "identity", req.Identity, "deletion", g.Deletion)
 	st, err := s.status(ctx, &g)
 	if err != nil {
-		return Answer{}, asError(err)
+		return report.Answer{}, asError(err)
 	}
 	return answerOf(&st), nil
 }
@@ -354,7 +359,7 @@ func (s *Seed) mayRead(req *Read) error {
 }
 
 // Backups answers a read of all registrations of an identity. The error is an *Error.
-func (s *Seed) Backups(ctx context.Context, req *Read) ([]Answer, error) {
+func (s *Seed) Backups(ctx context.Context, req *Read) ([]report.Answer, error) {
 	if err := s.mayRead(req); err != nil {
 		return nil, asError(err)
 	}
@@ -362,7 +367,7 @@ func (s *Seed) Backups(ctx context.Context, req *Read) ([]Answer, error) {
 	if err != nil {
 		return nil, asError(err)
 	}
-	out := []Answer{}
+	out := []report.Answer{}
 	for i := range all {
 		out = append(out, answerOf(&all[i]))
 	}
@@ -370,15 +375,18 @@ func (s *Seed) Backups(ctx context.Context, req *Read) ([]Answer, error) {
 }
 
 // Quota answers a read of an identity's quota. The error is an *Error.
-func (s *Seed) Quota(ctx context.Context, req *Read) (Quota, error) {
+func (s *Seed) Quota(ctx context.Context, req *Read) (report.Quota, error) {
 	if err := s.mayRead(req); err != nil {
-		return Quota{}, asError(err)
+		return report.Quota{}, asError(err)
 	}
 	_, u, err := s.reg.Of(ctx, s.n.Store(), req.Identity)
 	if err != nil {
-		return Quota{}, asError(err)
+		return report.Quota{}, asError(err)
 	}
-	return Quota{u.Bytes, s.reg.limits.Bytes, u.Replicas, s.reg.limits.Replicas}, nil
+	return report.Quota{
+		BytesUsed: u.Bytes, BytesLimit: s.reg.limits.Bytes,
+		ReplicaCount: u.Replicas, ReplicaLimit: s.reg.limits.Replicas,
+	}, nil
 }
 
 // parse reads a request from JSON.

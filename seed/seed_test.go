@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed/report"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
 )
@@ -190,7 +191,7 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	require.Equal(t, replica.Sync, held.Capability, "the secret of a write ticket is dropped")
 	require.True(t, held.Secret.IsZero())
 	set(t, a, r.ID, "after", "it, too")
-	state := func() Answer {
+	state := func() report.Answer {
 		all, err := client.Backups(ctx, p.read(t, s))
 		require.NoError(t, err)
 		require.Len(t, all, 1)
@@ -295,15 +296,15 @@ func TestQuota(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.Register(ctx, p.request(t, s, reps[2].ID, ticketFor(t, a, reps[2], replica.Sync)))
 	requireCode(t, ReplicaLimit, err)
-	quota := func() Quota {
+	quota := func() report.Quota {
 		q, err := client.Quota(ctx, p.read(t, s))
 		require.NoError(t, err)
 		return q
 	}
-	states := func() map[string]Answer {
+	states := func() map[string]report.Answer {
 		all, err := client.Backups(ctx, p.read(t, s))
 		require.NoError(t, err)
-		out := map[string]Answer{}
+		out := map[string]report.Answer{}
 		for _, x := range all {
 			out[x.ReplicaID] = x
 		}
@@ -313,7 +314,7 @@ func TestQuota(t *testing.T) {
 	records := func() uint64 { return recordsOf(t, s, reps[0].ID) + recordsOf(t, s, reps[1].ID) }
 	each := contentCost(size)
 	eventually(t, "the first value", func() bool {
-		return quota() == Quota{each + records(), limit, 2, 2} && states()[one].State == "SYNCED"
+		return quota() == quotaOf(each+records(), limit, 2) && states()[one].State == "SYNCED"
 	})
 	set(t, a, reps[1].ID, "a", value('a')) // the same content counts once
 	set(t, a, reps[1].ID, "b", value('b'))
@@ -358,7 +359,7 @@ func TestQuota(t *testing.T) {
 		_, err := s.n.Replicas.Get(ctx, reps[1].ID)
 		return err != nil && len(states()) == 1
 	})
-	require.Equal(t, Quota{each + recordsOf(t, s, reps[0].ID), limit, 1, 2}, quota())
+	require.Equal(t, quotaOf(each+recordsOf(t, s, reps[0].ID), limit, 1), quota())
 	_, err = client.Unregister(ctx, p.request(t, s, reps[1].ID, ""))
 	requireCode(t, NotFound, err)
 }
@@ -580,4 +581,11 @@ func TestRegisteredWhileItIsLeft(t *testing.T) {
 	require.NoError(t, err, "what is registered is held")
 	_, err = s.anyOf(ctx, r.ID)
 	require.NoError(t, err)
+}
+
+// quotaOf is the quota of who keeps so many of two replicas.
+func quotaOf(used, limit uint64, replicas uint32) report.Quota {
+	return report.Quota{
+		BytesUsed: used, BytesLimit: limit, ReplicaCount: replicas, ReplicaLimit: 2,
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // A device that has registered replicas at a seed asks from time to time whether they are still
@@ -31,11 +32,11 @@ const maxStand = 64
 // Standing answers a device that asks whether replicas are registered: with those of them that were
 // registered with this device named. It tells nothing about all others, not even whether they are
 // here. The error is an *Error.
-func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]Answer, error) {
+func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]report.Answer, error) {
 	if len(req.Replicas) > maxStand {
 		return nil, failed(InvalidRequest, fmt.Errorf("%d replicas, at most %d", len(req.Replicas), maxStand))
 	}
-	out := []Answer{}
+	out := []report.Answer{}
 	for _, text := range req.Replicas {
 		id, err := replica.ParseID(text)
 		if err != nil {
@@ -85,7 +86,7 @@ func (s *Seed) namedIn(ctx context.Context, id replica.ID, device string) (out R
 
 // Standing asks which replicas are registered for this node. The error is an *Error if the seed
 // refuses.
-func (c Client) Standing(ctx context.Context, ids []replica.ID) (all []Answer, err error) {
+func (c Client) Standing(ctx context.Context, ids []replica.ID) (all []report.Answer, err error) {
 	req := &Stand{}
 	for _, id := range ids {
 		req.Replicas = append(req.Replicas, id.String())
@@ -165,7 +166,7 @@ func (w *Watch) ask(ctx context.Context, at peer.AddrInfo, ids []replica.ID) err
 	if err != nil {
 		return err
 	}
-	said := map[string]Answer{}
+	said := map[string]report.Answer{}
 	for _, a := range all {
 		said[a.ReplicaID] = a
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // Protocol carries the same requests over a stream, for devices that know a seed as a peer. One
@@ -238,35 +239,35 @@ func (c Client) do(ctx context.Context, op string, req, answer any) error {
 
 // about asks a seed for something about one replica. An answer about another one is refused: the
 // seed may have taken the request for something else.
-func (c Client) about(ctx context.Context, op string, req *Request) (a Answer, err error) {
+func (c Client) about(ctx context.Context, op string, req *Request) (a report.Answer, err error) {
 	if err = c.do(ctx, op, req, &a); err != nil {
 		return a, err
 	}
 	if a.ReplicaID != req.Replica {
-		return Answer{}, fmt.Errorf("ask the seed at %s: it was asked about replica %s and answers about %.64q",
+		return report.Answer{}, fmt.Errorf("ask the seed at %s: it was asked about replica %s and answers about %.64q",
 			c.At.ID, req.Replica, a.ReplicaID)
 	}
 	return a, nil
 }
 
 // Register asks to register a replica. The error is an *Error if the seed refuses.
-func (c Client) Register(ctx context.Context, req *Request) (a Answer, err error) {
+func (c Client) Register(ctx context.Context, req *Request) (a report.Answer, err error) {
 	return c.about(ctx, "register", req)
 }
 
 // Unregister asks to end a registration. The error is an *Error if the seed refuses.
-func (c Client) Unregister(ctx context.Context, req *Request) (a Answer, err error) {
+func (c Client) Unregister(ctx context.Context, req *Request) (a report.Answer, err error) {
 	return c.about(ctx, "unregister", req)
 }
 
 // Backups asks for all registrations of an identity. The error is an *Error if the seed refuses.
-func (c Client) Backups(ctx context.Context, req *Read) (all []Answer, err error) {
+func (c Client) Backups(ctx context.Context, req *Read) (all []report.Answer, err error) {
 	err = c.do(ctx, "backups", req, &all)
 	return all, err
 }
 
 // Quota asks for what an identity uses and may use. The error is an *Error if the seed refuses.
-func (c Client) Quota(ctx context.Context, req *Read) (q Quota, err error) {
+func (c Client) Quota(ctx context.Context, req *Read) (q report.Quota, err error) {
 	err = c.do(ctx, "quota", req, &q)
 	return q, err
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/api"
-	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 // hostile is text of a peer that tries to command the terminal, to turn letters round, to hide some
@@ -72,10 +72,10 @@ func TestQuestionsAreSafe(t *testing.T) {
 	_, err = a.askSignature("0x00", "Sign in\nfor\u202e x")
 	require.ErrorContains(t, err, "cannot be seen")
 
-	_, text := seedLine(seed.Answer{State: "s", ReplicaID: hostile, Note: hostile})
+	_, text := seedLine(report.Answer{State: "s", ReplicaID: hostile, Note: hostile})
 	require.Equal(t, 2, strings.Count(string(text), shown))
 	require.Equal(t, 1, strings.Count(string(text), "\n"))
-	two := api.SeedStatus{Backups: []seed.Answer{{ReplicaID: "first"}, {ReplicaID: hostile}}}
+	two := api.SeedStatus{Backups: []report.Answer{{ReplicaID: "first"}, {ReplicaID: hostile}}}
 	ids, _ := seedStatusText(two)
 	require.Equal(t, display("first\n"+shown), ids, "one a line")
 }

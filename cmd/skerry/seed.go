@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/seed"
+	"github.com/skerry-sync/skerry/seed/report"
 )
 
 func (a *app) seedCommand() *cobra.Command {
@@ -176,7 +177,7 @@ func (r *seedRequest) request(a *app, replica string) (req api.SeedRequest, err 
 	return req, err
 }
 
-func seedLine(x seed.Answer) (string, display) {
+func seedLine(x report.Answer) (string, display) {
 	text := displayf("%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID)
 	if x.DeletionAt > 0 {
 		text += displayf("  until %s", time.Unix(x.DeletionAt, 0).Local().Format(time.DateTime))

@@ -1,4 +1,8 @@
-package seed
+// Package report is what a seed says of what it keeps, as JSON.
+//
+// What belongs here: the answers of seeds, for all who read them, who need no node for that. What
+// never belongs here: how a seed comes by them (package seed).
+package report
 
 // Answer is what a seed says about a registered replica.
 type Answer struct {
