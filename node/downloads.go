@@ -55,6 +55,9 @@ const (
 	downloadBatch = 512
 	firstRefusal  = 200 * time.Millisecond
 	lastRefusal   = 10 * time.Minute
+	// batchBytes is how many bytes are claimed for a peer at a time, unless it is one piece of
+	// content: what is behind it can be claimed for others.
+	batchBytes = 256 << 20
 	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is
 	// asked at once.
 	oldRefusal = time.Minute
@@ -234,7 +237,6 @@ func (d *downloads) ration(ctx context.Context, p peer.ID, batch []wantedContent
 }
 
 func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
-	providers := []peer.AddrInfo{{ID: p}}
 	replicas, large := map[replica.ID]bool{}, map[replica.ID]bool{}
 	for _, w := range batch {
 		replicas[w.replica] = true
@@ -242,24 +244,20 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.contacts.Holders(large) {
-		if q != p {
-			providers = append(providers, peer.AddrInfo{ID: q})
-		}
-	}
 	claims := make([]content.Claim, len(batch))
 	for i, w := range batch {
 		claims[i] = content.Claim{Hash: w.hash, Size: w.size}
 	}
-	wrong, got, err := d.n.content.FetchClaims(ctx, content.Claims{
-		Claims: claims, Providers: providers,
+	out, err := d.n.content.FetchClaims(ctx, content.Claims{
+		Claims: claims, Lead: p, Others: d.n.contacts.Holders(large),
 		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
 		Relief: func() []peer.ID { return d.n.contacts.Holders(replicas) },
 	})
-	for i, proved := range wrong {
-		batch[i].refuted, batch[i].proved = true, proved
+	for i := range batch {
+		batch[i].proved, batch[i].refuted = out.Wrong[i]
+		batch[i].untried = out.Untried[i]
 	}
-	d.n.addTaken(p, got.Bytes)
+	d.n.addTaken(p, out.Bytes)
 	var missing *content.MissingError
 	if errors.As(err, &missing) && len(missing.Causes) == 0 {
 		return nil // release notes what did not come
@@ -349,7 +347,13 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 			continue
 		}
 		d.mu.Lock()
-		d.failed.note(p, w.hash, d.n.cfg.Now())
+		switch w.untried {
+		case content.Unasked:
+		case content.TooSlow:
+			d.failed.pass(p, w.hash, d.n.cfg.Now())
+		default:
+			d.failed.note(p, w.hash, d.n.cfg.Now())
+		}
 		d.mu.Unlock()
 		others[w.replica] = true
 	}
