@@ -244,20 +244,27 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
+	helpers := func(of map[replica.ID]bool) []peer.ID {
+		return slices.DeleteFunc(d.n.contacts.Holders(of), func(q peer.ID) bool {
+			return q != p && !d.n.mayGive(ctx, q, batch)
+		})
+	}
 	claims := make([]content.Claim, len(batch))
 	for i, w := range batch {
 		claims[i] = content.Claim{Hash: w.hash, Size: w.size}
 	}
 	out, err := d.n.content.FetchClaims(ctx, content.Claims{
-		Claims: claims, Lead: p, Others: d.n.contacts.Holders(large),
+		Claims: claims, Lead: p, Others: helpers(large),
 		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-		Relief: func() []peer.ID { return d.n.contacts.Holders(replicas) },
+		Relief: func() []peer.ID { return helpers(replicas) },
 	})
 	for i := range batch {
 		batch[i].proved, batch[i].refuted = out.Wrong[i]
 		batch[i].untried = out.Untried[i]
 	}
-	d.n.addTaken(p, out.Bytes)
+	for q, bytes := range out.Gave {
+		d.n.addTaken(q, bytes)
+	}
 	var missing *content.MissingError
 	if errors.As(err, &missing) && len(missing.Causes) == 0 {
 		return nil // release notes what did not come
@@ -289,6 +296,17 @@ func affordable(batch []wantedContent, limit, taken uint64) (now, later, never [
 //
 //	n q peer-id   bytes of content fetched from the peer in the background, u64
 const keyTaken = "nq"
+
+// mayGive reports whether the limit of what a peer may make this node fetch leaves room for a batch
+// that is fetched from another one, if this peer gives all of it.
+func (n *Node) mayGive(ctx context.Context, p peer.ID, batch []wantedContent) bool {
+	limit := n.cfg.Limits.PeerStorage
+	if limit == 0 {
+		return true
+	}
+	now, _, _ := affordable(batch, limit, n.taken(ctx, p))
+	return len(now) == len(batch)
+}
 
 // taken returns how many bytes of content have been fetched from p in the background.
 func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {

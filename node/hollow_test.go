@@ -280,3 +280,35 @@ func TestTricklingHolderGivesUpWhatItClaims(t *testing.T) {
 		require.Equal(t, "complete", w.contentOf(&e))
 	})
 }
+
+// What another holder gives of what a peer is asked for counts for that holder's limit, and not for
+// the peer's: it could use up the limits of others, and evade its own.
+func TestGivenContentCountsForItsGiver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newClaimWorld(t)
+		defer w.close()
+		other := w.holder(func(e *simEnd) link.Network { return e })
+		defer func() { require.NoError(t, other.Close()) }()
+		require.NoError(t, w.old.SetPolicy(ctx, w.replica.ID, Policy{Nothing: true}))
+		const size = 16 << 20
+		w.fresh.cfg.Limits.PeerStorage = 10 * size
+		var batch []wantedContent
+		for i, at := range []*simNode{w.old, other} {
+			info, err := at.Blobs.ImportBytes(ctx, testkit.Random(uint64(i), size))
+			require.NoError(t, err)
+			e := w.put(w.hostile, fmt.Sprintf("m/%d", i), info.Hash, info.Size)
+			batch = append(batch, claimOf(&e))
+		}
+		time.Sleep(time.Minute)
+		w.join(Policy{Nothing: true})
+		w.meets(w.fresh, other)
+		time.Sleep(time.Minute)
+		_ = w.fresh.downloads.fetch(ctx, w.old.ID(), batch) // it may end before the other has given all
+		require.EqualValues(t, size, w.fresh.taken(ctx, w.old.ID()))
+		require.Positive(t, w.fresh.taken(ctx, other.ID()))
+		require.True(t, w.fresh.mayGive(ctx, other.ID(), batch))
+		w.fresh.cfg.Limits.PeerStorage = size
+		require.False(t, w.fresh.mayGive(ctx, other.ID(), batch))
+	})
+}

@@ -52,11 +52,11 @@ type Claims struct {
 	Relief func() []peer.ID
 }
 
-// Outcome is what has become of claims. Its maps are by their places in the list.
+// Outcome is what has become of claims, by their places in the list.
 type Outcome struct {
-	Fetched
-	Wrong   map[int]uint64  // the proved sizes of the blobs about which claims are wrong
-	Untried map[int]Untried // some of these may have come nevertheless
+	Wrong   map[int]uint64     // the proved sizes of the blobs about which claims are wrong
+	Untried map[int]Untried    // some of these may have come nevertheless
+	Gave    map[peer.ID]uint64 // verified bytes, by who gave them
 }
 
 // FetchClaims gets what is claimed: blobs, and of those that turn out to be in chunks, the chunks.
@@ -71,7 +71,7 @@ func (x *Exchange) FetchClaims(ctx context.Context, c Claims) (out Outcome, err 
 	f := x.newFetcher(ctx, providers, nil, true, nil)
 	f.claims, f.relief = true, c.Relief
 	f.follow(c.Lead)
-	out.Wrong = map[int]uint64{}
+	out.Wrong, out.Gave = map[int]uint64{}, map[peer.ID]uint64{}
 	err = fault.Call(func() error { return f.fetchClaims(c.Claims, out.Wrong) })
 	var as Untried
 	switch {
@@ -80,7 +80,12 @@ func (x *Exchange) FetchClaims(ctx context.Context, c Claims) (out Outcome, err 
 	case errors.Is(err, errExhausted):
 		as, err = Unasked, nil
 	}
-	out.Fetched, err = f.end(err)
+	_, err = f.end(err)
+	for _, p := range f.providers {
+		if bytes := p.src.Gave(); bytes > 0 {
+			out.Gave[p.info.ID] = bytes
+		}
+	}
 	if as == 0 && f.lead.failed() {
 		as = Unasked
 	}
