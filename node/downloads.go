@@ -310,28 +310,41 @@ func (n *Node) mayGive(ctx context.Context, p peer.ID, batch []wantedContent) bo
 
 // taken returns how many bytes of content have been fetched from p in the background.
 func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		return r.Peek(append([]byte(keyTaken), p...), func(v []byte) error {
-			if len(v) == 8 {
-				bytes = binary.BigEndian.Uint64(v)
-			}
-			return nil
-		})
+	err := n.kv.View(ctx, func(r kv.Reader) (err error) {
+		bytes, err = takenIn(r, p)
+		return err
 	})
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+	if err != nil {
 		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
 	}
 	return bytes
 }
 
+func takenIn(r kv.Reader, p peer.ID) (bytes uint64, err error) {
+	err = r.Peek(append([]byte(keyTaken), p...), func(v []byte) error {
+		if len(v) == 8 {
+			bytes = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return 0, nil
+	}
+	return bytes, err
+}
+
+// addTaken counts what p has given. Several fetches may take something from it at the same time.
 func (n *Node) addTaken(p peer.ID, bytes uint64) {
 	if bytes == 0 || n.cfg.Limits.PeerStorage == 0 {
 		return
 	}
-	ctx := context.WithoutCancel(n.ctx)
-	total := n.taken(ctx, p) + bytes
-	err := n.kv.Update(ctx, func(tx kv.Txn) error {
-		return tx.Set(append([]byte(keyTaken), p...), binary.BigEndian.AppendUint64(nil, total))
+	err := n.kv.Update(context.WithoutCancel(n.ctx), func(tx kv.Txn) error {
+		before, err := takenIn(tx, p)
+		if err != nil {
+			return err
+		}
+		total := binary.BigEndian.AppendUint64(nil, before+bytes)
+		return tx.Set(append([]byte(keyTaken), p...), total)
 	})
 	if err != nil {
 		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
