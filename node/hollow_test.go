@@ -249,7 +249,7 @@ func TestTricklingHolderKeepsNothingOfOthersAway(t *testing.T) {
 	})
 }
 
-// A holder that is asked for much and gives one piece slowly keeps nothing of the rest away, either:
+// A holder that is asked for much and gives one piece slowly keeps nothing of the rest away, either,
 // not even files in chunks, which take several rounds.
 func TestTricklingHolderGivesUpWhatItClaims(t *testing.T) {
 	bubble(t, func(t *testing.T) {

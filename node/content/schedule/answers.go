@@ -96,6 +96,7 @@ func (s *Schedule) Refuse(it *Item, p *Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse(it.need, p)
+	s.notify()
 }
 
 // refuse notes that p is not to be asked for a need again. The caller holds mu.
