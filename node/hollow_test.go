@@ -249,8 +249,8 @@ func TestTricklingHolderKeepsNothingOfOthersAway(t *testing.T) {
 	})
 }
 
-// A holder that is asked for much and gives one piece slowly keeps nothing of the rest away, either,
-// not even files in chunks, which take several rounds.
+// A holder that is asked for much and gives one piece slowly keeps nothing of the rest away, not
+// even files in chunks, which take several rounds.
 func TestTricklingHolderGivesUpWhatItClaims(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
