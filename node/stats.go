@@ -20,12 +20,8 @@ const (
 
 // counters count since the node was opened.
 type counters struct {
-	began, asked                 outcomes
-	syncSent, syncReceived       atomic.Uint64 // bytes of reconciliation
-	entriesSent, entriesReceived atomic.Uint64 // in sessions
-	wrongContent, wrongEntries   atomic.Uint64
-	lost                         atomic.Uint64 // entries that peers had had before
-	misses, refused              atomic.Uint64
+	wrongContent    atomic.Uint64
+	misses, refused atomic.Uint64
 }
 
 // outcomes are those of sessions that one side began.
