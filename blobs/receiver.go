@@ -10,7 +10,9 @@ import (
 	"math/bits"
 	"sync"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -56,6 +58,7 @@ type receiveJob struct {
 	above []upperBlock
 
 	stored chan struct{} // closed when the job, and all before it, are stored
+	failed *error        // what keeps this job alone from being stored; set before stored is closed
 }
 
 // packed reports whether the job is a whole blob of one segment.
@@ -83,6 +86,22 @@ func (s *Store) newReceiver(ctx context.Context, over bool) *Receiver {
 // ErrSizeNotProved reports a stream for a blob of which the store has nothing yet, and which does
 // not begin with the last group.
 var ErrSizeNotProved = errors.New("size is not proved: the last chunk group must come first")
+
+// FileSizeError reports a blob that is longer than a file can be here. Whoever makes a blob can
+// have any size proved for it, without having its content; so the error is that of the blob alone,
+// and the receiver goes on with others.
+type FileSizeError struct {
+	Hash Hash
+	Size uint64 // bytes
+}
+
+func (e *FileSizeError) Error() string {
+	return fmt.Sprintf("blob %s has %d bytes, and no file can be so long on the file system of the "+
+		"data directory: move the data directory to another one to fetch it", e.Hash.Short(), e.Size)
+}
+
+// Kind implements kind.Of.
+func (e *FileSizeError) Kind() kind.Kind { return kind.NoSpace }
 
 // ErrDeleted reports a blob that was deleted while it was being received.
 var ErrDeleted = errors.New("blob was deleted while it was being received")
@@ -289,9 +308,12 @@ func (rc *Receiver) send(j receiveJob) error {
 		return err
 	}
 	if j.seg != nil && !j.packed() {
-		j.stored = make(chan struct{})
+		j.stored, j.failed = make(chan struct{}), new(error)
 		rc.jobs <- j
 		<-j.stored
+		if err := *j.failed; err != nil {
+			return err
+		}
 		return rc.failed()
 	}
 	rc.mu.Lock()
@@ -417,11 +439,16 @@ func (s *Store) storeReceived(ctx context.Context, jobs []receiveJob, over bool)
 	for _, j := range segs {
 		id, wanted := ids[j.hash]
 		if !wanted {
-			continue // it is complete
+			continue // it is complete, or cannot be here
 		}
 		err := j.seg.runs(j.size, func(off uint64, p []byte) error { return s.files.WriteAt(id, p, off) })
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("blob %s: %w", j.hash.Short(), ErrDeleted)
+		}
+		if disk.IsTooLarge(err) { // the file was begun where it could be longer
+			*j.failed = &FileSizeError{j.hash, j.size}
+			delete(ids, j.hash)
+			continue
 		}
 		if err != nil {
 			return err
@@ -476,6 +503,10 @@ func (s *Store) filesOf(
 			}
 			rec, err = s.createPartial(ctx, j.hash, j.size)
 		}
+		if large, is := errors.AsType[*FileSizeError](err); is {
+			*j.failed = large
+			continue
+		}
 		switch {
 		case err != nil:
 			return nil, err
@@ -504,6 +535,13 @@ func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec rec
 	id, err := s.newFile(ctx)
 	if err != nil {
 		return rec, err
+	}
+	fits, err := s.files.Fits(id, size)
+	if err == nil && !fits {
+		err = &FileSizeError{h, size}
+	}
+	if err != nil {
+		return rec, errors.Join(err, s.reap(context.WithoutCancel(ctx), id))
 	}
 	s.writing.RLock()
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {

@@ -5,13 +5,16 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/testkit"
+	"github.com/skerry-sync/skerry/kv/pebble"
 )
 
 // transfer moves ranges of h from one store to another the way a download does: the last group
@@ -234,4 +237,43 @@ func TestAtMostOneSegmentIsNotStored(t *testing.T) {
 	}
 	require.NoError(t, rc.Close())
 	require.Equal(t, sum, stored()-base)
+}
+
+// A blob that is longer than a file can be is refused alone: what else is being received is stored.
+func TestBlobsLongerThanAFileAreRefusedAlone(t *testing.T) {
+	source := newStore(t)
+	db, err := pebble.Open("", pebble.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	refuse := true
+	to := openStore(t, db, files.Options{Fault: func(op string) error {
+		if refuse && op == "write" {
+			refuse = false
+			return syscall.EFBIG
+		}
+		return nil
+	}})
+	rc := to.NewReceiver(bg)
+	receive := func(seed uint64) (Hash, error) {
+		info, err := source.ImportBytes(bg, testkit.Random(seed, 3*SegmentSize))
+		require.NoError(t, err)
+		last := Ranges{{info.Size - 1, info.Size}}
+		rest := Everything.Without(Ranges{{info.Size - GroupSize, info.Size}}).
+			Intersect(Ranges{{0, info.Size}})
+		var stream bytes.Buffer
+		require.NoError(t, source.Encode(bg, &stream, info.Hash, last))
+		require.NoError(t, source.Encode(bg, &stream, info.Hash, rest))
+		return info.Hash, rc.ReceiveNew(bufio.NewReader(&stream), info.Hash, info.Size, rest, Hooks{})
+	}
+	long, err := receive(1)
+	var refused *FileSizeError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, long, refused.Hash)
+	require.NoError(t, rc.Err())
+	other, err := receive(2)
+	require.NoError(t, err)
+	require.NoError(t, rc.Close())
+	has, err := to.Has(bg, other)
+	require.NoError(t, err)
+	require.True(t, has)
 }

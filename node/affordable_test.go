@@ -2,8 +2,10 @@ package node
 
 import (
 	"math"
+	"sync"
 	"testing"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 )
 
@@ -24,4 +26,21 @@ func TestAffordable(t *testing.T) {
 	check(sizes(60, math.MaxUint64, 10), 100, 90, sizes(10), none, sizes(60, math.MaxUint64))
 	check(sizes(1), 100, 100, none, none, sizes(1))
 	check(sizes(1), 100, 101, none, none, sizes(1))
+}
+
+// What several fetches take from one peer at the same time is all counted.
+func TestAllThatIsTakenCounts(t *testing.T) {
+	const p, fetches, times, bytes = peer.ID("p"), 8, 50, 3
+	n := simOpen(t)
+	n.cfg.Limits.PeerStorage = 1
+	var work sync.WaitGroup
+	for range fetches {
+		work.Go(func() {
+			for range times {
+				n.addTaken(p, bytes)
+			}
+		})
+	}
+	work.Wait()
+	require.EqualValues(t, fetches*times*bytes, n.taken(t.Context(), p))
 }

@@ -55,6 +55,9 @@ const (
 	downloadBatch = 512
 	firstRefusal  = 200 * time.Millisecond
 	lastRefusal   = 10 * time.Minute
+	// batchBytes is how many bytes are claimed for a peer at a time, unless it is one piece of
+	// content: what is behind it can be claimed for others.
+	batchBytes = 256 << 20
 	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is
 	// asked at once.
 	oldRefusal = time.Minute
@@ -234,7 +237,6 @@ func (d *downloads) ration(ctx context.Context, p peer.ID, batch []wantedContent
 }
 
 func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent) error {
-	providers := []peer.AddrInfo{{ID: p}}
 	replicas, large := map[replica.ID]bool{}, map[replica.ID]bool{}
 	for _, w := range batch {
 		replicas[w.replica] = true
@@ -242,24 +244,27 @@ func (d *downloads) fetch(ctx context.Context, p peer.ID, batch []wantedContent)
 			large[w.replica] = true
 		}
 	}
-	for _, q := range d.n.contacts.Holders(large) {
-		if q != p {
-			providers = append(providers, peer.AddrInfo{ID: q})
-		}
+	helpers := func(of map[replica.ID]bool) []peer.ID {
+		return slices.DeleteFunc(d.n.contacts.Holders(of), func(q peer.ID) bool {
+			return q != p && !d.n.mayGive(ctx, q, batch)
+		})
 	}
 	claims := make([]content.Claim, len(batch))
 	for i, w := range batch {
 		claims[i] = content.Claim{Hash: w.hash, Size: w.size}
 	}
-	wrong, got, err := d.n.content.FetchClaims(ctx, content.Claims{
-		Claims: claims, Providers: providers,
+	out, err := d.n.content.FetchClaims(ctx, content.Claims{
+		Claims: claims, Lead: p, Others: helpers(large),
 		// All workers pass over what is asked of p. If p stalls, this fetch asks the others.
-		Relief: func() []peer.ID { return d.n.contacts.Holders(replicas) },
+		Relief: func() []peer.ID { return helpers(replicas) },
 	})
-	for i, proved := range wrong {
-		batch[i].refuted, batch[i].proved = true, proved
+	for i := range batch {
+		batch[i].proved, batch[i].refuted = out.Wrong[i]
+		batch[i].untried = out.Untried[i]
 	}
-	d.n.addTaken(p, got.Bytes)
+	for q, bytes := range out.Gave {
+		d.n.addTaken(q, bytes)
+	}
 	var missing *content.MissingError
 	if errors.As(err, &missing) && len(missing.Causes) == 0 {
 		return nil // release notes what did not come
@@ -292,30 +297,54 @@ func affordable(batch []wantedContent, limit, taken uint64) (now, later, never [
 //	n q peer-id   bytes of content fetched from the peer in the background, u64
 const keyTaken = "nq"
 
+// mayGive reports whether the limit of what a peer may make this node fetch leaves room for a batch
+// that is fetched from another one, if this peer gives all of it.
+func (n *Node) mayGive(ctx context.Context, p peer.ID, batch []wantedContent) bool {
+	limit := n.cfg.Limits.PeerStorage
+	if limit == 0 {
+		return true
+	}
+	now, _, _ := affordable(batch, limit, n.taken(ctx, p))
+	return len(now) == len(batch)
+}
+
 // taken returns how many bytes of content have been fetched from p in the background.
 func (n *Node) taken(ctx context.Context, p peer.ID) (bytes uint64) {
-	err := n.kv.View(ctx, func(r kv.Reader) error {
-		return r.Peek(append([]byte(keyTaken), p...), func(v []byte) error {
-			if len(v) == 8 {
-				bytes = binary.BigEndian.Uint64(v)
-			}
-			return nil
-		})
+	err := n.kv.View(ctx, func(r kv.Reader) (err error) {
+		bytes, err = takenIn(r, p)
+		return err
 	})
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+	if err != nil {
 		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
 	}
 	return bytes
 }
 
+func takenIn(r kv.Reader, p peer.ID) (bytes uint64, err error) {
+	err = r.Peek(append([]byte(keyTaken), p...), func(v []byte) error {
+		if len(v) == 8 {
+			bytes = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		return 0, nil
+	}
+	return bytes, err
+}
+
+// addTaken counts what p has given. Several fetches may take something from it at the same time.
 func (n *Node) addTaken(p peer.ID, bytes uint64) {
 	if bytes == 0 || n.cfg.Limits.PeerStorage == 0 {
 		return
 	}
-	ctx := context.WithoutCancel(n.ctx)
-	total := n.taken(ctx, p) + bytes
-	err := n.kv.Update(ctx, func(tx kv.Txn) error {
-		return tx.Set(append([]byte(keyTaken), p...), binary.BigEndian.AppendUint64(nil, total))
+	err := n.kv.Update(context.WithoutCancel(n.ctx), func(tx kv.Txn) error {
+		before, err := takenIn(tx, p)
+		if err != nil {
+			return err
+		}
+		total := binary.BigEndian.AppendUint64(nil, before+bytes)
+		return tx.Set(append([]byte(keyTaken), p...), total)
 	})
 	if err != nil {
 		n.log.Warn("bytes taken from a peer", "peer", p, "error", err)
@@ -349,7 +378,13 @@ func (d *downloads) release(ctx context.Context, p peer.ID, batch []wantedConten
 			continue
 		}
 		d.mu.Lock()
-		d.failed.note(p, w.hash, d.n.cfg.Now())
+		switch w.untried {
+		case content.Unasked:
+		case content.TooSlow:
+			d.failed.pass(p, w.hash, d.n.cfg.Now())
+		default:
+			d.failed.note(p, w.hash, d.n.cfg.Now())
+		}
 		d.mu.Unlock()
 		others[w.replica] = true
 	}

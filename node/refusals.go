@@ -98,6 +98,33 @@ func (r *refusals) note(p peer.ID, h blobs.Hash, now time.Time) {
 	}
 }
 
+// passTime is how long others may claim what a peer was too slow to give.
+const passTime = 5 * time.Second
+
+// pass has others asked for some content before p is asked again.
+func (r *refusals) pass(p peer.ID, h blobs.Hash, now time.Time) {
+	all := r.of[p]
+	if r.rounds[p] != nil || all == nil && r.total >= r.mostAll {
+		return
+	}
+	if all == nil {
+		all = &lacking{by: map[blobs.Hash]refusal{}}
+		r.of[p] = all
+	}
+	old, before := all.by[h]
+	if !before && len(all.by) >= r.most {
+		return
+	}
+	if !before {
+		r.total++
+	}
+	x := refusal{until: now.Add(passTime), wait: old.wait}
+	all.by[h] = x
+	if all.next.IsZero() || x.until.Before(all.next) {
+		all.next = x.until
+	}
+}
+
 // next is the refusal after r.
 func (r refusal) next(now time.Time, most time.Duration) refusal {
 	wait := min(max(2*r.wait, firstRefusal), most)

@@ -83,9 +83,10 @@ type wantedContent struct {
 	replica replica.ID
 	size    uint64
 	author  replica.AuthorID
-	entry   []byte // the entry's key
-	refuted bool   // the claim is wrong
-	proved  uint64 // and this is the size of the blob, in bytes
+	entry   []byte          // the entry's key
+	refuted bool            // the claim is wrong
+	proved  uint64          // and this is the size of the blob, in bytes
+	untried content.Untried // 0 unless the peer is not to be taken for lacking it
 }
 
 func claimOf(e *replica.Entry) wantedContent {
@@ -122,8 +123,9 @@ func (d *downloads) claim(ctx context.Context, p peer.ID) (batch []wantedContent
 	if from == nil {
 		return nil, nil
 	}
-	for from != nil && err == nil && len(batch) < downloadBatch {
-		c := claiming{d: d, p: p, batch: batch, ours: ours}
+	c := claiming{d: d, p: p, ours: ours}
+	for from != nil && err == nil && len(batch) < downloadBatch && !c.closed {
+		c.obsolete, c.wrong = nil, nil
 		err = d.n.kv.View(ctx, func(r kv.Reader) error {
 			from, err = c.goOn(ctx, r, from)
 			return err
@@ -153,6 +155,8 @@ type claiming struct {
 	ours     map[blobs.Hash]bool // in the batch: one proof decides all claims about a blob
 	obsolete [][]byte            // content that is no longer wanted
 	wrong    []wantedContent     // claims that are known to be wrong
+	bytes    uint64              // that the batch claims
+	closed   bool                // there is no room in it for what comes next
 }
 
 // goOn goes on from a key, and returns the one to go on from after that; nil at the end. It stops
@@ -167,7 +171,8 @@ func (c *claiming) goOn(ctx context.Context, r kv.Reader, from []byte) (next []b
 }
 
 func (c *claiming) full() bool {
-	return len(c.batch) == downloadBatch || len(c.obsolete) == dropAtOnce || len(c.wrong) == downloadBatch
+	return c.closed || len(c.batch) == downloadBatch ||
+		len(c.obsolete) == dropAtOnce || len(c.wrong) == downloadBatch
 }
 
 // some walks until something is to be skipped, however many records there are of it: a replica that
@@ -194,6 +199,11 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 		case w.refuted:
 			c.wrong = append(c.wrong, w)
 		case wanted:
+			c.bytes += min(w.size, batchBytes)
+			if len(c.batch) > 0 && c.bytes > batchBytes {
+				c.closed = true
+				return w.key, nil
+			}
 			c.d.busy[w.hash], c.ours[w.hash] = true, true
 			c.batch = append(c.batch, w)
 		default:

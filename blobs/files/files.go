@@ -216,6 +216,31 @@ func (s *Store) Create(id ID) error {
 	return nil
 }
 
+// mayBeTooLarge is the length in bytes from which Fits asks: every file system has files up to it.
+const mayBeTooLarge = 1 << 30
+
+// Fits reports whether the file of id, which is new and empty, can become size bytes long. It says
+// nothing about room: most file systems give none to what is not written.
+func (s *Store) Fits(id ID, size uint64) (bool, error) {
+	if size < mayBeTooLarge {
+		return true, nil
+	}
+	h, err := s.acquire(own(id))
+	if err != nil {
+		return false, fmt.Errorf("look how long a content file can be: %w", err)
+	}
+	defer s.release(h)
+	err = h.f.Truncate(int64(size))
+	if err := h.f.Truncate(0); err != nil {
+		return false, fmt.Errorf("look how long a content file can be: %w", err)
+	}
+	// Where even the length takes room, a file that is longer than that cannot be, either.
+	if disk.IsTooLarge(err) || disk.IsFull(err) {
+		return false, nil
+	}
+	return true, nil // also if it cannot be told: whoever writes is told
+}
+
 // created notes a new open file. The caller holds mu.
 func (s *Store) created(n name, f *os.File) *handle {
 	h := &handle{f: f}

@@ -43,23 +43,56 @@ func Judge(proved, claimed uint64) Verdict {
 
 // Claims are to be fetched in the background.
 type Claims struct {
-	Claims    []Claim
-	Providers []peer.AddrInfo
-	// Relief returns who is asked as well when the providers are stalling.
+	Claims []Claim
+	// Lead is the peer for which they are fetched. The fetch ends when it gives no more.
+	Lead peer.ID
+	// Others are asked beside it.
+	Others []peer.ID
+	// Relief returns who is asked as well when these are stalling.
 	Relief func() []peer.ID
 }
 
+// Outcome is what has become of claims, by their places in the list.
+type Outcome struct {
+	Wrong   map[int]uint64     // the proved sizes of the blobs about which claims are wrong
+	Untried map[int]Untried    // some of these may have come nevertheless
+	Gave    map[peer.ID]uint64 // verified bytes, by who gave them
+}
+
 // FetchClaims gets what is claimed: blobs, and of those that turn out to be in chunks, the chunks.
-// wrong has the proved sizes of those claims that turn out to be wrong, by their place in the list.
-// No claim keeps this from the others; what was missing of any is a *MissingError.
-func (x *Exchange) FetchClaims(
-	ctx context.Context, c Claims,
-) (wrong map[int]uint64, got Fetched, err error) {
-	f := x.newFetcher(ctx, c.Providers, nil, true, nil)
+// No claim keeps this from the others; what was missing of any is a *MissingError. It is no error
+// if the lead has no more to give, or if all give too little for long while others may have the
+// rest; the outcome says so.
+func (x *Exchange) FetchClaims(ctx context.Context, c Claims) (out Outcome, err error) {
+	providers := []peer.AddrInfo{{ID: c.Lead}}
+	for _, p := range c.Others {
+		providers = append(providers, peer.AddrInfo{ID: p})
+	}
+	f := x.newFetcher(ctx, providers, nil, true, nil)
 	f.claims, f.relief = true, c.Relief
-	wrong = map[int]uint64{}
-	got, err = f.end(fault.Call(func() error { return f.fetchClaims(c.Claims, wrong) }))
-	return wrong, got, err
+	f.follow(c.Lead)
+	out.Wrong, out.Gave = map[int]uint64{}, map[peer.ID]uint64{}
+	err = fault.Call(func() error { return f.fetchClaims(c.Claims, out.Wrong) })
+	var as Untried
+	switch {
+	case errors.Is(err, errSlow):
+		as, err = TooSlow, nil
+	case errors.Is(err, errExhausted):
+		as, err = Unasked, nil
+	}
+	_, err = f.end(err)
+	for _, p := range f.providers {
+		if bytes := p.src.Gave(); bytes > 0 {
+			out.Gave[p.info.ID] = bytes
+		}
+	}
+	if as == 0 && f.lead.failed() {
+		as = Unasked
+	}
+	if as != 0 {
+		out.Untried = f.untried(c.Claims, as)
+	}
+	return out, err
 }
 
 func (f *fetcher) fetchClaims(claims []Claim, refuted map[int]uint64) error {
@@ -97,6 +130,7 @@ func (f *fetcher) fetchClaims(claims []Claim, refuted map[int]uint64) error {
 				missing = lacks
 			}
 		default:
+			f.noteLater(w.Hash)
 			return wrong
 		}
 	}

@@ -2,7 +2,8 @@
 //
 // What belongs here: the blob protocol on both sides (serve.go, provider.go; its bytes are in
 // package wire), fetches from several providers at once (fetch.go; who is asked for what is in
-// package schedule), whole directories and files in chunks (get.go), reads of what is not here
+// package schedule), those in the background, of what entries claim (claims.go), for one peer
+// (lead.go), whole directories and files in chunks (get.go), reads of what is not here
 // (session.go), and the mending of what is damaged (mend.go). What never belongs here: entries and
 // replicas, which content is wanted (package downloads), or who may connect.
 //

@@ -105,9 +105,11 @@ type fetcher struct {
 	rc        *blobs.Receiver
 	sched     *schedule.Schedule
 	providers []*provider
+	lead      *provider        // for which the fetch is; may be nil
 	relief    func() []peer.ID // who is asked as well when the providers are stalling; may be nil
 	looked    uint64           // bytes when that was last looked at
 	looks     int              // how often it was
+	slow      int              // how often in a row it was little
 	work      sync.WaitGroup
 	started   bool
 	release   func() // of the hold on what is fetched
@@ -117,6 +119,7 @@ type fetcher struct {
 	bytes uint64
 	fatal error                 // no provider can help
 	sizes map[blobs.Hash]uint64 // proved sizes of blobs of which a claim was wrong
+	later map[blobs.Hash]bool   // could not be stored, or ended the fetch of the rest
 }
 
 // newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not
@@ -246,6 +249,9 @@ func (f *fetcher) look() {
 	came := f.bytes - f.looked
 	f.looked = f.bytes
 	f.looks++
+	if f.slow++; came >= fairBytes {
+		f.slow = 0
+	}
 	stalled, slow := came < stallBytes, came < fairBytes && f.looks >= manyLooks
 	f.mu.Unlock()
 	if !stalled && !slow {
@@ -272,7 +278,8 @@ func (f *fetcher) look() {
 func (f *fetcher) providerError(p *provider, err error) {
 	var size *SizeError
 	var local storeFault
-	if errors.As(err, &size) || errors.As(err, &local) {
+	_, large := errors.AsType[*blobs.FileSizeError](err)
+	if errors.As(err, &size) || errors.As(err, &local) || large {
 		f.mu.Lock()
 		if f.fatal == nil {
 			f.fatal = err
@@ -300,7 +307,8 @@ func isLie(err error) bool {
 func isAnswer(err error) bool {
 	_, size := errors.AsType[*SizeError](err)
 	_, local := errors.AsType[storeFault](err)
-	return size || local || isLie(err)
+	_, large := errors.AsType[*blobs.FileSizeError](err)
+	return size || local || large || isLie(err)
 }
 
 func (f *fetcher) fatalError() error {
@@ -347,6 +355,7 @@ func (f *fetcher) fetchPart(wants []Want, children *wire.Children) error {
 		changed := f.sched.Changed() // before anything is looked at
 		alive, causes := f.alive()
 		now := f.sched.State(alive)
+		led := f.ledTo(now)
 		switch {
 		case f.fatalError() != nil:
 			return f.fatalError()
@@ -356,13 +365,17 @@ func (f *fetcher) fetchPart(wants []Want, children *wire.Children) error {
 			return nil
 		case now.Ended:
 			return errors.New("fetch: ended")
+		case led != nil:
+			return led
 		case now.Hopeless && !f.startNext():
 			return f.missing(causes)
 		}
 		select {
 		case <-changed:
 		case <-stalled.C:
-			f.look()
+			if f.look(); f.tooSlow() {
+				return errSlow
+			}
 		case <-f.ctx.Done():
 			return f.ctx.Err()
 		}
@@ -373,6 +386,9 @@ func (f *fetcher) fetchPart(wants []Want, children *wire.Children) error {
 func (f *fetcher) alive() (alive []*schedule.Source, causes []error) {
 	for _, p := range f.providers {
 		p.mu.Lock()
+		if p.running && !p.dead && p.err != nil { // of what was passed over
+			causes = append(causes, fmt.Errorf("peer %s: %w", p.info.ID, p.err))
+		}
 		switch {
 		case p.dead:
 			var unreachable *link.UnreachableError

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -46,11 +47,20 @@ type provider struct {
 	err     error // why it is not asked any more
 	dead    bool
 	retried bool // see again
+	inRow   int  // see passesOver
 }
 
 // newProvider returns a provider that has not been asked yet.
 func (f *fetcher) newProvider(info peer.AddrInfo) *provider {
 	return &provider{f: f, info: info, src: f.sched.NewSource(info.ID)}
+}
+
+// came takes account of n verified bytes.
+func (p *provider) came(n int) {
+	p.mu.Lock()
+	p.inRow = 0
+	p.mu.Unlock()
+	p.src.Came(n)
 }
 
 // run asks the provider until the fetch ends, or the provider fails.
@@ -110,6 +120,8 @@ type openStream struct {
 	stream
 	p      *provider
 	flying []*schedule.Block
+	deaf   bool           // takes no more requests; answers may still come
+	broke  *schedule.Item // at which it ended, if it ended while an answer was awaited or read
 }
 
 // stream asks for blocks on one stream until there is nothing more to ask for. A stream that was
@@ -140,6 +152,9 @@ func (p *provider) stream(ctx context.Context) {
 				continue
 			} else if connectErr != nil {
 				err = connectErr
+			}
+			if p.passesOver(s, err) {
+				continue
 			}
 			p.f.providerError(p, err)
 			return
@@ -175,11 +190,39 @@ func (p *provider) again(ctx context.Context, s *openStream, cause error) (bool,
 	return err == nil, err
 }
 
+// mostPassed is how many pieces of content in a row a provider may fail to give before it is asked
+// for nothing more.
+const mostPassed = 4
+
+// passesOver reports whether a provider whose stream has ended is asked for the rest, without what
+// it ended at: that may be all that is wrong, such as a file that cannot be read any more. Content
+// that is asked for behind it would otherwise never come.
+func (p *provider) passesOver(s *openStream, err error) bool {
+	if s.broke == nil || isAnswer(err) {
+		return false
+	}
+	p.f.sched.Refuse(s.broke, p.src)
+	var wait net.Error
+	if errors.As(err, &wait) && wait.Timeout() || !p.f.x.net.Connected(p.info.ID) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inRow++
+	if p.dead || p.inRow > mostPassed {
+		return false
+	}
+	p.err = err
+	p.f.x.log.Info("a provider does not give a blob", "peer", p.info.ID,
+		"hash", s.broke.Request.Hash, "error", err)
+	return true
+}
+
 // run asks and reads until there is nothing to do: more says that there may be later.
 func (s *openStream) run(ctx context.Context) (more bool, err error) {
 	sched := s.p.f.sched
 	for {
-		for len(s.flying) < pipeline {
+		for len(s.flying) < pipeline && !s.deaf {
 			wait := time.Duration(0)
 			if len(s.flying) == 0 {
 				wait = streamIdle
@@ -193,11 +236,17 @@ func (s *openStream) run(ctx context.Context) (more bool, err error) {
 			}
 			s.flying = append(s.flying, b)
 			if err := s.ask(ctx, b); err != nil {
+				if last := len(s.flying) - 1; last > 0 && ctx.Err() == nil {
+					// The provider has ended the stream, maybe behind answers that tell where.
+					s.flying, s.deaf = s.flying[:last], true
+					sched.GiveBack(b)
+					break
+				}
 				return false, err
 			}
 		}
 		if len(s.flying) == 0 {
-			return !sched.Ended() && ctx.Err() == nil, nil
+			return !sched.Ended() && ctx.Err() == nil, nil // if it is deaf, on another stream
 		}
 		b := s.flying[0]
 		if err := s.read(ctx, b); err != nil {
@@ -234,6 +283,7 @@ func (s *openStream) read(ctx context.Context, b *schedule.Block) error {
 				if s.used && errors.Is(err, io.EOF) {
 					return errStale
 				}
+				s.broke = it
 				return fmt.Errorf("blob %s: %w", it.Request.Hash.Short(), link.NoEOF(err))
 			}
 			if !s.used {
@@ -241,6 +291,7 @@ func (s *openStream) read(ctx context.Context, b *schedule.Block) error {
 			}
 		}
 		if err := s.readItem(b, it); err != nil {
+			s.broke = it
 			return err
 		}
 	}
@@ -300,7 +351,7 @@ func (s *openStream) receive(it *schedule.Item, head wire.Head) error {
 			if proved { // the proof itself is not part of what is expected
 				f.sched.Got(it, n)
 			}
-			s.p.src.Came(n)
+			s.p.came(n)
 			f.came(n)
 		},
 		Accept: func() error {
@@ -328,6 +379,12 @@ func (s *openStream) receive(it *schedule.Item, head wire.Head) error {
 	}
 	if local := f.rc.Err(); local != nil {
 		return storeFault{local}
+	}
+	if _, large := errors.AsType[*blobs.FileSizeError](err); large && f.claims {
+		f.x.log.Info("content is not fetched", "error", err)
+		f.sched.Drop(it)
+		f.noteLater(want.Hash)
+		return errEnough
 	}
 	if errors.Is(err, errRefuted) {
 		if err = nil; head.Size > blobs.SegmentSize {
@@ -424,9 +481,9 @@ func (s *openStream) readChild(h blobs.Hash, req *wire.Children, have bool) (mor
 		return false, &PeerFault{fmt.Sprintf("blob %s is more than was asked for", h.Short())}
 	}
 	f.x.blobs.Touch(f.ctx, h)
-	on := blobs.Hooks{Verified: func(n int) { s.p.src.Came(n); f.came(n) }}
+	on := blobs.Hooks{Verified: func(n int) { s.p.came(n); f.came(n) }}
 	if have {
-		on.Verified = func(n int) { s.p.src.Came(n) }
+		on.Verified = func(n int) { s.p.came(n) }
 	}
 	if err := f.rc.ReceiveNew(s.r, h, head.Size, head.Ranges, on); err != nil {
 		if local := f.rc.Err(); local != nil {

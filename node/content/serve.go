@@ -32,13 +32,27 @@ const (
 
 // Serve answers the requests of one stream, until ctx ends.
 func (x *Exchange) Serve(ctx context.Context, s link.Stream) {
-	if err := x.answerBlobs(ctx, s); err != nil {
+	err := x.answerBlobs(ctx, s)
+	if unreadable, is := errors.AsType[*unreadableError](err); is {
+		x.log.Debug("serving blobs", "peer", s.Remote(), "error", unreadable)
+		_ = s.CloseWrite() // a reset would take what is on its way from the peer
+		_ = s.Close()
+		return
+	}
+	if err != nil {
 		x.log.Debug("serving blobs", "peer", s.Remote(), "error", err)
 		_ = s.Reset() // ends it for the peer, too; it may be gone
 		return
 	}
 	_ = s.Close() // the peer has everything
 }
+
+// unreadableError reports content that this node could not read for a peer. The peer has all
+// answers before it, so that it knows what to do without.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return e.err.Error() }
+func (e *unreadableError) Unwrap() error { return e.err }
 
 // answerBlobs reads one request after the other, each within requestTime, and answers it to a peer
 // that reads steadily.
@@ -97,6 +111,9 @@ func (x *Exchange) answerRequests(
 	defer a.rest()
 	for i := range reqs {
 		if err := a.one(&reqs[i]); err != nil {
+			if ctx.Err() == nil && a.w.Flush() == nil { // else it is the peer that has failed
+				err = &unreadableError{err}
+			}
 			return err
 		}
 	}
@@ -181,7 +198,9 @@ func (x *Exchange) answerBlob(
 	if err == nil {
 		last = wire.LastGroup(e.Info.Size)
 		if e.Info.Present < e.Info.Size {
-			units += int(e.Info.Size/blobs.SegmentSize)/segmentsOfUnit + len(e.Present)
+			// Segments of which nothing is here are not looked at, and a size costs nothing to claim.
+			segments := min(e.Info.Size/blobs.SegmentSize, e.Info.Present/blobs.GroupSize)
+			units += int(segments)/segmentsOfUnit + len(e.Present)
 		}
 		switch {
 		case limit > 0 && e.Info.Size > limit:

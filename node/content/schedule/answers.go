@@ -65,8 +65,8 @@ func (s *Schedule) Prove(it *Item, size uint64) {
 	s.notify()
 }
 
-// Drop takes the blob of an item off the schedule, about which all claims have turned out to be
-// wrong.
+// Drop takes the blob of an item off the schedule: all claims about it have turned out to be wrong,
+// or it cannot be stored.
 func (s *Schedule) Drop(it *Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,16 +81,32 @@ func (s *Schedule) Answered(b *Block, it *Item, refused bool) {
 	defer s.mu.Unlock()
 	x := it.need
 	if refused {
-		if x.refused == nil {
-			x.refused = map[peer.ID]bool{}
-		}
-		x.refused[b.from.id] = true
+		s.refuse(x, b.from)
 	}
 	s.settle(it)
 	it.answered = true
 	s.cancelNeedless()
 	if s.open == 0 || x.queued || refused {
 		s.notify()
+	}
+}
+
+// Refuse notes that p is not to be asked for the blob of an item again: it could not give it.
+func (s *Schedule) Refuse(it *Item, p *Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse(it.need, p)
+	s.notify()
+}
+
+// refuse notes that p is not to be asked for a need again. The caller holds mu.
+func (s *Schedule) refuse(x *need, p *Source) {
+	if x.refused == nil {
+		x.refused = map[peer.ID]bool{}
+	}
+	x.refused[p.id] = true
+	if p == s.lead {
+		s.lacks[x.Want.Hash] = true
 	}
 }
 

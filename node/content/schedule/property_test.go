@@ -30,6 +30,8 @@ type fetched struct {
 type giver struct {
 	src    *Source
 	has    map[blobs.Hash]blobs.Ranges
+	broken map[blobs.Hash]bool // cannot be read: the stream ends there
+	lacks  map[blobs.Hash]bool // it has been asked for that, and did not give all
 	flying []*Block
 	item   int // of the first block: which one is answered next
 	begun  bool
@@ -44,6 +46,9 @@ type sim struct {
 	rng    *rand.Rand
 	blobs  map[blobs.Hash]*fetched
 	givers []*giver
+	lead   *giver // may be nil
+
+	exhausted int // how often it was
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -53,7 +58,12 @@ func newSim(t *testing.T, seed uint64) *sim {
 	for i := range 1 + s.rng.IntN(4) {
 		s.givers = append(s.givers, &giver{
 			src: s.NewSource(peer.ID(fmt.Sprint(i))), has: map[blobs.Hash]blobs.Ranges{},
+			broken: map[blobs.Hash]bool{}, lacks: map[blobs.Hash]bool{},
 		})
+	}
+	if s.rng.IntN(2) == 0 {
+		s.lead = s.givers[s.rng.IntN(len(s.givers))]
+		s.Lead(s.lead.src)
 	}
 	return s
 }
@@ -100,6 +110,7 @@ func (s *sim) begin() {
 			case 1, 2:
 				g.has[h] = all
 			}
+			g.broken[h] = s.rng.IntN(20) == 0
 		}
 	}
 	s.Begin(needs)
@@ -161,7 +172,14 @@ func (s *sim) answer(g *giver) {
 	if !g.begun {
 		if len(has) == 0 || q.ProveSize && len(last.Without(has)) > 0 {
 			g.item++
+			g.lacks[x.want.Hash] = true
 			s.Answered(b, it, true)
+			return
+		}
+		if g.broken[x.want.Hash] && !b.cancelled {
+			s.giveUpStream(g)
+			g.lacks[x.want.Hash] = true
+			s.Refuse(it, g.src)
 			return
 		}
 		g.begun, g.left = true, q.Ranges.Intersect(has)
@@ -190,7 +208,9 @@ func (s *sim) answer(g *giver) {
 	if q.ProveSize {
 		asked = asked.Without(last)
 	}
-	s.Answered(b, it, len(asked.Without(has)) > 0)
+	refused := len(asked.Without(has)) > 0
+	g.lacks[x.want.Hash] = g.lacks[x.want.Hash] || refused
+	s.Answered(b, it, refused)
 }
 
 // check looks at what must hold at any time.
@@ -226,6 +246,25 @@ func (s *sim) check() {
 		}
 	}
 	require.Equal(s.t, s.Schedule.open, open)
+	s.checkLead()
+}
+
+// checkLead looks whether the lead counts as exhausted if, and only if, it is asked for nothing and
+// has not given any of what is missing when it was asked for it.
+func (s *sim) checkLead() {
+	exhausted := s.lead != nil && len(s.lead.flying) == 0 && s.Schedule.open > 0
+	for h, x := range s.needs {
+		exhausted = exhausted && (x.done || s.lead.lacks[h])
+	}
+	require.Equal(s.t, exhausted, s.State(nil).Exhausted)
+	for h := range s.needs {
+		if s.LeadLacks(h) != (s.lead != nil && s.lead.lacks[h]) {
+			s.t.Fatal("it is not known what the lead lacks")
+		}
+	}
+	if exhausted {
+		s.exhausted++
+	}
 }
 
 // finish lets providers go on until nothing more is to come.
@@ -253,11 +292,11 @@ func (s *sim) finish() {
 	s.t.Fatal("it does not end")
 }
 
-// In whatever order providers take, answer, refuse, fail, take over and are cancelled, each blob
-// comes, and no part of it twice unless it was taken over; or it is reported as missing, and then
-// nobody who is left has all of it.
+// In whatever order providers take, answer, refuse, fail, end at what they cannot read, take over
+// and are cancelled, each blob comes, and no part of it twice unless it was taken over; or it is
+// reported as missing, and then nobody who is left has all of it and can read it.
 func TestEachBlobComesOrIsMissing(t *testing.T) {
-	overs, missing, cancels := 0, 0, 0
+	overs, missing, cancels, exhausted := 0, 0, 0, 0
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newSim(t, seed)
@@ -276,6 +315,7 @@ func TestEachBlobComesOrIsMissing(t *testing.T) {
 				}
 				s.finish()
 			}
+			exhausted += s.exhausted
 			for h, x := range s.blobs {
 				lacks := x.wanted.Without(x.came)
 				if x.over {
@@ -289,7 +329,7 @@ func TestEachBlobComesOrIsMissing(t *testing.T) {
 				}
 				missing++
 				for _, g := range s.givers {
-					if !g.dead {
+					if !g.dead && !g.broken[h] {
 						all := blobs.Ranges{{Start: 0, End: x.size}}
 						require.NotEmpty(t, all.Without(g.has[h]), "somebody has it")
 					}
@@ -300,4 +340,5 @@ func TestEachBlobComesOrIsMissing(t *testing.T) {
 	require.Positive(t, overs)
 	require.Positive(t, missing)
 	require.Positive(t, cancels)
+	require.Positive(t, exhausted)
 }

@@ -1,7 +1,8 @@
 // Package schedule says who asks which provider for what during a fetch.
 //
 // Providers take blocks of work, as large as they have shown to be fast; what they do not give goes
-// back. When nothing is left to take, a fast provider takes over what a slow one still owes.
+// back. When nothing is left to take, a fast provider takes over what a slow one still owes. A
+// fetch may be for one of the providers, its lead: a [State] says when that has no more to give.
 //
 // What belongs here: which parts of which blobs are wanted, under way, missing or given up, and how
 // fast providers are. What never belongs here: streams, the store, or what is done with a provider
@@ -141,14 +142,33 @@ type Schedule struct {
 	blocks  map[*Block]bool
 	eager   map[blobs.Hash]bool // children that come unasked: whether they are still to come
 	ended   bool
+	// lead is the provider for which the fetch is, or nil: without it, there is nothing to go on for.
+	lead *Source
+	// lacks is what the lead does not have, or could not give when it was asked for it.
+	lacks map[blobs.Hash]bool
 }
 
 // New returns an empty schedule. now is the clock by which providers are judged.
 func New(now func() time.Time) *Schedule {
 	return &Schedule{
 		now: now, changed: make(chan struct{}), needs: map[blobs.Hash]*need{},
-		blocks: map[*Block]bool{}, eager: map[blobs.Hash]bool{},
+		blocks: map[*Block]bool{}, eager: map[blobs.Hash]bool{}, lacks: map[blobs.Hash]bool{},
 	}
+}
+
+// Lead makes p the provider for which the fetch is.
+func (s *Schedule) Lead(p *Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lead = p
+}
+
+// LeadLacks reports whether the lead was asked for a blob and did not have all that it was asked
+// for, or could not give it.
+func (s *Schedule) LeadLacks(h blobs.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lacks[h]
 }
 
 // notify wakes all who wait for a change. The caller holds mu.
@@ -386,13 +406,15 @@ type State struct {
 	// Hopeless says that nothing is under way, and that nobody who is asked can bring anything that
 	// is still missing.
 	Hopeless bool
+	// Exhausted says that the lead is asked for nothing, and has none of what is still missing.
+	Exhausted bool
 }
 
 // State tells how the fetch stands while these providers are asked.
 func (s *Schedule) State(asked []*Source) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return State{s.open, s.ended, s.hopeless(asked)}
+	return State{s.open, s.ended, s.hopeless(asked), s.exhausted()}
 }
 
 func (s *Schedule) hopeless(asked []*Source) bool {
@@ -408,6 +430,26 @@ func (s *Schedule) hopeless(asked []*Source) bool {
 			if !x.refused[p.id] {
 				return false
 			}
+		}
+	}
+	return true
+}
+
+// exhausted tells State.Exhausted. What others have of the rest is left to fetches for them: one
+// that gives it slowly would keep the lead from being asked for what is wanted next. The caller
+// holds mu.
+func (s *Schedule) exhausted() bool {
+	if s.lead == nil || s.open == 0 {
+		return false
+	}
+	for b := range s.blocks {
+		if b.from == s.lead {
+			return false
+		}
+	}
+	for _, x := range s.needs {
+		if !x.done && !x.refused[s.lead.id] {
+			return false
 		}
 	}
 	return true

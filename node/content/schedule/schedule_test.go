@@ -227,3 +227,28 @@ func TestTakesSlowChildrenOver(t *testing.T) {
 	}
 	t.Fatal("the children wait for ever")
 }
+
+// Whoever waits for a change notices at once that the lead cannot give the last that is missing,
+// and that others may have it makes no difference.
+func TestNoticesThatTheLeadIsExhausted(t *testing.T) {
+	w := newWorld(t, Want{Hash: blobs.Hash{1}, Size: 100_000})
+	both := w.sources("a", "b")
+	w.Lead(both[0])
+	taken := w.takeNow(both[0])
+	w.GiveBack(taken)
+	changed := w.Changed()
+	require.False(t, w.State(both).Exhausted)
+	w.Refuse(taken.Items[0], both[0])
+	select {
+	case <-changed:
+	default:
+		t.Fatal("nobody is told")
+	}
+	now := w.State(both)
+	require.True(t, now.Exhausted)
+	require.False(t, now.Hopeless)
+	require.True(t, w.LeadLacks(blobs.Hash{1}))
+	w.begin(Want{Hash: blobs.Hash{2}})
+	require.False(t, w.State(both).Exhausted, "something else is wanted")
+	require.True(t, w.LeadLacks(blobs.Hash{1}))
+}
