@@ -130,7 +130,7 @@ func (n *Node) clockOf(ctx context.Context, p peer.ID) (ahead time.Duration, err
 	if err != nil {
 		return 0, err
 	}
-	defer resetAfterFault(s)
+	defer link.ResetAfterFault(s)
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	asked := n.cfg.Now()

@@ -94,5 +94,3 @@ func (n *Node) Export(
 ) error {
 	return c.Export(ctx, n.Blobs, name, progress)
 }
-
-var noEOF = link.NoEOF

@@ -1,13 +1,13 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (sync.go, overview.go, push.go), when to talk to
-// whom (peers.go, contacts.go), what to download (downloads.go; how is in package content), and
-// sealed content (sealed.go). What never belongs here: the formats and rules of blobs and entries;
-// how people or programs talk to a node (package api); and what stands above a node, such as
-// invites, vaults and its doctor, which are packages of their own and use what is exported here
-// ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet
-// implements it.
+// What belongs here: what ties the rooms below a node together (peers.go, content.go); what to
+// download (downloads.go; how is in package content); and sealed content (sealed.go). Each
+// protocol is a package of its own, such as session, which keeps replicas in step. What never
+// belongs here: the formats and rules of blobs and entries; how people or programs talk to a node
+// (package api); and what stands above a node, such as invites, vaults and its doctor, which are
+// packages of their own and use what is exported here ([Node.Add], [Node.Open], [Node.Store]). How
+// streams are made is behind [link.Network]; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -32,6 +32,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/seldom"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
@@ -43,6 +44,7 @@ import (
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -101,7 +103,7 @@ type Node struct {
 	holders     *holders.Book
 	contacts    *contacts.Agenda
 	sessions    *contacts.Sessions
-	syncer      *syncer
+	syncer      *session.Syncer
 	downloads   *downloads
 	lookups     *discovery.Lookups
 	discovery   *discovery.Finder
@@ -111,7 +113,7 @@ type Node struct {
 	serves      map[string]func(link.Stream) // of what is built upon the node
 	rooms       []Room                       // above the node
 	rotate      chan struct{}                // a read key may be due
-	fullTold    told                         // that entries are not stored
+	fullTold    seldom.Told                  // that entries are not stored
 	recentClock recentClock
 	importers   sync.Pool // *blobs.Importer between batches
 	closing     sync.Once
@@ -182,7 +184,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
-	n.syncer.Replicas = n.Replicas
+	n.syncer = n.newSyncer()
 	return n, n.policies.load(ctx, n.kv)
 }
 
@@ -264,8 +266,8 @@ func (n *Node) GoOnline(network link.Network) error {
 	n.content.GoOnline(network)
 	n.room = newRoom(n.serves, n.rooms)
 	for protocol, fn := range map[string]func(link.Stream){
-		wire.Protocol: n.serveBlobs, syncProtocol: n.syncer.serveSync,
-		overviewProtocol: n.syncer.serveOverview, pushProtocol: n.syncer.servePush,
+		wire.Protocol: n.serveBlobs, session.Protocol: n.syncer.ServeSync,
+		session.OverviewProtocol: n.syncer.ServeOverview, session.PushProtocol: n.syncer.ServePush,
 		clockProtocol: n.serveClock,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
@@ -285,7 +287,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.syncer.spread, "looking up replicas": n.lookups.Keep,
+		"spreading entries": n.syncer.Spread, "looking up replicas": n.lookups.Keep,
 		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
 		"changing read keys": n.keepRotating,
@@ -305,7 +307,7 @@ func (n *Node) joinNetwork(network link.Network) {
 	n.net = network
 	n.contacts.Online(network)
 	n.discovery.Online(network)
-	n.syncer.online(network)
+	n.syncer.Online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -406,7 +408,7 @@ func (n *Node) Holders(
 // JoinResult tells what became of a join.
 type JoinResult struct {
 	Replica replica.Replica
-	Synced  []SyncResult
+	Synced  []session.Result
 }
 
 // Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with
@@ -475,7 +477,7 @@ func (n *Node) JoinWith(
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.syncer.syncNow(ctx, r.ID, "", nil, true); err != nil {
+	if out.Synced, err = n.syncer.SyncNow(ctx, r.ID, "", nil, true); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {
@@ -542,7 +544,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 		return err
 	}
 	if n.net != nil {
-		n.syncer.restNow(id)
+		n.syncer.RestNow(id)
 	}
 	n.contacts.Forget(id)
 	return errors.Join(

@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -24,26 +24,29 @@ import (
 // The push protocol. One stream carries new entries of one replica to a peer that is known to hold
 // it:
 //
-//	version u8 = 2, lookup[32] (see sync.go)
+//	version u8 = 2, lookup[32] (see greet.go)
 //	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes; together at most 2 MiB
 //	entries: likewise
 //
 // Nothing is answered: what is lost or refused is mended by the next session.
 const (
-	pushProtocol = "/skerry/push/2"
-	pushVersion  = 2
+	PushProtocol = "/skerry/push/2"
+	PushVersion  = 2
 	// maxOutbox is how many entries wait for a peer, and maxOutboxBytes how many bytes of keys;
 	// when more do, they are dropped, and a session mends it.
 	maxOutbox      = 8192
 	maxOutboxBytes = 4 << 20
+	// requestTime is how long a peer has for the head of a push, from the moment at which the stream
+	// is open.
+	requestTime = 30 * time.Second
 )
 
-// spread brings entries that have just been stored to others who hold the replica: by gossip to
+// Spread brings entries that have just been stored to others who hold the replica: by gossip to
 // those who listen to it, and directly to the other connected peers, but not back where they came
 // from. Each peer has an outbox that one goroutine at a time empties, so that a slow peer holds up
 // no other.
-func (n *syncer) spread(ctx context.Context) {
-	sub := n.Replicas.SubscribeAll()
+func (n *Syncer) Spread(ctx context.Context) {
+	sub := n.replicas.SubscribeAll()
 	defer sub.Close()
 	idle := time.NewTicker(time.Minute)
 	defer idle.Stop()
@@ -67,10 +70,12 @@ func (n *syncer) spread(ctx context.Context) {
 			n.cfg.GivenAnywhere()
 		}
 		received := map[replica.ID]bool{}
-		events = slices.DeleteFunc(events, func(e replica.Event) bool { return e.Dropped }) // the others drop them by themselves
+		// The others drop them by themselves.
+		events = slices.DeleteFunc(events, func(e replica.Event) bool { return e.Dropped })
 		for len(events) > 0 {
 			k := 1
-			for k < len(events) && events[k].Entry.Replica == events[0].Entry.Replica && events[k].From == events[0].From {
+			for k < len(events) && events[k].Entry.Replica == events[0].Entry.Replica &&
+				events[k].From == events[0].From {
 				k++
 			}
 			if events[0].From != replica.Local {
@@ -86,7 +91,7 @@ func (n *syncer) spread(ctx context.Context) {
 }
 
 // spreadSome spreads entries of one replica that came from one place.
-func (n *syncer) spreadSome(ctx context.Context, events []replica.Event) {
+func (n *Syncer) spreadSome(ctx context.Context, events []replica.Event) {
 	id, from := events[0].Entry.Replica, events[0].From
 	entries := make([]replica.Entry, len(events))
 	for i := range events {
@@ -122,7 +127,7 @@ func (n *syncer) spreadSome(ctx context.Context, events []replica.Event) {
 }
 
 type outbox struct {
-	n *syncer
+	n *Syncer
 	p peer.ID
 
 	mu      sync.Mutex
@@ -131,7 +136,7 @@ type outbox struct {
 	busy    bool
 }
 
-func (n *syncer) outbox(p peer.ID) *outbox {
+func (n *Syncer) outbox(p peer.ID) *outbox {
 	n.outboxMu.Lock()
 	defer n.outboxMu.Unlock()
 	o := n.outboxes[p]
@@ -142,8 +147,8 @@ func (n *syncer) outbox(p peer.ID) *outbox {
 	return o
 }
 
-// dropOutbox drops what waits for a peer that has gone.
-func (n *syncer) dropOutbox(p peer.ID) {
+// DropOutbox drops what waits for a peer that has gone.
+func (n *Syncer) DropOutbox(p peer.ID) {
 	n.outboxMu.Lock()
 	defer n.outboxMu.Unlock()
 	delete(n.outboxes, p)
@@ -173,7 +178,8 @@ func (o *outbox) run(ctx context.Context) {
 		}
 		id := o.entries[0].Replica
 		k, size := 1, len(o.entries[0].Key)
-		for k < len(o.entries) && k < bundle.Max && o.entries[k].Replica == id && size < bundle.MaxBytes/2 {
+		for k < len(o.entries) && k < bundle.Max && o.entries[k].Replica == id &&
+			size < bundle.MaxBytes/2 {
 			size += len(o.entries[k].Key) + 256
 			k++
 		}
@@ -184,7 +190,7 @@ func (o *outbox) run(ctx context.Context) {
 		}
 		o.mu.Unlock()
 		err := fault.Guard(o.n.log, "a push", func() error {
-			return o.n.pushTo(ctx, o.p, id, batch)
+			return o.n.PushTo(ctx, o.p, id, batch)
 		}, "peer", o.p, "replica", id.Short())
 		if err != nil {
 			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
@@ -193,22 +199,24 @@ func (o *outbox) run(ctx context.Context) {
 	}
 }
 
-func (n *syncer) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
+func (n *Syncer) PushTo(
+	ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry,
+) error {
 	statements, items, err := n.marshalPush(ctx, id, entries)
 	if err != nil {
 		return err
 	}
 	lookup := names.Lookup(id, p, names.Day(n.cfg.Now()))
-	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), items)
+	b := bundle.Append(bundle.Append(append([]byte{PushVersion}, lookup[:]...), statements), items)
 	// Before the stream is opened: the peer gives it a time.
 	if err := n.cfg.Limits.Upload(p).Wait(ctx, len(b), false); err != nil {
 		return err
 	}
-	raw, err := n.net.Open(ctx, p, pushProtocol)
+	raw, err := n.net.Open(ctx, p, PushProtocol)
 	if err != nil {
 		return err
 	}
-	defer resetAfterFault(raw)
+	defer link.ResetAfterFault(raw)
 	s := link.Within(raw, idleTimeout)
 	if _, err := s.Write(b); err != nil {
 		return errors.Join(err, link.GiveUp(s))
@@ -217,8 +225,10 @@ func (n *syncer) pushTo(ctx context.Context, p peer.ID, id replica.ID, entries [
 }
 
 // marshalPush gives the bytes of entries, and of the statements that decide about them.
-func (n *syncer) marshalPush(ctx context.Context, id replica.ID, entries []replica.Entry) (statements, items [][]byte, err error) {
-	if statements, err = n.Replicas.StatementsFor(ctx, id, entries); err != nil {
+func (n *Syncer) marshalPush(
+	ctx context.Context, id replica.ID, entries []replica.Entry,
+) (statements, items [][]byte, err error) {
+	if statements, err = n.replicas.StatementsFor(ctx, id, entries); err != nil {
 		return nil, nil, err
 	}
 	statements = bundle.Few(statements)
@@ -236,16 +246,16 @@ func (n *syncer) marshalPush(ctx context.Context, id replica.ID, entries []repli
 func readPushHead(r *bufio.Reader) (lookup [32]byte, err error) {
 	version, err := r.ReadByte()
 	if err != nil {
-		return lookup, noEOF(err)
+		return lookup, link.NoEOF(err)
 	}
-	if version != pushVersion {
-		return lookup, fmt.Errorf("push of version %d, expected %d", version, pushVersion)
+	if version != PushVersion {
+		return lookup, fmt.Errorf("push of version %d, expected %d", version, PushVersion)
 	}
 	_, err = io.ReadFull(r, lookup[:])
-	return lookup, noEOF(err)
+	return lookup, link.NoEOF(err)
 }
 
-func (n *syncer) servePush(s link.Stream) {
+func (n *Syncer) ServePush(s link.Stream) {
 	if err := n.takePush(n.ctx, s); err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, contacts.ErrNotShared) || n.ctx.Err() != nil {
@@ -258,7 +268,7 @@ func (n *syncer) servePush(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *syncer) takePush(ctx context.Context, s link.Stream) error {
+func (n *Syncer) takePush(ctx context.Context, s link.Stream) error {
 	if n.blamed.Refused(s.Remote()) {
 		return contacts.ErrNotShared
 	}
@@ -291,7 +301,7 @@ func (n *syncer) takePush(ctx context.Context, s link.Stream) error {
 	if err != nil {
 		return err
 	}
-	out, err := n.insertStatements(ctx, id, statements)
+	out, err := n.InsertStatements(ctx, id, statements)
 	if err = errors.Join(err, n.passedOn(s.Remote(), id, out)); err != nil {
 		return n.blame(s.Remote(), fmt.Errorf("push: %w", err))
 	}
@@ -306,5 +316,5 @@ func (n *syncer) takePush(ctx context.Context, s link.Stream) error {
 	if n.worthATopic(len(n.contacts.ConnectedSharing(id))) {
 		n.keepActive(id) // the next ones come by gossip
 	}
-	return n.Replicas.Sync(ctx)
+	return n.replicas.Sync(ctx)
 }

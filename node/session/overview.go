@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -35,12 +36,13 @@ import (
 // peer that does not hold the replica. Afterwards each side knows what the other holds in another
 // state, and what it does not hold; the initiator begins sessions for these.
 const (
-	overviewProtocol = "/skerry/overview/1"
-	overviewVersion  = 1
+	OverviewProtocol = "/skerry/overview/1"
+	OverviewVersion  = 1
 	statusSame       = 0
 	statusDiffer     = 1
 	maxOverview      = 1 << 20 // replicas compared with one peer
-	maxSearched      = 1 << 14 // replicas of this node among which that of an unknown token is looked for
+	// replicas of this node among which that of an unknown token is looked for
+	maxSearched = 1 << 14
 	// maxUnknown is how many tokens are kept of replicas that this node did not know the peer to
 	// hold. More are read and dropped: when these are known, the next overview is about the rest.
 	maxUnknown = 1 << 12
@@ -49,6 +51,9 @@ const (
 	strangeTokens = 1 << 14
 	// searchedUnit is how many replicas are looked at for a unit of work.
 	searchedUnit = 8
+	// overviewTime is how long a stranger has for a whole overview, and longOverview a known peer.
+	overviewTime = time.Minute
+	longOverview = 10 * time.Minute
 	// unknownBytes is charged for each token that is kept.
 	unknownBytes = 128
 )
@@ -63,10 +68,11 @@ type overview struct {
 
 func overviewKey(nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
 	var public [32]byte // the tokens are made with secrets; this key only ties them to the occasion
-	return names.Keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+	return names.Keyed(public, []byte("skerry overview 1\n"), nonceI[:], nonceR[:],
+		[]byte(initiator), []byte{0}, []byte(responder))
 }
 
-func (n *syncer) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
+func (n *Syncer) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*overview, error) {
 	o := &overview{key: key}
 	type line struct {
 		token, print [32]byte
@@ -74,7 +80,7 @@ func (n *syncer) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*ove
 	}
 	var lines []line
 	for _, id := range n.contacts.ToCompare(p) {
-		print, err := n.Replicas.SharedFingerprint(ctx, id)
+		print, err := n.replicas.SharedFingerprint(ctx, id)
 		if errors.Is(err, replica.ErrNotFound) {
 			continue // left meanwhile
 		}
@@ -86,7 +92,8 @@ func (n *syncer) newOverview(ctx context.Context, key [32]byte, p peer.ID) (*ove
 	lines = lines[:min(len(lines), maxOverview)]
 	slices.SortFunc(lines, func(a, b line) int { return bytes.Compare(a.token[:], b.token[:]) })
 	for _, l := range lines {
-		o.tokens, o.prints, o.ids = append(o.tokens, l.token), append(o.prints, l.print), append(o.ids, l.id)
+		o.tokens, o.prints, o.ids = append(o.tokens, l.token), append(o.prints, l.print), append(o.ids,
+			l.id)
 	}
 	return o, nil
 }
@@ -101,9 +108,13 @@ func (o *overview) digest() [32]byte {
 
 // set is the set of tokens; data is the token.
 func (o *overview) set() reconcile.Set {
-	return reconcile.Scanned(func(_ context.Context, r reconcile.Range) iter.Seq2[reconcile.Item, error] {
+	return reconcile.Scanned(func(_ context.Context, r reconcile.Range) iter.Seq2[reconcile.Item,
+		error] {
 		return func(yield func(reconcile.Item, error) bool) {
-			at, _ := slices.BinarySearchFunc(o.tokens, r.From, func(t [32]byte, from []byte) int { return bytes.Compare(t[:], from) })
+			at, _ := slices.BinarySearchFunc(o.tokens, r.From, func(t [32]byte,
+				from []byte) int {
+				return bytes.Compare(t[:], from)
+			})
 			for ; at < len(o.tokens) && (len(r.To) == 0 || bytes.Compare(o.tokens[at][:], r.To) < 0); at++ {
 				id := names.Keyed(o.tokens[at], o.prints[at][:])
 				mark := reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}
@@ -117,10 +128,12 @@ func (o *overview) set() reconcile.Set {
 
 // outcome is what an overview has shown.
 type outcome struct {
-	differ  map[replica.ID]bool
-	gone    map[replica.ID]bool // the peer does not hold, or does not know this node to hold
-	unknown map[[32]byte]bool   // tokens of replicas that the peer holds, and this node did not know it to
-	cut     bool                // a stranger has shown more than is looked at: of the rest nothing is known
+	differ map[replica.ID]bool
+	gone   map[replica.ID]bool // the peer does not hold, or does not know this node to hold
+	// tokens of replicas that the peer holds, and this node did not know it to
+	unknown map[[32]byte]bool
+	// a stranger has shown more than is looked at: of the rest nothing is known
+	cut bool
 }
 
 // errShownEnough ends the session with a stranger that shows more replicas than this node looks at.
@@ -129,21 +142,25 @@ type outcome struct {
 var errShownEnough = errors.New("a stranger has shown enough replicas")
 
 // compare runs the reconcile session.
-func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, initiator bool) (out outcome, err error) {
+func (o *overview) compare(
+	ctx context.Context, s link.Stream, r *bufio.Reader, initiator bool,
+) (out outcome, err error) {
 	byToken := make(map[[32]byte]replica.ID, len(o.tokens))
 	for i, t := range o.tokens {
 		byToken[t] = o.ids[i]
 	}
 	var mu sync.Mutex // sent by the session's writer, received by its reader
 	sent := map[replica.ID]bool{}
-	out = outcome{differ: map[replica.ID]bool{}, gone: map[replica.ID]bool{}, unknown: map[[32]byte]bool{}}
+	out = outcome{differ: map[replica.ID]bool{}, gone: map[replica.ID]bool{},
+		unknown: map[[32]byte]bool{}}
 	received, most, v := 0, maxOverview, link.VisitOf(s)
 	if v.Stranger() {
 		most = min(most, 2*len(o.tokens)+strangeTokens)
 	}
 	_, err = reconcile.Run(ctx, r, s, func() { _ = s.Reset() }, reconcile.Config{
 		Guard: fault.Call,
-		Set:   o.set(), Key: names.Keyed(o.key, []byte("reconcile")), Initiator: initiator, Unchecked: true, Budget: v,
+		Set:   o.set(), Key: names.Keyed(o.key, []byte("reconcile")), Initiator: initiator,
+		Unchecked: true, Budget: v,
 		Insert: func(_ context.Context, items [][]byte) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -187,7 +204,9 @@ func (o *overview) compare(ctx context.Context, s link.Stream, r *bufio.Reader, 
 
 // conclude notes the outcome. Whoever knows a token of a replica that is held here holds it, too:
 // from now on it is compared with the others.
-func (n *syncer) conclude(ctx context.Context, s link.Stream, o *overview, out outcome, began bool) error {
+func (n *Syncer) conclude(
+	ctx context.Context, s link.Stream, o *overview, out outcome, began bool,
+) error {
 	p, v := s.Remote(), link.VisitOf(s)
 	if !out.cut {
 		n.contacts.Compared(p, o.ids, out.differ, out.gone, began)
@@ -209,14 +228,14 @@ func (n *syncer) conclude(ctx context.Context, s link.Stream, o *overview, out o
 // searchFor returns those replicas of this node of which the peer has shown tokens, and how many
 // were looked at. One search runs at a time; who has to wait for having caused much does so
 // afterwards.
-func (n *syncer) searchFor(
+func (n *Syncer) searchFor(
 	ctx context.Context, o *overview, out outcome, who admission.Party,
 ) (ids []replica.ID, searched int, err error) {
 	if err := n.cfg.Search.Enter(ctx, limits.RankOf(who, true)); err != nil {
 		return nil, 0, err
 	}
 	defer n.cfg.Search.Leave()
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.replicas.All(ctx) {
 		if err != nil {
 			return nil, searched, err
 		}
@@ -230,13 +249,13 @@ func (n *syncer) searchFor(
 	return ids, searched, nil
 }
 
-// overviewWith compares all shared replicas with a connected peer.
-func (n *syncer) overviewWith(ctx context.Context, p peer.ID) error {
-	raw, err := n.net.Open(ctx, p, overviewProtocol)
+// CompareWith compares all shared replicas with a connected peer.
+func (n *Syncer) CompareWith(ctx context.Context, p peer.ID) error {
+	raw, err := n.net.Open(ctx, p, OverviewProtocol)
 	if err != nil {
 		return err
 	}
-	defer resetAfterFault(raw)
+	defer link.ResetAfterFault(raw)
 	s := link.Within(raw, idleTimeout).Paced()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
@@ -248,16 +267,16 @@ func (n *syncer) overviewWith(ctx context.Context, p peer.ID) error {
 }
 
 // askOverview is the initiator's part.
-func (n *syncer) askOverview(ctx context.Context, s link.Stream) error {
+func (n *Syncer) askOverview(ctx context.Context, s link.Stream) error {
 	p := s.Remote()
 	var nonceI, nonceR [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
-	if _, err := s.Write(append([]byte{overviewVersion}, nonceI[:]...)); err != nil {
+	if _, err := s.Write(append([]byte{OverviewVersion}, nonceI[:]...)); err != nil {
 		return fmt.Errorf("overview: %w", err)
 	}
 	r := bufio.NewReader(s)
 	if _, err := io.ReadFull(r, nonceR[:]); err != nil {
-		return fmt.Errorf("overview: %w", noEOF(err))
+		return fmt.Errorf("overview: %w", link.NoEOF(err))
 	}
 	o, err := n.newOverview(ctx, overviewKey(nonceI, nonceR, n.id, p), p)
 	if err != nil {
@@ -269,7 +288,7 @@ func (n *syncer) askOverview(ctx context.Context, s link.Stream) error {
 	}
 	status, err := r.ReadByte()
 	if err != nil {
-		return fmt.Errorf("overview: %w", noEOF(err))
+		return fmt.Errorf("overview: %w", link.NoEOF(err))
 	}
 	var out outcome
 	if status != statusSame {
@@ -280,8 +299,8 @@ func (n *syncer) askOverview(ctx context.Context, s link.Stream) error {
 	return n.conclude(ctx, s, o, out, true)
 }
 
-// serveOverview is the responder's part.
-func (n *syncer) serveOverview(s link.Stream) {
+// ServeOverview is the responder's part.
+func (n *Syncer) ServeOverview(s link.Stream) {
 	limit := overviewTime
 	if !link.VisitOf(s).Stranger() {
 		limit = longOverview
@@ -294,16 +313,16 @@ func (n *syncer) serveOverview(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *syncer) answerOverview(ctx context.Context, s link.Stream) error {
+func (n *Syncer) answerOverview(ctx context.Context, s link.Stream) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	r := bufio.NewReader(s)
 	var hello [33]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {
-		return fmt.Errorf("overview: %w", noEOF(err))
+		return fmt.Errorf("overview: %w", link.NoEOF(err))
 	}
-	if hello[0] != overviewVersion {
-		return fmt.Errorf("overview of version %d, expected %d", hello[0], overviewVersion)
+	if hello[0] != OverviewVersion {
+		return fmt.Errorf("overview of version %d, expected %d", hello[0], OverviewVersion)
 	}
 	var nonceR, theirs [32]byte
 	_, _ = rand.Read(nonceR[:]) // never fails
@@ -311,7 +330,7 @@ func (n *syncer) answerOverview(ctx context.Context, s link.Stream) error {
 		return fmt.Errorf("overview: %w", err)
 	}
 	if _, err := io.ReadFull(r, theirs[:]); err != nil {
-		return fmt.Errorf("overview: %w", noEOF(err))
+		return fmt.Errorf("overview: %w", link.NoEOF(err))
 	}
 	p := s.Remote()
 	o, err := n.newOverview(ctx, overviewKey([32]byte(hello[1:]), nonceR, p, n.id), p)

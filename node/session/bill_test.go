@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -6,13 +6,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
@@ -25,15 +26,26 @@ const (
 	doneFrame   = 3
 )
 
-// askInSession runs a session with a peer, as the node that has the identity of asker, in which it
+// askInSession runs a session with host, as asker, in which it
 // asks some questions, of which all answers are to be empty.
 func askInSession(
-	t *testing.T, asker *Node, net *simEnd, p peer.ID, id replica.ID, questions []byte,
+	t *testing.T, asker, host *world, id replica.ID, questions []byte,
 ) {
 	ctx := context.Background()
-	s, err := net.Open(ctx, p, syncProtocol)
+	ours, theirs := net.Pipe()
+	v, err := lobby().Enter(Protocol, admission.Party{Peer: asker.id})
 	require.NoError(t, err)
-	defer func() { _ = s.Reset() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer v.Leave()
+		host.ServeSync(link.NewGuest(pipeStream{theirs, asker.id}, v))
+	}()
+	s := pipeStream{ours, host.id}
+	defer func() {
+		_ = s.Close()
+		<-ended
+	}()
 	r := bufio.NewReader(s)
 	said := func(kind byte) {
 		got, err := r.ReadByte()
@@ -49,7 +61,7 @@ func askInSession(
 		_, err := s.Write(append(frame, payload...))
 		require.NoError(t, err)
 	}
-	g, err := asker.syncer.greet(ctx, s, r, id, nil)
+	g, err := asker.Syncer.greet(ctx, s, r, id, nil)
 	require.NoError(t, err)
 	require.NoError(t, g.confirm(s))
 	status, err := r.ReadByte()
@@ -80,29 +92,29 @@ func TestSessionsCountTheirWork(t *testing.T) {
 		{"lookups", fetch, lookups},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				s := newSimNet(1)
-				host, asker := simNodeOf(t, s), simOpen(t)
-				net := s.end(asker.ID())
-				require.NoError(t, net.Start(func(peer.ID, bool) {}))
-				r := simReplica(t, host, nil)
+				host, asker := newWorld(t, time.Now), newWorld(t, time.Now)
+				r, err := host.replicas.Create(ctx, "r")
+				require.NoError(t, err)
 				var changes []replica.Change
 				for i := range entries - 1 {
 					key := fmt.Appendf(nil, "%d", i)
 					changes = append(changes, replica.Change{Key: key, Hash: blobs.Hash{1}, Size: 1})
 				}
-				_, err := host.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), changes)
+				_, err = host.replicas.Write(ctx, r.ID, replica.NewSecretKey(), changes)
 				require.NoError(t, err)
-				_, err = asker.Replicas.Join(ctx, r)
+				_, err = asker.replicas.Join(ctx, r)
 				require.NoError(t, err)
-				require.NoError(t, net.Connect(ctx, peer.AddrInfo{ID: host.ID()}))
 				time.Sleep(time.Minute)
 				const atOnce = 1_000_000
-				host.limits.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1e-9, AtOnce: atOnce} })
-				askInSession(t, asker, net, host.ID(), r.ID, test.questions)
+				host.cfg.Limits.Retune(func(f *limits.Figures) {
+					f.Work = limits.Rate{PerSecond: 1e-9,
+						AtOnce: atOnce}
+				})
+				askInSession(t, asker, host, r.ID, test.questions)
 				time.Sleep(time.Minute)
-				spent := atOnce - host.limits.WorkLeft(asker.ID())
+				spent := atOnce - host.cfg.Limits.WorkLeft(asker.id)
 				require.GreaterOrEqual(t, spent, float64(test.units-1))
 				require.Less(t, spent, 2*float64(test.units))
 			})
@@ -113,20 +125,20 @@ func TestSessionsCountTheirWork(t *testing.T) {
 // What a session sends pays for its work, and who leaves a session that has to wait still has to
 // pay.
 func TestBillsArePaid(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		n := simNodeOf(t, newSimNet(1))
-		v, err := n.room.Enter(syncProtocol, admission.Party{Peer: "p", Known: true, Named: true})
+		l := limits.New(limits.Config{}, limits.DefaultFigures())
+		v, err := lobby().Enter(Protocol, admission.Party{Peer: "p", Known: true, Named: true})
 		require.NoError(t, err)
 		defer v.Leave()
-		n.limits.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1, AtOnce: 1000} })
-		b := &bill{limits: n.limits, s: link.NewGuest(pipeStream{remote: "p"}, v)}
+		l.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1, AtOnce: 1000} })
+		b := &bill{limits: l, s: link.NewGuest(pipeStream{remote: "p"}, v)}
 		w := b.payingBy(io.Discard)
 		_, err = w.Write(make([]byte, 1000*limits.YieldOfUnit))
 		require.NoError(t, err)
 		b.halfs = 2 * 1500
 		require.NoError(t, b.settle(ctx))
-		require.InDelta(t, 500, n.limits.WorkLeft("p"), 1)
+		require.InDelta(t, 500, l.WorkLeft("p"), 1)
 
 		gone, cancel := context.WithCancel(ctx)
 		cancel()

@@ -1,4 +1,15 @@
-package node
+// Package session keeps replicas the same here and at peers: by sessions over streams, in which two
+// peers reconcile one replica; by overviews, in which they find out which replicas need one; and by
+// what is pushed, or told by gossip, as soon as it is written.
+//
+// What belongs here: these protocols, what a peer has done wrong in them, and what they cost. What
+// never belongs here: whom to contact when (package contacts), who holds what (package holders),
+// the algorithm of reconciliation (package reconcile), and content (package content). It knows no
+// node: what it needs is in [Config].
+//
+// Start at [Syncer]; session.go runs a session, greet.go begins it. The protocols are described
+// beside their code and in docs/protocol.
+package session
 
 import (
 	"context"
@@ -6,11 +17,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/internal/seldom"
 	"github.com/skerry-sync/skerry/node/blame"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/discovery"
@@ -21,15 +32,15 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// syncer keeps replicas the same here and at peers, over streams and by gossip: sessions,
+// Syncer keeps replicas the same here and at peers, over streams and by gossip: sessions,
 // overviews, and what is pushed as soon as it is written. Its methods may be called from many
 // goroutines.
-type syncer struct {
-	cfg       syncConfig
+type Syncer struct {
+	cfg       Config
 	ctx       context.Context
 	id        peer.ID
 	log       *slog.Logger
-	Replicas  *replica.Store
+	replicas  *replica.Store
 	holders   *holders.Book
 	contacts  *contacts.Agenda
 	blamed    *blame.List
@@ -38,16 +49,16 @@ type syncer struct {
 	sessions  *contacts.Sessions
 	net       link.Network // nil while offline
 
-	counters  syncCounters
+	counters  counters
 	active    active
 	outboxMu  sync.Mutex
 	outboxes  map[peer.ID]*outbox
-	laterTold told // that statements of a later version are passed over
-	renewTold told // that grants are not renewed
+	laterTold seldom.Told // that statements of a later version are passed over
+	renewTold seldom.Told // that grants are not renewed
 }
 
-// syncConfig is what a syncer needs.
-type syncConfig struct {
+// Config is what a Syncer needs.
+type Config struct {
 	// Ctx ends when the node closes.
 	Ctx  context.Context
 	Self peer.ID
@@ -56,6 +67,7 @@ type syncConfig struct {
 	Now   func() time.Time
 	Log   *slog.Logger
 
+	Replicas  *replica.Store
 	Holders   *holders.Book
 	Contacts  *contacts.Agenda
 	Blamed    *blame.List
@@ -83,77 +95,34 @@ type syncConfig struct {
 	GivenAnywhere func()
 }
 
-func newSyncer(cfg syncConfig) *syncer {
-	return &syncer{
-		cfg: cfg, ctx: cfg.Ctx, id: cfg.Self, log: cfg.Log, holders: cfg.Holders,
+// New returns a Syncer without a network.
+func New(cfg Config) *Syncer {
+	return &Syncer{
+		cfg: cfg, ctx: cfg.Ctx, id: cfg.Self, log: cfg.Log, replicas: cfg.Replicas, holders: cfg.Holders,
 		contacts: cfg.Contacts, blamed: cfg.Blamed, lookups: cfg.Lookups, discovery: cfg.Discovery,
 		sessions: cfg.Sessions, outboxes: map[peer.ID]*outbox{},
 		active: active{until: map[replica.ID]time.Time{}},
 	}
 }
 
-// online gives it a network, before anything else is done.
-func (n *syncer) online(network link.Network) { n.net = network }
+// Online gives it a network, before anything else is done.
+func (n *Syncer) Online(network link.Network) { n.net = network }
 
-// syncCounters count since the node was opened.
-type syncCounters struct {
-	began, asked                 outcomes
-	syncSent, syncReceived       atomic.Uint64 // bytes of reconciliation
-	entriesSent, entriesReceived atomic.Uint64 // in sessions
-	wrongEntries                 atomic.Uint64
-	lost                         atomic.Uint64 // entries that peers had had before
-}
-
-// syncStats are what a syncer has counted, and what waits.
-type syncStats struct {
-	Began, Asked SessionStats
-	Sent, Got    uint64 // bytes of reconciliation
-	EntriesSent  uint64 // in sessions
-	EntriesGot   uint64
-	EntriesLost  uint64
-	WrongEntries uint64
-	Outboxes     int // peers to which entries are, or were, pushed
-	Outbox       int // entries that wait to be pushed
-	Topics       int // that are listened to
-}
-
-func (n *syncer) stats() syncStats {
-	c := &n.counters
-	st := syncStats{
-		Began: c.began.stats(), Asked: c.asked.stats(),
-		Sent: c.syncSent.Load(), Got: c.syncReceived.Load(),
-		EntriesSent: c.entriesSent.Load(), EntriesGot: c.entriesReceived.Load(),
-		EntriesLost: c.lost.Load(), WrongEntries: c.wrongEntries.Load(),
-	}
-	n.outboxMu.Lock()
-	st.Outboxes = len(n.outboxes)
-	for _, o := range n.outboxes {
-		o.mu.Lock()
-		st.Outbox += len(o.entries)
-		o.mu.Unlock()
-	}
-	n.outboxMu.Unlock()
-	n.active.mu.Lock()
-	st.Topics = len(n.active.until)
-	n.active.mu.Unlock()
-	return st
-}
-
-// introduce asks a peer that has newly connected, and is not known to hold anything, for each of
+// Introduce asks a peer that has newly connected, and is not known to hold anything, for each of
 // our replicas. A peer that does not hold one learns nothing from being asked. Only those nearby
 // are asked: in the wide world most are there for other reasons, and whoever holds the same is
 // found by other ways. A node that hosts replicas of others waits to be asked.
-func (n *syncer) introduce(ctx context.Context, p peer.ID) {
+func (n *Syncer) Introduce(ctx context.Context, p peer.ID) {
 	const most = 256
 	if n.cfg.Hosts || !n.isNear(p) {
 		return
 	}
 	count := 0
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.replicas.All(ctx) {
 		if count++; err != nil || count > most {
 			return
 		}
-		_, err := n.syncWith(ctx, p, r.ID, nil)
+		_, err := n.SyncWith(ctx, p, r.ID, nil)
 		if err != nil && !errors.Is(err, contacts.ErrNotShared) && !errors.Is(err, contacts.ErrBusy) {
 			n.log.Debug("introduction", "peer", p, "error", err)
 			return
@@ -162,6 +131,6 @@ func (n *syncer) introduce(ctx context.Context, p peer.ID) {
 }
 
 // isNear reports it of a connected peer.
-func (n *syncer) isNear(p peer.ID) bool {
+func (n *Syncer) isNear(p peer.ID) bool {
 	return slices.ContainsFunc(n.net.Peers(), func(k link.Peer) bool { return k.ID == p && k.Near() })
 }

@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
-	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
@@ -20,8 +19,8 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// SyncStats describes one session.
-type SyncStats struct {
+// Stats describes one session.
+type Stats struct {
 	Peer            peer.ID
 	Rounds          int // round trips of questions and answers, after the greeting
 	Messages        int // both ways together
@@ -33,6 +32,9 @@ type SyncStats struct {
 	Lost            int // entries that the peer has had before and lacked now; see package holders
 	Duration        time.Duration
 }
+
+// idleTimeout is how long a peer may take for the next byte.
+const idleTimeout = 30 * time.Second
 
 // sessionBuffer is that of what a session reads.
 const sessionBuffer = 256 << 10
@@ -48,14 +50,25 @@ type asking struct {
 // next one goes on from what this one brought.
 const newcomerTime = 5 * time.Minute
 
-// syncWith runs a session with a connected peer, for the keys that begin with prefix.
-func (n *syncer) syncWith(ctx context.Context, p peer.ID, id replica.ID, prefix []byte) (SyncStats, error) {
+// SyncWith runs a session with a connected peer, for the keys that begin with prefix.
+func (n *Syncer) SyncWith(
+	ctx context.Context, p peer.ID, id replica.ID, prefix []byte,
+) (Stats, error) {
 	return n.syncAs(ctx, p, id, asking{prefix: prefix, is: n.holders.Standing(ctx, id, p)})
 }
 
-// syncAs runs a session with a connected peer. The peer has greetTime or, as a newcomer, meetTime
+// SyncAs runs a session with a connected peer that is of some standing for the replica.
+func (n *Syncer) SyncAs(
+	ctx context.Context, p peer.ID, id replica.ID, is holders.Standing,
+) (Stats, error) {
+	return n.syncAs(ctx, p, id, asking{is: is})
+}
+
+// syncAs runs a session with a connected peer. The peer has GreetTime or, as a newcomer, meetTime
 // to prove that it holds the replica; only then does it take a place (see sessions).
-func (n *syncer) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking) (st SyncStats, err error) {
+func (n *Syncer) syncAs(
+	ctx context.Context, p peer.ID, id replica.ID, a asking,
+) (st Stats, err error) {
 	start := time.Now()
 	st.Peer = p
 	defer func() {
@@ -91,18 +104,20 @@ func (n *syncer) syncAs(ctx context.Context, p peer.ID, id replica.ID, a asking)
 }
 
 // trySession greets the peer, and runs the session if a place is free, or was taken before.
-func (n *syncer) trySession(ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *SyncStats) (ran bool, err error) {
-	limit := greetTime
+func (n *Syncer) trySession(
+	ctx context.Context, p peer.ID, id replica.ID, a asking, leavePlace *func(), st *Stats,
+) (ran bool, err error) {
+	limit := GreetTime
 	if a.is == holders.Newcomer {
 		limit = meetTime
 	}
 	opening, cancel := context.WithTimeout(ctx, limit)
-	raw, err := n.net.Open(opening, p, syncProtocol)
+	raw, err := n.net.Open(opening, p, Protocol)
 	cancel()
 	if err != nil {
 		return false, err
 	}
-	defer resetAfterFault(raw)
+	defer link.ResetAfterFault(raw)
 	s := new(link.Patient)
 	*s = link.Within(raw, limit).EndingIn(limit)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Reset() })
@@ -128,18 +143,17 @@ func (n *syncer) trySession(ctx context.Context, p peer.ID, id replica.ID, a ask
 	if err := g.confirm(s); err != nil {
 		return false, errors.Join(err, link.GiveUp(s))
 	}
-	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, sessionBuffer), g, true, st); err != nil {
+	if err := n.session(ctx, s, bufio.NewReaderSize(&afterStatus{r: r}, sessionBuffer), g, true,
+		st); err != nil {
 		return false, errors.Join(err, link.GiveUp(s))
 	}
 	_ = s.Close() // both sides have said that they are done
 	return true, nil
 }
 
-var resetAfterFault = link.ResetAfterFault
-
-// serveSync is the responder's part.
-func (n *syncer) serveSync(s link.Stream) {
-	start, st := time.Now(), SyncStats{Peer: s.Remote()}
+// ServeSync is the responder's part.
+func (n *Syncer) ServeSync(s link.Stream) {
+	start, st := time.Now(), Stats{Peer: s.Remote()}
 	err := n.answerSync(n.ctx, s, &st)
 	n.counters.session(&n.counters.asked, &st, time.Since(start), err)
 	if errors.Is(err, contacts.ErrBusy) {
@@ -154,11 +168,11 @@ func (n *syncer) serveSync(s link.Stream) {
 	_ = s.Close()
 }
 
-func (n *syncer) answerSync(ctx context.Context, s link.Stream, st *SyncStats) error {
+func (n *Syncer) answerSync(ctx context.Context, s link.Stream, st *Stats) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	// Until the peer has proved that it knows the replica, it gets neither time nor memory.
-	greeting := link.Within(s, idleTimeout).EndingIn(greetTime)
+	greeting := link.Within(s, idleTimeout).EndingIn(GreetTime)
 	small := bufio.NewReader(greeting)
 	g, err := n.welcome(ctx, greeting, small)
 	if err != nil {
@@ -188,8 +202,8 @@ func unread(r *bufio.Reader, s io.Reader) io.Reader {
 }
 
 // session reconciles the statements and then the entries, and makes what came durable.
-func (n *syncer) session(
-	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *SyncStats,
+func (n *Syncer) session(
+	ctx context.Context, s link.Stream, r *bufio.Reader, g greeting, initiator bool, st *Stats,
 ) (err error) {
 	abort := func() { _ = s.Reset() }
 	work := &bill{limits: n.cfg.Limits, s: s}
@@ -210,10 +224,10 @@ func (n *syncer) session(
 		}
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
-			Set:   work.of(n.Replicas.StatementSet(g.id)), Key: names.Keyed(g.key, []byte("statements")),
+			Set:   work.of(n.replicas.StatementSet(g.id)), Key: names.Keyed(g.key, []byte("statements")),
 			Initiator: initiator, Budget: link.VisitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
-				got, err := n.insertStatements(ctx, g.id, items)
+				got, err := n.InsertStatements(ctx, g.id, items)
 				return errors.Join(err, worth.add(got, most))
 			},
 		})
@@ -230,15 +244,15 @@ func (n *syncer) session(
 	var sent func(*reconcile.Item)
 	if len(g.prefix) == 0 {
 		var err error
-		if w, err = n.holders.Watch(ctx, n.Replicas, g.id, s.Remote()); err != nil {
+		if w, err = n.holders.Watch(ctx, n.replicas, g.id, s.Remote()); err != nil {
 			return err
 		}
 		sent = w.Sent
 	}
-	x := n.Replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
+	x := n.replicas.NewInserter(ctx, g.id, replica.Origin{Peer: s.Remote().String()})
 	entries, err := reconcile.Run(ctx, r, out, abort, reconcile.Config{
 		Guard: fault.Call,
-		Set:   work.of(n.Replicas.EntrySet(g.id)), Range: replica.PrefixRange(g.prefix),
+		Set:   work.of(n.replicas.EntrySet(g.id)), Range: replica.PrefixRange(g.prefix),
 		Key: names.Keyed(g.key, []byte("entries")), Initiator: initiator, Budget: link.VisitOf(s),
 		Insert: func(_ context.Context, items [][]byte) error { return x.Add(items) },
 		Flush:  func(context.Context) error { return x.Flush() },
@@ -258,137 +272,18 @@ func (n *syncer) session(
 		}
 	}
 	if entries.ItemsReceived > 0 || statements.ItemsReceived > 0 {
-		return n.Replicas.Sync(ctx)
+		return n.replicas.Sync(ctx)
 	}
 	return nil
 }
 
 // blame remembers a peer that has broken the protocol or sent entries that are wrong; sessions with
 // it are refused for a while.
-func (n *syncer) blame(p peer.ID, err error) error {
+func (n *Syncer) blame(p peer.ID, err error) error {
 	var protocol *reconcile.ProtocolError
 	if errors.As(err, &protocol) || isRubbish(err) {
 		n.counters.wrongEntries.Add(1)
 		n.blamed.Rubbish(p, err)
 	}
 	return fault.Report(n.log, err, "a session", "peer", p)
-}
-
-// isRubbish reports entries or statements that nobody can have sent in good faith. That a grant is
-// missing may be nobody's fault.
-func isRubbish(err error) bool {
-	for _, wrong := range []error{replica.ErrMalformed, replica.ErrMalformedGrant, replica.ErrMalformedRevocation, replica.ErrMalformedEpoch, replica.ErrMalformedKey, replica.ErrTooWide, replica.ErrOutOfTime, replica.ErrBadSignature, replica.ErrWrongReplica, replica.ErrKeyTooLong} {
-		if errors.Is(err, wrong) {
-			return true
-		}
-	}
-	return false
-}
-
-// worthless counts the statements of a peer that this node has refused, since nothing comes of them
-// (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but
-// no more than a replica keeps of a few delegates, for each epoch. What it gets in the same session
-// makes it drop them.
-type worthless struct{ refused, taken int }
-
-// How many statements may be refused before the peer is, if it sends more of these than of others.
-const (
-	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
-	maxRefusedPush = bundle.Max / 2               // in a push or a message of gossip
-)
-
-// maxRefusedEpochs is for how many epochs a peer may send as many.
-const maxRefusedEpochs = 64
-
-// mostRefused returns how many statements of a replica may be refused in a session.
-func (n *syncer) mostRefused(ctx context.Context, id replica.ID) (int, error) {
-	r, err := n.Replicas.Get(ctx, id)
-	return maxRefused * (1 + int(min(r.Least.Number, maxRefusedEpochs))), err
-}
-
-// add returns a *reconcile.ProtocolError if a peer has sent too many.
-func (w *worthless) add(out replica.Stated, most int) error {
-	w.refused += out.Refused
-	w.taken += out.Added + out.Known
-	if w.refused > most && w.refused > w.taken {
-		reason := fmt.Sprintf("%d statements without authority, beside %d others", w.refused, w.taken)
-		return &reconcile.ProtocolError{Reason: reason}
-	}
-	return nil
-}
-
-// insertStatements stores statements that came from a peer. Revocations and epochs soon go on to
-// the others: entries take the grants along that they need, but who is revoked has none to take
-// them.
-func (n *syncer) insertStatements(ctx context.Context, id replica.ID, items [][]byte) (out replica.Stated, err error) {
-	statements, later := make([]replica.Statement, 0, len(items)), 0
-	for _, b := range items {
-		st, err := replica.ParseStatement(b)
-		if errors.Is(err, replica.ErrUnknownStatement) {
-			later++ // of a later version; the others count all the same
-			continue
-		}
-		if err != nil {
-			return out, err
-		}
-		statements = append(statements, st)
-	}
-	if later > 0 && n.laterTold.now(n.cfg.Now()) {
-		n.log.Warn("statements of a later version are passed over: use a newer skerry",
-			"replica", id.Short(), "count", later)
-	}
-	out, err = n.Replicas.InsertStatements(ctx, id, statements)
-	out.Refused += later // a peer that sends nothing else is a nuisance
-	if out.Added == 0 {
-		return out, err
-	}
-	var revokes, keys bool
-	for _, st := range statements {
-		switch st.(type) {
-		case *replica.Revocation:
-			revokes = true
-		case *replica.Epoch, *replica.WrappedKey:
-			keys = true
-		}
-	}
-	if revokes {
-		begun, rotateErr := n.Replicas.RotateIfDue(ctx, id)
-		keys = keys || begun
-		err = errors.Join(err, rotateErr)
-	}
-	if keys {
-		err = errors.Join(err, n.cfg.KeysChanged(ctx, id))
-	}
-	if revokes || keys {
-		n.contacts.CompareSoon()
-	}
-	return out, err
-}
-
-// renewGrants makes grants anew that this node has made as a delegate, when a new read key has
-// come. Each session that brings statements tries, so what keeps failing is told now and then.
-func (n *syncer) renewGrants(ctx context.Context, id replica.ID) {
-	made, err := n.Replicas.Renew(ctx, id)
-	if err != nil && ctx.Err() == nil && n.renewTold.now(n.cfg.Now()) {
-		n.log.Warn("grants for prefixes are not all renewed for a new read key",
-			"replica", id.Short(), "error", err)
-	}
-	if made > 0 {
-		n.contacts.CompareSoon()
-	}
-}
-
-func (n *syncer) insertEntries(ctx context.Context, id replica.ID, items [][]byte, from replica.Origin) error {
-	entries := make([]replica.Entry, 0, len(items))
-	var bad error
-	for _, b := range items {
-		e, err := replica.ParseEntry(b)
-		if err != nil {
-			bad = err
-			continue // the good ones among its neighbours are kept
-		}
-		entries = append(entries, e)
-	}
-	_, err := n.Replicas.Insert(ctx, id, entries, from)
-	return errors.Join(err, bad)
 }

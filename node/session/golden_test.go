@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"encoding/hex"
@@ -20,18 +20,21 @@ func TestWireGolden(t *testing.T) {
 	var grants reconcile.Summary
 	grants.Add(reconcile.Mark{ID: [32]byte{6}, Element: reconcile.Element{7}})
 	digest := statementsDigestOf(id, nonceI, grants.Hash())
-	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"), tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
+	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"),
+		tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
 	lookup := names.Lookup(id, "responder", 20574)
-	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false), proofOf(key, "responder", true)}
+	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false),
+		proofOf(key, "responder", true)}
 	all := o.digest()
 	for name, got := range map[string][]byte{
-		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:], "same statements": proofs[2][:],
-		"statements": digest[:], "overview key": o.key[:], "overview digest": all[:],
+		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:],
+		"same statements": proofs[2][:],
+		"statements":      digest[:], "overview key": o.key[:], "overview digest": all[:],
 	} {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
 	require.Equal(t, golden["topic"], names.Topic(id))
-	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
+	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
 	require.Equal(t, golden["message"], hex.EncodeToString(msg))
 	g, e, err := readGossip(msg)
 	require.NoError(t, err)
@@ -53,8 +56,8 @@ var golden = map[string]string{
 }
 
 func FuzzGossip(f *testing.F) {
-	f.Add([]byte{gossipVersion, 1, 2, 1, 2, 1, 1, 3})
-	f.Add([]byte{gossipVersion, 0, 0, 9})
+	f.Add([]byte{GossipVersion, 1, 2, 1, 2, 1, 1, 3})
+	f.Add([]byte{GossipVersion, 0, 0, 9})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		grants, entries, err := readGossip(b)
 		if err != nil {
@@ -62,7 +65,7 @@ func FuzzGossip(f *testing.F) {
 			require.ErrorAs(t, err, &protocol)
 			return
 		}
-		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
+		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{GossipVersion}, grants), entries))
 		require.NoError(t, err)
 		require.Equal(t, grants, g)
 		require.Equal(t, entries, e)

@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -34,15 +34,15 @@ import (
 // 32 random bytes, after the same time. statements is a digest of the initiator's statements keyed
 // with the id and its nonce; the responder's proof says whether its own are the same.
 const (
-	syncProtocol = "/skerry/sync/4"
-	syncVersion  = 4
-	statusGoOn   = 0
-	statusBusy   = 1
+	Protocol   = "/skerry/sync/4"
+	Version    = 4
+	statusGoOn = 0
+	statusBusy = 1
 	// answerTime is after what time a responder answers, whatever it has found: longer than it takes
 	// to find out.
 	answerTime = 2 * time.Millisecond
-	// greetTime is how long a responder that is known has to prove that it holds the replica, in all.
-	greetTime = 10 * time.Second
+	// GreetTime is how long a responder that is known has to prove that it holds the replica, in all.
+	GreetTime = 10 * time.Second
 	// meetTime is how long one that is not known has.
 	meetTime = 3 * time.Second
 	// helloBytes is the length of the initiator's first message.
@@ -52,7 +52,8 @@ const (
 )
 
 func sessionKey(id replica.ID, nonceI, nonceR [32]byte, initiator, responder peer.ID) [32]byte {
-	return names.Keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator), []byte{0}, []byte(responder))
+	return names.Keyed(id, []byte("skerry session 3\n"), nonceI[:], nonceR[:], []byte(initiator),
+		[]byte{0}, []byte(responder))
 }
 
 // proofOf is what a side proves with that it knows the session's key; sameStatements is the
@@ -64,7 +65,9 @@ func proofOf(key [32]byte, role string, sameStatements bool) [32]byte {
 	return names.Keyed(key, []byte(role))
 }
 
-func statementsDigestOf(id replica.ID, nonce [32]byte, fingerprint [32]byte) (d [statementsDigest]byte) {
+func statementsDigestOf(
+	id replica.ID, nonce [32]byte, fingerprint [32]byte,
+) (d [statementsDigest]byte) {
 	h := names.Keyed(id, []byte("skerry statements 3\n"), nonce[:], fingerprint[:])
 	copy(d[:], h[:])
 	return d
@@ -80,23 +83,25 @@ type greeting struct {
 
 // greet is the initiator's part until the responder has proved that it holds the replica. The
 // session begins with confirm.
-func (n *syncer) greet(ctx context.Context, s link.Stream, r *bufio.Reader, id replica.ID, prefix []byte) (g greeting, err error) {
+func (n *Syncer) greet(
+	ctx context.Context, s link.Stream, r *bufio.Reader, id replica.ID, prefix []byte,
+) (g greeting, err error) {
 	g = greeting{id: id, prefix: prefix}
 	var nonceI, nonceR, proof [32]byte
 	_, _ = rand.Read(nonceI[:]) // never fails
-	statements, err := n.Replicas.StatementsFingerprint(ctx, id)
+	statements, err := n.replicas.StatementsFingerprint(ctx, id)
 	if err != nil {
 		return g, err
 	}
 	lookup := names.Lookup(id, s.Remote(), names.Day(n.cfg.Now()))
 	digest := statementsDigestOf(id, nonceI, statements)
-	hello := append(append(append([]byte{syncVersion}, nonceI[:]...), lookup[:]...), digest[:]...)
+	hello := append(append(append([]byte{Version}, nonceI[:]...), lookup[:]...), digest[:]...)
 	if _, err := s.Write(hello); err != nil {
 		return g, fmt.Errorf("sync: %w", err)
 	}
 	for _, b := range []*[32]byte{&nonceR, &proof} {
 		if _, err := io.ReadFull(r, b[:]); err != nil {
-			return g, fmt.Errorf("sync: %w", noEOF(err))
+			return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 		}
 	}
 	g.key = sessionKey(id, nonceI, nonceR, n.id, s.Remote())
@@ -146,26 +151,29 @@ func (a *afterStatus) Read(b []byte) (int, error) {
 
 // welcome is the responder's part before its status. It returns ErrNotShared for a peer that does
 // not hold a replica that is held here, whatever the reason.
-func (n *syncer) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g greeting, err error) {
+func (n *Syncer) welcome(
+	ctx context.Context, s link.Stream, r *bufio.Reader,
+) (g greeting, err error) {
 	var hello [helloBytes]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {
-		return g, fmt.Errorf("sync: %w", noEOF(err))
+		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 	}
-	if hello[0] != syncVersion {
-		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], syncVersion)
+	if hello[0] != Version {
+		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], Version)
 	}
 	if err := n.cfg.Limits.MayAsk(s); err != nil {
 		return g, err
 	}
 	answerAt := time.NewTimer(answerTime)
 	defer answerAt.Stop()
-	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]), [statementsDigest]byte(hello[65:])
+	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]),
+		[statementsDigest]byte(hello[65:])
 	var nonceR, answer, proof [32]byte
 	_, _ = rand.Read(nonceR[:]) // never fails
 	_, _ = rand.Read(answer[:])
 	found := n.lookUpFor(ctx, s, lookup, &g)
 	if found == nil {
-		statements, err := n.Replicas.StatementsFingerprint(ctx, g.id)
+		statements, err := n.replicas.StatementsFingerprint(ctx, g.id)
 		if err != nil {
 			return g, err
 		}
@@ -187,7 +195,7 @@ func (n *syncer) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g
 		if found != nil {
 			return g, found // the peer has seen that this is no proof
 		}
-		return g, fmt.Errorf("sync: %w", noEOF(err))
+		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 	}
 	if found != nil {
 		return g, found
@@ -197,17 +205,17 @@ func (n *syncer) welcome(ctx context.Context, s link.Stream, r *bufio.Reader) (g
 	}
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return g, fmt.Errorf("sync: %w", noEOF(err))
+		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 	}
 	g.prefix = make([]byte, binary.BigEndian.Uint16(size[:]))
 	if _, err := io.ReadFull(r, g.prefix); err != nil {
-		return g, fmt.Errorf("sync: %w", noEOF(err))
+		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 	}
 	return g, nil
 }
 
 // lookUpFor finds what a peer asks for, if it is to be told.
-func (n *syncer) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
+func (n *Syncer) lookUpFor(ctx context.Context, s link.Stream, lookup [32]byte, g *greeting) error {
 	id, err := n.lookups.Find(ctx, lookup)
 	if errors.Is(err, contacts.ErrNotShared) {
 		n.cfg.Missed(s)

@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"context"
@@ -18,25 +18,25 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// SyncResult is the outcome of one session that somebody asked for.
-type SyncResult struct {
-	SyncStats
+// Result is the outcome of one session that somebody asked for.
+type Result struct {
+	Stats
 	Err error
 }
 
 const (
-	// patience is how long the peers that are known for a replica have to be reached before others are
+	// Patience is how long the peers that are known for a replica have to be reached before others are
 	// looked for.
-	patience = time.Second
+	Patience = time.Second
 	// newcomerGrace is how long newcomers are waited for when all others have been synced with.
 	newcomerGrace = 3 * time.Second
 )
 
-// syncNow is Node.SyncNow. If anyone will do, peers that cannot be reached are waited for no longer
-// than patience once a session has succeeded; they are reported as failures.
-func (n *syncer) syncNow(
+// SyncNow is Node.SyncNow. If anyone will do, peers that cannot be reached are waited for no longer
+// than Patience once a session has succeeded; they are reported as failures.
+func (n *Syncer) SyncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte, anyone bool,
-) (_ []SyncResult, err error) {
+) (_ []Result, err error) {
 	if n.net == nil {
 		return nil, link.ErrOffline
 	}
@@ -51,13 +51,13 @@ func (n *syncer) syncNow(
 	}
 	w := &waiting{
 		n: n, id: id, prefix: prefix, anyone: anyone, peers: peers,
-		results: make([]SyncResult, len(peers)), ended: make(chan int, len(peers)),
+		results: make([]Result, len(peers)), ended: make(chan int, len(peers)),
 	}
-	look := func() []SyncResult {
+	look := func() []Result {
 		if only != "" || ctx.Err() != nil {
 			return nil
 		}
-		found, err := n.findHolders(ctx, id)
+		found, err := n.FindHolders(ctx, id)
 		if err != nil && !errors.Is(err, link.ErrNoTable) {
 			n.log.Debug("looking for a replica", "replica", id.Short(), "error", err)
 		}
@@ -67,7 +67,7 @@ func (n *syncer) syncNow(
 	if len(found) == 0 && !good {
 		found = look()
 	}
-	results := slices.DeleteFunc(w.results, func(r SyncResult) bool {
+	results := slices.DeleteFunc(w.results, func(r Result) bool {
 		return only == "" && (errors.Is(r.Err, contacts.ErrNotShared) || len(found) > 0 && r.Err != nil)
 	})
 	return append(results, found...), ctx.Err()
@@ -78,19 +78,20 @@ const busyWait = 50 * time.Millisecond
 
 // waiting is a SyncNow under way.
 type waiting struct {
-	n       *syncer
+	n       *Syncer
 	id      replica.ID
 	prefix  []byte
 	anyone  bool // one session is enough
 	peers   []holders.Holder
-	results []SyncResult
-	ended   chan int     // the numbers of those that have ended
-	hopes   atomic.Int32 // peers that have proved that they hold the replica, and with which the session has not failed
+	results []Result
+	ended   chan int // the numbers of those that have ended
+	// peers that have proved that they hold the replica, and with which the session has not failed
+	hopes atomic.Int32
 }
 
 // wait runs all sessions until they have ended, and looks for other peers if none is soon reached.
 // good tells that a session has succeeded.
-func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []SyncResult, good bool) {
+func (w *waiting) wait(ctx context.Context, look func() []Result) (found []Result, good bool) {
 	meeting, stop := context.WithCancel(ctx) // for those that have not proved themselves
 	defer stop()
 	patient, hurry := context.WithCancel(ctx) // for newcomers
@@ -104,7 +105,7 @@ func (w *waiting) wait(ctx context.Context, look func() []SyncResult) (found []S
 			go w.run(meeting, patient, discovery.ClaimTime, i)
 		}
 	}
-	impatient, over := time.After(patience), false
+	impatient, over := time.After(Patience), false
 	var grace <-chan time.Time
 	for left > 0 {
 		if w.anyone && good && over {
@@ -145,7 +146,7 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 			w.hopes.Add(1)
 		}
 	}}
-	var st SyncStats
+	var st Stats
 	err := fault.Guard(w.n.log, "a session", func() (err error) {
 		st, err = w.n.meetAndSync(meeting, ctx, limit, p.AddrInfo, w.id, a)
 		return err
@@ -154,25 +155,29 @@ func (w *waiting) run(meeting, ctx context.Context, limit time.Duration, i int) 
 	if err != nil && hoping {
 		w.hopes.Add(-1)
 	}
-	w.results[i] = SyncResult{st, err}
+	w.results[i] = Result{st, err}
 	w.ended <- i
 }
 
 // toSyncWith returns the peers of SyncNow.
-func (n *syncer) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([]holders.Holder, error) {
+func (n *Syncer) toSyncWith(
+	ctx context.Context, id replica.ID, only peer.ID,
+) ([]holders.Holder, error) {
 	peers, err := n.holders.Of(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range n.net.Peers() {
-		if (only != "" || p.Near()) && !slices.ContainsFunc(peers, func(k holders.Holder) bool { return k.ID == p.ID }) {
+		if (only != "" || p.Near()) && !slices.ContainsFunc(peers,
+			func(k holders.Holder) bool { return k.ID == p.ID }) {
 			peers = append(peers, holders.Holder{AddrInfo: peer.AddrInfo{ID: p.ID}})
 		}
 	}
 	if only != "" {
 		peers = slices.DeleteFunc(peers, func(p holders.Holder) bool { return p.ID != only })
 		if len(peers) == 0 {
-			return nil, &link.UnreachableError{Peer: only, Err: errors.New("it is neither connected nor remembered for this replica")}
+			return nil, &link.UnreachableError{Peer: only,
+				Err: errors.New("it is neither connected nor remembered for this replica")}
 		}
 		peers[0].Is = holders.Known // somebody asks for it by name
 	}
@@ -182,7 +187,9 @@ func (n *syncer) toSyncWith(ctx context.Context, id replica.ID, only peer.ID) ([
 // meetAndSync connects to a peer and runs a session with it. The peer has until meeting ends, and
 // no longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx
 // is for all of it. An *UnreachableError reports a peer that was not waited for.
-func (n *syncer) meetAndSync(meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking) (st SyncStats, err error) {
+func (n *Syncer) meetAndSync(
+	meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID, a asking,
+) (st Stats, err error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		meeting, cancel = context.WithTimeout(meeting, limit)
@@ -206,7 +213,8 @@ func (n *syncer) meetAndSync(meeting, ctx context.Context, limit time.Duration, 
 	}
 	// The peer's own session goes on, and begin waits for its end; or the peer has not noticed yet
 	// that an earlier one is over, such as that of a command that has just ended.
-	for busy, wait := time.Now(), busyWait; errors.Is(err, contacts.ErrBusy) && time.Since(busy) < greetTime; wait *= 2 {
+	for busy, wait := time.Now(), busyWait; errors.Is(err, contacts.ErrBusy) &&
+		time.Since(busy) < GreetTime; wait *= 2 {
 		select {
 		case <-time.After(min(wait, time.Second)):
 		case <-run.Done():
@@ -215,23 +223,33 @@ func (n *syncer) meetAndSync(meeting, ctx context.Context, limit time.Duration, 
 	}
 	if err != nil && run.Err() != nil {
 		waited := max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
-		err = &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited, Err: errors.Join(run.Err(), err)}
+		err = &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Timeout: waited,
+			Err: errors.Join(run.Err(), err)}
 	}
 	return st, err
 }
 
-// findHolders looks for holders of a replica in the hash table and runs sessions with some. It
+// Meet connects to a newcomer and runs a session with it. The peer has until meeting ends, and no
+// longer than limit unless that is 0, to be reached and to prove that it holds the replica; ctx is
+// for all of it.
+func (n *Syncer) Meet(
+	meeting, ctx context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
+) (Stats, error) {
+	return n.meetAndSync(meeting, ctx, limit, p, id, asking{})
+}
+
+// FindHolders looks for holders of a replica in the hash table and runs sessions with some. It
 // returns those that succeeded.
-func (n *syncer) findHolders(ctx context.Context, id replica.ID) (done []SyncResult, err error) {
+func (n *Syncer) FindHolders(ctx context.Context, id replica.ID) (done []Result, err error) {
 	var mu sync.Mutex
 	err = n.discovery.Find(ctx, id, func(
 		proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
 	) error {
-		st, err := n.meetAndSync(proving, session, limit, p, id, asking{})
+		st, err := n.Meet(proving, session, limit, p, id)
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()
-			done = append(done, SyncResult{SyncStats: st})
+			done = append(done, Result{Stats: st})
 		}
 		return err
 	})

@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"testing"
@@ -17,21 +17,21 @@ import (
 // one of those of which a peer may not send many alone.
 func TestStatementsOfALaterVersion(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	n := offline(t, &now)
-	r, err := n.Replicas.Create(t.Context(), "r")
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	g := replica.Grant{
 		Replica: r.ID, Author: replica.NewSecretKey().Author(), NotAfter: replica.Forever,
 	}
 	g.Sign(r.Secret)
 	later := []byte("skerry wish 1\nwhatever it says")
-	out, err := n.syncer.insertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
+	out, err := n.InsertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
 	require.NoError(t, err)
 	require.Equal(t, replica.Stated{Added: 1, Refused: 2}, out)
 	var w worthless
 	require.NoError(t, w.add(out, 2))
 	require.Error(t, w.add(replica.Stated{Refused: 1}, 2))
-	_, err = n.syncer.insertStatements(t.Context(), r.ID, [][]byte{g.Bytes()[:40]})
+	_, err = n.InsertStatements(t.Context(), r.ID, [][]byte{g.Bytes()[:40]})
 	require.Error(t, err, "what is malformed is no later version")
 }
 
@@ -39,26 +39,26 @@ func TestStatementsOfALaterVersion(t *testing.T) {
 // faith, and a replica keeps as much again with each epoch.
 func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	n := offline(t, &now)
-	r, err := n.Replicas.CreateEncrypted(t.Context(), "r")
+	n := alone(t, &now)
+	r, err := n.replicas.CreateEncrypted(t.Context(), "r")
 	require.NoError(t, err)
 	most := func() int {
-		most, err := n.syncer.mostRefused(t.Context(), r.ID)
+		most, err := n.mostRefused(t.Context(), r.ID)
 		require.NoError(t, err)
 		return most
 	}
 	before := most()
 	for range 3 {
-		_, err = n.Replicas.Rotate(t.Context(), r.ID)
+		_, err = n.replicas.Rotate(t.Context(), r.ID)
 		require.NoError(t, err)
 	}
 	require.GreaterOrEqual(t, most(), before+3*maxRefused)
-	_, err = n.Replicas.Join(t.Context(), replica.Replica{ID: replica.NewSecretKey().Replica(),
+	_, err = n.replicas.Join(t.Context(), replica.Replica{ID: replica.NewSecretKey().Replica(),
 		Name: "far", Capability: replica.Sync, Least: replica.EpochID{Number: 1 << 31}})
 	require.NoError(t, err)
-	far, err := n.Replicas.Resolve(t.Context(), "far")
+	far, err := n.replicas.Resolve(t.Context(), "far")
 	require.NoError(t, err)
-	most64, err := n.syncer.mostRefused(t.Context(), far.ID)
+	most64, err := n.mostRefused(t.Context(), far.ID)
 	require.NoError(t, err)
 	require.Equal(t, 65*maxRefused, most64, "whatever a ticket says")
 }
@@ -68,9 +68,8 @@ func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
 // that goes on is.
 func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	n := offline(t, &now)
-	n.joinNetwork(&crowded{})
-	r, err := n.Replicas.Create(t.Context(), "r")
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	delegate := replica.NewSecretKey()
 	us := uint64(now.UnixMicro())
@@ -80,7 +79,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	g.Sign(r.Secret)
 	revoked := replica.Revocation{Replica: r.ID, Author: delegate.Author(), Issued: us}
 	revoked.Sign(r.Secret)
-	_, err = n.Replicas.InsertStatements(t.Context(), r.ID, []replica.Statement{&g, &revoked})
+	_, err = n.replicas.InsertStatements(t.Context(), r.ID, []replica.Statement{&g, &revoked})
 	require.NoError(t, err)
 	var items [][]byte
 	for i := range maxRefusedPush + 1 {
@@ -91,12 +90,12 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 		below.Sign(delegate)
 		items = append(items, below.Bytes())
 	}
-	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, items), nil)
+	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, items), nil)
 	const friend, flood = peer.ID("friend"), peer.ID("flood")
 	for _, p := range []peer.ID{friend, flood} {
 		n.contacts.Changed(p, true)
 	}
-	take := func(p peer.ID) link.Verdict { return n.syncer.takeGossip(t.Context(), r.ID, p, msg) }
+	take := func(p peer.ID) link.Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
 	for i := range 3 * maxInGoodFaith {
 		require.Equal(t, link.Ignore, take(friend), "it is not passed on")
 		require.False(t, n.blamed.Refused(friend), i)

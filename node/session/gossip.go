@@ -1,4 +1,4 @@
-package node
+package session
 
 import (
 	"bufio"
@@ -32,7 +32,7 @@ import (
 // are sent new entries directly (see push.go), which makes it active with them. So a node with
 // thousands of replicas listens to the few that are in use.
 const (
-	gossipVersion = 2
+	GossipVersion = 2
 	activeFor     = 10 * time.Minute
 	maxActive     = 512
 	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas
@@ -43,7 +43,7 @@ const (
 // worthATopic reports whether this node is to listen to a replica that this many connected peers
 // hold. All connected peers are told of each topic, which a node to which very many are connected
 // must not do for a few.
-func (n *syncer) worthATopic(peers int) bool { return !n.cfg.Hosts || peers >= topicFromHost }
+func (n *Syncer) worthATopic(peers int) bool { return !n.cfg.Hosts || peers >= topicFromHost }
 
 // active knows the replicas whose topics this node listens to.
 type active struct {
@@ -52,7 +52,7 @@ type active struct {
 }
 
 // keepActive listens to the topic of a replica for some time from now.
-func (n *syncer) keepActive(id replica.ID) {
+func (n *Syncer) keepActive(id replica.ID) {
 	now := n.cfg.Now()
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
@@ -70,7 +70,8 @@ func (n *syncer) keepActive(id replica.ID) {
 	if known {
 		return
 	}
-	err := n.net.Join(names.Topic(id), func(ctx context.Context, from peer.ID, msg []byte) link.Verdict {
+	err := n.net.Join(names.Topic(id), func(ctx context.Context, from peer.ID,
+		msg []byte) link.Verdict {
 		return n.takeGossip(ctx, id, from, msg)
 	})
 	if err != nil {
@@ -83,13 +84,13 @@ func (n *syncer) keepActive(id replica.ID) {
 }
 
 // rest ceases to listen; the caller holds the lock.
-func (n *syncer) rest(id replica.ID) {
+func (n *Syncer) rest(id replica.ID) {
 	delete(n.active.until, id)
 	n.net.Part(names.Topic(id))
 }
 
 // restIdle ceases to listen to replicas that have not been active lately.
-func (n *syncer) restIdle() {
+func (n *Syncer) restIdle() {
 	now := n.cfg.Now()
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
@@ -100,7 +101,7 @@ func (n *syncer) restIdle() {
 	}
 }
 
-func (n *syncer) restNow(id replica.ID) {
+func (n *Syncer) RestNow(id replica.ID) {
 	n.active.mu.Lock()
 	defer n.active.mu.Unlock()
 	if _, ok := n.active.until[id]; ok {
@@ -109,7 +110,9 @@ func (n *syncer) restNow(id replica.ID) {
 }
 
 // publish sends entries to all who listen to their replica's topic, and returns these.
-func (n *syncer) publish(ctx context.Context, id replica.ID, entries []replica.Entry) (told map[peer.ID]bool) {
+func (n *Syncer) publish(
+	ctx context.Context, id replica.ID, entries []replica.Entry,
+) (told map[peer.ID]bool) {
 	topic := names.Topic(id)
 	told = map[peer.ID]bool{}
 	for _, p := range n.net.Listeners(topic) {
@@ -125,9 +128,10 @@ func (n *syncer) publish(ctx context.Context, id replica.ID, entries []replica.E
 			k++
 		}
 		statements, items, err := n.marshalPush(ctx, id, entries[:k])
-		msg := bundle.Append(bundle.Append([]byte{gossipVersion}, statements), items)
+		msg := bundle.Append(bundle.Append([]byte{GossipVersion}, statements), items)
 		if err == nil && len(msg) > link.MaxGossip {
-			err = fmt.Errorf("a message of %d bytes", len(msg)) // very long statements: push has room for them
+			// very long statements: push has room for them
+			err = fmt.Errorf("a message of %d bytes", len(msg))
 		}
 		if err == nil {
 			err = n.net.Publish(ctx, topic, msg)
@@ -142,7 +146,9 @@ func (n *syncer) publish(ctx context.Context, id replica.ID, entries []replica.E
 }
 
 // takeGossip stores what a message holds, and says whether it may be passed on.
-func (n *syncer) takeGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) link.Verdict {
+func (n *Syncer) takeGossip(
+	ctx context.Context, id replica.ID, from peer.ID, msg []byte,
+) link.Verdict {
 	if n.blamed.Refused(from) {
 		return link.Ignore
 	}
@@ -166,12 +172,12 @@ func (n *syncer) takeGossip(ctx context.Context, id replica.ID, from peer.ID, ms
 	return link.Ignore
 }
 
-func (n *syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
+func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
 	statements, entries, err := readGossip(msg)
 	if err != nil {
 		return err
 	}
-	out, err := n.insertStatements(ctx, id, statements)
+	out, err := n.InsertStatements(ctx, id, statements)
 	if err = errors.Join(err, n.passedOn(from, id, out)); err != nil {
 		return err
 	}
@@ -182,7 +188,7 @@ func readGossip(msg []byte) (statements, entries [][]byte, err error) {
 	bad := func(err error) error {
 		return &reconcile.ProtocolError{Reason: fmt.Sprintf("a malformed message: %v", err)}
 	}
-	if len(msg) == 0 || msg[0] != gossipVersion {
+	if len(msg) == 0 || msg[0] != GossipVersion {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
 	r := bufio.NewReader(bytes.NewReader(msg[1:]))
