@@ -15,10 +15,8 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -40,6 +38,7 @@ import (
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/limits"
@@ -83,7 +82,7 @@ type Node struct {
 
 	cfg   Config
 	log   *slog.Logger
-	lock  *lock
+	dir   *datadir.Dir
 	kv    kv.Store
 	files *files.Store
 	key   ed25519.PrivateKey
@@ -120,9 +119,7 @@ type Node struct {
 	closeErr    error
 }
 
-const keyFile = "node.key"
-
-// Open opens the data directory, without a network. It returns an *InUseError if another process
+// Open opens the data directory, without a network. It returns a *datadir.InUseError if another process
 // has it open.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.SyncInterval == 0 {
@@ -133,9 +130,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
-	}
-	if err := makePrivate(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
@@ -150,10 +144,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.lock, err = acquire(cfg.Dir, cfg.Command); err != nil {
+	if n.dir, err = datadir.Open(cfg.Dir, cfg.Command); err != nil {
 		return nil, err
 	}
-	if n.key, err = loadKey(filepath.Join(cfg.Dir, keyFile)); err != nil {
+	if n.key, err = n.dir.Key(); err != nil {
 		return nil, err
 	}
 	pub, err := crypto.UnmarshalEd25519PublicKey(n.key.Public().(ed25519.PublicKey))
@@ -163,11 +157,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.id, err = peer.IDFromPublicKey(pub); err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
-	n.lock.info.NodeID = n.id.String()
-	if err := n.lock.write(); err != nil {
+	if err := n.dir.SetNode(n.id.String()); err != nil {
 		return nil, err
 	}
-	if n.kv, err = n.openStore(); err != nil {
+	if n.kv, err = n.dir.OpenStore(cfg.Store); err != nil {
 		return nil, err
 	}
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
@@ -188,50 +181,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	return n, n.policies.load(ctx, n.kv)
 }
 
-// makePrivate makes the data directory, or takes from others what they may do in it, and with the
-// files that hold keys: also of a directory that somebody has made, or copied, with other rights.
-func makePrivate(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, name := range []string{"", keyFile, "config", "keyring"} {
-		name = filepath.Join(dir, name)
-		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && info.Mode().Perm()&0o077 != 0 {
-			err = os.Chmod(name, info.Mode().Perm()&0o700)
-		}
-		if err != nil && !errors.Is(err, fs.ErrPermission) { // of another owner, who has decided about it
-			return err
-		}
-	}
-	return nil
-}
-
-// loadKey reads the node's Ed25519 seed, or makes it.
-func loadKey(name string) (ed25519.PrivateKey, error) {
-	seed, err := os.ReadFile(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		seed = make([]byte, ed25519.SeedSize)
-		_, _ = rand.Read(seed) // never fails
-		tmp := name + ".new"
-		if err := os.WriteFile(tmp, seed, 0o600); err != nil {
-			return nil, fmt.Errorf("node key: %w", err)
-		}
-		if err := os.Rename(tmp, name); err != nil {
-			return nil, fmt.Errorf("node key: %w", err)
-		}
-	case err != nil:
-		return nil, fmt.Errorf("node key: %w", err)
-	case len(seed) != ed25519.SeedSize:
-		return nil, fmt.Errorf("node key: %s has %d bytes, expected %d", name, len(seed), ed25519.SeedSize)
-	}
-	return ed25519.NewKeyFromSeed(seed), nil
-}
-
 // ID returns the node's id.
 func (n *Node) ID() peer.ID { return n.id }
 
@@ -243,8 +192,7 @@ func (n *Node) Dir() string { return n.cfg.Dir }
 
 // SetAPI makes known where the node's local API answers.
 func (n *Node) SetAPI(path string) error {
-	n.lock.info.API = path
-	return n.lock.write()
+	return n.dir.SetAPI(path)
 }
 
 // Online reports whether the node has a network.
@@ -346,8 +294,8 @@ func (n *Node) Close() error {
 		if n.kv != nil {
 			errs = append(errs, n.kv.Close())
 		}
-		if n.lock != nil {
-			errs = append(errs, n.lock.release())
+		if n.dir != nil {
+			errs = append(errs, n.dir.Close())
 			if n.cfg.Temporary {
 				errs = append(errs, os.RemoveAll(n.cfg.Dir))
 			}

@@ -1,4 +1,4 @@
-package node
+package datadir
 
 import (
 	"errors"
@@ -18,22 +18,22 @@ const (
 	oldStoreDir = "store"
 )
 
-// openStore opens the key-value store of the data directory. It returns *kv.OldFormatError for a
-// directory of before the first release, and what pebble.Open returns.
-func (n *Node) openStore() (kv.Store, error) {
-	if n.cfg.Store.FS != nil {
-		return openPebble(storeDir, n.cfg.Store)
+// OpenStore opens the key-value store of the data directory. It returns *kv.OldFormatError for a
+// directory of before the first release, and what [pebble.Open] returns.
+func (d *Dir) OpenStore(o pebble.Options) (kv.Store, error) {
+	if o.FS != nil {
+		return openPebble(storeDir, o)
 	}
-	if err := finishSalvage(n.cfg.Dir); err != nil {
+	if err := finishSalvage(d.path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	old := filepath.Join(n.cfg.Dir, oldStoreDir)
+	old := filepath.Join(d.path, oldStoreDir)
 	if i, err := os.Stat(old); err == nil && i.IsDir() {
 		return nil, &kv.OldFormatError{Dir: old}
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return openPebble(filepath.Join(n.cfg.Dir, storeDir), n.cfg.Store)
+	return openPebble(filepath.Join(d.path, storeDir), o)
 }
 
 func openPebble(dir string, o pebble.Options) (kv.Store, error) {

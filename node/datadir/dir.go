@@ -1,4 +1,11 @@
-package node
+// Package datadir is the directory in which a node keeps everything: who has it open, that nobody
+// else may read it, the node's key, and where the store lies, also if it is damaged.
+//
+// What belongs here: what lies where in the directory, and who may open it. What never belongs
+// here: what is in the store, and in the files of content (packages kv and blobs/files).
+//
+// Start at [Open].
+package datadir
 
 import (
 	"encoding/json"
@@ -57,11 +64,11 @@ func (e *InUseError) Error() string {
 		e.Dir, e.Owner)
 }
 
-// lock is the exclusive hold on a data directory. The operating system lets go of it when the
-// process ends, however it ends.
-type lock struct {
+// Dir is an open data directory, on which it has the exclusive hold. The operating system lets go
+// of it when the process ends, however it ends. Its methods are for one goroutine.
+type Dir struct {
 	f    *os.File
-	dir  string
+	path string
 	info Owner
 }
 
@@ -70,7 +77,16 @@ const (
 	ownerName = "owner.json"
 )
 
-func acquire(dir, command string) (*lock, error) {
+// Open takes hold of a data directory for a process that was started as command says, and makes it
+// if it is not there. It returns an *InUseError if another process has it open.
+func Open(dir, command string) (*Dir, error) {
+	if err := makePrivate(dir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return acquire(dir, command)
+}
+
+func acquire(dir, command string) (*Dir, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -79,39 +95,52 @@ func acquire(dir, command string) (*lock, error) {
 		owner, _ := ReadOwner(dir) // if it cannot be read, the message names nobody
 		return nil, errors.Join(&InUseError{dir, owner}, f.Close())
 	}
-	l := &lock{f: f, dir: dir, info: Owner{
+	d := &Dir{f: f, path: dir, info: Owner{
 		PID: os.Getpid(), Command: command, Since: time.Now().UTC().Truncate(time.Second),
 	}}
-	if err := l.write(); err != nil {
+	if err := d.write(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return l, nil
+	return d, nil
 }
 
-func (l *lock) write() error {
-	b, err := json.Marshal(l.info)
+func (d *Dir) write() error {
+	b, err := json.Marshal(d.info)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(l.dir, ownerName+".new")
+	tmp := filepath.Join(d.path, ownerName+".new")
 	err = os.WriteFile(tmp, b, 0o600)
 	if disk.IsFull(err) { // there is room that is kept for this
-		if err = pebble.DropBallast(filepath.Join(l.dir, storeDir)); err == nil {
+		if err = pebble.DropBallast(filepath.Join(d.path, storeDir)); err == nil {
 			err = os.WriteFile(tmp, b, 0o600)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	return os.Rename(tmp, filepath.Join(l.dir, ownerName))
+	return os.Rename(tmp, filepath.Join(d.path, ownerName))
 }
 
-func (l *lock) release() error {
-	err := os.Remove(filepath.Join(l.dir, ownerName))
+// SetNode makes known which node has the directory open.
+func (d *Dir) SetNode(id string) error {
+	d.info.NodeID = id
+	return d.write()
+}
+
+// SetAPI makes known where the node's local API answers.
+func (d *Dir) SetAPI(path string) error {
+	d.info.API = path
+	return d.write()
+}
+
+// Close lets go of the directory.
+func (d *Dir) Close() error {
+	err := os.Remove(filepath.Join(d.path, ownerName))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, l.f.Close())
+	return errors.Join(err, d.f.Close())
 }
 
 // ReadOwner returns what the process that has dir open, or had it when it died, says of itself. It
