@@ -35,11 +35,13 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
@@ -92,31 +94,31 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net         link.Network // nil while offline
-	search      *limits.Gate // for replicas by their tokens
-	limits      *limits.Limiter
-	counters    counters
-	handing     handing
-	policies    policies
-	blamed      *blame.List
-	holders     *holders.Book
-	contacts    *contacts.Agenda
-	sessions    *contacts.Sessions
-	syncer      *session.Syncer
-	downloads   *downloads
-	lookups     *discovery.Lookups
-	discovery   *discovery.Finder
-	content     *content.Exchange
-	arrived     arrivals
-	room        *admission.Room              // counts what peers hold
-	serves      map[string]func(link.Stream) // of what is built upon the node
-	rooms       []Room                       // above the node
-	rotate      chan struct{}                // a read key may be due
-	fullTold    seldom.Told                  // that entries are not stored
-	recentClock recentClock
-	importers   sync.Pool // *blobs.Importer between batches
-	closing     sync.Once
-	closeErr    error
+	net       link.Network // nil while offline
+	search    *limits.Gate // for replicas by their tokens
+	limits    *limits.Limiter
+	counters  counters
+	handing   *handover.Ledger
+	policies  policies
+	blamed    *blame.List
+	holders   *holders.Book
+	contacts  *contacts.Agenda
+	sessions  *contacts.Sessions
+	syncer    *session.Syncer
+	downloads *downloads
+	lookups   *discovery.Lookups
+	discovery *discovery.Finder
+	content   *content.Exchange
+	arrived   arrivals
+	room      *admission.Room              // counts what peers hold
+	serves    map[string]func(link.Stream) // of what is built upon the node
+	rooms     []Room                       // above the node
+	rotate    chan struct{}                // a read key may be due
+	fullTold  seldom.Told                  // that entries are not stored
+	clocks    *clock.Clocks
+	importers sync.Pool // *blobs.Importer between batches
+	closing   sync.Once
+	closeErr  error
 }
 
 // Open opens the data directory, without a network. It returns a *datadir.InUseError if another process
@@ -135,7 +137,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
 		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
 		rotate: make(chan struct{}, 1),
-		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
+		serves: map[string]func(link.Stream){},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
@@ -173,7 +175,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
-	n.content = n.newExchange()
+	n.openContent()
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
@@ -216,7 +218,7 @@ func (n *Node) GoOnline(network link.Network) error {
 	for protocol, fn := range map[string]func(link.Stream){
 		wire.Protocol: n.serveBlobs, session.Protocol: n.syncer.ServeSync,
 		session.OverviewProtocol: n.syncer.ServeOverview, session.PushProtocol: n.syncer.ServePush,
-		clockProtocol: n.serveClock,
+		clock.Protocol: n.clocks.Serve,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}
@@ -256,6 +258,7 @@ func (n *Node) joinNetwork(network link.Network) {
 	n.contacts.Online(network)
 	n.discovery.Online(network)
 	n.syncer.Online(network)
+	n.clocks.Online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
@@ -43,6 +44,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 			Gone: func(p peer.ID) { n.syncer.DropOutbox(p) },
 		},
 	})
+	n.clocks = clock.New(clock.Config{Now: n.cfg.Now, Log: n.log, IsFirm: n.contacts.IsFirm})
 	held := func(ctx context.Context) iter.Seq2[replica.Replica, error] { return n.Replicas.All(ctx) }
 	n.lookups = discovery.NewLookups(discovery.LookupConfig{
 		Store: n.kv, Self: n.id, Now: n.cfg.Now, Log: n.log, All: held,
@@ -71,7 +73,7 @@ func (n *Node) newSyncer() *session.Syncer {
 		Replicas: n.Replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
 		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
 		Limits: n.limits, Search: n.search, Missed: n.missed,
-		Sending: n.handing.sent,
+		Sending: n.handing.Sent,
 		KeysChanged: func(ctx context.Context, id replica.ID) error {
 			n.keyChanged(id)
 			return n.sealPolicy(ctx, id)
@@ -153,4 +155,14 @@ func (n *Node) SyncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte,
 ) ([]session.Result, error) {
 	return n.syncer.SyncNow(ctx, id, only, prefix, false)
+}
+
+// ClockOffset is [clock.Clocks.Offset].
+func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	return n.clocks.Offset(ctx)
+}
+
+// RecentClockOffset is [clock.Clocks.Recent].
+func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	return n.clocks.Recent(ctx)
 }

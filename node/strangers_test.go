@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
@@ -230,7 +231,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 		{session.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.Version}) }, guestBytes},
 		{session.PushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.PushVersion}) }, guestBytes},
 		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + 64<<10},
-		{clockProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
+		{clock.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
 		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
@@ -333,7 +334,7 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 	}{
 		{testRoom, append([]byte{0, 0, 0, 2}, "{}"...)},
 		{testService, []byte{1}},
-		{clockProtocol, nil},
+		{clock.Protocol, nil},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
 			besiege(t, func(t *testing.T, b *besieged) {

@@ -1,10 +1,18 @@
-package node
+// Package handover waits, before a node goes away, until its peers have the content of the entries
+// that it has sent them.
+//
+// What belongs here: what each peer is owed, asking it what it has, and how long it is waited for.
+// What never belongs here: giving content (package content), and sending entries (package session).
+//
+// Start at [Ledger].
+package handover
 
 import (
 	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -36,9 +44,23 @@ const (
 	maxOwing = 1 << 10
 )
 
-// handing remembers what peers were sent, if on.
-type handing struct {
-	on bool
+// Config is what a Ledger needs.
+type Config struct {
+	// On has it remember anything at all.
+	On    bool
+	Blobs *blobs.Store
+	Log   *slog.Logger
+	// Describe asks a peer what it has of some blobs.
+	Describe func(
+		ctx context.Context, p peer.ID, hashes []blobs.Hash,
+	) ([]content.Described, error)
+	// Complete returns a function that reports whether content is all here.
+	Complete func() func(ctx context.Context, c content.Claim) (bool, error)
+}
+
+// Ledger remembers what peers were sent, if on. Its methods may be called from many goroutines.
+type Ledger struct {
+	cfg Config
 
 	mu     sync.Mutex
 	to     map[peer.ID]*owed
@@ -48,13 +70,14 @@ type handing struct {
 	most, mostPeers int // maxOwed and maxOwing, but in tests
 }
 
-func newHanding(on bool) handing {
-	return handing{on: on, to: map[peer.ID]*owed{}, most: maxOwed, mostPeers: maxOwing}
+// New returns a Ledger in which nobody is owed anything.
+func New(cfg Config) *Ledger {
+	return &Ledger{cfg: cfg, to: map[peer.ID]*owed{}, most: maxOwed, mostPeers: maxOwing}
 }
 
-// sent returns what is told of each entry that p is sent, and tells also.
-func (h *handing) sent(p peer.ID, also func(*reconcile.Item)) func(*reconcile.Item) {
-	if !h.on {
+// Sent returns what is told of each entry that p is sent, and tells also.
+func (l *Ledger) Sent(p peer.ID, also func(*reconcile.Item)) func(*reconcile.Item) {
+	if !l.cfg.On {
 		return also
 	}
 	return func(it *reconcile.Item) {
@@ -65,50 +88,50 @@ func (h *handing) sent(p peer.ID, also func(*reconcile.Item)) func(*reconcile.It
 		if err != nil || e.IsTombstone() {
 			return
 		}
-		h.owe(p, content.Claim{Hash: e.Hash, Size: e.Size})
+		l.owe(p, content.Claim{Hash: e.Hash, Size: e.Size})
 	}
 }
 
 // owe notes that p was sent an entry that names some content.
-func (h *handing) owe(p peer.ID, at content.Claim) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	o := h.to[p]
+func (l *Ledger) owe(p peer.ID, at content.Claim) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.to[p]
 	switch {
-	case o == nil && len(h.to) >= h.mostPeers:
-		h.others++
+	case o == nil && len(l.to) >= l.mostPeers:
+		l.others++
 		return
 	case o == nil:
 		o = &owed{content: map[content.Claim]int{}}
-		h.to[p] = o
+		l.to[p] = o
 	}
 	if o.content[at] == 0 {
-		if h.total >= h.most {
+		if l.total >= l.most {
 			o.more++
 			return
 		}
-		h.total++
+		l.total++
 	}
 	o.content[at]++
 }
 
-// gave counts bytes of content that p has been sent. Anybody may ask for content, under any number
+// Gave counts bytes of content that p has been sent. Anybody may ask for content, under any number
 // of ids: nothing is noted of a peer that was sent no entries.
-func (h *handing) gave(p peer.ID, bytes int) {
-	if !h.on {
+func (l *Ledger) Gave(p peer.ID, bytes int) {
+	if !l.cfg.On {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if o := h.to[p]; o != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.to[p]; o != nil {
 		o.given += uint64(bytes)
 	}
 }
 
-func (h *handing) givenTo(p peer.ID) uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if o := h.to[p]; o != nil {
+func (l *Ledger) givenTo(p peer.ID) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.to[p]; o != nil {
 		return o.given
 	}
 	return 0
@@ -116,27 +139,27 @@ func (h *handing) givenTo(p peer.ID) uint64 {
 
 // take returns the peers that are owed something, and what, and how many entries other peers were
 // sent; and forgets it. What is given to those peers is counted until they are done.
-func (h *handing) take() (out map[peer.ID]owed, others int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (l *Ledger) take() (out map[peer.ID]owed, others int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	out = map[peer.ID]owed{}
-	for p, o := range h.to {
+	for p, o := range l.to {
 		if len(o.content)+o.more > 0 {
 			out[p] = *o
-			h.total -= len(o.content)
+			l.total -= len(o.content)
 			*o = owed{content: map[content.Claim]int{}, given: o.given}
 		}
 	}
-	others, h.others = h.others, 0
+	others, l.others = l.others, 0
 	return out, others
 }
 
 // done forgets a peer that is owed nothing.
-func (h *handing) done(p peer.ID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if o := h.to[p]; o != nil && len(o.content)+o.more == 0 {
-		delete(h.to, p)
+func (l *Ledger) done(p peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.to[p]; o != nil && len(o.content)+o.more == 0 {
+		delete(l.to, p)
 	}
 }
 
@@ -148,24 +171,24 @@ type Untaken struct {
 	Bytes   uint64 // of their content
 }
 
-// HandOver waits until each peer that was sent entries in sessions says that it has their content,
+// Run waits until each peer that was sent entries in sessions says that it has their content,
 // as far as that is here, or has made no progress for the time of patience (see taking). It returns
 // what has not been taken by then: the peer may not want it, or not have come to it. It is for
 // nodes that go away right after a session, whose entries would else be known and their content
-// not; Config.HandsOver must be set.
-func (n *Node) HandOver(ctx context.Context, patience time.Duration) (out []Untaken, err error) {
+// not; [Config].On must be set.
+func (l *Ledger) Run(ctx context.Context, patience time.Duration) (out []Untaken, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	all, others := n.handing.take()
+	all, others := l.take()
 	if others > 0 {
 		out = append(out, Untaken{Entries: others})
 	}
 	for p, o := range all {
 		wg.Go(func() {
-			defer n.handing.done(p)
+			defer l.done(p)
 			left := Untaken{Peer: p}
-			failed := fault.Guard(n.log, "handing over content", func() (err error) {
-				left, err = n.handOverTo(ctx, p, &o, patience)
+			failed := fault.Guard(l.cfg.Log, "handing over content", func() (err error) {
+				left, err = l.handOverTo(ctx, p, &o, patience)
 				return err
 			}, "peer", p)
 			mu.Lock()
@@ -194,11 +217,11 @@ type handover struct {
 }
 
 // handOverTo waits for one peer.
-func (n *Node) handOverTo(
+func (l *Ledger) handOverTo(
 	ctx context.Context, p peer.ID, o *owed, patience time.Duration,
 ) (Untaken, error) {
 	out := Untaken{Peer: p}
-	left, err := n.handovers(ctx, o)
+	left, err := l.handovers(ctx, o)
 	if err != nil {
 		return out, err
 	}
@@ -206,19 +229,19 @@ func (n *Node) handOverTo(
 	for _, x := range left {
 		total += x.Size
 	}
-	before, seen := n.handing.givenTo(p), newTaking(patience, total, time.Now())
+	before, seen := l.givenTo(p), newTaking(patience, total, time.Now())
 	for wait := 10 * time.Millisecond; len(left) > 0; wait = min(2*wait, 500*time.Millisecond) {
 		began := time.Now()
 		late := seen.late(began)
 		asking, cancel := context.WithTimeout(ctx, seen.asking)
 		var partly, whole uint64
-		left, whole, partly, err = n.askTaken(asking, p, left, late)
+		left, whole, partly, err = l.askTaken(asking, p, left, late)
 		cancel()
 		if err != nil {
-			n.log.Debug("asking what a peer has taken", "peer", p, "error", err)
+			l.cfg.Log.Debug("asking what a peer has taken", "peer", p, "error", err)
 		}
 		now := time.Now()
-		if seen.progress(now, whole, partly, n.handing.givenTo(p)-before) {
+		if seen.progress(now, whole, partly, l.givenTo(p)-before) {
 			late = false
 		}
 		if !seen.asked(now.Sub(began)) {
@@ -304,17 +327,15 @@ func (t *taking) progress(now time.Time, whole, partly, given uint64) bool {
 }
 
 // handovers returns what of the owed content is here, in the order in which peers ask for it.
-func (n *Node) handovers(ctx context.Context, o *owed) (out []handover, err error) {
-	states := contentStates{n: n}
+func (l *Ledger) handovers(ctx context.Context, o *owed) (out []handover, err error) {
+	complete := l.cfg.Complete()
 	for at, entries := range o.content {
-		state, err := states.of(ctx, at.Hash, at.Size)
-		if err != nil {
+		if here, err := complete(ctx, at); err != nil {
 			return nil, err
-		}
-		if state != ContentComplete {
+		} else if !here {
 			continue
 		}
-		info, err := n.Blobs.Stat(ctx, at.Hash)
+		info, err := l.cfg.Blobs.Stat(ctx, at.Hash)
 		if err != nil {
 			return nil, err
 		}
@@ -327,7 +348,7 @@ func (n *Node) handovers(ctx context.Context, o *owed) (out []handover, err erro
 // askTaken asks a peer what it has, and returns what it has not, how much it has got whole since it
 // was asked before, in blobs, and how many bytes it has of the others. all asks for everything;
 // else it ends where the peer has nothing of what comes next.
-func (n *Node) askTaken(
+func (l *Ledger) askTaken(
 	ctx context.Context, p peer.ID, owed []handover, all bool,
 ) (left []handover, whole, partly uint64, err error) {
 	for at := 0; at < len(owed); at += wire.MaxItems {
@@ -336,7 +357,7 @@ func (n *Node) askTaken(
 		for i := range part {
 			hashes[i] = part[i].Hash
 		}
-		infos, err := n.content.Describe(ctx, p, hashes)
+		infos, err := l.cfg.Describe(ctx, p, hashes)
 		if err != nil {
 			return append(left, owed[at:]...), whole, partly, err
 		}
@@ -353,7 +374,7 @@ func (n *Node) askTaken(
 					whole++
 				}
 				var got uint64
-				if has, got, err = n.askChunks(ctx, p, &x); err != nil {
+				if has, got, err = l.askChunks(ctx, p, &x); err != nil {
 					// What the peer has shown to have is not asked for, and not counted, again.
 					return append(append(left, x), owed[at+i+1:]...), whole + got, partly, err
 				}
@@ -374,11 +395,11 @@ func (n *Node) askTaken(
 
 // askChunks asks a peer that has a sequence for the list and the chunks that it names, from where
 // it ended the last time. got is how many more blobs the peer has.
-func (n *Node) askChunks(
+func (l *Ledger) askChunks(
 	ctx context.Context, p peer.ID, x *handover,
 ) (has bool, got uint64, err error) {
 	if x.index == nil {
-		if x.index, err = chunked.Open(ctx, n.Blobs, x.Hash); err != nil {
+		if x.index, err = chunked.Open(ctx, l.cfg.Blobs, x.Hash); err != nil {
 			return false, 0, err
 		}
 	}
@@ -387,7 +408,7 @@ func (n *Node) askChunks(
 	var sizes []uint64
 	if x.chunks == 0 {
 		list := x.index.List()
-		info, err := n.Blobs.Stat(ctx, list)
+		info, err := l.cfg.Blobs.Stat(ctx, list)
 		if err != nil {
 			return false, 0, err
 		}
@@ -395,7 +416,7 @@ func (n *Node) askChunks(
 	}
 	ask := func() error {
 		for part := range slices.Chunk(hashes, wire.MaxItems) {
-			infos, err := n.content.Describe(ctx, p, part)
+			infos, err := l.cfg.Describe(ctx, p, part)
 			if err != nil {
 				return err
 			}
