@@ -13,6 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/sealed"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 // What a node does with content is in package content; these are its ways in.
@@ -117,4 +119,18 @@ func (n *Node) Export(
 	ctx context.Context, c *content.Content, name string, progress func(directory.Progress),
 ) error {
 	return c.Export(ctx, n.Blobs, name, progress)
+}
+
+// PlainSize is [sealed.Size] in the node's store.
+func (n *Node) PlainSize(
+	ctx context.Context, p *replica.Plain, e *replica.Entry,
+) (size uint64, ok bool, err error) {
+	return sealed.Size(ctx, n.Blobs, p, e)
+}
+
+// OpenPlain is [sealed.Open] in the node's store.
+func (n *Node) OpenPlain(
+	ctx context.Context, p *replica.Plain, e *replica.Entry,
+) (content.Reader, error) {
+	return sealed.Open(ctx, n.Blobs, p, e)
 }

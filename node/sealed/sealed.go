@@ -1,4 +1,13 @@
-package node
+// Package sealed stores and reads the content of encrypted replicas in a store of blobs, which has it
+// sealed, here as everywhere: what is less than chunked.Threshold as one blob, and what is more in
+// chunks that are sealed each by itself, cut where a key derived from the read key says.
+//
+// What belongs here: how sealed content lies in blobs. What never belongs here: how bytes are
+// sealed (package seal), which keys there are (package replica), and content that lies open
+// (package content).
+//
+// Start at [Open].
+package sealed
 
 import (
 	"bytes"
@@ -16,16 +25,14 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// The content of an encrypted replica is stored sealed, here as everywhere: what is less than
-// chunked.Threshold as one blob, and what is more in chunks that are sealed each by itself, cut
-// where a key derived from the read key says.
-
 // sealOverhead is more than sealing adds to a chunk.
 const sealOverhead = 1 << 10
 
-// importSealed stores what r yields, sealed with k, as the content of an entry. size is that of
+// Import stores what r yields, sealed with k, as the content of an entry. size is that of
 // what is stored.
-func (n *Node) importSealed(ctx context.Context, k replica.EpochKey, r io.Reader, progress func(read uint64)) (h blobs.Hash, size uint64, err error) {
+func Import(
+	ctx context.Context, b *blobs.Store, k replica.EpochKey, r io.Reader, progress func(read uint64),
+) (h blobs.Hash, size uint64, err error) {
 	first, err := io.ReadAll(io.LimitReader(r, chunked.Threshold))
 	if err != nil {
 		return h, 0, err
@@ -38,22 +45,24 @@ func (n *Node) importSealed(ctx context.Context, k replica.EpochKey, r io.Reader
 		if err != nil {
 			return h, 0, err
 		}
-		info, err := n.Blobs.ImportBytes(ctx, sealed)
+		info, err := b.ImportBytes(ctx, sealed)
 		return info.Hash, info.Size, err
 	}
 	cuts := k.Key.ChunkKey()
-	f, err := chunked.ImportWith(ctx, n.Blobs, io.MultiReader(bytes.NewReader(first), r), chunked.Options{
+	f, err := chunked.ImportWith(ctx, b, io.MultiReader(bytes.NewReader(first), r), chunked.Options{
 		Progress: progress, CutKey: cuts[:], Overhead: sealOverhead,
 		Store: func(dst, chunk []byte) ([]byte, error) { return k.Key.SealBytes(dst, k.Epoch, chunk) },
 	})
 	return f.Hash, f.Size, err
 }
 
-// PlainContent says where the content of an entry lies: in which blobs, of what sizes they are when
+// Chunks says where the content of an entry lies: in which blobs, of what sizes they are when
 // they are opened. It returns blobs.ErrNotFound or blobs.ErrIncomplete if that cannot be told yet,
 // and seal.ErrSealed if it is not sealed content.
-func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.Entry) (c chunked.Chunks, err error) {
-	size, x, err := n.plainIndex(ctx, p, e)
+func Chunks(
+	ctx context.Context, b *blobs.Store, p *replica.Plain, e *replica.Entry,
+) (c chunked.Chunks, err error) {
+	size, x, err := index(ctx, b, p, e)
 	if err != nil {
 		return c, err
 	}
@@ -63,12 +72,12 @@ func (n *Node) PlainContent(ctx context.Context, p *replica.Plain, e *replica.En
 	return x.All(ctx)
 }
 
-// plainIndex returns the size of the content of an entry when it is opened, and its chunks; nil if
-// it is one blob. Errors are those of PlainContent.
-func (n *Node) plainIndex(
-	ctx context.Context, p *replica.Plain, e *replica.Entry,
+// index returns the size of the content of an entry when it is opened, and its chunks; nil if
+// it is one blob. Errors are those of Chunks.
+func index(
+	ctx context.Context, b *blobs.Store, p *replica.Plain, e *replica.Entry,
 ) (size uint64, x *chunked.Index, err error) {
-	info, err := n.Blobs.Stat(ctx, e.Hash)
+	info, err := b.Stat(ctx, e.Hash)
 	switch {
 	case err != nil:
 		return 0, nil, err
@@ -78,7 +87,7 @@ func (n *Node) plainIndex(
 		size, err = seal.ContentSize(e.Size)
 		return size, nil, err
 	}
-	x, err = n.Chunks(ctx, e.Hash, e.Size)
+	x, err = content.Chunks(ctx, b, e.Hash, e.Size)
 	if err == nil && p.Encrypted() {
 		x, err = x.Resized(ctx, seal.ContentSize)
 	}
@@ -88,9 +97,11 @@ func (n *Node) plainIndex(
 	return x.Size(), x, nil
 }
 
-// PlainSize returns how many bytes the content of an entry has; ok is false if that cannot be told
+// Size returns how many bytes the content of an entry has; ok is false if that cannot be told
 // before it is here.
-func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry) (size uint64, ok bool, err error) {
+func Size(
+	ctx context.Context, b *blobs.Store, p *replica.Plain, e *replica.Entry,
+) (size uint64, ok bool, err error) {
 	switch {
 	case !p.Encrypted() || e.IsTombstone():
 		return e.Size, true, nil
@@ -98,27 +109,30 @@ func (n *Node) PlainSize(ctx context.Context, p *replica.Plain, e *replica.Entry
 		size, err := seal.ContentSize(e.Size)
 		return size, err == nil, nil
 	}
-	size, _, err = n.plainIndex(ctx, p, e)
+	size, _, err = index(ctx, b, p, e)
 	var wrong *content.SizeError
 	var damaged *blobs.DamageError
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, seal.ErrSealed) ||
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) || errors.Is(err,
+		seal.ErrSealed) ||
 		errors.As(err, &wrong) || errors.As(err, &damaged) {
 		return 0, false, nil
 	}
 	return size, err == nil, err
 }
 
-// OpenPlain opens the content of an entry for reading, as OpenContent does, whether it is sealed or
+// Open opens the content of an entry for reading, as [content.Open] does, whether it is sealed or
 // not. It may also return seal.ErrSealed, now or when it is read.
-func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry) (content.Reader, error) {
+func Open(
+	ctx context.Context, b *blobs.Store, p *replica.Plain, e *replica.Entry,
+) (content.Reader, error) {
 	if !p.Encrypted() {
-		return n.OpenContent(ctx, e.Hash, e.Size)
+		return content.Open(ctx, b, e.Hash, e.Size)
 	}
-	size, x, err := n.plainIndex(ctx, p, e)
+	size, x, err := index(ctx, b, p, e)
 	if err != nil {
 		return nil, err
 	}
-	o := opener{n: n, p: p}
+	o := opener{b: b, p: p}
 	one := chunked.Chunks{Hashes: []blobs.Hash{e.Hash}, Sizes: []uint64{size}}
 	if x != nil {
 		r := x.Reader(ctx, o.open)
@@ -133,15 +147,19 @@ func (n *Node) OpenPlain(ctx context.Context, p *replica.Plain, e *replica.Entry
 	return chunked.NewReader(ctx, o.open, one), nil
 }
 
-// CopyPlain writes one blob of content to a file.
-func (n *Node) CopyPlain(p *replica.Plain) func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
-	return func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
-		o := opener{n: n, p: p}
+// Copy returns what writes one blob of content to a file.
+func Copy(
+	b *blobs.Store, p *replica.Plain,
+) func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
+	return func(ctx context.Context, f *os.File, h blobs.Hash, size uint64,
+		progress func(written uint64)) error {
+		o := opener{b: b, p: p}
 		r, err := o.open(ctx, h)
 		if err != nil {
 			return err
 		}
-		written, err := io.CopyBuffer(struct{ io.Writer }{f}, io.NewSectionReader(r, 0, int64(size)), make([]byte, chunked.MaxChunk))
+		written, err := io.CopyBuffer(struct{ io.Writer }{f}, io.NewSectionReader(r, 0, int64(size)),
+			make([]byte, chunked.MaxChunk))
 		if err == nil && uint64(written) != size {
 			err = fmt.Errorf("content %s: %d bytes, expected %d", h.Short(), written, size)
 		}
@@ -152,7 +170,7 @@ func (n *Node) CopyPlain(p *replica.Plain) func(ctx context.Context, f *os.File,
 
 // opener opens sealed blobs. It keeps the last one, since reads follow on each other.
 type opener struct {
-	n *Node
+	b *blobs.Store
 	p *replica.Plain
 
 	mu   sync.Mutex
@@ -164,7 +182,7 @@ func (o *opener) open(ctx context.Context, h blobs.Hash) (io.ReaderAt, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.last == nil || o.hash != h {
-		r, err := o.n.Blobs.Reader(ctx, h)
+		r, err := o.b.Reader(ctx, h)
 		if err != nil {
 			return nil, err
 		}
