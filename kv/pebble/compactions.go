@@ -112,8 +112,8 @@ func (c *compactions) run() {
 	}
 }
 
-// begin lets the database begin a compaction that waits, and reports whether it has. The lock is not
-// held while the database is called: it has locks of its own, which come first.
+// begin lets the database begin a compaction that waits, and reports whether it has. The lock is
+// not held while the database is called: it has locks of its own, which come first.
 func (c *compactions) begin() bool {
 	c.mu.Lock()
 	if c.over || !c.waiting || c.running >= c.db.GetAllowedWithoutPermission() {

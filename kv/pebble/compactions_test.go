@@ -92,7 +92,8 @@ func TestCompactionsBeginAsAllowed(t *testing.T) {
 	})
 }
 
-// A database that wants nothing is left alone: a node that does nothing does not wake its processor.
+// A database that wants nothing is left alone: a node that does nothing does not wake its
+// processor.
 func TestIdleDatabaseIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &database{allowed: 1}

@@ -117,15 +117,15 @@ const requestBytes = 192
 func ReadRequests(
 	r *bufio.Reader, v *admission.Visit,
 ) (background bool, reqs []Request, held int, err error) {
-	version, err := r.ReadByte()
+	got, err := r.ReadByte()
 	if err != nil {
 		return false, nil, 0, err
 	}
 	fail := func(err error) (bool, []Request, int, error) {
 		return false, nil, held, fmt.Errorf("blob request: %w", link.NoEOF(err))
 	}
-	if version != version {
-		return fail(fmt.Errorf("version %d, expected %d", version, version))
+	if got != version {
+		return fail(fmt.Errorf("version %d, expected %d", got, version))
 	}
 	flags, err := r.ReadByte()
 	if err != nil {

@@ -33,6 +33,12 @@ func TestBlobWireGolden(t *testing.T) {
 	require.Equal(t, reqs, back)
 	_, _, _, err = ReadRequests(bufio.NewReader(bytes.NewReader(nil)), nil)
 	require.Equal(t, io.EOF, err)
+	for at, says := range map[int]string{0: "version 3, expected 2", 1: "unknown flags"} {
+		other := bytes.Clone(b)
+		other[at] = 3
+		_, _, _, err = ReadRequests(bufio.NewReader(bytes.NewReader(other)), nil)
+		require.ErrorContains(t, err, says)
+	}
 
 	for _, c := range []struct {
 		head Head
@@ -62,6 +68,7 @@ func FuzzReadRequests(f *testing.F) {
 		if err != nil {
 			return
 		}
+		require.EqualValues(t, version, b[0])
 		again, err := AppendRequests(nil, background, reqs)
 		require.NoError(t, err)
 		_, back, _, err := ReadRequests(bufio.NewReader(bytes.NewReader(again)), nil)
