@@ -31,9 +31,8 @@ type Replica interface {
 	Update(ctx context.Context, progress func(read uint64), fn func(Batch) error) error
 }
 
-// Batch takes what is to be set together. It is an alias, so that a node's handle fits [Replica]
-// and knows nothing of projects.
-type Batch = interface {
+// Batch takes what is to be set together.
+type Batch interface {
 	Set(key, value []byte) error
 	// SetFrom sets a key to what content yields; it is read when SetFrom returns. A *disk.File is
 	// read as a file, and may be larger than what is held in memory.

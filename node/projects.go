@@ -5,21 +5,14 @@ import (
 	"io"
 
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/project"
 )
 
-// Setter takes what is to be set together.
-type Setter = interface {
-	Set(key, value []byte) error
-	// SetFrom sets a key to what content yields; it is read when SetFrom returns. A *disk.File is
-	// read as a file, and may be larger than what is held in memory.
-	SetFrom(key []byte, content io.Reader) error
-}
+var _ project.Replica = (*Replica)(nil)
 
-// Update commits all that fn sets, as the default author, or nothing if fn fails. progress, unless
-// it is nil, is told how many bytes of a value have been read. With it, a handle is a
-// project.Replica.
+// Update implements project.Replica: it commits all that fn sets, as the default author.
 func (r *Replica) Update(
-	ctx context.Context, progress func(read uint64), fn func(Setter) error,
+	ctx context.Context, progress func(read uint64), fn func(project.Batch) error,
 ) error {
 	b, err := r.Batch(ctx, WriteOptions{Progress: progress})
 	if err != nil {
@@ -33,7 +26,7 @@ func (r *Replica) Update(
 	return err
 }
 
-// setter sets by a batch.
+// setter implements project.Batch.
 type setter struct{ b *Batch }
 
 func (s setter) Set(key, value []byte) error { return s.b.Add(Change{Key: key, Value: value}) }

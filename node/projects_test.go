@@ -17,8 +17,6 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-var _ project.Replica = (*Replica)(nil)
-
 // A project lives in a replica by its handle, of either sort.
 func TestProjectInAReplica(t *testing.T) {
 	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
