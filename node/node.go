@@ -122,8 +122,8 @@ type Node struct {
 	closeErr  error
 }
 
-// Open opens the data directory, without a network. It returns a *datadir.InUseError if another process
-// has it open.
+// Open opens the data directory, without a network. It returns a *datadir.InUseError if another
+// process has it open.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.SyncInterval == 0 {
 		cfg.SyncInterval = time.Minute

@@ -1,6 +1,6 @@
-// Package sealed stores and reads the content of encrypted replicas in a store of blobs, which has it
-// sealed, here as everywhere: what is less than chunked.Threshold as one blob, and what is more in
-// chunks that are sealed each by itself, cut where a key derived from the read key says.
+// Package sealed stores and reads the content of encrypted replicas in a store of blobs, which has
+// it sealed, here as everywhere: what is less than chunked.Threshold as one blob, and what is more
+// in chunks that are sealed each by itself, cut where a key derived from the read key says.
 //
 // What belongs here: how sealed content lies in blobs. What never belongs here: how bytes are
 // sealed (package seal), which keys there are (package replica), and content that lies open
