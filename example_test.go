@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -62,7 +63,7 @@ func TestStart(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, n.Online())
 	_, err = skerry.Start(t.Context(), dir, skerry.Offline())
-	var inUse *node.InUseError
+	var inUse *datadir.InUseError
 	require.ErrorAs(t, err, &inUse)
 	require.NoError(t, n.Close())
 	require.DirExists(t, dir)

@@ -126,7 +126,7 @@ func Store(o pebble.Options) Option {
 // Start opens the data directory dir, which it makes if it is not there, and goes online. The node
 // is to be closed. An empty dir is a temporary one, which Close removes.
 //
-// It returns a *node.InUseError if another process has the directory open.
+// It returns a *datadir.InUseError if another process has the directory open.
 func Start(ctx context.Context, dir string, options ...Option) (*Node, error) {
 	s := &settings{
 		node:    node.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)},

@@ -20,8 +20,8 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -115,7 +115,7 @@ func TestKindsCrossTheAPI(t *testing.T) {
 			Err: &invites.Error{Status: invites.Unknown}},
 			&content.MissingError{Hashes: []blobs.Hash{{1}}, Count: 1,
 				Causes: []error{&link.UnreachableError{}}}},
-		Failed: {errors.New("anything"), &node.InUseError{}},
+		Failed: {errors.New("anything"), &datadir.InUseError{}},
 	} {
 		for _, err := range errs {
 			for _, err := range []error{err, fmt.Errorf("do it: %w", err),

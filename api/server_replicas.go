@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -250,7 +251,7 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (S
 			return Synced{}, err
 		}
 	}
-	var results []node.SyncResult
+	var results []session.Result
 	for _, prefix := range prefixes { // one for each epoch
 		some, err := s.node.SyncNow(ctx, r.ID, only, prefix)
 		if err != nil {

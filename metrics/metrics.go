@@ -22,6 +22,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/netaddr"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/session"
 )
 
 // Totals cost time that grows with what the node holds, so they are counted in the background: this
@@ -110,7 +111,7 @@ func (c *Node) Collect(out chan<- prometheus.Metric) {
 	for transport, count := range s.Peers {
 		put(peers, float64(count), transport)
 	}
-	for by, x := range map[string]node.SessionStats{"this_node": s.Began, "peer": s.Asked} {
+	for by, x := range map[string]session.Outcomes{"this_node": s.Began, "peer": s.Asked} {
 		for outcome, count := range x.Ended {
 			put(sessions, float64(count), by, outcome)
 		}

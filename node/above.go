@@ -142,7 +142,7 @@ func (n *Node) Look(ctx context.Context, id replica.ID) error {
 	if n.net == nil {
 		return nil
 	}
-	if _, err := n.syncer.findHolders(ctx, id); err != nil && !errors.Is(err, link.ErrNoTable) {
+	if _, err := n.syncer.FindHolders(ctx, id); err != nil && !errors.Is(err, link.ErrNoTable) {
 		return err
 	}
 	return nil
@@ -150,6 +150,6 @@ func (n *Node) Look(ctx context.Context, id replica.ID) error {
 
 // TakeStatements stores statements of a replica, as bytes, that came from a peer.
 func (n *Node) TakeStatements(ctx context.Context, id replica.ID, statements [][]byte) error {
-	_, err := n.syncer.insertStatements(ctx, id, statements)
+	_, err := n.syncer.InsertStatements(ctx, id, statements)
 	return err
 }

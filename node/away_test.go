@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -47,7 +48,7 @@ func TestJoiningWaitsForNobodyWhoIsAway(t *testing.T) {
 		got, err := joiner.Join(ctx, doc, "")
 		require.NoError(t, err)
 		require.Len(t, got.Synced, 2)
-		require.LessOrEqual(t, time.Since(start), patience+time.Second)
+		require.LessOrEqual(t, time.Since(start), session.Patience+time.Second)
 		within, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		start = time.Now()

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -26,7 +27,7 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 		join := func(name peer.ID, ahead time.Duration) peer.ID {
 			m := w.end(name)
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
-			m.Handle(clockProtocol, func(s link.Stream) {
+			m.Handle(clock.Protocol, func(s link.Stream) {
 				at := time.Now().Add(ahead).UnixMilli()
 				_, _ = s.Write(binary.BigEndian.AppendUint64(nil, uint64(at)))
 				_ = s.Close()

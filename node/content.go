@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -10,21 +11,46 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/sealed"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 // What a node does with content is in package content; these are its ways in.
 
-// newExchange returns what fetches and gives the content of a node that is being opened.
-func (n *Node) newExchange() *content.Exchange {
+// openContent makes what fetches and gives the content of a node that is being opened.
+func (n *Node) openContent() {
+	n.handing = handover.New(handover.Config{
+		On: n.cfg.HandsOver, Blobs: n.Blobs, Log: n.log,
+		Describe: func(
+			ctx context.Context, p peer.ID, hashes []blobs.Hash,
+		) ([]content.Described, error) {
+			return n.content.Describe(ctx, p, hashes)
+		},
+		Complete: func() func(context.Context, content.Claim) (bool, error) {
+			states := contentStates{n: n}
+			return func(ctx context.Context, c content.Claim) (bool, error) {
+				state, err := states.of(ctx, c.Hash, c.Size)
+				return state == ContentComplete, err
+			}
+		},
+	})
 	cfg := content.Config{
 		Blobs: n.Blobs, Limits: n.limits, Log: n.log,
 		Lied: n.blamed.Lied, NoteLie: n.noteLie,
 	}
-	if n.handing.on {
-		cfg.Gave = n.handing.gave
+	if n.cfg.HandsOver {
+		cfg.Gave = n.handing.Gave
 	}
-	return content.New(cfg)
+	n.content = content.New(cfg)
+}
+
+// HandOver is [handover.Ledger.Run]; Config.HandsOver must be set.
+func (n *Node) HandOver(
+	ctx context.Context, patience time.Duration,
+) ([]handover.Untaken, error) {
+	return n.handing.Run(ctx, patience)
 }
 
 func (n *Node) serveBlobs(s link.Stream) { n.content.Serve(n.ctx, s) }
@@ -95,4 +121,16 @@ func (n *Node) Export(
 	return c.Export(ctx, n.Blobs, name, progress)
 }
 
-var noEOF = link.NoEOF
+// PlainSize is [sealed.Size] in the node's store.
+func (n *Node) PlainSize(
+	ctx context.Context, p *replica.Plain, e *replica.Entry,
+) (size uint64, ok bool, err error) {
+	return sealed.Size(ctx, n.Blobs, p, e)
+}
+
+// OpenPlain is [sealed.Open] in the node's store.
+func (n *Node) OpenPlain(
+	ctx context.Context, p *replica.Plain, e *replica.Entry,
+) (content.Reader, error) {
+	return sealed.Open(ctx, n.Blobs, p, e)
+}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
-	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -134,24 +132,6 @@ func TestHistoriesCountLessThanNames(t *testing.T) {
 	check("patient", link.TrustNamed)
 }
 
-// Overviews are another way to prove that one holds a replica, with the same bounds.
-func TestOverviewsOfACrowdAreBounded(t *testing.T) {
-	now := crowdTime
-	n, _, id := crowdedNode(t, &now)
-	require.NoError(t, n.Remember(t.Context(), []replica.ID{id}, []peer.AddrInfo{{ID: "named"}}))
-	for i := range 200 {
-		p := throwaway(i)
-		n.contacts.Changed(p, true)
-		o := &overview{key: [32]byte{byte(i)}}
-		out := outcome{unknown: map[[32]byte]bool{names.Token(id, o.key): true}}
-		require.NoError(t, n.syncer.conclude(t.Context(), pipeStream{remote: p}, o, out, false))
-		n.contacts.Changed(p, false)
-	}
-	all := remembered(t, n, id)
-	require.Contains(t, all, peer.ID("named"))
-	require.LessOrEqual(t, len(all), 64+1)
-}
-
 // What somebody registers at a seed names peers of his choice: they displace nobody, and are
 // bounded.
 func TestHintsDisplaceNobody(t *testing.T) {
@@ -180,23 +160,4 @@ func TestHintsDisplaceNobody(t *testing.T) {
 		require.Contains(t, all, peer.ID(fmt.Sprintf("a device %d", i)))
 	}
 	require.NotContains(t, all, idOf(99), "who has proved itself goes first")
-}
-
-// A slow peer's outbox holds a bounded number of bytes, however long the keys are.
-func TestOutboxIsBounded(t *testing.T) {
-	now := crowdTime
-	n, _, id := crowdedNode(t, &now)
-	o := &outbox{n: n.syncer, p: "p", busy: true} // its goroutine waits for the peer
-	var once sync.Once
-	for range maxOutbox {
-		o.add(t.Context(), replica.Entry{Replica: id, Key: make([]byte, 60<<10)})
-		held := 0
-		for i := range o.entries {
-			held += len(o.entries[i].Key)
-		}
-		if held > maxOutboxBytes {
-			once.Do(func() { t.Errorf("%d bytes wait", held) })
-			break
-		}
-	}
 }

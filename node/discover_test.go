@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -249,7 +250,7 @@ func (keepsAll) Drop(kv.Txn, *replica.Entry) error   { return nil }
 type stalls struct{ tabled }
 
 func (e stalls) Handle(protocol string, fn func(link.Stream)) {
-	if protocol == syncProtocol {
+	if protocol == session.Protocol {
 		fn = func(s link.Stream) {
 			_, _ = s.Read(make([]byte, 1<<16)) // the greeting
 			<-e.ctx.Done()
@@ -278,7 +279,7 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 		_, err = looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
 		start := time.Now()
-		found, err := looking.syncer.findHolders(ctx, r.ID)
+		found, err := looking.syncer.FindHolders(ctx, r.ID)
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, holder.ID(), found[0].Peer)

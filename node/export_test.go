@@ -8,12 +8,13 @@ import (
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // PushTo lets tests push entries of their own making.
 func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
-	return n.syncer.pushTo(ctx, p, id, entries)
+	return n.syncer.PushTo(ctx, p, id, entries)
 }
 
 // Listeners returns the peers that listen to a replica's topic.
@@ -21,7 +22,7 @@ func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(names.
 
 // PublishRaw publishes whatever bytes it is given.
 func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
-	return n.net.Publish(ctx, names.Topic(id), bundle.Append(bundle.Append([]byte{gossipVersion}, grants), entries))
+	return n.net.Publish(ctx, names.Topic(id), bundle.Append(bundle.Append([]byte{session.GossipVersion}, grants), entries))
 }
 
 // Refuses reports whether n refuses p.
@@ -36,6 +37,3 @@ func LimitMisses(n *Node, most int) {
 // RaceDetector tells that a test runs under it, which makes nodes so slow that their limits do not
 // say how fast they are.
 const RaceDetector = raceDetector
-
-// SyncProtocol is the name of the sync protocol.
-const SyncProtocol = syncProtocol

@@ -18,8 +18,16 @@ import (
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
+)
+
+const (
+	// inGoodFaith is how many pushes of worthless statements a peer may bring before a session.
+	inGoodFaith = 16
+	// mostRefused is how many statements of a replica without epochs may be refused in a session.
+	mostRefused = 4 * 2 * replica.MaxDelegated
 )
 
 // A delegate, before and after the owner has revoked it, pushes floods of statements about the
@@ -41,7 +49,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			m := w.end(peer.ID("flood " + string(rune('0'+floods))))
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
-			for round := range maxInGoodFaith + 4 {
+			for round := range inGoodFaith + 4 {
 				var statements [][]byte
 				for i := range bundle.Max {
 					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*bundle.Max+i)
@@ -80,10 +88,10 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		same := func() {
 			w.heal()
 			require.NoError(t, owner.end.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
-			st, err := owner.syncer.syncWith(ctx, other.ID(), r.ID, nil)
+			st, err := owner.syncer.SyncWith(ctx, other.ID(), r.ID, nil)
 			for err != nil { // one that the nodes began by themselves is under way
 				time.Sleep(time.Second)
-				st, err = owner.syncer.syncWith(ctx, other.ID(), r.ID, nil)
+				st, err = owner.syncer.SyncWith(ctx, other.ID(), r.ID, nil)
 			}
 			require.Less(t, st.BytesSent+st.BytesReceived, uint64(1000), "there is nothing to send")
 			want, err := owner.Replicas.StatementsFingerprint(ctx, r.ID)
@@ -122,12 +130,12 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 // push sends statements as a peer that makes them up does, and waits until they are taken or
 // refused.
 func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements [][]byte) error {
-	s, err := m.Open(ctx, to, pushProtocol)
+	s, err := m.Open(ctx, to, session.PushProtocol)
 	if err != nil {
 		return err
 	}
 	lookup := names.Lookup(id, to, names.Day(time.Now()))
-	b := bundle.Append(bundle.Append(append([]byte{pushVersion}, lookup[:]...), statements), nil)
+	b := bundle.Append(bundle.Append(append([]byte{session.PushVersion}, lookup[:]...), statements), nil)
 	if _, err := s.Write(b); err != nil {
 		return err
 	}
@@ -165,15 +173,15 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				}
 				slices.SortFunc(m.items, func(a, b reconcile.Item) int { return bytes.Compare(a.Key, b.Key) })
 				require.NoError(t, m.Start(func(peer.ID, bool) {}))
-				m.Handle(syncProtocol, m.serve)
+				m.Handle(session.Protocol, m.serve)
 				require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.simEnd.id}))
 				for range 3 {
-					_, err = n.syncer.syncWith(ctx, m.simEnd.id, r.ID, nil)
+					_, err = n.syncer.SyncWith(ctx, m.simEnd.id, r.ID, nil)
 				}
 				if name == "a flood" {
 					require.Error(t, err)
 					require.True(t, n.blamed.Refused(m.simEnd.id))
-					require.Less(t, m.sent.Load(), int64(2*maxRefused), "it is cut off early")
+					require.Less(t, m.sent.Load(), int64(2*mostRefused), "it is cut off early")
 				} else {
 					require.NoError(t, err)
 					require.False(t, n.blamed.Refused(m.simEnd.id))
@@ -206,23 +214,25 @@ func (m *statementPeer) add(st replica.Statement) {
 	m.items = append(m.items, reconcile.Item{Key: key, Mark: reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}, Data: st.Bytes()})
 }
 
+// serve greets as docs/protocol/sync.md says, and goes on as nobody does.
 func (m *statementPeer) serve(s link.Stream) {
 	defer s.Close()
 	r := bufio.NewReader(s)
-	var hello [helloBytes]byte
+	var hello [1 + 32 + 32 + 8]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {
 		return
 	}
 	var nonce [32]byte
-	key := sessionKey(m.id, [32]byte(hello[1:]), nonce, s.Remote(), m.simEnd.id)
-	proof := proofOf(key, "responder", false)
+	key := names.Keyed(m.id, []byte("skerry session 3\n"), hello[1:33], nonce[:],
+		[]byte(s.Remote()), []byte{0}, []byte(m.simEnd.id))
+	proof := names.Keyed(key, []byte("responder"))
 	if _, err := s.Write(append(nonce[:], proof[:]...)); err != nil {
 		return
 	}
 	if _, err := io.ReadFull(r, make([]byte, 34)); err != nil {
 		return
 	}
-	if _, err := s.Write([]byte{statusGoOn}); err != nil {
+	if _, err := s.Write([]byte{0}); err != nil {
 		return
 	}
 	m.sent.Store(0)

@@ -5,8 +5,10 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 )
 
 // Everything that a peer opens comes through admitted: it counts the stream, and gives the handler
@@ -14,16 +16,8 @@ import (
 // lists the figures below.
 
 const (
-	// idleTimeout is how long a peer may take for the next byte, askTimeout if it is asked something
-	// small.
+	// idleTimeout is how long a peer may take for the next byte.
 	idleTimeout = 30 * time.Second
-	askTimeout  = 3 * time.Second
-	// requestTime is how long a peer has for a whole request, from the moment at which the stream
-	// is open.
-	requestTime = 30 * time.Second
-	// overviewTime is how long a stranger has for a whole overview, and longOverview a known peer.
-	overviewTime = time.Minute
-	longOverview = 10 * time.Minute
 	// serviceTime is how long a peer has for one request to what is built upon the node, and for
 	// taking the answer.
 	serviceTime = time.Minute
@@ -56,10 +50,10 @@ var guests = map[string]admission.Shares{
 	},
 	// A stranger is one until its greeting is over. A device that has just met another greets for
 	// all its replicas.
-	syncProtocol:     {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
-	overviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
-	pushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
-	clockProtocol:    {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
+	session.Protocol:         {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
+	session.OverviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
+	session.PushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
+	clock.Protocol:           {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
 }
 
 // services bounds the open streams of a protocol of what is built upon the node.

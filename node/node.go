@@ -1,13 +1,14 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: the protocols over streams (sync.go, overview.go, push.go), when to talk to
-// whom (peers.go, contacts.go), what to download (downloads.go; how is in package content), and
-// sealed content (sealed.go). What never belongs here: the formats and rules of blobs and entries;
-// how people or programs talk to a node (package api); and what stands above a node, such as
-// invites, vaults and its doctor, which are packages of their own and use what is exported here
-// ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet
-// implements it.
+// What belongs here: what ties the rooms below a node together (peers.go, content.go); what to
+// download (downloads.go; how is in package content); and the handles by which replicas are used
+// (replica.go). Each protocol is a package of its own, such as session, which keeps replicas in
+// step, and so is what needs no node, such as sealed and datadir. What never belongs here: the
+// formats and rules of blobs and entries; how people or programs talk to a node (package api); and
+// what stands above a node, such as invites, vaults and its doctor, which are packages of their own
+// and use what is exported here ([Node.Add], [Node.Open], [Node.Store]). How streams are made is
+// behind [link.Network]; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -15,10 +16,8 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,17 +31,22 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/seldom"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -81,7 +85,7 @@ type Node struct {
 
 	cfg   Config
 	log   *slog.Logger
-	lock  *lock
+	dir   *datadir.Dir
 	kv    kv.Store
 	files *files.Store
 	key   ed25519.PrivateKey
@@ -91,37 +95,35 @@ type Node struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // background goroutines
 
-	net         link.Network // nil while offline
-	search      *limits.Gate // for replicas by their tokens
-	limits      *limits.Limiter
-	counters    counters
-	handing     handing
-	policies    policies
-	blamed      *blame.List
-	holders     *holders.Book
-	contacts    *contacts.Agenda
-	sessions    *contacts.Sessions
-	syncer      *syncer
-	downloads   *downloads
-	lookups     *discovery.Lookups
-	discovery   *discovery.Finder
-	content     *content.Exchange
-	arrived     arrivals
-	room        *admission.Room              // counts what peers hold
-	serves      map[string]func(link.Stream) // of what is built upon the node
-	rooms       []Room                       // above the node
-	rotate      chan struct{}                // a read key may be due
-	fullTold    told                         // that entries are not stored
-	recentClock recentClock
-	importers   sync.Pool // *blobs.Importer between batches
-	closing     sync.Once
-	closeErr    error
+	net       link.Network // nil while offline
+	search    *limits.Gate // for replicas by their tokens
+	limits    *limits.Limiter
+	counters  counters
+	handing   *handover.Ledger
+	policies  policies
+	blamed    *blame.List
+	holders   *holders.Book
+	contacts  *contacts.Agenda
+	sessions  *contacts.Sessions
+	syncer    *session.Syncer
+	downloads *downloads
+	lookups   *discovery.Lookups
+	discovery *discovery.Finder
+	content   *content.Exchange
+	arrived   arrivals
+	room      *admission.Room              // counts what peers hold
+	serves    map[string]func(link.Stream) // of what is built upon the node
+	rooms     []Room                       // above the node
+	rotate    chan struct{}                // a read key may be due
+	fullTold  seldom.Told                  // that entries are not stored
+	clocks    *clock.Clocks
+	importers sync.Pool // *blobs.Importer between batches
+	closing   sync.Once
+	closeErr  error
 }
 
-const keyFile = "node.key"
-
-// Open opens the data directory, without a network. It returns an *InUseError if another process
-// has it open.
+// Open opens the data directory, without a network. It returns a *datadir.InUseError if another
+// process has it open.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.SyncInterval == 0 {
 		cfg.SyncInterval = time.Minute
@@ -132,14 +134,11 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if err := makePrivate(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log, search: limits.NewGate(1),
 		limits: limits.New(cfg.Limits, limits.DefaultFigures()), sessions: contacts.NewSessions(),
 		rotate: make(chan struct{}, 1),
-		serves: map[string]func(link.Stream){}, handing: newHanding(cfg.HandsOver),
+		serves: map[string]func(link.Stream){},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
@@ -148,10 +147,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.lock, err = acquire(cfg.Dir, cfg.Command); err != nil {
+	if n.dir, err = datadir.Open(cfg.Dir, cfg.Command); err != nil {
 		return nil, err
 	}
-	if n.key, err = loadKey(filepath.Join(cfg.Dir, keyFile)); err != nil {
+	if n.key, err = n.dir.Key(); err != nil {
 		return nil, err
 	}
 	pub, err := crypto.UnmarshalEd25519PublicKey(n.key.Public().(ed25519.PublicKey))
@@ -161,11 +160,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.id, err = peer.IDFromPublicKey(pub); err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
-	n.lock.info.NodeID = n.id.String()
-	if err := n.lock.write(); err != nil {
+	if err := n.dir.SetNode(n.id.String()); err != nil {
 		return nil, err
 	}
-	if n.kv, err = n.openStore(); err != nil {
+	if n.kv, err = n.dir.OpenStore(cfg.Store); err != nil {
 		return nil, err
 	}
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
@@ -178,56 +176,12 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
-	n.content = n.newExchange()
+	n.openContent()
 	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
 		return nil, err
 	}
-	n.syncer.Replicas = n.Replicas
+	n.syncer = n.newSyncer()
 	return n, n.policies.load(ctx, n.kv)
-}
-
-// makePrivate makes the data directory, or takes from others what they may do in it, and with the
-// files that hold keys: also of a directory that somebody has made, or copied, with other rights.
-func makePrivate(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, name := range []string{"", keyFile, "config", "keyring"} {
-		name = filepath.Join(dir, name)
-		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && info.Mode().Perm()&0o077 != 0 {
-			err = os.Chmod(name, info.Mode().Perm()&0o700)
-		}
-		if err != nil && !errors.Is(err, fs.ErrPermission) { // of another owner, who has decided about it
-			return err
-		}
-	}
-	return nil
-}
-
-// loadKey reads the node's Ed25519 seed, or makes it.
-func loadKey(name string) (ed25519.PrivateKey, error) {
-	seed, err := os.ReadFile(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		seed = make([]byte, ed25519.SeedSize)
-		_, _ = rand.Read(seed) // never fails
-		tmp := name + ".new"
-		if err := os.WriteFile(tmp, seed, 0o600); err != nil {
-			return nil, fmt.Errorf("node key: %w", err)
-		}
-		if err := os.Rename(tmp, name); err != nil {
-			return nil, fmt.Errorf("node key: %w", err)
-		}
-	case err != nil:
-		return nil, fmt.Errorf("node key: %w", err)
-	case len(seed) != ed25519.SeedSize:
-		return nil, fmt.Errorf("node key: %s has %d bytes, expected %d", name, len(seed), ed25519.SeedSize)
-	}
-	return ed25519.NewKeyFromSeed(seed), nil
 }
 
 // ID returns the node's id.
@@ -241,8 +195,7 @@ func (n *Node) Dir() string { return n.cfg.Dir }
 
 // SetAPI makes known where the node's local API answers.
 func (n *Node) SetAPI(path string) error {
-	n.lock.info.API = path
-	return n.lock.write()
+	return n.dir.SetAPI(path)
 }
 
 // Online reports whether the node has a network.
@@ -264,9 +217,9 @@ func (n *Node) GoOnline(network link.Network) error {
 	n.content.GoOnline(network)
 	n.room = newRoom(n.serves, n.rooms)
 	for protocol, fn := range map[string]func(link.Stream){
-		wire.Protocol: n.serveBlobs, syncProtocol: n.syncer.serveSync,
-		overviewProtocol: n.syncer.serveOverview, pushProtocol: n.syncer.servePush,
-		clockProtocol: n.serveClock,
+		wire.Protocol: n.serveBlobs, session.Protocol: n.syncer.ServeSync,
+		session.OverviewProtocol: n.syncer.ServeOverview, session.PushProtocol: n.syncer.ServePush,
+		clock.Protocol: n.clocks.Serve,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}
@@ -285,7 +238,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		return fmt.Errorf("go online: %w", err)
 	}
 	for what, fn := range map[string]func(context.Context){
-		"spreading entries": n.syncer.spread, "looking up replicas": n.lookups.Keep,
+		"spreading entries": n.syncer.Spread, "looking up replicas": n.lookups.Keep,
 		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
 		"changing read keys": n.keepRotating,
@@ -305,7 +258,8 @@ func (n *Node) joinNetwork(network link.Network) {
 	n.net = network
 	n.contacts.Online(network)
 	n.discovery.Online(network)
-	n.syncer.online(network)
+	n.syncer.Online(network)
+	n.clocks.Online(network)
 }
 
 // ErrClosed reports what was under way when the node, or a subscription, was closed.
@@ -344,8 +298,8 @@ func (n *Node) Close() error {
 		if n.kv != nil {
 			errs = append(errs, n.kv.Close())
 		}
-		if n.lock != nil {
-			errs = append(errs, n.lock.release())
+		if n.dir != nil {
+			errs = append(errs, n.dir.Close())
 			if n.cfg.Temporary {
 				errs = append(errs, os.RemoveAll(n.cfg.Dir))
 			}
@@ -406,7 +360,7 @@ func (n *Node) Holders(
 // JoinResult tells what became of a join.
 type JoinResult struct {
 	Replica replica.Replica
-	Synced  []SyncResult
+	Synced  []session.Result
 }
 
 // Join adds the replica of a ticket, remembers the ticket's peers, and runs a first session with
@@ -475,7 +429,7 @@ func (n *Node) JoinWith(
 	if n.net == nil {
 		return out, nil
 	}
-	if out.Synced, err = n.syncer.syncNow(ctx, r.ID, "", nil, true); err != nil {
+	if out.Synced, err = n.syncer.SyncNow(ctx, r.ID, "", nil, true); err != nil {
 		return out, err
 	}
 	for _, s := range out.Synced {
@@ -542,7 +496,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 		return err
 	}
 	if n.net != nil {
-		n.syncer.restNow(id)
+		n.syncer.RestNow(id)
 	}
 	n.contacts.Forget(id)
 	return errors.Join(

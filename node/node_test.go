@@ -26,6 +26,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -480,10 +481,10 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	n, stop := start(t, dir)
 	require.NoError(t, n.SetAPI("/somewhere/api.sock"))
 	_, err := node.Open(t.Context(), node.Config{Dir: dir})
-	var inUse *node.InUseError
+	var inUse *datadir.InUseError
 	require.ErrorAs(t, err, &inUse)
 	require.WithinDuration(t, time.Now(), inUse.Owner.Since, time.Minute)
-	require.Equal(t, node.Owner{
+	require.Equal(t, datadir.Owner{
 		PID: os.Getpid(), NodeID: n.ID().String(), API: "/somewhere/api.sock", Since: inUse.Owner.Since,
 	}, inUse.Owner)
 	require.ErrorContains(t, err, n.ID().String())

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -102,9 +103,9 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 		protocol string
 		after    int64
 	}{
-		{"connect", 0}, {syncProtocol, 0}, {syncProtocol, 1}, {syncProtocol, 3}, {syncProtocol, 5},
-		{overviewProtocol, 0}, {overviewProtocol, 2}, {wire.Protocol, 0}, {wire.Protocol, 1}, {wire.Protocol, 4},
-		{pushProtocol, 0},
+		{"connect", 0}, {session.Protocol, 0}, {session.Protocol, 1}, {session.Protocol, 3}, {session.Protocol, 5},
+		{session.OverviewProtocol, 0}, {session.OverviewProtocol, 2}, {wire.Protocol, 0}, {wire.Protocol, 1}, {wire.Protocol, 4},
+		{session.PushProtocol, 0},
 	} {
 		t.Run(fmt.Sprint(c.protocol, " ", c.after), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 					time.Sleep(time.Minute)
 					_, err := w.fresh.SyncNow(ctx, w.replica.ID, "", nil)
 					require.NoError(t, err)
-					if c.protocol == pushProtocol { // what the other writes comes by push; this node passes on its own
+					if c.protocol == session.PushProtocol { // what the other writes comes by push; this node passes on its own
 						w.clock++
 						own := replica.Entry{Replica: w.replica.ID, Key: fmt.Append(nil, "here", i),
 							Timestamp: w.clock, Hash: small.Hash, Size: small.Size}

@@ -9,9 +9,11 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -30,18 +32,19 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		Now: n.cfg.Now, Log: n.log, Holders: n.holders, Refused: n.blamed.Refused,
 		Sessions: n.sessions, Go: n.work.Go,
 		Does: contacts.Work{
-			Introduce: func(ctx context.Context, p peer.ID) { n.syncer.introduce(ctx, p) },
+			Introduce: func(ctx context.Context, p peer.ID) { n.syncer.Introduce(ctx, p) },
 			Compare: func(ctx context.Context, p peer.ID) error {
-				return n.syncer.overviewWith(ctx, p)
+				return n.syncer.CompareWith(ctx, p)
 			},
 			Sync: func(ctx context.Context, p peer.ID, id replica.ID, is holders.Standing) error {
-				_, err := n.syncer.syncAs(ctx, p, id, asking{is: is})
+				_, err := n.syncer.SyncAs(ctx, p, id, is)
 				return err
 			},
 			News: n.downloads.dueAgain,
-			Gone: func(p peer.ID) { n.syncer.dropOutbox(p) },
+			Gone: func(p peer.ID) { n.syncer.DropOutbox(p) },
 		},
 	})
+	n.clocks = clock.New(clock.Config{Now: n.cfg.Now, Log: n.log, IsFirm: n.contacts.IsFirm})
 	held := func(ctx context.Context) iter.Seq2[replica.Replica, error] { return n.Replicas.All(ctx) }
 	n.lookups = discovery.NewLookups(discovery.LookupConfig{
 		Store: n.kv, Self: n.id, Now: n.cfg.Now, Log: n.log, All: held,
@@ -54,25 +57,29 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		Here: n.contacts.ConnectedSharing, AnyHere: n.contacts.AnyConnected,
 		Refused: n.blamed.Refused,
 		Meet: func(
-			proving, session context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
+			proving, all context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
 		) error {
-			_, err := n.syncer.meetAndSync(proving, session, limit, p, id, asking{})
+			_, err := n.syncer.Meet(proving, all, limit, p, id)
 			return err
 		},
 	})
-	n.syncer = newSyncer(syncConfig{
+	return n.contacts.Load(ctx)
+}
+
+// newSyncer returns what keeps the replicas of a node that is being opened in step with peers.
+func (n *Node) newSyncer() *session.Syncer {
+	return session.New(session.Config{
 		Ctx: n.ctx, Self: n.id, Hosts: n.cfg.Host != nil, Now: n.cfg.Now, Log: n.log,
-		Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
+		Replicas: n.Replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
 		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
 		Limits: n.limits, Search: n.search, Missed: n.missed,
-		Sending: n.handing.sent,
+		Sending: n.handing.Sent,
 		KeysChanged: func(ctx context.Context, id replica.ID) error {
 			n.keyChanged(id)
 			return n.sealPolicy(ctx, id)
 		},
 		Given: n.downloads.lookAt, GivenAnywhere: n.downloads.lookEverywhere,
 	})
-	return n.contacts.Load(ctx)
 }
 
 // onHold is the replica store's OnHold: a replica can be looked up as soon as it is held, and found
@@ -146,6 +153,16 @@ func (n *Node) CompareSoon() { n.contacts.CompareSoon() }
 // as a failure; the node goes on with it by itself.
 func (n *Node) SyncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte,
-) ([]SyncResult, error) {
-	return n.syncer.syncNow(ctx, id, only, prefix, false)
+) ([]session.Result, error) {
+	return n.syncer.SyncNow(ctx, id, only, prefix, false)
+}
+
+// ClockOffset is [clock.Clocks.Offset].
+func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	return n.clocks.Offset(ctx)
+}
+
+// RecentClockOffset is [clock.Clocks.Recent].
+func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
+	return n.clocks.Recent(ctx)
 }

@@ -31,7 +31,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() {
-			_, err := a.syncer.syncAs(ctx, b.ID(), r.ID, asking{is: holders.Newcomer})
+			_, err := a.syncer.SyncAs(ctx, b.ID(), r.ID, holders.Newcomer)
 			ended <- err
 		}()
 		time.Sleep(5 * time.Second) // b has proved itself, and waits for a place

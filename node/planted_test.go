@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
@@ -188,7 +189,7 @@ func TestAnInviteProvesItsReadKey(t *testing.T) {
 		sealValue(t, owner.Node, r.ID, "theirs", "1")
 		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1})
 		require.NoError(t, err)
-		owner.handle(node.SyncProtocol, func(s link.Stream) { _ = s.Reset() })
+		owner.handle(session.Protocol, func(s link.Stream) { _ = s.Reset() })
 		_, err = joiner.Invites.Join(ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil)
 		require.Error(t, err, "no session")
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")

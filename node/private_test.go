@@ -41,10 +41,10 @@ func TestDataDirectoryIsPrivate(t *testing.T) {
 		require.NoError(t, n.Close())
 		requirePrivate(t, dir)
 		if !careless {
-			for _, name := range []string{"", keyFile, storeDir} {
+			for _, name := range []string{"", "node.key", "kv"} {
 				require.NoError(t, os.Chmod(filepath.Join(dir, name), 0o777))
 			}
-			tables, err := filepath.Glob(filepath.Join(dir, storeDir, "*"))
+			tables, err := filepath.Glob(filepath.Join(dir, "kv", "*"))
 			require.NoError(t, err)
 			require.NotEmpty(t, tables)
 			for _, name := range tables {

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/sealed"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -178,7 +179,7 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 		if err != nil {
 			return h, 0, err
 		}
-		return n.importSealed(b.ctx, key, in, progress)
+		return sealed.Import(b.ctx, n.Blobs, key, in, progress)
 	}
 	switch {
 	case c.Stream != nil:

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"sync"
 	"time"
 
 	"github.com/skerry-sync/skerry/kv"
@@ -44,28 +43,8 @@ func (n *Node) isFull(grows bool) bool {
 		return false
 	}
 	err := n.files.CheckLimit()
-	if err != nil && n.fullTold.now(time.Now()) {
+	if err != nil && n.fullTold.Again(time.Now()) {
 		n.log.Warn("entries are not stored", "error", err)
 	}
 	return err != nil
-}
-
-// tellEvery is how often a person is told that the node is full.
-const tellEvery = time.Minute
-
-// told says when something was last told.
-type told struct {
-	mu   sync.Mutex
-	last time.Time
-}
-
-// now reports whether it is to be told again.
-func (t *told) now(at time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if at.Sub(t.last) < tellEvery {
-		return false
-	}
-	t.last = at
-	return true
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -30,7 +31,7 @@ type mallory struct {
 func newMallory(s *simNet, seed uint64) *mallory {
 	m := &mallory{s.end("mallory"), rand.New(rand.NewPCG(seed, 3)), replica.NewSecretKey()}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
-	for _, protocol := range []string{syncProtocol, overviewProtocol, pushProtocol, wire.Protocol} {
+	for _, protocol := range []string{session.Protocol, session.OverviewProtocol, session.PushProtocol, wire.Protocol} {
 		m.Handle(protocol, func(s link.Stream) {
 			_, _ = s.Write(m.rubbish())
 			_ = s.Close()
@@ -66,12 +67,12 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	if err != nil {
 		panic(err)
 	}
-	msg := bundle.Append(bundle.Append([]byte{gossipVersion}, nil), [][]byte{raw})
+	msg := bundle.Append(bundle.Append([]byte{session.GossipVersion}, nil), [][]byte{raw})
 	if m.rng.IntN(4) == 0 {
-		msg = append([]byte{gossipVersion}, m.rubbish()...)
+		msg = append([]byte{session.GossipVersion}, m.rubbish()...)
 	}
 	m.pass(n.ID(), names.Topic(id), msg)
-	protocol := []string{syncProtocol, overviewProtocol, pushProtocol}[m.rng.IntN(3)]
+	protocol := []string{session.Protocol, session.OverviewProtocol, session.PushProtocol}[m.rng.IntN(3)]
 	if s, err := m.Open(ctx, n.ID(), protocol); err == nil {
 		_, _ = s.Write(m.rubbish())
 		_ = s.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -73,7 +74,7 @@ func (e slowSessions) Open(_ context.Context, p peer.ID, _ string) (link.Stream,
 }
 
 func (e slowSessions) Handle(protocol string, fn func(link.Stream)) {
-	if protocol == syncProtocol {
+	if protocol == session.Protocol {
 		honest := fn
 		fn = func(s link.Stream) { honest(&endless{Stream: s, e: e}) }
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -134,7 +135,7 @@ func simOpen(t *testing.T) *Node {
 // syncOnce runs a session with a peer; the peer's own may come first.
 func syncOnce(n *Node, p peer.ID, id replica.ID) error {
 	for {
-		if _, err := n.syncer.syncWith(context.Background(), p, id, nil); !errors.Is(err, contacts.ErrBusy) {
+		if _, err := n.syncer.SyncWith(context.Background(), p, id, nil); !errors.Is(err, contacts.ErrBusy) {
 			return err
 		}
 	}
@@ -181,7 +182,7 @@ func TestSyncsDespiteAStallingStranger(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
-		stranger := dribblingNode(t, s, syncProtocol, 0, log)
+		stranger := dribblingNode(t, s, session.Protocol, 0, log)
 		r := simReplica(t, honest, nil)
 		_, err := looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
@@ -199,7 +200,7 @@ func TestSyncsDespiteAStallingStranger(t *testing.T) {
 		began := time.Now()
 		results, err := looking.SyncNow(ctx, r.ID, "", nil)
 		require.NoError(t, err)
-		require.Less(t, time.Since(began), greetTime, "on a clock of its own")
+		require.Less(t, time.Since(began), session.GreetTime, "on a clock of its own")
 		outcome := map[peer.ID]error{}
 		for _, x := range results {
 			outcome[x.Peer] = x.Err
@@ -218,7 +219,7 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
-		dripping := dribblingNode(t, s, syncProtocol, 64+1, log)
+		dripping := dribblingNode(t, s, session.Protocol, 64+1, log)
 		r := simReplica(t, honest, nil)
 		for _, n := range []*Node{looking, dripping} {
 			_, err := n.Replicas.Join(ctx, r)
@@ -232,7 +233,7 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 		require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: dripping.ID()}))
 		ended := make(chan error, 1)
 		go func() {
-			_, err := looking.syncer.syncWith(ctx, dripping.ID(), r.ID, nil)
+			_, err := looking.syncer.SyncWith(ctx, dripping.ID(), r.ID, nil)
 			log.add("slow session ended")
 			ended <- err
 		}()
@@ -302,7 +303,7 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 		_, err := looking.Replicas.Join(ctx, r)
 		require.NoError(t, err)
 		for range 3 * 8 {
-			n := dribblingNode(t, s, syncProtocol, 0, log)
+			n := dribblingNode(t, s, session.Protocol, 0, log)
 			require.NoError(t, n.net.Connect(ctx, peer.AddrInfo{ID: looking.ID()}))
 			time.Sleep(time.Second)
 			looking.contacts.Shares(n.ID(), r.ID)

@@ -2,75 +2,22 @@ package node
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
-	"time"
 
-	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/link"
-)
-
-// How a session ended.
-const (
-	SessionDone      = "done"
-	SessionNotShared = "not_shared" // one of the two does not hold the replica
-	SessionBusy      = "busy"       // another was under way
-	SessionFailed    = "failed"
+	"github.com/skerry-sync/skerry/node/session"
 )
 
 // counters count since the node was opened.
 type counters struct {
-	wrongContent    atomic.Uint64
-	misses, refused atomic.Uint64
-}
-
-// outcomes are those of sessions that one side began.
-type outcomes struct {
-	done, notShared, busy, failed atomic.Uint64
-	nanos                         atomic.Int64 // of those that are done
-}
-
-func (o *outcomes) count(took time.Duration, err error) {
-	switch {
-	case err == nil:
-		o.done.Add(1)
-		o.nanos.Add(int64(took))
-	case errors.Is(err, contacts.ErrNotShared):
-		o.notShared.Add(1)
-	case errors.Is(err, contacts.ErrBusy):
-		o.busy.Add(1)
-	default:
-		o.failed.Add(1)
-	}
-}
-
-func (o *outcomes) stats() SessionStats {
-	return SessionStats{
-		Ended: map[string]uint64{SessionDone: o.done.Load(), SessionNotShared: o.notShared.Load(), SessionBusy: o.busy.Load(), SessionFailed: o.failed.Load()},
-		Time:  time.Duration(o.nanos.Load()),
-	}
-}
-
-func (c *syncCounters) session(side *outcomes, st *SyncStats, took time.Duration, err error) {
-	side.count(took, err)
-	c.syncSent.Add(st.BytesSent)
-	c.syncReceived.Add(st.BytesReceived)
-	c.entriesSent.Add(st.EntriesSent)
-	c.entriesReceived.Add(st.EntriesReceived)
-	c.lost.Add(uint64(max(st.Lost, 0)))
-}
-
-// SessionStats are about the sessions that one side began.
-type SessionStats struct {
-	Ended map[string]uint64 // by how: SessionDone, ...
-	Time  time.Duration     // that those took which were done, together
+	wrongContent, misses, refused atomic.Uint64
 }
 
 // Stats are what a node counts, since it was opened, and what waits now. They cost next to nothing.
 type Stats struct {
-	Peers         map[string]int // connected, by transport: "tcp", "quic-v1", "relay"
-	Began, Asked  SessionStats   // sessions that this node began, and its peers
-	SyncSent      uint64         // bytes of reconciliation
+	Peers         map[string]int   // connected, by transport: "tcp", "quic-v1", "relay"
+	Began, Asked  session.Outcomes // sessions that this node began, and its peers
+	SyncSent      uint64           // bytes of reconciliation
 	SyncReceived  uint64
 	EntriesSent   uint64 // in sessions
 	EntriesGot    uint64
@@ -94,7 +41,7 @@ type Stats struct {
 
 // Stats returns what the node counts.
 func (n *Node) Stats() Stats {
-	c, synced := &n.counters, n.syncer.stats()
+	c, synced := &n.counters, n.syncer.Counts()
 	s := Stats{
 		Peers: map[string]int{"tcp": 0, "quic-v1": 0, "relay": 0},
 		Began: synced.Began, Asked: synced.Asked,

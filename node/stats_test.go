@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -47,7 +48,7 @@ func TestFloodOfLookups(t *testing.T) {
 	var s node.Stats
 	eventually(t, "it is counted when it has ended here, too", func() bool {
 		s = a.Stats()
-		return s.Asked.Ended[node.SessionDone] > 0 && s.Asked.Ended[node.SessionNotShared] >= uint64(asked) && s.ContentSent > 0 && s.EntriesSent > 0
+		return s.Asked.Ended[session.Done] > 0 && s.Asked.Ended[session.NotShared] >= uint64(asked) && s.ContentSent > 0 && s.EntriesSent > 0
 	})
 	require.GreaterOrEqual(t, s.Misses, uint64(asked))
 	require.Positive(t, s.Asked.Time)
@@ -56,7 +57,7 @@ func TestFloodOfLookups(t *testing.T) {
 	require.Equal(t, 2, s.Peers["tcp"])
 	require.Zero(t, s.WrongContent+s.WrongEntries)
 	got := c.Stats()
-	require.Positive(t, got.Began.Ended[node.SessionDone])
+	require.Positive(t, got.Began.Ended[session.Done])
 	require.Positive(t, got.EntriesGot)
 	require.GreaterOrEqual(t, got.ContentGot, uint64(len("value")))
 	for name, n := range got.Queues {

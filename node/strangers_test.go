@@ -22,9 +22,11 @@ import (
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -50,7 +52,7 @@ var roomStreams = admission.Shares{
 }
 
 func answerRoom(_ context.Context, raw link.Stream) {
-	s := link.Within(raw, idleTimeout).EndingIn(requestTime)
+	s := link.Within(raw, idleTimeout).EndingIn(30 * time.Second)
 	var size [4]byte
 	_, err := io.ReadFull(s, size[:])
 	if err == nil {
@@ -196,8 +198,8 @@ func TestMemoryOfStrangers(t *testing.T) {
 		run      func(b *besieged, s link.Stream, hash blobs.Hash)
 		each     int64 // bytes that a stream holds; 0 if they fill the budget
 	}{
-		{overviewProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
-			_, err := s.Write(append([]byte{overviewVersion}, make([]byte, 32)...))
+		{session.OverviewProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			_, err := s.Write(append([]byte{session.OverviewVersion}, make([]byte, 32)...))
 			if err == nil {
 				_, err = io.ReadFull(s, make([]byte, 32))
 			}
@@ -226,10 +228,10 @@ func TestMemoryOfStrangers(t *testing.T) {
 		{wire.Protocol, func(b *besieged, s link.Stream, h blobs.Hash) {
 			pour(s, nil, want(b.t, bytes2hashes(h, 4096)...))
 		}, 0},
-		{syncProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{syncVersion}) }, guestBytes},
-		{pushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{pushVersion}) }, guestBytes},
+		{session.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.Version}) }, guestBytes},
+		{session.PushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.PushVersion}) }, guestBytes},
 		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + 64<<10},
-		{clockProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
+		{clock.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
 		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
@@ -272,7 +274,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 				if x.each > 0 {
 					require.Positive(t, b.n.counters.refused.Load())
 				}
-				time.Sleep(2 * overviewTime)
+				time.Sleep(2 * time.Minute)
 				synctest.Wait()
 				require.EqualValues(t, hosts*each*streams, ended.Load(), "no stream outlives its time")
 				held, _ = b.n.room.Held()
@@ -332,7 +334,7 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 	}{
 		{testRoom, append([]byte{0, 0, 0, 2}, "{}"...)},
 		{testService, []byte{1}},
-		{clockProtocol, nil},
+		{clock.Protocol, nil},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
 			besiege(t, func(t *testing.T, b *besieged) {
@@ -451,8 +453,8 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 // to.
 func TestPushesOfStrangersAreNotRead(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
-		s := b.open(b.stranger("stranger", "here"), pushProtocol)
-		_, err := s.Write(append([]byte{pushVersion}, make([]byte, 32)...))
+		s := b.open(b.stranger("stranger", "here"), session.PushProtocol)
+		_, err := s.Write(append([]byte{session.PushVersion}, make([]byte, 32)...))
 		require.NoError(t, err)
 		_ = s.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		_, err = s.Write(bundle.Append(nil, [][]byte{make([]byte, bundle.MaxItem)}))

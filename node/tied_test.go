@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -39,12 +40,12 @@ func TestTiedEntriesDoNotKeepNodesApart(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, a.end.Connect(ctx, peer.AddrInfo{ID: b.ID()}))
-		var last SyncStats
+		var last session.Stats
 		for range 3 {
-			last, err = a.syncer.syncWith(ctx, b.ID(), r.ID, nil)
+			last, err = a.syncer.SyncWith(ctx, b.ID(), r.ID, nil)
 			for err != nil { // one that the nodes began by themselves is under way
 				time.Sleep(time.Second)
-				last, err = a.syncer.syncWith(ctx, b.ID(), r.ID, nil)
+				last, err = a.syncer.SyncWith(ctx, b.ID(), r.ID, nil)
 			}
 		}
 		require.Zero(t, last.EntriesSent+last.EntriesReceived, "nothing is sent anew")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node/sealed"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -100,7 +101,7 @@ func (r *Replica) Export(
 		if err := r.await(ctx, &it); err != nil {
 			return out, err
 		}
-		content, err := r.n.PlainContent(ctx, view, &it.Entry)
+		content, err := sealed.Chunks(ctx, r.n.Blobs, view, &it.Entry)
 		if err != nil {
 			return out, fmt.Errorf("export %q: %w", it.Key, err)
 		}
@@ -117,7 +118,7 @@ func (r *Replica) Export(
 	out.Files, out.Unreadable = len(files)-len(hidden), view.Unreadable()
 	from := directory.FromStore(r.n.Blobs)
 	if view.Encrypted() {
-		from = r.n.CopyPlain(view)
+		from = sealed.Copy(r.n.Blobs, view)
 	}
 	return out, d.ExportFrom(ctx, from, dir, progress)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -42,13 +43,13 @@ func TestEntriesCountAsUploaded(t *testing.T) {
 		require.Equal(t, count, entries())
 		sessions := spent()
 		require.Greater(t, sessions, count*long)
-		opened := w.opensOf(pushProtocol)
+		opened := w.opensOf(session.PushProtocol)
 		for i := range 100 {
 			w.put(w.victim, key(count+i), blobs.HashOf([]byte("x")), 1)
 		}
 		time.Sleep(10 * time.Second)
 		require.Equal(t, count+100, entries())
-		require.Greater(t, w.opensOf(pushProtocol), opened, "they were pushed")
+		require.Greater(t, w.opensOf(session.PushProtocol), opened, "they were pushed")
 		require.Greater(t, spent()-sessions, 100*long)
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 )
 
 // startupWait is how long a command waits for a node that has the data directory but does not
@@ -27,7 +28,7 @@ const startupWait = 5 * time.Second
 type errNotRunning struct{ dir string }
 
 func (e errNotRunning) Error() string {
-	if owner, err := node.ReadOwner(e.dir); err == nil && owner.API == "" && alive(owner.PID) {
+	if owner, err := datadir.ReadOwner(e.dir); err == nil && owner.API == "" && alive(owner.PID) {
 		return fmt.Sprintf("no node is running on %s, but it is in use by %s: "+
 			"wait for that command, or end it; then start a node with skerry up", e.dir, owner)
 	}
@@ -96,7 +97,7 @@ func (a *app) withSession(
 // user is an error: whether a node runs there cannot be told, and no other node may be started
 // there.
 func (a *app) dial() (*session, error) {
-	owner, err := node.ReadOwner(a.dir)
+	owner, err := datadir.ReadOwner(a.dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, notYours(a.dir, err)
 	}
@@ -134,7 +135,7 @@ func (a *app) connect(ctx context.Context, online, handsOver bool) (*session, er
 			return s, err
 		}
 		s, err := a.openOwn(ctx, online, handsOver)
-		var inUse *node.InUseError
+		var inUse *datadir.InUseError
 		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
 			return s, err
 		}

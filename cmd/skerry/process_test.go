@@ -19,7 +19,7 @@ import (
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/ticket"
@@ -72,7 +72,7 @@ func (p *proc) must(args ...string) string {
 // present returns how much of the only large blob the node has. It asks the node directly, to be
 // quick enough to catch it in the middle.
 func (p *proc) present() (have, size uint64) {
-	owner, err := node.ReadOwner(p.dir)
+	owner, err := datadir.ReadOwner(p.dir)
 	require.NoError(p.t, err)
 	c := api.Dial(owner.API)
 	defer c.Close()
@@ -88,7 +88,7 @@ func (p *proc) present() (have, size uint64) {
 // commit returns when a small change has been committed, without waiting for the disk, and so all
 // that was committed before it. The node holds a replica "own".
 func (p *proc) commit() {
-	owner, err := node.ReadOwner(p.dir)
+	owner, err := datadir.ReadOwner(p.dir)
 	require.NoError(p.t, err)
 	c := api.Dial(owner.API)
 	defer c.Close()

@@ -15,7 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/visible"
-	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/handover"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -272,7 +272,7 @@ const handOverWait = 5 * time.Second
 
 // handOver waits until peers have fetched the content of the entries that they were sent, if the
 // node ends with this command. It tells what they have not fetched.
-func (a *app) handOver(ctx context.Context, s *session) ([]node.Untaken, error) {
+func (a *app) handOver(ctx context.Context, s *session) ([]handover.Untaken, error) {
 	if s.own == nil || ctx.Err() != nil { // an interrupt is how some commands end
 		return nil, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/metrics"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/seed"
 )
@@ -172,7 +173,7 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 func (a *app) openNode(ctx context.Context, cfg node.Config) (*skerry.Node, error) {
 	for deadline := time.Now().Add(startupWait); ; {
 		n, err := skerry.Open(ctx, cfg, a.keyringAt())
-		var inUse *node.InUseError
+		var inUse *datadir.InUseError
 		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
 			return n, err
 		}

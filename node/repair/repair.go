@@ -2,7 +2,7 @@
 //
 // What belongs here: what is done to a store after its records were salvaged: indexes and counts
 // are derived anew, and content that does not verify is dropped, so that peers bring it again. What
-// never belongs here: how records are salvaged (node.SalvageStore), and what a running node mends
+// never belongs here: how records are salvaged (datadir.Salvage), and what a running node mends
 // by itself.
 //
 // Start at [Store].
@@ -16,19 +16,20 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // Report is what Store has done.
 type Report struct {
-	Records  uint64              `json:"records"`           // that were kept
-	Damaged  []node.DamagedStore `json:"damaged,omitempty"` // files of the store
-	Old      string              `json:"old,omitempty"`     // where the damaged store is kept; empty if nothing was damaged
-	Replicas []RepairedReplica   `json:"replicas,omitempty"`
-	Blobs    int                 `json:"blobs"`                   // that were checked
-	Lost     []blobs.Hash        `json:"damaged_blobs,omitempty"` // of which something is missing now, to be fetched again
-	Unread   []UnreadPart        `json:"unread,omitempty"`        // that could not be looked at; they stay as they are
-	Entries  []LostEntry         `json:"lost_entries,omitempty"`  // that name damaged blobs, at most maxLostEntries
+	Records  uint64                 `json:"records"`           // that were kept
+	Damaged  []datadir.DamagedStore `json:"damaged,omitempty"` // files of the store
+	Old      string                 `json:"old,omitempty"`     // where the damaged store is kept; empty if nothing was damaged
+	Replicas []RepairedReplica      `json:"replicas,omitempty"`
+	Blobs    int                    `json:"blobs"`                   // that were checked
+	Lost     []blobs.Hash           `json:"damaged_blobs,omitempty"` // of which something is missing now, to be fetched again
+	Unread   []UnreadPart           `json:"unread,omitempty"`        // that could not be looked at; they stay as they are
+	Entries  []LostEntry            `json:"lost_entries,omitempty"`  // that name damaged blobs, at most maxLostEntries
 }
 
 // UnreadPart is a blob or replica that could not be looked at, so that nothing is known of its
@@ -67,7 +68,7 @@ func Store(
 		progress = func(string) {}
 	}
 	progress("reading the store")
-	got, err := node.SalvageStore(ctx, cfg)
+	got, err := datadir.Salvage(ctx, cfg.Dir, cfg.Command, cfg.Store)
 	out.Records, out.Damaged, out.Old = got.Records, got.Damaged, got.Old
 	if err != nil {
 		return out, fmt.Errorf("repair store: %w", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -47,7 +48,7 @@ func TestStore(t *testing.T) {
 	}
 	require.NoError(t, n.Store().Compact(ctx))
 	_, err = Store(ctx, cfg, nil)
-	var inUse *node.InUseError
+	var inUse *datadir.InUseError
 	require.ErrorAs(t, err, &inUse, "the node must be stopped")
 	require.NoError(t, n.Close())
 	got, err := Store(ctx, cfg, nil)

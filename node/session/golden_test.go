@@ -1,0 +1,73 @@
+package session
+
+import (
+	"encoding/hex"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// Golden: what is said between nodes never changes its meaning under one version.
+func TestWireGolden(t *testing.T) {
+	id := replica.ID{1, 2, 3}
+	nonceI, nonceR := [32]byte{4}, [32]byte{5}
+	key := sessionKey(id, nonceI, nonceR, "initiator", "responder")
+	var grants reconcile.Summary
+	grants.Add(reconcile.Mark{ID: [32]byte{6}, Element: reconcile.Element{7}})
+	digest := statementsDigestOf(id, nonceI, grants.Hash())
+	o := &overview{key: overviewKey(nonceI, nonceR, "initiator", "responder"),
+		tokens: [][32]byte{{8}}, prints: [][32]byte{{9}}}
+	lookup := names.Lookup(id, "responder", 20574)
+	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false),
+		proofOf(key, "responder", true)}
+	all := o.digest()
+	for name, got := range map[string][]byte{
+		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:],
+		"same statements": proofs[2][:],
+		"statements":      digest[:], "overview key": o.key[:], "overview digest": all[:],
+	} {
+		require.Equal(t, golden[name], hex.EncodeToString(got), name)
+	}
+	require.Equal(t, golden["topic"], names.Topic(id))
+	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
+	require.Equal(t, golden["message"], hex.EncodeToString(msg))
+	g, e, err := readGossip(msg)
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{{1, 2}}, g)
+	require.Equal(t, [][]byte{{3}, {4, 5}}, e)
+}
+
+var golden = map[string]string{
+	"statements":      "2439fd6db9d35cad",
+	"initiator":       "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
+	"key":             "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",
+	"lookup":          "164dfc66368a7238546ea630b45ee920505d1b14034aba98fe62d3be6541e15d",
+	"message":         "0201020102020103020405",
+	"overview digest": "eae5b4cbe255e684b346c71a12b378a77e65b2eedc5fa2806595966251dc6069",
+	"overview key":    "73dc22a4e4a270d8556859487e65d0cee4cfc7b0a589560c4acc4dbcf489f90e",
+	"responder":       "ae3d354c8f1d295c8ac7a8de2ef78d35f99f65428a80c2f8bf453470de83eef6",
+	"same statements": "6ff6289901166897b16b25cf45d28bfd7df6912b4017ee621890aeabcd44daaf",
+	"topic":           "/skerry/gossip/2/c38269cb7b3be45103fc7024edc44e14",
+}
+
+func FuzzGossip(f *testing.F) {
+	f.Add([]byte{GossipVersion, 1, 2, 1, 2, 1, 1, 3})
+	f.Add([]byte{GossipVersion, 0, 0, 9})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		grants, entries, err := readGossip(b)
+		if err != nil {
+			var protocol *reconcile.ProtocolError
+			require.ErrorAs(t, err, &protocol)
+			return
+		}
+		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{GossipVersion}, grants), entries))
+		require.NoError(t, err)
+		require.Equal(t, grants, g)
+		require.Equal(t, entries, e)
+	})
+}

@@ -1,0 +1,205 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/reconcile"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// New entries of an active replica are published to its topic, the name of which is made with the
+// replica's id, and passed on by those who listen. A message is
+//
+//	version u8 = 2
+//	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
+//	entries: likewise; together at most 524,288 bytes
+//
+// and is passed on only after its entries have been verified and stored. A replica is active for a
+// while after something was written to it, here or elsewhere; peers that hold it and do not listen
+// are sent new entries directly (see push.go), which makes it active with them. So a node with
+// thousands of replicas listens to the few that are in use.
+const (
+	GossipVersion = 2
+	activeFor     = 10 * time.Minute
+	maxActive     = 512
+	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas
+	// listens to it.
+	topicFromHost = 8
+)
+
+// worthATopic reports whether this node is to listen to a replica that this many connected peers
+// hold. All connected peers are told of each topic, which a node to which very many are connected
+// must not do for a few.
+func (n *Syncer) worthATopic(peers int) bool { return !n.cfg.Hosts || peers >= topicFromHost }
+
+// active knows the replicas whose topics this node listens to.
+type active struct {
+	mu    sync.Mutex
+	until map[replica.ID]time.Time
+}
+
+// keepActive listens to the topic of a replica for some time from now.
+func (n *Syncer) keepActive(id replica.ID) {
+	now := n.cfg.Now()
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	_, known := n.active.until[id]
+	if !known && len(n.active.until) >= maxActive {
+		oldest := id
+		for other, t := range n.active.until {
+			if oldest == id || t.Before(n.active.until[oldest]) {
+				oldest = other
+			}
+		}
+		n.rest(oldest)
+	}
+	n.active.until[id] = now.Add(activeFor)
+	if known {
+		return
+	}
+	err := n.net.Join(names.Topic(id), func(ctx context.Context, from peer.ID,
+		msg []byte) link.Verdict {
+		return n.takeGossip(ctx, id, from, msg)
+	})
+	if err != nil {
+		delete(n.active.until, id)
+		if n.ctx.Err() != nil {
+			return // the node closes
+		}
+		n.log.Warn("listening to a topic", "replica", id.Short(), "error", err)
+	}
+}
+
+// rest ceases to listen; the caller holds the lock.
+func (n *Syncer) rest(id replica.ID) {
+	delete(n.active.until, id)
+	n.net.Part(names.Topic(id))
+}
+
+// restIdle ceases to listen to replicas that have not been active lately.
+func (n *Syncer) restIdle() {
+	now := n.cfg.Now()
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	for id, t := range n.active.until {
+		if now.After(t) {
+			n.rest(id)
+		}
+	}
+}
+
+func (n *Syncer) RestNow(id replica.ID) {
+	n.active.mu.Lock()
+	defer n.active.mu.Unlock()
+	if _, ok := n.active.until[id]; ok {
+		n.rest(id)
+	}
+}
+
+// publish sends entries to all who listen to their replica's topic, and returns these.
+func (n *Syncer) publish(
+	ctx context.Context, id replica.ID, entries []replica.Entry,
+) (told map[peer.ID]bool) {
+	topic := names.Topic(id)
+	told = map[peer.ID]bool{}
+	for _, p := range n.net.Listeners(topic) {
+		told[p] = true
+	}
+	if len(told) == 0 {
+		return told
+	}
+	for len(entries) > 0 {
+		k, size := 0, 0
+		for k < len(entries) && k < bundle.Max && (k == 0 || size < link.MaxGossip/4) {
+			size += len(entries[k].Key) + 256
+			k++
+		}
+		statements, items, err := n.marshalPush(ctx, id, entries[:k])
+		msg := bundle.Append(bundle.Append([]byte{GossipVersion}, statements), items)
+		if err == nil && len(msg) > link.MaxGossip {
+			// very long statements: push has room for them
+			err = fmt.Errorf("a message of %d bytes", len(msg))
+		}
+		if err == nil {
+			err = n.net.Publish(ctx, topic, msg)
+		}
+		if err != nil {
+			n.log.Debug("publish", "replica", id.Short(), "error", err)
+			return map[peer.ID]bool{}
+		}
+		entries = entries[k:]
+	}
+	return told
+}
+
+// takeGossip stores what a message holds, and says whether it may be passed on.
+func (n *Syncer) takeGossip(
+	ctx context.Context, id replica.ID, from peer.ID, msg []byte,
+) link.Verdict {
+	if n.blamed.Refused(from) {
+		return link.Ignore
+	}
+	err := fault.Guard(n.log, "a message of gossip", func() error {
+		return n.insertGossip(ctx, id, from, msg)
+	}, "peer", from, "replica", id.Short())
+	var protocol *reconcile.ProtocolError
+	switch {
+	case err == nil:
+		return link.Accept
+	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
+		return link.Ignore
+	case errors.Is(err, replica.ErrNotGranted):
+		n.contacts.CompareSoonWith(from) // its grant may be on another way
+		return link.Ignore
+	case isRubbish(err) || errors.As(err, &protocol):
+		_ = n.blame(from, fmt.Errorf("gossip: %w", err)) // that is all there is to do
+		return link.Reject
+	}
+	n.log.Debug("gossip", "peer", from, "replica", id.Short(), "error", err)
+	return link.Ignore
+}
+
+func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
+	statements, entries, err := readGossip(msg)
+	if err != nil {
+		return err
+	}
+	out, err := n.InsertStatements(ctx, id, statements)
+	if err = errors.Join(err, n.passedOn(from, id, out)); err != nil {
+		return err
+	}
+	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
+}
+
+func readGossip(msg []byte) (statements, entries [][]byte, err error) {
+	bad := func(err error) error {
+		return &reconcile.ProtocolError{Reason: fmt.Sprintf("a malformed message: %v", err)}
+	}
+	if len(msg) == 0 || msg[0] != GossipVersion {
+		return nil, nil, bad(errors.New("unknown version"))
+	}
+	r := bufio.NewReader(bytes.NewReader(msg[1:]))
+	if statements, err = bundle.Read(r, nil); err != nil {
+		return nil, nil, bad(err)
+	}
+	if entries, err = bundle.Read(r, nil); err != nil {
+		return nil, nil, bad(err)
+	}
+	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
+		return nil, nil, bad(errors.New("something follows"))
+	}
+	return statements, entries, nil
+}

@@ -1,0 +1,118 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/node/blame"
+	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// A statement of a kind that this program does not know keeps none of the others out, and counts as
+// one of those of which a peer may not send many alone.
+func TestStatementsOfALaterVersion(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	g := replica.Grant{
+		Replica: r.ID, Author: replica.NewSecretKey().Author(), NotAfter: replica.Forever,
+	}
+	g.Sign(r.Secret)
+	later := []byte("skerry wish 1\nwhatever it says")
+	out, err := n.InsertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
+	require.NoError(t, err)
+	require.Equal(t, replica.Stated{Added: 1, Refused: 2}, out)
+	var w worthless
+	require.NoError(t, w.add(out, 2))
+	require.Error(t, w.add(replica.Stated{Refused: 1}, 2))
+	_, err = n.InsertStatements(t.Context(), r.ID, [][]byte{g.Bytes()[:40]})
+	require.Error(t, err, "what is malformed is no later version")
+}
+
+// A peer that has not heard of a revocation may send what a replica keeps of some delegates in good
+// faith, and a replica keeps as much again with each epoch.
+func TestMoreMayBeRefusedWithEpochs(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := alone(t, &now)
+	r, err := n.replicas.CreateEncrypted(t.Context(), "r")
+	require.NoError(t, err)
+	most := func() int {
+		most, err := n.mostRefused(t.Context(), r.ID)
+		require.NoError(t, err)
+		return most
+	}
+	before := most()
+	for range 3 {
+		_, err = n.replicas.Rotate(t.Context(), r.ID)
+		require.NoError(t, err)
+	}
+	require.GreaterOrEqual(t, most(), before+3*maxRefused)
+	_, err = n.replicas.Join(t.Context(), replica.Replica{ID: replica.NewSecretKey().Replica(),
+		Name: "far", Capability: replica.Sync, Least: replica.EpochID{Number: 1 << 31}})
+	require.NoError(t, err)
+	far, err := n.replicas.Resolve(t.Context(), "far")
+	require.NoError(t, err)
+	most64, err := n.mostRefused(t.Context(), far.ID)
+	require.NoError(t, err)
+	require.Equal(t, 65*maxRefused, most64, "whatever a ticket says")
+}
+
+// A delegate that has been revoked brings its statements to a node that has not heard of it, which
+// passes them on. That node is not refused for it: it would not hear of the revocation either. One
+// that goes on is.
+func TestWhoPassesOnIsNotBlamed(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	delegate := replica.NewSecretKey()
+	us := uint64(now.UnixMicro())
+	g := replica.Grant{
+		Replica: r.ID, Author: delegate.Author(), NotAfter: replica.Forever, Delegable: true, Issued: us,
+	}
+	g.Sign(r.Secret)
+	revoked := replica.Revocation{Replica: r.ID, Author: delegate.Author(), Issued: us}
+	revoked.Sign(r.Secret)
+	_, err = n.replicas.InsertStatements(t.Context(), r.ID, []replica.Statement{&g, &revoked})
+	require.NoError(t, err)
+	var items [][]byte
+	for i := range maxRefusedPush + 1 {
+		below := replica.Grant{
+			Replica: r.ID, Author: replica.AuthorID{byte(i), byte(i >> 8), 1}, NotAfter: replica.Forever,
+			Issued: us + 1, Parent: &g,
+		}
+		below.Sign(delegate)
+		items = append(items, below.Bytes())
+	}
+	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, items), nil)
+	const friend, flood = peer.ID("friend"), peer.ID("flood")
+	for _, p := range []peer.ID{friend, flood} {
+		n.contacts.Changed(p, true)
+	}
+	take := func(p peer.ID) link.Verdict { return n.takeGossip(t.Context(), r.ID, p, msg) }
+	for i := range 3 * maxInGoodFaith {
+		require.Equal(t, link.Ignore, take(friend), "it is not passed on")
+		require.False(t, n.blamed.Refused(friend), i)
+		if i%maxInGoodFaith == maxInGoodFaith-1 {
+			n.blamed.Agreed(friend, r.ID) // a session
+			now = now.Add(blame.RefusedFor)
+		}
+	}
+	for range maxInGoodFaith {
+		require.Equal(t, link.Ignore, take(flood))
+	}
+	require.False(t, n.blamed.Refused(flood))
+
+	n.blamed.Agreed(flood, replica.ID{9}) // of another replica, in which it hears nothing of this one
+	n.contacts.Changed(flood, false)
+	n.contacts.Changed(flood, true)
+	n.blamed.Agreed(flood, r.ID) // which it can run after each flood
+	require.Equal(t, link.Reject, take(flood))
+	require.True(t, n.blamed.Refused(flood))
+}
