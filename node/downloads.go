@@ -58,6 +58,9 @@ const (
 	// batchBytes is how many bytes are claimed for a peer at a time, unless it is one piece of
 	// content: what is behind it can be claimed for others.
 	batchBytes = 256 << 20
+	// leastBatch is how many pieces are claimed whatever they say of their sizes: what claims much may
+	// be nowhere.
+	leastBatch = 32
 	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is
 	// asked at once.
 	oldRefusal = time.Minute

@@ -11,8 +11,11 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
+	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -227,6 +230,51 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 			looking.downloads.mu.Lock()
 			require.LessOrEqual(t, looking.downloads.failed.total, 8)
 			looking.downloads.mu.Unlock()
+		}
+	})
+}
+
+// A peer that lacks very much gives files in chunks all the same: that it lacks their neighbours in
+// the order of what is wanted does not keep their chunks from being asked for.
+func TestFilesInChunksComeFromWhoLacksMuch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		s := newSimNet(1)
+		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
+		looking.downloads.failed.most = 8
+		r, err := honest.Replicas.Create(ctx, "r")
+		require.NoError(t, err)
+		var changes []replica.Change
+		for i := range 300 {
+			h := blake3.Sum256(fmt.Append(nil, "nowhere ", i))
+			changes = append(changes, replica.Change{
+				Key: fmt.Appendf(nil, "nowhere %d", i), Hash: h, Size: 5,
+			})
+		}
+		var files []chunked.File
+		for i := range 3 {
+			content := testkit.Random(i, 5<<20)
+			c, err := chunked.Import(ctx, honest.Blobs, bytes.NewReader(content), nil)
+			require.NoError(t, err)
+			files = append(files, c)
+			changes = append(changes, replica.Change{
+				Key: fmt.Appendf(nil, "film %d", i), Hash: c.Hash, Size: c.Size,
+			})
+		}
+		_, err = honest.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), changes)
+		require.NoError(t, err)
+		_, err = looking.Replicas.Join(ctx, r)
+		require.NoError(t, err)
+		peers := []peer.AddrInfo{{ID: honest.ID()}}
+		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, peers))
+		time.Sleep(5 * time.Minute)
+		looking.downloads.mu.Lock()
+		require.NotEmpty(t, looking.downloads.failed.rounds)
+		looking.downloads.mu.Unlock()
+		for i, c := range files {
+			state, err := looking.ContentState(ctx, c.Hash, c.Size)
+			require.NoError(t, err)
+			require.Equal(t, ContentComplete, state, i)
 		}
 	})
 }

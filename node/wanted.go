@@ -199,7 +199,9 @@ func (c *claiming) some(ctx context.Context, r kv.Reader, from []byte) (next []b
 		case w.refuted:
 			c.wrong = append(c.wrong, w)
 		case wanted:
-			c.bytes += min(w.size, batchBytes)
+			if !c.ours[w.hash] {
+				c.bytes += min(w.size, batchBytes/leastBatch) // it may be nowhere
+			}
 			if len(c.batch) > 0 && c.bytes > batchBytes {
 				c.closed = true
 				return w.key, nil

@@ -104,7 +104,10 @@ func (f *fetcher) fetchClaims(claims []Claim, refuted map[int]uint64) error {
 	}
 	var missing *MissingError
 	err := f.fetch(wants...)
-	if err != nil && !errors.As(err, &missing) {
+	// What has come of files in chunks are their sequences: the chunks may be there, although the lead
+	// has no more of this.
+	exhausted := errors.Is(err, errExhausted)
+	if err != nil && !exhausted && !errors.As(err, &missing) {
 		return err
 	}
 	seen := map[Claim]error{} // of content in chunks
@@ -129,15 +132,21 @@ func (f *fetcher) fetchClaims(claims []Claim, refuted map[int]uint64) error {
 			if missing == nil {
 				missing = lacks
 			}
+		case errors.Is(wrong, errExhausted):
+			f.noteLater(w.Hash)
+			exhausted = true
 		default:
 			f.noteLater(w.Hash)
 			return wrong
 		}
 	}
-	if missing == nil {
-		return nil
+	switch {
+	case exhausted:
+		return errExhausted
+	case missing != nil:
+		return missing
 	}
-	return missing
+	return nil
 }
 
 // fetchChunks gets the chunks of content that an entry names by its sequence, if that is what the

@@ -69,11 +69,11 @@ type Described struct {
 	Size, Present uint64 // bytes
 }
 
-// DescribeTime is how long a peer has to say what it has of maxRequest blobs: of each, as much
+// DescribeTime is how long a peer has to say what it has of [wire.MaxItems] blobs: of each, as much
 // as a hash and some numbers, at the least rate.
 const DescribeTime = wire.MaxItems * 40 / link.LeastRate * time.Second
 
-// Describe asks a peer what it has of some blobs, at most maxRequest. Nothing of it is proved.
+// Describe asks a peer what it has of some blobs, at most [wire.MaxItems]. Nothing of it is proved.
 func (x *Exchange) Describe(
 	ctx context.Context, p peer.ID, hashes []blobs.Hash,
 ) ([]Described, error) {

@@ -203,7 +203,8 @@ func (p *provider) passesOver(s *openStream, err error) bool {
 	}
 	p.f.sched.Refuse(s.broke, p.src)
 	var wait net.Error
-	if errors.As(err, &wait) && wait.Timeout() || !p.f.x.net.Connected(p.info.ID) {
+	slow := errors.As(err, &wait) && wait.Timeout() || errors.Is(err, link.ErrSlow)
+	if slow || !p.f.x.net.Connected(p.info.ID) {
 		return false
 	}
 	p.mu.Lock()

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/blobstest"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 )
@@ -18,7 +18,7 @@ import (
 // A fetch at a fair pace asks nobody else, however long it takes. One that is slow asks others, and
 // those that sent something wrong before only if nothing comes at all.
 func TestWhoIsAskedInALongFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		x, liars := offline(t), map[peer.ID]bool{}
 		x.cfg.Lied = func(p peer.ID) bool { return liars[p] }
 		x.GoOnline(nobody{})

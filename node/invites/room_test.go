@@ -3,11 +3,11 @@ package invites
 import (
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -39,7 +39,7 @@ func TestWithoutANode(t *testing.T) {
 func TestDrippingRequestEnds(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	s := offline(t, &now)
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		began, done := time.Now(), make(chan struct{})
 		go func() {

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/link"
 )
@@ -31,7 +31,7 @@ func TestCrowdsShareTheirWork(t *testing.T) {
 	const perSecond, atOnce, peers, units = 100, 1000, 20, 1000
 	for _, who := range []admission.Party{{Proved: true}, {Proved: true, Known: true}} {
 		t.Run(fmt.Sprintf("known=%v", who.Known), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				few := Rate{perSecond, atOnce}
 				l := New(Config{}, DefaultFigures())
 				l.Retune(func(f *Figures) { f.Proved, f.Unnamed = few, few })

@@ -156,7 +156,7 @@ type Peer struct {
 	Direct    bool         // not through a relay
 }
 
-// near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr
+// Near reports whether a peer is on this machine or a local network. Of a peer behind a relay, Addr
 // is the relay's, so it is not near.
 func (p Peer) Near() bool {
 	return p.Transport != "relay" && (p.Addr == nil || !manet.IsPublicAddr(p.Addr))

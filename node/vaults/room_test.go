@@ -4,12 +4,12 @@ import (
 	"context"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/vault"
@@ -70,7 +70,7 @@ func TestDrippingCallEnds(t *testing.T) {
 	defer func() { require.NoError(t, n.Close()) }()
 	s, err := New(n, nil)
 	require.NoError(t, err)
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		began, done := time.Now(), make(chan struct{})
 		go func() {

@@ -7,7 +7,7 @@
 // What belongs here: which parts of which blobs are wanted, under way, missing or given up, and how
 // fast providers are. What never belongs here: streams, the store, or what is done with a provider
 // that fails. A [Schedule] has one lock, which nobody else takes, and calls nothing under it but
-// the function given to OnCancel.
+// its clock and the function given to OnCancel.
 //
 // Start at [Schedule].
 package schedule
@@ -212,6 +212,9 @@ func (s *Schedule) Ended() bool {
 func (s *Schedule) Begin(needs []Need) (open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, x := range s.needs { // of a fetch that ended before
+		s.finish(x)
+	}
 	clear(s.needs)
 	s.ready, s.first = nil, nil
 	for i := range needs {
