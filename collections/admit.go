@@ -104,7 +104,7 @@ func (s *Server) Longest(key string) int64 {
 	case col.Binary():
 		return max(longestOther, 4*col.MaxBodyBytes) // as it may have been more before
 	}
-	return max(longestOther, 10*col.MaxBodyBytes+longestRequest)
+	return max(4*longestOther, 10*col.MaxBodyBytes+longestRequest) // a list has up to longestOther
 }
 
 const (

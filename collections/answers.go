@@ -117,14 +117,15 @@ func (x *exchange) takeBody(n int) error {
 	return nil
 }
 
-// giveRoom is called when the request has been answered.
+// giveRoom is called when the request has been answered. What is kept to be compressed counts until
+// it has been sent.
 func (x *exchange) giveRoom() {
 	if x.bodyHeld > 0 {
 		x.s.bodies.give(x.bodyHeldBy, x.bodyHeld)
 		x.bodyHeld = 0
 	}
-	if x.held > 0 {
-		x.s.answers.give(x.heldBy, x.held)
+	if by, held := x.heldBy, x.held; held > 0 {
+		afterSending(x.r, func() { x.s.answers.give(by, held) })
 		x.held = 0
 	}
 }

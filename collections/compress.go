@@ -1,6 +1,7 @@
 package collections
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,7 +34,8 @@ func compressed(h http.Handler) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, asked := r.Header["Accept-Encoding"]; asked {
 			tagged := &tagWriter{ResponseWriter: w, r: r}
-			compress.ServeHTTP(tagged, r)
+			defer tagged.end()
+			compress.ServeHTTP(tagged, r.WithContext(context.WithValue(r.Context(), sending{}, tagged)))
 			tagged.send()
 			return
 		}
@@ -80,6 +82,26 @@ type tagWriter struct {
 	r          *http.Request
 	wrote      bool
 	compressed []byte
+	sent       []func() // what is called when all has been sent
+}
+
+// sending is the key of a context for the *tagWriter that an answer goes through.
+type sending struct{}
+
+// afterSending calls fn when the answer of a request has been sent: now, unless it is kept until it
+// is compressed.
+func afterSending(r *http.Request, fn func()) {
+	if w, ok := r.Context().Value(sending{}).(*tagWriter); ok {
+		w.sent = append(w.sent, fn)
+		return
+	}
+	fn()
+}
+
+func (w *tagWriter) end() {
+	for _, fn := range w.sent {
+		fn()
+	}
 }
 
 // send sends what is kept.

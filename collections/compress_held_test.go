@@ -46,3 +46,40 @@ func TestCompressorsWaitForNobody(t *testing.T) {
 		require.Equal(t, 1, w.pieces, coding)
 	}
 }
+
+// What is kept of an answer counts until its caller has read it.
+func TestCompressedAnswersCountWhileTheyAreRead(t *testing.T) {
+	counted, sent := true, false
+	h, err := compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Type"] = []string{config.JSON}
+		_, _ = w.Write(make([]byte, 100_000))
+		afterSending(r, func() { counted = false })
+	}))
+	require.NoError(t, err)
+	for _, coding := range []string{"gzip", "zstd"} {
+		counted, sent = true, false
+		w := &watched{httptest.NewRecorder(), func() {
+			require.True(t, counted)
+			sent = true
+		}}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept-Encoding", coding)
+		h.ServeHTTP(w, r)
+		require.True(t, sent, coding)
+		require.False(t, counted, coding)
+	}
+	counted = true
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	require.False(t, counted, "what is not compressed has been sent when it is written")
+}
+
+// watched calls a function at each write.
+type watched struct {
+	*httptest.ResponseRecorder
+	at func()
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.at()
+	return w.ResponseRecorder.Write(b)
+}

@@ -52,10 +52,15 @@ func (n *Node) Add(r Room) error {
 		return fmt.Errorf("%s must be added to a node before it goes online", r.Name)
 	case (r.Protocol == "") != (r.Handler == nil):
 		return fmt.Errorf("%s: a protocol and its handler go together", r.Name)
+	case r.Protocol != "" && r.Streams.Strangers == (admission.Share{}):
+		return fmt.Errorf("%s: it does not bound the streams of strangers", r.Name)
 	}
 	for _, x := range n.rooms {
 		if x.Name == r.Name {
 			return fmt.Errorf("the node has %s already", r.Name)
+		}
+		if r.Protocol != "" && x.Protocol == r.Protocol {
+			return fmt.Errorf("%s: %s serves %s already", r.Name, x.Name, r.Protocol)
 		}
 	}
 	n.rooms = append(n.rooms, r)

@@ -22,6 +22,13 @@ func TestRoomsThatAreRefused(t *testing.T) {
 		require.ErrorContains(t, n.Add(Room{}), "no name")
 		require.ErrorContains(t, n.Add(Room{Name: "x", Protocol: "/x/1"}), "go together")
 		require.ErrorContains(t, n.Add(Room{Name: "x", Handler: handler}), "go together")
+		unbounded := Room{Name: "x", Protocol: "/x/1", Handler: handler}
+		require.ErrorContains(t, n.Add(unbounded), "does not bound")
+		bounded := unbounded
+		bounded.Name, bounded.Streams = "z", services
+		require.NoError(t, n.Add(bounded))
+		bounded.Name = "zz"
+		require.ErrorContains(t, n.Add(bounded), "z serves /x/1 already")
 		require.NoError(t, n.Add(Room{Name: "x"}))
 		require.ErrorContains(t, n.Add(Room{Name: "x"}), "has x already")
 		require.NoError(t, n.GoOnline(newSimNet(1).end(n.ID())))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -64,6 +65,10 @@ func TestClosedNodeEndsWaits(t *testing.T) {
 		"content": func(ctx context.Context, n *node.Node, _ replica.ID, _ peer.AddrInfo) error {
 			return n.WaitContent(ctx, blobs.Hash{1}, 5)
 		},
+		"a value": func(ctx context.Context, n *node.Node, id replica.ID, _ peer.AddrInfo) error {
+			_, err := n.ReplicaOf(id).Within(time.Hour).Get(ctx, []byte("away"), 100)
+			return err
+		},
 		"a dial": func(ctx context.Context, n *node.Node, _ replica.ID, at peer.AddrInfo) error {
 			_, err := n.Get(ctx, blobs.Hash{1}, content.Raw, []peer.AddrInfo{at}, nil)
 			return err
@@ -80,6 +85,10 @@ func TestClosedNodeEndsWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n, stop := start(t, t.TempDir())
 			r, err := n.Replicas.Create(t.Context(), "r")
+			require.NoError(t, err)
+			_, err = n.Replicas.Write(t.Context(), r.ID, replica.NewSecretKey(), []replica.Change{
+				{Key: []byte("away"), Hash: blobs.Hash{7}, Size: 5},
+			})
 			require.NoError(t, err)
 			at, dialled := silent(t)
 			ended := make(chan error)

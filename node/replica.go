@@ -365,7 +365,7 @@ func (r *Replica) await(ctx context.Context, it *replica.Item) error {
 	limited, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	err := r.n.WaitEntry(limited, &it.Entry)
-	if _, wrong := errors.AsType[*content.SizeError](err); wrong || err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &LateError{it.Key, it.Entry.Hash, it.Entry.Size, most}

@@ -43,9 +43,12 @@ func (c *compactions) Register(_ int, db pbl.DBForCompaction) {
 // returned.
 func (c *compactions) Unregister() {
 	c.mu.Lock()
+	before := c.over
 	c.over = true
 	c.mu.Unlock()
-	close(c.stop)
+	if !before {
+		close(c.stop)
+	}
 	<-c.ended
 }
 

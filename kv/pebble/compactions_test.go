@@ -2,13 +2,18 @@ package pebble
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	pbl "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
@@ -50,6 +55,12 @@ func (d *database) set(allowed, wanted int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.allowed, d.wanted = allowed, wanted
+}
+
+func (d *database) questions() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked
 }
 
 func (d *database) began() int {
@@ -105,9 +116,11 @@ func TestIdleDatabaseIsLeftAlone(t *testing.T) {
 		require.False(t, ok)
 		first.Done()
 		time.Sleep(time.Second)
-		asked := d.asked
+		synctest.Wait()
+		asked := d.questions()
 		time.Sleep(time.Hour)
-		require.Equal(t, asked, d.asked)
+		synctest.Wait()
+		require.Equal(t, asked, d.questions())
 		c.Unregister()
 	})
 }
@@ -133,4 +146,36 @@ func TestStoreCompacts(t *testing.T) {
 		m := s.db.Metrics()
 		return m.Compact.Count > 0 && m.Levels[0].Sublevels <= 4 && m.Compact.NumInProgress == 0
 	}, time.Minute, 10*time.Millisecond)
+}
+
+// A database that cannot be opened after its scheduler has begun to work for it leaves nothing
+// behind, and is opened again with another: a full disk, for which room was made.
+func TestOpeningFailsBehindTheScheduler(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	dir := t.TempDir()
+	db, err := openDB(dir, options(vfs.Default))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	full := &noOptions{FS: vfs.Default, left: 1}
+	o := options(full)
+	_, err = openDB(dir, o)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	db, err = openDB(dir, o)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}
+
+// noOptions is a file system on which so many files of options cannot be made.
+type noOptions struct {
+	vfs.FS
+	left int
+}
+
+func (f *noOptions) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.Contains(filepath.Base(name), "OPTIONS") || strings.Contains(name, ".dbtmp") {
+		if f.left--; f.left >= 0 {
+			return nil, syscall.ENOSPC
+		}
+	}
+	return f.FS.Create(name, c)
 }

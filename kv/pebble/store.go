@@ -167,7 +167,6 @@ func options(files vfs.FS) *pbl.Options {
 		Logger:                      logger{},
 		EventListener:               listener(nil),
 	}
-	o.Experimental.CompactionScheduler = newCompactions()
 	for i := range o.Levels {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
 		o.Levels[i].BlockSize = blockSize
@@ -186,7 +185,16 @@ func isLocked(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "lock held by current process") || strings.Contains(err.Error(), "resource temporarily unavailable"))
 }
 
+// openDB opens a database, with a scheduler of its own: each serves one. Pebble does not take leave
+// of it if it fails after it has come to it, as on a full disk.
 func openDB(dir string, o *pbl.Options) (db *pbl.DB, err error) {
+	c := newCompactions()
+	o.Experimental.CompactionScheduler = c
+	defer func() {
+		if err != nil && c.db != nil {
+			c.Unregister()
+		}
+	}()
 	defer caught(dir, &err)
 	return pbl.Open(dir, o)
 }

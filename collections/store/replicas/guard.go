@@ -51,7 +51,10 @@ func (e *undecidedError) Error() string {
 func (e *undecidedError) Unwrap() error { return e.err }
 
 // unreadableError reports a version that the codec cannot read.
-type unreadableError struct{ err error }
+type unreadableError struct {
+	err  error
+	long bool // it is longer than what is read, and another author's
+}
 
 func (e *unreadableError) Error() string { return e.err.Error() }
 func (e *unreadableError) Unwrap() error { return e.err }
@@ -80,6 +83,9 @@ type left struct {
 	refused    error // the first one
 	// more is how many others are unreadable: authors can write thousands.
 	more int
+	// long is the first one of another author that is too long to be read: it is as if it was not
+	// there, or anybody who may write entries could keep a document from being made.
+	long error
 	// noElement is set if there is an entry that is no element of the log.
 	noElement bool
 }
@@ -94,6 +100,8 @@ func (l *left) add(err error) (stop error) {
 		l.missing = true
 	case errors.As(err, &u):
 		l.undecided = u
+	case errors.As(err, &bad) && bad.long:
+		l.long = cmp.Or(l.long, err)
 	case errors.As(err, &bad):
 		if l.unreadable != nil {
 			l.more++
@@ -130,6 +138,9 @@ func (s *Store) tell(l *left) {
 	if l.unreadable != nil {
 		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable,
 			"others", l.more)
+	}
+	if l.long != nil {
+		s.log.Error("what is too long is left out", "replica", s.id.Short(), "error", l.long)
 	}
 	if l.refused != nil {
 		s.log.Debug("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused) // of which the guard has told once

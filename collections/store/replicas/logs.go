@@ -85,7 +85,9 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 			continue
 		}
 		if s.ruled() {
-			if _, err := s.version(ctx, elementKey(key, t), &it.Entry); errors.Is(err, ErrRefused) {
+			_, err := s.version(ctx, elementKey(key, t), &it.Entry)
+			var bad *unreadableError
+			if errors.Is(err, ErrRefused) || errors.As(err, &bad) && bad.long {
 				continue
 			}
 		}

@@ -245,14 +245,26 @@ func (s *Store) most(key string) int64 {
 
 // unreadable is the error of a version that is left out as it cannot be read.
 func unreadable(e *replica.Entry, err error) error {
-	return &unreadableError{fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err)}
+	return &unreadableError{
+		err: fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err),
+	}
+}
+
+// tooLong is the error of a version that is left out as it is longer than anybody may have stored.
+func tooLong(e *replica.Entry, err error) error {
+	return &unreadableError{
+		err: fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err), long: true,
+	}
 }
 
 // content reads the content of an entry, for which it waits a little if it is on its way. Content
 // of more than so many bytes is not read: the error is an *unreadableError then.
 func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
+	if e.Author == s.author.Author() { // which has kept to what could be stored then
+		most = max(most, int64(e.Size))
+	}
 	if e.Size > uint64(most) {
-		return nil, unreadable(e, fmt.Errorf("it has %d bytes, and what is read here at most %d",
+		return nil, tooLong(e, fmt.Errorf("it has %d bytes, and what is read here at most %d",
 			e.Size, most))
 	}
 	r, err := s.n.OpenPlain(ctx, s.plain, e)
@@ -271,7 +283,7 @@ func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]by
 		return nil, err
 	}
 	if r.Size() > most { // of an entry that tells another length
-		return nil, unreadable(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
+		return nil, tooLong(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
 	}
 	b := make([]byte, r.Size())
 	_, err = io.ReadFull(r, b)
