@@ -456,7 +456,8 @@ func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Re
 }
 
 // Store returns the node's key-value store, for what is built upon a node; each package owns the
-// keys that begin with a byte of its own.
+// keys that begin with a byte of its own. Of n, which the rooms of a node share,
+// docs/protocol/storage.md says who has which.
 func (n *Node) Store() kv.Store { return n.kv }
 
 // Log returns the node's log.
@@ -464,7 +465,8 @@ func (n *Node) Log() *slog.Logger { return n.log }
 
 // Serve has fn called for each stream that a peer opens for a protocol, in a goroutine of its own.
 // It must be called before GoOnline. A stream is for one request of at most 64 KiB and its answer:
-// all reads and writes on it fail a minute after it was opened. docs/protocol/limits.md tells how
+// all reads and writes on it fail a minute after it was opened, unless the handler sets another
+// time with link.Within. docs/protocol/limits.md tells how
 // many streams there are.
 func (n *Node) Serve(protocol string, fn func(link.Stream)) { n.serves[protocol] = fn }
 

@@ -34,7 +34,7 @@ import (
 type Replica struct {
 	n    *Node
 	id   replica.ID
-	most time.Duration // see Within; 0 is without end
+	most time.Duration // see Within; 0 is without end, and less not at all
 }
 
 // Replica returns a handle on the replica that text names: by its name here, its id, or the
@@ -52,7 +52,12 @@ func (n *Node) ReplicaOf(id replica.ID) *Replica { return &Replica{n: n, id: id}
 
 // Within returns a handle on the same replica that waits at most so long for content that is on its
 // way, and not at all while the node is offline. What has not come by then is a *LateError.
-func (r *Replica) Within(most time.Duration) *Replica { return &Replica{r.n, r.id, most} }
+func (r *Replica) Within(most time.Duration) *Replica {
+	if most == 0 {
+		most = -1
+	}
+	return &Replica{r.n, r.id, most}
+}
 
 // ID returns the replica's id.
 func (r *Replica) ID() replica.ID { return r.id }
@@ -358,7 +363,7 @@ func (r *Replica) await(ctx context.Context, it *replica.Item) error {
 	if state, err := r.n.ContentOf(ctx, &it.Entry); state == ContentComplete || err != nil {
 		return err
 	}
-	most := r.most
+	most := max(r.most, 0)
 	if !online {
 		most = 0
 	}

@@ -375,11 +375,7 @@ func (s *Server) Reload() error {
 // changeable returns an error for a configuration that counts only after a restart.
 func (s *Server) changeable(c *config.Config) error {
 	was := s.Config()
-	other := (c.Queue == nil) != (was.Queue == nil)
-	if !other && c.Queue != nil {
-		other = c.Queue.NATS == nil || *c.Queue.NATS != *was.Queue.NATS
-	}
-	if other && s.o.Broker != nil {
+	if s.o.Broker != nil && !sameQueue(c.Queue, was.Queue) {
 		return errors.New("extensions.queue: another server for the queue counts only after a restart")
 	}
 	if !reflect.DeepEqual(c.EVM, was.EVM) {
@@ -395,6 +391,15 @@ func (s *Server) changeable(c *config.Config) error {
 			"restart; skerry collections migrate is for those that are there")
 	}
 	return nil
+}
+
+// sameQueue reports whether two configurations, which a server with a broker has taken, name the
+// same queue.
+func sameQueue(a, b *config.Queue) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.NATS != nil && b.NATS != nil && *a.NATS == *b.NATS
 }
 
 // every does something again and again until the server is closed.

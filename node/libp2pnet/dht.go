@@ -150,7 +150,7 @@ func (n *Network) ready(ctx context.Context) error {
 	return nil
 }
 
-// Announce implements node.Network.
+// Announce implements link.Network.
 func (n *Network) Announce(ctx context.Context, key [32]byte) error {
 	if err := n.ready(ctx); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (n *Network) Announce(ctx context.Context, key [32]byte) error {
 	return n.table.Provide(ctx, c, true)
 }
 
-// Find implements node.Network.
+// Find implements link.Network.
 func (n *Network) Find(ctx context.Context, key [32]byte) (found []peer.AddrInfo, err error) {
 	if err := n.ready(ctx); err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func (n *Network) startGossip() error {
 	return nil
 }
 
-// Join implements node.Network.
+// Join implements link.Network.
 func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID, msg []byte) link.Verdict) error {
 	n.topicsMu.Lock()
 	defer n.topicsMu.Unlock()
@@ -112,7 +112,7 @@ func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID,
 	return nil
 }
 
-// Part implements node.Network.
+// Part implements link.Network.
 func (n *Network) Part(name string) {
 	n.topicsMu.Lock()
 	defer n.topicsMu.Unlock()
@@ -127,7 +127,7 @@ func (n *Network) Part(name string) {
 	}
 }
 
-// Publish implements node.Network.
+// Publish implements link.Network.
 func (n *Network) Publish(ctx context.Context, name string, msg []byte) error {
 	n.topicsMu.Lock()
 	t, ok := n.topics[name]
@@ -138,7 +138,7 @@ func (n *Network) Publish(ctx context.Context, name string, msg []byte) error {
 	return t.t.Publish(ctx, msg)
 }
 
-// Listeners implements node.Network.
+// Listeners implements link.Network.
 func (n *Network) Listeners(name string) []peer.ID {
 	n.topicsMu.Lock()
 	t, ok := n.topics[name]

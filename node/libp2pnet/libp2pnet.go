@@ -84,7 +84,7 @@ const (
 	mdnsName  = "_skerry._udp"
 )
 
-// Network implements node.Network.
+// Network implements link.Network.
 type Network struct {
 	ranks knownRanks
 	host  host.Host
@@ -203,10 +203,10 @@ func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {
 	return out
 }
 
-// ID implements node.Network.
+// ID implements link.Network.
 func (n *Network) ID() peer.ID { return n.host.ID() }
 
-// Addrs implements node.Network. The addresses that others can most likely use come first.
+// Addrs implements link.Network. The addresses that others can most likely use come first.
 func (n *Network) Addrs() []ma.Multiaddr {
 	out, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(n.host))
 	if err != nil {
@@ -216,7 +216,7 @@ func (n *Network) Addrs() []ma.Multiaddr {
 	return out
 }
 
-// Connect implements node.Network.
+// Connect implements link.Network.
 func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID == n.ID() {
 		return &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
@@ -294,7 +294,7 @@ func firstCause(err error, addrs []ma.Multiaddr) error {
 	return dial.DialErrors[0].Cause
 }
 
-// Open implements node.Network.
+// Open implements link.Network.
 func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (link.Stream, error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), openTimeout)
 	defer cancel()
@@ -342,7 +342,7 @@ func (s *lazyStream) Close() error {
 	return s.rw.Close()
 }
 
-// Handle implements node.Network.
+// Handle implements link.Network.
 func (n *Network) Handle(proto string, fn func(link.Stream)) {
 	n.host.SetStreamHandler(protocol.ID(proto), func(s network.Stream) {
 		done := make(chan struct{})
@@ -354,7 +354,7 @@ func (n *Network) Handle(proto string, fn func(link.Stream)) {
 	})
 }
 
-// Start implements node.Network.
+// Start implements link.Network.
 func (n *Network) Start(changed func(peer.ID, bool)) error {
 	sub, err := n.host.EventBus().Subscribe(new(event.EvtPeerConnectednessChanged))
 	if err != nil {
@@ -462,7 +462,7 @@ func (n *Network) conns(p peer.ID) []network.Conn {
 	return conns
 }
 
-// Peers implements node.Network.
+// Peers implements link.Network.
 func (n *Network) Peers() []link.Peer {
 	var out []link.Peer
 	for _, id := range n.host.Network().Peers() {
@@ -482,20 +482,20 @@ func (n *Network) Peers() []link.Peer {
 	return out
 }
 
-// Connected implements node.Network.
+// Connected implements link.Network.
 func (n *Network) Connected(p peer.ID) bool {
 	c := n.host.Network().Connectedness(p)
 	return c == network.Connected || c == network.Limited
 }
 
-// Drop implements node.Network.
+// Drop implements link.Network.
 func (n *Network) Drop() {
 	for _, c := range n.host.Network().Conns() {
 		n.do(func() { _ = c.Close() }) // the other end may long be gone
 	}
 }
 
-// KnownAddrs implements node.Network.
+// KnownAddrs implements link.Network.
 func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 	if h, ok := n.host.(interface{ IDService() identify.IDService }); ok {
 		timeout := time.After(identifyWait)
@@ -516,7 +516,7 @@ func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 	return ma.Unique(append(addrs, n.host.Peerstore().Addrs(p)...))
 }
 
-// Close implements node.Network.
+// Close implements link.Network.
 func (n *Network) Close() error {
 	n.cancel()
 	n.mu.Lock()
@@ -538,13 +538,13 @@ type stream struct{ network.Stream }
 
 func (s stream) Remote() peer.ID { return s.Conn().RemotePeer() }
 
-// Origin implements node.Located.
+// Origin implements link.Located.
 func (s stream) Origin() string { return originOf(s.Conn().RemoteMultiaddr()) }
 
-// Relayed implements node.Located.
+// Relayed implements link.Located.
 func (s stream) Relayed() bool { return isRelayed(s.Conn().RemoteMultiaddr()) }
 
-// Origin implements node.Network.
+// Origin implements link.Network.
 func (n *Network) Origin(p peer.ID) string {
 	conns := n.conns(p)
 	if len(conns) == 0 {

@@ -143,7 +143,7 @@ const (
 	namedValue   = 3000
 )
 
-// Keep implements node.Network.
+// Keep implements link.Network.
 func (n *Network) Keep(p peer.ID, trust link.Trust) {
 	value := shareValue
 	switch trust {

@@ -104,7 +104,7 @@ func (n *Network) saw(e event.EvtPeerIdentificationCompleted) {
 	}
 }
 
-// Situation implements node.Network.
+// Situation implements link.Network.
 func (n *Network) Situation() link.Situation {
 	s := link.Situation{Relayed: []ma.Multiaddr{}, RelayFor: n.cfg.Relay, Table: string(n.cfg.DHT)}
 	for _, m := range n.host.Addrs() {

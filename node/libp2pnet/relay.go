@@ -64,7 +64,7 @@ func (m *relayMeter) BytesTransferred(n int) {
 	}
 }
 
-// MeterRelay implements node.Relay.
+// MeterRelay implements link.Relay.
 func (n *Network) MeterRelay(pass func(context.Context, int) error) { n.relayed.pass.Store(&pass) }
 
 // relayService are the options of a node through which others are reached.

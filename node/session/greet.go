@@ -22,7 +22,7 @@ import (
 // The sync protocol. One stream carries one session for one replica, or for the keys of it that
 // begin with a prefix:
 //
-//	initiator  version u8 = 3, nonce[32], lookup[32], statements[8]
+//	initiator  version u8 = 4, nonce[32], lookup[32], statements[8]
 //	responder  nonce[32], proof[32]
 //	initiator  proof[32], prefix length u16, prefix
 //	responder  status u8: 0 go on, 1 busy with a session of this replica with the same peer

@@ -256,8 +256,8 @@ func (s *Service) ownVault(ctx context.Context) (v Vault, ok bool, err error) {
 
 // OpenOwn opens a person's own vault on this node, with what was derived from the identity key: it
 // is looked for at some peers or, without any, in the hash table, and begun if it is not there. It
-// returns a *link.UnreachableError, or node.ErrNotShared if the peers do not hold it; the vault is
-// open then, too, and comes when a peer is found.
+// returns a *link.UnreachableError, or contacts.ErrNotShared if the peers do not hold it; the vault
+// is open then, too, and comes when a peer is found.
 func (s *Service) OpenOwn(
 	ctx context.Context, who vault.Identity, keys vault.Keys, peers []peer.AddrInfo,
 ) (Vault, error) {
