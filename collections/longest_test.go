@@ -26,7 +26,7 @@ func TestLongest(t *testing.T) {
 	require.NoError(t, err)
 	for key, want := range map[string]int64{
 		"notes/a": 40_000_000 + 256<<10, "notes/a\x000000000000000005": 40_000_000 + 256<<10,
-		"notes/a!remote": 40_000_000 + 256<<10, "short": 1 << 20, "films/a": 12_000_000,
+		"notes/a!remote": 40_000_000 + 256<<10, "short": 4 << 20, "films/a": 12_000_000,
 		"elsewhere": 1 << 20, "": 1 << 20,
 	} {
 		require.Equal(t, want, s.Longest(key), "%q", key)
