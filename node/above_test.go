@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -51,6 +52,7 @@ func TestRoomsRunWhileTheNodeIsOnline(t *testing.T) {
 		require.Zero(t, began)
 		require.NoError(t, n.GoOnline(newSimNet(1).end(n.ID())))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.NotZero(t, began)
 		require.NoError(t, n.Close())
 		require.NotZero(t, ended)
