@@ -1,6 +1,7 @@
 package collections_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,13 +16,14 @@ import (
 
 // A batch that names one document again and again takes no more memory than its answer may have.
 func TestSizeOfBatches(t *testing.T) {
-	const most = 20_000
-	w := newWorld(t, configOf(
+	const most = 200_000
+	config := bytes.ReplaceAll(configOf(
 		column("notes", "notes/{id}", `"public"`, `"public"`, ""),
 		column("logs", "logs/{id}", `"public"`, `"public"`,
 			`, "appendOnly": {"requireAuthorSignature": false}`),
-	), func(o *collections.Options) { o.MaxBatchBytes = most })
-	long := strings.Repeat("x", 3000)
+	), []byte(`"maxBodyBytes": 4000`), []byte(`"maxBodyBytes": 40000`))
+	w := newWorld(t, config, func(o *collections.Options) { o.MaxBatchBytes = most })
+	long := strings.Repeat("x", 30_000)
 	body := `{"data":{"text":"` + long + `"}}`
 	require.Equal(t, http.StatusOK, ask(w, http.MethodPost, "/push/notes/a", body).Code)
 	require.Equal(t, http.StatusOK, ask(w, http.MethodPost, "/push/logs/a", body).Code)
@@ -32,7 +34,7 @@ func TestSizeOfBatches(t *testing.T) {
 	pull := func(name string, n int) (all []entry) {
 		rec := ask(w, http.MethodGet, batchOf(name, strings.Repeat(`{"id":"a"},`, n-1)+`{"id":"a"}`), "")
 		require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
-		require.Less(t, rec.Body.Len(), most+5000+60*n)
+		require.Less(t, rec.Body.Len(), most+len(body)+60*n)
 		var a struct{ Collections map[string][]entry }
 		require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &a))
 		require.Len(t, a.Collections[name], n)
@@ -44,6 +46,6 @@ func TestSizeOfBatches(t *testing.T) {
 			require.Equal(t, i >= 7, e.Error == "Batch response too large", fmt.Sprint(name, i))
 		}
 		few := cost.Bytes(func() { pull(name, 10) })
-		require.Less(t, cost.Bytes(func() { pull(name, 90) }), few+1<<18, name)
+		require.Less(t, cost.Bytes(func() { pull(name, 90) }), few+1<<20, name)
 	}
 }
