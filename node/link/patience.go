@@ -71,8 +71,8 @@ func (p Patient) Read(b []byte) (n int, err error) {
 	return n, p.named(err)
 }
 
-// Write ends if less than leastWritten bytes, or than what is left, have been taken within idle. How
-// b goes out is for the stream: in pieces that are small, moving much costs a fifth more.
+// Write ends if less than leastWritten bytes, or than what is left, have been taken within idle.
+// How b goes out is for the stream: in pieces that are small, moving much costs a fifth more.
 func (p Patient) Write(b []byte) (total int, err error) {
 	for {
 		n, goesOn, err := p.writeSome(b)

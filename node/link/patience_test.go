@@ -82,7 +82,8 @@ func TestWriteGoesOnWhileThePeerTakesEnough(t *testing.T) {
 	}
 }
 
-// What is not taken in time for the pace of a stream ends it, although each idle time brings enough.
+// What is not taken in time for the pace of a stream ends it, although each idle time brings
+// enough.
 func TestWriteHasAPace(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		s := &taker{step: 50 * time.Second, bytes: 20 << 10}
