@@ -52,7 +52,7 @@ func (n *Node) wantContent(tx kv.Txn, e *replica.Entry) error {
 	if e.IsTombstone() {
 		return nil
 	}
-	n.Blobs.Touch(n.ctx, e.Hash)
+	n.Blobs.Touch(e.Hash)
 	if !n.policies.get(e.Replica).Wants(e.Key, e.Size) {
 		return nil
 	}
