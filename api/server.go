@@ -264,11 +264,8 @@ func handle[Req, Res any](s *Server, name string, fn func(context.Context, Req, 
 			a.finish(nil, err)
 			return
 		}
-		// What an operation stores is kept until it has ended, and by then something else keeps it.
-		ctx, release := s.node.Blobs.Hold(r.Context())
-		defer release()
 		defer s.caught(name, a)
-		res, err := fn(ctx, req, a)
+		res, err := fn(r.Context(), req, a)
 		a.finish(res, err)
 	})
 }

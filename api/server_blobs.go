@@ -52,9 +52,12 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 	case req.Chunked && (req.NoCopy || req.Whole):
 		return struct{}{}, UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
 	}
+	// What is added is held until the answer has been given, if no pin keeps it.
+	held, release := s.node.Blobs.Hold()
+	defer release()
 	var all []Added
 	for _, p := range req.Paths {
-		one, err := s.addPath(ctx, p, req, a)
+		one, err := s.addPath(ctx, held, p, req, a)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -83,7 +86,10 @@ func pathTexts(paths []string) []string {
 	return paths
 }
 
-func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *answer) (Added, error) {
+// addPath adds what lies under a path to a store, and pins it.
+func (s *Server) addPath(
+	ctx context.Context, to *blobs.Store, path string, req AddRequest, a *answer,
+) (Added, error) {
 	if !filepath.IsAbs(path) {
 		return Added{}, UsageErrorf("path %q is not absolute", path)
 	}
@@ -91,7 +97,7 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 	if st, err := os.Stat(path); err != nil {
 		return out, err
 	} else if st.IsDir() {
-		info, err := directory.Import(ctx, s.node.Blobs, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
+		info, err := directory.Import(ctx, to, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
 			Reference: req.NoCopy, Whole: req.Whole, Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }})
 		if err != nil {
 			return out, err
@@ -99,7 +105,7 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 		out.Hash, out.Size, out.Kind = info.Hash, info.Size, kindDirectory
 		out.Files, out.Skipped = info.Files, pathTexts(info.Skipped)
 		out.Chunked = info.Chunked > 0
-		return out, s.pinAdded(ctx, &out, req)
+		return out, pinAdded(ctx, to, &out, req)
 	}
 	f, err := openFile(path)
 	if err != nil {
@@ -108,35 +114,35 @@ func (s *Server) addPath(ctx context.Context, path string, req AddRequest, a *an
 	defer f.Close()
 	progress := func(read uint64) { a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: f.Size}) }
 	if req.Chunked && f.Size > 0 {
-		c, err := chunked.Import(ctx, s.node.Blobs, f.Reader(), progress)
+		c, err := chunked.Import(ctx, to, f.Reader(), progress)
 		if err != nil {
 			return out, err
 		}
 		out.Hash, out.Size, out.Chunked = c.Hash, c.Size, true
 	} else {
-		info, err := s.node.Blobs.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress, Reference: req.NoCopy})
+		info, err := to.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress, Reference: req.NoCopy})
 		if err != nil {
 			return out, err
 		}
 		out.Hash, out.Size = info.Hash, info.Size
 	}
-	return out, s.pinAdded(ctx, &out, req)
+	return out, pinAdded(ctx, to, &out, req)
 }
 
 // pinAdded keeps what was added under the name that was asked for or, without one, under its path.
-func (s *Server) pinAdded(ctx context.Context, one *Added, req AddRequest) (err error) {
+func pinAdded(ctx context.Context, in *blobs.Store, one *Added, req AddRequest) (err error) {
 	pin := blobs.Pin{Name: req.Pin, Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked}
 	switch {
 	case req.NoPin:
 		return nil
 	case req.Pin != "":
 		one.Pin = req.Pin
-		return s.node.Blobs.Pin(ctx, pin)
+		return in.Pin(ctx, pin)
 	}
 	if pin.Name = one.Path; len(pin.Name) > blobs.MaxPinName-16 || strings.ContainsFunc(pin.Name, unicode.IsControl) || !utf8.ValidString(pin.Name) {
 		pin.Name = one.Hash.String()
 	}
-	one.Pin, err = s.node.Blobs.PinNew(ctx, pin)
+	one.Pin, err = in.PinNew(ctx, pin)
 	return err
 }
 
@@ -147,13 +153,14 @@ func directoryProgress(doing string, p directory.Progress) Progress {
 // importBlob stores the body of a request.
 func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
-	ctx, release := s.node.Blobs.Hold(r.Context())
+	ctx := r.Context()
+	held, release := s.node.Blobs.Hold()
 	defer release()
-	info, err := s.node.Blobs.Import(ctx, r.Body, blobs.ImportOptions{})
+	info, err := held.Import(ctx, r.Body, blobs.ImportOptions{})
 	one := Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}
 	if err == nil {
 		one.Pin = info.Hash.String()
-		err = s.node.Blobs.Pin(ctx, blobs.Pin{Name: one.Pin, Hash: info.Hash})
+		err = held.Pin(ctx, blobs.Pin{Name: one.Pin, Hash: info.Hash})
 	}
 	if err == nil {
 		err = s.node.Blobs.Sync(ctx)
@@ -282,6 +289,8 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
 	all []blobs.Hash, total uint64, err error,
 ) {
+	held, release := s.node.Blobs.Hold()
+	defer release()
 	known := map[blobs.Hash]bool{}
 	add := func(h blobs.Hash) error {
 		if known[h] {
@@ -307,10 +316,10 @@ func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
 			return nil, 0, err
 		}
 		list := BlobStat{BlobInfo: blobInfo(info, nil)}
-		if err := s.statSequence(ctx, &list); err != nil || list.Children == 0 {
+		if err := s.statSequence(ctx, held, &list); err != nil || list.Children == 0 {
 			continue // a damaged list is found when it is verified itself
 		}
-		err = s.node.Blobs.EachChild(ctx, h, func(child blobs.Hash) error {
+		err = held.EachChild(ctx, h, func(child blobs.Hash) error {
 			err := add(child)
 			if errors.Is(err, blobs.ErrNotFound) {
 				sum.Missing++

@@ -107,7 +107,9 @@ func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, 
 	if len(req.Paths) != 1 {
 		return Shared{}, UsageErrorf("share takes one path")
 	}
-	one, err := s.addPath(ctx, req.Paths[0], req, a)
+	held, release := s.node.Blobs.Hold()
+	defer release()
+	one, err := s.addPath(ctx, held, req.Paths[0], req, a)
 	if err != nil {
 		return Shared{}, err
 	}
@@ -168,7 +170,9 @@ func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form content.Form, p
 			return Got{}, err
 		}
 	}
-	c, err := s.node.Get(ctx, h, form, providers, fetchProgress(a))
+	held, release := s.node.Hold()
+	defer release()
+	c, err := held.Get(ctx, h, form, providers, fetchProgress(a))
 	if err != nil {
 		return Got{}, err
 	}
@@ -180,7 +184,7 @@ func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form content.Form, p
 		got.Providers = append(got.Providers, p.String())
 	}
 	if path != "" {
-		err = s.node.Export(ctx, &c, path, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
+		err = held.Export(ctx, &c, path, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
 	}
 	got.Seconds = time.Since(start).Seconds()
 	return got, err

@@ -166,7 +166,8 @@ func notNil(k Key) []byte {
 // readValue answers with the bytes of the latest value of a key; if they are on their way, it waits
 // a while.
 func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
-	ctx, release := s.node.Blobs.Hold(r.Context())
+	ctx := r.Context()
+	held, release := s.node.Hold()
 	defer release()
 	rep, err := s.open(ctx, r.FormValue("name"), "get")
 	var key Key
@@ -175,7 +176,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	}
 	var in content.Reader
 	if err == nil {
-		_, in, err = rep.handle.Open(ctx, notNil(key))
+		_, in, err = held.ReplicaOf(rep.ID).Within(contentWait).Open(ctx, notNil(key))
 		if errors.Is(err, replica.ErrNotFound) {
 			err = fmt.Errorf("key %q in %s: %w", key, rep.Name, err)
 		}

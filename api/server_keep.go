@@ -44,7 +44,9 @@ func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out 
 			out.Ranges = append(out.Ranges, Span{r.Start, r.End - r.Start})
 		}
 	}
-	return out, s.statSequence(ctx, &out)
+	held, release := s.node.Blobs.Hold()
+	defer release()
+	return out, s.statSequence(ctx, held, &out)
 }
 
 // changedSince says why the file of a referenced blob is no longer what was added, or nothing if it
@@ -67,14 +69,14 @@ func changedSince(info *blobs.Info) string {
 	return ""
 }
 
-// statSequence adds what is known of the children.
-func (s *Server) statSequence(ctx context.Context, out *BlobStat) error {
+// statSequence adds what a store knows of the children.
+func (s *Server) statSequence(ctx context.Context, from *blobs.Store, out *BlobStat) error {
 	if !out.Complete || out.Size == 0 || out.Size%blobs.HashSize != 0 {
 		return nil
 	}
-	if dir, err := directory.Load(ctx, s.node.Blobs, out.Hash); err == nil {
+	if dir, err := directory.Load(ctx, from, out.Hash); err == nil {
 		out.Kind, out.Content = kindDirectory, dir.Size()
-	} else if chunks, err := chunked.Open(ctx, s.node.Blobs, out.Hash); err == nil {
+	} else if chunks, err := chunked.Open(ctx, from, out.Hash); err == nil {
 		out.Kind, out.Content = "chunked", chunks.Size()
 	} else {
 		pin, err := s.pinned(ctx, out.Hash)
@@ -83,8 +85,8 @@ func (s *Server) statSequence(ctx context.Context, out *BlobStat) error {
 		}
 		out.Kind = "sequence"
 	}
-	return s.node.Blobs.EachChild(ctx, out.Hash, func(h blobs.Hash) error {
-		has, err := s.node.Blobs.Has(ctx, h)
+	return from.EachChild(ctx, out.Hash, func(h blobs.Hash) error {
+		has, err := from.Has(ctx, h)
 		if out.Children++; !has {
 			out.Missing++
 		}
@@ -106,7 +108,9 @@ func (s *Server) pinned(ctx context.Context, h blobs.Hash) (found blobs.Pin, err
 }
 
 func (s *Server) blobPin(ctx context.Context, req PinRequest, _ *answer) (Pin, error) {
-	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
+	held, release := s.node.Blobs.Hold()
+	defer release()
+	h, err := held.Resolve(ctx, req.Hash)
 	if err != nil {
 		return Pin{}, err
 	}
@@ -116,20 +120,20 @@ func (s *Server) blobPin(ctx context.Context, req PinRequest, _ *answer) (Pin, e
 	}
 	if !req.Single {
 		stat := BlobStat{BlobInfo: BlobInfo{Hash: h}}
-		info, err := s.node.Blobs.Stat(ctx, h)
+		info, err := held.Stat(ctx, h)
 		if err != nil {
 			return Pin{}, err
 		}
 		stat.Complete, stat.Size = info.Complete, info.Size
-		if err := s.statSequence(ctx, &stat); err != nil {
+		if err := s.statSequence(ctx, held, &stat); err != nil {
 			return Pin{}, err
 		}
 		pin.Sequence = stat.Children > 0
 	}
-	if err := s.node.Blobs.Pin(ctx, pin); err != nil {
+	if err := held.Pin(ctx, pin); err != nil {
 		return Pin{}, err
 	}
-	return Pin(pin), s.node.Blobs.Sync(ctx)
+	return Pin(pin), held.Sync(ctx)
 }
 
 func (s *Server) blobUnpin(ctx context.Context, req UnpinRequest, a *answer) (struct{}, error) {

@@ -51,7 +51,7 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (res Collected, e
 	if o.Progress == nil {
 		o.Progress = func(CollectProgress) {}
 	}
-	ctx = kv.ToMakeRoom(unheld(ctx)) // what Collect reads is not in use for that
+	ctx, s = kv.ToMakeRoom(ctx), s.bare() // what Collect reads is not in use for that
 	c := &collector{s: s, o: o, ctx: ctx, res: &res}
 	s.touches.begin()
 	defer s.touches.end()

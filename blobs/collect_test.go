@@ -152,9 +152,9 @@ func TestCollectBesideWork(t *testing.T) {
 	large := testkit.Random(7, 6*SegmentSize)
 	info, err := source.ImportBytes(bg, large)
 	require.NoError(t, err)
-	ctx, release := s.Hold(bg)
+	held, release := s.Hold()
 	defer release()
-	s.Touch(ctx, info.Hash)
+	held.Touch(info.Hash)
 	transfer(t, source, s, info.Hash, nil) // a download that has begun
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -175,11 +175,11 @@ func TestCollectBesideWork(t *testing.T) {
 	for w := range 3 {
 		wg.Go(func() {
 			for i := range 60 {
-				ctx, release := s.Hold(bg)
+				held, release := s.Hold()
 				data := testkit.Random(uint64(i), 2000+i) // the others store the same
-				info, err := s.Import(ctx, bytes.NewReader(data), ImportOptions{})
+				info, err := held.Import(bg, bytes.NewReader(data), ImportOptions{})
 				if err == nil {
-					err = s.Pin(ctx, Pin{Name: fmt.Sprint(w, " ", i), Hash: info.Hash})
+					err = held.Pin(bg, Pin{Name: fmt.Sprint(w, " ", i), Hash: info.Hash})
 				}
 				release()
 				got, readErr := s.ReadAll(bg, info.Hash, 1<<20)
@@ -396,17 +396,17 @@ func TestHeldSequences(t *testing.T) {
 		}
 		return n
 	}
-	ctx, release := s.Hold(bg)
-	require.NoError(t, s.TouchSequence(ctx, root))
-	_, err := s.Collect(ctx, CollectOptions{})
+	held, release := s.Hold()
+	require.NoError(t, held.TouchSequence(bg, root))
+	_, err := held.Collect(bg, CollectOptions{})
 	require.NoError(t, err)
 	require.Equal(t, 21, here())
 	ended := false
 	_, err = s.Collect(bg, CollectOptions{Keep: func(context.Context, *Marks) error {
 		release()
-		ctx, release = s.Hold(bg)
+		held, release = held.Hold() // which has ended, so that this is another
 		ended = true
-		return s.TouchSequence(ctx, root) // now that marks have been made
+		return held.TouchSequence(bg, root) // now that marks have been made
 	}})
 	require.NoError(t, err)
 	require.True(t, ended)
@@ -415,12 +415,6 @@ func TestHeldSequences(t *testing.T) {
 	_, err = s.Collect(bg, CollectOptions{})
 	require.NoError(t, err)
 	require.Zero(t, here())
-	inner, end := s.Hold(unheld(ctx))
-	defer end()
-	s.Touch(inner, root)
-	s.touches.mu.Lock()
-	defer s.touches.mu.Unlock()
-	require.True(t, s.touches.inUse(root), "where a hold is left, another can begin")
 }
 
 // Of a sequence with a hole, the children on both sides of it are found.

@@ -19,50 +19,74 @@ type touches struct {
 	holds      map[*hold]struct{}
 }
 
+// hold is what one holder keeps. touches.mu guards it.
 type hold struct {
+	store     Store // through which things are held
+	released  bool  // for ever: it keeps nothing any more
 	keys      map[uint64]struct{}
 	sequences map[Hash]struct{} // of which the children are held, too
 }
 
-type holdKey struct{}
+func (h *hold) add(key uint64) {
+	if h.keys == nil {
+		h.keys = map[uint64]struct{}{}
+	}
+	h.keys[key] = struct{}{}
+}
 
 func shortKey(h Hash) uint64 { return binary.BigEndian.Uint64(h[:8]) }
 
-// Hold returns a context, and a function to be called once. What store methods that are given the
-// context store, find stored, or open to be read in between is not collected before that call. Of
-// content in several blobs, those that are read later are to be touched first.
-func (s *Store) Hold(ctx context.Context) (context.Context, func()) {
+// Hold returns the same store once more, and a function to be called once. What methods of held
+// store, find stored, or open to be read is not collected before that call; afterwards held keeps
+// nothing. Of content in several blobs, those that are read later are to be touched first. A store
+// that holds already returns itself and a function that does nothing: the hold lasts as long as
+// whoever began it says.
+func (s *Store) Hold() (held *Store, release func()) {
 	t := &s.touches
-	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
-		return ctx, func() {} // held already
-	}
-	h := &hold{map[uint64]struct{}{}, map[Hash]struct{}{}}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if s.holds() {
+		return s, func() {}
+	}
+	h := new(hold)
+	h.store = Store{s.shared, h}
 	if t.holds == nil {
 		t.holds = map[*hold]struct{}{}
 	}
 	t.holds[h] = struct{}{}
-	return context.WithValue(ctx, holdKey{}, h), func() {
+	return &h.store, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.holds, h)
+		h.released = true
 		if t.collecting != nil { // what keeps the blobs now may have come after Collect looked
 			for k := range h.keys {
 				t.collecting[k] = struct{}{}
 			}
 		}
+		h.keys, h.sequences = nil, nil // whoever still has the store needs them no more
 	}
 }
 
-// Touch marks h as in use: under the hold of ctx, and for a Collect that is running.
-func (s *Store) Touch(ctx context.Context, h Hash) {
+// holds reports whether the store has a hold that lasts. The caller holds touches.mu.
+func (s *Store) holds() bool { return s.hold != nil && !s.hold.released }
+
+// bare is the store without a hold, for what reads everything.
+func (s *Store) bare() *Store {
+	if s.hold == nil {
+		return s
+	}
+	return &Store{shared: s.shared}
+}
+
+// Touch marks h as in use: under the store's hold, if it has one, and for a Collect that is
+// running.
+func (s *Store) Touch(h Hash) {
 	t := &s.touches
-	held, _ := ctx.Value(holdKey{}).(*hold)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if held != nil {
-		held.keys[shortKey(h)] = struct{}{}
+	if s.holds() {
+		s.hold.add(shortKey(h))
 	}
 	if t.collecting != nil {
 		t.collecting[shortKey(h)] = struct{}{}
@@ -73,35 +97,32 @@ func (s *Store) Touch(ctx context.Context, h Hash) {
 // sequence that is remembered, of which the children can be many; a Collect that is running is told
 // of each.
 func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
-	s.Touch(ctx, h)
+	s.Touch(h)
 	t := &s.touches
 	t.mu.Lock()
-	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
-		held.sequences[h] = struct{}{}
+	if s.holds() {
+		if s.hold.sequences == nil {
+			s.hold.sequences = map[Hash]struct{}{}
+		}
+		s.hold.sequences[h] = struct{}{}
 	}
 	running := t.collecting != nil
 	t.mu.Unlock()
 	if !running {
 		return nil
 	}
-	ctx = unheld(ctx)
-	return s.EachChild(ctx, h, func(child Hash) error {
-		s.Touch(ctx, child)
+	all := s.bare()
+	return all.EachChild(ctx, h, func(child Hash) error {
+		all.Touch(child)
 		return nil
 	})
 }
 
-// touchRead marks h as in use under the hold of ctx, if there is one: what is read there is not
-// collected.
-func (s *Store) touchRead(ctx context.Context, h Hash) {
-	if held, _ := ctx.Value(holdKey{}).(*hold); held != nil {
-		s.Touch(ctx, h)
+// touchRead marks h as in use if the store holds what is read.
+func (s *Store) touchRead(h Hash) {
+	if s.hold != nil {
+		s.Touch(h)
 	}
-}
-
-// unheld is ctx without a hold, for what reads everything.
-func unheld(ctx context.Context) context.Context {
-	return context.WithValue(ctx, holdKey{}, (*hold)(nil))
 }
 
 func (t *touches) begin() {

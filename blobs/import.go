@@ -339,7 +339,7 @@ func (w *importWork) collect(ctx context.Context, in <-chan hashedSegment) (hash
 // publish makes the content under rec.id the blob h, unless there is one already; what is not
 // needed is cleared away.
 func (s *Store) publish(ctx context.Context, h Hash, rec record) error {
-	s.Touch(ctx, h)
+	s.Touch(h)
 	var waste []contentID
 	s.writing.RLock()
 	err := s.kv.Update(ctx, func(tx kv.Txn) error {

@@ -56,7 +56,12 @@ func (s *Store) Pin(ctx context.Context, p Pin) error {
 			"%w: %q: it must be 1 to %d bytes of text in one line", ErrPinName, p.Name, MaxPinName,
 		)
 	}
-	s.Touch(ctx, p.Hash)
+	s.Touch(p.Hash)
+	if p.Sequence { // a collection that runs may have looked at the pins already
+		if err := s.TouchSequence(ctx, p.Hash); err != nil {
+			return fmt.Errorf("pin %q: %w", p.Name, err)
+		}
+	}
 	return s.kv.Update(ctx, func(tx kv.Txn) error {
 		if _, err := getRecord(tx, p.Hash); err != nil {
 			return err

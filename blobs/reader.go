@@ -36,7 +36,7 @@ var (
 
 // Reader opens the blob h, which may be partial, for as long as ctx lives. It returns ErrNotFound.
 func (s *Store) Reader(ctx context.Context, h Hash) (*Reader, error) {
-	s.touchRead(ctx, h)
+	s.touchRead(h)
 	r := &Reader{ctx: ctx, s: s, h: h}
 	if err := r.lookUp(); err != nil {
 		return nil, err

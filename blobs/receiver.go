@@ -495,6 +495,7 @@ func (s *Store) filesOf(
 		if _, known := ids[j.hash]; known {
 			continue
 		}
+		s.Touch(j.hash)
 		rec, err := s.lookUp(ctx, j.hash)
 		if errors.Is(err, ErrNotFound) {
 			if last := j.seg.index*fanOut+uint64(j.seg.n) == groupCount(j.size) && j.seg.mask>>(j.seg.n-1)&1 == 1; !last {
@@ -531,7 +532,6 @@ func (s *Store) lookUp(ctx context.Context, h Hash) (rec record, err error) {
 // createPartial makes a blob known, with nothing of it there yet, or returns the record that
 // somebody else has made meanwhile.
 func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec record, err error) {
-	s.Touch(ctx, h)
 	id, err := s.newFile(ctx)
 	if err != nil {
 		return rec, err

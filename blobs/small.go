@@ -38,7 +38,7 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error 
 		return nil
 	}
 	for _, b := range all {
-		s.Touch(ctx, b.hash)
+		s.Touch(b.hash)
 	}
 	missing := all // or there, which costs less to find when they are recorded, unless that would have written their content in vain
 	if !over && slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
@@ -211,8 +211,11 @@ func (im *Importer) add(data []byte, known *Hash) (b smallBlob, err error) {
 	return b, nil
 }
 
-// Reset forgets what was added and not flushed, and works under another context from now on.
-func (im *Importer) Reset(ctx context.Context) { im.ctx, im.blobs, im.bytes = ctx, im.blobs[:0], 0 }
+// Reset forgets what was added and not flushed, and stores in another store, or under another hold,
+// from now on.
+func (im *Importer) Reset(ctx context.Context, s *Store) {
+	im.s, im.ctx, im.blobs, im.bytes = s, ctx, im.blobs[:0], 0
+}
 
 // Flush stores what was added.
 func (im *Importer) Flush() error {

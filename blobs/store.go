@@ -30,6 +30,12 @@ var (
 // Store keeps blobs in a kv.Store and in files. Its methods may be called at the same time from
 // many goroutines.
 type Store struct {
+	*shared
+	hold *hold // what Collect leaves alone for whoever has this store; nil of what Open returns
+}
+
+// shared is what a store and those that hold on it are made of.
+type shared struct {
 	kv    kv.Store
 	files *files.Store
 
@@ -51,7 +57,7 @@ func (s *Store) BytesRead() uint64 { return s.read.Load() }
 // Open returns the store kept in s and fs, after clearing away what interrupted imports and
 // deletions left. No other Store may be open on them.
 func Open(ctx context.Context, s kv.Store, fs *files.Store) (*Store, error) {
-	st := &Store{kv: s, files: fs, settleTime: settleTime}
+	st := &Store{shared: &shared{kv: s, files: fs, settleTime: settleTime}}
 	for _, step := range []func(context.Context) error{st.checkFormat, st.clearGarbage, st.recover} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("open blob store: %w", err)

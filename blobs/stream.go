@@ -43,7 +43,7 @@ type Encoder struct {
 
 // Encoder looks up the blob h, or returns ErrNotFound.
 func (s *Store) Encoder(ctx context.Context, h Hash) (*Encoder, error) {
-	s.touchRead(ctx, h)
+	s.touchRead(h)
 	e := &Encoder{ctx: ctx}
 	if err := e.lookUp(s, h); err != nil {
 		return nil, err

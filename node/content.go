@@ -59,13 +59,20 @@ func (n *Node) HandOver(
 
 func (n *Node) serveBlobs(s link.Stream) { n.content.Serve(n.ctx, s) }
 
-// Get is [content.Exchange.Get].
+// Get is [content.Exchange.Get]. What it brings is not held afterwards: see Hold.
 func (n *Node) Get(
 	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo,
 	progress func(content.GetProgress),
+) (content.Content, error) {
+	return n.get(ctx, n.Blobs, h, form, providers, progress)
+}
+
+func (n *Node) get(
+	ctx context.Context, into *blobs.Store, h blobs.Hash, form content.Form,
+	providers []peer.AddrInfo, progress func(content.GetProgress),
 ) (c content.Content, err error) {
 	ctx, done := n.within(ctx)
-	c, err = n.content.Get(ctx, h, form, providers, progress)
+	c, err = n.content.Get(ctx, into, h, form, providers, progress)
 	return c, done(err)
 }
 

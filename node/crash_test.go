@@ -64,10 +64,10 @@ func writeUntilKilled(dir string) error {
 		if _, err := n.Blobs.ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
 			return err
 		}
-		ctx, release := n.Blobs.Hold(ctx)
+		held, release := n.Blobs.Hold()
 		data := testkit.Random(byte(i), sizes[i%len(sizes)])
 		binary.BigEndian.PutUint64(data, uint64(time.Now().UnixNano()))
-		info, err := n.Blobs.ImportBytes(ctx, data)
+		info, err := held.ImportBytes(ctx, data)
 		if err != nil {
 			return err
 		}

@@ -33,9 +33,10 @@ import (
 //
 // A Replica holds nothing open, and its methods may be called at the same time.
 type Replica struct {
-	n    *Node
-	id   replica.ID
-	most time.Duration // see Within; 0 is without end, and less not at all
+	n     *Node
+	blobs *blobs.Store // of the node; what a handle of Hold stores and opens is held
+	id    replica.ID
+	most  time.Duration // see Within; 0 is without end, and less not at all
 }
 
 // Replica returns a handle on the replica that text names: by its name here, its id, or the
@@ -49,7 +50,9 @@ func (n *Node) Replica(ctx context.Context, text string) (*Replica, error) {
 }
 
 // ReplicaOf returns a handle on the replica with an id. That it is not here is said by the handle.
-func (n *Node) ReplicaOf(id replica.ID) *Replica { return &Replica{n: n, id: id} }
+func (n *Node) ReplicaOf(id replica.ID) *Replica {
+	return &Replica{n: n, blobs: n.Blobs, id: id}
+}
 
 // Within returns a handle on the same replica that waits at most so long for content that is on its
 // way, and not at all while the node is offline. What has not come by then is a *LateError.
@@ -57,7 +60,14 @@ func (r *Replica) Within(most time.Duration) *Replica {
 	if most == 0 {
 		most = -1
 	}
-	return &Replica{r.n, r.id, most}
+	return &Replica{r.n, r.blobs, r.id, most}
+}
+
+// holding returns a handle that holds what it opens until release is called.
+func (r *Replica) holding() (held *Replica, release func()) {
+	held = &Replica{n: r.n, id: r.id, most: r.most}
+	held.blobs, release = r.blobs.Hold()
+	return held, release
 }
 
 // ID returns the replica's id.
@@ -90,7 +100,8 @@ type WriteOptions struct {
 // Batch collects changes that are written together. It is for one goroutine, and must be closed.
 type Batch struct {
 	r       *Replica
-	ctx     context.Context // holds what was added
+	ctx     context.Context
+	blobs   *blobs.Store // holds what was added
 	release func()
 	view    *replica.Plain
 	key     replica.SecretKey
@@ -102,7 +113,7 @@ type Batch struct {
 // Batch begins to collect changes. It returns replica.ErrNotFound, and replica.ErrNoReadKey or
 // replica.ErrUnprovedKey if nothing can be sealed for the replica now.
 func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
-	b := &Batch{r: r, key: o.As, options: o}
+	b := &Batch{r: r, ctx: ctx, key: o.As, options: o}
 	var err error
 	if b.view, err = r.n.Replicas.Plain(ctx, r.id); err != nil {
 		return nil, err
@@ -121,7 +132,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 			return nil, err
 		}
 	}
-	b.ctx, b.release = r.n.Blobs.Hold(ctx)
+	b.blobs, b.release = r.blobs.Hold()
 	return b, nil
 }
 
@@ -129,7 +140,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 func (b *Batch) Close() {
 	b.release()
 	if b.small != nil {
-		b.small.Reset(context.Background()) // it keeps no hold alive
+		b.small.Reset(context.Background(), b.r.n.Blobs) // it keeps no hold alive
 		b.r.n.importers.Put(b.small)
 		b.small = nil
 	}
@@ -185,23 +196,23 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 		if err != nil {
 			return h, 0, err
 		}
-		return sealed.Import(b.ctx, n.Blobs, key, in, progress)
+		return sealed.Import(b.ctx, b.blobs, key, in, progress)
 	}
 	switch {
 	case c.Stream != nil:
-		return content.ImportStream(b.ctx, n.Blobs, in, progress)
+		return content.ImportStream(b.ctx, b.blobs, in, progress)
 	case c.File != nil:
-		return content.ImportOpen(b.ctx, n.Blobs, c.File, progress)
+		return content.ImportOpen(b.ctx, b.blobs, c.File, progress)
 	case len(c.Value) > blobs.SegmentSize:
-		info, err := n.Blobs.ImportBytes(b.ctx, c.Value)
+		info, err := b.blobs.ImportBytes(b.ctx, c.Value)
 		return info.Hash, info.Size, err
 	}
 	if b.small == nil {
 		b.small, _ = n.importers.Get().(*blobs.Importer)
 		if b.small == nil {
-			b.small = n.Blobs.NewImporter(b.ctx)
+			b.small = b.blobs.NewImporter(b.ctx)
 		}
-		b.small.Reset(b.ctx)
+		b.small.Reset(b.ctx, b.blobs)
 	}
 	if h = c.Hash; h != (blobs.Hash{}) {
 		err = b.small.AddHashed(c.Value, h)
@@ -248,7 +259,7 @@ func (b *Batch) Commit() ([]replica.Item, error) {
 	if err != nil {
 		return items, err
 	}
-	return items, b.r.n.Blobs.Sync(b.ctx)
+	return items, b.blobs.Sync(b.ctx)
 }
 
 // Apply commits changes and returns the entries.
@@ -309,6 +320,8 @@ func (r *Replica) DeletePrefix(
 // lives and the node is online, or as Within says. It returns replica.ErrNotFound, and
 // blobs.ErrTooLarge for content of more than most bytes.
 func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, error) {
+	r, release := r.holding()
+	defer release()
 	it, in, err := r.Open(ctx, key)
 	if err != nil {
 		return nil, err
@@ -320,7 +333,9 @@ func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, err
 	return io.ReadAll(in)
 }
 
-// Open opens the latest value of a key for reading, as long as ctx lives. It waits as Get does.
+// Open opens the latest value of a key for reading, as long as ctx lives. It waits as Get does. A
+// value that another has taken the place of since may be collected before it has been read: see
+// Hold.
 func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in content.Reader, err error) {
 	view, err := r.n.Replicas.Plain(ctx, r.id)
 	if err != nil {
@@ -332,7 +347,7 @@ func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in con
 	if err := r.await(ctx, &it); err != nil {
 		return it, nil, err
 	}
-	in, err = r.n.OpenPlain(ctx, view, &it.Entry)
+	in, err = sealed.Open(ctx, r.blobs, view, &it.Entry)
 	return it, in, err
 }
 

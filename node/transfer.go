@@ -89,6 +89,8 @@ func (r *Replica) Export(
 	if err != nil {
 		return out, err
 	}
+	r, release := r.holding() // all is read at the end, when it may not be the latest any more
+	defer release()
 	var files []directory.Named
 	for it, err := range view.Latest(ctx, replica.Query{}) {
 		if err != nil {
@@ -101,7 +103,8 @@ func (r *Replica) Export(
 		if err := r.await(ctx, &it); err != nil {
 			return out, err
 		}
-		content, err := sealed.Chunks(ctx, r.n.Blobs, view, &it.Entry)
+		r.blobs.Touch(it.Entry.Hash)
+		content, err := sealed.Chunks(ctx, r.blobs, view, &it.Entry)
 		if err != nil {
 			return out, fmt.Errorf("export %q: %w", it.Key, err)
 		}
@@ -116,9 +119,9 @@ func (r *Replica) Export(
 		out.Left = append(out.Left, LeftOut{[]byte(path), "other keys lie below it"})
 	}
 	out.Files, out.Unreadable = len(files)-len(hidden), view.Unreadable()
-	from := directory.FromStore(r.n.Blobs)
+	from := directory.FromStore(r.blobs)
 	if view.Encrypted() {
-		from = sealed.Copy(r.n.Blobs, view)
+		from = sealed.Copy(r.blobs, view)
 	}
 	return out, d.ExportFrom(ctx, from, dir, progress)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,12 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -123,5 +128,41 @@ func TestExportOfAReplica(t *testing.T) {
 		_, late := errors.AsType[*LateError](err)
 		require.True(t, late, "%v", err)
 		require.NoDirExists(t, none)
+	})
+}
+
+// What an export is going to write is not collected before, though it is deleted meanwhile.
+func TestExportHoldsWhatItWrites(t *testing.T) {
+	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
+		ctx := t.Context()
+		var changes []Change
+		for i := range 20 {
+			size := 3000
+			if i%10 == 3 {
+				size = chunked.Threshold + 1
+			}
+			changes = append(changes, Change{Key: fmt.Append(nil, i), Value: testkit.Random(uint64(i), size)})
+		}
+		_, err := r.Apply(ctx, WriteOptions{}, changes...)
+		require.NoError(t, err)
+		collect := func() {
+			_, err := r.DeletePrefix(ctx, WriteOptions{}, nil)
+			require.NoError(t, err)
+			_, err = n.Collect(ctx, false, nil)
+			require.NoError(t, err)
+		}
+		var once sync.Once
+		out := filepath.Join(t.TempDir(), "out")
+		_, err = r.Export(ctx, out, func(directory.Progress) { once.Do(collect) })
+		require.NoError(t, err)
+		for i, c := range changes {
+			got, err := os.ReadFile(filepath.Join(out, string(c.Key)))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(c.Value, got), "file %d", i)
+		}
+		collect()
+		all, err := n.Blobs.Totals(ctx)
+		require.NoError(t, err)
+		require.Zero(t, all.Count, "nothing holds it now")
 	})
 }

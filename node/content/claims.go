@@ -68,7 +68,7 @@ func (x *Exchange) FetchClaims(ctx context.Context, c Claims) (out Outcome, err 
 	for _, p := range c.Others {
 		providers = append(providers, peer.AddrInfo{ID: p})
 	}
-	f := x.newFetcher(ctx, providers, nil, true, nil)
+	f := x.newFetcher(ctx, x.blobs, providers, nil, true, nil)
 	f.claims, f.relief = true, c.Relief
 	f.follow(c.Lead)
 	out.Wrong, out.Gave = map[int]uint64{}, map[peer.ID]uint64{}
@@ -155,7 +155,7 @@ func (f *fetcher) fetchChunks(h blobs.Hash, size uint64) error {
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
 	}
-	info, err := f.x.blobs.Stat(f.ctx, h)
+	info, err := f.store.Stat(f.ctx, h)
 	if errors.Is(err, blobs.ErrNotFound) || err == nil && (!info.Complete || info.Size == size) {
 		return nil // nobody had it, or it is one blob
 	}
@@ -167,10 +167,10 @@ func (f *fetcher) fetchChunks(h blobs.Hash, size uint64) error {
 		return wrong
 	}
 	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
-	if err := f.mend(f.x.blobs.Check(f.ctx, h, head)); err != nil {
+	if err := f.mend(f.store.Check(f.ctx, h, head)); err != nil {
 		return err
 	}
-	first, err := f.x.blobs.Reader(f.ctx, h)
+	first, err := f.store.Reader(f.ctx, h)
 	if err != nil {
 		return storeFault{err}
 	}
@@ -188,12 +188,12 @@ func (f *fetcher) fetchChunks(h blobs.Hash, size uint64) error {
 	if err := f.rc.Flush(); err != nil {
 		return storeFault{err}
 	}
-	chunks, err := chunked.Open(f.ctx, f.x.blobs, h)
+	chunks, err := chunked.Open(f.ctx, f.store, h)
 	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
 		if err := f.mend(err); err != nil {
 			return err
 		}
-		chunks, err = chunked.Open(f.ctx, f.x.blobs, h)
+		chunks, err = chunked.Open(f.ctx, f.store, h)
 	}
 	bad := errors.Is(err, chunked.ErrNotChunked) || errors.Is(err, chunked.ErrBadList)
 	if err == nil || bad {

@@ -93,6 +93,7 @@ const fetchWindow = 1 << 16
 // for several calls of fetch, one after the other.
 type fetcher struct {
 	x          *Exchange
+	store      *blobs.Store // holds what is fetched; nothing of a fetch uses another
 	ctx        context.Context
 	cancel     context.CancelFunc
 	background bool
@@ -112,7 +113,7 @@ type fetcher struct {
 	slow      int              // how often in a row it was little
 	work      sync.WaitGroup
 	started   bool
-	release   func() // of the hold on what is fetched
+	release   func() // of the hold of the store
 	leave     func() // of the turn
 
 	mu    sync.Mutex
@@ -123,18 +124,19 @@ type fetcher struct {
 }
 
 // newFetcher returns a fetcher that asks the providers, and the fallback ones for what those do not
-// have. progress, if not nil, is told the length of each verified piece, by one goroutine at a
+// have. What it fetches is held until it is closed, or longer if into, the exchange's store, holds
+// already. progress, if not nil, is told the length of each verified piece, by one goroutine at a
 // time. background says that nobody waits for it. It must be closed.
 func (x *Exchange) newFetcher(
-	ctx context.Context, providers, fallback []peer.AddrInfo, background bool,
+	ctx context.Context, into *blobs.Store, providers, fallback []peer.AddrInfo, background bool,
 	progress func(n int),
 ) *fetcher {
 	f := &fetcher{
 		x: x, background: background, progress: progress, sched: schedule.New(time.Now),
 	}
-	ctx, f.release = x.blobs.Hold(ctx)
+	f.store, f.release = into.Hold()
 	f.ctx, f.cancel = context.WithCancel(ctx)
-	f.rc = x.blobs.NewReceiver(f.ctx)
+	f.rc = f.store.NewReceiver(f.ctx)
 	f.leave = x.limits.Turns.Begin(background)
 	seen := map[peer.ID]bool{}
 	for i, info := range slices.Concat(providers, fallback) {
@@ -422,9 +424,9 @@ func (f *fetcher) addAll(wants []Want, children *wire.Children) (int, error) {
 	hashes := make([]blobs.Hash, len(wants))
 	for i, w := range wants {
 		hashes[i] = w.Hash
-		f.x.blobs.Touch(f.ctx, w.Hash)
+		f.store.Touch(w.Hash)
 	}
-	err := f.x.blobs.Stats(f.ctx, hashes, func(
+	err := f.store.Stats(f.ctx, hashes, func(
 		i int, info blobs.Info, known bool, present func() (blobs.Ranges, error),
 	) error {
 		x := schedule.Need{Want: wants[i], Missing: blobs.Everything}
@@ -470,7 +472,7 @@ func (f *fetcher) addAll(wants []Want, children *wire.Children) (int, error) {
 func (x *Exchange) Fetch(
 	ctx context.Context, wants []Want, providers []peer.AddrInfo, progress func(n int),
 ) (Fetched, error) {
-	f := x.newFetcher(ctx, providers, nil, false, progress)
+	f := x.newFetcher(ctx, x.blobs, providers, nil, false, progress)
 	return f.end(f.fetch(wants...))
 }
 

@@ -52,26 +52,25 @@ type GetProgress struct {
 
 // Get brings everything that h names into the store, from the providers together and, for what they
 // lack, from connected peers. It goes on where an earlier Get stopped. Errors are those of Fetch,
-// and of directory.Load. What it brings is not collected before the hold of ctx ends, if there is
-// one (see blobs.Store.Hold).
+// and of directory.Load. into is the exchange's store: if that holds, what Get brings is not collected
+// before its hold ends, and else not before Get has ended.
 func (x *Exchange) Get(
-	ctx context.Context, h blobs.Hash, form Form, providers []peer.AddrInfo,
+	ctx context.Context, into *blobs.Store, h blobs.Hash, form Form, providers []peer.AddrInfo,
 	progress func(GetProgress),
 ) (_ Content, err error) {
-	ctx, release := x.blobs.Hold(ctx)
+	into, release := into.Hold()
 	defer release()
-	g := getter{x: x, out: Content{Hash: h}, progress: progress}
-	g.f = x.newFetcher(link.Named(ctx), providers, x.peers(), false, g.came)
+	g := getter{out: Content{Hash: h}, progress: progress}
+	g.f = x.newFetcher(link.Named(ctx), into, providers, x.peers(), false, g.came)
 	err = g.run(ctx, form)
 	g.out.Fetched, err = g.f.end(err)
 	if err == nil {
-		err = x.blobs.Sync(ctx)
+		err = into.Sync(ctx)
 	}
 	return g.out, err
 }
 
 type getter struct {
-	x        *Exchange
 	f        *fetcher
 	progress func(GetProgress)
 	out      Content
@@ -95,7 +94,7 @@ func (g *getter) came(k int) {
 
 // expect adds bytes to what is to be fetched.
 func (g *getter) expect(ctx context.Context, wants []Want) error {
-	total, err := g.x.toFetch(ctx, wants)
+	total, err := g.f.toFetch(ctx, wants)
 	if err != nil {
 		return err
 	}
@@ -115,11 +114,11 @@ func (g *getter) run(ctx context.Context, form Form) error {
 		return nil
 	}
 	// What is damaged here would name children that nobody has.
-	stored := g.x.blobs.Check(ctx, g.out.Hash, blobs.Everything)
+	stored := g.f.store.Check(ctx, g.out.Hash, blobs.Everything)
 	if err := g.f.mend(stored); err != nil {
 		return err
 	}
-	b, err := g.x.blobs.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
+	b, err := g.f.store.ReadAll(ctx, g.out.Hash, blobs.MaxChildren*blobs.HashSize)
 	if err != nil {
 		return err
 	}
@@ -175,13 +174,13 @@ func (g *getter) root(ctx context.Context, form Form) (blobs.Info, error) {
 	if err != nil {
 		return blobs.Info{}, err
 	}
-	return g.x.blobs.Stat(ctx, g.out.Hash)
+	return g.f.store.Stat(ctx, g.out.Hash)
 }
 
 // expectRoot sets the total of a blob that is here in part; that of an unknown one becomes known
 // with its size.
 func (g *getter) expectRoot(ctx context.Context) error {
-	info, err := g.x.blobs.Stat(ctx, g.out.Hash)
+	info, err := g.f.store.Stat(ctx, g.out.Hash)
 	if errors.Is(err, blobs.ErrNotFound) {
 		g.f.sizeKnown = func(size uint64) {
 			g.mu.Lock()
@@ -206,7 +205,7 @@ func (g *getter) children(
 	if err := g.f.rc.Flush(); err != nil {
 		return nil, err
 	}
-	dir, err := directory.Load(ctx, g.x.blobs, g.out.Hash)
+	dir, err := directory.Load(ctx, g.f.store, g.out.Hash)
 	if err == nil {
 		g.out.Directory, g.out.Size = dir, dir.Size()
 		for i, size := range dir.ExpectedSizes() {
@@ -217,7 +216,7 @@ func (g *getter) children(
 	if !errors.Is(err, directory.ErrNotDirectory) && !errors.Is(err, blobs.ErrTooLarge) {
 		return nil, err
 	}
-	chunks, err := chunked.Open(ctx, g.x.blobs, g.out.Hash)
+	chunks, err := chunked.Open(ctx, g.f.store, g.out.Hash)
 	if err == nil {
 		g.out.Chunks, g.out.Size = chunks, chunks.Size()
 		err = chunks.Each(ctx, func(c chunked.Chunks) error {
@@ -239,12 +238,12 @@ func (g *getter) children(
 }
 
 // toFetch adds up what is missing.
-func (x *Exchange) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
+func (f *fetcher) toFetch(ctx context.Context, wants []Want) (total uint64, err error) {
 	hashes := make([]blobs.Hash, len(wants))
 	for i, w := range wants {
 		hashes[i] = w.Hash
 	}
-	err = x.blobs.Stats(ctx, hashes, func(
+	err = f.store.Stats(ctx, hashes, func(
 		i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error),
 	) error {
 		switch {
@@ -286,8 +285,8 @@ func (x *Exchange) FetchPart(
 	ctx context.Context, h blobs.Hash, ranges, children blobs.Ranges, providers []peer.AddrInfo,
 	progress func(GetProgress),
 ) (Fetched, error) {
-	g := getter{x: x, progress: progress}
-	g.f = x.newFetcher(link.Named(ctx), providers, x.peers(), false, g.came)
+	g := getter{progress: progress}
+	g.f = x.newFetcher(link.Named(ctx), x.blobs, providers, x.peers(), false, g.came)
 	got, err := g.f.end(g.part(ctx, h, ranges, children))
 	if err == nil {
 		err = x.blobs.Sync(ctx)
@@ -306,7 +305,7 @@ func (g *getter) part(ctx context.Context, h blobs.Hash, ranges, children blobs.
 	if err := g.f.rc.Flush(); err != nil {
 		return storeFault{err}
 	}
-	content, err := g.x.blobs.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
+	content, err := g.f.store.ReadAll(ctx, h, blobs.MaxChildren*blobs.HashSize)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func (x *Exchange) Repair(ctx context.Context, h blobs.Hash, damage []blobs.Dama
 	if len(damage) == 0 {
 		return nil
 	}
-	f := x.newFetcher(ctx, x.peers(), nil, false, nil)
+	f := x.newFetcher(ctx, x.blobs, x.peers(), nil, false, nil)
 	_, err := f.end(f.mend(&blobs.DamageError{Hash: h, Damage: damage}))
 	return errors.Join(err, x.blobs.Sync(ctx))
 }
@@ -42,7 +42,7 @@ func (f *fetcher) mend(err error) error {
 		return link.ErrOffline
 	}
 	x.log.Warn("damaged content is fetched again", "blob", damaged.Hash)
-	x.blobs.Touch(f.ctx, damaged.Hash)
+	f.store.Touch(damaged.Hash)
 	missing := &MissingError{Hashes: []blobs.Hash{damaged.Hash}, Count: 1}
 	for _, p := range f.menders(damaged.Hash) {
 		err := fault.Guard(x.log, "a repair", func() error {
@@ -103,7 +103,7 @@ func (f *fetcher) mendFrom(p peer.AddrInfo, damaged **blobs.DamageError) error {
 		return err
 	}
 	for {
-		size, ranges, whole, ok, err := f.x.blobs.Replaceable(f.ctx, h, (*damaged).Damage)
+		size, ranges, whole, ok, err := f.store.Replaceable(f.ctx, h, (*damaged).Damage)
 		if err != nil {
 			return storeFault{err}
 		}
@@ -127,7 +127,7 @@ func (f *fetcher) mendFrom(p peer.AddrInfo, damaged **blobs.DamageError) error {
 				checked = checked.Union(blobs.Ranges{at})
 			}
 		}
-		err = f.x.blobs.Check(f.ctx, h, checked)
+		err = f.store.Check(f.ctx, h, checked)
 		if err == nil {
 			*damaged = nil
 			return nil
@@ -155,7 +155,7 @@ func damageBytes(damage []blobs.Damage) (n uint64) {
 func (f *fetcher) replaceFrom(
 	p peer.AddrInfo, h blobs.Hash, size uint64, ranges blobs.Ranges, whole bool,
 ) error {
-	rc := f.x.blobs.NewReplacer(f.ctx)
+	rc := f.store.NewReplacer(f.ctx)
 	req := wire.Request{Hash: h, Ranges: ranges, ProveSize: whole}
 	err := f.askFor(p, req, func(s *stream, head wire.Head) error {
 		on := blobs.Hooks{Verified: f.came}
@@ -191,7 +191,7 @@ func (f *fetcher) fetchAnew(
 	if err != nil {
 		return err
 	}
-	if err := f.x.blobs.Drop(f.ctx, h, (*damaged).Damage); err != nil {
+	if err := f.store.Drop(f.ctx, h, (*damaged).Damage); err != nil {
 		return storeFault{err}
 	}
 	*damaged = nil

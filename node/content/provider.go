@@ -438,7 +438,7 @@ func (f *fetcher) children(
 	if err := f.rc.Flush(); err != nil {
 		return nil, nil, storeFault{err}
 	}
-	content, err := f.x.blobs.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
+	content, err := f.store.ReadAll(f.ctx, h, blobs.MaxChildren*blobs.HashSize)
 	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) {
 		return nil, nil, &PeerFault{"children of a sequence that did not come whole"}
 	}
@@ -452,7 +452,7 @@ func (f *fetcher) children(
 	}
 	children = children[req.First : req.First+count]
 	have := make([]bool, count)
-	err = f.x.blobs.Stats(f.ctx, children, func(
+	err = f.store.Stats(f.ctx, children, func(
 		i int, info blobs.Info, known bool, _ func() (blobs.Ranges, error),
 	) error {
 		have[i] = known && info.Complete
@@ -481,7 +481,7 @@ func (s *openStream) readChild(h blobs.Hash, req *wire.Children, have bool) (mor
 	if req.Limit > 0 && head.Size > req.Limit || len(head.Ranges.Without(req.Ranges)) > 0 {
 		return false, &PeerFault{fmt.Sprintf("blob %s is more than was asked for", h.Short())}
 	}
-	f.x.blobs.Touch(f.ctx, h)
+	f.store.Touch(h)
 	on := blobs.Hooks{Verified: func(n int) { s.p.came(n); f.came(n) }}
 	if have {
 		on.Verified = func(n int) { s.p.came(n) }

@@ -181,7 +181,7 @@ func (x *Exchange) answerBlob(
 	a *answering, q *wire.Request, limit uint64,
 ) (sent uint64, err error) {
 	// What is being sent is not collected. Each blob is held alone: of a sequence there are millions.
-	ctx, release := x.blobs.Hold(a.ctx)
+	held, release := x.blobs.Hold()
 	defer release()
 	w, units := a.w, 1
 	defer func() {
@@ -190,7 +190,7 @@ func (x *Exchange) answerBlob(
 		}
 	}()
 	head := wire.Head{Status: wire.StatusNotHere}
-	e, err := x.blobs.Encoder(ctx, q.Hash)
+	e, err := held.Encoder(a.ctx, q.Hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return 0, err
 	}
@@ -238,16 +238,16 @@ func (x *Exchange) answerBlob(
 // answerChildren answers for the children of a sequence; there are none if it is not here whole, or
 // is no sequence.
 func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
-	ctx, release := x.blobs.Hold(a.ctx)
+	held, release := x.blobs.Hold()
 	defer release()
 	w := a.w
 	c, count := q.Children, uint64(0)
-	list, err := x.blobs.Reader(ctx, q.Hash)
+	list, err := held.Reader(a.ctx, q.Hash)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
 	if err == nil {
-		has, err := x.blobs.Has(ctx, q.Hash)
+		has, err := held.Has(a.ctx, q.Hash)
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
 	if _, err := w.Write(binary.AppendUvarint(nil, count)); err != nil || count == 0 {
 		return err
 	}
-	if err := x.blobs.TouchSequence(ctx, q.Hash); err != nil {
+	if err := held.TouchSequence(a.ctx, q.Hash); err != nil {
 		return err
 	}
 	if err := a.spent(int(count)/childrenOfUnit, 0); err != nil { // a collection looks at each

@@ -25,7 +25,6 @@ type Reader interface {
 // Session reads blobs that may not be here, fetching what is read, and no more, from providers.
 // Several reads go over the same streams.
 type Session struct {
-	x  *Exchange
 	mu sync.Mutex // fetches are one after the other
 	f  *fetcher
 }
@@ -33,7 +32,7 @@ type Session struct {
 // NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked
 // for what the providers do not have.
 func (x *Exchange) NewSession(ctx context.Context, providers []peer.AddrInfo) *Session {
-	return &Session{x: x, f: x.newFetcher(ctx, providers, x.peers(), false, nil)}
+	return &Session{f: x.newFetcher(ctx, x.blobs, providers, x.peers(), false, nil)}
 }
 
 // Close ends the session and says what was fetched.
@@ -50,7 +49,7 @@ func (s *Session) ensure(w Want) error {
 	if !errors.Is(err, link.ErrOffline) {
 		return err
 	}
-	info, err := s.x.blobs.Stat(s.f.ctx, w.Hash)
+	info, err := s.f.store.Stat(s.f.ctx, w.Hash)
 	if err != nil {
 		return err
 	}
@@ -60,11 +59,11 @@ func (s *Session) ensure(w Want) error {
 
 // Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.
 func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
-	info, err := s.x.blobs.Stat(s.f.ctx, h)
+	info, err := s.f.store.Stat(s.f.ctx, h)
 	if errors.Is(err, blobs.ErrNotFound) {
 		// The request for the first bytes proves the size, too.
 		if err = s.ensure(Want{Hash: h, Ranges: blobs.Ranges{{Start: 0, End: 1}}}); err == nil {
-			info, err = s.x.blobs.Stat(s.f.ctx, h)
+			info, err = s.f.store.Stat(s.f.ctx, h)
 		}
 	}
 	if err != nil {
@@ -76,7 +75,7 @@ func (s *Session) Open(h blobs.Hash) (SessionReader, error) {
 // OpenAt is Open for somebody who will first read length bytes at off: they come with the proof of
 // the size, in one round trip.
 func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error) {
-	if _, err := s.x.blobs.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
+	if _, err := s.f.store.Stat(s.f.ctx, h); errors.Is(err, blobs.ErrNotFound) && length > 0 {
 		length = min(length, readAhead)
 		asked := blobs.Ranges{{Start: off, End: off + length}}
 		if err := s.ensure(Want{Hash: h, Ranges: asked}); err != nil {
@@ -87,7 +86,7 @@ func (s *Session) OpenAt(h blobs.Hash, off, length uint64) (SessionReader, error
 }
 
 func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
-	r, err := s.x.blobs.Reader(s.f.ctx, h)
+	r, err := s.f.store.Reader(s.f.ctx, h)
 	if err != nil {
 		return SessionReader{}, err
 	}
@@ -116,7 +115,7 @@ func (s *Session) Directory(
 	}
 	var sizes [2]uint64
 	for i, part := range []blobs.Hash{manifest, h} {
-		info, err := s.x.blobs.Stat(s.f.ctx, part)
+		info, err := s.f.store.Stat(s.f.ctx, part)
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +124,7 @@ func (s *Session) Directory(
 	if err := admit(entries, sizes[0], sizes[1]); err != nil {
 		return nil, err
 	}
-	return directory.Load(s.f.ctx, s.x.blobs, h)
+	return directory.Load(s.f.ctx, s.f.store, h)
 }
 
 // Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something
@@ -137,7 +136,7 @@ func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
 	if _, err := s.sequence(h); err != nil {
 		return nil, err
 	}
-	return chunked.Open(s.f.ctx, s.x.blobs, h)
+	return chunked.Open(s.f.ctx, s.f.store, h)
 }
 
 // notKnownAs is the error for content of which err kept this node from telling what it is: it does
@@ -167,7 +166,7 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	// What is damaged here must not pass for something else.
 	var damaged *blobs.DamageError
 	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
-	if err := s.x.blobs.Check(s.f.ctx, h, head); errors.As(err, &damaged) {
+	if err := s.f.store.Check(s.f.ctx, h, head); errors.As(err, &damaged) {
 		return nil, damaged
 	}
 	c, err := s.Open(child)
@@ -185,7 +184,7 @@ func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
 	if chunked.IsList(first) || directory.IsManifest(first) {
 		return first, nil
 	}
-	if err := s.x.blobs.Check(s.f.ctx, child, head); errors.As(err, &damaged) {
+	if err := s.f.store.Check(s.f.ctx, child, head); errors.As(err, &damaged) {
 		return nil, damaged
 	}
 	return first, nil
@@ -196,7 +195,7 @@ func (s *Session) sequence(h blobs.Hash) (first blobs.Hash, err error) {
 	if err := s.ensure(Want{Hash: h}); err != nil {
 		return first, err
 	}
-	r, err := s.x.blobs.Reader(s.f.ctx, h)
+	r, err := s.f.store.Reader(s.f.ctx, h)
 	if err != nil {
 		return first, err
 	}
@@ -209,7 +208,7 @@ func (s *Session) sequence(h blobs.Hash) (first blobs.Hash, err error) {
 // OpenChunks reads content in chunks as one.
 func (s *Session) OpenChunks(c chunked.Chunks) Reader {
 	for _, h := range c.Hashes { // they are not collected while the hold of the session lasts
-		s.x.blobs.Touch(s.f.ctx, h)
+		s.f.store.Touch(h)
 	}
 	if len(c.Hashes) == 1 {
 		if r, err := s.Open(c.Hashes[0]); err == nil && uint64(r.Size()) == c.Size() {
@@ -221,7 +220,7 @@ func (s *Session) OpenChunks(c chunked.Chunks) Reader {
 
 // OpenIndex reads a file in chunks as one.
 func (s *Session) OpenIndex(x *chunked.Index) (Reader, error) {
-	err := s.x.blobs.TouchSequence(s.f.ctx, x.Hash())
+	err := s.f.store.TouchSequence(s.f.ctx, x.Hash())
 	return x.Reader(s.f.ctx, s.open), err
 }
 

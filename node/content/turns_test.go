@@ -31,7 +31,7 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 		for _, liar := range info("known liar", "liar of relief") {
 			liars[liar.ID] = true
 		}
-		f := x.newFetcher(context.Background(), info("known liar", "first"), info("fallback"), true, nil)
+		f := x.newFetcher(context.Background(), x.blobs, info("known liar", "first"), info("fallback"), true, nil)
 		f.relief = func() []peer.ID { return []peer.ID{"liar of relief", "relief"} }
 		asked := func() (out []string) {
 			for _, p := range f.providers {
@@ -60,7 +60,7 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 		_, err := f.close()
 		require.NoError(t, err)
 
-		f = x.newFetcher(context.Background(), info("known liar"), nil, true, nil)
+		f = x.newFetcher(context.Background(), x.blobs, info("known liar"), nil, true, nil)
 		require.True(t, f.startNext())
 		require.Equal(t, []string{"known liar"}, asked(), "there is nobody else")
 		_, err = f.close()

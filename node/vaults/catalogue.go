@@ -137,7 +137,9 @@ var ErrContentMissing = errors.New("its content is not here yet")
 func (s *Service) readSmall(
 	ctx context.Context, p *replica.Plain, it *replica.Item,
 ) ([]byte, error) {
-	r, err := s.n.OpenPlain(ctx, p, &it.Entry)
+	held, release := s.n.Hold()
+	defer release()
+	r, err := held.OpenPlain(ctx, p, &it.Entry)
 	if err == nil && r.Size() > vault.MaxSealed {
 		return nil, fmt.Errorf("%w: %d bytes", vault.ErrSealed, r.Size())
 	}

@@ -101,7 +101,7 @@ func (l *List) Put(tx kv.Txn, e *replica.Entry) error {
 	if e.IsTombstone() {
 		return nil
 	}
-	l.blobs.Touch(l.cfg.Ctx, e.Hash)
+	l.blobs.Touch(e.Hash)
 	if !l.policies.get(e.Replica).Wants(e.Key, e.Size) {
 		return nil
 	}
