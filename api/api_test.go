@@ -109,7 +109,7 @@ func TestReadPartialBlob(t *testing.T) {
 	require.Equal(t, "bcdef", out.String())
 
 	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: 0, End: 600_000}})
-	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), errClosed)
+	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), ErrStopped)
 }
 
 func TestImportTellsTheLine(t *testing.T) {

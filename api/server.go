@@ -167,15 +167,6 @@ func (w *sentWriter) Write(b []byte) (int, error) {
 // maxRequest bounds the JSON of a request; values of more than this travel as files or imports.
 const maxRequest = 64 << 20
 
-// line is one line of an answer.
-type line struct {
-	Progress *Progress       `json:"progress,omitempty"`
-	Warning  string          `json:"warning,omitempty"`
-	Item     json.RawMessage `json:"item,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"`
-	Error    *Error          `json:"error,omitempty"`
-}
-
 // answer writes the lines of one answer. It may be used from several goroutines.
 type answer struct {
 	mu   sync.Mutex
@@ -185,13 +176,13 @@ type answer struct {
 
 const progressEvery = 100 * time.Millisecond
 
-func (a *answer) write(l line) error {
+func (a *answer) write(l Line) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.writeLocked(l)
 }
 
-func (a *answer) writeLocked(l line) error {
+func (a *answer) writeLocked(l Line) error {
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -209,7 +200,7 @@ func (a *answer) progress(p Progress) {
 	defer a.mu.Unlock()
 	if now := time.Now(); now.Sub(a.last) >= progressEvery {
 		a.last = now
-		_ = a.writeLocked(line{Progress: &p}) // a client that is gone ends the request's context
+		_ = a.writeLocked(Line{Progress: &p}) // a client that is gone ends the request's context
 		a.flush()
 	}
 }
@@ -221,7 +212,7 @@ func (a *answer) warn(format string, args ...any) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_ = a.writeLocked(line{Warning: fmt.Sprintf(format, args...)}) // likewise
+	_ = a.writeLocked(Line{Warning: fmt.Sprintf(format, args...)}) // likewise
 	a.flush()
 }
 
@@ -232,17 +223,17 @@ func (a *answer) item(v any) error {
 	if err != nil {
 		return err
 	}
-	return a.write(line{Item: b})
+	return a.write(Line{Item: b})
 }
 
 // finish sends the end of the answer.
 func (a *answer) finish(result any, err error) {
-	l := line{}
+	l := Line{}
 	if err == nil {
 		l.Result, err = json.Marshal(result)
 	}
 	if err != nil {
-		l = line{Error: AsError(err)}
+		l = Line{Error: AsError(err)}
 	}
 	_ = a.write(l) // likewise
 }

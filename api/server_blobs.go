@@ -76,8 +76,8 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 // key is.
 func pathTexts(paths []string) []string {
 	for i, path := range paths {
-		if !utf8.ValidString(path) || strings.HasPrefix(path, hexPrefix) {
-			paths[i] = hexPrefix + hex.EncodeToString([]byte(path))
+		if !utf8.ValidString(path) || strings.HasPrefix(path, HexPrefix) {
+			paths[i] = HexPrefix + hex.EncodeToString([]byte(path))
 		}
 	}
 	return paths

@@ -145,10 +145,11 @@ func (x importFiles) open(name string) (*disk.File, error) {
 		return nil, UsageErrorf("it names the file %q, but there is no directory to read files from", name)
 	}
 	f, err := disk.OpenBelow(x.root, name)
+	_, notRegular := errors.AsType[*disk.NotRegularError](err)
 	switch {
 	case err == nil:
 		return f, nil
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || is[*disk.NotRegularError](err):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), notRegular:
 		return nil, fmt.Errorf("file %q in %s: %w", name, x.root.Name(), err)
 	}
 	return nil, UsageErrorf("file %q is not in %s (%v): name the directory that holds it with --files-from", name, x.root.Name(), err)

@@ -29,11 +29,11 @@ func TestAppOverTheAPI(t *testing.T) {
 	_, err = ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "already")
 
-	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, DialKeyring(l.Path))
+	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.Remote{Call: DialKeyring(l.Path)})
 	require.NoError(t, err)
 	c, stop := Local(NewServer(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
-	k := c.Keyring()
+	k := vault.Remote{Call: c.CallKeyring}
 	_, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)})
 	require.ErrorIs(t, err, vault.ErrNoIdentity)
 	me, err := call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
@@ -118,7 +118,7 @@ func TestRequestsOfOneCode(t *testing.T) {
 	for i := uint64(0); second.Code(vault.App{}) != first.Code(vault.App{}); i++ {
 		binary.BigEndian.PutUint64(second.Challenge, i)
 	}
-	k := c.Keyring()
+	k := vault.Remote{Call: c.CallKeyring}
 	one, err := k.Ask(ctx, vault.App{}, first)
 	require.NoError(t, err)
 	shown, err := call[KeyringRequest](ctx, c, "vault/request", DecideRequest{Request: one.Code})

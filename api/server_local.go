@@ -18,7 +18,7 @@ func Local(s *Server) (c *Client, stop func() error) {
 		ErrorLog: slog.NewLogLogger(s.node.Log().Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	c = dialBy(l.dial)
+	c = DialBy(l.dial)
 	return c, func() error {
 		c.Close()
 		err := srv.Close()
