@@ -23,9 +23,8 @@ func TestFaultOfAnOperationIsAnError(t *testing.T) {
 	handle(s, "fault", func(context.Context, struct{}, *answer) (struct{}, error) { panic("a fault") })
 	c, stop := Local(s)
 	for range 2 {
-		_, err = call[struct{}](t.Context(), c, "fault", nil)
-		var e *Error
-		require.ErrorAs(t, err, &e)
+		e := post(t, s, "fault", "application/json", "").Error
+		require.NotNil(t, e)
 		require.Equal(t, Failed, e.Kind)
 		require.Contains(t, e.Message, "a fault in skerry itself ended fault")
 		require.NotContains(t, e.Message, "goroutine")

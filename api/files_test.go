@@ -119,9 +119,9 @@ func TestGetReplacesNothing(t *testing.T) {
 	for _, op := range []string{"get", "blob/export"} {
 		_ = os.Remove(out) // for the second time
 		if op == "get" {
-			_, err = call[Got](ctx, c, op, GetRequest{What: info.Hash.String(), Path: out})
+			_, err = call[Got](ctx, c, "get", GetRequest{What: info.Hash.String(), Path: out})
 		} else {
-			_, err = call[Got](ctx, c, op, ExportRequest{Hash: info.Hash.String(), Path: out})
+			_, err = call[Got](ctx, c, "blob/export", ExportRequest{Hash: info.Hash.String(), Path: out})
 		}
 		require.ErrorContains(t, err, "exists", op)
 		b, err := os.ReadFile(out)

@@ -3,8 +3,6 @@ package api
 import (
 	"bytes"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,34 +46,23 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	var e *Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, Usage, e.Kind)
-	_, err = rawPost(t, c, "replica/info", "application/json", "{\"name\":\"r\xff\"}")
-	require.ErrorContains(t, err, "UTF-8")
-	_, err = rawPost(t, c, "replica/info", "application/json", `{"name":"r"} {"name":"s"}`)
-	require.ErrorContains(t, err, "more follows")
-}
-
-// rawPost sends a body as it stands, and returns the last line of the answer.
-func rawPost(t *testing.T, c *Client, op, contentType, body string) (string, error) {
-	res, err := send[struct{}, replica.ID](t.Context(), c, op, contentType, strings.NewReader(body), nil)
-	return res.String(), err
+	raw := func(body string) *Error {
+		return post(t, NewServer(n, "test"), "replica/info", "application/json", body).Error
+	}
+	require.Contains(t, raw("{\"name\":\"r\xff\"}").Message, "UTF-8")
+	require.Contains(t, raw(`{"name":"r"} {"name":"s"}`).Message, "more follows")
 }
 
 // The body of an import counts, whatever type it is sent with: curl's default is that of a form.
 func TestImportTakesAnyContentType(t *testing.T) {
-	c, n := open(t)
+	_, n := open(t)
 	ctx := t.Context()
 	_, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	for _, kind := range []string{"application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data"} {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"replica/import?name=r", strings.NewReader(`{"key":"k","value":"1"}`))
-		require.NoError(t, err)
-		r.Header.Set("Content-Type", kind)
-		resp, err := c.http.Do(r)
-		require.NoError(t, err)
-		b, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		require.NoError(t, resp.Body.Close())
-		require.True(t, bytes.Contains(b, []byte(`"imported":1`)), "%s: %s", kind, b)
+		l := post(t, NewServer(n, "test"), "replica/import?name=r", kind, `{"key":"k","value":"1"}`)
+		require.Nil(t, l.Error)
+		require.Contains(t, string(l.Result), `"imported":1`, kind)
 	}
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -127,9 +126,12 @@ func TestRequestsOfOneCode(t *testing.T) {
 	two, err := k.Ask(ctx, vault.App{}, second)
 	require.NoError(t, err)
 	require.Equal(t, one.Code, two.Code)
-	for _, op := range []string{"vault/approve", "vault/deny", "vault/request"} {
-		_, err = call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
-		require.Equal(t, Usage, AsError(err).Kind, op)
+	which := DecideRequest{Request: one.Code, Password: "p"}
+	_, approve := c.VaultApprove(ctx, which)
+	_, deny := c.VaultDeny(ctx, which)
+	_, show := c.VaultRequest(ctx, which)
+	for _, err := range []error{approve, deny, show} {
+		require.Equal(t, Usage, AsError(err).Kind)
 	}
 	d, err := call[Decided](
 		ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"},
