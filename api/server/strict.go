@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"bytes"
@@ -12,8 +12,7 @@ import (
 )
 
 // Package encoding/json replaces what is not UTF-8, and halves of surrogate pairs, by U+FFFD: two
-// names become one, or a file gets another name. Requests with such text are refused instead
-// when they come; a client refuses them before they are sent.
+// names become one, or a file gets another name. The server rejects requests with such text.
 
 // checkText returns an error if JSON text holds bytes that are not UTF-8, or an escape such as
 // \ud800 that stands for no character.

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"os"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/api"
 )
 
 // The names of what is left out of a directory are carried, not replaced (kopia #1764).
@@ -21,19 +23,17 @@ func TestVerifyOfADirectory(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
 	}
 	c, _ := open(t)
-	var added []Added
+	var added []api.Added
 	require.NoError(
 		t,
-		every(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
-			func(a Added) error { added = append(added, a); return nil }),
+		c.BlobAdd(ctx, api.AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
+			func(a api.Added) error { added = append(added, a); return nil }),
 	)
-	verify := func(hashes ...string) Verified {
-		sum, err := both[Damage, Verified](
+	verify := func(hashes ...string) api.Verified {
+		sum, err := c.BlobVerify(
 			ctx,
-			c,
-			"blob/verify",
-			VerifyRequest{Hashes: hashes},
-			func(Damage) error { return nil },
+			api.VerifyRequest{Hashes: hashes},
+			func(api.Damage) error { return nil },
 		)
 		require.NoError(t, err)
 		return sum
@@ -42,7 +42,7 @@ func TestVerifyOfADirectory(t *testing.T) {
 	require.Equal(t, 4, verify(tree).Blobs, "the sequence, the manifest and two files")
 	require.Equal(t, 4, verify(tree, one, tree).Blobs, "each once")
 	require.Equal(t, 1, verify(one).Blobs)
-	_, err := call[BlobInfo](ctx, c, "blob/rm", HashRequest{Hash: one})
+	_, err := c.BlobRemove(ctx, api.HashRequest{Hash: one})
 	require.NoError(t, err)
 	sum := verify(tree)
 	require.Equal(t, 3, sum.Blobs)

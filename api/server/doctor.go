@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -7,30 +7,33 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node/doctor"
 	"github.com/skerry-sync/skerry/node/doctor/report"
 	"github.com/skerry-sync/skerry/seed"
 )
 
-func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (DoctorResult, error) {
+func (s *Server) doctorNetwork(
+	ctx context.Context, _ struct{}, _ *answer,
+) (api.DoctorResult, error) {
 	all, err := doctor.Network(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	claims, err := doctor.Claims(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	times, err := doctor.Times(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	all = append(append(all, claims...), times...)
 	seeds, err := s.diagnoseSeeds(ctx)
 	if seeds != nil {
 		all = append(all, *seeds)
 	}
-	return DoctorResult{s.node.ID().String(), all}, err
+	return api.DoctorResult{NodeID: s.node.ID().String(), Findings: all}, err
 }
 
 // diagnoseSeeds asks the seeds at which this node has registered replicas whether they keep them,

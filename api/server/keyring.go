@@ -1,9 +1,10 @@
-package api
+package server
 
 import (
 	"io"
 	"net/http"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/vault"
 )
 
@@ -21,4 +22,16 @@ func KeyringHandler(k vault.Keyring) http.Handler {
 		_, _ = w.Write(vault.Serve(r.Context(), k, msg)) // a client that is gone needs no answer
 	})
 	return mux
+}
+
+// keyringCall answers a call of an app on this machine to the keyring, in the form of package
+// vault: what apps on other devices call over the keyring protocol.
+func (s *Server) keyringCall(w http.ResponseWriter, r *http.Request) {
+	msg, err := io.ReadAll(http.MaxBytesReader(w, r.Body, vault.MaxCall))
+	if err != nil {
+		fail(w, api.UsageErrorf("call to the keyring: %v", err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(vault.ServeApp(r.Context(), s.vaults.AppKeyring(), vault.App{}, msg)) // a client that is gone needs no answer
 }
