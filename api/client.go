@@ -27,13 +27,15 @@ type Client struct {
 // Dial returns a client for the node that serves its API on the Unix socket path.
 func Dial(path string) *Client {
 	var d net.Dialer
-	return dialBy(func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return DialBy(func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return d.DialContext(ctx, "unix", path)
 	})
 }
 
-// dialBy returns a client whose connections are made by a function, as by a net.Dialer.
-func dialBy(
+// DialBy returns a client whose connections to the node are made by a function, as by a net.Dialer:
+// for a node in the same process, or one that is reached through something else than a socket. What
+// the function is told to dial is a name for the node and no address.
+func DialBy(
 	dial func(ctx context.Context, network, addr string) (net.Conn, error),
 ) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
@@ -94,13 +96,13 @@ func send[Item, Res any](ctx context.Context, c *Client, op, contentType string,
 	}
 	dec := json.NewDecoder(bufio.NewReaderSize(resp.Body, 64<<10))
 	for {
-		var l line
+		var l Line
 		if err := dec.Decode(&l); err != nil {
 			if ctx.Err() != nil {
 				return res, ctx.Err()
 			}
 			if lost(err) {
-				err = errClosed
+				err = ErrStopped
 			}
 			return res, err
 		}
@@ -141,7 +143,7 @@ func talkError(err error) error {
 		err = u.Err // without the made-up address
 	}
 	if lost(err) {
-		return errClosed
+		return ErrStopped
 	}
 	return fmt.Errorf("talk to the node: %w", err)
 }
@@ -211,7 +213,7 @@ func (c *Client) read(ctx context.Context, path string, w io.Writer) error {
 	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, 256<<10)); err != nil {
 		if lost(err) {
-			err = errClosed
+			err = ErrStopped
 		}
 		return err
 	}

@@ -15,11 +15,6 @@ func AsError(err error) *Error {
 	return &Error{kind.Of(err), plain(err)}
 }
 
-func is[T error](err error) bool {
-	var target T
-	return errors.As(err, &target)
-}
-
 func isAny(err error, targets ...error) bool {
 	for _, t := range targets {
 		if errors.Is(err, t) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/api/server"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -24,7 +25,7 @@ func ExampleClient() {
 	n, err := skerry.Open(ctx, node.Config{Dir: dir, Temporary: true}, nil)
 	must(err)
 	defer n.Close()
-	client, stop := api.Local(api.NewServer(n, "example"))
+	client, stop := server.Local(server.New(n, "example"))
 	defer stop()
 
 	made, err := client.ReplicaNew(ctx, api.NewReplicaRequest{Name: "notes"})

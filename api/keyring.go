@@ -9,68 +9,60 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/skerry-sync/skerry/vault"
 )
 
-// KeyringHandler serves a keyring to the person's own programs, for a process of its own: POST
-// /v1/keyring with a call of package vault, answered with the reply.
-func KeyringHandler(k vault.Keyring) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/keyring", func(w http.ResponseWriter, r *http.Request) {
-		msg, err := io.ReadAll(http.MaxBytesReader(w, r.Body, vault.MaxCall))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(vault.Serve(r.Context(), k, msg)) // a client that is gone needs no answer
-	})
-	return mux
-}
+// maxKeyringReply is how many bytes of a reply of a keyring are read: more than vault.MaxCall, the
+// longest that vault.Remote takes, so that it tells of one that is too long.
+const maxKeyringReply = 1 << 20
 
-// DialKeyring returns the keyring that another process serves on a Unix socket.
-func DialKeyring(path string) vault.Keyring {
+// DialKeyring returns what carries calls to the keyring that another process serves on a Unix
+// socket, and its replies back: the Call of a vault.Remote, which is that keyring. A keyring that
+// does not answer is an *Error of the kind Unreachable.
+func DialKeyring(path string) func(ctx context.Context, call []byte) (reply []byte, err error) {
 	var d net.Dialer
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true, // calls are rare
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		},
 	}}
-	return vault.Remote{Call: func(ctx context.Context, msg []byte) ([]byte, error) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://keyring/v1/keyring", bytes.NewReader(msg))
+	return func(ctx context.Context, call []byte) ([]byte, error) {
+		resp, err := postKeyring(ctx, client, "http://keyring/v1/", call)
 		if err != nil {
-			return nil, err
+			return nil, &Error{Unreachable, fmt.Sprintf("the keyring at %s does not answer: is "+
+				"skerry keyring running? (%v)", path, errors.Unwrap(err))}
 		}
-		resp, err := client.Do(r)
-		if err != nil {
-			return nil, &Error{Unreachable, fmt.Sprintf("the keyring at %s does not answer: is skerry keyring running? (%v)", path, errors.Unwrap(err))}
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(io.LimitReader(resp.Body, vault.MaxCall+1))
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return nil, errors.Join(fmt.Errorf("the keyring at %s: %s", path, resp.Status), err)
-		}
-		return b, nil
-	}}
+		return keyringReply(resp, "the keyring at "+path)
+	}
 }
 
-// Keyring returns the keyring of the node as an app on this machine reaches it: it answers what is
-// for apps, and nothing else.
-func (c *Client) Keyring() vault.Keyring {
-	return vault.Remote{Call: func(ctx context.Context, msg []byte) ([]byte, error) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"keyring", bytes.NewReader(msg))
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.http.Do(r)
-		if err != nil {
-			return nil, talkError(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(io.LimitReader(resp.Body, vault.MaxCall+1))
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return nil, errors.Join(fmt.Errorf("talk to the node: %s", resp.Status), err)
-		}
-		return b, nil
-	}}
+// CallKeyring carries a call to the keyring of the node, as an app on this machine reaches it, and
+// its reply back: it is the Call of a vault.Remote. The keyring answers what is for apps, and
+// nothing else.
+func (c *Client) CallKeyring(ctx context.Context, call []byte) (reply []byte, err error) {
+	resp, err := postKeyring(ctx, c.http, base, call)
+	if err != nil {
+		return nil, talkError(err)
+	}
+	return keyringReply(resp, "talk to the node")
+}
+
+func postKeyring(
+	ctx context.Context, client *http.Client, at string, call []byte,
+) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at+"keyring", bytes.NewReader(call))
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(r)
+}
+
+// keyringReply reads a reply and closes its body; who names the keyring in an error.
+func keyringReply(resp *http.Response, who string) ([]byte, error) {
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxKeyringReply))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("%s: %s", who, resp.Status), err)
+	}
+	return b, nil
 }

@@ -42,47 +42,6 @@ func TestErrorsAreForPeople(t *testing.T) {
 	require.Equal(t, NotFound, AsError(notThere).Kind)
 }
 
-// The names of what is left out of a directory are carried, not replaced (kopia #1764).
-func TestNamesOfWhatIsLeftOut(t *testing.T) {
-	require.Equal(t, []string{"plain", "hex:66ff", "hex:6865783a616263"},
-		pathTexts([]string{"plain", "f\xff", "hex:abc"}))
-}
-
-// A directory that is named is verified with what it lists; a blob that lists nothing is itself.
-func TestVerifyOfADirectory(t *testing.T) {
-	ctx, dir := t.Context(), t.TempDir()
-	for _, name := range []string{"one", "two"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
-	}
-	c, _ := open(t)
-	var added []Added
-	require.NoError(
-		t,
-		every(ctx, c, "blob/add", AddRequest{Paths: []string{dir, filepath.Join(dir, "one")}},
-			func(a Added) error { added = append(added, a); return nil }),
-	)
-	verify := func(hashes ...string) Verified {
-		sum, err := both[Damage, Verified](
-			ctx,
-			c,
-			"blob/verify",
-			VerifyRequest{Hashes: hashes},
-			func(Damage) error { return nil },
-		)
-		require.NoError(t, err)
-		return sum
-	}
-	tree, one := added[0].Hash.String(), added[1].Hash.String()
-	require.Equal(t, 4, verify(tree).Blobs, "the sequence, the manifest and two files")
-	require.Equal(t, 4, verify(tree, one, tree).Blobs, "each once")
-	require.Equal(t, 1, verify(one).Blobs)
-	_, err := call[BlobInfo](ctx, c, "blob/rm", HashRequest{Hash: one})
-	require.NoError(t, err)
-	sum := verify(tree)
-	require.Equal(t, 3, sum.Blobs)
-	require.Equal(t, 1, sum.Missing)
-}
-
 // A node that goes away in the middle of a request is told as that, whatever the connection says.
 func TestNodeGoesAway(t *testing.T) {
 	at := filepath.Join(t.TempDir(), "sock")
@@ -106,8 +65,8 @@ func TestNodeGoesAway(t *testing.T) {
 	c := Dial(at)
 	defer c.Close()
 	_, err = c.ImportBlob(t.Context(), endless{})
-	require.Equal(t, errClosed, err)
-	require.Equal(t, errClosed, c.ReadBlob(t.Context(), "00000000", 0, -1, false, io.Discard))
+	require.Equal(t, ErrStopped, err)
+	require.Equal(t, ErrStopped, c.ReadBlob(t.Context(), "00000000", 0, -1, false, io.Discard))
 	require.NoError(t, <-served)
 	require.NoError(t, l.Close())
 	_, err = c.ImportBlob(t.Context(), endless{})

@@ -1,22 +1,25 @@
 // Package api is how programs on the same machine talk to a node: JSON over HTTP on a Unix socket
-// in the data directory, with a server, and the client that the command line uses.
+// in the data directory. It has the client, which the command line uses, and links no database.
 //
-// What belongs here: requests, results, errors and their translation from and to those of the node.
-// What never belongs here: the work itself, which is node's, or project's for versions of assets,
-// and anything about terminals, which is cmd/skerry's.
+// What belongs here: requests, results, errors as they travel, and the client. What never belongs
+// here: answering (package server), whatever needs a node or a store, and anything about terminals,
+// which is cmd/skerry's.
 //
 // An operation is POST /v1/NAME with a JSON body. The answer is a sequence of JSON lines, each with
 // one field: progress any number of times, item for each element of a list, and at the end result
 // or error. Bytes travel as bodies: GET /v1/blob and GET /v1/value answer with them, POST /v1/blob
 // takes them. See docs/api.md.
+//
+// Start at [Dial]; [Client] has a method for each operation.
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/skerry-sync/skerry/internal/kind"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // Kind tells programs what went wrong.
@@ -106,11 +109,11 @@ type PeerStatus struct {
 
 // ReplicaStatus describes a replica.
 type ReplicaStatus struct {
-	ReplicaID  replica.ID         `json:"replica_id"`
-	Name       string             `json:"name"`
-	Capability replica.Capability `json:"capability"`
-	Entries    uint64             `json:"entries"`
-	Encrypted  bool               `json:"encrypted,omitempty"` // names and content are sealed
+	ReplicaID  ids.Replica    `json:"replica_id"`
+	Name       string         `json:"name"`
+	Capability ids.Capability `json:"capability"`
+	Entries    uint64         `json:"entries"`
+	Encrypted  bool           `json:"encrypted,omitempty"` // names and content are sealed
 	// MayWrite is set if the capability is read, and a grant lets an author of this node write now.
 	// status does not tell it.
 	MayWrite bool `json:"may_write,omitempty"`
@@ -123,5 +126,16 @@ type BlobStatus struct {
 	Partial int    `json:"partial"`
 }
 
-// errClosed reports a server that went away in the middle of an answer.
-var errClosed = errors.New("the node stopped before it had answered")
+// Line is one line of an answer, as JSON. One of its fields is set. An operation gives Progress,
+// Warning and Item any number of times, and ends with Error or Result; what Item and Result hold
+// depends on the operation.
+type Line struct {
+	Progress *Progress       `json:"progress,omitempty"`
+	Warning  string          `json:"warning,omitempty"`
+	Item     json.RawMessage `json:"item,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
+}
+
+// ErrStopped reports a node that went away in the middle of an answer.
+var ErrStopped = errors.New("the node stopped before it had answered")

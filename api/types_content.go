@@ -1,6 +1,6 @@
 package api
 
-import "github.com/skerry-sync/skerry/blobs"
+import "github.com/skerry-sync/skerry/blobs/hash"
 
 // AddRequest asks to import files and directories of this machine.
 type AddRequest struct {
@@ -15,23 +15,23 @@ type AddRequest struct {
 
 // Added describes what was imported.
 type Added struct {
-	Path    string     `json:"path"`
-	Hash    blobs.Hash `json:"hash"`
-	Size    uint64     `json:"size"`
-	Kind    string     `json:"kind"` // "blob" or "directory"
-	Chunked bool       `json:"chunked"`
-	Files   int        `json:"files,omitempty"`
-	Skipped []string   `json:"skipped,omitempty"`
-	Pin     string     `json:"pin,omitempty"`
+	Path    string    `json:"path"`
+	Hash    hash.Hash `json:"hash"`
+	Size    uint64    `json:"size"`
+	Kind    string    `json:"kind"` // "blob" or "directory"
+	Chunked bool      `json:"chunked"`
+	Files   int       `json:"files,omitempty"`
+	Skipped []string  `json:"skipped,omitempty"`
+	Pin     string    `json:"pin,omitempty"`
 }
 
 // BlobInfo describes a blob.
 type BlobInfo struct {
-	Hash     blobs.Hash `json:"hash"`
-	Size     uint64     `json:"size"`
-	Complete bool       `json:"complete"`
-	Present  uint64     `json:"present"`
-	Pins     []string   `json:"pins"`
+	Hash     hash.Hash `json:"hash"`
+	Size     uint64    `json:"size"`
+	Complete bool      `json:"complete"`
+	Present  uint64    `json:"present"`
+	Pins     []string  `json:"pins"`
 }
 
 // HashRequest names a blob, by its hash or the first 8 or more digits of it.
@@ -74,9 +74,9 @@ type PinRequest struct {
 
 // Pin keeps a blob.
 type Pin struct {
-	Name     string     `json:"name"`
-	Hash     blobs.Hash `json:"hash"`
-	Sequence bool       `json:"sequence"` // the children are kept, too
+	Name     string    `json:"name"`
+	Hash     hash.Hash `json:"hash"`
+	Sequence bool      `json:"sequence"` // the children are kept, too
 }
 
 // UnpinRequest names a pin, or a blob of which all pins are meant.
@@ -111,10 +111,10 @@ type FetchRequest struct {
 
 // FetchedPart describes what was fetched.
 type FetchedPart struct {
-	Hash         blobs.Hash `json:"hash"`
-	FetchedBytes uint64     `json:"fetched_bytes"`
-	Providers    []string   `json:"providers"`
-	Seconds      float64    `json:"seconds"`
+	Hash         hash.Hash `json:"hash"`
+	FetchedBytes uint64    `json:"fetched_bytes"`
+	Providers    []string  `json:"providers"`
+	Seconds      float64   `json:"seconds"`
 }
 
 // VerifyRequest names blobs, which are verified with what they list; none means all.
@@ -125,13 +125,13 @@ type VerifyRequest struct {
 
 // Damage is a damaged part of a blob.
 type Damage struct {
-	Hash        blobs.Hash `json:"hash"`
-	Offset      uint64     `json:"offset"`
-	Length      uint64     `json:"length"`
-	Cause       string     `json:"cause"`
-	Repaired    bool       `json:"repaired,omitempty"`
-	RepairError string     `json:"repair_error,omitempty"`
-	Unread      bool       `json:"unread,omitempty"` // it could not be looked at; nothing is known of it
+	Hash        hash.Hash `json:"hash"`
+	Offset      uint64    `json:"offset"`
+	Length      uint64    `json:"length"`
+	Cause       string    `json:"cause"`
+	Repaired    bool      `json:"repaired,omitempty"`
+	RepairError string    `json:"repair_error,omitempty"`
+	Unread      bool      `json:"unread,omitempty"` // it could not be looked at; nothing is known of it
 }
 
 // Verified sums up a check.
@@ -153,10 +153,10 @@ type ExportRequest struct {
 
 // Shared is a ticket for content.
 type Shared struct {
-	Ticket string     `json:"ticket"`
-	Hash   blobs.Hash `json:"hash"`
-	Size   uint64     `json:"size"`
-	Kind   string     `json:"kind"`
+	Ticket string    `json:"ticket"`
+	Hash   hash.Hash `json:"hash"`
+	Size   uint64    `json:"size"`
+	Kind   string    `json:"kind"`
 	// Skipped are the paths that were left out of a directory.
 	Skipped []string `json:"skipped,omitempty"`
 }
@@ -170,11 +170,11 @@ type GetRequest struct {
 
 // Got describes what was fetched.
 type Got struct {
-	Hash         blobs.Hash `json:"hash"`
-	Path         string     `json:"path"`
-	Size         uint64     `json:"size"`
-	FetchedBytes uint64     `json:"fetched_bytes"`
-	Seconds      float64    `json:"seconds"`
-	Providers    []string   `json:"providers"`
-	Kind         string     `json:"kind"`
+	Hash         hash.Hash `json:"hash"`
+	Path         string    `json:"path"`
+	Size         uint64    `json:"size"`
+	FetchedBytes uint64    `json:"fetched_bytes"`
+	Seconds      float64   `json:"seconds"`
+	Providers    []string  `json:"providers"`
+	Kind         string    `json:"kind"`
 }

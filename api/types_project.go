@@ -3,8 +3,8 @@ package api
 import (
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/blobs/hash"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // NewProjectRequest asks for a new replica that is a project.
@@ -17,15 +17,15 @@ type NewProjectRequest struct {
 
 // Project is a replica that is one.
 type Project struct {
-	ReplicaID   replica.ID `json:"replica_id"`
-	Replica     string     `json:"replica"` // its name here
-	ProjectID   string     `json:"project_id"`
-	Name        string     `json:"name"`
-	Description string     `json:"description,omitempty"`
-	Owner       string     `json:"owner"`
-	Created     time.Time  `json:"created"`
-	Updated     time.Time  `json:"updated"`
-	Fault       string     `json:"fault,omitempty"` // what is wrong with it; the rest may be missing then
+	ReplicaID   ids.Replica `json:"replica_id"`
+	Replica     string      `json:"replica"` // its name here
+	ProjectID   string      `json:"project_id"`
+	Name        string      `json:"name"`
+	Description string      `json:"description,omitempty"`
+	Owner       string      `json:"owner"`
+	Created     time.Time   `json:"created"`
+	Updated     time.Time   `json:"updated"`
+	Fault       string      `json:"fault,omitempty"` // what is wrong with it; the rest may be missing then
 }
 
 // AddAssetRequest asks to add an asset to a project, or a new version of one.
@@ -42,16 +42,16 @@ type AddAssetRequest struct {
 
 // Asset is one of a project.
 type Asset struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Author    string     `json:"author"`
-	Content   blobs.Hash `json:"content"` // BLAKE3 of the content: its version
-	Size      uint64     `json:"size"`
-	Format    string     `json:"format"`
-	Created   time.Time  `json:"created"`
-	Updated   time.Time  `json:"updated"`
-	Signature string     `json:"signature,omitempty"` // "good", or what is wrong with it; nothing if it is not signed
-	Fault     string     `json:"fault,omitempty"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Author    string    `json:"author"`
+	Content   hash.Hash `json:"content"` // BLAKE3 of the content: its version
+	Size      uint64    `json:"size"`
+	Format    string    `json:"format"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
+	Signature string    `json:"signature,omitempty"` // "good", or what is wrong with it; nothing if it is not signed
+	Fault     string    `json:"fault,omitempty"`
 }
 
 // AddReferenceRequest asks to lead from one asset to another.
@@ -66,15 +66,15 @@ type AddReferenceRequest struct {
 
 // Reference leads from one asset to another.
 type Reference struct {
-	ID      string     `json:"id"`
-	Source  string     `json:"source"`
-	Project string     `json:"project,omitempty"` // of the target, if it is another
-	Target  string     `json:"target"`
-	Content blobs.Hash `json:"content"`
-	Type    string     `json:"type"`
-	Created time.Time  `json:"created"`
-	Here    bool       `json:"here"` // the target is here, in this version or another
-	Fault   string     `json:"fault,omitempty"`
+	ID      string    `json:"id"`
+	Source  string    `json:"source"`
+	Project string    `json:"project,omitempty"` // of the target, if it is another
+	Target  string    `json:"target"`
+	Content hash.Hash `json:"content"`
+	Type    string    `json:"type"`
+	Created time.Time `json:"created"`
+	Here    bool      `json:"here"` // the target is here, in this version or another
+	Fault   string    `json:"fault,omitempty"`
 }
 
 // ProjectContents are a project with what is in it.
@@ -92,9 +92,9 @@ type AssetRequest struct {
 
 // Version is one of an asset's, the present one first.
 type Version struct {
-	Asset   string     `json:"asset"`
-	Project string     `json:"project,omitempty"` // if it is another
-	Content blobs.Hash `json:"content"`
-	At      time.Time  `json:"at"`   // when it was derived from, or of the present one updated
-	Here    bool       `json:"here"` // its content is here
+	Asset   string    `json:"asset"`
+	Project string    `json:"project,omitempty"` // if it is another
+	Content hash.Hash `json:"content"`
+	At      time.Time `json:"at"`   // when it was derived from, or of the present one updated
+	Here    bool      `json:"here"` // its content is here
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/blobs/hash"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // NameRequest names a replica, by its name, id or a unique prefix of its id.
@@ -57,11 +57,11 @@ type PolicyRequest struct {
 // ReplicaInfo describes a replica at length.
 type ReplicaInfo struct {
 	ReplicaStatus
-	Tombstones     uint64             `json:"tombstones"`
-	Fingerprint    string             `json:"fingerprint"`
-	Authors        []replica.AuthorID `json:"authors"`
-	Peers          []KnownPeer        `json:"peers"`
-	PendingContent int                `json:"pending_content"`
+	Tombstones     uint64       `json:"tombstones"`
+	Fingerprint    string       `json:"fingerprint"`
+	Authors        []ids.Author `json:"authors"`
+	Peers          []KnownPeer  `json:"peers"`
+	PendingContent int          `json:"pending_content"`
 	// Ahead counts entries that peers refuse, since their times are too far ahead of the clock.
 	Ahead      uint64      `json:"ahead,omitempty"`
 	WrongSizes []WrongSize `json:"wrong_sizes,omitempty"` // the first MaxWrongSizes of them
@@ -75,17 +75,17 @@ const MaxWrongSizes = 100
 
 // WrongSize is an entry that gives a size which its hash does not have. Its content is not fetched.
 type WrongSize struct {
-	Author  replica.AuthorID `json:"author"`
-	Key     Key              `json:"key"` // as it is stored: sealed in an encrypted replica
-	Hash    blobs.Hash       `json:"hash"`
-	Claimed uint64           `json:"claimed"` // bytes
-	Proved  uint64           `json:"proved"`  // bytes of the blob
+	Author  ids.Author `json:"author"`
+	Key     Key        `json:"key"` // as it is stored: sealed in an encrypted replica
+	Hash    hash.Hash  `json:"hash"`
+	Claimed uint64     `json:"claimed"` // bytes
+	Proved  uint64     `json:"proved"`  // bytes of the blob
 }
 
 // Rotated is the epoch that has begun.
 type Rotated struct {
-	ReplicaID replica.ID `json:"replica_id"`
-	Epoch     uint32     `json:"epoch"`
+	ReplicaID ids.Replica `json:"replica_id"`
+	Epoch     uint32      `json:"epoch"`
 }
 
 // KnownPeer is a peer that is remembered to hold a replica.
@@ -102,27 +102,28 @@ type KnownPeer struct {
 // Key is an entry's key as text: the key itself if it is printable UTF-8, or "hex:" and its bytes.
 type Key []byte
 
-const hexPrefix = "hex:"
+// HexPrefix is what the text of a key begins with that is given in hex digits.
+const HexPrefix = "hex:"
 
 // ParseKey reads the text of a key.
 func ParseKey(s string) (Key, error) {
-	if digits, ok := strings.CutPrefix(s, hexPrefix); ok {
+	if digits, ok := strings.CutPrefix(s, HexPrefix); ok {
 		b, err := hex.DecodeString(digits)
 		if err != nil {
 			return nil, UsageErrorf("key %q: after hex: must come an even number of hex digits", s)
 		}
 		return b, nil
 	}
-	if len(s) > replica.MaxKey {
-		return nil, UsageErrorf("%v: it has %d", replica.ErrKeyTooLong, len(s))
+	if len(s) > ids.MaxKey {
+		return nil, UsageErrorf("%v: it has %d", ids.ErrKeyTooLong, len(s))
 	}
 	return Key(s), nil
 }
 
 func (k Key) String() string {
 	s := string(k)
-	if !utf8.ValidString(s) || strings.HasPrefix(s, hexPrefix) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return hexPrefix + hex.EncodeToString(k)
+	if !utf8.ValidString(s) || strings.HasPrefix(s, HexPrefix) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return HexPrefix + hex.EncodeToString(k)
 	}
 	return s
 }
@@ -138,10 +139,10 @@ func (k *Key) UnmarshalText(b []byte) (err error) {
 
 // Entry describes an entry.
 type Entry struct {
-	Key    Key              `json:"key"`
-	Author replica.AuthorID `json:"author"`
-	Hash   blobs.Hash       `json:"hash"`
-	Size   uint64           `json:"size"` // of the value
+	Key    Key        `json:"key"`
+	Author ids.Author `json:"author"`
+	Hash   hash.Hash  `json:"hash"`
+	Size   uint64     `json:"size"` // of the value
 	// StoredSize is that of the sealed content of an encrypted replica. Where the size of the value
 	// cannot be told before the content is here, Size is the same.
 	StoredSize uint64 `json:"stored_size,omitempty"`
@@ -240,12 +241,12 @@ type CheckRequest struct {
 
 // Checked is what a check of a replica has found.
 type Checked struct {
-	ReplicaID   replica.ID `json:"replica_id"`
-	Entries     uint64     `json:"entries"`     // with deletions
-	Bad         uint64     `json:"bad"`         // entries with a wrong signature or without a grant
-	Fingerprint string     `json:"fingerprint"` // computed from the entries
-	Faults      []string   `json:"faults"`      // what does not agree with the entries
-	Repaired    bool       `json:"repaired"`
+	ReplicaID   ids.Replica `json:"replica_id"`
+	Entries     uint64      `json:"entries"`     // with deletions
+	Bad         uint64      `json:"bad"`         // entries with a wrong signature or without a grant
+	Fingerprint string      `json:"fingerprint"` // computed from the entries
+	Faults      []string    `json:"faults"`      // what does not agree with the entries
+	Repaired    bool        `json:"repaired"`
 	// Ahead counts entries that peers refuse, since their times are too far ahead of the clock; of
 	// these, Mended have been signed anew.
 	Ahead  int `json:"ahead,omitempty"`
@@ -279,8 +280,8 @@ type Synced struct {
 
 // Author describes an author whose key the node has.
 type Author struct {
-	Author  replica.AuthorID `json:"author"`
-	Default bool             `json:"default"`
+	Author  ids.Author `json:"author"`
+	Default bool       `json:"default"`
 }
 
 // AuthorRequest names an author; empty asks for the default.

@@ -2,7 +2,7 @@ package api
 
 import (
 	"github.com/skerry-sync/skerry/identity"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/ids"
 	"github.com/skerry-sync/skerry/seed/report"
 )
 
@@ -23,5 +23,5 @@ type SeedStatus struct {
 	Backups  []report.Answer `json:"backups"`
 	// Missing are replicas that this node has registered there and that the seed does not keep, or not
 	// for long.
-	Missing []replica.ID `json:"missing,omitempty"`
+	Missing []ids.Replica `json:"missing,omitempty"`
 }

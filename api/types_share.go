@@ -3,13 +3,13 @@ package api
 import (
 	"time"
 
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // ShareReplicaRequest asks for a ticket.
 type ShareReplicaRequest struct {
-	Name string             `json:"name"`
-	Mode replica.Capability `json:"mode"`
+	Name string         `json:"name"`
+	Mode ids.Capability `json:"mode"`
 	// Invite, if there, asks for an invite instead of a ticket that anybody may use for ever.
 	Invite *InviteRequest `json:"invite,omitempty"`
 }
@@ -32,11 +32,11 @@ type InviteRequest struct {
 
 // ReplicaTicket is a ticket for a replica, or an invite to it.
 type ReplicaTicket struct {
-	Ticket    string             `json:"ticket"`
-	ReplicaID replica.ID         `json:"replica_id"`
-	Mode      replica.Capability `json:"mode"`
-	Invite    string             `json:"invite,omitempty"` // its id
-	Expires   time.Time          `json:"expires,omitzero"` // of an invite, itself
+	Ticket    string         `json:"ticket"`
+	ReplicaID ids.Replica    `json:"replica_id"`
+	Mode      ids.Capability `json:"mode"`
+	Invite    string         `json:"invite,omitempty"` // its id
+	Expires   time.Time      `json:"expires,omitzero"` // of an invite, itself
 	// GrantExpires is when what an invite lets write ends; without it, that never ends.
 	GrantExpires time.Time `json:"grant_expires,omitzero"`
 	Uses         int       `json:"uses,omitempty"`      // of an invite
@@ -56,14 +56,14 @@ type Invites struct {
 
 // Invite is one that this node has made.
 type Invite struct {
-	ID        string             `json:"id"`
-	ReplicaID replica.ID         `json:"replica_id"`
-	Replica   string             `json:"replica,omitempty"` // its name, if it is still here
-	Mode      replica.Capability `json:"mode"`
-	Prefix    Key                `json:"prefix"`
-	Delegable bool               `json:"delegable"`
-	Created   time.Time          `json:"created"`
-	Expires   time.Time          `json:"expires,omitzero"` // of the invite itself
+	ID        string         `json:"id"`
+	ReplicaID ids.Replica    `json:"replica_id"`
+	Replica   string         `json:"replica,omitempty"` // its name, if it is still here
+	Mode      ids.Capability `json:"mode"`
+	Prefix    Key            `json:"prefix"`
+	Delegable bool           `json:"delegable"`
+	Created   time.Time      `json:"created"`
+	Expires   time.Time      `json:"expires,omitzero"` // of the invite itself
 	// GrantExpires is when what it lets write ends; without it, what the invite gives never ends.
 	GrantExpires time.Time    `json:"grant_expires,omitzero"`
 	Uses         int          `json:"uses"` // 0 for no limit
@@ -74,9 +74,9 @@ type Invite struct {
 
 // Redemption tells who has used an invite.
 type Redemption struct {
-	Author replica.AuthorID `json:"author"`
-	Node   string           `json:"node"`
-	At     time.Time        `json:"at"`
+	Author ids.Author `json:"author"`
+	Node   string     `json:"node"`
+	At     time.Time  `json:"at"`
 }
 
 // PendingInvite is one whose node has not been reached yet.
@@ -110,17 +110,17 @@ type GrantRequest struct {
 
 // Grant is what an author may write.
 type Grant struct {
-	ID          string           `json:"id"`
-	Author      replica.AuthorID `json:"author"`
-	By          string           `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
-	Prefix      Key              `json:"prefix"`
-	Sealed      bool             `json:"sealed,omitempty"` // the prefix is that of an encrypted replica, and cannot be read here
-	Issued      time.Time        `json:"issued"`
-	NotBefore   time.Time        `json:"not_before,omitzero"`
-	NotAfter    time.Time        `json:"not_after,omitzero"`
-	Delegable   bool             `json:"delegable"`
-	Revoked     bool             `json:"revoked"` // in whole or from a time on
-	RevokedFrom time.Time        `json:"revoked_from,omitzero"`
+	ID          string     `json:"id"`
+	Author      ids.Author `json:"author"`
+	By          string     `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
+	Prefix      Key        `json:"prefix"`
+	Sealed      bool       `json:"sealed,omitempty"` // the prefix is that of an encrypted replica, and cannot be read here
+	Issued      time.Time  `json:"issued"`
+	NotBefore   time.Time  `json:"not_before,omitzero"`
+	NotAfter    time.Time  `json:"not_after,omitzero"`
+	Delegable   bool       `json:"delegable"`
+	Revoked     bool       `json:"revoked"` // in whole or from a time on
+	RevokedFrom time.Time  `json:"revoked_from,omitzero"`
 	// Backdatable is set if the grant has ended, and entries with a time before its end still count,
 	// whenever they are signed.
 	Backdatable bool `json:"backdatable,omitempty"`
@@ -140,18 +140,18 @@ type RevokeRequest struct {
 
 // Revoked tells what a revocation did.
 type Revoked struct {
-	Author  replica.AuthorID `json:"author"`
-	From    time.Time        `json:"from,omitzero"`  // nothing for everything
-	Dropped uint64           `json:"dropped"`        // entries, on this node
-	Kept    uint64           `json:"kept,omitempty"` // entries that were signed anew
+	Author  ids.Author `json:"author"`
+	From    time.Time  `json:"from,omitzero"`  // nothing for everything
+	Dropped uint64     `json:"dropped"`        // entries, on this node
+	Kept    uint64     `json:"kept,omitempty"` // entries that were signed anew
 }
 
 // Revocation is one of a replica.
 type Revocation struct {
-	Author replica.AuthorID `json:"author"`
-	By     string           `json:"by,omitempty"` // the author who made it; nothing for the replica key
-	Issued time.Time        `json:"issued"`
-	From   time.Time        `json:"from,omitzero"` // nothing for everything
+	Author ids.Author `json:"author"`
+	By     string     `json:"by,omitempty"` // the author who made it; nothing for the replica key
+	Issued time.Time  `json:"issued"`
+	From   time.Time  `json:"from,omitzero"` // nothing for everything
 }
 
 // Grants are the statements of a replica about who may write.

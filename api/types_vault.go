@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/identity"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // Identity is one whose key the keyring has.
@@ -82,7 +82,7 @@ type VaultProjectRequest struct {
 
 // Vault is one that this node has open.
 type Vault struct {
-	ReplicaID   replica.ID  `json:"replica_id"`
+	ReplicaID   ids.Replica `json:"replica_id"`
 	Name        string      `json:"name"` // of the replica
 	Identity    identity.ID `json:"identity"`
 	Application string      `json:"application,omitempty"` // under which this node may read it; nothing for the person's own
@@ -100,14 +100,14 @@ type VaultListing struct {
 
 // VaultProject is one that a vault lists.
 type VaultProject struct {
-	ProjectID  string             `json:"project_id"`
-	ReplicaID  replica.ID         `json:"replica_id"`
-	Name       string             `json:"name"`
-	Created    time.Time          `json:"created"`
-	Updated    time.Time          `json:"updated"`
-	Encrypted  bool               `json:"encrypted"`
-	Here       string             `json:"here,omitempty"` // the replica's name on this node
-	Capability replica.Capability `json:"capability"`     // with which it can be joined
+	ProjectID  string         `json:"project_id"`
+	ReplicaID  ids.Replica    `json:"replica_id"`
+	Name       string         `json:"name"`
+	Created    time.Time      `json:"created"`
+	Updated    time.Time      `json:"updated"`
+	Encrypted  bool           `json:"encrypted"`
+	Here       string         `json:"here,omitempty"` // the replica's name on this node
+	Capability ids.Capability `json:"capability"`     // with which it can be joined
 }
 
 // KeyringRequest is one that waits for the person.
@@ -155,8 +155,8 @@ type Left struct {
 
 // AuthorKey is an author with the secret key.
 type AuthorKey struct {
-	Author replica.AuthorID `json:"author"`
-	Secret string           `json:"secret"` // see ParseAuthorKey
+	Author ids.Author `json:"author"`
+	Secret string     `json:"secret"` // "skerry-author-" and 64 hex digits
 }
 
 // ImportAuthorRequest gives the secret key of an author.

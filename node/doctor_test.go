@@ -9,6 +9,7 @@ import (
 
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/doctor"
+	"github.com/skerry-sync/skerry/node/doctor/report"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -20,7 +21,7 @@ func TestDiagnoseNetwork(t *testing.T) {
 	late, _ := startConfigured(t, node.Config{Dir: t.TempDir(), Now: hourAgo},
 		"/ip4/127.0.0.1/tcp/0")
 	ctx := t.Context()
-	find := func(n *node.Node, about string) doctor.Finding {
+	find := func(n *node.Node, about string) report.Finding {
 		all, err := doctor.Network(ctx, n)
 		require.NoError(t, err)
 		for _, f := range all {
@@ -29,10 +30,10 @@ func TestDiagnoseNetwork(t *testing.T) {
 			}
 		}
 		t.Fatalf("nothing about %s", about)
-		return doctor.Finding{}
+		return report.Finding{}
 	}
-	require.Equal(t, doctor.Warn, find(a, "clock").Health, "nobody to compare with")
-	require.Equal(t, doctor.Warn, find(a, "peers").Health)
+	require.Equal(t, report.Warn, find(a, "clock").Health, "nobody to compare with")
+	require.Equal(t, report.Warn, find(a, "peers").Health)
 	r, err := a.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Write)
@@ -40,14 +41,14 @@ func TestDiagnoseNetwork(t *testing.T) {
 	_, err = late.Join(ctx, tk, "")
 	require.NoError(t, err, "sessions do not depend on the clock")
 	f := find(late, "clock")
-	require.Equal(t, doctor.Bad, f.Health)
+	require.Equal(t, report.Bad, f.Health)
 	require.True(t, strings.HasPrefix(f.Text, "1h0m0s behind"), f.Text)
 	require.NotEmpty(t, f.Advice)
 	f = find(a, "clock")
-	require.Equal(t, doctor.Bad, f.Health)
+	require.Equal(t, report.Bad, f.Health)
 	require.True(t, strings.HasPrefix(f.Text, "1h0m0s ahead"), f.Text)
-	require.Equal(t, doctor.Good, find(a, "peers").Health)
-	require.Equal(t, doctor.Good, find(a, "addresses").Health)
+	require.Equal(t, report.Good, find(a, "peers").Health)
+	require.Equal(t, report.Good, find(a, "addresses").Health)
 	require.Equal(t, "not used", find(a, "hash table").Text)
 
 	offline, err := node.Open(ctx, node.Config{Dir: t.TempDir()})

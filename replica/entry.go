@@ -12,10 +12,11 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 // MaxKey is the longest key of an entry in bytes.
-const MaxKey = 65535
+const MaxKey = ids.MaxKey
 
 // MaxAhead is how far an entry's timestamp may be ahead of the local clock.
 const MaxAhead = 10 * time.Minute
@@ -62,7 +63,7 @@ var (
 	// accepted later.
 	ErrFuture = errors.New("timestamp is more than 10 minutes ahead of this node's clock")
 	// ErrKeyTooLong reports a key over MaxKey bytes.
-	ErrKeyTooLong = kind.New(kind.Usage, "key is longer than 65,535 bytes")
+	ErrKeyTooLong = ids.ErrKeyTooLong
 	// ErrEmptyValue reports an attempt to set a key to no bytes, which would be a tombstone.
 	ErrEmptyValue = kind.New(kind.Usage, "an empty value marks a deletion: delete the key instead")
 )

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/edsig"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica/ids"
 )
 
 var (
@@ -117,7 +118,7 @@ func CheckName(name string) error {
 		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
 		return fmt.Errorf("%w %q: 1 to 128 bytes of printable text, without slashes or a leading dash", ErrBadName, name)
 	}
-	if _, err := parse32(name, "a replica id"); err == nil {
+	if _, err := ids.Decode(name, "a replica id"); err == nil {
 		return fmt.Errorf("%w %q: it is an id", ErrBadName, name)
 	}
 	return nil
@@ -400,7 +401,7 @@ func firstBy(text string) (first ID, ok bool) {
 	if len(text) < 4 || len(text) > len(lowest) {
 		return first, false
 	}
-	parsed, err := parse32(text+lowest[len(text):], "a replica id")
+	parsed, err := ids.Decode(text+lowest[len(text):], "a replica id")
 	return parsed, err == nil // otherwise it is no part of an id
 }
 

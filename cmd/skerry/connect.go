@@ -16,6 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/api/server"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/datadir"
 )
@@ -172,7 +173,7 @@ func (a *app) openOwn(ctx context.Context, online, handsOver bool) (*session, er
 			return nil, errors.Join(err, s.close())
 		}
 	}
-	c, stop := api.Local(api.NewServer(n, versionText()))
+	c, stop := server.Local(server.New(n, versionText()))
 	s.Client, s.end = c, append(s.end, stop)
 	return s, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
-	"github.com/skerry-sync/skerry/node/doctor"
+	"github.com/skerry-sync/skerry/node/doctor/report"
 )
 
 // doctorWait is how long a node that is started for the examination alone has to find peers.
@@ -55,7 +55,7 @@ func (a *app) doctorCommand() *cobra.Command {
 					line := displayf("%23s→ %s", "", f.Advice)
 					text += "\n" + a.stdout.hanging(line, doctorTexts+2)
 				}
-				if f.Health == doctor.Bad {
+				if f.Health == report.Bad {
 					bad++
 				}
 			}

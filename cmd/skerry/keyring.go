@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/api/server"
 	"github.com/skerry-sync/skerry/vault"
 )
 
@@ -17,7 +18,7 @@ func (a *app) keyringAt() vault.Keyring {
 	if a.ring == "" {
 		return nil
 	}
-	return api.DialKeyring(a.ring)
+	return vault.Remote{Call: api.DialKeyring(a.ring)}
 }
 
 func (a *app) keyringCommand() *cobra.Command {
@@ -40,7 +41,7 @@ func (a *app) keyringCommand() *cobra.Command {
 				socket = filepath.Join(dir, "keyring.sock")
 			}
 			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			l, err := api.ListenKeyring(vault.NewLocal(dir, nil), socket, log)
+			l, err := server.ListenKeyring(vault.NewLocal(dir, nil), socket, log)
 			if err != nil {
 				return err
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/api/server"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
@@ -126,7 +127,7 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 
 func parsePeers(flag string, texts []string) (all []peer.AddrInfo, err error) {
 	for _, text := range texts {
-		p, err := api.ParsePeer(text)
+		p, err := server.ParsePeer(text)
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", flag, err)
 		}

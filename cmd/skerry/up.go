@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/api/server"
 	"github.com/skerry-sync/skerry/gateway"
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/metrics"
@@ -127,7 +128,7 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 		defer func() { err = errors.Join(err, stop()) }()
 		facts = more
 	}
-	l, err := api.Listen(api.NewServer(n, versionText()), a.dir, log)
+	l, err := server.Listen(server.New(n, versionText()), a.dir, log)
 	if err != nil {
 		return err
 	}

@@ -16,28 +16,11 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/doctor/report"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
-
-// Health says how well something is.
-type Health string
-
-// Bad is what keeps the node from its work; Warn what may.
-const (
-	Good Health = "ok"
-	Warn Health = "warning"
-	Bad  Health = "bad"
-)
-
-// Finding is what was found about one thing, and what a person may do about it.
-type Finding struct {
-	About  string `json:"about"`
-	Health Health `json:"health"`
-	Text   string `json:"text"`
-	Advice string `json:"advice,omitempty"`
-}
 
 // clockOff is by how much a clock may be off without a word. Beyond replica.MaxAhead, others refuse
 // what this node writes, or it what they write.
@@ -45,12 +28,12 @@ const clockOff = 30 * time.Second
 
 // Network tells how a node is on the network: where it listens, whether others reach it and by what
 // way, and whether its clock is right.
-func Network(ctx context.Context, n *node.Node) ([]Finding, error) {
+func Network(ctx context.Context, n *node.Node) ([]report.Finding, error) {
 	if n == nil || !n.Online() {
 		return nil, link.ErrOffline
 	}
 	s, peers := n.Situation(), n.Peers()
-	out := []Finding{
+	out := []report.Finding{
 		diagnoseAddresses(n.AllAddrs()), diagnosePeers(peers), diagnoseReach(&s), diagnoseNAT(&s),
 		diagnoseRelay(&s), diagnoseTable(&s, peers),
 	}
@@ -60,7 +43,7 @@ func Network(ctx context.Context, n *node.Node) ([]Finding, error) {
 
 // Claims tells of each replica that has entries which give a wrong size for their content, and
 // whose they are.
-func Claims(ctx context.Context, n *node.Node) (out []Finding, err error) {
+func Claims(ctx context.Context, n *node.Node) (out []report.Finding, err error) {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return out, err
@@ -74,8 +57,8 @@ func Claims(ctx context.Context, n *node.Node) (out []Finding, err error) {
 			return out, err
 		}
 		for author, count := range by {
-			out = append(out, Finding{
-				About: "replica " + r.Name, Health: Warn,
+			out = append(out, report.Finding{
+				About: "replica " + r.Name, Health: report.Warn,
 				Text: fmt.Sprintf("author %s gives a wrong size in %d entries, whose content is not fetched",
 					author, count),
 				Advice: "skerry replica info names them; ask the author to write them again, " +
@@ -87,7 +70,7 @@ func Claims(ctx context.Context, n *node.Node) (out []Finding, err error) {
 }
 
 // Times tells of each replica with entries that peers refuse, since their times are ahead.
-func Times(ctx context.Context, n *node.Node) (out []Finding, err error) {
+func Times(ctx context.Context, n *node.Node) (out []report.Finding, err error) {
 	for r, err := range n.Replicas.All(ctx) {
 		if err != nil {
 			return out, err
@@ -109,7 +92,7 @@ func Times(ctx context.Context, n *node.Node) (out []Finding, err error) {
 		if count == enough {
 			more = " or more"
 		}
-		out = append(out, Finding{About: "replica " + r.Name, Health: Bad,
+		out = append(out, report.Finding{About: "replica " + r.Name, Health: report.Bad,
 			Text: fmt.Sprintf("%d entries%s have times more than %s ahead of this clock: peers refuse them",
 				count, more, replica.MaxAhead),
 			Advice: "if this clock is right now, skerry replica verify --repair " + r.Name + " signs them anew"})
@@ -125,8 +108,8 @@ func texts[T fmt.Stringer](all []T) string {
 	return strings.Join(out, ", ")
 }
 
-func diagnoseAddresses(all []ma.Multiaddr) Finding {
-	f := Finding{About: "addresses", Health: Good}
+func diagnoseAddresses(all []ma.Multiaddr) report.Finding {
+	f := report.Finding{About: "addresses", Health: report.Good}
 	var direct []ma.Multiaddr
 	for _, m := range all {
 		if bare, _ := peer.SplitAddr(m); bare != nil {
@@ -134,7 +117,7 @@ func diagnoseAddresses(all []ma.Multiaddr) Finding {
 		}
 	}
 	if len(direct) == 0 {
-		f.Health, f.Text = Bad, "the node listens nowhere"
+		f.Health, f.Text = report.Bad, "the node listens nowhere"
 		f.Advice = "let it listen with --listen, or leave that out for all interfaces"
 		return f
 	}
@@ -142,8 +125,8 @@ func diagnoseAddresses(all []ma.Multiaddr) Finding {
 	return f
 }
 
-func diagnosePeers(peers []link.Peer) Finding {
-	f := Finding{About: "peers", Health: Good}
+func diagnosePeers(peers []link.Peer) report.Finding {
+	f := report.Finding{About: "peers", Health: report.Good}
 	relayed := 0
 	for _, p := range peers {
 		if !p.Direct {
@@ -152,11 +135,11 @@ func diagnosePeers(peers []link.Peer) Finding {
 	}
 	switch {
 	case len(peers) == 0:
-		f.Health, f.Text = Warn, "nobody is connected"
+		f.Health, f.Text = report.Warn, "nobody is connected"
 		f.Advice = "start the other device, or paste a ticket; whether others could " +
 			"connect cannot be told without any"
 	case relayed > 0:
-		f.Health, f.Text = Warn, fmt.Sprintf("%d connected, of these %d through a relay only", len(peers), relayed)
+		f.Health, f.Text = report.Warn, fmt.Sprintf("%d connected, of these %d through a relay only", len(peers), relayed)
 		f.Advice = "what goes through a relay is slower and of limited amount; see nat"
 	default:
 		f.Text = fmt.Sprintf("%d connected, all directly", len(peers))
@@ -164,24 +147,24 @@ func diagnosePeers(peers []link.Peer) Finding {
 	return f
 }
 
-func diagnoseReach(s *link.Situation) Finding {
-	f := Finding{About: "reachability", Health: Good}
+func diagnoseReach(s *link.Situation) report.Finding {
+	f := report.Finding{About: "reachability", Health: report.Good}
 	switch {
 	case len(s.Reachable) > 0:
 		f.Text = "others reach this node at " + texts(s.Reachable)
 	case len(s.Unreachable) > 0:
-		f.Health, f.Text = Warn, "others cannot reach this node at "+texts(s.Unreachable)
+		f.Health, f.Text = report.Warn, "others cannot reach this node at "+texts(s.Unreachable)
 		f.Advice = "let the router pass the node's port on, or give the node a " +
 			"relay with --use-relay"
 		if len(s.Relayed) > 0 {
-			f.Health, f.Advice = Good, "they reach it through a relay"
+			f.Health, f.Advice = report.Good, "they reach it through a relay"
 		}
 	case len(s.Seen) > 0 || len(s.Untested) > 0:
-		f.Health, f.Text = Warn, "nobody has tested yet whether others reach this node"
+		f.Health, f.Text = report.Warn, "nobody has tested yet whether others reach this node"
 		f.Advice = "peers that all can reach test it, such as a seed; that takes " +
 			"some minutes if only one is connected"
 		if len(s.Relayed) > 0 {
-			f.Health = Good
+			f.Health = report.Good
 		}
 	default:
 		f.Text = "this node has no public address that is known to it: it is reached in " +
@@ -191,8 +174,8 @@ func diagnoseReach(s *link.Situation) Finding {
 	return f
 }
 
-func diagnoseNAT(s *link.Situation) Finding {
-	f := Finding{About: "nat", Health: Good}
+func diagnoseNAT(s *link.Situation) report.Finding {
+	f := report.Finding{About: "nat", Health: report.Good}
 	switch s.NAT {
 	case link.NATNone:
 		f.Text = "no router translates addresses"
@@ -204,7 +187,7 @@ func diagnoseNAT(s *link.Situation) Finding {
 		f.Text = "a router translates addresses independently of the endpoint: " +
 			"direct connections to others behind routers can be made"
 	case link.NATDependent:
-		f.Health = Warn
+		f.Health = report.Warn
 		f.Text = "a router translates addresses for each endpoint differently: direct " +
 			"connections can only be made to peers that all can reach"
 		f.Advice = "let the router pass the node's port on; else what you share " +
@@ -216,13 +199,13 @@ func diagnoseNAT(s *link.Situation) Finding {
 	return f
 }
 
-func diagnoseRelay(s *link.Situation) Finding {
-	f := Finding{About: "relay", Health: Good}
+func diagnoseRelay(s *link.Situation) report.Finding {
+	f := report.Finding{About: "relay", Health: report.Good}
 	switch {
 	case len(s.Relayed) > 0:
 		f.Text = "others reach this node through " + texts(s.Relayed)
 	case len(s.Relays) > 0:
-		f.Health, f.Text = Bad, "no place at "+texts(s.Relays)
+		f.Health, f.Text = report.Bad, "no place at "+texts(s.Relays)
 		f.Advice = "is the relay up, started with --relay, and its address right? " +
 			"It may also be full"
 	case s.RelayFor:
@@ -230,14 +213,14 @@ func diagnoseRelay(s *link.Situation) Finding {
 	default:
 		f.Text = "none is used"
 		if len(s.Reachable) == 0 && len(s.Unreachable) > 0 {
-			f.Health, f.Advice = Warn, "give the node one with --use-relay, since others cannot reach it"
+			f.Health, f.Advice = report.Warn, "give the node one with --use-relay, since others cannot reach it"
 		}
 	}
 	return f
 }
 
-func diagnoseTable(s *link.Situation, peers []link.Peer) Finding {
-	f := Finding{About: "hash table", Health: Good}
+func diagnoseTable(s *link.Situation, peers []link.Peer) report.Finding {
+	f := report.Finding{About: "hash table", Health: report.Good}
 	met := 0
 	for _, b := range s.Bootstrap {
 		for _, p := range peers {
@@ -250,7 +233,7 @@ func diagnoseTable(s *link.Situation, peers []link.Peer) Finding {
 	case s.Table == "" || s.Table == "off":
 		f.Text = "not used"
 	case s.TableSize == 0:
-		f.Health, f.Text = Warn, "no node of it is known"
+		f.Health, f.Text = report.Warn, "no node of it is known"
 		f.Advice = "name one with --bootstrap, such as your seed; peers are then " +
 			"found whose addresses have changed"
 		if len(s.Bootstrap) > 0 {
@@ -268,22 +251,22 @@ func diagnoseTable(s *link.Situation, peers []link.Peer) Finding {
 	return f
 }
 
-func diagnoseClock(ahead time.Duration, answered int) Finding {
-	f := Finding{About: "clock", Health: Good}
+func diagnoseClock(ahead time.Duration, answered int) report.Finding {
+	f := report.Finding{About: "clock", Health: report.Good}
 	by, where := ahead.Round(time.Second), "behind"
 	if ahead < 0 {
 		by, where = -by, "ahead"
 	}
 	switch {
 	case answered == 0:
-		f.Health, f.Text = Warn, "no peer has told the time"
+		f.Health, f.Text = report.Warn, "no peer has told the time"
 	case by <= clockOff:
 		f.Text = fmt.Sprintf("agrees with %d peers", answered)
 	default:
-		f.Health, f.Text = Warn, fmt.Sprintf("%s %s that of %d peers", by, where, answered)
+		f.Health, f.Text = report.Warn, fmt.Sprintf("%s %s that of %d peers", by, where, answered)
 		f.Advice = "have the system set its clock by the network (NTP)"
 		if by > replica.MaxAhead {
-			f.Health, f.Text = Bad, f.Text+"; more than "+replica.MaxAhead.String()+", so entries are refused until the time comes"
+			f.Health, f.Text = report.Bad, f.Text+"; more than "+replica.MaxAhead.String()+", so entries are refused until the time comes"
 		}
 	}
 	return f

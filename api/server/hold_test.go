@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry"
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
@@ -68,8 +69,8 @@ func TestWhatIsAddedTogetherIsNotCollected(t *testing.T) {
 	c := collectingAnswer(t, n)
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, testkit.Random(1, 5000), 0o600))
-	s := NewServer(n, "test")
-	_, err := s.blobAdd(t.Context(), AddRequest{Paths: []string{file, tree(t, 2)}, NoPin: true}, c.a)
+	s := New(n, "test")
+	_, err := s.blobAdd(t.Context(), api.AddRequest{Paths: []string{file, tree(t, 2)}, NoPin: true}, c.a)
 	require.NoError(t, err)
 	require.Greater(t, c.times, 1)
 	has, err := n.Blobs.Has(t.Context(), blobs.HashOf(testkit.Random(1, 5000)))
@@ -97,13 +98,13 @@ func TestWhatIsExportedIsNotCollected(t *testing.T) {
 	client, n := open(t)
 	from := tree(t, 1)
 	var hash blobs.Hash
-	add := AddRequest{Paths: []string{from}, NoPin: true}
-	require.NoError(t, every(t.Context(), client, "blob/add", add, func(a Added) error {
+	add := api.AddRequest{Paths: []string{from}, NoPin: true}
+	require.NoError(t, client.BlobAdd(t.Context(), add, func(a api.Added) error {
 		hash = a.Hash
 		return nil
 	}))
 	c, to := collectingAnswer(t, n), filepath.Join(t.TempDir(), "out")
-	_, err := NewServer(n, "test").fetchTo(t.Context(), hash, content.Sequence, nil, to, c.a)
+	_, err := New(n, "test").fetchTo(t.Context(), hash, content.Sequence, nil, to, c.a)
 	require.NoError(t, err)
 	require.Positive(t, c.times)
 	for i := range 40 {
@@ -129,11 +130,11 @@ func TestAValueThatIsReadIsNotCollected(t *testing.T) {
 		require.NoError(t, err)
 		for _, size := range []int{chunked.Threshold - 1, 5 * chunked.Threshold} {
 			data := testkit.Random(uint64(size), size)
-			set := SetRequest{Name: name, Key: Key("k")}
+			set := api.SetRequest{Name: name, Key: api.Key("k")}
 			old, err := client.SetValue(ctx, set, bytes.NewReader(data))
 			require.NoError(t, err)
 			var got bytes.Buffer
-			require.NoError(t, client.ReadValue(ctx, name, Key("k"), writerFunc(func(b []byte) (int, error) {
+			require.NoError(t, client.ReadValue(ctx, name, api.Key("k"), writerFunc(func(b []byte) (int, error) {
 				if got.Len() == 0 {
 					_, err := client.SetValue(ctx, set, bytes.NewReader([]byte("new")))
 					require.NoError(t, err)

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/kind"
@@ -31,11 +32,11 @@ func (s *Server) owner(ctx context.Context, text string) (identity.ID, error) {
 }
 
 func (s *Server) projectNew(
-	ctx context.Context, req NewProjectRequest, _ *answer,
-) (Project, error) {
+	ctx context.Context, req api.NewProjectRequest, _ *answer,
+) (api.Project, error) {
 	owner, err := s.owner(ctx, req.Owner)
 	if err != nil {
-		return Project{}, err
+		return api.Project{}, err
 	}
 	of := func(id replica.ID, created time.Time) project.Project {
 		p := project.New(id, req.Name, owner, created)
@@ -46,21 +47,21 @@ func (s *Server) projectNew(
 	probe := of(replica.ID{}, time.Now())
 	err = errors.Join(probe.Check(replica.ID{}), replica.CheckName(req.Name))
 	if err != nil {
-		return Project{}, err
+		return api.Project{}, err
 	}
 	r, err := s.node.CreateReplica(ctx, req.Name, req.Encrypted)
 	if err != nil {
-		return Project{}, err
+		return api.Project{}, err
 	}
 	p := of(r.ID, r.Created)
 	if err := project.Create(ctx, s.node.ReplicaOf(r.ID), p); err != nil {
-		return Project{}, err
+		return api.Project{}, err
 	}
 	return projectOf(r, &p), nil
 }
 
-func projectOf(r replica.Replica, p *project.Project) Project {
-	return Project{ReplicaID: r.ID, Replica: r.Name, ProjectID: project.IDOf(r.ID), Name: p.Name,
+func projectOf(r replica.Replica, p *project.Project) api.Project {
+	return api.Project{ReplicaID: r.ID, Replica: r.Name, ProjectID: project.IDOf(r.ID), Name: p.Name,
 		Description: p.Description, Owner: p.Owner, Created: p.Created, Updated: p.Updated}
 }
 
@@ -74,7 +75,7 @@ func (s *Server) openProject(
 	}
 	p, err = project.Open(ctx, o.handle, s.projectHere)
 	if errors.Is(err, project.ErrNone) {
-		err = &Error{NotFound, fmt.Sprintf(
+		err = &api.Error{Kind: api.NotFound, Message: fmt.Sprintf(
 			"replica %s is not a project (skerry project new makes one)", o.Name)}
 	}
 	return o.Replica, p, err
@@ -107,20 +108,20 @@ func (s *Server) noAsset(ctx context.Context, err error) error {
 	if errName != nil {
 		return err // it says the same with an id
 	}
-	return &Error{NotFound, fmt.Sprintf(
+	return &api.Error{Kind: api.NotFound, Message: fmt.Sprintf(
 		"project %s has no asset %q (skerry project show %s)", r.Name, none.Asset, r.Name)}
 }
 
-func (s *Server) projectList(ctx context.Context, _ struct{}, _ *answer) ([]Project, error) {
+func (s *Server) projectList(ctx context.Context, _ struct{}, _ *answer) ([]api.Project, error) {
 	all, err := s.node.Replicas.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := []Project{}
+	out := []api.Project{}
 	for _, r := range all {
 		o, err := s.open(ctx, r.ID.String(), "list")
 		if err != nil {
-			if kind.Of(err) == NotAllowed {
+			if kind.Of(err) == api.NotAllowed {
 				continue // it cannot be read here
 			}
 			return nil, err
@@ -145,14 +146,14 @@ func textOf(err error) string {
 }
 
 func (s *Server) projectShow(
-	ctx context.Context, req NameRequest, _ *answer,
-) (out ProjectContents, err error) {
+	ctx context.Context, req api.NameRequest, _ *answer,
+) (out api.ProjectContents, err error) {
 	r, p, err := s.openProject(ctx, req.Name, "show")
 	if err != nil {
 		return out, err
 	}
-	out = ProjectContents{Project: projectOf(r, &p.Project), Assets: []Asset{},
-		References: []Reference{}}
+	out = api.ProjectContents{Project: projectOf(r, &p.Project), Assets: []api.Asset{},
+		References: []api.Reference{}}
 	assets, err := p.Assets(ctx)
 	if err != nil {
 		return out, err
@@ -167,8 +168,8 @@ func (s *Server) projectShow(
 	return out, err
 }
 
-func assetOf(f *project.FoundAsset) Asset {
-	out := Asset{ID: f.ID, Name: f.Name, Author: f.Author, Content: f.Content, Size: f.Size,
+func assetOf(f *project.FoundAsset) api.Asset {
+	out := api.Asset{ID: f.ID, Name: f.Name, Author: f.Author, Content: f.Content, Size: f.Size,
 		Format: f.Format, Created: f.Created, Updated: f.Updated, Fault: textOf(f.Fault)}
 	if f.Signed {
 		out.Signature = "good"
@@ -179,18 +180,18 @@ func assetOf(f *project.FoundAsset) Asset {
 	return out
 }
 
-func referenceOf(f *project.FoundReference) Reference {
+func referenceOf(f *project.FoundReference) api.Reference {
 	if f.Fault != nil && f.Type == 0 { // it could not be read
-		return Reference{ID: f.ID, Fault: f.Fault.Error()}
+		return api.Reference{ID: f.ID, Fault: f.Fault.Error()}
 	}
-	return Reference{ID: f.ID, Source: f.Source, Project: f.Project, Target: f.Target,
+	return api.Reference{ID: f.ID, Source: f.Source, Project: f.Project, Target: f.Target,
 		Content: f.Content, Type: f.Type.String(), Created: f.Created, Here: f.Here,
 		Fault: textOf(f.Fault)}
 }
 
 func (s *Server) assetAdd(
-	ctx context.Context, req AddAssetRequest, a *answer,
-) (out Asset, err error) {
+	ctx context.Context, req api.AddAssetRequest, a *answer,
+) (out api.Asset, err error) {
 	file, err := openFile(req.File)
 	if err != nil {
 		return out, err
@@ -220,11 +221,11 @@ func (s *Server) assetAdd(
 }
 
 func (s *Server) referenceAdd(
-	ctx context.Context, req AddReferenceRequest, _ *answer,
-) (out Reference, err error) {
+	ctx context.Context, req api.AddReferenceRequest, _ *answer,
+) (out api.Reference, err error) {
 	n := project.NewReference{Source: req.Source, Target: req.Target}
 	if n.Type, err = project.ParseReferenceType(req.Type); err != nil {
-		return out, UsageErrorf("%v", err)
+		return out, api.UsageErrorf("%v", err)
 	}
 	_, p, err := s.openProject(ctx, req.Project, "add a reference to")
 	if err != nil {
@@ -233,7 +234,7 @@ func (s *Server) referenceAdd(
 	if req.Content != "" {
 		h, err := blobs.ParseHash(req.Content)
 		if err != nil {
-			return out, UsageErrorf("content: %v", err)
+			return out, api.UsageErrorf("content: %v", err)
 		}
 		n.Content = (*[32]byte)(&h)
 	}
@@ -255,8 +256,8 @@ func (s *Server) referenceAdd(
 }
 
 func (s *Server) projectHistory(
-	ctx context.Context, req AssetRequest, _ *answer,
-) ([]Version, error) {
+	ctx context.Context, req api.AssetRequest, _ *answer,
+) ([]api.Version, error) {
 	_, p, err := s.openProject(ctx, req.Project, "show the history of")
 	if err != nil {
 		return nil, err
@@ -265,9 +266,11 @@ func (s *Server) projectHistory(
 	if err != nil {
 		return nil, s.noAsset(ctx, err)
 	}
-	var out []Version
+	var out []api.Version
 	for _, v := range all {
-		out = append(out, Version{v.Asset, v.Project, v.Content, v.At, v.Here})
+		out = append(out, api.Version{
+			Asset: v.Asset, Project: v.Project, Content: v.Content, At: v.At, Here: v.Here,
+		})
 	}
 	return out, nil
 }

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"bufio"
@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry"
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
@@ -32,61 +35,75 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T) (*Client, *skerry.Node) {
+func open(t *testing.T) (*api.Client, *skerry.Node) {
 	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
-	c, stop := Local(NewServer(n, "test"))
+	c, stop := Local(New(n, "test"))
 	t.Cleanup(func() { require.NoError(t, errors.Join(stop(), n.Close())) })
 	return c, n
 }
 
+// post sends a body as it stands to an operation, and returns the last line of the answer.
+func post(t *testing.T, s *Server, op, contentType, body string) (last api.Line) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/"+op,
+		strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code)
+	for dec := json.NewDecoder(w.Body); dec.More(); {
+		last = api.Line{}
+		require.NoError(t, dec.Decode(&last))
+	}
+	return last
+}
+
 func TestErrorKinds(t *testing.T) {
-	for want, errs := range map[Kind][]error{
-		Failed:       {errors.New("x"), fs.ErrExist},
-		Usage:        {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, UsageErrorf("x")},
-		NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
-		Verification: {&blobs.CorruptError{}, &content.SizeError{}, replica.ErrBadSignature},
-		NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
-		Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
+	for want, errs := range map[api.Kind][]error{
+		api.Failed:       {errors.New("x"), fs.ErrExist},
+		api.Usage:        {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, api.UsageErrorf("x")},
+		api.NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
+		api.Verification: {&blobs.CorruptError{}, &content.SizeError{}, replica.ErrBadSignature},
+		api.NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
+		api.Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
 	} {
 		for _, err := range errs {
-			require.Equal(t, want, AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
+			require.Equal(t, want, api.AsError(fmt.Errorf("while trying: %w", err)).Kind, "%v", err)
 		}
 	}
 	// A blob that could not be had, since the one provider lied and the other did not answer: the lie
 	// is what to report.
 	both := &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}}}
-	require.Equal(t, 4, ExitCode(both))
-	require.Equal(t, 6, ExitCode(&content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
-	require.Zero(t, ExitCode(nil))
-	require.Equal(t, "context: x", AsError(fmt.Errorf("context: %w", UsageErrorf("x"))).Message, "context is kept")
+	require.Equal(t, 4, api.ExitCode(both))
+	require.Equal(t, 6, api.ExitCode(&content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
+	require.Zero(t, api.ExitCode(nil))
+	require.Equal(t, "context: x", api.AsError(fmt.Errorf("context: %w", api.UsageErrorf("x"))).Message, "context is kept")
 }
 
 func TestErrorsCrossTheAPI(t *testing.T) {
-	c, _ := open(t)
+	c, n := open(t)
 	ctx := t.Context()
-	kind := func(err error) Kind {
-		var e *Error
+	kind := func(err error) api.Kind {
+		var e *api.Error
 		require.ErrorAs(t, err, &e)
 		return e.Kind
 	}
-	_, err := call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: "nothing"})
-	require.Equal(t, NotFound, kind(err))
-	_, err = call[ReplicaInfo](ctx, c, "replica/info", map[string]any{"name": "x", "bogus": 1})
-	require.Equal(t, Usage, kind(err))
-	require.ErrorContains(t, err, "bogus")
-	_, err = call[ReplicaStatus](ctx, c, "replica/no-such", nil)
-	require.ErrorContains(t, err, "another version")
+	_, err := c.ReplicaInfo(ctx, api.NameRequest{Name: "nothing"})
+	require.Equal(t, api.NotFound, kind(err))
+	l := post(t, New(n, "test"), "replica/info", "application/json", `{"name":"x","bogus":1}`)
+	require.Equal(t, api.Usage, l.Error.Kind)
+	require.ErrorContains(t, l.Error, "bogus")
 	err = c.ReadBlob(ctx, blobs.EmptyHash.String(), 0, -1, false, io.Discard)
-	require.Equal(t, NotFound, kind(err))
-	err = c.ReadValue(ctx, "nothing", Key("k"), io.Discard)
-	require.Equal(t, NotFound, kind(err))
-	_, err = call[Got](ctx, c, "get", GetRequest{What: blobs.EmptyHash.String(), Path: "relative"})
-	require.Equal(t, Usage, kind(err))
-	_, err = call[ReplicaStatus](ctx, c, "replica/new", NameRequest{Name: "x"})
+	require.Equal(t, api.NotFound, kind(err))
+	err = c.ReadValue(ctx, "nothing", api.Key("k"), io.Discard)
+	require.Equal(t, api.NotFound, kind(err))
+	_, err = c.Get(ctx, api.GetRequest{What: blobs.EmptyHash.String(), Path: "relative"})
+	require.Equal(t, api.Usage, kind(err))
+	_, err = c.ReplicaNew(ctx, api.NewReplicaRequest{Name: "x"})
 	require.NoError(t, err)
-	_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "x", Key: make(Key, replica.MaxKey+1)})
-	require.Equal(t, Usage, kind(err))
+	_, err = c.ReplicaSet(ctx, api.SetRequest{Name: "x", Key: make(api.Key, replica.MaxKey+1)})
+	require.Equal(t, api.Usage, kind(err))
 }
 
 // Content that is missing is told as an error, not as a short body; a body that breaks off is not
@@ -102,14 +119,14 @@ func TestReadPartialBlob(t *testing.T) {
 	require.NoError(t, err)
 	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: info.Size - 1, End: info.Size}})
 	var out bytes.Buffer
-	var e *Error
+	var e *api.Error
 	require.ErrorAs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, &out), &e)
 	require.Contains(t, e.Message, "incomplete")
 	require.NoError(t, c.ReadBlob(ctx, info.Hash.String(), int64(info.Size)-5, -1, false, &out))
 	require.Equal(t, "bcdef", out.String())
 
 	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: 0, End: 600_000}})
-	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), errClosed)
+	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), api.ErrStopped)
 }
 
 func TestImportTellsTheLine(t *testing.T) {
@@ -135,44 +152,48 @@ func TestImportTellsTheLine(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3000, sum.Imported)
 	count := 0
-	require.NoError(t, every(ctx, c, "replica/list", ListRequest{Name: "r", Prefix: Key("many/")}, func(e Entry) error {
+	all := api.ListRequest{Name: "r", Prefix: api.Key("many/")}
+	_, err = c.ReplicaEntries(ctx, all, func(e api.Entry) error {
 		require.Equal(t, "complete", e.Content)
 		count++
 		return nil
-	}))
+	})
+	require.NoError(t, err)
 	require.Equal(t, 3000, count)
 }
 
 func TestWatchAndSocket(t *testing.T) {
 	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
-	l, err := Listen(NewServer(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
+	l, err := Listen(New(n, "test"), t.TempDir(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	st, err := os.Stat(l.Path)
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o600), st.Mode().Perm(), "for its owner only")
-	c := Dial(l.Path)
-	_, err = call[ReplicaStatus](t.Context(), c, "replica/new", NameRequest{Name: "r"})
+	c := api.Dial(l.Path)
+	_, err = c.ReplicaNew(t.Context(), api.NewReplicaRequest{Name: "r"})
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	seen := make(chan Entry, 10)
+	seen := make(chan api.Entry, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- every(ctx, c, "replica/watch", NameRequest{Name: "r"}, func(e Entry) error { seen <- e; return nil })
+		done <- c.ReplicaWatch(ctx, api.NameRequest{Name: "r"}, func(e api.Entry) error { seen <- e; return nil })
 	}()
 	require.Eventually(t, func() bool { // the first ones may come before the watch has begun
-		_, err := call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte(fmt.Sprint(time.Now()))})
+		_, err := c.ReplicaSet(ctx, api.SetRequest{
+			Name: "r", Key: api.Key("k"), Value: []byte(fmt.Sprint(time.Now())),
+		})
 		require.NoError(t, err)
 		return len(seen) > 0
 	}, 10*time.Second, 10*time.Millisecond)
-	require.Equal(t, Key("k"), (<-seen).Key)
+	require.Equal(t, api.Key("k"), (<-seen).Key)
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 
 	go func() {
-		done <- every(t.Context(), c, "replica/watch", NameRequest{Name: "r"}, func(Entry) error { return nil })
+		done <- c.ReplicaWatch(t.Context(), api.NameRequest{Name: "r"}, func(api.Entry) error { return nil })
 	}()
 	require.NoError(t, l.Close())
 	require.Error(t, <-done, "a node that stops ends its watches")
@@ -201,23 +222,4 @@ func move(t *testing.T, from, to *blobs.Store, info blobs.Info, ranges blobs.Ran
 	rc := to.NewReceiver(t.Context())
 	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges, blobs.Hooks{}))
 	require.NoError(t, rc.Close())
-}
-
-func FuzzKey(f *testing.F) {
-	for _, s := range []string{"", "plain", "hex:00ff", "hex:zz", "\xff", "a\nb", "ünicode"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 1000 {
-			return
-		}
-		back, err := ParseKey(Key(b).String())
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(b, back))
-		j, err := json.Marshal(Key(b))
-		require.NoError(t, err)
-		var k Key
-		require.NoError(t, json.Unmarshal(j, &k))
-		require.True(t, bytes.Equal(b, k))
-	})
 }

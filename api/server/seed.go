@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
@@ -21,7 +22,7 @@ type seedCall struct {
 	sign seed.Signer
 }
 
-func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err error) {
+func (s *Server) seedCall(ctx context.Context, req api.SeedRequest) (c seedCall, err error) {
 	at, err := ParsePeer(req.At)
 	if err != nil {
 		return c, err
@@ -36,7 +37,9 @@ func (s *Server) seedCall(ctx context.Context, req SeedRequest) (c seedCall, err
 	return c, nil
 }
 
-func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (report.Answer, error) {
+func (s *Server) seedRegister(
+	ctx context.Context, req api.SeedRequest, _ *answer,
+) (report.Answer, error) {
 	c, r, err := s.seedOfReplica(ctx, req, "register")
 	if err != nil {
 		return report.Answer{}, err
@@ -59,7 +62,9 @@ func (s *Server) seedRegister(ctx context.Context, req SeedRequest, _ *answer) (
 	return a, err
 }
 
-func (s *Server) seedOfReplica(ctx context.Context, req SeedRequest, op string) (c seedCall, r replica.Replica, err error) {
+func (s *Server) seedOfReplica(
+	ctx context.Context, req api.SeedRequest, op string,
+) (c seedCall, r replica.Replica, err error) {
 	if r, err = s.resolve(ctx, req.Replica, op, replica.Sync); err != nil {
 		return c, r, err
 	}
@@ -67,7 +72,9 @@ func (s *Server) seedOfReplica(ctx context.Context, req SeedRequest, op string) 
 	return c, r, err
 }
 
-func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer) (report.Answer, error) {
+func (s *Server) seedUnregister(
+	ctx context.Context, req api.SeedRequest, _ *answer,
+) (report.Answer, error) {
 	c, err := s.seedCall(ctx, req)
 	if err != nil {
 		return report.Answer{}, err
@@ -91,7 +98,9 @@ func (s *Server) seedUnregister(ctx context.Context, req SeedRequest, _ *answer)
 	return a, err
 }
 
-func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (out SeedStatus, err error) {
+func (s *Server) seedStatus(
+	ctx context.Context, req api.SeedRequest, _ *answer,
+) (out api.SeedStatus, err error) {
 	c, err := s.seedCall(ctx, req)
 	if err != nil {
 		return out, err
@@ -115,7 +124,9 @@ func (s *Server) seedStatus(ctx context.Context, req SeedRequest, _ *answer) (ou
 
 // missingAt returns the replicas that this node has registered at a seed and that the seed does not
 // keep.
-func (s *Server) missingAt(ctx context.Context, at peer.ID, all []report.Answer) (missing []replica.ID, err error) {
+func (s *Server) missingAt(
+	ctx context.Context, at peer.ID, all []report.Answer,
+) (missing []replica.ID, err error) {
 	stands := map[string]bool{}
 	for _, a := range all {
 		stands[a.ReplicaID] = a.State != seed.Deleted.String()

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
@@ -26,7 +27,7 @@ func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey
 	if text == "" {
 		id, err = s.node.Replicas.DefaultAuthor(ctx)
 	} else if id, err = replica.ParseAuthorID(text); err != nil {
-		err = UsageErrorf("%v", err)
+		err = api.UsageErrorf("%v", err)
 	}
 	if err != nil {
 		return key, err
@@ -53,9 +54,12 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 	return o, err
 }
 
-func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (Entry, error) {
+func (s *Server) describe(ctx context.Context, o opened, it *replica.Item) (api.Entry, error) {
 	e := &it.Entry
-	out := Entry{Key: it.Key, Author: e.Author, Hash: e.Hash, Size: e.Size, Timestamp: e.Timestamp, Deleted: e.IsTombstone()}
+	out := api.Entry{
+		Key: it.Key, Author: e.Author, Hash: e.Hash, Size: e.Size, Timestamp: e.Timestamp,
+		Deleted: e.IsTombstone(),
+	}
 	if out.Deleted {
 		return out, nil
 	}
@@ -79,59 +83,63 @@ func (s *Server) writeValue(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
 	ctx := r.Context()
 	q := r.URL.Query()
-	key, err := ParseKey(q.Get("key"))
+	key, err := api.ParseKey(q.Get("key"))
 	if err != nil {
 		a.finish(nil, err)
 		return
 	}
-	e, err := s.setTo(ctx, SetRequest{Name: q.Get("name"), Key: key, Author: q.Get("author")}, r.Body, a)
+	e, err := s.setTo(ctx, api.SetRequest{
+		Name: q.Get("name"), Key: key, Author: q.Get("author"),
+	}, r.Body, a)
 	a.finish(e, err)
 }
 
-func (s *Server) replicaSet(ctx context.Context, req SetRequest, a *answer) (Entry, error) {
+func (s *Server) replicaSet(ctx context.Context, req api.SetRequest, a *answer) (api.Entry, error) {
 	return s.setTo(ctx, req, nil, a)
 }
 
 // setTo sets a key to what a request says or, if body is not nil, to that.
-func (s *Server) setTo(ctx context.Context, req SetRequest, body io.Reader, a *answer) (Entry, error) {
+func (s *Server) setTo(
+	ctx context.Context, req api.SetRequest, body io.Reader, a *answer,
+) (api.Entry, error) {
 	r, err := s.open(ctx, req.Name, "set")
 	if err != nil {
-		return Entry{}, err
+		return api.Entry{}, err
 	}
 	key, err := s.author(ctx, req.Author)
 	if err != nil {
-		return Entry{}, err
+		return api.Entry{}, err
 	}
 	c := node.Change{Key: req.Key, Value: req.Value, Stream: body}
 	if req.File != "" {
 		if c.File, err = openFile(req.File); err != nil {
-			return Entry{}, err
+			return api.Entry{}, err
 		}
 		defer c.File.Close()
 	}
 	s.warnClock(ctx, a)
 	items, err := r.handle.Apply(ctx, node.WriteOptions{As: key, Progress: adding(a)}, c)
 	if err != nil {
-		return Entry{}, err
+		return api.Entry{}, err
 	}
 	return s.describe(ctx, r, &items[0])
 }
 
 // adding tells of content as it is read; a may be nil.
 func adding(a *answer) func(uint64) {
-	return func(n uint64) { a.progress(Progress{Doing: "adding", Bytes: n}) }
+	return func(n uint64) { a.progress(api.Progress{Doing: "adding", Bytes: n}) }
 }
 
 // openFile opens a file to be read for a client. The client is the same user (see Listen), so it
 // may name any path.
 func openFile(name string) (*disk.File, error) {
 	if !filepath.IsAbs(name) {
-		return nil, UsageErrorf("path %q is not absolute", name)
+		return nil, api.UsageErrorf("path %q is not absolute", name)
 	}
 	return disk.OpenRegular(name)
 }
 
-func (s *Server) replicaGet(ctx context.Context, req KeyRequest, a *answer) (struct{}, error) {
+func (s *Server) replicaGet(ctx context.Context, req api.KeyRequest, a *answer) (struct{}, error) {
 	r, err := s.open(ctx, req.Name, "get")
 	if err != nil {
 		return struct{}{}, err
@@ -156,7 +164,7 @@ func (s *Server) replicaGet(ctx context.Context, req KeyRequest, a *answer) (str
 	return struct{}{}, nil
 }
 
-func notNil(k Key) []byte {
+func notNil(k api.Key) []byte {
 	if k == nil {
 		return []byte{}
 	}
@@ -170,9 +178,9 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	held, release := s.node.Hold()
 	defer release()
 	rep, err := s.open(ctx, r.FormValue("name"), "get")
-	var key Key
+	var key api.Key
 	if err == nil {
-		key, err = ParseKey(r.FormValue("key"))
+		key, err = api.ParseKey(r.FormValue("key"))
 	}
 	var in content.Reader
 	if err == nil {
@@ -192,38 +200,40 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) {
 	sendContent(w, in, span)
 }
 
-func (s *Server) replicaDelete(ctx context.Context, req KeyRequest, a *answer) (Removed, error) {
+func (s *Server) replicaDelete(
+	ctx context.Context, req api.KeyRequest, a *answer,
+) (api.Removed, error) {
 	r, err := s.open(ctx, req.Name, "delete")
 	if err != nil {
-		return Removed{}, err
+		return api.Removed{}, err
 	}
 	author, err := s.author(ctx, req.Author)
 	if err != nil {
-		return Removed{}, err
+		return api.Removed{}, err
 	}
 	s.warnClock(ctx, a)
 	as := node.WriteOptions{As: author}
 	if req.Prefix {
 		n, err := r.handle.DeletePrefix(ctx, as, req.Key)
-		return Removed{n}, err
+		return api.Removed{Removed: n}, err
 	}
 	if _, err := r.LatestOf(ctx, notNil(req.Key)); err != nil {
-		return Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, err)
+		return api.Removed{}, fmt.Errorf("key %q in %s: %w", req.Key, r.Name, err)
 	}
 	_, err = r.handle.Apply(ctx, as, node.Change{Key: req.Key, Delete: true})
-	return Removed{1}, err
+	return api.Removed{Removed: 1}, err
 }
 
-func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (Listed, error) {
+func (s *Server) entries(ctx context.Context, req api.ListRequest, a *answer) (api.Listed, error) {
 	r, err := s.open(ctx, req.Name, "list")
 	if err != nil {
-		return Listed{}, err
+		return api.Listed{}, err
 	}
 	q := replica.Query{Prefix: req.Prefix, Since: req.Since, Until: req.Until, Limit: req.Limit, Reverse: req.Reverse, ByTime: req.ByTime, Tombstones: req.All}
 	if req.Author != "" {
 		id, err := replica.ParseAuthorID(req.Author)
 		if err != nil {
-			return Listed{}, UsageErrorf("%v", err)
+			return api.Listed{}, api.UsageErrorf("%v", err)
 		}
 		q.Author = &id
 	}
@@ -232,27 +242,29 @@ func (s *Server) entries(ctx context.Context, req ListRequest, a *answer) (Liste
 	case req.All:
 		all = r.Entries(ctx, q)
 	case req.ByTime:
-		return Listed{}, UsageErrorf("the latest entries are in the order of keys: use --by-time together with --all")
+		return api.Listed{}, api.UsageErrorf("the latest entries are in the order of keys: use --by-time together with --all")
 	default:
 		all = r.Latest(ctx, q)
 	}
 	for e, err := range all {
 		if err != nil {
-			return Listed{}, err
+			return api.Listed{}, err
 		}
 		d, err := s.describe(ctx, r, &e)
 		if err != nil {
-			return Listed{}, err
+			return api.Listed{}, err
 		}
 		if err := a.item(d); err != nil {
-			return Listed{}, err
+			return api.Listed{}, err
 		}
 	}
-	return Listed{r.Unreadable()}, nil
+	return api.Listed{Unreadable: r.Unreadable()}, nil
 }
 
 // replicaWatch sends an item for each entry that is stored, until the client goes away.
-func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (struct{}, error) {
+func (s *Server) replicaWatch(
+	ctx context.Context, req api.NameRequest, a *answer,
+) (struct{}, error) {
 	r, err := s.open(ctx, req.Name, "watch")
 	if err != nil {
 		return struct{}{}, err
@@ -269,7 +281,7 @@ func (s *Server) replicaWatch(ctx context.Context, req NameRequest, a *answer) (
 			return struct{}{}, err
 		}
 		if missed > 0 {
-			if err := a.item(Entry{Missed: missed}); err != nil {
+			if err := a.item(api.Entry{Missed: missed}); err != nil {
 				return struct{}{}, err
 			}
 		}

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
@@ -31,7 +32,7 @@ func (s *Server) replicaImport(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) importItems(
 	ctx context.Context, name, author, files string, body io.Reader, a *answer,
-) (sum Imported, err error) {
+) (sum api.Imported, err error) {
 	start := time.Now()
 	r, err := s.open(ctx, name, "import")
 	if err != nil {
@@ -51,7 +52,7 @@ func (s *Server) importItems(
 	sum.Imported, err = r.handle.Import(ctx, node.WriteOptions{As: key, Progress: adding(a)},
 		items.changes(body), func(made int) {
 			items.made = made
-			a.progress(Progress{Doing: "importing", Files: made})
+			a.progress(api.Progress{Doing: "importing", Files: made})
 		})
 	if refused, ok := errors.AsType[*node.ChangeError](err); ok {
 		err = items.wrong(refused.Err)
@@ -83,7 +84,7 @@ func (r *importReader) changes(body io.Reader) iter.Seq2[node.Change, error] {
 			if errors.Is(err, io.EOF) {
 				return
 			}
-			var it ImportItem
+			var it api.ImportItem
 			if err == nil {
 				r.line = lines.at(dec.InputOffset())
 				err = decodeStrict(raw, &it)
@@ -97,7 +98,7 @@ func (r *importReader) changes(body io.Reader) iter.Seq2[node.Change, error] {
 			}
 			if err != nil {
 				err = jsonProblem(err, `a JSON object like {"key":"…","value":"…"}`)
-				yield(node.Change{}, UsageErrorf("%v", r.wrong(err)))
+				yield(node.Change{}, api.UsageErrorf("%v", r.wrong(err)))
 				return
 			}
 			if !r.change(&it, yield) {
@@ -108,7 +109,7 @@ func (r *importReader) changes(body io.Reader) iter.Seq2[node.Change, error] {
 }
 
 // change yields the change of an item. A file that it names is open meanwhile.
-func (r *importReader) change(it *ImportItem, yield func(node.Change, error) bool) bool {
+func (r *importReader) change(it *api.ImportItem, yield func(node.Change, error) bool) bool {
 	c := node.Change{Key: it.Key}
 	switch {
 	case it.File != "":
@@ -119,7 +120,7 @@ func (r *importReader) change(it *ImportItem, yield func(node.Change, error) boo
 		defer f.Close()
 		c.File = f
 	case it.Value == nil:
-		return yield(c, r.wrong(UsageErrorf("key %q has neither a value nor a file", it.Key)))
+		return yield(c, r.wrong(api.UsageErrorf("key %q has neither a value nor a file", it.Key)))
 	default:
 		c.Value = []byte(*it.Value)
 	}
@@ -134,7 +135,7 @@ func openImportFiles(dir string) (x importFiles, err error) {
 		return x, nil
 	}
 	if !filepath.IsAbs(dir) {
-		return x, UsageErrorf("path %q is not absolute", dir)
+		return x, api.UsageErrorf("path %q is not absolute", dir)
 	}
 	x.root, err = os.OpenRoot(dir)
 	return x, err
@@ -142,16 +143,17 @@ func openImportFiles(dir string) (x importFiles, err error) {
 
 func (x importFiles) open(name string) (*disk.File, error) {
 	if x.root == nil {
-		return nil, UsageErrorf("it names the file %q, but there is no directory to read files from", name)
+		return nil, api.UsageErrorf("it names the file %q, but there is no directory to read files from", name)
 	}
 	f, err := disk.OpenBelow(x.root, name)
+	_, notRegular := errors.AsType[*disk.NotRegularError](err)
 	switch {
 	case err == nil:
 		return f, nil
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || is[*disk.NotRegularError](err):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), notRegular:
 		return nil, fmt.Errorf("file %q in %s: %w", name, x.root.Name(), err)
 	}
-	return nil, UsageErrorf("file %q is not in %s (%v): name the directory that holds it with --files-from", name, x.root.Name(), err)
+	return nil, api.UsageErrorf("file %q is not in %s (%v): name the directory that holds it with --files-from", name, x.root.Name(), err)
 }
 
 func (x importFiles) close() error {
@@ -193,8 +195,8 @@ func (c *lineCounter) at(off int64) int {
 
 // replicaExport writes what can be the name of a file, and lists the other keys.
 func (s *Server) replicaExport(
-	ctx context.Context, req ExportReplicaRequest, a *answer,
-) (out Exported, err error) {
+	ctx context.Context, req api.ExportReplicaRequest, a *answer,
+) (out api.Exported, err error) {
 	r, err := s.open(ctx, req.Name, "export")
 	if err != nil {
 		return out, err
@@ -207,7 +209,7 @@ func (s *Server) replicaExport(
 	})
 	out.Exported, out.Unreadable = done.Files, done.Unreadable
 	for _, left := range done.Left {
-		out.Skipped = append(out.Skipped, Key(left.Key).String())
+		out.Skipped = append(out.Skipped, api.Key(left.Key).String())
 		out.Why = append(out.Why, left.Why)
 	}
 	return out, err

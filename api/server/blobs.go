@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
@@ -25,37 +26,41 @@ const (
 	kindDirectory = "directory"
 )
 
-func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st Status, err error) {
-	st = Status{NodeID: s.node.ID().String(), Addrs: []string{}, Peers: []PeerStatus{}, Version: s.version}
+func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st api.Status, err error) {
+	st = api.Status{
+		NodeID: s.node.ID().String(), Addrs: []string{}, Peers: []api.PeerStatus{}, Version: s.version,
+	}
 	for _, a := range s.node.Addrs() {
 		st.Addrs = append(st.Addrs, a.String())
 	}
 	for _, p := range s.node.Peers() {
-		st.Peers = append(st.Peers, PeerStatus{p.ID.String(), p.Addr.String(), p.Transport, p.Direct})
+		st.Peers = append(st.Peers, api.PeerStatus{
+			ID: p.ID.String(), Addr: p.Addr.String(), Transport: p.Transport, Direct: p.Direct,
+		})
 	}
 	if st.Replicas, err = s.replicaStatuses(ctx, s.countsOf); err != nil {
 		return st, err
 	}
 	t, err := s.node.Blobs.Totals(ctx)
-	st.Blobs = BlobStatus{t.Count, t.Bytes, t.Partial}
+	st.Blobs = api.BlobStatus{Count: t.Count, Bytes: t.Bytes, Partial: t.Partial}
 	return st, err
 }
 
-func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct{}, error) {
+func (s *Server) blobAdd(ctx context.Context, req api.AddRequest, a *answer) (struct{}, error) {
 	switch {
 	case len(req.Paths) == 0:
-		return struct{}{}, UsageErrorf("no paths to add")
+		return struct{}{}, api.UsageErrorf("no paths to add")
 	case req.Pin != "" && (len(req.Paths) > 1 || req.NoPin):
-		return struct{}{}, UsageErrorf(
+		return struct{}{}, api.UsageErrorf(
 			"--pin takes exactly one path and cannot be combined with --no-pin",
 		)
 	case req.Chunked && (req.NoCopy || req.Whole):
-		return struct{}{}, UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
+		return struct{}{}, api.UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
 	}
 	// What is added is held until the answer has been given, if no pin keeps it.
 	held, release := s.node.Blobs.Hold()
 	defer release()
-	var all []Added
+	var all []api.Added
 	for _, p := range req.Paths {
 		one, err := s.addPath(ctx, held, p, req, a)
 		if err != nil {
@@ -79,8 +84,8 @@ func (s *Server) blobAdd(ctx context.Context, req AddRequest, a *answer) (struct
 // key is.
 func pathTexts(paths []string) []string {
 	for i, path := range paths {
-		if !utf8.ValidString(path) || strings.HasPrefix(path, hexPrefix) {
-			paths[i] = hexPrefix + hex.EncodeToString([]byte(path))
+		if !utf8.ValidString(path) || strings.HasPrefix(path, api.HexPrefix) {
+			paths[i] = api.HexPrefix + hex.EncodeToString([]byte(path))
 		}
 	}
 	return paths
@@ -88,12 +93,12 @@ func pathTexts(paths []string) []string {
 
 // addPath adds what lies under a path to a store, and pins it.
 func (s *Server) addPath(
-	ctx context.Context, to *blobs.Store, path string, req AddRequest, a *answer,
-) (Added, error) {
+	ctx context.Context, to *blobs.Store, path string, req api.AddRequest, a *answer,
+) (api.Added, error) {
 	if !filepath.IsAbs(path) {
-		return Added{}, UsageErrorf("path %q is not absolute", path)
+		return api.Added{}, api.UsageErrorf("path %q is not absolute", path)
 	}
-	out := Added{Path: path, Kind: kindBlob}
+	out := api.Added{Path: path, Kind: kindBlob}
 	if st, err := os.Stat(path); err != nil {
 		return out, err
 	} else if st.IsDir() {
@@ -112,7 +117,11 @@ func (s *Server) addPath(
 		return out, err
 	}
 	defer f.Close()
-	progress := func(read uint64) { a.progress(Progress{Doing: "adding", Bytes: read, TotalBytes: f.Size}) }
+	progress := func(read uint64) {
+		a.progress(api.Progress{
+			Doing: "adding", Bytes: read, TotalBytes: f.Size,
+		})
+	}
 	if req.Chunked && f.Size > 0 {
 		c, err := chunked.Import(ctx, to, f.Reader(), progress)
 		if err != nil {
@@ -130,7 +139,7 @@ func (s *Server) addPath(
 }
 
 // pinAdded keeps what was added under the name that was asked for or, without one, under its path.
-func pinAdded(ctx context.Context, in *blobs.Store, one *Added, req AddRequest) (err error) {
+func pinAdded(ctx context.Context, in *blobs.Store, one *api.Added, req api.AddRequest) (err error) {
 	pin := blobs.Pin{Name: req.Pin, Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked}
 	switch {
 	case req.NoPin:
@@ -146,8 +155,10 @@ func pinAdded(ctx context.Context, in *blobs.Store, one *Added, req AddRequest) 
 	return err
 }
 
-func directoryProgress(doing string, p directory.Progress) Progress {
-	return Progress{Doing: doing, Bytes: p.Bytes, TotalBytes: p.TotalBytes, Files: p.Files, TotalFiles: p.TotalFiles}
+func directoryProgress(doing string, p directory.Progress) api.Progress {
+	return api.Progress{
+		Doing: doing, Bytes: p.Bytes, TotalBytes: p.TotalBytes, Files: p.Files, TotalFiles: p.TotalFiles,
+	}
 }
 
 // importBlob stores the body of a request.
@@ -157,7 +168,7 @@ func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 	held, release := s.node.Blobs.Hold()
 	defer release()
 	info, err := held.Import(ctx, r.Body, blobs.ImportOptions{})
-	one := Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}
+	one := api.Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}
 	if err == nil {
 		one.Pin = info.Hash.String()
 		err = held.Pin(ctx, blobs.Pin{Name: one.Pin, Hash: info.Hash})
@@ -180,11 +191,13 @@ func (s *Server) pinsOf(ctx context.Context) (map[blobs.Hash][]string, error) {
 	return out, nil
 }
 
-func blobInfo(info blobs.Info, pins []string) BlobInfo {
+func blobInfo(info blobs.Info, pins []string) api.BlobInfo {
 	if pins == nil {
 		pins = []string{}
 	}
-	return BlobInfo{info.Hash, info.Size, info.Complete, info.Present, pins}
+	return api.BlobInfo{
+		Hash: info.Hash, Size: info.Size, Complete: info.Complete, Present: info.Present, Pins: pins,
+	}
 }
 
 func (s *Server) blobList(ctx context.Context, _ struct{}, a *answer) (struct{}, error) {
@@ -204,31 +217,35 @@ func (s *Server) blobList(ctx context.Context, _ struct{}, a *answer) (struct{},
 }
 
 // blobRemove removes a blob, and the pins that keep it: whoever names it means it.
-func (s *Server) blobRemove(ctx context.Context, req HashRequest, _ *answer) (BlobInfo, error) {
+func (s *Server) blobRemove(
+	ctx context.Context, req api.HashRequest, _ *answer,
+) (api.BlobInfo, error) {
 	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
 	if err != nil {
-		return BlobInfo{}, err
+		return api.BlobInfo{}, err
 	}
 	info, err := s.node.Blobs.Stat(ctx, h)
 	if err != nil {
-		return BlobInfo{}, err
+		return api.BlobInfo{}, err
 	}
 	pins, err := s.pinsOf(ctx)
 	if err != nil {
-		return BlobInfo{}, err
+		return api.BlobInfo{}, err
 	}
 	for _, name := range pins[h] {
 		if err := s.node.Blobs.Unpin(ctx, name); err != nil && !errors.Is(err, blobs.ErrPinNotFound) {
-			return BlobInfo{}, err
+			return api.BlobInfo{}, err
 		}
 	}
 	if err := s.node.Blobs.Delete(ctx, h); err != nil {
-		return BlobInfo{}, err
+		return api.BlobInfo{}, err
 	}
 	return blobInfo(info, pins[h]), s.node.Blobs.Sync(ctx)
 }
 
-func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (sum Verified, err error) {
+func (s *Server) blobVerify(
+	ctx context.Context, req api.VerifyRequest, a *answer,
+) (sum api.Verified, err error) {
 	hashes, total, err := s.named(ctx, req.Hashes, &sum)
 	if err != nil {
 		return sum, err
@@ -246,7 +263,7 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		before := sum.Bytes
 		damage, err := s.node.Blobs.Verify(ctx, h, func(n uint64) {
 			sum.Bytes = before + n
-			a.progress(Progress{Doing: "checking", Bytes: sum.Bytes, TotalBytes: total})
+			a.progress(api.Progress{Doing: "checking", Bytes: sum.Bytes, TotalBytes: total})
 		})
 		if errors.Is(err, blobs.ErrNotFound) && len(req.Hashes) == 0 {
 			continue // deleted since it was listed
@@ -257,7 +274,7 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 		sum.Blobs++
 		if err != nil { // the others are checked all the same; nothing is deleted of this one
 			sum.Unread++
-			if err := a.item(Damage{Hash: h, Cause: err.Error(), Unread: true}); err != nil {
+			if err := a.item(api.Damage{Hash: h, Cause: err.Error(), Unread: true}); err != nil {
 				return sum, err
 			}
 			continue
@@ -272,7 +289,10 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 			}
 		}
 		for _, d := range merged(damage) {
-			item := Damage{Hash: d.Hash, Offset: d.Range.Start, Length: d.Range.End - d.Range.Start, Cause: d.Cause, Repaired: req.Repair && repairErr == nil}
+			item := api.Damage{
+				Hash: d.Hash, Offset: d.Range.Start, Length: d.Range.End - d.Range.Start, Cause: d.Cause,
+				Repaired: req.Repair && repairErr == nil,
+			}
 			if repairErr != nil {
 				item.RepairError = repairErr.Error()
 			}
@@ -286,7 +306,7 @@ func (s *Server) blobVerify(ctx context.Context, req VerifyRequest, a *answer) (
 
 // named returns the blobs that are to be verified by name, with what directories and sequences
 // among them list, once each, and how many bytes are here. It counts what is not here.
-func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
+func (s *Server) named(ctx context.Context, texts []string, sum *api.Verified) (
 	all []blobs.Hash, total uint64, err error,
 ) {
 	held, release := s.node.Blobs.Hold()
@@ -315,7 +335,7 @@ func (s *Server) named(ctx context.Context, texts []string, sum *Verified) (
 		if err != nil {
 			return nil, 0, err
 		}
-		list := BlobStat{BlobInfo: blobInfo(info, nil)}
+		list := api.BlobStat{BlobInfo: blobInfo(info, nil)}
 		if err := s.statSequence(ctx, held, &list); err != nil || list.Children == 0 {
 			continue // a damaged list is found when it is verified itself
 		}
@@ -351,25 +371,29 @@ func merged(all []blobs.Damage) (out []blobs.Damage) {
 // directory is one that may be filled.
 func free(path string, dir bool) error {
 	if !filepath.IsAbs(path) {
-		return UsageErrorf("path %q is not absolute", path)
+		return api.UsageErrorf("path %q is not absolute", path)
 	}
 	err := disk.Vacant(path, dir)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if st, statErr := os.Lstat(path); dir && statErr == nil && st.IsDir() {
-		return &Error{Failed, fmt.Sprintf("%s exists and is not empty: name another path", path)}
+		return &api.Error{
+			Kind: api.Failed, Message: fmt.Sprintf("%s exists and is not empty: name another path", path),
+		}
 	}
-	return &Error{Failed, fmt.Sprintf("%s exists: name another path", path)}
+	return &api.Error{Kind: api.Failed, Message: fmt.Sprintf("%s exists: name another path", path)}
 }
 
-func (s *Server) blobExport(ctx context.Context, req ExportRequest, a *answer) (Got, error) {
+func (s *Server) blobExport(
+	ctx context.Context, req api.ExportRequest, a *answer,
+) (api.Got, error) {
 	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
 	if err != nil {
-		return Got{}, err
+		return api.Got{}, err
 	}
 	if has, err := s.node.Blobs.Has(ctx, h); err != nil || !has {
-		return Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
+		return api.Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
 	}
 	return s.fetchTo(ctx, h, content.Unknown, nil, req.Path, a)
 }

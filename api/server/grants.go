@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -15,7 +16,7 @@ func micros(t time.Time) (uint64, error) {
 	}
 	us := t.UnixMicro()
 	if us <= 0 {
-		return 0, UsageErrorf("%s is before 1970", t.Format(time.RFC3339))
+		return 0, api.UsageErrorf("%s is before 1970", t.Format(time.RFC3339))
 	}
 	return uint64(us), nil
 }
@@ -37,16 +38,16 @@ func fromMicros(us uint64) time.Time {
 
 // grantsOf returns what describes grants of a replica: the prefix of an encrypted one in plain, if
 // it can be read here.
-func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.Grant) Grant {
+func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.Grant) api.Grant {
 	open := func([]byte) ([]byte, bool) { return nil, false }
 	if r.Encrypted {
 		if p, err := s.node.Replicas.Plain(ctx, r.ID); err == nil {
 			open = p.OpenPrefix
 		}
 	}
-	return func(g *replica.Grant) Grant {
+	return func(g *replica.Grant) api.Grant {
 		id := g.ID()
-		out := Grant{
+		out := api.Grant{
 			ID: hex.EncodeToString(id[:]), Author: g.Author, Prefix: g.Prefix, Issued: fromMicros(g.Issued),
 			NotBefore: fromMicros(g.NotBefore), NotAfter: fromMicros(g.NotAfter), Delegable: g.Delegable,
 		}
@@ -63,83 +64,87 @@ func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.
 	}
 }
 
-func (s *Server) replicaGrant(ctx context.Context, req GrantRequest, _ *answer) (Grant, error) {
+func (s *Server) replicaGrant(
+	ctx context.Context, req api.GrantRequest, _ *answer,
+) (api.Grant, error) {
 	r, err := s.resolve(ctx, req.Name, "grant", replica.Sync)
 	if err != nil {
-		return Grant{}, err
+		return api.Grant{}, err
 	}
 	author, err := replica.ParseAuthorID(req.Author)
 	if err != nil {
-		return Grant{}, UsageErrorf("%v", err)
+		return api.Grant{}, api.UsageErrorf("%v", err)
 	}
 	may := replica.Permission{Prefix: req.Prefix, Delegable: req.Delegable}
 	if may.NotBefore, err = micros(req.NotBefore); err != nil {
-		return Grant{}, err
+		return api.Grant{}, err
 	}
 	if may.NotAfter, err = micros(req.NotAfter); err != nil {
-		return Grant{}, err
+		return api.Grant{}, err
 	}
 	if !req.NotAfter.IsZero() && !req.NotAfter.After(time.Now()) {
-		return Grant{}, UsageErrorf("the grant would have ended already, %s", req.NotAfter.Format(time.RFC3339))
+		return api.Grant{}, api.UsageErrorf("the grant would have ended already, %s", req.NotAfter.Format(time.RFC3339))
 	}
 	if may.NotAfter != 0 && may.NotBefore > may.NotAfter {
-		return Grant{}, UsageErrorf("the grant would end before it begins")
+		return api.Grant{}, api.UsageErrorf("the grant would end before it begins")
 	}
 	if len(may.Prefix) > replica.MaxDelegablePrefix {
-		return Grant{}, UsageErrorf("the prefix has %d bytes, at most %d", len(may.Prefix), replica.MaxDelegablePrefix)
+		return api.Grant{}, api.UsageErrorf("the prefix has %d bytes, at most %d", len(may.Prefix), replica.MaxDelegablePrefix)
 	}
 	g, err := s.node.Grant(ctx, r.ID, author, may)
 	if err != nil {
-		return Grant{}, err
+		return api.Grant{}, err
 	}
 	return s.grantsOf(ctx, r)(&g), nil
 }
 
-func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, a *answer) (Revoked, error) {
+func (s *Server) replicaRevoke(
+	ctx context.Context, req api.RevokeRequest, a *answer,
+) (api.Revoked, error) {
 	r, err := s.resolve(ctx, req.Name, "revoke", replica.Sync)
 	if err != nil {
-		return Revoked{}, err
+		return api.Revoked{}, err
 	}
 	author, err := replica.ParseAuthorID(req.Author)
 	if err != nil {
-		return Revoked{}, UsageErrorf("%v", err)
+		return api.Revoked{}, api.UsageErrorf("%v", err)
 	}
 	var from uint64
 	switch {
 	case (req.All || req.Keep) && !req.From.IsZero():
-		return Revoked{}, UsageErrorf("either everything or from a time on, not both")
+		return api.Revoked{}, api.UsageErrorf("either everything or from a time on, not both")
 	case req.All || req.Keep:
 	case req.From.IsZero():
 		from = uint64(time.Now().UnixMicro())
 	default:
 		if from, err = micros(req.From); err != nil {
-			return Revoked{}, err
+			return api.Revoked{}, err
 		}
 	}
 	kept := 0
 	if req.Keep {
 		as, err := s.author(ctx, "")
 		if err != nil {
-			return Revoked{}, err
+			return api.Revoked{}, err
 		}
 		if as.Author() == author {
-			return Revoked{}, UsageErrorf("%s is the default author of this node: choose another with skerry author default, or revoke without --keep", author)
+			return api.Revoked{}, api.UsageErrorf("%s is the default author of this node: choose another with skerry author default, or revoke without --keep", author)
 		}
 		if kept, err = s.node.Replicas.Adopt(ctx, r.ID, author, as); err != nil {
-			return Revoked{}, err
+			return api.Revoked{}, err
 		}
 	}
 	self, err := s.mayHoldKey(ctx, r.ID, author)
 	if err != nil {
-		return Revoked{}, err
+		return api.Revoked{}, err
 	}
 	before, err := s.node.Replicas.Counts(ctx, r.ID)
 	if err != nil {
-		return Revoked{}, err
+		return api.Revoked{}, err
 	}
 	v, err := s.node.Revoke(ctx, r.ID, author, from)
 	if err != nil {
-		return Revoked{}, err
+		return api.Revoked{}, err
 	}
 	if self {
 		a.warn("if %s holds a write ticket of %s, the revocation does not hold: a write ticket is the replica's key, "+
@@ -148,12 +153,16 @@ func (s *Server) replicaRevoke(ctx context.Context, req RevokeRequest, a *answer
 	}
 	after, err := s.node.Replicas.Counts(ctx, r.ID)
 	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
-	return Revoked{v.Author, fromMicros(v.From), uint64(max(gone, 0)), uint64(kept)}, err
+	return api.Revoked{
+		Author: v.Author, From: fromMicros(v.From), Dropped: uint64(max(gone, 0)), Kept: uint64(kept),
+	}, err
 }
 
 // mayHoldKey reports whether an author has a grant like those that a holder of the replica's key
 // gives itself with its first write: by that key, without limits.
-func (s *Server) mayHoldKey(ctx context.Context, id replica.ID, author replica.AuthorID) (bool, error) {
+func (s *Server) mayHoldKey(
+	ctx context.Context, id replica.ID, author replica.AuthorID,
+) (bool, error) {
 	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
 	for i := range grants {
 		g := &grants[i].Grant
@@ -164,12 +173,14 @@ func (s *Server) mayHoldKey(ctx context.Context, id replica.ID, author replica.A
 	return false, err
 }
 
-func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) (out Grants, err error) {
+func (s *Server) replicaGrants(
+	ctx context.Context, req api.NameRequest, _ *answer,
+) (out api.Grants, err error) {
 	r, err := s.resolve(ctx, req.Name, "grants", replica.Sync)
 	if err != nil {
 		return out, err
 	}
-	out = Grants{Grants: []Grant{}, Revocations: []Revocation{}}
+	out = api.Grants{Grants: []api.Grant{}, Revocations: []api.Revocation{}}
 	grants, revocations, err := s.node.Replicas.GrantStates(ctx, r.ID)
 	if err != nil {
 		return out, fmt.Errorf("grants of %s: %w", r.Name, err)
@@ -186,7 +197,7 @@ func (s *Server) replicaGrants(ctx context.Context, req NameRequest, _ *answer) 
 	}
 	for i := range revocations {
 		v := &revocations[i]
-		x := Revocation{Author: v.Author, Issued: fromMicros(v.Issued), From: fromMicros(v.From)}
+		x := api.Revocation{Author: v.Author, Issued: fromMicros(v.Issued), From: fromMicros(v.From)}
 		if v.Authority != nil {
 			x.By = v.Authority.Author.String()
 		}

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
@@ -24,13 +25,13 @@ const inviteLasts = 7 * 24 * time.Hour
 
 // invite makes an invite to r.
 func (s *Server) invite(
-	ctx context.Context, r replica.Replica, req *InviteRequest, mode replica.Capability,
-) (ReplicaTicket, error) {
+	ctx context.Context, r replica.Replica, req *api.InviteRequest, mode replica.Capability,
+) (api.ReplicaTicket, error) {
 	var wallet eth.Address
 	if req.Wallet != "" {
 		var err error
 		if wallet, err = eth.ParseAddress(req.Wallet); err != nil {
-			return ReplicaTicket{}, UsageErrorf("wallet: %v", err)
+			return api.ReplicaTicket{}, api.UsageErrorf("wallet: %v", err)
 		}
 	}
 	v := invites.Invite{
@@ -53,28 +54,31 @@ func (s *Server) invite(
 	}
 	switch {
 	case v.Uses > invites.MaxUses:
-		return ReplicaTicket{}, UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, invites.MaxUses)
+		return api.ReplicaTicket{}, api.UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, invites.MaxUses)
 	case v.Uses < 0:
-		return ReplicaTicket{}, UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
+		return api.ReplicaTicket{}, api.UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
 	case req.Forever && !v.Expires.IsZero():
-		return ReplicaTicket{}, UsageErrorf("an invite either expires or not")
+		return api.ReplicaTicket{}, api.UsageErrorf("an invite either expires or not")
 	case !ends.IsZero() && v.Expires.After(ends):
-		return ReplicaTicket{}, UsageErrorf("the invite would be good until %s, but what it gives ends %s",
+		return api.ReplicaTicket{}, api.UsageErrorf("the invite would be good until %s, but what it gives ends %s",
 			v.Expires.Local().Format(time.DateTime), ends.Local().Format(time.DateTime))
 	case !v.Expires.IsZero() && !v.Expires.After(now):
-		return ReplicaTicket{}, UsageErrorf("the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime))
+		return api.ReplicaTicket{}, api.UsageErrorf("the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime))
 	case mode < replica.Write && (len(v.Prefix) > 0 || v.Delegable):
-		return ReplicaTicket{}, UsageErrorf("a prefix and the right to delegate are limits of writing: use mode write")
+		return api.ReplicaTicket{}, api.UsageErrorf("a prefix and the right to delegate are limits of writing: use mode write")
 	}
 	if len(s.node.Addrs()) == 0 {
-		return ReplicaTicket{}, noAddress(r)
+		return api.ReplicaTicket{}, noAddress(r)
 	}
 	made, t, err := s.invites.Make(ctx, r, v)
 	if err != nil {
-		return ReplicaTicket{}, fmt.Errorf("invite to %s: %w", r.Name, err)
+		return api.ReplicaTicket{}, fmt.Errorf("invite to %s: %w", r.Name, err)
 	}
 	text, err := t.Text()
-	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: mode, Invite: hex.EncodeToString(made.ID[:]), Expires: made.Expires, GrantExpires: made.Until, Uses: made.Uses, Encrypted: r.Encrypted}, err
+	return api.ReplicaTicket{
+		Ticket: text, ReplicaID: r.ID, Mode: mode, Invite: hex.EncodeToString(made.ID[:]),
+		Expires: made.Expires, GrantExpires: made.Until, Uses: made.Uses, Encrypted: r.Encrypted,
+	}, err
 }
 
 func noAddress(r replica.Replica) error {
@@ -86,8 +90,10 @@ var inviteStates = map[invites.Status]string{
 	invites.Revoked: "revoked",
 }
 
-func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answer) (out Invites, err error) {
-	out = Invites{Issued: []Invite{}, Pending: []PendingInvite{}}
+func (s *Server) replicaInvites(
+	ctx context.Context, req api.InvitesRequest, _ *answer,
+) (out api.Invites, err error) {
+	out = api.Invites{Issued: []api.Invite{}, Pending: []api.PendingInvite{}}
 	var only *replica.ID
 	if req.Name != "" {
 		r, err := s.resolve(ctx, req.Name, "invites", replica.Sync)
@@ -105,9 +111,9 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 		if only != nil && v.Replica != *only {
 			continue
 		}
-		x := Invite{
+		x := api.Invite{
 			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires, GrantExpires: v.Until,
-			Uses: v.Uses, State: inviteStates[v.State(s.node.Now())], Redeemed: []Redemption{},
+			Uses: v.Uses, State: inviteStates[v.State(s.node.Now())], Redeemed: []api.Redemption{},
 		}
 		if v.Wallet != (eth.Address{}) {
 			x.Wallet = v.Wallet.String()
@@ -118,7 +124,7 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 			return out, err
 		}
 		for _, u := range v.Redeemed {
-			x.Redeemed = append(x.Redeemed, Redemption{u.Author, u.Node, u.At})
+			x.Redeemed = append(x.Redeemed, api.Redemption{Author: u.Author, Node: u.Node, At: u.At})
 		}
 		out.Issued = append(out.Issued, x)
 	}
@@ -127,20 +133,25 @@ func (s *Server) replicaInvites(ctx context.Context, req InvitesRequest, _ *answ
 	}
 	pending, err := s.invites.Pending(ctx)
 	for id, p := range pending {
-		out.Pending = append(out.Pending, PendingInvite{hex.EncodeToString(id[:]), p.Inviters(), p.Created, p.Error, p.Refused})
+		out.Pending = append(out.Pending, api.PendingInvite{
+			ID: hex.EncodeToString(id[:]), From: p.Inviters(), Created: p.Created, Error: p.Error,
+			Refused: p.Refused,
+		})
 	}
-	slices.SortFunc(out.Pending, func(a, b PendingInvite) int { return b.Created.Compare(a.Created) })
+	slices.SortFunc(out.Pending, func(a, b api.PendingInvite) int { return b.Created.Compare(a.Created) })
 	return out, err
 }
 
-func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *answer) (Uninvited, error) {
+func (s *Server) replicaUninvite(
+	ctx context.Context, req api.UninviteRequest, _ *answer,
+) (api.Uninvited, error) {
 	prefix := strings.ToLower(req.ID)
 	if len(prefix) < 8 {
-		return Uninvited{}, UsageErrorf("%q: give the id of an invite, or at least 8 digits of it (skerry replica invites)", req.ID)
+		return api.Uninvited{}, api.UsageErrorf("%q: give the id of an invite, or at least 8 digits of it (skerry replica invites)", req.ID)
 	}
-	all, err := s.replicaInvites(ctx, InvitesRequest{}, nil)
+	all, err := s.replicaInvites(ctx, api.InvitesRequest{}, nil)
 	if err != nil {
-		return Uninvited{}, err
+		return api.Uninvited{}, err
 	}
 	found := map[string]func(context.Context, [32]byte) error{}
 	for _, v := range all.Issued {
@@ -155,24 +166,24 @@ func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *an
 	}
 	switch len(found) {
 	case 0:
-		return Uninvited{}, &Error{NotFound, fmt.Sprintf("invite %s: not found (skerry replica invites shows what is there)", req.ID)}
+		return api.Uninvited{}, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("invite %s: not found (skerry replica invites shows what is there)", req.ID)}
 	case 1:
 	default:
-		return Uninvited{}, UsageErrorf("invite %s: %d have an id that begins so", req.ID, len(found))
+		return api.Uninvited{}, api.UsageErrorf("invite %s: %d have an id that begins so", req.ID, len(found))
 	}
 	for id, end := range found {
 		raw, err := hex.DecodeString(id)
 		if err == nil {
 			err = end(ctx, [32]byte(raw))
 		}
-		return Uninvited{id}, err
+		return api.Uninvited{ID: id}, err
 	}
 	panic("unreachable")
 }
 
 // join joins the replica of a ticket or an invite.
 func (s *Server) join(
-	ctx context.Context, text, name string, policy *wanted.Policy, w *JoinWallet,
+	ctx context.Context, text, name string, policy *wanted.Policy, w *api.JoinWallet,
 ) (node.JoinResult, error) {
 	t, err := ticket.Parse(text)
 	if err != nil {
@@ -189,7 +200,7 @@ func (s *Server) join(
 }
 
 // prove returns what signs for the wallet of an invite, nil if nobody does.
-func (s *Server) prove(ctx context.Context, w *JoinWallet) invites.ProveWallet {
+func (s *Server) prove(ctx context.Context, w *api.JoinWallet) invites.ProveWallet {
 	if w == nil {
 		return nil
 	}
@@ -197,7 +208,7 @@ func (s *Server) prove(ctx context.Context, w *JoinWallet) invites.ProveWallet {
 		p.At = w.At
 		if w.Signature != "" {
 			if p.Signature, err = eth.ParseSignature(w.Signature); err != nil {
-				err = UsageErrorf("the signature of the wallet: %v", err)
+				err = api.UsageErrorf("the signature of the wallet: %v", err)
 			}
 			return p, err
 		}
@@ -206,7 +217,7 @@ func (s *Server) prove(ctx context.Context, w *JoinWallet) invites.ProveWallet {
 			if err != nil {
 				return p, err
 			}
-			return p, &Error{Unsigned, m.Text()}
+			return p, &api.Error{Kind: api.Unsigned, Message: m.Text()}
 		}
 		id, err := s.owner(ctx, w.Identity)
 		if err != nil {
@@ -219,9 +230,9 @@ func (s *Server) prove(ctx context.Context, w *JoinWallet) invites.ProveWallet {
 		case err != nil:
 			return p, err
 		case sig.Kind != identity.Wallet || len(sig.Signature) != len(p.Signature):
-			return p, UsageErrorf("the invite is for the holder of the wallet %s, and %s is none", ask.Wallet, w.Identity)
+			return p, api.UsageErrorf("the invite is for the holder of the wallet %s, and %s is none", ask.Wallet, w.Identity)
 		case !strings.EqualFold(sig.Address, ask.Wallet.Lower()):
-			return p, UsageErrorf("the invite is for the holder of the wallet %s, and %s has %s", ask.Wallet, w.Identity, sig.Address)
+			return p, api.UsageErrorf("the invite is for the holder of the wallet %s, and %s has %s", ask.Wallet, w.Identity, sig.Address)
 		}
 		copy(p.Signature[:], signed.Signature.Signature)
 		return p, nil

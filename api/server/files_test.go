@@ -1,6 +1,6 @@
 //go:build unix
 
-package api
+package server
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/disk"
 )
@@ -66,18 +67,18 @@ func TestSpecialFilesAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	dir, _ := place(t)
 	for _, name := range []string{filepath.Join(dir, "pipe"), "/dev/zero"} {
-		for _, req := range []AddRequest{{}, {NoCopy: true}, {Chunked: true}, {Whole: true}} {
+		for _, req := range []api.AddRequest{{}, {NoCopy: true}, {Chunked: true}, {Whole: true}} {
 			req.Paths = []string{name}
-			var e *Error
-			require.ErrorAs(t, every(ctx, c, "blob/add", req, func(Added) error { return nil }), &e)
-			require.Equal(t, Usage, e.Kind)
+			var e *api.Error
+			require.ErrorAs(t, c.BlobAdd(ctx, req, func(api.Added) error { return nil }), &e)
+			require.Equal(t, api.Usage, e.Kind)
 			require.Contains(t, e.Message, name)
 		}
-		_, err = call[Shared](ctx, c, "share", AddRequest{Paths: []string{name}})
+		_, err = c.Share(ctx, api.AddRequest{Paths: []string{name}})
 		require.ErrorContains(t, err, "not a regular file")
-		_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), File: name})
+		_, err = c.ReplicaSet(ctx, api.SetRequest{Name: "r", Key: api.Key("k"), File: name})
 		require.ErrorContains(t, err, "not a regular file")
-		_, err = call[Asset](ctx, c, "project/asset", AddAssetRequest{Project: "r", File: name})
+		_, err = c.AssetAdd(ctx, api.AddAssetRequest{Project: "r", File: name})
 		require.ErrorContains(t, err, "not a regular file")
 	}
 }
@@ -90,7 +91,7 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), 100_000), 0o600))
 	var hash string
-	require.NoError(t, every(ctx, c, "blob/add", AddRequest{Paths: []string{name}, NoCopy: true}, func(x Added) error {
+	require.NoError(t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{name}, NoCopy: true}, func(x api.Added) error {
 		hash = x.Hash.String()
 		return nil
 	}))
@@ -99,7 +100,7 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	var out bytes.Buffer
 	require.ErrorContains(t, c.ReadBlob(ctx, hash, 0, -1, false, &out), name)
 	require.Empty(t, out.Bytes())
-	sum, err := both[Damage, Verified](ctx, c, "blob/verify", VerifyRequest{}, func(Damage) error { return nil })
+	sum, err := c.BlobVerify(ctx, api.VerifyRequest{}, func(api.Damage) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, 1, sum.Damaged)
 }
@@ -119,9 +120,9 @@ func TestGetReplacesNothing(t *testing.T) {
 	for _, op := range []string{"get", "blob/export"} {
 		_ = os.Remove(out) // for the second time
 		if op == "get" {
-			_, err = call[Got](ctx, c, op, GetRequest{What: info.Hash.String(), Path: out})
+			_, err = c.Get(ctx, api.GetRequest{What: info.Hash.String(), Path: out})
 		} else {
-			_, err = call[Got](ctx, c, op, ExportRequest{Hash: info.Hash.String(), Path: out})
+			_, err = c.BlobExport(ctx, api.ExportRequest{Hash: info.Hash.String(), Path: out})
 		}
 		require.ErrorContains(t, err, "exists", op)
 		b, err := os.ReadFile(out)

@@ -1,10 +1,8 @@
-package api
+package server
 
 import (
 	"bytes"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -35,47 +34,36 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3, sum.Imported)
 	var keys []string
-	_, err = both[Entry, Listed](ctx, c, "replica/list", ListRequest{Name: "r"}, func(e Entry) error {
+	_, err = c.ReplicaEntries(ctx, api.ListRequest{Name: "r"}, func(e api.Entry) error {
 		keys = append(keys, string(e.Key))
 		return nil
 	})
 	require.NoError(t, err)
 	require.Equal(t, []string{`\ud800`, "😀", "\xff"}, keys)
 
-	_, err = call[Got](ctx, c, "get", GetRequest{What: strings.Repeat("0", 64), Path: "/tmp/o\xff"})
+	_, err = c.Get(ctx, api.GetRequest{What: strings.Repeat("0", 64), Path: "/tmp/o\xff"})
 	require.ErrorContains(t, err, "UTF-8")
-	require.ErrorContains(t, every(ctx, c, "blob/add", AddRequest{Paths: []string{"/tmp/b\xff"}}, func(Added) error { return nil }), "UTF-8")
-	var e *Error
+	require.ErrorContains(t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{"/tmp/b\xff"}}, func(api.Added) error { return nil }), "UTF-8")
+	var e *api.Error
 	require.ErrorAs(t, err, &e)
-	require.Equal(t, Usage, e.Kind)
-	_, err = rawPost(t, c, "replica/info", "application/json", "{\"name\":\"r\xff\"}")
-	require.ErrorContains(t, err, "UTF-8")
-	_, err = rawPost(t, c, "replica/info", "application/json", `{"name":"r"} {"name":"s"}`)
-	require.ErrorContains(t, err, "more follows")
-}
-
-// rawPost sends a body as it stands, and returns the last line of the answer.
-func rawPost(t *testing.T, c *Client, op, contentType, body string) (string, error) {
-	res, err := send[struct{}, replica.ID](t.Context(), c, op, contentType, strings.NewReader(body), nil)
-	return res.String(), err
+	require.Equal(t, api.Usage, e.Kind)
+	raw := func(body string) *api.Error {
+		return post(t, New(n, "test"), "replica/info", "application/json", body).Error
+	}
+	require.Contains(t, raw("{\"name\":\"r\xff\"}").Message, "UTF-8")
+	require.Contains(t, raw(`{"name":"r"} {"name":"s"}`).Message, "more follows")
 }
 
 // The body of an import counts, whatever type it is sent with: curl's default is that of a form.
 func TestImportTakesAnyContentType(t *testing.T) {
-	c, n := open(t)
+	_, n := open(t)
 	ctx := t.Context()
 	_, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	for _, kind := range []string{"application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data"} {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"replica/import?name=r", strings.NewReader(`{"key":"k","value":"1"}`))
-		require.NoError(t, err)
-		r.Header.Set("Content-Type", kind)
-		resp, err := c.http.Do(r)
-		require.NoError(t, err)
-		b, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		require.NoError(t, resp.Body.Close())
-		require.True(t, bytes.Contains(b, []byte(`"imported":1`)), "%s: %s", kind, b)
+		l := post(t, New(n, "test"), "replica/import?name=r", kind, `{"key":"k","value":"1"}`)
+		require.Nil(t, l.Error)
+		require.Contains(t, string(l.Result), `"imported":1`, kind)
 	}
 }
 
@@ -102,13 +90,13 @@ func TestImportSaysWhatIsWrong(t *testing.T) {
 func TestEmptyWordsMakeNoIdentity(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	for _, req := range []AddIdentityRequest{{Mnemonic: new(string)}, {Keystore: []byte{}}} {
+	for _, req := range []api.AddIdentityRequest{{Mnemonic: new(string)}, {Keystore: []byte{}}} {
 		req.Password = "correct horse"
-		_, err := call[Identity](ctx, c, "identity/add", req)
+		_, err := c.IdentityAdd(ctx, req)
 		require.Error(t, err)
 	}
 	words := " \n "
-	_, err := call[Identity](ctx, c, "identity/add", AddIdentityRequest{Mnemonic: &words, Password: "correct horse"})
+	_, err := c.IdentityAdd(ctx, api.AddIdentityRequest{Mnemonic: &words, Password: "correct horse"})
 	require.ErrorContains(t, err, "0 words, expected 24")
 	all, err := n.Vaults.Keyring().Identities(ctx)
 	require.NoError(t, err)
@@ -132,8 +120,8 @@ func TestCollectWhileSomethingIsRead(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 	for _, chunked := range []bool{false, true} {
 		var hash blobs.Hash
-		req := AddRequest{Paths: []string{file}, NoPin: true, Chunked: chunked}
-		require.NoError(t, every(ctx, c, "blob/add", req, func(a Added) error { hash = a.Hash; return nil }))
+		req := api.AddRequest{Paths: []string{file}, NoPin: true, Chunked: chunked}
+		require.NoError(t, c.BlobAdd(ctx, req, func(a api.Added) error { hash = a.Hash; return nil }))
 		var got bytes.Buffer
 		collected := false
 		require.NoError(t, c.ReadBlob(ctx, hash.String(), 0, -1, false, writerFunc(func(b []byte) (int, error) {
@@ -163,11 +151,11 @@ func TestExportWritesWhatCanBeWritten(t *testing.T) {
 	require.NoError(t, err)
 	long := strings.Repeat("x", 256)
 	for _, key := range []string{"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255), "plain"} {
-		_, err := call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key(key), Value: []byte(key)})
+		_, err := c.ReplicaSet(ctx, api.SetRequest{Name: "r", Key: api.Key(key), Value: []byte(key)})
 		require.NoError(t, err)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	got, err := call[Exported](ctx, c, "replica/export", ExportReplicaRequest{Name: "r", Dir: dir})
+	got, err := c.ReplicaExport(ctx, api.ExportReplicaRequest{Name: "r", Dir: dir})
 	require.NoError(t, err)
 	require.Equal(t, 5, got.Exported)
 	require.ElementsMatch(t, []string{"a", "a/b", "../up", long, "ok/" + long + "/y"}, got.Skipped)
@@ -190,17 +178,17 @@ func TestLargeValueIsHere(t *testing.T) {
 		name := map[bool]string{false: "plain", true: "sealed"}[encrypted]
 		_, err := n.CreateReplica(ctx, name, encrypted)
 		require.NoError(t, err)
-		e, err := c.SetValue(ctx, SetRequest{Name: name, Key: Key("big")}, bytes.NewReader(data))
+		e, err := c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("big")}, bytes.NewReader(data))
 		require.NoError(t, err)
 		require.EqualValues(t, len(data), e.Size)
-		_, err = c.SetValue(ctx, SetRequest{Name: name, Key: Key("small")}, strings.NewReader("x"))
+		_, err = c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("small")}, strings.NewReader("x"))
 		require.NoError(t, err)
-		_, err = c.SetValue(ctx, SetRequest{Name: name, Key: Key("none")}, strings.NewReader(""))
+		_, err = c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("none")}, strings.NewReader(""))
 		require.ErrorContains(t, err, "empty value")
 		var got bytes.Buffer
-		require.NoError(t, c.ReadValue(ctx, name, Key("big"), &got))
+		require.NoError(t, c.ReadValue(ctx, name, api.Key("big"), &got))
 		require.True(t, bytes.Equal(data, got.Bytes()))
-		info, err := call[ReplicaInfo](ctx, c, "replica/info", NameRequest{Name: name})
+		info, err := c.ReplicaInfo(ctx, api.NameRequest{Name: name})
 		require.NoError(t, err)
 		require.Zero(t, info.PendingContent, name)
 	}
@@ -212,21 +200,23 @@ func TestRevokingAHolderOfTheKeyWarns(t *testing.T) {
 	ctx := t.Context()
 	_, err := n.Replicas.Create(ctx, "r")
 	require.NoError(t, err)
-	_, err = call[Entry](ctx, c, "replica/set", SetRequest{Name: "r", Key: Key("k"), Value: []byte("1")})
+	_, err = c.ReplicaSet(ctx, api.SetRequest{Name: "r", Key: api.Key("k"), Value: []byte("1")})
 	require.NoError(t, err)
 	id, err := n.Replicas.DefaultAuthor(ctx)
 	require.NoError(t, err)
 	var warned []string
 	c.Warn = func(text string) { warned = append(warned, text) }
-	_, err = call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: id.String()})
+	_, err = c.ReplicaRevoke(ctx, api.RevokeRequest{Name: "r", Author: id.String()})
 	require.NoError(t, err)
 	require.Len(t, warned, 1)
 	require.Contains(t, warned[0], "new replica")
 
 	other := replica.NewSecretKey().Author()
-	_, err = call[Grant](ctx, c, "replica/grant", GrantRequest{Name: "r", Author: other.String(), Prefix: Key("p")})
+	_, err = c.ReplicaGrant(ctx, api.GrantRequest{
+		Name: "r", Author: other.String(), Prefix: api.Key("p"),
+	})
 	require.NoError(t, err)
-	_, err = call[Revoked](ctx, c, "replica/revoke", RevokeRequest{Name: "r", Author: other.String()})
+	_, err = c.ReplicaRevoke(ctx, api.RevokeRequest{Name: "r", Author: other.String()})
 	require.NoError(t, err)
 	require.Len(t, warned, 1, "a grant under a prefix is no sign of a write ticket")
 }

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry"
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node"
 )
 
@@ -19,18 +20,17 @@ import (
 func TestFaultOfAnOperationIsAnError(t *testing.T) {
 	n, err := skerry.Open(t.Context(), node.Config{Dir: t.TempDir()}, nil)
 	require.NoError(t, err)
-	s := NewServer(n, "test")
+	s := New(n, "test")
 	handle(s, "fault", func(context.Context, struct{}, *answer) (struct{}, error) { panic("a fault") })
 	c, stop := Local(s)
 	for range 2 {
-		_, err = call[struct{}](t.Context(), c, "fault", nil)
-		var e *Error
-		require.ErrorAs(t, err, &e)
-		require.Equal(t, Failed, e.Kind)
+		e := post(t, s, "fault", "application/json", "").Error
+		require.NotNil(t, e)
+		require.Equal(t, api.Failed, e.Kind)
 		require.Contains(t, e.Message, "a fault in skerry itself ended fault")
 		require.NotContains(t, e.Message, "goroutine")
 	}
-	_, err = call[Status](t.Context(), c, "status", nil)
+	_, err = c.Status(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, stop())
 	require.NoError(t, n.Close())
@@ -52,7 +52,7 @@ func TestFaultOfARequestIsAnError(t *testing.T) {
 	for range 2 {
 		res, err := srv.Client().Get(srv.URL + "/plain")
 		require.NoError(t, err)
-		var e Error
+		var e api.Error
 		require.NoError(t, json.NewDecoder(res.Body).Decode(&e))
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, http.StatusInternalServerError, res.StatusCode)

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -7,46 +7,44 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/node/doctor"
+	"github.com/skerry-sync/skerry/node/doctor/report"
 	"github.com/skerry-sync/skerry/seed"
 )
 
-// DoctorResult is what was found about a node.
-type DoctorResult struct {
-	NodeID   string           `json:"node_id"`
-	Findings []doctor.Finding `json:"findings"`
-}
-
-func (s *Server) doctorNetwork(ctx context.Context, _ struct{}, _ *answer) (DoctorResult, error) {
+func (s *Server) doctorNetwork(
+	ctx context.Context, _ struct{}, _ *answer,
+) (api.DoctorResult, error) {
 	all, err := doctor.Network(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	claims, err := doctor.Claims(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	times, err := doctor.Times(ctx, s.node)
 	if err != nil {
-		return DoctorResult{}, err
+		return api.DoctorResult{}, err
 	}
 	all = append(append(all, claims...), times...)
 	seeds, err := s.diagnoseSeeds(ctx)
 	if seeds != nil {
 		all = append(all, *seeds)
 	}
-	return DoctorResult{s.node.ID().String(), all}, err
+	return api.DoctorResult{NodeID: s.node.ID().String(), Findings: all}, err
 }
 
 // diagnoseSeeds asks the seeds at which this node has registered replicas whether they keep them,
 // and returns nil if there are none.
-func (s *Server) diagnoseSeeds(ctx context.Context) (*doctor.Finding, error) {
+func (s *Server) diagnoseSeeds(ctx context.Context) (*report.Finding, error) {
 	asked := (&seed.Watch{Node: s.node, Log: slog.New(slog.DiscardHandler), Now: time.Now}).Look(ctx)
 	all, err := seed.StoodAt(ctx, s.node)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	f := &doctor.Finding{About: "seeds", Health: doctor.Good, Text: fmt.Sprintf("registrations that stand: %d", len(all))}
+	f := &report.Finding{About: "seeds", Health: report.Good, Text: fmt.Sprintf("registrations that stand: %d", len(all))}
 	var lost []string
 	for _, x := range all {
 		if !x.Asked.IsZero() && !x.Stands() {
@@ -55,10 +53,10 @@ func (s *Server) diagnoseSeeds(ctx context.Context) (*doctor.Finding, error) {
 	}
 	switch {
 	case len(lost) > 0:
-		f.Health, f.Text = doctor.Bad, "no longer registered: "+strings.Join(lost, ", ")
+		f.Health, f.Text = report.Bad, "no longer registered: "+strings.Join(lost, ", ")
 		f.Advice = "register them again with seed register, or end that with seed unregister"
 	case asked != nil:
-		f.Health, f.Text, f.Advice = doctor.Warn, "not all seeds answered: "+asked.Error(), "try again later"
+		f.Health, f.Text, f.Advice = report.Warn, "not all seeds answered: "+asked.Error(), "try again later"
 	}
 	return f, nil
 }

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -8,20 +8,28 @@ import (
 	"os"
 	"time"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 )
 
-func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out BlobStat, err error) {
+func (s *Server) blobStat(
+	ctx context.Context, req api.HashRequest, _ *answer,
+) (out api.BlobStat, err error) {
 	x, err := s.name(ctx, req.Hash)
 	if err != nil {
 		return out, err
 	}
-	out = BlobStat{BlobInfo: BlobInfo{Hash: x.hash, Pins: []string{}}, Kind: kindBlob, Ranges: []Span{}, Providers: []Provider{}}
+	out = api.BlobStat{
+		BlobInfo: api.BlobInfo{Hash: x.hash, Pins: []string{}}, Kind: kindBlob, Ranges: []api.Span{},
+		Providers: []api.Provider{},
+	}
 	if s.node.Online() {
 		for _, p := range s.node.Providers(ctx, x.hash) {
-			out.Providers = append(out.Providers, Provider{p.ID.String(), p.Present, p.Present >= p.Size})
+			out.Providers = append(out.Providers, api.Provider{
+				ID: p.ID.String(), Present: p.Present, Complete: p.Present >= p.Size,
+			})
 		}
 	}
 	info, present, err := s.node.Blobs.StatRanges(ctx, x.hash)
@@ -41,7 +49,7 @@ func (s *Server) blobStat(ctx context.Context, req HashRequest, _ *answer) (out 
 	}
 	for _, r := range present {
 		if r.End = min(r.End, info.Size); r.Start < r.End {
-			out.Ranges = append(out.Ranges, Span{r.Start, r.End - r.Start})
+			out.Ranges = append(out.Ranges, api.Span{Offset: r.Start, Length: r.End - r.Start})
 		}
 	}
 	held, release := s.node.Blobs.Hold()
@@ -70,7 +78,7 @@ func changedSince(info *blobs.Info) string {
 }
 
 // statSequence adds what a store knows of the children.
-func (s *Server) statSequence(ctx context.Context, from *blobs.Store, out *BlobStat) error {
+func (s *Server) statSequence(ctx context.Context, from *blobs.Store, out *api.BlobStat) error {
 	if !out.Complete || out.Size == 0 || out.Size%blobs.HashSize != 0 {
 		return nil
 	}
@@ -107,36 +115,36 @@ func (s *Server) pinned(ctx context.Context, h blobs.Hash) (found blobs.Pin, err
 	return found, nil
 }
 
-func (s *Server) blobPin(ctx context.Context, req PinRequest, _ *answer) (Pin, error) {
+func (s *Server) blobPin(ctx context.Context, req api.PinRequest, _ *answer) (api.Pin, error) {
 	held, release := s.node.Blobs.Hold()
 	defer release()
 	h, err := held.Resolve(ctx, req.Hash)
 	if err != nil {
-		return Pin{}, err
+		return api.Pin{}, err
 	}
 	pin := blobs.Pin{Name: req.Name, Hash: h}
 	if pin.Name == "" {
 		pin.Name = h.String()
 	}
 	if !req.Single {
-		stat := BlobStat{BlobInfo: BlobInfo{Hash: h}}
+		stat := api.BlobStat{BlobInfo: api.BlobInfo{Hash: h}}
 		info, err := held.Stat(ctx, h)
 		if err != nil {
-			return Pin{}, err
+			return api.Pin{}, err
 		}
 		stat.Complete, stat.Size = info.Complete, info.Size
 		if err := s.statSequence(ctx, held, &stat); err != nil {
-			return Pin{}, err
+			return api.Pin{}, err
 		}
 		pin.Sequence = stat.Children > 0
 	}
 	if err := held.Pin(ctx, pin); err != nil {
-		return Pin{}, err
+		return api.Pin{}, err
 	}
-	return Pin(pin), held.Sync(ctx)
+	return api.Pin(pin), held.Sync(ctx)
 }
 
-func (s *Server) blobUnpin(ctx context.Context, req UnpinRequest, a *answer) (struct{}, error) {
+func (s *Server) blobUnpin(ctx context.Context, req api.UnpinRequest, a *answer) (struct{}, error) {
 	var found []blobs.Pin
 	h, notHash := s.node.Blobs.Resolve(ctx, req.Name)
 	for p, err := range s.node.Blobs.Pins(ctx) {
@@ -154,7 +162,7 @@ func (s *Server) blobUnpin(ctx context.Context, req UnpinRequest, a *answer) (st
 		if err := s.node.Blobs.Unpin(ctx, p.Name); err != nil {
 			return struct{}{}, err
 		}
-		if err := a.item(Pin(p)); err != nil {
+		if err := a.item(api.Pin(p)); err != nil {
 			return struct{}{}, err
 		}
 	}
@@ -166,36 +174,40 @@ func (s *Server) blobPins(ctx context.Context, _ struct{}, a *answer) (struct{},
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := a.item(Pin(p)); err != nil {
+		if err := a.item(api.Pin(p)); err != nil {
 			return struct{}{}, err
 		}
 	}
 	return struct{}{}, nil
 }
 
-func (s *Server) blobCollect(ctx context.Context, req CollectRequest, a *answer) (Collected, error) {
+func (s *Server) blobCollect(
+	ctx context.Context, req api.CollectRequest, a *answer,
+) (api.Collected, error) {
 	start := time.Now()
 	got, err := s.node.Collect(ctx, req.DryRun, func(p blobs.CollectProgress) {
-		a.progress(Progress{Doing: p.Doing, Bytes: p.Bytes, Files: p.Blobs})
+		a.progress(api.Progress{Doing: p.Doing, Bytes: p.Bytes, Files: p.Blobs})
 	})
-	return Collected{DryRun: req.DryRun, Kept: got.Kept, KeptBytes: got.KeptBytes, Removed: got.Removed,
+	return api.Collected{DryRun: req.DryRun, Kept: got.Kept, KeptBytes: got.KeptBytes, Removed: got.Removed,
 		RemovedBytes: got.RemovedBytes, FreedBytes: got.Freed, Postponed: got.Postponed,
 		Seconds: time.Since(start).Seconds()}, err
 }
 
-func rangesOf(spans []Span) (out blobs.Ranges, err error) {
+func rangesOf(spans []api.Span) (out blobs.Ranges, err error) {
 	var all []blobs.Range
 	for _, x := range spans {
 		end := x.Offset + x.Length
 		if x.Length == 0 || x.Offset > blobs.MaxSize || end > blobs.MaxSize || end < x.Offset {
-			return nil, UsageErrorf("%d bytes at %d are no range of a blob", x.Length, x.Offset)
+			return nil, api.UsageErrorf("%d bytes at %d are no range of a blob", x.Length, x.Offset)
 		}
 		all = append(all, blobs.Range{Start: x.Offset, End: end})
 	}
 	return blobs.NewRanges(all...), nil
 }
 
-func (s *Server) blobFetch(ctx context.Context, req FetchRequest, a *answer) (out FetchedPart, err error) {
+func (s *Server) blobFetch(
+	ctx context.Context, req api.FetchRequest, a *answer,
+) (out api.FetchedPart, err error) {
 	start := time.Now()
 	x, err := s.name(ctx, req.What)
 	if err != nil {
@@ -210,7 +222,10 @@ func (s *Server) blobFetch(ctx context.Context, req FetchRequest, a *answer) (ou
 		return out, err
 	}
 	got, err := s.node.FetchPart(ctx, x.hash, ranges, children, x.providers, fetchProgress(a))
-	out = FetchedPart{x.hash, got.Bytes, []string{}, time.Since(start).Seconds()}
+	out = api.FetchedPart{
+		Hash: x.hash, FetchedBytes: got.Bytes, Providers: []string{},
+		Seconds: time.Since(start).Seconds(),
+	}
 	for _, p := range got.Providers {
 		out.Providers = append(out.Providers, p.String())
 	}

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -36,7 +36,9 @@ func clockText(ahead time.Duration, answered int) string {
 const maxAheadCounted = 100_000
 
 // aheadOf counts the entries of a replica that other nodes refuse for their time.
-func (s *Server) aheadOf(ctx context.Context, id replica.ID) (count uint64, last time.Time, err error) {
+func (s *Server) aheadOf(
+	ctx context.Context, id replica.ID,
+) (count uint64, last time.Time, err error) {
 	for e, err := range s.node.Replicas.Ahead(ctx, id) {
 		if err != nil {
 			return count, last, err

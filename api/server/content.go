@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
@@ -74,7 +75,7 @@ func spanOf(r *http.Request) (span, error) {
 		if text := r.FormValue(q.name); text != "" {
 			n, err := strconv.ParseInt(text, 10, 64)
 			if err != nil || n < 0 {
-				return x, UsageErrorf("%s %q is not a number of bytes", q.name, text)
+				return x, api.UsageErrorf("%s %q is not a number of bytes", q.name, text)
 			}
 			*q.to = n
 		}
@@ -103,22 +104,24 @@ func sendContent(w http.ResponseWriter, content content.Reader, x span) {
 	}
 }
 
-func (s *Server) share(ctx context.Context, req AddRequest, a *answer) (Shared, error) {
+func (s *Server) share(ctx context.Context, req api.AddRequest, a *answer) (api.Shared, error) {
 	if len(req.Paths) != 1 {
-		return Shared{}, UsageErrorf("share takes one path")
+		return api.Shared{}, api.UsageErrorf("share takes one path")
 	}
 	held, release := s.node.Blobs.Hold()
 	defer release()
 	one, err := s.addPath(ctx, held, req.Paths[0], req, a)
 	if err != nil {
-		return Shared{}, err
+		return api.Shared{}, err
 	}
 	if err := s.node.Blobs.Sync(ctx); err != nil {
-		return Shared{}, err
+		return api.Shared{}, err
 	}
 	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs()}
 	text, err := t.Text()
-	return Shared{text, one.Hash, one.Size, one.Kind, one.Skipped}, err
+	return api.Shared{
+		Ticket: text, Hash: one.Hash, Size: one.Size, Kind: one.Kind, Skipped: one.Skipped,
+	}, err
 }
 
 // named is what a ticket or hash names.
@@ -148,35 +151,40 @@ func (s *Server) name(ctx context.Context, what string) (x named, err error) {
 		if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {
 			return x, asTicket
 		}
-		err = UsageErrorf("%q is neither a ticket nor a hash (64 hex digits, or the first 8 or more of a blob here)", Brief(what))
+		err = api.UsageErrorf("%q is neither a ticket nor a hash (64 hex digits, or the first 8 or more of a blob here)", api.Brief(what))
 	}
 	return x, err
 }
 
-func (s *Server) get(ctx context.Context, req GetRequest, a *answer) (Got, error) {
+func (s *Server) get(ctx context.Context, req api.GetRequest, a *answer) (api.Got, error) {
 	x, err := s.name(ctx, req.What)
 	if err != nil {
-		return Got{}, err
+		return api.Got{}, err
 	}
 	return s.fetchTo(ctx, x.hash, x.form, x.providers, req.Path, a)
 }
 
 // fetchTo brings content into the store and writes it to path, unless that is empty. Whether the
 // path is free is asked before anything is fetched.
-func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo, path string, a *answer) (Got, error) {
+func (s *Server) fetchTo(
+	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo, path string, a *answer,
+) (api.Got, error) {
 	start := time.Now()
 	if path != "" {
 		if err := free(path, form != content.Raw); err != nil {
-			return Got{}, err
+			return api.Got{}, err
 		}
 	}
 	held, release := s.node.Hold()
 	defer release()
 	c, err := held.Get(ctx, h, form, providers, fetchProgress(a))
 	if err != nil {
-		return Got{}, err
+		return api.Got{}, err
 	}
-	got := Got{Hash: h, Path: path, Size: c.Size, FetchedBytes: c.Fetched.Bytes, Providers: []string{}, Kind: kindBlob}
+	got := api.Got{
+		Hash: h, Path: path, Size: c.Size, FetchedBytes: c.Fetched.Bytes, Providers: []string{},
+		Kind: kindBlob,
+	}
 	if c.Directory != nil {
 		got.Kind = kindDirectory
 	}
@@ -192,6 +200,6 @@ func (s *Server) fetchTo(ctx context.Context, h blobs.Hash, form content.Form, p
 
 func fetchProgress(a *answer) func(content.GetProgress) {
 	return func(p content.GetProgress) {
-		a.progress(Progress{Doing: "fetching", Bytes: p.Fetched, TotalBytes: p.Total})
+		a.progress(api.Progress{Doing: "fetching", Bytes: p.Fetched, TotalBytes: p.Total})
 	}
 }

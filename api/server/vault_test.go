@@ -1,8 +1,7 @@
-package api
+package server
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry"
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/vaults"
@@ -29,19 +29,19 @@ func TestAppOverTheAPI(t *testing.T) {
 	_, err = ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "already")
 
-	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, DialKeyring(l.Path))
+	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.Remote{Call: api.DialKeyring(l.Path)})
 	require.NoError(t, err)
-	c, stop := Local(NewServer(n, "test"))
+	c, stop := Local(New(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
-	k := c.Keyring()
+	k := vault.Remote{Call: c.CallKeyring}
 	_, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)})
 	require.ErrorIs(t, err, vault.ErrNoIdentity)
-	me, err := call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	me, err := c.IdentityAdd(ctx, api.AddIdentityRequest{Kind: "passkey", Password: "p"})
 	require.NoError(t, err)
-	v, err := call[Vault](ctx, c, "vault/init", OpenVaultRequest{Password: "p"})
+	v, err := c.VaultInit(ctx, api.OpenVaultRequest{Password: "p"})
 	require.NoError(t, err)
 	require.Equal(t, me.Identity, v.Identity)
-	made, err := call[ReplicaStatus](ctx, c, "replica/new", NewReplicaRequest{Name: "photos", Encrypted: true})
+	made, err := c.ReplicaNew(ctx, api.NewReplicaRequest{Name: "photos", Encrypted: true})
 	require.NoError(t, err)
 
 	ch := vault.Challenge{Ask: vault.Ask{Application: "example.org", Challenge: make([]byte, 32)}}
@@ -49,12 +49,12 @@ func TestAppOverTheAPI(t *testing.T) {
 	asked, err := k.Ask(ctx, vault.App{Peer: "somebody else"}, ch.Ask) // 2
 	require.NoError(t, err)
 	require.Equal(t, ch.Ask.Code(vault.App{}), asked.Code, "an app cannot say who it is")
-	all, err := call[[]KeyringRequest](ctx, c, "vault/requests", nil)
+	all, err := c.VaultRequests(ctx)
 	require.NoError(t, err)
 	require.Len(t, all, 1)
-	_, err = call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "wrong"})
-	require.Equal(t, NotAllowed, AsError(err).Kind)
-	_, err = call[Decided](ctx, c, "vault/approve", DecideRequest{Request: asked.Code, Password: "p"})
+	_, err = c.VaultApprove(ctx, api.DecideRequest{Request: asked.Code, Password: "wrong"})
+	require.Equal(t, api.NotAllowed, api.AsError(err).Kind)
+	_, err = c.VaultApprove(ctx, api.DecideRequest{Request: asked.Code, Password: "p"})
 	require.NoError(t, err)
 	a, err := k.Wait(ctx, vault.App{}, asked.Request)
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestAppOverTheAPI(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrReplayed)
 	asked, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 40), Identity: identity.ID{1}})
 	require.NoError(t, err)
-	_, err = call[Decided](ctx, c, "vault/deny", DecideRequest{Request: asked.Request})
+	_, err = c.VaultDeny(ctx, api.DecideRequest{Request: asked.Request})
 	require.NoError(t, err)
 	_, err = k.Wait(ctx, vault.App{}, asked.Request)
 	require.ErrorIs(t, err, vault.ErrDenied)
@@ -109,47 +109,50 @@ func TestRequestsOfOneCode(t *testing.T) {
 	ctx := t.Context()
 	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.NewLocal(t.TempDir(), nil))
 	require.NoError(t, err)
-	c, stop := Local(NewServer(n, "test"))
+	c, stop := Local(New(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
-	_, err = call[Identity](ctx, c, "identity/add", AddIdentityRequest{Kind: "passkey", Password: "p"})
+	_, err = c.IdentityAdd(ctx, api.AddIdentityRequest{Kind: "passkey", Password: "p"})
 	require.NoError(t, err)
 	first := vault.Ask{Application: "photos.example", Challenge: make([]byte, 32)}
 	second := vault.Ask{Application: "bank.example", Challenge: make([]byte, 32)}
 	for i := uint64(0); second.Code(vault.App{}) != first.Code(vault.App{}); i++ {
 		binary.BigEndian.PutUint64(second.Challenge, i)
 	}
-	k := c.Keyring()
+	k := vault.Remote{Call: c.CallKeyring}
 	one, err := k.Ask(ctx, vault.App{}, first)
 	require.NoError(t, err)
-	shown, err := call[KeyringRequest](ctx, c, "vault/request", DecideRequest{Request: one.Code})
+	shown, err := c.VaultRequest(ctx, api.DecideRequest{Request: one.Code})
 	require.NoError(t, err)
 	require.Equal(t, "photos.example", shown.Application)
 	two, err := k.Ask(ctx, vault.App{}, second)
 	require.NoError(t, err)
 	require.Equal(t, one.Code, two.Code)
-	for _, op := range []string{"vault/approve", "vault/deny", "vault/request"} {
-		_, err = call[json.RawMessage](ctx, c, op, DecideRequest{Request: one.Code, Password: "p"})
-		require.Equal(t, Usage, AsError(err).Kind, op)
+	which := api.DecideRequest{Request: one.Code, Password: "p"}
+	_, approve := c.VaultApprove(ctx, which)
+	_, deny := c.VaultDeny(ctx, which)
+	_, show := c.VaultRequest(ctx, which)
+	for _, err := range []error{approve, deny, show} {
+		require.Equal(t, api.Usage, api.AsError(err).Kind)
 	}
-	d, err := call[Decided](
-		ctx, c, "vault/approve", DecideRequest{Request: shown.Request, Password: "p"},
+	d, err := c.VaultApprove(
+		ctx, api.DecideRequest{Request: shown.Request, Password: "p"},
 	)
 	require.NoError(t, err)
 	require.Equal(t, "photos.example", d.Application)
-	d, err = call[Decided](ctx, c, "vault/deny", DecideRequest{Request: two.Code})
+	d, err = c.VaultDeny(ctx, api.DecideRequest{Request: two.Code})
 	require.NoError(t, err)
 	require.Equal(t, "bank.example", d.Application)
 }
 
 func TestKindsOfKeyringErrors(t *testing.T) {
-	for want, errs := range map[Kind][]error{
-		NotAllowed:   {vault.ErrDenied, identity.ErrWrongPassword, vault.ErrReplayed, vaults.ErrNotOwn},
-		NotFound:     {vault.ErrNoIdentity, vaults.ErrNone, vault.ErrNoRequest},
-		Usage:        {vault.ErrWhichIdentity, identity.ErrNoPassword, identity.ErrBadMnemonic},
-		Verification: {identity.ErrBadSignature, vault.ErrForeignAnswer, vault.ErrSealed},
+	for want, errs := range map[api.Kind][]error{
+		api.NotAllowed:   {vault.ErrDenied, identity.ErrWrongPassword, vault.ErrReplayed, vaults.ErrNotOwn},
+		api.NotFound:     {vault.ErrNoIdentity, vaults.ErrNone, vault.ErrNoRequest},
+		api.Usage:        {vault.ErrWhichIdentity, identity.ErrNoPassword, identity.ErrBadMnemonic},
+		api.Verification: {identity.ErrBadSignature, vault.ErrForeignAnswer, vault.ErrSealed},
 	} {
 		for _, err := range errs {
-			require.Equal(t, want, AsError(err).Kind, err)
+			require.Equal(t, want, api.AsError(err).Kind, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/node/wanted"
@@ -18,13 +19,13 @@ import (
 
 // replicaStatuses returns what of tells of each replica, by name.
 func (s *Server) replicaStatuses(
-	ctx context.Context, of func(context.Context, replica.Replica) (ReplicaStatus, error),
-) ([]ReplicaStatus, error) {
+	ctx context.Context, of func(context.Context, replica.Replica) (api.ReplicaStatus, error),
+) ([]api.ReplicaStatus, error) {
 	all, err := s.node.Replicas.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := []ReplicaStatus{}
+	out := []api.ReplicaStatus{}
 	for _, r := range all {
 		st, err := of(ctx, r)
 		if err != nil {
@@ -36,13 +37,13 @@ func (s *Server) replicaStatuses(
 }
 
 // countsOf is statusOf without the statements of a replica: what scripts ask for again and again.
-func (s *Server) countsOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
+func (s *Server) countsOf(ctx context.Context, r replica.Replica) (api.ReplicaStatus, error) {
 	c, err := s.node.Replicas.Counts(ctx, r.ID)
-	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
+	return api.ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
 		Entries: c.Entries, Encrypted: r.Encrypted}, err
 }
 
-func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus, error) {
+func (s *Server) statusOf(ctx context.Context, r replica.Replica) (api.ReplicaStatus, error) {
 	st, err := s.countsOf(ctx, r)
 	if err == nil && r.Capability == replica.Read {
 		st.MayWrite, err = s.mayWriteHere(ctx, r.ID)
@@ -51,7 +52,9 @@ func (s *Server) statusOf(ctx context.Context, r replica.Replica) (ReplicaStatus
 }
 
 // resolve finds a replica that the node may use in this way.
-func (s *Server) resolve(ctx context.Context, name, op string, need replica.Capability) (replica.Replica, error) {
+func (s *Server) resolve(
+	ctx context.Context, name, op string, need replica.Capability,
+) (replica.Replica, error) {
 	r, err := s.node.Replicas.Resolve(ctx, name)
 	if err == nil && r.Capability < need {
 		err = &replica.NotAllowedError{Op: op, Name: r.Name, Have: r.Capability, Need: need}
@@ -59,37 +62,45 @@ func (s *Server) resolve(ctx context.Context, name, op string, need replica.Capa
 	return r, err
 }
 
-func (s *Server) replicaNew(ctx context.Context, req NewReplicaRequest, _ *answer) (ReplicaStatus, error) {
+func (s *Server) replicaNew(
+	ctx context.Context, req api.NewReplicaRequest, _ *answer,
+) (api.ReplicaStatus, error) {
 	if err := replica.CheckName(req.Name); err != nil { // a join may leave the name out, not this
-		return ReplicaStatus{}, err
+		return api.ReplicaStatus{}, err
 	}
 	r, err := s.node.CreateReplica(ctx, req.Name, req.Encrypted)
-	return ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability, Encrypted: r.Encrypted}, err
+	return api.ReplicaStatus{
+		ReplicaID: r.ID, Name: r.Name, Capability: r.Capability, Encrypted: r.Encrypted,
+	}, err
 }
 
-func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]ReplicaStatus, error) {
+func (s *Server) replicaList(
+	ctx context.Context, _ struct{}, _ *answer,
+) ([]api.ReplicaStatus, error) {
 	return s.replicaStatuses(ctx, s.statusOf)
 }
 
-func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (ReplicaStatus, error) {
+func (s *Server) replicaJoin(
+	ctx context.Context, req api.JoinRequest, _ *answer,
+) (api.ReplicaStatus, error) {
 	var policy *wanted.Policy
 	if req.Policy != nil {
-		p, err := req.Policy.parse()
+		p, err := parsePolicy(req.Policy)
 		if err != nil {
-			return ReplicaStatus{}, err
+			return api.ReplicaStatus{}, err
 		}
 		policy = &p
 	}
 	joined, err := s.join(ctx, req.Ticket, req.Name, policy, req.Wallet)
 	if err != nil {
-		return ReplicaStatus{}, s.unsynced(ctx, joined.Replica, err)
+		return api.ReplicaStatus{}, s.unsynced(ctx, joined.Replica, err)
 	}
 	return s.statusOf(ctx, joined.Replica)
 }
 
 // unsynced says what is here of a replica that was joined, if err is that no peer could be reached.
 func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) error {
-	if r.Name == "" || kind.Of(err) != Unreachable {
+	if r.Name == "" || kind.Of(err) != api.Unreachable {
 		return err
 	}
 	what := "but nothing is here yet"
@@ -100,7 +111,7 @@ func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) err
 	if st.Entries > 0 {
 		what = fmt.Sprintf("with the %d entries that were here before", st.Entries)
 	}
-	return &Error{Unreachable, fmt.Sprintf("joined as %q, %s: %v; a running node keeps trying",
+	return &api.Error{Kind: api.Unreachable, Message: fmt.Sprintf("joined as %q, %s: %v; a running node keeps trying",
 		r.Name, what, err)}
 }
 
@@ -120,32 +131,36 @@ func (s *Server) mayWriteHere(ctx context.Context, id replica.ID) (bool, error) 
 	return false, err
 }
 
-func (s *Server) replicaShare(ctx context.Context, req ShareReplicaRequest, _ *answer) (ReplicaTicket, error) {
+func (s *Server) replicaShare(
+	ctx context.Context, req api.ShareReplicaRequest, _ *answer,
+) (api.ReplicaTicket, error) {
 	need := req.Mode
 	if req.Invite != nil {
 		need = min(need, replica.Read) // an author may let others write by a grant
 	}
 	r, err := s.resolve(ctx, req.Name, "share", need)
 	if err != nil {
-		return ReplicaTicket{}, err
+		return api.ReplicaTicket{}, err
 	}
 	if req.Invite != nil {
 		return s.invite(ctx, r, req.Invite, req.Mode)
 	}
 	t, err := s.node.Ticket(ctx, r, req.Mode)
 	if err != nil {
-		return ReplicaTicket{}, err
+		return api.ReplicaTicket{}, err
 	}
 	text, err := t.Text()
 	if errors.Is(err, ticket.ErrNoAddresses) {
 		err = noAddress(r)
 	}
-	return ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: req.Mode}, err
+	return api.ReplicaTicket{Ticket: text, ReplicaID: r.ID, Mode: req.Mode}, err
 }
 
 var errEnoughNamed = errors.New("enough are named")
 
-func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (info ReplicaInfo, err error) {
+func (s *Server) replicaInfo(
+	ctx context.Context, req api.NameRequest, _ *answer,
+) (info api.ReplicaInfo, err error) {
 	r, err := s.resolve(ctx, req.Name, "info", replica.Sync)
 	if err != nil {
 		return info, err
@@ -173,8 +188,10 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 		return info, err
 	}
 	err = s.node.RefutedClaims(ctx, r.ID, func(c wanted.RefutedClaim) error {
-		info.WrongSizes = append(info.WrongSizes, WrongSize{c.Author, c.Key, c.Hash, c.Claimed, c.Proved})
-		if len(info.WrongSizes) == MaxWrongSizes {
+		info.WrongSizes = append(info.WrongSizes, api.WrongSize{
+			Author: c.Author, Key: c.Key, Hash: c.Hash, Claimed: c.Claimed, Proved: c.Proved,
+		})
+		if len(info.WrongSizes) == api.MaxWrongSizes {
 			return errEnoughNamed
 		}
 		return nil
@@ -199,13 +216,15 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	if err != nil {
 		return info, err
 	}
-	info.Peers = []KnownPeer{}
+	info.Peers = []api.KnownPeer{}
 	known, err := s.node.KnownPeers(ctx, r.ID)
 	if err != nil {
 		return info, err
 	}
 	for _, p := range known {
-		k := KnownPeer{ID: p.ID.String(), Connected: connected[p.ID], Seed: seeds[p.ID], Addrs: []string{}}
+		k := api.KnownPeer{
+			ID: p.ID.String(), Connected: connected[p.ID], Seed: seeds[p.ID], Addrs: []string{},
+		}
 		if k.Lost, k.LostAt, err = s.node.Lost(ctx, r.ID, p.ID); err != nil {
 			return info, err
 		}
@@ -217,27 +236,31 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	return info, nil
 }
 
-func (s *Server) replicaRotate(ctx context.Context, req NameRequest, _ *answer) (Rotated, error) {
+func (s *Server) replicaRotate(
+	ctx context.Context, req api.NameRequest, _ *answer,
+) (api.Rotated, error) {
 	r, err := s.resolve(ctx, req.Name, "rotate", replica.Sync)
 	if err != nil {
-		return Rotated{}, err
+		return api.Rotated{}, err
 	}
 	if !r.Encrypted {
-		return Rotated{}, UsageErrorf("replica %s is not encrypted: it has no read key", r.Name)
+		return api.Rotated{}, api.UsageErrorf("replica %s is not encrypted: it has no read key", r.Name)
 	}
 	k, err := s.node.Rotate(ctx, r.ID)
-	return Rotated{r.ID, k.Epoch}, err
+	return api.Rotated{ReplicaID: r.ID, Epoch: k.Epoch}, err
 }
 
-func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (Synced, error) {
+func (s *Server) replicaSync(
+	ctx context.Context, req api.SyncRequest, a *answer,
+) (api.Synced, error) {
 	r, err := s.resolve(ctx, req.Name, "sync", replica.Sync)
 	if err != nil {
-		return Synced{}, err
+		return api.Synced{}, err
 	}
 	var only peer.ID
 	if req.Peer != "" {
 		if only, err = peer.Decode(req.Peer); err != nil {
-			return Synced{}, UsageErrorf("%.*q is not a node id, such as 12D3KooW… (skerry status -q)",
+			return api.Synced{}, api.UsageErrorf("%.*q is not a node id, such as 12D3KooW… (skerry status -q)",
 				maxQuoted, req.Peer)
 		}
 	}
@@ -245,25 +268,25 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (S
 	if r.Encrypted && len(req.Prefix) > 0 {
 		o, err := s.open(ctx, r.ID.String(), "sync a part of")
 		if err != nil {
-			return Synced{}, err
+			return api.Synced{}, err
 		}
 		if prefixes, err = o.SealPrefix(req.Prefix); err != nil {
-			return Synced{}, err
+			return api.Synced{}, err
 		}
 	}
 	var results []session.Result
 	for _, prefix := range prefixes { // one for each epoch
 		some, err := s.node.SyncNow(ctx, r.ID, only, prefix)
 		if err != nil {
-			return Synced{}, err
+			return api.Synced{}, err
 		}
 		results = append(results, some...)
 	}
-	out := Synced{Sessions: []Session{}}
+	out := api.Synced{Sessions: []api.Session{}}
 	var failed error
 	good := 0
 	for _, x := range results {
-		one := Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
+		one := api.Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
 			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, EntriesLater: x.EntriesLater, Lost: x.Lost, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
 		if x.Err != nil {
 			one.Error, failed = x.Err.Error(), x.Err
@@ -284,118 +307,25 @@ func (s *Server) replicaSync(ctx context.Context, req SyncRequest, a *answer) (S
 		return out, fmt.Errorf("sync %s: %w", r.Name, failed)
 	}
 	if len(results) == 0 {
-		return out, &Error{Unreachable, fmt.Sprintf("sync %s: no peer is known to hold it", r.Name)}
+		return out, &api.Error{
+			Kind: api.Unreachable, Message: fmt.Sprintf("sync %s: no peer is known to hold it", r.Name),
+		}
 	}
 	return out, nil
 }
 
-func (s *Server) authorNew(ctx context.Context, _ struct{}, _ *answer) (Author, error) {
-	id, err := s.node.Replicas.NewAuthor(ctx)
-	if err != nil {
-		return Author{}, err
-	}
-	def, err := s.node.Replicas.DefaultAuthor(ctx)
-	return Author{id, id == def}, err
-}
-
-func (s *Server) authorList(ctx context.Context, _ struct{}, _ *answer) ([]Author, error) {
-	def, err := s.node.Replicas.DefaultAuthor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := s.node.Replicas.Authors(ctx)
-	out := []Author{}
-	for _, id := range ids {
-		out = append(out, Author{id, id == def})
-	}
-	return out, err
-}
-
-func (s *Server) authorDefault(ctx context.Context, req AuthorRequest, _ *answer) (Author, error) {
-	if req.Author != "" {
-		id, err := replica.ParseAuthorID(req.Author)
-		if err != nil {
-			return Author{}, UsageErrorf("%v", err)
-		}
-		if err := s.node.Replicas.SetDefaultAuthor(ctx, id); err != nil {
-			return Author{}, err
-		}
-	}
-	id, err := s.node.Replicas.DefaultAuthor(ctx)
-	return Author{id, true}, err
-}
-
-// The modes of a Policy.
-const (
-	fetchEverything = "everything"
-	fetchNothing    = "nothing"
-	fetchPrefixes   = "prefixes"
-)
-
-func (p Policy) parse() (out wanted.Policy, err error) {
-	out.MaxSize = p.MaxSize
-	switch p.Mode {
-	case fetchEverything, "":
-	case fetchNothing:
-		out.Nothing = true
-	case fetchPrefixes:
-		if len(p.Prefixes) == 0 {
-			return out, UsageErrorf("a download policy by prefixes needs at least one prefix")
-		}
-		for _, k := range p.Prefixes {
-			out.Prefixes = append(out.Prefixes, k)
-		}
-	default:
-		return out, UsageErrorf("download policy %q: expected %s, %s or %s", p.Mode, fetchEverything, fetchNothing, fetchPrefixes)
-	}
-	if p.Mode != fetchPrefixes && len(p.Prefixes) > 0 {
-		return out, UsageErrorf("a download policy of %s has no prefixes", p.Mode)
-	}
-	return out, nil
-}
-
-func policyText(p wanted.Policy) Policy {
-	out := Policy{Mode: fetchEverything, MaxSize: p.MaxSize}
-	switch {
-	case len(p.Prefixes) > 0:
-		out.Mode = fetchPrefixes
-		for _, k := range p.Prefixes {
-			out.Prefixes = append(out.Prefixes, k)
-		}
-	case p.Nothing:
-		out.Mode = fetchNothing
-	}
-	return out
-}
-
-// replicaPolicy changes a replica's download policy, if there is one in the request, and tells it.
-func (s *Server) replicaPolicy(ctx context.Context, req PolicyRequest, _ *answer) (Policy, error) {
-	r, err := s.resolve(ctx, req.Name, "policy", replica.Sync)
-	if err != nil {
-		return Policy{}, err
-	}
-	if req.Policy != nil {
-		p, err := req.Policy.parse()
-		if err == nil {
-			err = s.node.SetPolicy(ctx, r.ID, p)
-		}
-		if err != nil {
-			return Policy{}, err
-		}
-	}
-	return policyText(s.node.Policy(r.ID)), nil
-}
-
-func (s *Server) replicaVerify(ctx context.Context, req CheckRequest, a *answer) (out Checked, err error) {
+func (s *Server) replicaVerify(
+	ctx context.Context, req api.CheckRequest, a *answer,
+) (out api.Checked, err error) {
 	r, err := s.resolve(ctx, req.Name, "verify", replica.Sync)
 	if err != nil {
 		return out, err
 	}
-	rep, err := s.node.Replicas.Check(ctx, r.ID, req.Repair, func(entries uint64) { a.progress(Progress{Doing: "checking", Entries: entries}) })
+	rep, err := s.node.Replicas.Check(ctx, r.ID, req.Repair, func(entries uint64) { a.progress(api.Progress{Doing: "checking", Entries: entries}) })
 	if err != nil {
 		return out, fmt.Errorf("verify %s: %w", r.Name, err)
 	}
-	out = Checked{ReplicaID: r.ID, Entries: rep.Entries, Bad: rep.Bad, Fingerprint: fmt.Sprintf("%x", rep.Fingerprint),
+	out = api.Checked{ReplicaID: r.ID, Entries: rep.Entries, Bad: rep.Bad, Fingerprint: fmt.Sprintf("%x", rep.Fingerprint),
 		Faults: append([]string{}, rep.Faults...), Repaired: rep.Repaired}
 	if !req.Repair {
 		ahead, _, err := s.aheadOf(ctx, r.ID)
@@ -410,4 +340,32 @@ func (s *Server) replicaVerify(ctx context.Context, req CheckRequest, a *answer)
 		out.Fingerprint = fmt.Sprintf("%x", f)
 	}
 	return out, err
+}
+
+func (s *Server) replicaRename(
+	ctx context.Context, req api.RenameRequest, _ *answer,
+) (api.ReplicaStatus, error) {
+	r, err := s.resolve(ctx, req.Name, "rename", replica.Sync)
+	if err != nil {
+		return api.ReplicaStatus{}, err
+	}
+	if r, err = s.node.RenameReplica(ctx, r.ID, req.To); err != nil {
+		return api.ReplicaStatus{}, err
+	}
+	return s.statusOf(ctx, r)
+}
+
+func (s *Server) replicaLeave(
+	ctx context.Context, req api.LeaveRequest, _ *answer,
+) (api.Left, error) {
+	r, err := s.resolve(ctx, req.Name, "leave", replica.Sync)
+	if err != nil {
+		return api.Left{}, err
+	}
+	st, err := s.statusOf(ctx, r)
+	if err != nil {
+		return api.Left{}, err
+	}
+	listed, err := s.vaults.Leave(ctx, r.ID, req.Everywhere)
+	return api.Left{ReplicaStatus: st, InVault: listed}, err
 }

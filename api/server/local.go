@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -8,17 +8,19 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/skerry-sync/skerry/api"
 )
 
 // Local returns a client for s in the same process, for commands that open a data directory
 // themselves. stop ends it.
-func Local(s *Server) (c *Client, stop func() error) {
+func Local(s *Server) (c *api.Client, stop func() error) {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(s.node.Log().Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	c = dialBy(l.dial)
+	c = api.DialBy(l.dial)
 	return c, func() error {
 		c.Close()
 		err := srv.Close()
