@@ -18,7 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// OBJ-V3 and OBJ-V4: an app on the same machine goes through the steps over the node's API, and can
+// An app on the same machine goes through the steps over the node's API, and can
 // do nothing else with the keyring; which here is one that another process could serve.
 func TestAppOverTheAPI(t *testing.T) {
 	ctx := t.Context()

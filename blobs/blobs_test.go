@@ -96,7 +96,7 @@ func loadVectors(t *testing.T) (v vectors) {
 	return v
 }
 
-// OBJ-B1: the name is the plain BLAKE3 hash.
+// The name is the plain BLAKE3 hash.
 func TestHashVectors(t *testing.T) {
 	s := newStore(t)
 	for _, c := range loadVectors(t).Blake3.Cases {
@@ -208,7 +208,7 @@ func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 func TestImportTwiceStoresOnce(t *testing.T) {
 	s := newStore(t)
 	data := testkit.Random(1, 3*SegmentSize)
-	for range 2 { // OBJ-B7
+	for range 2 {
 		_, err := s.ImportBytes(bg, data)
 		require.NoError(t, err)
 	}
@@ -397,7 +397,7 @@ func (w *checkingWriter) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// OBJ-B6: an ordered list of hashes.
+// An ordered list of hashes.
 func TestSequence(t *testing.T) {
 	seq := Sequence{HashOf([]byte("a")), EmptyHash}
 	back, err := ParseSequence(seq.Bytes())

@@ -6,7 +6,7 @@ import (
 )
 
 // Sequence is an ordered list of blobs treated as a unit: the children. It is itself a blob, made
-// of their 32-byte hashes and nothing else (OBJECTS calls it a Collection, requirement OBJ-B6).
+// of their 32-byte hashes and nothing else.
 type Sequence []Hash
 
 // MaxChildren is how many children a sequence may have.

@@ -13,7 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
-// OBJ-B5 and OBJ-B2: the parents in the stream of a whole blob are the pre-order outboard of the
+// The parents in the stream of a whole blob are the pre-order outboard of the
 // vectors.
 func TestOutboardVectors(t *testing.T) {
 	s := newStore(t)
@@ -66,7 +66,7 @@ func rangesOf(t *rapid.T, n int) Ranges {
 
 type memoryFile []byte
 
-// OBJ-B4: any set of ranges of any blob arrives, and only its groups.
+// Any set of ranges of any blob arrives, and only its groups.
 func TestEncodeDecodeProperty(t *testing.T) {
 	s := newStore(t)
 	infos := map[int]Info{}
@@ -101,7 +101,7 @@ func TestEncodeDecodeProperty(t *testing.T) {
 	})
 }
 
-// OBJ-B3: one flipped bit anywhere is refused within the group or parent that holds it, and nothing
+// One flipped bit anywhere is refused within the group or parent that holds it, and nothing
 // wrong comes through.
 func TestFlippedBitIsRefused(t *testing.T) {
 	s := newStore(t)

@@ -341,7 +341,7 @@ func TestPushIsPassedOn(t *testing.T) {
 	eventually(t, "start of the line", func() bool { return has(nodes[0], r.ID, "up", "the line") })
 }
 
-// OBJ-M5: a peer without the replica learns nothing, and a reader cannot write.
+// A peer without the replica learns nothing, and a reader cannot write.
 func TestOutsidersAndReaders(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())

@@ -111,7 +111,7 @@ func syncSets(t require.TestingT, a, b *memorySet) (sa, sb Stats) {
 	return sa, sb
 }
 
-// OBJ-M6: after a session both sides have the union, with the greater version of each key.
+// After a session both sides have the union, with the greater version of each key.
 func TestSessionProperty(t *testing.T) {
 	keyGen := rapid.Custom(func(t *rapid.T) string {
 		return string(rapid.SliceOfN(rapid.ByteRange(0, 5), 0, 5).Draw(t, "key"))

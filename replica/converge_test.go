@@ -62,7 +62,7 @@ func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 	return stats
 }
 
-// OBJ-M8: whatever two nodes wrote, in whatever order, after sessions with each other they hold the
+// Whatever two nodes wrote, in whatever order, after sessions with each other they hold the
 // same.
 func TestNodesConverge(t *testing.T) {
 	c := newClock()

@@ -83,7 +83,7 @@ func keysOf(entries []Entry) (keys []string) {
 	return keys
 }
 
-// Golden: the bytes that are signed, sent and hashed for an entry (OBJ-M1, OBJ-M2).
+// Golden: the bytes that are signed, sent and hashed for an entry.
 func TestEntryGolden(t *testing.T) {
 	e := Entry{Replica: testKey(1).Replica(), Timestamp: 1_700_000_000_000_000, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("greeting")}
 	e.Sign(testKey(2))
@@ -102,7 +102,7 @@ func TestEntryGolden(t *testing.T) {
 	require.Equal(t, e, back)
 }
 
-// OBJ-M9: the latest version is a view; all are there for an application that decides otherwise.
+// The latest version is a view; all are there for an application that decides otherwise.
 func TestSetGetAndLatest(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)
@@ -112,7 +112,7 @@ func TestSetGetAndLatest(t *testing.T) {
 	c.t = c.t.Add(time.Second)
 	write(t, s, id, bob, "a", "3")
 
-	require.Equal(t, []string{"a", "a", "b"}, keysOf(collect(t, s.Entries(bg, id, Query{}))), "OBJ-M3: both versions are kept")
+	require.Equal(t, []string{"a", "a", "b"}, keysOf(collect(t, s.Entries(bg, id, Query{}))), "both versions are kept")
 	e, err := s.LatestOf(bg, id, []byte("a"))
 	require.NoError(t, err)
 	require.Equal(t, bob.Author(), e.Author)
@@ -141,7 +141,7 @@ func TestSetGetAndLatest(t *testing.T) {
 	require.ElementsMatch(t, []AuthorID{alice.Author(), bob.Author()}, authors)
 }
 
-// OBJ-M4: whoever has the replica key may write; others need a grant.
+// Whoever has the replica key may write; others need a grant.
 func TestWriteNeedsCapabilityOrGrant(t *testing.T) {
 	c := newClock()
 	owner, reader := newStore(t, c), newStore(t, c)

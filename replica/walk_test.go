@@ -127,7 +127,7 @@ func countRecords(t require.TestingT, s *Store) (n int) {
 	return n
 }
 
-// OBJ-M7: by prefix, author and time.
+// By prefix, author and time.
 func TestQueries(t *testing.T) {
 	c := newClock()
 	s := newStore(t, c)

@@ -52,14 +52,14 @@ type Ticket interface {
 	String() string
 }
 
-// Blob is a ticket for a blob or a sequence (OBJ-T1).
+// Blob is a ticket for a blob or a sequence.
 type Blob struct {
 	Hash     blobs.Hash
 	Sequence bool
 	Addrs    []ma.Multiaddr
 }
 
-// Doc is a ticket for a replica (OBJ-T2).
+// Doc is a ticket for a replica.
 type Doc struct {
 	Capability replica.Capability
 	Replica    replica.ID

@@ -55,7 +55,7 @@ func examples(t testing.TB) map[string]Ticket {
 	}
 }
 
-// Golden (OBJ-T1, OBJ-T2): tickets that people have written down stay valid.
+// Golden: tickets that people have written down stay valid.
 func TestGolden(t *testing.T) {
 	raw, err := os.ReadFile("testdata/tickets.json")
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// Every way to be wrong has its own error (OBJ-T3).
+// Every way to be wrong has its own error.
 func TestErrors(t *testing.T) {
 	for name, tk := range examples(t) {
 		good, err := tk.Text()
@@ -195,7 +195,7 @@ func TestErrors(t *testing.T) {
 	require.ErrorIs(t, err, ErrWrongKind)
 }
 
-// OBJ-T4: a write ticket is a secret and does not show it unasked.
+// A write ticket is a secret and does not show it unasked.
 func TestSecretIsHidden(t *testing.T) {
 	tk := examples(t)["write"]
 	seed := tk.(*Doc).Secret.Seed()

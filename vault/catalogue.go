@@ -18,7 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// The catalogue is a set of entries of the vault's replica (OBJ-V2), one for each project, with the
+// The catalogue is a set of entries of the vault's replica, one for each project, with the
 // key "/catalog/" and the project's id, and as content a random nonce of 24 bytes and the
 // XChaCha20-Poly1305 encryption, without associated data, of
 //

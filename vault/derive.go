@@ -4,7 +4,7 @@
 //
 // What belongs here: the derivation and the catalogue, as OBJECTS has them (RFC-003, draft 0.1),
 // and the keyring that holds identity keys and answers apps. What never belongs here: networking,
-// and identity keys outside of the keyring other than for the moment of deriving (OBJ-V4).
+// and identity keys outside of the keyring other than for the moment of deriving.
 //
 // Start at [Derive] and [Keyring].
 package vault
@@ -54,12 +54,12 @@ func (CatalogueKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("a catalogue key is not written as text")
 }
 
-// Derive returns the keys of an identity's vault (OBJ-V1): HKDF-SHA256 of the 32-byte secret of its
+// Derive returns the keys of an identity's vault: HKDF-SHA256 of the 32-byte secret of its
 // signing key, without salt, with the info "OBJECTS-protocol-vault-namespace-v1", gives 64 bytes,
 // of which the first 32 are the Ed25519 seed of the vault's replica, and the others the catalogue
 // key. Two more keys, which OBJECTS does not know, come the same way, with infos of their own. The
 // kind of key does not enter. Nobody without the identity's key can compute either, or even the
-// vault's id (OBJ-V5).
+// vault's id.
 func Derive(key identity.Key) (k Keys, err error) {
 	if key.IsZero() {
 		return k, errors.New("derive vault: there is no key")

@@ -19,12 +19,12 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Keyring is the only holder of identity keys (OBJ-V4): it makes and keeps them, derives from them
+// Keyring is the only holder of identity keys: it makes and keeps them, derives from them
 // for the person's own devices, and answers apps after the person has approved. [Local] keeps them
 // in files; it may live within a node, or in a process of its own that a node talks to (see package
 // api). Every method that opens a key takes its password, and forgets both when it returns.
 //
-// Apps go through eight steps (OBJ-V3):
+// Apps go through eight steps:
 //
 //  1. the app chooses a challenge and asks (Ask); the person approves (Approve), upon which the keyring signs it; the app fetches the answer (Wait) and checks it ([Challenge.Check])
 //  2. with the session that the answer names, the app asks for access to the vault (Access)

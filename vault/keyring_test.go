@@ -170,7 +170,7 @@ func ask(challenge byte) Ask {
 	return Ask{Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list"}
 }
 
-// OBJ-V3: the steps of an app, at a keyring in the same process and through calls. OBJ-V4: the app
+// The steps of an app, at a keyring in the same process and through calls. The app
 // gets a signature, read access and the catalogue key, and nothing else.
 func TestAccessFlow(t *testing.T) {
 	ctx := t.Context()

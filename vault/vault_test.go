@@ -55,7 +55,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// OBJ-V1: the derivation, for both kinds of keys.
+// The derivation, for both kinds of keys.
 func TestDerive(t *testing.T) {
 	_, err := Derive(identity.Key{})
 	require.Error(t, err)
@@ -78,7 +78,7 @@ func TestDerive(t *testing.T) {
 	}
 }
 
-// OBJ-V2: the form of an entry, and its encryption.
+// The form of an entry, and its encryption.
 func TestCatalogueVector(t *testing.T) {
 	c := load(t).Catalog.Case
 	p := Project{ID: c.Entry.ProjectID, Replica: replica.ID(unhex(t, c.Entry.ReplicaID)), Name: c.Entry.Name, Created: time.Unix(c.Entry.Created, 0).UTC()}

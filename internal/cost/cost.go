@@ -10,8 +10,9 @@ import (
 	"runtime"
 )
 
-// Bytes returns the least that do allocates once it has been run, in three runs: what other goroutines
-// of the process allocate counts, and with the race detector pools drop at random what they are given.
+// Bytes returns the least number of bytes that do allocates once it has been run, in three runs:
+// what other goroutines of the process allocate counts, and with the race detector pools drop at
+// random what they are given.
 func Bytes(do func()) uint64 {
 	do()
 	least := uint64(math.MaxUint64)

@@ -71,30 +71,43 @@ func (p Patient) Read(b []byte) (n int, err error) {
 	return n, p.named(err)
 }
 
-// Write writes in pieces of writePiece bytes, each of which must make progress within idle.
+// Write ends if less than leastWritten bytes, or than what is left, have been taken within idle.
+// How b goes out is for the stream: in pieces that are small, moving much costs a fifth more.
 func (p Patient) Write(b []byte) (total int, err error) {
 	for {
-		n, err := p.writeOne(b[:min(len(b), writePiece)])
+		n, goesOn, err := p.writeSome(b)
 		total += n
-		if b = b[n:]; err != nil || len(b) == 0 {
+		if b = b[n:]; !goesOn {
 			return total, err
 		}
 	}
 }
 
-func (p Patient) writeOne(b []byte) (n int, err error) {
+// writeSome writes until all is written, or there is something to be told, or it is time to look
+// whether the write goes on.
+func (p Patient) writeSome(b []byte) (n int, goesOn bool, err error) {
 	by := p.begin()
 	defer func() { p.end(n) }()
 	if err := p.SetWriteDeadline(by); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	n, err = p.Stream.Write(b)
-	return n, p.named(err)
+	if timedOut(err) && n >= leastWritten && !p.ended() {
+		return n, true, nil
+	}
+	return n, false, p.named(err)
+}
+
+// ended reports whether everything should be done by now.
+func (p Patient) ended() bool { return !p.until.IsZero() && !time.Now().Before(p.until) }
+
+func timedOut(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func (p Patient) named(err error) error {
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if timedOut(err) {
 		if p.pace != nil && p.pace.spent() {
 			return &UnreachableError{Peer: p.Remote(), Err: ErrSlow}
 		}
@@ -104,9 +117,9 @@ func (p Patient) named(err error) error {
 }
 
 const (
-	// writePiece is how many bytes are written between two looks at the time: at the least rate, in
-	// about the time of an idle stream.
-	writePiece = 16 << 10
+	// leastWritten is how many bytes a write must move within the time of an idle stream: at the least
+	// rate, about what that time gives.
+	leastWritten = 16 << 10
 	// LeastRate is how many bytes a second, both ways together, a peer must take or give on
 	// average while it is waited for. A link of 1 KiB/s keeps twice this pace.
 	LeastRate = 512

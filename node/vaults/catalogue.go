@@ -33,7 +33,7 @@ type Listed struct {
 	Restore replica.Capability // what this device may join it with: replica.Write, or replica.Read
 }
 
-// Catalogue reads a vault: what is here of it, whether or not a peer can be reached (OBJ-V8).
+// Catalogue reads a vault: what is here of it, whether or not a peer can be reached.
 func (s *Service) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err error) {
 	if err := s.ready(); err != nil {
 		return c, err

@@ -63,7 +63,7 @@ type appKeyring struct {
 	n *node.Node
 }
 
-// Access adds the ticket (OBJ-V3, step 4): with the present read key if this node holds the vault,
+// Access adds the ticket: with the present read key if this node holds the vault,
 // and with this node and those that it knows to hold the vault as peers.
 func (k appKeyring) Access(
 	ctx context.Context, app vault.App, session string,
@@ -190,7 +190,7 @@ type Request struct {
 	Asked       func(asked vault.Asked) // told when the request waits for the person
 }
 
-// Ask goes through the steps of an app (OBJ-V3): it asks a keyring who the person is and to
+// Ask goes through the steps of an app: it asks a keyring who the person is and to
 // read the person's vault, waits for the person, checks the answer, joins the vault with the
 // ticket, and keeps the catalogue key. It returns vault.ErrDenied, vault.ErrNoRequest when the
 // person has not decided in time, another error of vault.Keyring, or an *UnreachableError.

@@ -13,7 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// OBJ-V3 and OBJ-V4: an app on another device goes through all steps over the network, without ever
+// An app on another device goes through all steps over the network, without ever
 // having the key: it learns who the person is, syncs the vault by a ticket to read, opens the
 // catalogue and joins the projects.
 func TestAppOverTheNetwork(t *testing.T) {

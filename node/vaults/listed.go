@@ -14,7 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/vault"
 )
 
-// created lists a replica that was made here in the person's own vault, if one is open (OBJ-V6).
+// created lists a replica that was made here in the person's own vault, if one is open.
 func (s *Service) created(ctx context.Context, r replica.Replica) error {
 	v, ok, err := s.ownVault(ctx)
 	if err != nil || !ok {

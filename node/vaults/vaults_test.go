@@ -109,8 +109,8 @@ func settled(t testing.TB, n *skerry.Node, projects int) vaults.Catalogue {
 	return c
 }
 
-// OBJ-V6: a vault begins with what the device has, and follows what is made, renamed and deleted.
-// OBJ-V7: a new device has it from nothing but the identity's key and one peer. OBJ-V8: what was
+// A vault begins with what the device has, and follows what is made, renamed and deleted.
+// A new device has it from nothing but the identity's key and one peer. What was
 // here last stays to be read without any peer.
 func TestVaultFollowsAndStartsCold(t *testing.T) {
 	dirB := t.TempDir()
@@ -227,7 +227,7 @@ func TestVaultOfUnreachablePeer(t *testing.T) {
 	require.Equal(t, []string{"new"}, names(catalogue(t, a)), "what was taken off stays off")
 }
 
-// OBJ-V5 and OBJ-V9: somebody else hosts the vault, by a sync ticket, and learns nothing of what it
+// Somebody else hosts the vault, by a sync ticket, and learns nothing of what it
 // lists; the person's next device starts from that host alone.
 func TestVaultAtAHost(t *testing.T) {
 	a, stopA := start(t, t.TempDir())
