@@ -52,8 +52,8 @@ type GetProgress struct {
 
 // Get brings everything that h names into the store, from the providers together and, for what they
 // lack, from connected peers. It goes on where an earlier Get stopped. Errors are those of Fetch,
-// and of directory.Load. into is the exchange's store: if that holds, what Get brings is not collected
-// before its hold ends, and else not before Get has ended.
+// and of directory.Load. into is the exchange's store: if that holds, what Get brings is not
+// collected before its hold ends, and else not before Get has ended.
 func (x *Exchange) Get(
 	ctx context.Context, into *blobs.Store, h blobs.Hash, form Form, providers []peer.AddrInfo,
 	progress func(GetProgress),
