@@ -13,6 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -38,7 +39,7 @@ type opened struct {
 	replica.Replica
 	*replica.Plain
 	handle *node.Replica
-	states *node.ContentStates
+	states *wanted.States
 }
 
 // open finds a replica that the node may read, for an operation.

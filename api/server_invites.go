@@ -13,6 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/invites"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 	"github.com/skerry-sync/skerry/vault"
@@ -171,7 +172,7 @@ func (s *Server) replicaUninvite(ctx context.Context, req UninviteRequest, _ *an
 
 // join joins the replica of a ticket or an invite.
 func (s *Server) join(
-	ctx context.Context, text, name string, policy *node.Policy, w *JoinWallet,
+	ctx context.Context, text, name string, policy *wanted.Policy, w *JoinWallet,
 ) (node.JoinResult, error) {
 	t, err := ticket.Parse(text)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/kind"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -72,7 +72,7 @@ func (s *Server) replicaList(ctx context.Context, _ struct{}, _ *answer) ([]Repl
 }
 
 func (s *Server) replicaJoin(ctx context.Context, req JoinRequest, _ *answer) (ReplicaStatus, error) {
-	var policy *node.Policy
+	var policy *wanted.Policy
 	if req.Policy != nil {
 		p, err := req.Policy.parse()
 		if err != nil {
@@ -172,7 +172,7 @@ func (s *Server) replicaInfo(ctx context.Context, req NameRequest, _ *answer) (i
 	if info.Ahead, _, err = s.aheadOf(ctx, r.ID); err != nil {
 		return info, err
 	}
-	err = s.node.RefutedClaims(ctx, r.ID, func(c node.RefutedClaim) error {
+	err = s.node.RefutedClaims(ctx, r.ID, func(c wanted.RefutedClaim) error {
 		info.WrongSizes = append(info.WrongSizes, WrongSize{c.Author, c.Key, c.Hash, c.Claimed, c.Proved})
 		if len(info.WrongSizes) == MaxWrongSizes {
 			return errEnoughNamed
@@ -332,7 +332,7 @@ const (
 	fetchPrefixes   = "prefixes"
 )
 
-func (p Policy) parse() (out node.Policy, err error) {
+func (p Policy) parse() (out wanted.Policy, err error) {
 	out.MaxSize = p.MaxSize
 	switch p.Mode {
 	case fetchEverything, "":
@@ -354,7 +354,7 @@ func (p Policy) parse() (out node.Policy, err error) {
 	return out, nil
 }
 
-func policyText(p node.Policy) Policy {
+func policyText(p wanted.Policy) Policy {
 	out := Policy{Mode: fetchEverything, MaxSize: p.MaxSize}
 	switch {
 	case len(p.Prefixes) > 0:

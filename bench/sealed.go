@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -99,7 +100,7 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	if err != nil {
 		return t, err
 	}
-	nothing := node.JoinOptions{Policy: &node.Policy{Nothing: true}}
+	nothing := node.JoinOptions{Policy: &wanted.Policy{Nothing: true}}
 	if _, err := p.b.JoinWith(ctx, tk, "bench", nothing); err != nil {
 		return t, err
 	}

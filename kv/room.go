@@ -14,3 +14,18 @@ func ToMakeRoom(ctx context.Context) context.Context {
 
 // MakesRoom reports whether ctx is one of ToMakeRoom.
 func MakesRoom(ctx context.Context) bool { return ctx.Value(roomKey{}) != nil }
+
+// DeleteAll deletes keys of a store, also on a full disk. Without keys it begins no transaction.
+func DeleteAll(ctx context.Context, s Store, keys [][]byte) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.Batch(ToMakeRoom(ctx), func(w Writer) error {
+		for _, k := range keys {
+			if err := w.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -65,7 +66,7 @@ func (w *claimWorld) close() {
 }
 
 // join has the new node join.
-func (w *claimWorld) join(policy Policy) {
+func (w *claimWorld) join(policy wanted.Policy) {
 	ctx := context.Background()
 	r := w.replica
 	r.Capability, r.Secret = replica.Read, replica.SecretKey{}
@@ -92,22 +93,10 @@ func (w *claimWorld) put(
 	return e
 }
 
-// claimFirst puts an entry that claims another size of the content of e, under a key that is looked
-// at before it.
-func (w *claimWorld) claimFirst(e *replica.Entry, size uint64) replica.Entry {
-	for {
-		w.lies++
-		lie := replica.Entry{
-			Replica: e.Replica,
-			Author:  w.hostile.Author(),
-			Key:     fmt.Appendf(nil, "m/%d", w.lies),
-			Hash:    e.Hash,
-			Size:    size,
-		}
-		if size > e.Size || bytes.Compare(wantedKey(&lie), wantedKey(e)) < 0 {
-			return w.put(w.hostile, string(lie.Key), e.Hash, size)
-		}
-	}
+// lie puts an entry that claims another size of the content of e.
+func (w *claimWorld) lie(e *replica.Entry, size uint64) replica.Entry {
+	w.lies++
+	return w.put(w.hostile, fmt.Sprintf("m/%d", w.lies), e.Hash, size)
 }
 
 func (w *claimWorld) blob(n int) blobs.Info {
@@ -146,12 +135,12 @@ func TestWrongSizesDoNotDenyContent(t *testing.T) {
 				info := w.blob(size)
 				e := w.put(w.victim, "victim", info.Hash, info.Size)
 				lies := []replica.Entry{
-					w.claimFirst(&e, info.Size-1),
-					w.claimFirst(&e, 1),
-					w.claimFirst(&e, info.Size+1),
-					w.claimFirst(&e, 1<<40),
+					w.lie(&e, info.Size-1),
+					w.lie(&e, 1),
+					w.lie(&e, info.Size+1),
+					w.lie(&e, 1<<40),
 				}
-				w.join(Policy{})
+				w.join(wanted.Policy{})
 				time.Sleep(10 * time.Minute)
 				require.True(t, w.has(&e), "the true content has come")
 				require.Equal(t, "complete", w.contentOf(&e))
@@ -184,7 +173,7 @@ func (w *claimWorld) requireRefuted(info blobs.Info, lies []replica.Entry) {
 	require.NoError(w.t, err)
 	require.Zero(w.t, pending)
 	claimed := map[uint64]bool{}
-	require.NoError(w.t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c RefutedClaim) error {
+	require.NoError(w.t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c wanted.RefutedClaim) error {
 		require.Equal(w.t, w.hostile.Author(), c.Author)
 		require.Equal(w.t, info.Hash, c.Hash)
 		require.Equal(w.t, info.Size, c.Proved)
@@ -204,7 +193,7 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 		lies := []replica.Entry{
 			w.put(w.hostile, "large", info.Hash, 1), w.put(w.hostile, "small", small.Hash, 1),
 		}
-		w.join(Policy{MaxSize: 1000})
+		w.join(wanted.Policy{MaxSize: 1000})
 		time.Sleep(10 * time.Minute)
 		for i := range lies {
 			require.Equal(t, "wrong size", w.contentOf(&lies[i]))
@@ -212,7 +201,7 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 			require.ErrorIs(t, err, blobs.ErrNotFound,
 				"a small claim does not slip a large blob past the policy")
 		}
-		require.NoError(t, w.fresh.SetPolicy(context.Background(), w.replica.ID, Policy{}))
+		require.NoError(t, w.fresh.SetPolicy(context.Background(), w.replica.ID, wanted.Policy{}))
 		e := w.put(w.hostile, "large", info.Hash, info.Size)
 		time.Sleep(10 * time.Minute)
 		require.True(t, w.has(&e), "the same author and key, with the right size")
@@ -220,7 +209,7 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 		require.NoError(
 			t,
 			w.fresh.RefutedClaims(
-				context.Background(), w.replica.ID, func(RefutedClaim) error { left++; return nil },
+				context.Background(), w.replica.ID, func(wanted.RefutedClaim) error { left++; return nil },
 			),
 		)
 		require.Equal(t, 1, left)
@@ -243,7 +232,7 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		require.NoError(t, err)
 		e := w.put(w.victim, "victim", file.Hash, file.Size)
 		lies := []replica.Entry{
-			w.claimFirst(&e, file.Size-1), w.claimFirst(&e, file.Size+1), w.claimFirst(&e, 1<<40),
+			w.lie(&e, file.Size-1), w.lie(&e, file.Size+1), w.lie(&e, 1<<40),
 		}
 		chunk := w.blob(chunked.MinChunk)
 		sequence := func(sizes []uint64, chunks ...blobs.Hash) blobs.Hash {
@@ -285,7 +274,7 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 			require.NoError(t, err)
 			others = append(others, w.put(w.victim, fmt.Sprint("other", i), other.Hash, other.Size))
 		}
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		time.Sleep(10 * time.Minute)
 		require.Equal(t, "complete", w.contentOf(&e))
 		for i := range others {

@@ -14,13 +14,17 @@ import (
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/sealed"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // What a node does with content is in package content; these are its ways in.
 
-// openContent makes what fetches and gives the content of a node that is being opened.
+// openContent makes what knows, fetches and gives the content of a node that is being opened.
 func (n *Node) openContent() {
+	n.wanted = wanted.New(wanted.Config{
+		Ctx: n.ctx, Store: n.kv, Blobs: n.Blobs, Host: n.cfg.Host, Log: n.log,
+	})
 	n.handing = handover.New(handover.Config{
 		On: n.cfg.HandsOver, Blobs: n.Blobs, Log: n.log,
 		Describe: func(
@@ -29,10 +33,10 @@ func (n *Node) openContent() {
 			return n.content.Describe(ctx, p, hashes)
 		},
 		Complete: func() func(context.Context, content.Claim) (bool, error) {
-			states := contentStates{n: n}
+			states := n.wanted.States()
 			return func(ctx context.Context, c content.Claim) (bool, error) {
-				state, err := states.of(ctx, c.Hash, c.Size)
-				return state == ContentComplete, err
+				state, err := states.OfContent(ctx, c.Hash, c.Size)
+				return state == wanted.Complete, err
 			}
 		},
 	})

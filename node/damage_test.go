@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/wanted"
 )
 
 // A list of chunks or a sequence that is damaged here does not refute what its author has claimed:
@@ -46,7 +47,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					}
 					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 					e := w.put(w.victim, "file", h, size)
-					w.join(Policy{})
+					w.join(wanted.Policy{})
 					time.Sleep(10 * time.Minute)
 					require.Equal(t, "complete", w.contentOf(&e))
 					chunk := blobs.Hash(sequence[blobs.HashSize:])
@@ -67,7 +68,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					has, err := w.fresh.Blobs.Has(ctx, chunk)
 					require.NoError(t, err)
 					require.True(t, has)
-					require.NoError(t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c RefutedClaim) error {
+					require.NoError(t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c wanted.RefutedClaim) error {
 						t.Errorf("%s is blamed for what is damaged here", c.Author)
 						return nil
 					}))
@@ -112,7 +113,7 @@ func TestLargestListCostsLittleMemory(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 	state, err := n.ContentState(ctx, root.Hash, count*chunked.MinChunk)
 	require.NoError(t, err)
-	require.Equal(t, ContentComplete, state)
+	require.Equal(t, wanted.Complete, state)
 }
 
 // A damaged sequence or list that nobody else has is not thrown away: it protects the chunks.
@@ -125,7 +126,7 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 				defer w.close()
 				h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 				e := w.put(w.victim, "file", h, size)
-				w.join(Policy{})
+				w.join(wanted.Policy{})
 				time.Sleep(10 * time.Minute)
 				require.Equal(t, "complete", w.contentOf(&e))
 				stored := sequence
@@ -221,7 +222,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 					defer w.close()
 					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
 					e := w.put(w.victim, "file", h, size)
-					w.join(Policy{})
+					w.join(wanted.Policy{})
 					time.Sleep(10 * time.Minute)
 					require.Equal(t, "complete", w.contentOf(&e))
 					stored := sequence
@@ -278,7 +279,7 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		damage, err := w.fresh.Blobs.Verify(ctx, info.Hash, nil)
 		require.NoError(t, err)
 		require.NotEmpty(t, damage)
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		time.Sleep(time.Minute)
 
 		asked := 0

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -32,31 +33,31 @@ func TestPrefixesOfAnEncryptedReplica(t *testing.T) {
 	tk, err := a.Ticket(ctx, r, replica.Write)
 	require.NoError(t, err)
 	below := func(prefix string) node.JoinOptions {
-		return node.JoinOptions{Policy: &node.Policy{Prefixes: [][]byte{[]byte(prefix)}}}
+		return node.JoinOptions{Policy: &wanted.Policy{Prefixes: [][]byte{[]byte(prefix)}}}
 	}
 	_, err = b.JoinWith(ctx, tk, "r", below("pho"))
 	require.ErrorIs(t, err, seal.ErrName)
 	_, err = b.JoinWith(ctx, tk, "r", below("photos/"))
 	require.NoError(t, err)
-	state := func(key string) node.ContentState {
+	state := func(key string) wanted.State {
 		p, err := b.Replicas.Plain(ctx, r.ID)
 		require.NoError(t, err)
 		it, err := p.LatestOf(ctx, []byte(key))
 		if err != nil {
-			return node.ContentMissing
+			return wanted.Missing
 		}
 		st, err := b.ContentState(ctx, it.Entry.Hash, it.Entry.Size)
 		require.NoError(t, err)
 		return st
 	}
-	eventually(t, "the photo", func() bool { return state("photos/1") == node.ContentComplete })
+	eventually(t, "the photo", func() bool { return state("photos/1") == wanted.Complete })
 	_, err = a.Rotate(ctx, r.ID)
 	require.NoError(t, err)
 	setSealed(t, a, r.ID, "notes/2", "a later note")
 	setSealed(t, a, r.ID, "photos/2", "a later photo")
-	eventually(t, "the later photo", func() bool { return state("photos/2") == node.ContentComplete })
-	require.Equal(t, node.ContentMissing, state("notes/1"))
-	require.Equal(t, node.ContentMissing, state("notes/2"))
+	eventually(t, "the later photo", func() bool { return state("photos/2") == wanted.Complete })
+	require.Equal(t, wanted.Missing, state("notes/1"))
+	require.Equal(t, wanted.Missing, state("notes/2"))
 	require.Len(t, b.Policy(r.ID).Sealed, 2, "one for each epoch")
 
 	// Only the photos of both epochs come to c.

@@ -11,9 +11,9 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
 	"github.com/skerry-sync/skerry/internal/testkit"
-	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -114,7 +114,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			if what == "wrong sizes" {
 				eventually(t, "all wrong claims", func() bool {
 					wrong := 0
-					require.NoError(t, b.RefutedClaims(ctx, r.ID, func(node.RefutedClaim) error { wrong++; return nil }))
+					require.NoError(t, b.RefutedClaims(ctx, r.ID, func(wanted.RefutedClaim) error { wrong++; return nil }))
 					return wrong == len(changes)
 				})
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -33,12 +34,12 @@ func TestDownloadPolicy(t *testing.T) {
 	set(t, a, r.ID, "notes/2", "a note that is rather long, longer than the others")
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
-	_, err = b.JoinWith(ctx, tk, "r", node.JoinOptions{Policy: &node.Policy{Nothing: true}})
+	_, err = b.JoinWith(ctx, tk, "r", node.JoinOptions{Policy: &wanted.Policy{Nothing: true}})
 	require.NoError(t, err)
-	state := func(key string) node.ContentState {
+	state := func(key string) wanted.State {
 		e, err := b.Replicas.LatestOf(ctx, r.ID, []byte(key))
 		if err != nil {
-			return node.ContentMissing
+			return wanted.Missing
 		}
 		st, err := b.ContentState(ctx, e.Hash, e.Size)
 		require.NoError(t, err)
@@ -54,17 +55,17 @@ func TestDownloadPolicy(t *testing.T) {
 		return err == nil
 	})
 	require.Zero(t, pending())
-	require.NoError(t, b.SetPolicy(ctx, r.ID, node.Policy{Prefixes: [][]byte{[]byte("photos/")}}))
-	eventually(t, "the photo", func() bool { return state("photos/1") == node.ContentComplete })
-	require.Equal(t, node.ContentMissing, state("notes/1"))
+	require.NoError(t, b.SetPolicy(ctx, r.ID, wanted.Policy{Prefixes: [][]byte{[]byte("photos/")}}))
+	eventually(t, "the photo", func() bool { return state("photos/1") == wanted.Complete })
+	require.Equal(t, wanted.Missing, state("notes/1"))
 	set(t, a, r.ID, "photos/2", "another photo")
-	eventually(t, "a later photo", func() bool { return state("photos/2") == node.ContentComplete })
-	require.NoError(t, b.SetPolicy(ctx, r.ID, node.Policy{MaxSize: 10}))
-	eventually(t, "the short note", func() bool { return state("notes/1") == node.ContentComplete })
-	require.Equal(t, node.ContentMissing, state("notes/2"))
-	require.NoError(t, b.SetPolicy(ctx, r.ID, node.Policy{}))
-	eventually(t, "everything", func() bool { return state("notes/2") == node.ContentComplete && pending() == 0 })
-	require.Error(t, b.SetPolicy(ctx, replica.ID{1}, node.Policy{}))
+	eventually(t, "a later photo", func() bool { return state("photos/2") == wanted.Complete })
+	require.NoError(t, b.SetPolicy(ctx, r.ID, wanted.Policy{MaxSize: 10}))
+	eventually(t, "the short note", func() bool { return state("notes/1") == wanted.Complete })
+	require.Equal(t, wanted.Missing, state("notes/2"))
+	require.NoError(t, b.SetPolicy(ctx, r.ID, wanted.Policy{}))
+	eventually(t, "everything", func() bool { return state("notes/2") == wanted.Complete && pending() == 0 })
+	require.Error(t, b.SetPolicy(ctx, replica.ID{1}, wanted.Policy{}))
 }
 
 // Large content of an entry travels in chunks: an edit brings only what changed.

@@ -24,7 +24,7 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 	if err == nil {
 		n.contacts.CompareSoon()
 		n.keyChanged(id)
-		err = n.sealPolicy(ctx, id)
+		err = n.downloads.SealPolicy(ctx, id)
 	}
 	return r, err
 }
@@ -36,7 +36,7 @@ func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, err
 	if err == nil {
 		n.contacts.CompareSoon()
 		n.keyChanged(id)
-		err = n.sealPolicy(ctx, id)
+		err = n.downloads.SealPolicy(ctx, id)
 	}
 	return k, err
 }
@@ -74,7 +74,7 @@ func (n *Node) keepRotating(ctx context.Context) {
 			n.log.Error("a new read key", "error", err)
 		}
 		for _, id := range begun {
-			if err := n.sealPolicy(ctx, id); err != nil && ctx.Err() == nil {
+			if err := n.downloads.SealPolicy(ctx, id); err != nil && ctx.Err() == nil {
 				n.log.Error("a new read key", "replica", id.Short(), "error", err)
 			}
 			n.contacts.CompareSoon()

@@ -21,12 +21,13 @@ import (
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // handOverWorld is a node that goes away after a session, and a peer with a policy.
 func handOverWorld(
-	t *testing.T, bounds limits.Config, policy Policy,
+	t *testing.T, bounds limits.Config, policy wanted.Policy,
 ) (leaving, peer *Node, r replica.Replica) {
 	ctx := context.Background()
 	s := newSimNet(1)
@@ -95,7 +96,7 @@ func requireContents(t *testing.T, n *Node, id replica.ID, count int) {
 		require.NoError(t, err)
 		state, err := n.ContentOf(ctx, &e)
 		require.NoError(t, err)
-		require.Equal(t, ContentComplete, state, string(e.Key))
+		require.Equal(t, wanted.Complete, state, string(e.Key))
 		count--
 	}
 	require.Zero(t, count)
@@ -108,7 +109,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				a, b, r := handOverWorld(t, limits.Config{Upload: rate}, Policy{})
+				a, b, r := handOverWorld(t, limits.Config{Upload: rate}, wanted.Policy{})
 				contents := map[string][]byte{
 					"file": testkit.Random(1, 5<<20), "large": testkit.Random(2, 1<<20),
 				}
@@ -134,7 +135,7 @@ func TestHandOverWaitsForTheContent(t *testing.T) {
 // What the peer does not want is told, and only that. What is not here itself is not waited for.
 func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, wanted.Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{
 			"some/1": testkit.Random(1, 100), "some/2": testkit.Random(2, 5<<20),
 			"other/1": testkit.Random(3, 1000), "other/2": testkit.Random(4, 5<<20),
@@ -151,7 +152,7 @@ func TestHandOverTellsWhatIsNotTaken(t *testing.T) {
 // A command that is interrupted does not go on waiting.
 func TestHandOverEndsWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("some/")}})
+		a, b, r := handOverWorld(t, limits.Config{}, wanted.Policy{Prefixes: [][]byte{[]byte("some/")}})
 		setContents(t, a, r.ID, map[string][]byte{"other": testkit.Random(1, 100)})
 		syncTo(t, a, b, r.ID)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -169,7 +170,7 @@ func TestHandOverEndsWithItsContext(t *testing.T) {
 func handOverToLiar(
 	t *testing.T, content []byte, say func(a *Node, asked int, reqs []wire.Request) []wire.Head,
 ) ([]handover.Untaken, error) {
-	a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+	a, b, r := handOverWorld(t, limits.Config{}, wanted.Policy{Prefixes: [][]byte{[]byte("none")}})
 	setContents(t, a, r.ID, map[string][]byte{"file": content})
 	syncTo(t, a, b, r.ID)
 	net := a.net.(*simEnd).s
@@ -238,7 +239,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 	const files, patience = 40, 5 * time.Second
 	const believedFor = 120 // times the patience; see package handover
 	bubble(t, func(t *testing.T) {
-		a, b, r := handOverWorld(t, limits.Config{}, Policy{Prefixes: [][]byte{[]byte("none")}})
+		a, b, r := handOverWorld(t, limits.Config{}, wanted.Policy{Prefixes: [][]byte{[]byte("none")}})
 		contents := map[string][]byte{}
 		for i := range files {
 			contents[fmt.Sprint(i)] = testkit.Random(byte(i), 4<<20)

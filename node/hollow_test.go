@@ -19,7 +19,9 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked/chunkedtest"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -105,7 +107,7 @@ func (w *claimWorld) holder(network func(*simEnd) link.Network) *simNode {
 	require.NoError(w.t, err)
 	_, err = n.Replicas.Join(ctx, w.replica)
 	require.NoError(w.t, err)
-	require.NoError(w.t, n.SetPolicy(ctx, w.replica.ID, Policy{Nothing: true}))
+	require.NoError(w.t, n.SetPolicy(ctx, w.replica.ID, wanted.Policy{Nothing: true}))
 	n.end = w.end(n.ID())
 	require.NoError(w.t, n.GoOnline(network(n.end)))
 	w.meets(n, w.old)
@@ -153,7 +155,7 @@ func TestBlobsLongerThanAFileDenyNoContent(t *testing.T) {
 		}
 		honest := w.putMany(40)
 		time.Sleep(time.Minute)
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		w.meets(w.fresh, evil)
 		time.Sleep(10 * time.Minute)
 		w.requireAll(honest)
@@ -190,7 +192,7 @@ func TestHugeBlobsOfWhichNobodyHasMuchDenyNoContent(t *testing.T) {
 			require.Equal(t, x.size, info.Size)
 		}
 		honest := w.putMany(40)
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		time.Sleep(time.Minute)
 		w.requireAll(honest)
 	})
@@ -214,7 +216,7 @@ func TestUnreadableContentDeniesNoOther(t *testing.T) {
 			require.NoError(t, os.WriteFile(name, testkit.Random(uint64(100+i), 300_000), 0o600))
 		}
 		honest := w.putMany(40)
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		time.Sleep(10 * time.Minute)
 		w.requireAll(honest)
 	})
@@ -237,7 +239,7 @@ func TestTricklingHolderKeepsNothingOfOthersAway(t *testing.T) {
 		}
 		offer(1)
 		time.Sleep(time.Minute)
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		w.meets(w.fresh, evil)
 		time.Sleep(5 * time.Minute)
 		require.True(t, log.has("trickles"))
@@ -290,25 +292,27 @@ func TestGivenContentCountsForItsGiver(t *testing.T) {
 		defer w.close()
 		other := w.holder(func(e *simEnd) link.Network { return e })
 		defer func() { require.NoError(t, other.Close()) }()
-		require.NoError(t, w.old.SetPolicy(ctx, w.replica.ID, Policy{Nothing: true}))
+		require.NoError(t, w.old.SetPolicy(ctx, w.replica.ID, wanted.Policy{Nothing: true}))
 		const size = 16 << 20
-		w.fresh.cfg.Limits.PeerStorage = 10 * size
-		var batch []wantedContent
+		require.NoError(t, w.fresh.Close())
+		w.fresh.bounds = limits.Config{PeerStorage: 10 * size}
+		w.reopen(w.fresh)
+		var entries []replica.Entry
 		for i, at := range []*simNode{w.old, other} {
 			info, err := at.Blobs.ImportBytes(ctx, testkit.Random(uint64(i), size))
 			require.NoError(t, err)
-			e := w.put(w.hostile, fmt.Sprintf("m/%d", i), info.Hash, info.Size)
-			batch = append(batch, claimOf(&e))
+			entries = append(entries, w.put(w.hostile, fmt.Sprintf("m/%d", i), info.Hash, info.Size))
 		}
 		time.Sleep(time.Minute)
-		w.join(Policy{Nothing: true})
+		w.join(wanted.Policy{Nothing: true})
 		w.meets(w.fresh, other)
 		time.Sleep(time.Minute)
-		_ = w.fresh.downloads.fetch(ctx, w.old.ID(), batch) // it may end before the other has given all
-		require.EqualValues(t, size, w.fresh.taken(ctx, w.old.ID()))
-		require.Positive(t, w.fresh.taken(ctx, other.ID()))
-		require.True(t, w.fresh.mayGive(ctx, other.ID(), batch))
-		w.fresh.cfg.Limits.PeerStorage = size
-		require.False(t, w.fresh.mayGive(ctx, other.ID(), batch))
+		// Both are wanted at once, so one of the two is asked for both.
+		require.NoError(t, w.fresh.SetPolicy(ctx, w.replica.ID, wanted.Policy{}))
+		time.Sleep(5 * time.Minute)
+		w.requireAll(entries)
+		for _, giver := range []*simNode{w.old, other} {
+			require.EqualValues(t, size, w.fresh.downloads.Taken(ctx, giver.ID()))
+		}
 	})
 }

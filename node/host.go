@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -40,9 +41,11 @@ func (n *Node) dropContent(tx kv.Txn, e *replica.Entry) error {
 
 // hostKeeps reports whether a host keeps the content of an entry. An entry whose claim of a size is
 // wrong keeps nothing: the host charges what is claimed.
-func (n *Node) hostKeeps(ctx context.Context, states *ContentStates, e *replica.Entry) (keeps bool, err error) {
+func (n *Node) hostKeeps(
+	ctx context.Context, states *wanted.States, e *replica.Entry,
+) (keeps bool, err error) {
 	state, err := states.Of(ctx, e)
-	if err != nil || state == ContentRefuted {
+	if err != nil || state == wanted.Refuted {
 		return false, err
 	}
 	err = n.kv.View(ctx, func(rd kv.Reader) error {

@@ -1,14 +1,14 @@
 // Package node is the running peer: one data directory, its blobs and replicas, and the protocols
 // that keep them in step with other nodes'.
 //
-// What belongs here: what ties the rooms below a node together (peers.go, content.go); what to
-// download (downloads.go; how is in package content); and the handles by which replicas are used
-// (replica.go). Each protocol is a package of its own, such as session, which keeps replicas in
-// step, and so is what needs no node, such as sealed and datadir. What never belongs here: the
-// formats and rules of blobs and entries; how people or programs talk to a node (package api); and
-// what stands above a node, such as invites, vaults and its doctor, which are packages of their own
-// and use what is exported here ([Node.Add], [Node.Open], [Node.Store]). How streams are made is
-// behind [link.Network]; libp2pnet implements it.
+// What belongs here: what ties the rooms below a node together (peers.go, content.go, wanted.go),
+// and the handles by which replicas are used (replica.go). Each protocol is a package of its own,
+// such as session, which keeps replicas in step, and so is what needs no node, such as downloads,
+// sealed and datadir. What never belongs here: the formats and rules of blobs and entries; how
+// people or programs talk to a node (package api); and what stands above a node, such as invites,
+// vaults and its doctor, which are packages of their own and use what is exported here ([Node.Add],
+// [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet implements
+// it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -42,11 +42,13 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/downloads"
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -100,17 +102,16 @@ type Node struct {
 	limits    *limits.Limiter
 	counters  counters
 	handing   *handover.Ledger
-	policies  policies
 	blamed    *blame.List
 	holders   *holders.Book
 	contacts  *contacts.Agenda
 	sessions  *contacts.Sessions
 	syncer    *session.Syncer
-	downloads *downloads
+	wanted    *wanted.List
+	downloads *downloads.Workers
 	lookups   *discovery.Lookups
 	discovery *discovery.Finder
 	content   *content.Exchange
-	arrived   arrivals
 	room      *admission.Room              // counts what peers hold
 	serves    map[string]func(link.Stream) // of what is built upon the node
 	rooms     []Room                       // above the node
@@ -172,16 +173,20 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
-	n.downloads = newDownloads(n)
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
 	n.openContent()
-	if n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wantContent, OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave}); err != nil {
+	n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{
+		Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wanted.Put,
+		OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave,
+	})
+	if err != nil {
 		return nil, err
 	}
+	n.downloads = n.newDownloads()
 	n.syncer = n.newSyncer()
-	return n, n.policies.load(ctx, n.kv)
+	return n, n.wanted.Load(ctx)
 }
 
 // ID returns the node's id.
@@ -239,7 +244,7 @@ func (n *Node) GoOnline(network link.Network) error {
 	}
 	for what, fn := range map[string]func(context.Context){
 		"spreading entries": n.syncer.Spread, "looking up replicas": n.lookups.Keep,
-		"looking after peers": n.contacts.Run, "downloading": n.downloads.run,
+		"looking after peers": n.contacts.Run, "downloading": n.downloads.Run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
 		"changing read keys": n.keepRotating,
 	} {
@@ -374,7 +379,7 @@ func (n *Node) Join(ctx context.Context, t *ticket.Doc, name string) (JoinResult
 type JoinOptions struct {
 	// Policy is the download policy that holds from the start; nil is the one that the replica has,
 	// or everything.
-	Policy *Policy
+	Policy *wanted.Policy
 	// Least is the newest epoch of the replica that is known to be one; nil is the newest that the
 	// ticket names.
 	Least *replica.EpochID
@@ -502,8 +507,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	}
 	n.contacts.Forget(id)
 	return errors.Join(
-		n.holders.Forget(ctx, id), n.downloads.forget(ctx, id), n.forgetRefuted(ctx, id),
-		n.policies.forget(ctx, n.kv, id), n.left(ctx, id), n.forgetSeeds(ctx, id),
+		n.holders.Forget(ctx, id), n.wanted.Forget(ctx, id), n.left(ctx, id), n.forgetSeeds(ctx, id),
 	)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -125,7 +126,7 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 				e := w.put(w.victim, "large", large.Hash, large.Size)
 				small := w.blob(9_000)
 				w.put(w.victim, "small", small.Hash, small.Size)
-				w.join(Policy{})
+				w.join(wanted.Policy{})
 				for i := range 20 {
 					time.Sleep(time.Minute)
 					_, err := w.fresh.SyncNow(ctx, w.replica.ID, "", nil)

@@ -40,7 +40,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 				_, err := n.syncer.SyncAs(ctx, p, id, is)
 				return err
 			},
-			News: n.downloads.dueAgain,
+			News: func(p peer.ID) { n.downloads.DueAgain(p) },
 			Gone: func(p peer.ID) { n.syncer.DropOutbox(p) },
 		},
 	})
@@ -76,9 +76,9 @@ func (n *Node) newSyncer() *session.Syncer {
 		Sending: n.handing.Sent,
 		KeysChanged: func(ctx context.Context, id replica.ID) error {
 			n.keyChanged(id)
-			return n.sealPolicy(ctx, id)
+			return n.downloads.SealPolicy(ctx, id)
 		},
-		Given: n.downloads.lookAt, GivenAnywhere: n.downloads.lookEverywhere,
+		Given: n.downloads.LookAt, GivenAnywhere: n.downloads.LookEverywhere,
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/node/vaults"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -147,7 +148,7 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 			_, _ = s.Write(answerOf(x))
 			_ = s.Close()
 		})
-		only := &node.Policy{Prefixes: [][]byte{[]byte("k/")}}
+		only := &wanted.Policy{Prefixes: [][]byte{[]byte("k/")}}
 		joined, err := joiner.Invites.Join(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
 		require.ErrorIs(t, err, contacts.ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)

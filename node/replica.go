@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/sealed"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -229,7 +230,7 @@ func (b *Batch) Write() ([]replica.Item, error) {
 	}
 	b.changes = nil
 	for i := range items {
-		err = errors.Join(err, b.r.n.contentCame(b.ctx, &items[i].Entry))
+		err = errors.Join(err, b.r.n.wanted.Written(b.ctx, &items[i].Entry))
 	}
 	if b.view.Encrypted() { // its read key may change between two writes
 		view, errView := b.r.n.Replicas.Plain(b.ctx, b.r.id)
@@ -360,7 +361,7 @@ func (r *Replica) await(ctx context.Context, it *replica.Item) error {
 		}
 		return r.n.WaitEntry(ctx, &it.Entry)
 	}
-	if state, err := r.n.ContentOf(ctx, &it.Entry); state == ContentComplete || err != nil {
+	if state, err := r.n.ContentOf(ctx, &it.Entry); state == wanted.Complete || err != nil {
 		return err
 	}
 	most := max(r.most, 0)
@@ -388,7 +389,7 @@ func (r *Replica) Has(ctx context.Context, key []byte) (bool, error) {
 		return false, err
 	}
 	state, err := r.n.ContentOf(ctx, &it.Entry)
-	return state == ContentComplete, err
+	return state == wanted.Complete, err
 }
 
 // Latest yields the latest entry of each key that q selects, as replica.Plain.Latest does.

@@ -44,7 +44,7 @@ func (n *Node) addSeed(ctx context.Context, id replica.ID, at peer.AddrInfo, own
 // RemoveSeed notes that a peer does not keep a replica any more.
 func (n *Node) RemoveSeed(ctx context.Context, id replica.ID, p peer.ID) error {
 	n.changed(id)
-	return n.dropKeys(ctx, [][]byte{seedKey(id, p)})
+	return kv.DeleteAll(ctx, n.kv, [][]byte{seedKey(id, p)})
 }
 
 // Seeds returns the peers that keep a replica.
@@ -96,7 +96,7 @@ func (n *Node) forgetSeeds(ctx context.Context, id replica.ID) error {
 	if err != nil {
 		return err
 	}
-	return n.dropKeys(ctx, keys)
+	return kv.DeleteAll(ctx, n.kv, keys)
 }
 
 // SeedOf is a seed at which this node has registered replicas.
@@ -160,7 +160,7 @@ func (n *Node) UnlearnSeeds(
 	if err != nil {
 		return err
 	}
-	return n.dropKeys(ctx, gone)
+	return kv.DeleteAll(ctx, n.kv, gone)
 }
 
 // eachSeed calls fn for each record of a seed; own are those of this node.

@@ -59,9 +59,7 @@ func (n *Node) Stats() Stats {
 	if synced.Outboxes > 0 {
 		s.Queues["outbox"] = synced.Outbox
 	}
-	n.downloads.mu.Lock()
-	s.Queues["downloads"] = len(n.downloads.busy)
-	n.downloads.mu.Unlock()
+	s.Queues["downloads"] = n.downloads.Stats().Fetching
 	s.Queues["serving"], s.Queues["serving_waiting"] = n.limits.Serving()
 	found := n.discovery.Stats()
 	s.Announced, s.Searches, s.FalseClaims = found.Announced, found.Searches, found.FalseClaims
@@ -104,7 +102,7 @@ func (n *Node) Totals(ctx context.Context) (t Totals, err error) {
 		return t, err
 	}
 	t.Blobs, t.PartialBlobs, t.BlobBytes = b.Count-b.Partial, b.Partial, b.Bytes
-	t.Wanted, err = n.countWanted(ctx)
+	t.Wanted, err = n.wanted.Count(ctx)
 	return t, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -31,7 +32,7 @@ func TestEntriesCountAsUploaded(t *testing.T) {
 		for i := range count {
 			w.put(w.victim, key(i), blobs.HashOf([]byte("x")), 1)
 		}
-		w.join(Policy{})
+		w.join(wanted.Policy{})
 		entries := func() (n int) {
 			for _, err := range w.fresh.Replicas.Entries(ctx, w.replica.ID, replica.Query{}) {
 				require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -65,7 +66,7 @@ func Claims(ctx context.Context, n *node.Node) (out []Finding, err error) {
 			return out, err
 		}
 		by := map[replica.AuthorID]int{}
-		err := n.RefutedClaims(ctx, r.ID, func(c node.RefutedClaim) error {
+		err := n.RefutedClaims(ctx, r.ID, func(c wanted.RefutedClaim) error {
 			by[c.Author]++
 			return nil
 		})

@@ -437,17 +437,7 @@ func (s *Service) redeem(
 
 // drop deletes records.
 func (s *Service) drop(ctx context.Context, keys ...[]byte) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	return s.n.Store().Batch(kv.ToMakeRoom(ctx), func(w kv.Writer) error {
-		for _, k := range keys {
-			if err := w.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return kv.DeleteAll(ctx, s.n.Store(), keys)
 }
 
 // epochsOf returns the epochs of an encrypted replica: they prove its read keys, and show to those

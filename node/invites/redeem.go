@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -194,7 +195,7 @@ type Pending struct {
 	Secret  []byte           `json:"secret"`
 	Addrs   []string         `json:"addrs"`
 	Name    string           `json:"name,omitempty"`
-	Policy  *node.Policy     `json:"policy,omitempty"`
+	Policy  *wanted.Policy   `json:"policy,omitempty"`
 	Author  replica.AuthorID `json:"author"`
 	Created time.Time        `json:"created"`
 	Error   string           `json:"error"`             // of the last attempt
@@ -246,7 +247,7 @@ func (e *PendingError) Unwrap() error { return e.Err }
 // is not. It returns a *Error if the invite is no good, and a *PendingError if that
 // node cannot be reached.
 func (s *Service) Join(
-	ctx context.Context, t *ticket.Invite, name string, policy *node.Policy, prove ProveWallet,
+	ctx context.Context, t *ticket.Invite, name string, policy *wanted.Policy, prove ProveWallet,
 ) (node.JoinResult, error) {
 	if err := s.ready(); err != nil {
 		return node.JoinResult{}, err
@@ -326,7 +327,7 @@ func (s *Service) redeemAt(
 
 // accept joins the replica that an invite has given, and forgets that the invite was pending.
 func (s *Service) accept(
-	ctx context.Context, g Given, from peer.AddrInfo, name string, policy *node.Policy, id [32]byte,
+	ctx context.Context, g Given, from peer.AddrInfo, name string, policy *wanted.Policy, id [32]byte,
 ) (node.JoinResult, error) {
 	t := &ticket.Doc{
 		Capability: g.Capability, Replica: g.Replica, ReadKey: g.ReadKey,

@@ -1,4 +1,4 @@
-package node
+package wanted
 
 import (
 	"bytes"
@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/replica"
-	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // Policy says which content of a replica's entries a node fetches without being asked. Entries
@@ -32,8 +32,8 @@ type Policy struct {
 
 const keyPolicy = "nd"
 
-// maxPolicyPrefixes bounds a policy.
-const maxPolicyPrefixes = 256
+// MaxPrefixes bounds the prefixes of a policy.
+const MaxPrefixes = 256
 
 func policyKey(id replica.ID) []byte { return append([]byte(keyPolicy), id[:]...) }
 
@@ -97,91 +97,43 @@ func (ps *policies) forget(ctx context.Context, s kv.Store, id replica.ID) error
 	})
 }
 
-// Policy returns the download policy of a replica.
-func (n *Node) Policy(id replica.ID) Policy { return n.policies.get(id) }
-
-// SetPolicy changes the download policy of a replica, and then catches up: content that is wanted
-// now and missing is fetched, and what is no longer wanted is not. Content that is here stays.
-func (n *Node) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
-	if _, err := n.Replicas.Get(ctx, id); err != nil {
-		return err
-	}
-	if len(p.Prefixes) > maxPolicyPrefixes {
-		return fmt.Errorf("a download policy of %d prefixes: at most %d", len(p.Prefixes), maxPolicyPrefixes)
-	}
-	if err := n.sealPrefixes(ctx, id, &p); err != nil {
-		return err
-	}
-	if err := n.storePolicy(ctx, id, p); err != nil {
-		return err
-	}
-	return n.CatchUp(ctx, id)
-}
-
-// sealPrefixes fills in what the prefixes are in the keys of an encrypted replica.
-func (n *Node) sealPrefixes(ctx context.Context, id replica.ID, p *Policy) error {
-	p.Sealed = nil
-	if len(p.Prefixes) == 0 {
-		return nil
-	}
-	view, err := n.Replicas.Plain(ctx, id)
-	if err != nil || !view.Encrypted() {
-		return err
-	}
-	for _, prefix := range p.Prefixes {
-		sealed, err := view.SealPrefix(prefix)
-		if err != nil {
-			return fmt.Errorf("download policy: %w", err)
-		}
-		p.Sealed = append(p.Sealed, sealed...)
-	}
-	return nil
-}
-
-// sealPolicy does so anew after read keys have come. Entries of the new epoch may have come before
-// them.
-func (n *Node) sealPolicy(ctx context.Context, id replica.ID) error {
-	p := n.policies.get(id)
-	before := p.Sealed
-	err := n.sealPrefixes(ctx, id, &p)
-	if errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, seal.ErrName) {
-		return nil // such prefixes are no prefixes of any key
-	}
-	if err != nil || slices.EqualFunc(p.Sealed, before, bytes.Equal) {
-		return err
-	}
-	if err := n.storePolicy(ctx, id, p); err != nil {
-		return err
-	}
-	return n.CatchUp(ctx, id)
-}
-
-func (n *Node) storePolicy(ctx context.Context, id replica.ID, p Policy) error {
+func (ps *policies) set(ctx context.Context, s kv.Store, id replica.ID, p Policy) error {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	n.policies.mu.Lock()
-	err = n.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(policyKey(id), b) })
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	err = s.Update(ctx, func(tx kv.Txn) error { return tx.Set(policyKey(id), b) })
 	if err == nil {
-		n.policies.of[id] = p
+		ps.of[id] = p
 	}
-	n.policies.mu.Unlock()
 	return err
 }
 
-// CatchUp compares the entries of a replica with the content that is here, and notes what is wanted
-// and missing. It is for after a change of policy, and after a loss of content.
-func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
-	policy := n.policies.get(id)
+// Policy returns the download policy of a replica.
+func (l *List) Policy(id replica.ID) Policy { return l.policies.get(id) }
+
+// SetPolicy notes the download policy of a replica, which holds for what is put from now on;
+// CatchUp is for what was put before.
+func (l *List) SetPolicy(ctx context.Context, id replica.ID, p Policy) error {
+	return l.policies.set(ctx, l.kv, id, p)
+}
+
+// CatchUp compares the entries of a replica, which it takes from entries, with the content that is
+// here: it notes what is wanted and missing, and drops what is not wanted any more.
+func (l *List) CatchUp(
+	ctx context.Context, id replica.ID, entries iter.Seq2[replica.Entry, error],
+) error {
+	policy := l.policies.get(id)
 	var obsolete [][]byte
-	err := n.eachWanted(ctx, id, func(w wantedContent) {
-		if !policy.Wants(w.entry, w.size) {
-			obsolete = append(obsolete, w.key)
+	err := l.each(ctx, id, func(w Content) {
+		if !policy.Wants(w.Key, w.Size) {
+			obsolete = append(obsolete, w.Record)
 		}
 	})
 	if err == nil {
-		err = n.dropKeys(ctx, obsolete)
+		err = l.Drop(ctx, obsolete)
 	}
 	if err != nil {
 		return err
@@ -189,9 +141,9 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 	var here []bool
 	var missing []replica.Entry // or, at a host, all: it decides anew about each
 	flush := func() error {
-		err := n.kv.Update(ctx, func(tx kv.Txn) error {
+		err := l.kv.Update(ctx, func(tx kv.Txn) error {
 			for i := range missing {
-				if n.cfg.Host != nil {
+				if l.cfg.Host != nil {
 					now, err := replica.EntryIn(tx, id, missing[i].Key, missing[i].Author)
 					if errors.Is(err, replica.ErrNotFound) || err == nil && now.ID() != missing[i].ID() {
 						continue // it was replaced meanwhile
@@ -199,7 +151,7 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 					if err != nil {
 						return err
 					}
-					if fetch, err := n.cfg.Host.Put(tx, &missing[i]); err != nil {
+					if fetch, err := l.cfg.Host.Put(tx, &missing[i]); err != nil {
 						return err
 					} else if !fetch {
 						continue
@@ -217,8 +169,8 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 		missing, here = missing[:0], here[:0]
 		return err
 	}
-	states := n.ContentStates()
-	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
+	states := l.States()
+	for e, err := range entries {
 		if err != nil {
 			return err
 		}
@@ -229,19 +181,15 @@ func (n *Node) CatchUp(ctx context.Context, id replica.ID) error {
 		if err != nil {
 			return err
 		}
-		if state == ContentRefuted || state == ContentComplete && n.cfg.Host == nil {
+		if state == Refuted || state == Complete && l.cfg.Host == nil {
 			continue
 		}
-		here = append(here, state == ContentComplete)
+		here = append(here, state == Complete)
 		if missing = append(missing, e); len(missing) == 256 {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 	}
-	if err := flush(); err != nil {
-		return err
-	}
-	n.downloads.lookEverywhere()
-	return nil
+	return flush()
 }

@@ -1,4 +1,4 @@
-package node
+package wanted
 
 import (
 	"bytes"
@@ -35,22 +35,24 @@ func refutedKey(wanted []byte) []byte {
 }
 
 // setRefuted notes that a claim is wrong, in the place of its record as wanted.
-func setRefuted(tx kv.Txn, w *wantedContent, proved uint64) error {
+func setRefuted(tx kv.Txn, w *Content, proved uint64) error {
 	b := binary.BigEndian.AppendUint64(nil, proved)
-	return tx.Set(refutedKey(w.key), append(append(b, w.author[:]...), w.entry...))
+	return tx.Set(refutedKey(w.Record), append(append(b, w.Author[:]...), w.Key...))
 }
 
 // RefutedClaims calls fn with the entries of a replica that give a size which their hash does not
 // have, as far as this node has found out. Entries that have been replaced meanwhile are left out.
-func (n *Node) RefutedClaims(ctx context.Context, id replica.ID, fn func(RefutedClaim) error) error {
+func (l *List) RefutedClaims(
+	ctx context.Context, id replica.ID, fn func(RefutedClaim) error,
+) error {
 	var obsolete [][]byte
-	err := n.kv.View(ctx, func(r kv.Reader) error {
+	err := l.kv.View(ctx, func(r kv.Reader) error {
 		prefix := append([]byte(keyRefuted), id[:]...)
 		for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{}) {
 			if err != nil {
 				return err
 			}
-			w, err := parseClaim(p)
+			w, err := Parse(p)
 			if err != nil {
 				return err
 			}
@@ -59,32 +61,33 @@ func (n *Node) RefutedClaims(ctx context.Context, id replica.ID, fn func(Refuted
 				return err
 			}
 			if !stands {
-				if len(obsolete) < dropAtOnce {
-					obsolete = append(obsolete, w.key)
+				if len(obsolete) < DropAtOnce {
+					obsolete = append(obsolete, w.Record)
 				}
 				continue
 			}
-			c := RefutedClaim{w.author, w.entry, w.hash, w.size, binary.BigEndian.Uint64(p.Value)}
+			c := RefutedClaim{w.Author, w.Key, w.Hash, w.Size, w.Proved}
 			if err := fn(c); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return errors.Join(err, n.dropKeys(ctx, obsolete))
+	return errors.Join(err, l.Drop(ctx, obsolete))
 }
 
 // stands reports whether the entry still makes the claim.
-func (w *wantedContent) stands(r kv.Reader) (bool, error) {
-	e, err := replica.EntryIn(r, w.replica, w.entry, w.author)
+func (w *Content) stands(r kv.Reader) (bool, error) {
+	e, err := replica.EntryIn(r, w.Replica, w.Key, w.Author)
 	if errors.Is(err, replica.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && e.Hash == w.hash && e.Size == w.size, err
+	return err == nil && e.Hash == w.Hash && e.Size == w.Size, err
 }
 
-// refute moves wanted content whose claims are wrong to the refuted ones.
-func (n *Node) refute(ctx context.Context, wrong []wantedContent) error {
+// Refute moves wanted content whose claims are wrong, by Proved, to the refuted ones, says whose
+// they are, and tells those who wait.
+func (l *List) Refute(ctx context.Context, wrong []Content) error {
 	if len(wrong) == 0 {
 		return nil
 	}
@@ -92,23 +95,23 @@ func (n *Node) refute(ctx context.Context, wrong []wantedContent) error {
 	for at := 0; at < len(wrong); {
 		end, bytes := at, 0
 		for ; end < len(wrong) && (end == at || bytes < most); end++ {
-			bytes += len(wrong[end].entry)
+			bytes += len(wrong[end].Key)
 		}
 		some := wrong[at:end]
 		at = end
-		err := n.kv.Update(ctx, func(tx kv.Txn) error {
+		err := l.kv.Update(ctx, func(tx kv.Txn) error {
 			for i := range some {
 				w := &some[i]
 				stands, err := w.stands(tx)
 				if err == nil && stands {
-					err = setRefuted(tx, w, w.proved)
+					err = setRefuted(tx, w, w.Proved)
 				}
-				if err == nil && stands && n.cfg.Host != nil {
-					err = n.cfg.Host.Refute(tx, &replica.Entry{
-						Replica: w.replica, Author: w.author, Key: w.entry, Hash: w.hash, Size: w.size,
+				if err == nil && stands && l.cfg.Host != nil {
+					err = l.cfg.Host.Refute(tx, &replica.Entry{
+						Replica: w.Replica, Author: w.Author, Key: w.Key, Hash: w.Hash, Size: w.Size,
 					})
 				}
-				if err = errors.Join(err, tx.Delete(w.key)); err != nil {
+				if err = errors.Join(err, tx.Delete(w.Record)); err != nil {
 					return err
 				}
 			}
@@ -122,31 +125,33 @@ func (n *Node) refute(ctx context.Context, wrong []wantedContent) error {
 		replica replica.ID
 		author  replica.AuthorID
 	}
-	count, example := map[who]int{}, map[who]*wantedContent{}
+	count, example := map[who]int{}, map[who]*Content{}
 	for i := range wrong {
-		at := who{wrong[i].replica, wrong[i].author}
+		at := who{wrong[i].Replica, wrong[i].Author}
 		count[at]++
 		example[at] = &wrong[i]
 	}
 	for at := range maps.Keys(count) {
 		w := example[at]
-		n.log.Warn("entries claim a wrong size for their content, which is not fetched for them", "replica", at.replica, "author", at.author,
-			"entries", count[at], "key", w.entry, "hash", w.hash, "claimed", w.size, "proved", w.proved)
+		l.cfg.Log.Warn("entries claim a wrong size for their content, which is not fetched for them",
+			"replica", at.replica, "author", at.author, "entries", count[at], "key", w.Key,
+			"hash", w.Hash, "claimed", w.Size, "proved", w.Proved)
 	}
-	n.arrived.publish()
+	l.arrived.publish()
 	return nil
 }
 
 // forgetRefuted drops the records of a replica that has been left.
-func (n *Node) forgetRefuted(ctx context.Context, id replica.ID) error {
+func (l *List) forgetRefuted(ctx context.Context, id replica.ID) error {
 	for {
 		var keys [][]byte
-		err := n.kv.View(ctx, func(r kv.Reader) error {
-			for p, err := range r.Scan(kv.Prefix(append([]byte(keyRefuted), id[:]...)), kv.ScanOptions{KeysOnly: true}) {
+		err := l.kv.View(ctx, func(r kv.Reader) error {
+			prefix := append([]byte(keyRefuted), id[:]...)
+			for p, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
 				if err != nil {
 					return err
 				}
-				if keys = append(keys, bytes.Clone(p.Key)); len(keys) == dropAtOnce {
+				if keys = append(keys, bytes.Clone(p.Key)); len(keys) == DropAtOnce {
 					return nil
 				}
 			}
@@ -155,7 +160,7 @@ func (n *Node) forgetRefuted(ctx context.Context, id replica.ID) error {
 		if err != nil || len(keys) == 0 {
 			return err
 		}
-		if err := n.dropKeys(ctx, keys); err != nil {
+		if err := l.Drop(ctx, keys); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package node
+package downloads
 
 import (
 	"time"
@@ -6,6 +6,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node/wanted"
 )
 
 // refusals remembers what peers did not have of what was asked of them.
@@ -27,6 +28,16 @@ type refusals struct {
 	most, mostAll, least int // maxRefusals, maxAllRefusals and leastRefusals, but in tests
 }
 
+// refusal notes that a peer did not have some content. It may be fetching it itself, so it is soon
+// asked again, and then less and less often: content is found after at most twice the time in which
+// it was not there, or lastRefusal later. A peer that comes, or turns out to hold a replica, is
+// asked anew.
+type refusal struct {
+	until time.Time
+	wait  time.Duration
+	asked bool // the time is over, and a worker looks
+}
+
 // lacking is what a peer did not have.
 type lacking struct {
 	by map[blobs.Hash]refusal
@@ -35,6 +46,11 @@ type lacking struct {
 }
 
 const (
+	firstRefusal = 200 * time.Millisecond
+	lastRefusal  = 10 * time.Minute
+	// oldRefusal is how long a refusal is kept once the peer may be asked again; one that is here is
+	// asked at once.
+	oldRefusal     = time.Minute
 	maxRefusals    = 1 << 14
 	maxAllRefusals = 1 << 19
 	// leastRefusals are remembered of each peer also when maxAllRefusals are of others.
@@ -85,7 +101,7 @@ func (r *refusals) note(p peer.ID, h blobs.Hash, now time.Time) {
 	full := len(all.by) >= r.most || r.total >= r.mostAll && len(all.by) >= r.least
 	if !before && full {
 		r.again(p)
-		r.rounds[p] = &round{next: []byte(keyWanted), began: now, seen: now, refused: 1}
+		r.rounds[p] = &round{next: wanted.First(), began: now, seen: now, refused: 1}
 		return
 	}
 	if !before {
@@ -171,15 +187,15 @@ func (r *refusals) from(p peer.ID, now time.Time) []byte {
 	in := r.rounds[p]
 	switch {
 	case in == nil:
-		return []byte(keyWanted)
+		return wanted.First()
 	case in.next != nil:
 	case now.Before(in.until):
 		return nil
 	case in.refused <= r.most/2: // few enough to remember them
 		r.again(p)
-		return []byte(keyWanted)
+		return wanted.First()
 	default:
-		*in = round{next: []byte(keyWanted), began: now}
+		*in = round{next: wanted.First(), began: now}
 	}
 	in.seen = now
 	return in.next
