@@ -5,7 +5,7 @@
 // package schedule), those in the background, of what entries claim (claims.go), for one peer
 // (lead.go), whole directories and files in chunks (get.go), reads of what is not here
 // (session.go), and the mending of what is damaged (mend.go). What never belongs here: entries and
-// replicas, which content is wanted (package node), or who may connect.
+// replicas, which content is wanted (package wanted), or who may connect.
 //
 // Start at [Exchange].
 package content

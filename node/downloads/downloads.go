@@ -1,10 +1,10 @@
 // Package downloads fetches the content that the entries of a node want, in the background.
 //
-// What belongs here: whom to ask for what and when, by one worker for each peer (downloads.go), what
-// it claims of all that is wanted (claim.go), what peers did not have (refusals.go), how much each
-// may give (ration.go), and what changes with a download policy (policy.go). What never belongs
-// here: the records of what is wanted (package wanted), how it is fetched (package content), and who
-// holds what (package contacts).
+// What belongs here: whom to ask for what and when, by one worker for each peer (downloads.go),
+// what it claims of all that is wanted (claim.go), what peers did not have (refusals.go), how much
+// each may give (ration.go), and what changes with a download policy (policy.go). What never
+// belongs here: the records of what is wanted (package wanted), how it is fetched (package
+// content), and who holds what (package contacts).
 //
 // Start at [Workers].
 package downloads
