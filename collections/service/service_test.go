@@ -19,6 +19,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/queue"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 )
@@ -143,6 +144,58 @@ func TestServer(t *testing.T) {
 	require.Equal(t, 1, f.closed)
 	require.NoError(t, s.Close(), "again")
 	require.Equal(t, 1, f.closed)
+}
+
+// A server keeps the queue with which it was started: one with another server, or none, counts only
+// after a restart, and other topics of the same one at once.
+func TestQueueChangesOnlyAfterARestart(t *testing.T) {
+	queued := func(nats, topics string) *config.Config {
+		return configOf(t, fmt.Sprintf(
+			`, "extensions": {"queue": {"nats": {%s}, "collections": {%s}}}`, nats, topics), "notes")
+	}
+	const here = `"url": "nats://127.0.0.1", "stream": "a", "credentials": "file"`
+	brokers := 0
+	broker := func(*config.NATS, func() []string, *slog.Logger) (queue.Queue, error) {
+		brokers++
+		return &queue.Memory{}, nil
+	}
+	none := configOf(t, "", "notes")
+	was := queued(here, `"notes": true`)
+	for name, tt := range map[string]struct {
+		was, now *config.Config
+		refused  bool
+	}{
+		"the same":          {was, queued(here, `"notes": true`), false},
+		"other topics":      {was, queued(here, `"notes": {"topic": "b"}`), false},
+		"another server":    {was, queued(`"url": "nats://127.0.0.2", "stream": "a"`, ""), true},
+		"another stream":    {was, queued(strings.Replace(here, `"a"`, `"b"`, 1), ""), true},
+		"other credentials": {was, queued(strings.Replace(here, "file", "other", 1), ""), true},
+		"none any more":     {was, none, true},
+		"no server named":   {was, configOf(t, `, "extensions": {"queue": {}}`, "notes"), true},
+		"none before":       {none, was, true},
+		"still none":        {none, configOf(t, "", "notes"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t, tt.was)
+			f.o.Broker = broker
+			s := f.start(t)
+			f.cfg = tt.now
+			err := s.Reload()
+			if tt.refused {
+				require.ErrorContains(t, err, "extensions.queue")
+				require.Same(t, tt.was.Queue, s.Config().Queue)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tt.now.Queue, s.Config().Queue)
+		})
+	}
+	require.Equal(t, 7, brokers, "one for each server that has a queue")
+
+	f := setUp(t, was)
+	s := f.start(t)
+	f.cfg = none
+	require.NoError(t, s.Reload(), "a server that has no broker does not care")
 }
 
 // An answer may take as long as is said, and without end if that is 0; headers never.

@@ -69,8 +69,8 @@ func TestWrongClaimsAreNotAskedForAgain(t *testing.T) {
 	})
 }
 
-// A peer that lacks content is asked for it less and less often, and at once when it is said to have
-// got it.
+// A peer that lacks content is asked for it less and less often, and at once when it is said to
+// have got it.
 func TestWhoLacksContentIsAskedAgain(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{})

@@ -55,8 +55,8 @@ func (d *Workers) sealPrefixes(
 	return nil
 }
 
-// SealPolicy fills in, after read keys have come, what the prefixes of a policy are in the keys of an
-// encrypted replica, and catches up: entries of the new epoch may have come before the keys.
+// SealPolicy fills in, after read keys have come, what the prefixes of a policy are in the keys of
+// an encrypted replica, and catches up: entries of the new epoch may have come before the keys.
 func (d *Workers) SealPolicy(ctx context.Context, id replica.ID) error {
 	p := d.cfg.Wanted.Policy(id)
 	before := p.Sealed

@@ -135,8 +135,8 @@ func TestPutNotesWhatIsMissing(t *testing.T) {
 	require.Equal(t, 2, pending)
 }
 
-// What is wanted for an entry that names other content meanwhile is not wanted any more, nor is what
-// is here, and a claim that the store contradicts is wrong.
+// What is wanted for an entry that names other content meanwhile is not wanted any more, nor is
+// what is here, and a claim that the store contradicts is wrong.
 func TestStillWanted(t *testing.T) {
 	w := newWorld(t, nil)
 	later := blobs.HashOf([]byte("later"))
@@ -218,8 +218,8 @@ func TestForgetDropsAllOfAReplica(t *testing.T) {
 	require.Equal(t, Policy{MaxSize: 100}, again.Policy(w.replica.ID))
 }
 
-// Whoever waits for content is told when it has come, when its claim turns out to be wrong, and when
-// there is nobody to wait any more.
+// Whoever waits for content is told when it has come and when its claim turns out to be wrong, and
+// waits no longer than its context lives.
 func TestWaiting(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		w := newWorld(t, nil)
