@@ -1,6 +1,7 @@
 package downloads
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -30,8 +31,10 @@ func TestWorkersShareTheWork(t *testing.T) {
 		}
 		entries := w.put(changes...)
 		require.Equal(t, len(entries), w.count())
+		limited, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
 		for i := range entries {
-			require.NoError(t, w.wanted.WaitEntry(t.Context(), &entries[i]))
+			require.NoError(t, w.wanted.WaitEntry(limited, &entries[i]))
 		}
 		synctest.Wait()
 		require.Zero(t, w.count())
@@ -53,7 +56,9 @@ func TestWrongClaimsAreNotAskedForAgain(t *testing.T) {
 		w.peers.wrong[lie.Hash] = lie.Size - 1
 		w.run()
 		e := w.put(lie)[0]
-		wrong, ok := errors.AsType[*content.SizeError](w.wanted.WaitEntry(t.Context(), &e))
+		limited, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		wrong, ok := errors.AsType[*content.SizeError](w.wanted.WaitEntry(limited, &e))
 		require.True(t, ok)
 		require.Equal(t, &content.SizeError{Hash: e.Hash, Want: e.Size, Have: e.Size - 1}, wrong)
 		time.Sleep(time.Hour)

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/wanted"
 )
 
@@ -46,7 +47,25 @@ func TestAllThatIsTakenCounts(t *testing.T) {
 	require.EqualValues(t, fetches*times*bytes, d.Taken(t.Context(), p))
 }
 
-// A peer that has given as much as it may is not asked beside another one.
+// A peer that has given as much as it may is not asked beside another one for large content.
+func TestWhoHasGivenAllIsNotAskedBeside(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{PeerStorage: 10 * largeContent})
+		for i, p := range []peer.ID{"lead", "another", "full"} {
+			w.offer(p, i)
+		}
+		w.addTaken("full", 10*largeContent)
+		w.addTaken("another", 9*largeContent)
+		large := []piece{{Content: wanted.Content{Size: largeContent}}}
+		require.NoError(t, w.fetch(t.Context(), "lead", large))
+		require.ElementsMatch(t, []peer.ID{"lead", "another"}, w.peers.beside)
+		small := []piece{{Content: wanted.Content{Size: largeContent - 1}}}
+		require.NoError(t, w.fetch(t.Context(), "lead", small))
+		require.Empty(t, w.peers.beside)
+	})
+}
+
+// Whether a peer may give a batch goes by what it has given before.
 func TestWhoMayGive(t *testing.T) {
 	const limit = 100
 	batch := []piece{{Content: wanted.Content{Size: 60}}, {Content: wanted.Content{Size: 30}}}

@@ -116,6 +116,7 @@ type peers struct {
 	asking map[blobs.Hash]int // how many are asked for it now
 	twice  []blobs.Hash       // of which two were asked at once
 	asked  []question
+	beside []peer.ID // who was asked beside the last one
 }
 
 type question struct {
@@ -132,6 +133,7 @@ func (ps *peers) FetchClaims(
 	}
 	ps.mu.Lock()
 	slow := ps.slow[c.Lead]
+	ps.beside = c.Others
 	for i, x := range c.Claims {
 		if ps.asking[x.Hash]++; ps.asking[x.Hash] > 1 {
 			ps.twice = append(ps.twice, x.Hash)
@@ -186,4 +188,10 @@ func (ps *peers) AllSharing() (all []peer.ID) {
 func (ps *peers) SharesAny(p peer.ID) bool              { return slices.Contains(ps.AllSharing(), p) }
 func (ps *peers) Holds(p peer.ID, _ replica.ID) bool    { return ps.SharesAny(p) }
 func (ps *peers) ConnectedSharing(replica.ID) []peer.ID { return ps.AllSharing() }
-func (ps *peers) Holders(map[replica.ID]bool) []peer.ID { return ps.AllSharing() }
+
+func (ps *peers) Holders(ids map[replica.ID]bool) []peer.ID {
+	if len(ids) == 0 {
+		return nil
+	}
+	return ps.AllSharing()
+}

@@ -90,8 +90,10 @@ func (w *world) requireState(want State, e *replica.Entry) {
 	require.Equal(w.t, want, state)
 }
 
-func (w *world) refuted() (all []RefutedClaim) {
-	require.NoError(w.t, w.RefutedClaims(context.Background(), w.replica.ID,
+func (w *world) refuted() (all []RefutedClaim) { return w.refutedOf(w.replica.ID) }
+
+func (w *world) refutedOf(id replica.ID) (all []RefutedClaim) {
+	require.NoError(w.t, w.RefutedClaims(context.Background(), id,
 		func(c RefutedClaim) error { all = append(all, c); return nil }))
 	return all
 }
@@ -207,8 +209,10 @@ func TestForgetDropsAllOfAReplica(t *testing.T) {
 	require.NoError(t, err)
 	note()
 	w.requireCount(2)
+	require.Len(t, w.refutedOf(left), 1)
 	require.NoError(t, w.Forget(t.Context(), left))
 	w.requireCount(1)
+	require.Empty(t, w.refutedOf(left))
 	require.Len(t, w.refuted(), 1)
 	require.Zero(t, w.Policy(left))
 	require.Equal(t, Policy{MaxSize: 100}, w.Policy(w.replica.ID))
