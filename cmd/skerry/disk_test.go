@@ -33,9 +33,9 @@ func (m *marks) make() string {
 	return w
 }
 
-// found returns which marks are in any file below a directory or in its name, in any of the forms in
-// which something may write them. It reads each file once, whatever the number of marks: the first
-// eight bytes of all forms are in a map, and every place of a file is looked up there.
+// found returns which marks are in any file below a directory or in the name of one, in any of the
+// forms in which something may write them. It reads each file once, whatever the number of marks:
+// the first eight bytes of all forms are in a map, and every place of a file is looked up there.
 func (m *marks) found(t *testing.T, dir string) (out []string, bytesRead int) {
 	t.Helper()
 	type form struct{ text, mark string }
