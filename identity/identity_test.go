@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -354,6 +355,7 @@ var ethExamples = map[string]string{
 }
 
 func TestEthereumKeystore(t *testing.T) {
+	testkit.OneGoroutine(t)
 	for name, file := range ethExamples {
 		s, err := OpenKeystore([]byte(file), "testpassword")
 		require.NoError(t, err, name)

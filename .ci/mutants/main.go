@@ -156,7 +156,7 @@ func build(ctx context.Context, pkg, overlay, tmp string) (s suite, err error) {
 		return s, err
 	}
 	s.bin = filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "-")+".test")
-	c := exec.CommandContext(ctx, "go", "test", "-c", "-overlay", overlay, "-o", s.bin, "./"+pkg)
+	c := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-overlay", overlay, "-o", s.bin, "./"+pkg)
 	if out, err := c.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/base32"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -32,30 +33,79 @@ func (m *marks) make() string {
 	return w
 }
 
-// found returns which marks are in any file below a directory, in any of the forms in which
-// something may write them.
+// found returns which marks are in any file below a directory or in the name of one, in any of the
+// forms in which something may write them. It reads each file once, whatever the number of marks:
+// the first eight bytes of all forms are in a map, and every place of a file is looked up there.
 func (m *marks) found(t *testing.T, dir string) (out []string, bytesRead int) {
 	t.Helper()
+	type form struct{ text, mark string }
+	forms := map[uint64][]form{} // by how they begin
+	for _, w := range m.all {
+		for _, f := range []string{w, strings.ToUpper(w), hex.EncodeToString([]byte(w))} {
+			start := binary.BigEndian.Uint64([]byte(f))
+			forms[start] = append(forms[start], form{f, w})
+		}
+	}
+	var begins [1 << 16]bool // with which two bytes one begins: most places need no look at the map
+	for start := range forms {
+		begins[start>>48] = true
+	}
 	seen := map[string]bool{}
+	search := func(b []byte) {
+		for i := 0; i+8 <= len(b); i++ {
+			if !begins[uint16(b[i])<<8|uint16(b[i+1])] {
+				continue
+			}
+			for _, f := range forms[binary.BigEndian.Uint64(b[i:])] {
+				if len(b)-i >= len(f.text) && string(b[i:i+len(f.text)]) == f.text {
+					seen[f.mark] = true
+				}
+			}
+		}
+	}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		b, err := os.ReadFile(path)
 		bytesRead += len(b)
-		for _, w := range m.all {
-			for _, form := range []string{w, strings.ToUpper(w), hex.EncodeToString([]byte(w))} {
-				if bytes.Contains(b, []byte(form)) || strings.Contains(filepath.Base(path), form) {
-					seen[w] = true
-				}
-			}
-		}
+		search(b)
+		search([]byte(filepath.Base(path)))
 		return err
 	}))
 	for w := range seen {
 		out = append(out, w)
 	}
 	return out, bytesRead
+}
+
+// Marks are found in each of their forms, in a file and in the name of one, wherever they stand.
+func TestFoundMarks(t *testing.T) {
+	m := &marks{}
+	for range 8 {
+		m.make()
+	}
+	absent := m.all[7]
+	dir := t.TempDir()
+	write := func(name, content string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	write("at the start", m.all[0]+" and more")
+	write("in capitals", "xyz"+strings.ToUpper(m.all[1])+"\x00")
+	write("in hex, at the end", "\xff"+hex.EncodeToString([]byte(m.all[2])))
+	write("two at once", m.all[3]+m.all[4])
+	write("after its own start", m.all[5][:10]+m.all[5])
+	write("name "+m.all[6], "")
+	write("cut", absent[:len(absent)-1])
+	write("at the very end, cut", "abc "+absent[:9])
+	write("short", "abc")
+	got, read := m.found(t, dir)
+	require.ElementsMatch(t, m.all[:7], got)
+	require.Greater(t, read, 7*24)
+	raw := &marks{all: []string{"\x00\x01\x02\x03\x04\x05\x06\x07\x08\xff", "no such key"}}
+	write("a key", "\x00\x00"+raw.all[0]+"\x00")
+	got, _ = raw.found(t, dir)
+	require.Equal(t, raw.all[:1], got)
 }
 
 // The disk of a host that may only sync, searched for everything that was ever written to an

@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // The last quarter of the memory of nonces is for those who have used little of it, and it is used
@@ -112,6 +113,7 @@ func TestAllowance(t *testing.T) {
 // As many sources are known as there is room for. One that has taken nothing makes room for
 // another.
 func TestManySources(t *testing.T) {
+	testkit.OneGoroutine(t)
 	r, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	issuers := 0

@@ -10,6 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // headerOf returns the header of a certificate, signed by k, with a scope and further members.
@@ -36,6 +37,7 @@ func keyNumbered(t *testing.T, i int) capcert.Key {
 
 // A certificate that is remembered takes no more than it counts for, whatever is in it.
 func TestMemoryOfCertificates(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const n = 200
 	none := `{"ops": [], "collections": []}`
 	list := func(element string) string {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // The vectors of BIP-340 that have messages of 32 bytes: key, message, signature.
@@ -136,6 +138,7 @@ func signSchnorr(t *testing.T, k *secp256k1.PrivateKey, digest [32]byte) (x [32]
 
 // Signatures of drawn keys are right, and wrong as soon as one bit differs.
 func TestSchnorrOfDrawnKeys(t *testing.T) {
+	testkit.OneGoroutine(t)
 	for range 50 {
 		k, err := secp256k1.GeneratePrivateKey()
 		require.NoError(t, err)
