@@ -119,6 +119,7 @@ type Event struct {
 	Time       int64             // of the write, in Unix milliseconds; 0 for files
 	Data       *value.Object     // what was pushed, of JSON collections
 	Proof      *store.Proof      // what the caller has signed; nil of one who has signed nothing
+	Fields     Fields            // of documents, of a push: what the caller may see and write
 
 	reach *reach.Map
 }

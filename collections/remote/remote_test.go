@@ -47,7 +47,11 @@ type server struct {
 const posts = `{"version": 1, "collections": [{"name": "posts", "storagePath": "posts/featured", "readRoles": [%q], "writeRoles": [%[1]q], "encryption": "none", "maxBodyBytes": 65536}]%s}`
 
 func serve(t *testing.T, role, extensions string) *server {
-	c, err := config.Parse(fmt.Appendf(nil, posts, role, extensions))
+	return serveConfig(t, fmt.Sprintf(posts, role, extensions))
+}
+
+func serveConfig(t *testing.T, text string) *server {
+	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	s := &server{t: t, docs: document.In(store.NewMemory(), nil), config: c}
 	log := slog.New(slog.DiscardHandler)
