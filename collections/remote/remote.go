@@ -49,6 +49,8 @@ type Manager struct {
 	// direct follows no redirects: it is for requests with the signatures of callers.
 	direct *http.Client
 
+	setting sync.Mutex // held while remotes begin or end
+
 	mu      sync.Mutex
 	remotes map[string]*remote // by the collection's name
 	stop    context.CancelFunc
@@ -125,7 +127,9 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 		}
 		all[r.Collection.Name] = x
 	}
-	m.Close()
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	m.end()
 	ctx, stop := context.WithCancel(context.Background())
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -171,6 +175,13 @@ func credentials(file string) (func() client.Credentials, error) {
 
 // Close ends what is going on and waits for it.
 func (m *Manager) Close() {
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	m.end()
+}
+
+// end does so while setting is held.
+func (m *Manager) end() {
 	m.mu.Lock()
 	stop := m.stop
 	m.mu.Unlock()
