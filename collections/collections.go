@@ -117,6 +117,7 @@ type Event struct {
 	Identity   string            // of the caller, "" for nobody in particular
 	Hash       string            // of what was written
 	Time       int64             // of the write, in Unix milliseconds; 0 for files
+	TimeGiven  bool              // by the caller
 	Data       *value.Object     // what was pushed, of JSON collections
 	Proof      *store.Proof      // what the caller has signed; nil of one who has signed nothing
 	Fields     Fields            // of documents, of a push: what the caller may see and write

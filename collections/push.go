@@ -338,7 +338,7 @@ func (x *exchange) admitElement(e *Event, body *value.Object, p *pushed) error {
 		if f > float64(x.s.opts.Documents.Now()+maxAhead) {
 			return refuse(http.StatusBadRequest, "ts is too far in the future")
 		}
-		p.at = ptr(int64(f))
+		p.at, e.TimeGiven = ptr(int64(f)), true
 	}
 	return nil
 }
