@@ -40,3 +40,11 @@ func TestCloseAtOnce(t *testing.T) {
 		require.Equal(t, 1, f.closed)
 	}
 }
+
+func TestMissing(t *testing.T) {
+	f := setUp(t, nil)
+	for _, o := range []Options{{}, {Load: f.o.Load}, {Place: f.o.Place}} {
+		_, err := Start(t.Context(), o)
+		require.ErrorContains(t, err, "needs Load and Place")
+	}
+}

@@ -104,6 +104,9 @@ type Server struct {
 // Start opens all that a server needs. ctx is that of what the server does by itself; Close ends
 // it.
 func Start(ctx context.Context, o Options) (_ *Server, err error) {
+	if o.Load == nil || o.Place == nil {
+		return nil, errors.New("a server of collections needs Load and Place")
+	}
 	s := &Server{o: o, ctx: ctx, log: o.Log, chains: o.Chains}
 	if s.log == nil {
 		s.log = slog.Default()
