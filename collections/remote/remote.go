@@ -77,6 +77,7 @@ type remote struct {
 	mu     sync.Mutex
 	status Status
 	began  time.Time // when the last sync that succeeded did
+	hung   time.Time // when a pull last waited for a sync in vain, also for one that others began
 }
 
 // New returns a Manager that does nothing yet. hc is nil for one of its own.
@@ -496,9 +497,14 @@ func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
 	if !r.OnPull || !r.due() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, onPullTime)
+	within, cancel := context.WithTimeout(ctx, onPullTime)
 	defer cancel()
-	m.trySync(ctx, r) // otherwise what is here is what there is
+	m.trySync(within, r) // otherwise what is here is what there is
+	if within.Err() != nil && ctx.Err() == nil {
+		r.mu.Lock()
+		r.hung = time.Now()
+		r.mu.Unlock()
+	}
 	return nil
 }
 
@@ -506,7 +512,8 @@ func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
 func (r *remote) due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(r.status.Synced) >= r.OnPullAfter && time.Since(r.status.Failed) >= afterError
+	return time.Since(r.status.Synced) >= r.OnPullAfter && time.Since(r.status.Failed) >= afterError &&
+		time.Since(r.hung) >= afterError
 }
 
 // ask lets a sync begin soon.

@@ -161,7 +161,11 @@ func (m *Manager) failed(r *remote, err error) *collections.Answer {
 	case errors.As(err, &status) && status.Status == http.StatusConflict:
 		return failure(http.StatusConflict, "hash_mismatch")
 	case errors.As(err, &status):
-		return failure(status.Status, fmt.Sprintf("Primary returned %d", status.Status))
+		told := status.Status
+		if told < http.StatusBadRequest { // it is no refusal, and may change what a connection is
+			told = http.StatusBadGateway
+		}
+		return failure(told, fmt.Sprintf("Primary returned %d", status.Status))
 	}
 	m.log.Warn("a push did not reach the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
 	return failure(http.StatusBadGateway, "Failed to reach primary")
