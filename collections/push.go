@@ -383,8 +383,15 @@ func (x *exchange) admitFile() (*pushed, error) {
 	if int64(len(body)) > col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
+	if strings.EqualFold(media, config.JSON) {
+		media = jsonFile
+	}
 	return &pushed{body: body, media: media}, nil
 }
+
+// jsonFile is the type of a file of JSON: one of config.JSON is a document to stores, and nodes that
+// have written it at the same time would merge it as one.
+const jsonFile = config.JSON + "; charset=utf-8"
 
 func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, error) {
 	o := &store.Object{Body: p.body, Type: p.media, Proof: x.who.Proof}

@@ -76,3 +76,27 @@ func joined(n *node.Node, t *testing.T, r replica.Replica) (replica.Replica, err
 	}
 	return n.Replicas.Join(t.Context(), r)
 }
+
+// Files of JSON are no documents: of several versions the latest stands, byte by byte.
+func TestFilesOfJSON(t *testing.T) {
+	ctx := t.Context()
+	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
+	r, err := one.n.Replicas.Get(ctx, one.id)
+	require.NoError(t, err)
+	r, err = two.n.Replicas.Join(ctx, r)
+	require.NoError(t, err)
+	two.open(t, r)
+	const media = "application/json; charset=utf-8"
+	file := func(text string) *store.Object { return &store.Object{Body: []byte(text), Type: media} }
+	require.NoError(t, one.Put(ctx, "f", file(`{"x": 1}`), store.Whatever))
+	two.learn(t, one)
+	require.NoError(t, two.Put(ctx, "f", file(`{"x": 2}`), store.Whatever))
+	one.learn(t, two)
+	for _, m := range []*member{one, two} {
+		o, err := m.Get(ctx, "f")
+		require.NoError(t, err)
+		require.Equal(t, `{"x": 2}`, string(o.Body))
+		require.Equal(t, media, o.Type)
+		require.NoError(t, m.Close())
+	}
+}
