@@ -389,8 +389,8 @@ func (x *exchange) admitFile() (*pushed, error) {
 	return &pushed{body: body, media: media}, nil
 }
 
-// jsonFile is the type of a file of JSON: one of config.JSON is a document to stores, and nodes that
-// have written it at the same time would merge it as one.
+// jsonFile is the type of a file of JSON: one of config.JSON is a document to stores, and nodes
+// that have written it at the same time would merge it as one.
 const jsonFile = config.JSON + "; charset=utf-8"
 
 func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, error) {

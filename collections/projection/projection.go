@@ -125,8 +125,8 @@ func (l *Lists) Apply(ctx context.Context, target string, op Op, most Bounds) er
 	return l.apply(ctx, target, func() (*Op, error) { return &op, nil }, most)
 }
 
-// apply changes the list by what project returns, nil for nothing, which is asked each time when the
-// list has been read: whatever else gets into the list then is of later writes.
+// apply changes the list by what project returns, nil for nothing, which is asked each time when
+// the list has been read: whatever else gets into the list then is of later writes.
 func (l *Lists) apply(
 	ctx context.Context, target string, project func() (*Op, error), most Bounds,
 ) error {

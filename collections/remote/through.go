@@ -45,8 +45,8 @@ func failure(status int, reason string) *collections.Answer {
 }
 
 // through hands a push to the other server: as the caller's own, if its signature is good there,
-// too. Otherwise it is this server's, which may have more roles there than the caller has here: then
-// no field changes that the caller may not write.
+// too. Otherwise it is this server's, which may have more roles there than the caller has here:
+// then no field changes that the caller may not write.
 func (m *Manager) through(
 	ctx context.Context, r *remote, e *collections.Event, body []byte,
 ) (*collections.Answer, error) {
@@ -68,8 +68,8 @@ func (r *remote) presents() bool {
 	return r.Passphrase != "" || r.wallet != nil || len(r.Headers) > 0
 }
 
-// fill hands on a push of a caller who may not write or not see some fields: with these as the other
-// server has them, and with the hashes of what the caller sees.
+// fill hands on a push of a caller who may not write or not see some fields: with these as the
+// other server has them, and with the hashes of what the caller sees.
 func (m *Manager) fill(
 	ctx context.Context, r *remote, f collections.Fields, body []byte,
 ) (*collections.Answer, error) {

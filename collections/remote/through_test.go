@@ -13,8 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// priced is a collection of which some alone may write the price, and see and write the pin. Who may
-// read and write the rest is still to be said.
+// priced is a collection of which some alone may write the price, and see and write the pin. Who
+// may read and write the rest is still to be said.
 const priced = `{"version": 1, "collections": [{"name": "posts", "storagePath": "posts/featured",
 	"readRoles": [%[1]q], "writeRoles": [%[1]q], "encryption": "none", "maxBodyBytes": 65536,
 	"fieldPermissions": {"price": {"writeRoles": ["cap:write:*"]},

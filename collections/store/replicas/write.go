@@ -264,8 +264,8 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 	return taken
 }
 
-// timeAfter is the time of a write over what was under its key. It is after what others have written
-// there, whose clocks may be ahead, but for what nodes would not take yet.
+// timeAfter is the time of a write over what was under its key. It is after what others have
+// written there, whose clocks may be ahead, but for what nodes would not take yet.
 func (s *Store) timeAfter(before *state) uint64 {
 	now := s.n.Replicas.Now()
 	at := max(uint64(now.UnixMicro()), before.last+1)
