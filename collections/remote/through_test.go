@@ -122,3 +122,16 @@ func TestTypeOfPushThrough(t *testing.T) {
 	data, _ := primary.has()
 	require.Empty(t, data)
 }
+
+// Nor does a push get through that knows the hash of all there is, as nothing is hidden.
+func TestUnwritableFieldOfPushThrough(t *testing.T) {
+	primary, s := through(t, "cap:write:*", root(t))
+	_, base := primary.has()
+	_, err := primary.docs.Push(t.Context(), "posts/featured", parse(t, `{"price":9}`), &base, nil, false)
+	require.NoError(t, err)
+	_, base = primary.has()
+	status, answer := s.do(http.MethodPost, fmt.Sprintf(`{"data":{"price":0},"baseHash":%q}`, base))
+	require.Equal(t, http.StatusForbidden, status, answer)
+	data, _ := primary.has()
+	require.Equal(t, `{"price":9}`, data)
+}
