@@ -117,8 +117,10 @@ type Event struct {
 	Identity   string            // of the caller, "" for nobody in particular
 	Hash       string            // of what was written
 	Time       int64             // of the write, in Unix milliseconds; 0 for files
+	TimeGiven  bool              // by the caller
 	Data       *value.Object     // what was pushed, of JSON collections
 	Proof      *store.Proof      // what the caller has signed; nil of one who has signed nothing
+	Fields     Fields            // of documents, of a push: what the caller may see and write
 
 	reach *reach.Map
 }
@@ -204,8 +206,8 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
 	}
-	if opts.Documents == nil || opts.Resolver == nil {
-		return nil, errors.New("a server of collections needs Documents and a Resolver")
+	if c == nil || opts.Documents == nil || opts.Resolver == nil {
+		return nil, errors.New("a server of collections needs a configuration, Documents and a Resolver")
 	}
 	s := &Server{opts: opts, turns: make(chan struct{}, longAtOnce)}
 	if err := s.Reload(c); err != nil {
@@ -251,6 +253,9 @@ func (o *Options) checkEncryption(c *config.Config) error {
 // Reload makes requests that come from now on be answered by another configuration. It returns what
 // New returns, and then nothing has changed.
 func (s *Server) Reload(c *config.Config) error {
+	if c == nil {
+		return errors.New("there is no configuration to reload")
+	}
 	if err := s.opts.checkEncryption(c); err != nil {
 		return err
 	}

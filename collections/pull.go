@@ -69,7 +69,10 @@ func (x *exchange) beforePull(ctx context.Context, o *reach.Object, who *caller)
 
 // event is what hooks are told of a push.
 func (x *exchange) event() *Event {
-	return &Event{Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key, Identity: x.who.Identity, Proof: x.who.Proof, reach: x.routes.reach}
+	return &Event{
+		Collection: x.object.Collection, Params: x.object.Params, Key: x.object.Key,
+		Identity: x.who.Identity, Proof: x.who.Proof, Fields: x.fieldsOf(), reach: x.routes.reach,
+	}
 }
 
 // toCallerOnly says that an answer depends on who asks: no cache that others share may keep it, and

@@ -55,6 +55,12 @@ func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 	if err := x.limit(); err != nil {
 		return nil, err
 	}
+	// Of another type, the body would not be among what a certificate's holder has signed; and web
+	// pages of all origins may send some types without asking. The published servers tell capitals
+	// from small letters here.
+	if !x.route.col.Binary() && mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
+		return nil, notJSON()
+	}
 	if answer, err := x.intercept(ctx, e); err != nil || answer != nil {
 		if err == nil {
 			err = &answered{*answer}
@@ -97,11 +103,8 @@ func (x *exchange) admit(e *Event) (*pushed, error) {
 // admitData returns the body of a push of JSON.
 func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	col := x.route.col
-	// Of another type, the body would not be among what a certificate's holder has signed; and web
-	// pages of all origins may send some types without asking. The published servers tell capitals
-	// from small letters here.
 	if mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
-		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
+		return nil, notJSON()
 	}
 	raw, err := x.readBody(col.MaxBodyBytes)
 	if err != nil {
@@ -127,7 +130,7 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	if !isObject {
 		return nil, refuse(http.StatusBadRequest, "Missing or invalid data")
 	}
-	if err := x.mayWrite(data); err != nil {
+	if err := x.fieldsOf().Refuses(data); err != nil {
 		return nil, err
 	}
 	if err := x.route.schema.check(x.r.Context(), data); err != nil && !x.mayKeep(data) {
@@ -135,6 +138,10 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	}
 	e.Data = value.Sanitize(data)
 	return body, nil
+}
+
+func notJSON() error {
+	return refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 }
 
 // keep does what is asked for.
@@ -177,20 +184,6 @@ func (x *exchange) intercept(ctx context.Context, e *Event) (*Answer, error) {
 		}
 	}
 	return nil, nil
-}
-
-// mayWrite refuses data with a field that the caller may not write.
-func (x *exchange) mayWrite(data *value.Object) error {
-	for _, f := range x.route.col.FieldPermissions {
-		if _, there := data.Get(f.Field); there && !allows(f.WriteRoles, x.who) {
-			return notWritable(f.Field)
-		}
-	}
-	return nil
-}
-
-func notWritable(field string) error {
-	return refuse(http.StatusForbidden, "Field '"+field+"' is not writable with your roles")
 }
 
 // author returns the proof of who has signed data, of which the request is to hold both parts.
@@ -252,23 +245,11 @@ func (x *exchange) whole() bool {
 	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole()
 }
 
-// kept are the fields that stay as they are if a push leaves them out: whoever may not write or not
-// see one does not mean to remove it.
-func (x *exchange) kept() (fields []config.FieldPermission) {
-	seenBy := x.seenBy(x.object.Collection)
-	for _, f := range x.object.Collection.FieldPermissions {
-		if !readableBy(f, seenBy) || !allows(f.WriteRoles, x.who) {
-			fields = append(fields, f)
-		}
-	}
-	return fields
-}
-
 // mayKeep reports whether fields may be kept that data lacks: what is stored then is not data
 // alone.
 func (x *exchange) mayKeep(data *value.Object) bool {
 	col := x.object.Collection
-	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() && slices.ContainsFunc(x.kept(), func(f config.FieldPermission) bool {
+	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() && slices.ContainsFunc(x.fieldsOf().kept(), func(f config.FieldPermission) bool {
 		_, there := data.Get(f.Field)
 		return !there
 	})
@@ -279,42 +260,33 @@ func (x *exchange) signedWhole() bool { return x.s.opts.Whole != nil && x.s.opts
 
 // over returns what is stored of pushed data in the place of a document, which may be nil.
 func (x *exchange) over(old *document.Document, data *value.Object) (*value.Object, error) {
-	fields := x.kept()
-	if len(fields) == 0 {
+	fields := x.fieldsOf()
+	if fields.All() {
 		return data, nil
 	}
-	stored := data
-	for _, f := range fields {
-		if _, there := data.Get(f.Field); there || old == nil {
-			continue
-		}
-		was, there := old.Data.Get(f.Field)
-		switch {
-		case !there:
-		case !x.signedWhole():
-			if stored == data {
-				stored = data.Clone()
+	was := (*value.Object)(nil)
+	if old != nil {
+		was = old.Data
+	}
+	if x.signedWhole() {
+		for _, f := range fields.omitted(was, data) {
+			if !allows(f.WriteRoles, x.who) { // it cannot be kept, and not be removed either
+				return nil, notWritable(f.Field)
 			}
-			stored.Set(f.Field, was)
-		case !allows(f.WriteRoles, x.who): // it cannot be kept, and not be removed either
-			return nil, notWritable(f.Field)
 		}
+		return data, nil
 	}
-	if !x.signedWhole() {
-		if err := x.route.schema.check(x.r.Context(), stored); err != nil {
-			return nil, err
-		}
-	}
-	return stored, nil
+	stored := fields.Over(was, data)
+	return stored, x.route.schema.check(x.r.Context(), stored)
 }
 
 func (x *exchange) replace(ctx context.Context, e *Event, p *pushed) (document.Written, error) {
 	c := document.Change{
 		Data: e.Data, Base: p.base, Author: p.author, Proof: x.who.Proof, Whole: x.whole()}
-	if all := x.object.Collection.FieldPermissions; len(all) > 0 {
-		seenBy := x.seenBy(x.object.Collection)
+	if len(x.object.Collection.FieldPermissions) > 0 {
+		fields := x.fieldsOf()
 		c.HashOf = func(d *document.Document) string {
-			if shown := hide(all, d.Data, seenBy); shown != d.Data {
+			if shown := fields.Shown(d.Data); shown != d.Data {
 				return value.Hash(shown)
 			}
 			return d.Hash
@@ -366,7 +338,7 @@ func (x *exchange) admitElement(e *Event, body *value.Object, p *pushed) error {
 		if f > float64(x.s.opts.Documents.Now()+maxAhead) {
 			return refuse(http.StatusBadRequest, "ts is too far in the future")
 		}
-		p.at = ptr(int64(f))
+		p.at, e.TimeGiven = ptr(int64(f)), true
 	}
 	return nil
 }
@@ -411,8 +383,15 @@ func (x *exchange) admitFile() (*pushed, error) {
 	if int64(len(body)) > col.MaxBodyBytes {
 		return nil, refuse(http.StatusRequestEntityTooLarge, tooLarge)
 	}
+	if strings.EqualFold(media, config.JSON) {
+		media = jsonFile
+	}
 	return &pushed{body: body, media: media}, nil
 }
+
+// jsonFile is the type of a file of JSON: one of config.JSON is a document to stores, and nodes
+// that have written it at the same time would merge it as one.
+const jsonFile = config.JSON + "; charset=utf-8"
 
 func (x *exchange) keepFile(ctx context.Context, e *Event, p *pushed) (any, error) {
 	o := &store.Object{Body: p.body, Type: p.media, Proof: x.who.Proof}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/skerry-sync/skerry/collections/config"
@@ -77,27 +76,9 @@ func (x *exchange) view(ctx context.Context, o *reach.Object, who *caller, now i
 	return &view{doc: d, data: shown, hash: value.Hash(shown)}, nil
 }
 
-// seenBy is whom a pull of a collection takes the caller for: nobody in particular where anybody
-// may read. A push goes by what its caller has pulled.
-func (x *exchange) seenBy(col *config.Collection) *caller {
-	if x.routes.reach.Open(col, reach.Pull) {
-		return &caller{}
-	}
-	return x.who
-}
-
 // expired reports whether what was written at a time, in Unix milliseconds, is too old to be shown.
 func expired(col *config.Collection, written, now int64) bool {
 	return col.TTLMS != nil && *col.TTLMS > 0 && written > 0 && now-written > *col.TTLMS
-}
-
-func readableBy(f config.FieldPermission, who *caller) bool {
-	return allows(f.ReadRoles, who)
-}
-
-// allows reports whether a caller has one of the roles that a field asks for, if it does.
-func allows(roles []string, who *caller) bool {
-	return len(roles) == 0 || slices.Contains(roles, config.RolePublic) || slices.ContainsFunc(roles, who.Has)
 }
 
 // hiding names the set of fields that are hidden from a caller, "" if none is.
@@ -113,22 +94,6 @@ func hiding(all []config.FieldPermission, who *caller) string {
 	}
 	sum := sha256.Sum256(names)
 	return "-" + hex.EncodeToString(sum[:8])
-}
-
-// hide returns data without the fields that a caller may not read: the same object if it may read
-// all that are there.
-func hide(all []config.FieldPermission, data *value.Object, who *caller) *value.Object {
-	shown := data
-	for _, f := range all {
-		if _, there := data.Get(f.Field); !there || readableBy(f, who) {
-			continue
-		}
-		if shown == data {
-			shown = data.Clone()
-		}
-		shown.Delete(f.Field)
-	}
-	return shown
 }
 
 // elements reads a part of a log as the caller may see it. hash is "" if there is no log.

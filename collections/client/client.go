@@ -244,9 +244,9 @@ type Author struct{ Key, Signature string }
 
 // Document is a document as a server has it.
 type Document struct {
-	Data   *value.Object
-	Hash   string // "" if there is none
-	Time   int64  // of the answer, in Unix milliseconds
+	Data   *value.Object // without members if there is none
+	Hash   string        // "" if there is none
+	Time   int64         // of the answer, in Unix milliseconds
 	Author *Author
 }
 
@@ -295,7 +295,12 @@ func (c *Client) Pull(ctx context.Context, path string) (*Document, error) {
 	d := &Document{Time: time64(o, "timestamp"), Author: authorOf(o)}
 	v, _ := o.Get("data")
 	d.Data, _ = v.(*value.Object)
-	d.Hash, _ = o.String("hash")
+	if d.Hash, _ = o.String("hash"); d.Hash == "" {
+		// There is nothing, whatever a server says of it: nobody looks for proofs of that, or opens it.
+		d.Data, d.Author = &value.Object{}, nil
+	} else if d.Data == nil {
+		return nil, fmt.Errorf("pull %s: the server's answer has a hash and no data", path)
+	}
 	return d, nil
 }
 

@@ -136,7 +136,12 @@ func TestCursor(t *testing.T) {
 	}
 	n, err := d.Since(t.Context(), "log", "", 0, 3, l)
 	require.NoError(t, err)
-	require.Equal(t, "AgAAAYvP5WgCAAAAAAAAAAE", n.Next)
+	require.Equal(t, "AwAAAYvP5WgCAAAAAAAAAAEAAAGLz-VoAg", n.Next)
+	former, err := d.Since(t.Context(), "log", "AgAAAYvP5WgCAAAAAAAAAAE", 0, 3, l)
+	require.NoError(t, err)
+	again, err := d.Since(t.Context(), "log", n.Next, 0, 3, l)
+	require.NoError(t, err)
+	require.Equal(t, again, former)
 	for _, bad := range []string{
 		"x", "AgAAAYvP5WgCAAAAAAAAAA", "AwAAAYvP5WgCAAAAAAAAAAE", "AgAAAYvP5WgCAAAAAAAAAAF",
 		"AoAAAYvP5WgCAAAAAAAAAAE", n.Next + "=", "AgAAAYvP5WgC\nAAAAAAAAAAE", n.Next + "\r\n",
@@ -155,11 +160,22 @@ func TestCursor(t *testing.T) {
 	n, err = d.Since(t.Context(), "log", n.Next, 0, 5, l)
 	require.NoError(t, err)
 	require.Empty(t, n.Elements)
+	for _, other := range []string{ // from a backup, with others added
+		`{"v":1,"data":{"items":[{"ts":1,"data":{"i":0}},{"ts":7,"data":{"i":8}}]},"ts":7,"hash":"h"}`,
+		`{"v":1,"data":{"items":[{"ts":1},{"ts":2},{"ts":7,"data":{}},{"ts":8}]},"ts":8,"hash":"h"}`,
+	} {
+		o := &store.Object{Body: []byte(other), Type: "application/json"}
+		require.NoError(t, s.Put(t.Context(), "log", o, store.Whatever))
+		was, err := d.Since(t.Context(), "log", n.Next, -1, 5, l)
+		require.NoError(t, err)
+		require.Greater(t, len(was.Elements), 1)
+	}
 }
 
 func FuzzParsePosition(f *testing.F) {
 	d := document.In(store.NewMemory(), nil)
 	f.Add("AgAAAYvP5WgCAAAAAAAAAAE")
+	f.Add("AwAAAYvP5WgCAAAAAAAAAAEAAAGLz-VoAg")
 	f.Fuzz(func(t *testing.T, text string) {
 		n, err := d.Since(t.Context(), "log", text, 0, 3, document.Log{Field: "items"})
 		if err == nil {

@@ -12,22 +12,45 @@ import (
 )
 
 // A log in several objects is in the order in which its elements came, and a cursor is a place in
-// it: the time in the name of a chunk, and how many of its elements the reader has. Bytes,
-// base64url without padding:
+// it: the time in the name of a chunk, how many of its elements the reader has, and the time of the
+// last of these, by which is told that the log is another now, as from a backup. Bytes, base64url
+// without padding:
 //
-//	version   1 byte: 2
+//	version   1 byte: 3; 2 was without last
 //	time      8 bytes, big-endian; 0 while the log is in one document
 //	elements  8 bytes, big-endian
+//	last      8 bytes, big-endian; 0 if elements is
 const (
-	chunkCursor     = 2
-	chunkCursorSize = 1 + 8 + 8
+	chunkCursor     = 3
+	formerCursor    = 2
+	chunkCursorSize = 1 + 8 + 8 + 8
 )
 
-type position struct{ chunk, elements int64 }
+type position struct {
+	chunk, elements int64
+	last            int64 // -1 if it is not known
+}
 
 func (p position) String() string {
 	b := binary.BigEndian.AppendUint64([]byte{chunkCursor}, uint64(p.chunk))
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(p.elements)))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.elements))
+	if p.last >= 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(p.last))
+	} else {
+		b[0] = formerCursor
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// fits reports whether a chunk, which begins at a time, may still hold what the reader has of it.
+func (p position) fits(chunk int64, all value.Array) bool {
+	switch {
+	case p.chunk != chunk || p.elements == 0:
+		return true
+	case p.elements > int64(len(all)):
+		return false
+	}
+	return p.last < 0 || p.last == max(0, timeOf(all[p.elements-1]))
 }
 
 // parsePosition returns store.ErrCursor.
@@ -36,10 +59,17 @@ func parsePosition(text string) (p position, err error) {
 		return p, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != chunkCursorSize || b[0] != chunkCursor {
+	switch {
+	case err != nil, len(b) != chunkCursorSize && len(b) != chunkCursorSize-8:
 		return p, store.ErrCursor
+	case len(b) == chunkCursorSize:
+		if p.last = int64(binary.BigEndian.Uint64(b[17:])); p.last < 0 {
+			return position{}, store.ErrCursor
+		}
+	default:
+		p.last = -1
 	}
-	p = position{int64(binary.BigEndian.Uint64(b[1:])), int64(binary.BigEndian.Uint64(b[9:]))}
+	p.chunk, p.elements = int64(binary.BigEndian.Uint64(b[1:])), int64(binary.BigEndian.Uint64(b[9:]))
 	if p.chunk < 0 || p.elements < 0 || p.String() != text { // the decoder skips line breaks
 		return position{}, store.ErrCursor
 	}
@@ -83,7 +113,7 @@ func (d *Documents) Since(
 	if head.log == nil {
 		v, _ := head.Data.Get(l.Field)
 		all, _ := v.(value.Array)
-		if at.chunk > 0 { // it was in chunks, and is another log now
+		if at.chunk > 0 || !at.fits(0, all) { // it was in chunks, or is another log now
 			at = position{}
 		}
 		n.take(&at, 0, all, after, limit)
@@ -105,7 +135,7 @@ func (n *News) take(at *position, chunk int64, all value.Array, after int64, lim
 			return false
 		}
 		at.elements++
-		if timeOf(e) > after {
+		if at.last = max(0, timeOf(e)); timeOf(e) > after {
 			n.Elements = append(n.Elements, e)
 		}
 	}
@@ -155,6 +185,10 @@ func (d *Documents) chunksSince(
 		}
 		if err != nil {
 			return err
+		}
+		if !at.fits(chunkTime(k), part) { // it is another log now
+			*at = position{}
+			return d.chunksSince(ctx, key, s, at, after, until, limit, n, l)
 		}
 		if !n.take(at, chunkTime(k), part, after, limit) {
 			return nil

@@ -193,8 +193,7 @@ func entry(key []byte, epoch int, recipient string, adder capcert.Key, now int64
 
 // New returns a keyring with a new key for recipients, at a time in Unix seconds.
 func New(adder capcert.Key, recipients []string, now int64) (*Keyring, error) {
-	k := &Keyring{Epochs: map[int]Epoch{}}
-	return k.Rotate(adder, recipients, now)
+	return (&Keyring{}).Rotate(adder, recipients, now)
 }
 
 // Rotate returns the keyring with a new epoch, whose key only recipients have.
@@ -202,6 +201,9 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key)
 	next := &Keyring{Current: k.Current + 1, Epochs: maps.Clone(k.Epochs)}
+	if next.Epochs == nil {
+		next.Epochs = map[int]Epoch{}
+	}
 	epoch := Epoch{Created: now}
 	for _, r := range recipients {
 		e, err := entry(key, next.Current, r, adder, now)

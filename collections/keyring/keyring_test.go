@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/keyring"
+	"github.com/skerry-sync/skerry/collections/pairing"
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
@@ -204,4 +205,13 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, k, again)
 		_, _ = k.Open(kem, []string{owner.EdPub}, 0)
 	})
+}
+
+func TestZeroKeyring(t *testing.T) {
+	d, err := pairing.NewDevice()
+	require.NoError(t, err)
+	k, err := (&keyring.Keyring{}).Rotate(d.Key, []string{d.KEMPublic()}, 1)
+	require.NoError(t, err)
+	_, err = k.Open(d.KEM, []string{d.Key.Public}, 1)
+	require.NoError(t, err)
 }

@@ -112,7 +112,9 @@ func rateOf(requests, windowMS int64) limit {
 // collections with a limit of their own to half of that. Other than there: paths are matched with
 // their case; what is answered from the cache does not count; the same headers about the caller are
 // sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose
-// readers are restricted; and text that nginx would read as its own is quoted or refused.
+// readers are restricted, nor what is over after a time (ttlMs); pages of several origins, each of
+// which is told that it may read an answer, have answers of their own, as nginx before 1.23 heeds
+// but one line of Vary; and text that nginx would read as its own is quoted or refused.
 func Generate(c *config.Config, o Options) ([]byte, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -182,18 +184,15 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// cached reports whether all that a pull of the collection's path shows is public. One of a bundle
-// shows the others, too.
+// cached reports whether all that a pull of the collection's path shows is public, and for as long
+// as nobody writes it. One of a bundle shows the others, too.
 func cached(c *config.Config, col *config.Collection) bool {
-	if col.PushOnly || col.RootOnly || !col.PublicRead() {
-		return false
+	keeps := func(col *config.Collection) bool {
+		return !col.RootOnly && col.PublicRead() && (col.TTLMS == nil || *col.TTLMS <= 0)
 	}
-	for _, other := range c.All() {
-		if col.Bundle != "" && other.Bundle == col.Bundle && other.Namespace == col.Namespace && (other.RootOnly || !other.PublicRead()) {
-			return false
-		}
-	}
-	return true
+	return !col.PushOnly && keeps(col) && !slices.ContainsFunc(c.All(), func(o *config.Collection) bool {
+		return col.Bundle != "" && o.Bundle == col.Bundle && o.Namespace == col.Namespace && !keeps(o)
+	})
 }
 
 // pattern returns a regular expression, quoted for nginx, that matches the paths of a template.
@@ -266,6 +265,7 @@ server {
     # {{.Of}}
     location ~ {{.Match}} {
         proxy_cache sync_cache;
+        proxy_cache_key "$http_origin $scheme$proxy_host$request_uri";
         proxy_cache_valid 200 {{.Valid}};
         proxy_cache_use_stale error timeout updating;
         proxy_cache_lock on;

@@ -102,6 +102,24 @@ func TestRefused(t *testing.T) {
 	require.NotContains(t, string(got), "proxy_cache sync_cache")
 }
 
+// What is over after a time is in no cache, which would show it for longer.
+func TestNothingThatEndsIsKept(t *testing.T) {
+	const of = `{"version": 1, "collections": [
+		{"name": "a", "storagePath": "a", "readRoles": ["public"], "writeRoles": ["x"],
+			"encryption": "none", "maxBodyBytes": 10%s},
+		{"name": "b", "storagePath": "a", "readRoles": ["public"], "writeRoles": ["x"],
+			"encryption": "none", "maxBodyBytes": 10%s}]}`
+	for more, locations := range map[[2]string]int{
+		{`, "bundle": "x"`, `, "bundle": "x"`}:                1,
+		{`, "bundle": "x"`, `, "bundle": "x", "ttlMs": 2000`}: 0,
+		{`, "bundle": "x"`, `, "bundle": "x", "ttlMs": 0`}:    1,
+	} {
+		got, err := nginx.Generate(parse(t, fmt.Sprintf(of, more[0], more[1])), nginx.Options{})
+		require.NoError(t, err)
+		require.Equal(t, locations, strings.Count(string(got), "proxy_cache sync_cache"), more)
+	}
+}
+
 // backend counts what reaches it.
 type backend struct {
 	mu   sync.Mutex
@@ -116,7 +134,12 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer b.mu.Unlock()
 	b.seen[r.Method+" "+r.URL.Path]++
 	b.last, b.host = r.Header, r.Host
-	w.Header().Set("Content-Type", "application/json")
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	if o := r.Header.Get("Origin"); o != "" {
+		h.Set("Access-Control-Allow-Origin", o)
+		h["Vary"] = []string{"Origin", "Accept-Encoding"}
+	}
 	_, _ = fmt.Fprintf(w, `{"bytes":%d}`, n)
 }
 
@@ -205,6 +228,20 @@ func TestRealNginx(t *testing.T) {
 	require.NotEqual(t, "MISS", cache, "the namespace stands before the action")
 	_, cache = ask("GET", "/v1/shop/pull/hours", nil)
 	require.Equal(t, "MISS", cache)
+
+	// Pages of each origin are told that they may read what is in the cache.
+	for _, kept := range []string{"MISS", "HIT"} {
+		for _, origin := range []string{"https://a.example", "https://b.example"} {
+			r, err := http.NewRequest("GET", "http://"+at+"/v1/pull/all", nil)
+			require.NoError(t, err)
+			r.Header.Set("Origin", origin)
+			res, err := http.DefaultClient.Do(r)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			require.Equal(t, kept, res.Header.Get("X-Cache-Status"))
+			require.Equal(t, origin, res.Header.Get("Access-Control-Allow-Origin"))
+		}
+	}
 
 	// Paths are what they are, in their case; and odd ones are found.
 	_, cache = ask("GET", "/v1/pull/ALL", nil)

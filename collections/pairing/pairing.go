@@ -31,6 +31,8 @@ var (
 	ErrMalformed = errors.New("not a message of pairing")
 	// ErrCode reports a message that does not open: the code was another, or it was changed.
 	ErrCode = errors.New("the code is wrong, or the message was changed")
+	// ErrNoCode reports that there is no code, by which anybody could open and make messages.
+	ErrNoCode = errors.New("the code is empty")
 	// ErrForeign reports a bundle that is for another device, of another root or of another pairing.
 	ErrForeign = errors.New("the bundle is not for this device and pairing")
 )
@@ -233,6 +235,9 @@ func codeKey(code string, nonce []byte) ([]byte, error) {
 }
 
 func sealed(code string, nonce []byte) (cipher.AEAD, error) {
+	if code == "" {
+		return nil, ErrNoCode
+	}
 	key, err := codeKey(code, nonce)
 	if err != nil {
 		return nil, err
@@ -294,7 +299,7 @@ func possession(sub capcert.Subject, nonce string) []byte {
 }
 
 // Ask returns a device's request under a code of digits that the person types on both sides, and
-// its nonce.
+// its nonce. It returns ErrNoCode, as does all that opens or seals by a code.
 func Ask(d *Device, code string) (request *value.Object, requestNonce string, err error) {
 	n := nonce()
 	requestNonce = base64.StdEncoding.EncodeToString(n)

@@ -179,3 +179,17 @@ func FuzzParseOffer(f *testing.F) {
 		_, _ = o.Path()
 	})
 }
+
+// By no code anybody could ask, and answer, in another's name.
+func TestNoCode(t *testing.T) {
+	d, err := pairing.NewDevice()
+	require.NoError(t, err)
+	_, _, err = pairing.Ask(d, "")
+	require.ErrorIs(t, err, pairing.ErrNoCode)
+	request, _, err := pairing.Ask(d, "123456")
+	require.NoError(t, err)
+	_, err = pairing.ReadRequest(request, "")
+	require.ErrorIs(t, err, pairing.ErrNoCode)
+	_, err = pairing.ReadResponse(request, "")
+	require.ErrorIs(t, err, pairing.ErrNoCode)
+}

@@ -38,7 +38,7 @@ type Projection struct {
 	// not be that of a document of Matches.
 	Target func(*collections.Event) (string, error)
 	// Project returns what becomes of the list, nil if nothing. It must depend on nothing but the
-	// event.
+	// event, which has the data of the document as it is when the list is changed.
 	Project  func(*collections.Event) *Op
 	MaxItems int // entries; of a list that has so many, further ones are left out. 0 is unlimited
 }
@@ -92,21 +92,44 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 			if target == "" {
 				continue
 			}
-			op := p.Project(e)
-			if op == nil {
-				continue
-			}
-			if err := l.Apply(ctx, target, *op, Bounds{p.MaxItems, e.Longest(target)}); err != nil {
-				log.Warn("a write is missing from a list", "list", target, "entry", op.ID, "key", e.Key, "error", err)
+			project := func() (*Op, error) { return l.project(ctx, p, e) }
+			err = l.apply(ctx, target, project, Bounds{p.MaxItems, e.Longest(target)})
+			if err != nil {
+				log.Warn("a write is missing from a list", "list", target, "key", e.Key, "error", err)
 			}
 		}
 		return nil
 	}}
 }
 
+// project returns what becomes of a list after a write, by what the document is now: the list may
+// have later writes of it already, whose turn came first.
+func (l *Lists) project(ctx context.Context, p *Projection, e *collections.Event) (*Op, error) {
+	if e.Collection.AppendOnly != nil || e.Collection.Binary() {
+		return p.Project(e), nil
+	}
+	d, err := l.docs.Get(ctx, e.Key)
+	if err != nil {
+		return nil, err
+	}
+	now := *e
+	if d != nil {
+		now.Data, now.Hash, now.Time = d.Data, d.Hash, d.Time
+	}
+	return p.Project(&now), nil
+}
+
 // Apply changes the list at a storage path. It returns an error that is ErrFull or
 // document.ErrConflict.
 func (l *Lists) Apply(ctx context.Context, target string, op Op, most Bounds) error {
+	return l.apply(ctx, target, func() (*Op, error) { return &op, nil }, most)
+}
+
+// apply changes the list by what project returns, nil for nothing, which is asked each time when
+// the list has been read: whatever else gets into the list then is of later writes.
+func (l *Lists) apply(
+	ctx context.Context, target string, project func() (*Op, error), most Bounds,
+) error {
 	lock := &l.locks[maphash.String(l.seed, target)%uint64(len(l.locks))]
 	lock.Lock()
 	defer lock.Unlock()
@@ -122,7 +145,11 @@ func (l *Lists) Apply(ctx context.Context, target string, op Op, most Bounds) er
 			v, _ := now.Data.Get(Items)
 			items, _ = v.(value.Array)
 		}
-		items, changed, err := fold(items, op, most.Items)
+		op, err := project()
+		if err != nil || op == nil {
+			return err
+		}
+		items, changed, err := fold(items, *op, most.Items)
 		if err != nil || !changed {
 			return err
 		}

@@ -39,23 +39,35 @@ func serve(t *testing.T, s store.Store) (http.Handler, *document.Documents) {
 func serving(
 	t *testing.T, text string, s store.Store,
 ) (http.Handler, *document.Documents) {
+	return servingAfter(t, text, s, collections.Hook{})
+}
+
+// servingAfter serves with a hook before that of the lists.
+func servingAfter(
+	t *testing.T, text string, s store.Store, before collections.Hook,
+) (http.Handler, *document.Documents) {
 	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	docs := document.In(s, nil)
 	h, err := collections.New(c, collections.Options{
 		Documents: docs, Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
-		Hooks: []collections.Hook{projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
+		Hooks: []collections.Hook{before, projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	return h, docs
 }
 
 func push(t *testing.T, h http.Handler, path, body string) {
+	w := pushed(t, h, path, body)
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
+}
+
+func pushed(t *testing.T, h http.Handler, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, "/push/"+path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
+	return w
 }
 
 func pull(t *testing.T, h http.Handler, path string) string {

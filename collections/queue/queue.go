@@ -9,6 +9,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -114,6 +115,7 @@ type Announcer struct {
 	stats   Stats
 	wake    chan struct{} // holds one
 
+	once    sync.Once
 	closing chan struct{}
 	stop    context.CancelFunc
 	done    chan struct{}
@@ -195,7 +197,11 @@ func (a *Announcer) message(t *config.Topic, e *collections.Event) Message {
 	if t.IncludeIdentity && e.Identity != "" {
 		o.Set("identity", e.Identity)
 	}
-	return Message{subject, fmt.Sprintf("%s@%d:%s", e.Key, at, e.Hash), value.Append(nil, o)}
+	id := fmt.Sprintf("%s@%d:%s", e.Key, at, e.Hash)
+	if a := e.Collection.AppendOnly; a != nil && !a.Persist && !e.TimeGiven {
+		id += "#" + rand.Text() // several that are alike may come in one millisecond
+	}
+	return Message{subject, id, value.Append(nil, o)}
 }
 
 // plainToken reports whether a text can be a word of a subject, whatever the pattern lets through.
@@ -276,7 +282,13 @@ func (a *Announcer) run(ctx context.Context) {
 }
 
 // Close publishes what waits, for as long as that takes within some seconds, and closes the queue.
-func (a *Announcer) Close() error {
+// It may be called several times.
+func (a *Announcer) Close() (err error) {
+	a.once.Do(func() { err = a.end() })
+	return err
+}
+
+func (a *Announcer) end() error {
 	close(a.closing)
 	t := time.AfterFunc(drainTime, a.stop)
 	<-a.done

@@ -166,3 +166,22 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.Len(t, m.Messages(), 2)
 	require.Equal(t, "b", m.Messages()[0].Subject)
 }
+
+// Of what is announced and not stored, several may be alike in one millisecond: a queue that drops
+// messages with an id that it has had drops none of them, unless the caller names the time.
+func TestAlike(t *testing.T) {
+	q := &queue.Memory{}
+	h, a := serve(t, q)
+	for range 3 {
+		push(t, h, "push/clicks", "application/json", `{"data":{"on":"buy"}}`)
+		push(t, h, "push/clicks", "application/json", `{"data":{"on":"buy"},"ts":7}`)
+	}
+	require.NoError(t, a.Close())
+	require.NoError(t, a.Close(), "again")
+	ids := map[string]bool{}
+	for _, m := range q.Messages() {
+		ids[m.ID] = true
+	}
+	require.Len(t, q.Messages(), 6)
+	require.Len(t, ids, 4)
+}

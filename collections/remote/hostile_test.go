@@ -141,3 +141,22 @@ func TestLengthOfWhatIsTaken(t *testing.T) {
 	data, _ = s.has()
 	require.Equal(t, `{"t":1}`, data)
 }
+
+// What is no refusal is not handed on as one: 101 would make a proxy's connection a tunnel.
+func TestStatusOfAHostilePrimary(t *testing.T) {
+	for status, want := range map[int]int{
+		http.StatusSwitchingProtocols: 502, http.StatusNoContent: 502, http.StatusNotModified: 502,
+		http.StatusTeapot: 418, 599: 599,
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				w.WriteHeader(status)
+			}
+		}))
+		s := of(t, &server{Server: srv}, "push_through", "")
+		got, answer := s.do(http.MethodPost, `{"data":{},"baseHash":null}`)
+		require.Equal(t, want, got)
+		require.Equal(t, fmt.Sprintf(`{"error":"Primary returned %d"}`, status), answer)
+		srv.Close()
+	}
+}

@@ -14,9 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +49,8 @@ type Manager struct {
 	// direct follows no redirects: it is for requests with the signatures of callers.
 	direct *http.Client
 
+	setting sync.Mutex // held while remotes begin or end
+
 	mu      sync.Mutex
 	remotes map[string]*remote // by the collection's name
 	stop    context.CancelFunc
@@ -77,6 +77,7 @@ type remote struct {
 	mu     sync.Mutex
 	status Status
 	began  time.Time // when the last sync that succeeded did
+	hung   time.Time // when a pull last waited for a sync in vain, also for one that others began
 }
 
 // New returns a Manager that does nothing yet. hc is nil for one of its own.
@@ -127,7 +128,9 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 		}
 		all[r.Collection.Name] = x
 	}
-	m.Close()
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	m.end()
 	ctx, stop := context.WithCancel(context.Background())
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -173,6 +176,13 @@ func credentials(file string) (func() client.Credentials, error) {
 
 // Close ends what is going on and waits for it.
 func (m *Manager) Close() {
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	m.end()
+}
+
+// end does so while setting is held.
+func (m *Manager) end() {
 	m.mu.Lock()
 	stop := m.stop
 	m.mu.Unlock()
@@ -487,9 +497,14 @@ func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
 	if !r.OnPull || !r.due() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, onPullTime)
+	within, cancel := context.WithTimeout(ctx, onPullTime)
 	defer cancel()
-	m.trySync(ctx, r) // otherwise what is here is what there is
+	m.trySync(within, r) // otherwise what is here is what there is
+	if within.Err() != nil && ctx.Err() == nil {
+		r.mu.Lock()
+		r.hung = time.Now()
+		r.mu.Unlock()
+	}
 	return nil
 }
 
@@ -497,65 +512,8 @@ func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
 func (r *remote) due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(r.status.Synced) >= r.OnPullAfter && time.Since(r.status.Failed) >= afterError
-}
-
-func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []byte) (*collections.Answer, error) {
-	r := m.of(e.Collection)
-	if r == nil {
-		return nil, nil
-	}
-	switch r.Mode {
-	case config.PullOnly:
-		return nil, &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server"}
-	case config.PushThrough:
-		answer := m.through(ctx, r, e, body)
-		if answer.Status == http.StatusBadGateway && ctx.Err() != nil { // the caller's time is over
-			return nil, ctx.Err()
-		}
-		return answer, nil
-	}
-	return nil, nil
-}
-
-// sameTarget reports whether a path that was signed here is the one that the other server sees,
-// too.
-func (r *remote) sameTarget(target string) bool {
-	u, err := url.Parse(r.client.Base + r.PushPath)
-	return err == nil && u.EscapedPath() == target
-}
-
-func failure(status int, reason string) *collections.Answer {
-	return &collections.Answer{Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason})}
-}
-
-// through hands a push to the other server: as the caller's own, if its signature is good there,
-// too.
-func (m *Manager) through(ctx context.Context, r *remote, e *collections.Event, body []byte) *collections.Answer {
-	c := r.client
-	if e.Proof != nil && evm.Presents(e.Proof.Header) && r.sameTarget(e.Proof.Target) {
-		own := *c
-		own.HTTP, own.Credentials, own.Header = m.direct, nil, c.Header.Clone()
-		maps.Copy(own.Header, e.Proof.Header)
-		c = &own
-	}
-	answer, err := c.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
-	var status *client.StatusError
-	switch {
-	case errors.As(err, &status) && status.Status == http.StatusConflict:
-		return failure(http.StatusConflict, "hash_mismatch")
-	case errors.As(err, &status):
-		return failure(status.Status, fmt.Sprintf("Primary returned %d", status.Status))
-	case err != nil:
-		m.log.Warn("a push did not reach the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
-		return failure(http.StatusBadGateway, "Failed to reach primary")
-	}
-	o, err := value.ParseObject(answer, value.MaxDepth)
-	if _, ok := o.String("hash"); err != nil || !ok {
-		return failure(http.StatusBadGateway, "Primary returned an unexpected response")
-	}
-	r.ask()
-	return &collections.Answer{Status: http.StatusOK, Body: o}
+	return time.Since(r.status.Synced) >= r.OnPullAfter && time.Since(r.status.Failed) >= afterError &&
+		time.Since(r.hung) >= afterError
 }
 
 // ask lets a sync begin soon.

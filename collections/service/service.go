@@ -89,6 +89,8 @@ type Server struct {
 	pair   *keyPair // for HTTPS; nil without
 
 	reloading sync.Mutex // held while another configuration, or other rules, are made to count
+	closed    bool       // belongs to reloading
+	closing   sync.Mutex // held while the server is closed; closes belongs to it then
 
 	served *collections.Server
 	// reads is served, for the store, which is opened before it.
@@ -102,6 +104,9 @@ type Server struct {
 // Start opens all that a server needs. ctx is that of what the server does by itself; Close ends
 // it.
 func Start(ctx context.Context, o Options) (_ *Server, err error) {
+	if o.Load == nil || o.Place == nil {
+		return nil, errors.New("a server of collections needs Load and Place")
+	}
 	s := &Server{o: o, ctx: ctx, log: o.Log, chains: o.Chains}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -338,10 +343,17 @@ func (s *Server) SyncNow(ctx context.Context, collection string) error {
 	return s.remote.SyncNow(ctx, &config.Collection{Name: collection})
 }
 
-// Reload reads the configuration again. After an error, that of before goes on to count.
+// ErrClosed reports a server that has been closed.
+var ErrClosed = errors.New("the server has been closed")
+
+// Reload reads the configuration again. After an error, that of before goes on to count. It returns
+// ErrClosed when the server has been closed, and may be called while it is.
 func (s *Server) Reload() error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
 	c, err := s.load()
 	switch {
 	case err != nil || s.named:
@@ -427,8 +439,14 @@ func (s *Server) every(d time.Duration, do func(ctx context.Context)) {
 }
 
 // Close ends the server, in the order opposite to that in which it was opened. What has been
-// accepted is answered.
+// accepted is answered. It may be called several times, also at once: each call returns when the
+// server has ended, and the first that does anything returns what has failed.
 func (s *Server) Close() (err error) {
+	s.reloading.Lock() // what is made to count now would begin again what is ended below
+	s.closed = true
+	s.reloading.Unlock()
+	s.closing.Lock()
+	defer s.closing.Unlock()
 	for len(s.closes) > 0 {
 		last := len(s.closes) - 1
 		err = errors.Join(err, s.closes[last]())

@@ -38,8 +38,13 @@ func configOf(t *testing.T, extensions string, names ...string) *config.Config {
 	for _, name := range names {
 		all = append(all, collection(name, ""))
 	}
-	c, err := config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [%s]%s}`,
+	return parsed(t, fmt.Sprintf(`{"version": 1, "collections": [%s]%s}`,
 		strings.Join(all, ","), extensions))
+}
+
+func parsed(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	return c
 }

@@ -75,6 +75,9 @@ const healthTime = 5 * time.Second
 func Open(ctx context.Context, o Options) (c *Client, err error) {
 	primary := config.Primary{URL: o.Server}
 	base, err := primary.Base()
+	if err == nil && o.Key == (eth.Key{}) {
+		err = errors.New("a client of a wallet needs Key")
+	}
 	if err != nil {
 		return nil, errors.Join(err, o.Replica.drop())
 	}

@@ -232,3 +232,8 @@ func TestConfigurationOfTheServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "{}", string(value.Append(nil, list.Data)))
 }
+
+func TestNoKey(t *testing.T) {
+	_, err := wallet.Open(t.Context(), wallet.Options{Server: "http://127.0.0.1:1"})
+	require.ErrorContains(t, err, "needs Key")
+}

@@ -39,6 +39,7 @@ type state struct {
 	hashes []blobs.Hash  // of the entries that it was made of
 	own    bool          // all of them are this store's author's
 	last   uint64        // the latest time of those of this store's author that were looked at, in µs
+	known  uint64        // the latest of any author where the latest entry stands
 }
 
 func (c *cached) size() int {

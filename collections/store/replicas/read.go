@@ -21,12 +21,11 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	var versions []replica.Entry
 	gone := uint64(0) // when it was last deleted
 	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(docs + key), Tombstones: true}) {
-		if err == nil && it.Entry.Author == s.author.Author() {
-			st.last = max(st.last, it.Entry.Timestamp)
-		}
-		switch {
-		case err != nil:
+		if err != nil {
 			return st, false, err
+		}
+		s.date(&st, &it.Entry, !s.ruled() || strings.HasPrefix(key, store.Internal))
+		switch {
 		case !it.Entry.IsTombstone():
 			versions = append(versions, it.Entry)
 		case !s.ruled(): // where there are rules, nobody deletes what another has written
@@ -70,20 +69,31 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		}
 	}
 	if !there {
-		last := st.last
+		before := st
 		st, whole, err = s.readFile(ctx, key)
-		st.last = max(st.last, last)
+		st.last, st.known = max(st.last, before.last), max(st.known, before.known)
 		return st, whole, err
 	}
 	s.tell(&out)
 	if len(st.hashes) == 0 {
-		return state{last: st.last}, out.final(), out.reason(key)
+		return state{last: st.last, known: st.known}, out.final(), out.reason(key)
 	}
 	if len(parsed) > 0 {
 		body = document.Merge(parsed).Bytes()
 	}
 	st.object = &store.Object{Body: body, Type: jsonType, Tag: tagOf(st.hashes)}
 	return st, out.final(), nil
+}
+
+// date takes note of the time of an entry under a key. stands is whether of those under the key the
+// latest stands, be it of this store's author or another: the next write must be later.
+func (s *Store) date(st *state, e *replica.Entry, stands bool) {
+	if e.Author == s.author.Author() {
+		st.last = max(st.last, e.Timestamp)
+	}
+	if stands {
+		st.known = max(st.known, e.Timestamp)
+	}
 }
 
 // version returns the body of a version of a document, or of an element. Its error is errMissing,
@@ -128,9 +138,7 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 			return st, false, err
 		}
 		entries = append(entries, it.Entry)
-		if it.Entry.Author == s.author.Author() {
-			st.last = max(st.last, it.Entry.Timestamp)
-		}
+		s.date(&st, &it.Entry, !s.ruled())
 	}
 	slices.SortFunc(entries, func(a, b replica.Entry) int {
 		return replica.CompareVersions(&b, &a)
@@ -173,13 +181,14 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		}
 		s.tell(&out)
 		o := &store.Object{Body: f.version.Kept, Type: f.version.Media, Tag: tagOf(f.hashes)}
-		return state{object: o, hashes: f.hashes, last: st.last}, out.final(), nil
+		return state{object: o, hashes: f.hashes, last: st.last, known: st.known}, out.final(), nil
 	}
 	s.tell(&out)
 	if err := out.reason(key); err != nil {
 		return st, false, err
 	}
-	return state{own: !ruled || len(entries) == 0, last: st.last}, out.final(), nil
+	st.own = !ruled || len(entries) == 0
+	return st, out.final(), nil
 }
 
 // fileOf returns the file of an entry, with the media type that counts for it.

@@ -253,7 +253,7 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 			p.object.Tag = tagOf(p.hashes)
 		}
 		if p.at == 0 && !p.element {
-			p.at = max(uint64(s.n.Replicas.Now().UnixMicro()), p.before.last+1)
+			p.at = s.timeAfter(&p.before)
 		}
 		s.filter.add(p.key)
 		if !p.element {
@@ -262,6 +262,17 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 		taken = append(taken, p)
 	}
 	return taken
+}
+
+// timeAfter is the time of a write over what was under its key. It is after what others have
+// written there, whose clocks may be ahead, but for what nodes would not take yet.
+func (s *Store) timeAfter(before *state) uint64 {
+	now := s.n.Replicas.Now()
+	at := max(uint64(now.UnixMicro()), before.last+1)
+	if next := before.known + 1; next <= uint64(now.Add(replica.MaxAhead).UnixMicro()) {
+		at = max(at, next)
+	}
+	return at
 }
 
 // mayWrite returns an error that is a *store.ReadOnlyError if no grant lets this node do a write.
@@ -279,7 +290,9 @@ func (s *Store) mayWrite(ctx context.Context, p *put) error {
 }
 
 // after is the state of the key when the write has been done.
-func (p *put) after() state { return state{p.object, p.hashes, p.before.own, p.at} }
+func (p *put) after() state {
+	return state{p.object, p.hashes, p.before.own, p.at, max(p.before.known, p.at)}
+}
 
 // apply writes to the replica what has been taken, until the queue has ended.
 func (s *Store) apply(ctx context.Context) {

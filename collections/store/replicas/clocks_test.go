@@ -1,0 +1,102 @@
+package replicas_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// What a node has written over what it knew stands at all nodes, also if the other's clock is ahead
+// of its own.
+func TestWritesOverThoseOfAClockAhead(t *testing.T) {
+	const ahead = 8 * time.Minute
+	ctx := t.Context()
+	dirs := []string{t.TempDir(), t.TempDir()}
+	open := func(i int, r *replica.Replica) *member {
+		now := func() time.Time { return time.Now().Add(time.Duration(1-i) * ahead) }
+		m := &member{n: openNode(t, dirs[i], now)}
+		var err error
+		if *r, err = joined(m.n, t, *r); err == nil {
+			m.open(t, *r)
+		}
+		require.NoError(t, err)
+		return m
+	}
+	var r replica.Replica
+	one := open(0, &r)
+	two := open(1, &r)
+	body := func(text string) *store.Object {
+		return &store.Object{Body: []byte(`{"is":"` + text + `"}`), Type: "text/plain"}
+	}
+	list := func(text string) *store.Object {
+		o := body(text)
+		o.Type = "application/json"
+		return o
+	}
+	require.NoError(t, one.Put(ctx, "file", body("former"), store.Whatever))
+	require.NoError(t, one.Put(ctx, "gone", body("former"), store.Whatever))
+	require.NoError(t, one.Put(ctx, store.Internal+"list", list("former"), store.Whatever))
+	two.learn(t, one)
+	require.NoError(t, two.Put(ctx, "file", body("latter"), store.Whatever))
+	require.NoError(t, two.Delete(ctx, "gone"))
+	require.NoError(t, two.Put(ctx, store.Internal+"list", list("latter"), store.Whatever))
+	one.learn(t, two)
+	require.NoError(t, two.Close())
+	two = open(1, &r)
+	for _, m := range []*member{one, two} {
+		for _, key := range []string{"file", store.Internal + "list"} {
+			o, err := m.Get(ctx, key)
+			require.NoError(t, err)
+			require.Equal(t, `{"is":"latter"}`, string(o.Body), key)
+		}
+		_, err := m.Get(ctx, "gone")
+		require.ErrorIs(t, err, store.ErrNotFound)
+	}
+	require.NoError(t, two.Put(ctx, "gone", list("again"), store.Absent))
+	one.learn(t, two)
+	o, err := one.Get(ctx, "gone")
+	require.NoError(t, err)
+	require.Equal(t, `{"is":"again"}`, string(o.Body))
+	require.NoError(t, errors.Join(one.Close(), two.Close()))
+}
+
+// joined returns the replica of a test, which is made if there is none.
+func joined(n *node.Node, t *testing.T, r replica.Replica) (replica.Replica, error) {
+	if r.ID == (replica.ID{}) {
+		return n.CreateReplica(t.Context(), "docs", false)
+	}
+	if has, err := n.Replicas.Get(t.Context(), r.ID); err == nil {
+		return has, nil
+	}
+	return n.Replicas.Join(t.Context(), r)
+}
+
+// Files of JSON are no documents: of several versions the latest stands, byte by byte.
+func TestFilesOfJSON(t *testing.T) {
+	ctx := t.Context()
+	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
+	r, err := one.n.Replicas.Get(ctx, one.id)
+	require.NoError(t, err)
+	r, err = two.n.Replicas.Join(ctx, r)
+	require.NoError(t, err)
+	two.open(t, r)
+	const media = "application/json; charset=utf-8"
+	file := func(text string) *store.Object { return &store.Object{Body: []byte(text), Type: media} }
+	require.NoError(t, one.Put(ctx, "f", file(`{"x": 1}`), store.Whatever))
+	two.learn(t, one)
+	require.NoError(t, two.Put(ctx, "f", file(`{"x": 2}`), store.Whatever))
+	one.learn(t, two)
+	for _, m := range []*member{one, two} {
+		o, err := m.Get(ctx, "f")
+		require.NoError(t, err)
+		require.Equal(t, `{"x": 2}`, string(o.Body))
+		require.Equal(t, media, o.Type)
+		require.NoError(t, m.Close())
+	}
+}
