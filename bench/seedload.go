@@ -46,11 +46,7 @@ func newDevice(ctx context.Context, dir string, opt pebble.Options, s *seedProce
 	if err != nil {
 		return nil, err
 	}
-	id, err := n.Replicas.DefaultAuthor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	author, err := n.Replicas.AuthorKey(ctx, id)
+	author, err := n.Replicas.DefaultAuthorKey(ctx)
 	if err != nil {
 		return nil, err
 	}

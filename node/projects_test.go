@@ -102,3 +102,39 @@ func TestWithin(t *testing.T) {
 		require.False(t, has)
 	})
 }
+
+// A handle for reading looks up the read keys once: it does not know of an epoch that begins later,
+// and reads what there was all the same.
+func TestReadingLooksUpKeysOnce(t *testing.T) {
+	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
+		ctx := t.Context()
+		_, err := r.Set(ctx, []byte("old"), []byte("1"))
+		require.NoError(t, err)
+		in, err := r.Reading(ctx)
+		require.NoError(t, err)
+		require.Equal(t, r.ID(), in.ID())
+		kept, err := n.Replicas.Get(ctx, r.ID())
+		require.NoError(t, err)
+		if kept.Encrypted {
+			_, err = n.Rotate(ctx, r.ID())
+			require.NoError(t, err)
+		}
+		_, err = r.Set(ctx, []byte("new"), []byte("2"))
+		require.NoError(t, err)
+		for key, here := range map[string]bool{"old": true, "new": !kept.Encrypted} {
+			_, err := r.Get(ctx, []byte(key), 10)
+			require.NoError(t, err)
+			has, errHas := in.Within(time.Hour).Has(ctx, []byte(key))
+			_, err = in.Get(ctx, []byte(key), 10)
+			if !here {
+				require.ErrorIs(t, err, replica.ErrNotFound)
+				require.ErrorIs(t, errHas, replica.ErrNotFound)
+				continue
+			}
+			require.NoError(t, errors.Join(err, errHas))
+			require.True(t, has)
+		}
+		_, err = n.ReplicaOf(replica.ID{1}).Reading(ctx)
+		require.ErrorIs(t, err, replica.ErrNotFound)
+	})
+}

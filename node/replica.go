@@ -36,7 +36,8 @@ type Replica struct {
 	n     *Node
 	blobs *blobs.Store // of the node; what a handle of Hold stores and opens is held
 	id    replica.ID
-	most  time.Duration // see Within; 0 is without end, and less not at all
+	most  time.Duration  // see Within; 0 is without end, and less not at all
+	view  *replica.Plain // see Reading; nil looks up read keys at each read
 }
 
 // Replica returns a handle on the replica that text names: by its name here, its id, or the
@@ -60,14 +61,37 @@ func (r *Replica) Within(most time.Duration) *Replica {
 	if most == 0 {
 		most = -1
 	}
-	return &Replica{r.n, r.blobs, r.id, most}
+	w := *r
+	w.most = most
+	return &w
 }
 
 // holding returns a handle that holds what it opens until release is called.
 func (r *Replica) holding() (held *Replica, release func()) {
-	held = &Replica{n: r.n, id: r.id, most: r.most}
-	held.blobs, release = r.blobs.Hold()
-	return held, release
+	h := *r
+	h.blobs, release = r.blobs.Hold()
+	return &h, release
+}
+
+// Reading returns a handle on the same replica for one operation that reads many keys: it looks up
+// the read keys once, now, and not at each read. It is for one goroutine. It does not know of read
+// keys that come later. It returns replica.ErrNotFound.
+func (r *Replica) Reading(ctx context.Context) (*Replica, error) {
+	view, err := r.n.Replicas.Plain(ctx, r.id)
+	if err != nil {
+		return nil, err
+	}
+	reading := *r
+	reading.view = view
+	return &reading, nil
+}
+
+// plain returns what reads go through.
+func (r *Replica) plain(ctx context.Context) (*replica.Plain, error) {
+	if r.view != nil {
+		return r.view, nil
+	}
+	return r.n.Replicas.Plain(ctx, r.id)
 }
 
 // ID returns the replica's id.
@@ -124,11 +148,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 		}
 	}
 	if b.key.IsZero() {
-		id, err := r.n.Replicas.DefaultAuthor(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if b.key, err = r.n.Replicas.AuthorKey(ctx, id); err != nil {
+		if b.key, err = r.n.Replicas.DefaultAuthorKey(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -337,7 +357,7 @@ func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, err
 // value that another has taken the place of since may be collected before it has been read: see
 // Hold.
 func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in content.Reader, err error) {
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.plain(ctx)
 	if err != nil {
 		return it, nil, err
 	}
@@ -395,7 +415,7 @@ func (r *Replica) await(ctx context.Context, it *replica.Item) error {
 // Has reports whether all content of the latest value of a key is here. It returns
 // replica.ErrNotFound.
 func (r *Replica) Has(ctx context.Context, key []byte) (bool, error) {
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.plain(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -421,7 +441,7 @@ func (r *Replica) all(ctx context.Context, q replica.Query,
 	in func(*replica.Plain, context.Context, replica.Query) iter.Seq2[replica.Item, error],
 ) iter.Seq2[replica.Item, error] {
 	return func(yield func(replica.Item, error) bool) {
-		view, err := r.n.Replicas.Plain(ctx, r.id)
+		view, err := r.plain(ctx)
 		if err != nil {
 			yield(replica.Item{}, err)
 			return

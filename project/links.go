@@ -99,6 +99,8 @@ func (o *Opened) lookUp(ctx context.Context, r Reference) FoundReference {
 
 // References returns the references, the oldest first. What is wrong with one hides no other.
 func (o *Opened) References(ctx context.Context) (all []FoundReference, err error) {
+	asked := *o // of many references to one project, only the first looks for it
+	asked.find = o.find.once()
 	for it, err := range o.r.Latest(ctx, replica.Query{Prefix: []byte(ReferencePrefix)}) {
 		if err != nil {
 			return nil, err
@@ -109,7 +111,7 @@ func (o *Opened) References(ctx context.Context) (all []FoundReference, err erro
 			all = append(all, FoundReference{Reference: Reference{ID: id}, Fault: message(err)})
 			continue
 		}
-		all = append(all, o.lookUp(ctx, r))
+		all = append(all, asked.lookUp(ctx, r))
 	}
 	slices.SortStableFunc(all, func(a, b FoundReference) int { return a.Created.Compare(b.Created) })
 	return all, nil

@@ -43,6 +43,26 @@ type Batch interface {
 // may not be read.
 type Finder func(ctx context.Context, project string) (Replica, error)
 
+// once returns a Finder for one goroutine that asks f about each project once.
+func (f Finder) once() Finder {
+	if f == nil {
+		return nil
+	}
+	type found struct {
+		r   Replica
+		err error
+	}
+	known := map[string]found{}
+	return func(ctx context.Context, project string) (Replica, error) {
+		x, ok := known[project]
+		if !ok {
+			x.r, x.err = f(ctx, project)
+			known[project] = x
+		}
+		return x.r, x.err
+	}
+}
+
 // ErrNone reports a replica that is no project.
 var ErrNone = kind.New(kind.NotFound, "not a project")
 

@@ -380,3 +380,29 @@ func TestReferences(t *testing.T) {
 	require.ErrorIs(t, refs[0].Fault, failing)
 	require.Equal(t, "wheel", refs[0].Target, "what it says is known")
 }
+
+// However many references lead to another project, it is looked for once; and again when somebody
+// asks again.
+func TestReferencesLookForAProjectOnce(t *testing.T) {
+	asked := map[string]int{}
+	o, _ := opened(t, func(_ context.Context, id string) (Replica, error) {
+		asked[id]++
+		return nil, nil
+	})
+	_, err := add(t, o, NewAsset{ID: "a", Now: at(1)}, "1")
+	require.NoError(t, err)
+	for i := range 3 {
+		for _, project := range []string{"other", "third"} {
+			_, err := o.AddReference(t.Context(), NewReference{Source: "a", Target: fmt.Sprint("t", i),
+				Project: project, Content: &[32]byte{1}, Type: DependsOn, Now: at(i)})
+			require.NoError(t, err)
+		}
+	}
+	for range 2 {
+		clear(asked)
+		all, err := o.References(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 6)
+		require.Equal(t, map[string]int{"other": 1, "third": 1}, asked)
+	}
+}

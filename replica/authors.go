@@ -95,6 +95,15 @@ func (s *Store) DefaultAuthor(ctx context.Context) (id AuthorID, err error) {
 	return id, err
 }
 
+// DefaultAuthorKey returns the secret key of the default author, which is made if there is none.
+func (s *Store) DefaultAuthorKey(ctx context.Context) (SecretKey, error) {
+	id, err := s.DefaultAuthor(ctx)
+	if err != nil {
+		return SecretKey{}, err
+	}
+	return s.AuthorKey(ctx, id)
+}
+
 // SetDefaultAuthor chooses the default among the authors whose keys this node has, or returns
 // ErrNotFound.
 func (s *Store) SetDefaultAuthor(ctx context.Context, id AuthorID) error {

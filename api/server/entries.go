@@ -23,14 +23,12 @@ const contentWait = 10 * time.Second
 
 // author returns the key of the author that text names, or of the default one.
 func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey, err error) {
-	var id replica.AuthorID
 	if text == "" {
-		id, err = s.node.Replicas.DefaultAuthor(ctx)
-	} else if id, err = replica.ParseAuthorID(text); err != nil {
-		err = api.UsageErrorf("%v", err)
+		return s.node.Replicas.DefaultAuthorKey(ctx)
 	}
+	id, err := replica.ParseAuthorID(text)
 	if err != nil {
-		return key, err
+		return key, api.UsageErrorf("%v", err)
 	}
 	return s.node.Replicas.AuthorKey(ctx, id)
 }

@@ -65,7 +65,7 @@ func projectOf(r replica.Replica, p *project.Project) api.Project {
 		Description: p.Description, Owner: p.Owner, Created: p.Created, Updated: p.Updated}
 }
 
-// openProject finds a replica that is a project.
+// openProject finds a replica that is a project, to write it.
 func (s *Server) openProject(
 	ctx context.Context, name, op string,
 ) (r replica.Replica, p *project.Opened, err error) {
@@ -73,12 +73,35 @@ func (s *Server) openProject(
 	if err != nil {
 		return r, nil, err
 	}
-	p, err = project.Open(ctx, o.handle, s.projectHere)
+	p, err = s.projectIn(ctx, o, o.handle)
+	return o.Replica, p, err
+}
+
+// readProject is openProject to read much of it.
+func (s *Server) readProject(
+	ctx context.Context, name, op string,
+) (r replica.Replica, p *project.Opened, err error) {
+	o, err := s.open(ctx, name, op)
+	if err != nil {
+		return r, nil, err
+	}
+	in, err := o.handle.Reading(ctx)
+	if err != nil {
+		return r, nil, err
+	}
+	p, err = s.projectIn(ctx, o, in)
+	return o.Replica, p, err
+}
+
+func (s *Server) projectIn(
+	ctx context.Context, o opened, in project.Replica,
+) (*project.Opened, error) {
+	p, err := project.Open(ctx, in, s.projectHere)
 	if errors.Is(err, project.ErrNone) {
 		err = &api.Error{Kind: api.NotFound, Message: fmt.Sprintf(
 			"replica %s is not a project (skerry project new makes one)", o.Name)}
 	}
-	return o.Replica, p, err
+	return p, err
 }
 
 // projectHere is a project.Finder.
@@ -92,7 +115,7 @@ func (s *Server) projectHere(ctx context.Context, id string) (project.Replica, e
 			continue
 		}
 		if o, err := s.open(ctx, r.ID.String(), "read"); err == nil { // it may be forbidden
-			return o.handle, nil
+			return o.handle.Reading(ctx)
 		}
 	}
 	return nil, nil
@@ -148,7 +171,7 @@ func textOf(err error) string {
 func (s *Server) projectShow(
 	ctx context.Context, req api.NameRequest, _ *answer,
 ) (out api.ProjectContents, err error) {
-	r, p, err := s.openProject(ctx, req.Name, "show")
+	r, p, err := s.readProject(ctx, req.Name, "show")
 	if err != nil {
 		return out, err
 	}
@@ -258,7 +281,7 @@ func (s *Server) referenceAdd(
 func (s *Server) projectHistory(
 	ctx context.Context, req api.AssetRequest, _ *answer,
 ) ([]api.Version, error) {
-	_, p, err := s.openProject(ctx, req.Project, "show the history of")
+	_, p, err := s.readProject(ctx, req.Project, "show the history of")
 	if err != nil {
 		return nil, err
 	}

@@ -14,10 +14,9 @@ import (
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/collections/config"
-	"github.com/skerry-sync/skerry/collections/former"
+	"github.com/skerry-sync/skerry/collections/migrate"
 	"github.com/skerry-sync/skerry/collections/place"
 	"github.com/skerry-sync/skerry/collections/service"
-	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/encrypted"
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/internal/disk"
@@ -179,13 +178,15 @@ func (a *app) collectionsMigrate() *cobra.Command {
 	return cmd
 }
 
-func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from string, dry bool) (err error) {
-	m := &encrypted.Migration{DryRun: dry}
-	cfg, err := config.Load(to)
-	if err != nil {
+func (a *app) migrateCollections(
+	ctx context.Context, f *storeFlags, to, from string, dry bool,
+) (err error) {
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	m := &migrate.Migration{Place: f.Place(), DryRun: dry, Log: log}
+	if m.Config, err = config.Load(to); err != nil {
 		return err
 	}
-	if m.To, err = codecOf(cfg); err != nil {
+	if m.To, err = codecOf(m.Config); err != nil {
 		return err
 	}
 	if from != "" {
@@ -200,81 +201,53 @@ func (a *app) migrateCollections(ctx context.Context, f *storeFlags, to, from st
 	if err := a.absDir(); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	in := f.Place()
 	if f.InReplica() {
-		var whole *skerry.Node
-		at := node.Config{Dir: a.dir, Command: a.command, Log: log}
-		if whole, err = a.openNode(ctx, at); err != nil {
+		var n *skerry.Node
+		if n, err = a.openNode(ctx, node.Config{Dir: a.dir, Command: a.command, Log: log}); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, whole.Close()) }()
-		if in, err = f.Replica(ctx, whole.Node, service.Site{Log: log}); err != nil {
+		defer func() { err = errors.Join(err, n.Close()) }()
+		if m.Place, err = f.Replica(ctx, n.Node, service.Site{Log: log}); err != nil {
 			return err
 		}
 	}
-	kept, err := in.Open(ctx, service.Keep{Log: log})
-	if err != nil {
-		return advised(err)
-	}
-	defer func() { err = errors.Join(err, kept.Close()) }()
 	b := a.newBar()
-	m.Progress = func(done encrypted.Migrated) { b.show(api.Progress{Doing: "migrating", Files: done.Documents}) }
-	m.Failed = func(key string, err error) {
+	m.Progress = func(done encrypted.Migrated) {
+		b.show(api.Progress{Doing: "migrating", Files: done.Documents})
+	}
+	m.Failed = func(_ string, err error) {
 		b.clear()
 		_ = a.stderr.text(displayf("%s", err)) // the run goes on, and counts it
 	}
-	done, err := m.Run(ctx, kept)
+	m.Left = func(key string, err error) {
+		b.clear()
+		_ = a.stderr.line(displayf("%s: not renamed: %s", key, err)) // likewise
+	}
+	done, err := m.Run(ctx)
 	b.clear()
 	if err != nil {
-		return err
+		return advised(err)
 	}
-	moved, err := a.moveFormer(ctx, f, kept, m, cfg)
-	if err != nil {
-		return err
-	}
-	if err := a.tellMigrated(done, moved, dry); err != nil {
-		return err
-	}
-	if done.Failed > 0 {
-		return fmt.Errorf("%d documents could not be read and stay as they were", done.Failed)
-	}
-	return nil
+	return errors.Join(a.tellMigrated(done, dry), done.Err())
 }
 
-// moveFormer renames what no request reaches any more. In a replica nothing is renamed: others may
-// have written it, and signed where.
-func (a *app) moveFormer(
-	ctx context.Context, f *storeFlags, kept store.Store, m *encrypted.Migration, cfg *config.Config,
-) (former.Moved, error) {
-	if f.InReplica() {
-		return former.Moved{}, nil
-	}
-	return former.Move(ctx, cfg, store.Coded(kept, m.To), former.Options{
-		DryRun: m.DryRun,
-		Left:   func(key string, err error) { _ = a.stderr.line(displayf("%s: not renamed: %s", key, err)) },
-	})
-}
-
-func (a *app) tellMigrated(done encrypted.Migrated, moved former.Moved, dry bool) error {
+func (a *app) tellMigrated(done migrate.Done, dry bool) error {
 	if a.json {
 		return a.printJSON(struct {
 			DryRun bool `json:"dry_run"`
-			encrypted.Migrated
-			Renamed int `json:"renamed"`
-			Left    int `json:"not_renamed"`
-		}{dry, done, moved.Documents, moved.Left})
+			migrate.Done
+		}{dry, done})
 	}
 	would := ""
 	if dry {
 		would = " would be"
 	}
 	renamed := ""
-	if moved.Documents > 0 {
-		renamed = fmt.Sprintf(", %d%s renamed", moved.Documents, would)
+	if done.Renamed > 0 {
+		renamed = fmt.Sprintf(", %d%s renamed", done.Renamed, would)
 	}
-	if moved.Left > 0 {
-		renamed += fmt.Sprintf(", %d%s left where no request reaches them", moved.Left, would)
+	if done.Left > 0 {
+		renamed += fmt.Sprintf(", %d%s left where no request reaches them", done.Left, would)
 	}
 	return a.stdout.text(
 		displayf("%d documents looked at; %d%s encrypted, %d%s encrypted anew, %d%s decrypted%s",

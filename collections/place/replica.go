@@ -45,11 +45,7 @@ func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	id, err := n.Replicas.DefaultAuthor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	author, err := n.Replicas.AuthorKey(ctx, id)
+	author, err := n.Replicas.DefaultAuthorKey(ctx)
 	if err != nil {
 		return nil, err
 	}
