@@ -406,12 +406,13 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	return nil
 }
 
-// forgetEvery is how often the addresses of peers that have left are forgotten.
+// forgetEvery is how often what peers that have left have said of themselves is forgotten.
 const forgetEvery = 10 * time.Second
 
-// forget drops the addresses of a peer that is not connected, nor being dialled. libp2p would keep
-// them for a quarter of an hour, so strangers that come and go would fill the memory. Those of a
-// peer that the hash table may ask stay. Where peers are that share something, the node has stored.
+// forget drops what a peer that is not connected, nor being dialled, has said of itself. libp2p would
+// keep its addresses for a quarter of an hour, and the rest for a minute, so strangers that come and
+// go would fill the memory. What is known of a peer that the hash table may ask stays. Where peers
+// are that share something, the node has stored.
 func (n *Network) forget(p peer.ID) {
 	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {
 		return
@@ -420,6 +421,7 @@ func (n *Network) forget(p peer.ID) {
 	defer n.mu.Unlock()
 	if n.dialled[p] == 0 {
 		n.host.Peerstore().ClearAddrs(p)
+		n.host.Peerstore().RemovePeer(p)
 	}
 }
 
