@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/vault"
 )
 
@@ -29,12 +30,14 @@ func KeyringHandler(k vault.Keyring) http.Handler {
 	return mux
 }
 
-// DialKeyring returns the keyring that another process serves on a Unix socket.
+// DialKeyring returns the keyring that another process serves on a Unix socket. It talks to no
+// process of another user, but for root.
 func DialKeyring(path string) vault.Keyring {
-	var d net.Dialer
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true, // calls are rare
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return disk.DialUnix(ctx, path, "")
+		},
 	}}
 	return vault.Remote{Call: func(ctx context.Context, msg []byte) ([]byte, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://keyring/v1/keyring", bytes.NewReader(msg))
@@ -42,6 +45,9 @@ func DialKeyring(path string) vault.Keyring {
 			return nil, err
 		}
 		resp, err := client.Do(r)
+		if errors.Is(err, disk.ErrForeignSocket) {
+			return nil, &Error{NotAllowed, fmt.Sprintf("keyring: %v", errors.Unwrap(err))}
+		}
 		if err != nil {
 			return nil, &Error{Unreachable, fmt.Sprintf("the keyring at %s does not answer: is skerry keyring running? (%v)", path, errors.Unwrap(err))}
 		}
