@@ -10,12 +10,12 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// What libp2p keeps of one peer that has said who it is (identify). A peer may say 80 KiB of itself,
-// and libp2p keeps most of it while it is connected and for a minute after that. Anybody can
-// connect under any number of ids.
+// What libp2p keeps of one peer that has said who it is (identify). A peer may say 80 KiB of
+// itself, and libp2p keeps most of it while it is connected and for a minute after that. Anybody
+// can connect under any number of ids.
 const (
-	// maxProtocols is how many protocols are kept, and maxProtocol how long their names may be. A node
-	// speaks some twenty.
+	// maxProtocols is how many protocols are kept, and maxProtocol how long their names may be. A
+	// node speaks some twenty.
 	maxProtocols = 64
 	maxProtocol  = 64
 	// maxBookAddrs and maxBookBytes are how many addresses are kept of those that are told at a time,

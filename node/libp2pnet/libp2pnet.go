@@ -409,9 +409,9 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 // forgetEvery is how often what peers that have left have said of themselves is forgotten.
 const forgetEvery = 10 * time.Second
 
-// forget drops what a peer that is not connected, nor being dialled, has said of itself. libp2p would
-// keep its addresses for a quarter of an hour, and the rest for a minute, so strangers that come and
-// go would fill the memory. What is known of a peer that the hash table may ask stays. Where peers
+// forget drops what a peer that is not connected, nor being dialled, has said of itself. libp2p
+// would keep its addresses for a quarter of an hour, and the rest for a minute, so strangers that
+// come and go would fill the memory. What is known of a peer that the hash table may ask stays. Where peers
 // are that share something, the node has stored.
 func (n *Network) forget(p peer.ID) {
 	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {

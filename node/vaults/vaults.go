@@ -25,8 +25,8 @@ import (
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/kind"
-	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/internal/seldom"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/replica"
