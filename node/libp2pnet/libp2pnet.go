@@ -411,8 +411,8 @@ const forgetEvery = 10 * time.Second
 
 // forget drops what a peer that is not connected, nor being dialled, has said of itself. libp2p
 // would keep its addresses for a quarter of an hour, and the rest for a minute, so strangers that
-// come and go would fill the memory. What is known of a peer that the hash table may ask stays. Where peers
-// are that share something, the node has stored.
+// come and go would fill the memory. What is known of a peer that the hash table may ask stays.
+// Where peers are that share something, the node has stored.
 func (n *Network) forget(p peer.ID) {
 	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {
 		return
