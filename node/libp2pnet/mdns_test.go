@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/zeroconf/v2"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/testkit"
@@ -79,7 +80,8 @@ func TestFloodOnTheLocalNetwork(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		met := map[peer.ID]int{}
 		go func() {
-			require.NoError(t, lookAround(ctx, e.browse, browsePause, func(p peer.AddrInfo) { met[p.ID]++ }))
+			found := func(p peer.AddrInfo) { met[p.ID]++ }
+			assert.NoError(t, lookAround(ctx, e.browse, browsePause, found))
 		}()
 		time.Sleep(time.Minute)
 		cancel()
@@ -104,18 +106,21 @@ func TestForgedNameOnTheLocalNetwork(t *testing.T) {
 			return service("friend", told(1, friend))
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
-		var met []peer.ID
+		met := make(chan peer.ID, 8)
 		go func() {
-			require.NoError(t, lookAround(ctx, e.browse, browsePause, func(p peer.AddrInfo) { met = append(met, p.ID) }))
+			found := func(p peer.AddrInfo) { met <- p.ID }
+			assert.NoError(t, lookAround(ctx, e.browse, browsePause, found))
 		}()
 		time.Sleep(browseTime - time.Minute)
 		synctest.Wait()
-		require.Equal(t, []peer.ID{forger}, met)
+		require.Equal(t, forger, <-met)
+		require.Empty(t, met)
 		time.Sleep(2 * time.Minute)
 		cancel()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Equal(t, []peer.ID{forger, friend}, met)
+		require.Equal(t, friend, <-met)
+		require.Empty(t, met)
 		require.Equal(t, 2, e.clients)
 	})
 }
