@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"reflect"
 	"strconv"
+
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // Client talks to a node.
@@ -24,11 +26,15 @@ type Client struct {
 	Warn func(string)
 }
 
-// Dial returns a client for the node that serves its API on the Unix socket path.
-func Dial(path string) *Client {
-	var d net.Dialer
+// Dial returns a client for the node that serves its API on the Unix socket path. It talks to no
+// process of another user, but for root.
+func Dial(path string) *Client { return DialOf("", path) }
+
+// DialOf is Dial for the node that has the data directory dir open: it also talks to a process of
+// the user who owns that.
+func DialOf(dir, path string) *Client {
 	return DialBy(func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return d.DialContext(ctx, "unix", path)
+		return disk.DialUnix(ctx, path, dir)
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/skerry-sync/skerry/internal/disk"
 )
 
 // maxKeyringReply is how many bytes of a reply of a keyring are read: more than vault.MaxCall, the
@@ -16,18 +18,21 @@ import (
 const maxKeyringReply = 1 << 20
 
 // DialKeyring returns what carries calls to the keyring that another process serves on a Unix
-// socket, and its replies back: the Call of a vault.Remote, which is that keyring. A keyring that
-// does not answer is an *Error of the kind Unreachable.
+// socket, and its replies back: the Call of a vault.Remote, which is that keyring. It talks to no
+// process of another user, but for root: that is an *Error of the kind NotAllowed. A keyring that
+// does not answer is one of the kind Unreachable.
 func DialKeyring(path string) func(ctx context.Context, call []byte) (reply []byte, err error) {
-	var d net.Dialer
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true, // calls are rare
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", path)
+			return disk.DialUnix(ctx, path, "")
 		},
 	}}
 	return func(ctx context.Context, call []byte) ([]byte, error) {
 		resp, err := postKeyring(ctx, client, "http://keyring/v1/", call)
+		if errors.Is(err, disk.ErrForeignSocket) {
+			return nil, &Error{NotAllowed, fmt.Sprintf("keyring: %v", errors.Unwrap(err))}
+		}
 		if err != nil {
 			return nil, &Error{Unreachable, fmt.Sprintf("the keyring at %s does not answer: is "+
 				"skerry keyring running? (%v)", path, errors.Unwrap(err))}

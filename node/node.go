@@ -278,11 +278,16 @@ func (n *Node) within(ctx context.Context) (_ context.Context, done func(error) 
 	return ctx, func(err error) error {
 		stop()
 		cancel()
-		if err != nil && n.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
-			return fmt.Errorf("node %w: %w", ErrClosed, err)
-		}
-		return err
+		return n.ended(err)
 	}
+}
+
+// ended returns err with ErrClosed if the node has ended.
+func (n *Node) ended(err error) error {
+	if err != nil && n.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("node %w: %w", ErrClosed, err)
+	}
+	return err
 }
 
 // Close ends everything and returns when it has ended. Calls that wait return ErrClosed.

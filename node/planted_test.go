@@ -269,7 +269,8 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 				_, _ = io.ReadFull(s, size[:])
 				msg := make([]byte, binary.BigEndian.Uint32(size[:]))
 				_, _ = io.ReadFull(s, msg)
-				reply := vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg)
+				reply := vault.ServeApp(ctx, k, vault.App{Peer: s.Remote().String()}, msg,
+					func(err error) { t.Error(err) })
 				_, _ = s.Write(binary.BigEndian.AppendUint32(nil, uint32(len(reply))))
 				_, _ = s.Write(reply)
 				_ = s.Close()

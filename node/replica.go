@@ -358,14 +358,14 @@ func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, err
 // Hold.
 func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in content.Reader, err error) {
 	view, err := r.plain(ctx)
+	if err == nil {
+		it, err = view.LatestOf(ctx, key)
+	}
+	if err == nil {
+		err = r.await(ctx, &it)
+	}
 	if err != nil {
-		return it, nil, err
-	}
-	if it, err = view.LatestOf(ctx, key); err != nil {
-		return it, nil, err
-	}
-	if err := r.await(ctx, &it); err != nil {
-		return it, nil, err
+		return it, nil, r.n.ended(err)
 	}
 	in, err = sealed.Open(ctx, r.blobs, view, &it.Entry)
 	return it, in, err

@@ -39,7 +39,7 @@ func both(l *Local) map[string]Keyring {
 // asApp returns a keyring as an app at a peer has it.
 func asApp(k Keyring, peer string) Keyring {
 	return Remote{func(ctx context.Context, msg []byte) ([]byte, error) {
-		return ServeApp(ctx, k, App{Peer: peer}, msg), nil
+		return ServeApp(ctx, k, App{Peer: peer}, msg, func(error) {}), nil
 	}}
 }
 
@@ -489,7 +489,7 @@ func FuzzServe(f *testing.F) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{Peer: "p"}, b)} {
+		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{Peer: "p"}, b, func(error) {})} {
 			require.LessOrEqual(t, len(out), MaxCall)
 			require.True(t, json.Valid(out))
 		}
@@ -597,4 +597,47 @@ func TestKeptAt(t *testing.T) {
 	}
 	_, err = (&KeptAt{Seed: "x", Replicas: make([]replica.ID, 1000)}).Seal(key)
 	require.ErrorContains(t, err, "more than an entry can say")
+}
+
+// faulty is a keyring of which all is wrong that can be.
+type faulty struct {
+	Keyring
+	err error
+}
+
+func (f faulty) Ask(context.Context, App, Ask) (Asked, error) { return Asked{}, f.err }
+
+// What is wrong with a keyring, an app is not told: the words for it name files and identities.
+func TestAppsAreNotToldWhatIsWrong(t *testing.T) {
+	for _, fault := range []error{
+		fmt.Errorf("keyring: /home/alice/.skerry/keyring/obj_x.json: %w", identity.ErrBadKeystore),
+		fmt.Errorf("the keyring at /home/alice/keyring.sock does not answer"),
+	} {
+		var told error
+		b := ServeApp(t.Context(), faulty{err: fault}, App{Peer: "p"},
+			[]byte(`{"version":1,"op":"ask","ask":{}}`), func(err error) { told = err })
+		require.NotContains(t, string(b), "alice")
+		require.Contains(t, string(b), `"error":"failed"`)
+		require.Equal(t, fault, told)
+	}
+	b := ServeApp(t.Context(), faulty{err: fmt.Errorf("none: %w", ErrNoIdentity)}, App{Peer: "p"},
+		[]byte(`{"version":1,"op":"ask","ask":{}}`), func(err error) { t.Error(err) })
+	require.Contains(t, string(b), `"error":"no_identity"`)
+}
+
+// The damaged file of one identity keeps no app from asking, and no other identity from answering.
+func TestDamagedFileOfAnotherIdentity(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	l := newLocal(dir, newClock().now)
+	good, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	bad, err := l.Add(ctx, NewIdentity{Password: password})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(l.path(bad.ID), []byte("{"), 0o600))
+	asked, err := l.Ask(ctx, App{Peer: "p"}, Ask{Application: "app.example", Challenge: randomBytes(32)})
+	require.NoError(t, err)
+	require.ErrorIs(t, l.Approve(ctx, asked.Request, identity.ID{}, password), ErrWhichIdentity)
+	require.NoError(t, l.Approve(ctx, asked.Request, good.ID, password))
+	_, err = l.Identities(ctx)
+	require.ErrorIs(t, err, identity.ErrBadKeystore, "a person is told")
 }

@@ -87,6 +87,22 @@ func (l *Local) path(id identity.ID) string { return filepath.Join(l.dir, id.Str
 
 // Identities implements Keyring.
 func (l *Local) Identities(ctx context.Context) (all []Identity, err error) {
+	ids, err := l.ids()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		one, err := l.describe(id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, ctx.Err()
+}
+
+// ids returns the identities that have files, damaged or not.
+func (l *Local) ids() (all []identity.ID, err error) {
 	files, err := os.ReadDir(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -96,17 +112,11 @@ func (l *Local) Identities(ctx context.Context) (all []Identity, err error) {
 	}
 	for _, f := range files {
 		name, ok := strings.CutSuffix(f.Name(), ".json")
-		id, err := identity.ParseID(name)
-		if !ok || err != nil {
-			continue // nothing of ours
+		if id, err := identity.ParseID(name); ok && err == nil { // else it is nothing of ours
+			all = append(all, id)
 		}
-		one, err := l.describe(id)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
 	}
-	return all, ctx.Err()
+	return all, nil
 }
 
 // maxKeystoreFile is more than a keystore has, in bytes.
@@ -199,7 +209,7 @@ func (n *NewIdentity) secret() (*identity.Secret, error) {
 	return &identity.Secret{Key: key, Nonce: key.Nonce()}, nil
 }
 
-// writeDurably writes a file whole or not at all.
+// writeDurably writes a file whole or not at all. When it returns, the file survives a crash.
 func writeDurably(name string, b []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
 	if err != nil {
@@ -214,7 +224,10 @@ func writeDurably(name string, b []byte) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), name)
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return disk.SyncDir(filepath.Dir(name))
 }
 
 // Export implements Keyring.
@@ -287,12 +300,12 @@ func (l *Local) Sign(_ context.Context, id identity.ID, what ToSign, password st
 }
 
 // Ask implements Keyring.
-func (l *Local) Ask(ctx context.Context, app App, a Ask) (Asked, error) {
+func (l *Local) Ask(_ context.Context, app App, a Ask) (Asked, error) {
 	if err := a.check(); err != nil {
 		return Asked{}, err
 	}
 	// Whether it has the identity that is wanted is nobody's business before the person has decided.
-	if all, err := l.Identities(ctx); err != nil {
+	if all, err := l.ids(); err != nil {
 		return Asked{}, err
 	} else if len(all) == 0 {
 		return Asked{}, ErrNoIdentity
@@ -439,7 +452,7 @@ func (l *Local) find(text string) (*request, error) {
 }
 
 // Approve implements Keyring.
-func (l *Local) Approve(ctx context.Context, text string, id identity.ID, password string) error {
+func (l *Local) Approve(_ context.Context, text string, id identity.ID, password string) error {
 	l.mu.Lock()
 	r, err := l.find(text)
 	l.mu.Unlock()
@@ -453,7 +466,7 @@ func (l *Local) Approve(ctx context.Context, text string, id identity.ID, passwo
 	case wanted != (identity.ID{}):
 		id = wanted
 	case id == (identity.ID{}):
-		all, err := l.Identities(ctx)
+		all, err := l.ids()
 		if err != nil {
 			return err
 		}
@@ -463,7 +476,7 @@ func (l *Local) Approve(ctx context.Context, text string, id identity.ID, passwo
 		if len(all) > 1 {
 			return ErrWhichIdentity
 		}
-		id = all[0].ID
+		id = all[0]
 	}
 	s, err := l.open(id, password)
 	if err != nil {

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -115,6 +116,16 @@ var wireErrors = map[string]error{
 	"not_for_apps": ErrNotForApps,
 }
 
+// wireName returns the name that an error has in replies, or nothing.
+func wireName(err error) string {
+	for name, known := range wireErrors {
+		if errors.Is(err, known) {
+			return name
+		}
+	}
+	return ""
+}
+
 // ErrNotForApps reports a call that only the person's own programs may make.
 var ErrNotForApps = kind.New(kind.NotAllowed, "this call is not for apps")
 
@@ -127,16 +138,32 @@ type wireError struct {
 func (e *wireError) Error() string { return e.message }
 func (e *wireError) Unwrap() error { return e.is }
 
-// ServeApp answers a call of an app.
-func ServeApp(ctx context.Context, k Keyring, app App, msg []byte) []byte {
+// ServeApp answers a call of an app. What is wrong with the keyring itself is none of the app's
+// business, who may be anybody: the words for it name files and identities. failed is told of it.
+func ServeApp(
+	ctx context.Context, k Keyring, app App, msg []byte, failed func(error),
+) []byte {
 	return serve(msg, func(c *call) (reply, error) {
 		r, ok, err := serveApp(ctx, k, app, c)
 		if !ok {
-			err = fmt.Errorf("%q: %w", c.Op, ErrNotForApps)
+			err = fmt.Errorf("%.32q: %w", c.Op, ErrNotForApps)
+		}
+		if err != nil && !forApps[wireName(err)] {
+			failed(err)
+			err = errFailed
 		}
 		return r, err
 	})
 }
+
+// forApps are the names of errors that apps are told.
+var forApps = map[string]bool{
+	"no_identity": true, "bad_ask": true, "replayed": true, "too_many_requests": true,
+	"no_request": true, "undecided": true, "denied": true, "no_session": true, "not_for_apps": true,
+}
+
+// errFailed is all that an app is told of a fault of the keyring.
+var errFailed = errors.New("the keyring cannot answer now: its log says why")
 
 // Serve answers a call of the person's own programs, among them a node that passes on what apps
 // call.
@@ -165,12 +192,7 @@ func serve(msg []byte, answer func(*call) (reply, error)) []byte {
 		r, err = answer(&c)
 	}
 	if err != nil {
-		r = reply{Error: "failed", Message: err.Error()}
-		for name, known := range wireErrors {
-			if errors.Is(err, known) {
-				r.Error = name
-			}
-		}
+		r = reply{Error: cmp.Or(wireName(err), "failed"), Message: err.Error()}
 	}
 	b, err := json.Marshal(&r)
 	if err != nil || len(b) > MaxCall {

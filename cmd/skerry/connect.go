@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/api/server"
+	"github.com/skerry-sync/skerry/internal/disk"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/datadir"
 )
@@ -105,15 +105,17 @@ func (a *app) dial() (*session, error) {
 	if err != nil || owner.API == "" {
 		return nil, nil
 	}
-	conn, err := net.DialTimeout("unix", owner.API, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := disk.DialUnix(ctx, owner.API, a.dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, notYours(a.dir, err)
 	}
 	if err != nil {
-		return nil, nil // left by a process that died
+		return nil, nil // left by a process that died, or taken over by somebody since
 	}
 	_ = conn.Close() // it only showed that somebody answers
-	c := api.Dial(owner.API)
+	c := api.DialOf(a.dir, owner.API)
 	return &session{Client: c, end: []func() error{func() error { c.Close(); return nil }}}, nil
 }
 

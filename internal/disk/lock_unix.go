@@ -31,3 +31,16 @@ func ownedByUs(st fs.FileInfo) bool {
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	return ok && int64(sys.Uid) == int64(os.Geteuid())
 }
+
+// ownerOf returns the user who owns a file, if it is there.
+func ownerOf(path string) (uid int, ok bool) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(sys.Uid), true
+}

@@ -3,12 +3,15 @@
 package disk
 
 import (
+	"context"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -54,4 +57,97 @@ func TestListenUnixRemovesOnlyStaleSockets(t *testing.T) {
 	put(t, path, "theirs")
 	require.NoError(t, l.Close())
 	require.Equal(t, "theirs", content(t, path), "closing removes the own socket alone")
+}
+
+// distrust has every process be of another user as long as foreign is set.
+func distrust(t *testing.T) (foreign *atomic.Bool) {
+	t.Helper()
+	before := trusted
+	foreign = new(atomic.Bool)
+	trusted = func(uid int) bool {
+		if uid != os.Geteuid() {
+			t.Errorf("user %d was asked about, but this process is of user %d", uid, os.Geteuid())
+		}
+		return !foreign.Load()
+	}
+	t.Cleanup(func() { trusted = before })
+	return foreign
+}
+
+// Where others may make files, they may take the name of a socket that is gone. Nothing is sent
+// there.
+func TestDialUnixRefusesOtherUsers(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	l, err := ListenUnix(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	came := make(chan net.Conn, 3)
+	go func() {
+		defer close(came)
+		for {
+			c, err := l.(*unixListener).UnixListener.Accept()
+			if err != nil {
+				return
+			}
+			came <- c
+		}
+	}()
+	dial := func(as string) error {
+		c, err := DialUnix(t.Context(), path, as)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	foreign := distrust(t)
+	require.NoError(t, dial(""))
+	foreign.Store(true)
+	err = dial("")
+	require.ErrorIs(t, err, ErrForeignSocket)
+	require.ErrorContains(t, err, path)
+	require.ErrorIs(t, dial(filepath.Join(dir, "missing")), ErrForeignSocket)
+	require.NoError(t, dial(dir), "who owns the data directory may answer for it")
+	for range 3 {
+		c := <-came
+		n, _ := c.Read(make([]byte, 1)) // it ends without a byte
+		require.Zero(t, n)
+		require.NoError(t, c.Close())
+	}
+}
+
+// A connection of another user, made before the socket had its mode, is closed without an answer,
+// and keeps nobody else from being answered.
+func TestListenUnixClosesConnectionsOfOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	distrusted := distrust(t)
+	distrusted.Store(true)
+	l, err := ListenUnix(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	foreign, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	type accepted struct {
+		c   net.Conn
+		err error
+	}
+	next := make(chan accepted, 1)
+	go func() {
+		c, err := l.Accept()
+		next <- accepted{c, err}
+	}()
+	require.NoError(t, foreign.SetReadDeadline(time.Now().Add(10*time.Second)))
+	n, err := foreign.Read(make([]byte, 1))
+	require.Zero(t, n)
+	require.ErrorContains(t, err, "EOF")
+	require.NoError(t, foreign.Close())
+	distrusted.Store(false)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	own, err := DialUnix(ctx, path, "")
+	require.NoError(t, err)
+	got := <-next
+	require.NoError(t, got.err)
+	require.NoError(t, got.c.Close())
+	require.NoError(t, own.Close())
 }

@@ -152,12 +152,12 @@ func TestLocalAnnouncementsAreBounded(t *testing.T) {
 	n, friend := startWith(t, Config{}), startWith(t, Config{})
 	wrong, held := tarpits(t, 2*maxFinds)
 	for _, at := range wrong {
-		found{n}.HandlePeerFound(peer.AddrInfo{ID: stranger(t), Addrs: []ma.Multiaddr{at}})
+		n.found(peer.AddrInfo{ID: stranger(t), Addrs: []ma.Multiaddr{at}})
 	}
 	require.Eventually(t, func() bool { return held.Load() == maxFinds }, 10*time.Second, time.Millisecond)
 	require.EqualValues(t, maxFinds, n.finds.Load())
 	require.NoError(t, n.Connect(t.Context(), friend.info(t)))
-	found{n}.HandlePeerFound(friend.info(t)) // it is connected
+	n.found(friend.info(t)) // it is connected
 	require.EqualValues(t, maxFinds, held.Load())
 }
 

@@ -25,7 +25,6 @@ import (
 	blankhost "github.com/libp2p/go-libp2p/p2p/host/blank"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
-	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -176,7 +175,7 @@ func (s *scaffold) swarm(
 	if err != nil {
 		return nil, nil, err
 	}
-	book, err := pstoremem.NewPeerstore()
+	book, err := newBook(id)
 	if err != nil {
 		return nil, nil, err
 	}

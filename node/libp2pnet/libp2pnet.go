@@ -29,9 +29,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/gologshim"
-	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	"github.com/libp2p/zeroconf/v2"
 	ma "github.com/multiformats/go-multiaddr"
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,7 +81,6 @@ const (
 	identifyWait   = 2 * time.Second
 	// quicDelay is the head start of TCP, which on fast networks carries three times as much as QUIC.
 	quicDelay = 250 * time.Millisecond
-	mdnsName  = "_skerry._udp"
 )
 
 // Network implements link.Network.
@@ -89,7 +88,8 @@ type Network struct {
 	ranks knownRanks
 	host  host.Host
 	cfg   Config
-	mdns  mdns.Service
+
+	announced *zeroconf.Server // says on the local network where this node is; nil if it does not
 
 	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
 	dials   *dials
@@ -400,20 +400,19 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	if !n.cfg.MDNS {
 		return nil
 	}
-	n.mdns = mdns.NewMdnsService(n.host, mdnsName, found{n})
-	if err := n.mdns.Start(); err != nil {
+	if err := n.meetLocally(); err != nil {
 		n.cfg.Log.Warn("no discovery on the local network", "error", err)
-		n.mdns = nil
 	}
 	return nil
 }
 
-// forgetEvery is how often the addresses of peers that have left are forgotten.
+// forgetEvery is how often what peers that have left have said of themselves is forgotten.
 const forgetEvery = 10 * time.Second
 
-// forget drops the addresses of a peer that is not connected, nor being dialled. libp2p would keep
-// them for a quarter of an hour, so strangers that come and go would fill the memory. Those of a
-// peer that the hash table may ask stay. Where peers are that share something, the node has stored.
+// forget drops what a peer that is not connected, nor being dialled, has said of itself. libp2p
+// would keep its addresses for a quarter of an hour, and the rest for a minute, so strangers that
+// come and go would fill the memory. What is known of a peer that the hash table may ask stays.
+// Where peers are that share something, the node has stored.
 func (n *Network) forget(p peer.ID) {
 	if n.Connected(p) || n.table != nil && n.table.RoutingTable().Find(p) != "" {
 		return
@@ -422,36 +421,7 @@ func (n *Network) forget(p peer.ID) {
 	defer n.mu.Unlock()
 	if n.dialled[p] == 0 {
 		n.host.Peerstore().ClearAddrs(p)
-	}
-}
-
-// found takes peers that mDNS has found.
-type found struct{ n *Network }
-
-// maxFinds is how many of them are dialled at a time, and maxFoundAddrs at how many addresses each.
-// Anybody on the local network can announce any number. What is left out is announced again.
-const (
-	maxFinds      = 16
-	maxFoundAddrs = 16
-)
-
-func (f found) HandlePeerFound(p peer.AddrInfo) {
-	n := f.n
-	if p.ID == n.ID() || n.Connected(p.ID) {
-		return
-	}
-	if n.finds.Add(1) > maxFinds {
-		n.finds.Add(-1)
-		return
-	}
-	p.Addrs = p.Addrs[:min(len(p.Addrs), maxFoundAddrs)]
-	if !n.do(func() {
-		defer n.finds.Add(-1)
-		if err := n.dial(n.ctx, p); err != nil { // not asking the table, which knows nothing better
-			n.cfg.Log.Debug("peer on the local network", "peer", p.ID, "error", err)
-		}
-	}) {
-		n.finds.Add(-1)
+		n.host.Peerstore().RemovePeer(p)
 	}
 }
 
@@ -523,8 +493,8 @@ func (n *Network) Close() error {
 	n.closed = true
 	n.mu.Unlock()
 	var err error
-	if n.mdns != nil {
-		err = n.mdns.Close()
+	if n.announced != nil {
+		n.announced.Shutdown()
 	}
 	if n.table != nil {
 		err = errors.Join(err, n.table.Close())

@@ -114,7 +114,7 @@ func (s *Service) serveKeyring(ctx context.Context, raw link.Stream) {
 	msg, err := readMessage(st, maxKeyringCall, v)
 	if err == nil {
 		app := vault.App{Peer: st.Remote().String(), Net: link.OriginOf(raw), Named: v.Who().Named}
-		reply := vault.ServeApp(ctx, s.AppKeyring(), app, msg)
+		reply := vault.ServeApp(ctx, s.AppKeyring(), app, msg, s.keyringFailed)
 		err = writeMessage(st.EndingIn(requestTime), reply)
 	}
 	if err != nil {
@@ -123,6 +123,19 @@ func (s *Service) serveKeyring(ctx context.Context, raw link.Stream) {
 		return
 	}
 	_ = st.Close()
+}
+
+// keyringFailed notes a fault of the keyring, of which an app is told nothing. Anybody can ask, and
+// again.
+func (s *Service) keyringFailed(err error) {
+	if s.failedTold.Again(s.n.Now()) {
+		s.n.Log().Error("the keyring could not answer an app", "error", err)
+	}
+}
+
+// AnswerApp answers a call of an app on this machine.
+func (s *Service) AnswerApp(ctx context.Context, msg []byte) []byte {
+	return vault.ServeApp(ctx, s.AppKeyring(), vault.App{}, msg, s.keyringFailed)
 }
 
 // readMessage reads a message of at most so many bytes, which v counts.

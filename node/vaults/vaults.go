@@ -25,6 +25,7 @@ import (
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/internal/seldom"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/admission"
@@ -47,6 +48,8 @@ type Service struct {
 	keyring vault.Keyring
 	tending sync.Mutex    // held while a vault is written
 	tend    chan struct{} // a vault may have to be written
+
+	failedTold seldom.Told // that the keyring cannot answer apps
 }
 
 // New gives a node its vaults: it answers apps, and keeps the person's own vault in step with what
