@@ -406,10 +406,3 @@ func TestSequence(t *testing.T) {
 	_, err = ParseSequence(make([]byte, 33))
 	require.ErrorIs(t, err, ErrNotSequence)
 }
-
-func TestParseHash(t *testing.T) {
-	for _, bad := range []string{"", "xyz", fmt.Sprintf("%064s", "g")} {
-		_, err := ParseHash(bad)
-		require.ErrorIs(t, err, ErrNotHash)
-	}
-}

@@ -54,6 +54,7 @@ var targets = []target{
 	{pkg: "collections/evm", tests: []string{"collections/evm", "collections/wallet"}},
 	{pkg: "ticket"},
 	{pkg: "vault"},
+	{pkg: "replica/ids"},
 	{pkg: "replica/seal"},
 	{
 		pkg: "replica",
