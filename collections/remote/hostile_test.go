@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,6 +34,10 @@ func beside(t *testing.T, url, mode string) *server {
 	s.manager = remote.New(s.docs, nil, slog.New(slog.DiscardHandler))
 	require.NoError(t, s.manager.Set(c))
 	t.Cleanup(s.manager.Close)
+	require.Eventually(t, func() bool { // the sync with which it begins: what comes now is the test's
+		first := s.manager.Statuses()[0]
+		return !first.Synced.IsZero() || !first.Failed.IsZero()
+	}, 10*time.Second, time.Millisecond)
 	return s
 }
 
@@ -115,7 +120,11 @@ func TestLengthOfWhatIsTaken(t *testing.T) {
 		if r.Method == http.MethodPost {
 			pushed.Add(1)
 		}
-		_, _ = io.WriteString(w, *answer.Load())
+		if text := answer.Load(); text != nil {
+			_, _ = io.WriteString(w, *text)
+		} else {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
 	}))
 	t.Cleanup(foreign.Close)
 	says := func(field string, length int) {
@@ -133,9 +142,11 @@ func TestLengthOfWhatIsTaken(t *testing.T) {
 	data, _ = s.has()
 	require.Len(t, data, most)
 
+	answer.Store(nil)
 	s = beside(t, foreign.URL, "bidirectional")
 	_, err := s.docs.Push(t.Context(), "posts/featured", object(t, `{"t":1}`), nil, nil, false)
 	require.NoError(t, err)
+	says("s", most-around)
 	require.ErrorContains(t, s.syncError(), "what both servers have written has")
 	require.Zero(t, pushed.Load())
 	data, _ = s.has()
