@@ -183,10 +183,10 @@ func Add(ctx context.Context, cfg Config) (res AddResult, err error) {
 		}
 		before := cpuTime()
 		start := time.Now()
-		_, err = n.Blobs.ImportFile(ctx, file, blobs.ImportOptions{})
+		_, err = n.Blobs().ImportFile(ctx, file, blobs.ImportOptions{})
 		imports = append(imports, time.Since(start))
 		if err == nil {
-			err = n.Blobs.Sync(ctx)
+			err = n.Blobs().Sync(ctx)
 		}
 		adds = append(adds, time.Since(start))
 		cpu = cpuTime() - before

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -41,54 +42,55 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 	defer func() { err = errors.Join(err, p.close()) }()
 	h := watchHeap()
 	res.Entries = entries
-	r, err := p.a.Replicas.Create(ctx, "bench")
+	r, err := p.a.CreateReplica(ctx, "bench", false)
 	if err != nil {
 		return res, err
 	}
-	author := replica.NewSecretKey()
-	value, err := p.a.Blobs.ImportBytes(ctx, []byte("value"))
-	if err != nil {
-		return res, err
-	}
+	as := node.WriteOptions{As: replica.NewSecretKey()}
+	value, here := newShortValue("value"), p.a.ReplicaOf(r.ID)
 	// The other node has the content, so that entries are measured and not downloads.
-	if _, err := p.b.Blobs.ImportBytes(ctx, []byte("value")); err != nil {
+	if _, err := p.b.Blobs().ImportBytes(ctx, []byte("value")); err != nil {
 		return res, err
 	}
 	cfg.Note("setting %d entries", entries)
 	start := time.Now()
-	for at := 0; at < entries; at += setBatch {
-		var changes []replica.Change
-		for i := at; i < min(at+setBatch, entries); i++ {
-			changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "entry/%012d", i), Hash: value.Hash, Size: value.Size})
+	batch, err := here.Batch(ctx, as)
+	if err != nil {
+		return res, err
+	}
+	defer batch.Close()
+	for i := range entries {
+		if err := batch.Add(value.at(fmt.Appendf(nil, "entry/%012d", i))); err != nil {
+			return res, err
 		}
-		if _, err := p.a.Replicas.Write(ctx, r.ID, author, changes); err != nil {
+		if batch.Len() < setBatch {
+			continue
+		}
+		if _, err := batch.Write(); err != nil {
 			return res, err
 		}
 	}
-	if err := p.a.Replicas.Sync(ctx); err != nil {
+	if _, err := batch.Commit(); err != nil {
 		return res, err
 	}
 	res.BatchPerSecond = rate(entries, start)
 	const singles = 2000
-	single := func(prefix string, sync bool) (float64, error) {
+	single := func(prefix string, write func() ([]replica.Item, error)) (float64, error) {
 		start := time.Now()
 		for i := range singles {
-			if _, err := p.a.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Appendf(nil, "%s/%d", prefix, i), Hash: value.Hash, Size: value.Size}}); err != nil {
+			if err := batch.Add(value.at(fmt.Appendf(nil, "%s/%d", prefix, i))); err != nil {
 				return 0, err
 			}
-			if !sync {
-				continue
-			}
-			if err := p.a.Replicas.Sync(ctx); err != nil {
+			if _, err := write(); err != nil {
 				return 0, err
 			}
 		}
 		return rate(singles, start), nil
 	}
-	if res.SinglePerSecond, err = single("single", false); err != nil {
+	if res.SinglePerSecond, err = single("single", batch.Write); err != nil {
 		return res, err
 	}
-	if res.SyncedPerSecond, err = single("synced", true); err != nil {
+	if res.SyncedPerSecond, err = single("synced", batch.Commit); err != nil {
 		return res, err
 	}
 	cfg.Note("syncing them to a new node")
@@ -101,7 +103,7 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 		return res, err
 	}
 	res.SyncPerSecond = rate(entries+2*singles, start)
-	if err := live(ctx, cfg, p, r.ID, author, value, &res); err != nil {
+	if err := live(ctx, cfg, p, r.ID, as, value, &res); err != nil {
 		return res, err
 	}
 	res.PeakHeapMiB = h.end()
@@ -112,10 +114,28 @@ func rate(n int, start time.Time) float64 {
 	return float64(int(float64(n) / time.Since(start).Seconds()))
 }
 
-func live(ctx context.Context, cfg Config, p *pair, id replica.ID, author replica.SecretKey, value blobs.Info, res *EntriesResult) error {
+// shortValue is a value that entries are set to.
+type shortValue struct {
+	value []byte
+	hash  blobs.Hash
+}
+
+func newShortValue(value string) shortValue {
+	return shortValue{[]byte(value), blobs.HashOf([]byte(value))}
+}
+
+// at is the change that sets a key to the value.
+func (s shortValue) at(key []byte) node.Change {
+	return node.Change{Key: key, Value: s.value, Hash: s.hash}
+}
+
+func live(
+	ctx context.Context, cfg Config, p *pair, id replica.ID, as node.WriteOptions, value shortValue,
+	res *EntriesResult,
+) error {
 	const samples = 200
 	cfg.Note("timing %d entries from set to stored at the peer", samples)
-	sub := p.b.Replicas.Subscribe(id)
+	sub := p.b.Replicas().Subscribe(id)
 	defer sub.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -123,10 +143,7 @@ func live(ctx context.Context, cfg Config, p *pair, id replica.ID, author replic
 	for i := range samples {
 		start := time.Now()
 		key := fmt.Appendf(nil, "live/%d", i)
-		if _, err := p.a.Replicas.Write(ctx, id, author, []replica.Change{{Key: key, Hash: value.Hash, Size: value.Size}}); err != nil {
-			return err
-		}
-		if err := p.a.Replicas.Sync(ctx); err != nil {
+		if _, err := p.a.ReplicaOf(id).Apply(ctx, as, value.at(key)); err != nil {
 			return err
 		}
 		for seen := false; !seen; {

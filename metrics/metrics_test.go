@@ -19,7 +19,6 @@ import (
 
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
-	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
 )
 
@@ -54,9 +53,9 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	require.NoError(t, device.GoOnline(network))
 	_, err = (seed.Client{Node: device, At: at[0]}).Register(ctx, &seed.Request{Replica: "x"})
 	require.Error(t, err)
-	r, err := n.Replicas.Create(ctx, "r")
+	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
-	_, err = n.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: [32]byte{1}, Size: 1}})
+	_, err = n.ReplicaOf(r.ID).Set(ctx, []byte("k"), []byte("v"))
 	require.NoError(t, err)
 
 	l, err := Listen(ctx, registry, n, "0", quiet)
