@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
+	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/seed"
 )
 
@@ -55,7 +57,15 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	require.Error(t, err)
 	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
-	_, err = n.ReplicaOf(r.ID).Set(ctx, []byte("k"), []byte("v"))
+	author := replica.NewSecretKey()
+	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	away := replica.Entry{ // whose content is nowhere
+		Replica: r.ID, Author: author.Author(), Timestamp: uint64(time.Now().UnixMicro()),
+		Key: []byte("k"), Hash: [32]byte{1}, Size: 1,
+	}
+	away.Sign(author)
+	_, err = n.TakeEntries(ctx, r.ID, []replica.Entry{away}, replica.Origin{})
 	require.NoError(t, err)
 
 	l, err := Listen(ctx, registry, n, "0", quiet)

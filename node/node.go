@@ -2,13 +2,13 @@
 // that keep them in step with other nodes'.
 //
 // What belongs here: what ties the rooms below a node together (peers.go, content.go, wanted.go),
-// and the handles by which replicas are used (replica.go). Each protocol is a package of its own,
-// such as session, which keeps replicas in step, and so is what needs no node, such as downloads,
-// sealed and datadir. What never belongs here: the formats and rules of blobs and entries; how
-// people or programs talk to a node (package api); and what stands above a node, such as invites,
-// vaults and its doctor, which are packages of their own and use what is exported here ([Node.Add],
-// [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet implements
-// it.
+// the handles by which replicas are used (replica.go), and what others read (reading.go). Each
+// protocol is a package of its own, such as session, which keeps replicas in step, and so is what
+// needs no node, such as downloads, sealed and datadir. What never belongs here: the formats and
+// rules of blobs and entries; how people or programs talk to a node (package api); and what stands
+// above a node, such as invites, vaults and its doctor, which are packages of their own and use
+// what is exported here ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind
+// [link.Network]; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
