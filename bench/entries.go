@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -28,6 +30,9 @@ type EntriesResult struct {
 // setBatch is how many entries are set together.
 const setBatch = 8192
 
+// setSingles is how many are set each in a transaction of its own, and as many again synced.
+const setSingles = 2000
+
 // Entries sets, syncs and pushes entries between two nodes in this process over loopback.
 func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, err error) {
 	dir, remove, err := workDir(cfg)
@@ -35,79 +40,108 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 		return res, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	h := watchHeap()
+	res.Entries = entries
+	author := replica.NewSecretKey()
+	value := newShortValue("value")
+	r, err := setEntries(ctx, cfg, memberDir(dir, 0), author, value, &res)
+	if err != nil {
+		return res, err
+	}
 	p, err := newPair(ctx, dir)
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	h := watchHeap()
-	res.Entries = entries
-	r, err := p.a.CreateReplica(ctx, "bench", false)
-	if err != nil {
-		return res, err
-	}
-	as := node.WriteOptions{As: replica.NewSecretKey()}
-	value, here := newShortValue("value"), p.a.ReplicaOf(r.ID)
-	// The other node has the content, so that entries are measured and not downloads.
-	if _, err := p.b.Blobs().ImportBytes(ctx, []byte("value")); err != nil {
-		return res, err
-	}
-	cfg.Note("setting %d entries", entries)
-	start := time.Now()
-	batch, err := here.Batch(ctx, as)
-	if err != nil {
-		return res, err
-	}
-	defer batch.Close()
-	for i := range entries {
-		if err := batch.Add(value.at(fmt.Appendf(nil, "entry/%012d", i))); err != nil {
+	// Both nodes have the content, so that entries are measured and not downloads.
+	for _, n := range []*node.Node{p.a, p.b} {
+		if _, err := n.Blobs().ImportBytes(ctx, value.value); err != nil {
 			return res, err
 		}
-		if batch.Len() < setBatch {
-			continue
-		}
-		if _, err := batch.Write(); err != nil {
-			return res, err
-		}
-	}
-	if _, err := batch.Commit(); err != nil {
-		return res, err
-	}
-	res.BatchPerSecond = rate(entries, start)
-	const singles = 2000
-	single := func(prefix string, write func() ([]replica.Item, error)) (float64, error) {
-		start := time.Now()
-		for i := range singles {
-			if err := batch.Add(value.at(fmt.Appendf(nil, "%s/%d", prefix, i))); err != nil {
-				return 0, err
-			}
-			if _, err := write(); err != nil {
-				return 0, err
-			}
-		}
-		return rate(singles, start), nil
-	}
-	if res.SinglePerSecond, err = single("single", batch.Write); err != nil {
-		return res, err
-	}
-	if res.SyncedPerSecond, err = single("synced", batch.Commit); err != nil {
-		return res, err
 	}
 	cfg.Note("syncing them to a new node")
 	t, err := p.a.Ticket(ctx, r, replica.Read)
 	if err != nil {
 		return res, err
 	}
-	start = time.Now()
+	start := time.Now()
 	if _, err := p.b.Join(ctx, t, "bench"); err != nil {
 		return res, err
 	}
-	res.SyncPerSecond = rate(entries+2*singles, start)
-	if err := live(ctx, cfg, p, r.ID, as, value, &res); err != nil {
+	res.SyncPerSecond = rate(entries+2*setSingles, start)
+	if err := live(ctx, cfg, p, r.ID, node.WriteOptions{As: author}, value, &res); err != nil {
 		return res, err
 	}
 	res.PeakHeapMiB = h.end()
 	return res, nil
+}
+
+// setEntries measures the set itself, below a node: it sets entries of a new replica in a data
+// directory that no node has open yet.
+func setEntries(
+	ctx context.Context, cfg Config, dir string, author replica.SecretKey, value shortValue,
+	res *EntriesResult,
+) (r replica.Replica, err error) {
+	d, err := datadir.Open(dir, "")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	records, err := d.OpenStore(pebble.Options{})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	s, err := replica.Open(ctx, records, replica.Config{})
+	if err != nil {
+		return r, err
+	}
+	defer s.Close()
+	if r, err = s.Create(ctx, "bench"); err != nil {
+		return r, err
+	}
+	change := func(prefix string, i int) replica.Change {
+		return replica.Change{
+			Key:  fmt.Appendf(nil, "%s/%012d", prefix, i),
+			Hash: value.hash, Size: uint64(len(value.value)),
+		}
+	}
+	cfg.Note("setting %d entries", res.Entries)
+	start := time.Now()
+	for at := 0; at < res.Entries; at += setBatch {
+		var changes []replica.Change
+		for i := at; i < min(at+setBatch, res.Entries); i++ {
+			changes = append(changes, change("entry", i))
+		}
+		if _, err := s.Write(ctx, r.ID, author, changes); err != nil {
+			return r, err
+		}
+	}
+	if err := s.Sync(ctx); err != nil {
+		return r, err
+	}
+	res.BatchPerSecond = rate(res.Entries, start)
+	single := func(prefix string, sync func(context.Context) error) (float64, error) {
+		start := time.Now()
+		for i := range setSingles {
+			changes := []replica.Change{change(prefix, i)}
+			if _, err := s.Write(ctx, r.ID, author, changes); err != nil {
+				return 0, err
+			}
+			if sync == nil {
+				continue
+			}
+			if err := sync(ctx); err != nil {
+				return 0, err
+			}
+		}
+		return rate(setSingles, start), nil
+	}
+	if res.SinglePerSecond, err = single("single", nil); err != nil {
+		return r, err
+	}
+	res.SyncedPerSecond, err = single("synced", s.Sync)
+	return r, err
 }
 
 func rate(n int, start time.Time) float64 {
