@@ -183,10 +183,10 @@ func Add(ctx context.Context, cfg Config) (res AddResult, err error) {
 		}
 		before := cpuTime()
 		start := time.Now()
-		_, err = n.Blobs.ImportFile(ctx, file, blobs.ImportOptions{})
+		_, err = n.Blobs().ImportFile(ctx, file, blobs.ImportOptions{})
 		imports = append(imports, time.Since(start))
 		if err == nil {
-			err = n.Blobs.Sync(ctx)
+			err = n.Blobs().Sync(ctx)
 		}
 		adds = append(adds, time.Since(start))
 		cpu = cpuTime() - before
@@ -209,10 +209,13 @@ type pair struct {
 	infoA []peer.AddrInfo
 }
 
+// memberDir is the data directory of a node of a pair below dir.
+func memberDir(dir string, i int) string { return filepath.Join(dir, fmt.Sprint("node", i)) }
+
 func newPair(ctx context.Context, dir string) (p *pair, err error) {
 	p = &pair{}
 	for i, to := range []**node.Node{&p.a, &p.b} {
-		if *to, err = online(ctx, filepath.Join(dir, fmt.Sprint("node", i))); err != nil {
+		if *to, err = online(ctx, memberDir(dir, i)); err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 	}

@@ -52,9 +52,9 @@ func Edit(ctx context.Context, cfg Config, edits []int) (res EditResult, err err
 	res.Bytes = cfg.Size
 	step := func() (imported, synced time.Duration, fetched uint64, err error) {
 		start := time.Now()
-		info, err := directory.Import(ctx, p.a.Blobs, in, directory.ImportOptions{})
+		info, err := directory.Import(ctx, p.a.Blobs(), in, directory.ImportOptions{})
 		if err == nil {
-			err = p.a.Blobs.Sync(ctx)
+			err = p.a.Blobs().Sync(ctx)
 		}
 		if err != nil {
 			return 0, 0, 0, err

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv/pebble"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -27,6 +30,9 @@ type EntriesResult struct {
 // setBatch is how many entries are set together.
 const setBatch = 8192
 
+// setSingles is how many are set each in a transaction of its own, and as many again synced.
+const setSingles = 2000
+
 // Entries sets, syncs and pushes entries between two nodes in this process over loopback.
 func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, err error) {
 	dir, remove, err := workDir(cfg)
@@ -34,88 +40,136 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 		return res, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	h := watchHeap()
+	res.Entries = entries
+	author := replica.NewSecretKey()
+	value := newShortValue("value")
+	r, err := setEntries(ctx, cfg, memberDir(dir, 0), author, value, &res)
+	if err != nil {
+		return res, err
+	}
 	p, err := newPair(ctx, dir)
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	h := watchHeap()
-	res.Entries = entries
-	r, err := p.a.Replicas.Create(ctx, "bench")
-	if err != nil {
-		return res, err
-	}
-	author := replica.NewSecretKey()
-	value, err := p.a.Blobs.ImportBytes(ctx, []byte("value"))
-	if err != nil {
-		return res, err
-	}
-	// The other node has the content, so that entries are measured and not downloads.
-	if _, err := p.b.Blobs.ImportBytes(ctx, []byte("value")); err != nil {
-		return res, err
-	}
-	cfg.Note("setting %d entries", entries)
-	start := time.Now()
-	for at := 0; at < entries; at += setBatch {
-		var changes []replica.Change
-		for i := at; i < min(at+setBatch, entries); i++ {
-			changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "entry/%012d", i), Hash: value.Hash, Size: value.Size})
-		}
-		if _, err := p.a.Replicas.Write(ctx, r.ID, author, changes); err != nil {
+	// Both nodes have the content, so that entries are measured and not downloads.
+	for _, n := range []*node.Node{p.a, p.b} {
+		if _, err := n.Blobs().ImportBytes(ctx, value.value); err != nil {
 			return res, err
 		}
-	}
-	if err := p.a.Replicas.Sync(ctx); err != nil {
-		return res, err
-	}
-	res.BatchPerSecond = rate(entries, start)
-	const singles = 2000
-	single := func(prefix string, sync bool) (float64, error) {
-		start := time.Now()
-		for i := range singles {
-			if _, err := p.a.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Appendf(nil, "%s/%d", prefix, i), Hash: value.Hash, Size: value.Size}}); err != nil {
-				return 0, err
-			}
-			if !sync {
-				continue
-			}
-			if err := p.a.Replicas.Sync(ctx); err != nil {
-				return 0, err
-			}
-		}
-		return rate(singles, start), nil
-	}
-	if res.SinglePerSecond, err = single("single", false); err != nil {
-		return res, err
-	}
-	if res.SyncedPerSecond, err = single("synced", true); err != nil {
-		return res, err
 	}
 	cfg.Note("syncing them to a new node")
 	t, err := p.a.Ticket(ctx, r, replica.Read)
 	if err != nil {
 		return res, err
 	}
-	start = time.Now()
+	start := time.Now()
 	if _, err := p.b.Join(ctx, t, "bench"); err != nil {
 		return res, err
 	}
-	res.SyncPerSecond = rate(entries+2*singles, start)
-	if err := live(ctx, cfg, p, r.ID, author, value, &res); err != nil {
+	res.SyncPerSecond = rate(entries+2*setSingles, start)
+	if err := live(ctx, cfg, p, r.ID, node.WriteOptions{As: author}, value, &res); err != nil {
 		return res, err
 	}
 	res.PeakHeapMiB = h.end()
 	return res, nil
 }
 
+// setEntries measures the set itself, below a node: it sets entries of a new replica in a data
+// directory that no node has open yet.
+func setEntries(
+	ctx context.Context, cfg Config, dir string, author replica.SecretKey, value shortValue,
+	res *EntriesResult,
+) (r replica.Replica, err error) {
+	d, err := datadir.Open(dir, "")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	records, err := d.OpenStore(pebble.Options{})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	s, err := replica.Open(ctx, records, replica.Config{})
+	if err != nil {
+		return r, err
+	}
+	defer s.Close()
+	if r, err = s.Create(ctx, "bench"); err != nil {
+		return r, err
+	}
+	change := func(prefix string, i int) replica.Change {
+		return replica.Change{
+			Key:  fmt.Appendf(nil, "%s/%012d", prefix, i),
+			Hash: value.hash, Size: uint64(len(value.value)),
+		}
+	}
+	cfg.Note("setting %d entries", res.Entries)
+	start := time.Now()
+	for at := 0; at < res.Entries; at += setBatch {
+		var changes []replica.Change
+		for i := at; i < min(at+setBatch, res.Entries); i++ {
+			changes = append(changes, change("entry", i))
+		}
+		if _, err := s.Write(ctx, r.ID, author, changes); err != nil {
+			return r, err
+		}
+	}
+	if err := s.Sync(ctx); err != nil {
+		return r, err
+	}
+	res.BatchPerSecond = rate(res.Entries, start)
+	single := func(prefix string, sync func(context.Context) error) (float64, error) {
+		start := time.Now()
+		for i := range setSingles {
+			changes := []replica.Change{change(prefix, i)}
+			if _, err := s.Write(ctx, r.ID, author, changes); err != nil {
+				return 0, err
+			}
+			if sync == nil {
+				continue
+			}
+			if err := sync(ctx); err != nil {
+				return 0, err
+			}
+		}
+		return rate(setSingles, start), nil
+	}
+	if res.SinglePerSecond, err = single("single", nil); err != nil {
+		return r, err
+	}
+	res.SyncedPerSecond, err = single("synced", s.Sync)
+	return r, err
+}
+
 func rate(n int, start time.Time) float64 {
 	return float64(int(float64(n) / time.Since(start).Seconds()))
 }
 
-func live(ctx context.Context, cfg Config, p *pair, id replica.ID, author replica.SecretKey, value blobs.Info, res *EntriesResult) error {
+// shortValue is a value that entries are set to.
+type shortValue struct {
+	value []byte
+	hash  blobs.Hash
+}
+
+func newShortValue(value string) shortValue {
+	return shortValue{[]byte(value), blobs.HashOf([]byte(value))}
+}
+
+// at is the change that sets a key to the value.
+func (s shortValue) at(key []byte) node.Change {
+	return node.Change{Key: key, Value: s.value, Hash: s.hash}
+}
+
+func live(
+	ctx context.Context, cfg Config, p *pair, id replica.ID, as node.WriteOptions, value shortValue,
+	res *EntriesResult,
+) error {
 	const samples = 200
 	cfg.Note("timing %d entries from set to stored at the peer", samples)
-	sub := p.b.Replicas.Subscribe(id)
+	sub := p.b.Replicas().Subscribe(id)
 	defer sub.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -123,10 +177,7 @@ func live(ctx context.Context, cfg Config, p *pair, id replica.ID, author replic
 	for i := range samples {
 		start := time.Now()
 		key := fmt.Appendf(nil, "live/%d", i)
-		if _, err := p.a.Replicas.Write(ctx, id, author, []replica.Change{{Key: key, Hash: value.Hash, Size: value.Size}}); err != nil {
-			return err
-		}
-		if err := p.a.Replicas.Sync(ctx); err != nil {
+		if _, err := p.a.ReplicaOf(id).Apply(ctx, as, value.at(key)); err != nil {
 			return err
 		}
 		for seen := false; !seen; {

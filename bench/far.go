@@ -62,7 +62,7 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 	if err := writeRandom(ctx, file, cfg.Size); err != nil {
 		return res, err
 	}
-	large, err := p.a.Blobs.ImportFile(ctx, file, blobs.ImportOptions{})
+	large, err := p.a.Blobs().ImportFile(ctx, file, blobs.ImportOptions{})
 	if err != nil {
 		return res, err
 	}
@@ -70,7 +70,7 @@ func Far(ctx context.Context, cfg Config, path Path) (res FarResult, err error) 
 	if err := smallFiles(in, cfg.Files); err != nil {
 		return res, err
 	}
-	small, err := directory.Import(ctx, p.a.Blobs, in, directory.ImportOptions{})
+	small, err := directory.Import(ctx, p.a.Blobs(), in, directory.ImportOptions{})
 	if err != nil {
 		return res, err
 	}

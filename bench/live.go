@@ -73,7 +73,7 @@ func Live(ctx context.Context, cfg Config, nodes int) (res LiveResult, err error
 
 func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error) {
 	nodes := len(g)
-	r, err := g[0].Replicas.Create(ctx, "bench")
+	r, err := g[0].CreateReplica(ctx, "bench", false)
 	if err != nil {
 		return res, err
 	}
@@ -90,14 +90,11 @@ func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error
 	}
 	const samples = 200
 	cfg.Note("timing %d entries from set to stored at %d peers", samples, nodes-1)
-	value, err := g[0].Blobs.ImportBytes(ctx, []byte("value"))
-	if err != nil {
-		return res, err
-	}
-	author := replica.NewSecretKey()
+	value := newShortValue("value")
+	as := node.WriteOptions{As: replica.NewSecretKey()}
 	var subs []*replica.Subscription
 	for _, n := range g[1:] {
-		sub := n.Replicas.Subscribe(r.ID)
+		sub := n.Replicas().Subscribe(r.ID)
 		defer sub.Close()
 		subs = append(subs, sub)
 	}
@@ -108,10 +105,7 @@ func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error
 	for i := range samples + warmUp {
 		key := fmt.Appendf(nil, "live/%d", i)
 		start := time.Now()
-		if _, err := g[0].Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: key, Hash: value.Hash, Size: value.Size}}); err != nil {
-			return res, err
-		}
-		if err := g[0].Replicas.Sync(ctx); err != nil {
+		if _, err := g[0].ReplicaOf(r.ID).Apply(ctx, as, value.at(key)); err != nil {
 			return res, err
 		}
 		times := make(chan time.Duration, len(subs))
@@ -187,7 +181,8 @@ func idle(ctx context.Context, cfg Config, g group, replicas int, wait time.Dura
 	for _, n := range g {
 		joining.Go(func() error {
 			for i, key := range keys {
-				if _, err := n.Replicas.Join(ctx, replica.Replica{ID: ids[i], Name: fmt.Sprint("r", i), Capability: replica.Write, Secret: key}); err != nil {
+				doc := &ticket.Doc{Replica: ids[i], Capability: replica.Write, Secret: key}
+				if _, err := n.Keep(ctx, doc, fmt.Sprint("r", i)); err != nil {
 					return err
 				}
 			}

@@ -88,11 +88,7 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 		return t, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	create := p.a.Replicas.Create
-	if encrypted {
-		create = p.a.Replicas.CreateEncrypted
-	}
-	r, err := create(ctx, "bench")
+	r, err := p.a.CreateReplica(ctx, "bench", encrypted)
 	if err != nil {
 		return t, err
 	}
@@ -117,7 +113,7 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	}
 	transfer := time.Since(start)
 	start = time.Now()
-	view, err := p.b.Replicas.Plain(ctx, r.ID)
+	view, err := p.b.Replicas().Plain(ctx, r.ID)
 	if err != nil {
 		return t, err
 	}

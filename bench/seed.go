@@ -285,7 +285,7 @@ func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, 
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	ask := func(id replica.ID) (time.Duration, error) {
-		r, err := n.Replicas.Join(ctx, replica.Replica{ID: id, Capability: replica.Sync})
+		r, err := n.Keep(ctx, &ticket.Doc{Replica: id, Capability: replica.Sync}, "")
 		if err == nil {
 			err = n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{s.at})
 		}

@@ -46,7 +46,7 @@ func newDevice(ctx context.Context, dir string, opt pebble.Options, s *seedProce
 	if err != nil {
 		return nil, err
 	}
-	author, err := n.Replicas.DefaultAuthorKey(ctx)
+	author, err := n.Authors().DefaultKey(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func bearDevices(ctx context.Context, cfg Config, dir string, s *seedProcess, lo
 	res.SessionMS, res.SessionP99 = quantile(all, 0.5), quantile(all, 0.99)
 	// A device that has nothing must get all of it from the seed: of ten, all of the content.
 	for i := 0; i < len(devices); i += max(1, len(devices)/10) {
-		if err := devices[i].n.Blobs.Sync(ctx); err != nil {
+		if err := devices[i].n.Blobs().Sync(ctx); err != nil {
 			return err
 		}
 		missing, err := devices[i].missingAt(ctx, filepath.Join(dir, fmt.Sprint("check", i)), s)
@@ -201,7 +201,7 @@ func (d *device) missingAt(ctx context.Context, dir string, s *seedProcess) (mis
 		return 0, err
 	}
 	missing = d.count
-	for e, err := range n.Replicas.Entries(ctx, d.r.ID, replica.Query{}) {
+	for e, err := range n.Replicas().Entries(ctx, d.r.ID, replica.Query{}) {
 		if err != nil {
 			return 0, err
 		}
@@ -274,11 +274,11 @@ func wakes(ctx context.Context, dir string, s *seedProcess, times int, res *Seed
 
 // complete counts the entries whose content is there.
 func complete(ctx context.Context, n *node.Node, id replica.ID) (count int, err error) {
-	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
+	for e, err := range n.Replicas().Entries(ctx, id, replica.Query{}) {
 		if err != nil {
 			return count, err
 		}
-		ok, err := n.Blobs.Has(ctx, e.Hash)
+		ok, err := n.Blobs().Has(ctx, e.Hash)
 		if err != nil {
 			return count, err
 		}

@@ -61,9 +61,9 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	if err := os.Remove(filepath.Join(dir, "copy")); err != nil {
 		return res, err
 	}
-	info, err := p.a.Blobs.ImportFile(ctx, file, blobs.ImportOptions{})
+	info, err := p.a.Blobs().ImportFile(ctx, file, blobs.ImportOptions{})
 	if err == nil {
-		err = errors.Join(p.a.Blobs.Sync(ctx), os.Remove(file))
+		err = errors.Join(p.a.Blobs().Sync(ctx), os.Remove(file))
 	}
 	if err != nil {
 		return res, err
@@ -106,9 +106,9 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 		return err
 	}
 	start := time.Now()
-	info, err := directory.Import(ctx, p.a.Blobs, in, directory.ImportOptions{})
+	info, err := directory.Import(ctx, p.a.Blobs(), in, directory.ImportOptions{})
 	if err == nil {
-		err = p.a.Blobs.Sync(ctx)
+		err = p.a.Blobs().Sync(ctx)
 	}
 	if err != nil {
 		return err

@@ -21,11 +21,11 @@ func BenchmarkList(b *testing.B) {
 	for i := range 60000 {
 		m = append(m, directory.Entry{Path: fmt.Sprintf("%06d/file", i), Kind: directory.Empty})
 	}
-	info, err := n.Blobs.ImportBytes(b.Context(), m.Bytes())
+	info, err := n.Blobs().ImportBytes(b.Context(), m.Bytes())
 	if err != nil {
 		b.Fatal(err)
 	}
-	seq, err := n.Blobs.ImportBytes(b.Context(), blobs.Sequence{info.Hash}.Bytes())
+	seq, err := n.Blobs().ImportBytes(b.Context(), blobs.Sequence{info.Hash}.Bytes())
 	if err != nil {
 		b.Fatal(err)
 	}

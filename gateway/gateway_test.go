@@ -69,7 +69,7 @@ func get(t *testing.T, l *Listener, path string, headers ...string) (*http.Respo
 func TestBlob(t *testing.T) {
 	n, l := start(t)
 	data := testkit.Random(7, 3<<20)
-	info, err := n.Blobs.ImportBytes(t.Context(), data)
+	info, err := n.Blobs().ImportBytes(t.Context(), data)
 	require.NoError(t, err)
 	at := "/blobs/" + info.Hash.String()
 	resp, b := get(t, l, at)
@@ -100,7 +100,7 @@ func TestBlob(t *testing.T) {
 	require.NoError(t, head.Body.Close())
 	require.EqualValues(t, len(data), head.ContentLength)
 
-	html, err := n.Blobs.ImportBytes(t.Context(), []byte("<!doctype html><script>alert(1)</script>"))
+	html, err := n.Blobs().ImportBytes(t.Context(), []byte("<!doctype html><script>alert(1)</script>"))
 	require.NoError(t, err)
 	resp, _ = get(t, l, "/blobs/"+html.Hash.String())
 	require.Equal(t, "text/html; charset=utf-8", resp.Header.Get("Content-Type"))
@@ -134,7 +134,7 @@ func TestDirectory(t *testing.T) {
 	}
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
 	require.NoError(t, os.Symlink("sub/deep/x.json", filepath.Join(dir, "link.json")))
-	info, err := directory.Import(t.Context(), n.Blobs, dir, directory.ImportOptions{})
+	info, err := directory.Import(t.Context(), n.Blobs(), dir, directory.ImportOptions{})
 	require.NoError(t, err)
 	require.Equal(t, 1, info.Chunked)
 	at := "/seq/" + info.Hash.String()
@@ -176,7 +176,7 @@ func TestDirectory(t *testing.T) {
 		require.Equal(t, 404, resp.StatusCode, path)
 	}
 	// A sequence that is no directory: its children by number.
-	seq, err := n.Blobs.ImportBytes(t.Context(), blobs.Sequence{blobs.EmptyHash, info.Hash}.Bytes())
+	seq, err := n.Blobs().ImportBytes(t.Context(), blobs.Sequence{blobs.EmptyHash, info.Hash}.Bytes())
 	require.NoError(t, err)
 	resp, b = get(t, l, "/seq/"+seq.Hash.String()+"/1")
 	require.Equal(t, 200, resp.StatusCode)
@@ -191,9 +191,9 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	b, l := start(t)
 	ctx := context.Background()
 	data := testkit.Random(7, 32<<20)
-	info, err := a.Blobs.ImportBytes(ctx, data)
+	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
-	other, err := a.Blobs.ImportBytes(ctx, []byte("for the connection"))
+	other, err := a.Blobs().ImportBytes(ctx, []byte("for the connection"))
 	require.NoError(t, err)
 	_, err = b.Get(ctx, other.Hash, content.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
 	require.NoError(t, err)
@@ -201,7 +201,7 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	resp, got := get(t, l, "/blobs/"+info.Hash.String(), "Range", "bytes=20000000-20065535")
 	require.Equal(t, 206, resp.StatusCode)
 	require.True(t, bytes.Equal(data[20000000:20065536], got))
-	st, err := b.Blobs.Stat(ctx, info.Hash)
+	st, err := b.Blobs().Stat(ctx, info.Hash)
 	require.NoError(t, err)
 	require.Less(t, st.Present, uint64(1<<20))
 	_, got = get(t, l, "/blobs/"+info.Hash.String())
@@ -229,7 +229,7 @@ func TestUploadLimit(t *testing.T) {
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: limits.Config{Upload: limit}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
-	x, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, size))
+	x, err := n.Blobs().ImportBytes(t.Context(), testkit.Random(7, size))
 	require.NoError(t, err)
 	for addr, limited := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
 		g := New(n, quiet)

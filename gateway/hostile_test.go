@@ -21,7 +21,7 @@ func TestHostileNames(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
-	info, err := directory.Import(t.Context(), n.Blobs, dir, directory.ImportOptions{})
+	info, err := directory.Import(t.Context(), n.Blobs(), dir, directory.ImportOptions{})
 	require.NoError(t, err)
 	at := "/seq/" + info.Hash.String()
 	resp, b := get(t, l, at+"/")
@@ -54,7 +54,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 		}
 	}
 	require.NoError(t, os.Symlink("a\xff", filepath.Join(dir, "link")))
-	info, err := directory.Import(t.Context(), n.Blobs, dir, directory.ImportOptions{})
+	info, err := directory.Import(t.Context(), n.Blobs(), dir, directory.ImportOptions{})
 	require.NoError(t, err)
 	at := "/seq/" + info.Hash.String() + "/"
 	_, b := get(t, l, at, "Accept", "application/json")
@@ -76,7 +76,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 // content.
 func TestConditionsOnLists(t *testing.T) {
 	n, l := start(t)
-	info, err := directory.Import(t.Context(), n.Blobs, t.TempDir(), directory.ImportOptions{})
+	info, err := directory.Import(t.Context(), n.Blobs(), t.TempDir(), directory.ImportOptions{})
 	require.NoError(t, err)
 	at := "/seq/" + info.Hash.String() + "/"
 	resp, _ := get(t, l, at)

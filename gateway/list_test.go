@@ -32,7 +32,7 @@ func imported(t *testing.T, n *node.Node, files, links map[string]string) string
 	for name, target := range links {
 		require.NoError(t, os.Symlink(target, at(name)))
 	}
-	info, err := directory.Import(t.Context(), n.Blobs, dir, directory.ImportOptions{})
+	info, err := directory.Import(t.Context(), n.Blobs(), dir, directory.ImportOptions{})
 	require.NoError(t, err)
 	return "/seq/" + info.Hash.String()
 }
@@ -94,9 +94,9 @@ func TestLargeDirectory(t *testing.T) {
 	for i := range count {
 		m = append(m, directory.Entry{Path: fmt.Sprintf("%06d+/file", i), Kind: directory.Empty})
 	}
-	info, err := n.Blobs.ImportBytes(t.Context(), m.Bytes())
+	info, err := n.Blobs().ImportBytes(t.Context(), m.Bytes())
 	require.NoError(t, err)
-	seq, err := n.Blobs.ImportBytes(t.Context(), blobs.Sequence{info.Hash}.Bytes())
+	seq, err := n.Blobs().ImportBytes(t.Context(), blobs.Sequence{info.Hash}.Bytes())
 	require.NoError(t, err)
 	at := "/seq/" + seq.Hash.String()
 	pages, seen := []string{"/"}, 0

@@ -27,9 +27,9 @@ func empties(t *testing.T, n *node.Node, count, length int) blobs.Hash {
 	for i := range count {
 		m = append(m, directory.Entry{Path: fmt.Sprintf("%0*d", length, i), Kind: directory.Empty})
 	}
-	info, err := n.Blobs.ImportBytes(t.Context(), m.Bytes())
+	info, err := n.Blobs().ImportBytes(t.Context(), m.Bytes())
 	require.NoError(t, err)
-	seq, err := n.Blobs.ImportBytes(t.Context(), blobs.Sequence{info.Hash}.Bytes())
+	seq, err := n.Blobs().ImportBytes(t.Context(), blobs.Sequence{info.Hash}.Bytes())
 	require.NoError(t, err)
 	return seq.Hash
 }
@@ -207,7 +207,7 @@ func TestAnswersHaveTheirTime(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 	g := New(n, quiet)
-	info, err := n.Blobs.ImportBytes(t.Context(), testkit.Random(7, 1<<20))
+	info, err := n.Blobs().ImportBytes(t.Context(), testkit.Random(7, 1<<20))
 	require.NoError(t, err)
 	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	g.ServeHTTP(w, httptest.NewRequest("GET", "/blobs/"+info.Hash.String(), nil))

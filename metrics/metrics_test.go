@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -54,9 +55,17 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	require.NoError(t, device.GoOnline(network))
 	_, err = (seed.Client{Node: device, At: at[0]}).Register(ctx, &seed.Request{Replica: "x"})
 	require.Error(t, err)
-	r, err := n.Replicas.Create(ctx, "r")
+	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
-	_, err = n.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: [32]byte{1}, Size: 1}})
+	author := replica.NewSecretKey()
+	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	away := replica.Entry{ // whose content is nowhere
+		Replica: r.ID, Author: author.Author(), Timestamp: uint64(time.Now().UnixMicro()),
+		Key: []byte("k"), Hash: [32]byte{1}, Size: 1,
+	}
+	away.Sign(author)
+	_, err = n.TakeEntries(ctx, r.ID, []replica.Entry{away}, replica.Origin{})
 	require.NoError(t, err)
 
 	l, err := Listen(ctx, registry, n, "0", quiet)

@@ -11,6 +11,7 @@ import (
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // Room is what stands above a node and lives as long as that: what it serves, does by itself and
@@ -90,9 +91,9 @@ func (n *Node) left(ctx context.Context, id replica.ID) (err error) {
 func (n *Node) CreateReplica(
 	ctx context.Context, name string, encrypted bool,
 ) (replica.Replica, error) {
-	create := n.Replicas.Create
+	create := n.replicas.Create
 	if encrypted {
-		create = n.Replicas.CreateEncrypted
+		create = n.replicas.CreateEncrypted
 	}
 	r, err := create(ctx, name)
 	if err != nil {
@@ -106,11 +107,19 @@ func (n *Node) CreateReplica(
 	return r, err
 }
 
+// Found begins, or joins, the encrypted replica whose keys are derived from something else, as a
+// vault's are; see [replica.Store.Found]. The rooms are not told of it.
+func (n *Node) Found(
+	ctx context.Context, name string, key replica.SecretKey, first seal.ReadKey,
+) (replica.Replica, error) {
+	return n.replicas.Found(ctx, name, key, first)
+}
+
 // RenameReplica gives a replica another name here.
 func (n *Node) RenameReplica(
 	ctx context.Context, id replica.ID, name string,
 ) (replica.Replica, error) {
-	r, err := n.Replicas.Rename(ctx, id, name)
+	r, err := n.replicas.Rename(ctx, id, name)
 	if err != nil {
 		return r, err
 	}
@@ -154,7 +163,16 @@ func (n *Node) Look(ctx context.Context, id replica.ID) error {
 }
 
 // TakeStatements stores statements of a replica, as bytes, that came from a peer.
-func (n *Node) TakeStatements(ctx context.Context, id replica.ID, statements [][]byte) error {
-	_, err := n.syncer.InsertStatements(ctx, id, statements)
-	return err
+func (n *Node) TakeStatements(
+	ctx context.Context, id replica.ID, statements [][]byte,
+) (replica.Stated, error) {
+	return n.syncer.InsertStatements(ctx, id, statements)
+}
+
+// TakeEntries stores entries of a replica that came from a peer, signed, after checking each; see
+// [replica.Store.Insert]. What is set here is written by [Replica].
+func (n *Node) TakeEntries(
+	ctx context.Context, id replica.ID, entries []replica.Entry, from replica.Origin,
+) (replica.Inserted, error) {
+	return n.replicas.Insert(ctx, id, entries, from)
 }

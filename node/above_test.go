@@ -79,7 +79,7 @@ func TestRoomsAreTold(t *testing.T) {
 		require.NoError(t, n.Add(Room{
 			Name: name, Created: tell("created"), Renamed: tell("renamed"),
 			Left: func(_ context.Context, id replica.ID) error {
-				_, err := n.Replicas.Get(ctx, id)
+				_, err := n.replicas.Get(ctx, id)
 				require.ErrorIs(t, err, replica.ErrNotFound)
 				told = append(told, "left")
 				return failed
@@ -92,11 +92,11 @@ func TestRoomsAreTold(t *testing.T) {
 	require.ErrorIs(t, err, failed)
 	_, err = n.RenameReplica(ctx, r.ID, "b")
 	require.ErrorIs(t, err, failed)
-	held, err := n.Replicas.Get(ctx, r.ID)
+	held, err := n.replicas.Get(ctx, r.ID)
 	require.NoError(t, err)
 	require.Equal(t, "b", held.Name)
 	require.ErrorIs(t, n.Leave(ctx, r.ID), failed)
-	_, err = n.Replicas.Get(ctx, r.ID)
+	_, err = n.replicas.Get(ctx, r.ID)
 	require.ErrorIs(t, err, replica.ErrNotFound)
 	require.Equal(t, []string{
 		"created a", "created a", "renamed b", "renamed b", "left", "left",
@@ -127,7 +127,7 @@ func TestRoomsAreTold(t *testing.T) {
 		require.NoError(t, change(), what)
 		require.Equal(t, []replica.ID{key.Replica(), key.Replica()}, changed, what)
 	}
-	sealed, err := n.Replicas.CreateEncrypted(ctx, "sealed")
+	sealed, err := n.replicas.CreateEncrypted(ctx, "sealed")
 	require.NoError(t, err)
 	changed = nil
 	_, err = n.Rotate(ctx, sealed.ID)

@@ -42,7 +42,7 @@ func TestFetchOverADeadConnection(t *testing.T) {
 			require.NoError(t, err)
 			w.fresh.Node = n
 			require.NoError(t, n.GoOnline(&breaks{w.end(n.ID()), lost}))
-			info, err := w.old.Blobs.ImportBytes(context.Background(), []byte("content"))
+			info, err := w.old.blobs.ImportBytes(context.Background(), []byte("content"))
 			require.NoError(t, err)
 			_, err = n.Get(context.Background(), info.Hash, content.Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
 			require.Equal(t, arrives, err == nil, "%d lost: %v", lost, err)

@@ -28,7 +28,7 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 		require.NoError(t, err)
 		wallet, err := eth.AddressOf(me.Public)
 		require.NoError(t, err)
-		r, err := owner.Replicas.Create(ctx, "r")
+		r, err := owner.ReplicaStore().Create(ctx, "r")
 		require.NoError(t, err)
 		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1, Wallet: wallet})
 		require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 			})
 			require.Error(t, err, as)
 			require.Equal(t, 1, asked, as)
-			_, err = thief.Replicas.Get(ctx, r.ID)
+			_, err = thief.ReplicaStore().Get(ctx, r.ID)
 			require.ErrorIs(t, err, replica.ErrNotFound, as)
 		}
 		all, err := owner.Invites.List(ctx)

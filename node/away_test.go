@@ -38,7 +38,7 @@ func TestJoiningWaitsForNobodyWhoIsAway(t *testing.T) {
 		ctx := context.Background()
 		require.NoError(t, owner.GoOnline(s.end(owner.ID())))
 		require.NoError(t, joiner.GoOnline(awaits{s.end(joiner.ID()), away.ID()}))
-		r, err := owner.Replicas.Create(ctx, "r")
+		r, err := owner.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		doc := &ticket.Doc{Replica: r.ID, Capability: replica.Read}
 		for _, n := range []*Node{away, owner} {

@@ -27,9 +27,9 @@ func TestBusyPeerIsAskedAgain(t *testing.T) {
 				require.NoError(t, n.GoOnline(net.end(n.ID())))
 				all = append(all, n)
 			}
-			r, err := all[0].Replicas.Create(t.Context(), "r")
+			r, err := all[0].replicas.Create(t.Context(), "r")
 			require.NoError(t, err)
-			_, err = all[1].Replicas.Join(t.Context(), r)
+			_, err = all[1].replicas.Join(t.Context(), r)
 			require.NoError(t, err)
 			require.NoError(t, all[1].Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: all[0].ID()}}))
 			time.Sleep(time.Minute)

@@ -47,7 +47,7 @@ func newClaimWorld(t *testing.T) *claimWorld {
 	}
 	w.old, w.fresh = open(), open()
 	var err error
-	w.replica, err = w.old.Replicas.Create(context.Background(), "r")
+	w.replica, err = w.old.replicas.Create(context.Background(), "r")
 	require.NoError(t, err)
 	for _, a := range []replica.SecretKey{w.victim, w.hostile} {
 		_, err := w.old.Grant(context.Background(), w.replica.ID, a.Author(), replica.Permission{})
@@ -70,7 +70,7 @@ func (w *claimWorld) join(policy wanted.Policy) {
 	ctx := context.Background()
 	r := w.replica
 	r.Capability, r.Secret = replica.Read, replica.SecretKey{}
-	_, err := w.fresh.Replicas.Join(ctx, r)
+	_, err := w.fresh.replicas.Join(ctx, r)
 	require.NoError(w.t, err)
 	require.NoError(w.t, w.fresh.SetPolicy(ctx, r.ID, policy))
 	require.NoError(
@@ -86,7 +86,7 @@ func (w *claimWorld) put(
 		Replica: w.replica.ID, Key: []byte(key), Timestamp: w.clock, Hash: h, Size: size,
 	}
 	e.Sign(author)
-	_, err := w.old.Replicas.Insert(
+	_, err := w.old.replicas.Insert(
 		context.Background(), w.replica.ID, []replica.Entry{e}, replica.Local,
 	)
 	require.NoError(w.t, err)
@@ -105,13 +105,13 @@ func (w *claimWorld) blob(n int) blobs.Info {
 	for i := range b {
 		b[i] = byte(rng.Uint32())
 	}
-	info, err := w.old.Blobs.ImportBytes(context.Background(), b)
+	info, err := w.old.blobs.ImportBytes(context.Background(), b)
 	require.NoError(w.t, err)
 	return info
 }
 
 func (w *claimWorld) has(e *replica.Entry) bool {
-	h, err := w.fresh.Blobs.Has(context.Background(), e.Hash)
+	h, err := w.fresh.blobs.Has(context.Background(), e.Hash)
 	require.NoError(w.t, err)
 	return h
 }
@@ -197,7 +197,7 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		for i := range lies {
 			require.Equal(t, "wrong size", w.contentOf(&lies[i]))
-			_, err := w.fresh.Blobs.Stat(context.Background(), lies[i].Hash)
+			_, err := w.fresh.blobs.Stat(context.Background(), lies[i].Hash)
 			require.ErrorIs(t, err, blobs.ErrNotFound,
 				"a small claim does not slip a large blob past the policy")
 		}
@@ -228,7 +228,7 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		for i := range data {
 			data[i] = byte(rng.Uint32())
 		}
-		file, err := chunked.Import(ctx, w.old.Blobs, bytes.NewReader(data), nil)
+		file, err := chunked.Import(ctx, w.old.blobs, bytes.NewReader(data), nil)
 		require.NoError(t, err)
 		e := w.put(w.victim, "victim", file.Hash, file.Size)
 		lies := []replica.Entry{
@@ -236,9 +236,9 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		}
 		chunk := w.blob(chunked.MinChunk)
 		sequence := func(sizes []uint64, chunks ...blobs.Hash) blobs.Hash {
-			list, err := w.old.Blobs.ImportBytes(ctx, chunked.List(sizes))
+			list, err := w.old.blobs.ImportBytes(ctx, chunked.List(sizes))
 			require.NoError(t, err)
-			seq, err := w.old.Blobs.ImportBytes(
+			seq, err := w.old.blobs.ImportBytes(
 				ctx, append(blobs.Sequence{list.Hash}, chunks...).Bytes(),
 			)
 			require.NoError(t, err)
@@ -257,7 +257,7 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 		for range 16 {
 			noList = append(noList, chunk.Hash)
 		}
-		noListInfo, err := w.old.Blobs.ImportBytes(ctx, noList.Bytes())
+		noListInfo, err := w.old.blobs.ImportBytes(ctx, noList.Bytes())
 		require.NoError(t, err)
 		lies = append(lies, w.put(w.hostile, "m/nolist", noListInfo.Hash, 16*chunked.MaxChunk))
 		nowhere := make([]blobs.Hash, 16)
@@ -265,12 +265,12 @@ func TestWrongListsDoNotDenyContent(t *testing.T) {
 			nowhere[i] = blobs.Hash{byte(i), 1}
 		}
 		lacking := w.put(w.hostile, "m/nowhere", sequence(right, nowhere...), 16*chunked.MaxChunk)
-		first, err := w.old.Blobs.ImportBytes(ctx, append(blobs.Sequence{{9}}, all...).Bytes())
+		first, err := w.old.blobs.ImportBytes(ctx, append(blobs.Sequence{{9}}, all...).Bytes())
 		require.NoError(t, err)
 		lacksList := w.put(w.hostile, "m/nolistatall", first.Hash, 16*chunked.MaxChunk)
 		var others []replica.Entry
 		for i := range 20 {
-			other, err := chunked.Import(ctx, w.old.Blobs, bytes.NewReader(data[i*1000:]), nil)
+			other, err := chunked.Import(ctx, w.old.blobs, bytes.NewReader(data[i*1000:]), nil)
 			require.NoError(t, err)
 			others = append(others, w.put(w.victim, fmt.Sprint("other", i), other.Hash, other.Size))
 		}

@@ -84,9 +84,9 @@ func TestClosedNodeEndsWaits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, stop := start(t, t.TempDir())
-			r, err := n.Replicas.Create(t.Context(), "r")
+			r, err := n.ReplicaStore().Create(t.Context(), "r")
 			require.NoError(t, err)
-			_, err = n.Replicas.Write(t.Context(), r.ID, replica.NewSecretKey(), []replica.Change{
+			_, err = n.ReplicaStore().Write(t.Context(), r.ID, replica.NewSecretKey(), []replica.Change{
 				{Key: []byte("away"), Hash: blobs.Hash{7}, Size: 5},
 			})
 			require.NoError(t, err)

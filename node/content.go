@@ -23,10 +23,10 @@ import (
 // openContent makes what knows, fetches and gives the content of a node that is being opened.
 func (n *Node) openContent() {
 	n.wanted = wanted.New(wanted.Config{
-		Ctx: n.ctx, Store: n.kv, Blobs: n.Blobs, Host: n.cfg.Host, Log: n.log,
+		Ctx: n.ctx, Store: n.kv, Blobs: n.blobs, Host: n.cfg.Host, Log: n.log,
 	})
 	n.handing = handover.New(handover.Config{
-		On: n.cfg.HandsOver, Blobs: n.Blobs, Log: n.log,
+		On: n.cfg.HandsOver, Blobs: n.blobs, Log: n.log,
 		Describe: func(
 			ctx context.Context, p peer.ID, hashes []blobs.Hash,
 		) ([]content.Described, error) {
@@ -41,7 +41,7 @@ func (n *Node) openContent() {
 		},
 	})
 	cfg := content.Config{
-		Blobs: n.Blobs, Limits: n.limits, Log: n.log,
+		Blobs: n.blobs, Limits: n.limits, Log: n.log,
 		Lied: n.blamed.Lied, NoteLie: n.noteLie,
 	}
 	if n.cfg.HandsOver {
@@ -64,7 +64,7 @@ func (n *Node) Get(
 	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo,
 	progress func(content.GetProgress),
 ) (content.Content, error) {
-	return n.get(ctx, n.Blobs, h, form, providers, progress)
+	return n.get(ctx, n.blobs, h, form, providers, progress)
 }
 
 func (n *Node) get(
@@ -117,31 +117,31 @@ func (n *Node) Providers(ctx context.Context, h blobs.Hash) []content.ProviderIn
 func (n *Node) OpenContent(
 	ctx context.Context, h blobs.Hash, size uint64,
 ) (content.Reader, error) {
-	return content.Open(ctx, n.Blobs, h, size)
+	return content.Open(ctx, n.blobs, h, size)
 }
 
 // Chunks is [content.Chunks] in the node's store.
 func (n *Node) Chunks(ctx context.Context, h blobs.Hash, size uint64) (*chunked.Index, error) {
-	return content.Chunks(ctx, n.Blobs, h, size)
+	return content.Chunks(ctx, n.blobs, h, size)
 }
 
 // Export is [content.Content.Export] from the node's store.
 func (n *Node) Export(
 	ctx context.Context, c *content.Content, name string, progress func(directory.Progress),
 ) error {
-	return c.Export(ctx, n.Blobs, name, progress)
+	return c.Export(ctx, n.blobs, name, progress)
 }
 
 // PlainSize is [sealed.Size] in the node's store.
 func (n *Node) PlainSize(
 	ctx context.Context, p *replica.Plain, e *replica.Entry,
 ) (size uint64, ok bool, err error) {
-	return sealed.Size(ctx, n.Blobs, p, e)
+	return sealed.Size(ctx, n.blobs, p, e)
 }
 
 // OpenPlain is [sealed.Open] in the node's store.
 func (n *Node) OpenPlain(
 	ctx context.Context, p *replica.Plain, e *replica.Entry,
 ) (content.Reader, error) {
-	return sealed.Open(ctx, n.Blobs, p, e)
+	return sealed.Open(ctx, n.blobs, p, e)
 }

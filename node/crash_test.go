@@ -31,17 +31,17 @@ func writeUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	r, err := n.Replicas.Resolve(ctx, "crash")
+	r, err := n.ReplicaStore().Resolve(ctx, "crash")
 	if err != nil {
-		if r, err = n.Replicas.Create(ctx, "crash"); err != nil {
+		if r, err = n.ReplicaStore().Create(ctx, "crash"); err != nil {
 			return err
 		}
 	}
-	author, err := n.Replicas.DefaultAuthor(ctx)
+	author, err := n.ReplicaStore().DefaultAuthor(ctx)
 	if err != nil {
 		return err
 	}
-	key, err := n.Replicas.AuthorKey(ctx, author)
+	key, err := n.ReplicaStore().AuthorKey(ctx, author)
 	if err != nil {
 		return err
 	}
@@ -61,10 +61,10 @@ func writeUntilKilled(dir string) error {
 			return err
 		default:
 		}
-		if _, err := n.Blobs.ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
+		if _, err := n.Blobs().ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
 			return err
 		}
-		held, release := n.Blobs.Hold()
+		held, release := n.Blobs().Hold()
 		data := testkit.Random(byte(i), sizes[i%len(sizes)])
 		binary.BigEndian.PutUint64(data, uint64(time.Now().UnixNano()))
 		info, err := held.ImportBytes(ctx, data)
@@ -72,15 +72,15 @@ func writeUntilKilled(dir string) error {
 			return err
 		}
 		name := info.Hash.String()
-		if _, err := n.Replicas.Write(ctx, r.ID, key, []replica.Change{{Key: []byte(name), Hash: info.Hash, Size: info.Size}}); err != nil {
+		if _, err := n.ReplicaStore().Write(ctx, r.ID, key, []replica.Change{{Key: []byte(name), Hash: info.Hash, Size: info.Size}}); err != nil {
 			return err
 		}
 		release()
-		if err := n.Blobs.Sync(ctx); err != nil {
+		if err := n.Blobs().Sync(ctx); err != nil {
 			return err
 		}
 		if i%7 == 6 { // deletions are interrupted, too
-			if err := n.Blobs.Delete(ctx, info.Hash); err != nil {
+			if err := n.Blobs().Delete(ctx, info.Hash); err != nil {
 				return err
 			}
 			continue
@@ -118,22 +118,22 @@ func TestStoreSurvivesKills(t *testing.T) {
 
 		n, err := node.Open(t.Context(), node.Config{Dir: dir})
 		require.NoError(t, err)
-		r, err := n.Replicas.Resolve(t.Context(), "crash")
+		r, err := n.ReplicaStore().Resolve(t.Context(), "crash")
 		require.NoError(t, err)
 		for _, name := range acknowledged {
 			h, err := blobs.ParseHash(name)
 			require.NoError(t, err)
-			damage, err := n.Blobs.Verify(t.Context(), h, nil)
+			damage, err := n.Blobs().Verify(t.Context(), h, nil)
 			require.NoError(t, err, "round %d", round)
 			require.Empty(t, damage)
-			e, err := n.Replicas.LatestOf(t.Context(), r.ID, []byte(name))
+			e, err := n.ReplicaStore().LatestOf(t.Context(), r.ID, []byte(name))
 			require.NoError(t, err)
 			require.NoError(t, e.Verify())
 		}
-		counts, err := n.Replicas.Counts(t.Context(), r.ID)
+		counts, err := n.ReplicaStore().Counts(t.Context(), r.ID)
 		require.NoError(t, err)
 		var entries uint64
-		for e, err := range n.Replicas.Entries(t.Context(), r.ID, replica.Query{ByTime: true}) {
+		for e, err := range n.ReplicaStore().Entries(t.Context(), r.ID, replica.Query{ByTime: true}) {
 			require.NoError(t, err)
 			require.NotEmpty(t, e.Key)
 			entries++

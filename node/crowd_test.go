@@ -34,7 +34,7 @@ func (*crowded) Connect(context.Context, peer.AddrInfo) error {
 func crowdedNode(t *testing.T, now *time.Time) (*Node, *crowded, replica.ID) {
 	n, net := offline(t, now), &crowded{}
 	n.joinNetwork(net)
-	r, err := n.Replicas.Create(t.Context(), "r")
+	r, err := n.replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	return n, net, r.ID
 }

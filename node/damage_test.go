@@ -45,7 +45,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 						require.NoError(t, err)
 						require.NoError(t, w.fresh.GoOnline(w.end(w.fresh.ID())))
 					}
-					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
+					h, size, list, sequence := chunkedtest.Store(t, w.old.blobs)
 					e := w.put(w.victim, "file", h, size)
 					w.join(wanted.Policy{})
 					time.Sleep(10 * time.Minute)
@@ -65,7 +65,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					if !c.list {
 						require.ErrorAs(t, err, &damage, "which chunks to keep is not known")
 					}
-					has, err := w.fresh.Blobs.Has(ctx, chunk)
+					has, err := w.fresh.blobs.Has(ctx, chunk)
 					require.NoError(t, err)
 					require.True(t, has)
 					require.NoError(t, w.fresh.RefutedClaims(ctx, w.replica.ID, func(c wanted.RefutedClaim) error {
@@ -77,7 +77,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					time.Sleep(10 * time.Minute)
 					require.Equal(t, "complete", w.contentOf(&e))
 					for _, b := range [][]byte{list, sequence} {
-						require.NoError(t, w.fresh.Blobs.Check(ctx, blobs.HashOf(b), blobs.Everything))
+						require.NoError(t, w.fresh.blobs.Check(ctx, blobs.HashOf(b), blobs.Everything))
 					}
 				})
 			})
@@ -92,17 +92,17 @@ func TestLargestListCostsLittleMemory(t *testing.T) {
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	chunk, err := n.Blobs.ImportBytes(ctx, make([]byte, chunked.MinChunk))
+	chunk, err := n.blobs.ImportBytes(ctx, make([]byte, chunked.MinChunk))
 	require.NoError(t, err)
 	const count = blobs.MaxChildren / 4
 	sizes, seq := make([]uint64, count), make(blobs.Sequence, count+1)
 	for i := range sizes {
 		sizes[i], seq[i+1] = chunked.MinChunk, chunk.Hash
 	}
-	list, err := n.Blobs.ImportBytes(ctx, chunked.List(sizes))
+	list, err := n.blobs.ImportBytes(ctx, chunked.List(sizes))
 	require.NoError(t, err)
 	seq[0] = list.Hash
-	root, err := n.Blobs.ImportBytes(ctx, seq.Bytes())
+	root, err := n.blobs.ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -124,7 +124,7 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 				ctx := context.Background()
 				w := newClaimWorld(t)
 				defer w.close()
-				h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
+				h, size, list, sequence := chunkedtest.Store(t, w.old.blobs)
 				e := w.put(w.victim, "file", h, size)
 				w.join(wanted.Policy{})
 				time.Sleep(10 * time.Minute)
@@ -133,17 +133,17 @@ func TestDamageThatNobodyCanMend(t *testing.T) {
 				if ofList {
 					stored = list
 				}
-				require.NoError(t, w.old.Blobs.Delete(ctx, blobs.HashOf(stored)))
+				require.NoError(t, w.old.blobs.Delete(ctx, blobs.HashOf(stored)))
 				testkit.FlipIn(t, w.fresh.dir, stored[:1000], 5)
 				require.NoError(t, w.fresh.CatchUp(ctx, w.replica.ID))
 				time.Sleep(10 * time.Minute)
 				_, _ = w.fresh.Collect(ctx, false, nil) // it may refuse
 				for at := blobs.HashSize; at < len(sequence); at += blobs.HashSize {
-					has, err := w.fresh.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
+					has, err := w.fresh.blobs.Has(ctx, blobs.Hash(sequence[at:]))
 					require.NoError(t, err)
 					require.True(t, has, at/blobs.HashSize)
 				}
-				has, err := w.fresh.Blobs.Has(ctx, blobs.HashOf(stored))
+				has, err := w.fresh.blobs.Has(ctx, blobs.HashOf(stored))
 				require.NoError(t, err)
 				require.True(t, has, "what is left of it stays")
 			})
@@ -158,7 +158,7 @@ func TestGetMendsDamagedLists(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)
 		defer w.close()
-		h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
+		h, size, list, sequence := chunkedtest.Store(t, w.old.blobs)
 		from := []peer.AddrInfo{{ID: w.old.ID()}}
 		for _, stored := range [][]byte{nil, list, sequence} {
 			if stored != nil {
@@ -220,7 +220,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 					ctx := context.Background()
 					w := newClaimWorld(t)
 					defer w.close()
-					h, size, list, sequence := chunkedtest.Store(t, w.old.Blobs)
+					h, size, list, sequence := chunkedtest.Store(t, w.old.blobs)
 					e := w.put(w.victim, "file", h, size)
 					w.join(wanted.Policy{})
 					time.Sleep(10 * time.Minute)
@@ -235,7 +235,7 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 					liesAboutBlobs(w.old, uint64(len(stored)), &asked)
 					switch way {
 					case "repair":
-						damage, err := w.fresh.Blobs.Verify(ctx, root, nil)
+						damage, err := w.fresh.blobs.Verify(ctx, root, nil)
 						require.NoError(t, err)
 						require.Error(t, w.fresh.Repair(ctx, root, damage))
 					case "get":
@@ -246,12 +246,12 @@ func TestALiarCostsNothingOfWhatIsDamaged(t *testing.T) {
 						time.Sleep(10 * time.Minute)
 					}
 					require.Positive(t, asked)
-					has, err := w.fresh.Blobs.Has(ctx, root)
+					has, err := w.fresh.blobs.Has(ctx, root)
 					require.NoError(t, err)
 					require.True(t, has, "what is left of it stays")
 					_, _ = w.fresh.Collect(ctx, false, nil) // it may refuse
 					for at := blobs.HashSize; at < len(sequence); at += blobs.HashSize {
-						has, err := w.fresh.Blobs.Has(ctx, blobs.Hash(sequence[at:]))
+						has, err := w.fresh.blobs.Has(ctx, blobs.Hash(sequence[at:]))
 						require.NoError(t, err)
 						require.True(t, has, at/blobs.HashSize)
 					}
@@ -269,14 +269,14 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()
 		content := testkit.Random(9, 2<<20)
-		info, err := w.old.Blobs.ImportBytes(ctx, content)
+		info, err := w.old.blobs.ImportBytes(ctx, content)
 		require.NoError(t, err)
 		name := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(name, content, 0o600))
-		_, err = w.fresh.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
+		_, err = w.fresh.blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
 		require.NoError(t, err)
 		testkit.FlipIn(t, filepath.Dir(name), content[:1000], 1<<20)
-		damage, err := w.fresh.Blobs.Verify(ctx, info.Hash, nil)
+		damage, err := w.fresh.blobs.Verify(ctx, info.Hash, nil)
 		require.NoError(t, err)
 		require.NotEmpty(t, damage)
 		w.join(wanted.Policy{})
@@ -286,14 +286,14 @@ func TestRepairOfAFileInPlace(t *testing.T) {
 		liesAboutBlobs(w.old, info.Size, &asked)
 		require.Error(t, w.fresh.Repair(ctx, info.Hash, damage))
 		require.Positive(t, asked)
-		has, err := w.fresh.Blobs.Has(ctx, info.Hash)
+		has, err := w.fresh.blobs.Has(ctx, info.Hash)
 		require.NoError(t, err)
 		require.True(t, has)
 
 		w.old.end.Handle(wire.Protocol, w.old.serveBlobs)
 		require.NoError(t, w.fresh.Repair(ctx, info.Hash, damage))
-		require.NoError(t, w.fresh.Blobs.Check(ctx, info.Hash, blobs.Everything))
-		now, err := w.fresh.Blobs.Stat(ctx, info.Hash)
+		require.NoError(t, w.fresh.blobs.Check(ctx, info.Hash, blobs.Everything))
+		now, err := w.fresh.blobs.Stat(ctx, info.Hash)
 		require.NoError(t, err)
 		require.Empty(t, now.Reference)
 	})

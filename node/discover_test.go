@@ -79,7 +79,7 @@ func tableNode(t *testing.T, s *simNet, table *simTable, skew time.Duration, hos
 }
 
 func fingerprint(t *testing.T, n *Node, id replica.ID) [32]byte {
-	f, err := n.Replicas.Fingerprint(context.Background(), id)
+	f, err := n.replicas.Fingerprint(context.Background(), id)
 	require.NoError(t, err)
 	return f
 }
@@ -104,11 +104,11 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 					table.liars = append(table.liars, peer.AddrInfo{ID: id})
 				}
 				holder, looking := tableNode(t, s, table, 0, nil), tableNode(t, s, table, skew, nil)
-				r, err := holder.Replicas.Create(ctx, "r")
+				r, err := holder.replicas.Create(ctx, "r")
 				require.NoError(t, err)
-				_, err = holder.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}})
+				_, err = holder.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}})
 				require.NoError(t, err)
-				_, err = looking.Replicas.Join(ctx, r)
+				_, err = looking.replicas.Join(ctx, r)
 				require.NoError(t, err)
 				time.Sleep(10 * time.Minute)
 				table.mu.Lock()
@@ -172,7 +172,7 @@ func TestAnnounceInTurns(t *testing.T) {
 		n := tableNode(t, s, table, 0, nil)
 		var all []replica.ID
 		for range 20 {
-			r, err := n.Replicas.Create(ctx, "")
+			r, err := n.replicas.Create(ctx, "")
 			require.NoError(t, err)
 			all = append(all, r.ID)
 		}
@@ -210,10 +210,10 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 		seed := tableNode(t, s, table, 0, keepsAll{})
 		a, b := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
-		r, err := a.Replicas.Create(ctx, "r")
+		r, err := a.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		for _, n := range []*Node{seed, b} {
-			_, err = n.Replicas.Join(ctx, r)
+			_, err = n.replicas.Join(ctx, r)
 			require.NoError(t, err)
 		}
 		for _, n := range []*Node{a, b} {
@@ -273,10 +273,10 @@ func TestFindsHolderAmongStallers(t *testing.T) {
 			all = append(all, n)
 		}
 		holder, looking := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
-		r, err := holder.Replicas.Create(ctx, "r")
+		r, err := holder.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
-		_, err = looking.Replicas.Join(ctx, r)
+		_, err = looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		start := time.Now()
 		found, err := looking.syncer.FindHolders(ctx, r.ID)

@@ -34,7 +34,7 @@ func TestDiagnoseNetwork(t *testing.T) {
 	}
 	require.Equal(t, report.Warn, find(a, "clock").Health, "nobody to compare with")
 	require.Equal(t, report.Warn, find(a, "peers").Health)
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Write)
 	require.NoError(t, err)

@@ -12,6 +12,9 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
+// ReplicaStore gives tests the store itself, to write what a handle would not.
+func (n *Node) ReplicaStore() *replica.Store { return n.replicas }
+
 // PushTo lets tests push entries of their own making.
 func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
 	return n.syncer.PushTo(ctx, p, id, entries)

@@ -25,11 +25,11 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 	var contents [][]byte
 	for i := range 40 {
 		data := testkit.Random(byte(i), 10+i*40_000)
-		info, err := a.Blobs.ImportBytes(ctx, data)
+		info, err := a.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		seq, contents = append(seq, info.Hash), append(contents, data)
 	}
-	root, err := a.Blobs.ImportBytes(ctx, seq.Bytes())
+	root, err := a.Blobs().ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
 	heads := blobs.Ranges{{Start: 0, End: 64 << 10}}
 	b, _ := start(t, t.TempDir())
@@ -39,10 +39,10 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 		require.Less(t, got.Bytes, uint64(40*(64+16)<<10+2000))
 	}
 	for i, h := range seq {
-		st, err := b.Blobs.Stat(ctx, h)
+		st, err := b.Blobs().Stat(ctx, h)
 		require.NoError(t, err)
 		require.EqualValues(t, len(contents[i]), st.Size, "proved")
-		r, err := b.Blobs.Reader(ctx, h)
+		r, err := b.Blobs().Reader(ctx, h)
 		require.NoError(t, err)
 		p := make([]byte, min(64<<10, len(contents[i])))
 		_, err = io.ReadFull(r, p)
@@ -56,10 +56,10 @@ func TestFetchHeadsOfChildren(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.FetchPart(ctx, root.Hash, nil, heads, infoOf(t, a), nil)
 	require.NoError(t, err)
-	st, err := c.Blobs.Stat(ctx, seq[39])
+	st, err := c.Blobs().Stat(ctx, seq[39])
 	require.NoError(t, err)
 	require.True(t, st.Complete)
-	st, err = c.Blobs.Stat(ctx, seq[38])
+	st, err = c.Blobs().Stat(ctx, seq[38])
 	require.NoError(t, err)
 	require.False(t, st.Complete)
 }
@@ -69,7 +69,7 @@ func TestRandomReadFetchesLittle(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
 	data := testkit.Random(5, 64<<20)
-	info, err := a.Blobs.ImportBytes(ctx, data)
+	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
 	s := b.NewSession(ctx, infoOf(t, a))
@@ -93,7 +93,7 @@ func TestRandomReadFetchesLittle(t *testing.T) {
 	require.True(t, bytes.Equal(data, all))
 	_, err = s.Close()
 	require.NoError(t, err)
-	has, err := b.Blobs.Has(ctx, info.Hash)
+	has, err := b.Blobs().Has(ctx, info.Hash)
 	require.NoError(t, err)
 	require.True(t, has)
 }
@@ -106,7 +106,7 @@ func TestMillionChildren(t *testing.T) {
 		count = 100_000
 	}
 	a, _ := start(t, t.TempDir())
-	im := a.Blobs.NewImporter(ctx)
+	im := a.Blobs().NewImporter(ctx)
 	var seq blobs.Sequence
 	for i := range 10_000 {
 		h, err := im.Add(fmt.Appendf(nil, "child %d", i))
@@ -117,14 +117,14 @@ func TestMillionChildren(t *testing.T) {
 	for len(seq) < count {
 		seq = append(seq, seq[:10_000]...)
 	}
-	root, err := a.Blobs.ImportBytes(ctx, seq.Bytes())
+	root, err := a.Blobs().ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
 	c, err := b.Get(ctx, root.Hash, content.Sequence, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Children, count)
 	for _, h := range seq[:10_000] {
-		has, err := b.Blobs.Has(ctx, h)
+		has, err := b.Blobs().Has(ctx, h)
 		require.NoError(t, err)
 		require.True(t, has)
 	}
@@ -137,13 +137,13 @@ func TestLyingAboutChildren(t *testing.T) {
 	honest, _ := start(t, t.TempDir())
 	var seq blobs.Sequence
 	for i := range 3 {
-		info, err := honest.Blobs.ImportBytes(ctx, testkit.Random(byte(i), 1000+i))
+		info, err := honest.Blobs().ImportBytes(ctx, testkit.Random(byte(i), 1000+i))
 		require.NoError(t, err)
 		seq = append(seq, info.Hash)
 	}
-	root, err := honest.Blobs.ImportBytes(ctx, seq.Bytes())
+	root, err := honest.Blobs().ImportBytes(ctx, seq.Bytes())
 	require.NoError(t, err)
-	odd, err := honest.Blobs.ImportBytes(ctx, testkit.Random(9, 50)) // not a whole number of hashes
+	odd, err := honest.Blobs().ImportBytes(ctx, testkit.Random(9, 50)) // not a whole number of hashes
 	require.NoError(t, err)
 
 	// The answer of a blob of one group: here it is, its size, no further ranges, its content.
@@ -180,9 +180,9 @@ func TestLyingAboutChildren(t *testing.T) {
 			b, _ := start(t, t.TempDir())
 			_, err := b.Get(t.Context(), tc.hash, content.Sequence, []peer.AddrInfo{liarInfo}, nil)
 			require.Error(t, err)
-			for info, err := range b.Blobs.List(t.Context()) {
+			for info, err := range b.Blobs().List(t.Context()) {
 				require.NoError(t, err)
-				damage, err := b.Blobs.Verify(t.Context(), info.Hash, nil)
+				damage, err := b.Blobs().Verify(t.Context(), info.Hash, nil)
 				require.NoError(t, err)
 				require.Empty(t, damage, "nothing wrong is stored")
 			}

@@ -31,7 +31,7 @@ func TestLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a, b := startWith(t, limits[0]), startWith(t, limits[1])
-			info, err := a.Blobs.ImportBytes(t.Context(), data)
+			info, err := a.Blobs().ImportBytes(t.Context(), data)
 			require.NoError(t, err)
 			began := time.Now()
 			_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
@@ -40,17 +40,17 @@ func TestLimits(t *testing.T) {
 		})
 	}
 	a, _ := start(t, t.TempDir())
-	info, err := a.Blobs.ImportBytes(ctx, data)
+	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b := startWith(t, limits.Config{Storage: 1 << 20})
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	var full *files.LimitError
 	require.ErrorAs(t, err, &full)
-	_, err = b.Blobs.ImportBytes(ctx, data)
+	_, err = b.Blobs().ImportBytes(ctx, data)
 	require.ErrorAs(t, err, &full)
 	require.ErrorContains(t, err, "storage limit")
-	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
-	_, err = b.Blobs.ImportBytes(ctx, testkit.Random(9, 700_000))
+	require.NoError(t, b.Blobs().Delete(ctx, info.Hash))
+	_, err = b.Blobs().ImportBytes(ctx, testkit.Random(9, 700_000))
 	require.NoError(t, err, "there is room again")
 }
 
@@ -59,7 +59,7 @@ func TestPeerStorageLimit(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
 	b := startWith(t, limits.Config{PeerStorage: 70_000})
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestPeerStorageLimit(t *testing.T) {
 	more := string(testkit.Random(2, 20_000))
 	set(t, a, r.ID, "2", more)
 	eventually(t, "its entry", func() bool {
-		_, err := b.Replicas.LatestOf(ctx, r.ID, []byte("2"))
+		_, err := b.ReplicaStore().LatestOf(ctx, r.ID, []byte("2"))
 		return err == nil
 	})
 	require.Never(t, func() bool { return has(b, r.ID, "2", more) }, 500*time.Millisecond, 50*time.Millisecond)
@@ -88,7 +88,7 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			ctx := t.Context()
 			a, _ := start(t, t.TempDir())
 			b := startWith(t, limits.Config{PeerStorage: 1_000_000})
-			r, err := a.Replicas.Create(ctx, "r")
+			r, err := a.ReplicaStore().Create(ctx, "r")
 			require.NoError(t, err)
 			value := string(testkit.Random(1, 700))
 			var changes []replica.Change
@@ -99,11 +99,11 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			} else {
 				changes = append(changes, replica.Change{Key: []byte("nowhere"), Hash: blobs.Hash{0, 0, 0, 1}, Size: 1_000_000})
 			}
-			author, err := a.Replicas.DefaultAuthor(ctx)
+			author, err := a.ReplicaStore().DefaultAuthor(ctx)
 			require.NoError(t, err)
-			secret, err := a.Replicas.AuthorKey(ctx, author)
+			secret, err := a.ReplicaStore().AuthorKey(ctx, author)
 			require.NoError(t, err)
-			_, err = a.Replicas.Write(ctx, r.ID, secret, changes)
+			_, err = a.ReplicaStore().Write(ctx, r.ID, secret, changes)
 			require.NoError(t, err)
 			set(t, a, r.ID, "k", value)
 			tk, err := a.Ticket(ctx, r, replica.Read)
@@ -126,14 +126,14 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 func TestSlowReaderIsWaitedFor(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
-	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
+	info, err := a.Blobs().ImportBytes(ctx, testkit.Random(1, 64<<20))
 	require.NoError(t, err)
 	b := startWith(t, limits.Config{Download: 1 << 20})
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	st, err := b.Blobs.Stat(t.Context(), info.Hash)
+	st, err := b.Blobs().Stat(t.Context(), info.Hash)
 	require.NoError(t, err)
 	require.Less(t, st.Present, uint64(8<<20))
 }

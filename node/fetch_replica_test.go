@@ -27,7 +27,7 @@ func TestDownloadPolicy(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "photos/1", "a photo")
 	set(t, a, r.ID, "notes/1", "a note")
@@ -37,7 +37,7 @@ func TestDownloadPolicy(t *testing.T) {
 	_, err = b.JoinWith(ctx, tk, "r", node.JoinOptions{Policy: &wanted.Policy{Nothing: true}})
 	require.NoError(t, err)
 	state := func(key string) wanted.State {
-		e, err := b.Replicas.LatestOf(ctx, r.ID, []byte(key))
+		e, err := b.ReplicaStore().LatestOf(ctx, r.ID, []byte(key))
 		if err != nil {
 			return wanted.Missing
 		}
@@ -51,7 +51,7 @@ func TestDownloadPolicy(t *testing.T) {
 		return n
 	}
 	eventually(t, "entries come all the same", func() bool {
-		_, err := b.Replicas.LatestOf(ctx, r.ID, []byte("notes/2"))
+		_, err := b.ReplicaStore().LatestOf(ctx, r.ID, []byte("notes/2"))
 		return err == nil
 	})
 	require.Zero(t, pending())
@@ -73,7 +73,7 @@ func TestChunkedContentInReplica(t *testing.T) {
 	ctx := t.Context()
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
@@ -93,7 +93,7 @@ func TestChunkedContentInReplica(t *testing.T) {
 	defer cancel()
 	arrived := func(h blobs.Hash, size uint64, want []byte) {
 		eventually(t, "the entry", func() bool {
-			e, err := b.Replicas.LatestOf(ctx, r.ID, []byte("large"))
+			e, err := b.ReplicaStore().LatestOf(ctx, r.ID, []byte("large"))
 			return err == nil && e.Hash == h
 		})
 		require.NoError(t, b.WaitContent(waiting, h, size))
@@ -104,12 +104,12 @@ func TestChunkedContentInReplica(t *testing.T) {
 		require.True(t, bytes.Equal(want, got))
 	}
 	arrived(h, size, data)
-	before, err := b.Blobs.Totals(ctx)
+	before, err := b.Blobs().Totals(ctx)
 	require.NoError(t, err)
 	edited := append(append(bytes.Clone(data[:10<<20]), "a few bytes more"...), data[10<<20:]...)
 	h, size = put(edited)
 	arrived(h, size, edited)
-	after, err := b.Blobs.Totals(ctx)
+	after, err := b.Blobs().Totals(ctx)
 	require.NoError(t, err)
 	require.Less(t, after.Bytes-before.Bytes, uint64(3*chunked.MaxChunk), "only the chunks around the edit")
 
@@ -128,7 +128,7 @@ func TestRepair(t *testing.T) {
 	dir := t.TempDir()
 	b, _ := start(t, dir)
 	data := testkit.Random(7, 3<<20)
-	info, err := a.Blobs.ImportBytes(ctx, data)
+	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
@@ -140,11 +140,11 @@ func TestRepair(t *testing.T) {
 	_, err = f.WriteAt(make([]byte, 100), 1<<20)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	damage, err := b.Blobs.Verify(ctx, info.Hash, nil)
+	damage, err := b.Blobs().Verify(ctx, info.Hash, nil)
 	require.NoError(t, err)
 	require.Len(t, damage, 1)
 	require.NoError(t, b.Repair(ctx, info.Hash, damage))
-	damage, err = b.Blobs.Verify(ctx, info.Hash, nil)
+	damage, err = b.Blobs().Verify(ctx, info.Hash, nil)
 	require.NoError(t, err)
 	require.Empty(t, damage)
 	requireContent(t, b, info.Hash, data)
@@ -158,7 +158,7 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	ctx := t.Context()
 	a := startWith(t, limits.Config{Upload: 100 << 20})
 	data := testkit.Random(10, 24<<20)
-	info, err := a.Blobs.ImportBytes(ctx, data)
+	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
 	var both sync.WaitGroup
@@ -174,7 +174,7 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 	requireContent(t, b, info.Hash, data)
 
 	// Collection keeps what is being fetched, though nothing else keeps it.
-	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
+	require.NoError(t, b.Blobs().Delete(ctx, info.Hash))
 	var once sync.Once
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
@@ -193,11 +193,11 @@ func TestConcurrentDownloadsAndDeletion(t *testing.T) {
 
 	// Deletion by somebody else ends the download with an error that says so, and the next one starts
 	// anew.
-	require.NoError(t, b.Blobs.Delete(ctx, info.Hash))
+	require.NoError(t, b.Blobs().Delete(ctx, info.Hash))
 	once = sync.Once{}
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
 		if p.Fetched > 4<<20 {
-			once.Do(func() { both.Go(func() { _ = b.Blobs.Delete(ctx, info.Hash) }) })
+			once.Do(func() { both.Go(func() { _ = b.Blobs().Delete(ctx, info.Hash) }) })
 		}
 	})
 	both.Wait()

@@ -46,7 +46,7 @@ func infosOf(t testing.TB, nodes ...*node.Node) (out []peer.AddrInfo) {
 
 func requireContent(t testing.TB, n *node.Node, h blobs.Hash, want []byte) {
 	t.Helper()
-	got, err := n.Blobs.ReadAll(t.Context(), h, uint64(len(want)))
+	got, err := n.Blobs().ReadAll(t.Context(), h, uint64(len(want)))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got))
 }
@@ -63,7 +63,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	var hash blobs.Hash
 	for range 3 {
 		p := startWith(t, limits.Config{Upload: 40 << 20}) // slow enough that no one of them does it alone
-		info, err := p.Blobs.ImportBytes(ctx, data)
+		info, err := p.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		hash = info.Hash
 		providers = append(providers, p)
@@ -87,7 +87,7 @@ func TestSlowProviderLosesWork(t *testing.T) {
 	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{}) // but for a first 64 KiB
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
-		info, err := p.Blobs.ImportBytes(ctx, data)
+		info, err := p.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		hash = info.Hash
 	}
@@ -106,9 +106,9 @@ func TestVanishedProvider(t *testing.T) {
 	data := testkit.Random(3, 32<<20)
 	gone, stopGone := start(t, t.TempDir())
 	stays := startWith(t, limits.Config{Upload: 60 << 20})
-	info, err := gone.Blobs.ImportBytes(ctx, data)
+	info, err := gone.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
-	_, err = stays.Blobs.ImportBytes(ctx, data)
+	_, err = stays.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
 	var once sync.Once
@@ -128,14 +128,14 @@ func TestPartialProvidersTogether(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(4, 8<<20)
 	origin, _ := start(t, t.TempDir())
-	info, err := origin.Blobs.ImportBytes(ctx, data)
+	info, err := origin.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	var parts []*node.Node
 	for i := range uint64(2) {
 		p, _ := start(t, t.TempDir())
 		_, err := p.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: i * 4 << 20, End: (i + 1) * 4 << 20}}, nil, infoOf(t, origin), nil)
 		require.NoError(t, err)
-		st, err := p.Blobs.Stat(ctx, info.Hash)
+		st, err := p.Blobs().Stat(ctx, info.Hash)
 		require.NoError(t, err)
 		require.False(t, st.Complete)
 		parts = append(parts, p)
@@ -161,7 +161,7 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 	var contents [][]byte
 	for i := range 40 {
 		data := testkit.Random(byte(i), 300_000+i)
-		info, err := origin.Blobs.ImportBytes(ctx, data)
+		info, err := origin.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
 		require.NoError(t, err)
@@ -187,7 +187,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	var providers []*node.Node
 	for range 2 {
 		p := startWith(t, limits.Config{Upload: 20 << 20})
-		info, err := directory.Import(ctx, p.Blobs, dir, directory.ImportOptions{})
+		info, err := directory.Import(ctx, p.Blobs(), dir, directory.ImportOptions{})
 		require.NoError(t, err)
 		hash = info.Hash
 		providers = append(providers, p)
@@ -210,7 +210,7 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 func TestLiarIsRemembered(t *testing.T) {
 	ctx := t.Context()
 	honest, _ := start(t, t.TempDir())
-	info, err := honest.Blobs.ImportBytes(ctx, []byte("the true content"))
+	info, err := honest.Blobs().ImportBytes(ctx, []byte("the true content"))
 	require.NoError(t, err)
 	liar := stranger(t)
 	var asked atomic.Int32

@@ -41,7 +41,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		r := w.found(replica.Write)
 		owner, other := w.nodes[0], w.nodes[1]
 		delegate, victim := replica.NewSecretKey(), replica.NewSecretKey()
-		g, err := owner.Replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
+		g, err := owner.replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
 		require.NoError(t, err)
 		floods := 0
 		flood := func() (id peer.ID, err error) {
@@ -70,7 +70,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 			return m.id, err
 		}
 		stated := func(n *simNode) int {
-			grants, revocations, err := n.Replicas.GrantStates(ctx, r.ID)
+			grants, revocations, err := n.replicas.GrantStates(ctx, r.ID)
 			require.NoError(t, err)
 			delegated := 0
 			for i := range grants {
@@ -94,16 +94,16 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 				st, err = owner.syncer.SyncWith(ctx, other.ID(), r.ID, nil)
 			}
 			require.Less(t, st.BytesSent+st.BytesReceived, uint64(1000), "there is nothing to send")
-			want, err := owner.Replicas.StatementsFingerprint(ctx, r.ID)
+			want, err := owner.replicas.StatementsFingerprint(ctx, r.ID)
 			require.NoError(t, err)
 			for _, n := range w.nodes {
-				got, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
+				got, err := n.replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
 				require.Equal(t, want, got)
 			}
 		}
 
-		_, err = other.Replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
+		_, err = other.replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
 		require.NoError(t, err)
 		pusher, err := flood()
 		require.Error(t, err, "pushes of what is not kept are refused")
@@ -160,11 +160,11 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				r := w.found(replica.Write)
 				n := w.nodes[0]
 				delegate := replica.NewSecretKey()
-				g, err := n.Replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
+				g, err := n.replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
 				require.NoError(t, err)
 				_, err = n.Revoke(ctx, r.ID, delegate.Author(), g.Issued)
 				require.NoError(t, err)
-				before, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
+				before, err := n.replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
 				m := &statementPeer{simEnd: w.end("mallory"), id: r.ID}
 				for i := range count {
@@ -186,7 +186,7 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 					require.NoError(t, err)
 					require.False(t, n.blamed.Refused(m.simEnd.id))
 				}
-				after, err := n.Replicas.StatementsFingerprint(ctx, r.ID)
+				after, err := n.replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
 				require.Equal(t, before, after)
 				for _, n := range w.nodes {

@@ -20,13 +20,13 @@ func mesh(t *testing.T, links ...[]int) (nodes []*node.Node, id replica.ID) {
 		n, _ := start(t, t.TempDir())
 		nodes = append(nodes, n)
 		if i == 0 {
-			r, err := n.Replicas.Create(ctx, "r")
+			r, err := n.ReplicaStore().Create(ctx, "r")
 			require.NoError(t, err)
 			id = r.ID
 			continue
 		}
 		for _, j := range to {
-			r, err := nodes[j].Replicas.Get(ctx, id)
+			r, err := nodes[j].ReplicaStore().Get(ctx, id)
 			require.NoError(t, err)
 			tk, err := nodes[j].Ticket(ctx, r, replica.Write)
 			require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestGossip(t *testing.T) {
 			nodes, id := mesh(t, links...)
 			var subs []*replica.Subscription
 			for _, n := range nodes {
-				sub := n.Replicas.Subscribe(id)
+				sub := n.ReplicaStore().Subscribe(id)
 				defer sub.Close()
 				subs = append(subs, sub)
 			}
@@ -80,10 +80,10 @@ func TestGossip(t *testing.T) {
 				}
 			}
 			require.True(t, gossiped, "after a while all entries come by gossip alone")
-			want, err := nodes[0].Replicas.Fingerprint(t.Context(), id)
+			want, err := nodes[0].ReplicaStore().Fingerprint(t.Context(), id)
 			require.NoError(t, err)
 			for _, n := range nodes {
-				got, err := n.Replicas.Fingerprint(t.Context(), id)
+				got, err := n.ReplicaStore().Fingerprint(t.Context(), id)
 				require.NoError(t, err)
 				require.Equal(t, want, got)
 			}
@@ -96,7 +96,7 @@ func TestRubbishByGossip(t *testing.T) {
 	nodes, id := mesh(t, []int{}, []int{0}, []int{1})
 	ctx := t.Context()
 	author := replica.NewSecretKey()
-	r, err := nodes[0].Replicas.Get(ctx, id)
+	r, err := nodes[0].ReplicaStore().Get(ctx, id)
 	require.NoError(t, err)
 	g := replica.NewGrant(r.Secret, author.Author(), 1)
 	e := replica.Entry{Replica: id, Key: []byte("forged"), Timestamp: 1, Size: 1}
@@ -109,13 +109,13 @@ func TestRubbishByGossip(t *testing.T) {
 	require.NoError(t, node.PublishRaw(ctx, nodes[0], id, [][]byte{g.Bytes()}, [][]byte{raw}))
 	eventually(t, "it is refused", func() bool { return node.Refuses(nodes[1], nodes[0].ID()) })
 	for _, n := range nodes[1:] {
-		_, err := n.Replicas.LatestOf(ctx, id, []byte("forged"))
+		_, err := n.ReplicaStore().LatestOf(ctx, id, []byte("forged"))
 		require.ErrorIs(t, err, replica.ErrNotFound)
 	}
 	require.False(t, node.Refuses(nodes[2], nodes[1].ID()), "who is in between is not to blame")
 	set(t, nodes[2], id, "still", "works")
 	eventually(t, "the others go on", func() bool {
-		_, err := nodes[1].Replicas.LatestOf(ctx, id, []byte("still"))
+		_, err := nodes[1].ReplicaStore().LatestOf(ctx, id, []byte("still"))
 		return err == nil
 	})
 }

@@ -10,7 +10,7 @@ import (
 // Grant lets an author write to a replica, and soon tells the connected peers; see
 // [replica.Store.Grant].
 func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission) (replica.Grant, error) {
-	g, err := n.Replicas.Grant(ctx, id, author, may)
+	g, err := n.replicas.Grant(ctx, id, author, may)
 	if err == nil {
 		n.contacts.CompareSoon()
 	}
@@ -20,7 +20,7 @@ func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID
 // Revoke ends what an author may write from a time on, and soon tells the connected peers; see
 // [replica.Store.Revoke].
 func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (replica.Revocation, error) {
-	r, err := n.Replicas.Revoke(ctx, id, author, from)
+	r, err := n.replicas.Revoke(ctx, id, author, from)
 	if err == nil {
 		n.contacts.CompareSoon()
 		n.keyChanged(id)
@@ -32,7 +32,7 @@ func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorI
 // Rotate begins a new epoch of an encrypted replica, and soon tells the connected peers; see
 // [replica.Store.Rotate].
 func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, error) {
-	k, err := n.Replicas.Rotate(ctx, id)
+	k, err := n.replicas.Rotate(ctx, id)
 	if err == nil {
 		n.contacts.CompareSoon()
 		n.keyChanged(id)
@@ -44,7 +44,7 @@ func (n *Node) Rotate(ctx context.Context, id replica.ID) (replica.EpochKey, err
 // AddReader hands the read key of an encrypted replica to an author, and soon tells the connected
 // peers; see [replica.Store.AddReader].
 func (n *Node) AddReader(ctx context.Context, id replica.ID, author replica.AuthorID) error {
-	err := n.Replicas.AddReader(ctx, id, author)
+	err := n.replicas.AddReader(ctx, id, author)
 	if err == nil {
 		n.contacts.CompareSoon()
 	}
@@ -69,7 +69,7 @@ const (
 // keepRotating begins the epochs that have waited for calm, until ctx ends.
 func (n *Node) keepRotating(ctx context.Context) {
 	for {
-		begun, err := n.Replicas.RotateDeferred(ctx)
+		begun, err := n.replicas.RotateDeferred(ctx)
 		if err != nil && ctx.Err() == nil {
 			n.log.Error("a new read key", "error", err)
 		}

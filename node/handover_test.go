@@ -41,9 +41,9 @@ func handOverWorld(
 		return n
 	}
 	leaving, peer = open(true, bounds), open(false, limits.Config{})
-	r, err := leaving.Replicas.Create(ctx, "r")
+	r, err := leaving.replicas.Create(ctx, "r")
 	require.NoError(t, err)
-	_, err = peer.Replicas.Join(ctx, r)
+	_, err = peer.replicas.Join(ctx, r)
 	require.NoError(t, err)
 	require.NoError(t, peer.SetPolicy(ctx, r.ID, policy))
 	return leaving, peer, r
@@ -52,11 +52,11 @@ func handOverWorld(
 // writeChanges writes as the default author.
 func writeChanges(t *testing.T, n *Node, id replica.ID, changes ...replica.Change) {
 	ctx := context.Background()
-	author, err := n.Replicas.DefaultAuthor(ctx)
+	author, err := n.replicas.DefaultAuthor(ctx)
 	require.NoError(t, err)
-	secret, err := n.Replicas.AuthorKey(ctx, author)
+	secret, err := n.replicas.AuthorKey(ctx, author)
 	require.NoError(t, err)
-	_, err = n.Replicas.Write(ctx, id, secret, changes)
+	_, err = n.replicas.Write(ctx, id, secret, changes)
 	require.NoError(t, err)
 }
 
@@ -67,11 +67,11 @@ func setContents(t *testing.T, n *Node, id replica.ID, contents map[string][]byt
 	for key, b := range contents {
 		c := replica.Change{Key: []byte(key)}
 		if len(b) >= chunked.Threshold {
-			file, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(b), nil)
+			file, err := chunked.Import(ctx, n.blobs, bytes.NewReader(b), nil)
 			require.NoError(t, err)
 			c.Hash, c.Size = file.Hash, file.Size
 		} else {
-			info, err := n.Blobs.ImportBytes(ctx, b)
+			info, err := n.blobs.ImportBytes(ctx, b)
 			require.NoError(t, err)
 			c.Hash, c.Size = info.Hash, info.Size
 		}
@@ -92,7 +92,7 @@ func syncTo(t *testing.T, n, p *Node, id replica.ID) {
 // requireContents requires that a node has the content of all entries of a replica.
 func requireContents(t *testing.T, n *Node, id replica.ID, count int) {
 	ctx := context.Background()
-	for e, err := range n.Replicas.Entries(ctx, id, replica.Query{}) {
+	for e, err := range n.replicas.Entries(ctx, id, replica.Query{}) {
 		require.NoError(t, err)
 		state, err := n.ContentOf(ctx, &e)
 		require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 	}{
 		{"it has a sequence and does not answer about its chunks", 5 << 20,
 			func(a *Node, _ int, reqs []wire.Request) []wire.Head {
-				info, err := a.Blobs.Stat(context.Background(), reqs[0].Hash)
+				info, err := a.blobs.Stat(context.Background(), reqs[0].Hash)
 				if err != nil || len(reqs) > 1 {
 					return nil
 				}
@@ -252,7 +252,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 			defer func() { _ = s.Close() }()
 			_, reqs, _, err := wire.ReadRequests(bufio.NewReader(s), link.VisitOf(s))
 			for i := 0; i < len(reqs) && err == nil; i++ {
-				info, err := a.Blobs.Stat(context.Background(), reqs[i].Hash)
+				info, err := a.blobs.Stat(context.Background(), reqs[i].Hash)
 				if err != nil {
 					return
 				}

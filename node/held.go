@@ -24,7 +24,7 @@ type Held struct {
 // [blobs.Store.Hold].
 func (n *Node) Hold() (held *Held, release func()) {
 	held = &Held{n: n}
-	held.Blobs, release = n.Blobs.Hold()
+	held.Blobs, release = n.blobs.Hold()
 	return held, release
 }
 

@@ -105,7 +105,7 @@ func (w *claimWorld) holder(network func(*simEnd) link.Network) *simNode {
 	var err error
 	n.Node, err = Open(ctx, Config{Dir: n.dir})
 	require.NoError(w.t, err)
-	_, err = n.Replicas.Join(ctx, w.replica)
+	_, err = n.replicas.Join(ctx, w.replica)
 	require.NoError(w.t, err)
 	require.NoError(w.t, n.SetPolicy(ctx, w.replica.ID, wanted.Policy{Nothing: true}))
 	n.end = w.end(n.ID())
@@ -187,7 +187,7 @@ func TestHugeBlobsOfWhichNobodyHasMuchDenyNoContent(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.NoError(t, evil.Close())
 		for h, x := range all {
-			info, err := w.old.Blobs.Stat(context.Background(), h)
+			info, err := w.old.blobs.Stat(context.Background(), h)
 			require.NoError(t, err)
 			require.Equal(t, x.size, info.Size)
 		}
@@ -208,7 +208,7 @@ func TestUnreadableContentDeniesNoOther(t *testing.T) {
 		for i := range 12 {
 			name := filepath.Join(dir, fmt.Sprint(i))
 			require.NoError(t, os.WriteFile(name, testkit.Random(uint64(i), 300_000), 0o600))
-			info, err := w.old.Blobs.ImportFile(
+			info, err := w.old.blobs.ImportFile(
 				context.Background(), name, blobs.ImportOptions{Reference: true},
 			)
 			require.NoError(t, err)
@@ -233,7 +233,7 @@ func TestTricklingHolderKeepsNothingOfOthersAway(t *testing.T) {
 		evil := w.holder(func(e *simEnd) link.Network { return trickles{e, log} })
 		defer func() { require.NoError(t, evil.Close()) }()
 		offer := func(number int) {
-			info, err := evil.Blobs.ImportBytes(ctx, testkit.Random(uint64(number), 64<<20))
+			info, err := evil.blobs.ImportBytes(ctx, testkit.Random(uint64(number), 64<<20))
 			require.NoError(t, err)
 			w.put(w.hostile, fmt.Sprintf("m/%d", number), info.Hash, info.Size)
 		}
@@ -261,16 +261,16 @@ func TestTricklingHolderGivesUpWhatItClaims(t *testing.T) {
 		log := &events{}
 		evil := w.holder(func(e *simEnd) link.Network { return trickles{e, log} })
 		defer func() { require.NoError(t, evil.Close()) }()
-		info, err := evil.Blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
+		info, err := evil.blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
 		require.NoError(t, err)
 		w.put(w.hostile, "m/1", info.Hash, info.Size)
-		h, size, _, _ := chunkedtest.Store(t, w.old.Blobs)
+		h, size, _, _ := chunkedtest.Store(t, w.old.blobs)
 		e := w.put(w.victim, "file", h, size)
 		honest := w.putMany(40)
 		time.Sleep(time.Minute)
 		r := w.replica
 		r.Capability, r.Secret = replica.Read, replica.SecretKey{}
-		_, err = w.fresh.Replicas.Join(ctx, r)
+		_, err = w.fresh.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		w.meets(w.fresh, evil)
 		for !log.has("trickles") {
@@ -299,7 +299,7 @@ func TestGivenContentCountsForItsGiver(t *testing.T) {
 		w.reopen(w.fresh)
 		var entries []replica.Entry
 		for i, at := range []*simNode{w.old, other} {
-			info, err := at.Blobs.ImportBytes(ctx, testkit.Random(uint64(i), size))
+			info, err := at.blobs.ImportBytes(ctx, testkit.Random(uint64(i), size))
 			require.NoError(t, err)
 			entries = append(entries, w.put(w.hostile, fmt.Sprintf("m/%d", i), info.Hash, info.Size))
 		}

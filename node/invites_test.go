@@ -58,7 +58,7 @@ func TestPendingInvite(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 2)
 		a, b := w.nodes[0], w.nodes[1]
-		r, err := a.Replicas.Create(ctx, "r")
+		r, err := a.ReplicaStore().Create(ctx, "r")
 		require.NoError(t, err)
 		var tickets []*ticket.Invite
 		for _, expires := range []time.Time{{}, a.Now().Add(time.Minute)} {
@@ -97,14 +97,14 @@ func TestPendingInvite(t *testing.T) {
 			require.ErrorAs(t, b.Invites.DropPending(ctx, id), &unknown)
 			require.Equal(t, invites.Unknown, unknown.Status)
 		}
-		got, err := b.Replicas.Resolve(ctx, "mine")
+		got, err := b.ReplicaStore().Resolve(ctx, "mine")
 		require.NoError(t, err)
 		require.Equal(t, r.ID, got.ID)
-		author, err := b.Replicas.DefaultAuthor(ctx)
+		author, err := b.ReplicaStore().DefaultAuthor(ctx)
 		require.NoError(t, err)
-		key, err := b.Replicas.AuthorKey(ctx, author)
+		key, err := b.ReplicaStore().AuthorKey(ctx, author)
 		require.NoError(t, err)
-		_, err = b.Replicas.Write(ctx, r.ID, key, []replica.Change{{Key: []byte("k")}})
+		_, err = b.ReplicaStore().Write(ctx, r.ID, key, []replica.Change{{Key: []byte("k")}})
 		require.NoError(t, err)
 		_, err = a.Invites.Join(ctx, tickets[0], "", nil, nil)
 		require.ErrorIs(t, err, invites.ErrOwn)
@@ -133,7 +133,7 @@ func TestInviteForAWallet(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 2)
 		a, b := w.nodes[0], w.nodes[1]
-		r, err := a.Replicas.Create(ctx, "r")
+		r, err := a.ReplicaStore().Create(ctx, "r")
 		require.NoError(t, err)
 		v, tk, err := a.Invites.Make(
 			ctx,
@@ -181,11 +181,11 @@ func TestInviteForAWallet(t *testing.T) {
 
 		_, err = b.Invites.Join(ctx, tk, "mine", nil, sign(alice, now))
 		require.NoError(t, err)
-		author, err := b.Replicas.DefaultAuthor(ctx)
+		author, err := b.ReplicaStore().DefaultAuthor(ctx)
 		require.NoError(t, err)
-		require.NoError(t, b.Replicas.MayWrite(ctx, r.ID, author, []byte("notes/a")))
+		require.NoError(t, b.ReplicaStore().MayWrite(ctx, r.ID, author, []byte("notes/a")))
 		var no *replica.NotAllowedError
-		require.ErrorAs(t, b.Replicas.MayWrite(ctx, r.ID, author, []byte("else")), &no)
+		require.ErrorAs(t, b.ReplicaStore().MayWrite(ctx, r.ID, author, []byte("else")), &no)
 	})
 }
 
@@ -195,7 +195,7 @@ func TestAnInviteTakenAgainBringsItsName(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 2)
 		owner, joiner := w.nodes[0], w.nodes[1]
-		r, err := owner.Replicas.Create(ctx, "theirs")
+		r, err := owner.ReplicaStore().Create(ctx, "theirs")
 		require.NoError(t, err)
 		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1})
 		require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestAnInviteTakenAgainBringsItsName(t *testing.T) {
 		joined, err = joiner.Invites.Join(ctx, invite, "", nil, nil)
 		require.NoError(t, err)
 		require.Equal(t, "mine", joined.Replica.Name, "without a name, it keeps its own")
-		found, err := joiner.Replicas.Resolve(ctx, "mine")
+		found, err := joiner.ReplicaStore().Resolve(ctx, "mine")
 		require.NoError(t, err)
 		require.Equal(t, r.ID, found.ID)
 	})
@@ -221,11 +221,11 @@ func TestInvitedToSyncKnowTheNewestEpoch(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 2)
 		a, c := w.nodes[0], w.nodes[1]
-		r, err := a.Replicas.CreateEncrypted(ctx, "letters")
+		r, err := a.ReplicaStore().CreateEncrypted(ctx, "letters")
 		require.NoError(t, err)
-		_, err = a.Replicas.Rotate(ctx, r.ID)
+		_, err = a.ReplicaStore().Rotate(ctx, r.ID)
 		require.NoError(t, err)
-		newest, err := a.Replicas.NewestEpoch(ctx, r.ID)
+		newest, err := a.ReplicaStore().NewestEpoch(ctx, r.ID)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, newest.Number)
 		_, tk, err := a.Invites.Make(ctx, r, invites.Invite{Mode: replica.Sync})
@@ -253,7 +253,7 @@ func TestRedeemsDespiteADrippingNode(t *testing.T) {
 				time.Sleep(8 * time.Second)
 			}
 		})
-		r, err := inviter.Replicas.Create(ctx, "r")
+		r, err := inviter.ReplicaStore().Create(ctx, "r")
 		require.NoError(t, err)
 		_, tk, err := inviter.Invites.Make(ctx, r, invites.Invite{Mode: replica.Sync, Uses: 1})
 		require.NoError(t, err)

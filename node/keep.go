@@ -12,7 +12,7 @@ import (
 // Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or
 // an entry of a replica points at it, or it is being fetched right now.
 func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.CollectProgress)) (blobs.Collected, error) {
-	return n.Blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
+	return n.blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
 }
 
 // keepEntries marks what entries name, and the chunks of content in chunks. What is a list of
@@ -20,11 +20,11 @@ func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.Col
 // is looked at once.
 func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 	states := n.ContentStates()
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.replicas.All(ctx) {
 		if err != nil {
 			return err
 		}
-		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+		for e, err := range n.replicas.Entries(ctx, r.ID, replica.Query{}) {
 			if err != nil {
 				return err
 			}
@@ -45,12 +45,12 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 			if !m.Keep(e.Hash) {
 				continue
 			}
-			sequence, err := chunked.IsSequence(ctx, n.Blobs, e.Hash)
+			sequence, err := chunked.IsSequence(ctx, n.blobs, e.Hash)
 			if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
 				sequence, err = true, nil // it may have been one, and what is damaged here costs no chunks
 			}
 			if err == nil && !sequence && n.cfg.Host == nil {
-				sequence, err = chunked.MayBeSequence(ctx, n.Blobs, e.Hash)
+				sequence, err = chunked.MayBeSequence(ctx, n.blobs, e.Hash)
 			}
 			if err == nil && sequence {
 				err = m.Children(e.Hash)
@@ -65,7 +65,7 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 
 // isOwnSize reports whether an entry names a blob as such: by the blob's own size.
 func (n *Node) isOwnSize(ctx context.Context, e *replica.Entry) (bool, error) {
-	info, err := n.Blobs.Stat(ctx, e.Hash)
+	info, err := n.blobs.Stat(ctx, e.Hash)
 	if errors.Is(err, blobs.ErrNotFound) {
 		return false, nil
 	}

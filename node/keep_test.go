@@ -22,7 +22,7 @@ func TestClaimsCostNoReading(t *testing.T) {
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	r, err := n.Replicas.Create(ctx, "r")
+	r, err := n.replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
@@ -31,31 +31,31 @@ func TestClaimsCostNoReading(t *testing.T) {
 	for i := range data {
 		data[i] = byte(i * i >> 7)
 	}
-	large, err := n.Blobs.ImportBytes(ctx, data)
+	large, err := n.blobs.ImportBytes(ctx, data)
 	require.NoError(t, err)
-	file, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(data[5:]), nil)
+	file, err := chunked.Import(ctx, n.blobs, bytes.NewReader(data[5:]), nil)
 	require.NoError(t, err)
-	chunks, err := chunked.Load(ctx, n.Blobs, file.Hash)
+	chunks, err := chunked.Load(ctx, n.blobs, file.Hash)
 	require.NoError(t, err)
 	written := 0
 	claim := func(h blobs.Hash, size uint64) replica.Entry {
 		written++
-		entries, err := n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Append(nil, written), Hash: h, Size: size}})
+		entries, err := n.replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Append(nil, written), Hash: h, Size: size}})
 		require.NoError(t, err)
 		return entries[0]
 	}
 	cost := func() uint64 {
-		before := n.Blobs.BytesRead()
+		before := n.blobs.BytesRead()
 		got, err := n.Collect(ctx, false, nil)
 		require.NoError(t, err)
 		require.Zero(t, got.Removed, "the chunks are kept, too")
 		states := n.ContentStates()
-		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+		for e, err := range n.replicas.Entries(ctx, r.ID, replica.Query{}) {
 			require.NoError(t, err)
 			_, err := states.Of(ctx, &e)
 			require.NoError(t, err)
 		}
-		return n.Blobs.BytesRead() - before
+		return n.blobs.BytesRead() - before
 	}
 	claim(large.Hash, large.Size)
 	claim(file.Hash, file.Size)
@@ -89,7 +89,7 @@ func TestChunksThatAreKept(t *testing.T) {
 				n, err := Open(ctx, cfg)
 				require.NoError(t, err)
 				defer func() { require.NoError(t, n.Close()) }()
-				r, err := n.Replicas.Create(ctx, "r")
+				r, err := n.replicas.Create(ctx, "r")
 				require.NoError(t, err)
 				author := replica.NewSecretKey()
 				_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
@@ -98,28 +98,28 @@ func TestChunksThatAreKept(t *testing.T) {
 				for i := range data {
 					data[i] = byte(i * i >> 7)
 				}
-				file, err := chunked.Import(ctx, n.Blobs, bytes.NewReader(data), nil)
+				file, err := chunked.Import(ctx, n.blobs, bytes.NewReader(data), nil)
 				require.NoError(t, err)
-				chunks, err := chunked.Load(ctx, n.Blobs, file.Hash)
+				chunks, err := chunked.Load(ctx, n.blobs, file.Hash)
 				require.NoError(t, err)
 				size := file.Size
 				if claimed == "sequence" {
 					size = uint64(len(chunks.Hashes)+1) * blobs.HashSize
 				}
-				_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: file.Hash, Size: size}})
+				_, err = n.replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: file.Hash, Size: size}})
 				require.NoError(t, err)
 				if !hosts {
-					seq, err := n.Blobs.ReadAll(ctx, file.Hash, 1<<20)
+					seq, err := n.blobs.ReadAll(ctx, file.Hash, 1<<20)
 					require.NoError(t, err)
-					require.NoError(t, n.Blobs.Delete(ctx, blobs.Hash(seq[:blobs.HashSize])))
+					require.NoError(t, n.blobs.Delete(ctx, blobs.Hash(seq[:blobs.HashSize])))
 				}
 				_, err = n.Collect(ctx, false, nil)
 				require.NoError(t, err)
-				has, err := n.Blobs.Has(ctx, file.Hash)
+				has, err := n.blobs.Has(ctx, file.Hash)
 				require.NoError(t, err)
 				require.True(t, has, "the sequence")
 				for _, h := range chunks.Hashes {
-					has, err := n.Blobs.Has(ctx, h)
+					has, err := n.blobs.Has(ctx, h)
 					require.NoError(t, err)
 					require.Equal(t, !hosts || claimed == "content", has)
 				}

@@ -37,7 +37,7 @@ func TestDialsToKnownPeersAreNotRationed(t *testing.T) {
 		net := noted{s.end(n.ID()), &sync.Mutex{}, map[peer.ID][]bool{}}
 		require.NoError(t, n.GoOnline(net))
 		ctx := context.Background()
-		r, err := n.Replicas.Create(ctx, "r")
+		r, err := n.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		at := []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/4001")}
 		require.NoError(t, n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: device.ID(), Addrs: at}}))

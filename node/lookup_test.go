@@ -59,10 +59,10 @@ func TestLookUp(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)
 	ctx := t.Context()
-	a, err := n.Replicas.Create(ctx, "a") // before the first refresh
+	a, err := n.replicas.Create(ctx, "a") // before the first refresh
 	require.NoError(t, err)
 	require.NoError(t, n.lookups.Refresh(ctx))
-	b, err := n.Replicas.Create(ctx, "b")
+	b, err := n.replicas.Create(ctx, "b")
 	require.NoError(t, err)
 	found := func(id replica.ID, at time.Time) bool {
 		got, err := n.lookups.Find(ctx, names.Lookup(id, n.id, names.Day(at)))
@@ -112,7 +112,7 @@ func (p pipeStream) Remote() peer.ID   { return p.remote }
 func TestManyFakeReplicas(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := offline(t, &now)
-	r, err := n.Replicas.Create(t.Context(), "r")
+	r, err := n.replicas.Create(t.Context(), "r")
 	require.NoError(t, err)
 	before := countKeys(t, n.kv, "")
 	for range 10_000 {

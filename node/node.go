@@ -2,13 +2,13 @@
 // that keep them in step with other nodes'.
 //
 // What belongs here: what ties the rooms below a node together (peers.go, content.go, wanted.go),
-// and the handles by which replicas are used (replica.go). Each protocol is a package of its own,
-// such as session, which keeps replicas in step, and so is what needs no node, such as downloads,
-// sealed and datadir. What never belongs here: the formats and rules of blobs and entries; how
-// people or programs talk to a node (package api); and what stands above a node, such as invites,
-// vaults and its doctor, which are packages of their own and use what is exported here ([Node.Add],
-// [Node.Open], [Node.Store]). How streams are made is behind [link.Network]; libp2pnet implements
-// it.
+// the handles by which replicas are used (replica.go), and what others read (reading.go). Each
+// protocol is a package of its own, such as session, which keeps replicas in step, and so is what
+// needs no node, such as downloads, sealed and datadir. What never belongs here: the formats and
+// rules of blobs and entries; how people or programs talk to a node (package api); and what stands
+// above a node, such as invites, vaults and its doctor, which are packages of their own and use
+// what is exported here ([Node.Add], [Node.Open], [Node.Store]). How streams are made is behind
+// [link.Network]; libp2pnet implements it.
 //
 // Start at [Open]. The protocols are described beside their code and in docs/protocol.
 package node
@@ -82,8 +82,8 @@ type Config struct {
 
 // Node is a peer. Its methods may be called at the same time from many goroutines.
 type Node struct {
-	Blobs    *blobs.Store
-	Replicas *replica.Store
+	blobs    *blobs.Store
+	replicas *replica.Store
 
 	cfg   Config
 	log   *slog.Logger
@@ -170,14 +170,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
 		return nil, err
 	}
-	if n.Blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
+	if n.blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
 		return nil, err
 	}
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
 	n.openContent()
-	n.Replicas, err = replica.Open(ctx, n.kv, replica.Config{
+	n.replicas, err = replica.Open(ctx, n.kv, replica.Config{
 		Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wanted.Put,
 		OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave,
 	})
@@ -298,8 +298,8 @@ func (n *Node) Close() error {
 		if n.net != nil {
 			errs = append(errs, n.net.Close())
 		}
-		if n.Replicas != nil {
-			n.Replicas.Close()
+		if n.replicas != nil {
+			n.replicas.Close()
 		}
 		n.work.Wait()
 		if n.files != nil {
@@ -417,7 +417,7 @@ func (n *Node) JoinWith(
 	asked := replica.Replica{
 		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: least,
 	}
-	r, err := n.Replicas.Join(ctx, asked, keys...)
+	r, err := n.replicas.Join(ctx, asked, keys...)
 	if err != nil {
 		return out, err
 	}
@@ -456,7 +456,7 @@ func (n *Node) JoinWith(
 // Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a
 // session: the node soon runs one. It remembers the ticket's peers as newcomers.
 func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
-	r, err := n.Replicas.Join(ctx, replica.Replica{
+	r, err := n.replicas.Join(ctx, replica.Replica{
 		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: t.Least,
 	})
 	if err != nil {
@@ -504,7 +504,7 @@ func (n *Node) Open(ctx context.Context, p peer.AddrInfo, protocol string) (link
 // Leave forgets a replica. Content stays until somebody removes it.
 func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	ctx = kv.ToMakeRoom(ctx)
-	if err := n.Replicas.Leave(ctx, id); err != nil {
+	if err := n.replicas.Leave(ctx, id); err != nil {
 		return err
 	}
 	if n.net != nil {
@@ -537,9 +537,9 @@ func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capabili
 	switch {
 	case !r.Encrypted:
 	case c >= replica.Read:
-		t.ReadKey, err = n.Replicas.ReadKey(ctx, r.ID)
+		t.ReadKey, err = n.replicas.ReadKey(ctx, r.ID)
 	default:
-		t.Least, err = n.Replicas.NewestEpoch(ctx, r.ID)
+		t.Least, err = n.replicas.NewestEpoch(ctx, r.ID)
 	}
 	if err != nil {
 		return nil, err

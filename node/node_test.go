@@ -94,12 +94,12 @@ func TestGetBlobAndDirectory(t *testing.T) {
 	ctx := t.Context()
 	for _, size := range []int{0, 1, 16 << 10, 16<<10 + 1, 3 << 20} {
 		data := testkit.Random(1, size)
-		info, err := a.Blobs.ImportBytes(ctx, data)
+		info, err := a.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		c, err := b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, size, c.Fetched.Bytes)
-		got, err := b.Blobs.ReadAll(ctx, info.Hash, 1<<30)
+		got, err := b.Blobs().ReadAll(ctx, info.Hash, 1<<30)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
 		c, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
@@ -116,7 +116,7 @@ func TestGetBlobAndDirectory(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, data, 0o644))
 		want += uint64(len(data))
 	}
-	info, err := directory.Import(ctx, a.Blobs, dir, directory.ImportOptions{})
+	info, err := directory.Import(ctx, a.Blobs(), dir, directory.ImportOptions{})
 	require.NoError(t, err)
 	var last content.GetProgress
 	for _, form := range []content.Form{content.Sequence, content.Unknown} {
@@ -134,12 +134,12 @@ func TestOverQUIC(t *testing.T) {
 	a, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
 	b, _ := startAt(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
 	ctx := t.Context()
-	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 5<<20))
+	info, err := a.Blobs().ImportBytes(ctx, testkit.Random(1, 5<<20))
 	require.NoError(t, err)
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Equal(t, "quic-v1", b.Peers()[0].Transport)
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
@@ -187,11 +187,11 @@ func TestLyingProvider(t *testing.T) {
 	honest, _ := start(t, t.TempDir())
 	ctx := t.Context()
 	data := testkit.Random(1, 3<<20)
-	info, err := honest.Blobs.ImportBytes(ctx, data)
+	info, err := honest.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
 	encode := func(r blobs.Ranges) []byte {
 		var b bytes.Buffer
-		require.NoError(t, honest.Blobs.Encode(ctx, &b, info.Hash, r))
+		require.NoError(t, honest.Blobs().Encode(ctx, &b, info.Hash, r))
 		return b.Bytes()
 	}
 	lastStart := info.Size - blobs.GroupSize
@@ -227,10 +227,10 @@ func TestLyingProvider(t *testing.T) {
 			alone, _ := start(t, t.TempDir())
 			_, err := alone.Get(ctx, info.Hash, content.Raw, liarInfo, nil)
 			require.Error(t, err)
-			present, err := alone.Blobs.Present(ctx, info.Hash)
+			present, err := alone.Blobs().Present(ctx, info.Hash)
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, present.Count(), tc.kept)
-			damage, err := alone.Blobs.Verify(ctx, info.Hash, nil)
+			damage, err := alone.Blobs().Verify(ctx, info.Hash, nil)
 			if len(present) > 0 {
 				require.NoError(t, err)
 			}
@@ -239,7 +239,7 @@ func TestLyingProvider(t *testing.T) {
 			c, err := alone.Get(ctx, info.Hash, content.Raw, append(liarInfo, infoOf(t, honest)...), nil)
 			require.NoError(t, err, "the honest one is tried, too")
 			require.LessOrEqual(t, c.Fetched.Bytes, info.Size-present.Count()+blobs.GroupSize, "nothing is fetched twice")
-			got, err := alone.Blobs.ReadAll(ctx, info.Hash, info.Size)
+			got, err := alone.Blobs().ReadAll(ctx, info.Hash, info.Size)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got))
 		})
@@ -249,24 +249,24 @@ func TestLyingProvider(t *testing.T) {
 func set(t testing.TB, n *node.Node, id replica.ID, key, value string) {
 	t.Helper()
 	ctx := context.Background()
-	info, err := n.Blobs.ImportBytes(ctx, []byte(value))
+	info, err := n.Blobs().ImportBytes(ctx, []byte(value))
 	require.NoError(t, err)
-	author, err := n.Replicas.DefaultAuthor(ctx)
+	author, err := n.ReplicaStore().DefaultAuthor(ctx)
 	require.NoError(t, err)
-	secret, err := n.Replicas.AuthorKey(ctx, author)
+	secret, err := n.ReplicaStore().AuthorKey(ctx, author)
 	require.NoError(t, err)
-	_, err = n.Replicas.Write(ctx, id, secret, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}})
+	_, err = n.ReplicaStore().Write(ctx, id, secret, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}})
 	require.NoError(t, err)
 }
 
 // has reports whether the node shows this value under the key, content and all.
 func has(n *node.Node, id replica.ID, key, value string) bool {
 	ctx := context.Background()
-	e, err := n.Replicas.LatestOf(ctx, id, []byte(key))
+	e, err := n.ReplicaStore().LatestOf(ctx, id, []byte(key))
 	if err != nil || e.Hash != blobs.HashOf([]byte(value)) {
 		return false
 	}
-	ok, err := n.Blobs.Has(ctx, e.Hash)
+	ok, err := n.Blobs().Has(ctx, e.Hash)
 	return ok && err == nil
 }
 
@@ -275,7 +275,7 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	a, stopA := start(t, dirA)
 	b, stopB := start(t, dirB)
 	ctx := t.Context()
-	r, err := a.Replicas.Create(ctx, "notes")
+	r, err := a.ReplicaStore().Create(ctx, "notes")
 	require.NoError(t, err)
 	set(t, a, r.ID, "before", "joined")
 	tk, err := a.Ticket(ctx, r, replica.Write)
@@ -309,9 +309,9 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	require.NoError(t, err)
 	set(t, b, r.ID, "after both restarted", "five")
 	eventually(t, "after both restarted", func() bool { return has(a, r.ID, "after both restarted", "five") })
-	fa, err := a.Replicas.Fingerprint(ctx, r.ID)
+	fa, err := a.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
-	fb, err := b.Replicas.Fingerprint(ctx, r.ID)
+	fb, err := b.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	require.Equal(t, fa, fb)
 }
@@ -324,11 +324,11 @@ func TestPushIsPassedOn(t *testing.T) {
 		nodes = append(nodes, n)
 	}
 	ctx := t.Context()
-	r, err := nodes[0].Replicas.Create(ctx, "line")
+	r, err := nodes[0].ReplicaStore().Create(ctx, "line")
 	require.NoError(t, err)
 	set(t, nodes[0], r.ID, "start", "x")
 	for i := range 2 {
-		held, err := nodes[i].Replicas.Get(ctx, r.ID)
+		held, err := nodes[i].ReplicaStore().Get(ctx, r.ID)
 		require.NoError(t, err)
 		tk, err := nodes[i].Ticket(ctx, held, replica.Write)
 		require.NoError(t, err)
@@ -346,10 +346,10 @@ func TestOutsidersAndReaders(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	r, err := a.Replicas.Create(ctx, "mine")
+	r, err := a.ReplicaStore().Create(ctx, "mine")
 	require.NoError(t, err)
 	set(t, a, r.ID, "k", "v")
-	other, err := b.Replicas.Create(ctx, "theirs")
+	other, err := b.ReplicaStore().Create(ctx, "theirs")
 	require.NoError(t, err)
 	tk := &ticket.Doc{Capability: replica.Read, Replica: other.ID, Addrs: a.Addrs()}
 	_, err = b.Join(ctx, tk, "")
@@ -360,7 +360,7 @@ func TestOutsidersAndReaders(t *testing.T) {
 	joined, err := b.Join(ctx, tk, "read-only")
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
-	_, err = b.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k")}})
+	_, err = b.ReplicaStore().Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k")}})
 	var denied *replica.NotAllowedError
 	require.ErrorAs(t, err, &denied)
 	_, err = b.Ticket(ctx, joined.Replica, replica.Write)
@@ -373,7 +373,7 @@ func TestForgedPush(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	b, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "k", "v")
 	tk, err := a.Ticket(ctx, r, replica.Read)
@@ -381,7 +381,7 @@ func TestForgedPush(t *testing.T) {
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)
 
-	good, err := a.Replicas.LatestOf(ctx, r.ID, []byte("k"))
+	good, err := a.ReplicaStore().LatestOf(ctx, r.ID, []byte("k"))
 	require.NoError(t, err)
 	outsider := replica.NewSecretKey()
 	forged := good
@@ -389,7 +389,7 @@ func TestForgedPush(t *testing.T) {
 	ungranted := good
 	ungranted.Key = []byte("ungranted")
 	ungranted.Sign(outsider)
-	before, err := a.Replicas.Fingerprint(ctx, r.ID)
+	before, err := a.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	for _, e := range []replica.Entry{forged, ungranted} {
 		_ = b.PushTo(ctx, a.ID(), r.ID, []replica.Entry{e}) // refused: that may show as a reset stream here, or not
@@ -397,10 +397,10 @@ func TestForgedPush(t *testing.T) {
 	set(t, a, r.ID, "sentinel", "later") // by the time this has made the round trip, the forged ones have been dealt with
 	eventually(t, "sentinel", func() bool { return has(b, r.ID, "sentinel", "later") })
 	for _, key := range []string{"forged", "ungranted"} {
-		_, err := a.Replicas.LatestOf(ctx, r.ID, []byte(key))
+		_, err := a.ReplicaStore().LatestOf(ctx, r.ID, []byte(key))
 		require.ErrorIs(t, err, replica.ErrNotFound)
 	}
-	after, err := a.Replicas.Fingerprint(ctx, r.ID)
+	after, err := a.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	require.NotEqual(t, before, after, "only the sentinel changed it")
 }
@@ -412,7 +412,7 @@ func TestInterruptedDownloadResumes(t *testing.T) {
 	dir := t.TempDir()
 	b, stopB := start(t, dir)
 	data := testkit.Random(3, 64<<20)
-	info, err := a.Blobs.ImportBytes(t.Context(), data)
+	info, err := a.Blobs().ImportBytes(t.Context(), data)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var seen atomic.Uint64
@@ -424,13 +424,13 @@ func TestInterruptedDownloadResumes(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	stopB()
 	b, _ = start(t, dir)
-	st, err := b.Blobs.Stat(t.Context(), info.Hash)
+	st, err := b.Blobs().Stat(t.Context(), info.Hash)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, st.Present, uint64(20<<20))
 	c, err := b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
 	require.Equal(t, info.Size-st.Present, c.Fetched.Bytes)
-	got, err := b.Blobs.ReadAll(t.Context(), info.Hash, info.Size)
+	got, err := b.Blobs().ReadAll(t.Context(), info.Hash, info.Size)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
 }
@@ -442,11 +442,11 @@ func TestWantedContentSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	b, stopB := start(t, dir)
 	ctx := t.Context()
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "k", "kept")
 	hash := blobs.HashOf([]byte("kept"))
-	require.NoError(t, a.Blobs.Delete(ctx, hash)) // a has the entry, but not the content, for now
+	require.NoError(t, a.Blobs().Delete(ctx, hash)) // a has the entry, but not the content, for now
 	tk, err := a.Ticket(ctx, r, replica.Read)
 	require.NoError(t, err)
 	_, err = b.Join(ctx, tk, "")
@@ -464,7 +464,7 @@ func TestWantedContentSurvivesRestart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, pending)
 	stopB()
-	_, err = a.Blobs.ImportBytes(ctx, []byte("kept"))
+	_, err = a.Blobs().ImportBytes(ctx, []byte("kept"))
 	require.NoError(t, err)
 	b, _ = start(t, dir)
 	waiting, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -510,7 +510,7 @@ func TestUnusableDirectories(t *testing.T) {
 func TestDiskFullDuringDownload(t *testing.T) {
 	a, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	info, err := a.Blobs.ImportBytes(ctx, testkit.Random(1, 16<<20))
+	info, err := a.Blobs().ImportBytes(ctx, testkit.Random(1, 16<<20))
 	require.NoError(t, err)
 	var full atomic.Bool
 	b, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Store: pebble.Options{FreeBytes: func(string) (uint64, error) {
@@ -529,7 +529,7 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	full.Store(false)
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
 	require.NoError(t, err)
-	damage, err := b.Blobs.Verify(ctx, info.Hash, nil)
+	damage, err := b.Blobs().Verify(ctx, info.Hash, nil)
 	require.NoError(t, err)
 	require.Empty(t, damage)
 }
@@ -553,7 +553,7 @@ func TestHostileRequests(t *testing.T) {
 		}
 	}
 	// It still serves.
-	info, err := a.Blobs.ImportBytes(t.Context(), []byte("hello"))
+	info, err := a.Blobs().ImportBytes(t.Context(), []byte("hello"))
 	require.NoError(t, err)
 	b, _ := start(t, t.TempDir())
 	_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)

@@ -136,7 +136,7 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 						own := replica.Entry{Replica: w.replica.ID, Key: fmt.Append(nil, "here", i),
 							Timestamp: w.clock, Hash: small.Hash, Size: small.Size}
 						own.Sign(w.victim)
-						_, err := w.fresh.Replicas.Insert(ctx, w.replica.ID, []replica.Entry{own}, replica.Local)
+						_, err := w.fresh.replicas.Insert(ctx, w.replica.ID, []replica.Entry{own}, replica.Local)
 						require.NoError(t, err)
 					}
 				}

@@ -45,11 +45,11 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		},
 	})
 	n.clocks = clock.New(clock.Config{Now: n.cfg.Now, Log: n.log, IsFirm: n.contacts.IsFirm})
-	held := func(ctx context.Context) iter.Seq2[replica.Replica, error] { return n.Replicas.All(ctx) }
+	held := func(ctx context.Context) iter.Seq2[replica.Replica, error] { return n.replicas.All(ctx) }
 	n.lookups = discovery.NewLookups(discovery.LookupConfig{
 		Store: n.kv, Self: n.id, Now: n.cfg.Now, Log: n.log, All: held,
 		Get: func(ctx context.Context, id replica.ID) (replica.Replica, error) {
-			return n.Replicas.Get(ctx, id)
+			return n.replicas.Get(ctx, id)
 		},
 	})
 	n.discovery = discovery.New(discovery.Config{
@@ -70,7 +70,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 func (n *Node) newSyncer() *session.Syncer {
 	return session.New(session.Config{
 		Ctx: n.ctx, Self: n.id, Hosts: n.cfg.Host != nil, Now: n.cfg.Now, Log: n.log,
-		Replicas: n.Replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
+		Replicas: n.replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
 		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
 		Limits: n.limits, Search: n.search, Missed: n.missed,
 		Sending: n.handing.Sent,

@@ -30,12 +30,12 @@ import (
 func sealValue(t *testing.T, n *node.Node, id replica.ID, key, value string) (replica.Entry, []byte) {
 	t.Helper()
 	ctx := t.Context()
-	p, err := n.Replicas.Plain(ctx, id)
+	p, err := n.ReplicaStore().Plain(ctx, id)
 	require.NoError(t, err)
 	require.True(t, p.Encrypted())
 	it, err := n.ReplicaOf(id).Set(ctx, []byte(key), []byte(value))
 	require.NoError(t, err)
-	content, err := n.Blobs.ReadAll(ctx, it.Entry.Hash, 1<<20)
+	content, err := n.Blobs().ReadAll(ctx, it.Entry.Hash, 1<<20)
 	require.NoError(t, err)
 	return it.Entry, content
 }
@@ -51,15 +51,15 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 				ctx := t.Context()
 				w := wholeNodes(t, 3)
 				victim, friend, evil := w.nodes[0], w.nodes[1], w.nodes[2]
-				sealed, err := victim.Replicas.CreateEncrypted(ctx, "diary")
+				sealed, err := victim.ReplicaStore().CreateEncrypted(ctx, "diary")
 				require.NoError(t, err)
-				open, err := victim.Replicas.Create(ctx, "notes")
+				open, err := victim.ReplicaStore().Create(ctx, "notes")
 				require.NoError(t, err)
-				author, err := victim.Replicas.DefaultAuthor(ctx)
+				author, err := victim.ReplicaStore().DefaultAuthor(ctx)
 				require.NoError(t, err)
-				secret, err := victim.Replicas.AuthorKey(ctx, author)
+				secret, err := victim.ReplicaStore().AuthorKey(ctx, author)
 				require.NoError(t, err)
-				_, err = victim.Replicas.Write(ctx, open.ID, secret, []replica.Change{{Key: []byte("k")}})
+				_, err = victim.ReplicaStore().Write(ctx, open.ID, secret, []replica.Change{{Key: []byte("k")}})
 				require.NoError(t, err)
 				sealValue(t, victim.Node, sealed.ID, "before", "1")
 				tk, err := victim.Ticket(ctx, sealed, replica.Read)
@@ -76,7 +76,7 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 						_ = s.Close()
 					})
 					for _, n := range []*whole{victim, friend} {
-						if _, err := n.Replicas.Get(ctx, id); err != nil {
+						if _, err := n.ReplicaStore().Get(ctx, id); err != nil {
 							continue // a new replica is as much as its ticket says
 						}
 						var got node.JoinResult
@@ -101,20 +101,20 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 				require.NoError(t, err)
 				_, err = in.ReadAt(make([]byte, 1), 0)
 				require.ErrorIs(t, err, seal.ErrSealed)
-				theirs, err := friend.Replicas.ReadKey(ctx, sealed.ID)
+				theirs, err := friend.ReplicaStore().ReadKey(ctx, sealed.ID)
 				require.NoError(t, err)
 				require.Equal(t, tk.ReadKey, theirs)
 				next, err := victim.Rotate(ctx, sealed.ID)
 				require.NoError(t, err)
 				require.EqualValues(t, 2, next.Epoch)
-				now, err := victim.Replicas.ReadKey(ctx, sealed.ID)
+				now, err := victim.ReplicaStore().ReadKey(ctx, sealed.ID)
 				require.NoError(t, err)
 				require.Equal(t, next, now)
 
-				held, err := victim.Replicas.Get(ctx, open.ID)
+				held, err := victim.ReplicaStore().Get(ctx, open.ID)
 				require.NoError(t, err)
 				require.False(t, held.Encrypted)
-				p, err := victim.Replicas.Plain(ctx, open.ID)
+				p, err := victim.ReplicaStore().Plain(ctx, open.ID)
 				require.NoError(t, err)
 				n := 0
 				for _, err := range p.Entries(ctx, replica.Query{Tombstones: true}) {
@@ -135,9 +135,9 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 3)
 		owner, joiner, evil := w.nodes[0], w.nodes[1], w.nodes[2]
-		r, err := owner.Replicas.CreateEncrypted(ctx, "r")
+		r, err := owner.ReplicaStore().CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
-		author, err := joiner.Replicas.DefaultAuthor(ctx)
+		author, err := joiner.ReplicaStore().DefaultAuthor(ctx)
 		require.NoError(t, err)
 		g, err := owner.Grant(ctx, r.ID, author, replica.Permission{})
 		require.NoError(t, err)
@@ -152,8 +152,8 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		joined, err := joiner.Invites.Join(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
 		require.ErrorIs(t, err, contacts.ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)
-		require.NoError(t, joiner.Replicas.MayWrite(ctx, r.ID, author, []byte("k")))
-		p, err := joiner.Replicas.Plain(ctx, r.ID)
+		require.NoError(t, joiner.ReplicaStore().MayWrite(ctx, r.ID, author, []byte("k")))
+		p, err := joiner.ReplicaStore().Plain(ctx, r.ID)
 		require.NoError(t, err)
 		require.True(t, p.Encrypted(), "nothing is written in plain either")
 		_, err = p.Sealing()
@@ -167,7 +167,7 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")
 		_, err = planted.Key.Names(planted.Epoch).Open(entry.Key)
 		require.ErrorIs(t, err, seal.ErrSealed)
-		p, err = joiner.Replicas.Plain(ctx, r.ID)
+		p, err = joiner.ReplicaStore().Plain(ctx, r.ID)
 		require.NoError(t, err)
 		want, err := p.SealPrefix([]byte("k/"))
 		require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestAnInviteProvesItsReadKey(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 2)
 		owner, joiner := w.nodes[0], w.nodes[1]
-		r, err := owner.Replicas.CreateEncrypted(ctx, "r")
+		r, err := owner.ReplicaStore().CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
 		for range 3 {
 			_, err = owner.Rotate(ctx, r.ID)
@@ -250,16 +250,16 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 		}
 		_, err := victim.Vaults.Ask(ctx, vaults.Request{At: at(friend), Application: "example.org", Asked: approve})
 		require.NoError(t, err)
-		diary, err := victim.Replicas.CreateEncrypted(ctx, "diary")
+		diary, err := victim.ReplicaStore().CreateEncrypted(ctx, "diary")
 		require.NoError(t, err)
-		notes, err := victim.Replicas.Create(ctx, "notes")
+		notes, err := victim.ReplicaStore().Create(ctx, "notes")
 		require.NoError(t, err)
 		open, err := victim.Vaults.All(ctx)
 		require.NoError(t, err)
 		require.Len(t, open, 2)
 
 		for _, id := range []replica.ID{diary.ID, notes.ID, own.Replica.ID, theirs.Replica.ID} {
-			before, err := victim.Replicas.Get(ctx, id)
+			before, err := victim.ReplicaStore().Get(ctx, id)
 			require.NoError(t, err)
 			k := evilKeyring{evil.Vaults.Keyring(), mallory.ID, &ticket.Doc{
 				Capability: replica.Read, Replica: id, ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
@@ -277,7 +277,7 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 			})
 			_, err = victim.Vaults.Ask(ctx, vaults.Request{At: at(evil), Application: "example.org"})
 			require.ErrorIs(t, err, vault.ErrForeignAnswer)
-			after, err := victim.Replicas.Get(ctx, id)
+			after, err := victim.ReplicaStore().Get(ctx, id)
 			require.NoError(t, err)
 			require.Equal(t, before, after)
 			now, err := victim.Vaults.All(ctx)
@@ -309,11 +309,11 @@ func TestTheVaultListsNoReplicaWithoutItsKey(t *testing.T) {
 		require.NoError(t, err)
 		v, err := device.Vaults.OpenOwn(ctx, who, keys, nil)
 		require.NoError(t, err)
-		r, err := friend.Replicas.CreateEncrypted(ctx, "r")
+		r, err := friend.ReplicaStore().CreateEncrypted(ctx, "r")
 		require.NoError(t, err)
 		tk, err := friend.Ticket(ctx, r, replica.Read)
 		require.NoError(t, err)
-		joined, err := device.Replicas.Join(ctx, replica.Replica{ID: r.ID, Capability: replica.Read}, tk.ReadKey)
+		joined, err := device.ReplicaStore().Join(ctx, replica.Replica{ID: r.ID, Capability: replica.Read}, tk.ReadKey)
 		require.NoError(t, err)
 		_, err = device.Vaults.Add(ctx, &v, joined, "")
 		require.ErrorIs(t, err, replica.ErrNoReadKey)

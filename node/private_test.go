@@ -25,17 +25,17 @@ func TestDataDirectoryIsPrivate(t *testing.T) {
 	for _, careless := range []bool{false, true} {
 		n, err := Open(ctx, Config{Dir: dir})
 		require.NoError(t, err)
-		r, err := n.Replicas.Create(ctx, "r")
+		r, err := n.replicas.Create(ctx, "r")
 		require.NoError(t, err)
-		_, err = n.Replicas.NewAuthor(ctx)
+		_, err = n.replicas.NewAuthor(ctx)
 		require.NoError(t, err)
 		for _, size := range []int{10, 10_000, 1 << 20} {
-			info, err := n.Blobs.ImportBytes(ctx, make([]byte, size))
+			info, err := n.blobs.ImportBytes(ctx, make([]byte, size))
 			require.NoError(t, err)
-			_, err = n.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: info.Hash, Size: info.Size}})
+			_, err = n.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: info.Hash, Size: info.Size}})
 			require.NoError(t, err)
 		}
-		require.NoError(t, n.Blobs.Sync(ctx))
+		require.NoError(t, n.blobs.Sync(ctx))
 		require.NoError(t, n.kv.Compact(ctx))
 		requirePrivate(t, dir)
 		require.NoError(t, n.Leave(ctx, r.ID))

@@ -76,14 +76,16 @@ func TestUpdateOfAReplica(t *testing.T) {
 func TestWithin(t *testing.T) {
 	forBoth(t, func(t *testing.T, n *Node, r *Replica) {
 		ctx := t.Context()
-		author, err := n.Replicas.DefaultAuthor(ctx)
+		author, err := n.replicas.DefaultAuthor(ctx)
 		require.NoError(t, err)
-		key, err := n.Replicas.AuthorKey(ctx, author)
+		key, err := n.replicas.AuthorKey(ctx, author)
 		require.NoError(t, err)
-		view, err := n.Replicas.Plain(ctx, r.ID())
+		view, err := n.replicas.Plain(ctx, r.ID())
 		require.NoError(t, err)
 		away := blobs.HashOf([]byte("elsewhere"))
-		_, err = view.Write(ctx, key, []replica.Change{{Key: []byte("k"), Hash: away, Size: 300}})
+		_, err = n.replicas.WritePlain(
+			ctx, view, key, []replica.Change{{Key: []byte("k"), Hash: away, Size: 300}},
+		)
 		require.NoError(t, err)
 		late := func(most time.Duration) *LateError {
 			_, err := r.Within(most).Get(ctx, []byte("k"), 1000)
@@ -113,7 +115,7 @@ func TestReadingLooksUpKeysOnce(t *testing.T) {
 		in, err := r.Reading(ctx)
 		require.NoError(t, err)
 		require.Equal(t, r.ID(), in.ID())
-		kept, err := n.Replicas.Get(ctx, r.ID())
+		kept, err := n.replicas.Get(ctx, r.ID())
 		require.NoError(t, err)
 		if kept.Encrypted {
 			_, err = n.Rotate(ctx, r.ID())

@@ -41,7 +41,7 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 		s := newSimNet(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, 8)
-		r, err := honest.Replicas.Create(ctx, "r")
+		r, err := honest.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		author := replica.NewSecretKey()
 		var changes []replica.Change
@@ -49,7 +49,7 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 		for i := range 3 * batch {
 			c := replica.Change{Key: fmt.Appendf(nil, "%d", i), Hash: numbered(i + 1), Size: 5}
 			if i < batch {
-				info, err := honest.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
+				info, err := honest.blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
 				require.NoError(t, err)
 				c.Hash, c.Size = info.Hash, info.Size
 				if bytes.Compare(info.Hash[:], last[:]) > 0 {
@@ -58,7 +58,7 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 			}
 			changes = append(changes, c)
 		}
-		_, err = honest.Replicas.Write(ctx, r.ID, author, changes)
+		_, err = honest.replicas.Write(ctx, r.ID, author, changes)
 		require.NoError(t, err)
 		s.mu.Lock()
 		serve, opened := s.ends[honest.ID()].handlers[wire.Protocol], new(atomic.Int32)
@@ -70,12 +70,12 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 			serve(st)
 		}
 		s.mu.Unlock()
-		_, err = looking.Replicas.Join(ctx, r)
+		_, err = looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
 		time.Sleep(30 * time.Second)
 		require.Greater(t, opened.Load(), int32(2))
-		has, err := looking.Blobs.Has(ctx, last)
+		has, err := looking.blobs.Has(ctx, last)
 		require.NoError(t, err)
 		require.True(t, has)
 	})
@@ -89,7 +89,7 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 		s := newSimNet(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, leastRefusals)
-		r, err := honest.Replicas.Create(ctx, "r")
+		r, err := honest.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		author := replica.NewSecretKey()
 		var changes []replica.Change
@@ -99,23 +99,23 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 				replica.Change{Key: fmt.Appendf(nil, "nowhere %d", i), Hash: numbered(i + 1), Size: 5},
 			)
 		}
-		_, err = honest.Replicas.Write(ctx, r.ID, author, changes)
+		_, err = honest.replicas.Write(ctx, r.ID, author, changes)
 		require.NoError(t, err)
-		_, err = looking.Replicas.Join(ctx, r)
+		_, err = looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
 		time.Sleep(20 * time.Second)
 		require.NotZero(t, looking.downloads.Stats().Rounds)
 		for i := range 3 {
-			info, err := honest.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
+			info, err := honest.blobs.ImportBytes(ctx, fmt.Appendf(nil, "content %d", i))
 			require.NoError(t, err)
-			_, err = honest.Replicas.Write(
+			_, err = honest.replicas.Write(
 				ctx, r.ID, author,
 				[]replica.Change{{Key: fmt.Appendf(nil, "here %d", i), Hash: info.Hash, Size: info.Size}},
 			)
 			require.NoError(t, err)
 			time.Sleep(30 * time.Second)
-			has, err := looking.Blobs.Has(ctx, info.Hash)
+			has, err := looking.blobs.Has(ctx, info.Hash)
 			require.NoError(t, err)
 			require.True(t, has, i)
 			require.LessOrEqual(t, looking.downloads.Stats().Refused, 8)
@@ -131,7 +131,7 @@ func TestFilesInChunksComeFromWhoLacksMuch(t *testing.T) {
 		s := newSimNet(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, leastRefusals)
-		r, err := honest.Replicas.Create(ctx, "r")
+		r, err := honest.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		var changes []replica.Change
 		for i := range 300 {
@@ -143,16 +143,16 @@ func TestFilesInChunksComeFromWhoLacksMuch(t *testing.T) {
 		var files []chunked.File
 		for i := range 3 {
 			content := testkit.Random(i, 5<<20)
-			c, err := chunked.Import(ctx, honest.Blobs, bytes.NewReader(content), nil)
+			c, err := chunked.Import(ctx, honest.blobs, bytes.NewReader(content), nil)
 			require.NoError(t, err)
 			files = append(files, c)
 			changes = append(changes, replica.Change{
 				Key: fmt.Appendf(nil, "film %d", i), Hash: c.Hash, Size: c.Size,
 			})
 		}
-		_, err = honest.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), changes)
+		_, err = honest.replicas.Write(ctx, r.ID, replica.NewSecretKey(), changes)
 		require.NoError(t, err)
-		_, err = looking.Replicas.Join(ctx, r)
+		_, err = looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		peers := []peer.AddrInfo{{ID: honest.ID()}}
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, peers))

@@ -43,7 +43,7 @@ type Replica struct {
 // Replica returns a handle on the replica that text names: by its name here, its id, or the
 // beginning of its id. It returns replica.ErrNotFound and replica.ErrAmbiguous.
 func (n *Node) Replica(ctx context.Context, text string) (*Replica, error) {
-	r, err := n.Replicas.Resolve(ctx, text)
+	r, err := n.replicas.Resolve(ctx, text)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (n *Node) Replica(ctx context.Context, text string) (*Replica, error) {
 
 // ReplicaOf returns a handle on the replica with an id. That it is not here is said by the handle.
 func (n *Node) ReplicaOf(id replica.ID) *Replica {
-	return &Replica{n: n, blobs: n.Blobs, id: id}
+	return &Replica{n: n, blobs: n.blobs, id: id}
 }
 
 // Within returns a handle on the same replica that waits at most so long for content that is on its
@@ -77,7 +77,7 @@ func (r *Replica) holding() (held *Replica, release func()) {
 // the read keys once, now, and not at each read. It is for one goroutine. It does not know of read
 // keys that come later. It returns replica.ErrNotFound.
 func (r *Replica) Reading(ctx context.Context) (*Replica, error) {
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.n.replicas.Plain(ctx, r.id)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (r *Replica) plain(ctx context.Context) (*replica.Plain, error) {
 	if r.view != nil {
 		return r.view, nil
 	}
-	return r.n.Replicas.Plain(ctx, r.id)
+	return r.n.replicas.Plain(ctx, r.id)
 }
 
 // ID returns the replica's id.
@@ -139,7 +139,7 @@ type Batch struct {
 func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 	b := &Batch{r: r, ctx: ctx, key: o.As, options: o}
 	var err error
-	if b.view, err = r.n.Replicas.Plain(ctx, r.id); err != nil {
+	if b.view, err = r.n.replicas.Plain(ctx, r.id); err != nil {
 		return nil, err
 	}
 	if b.view.Encrypted() {
@@ -148,7 +148,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 		}
 	}
 	if b.key.IsZero() {
-		if b.key, err = r.n.Replicas.DefaultAuthorKey(ctx); err != nil {
+		if b.key, err = r.n.replicas.DefaultAuthorKey(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +160,7 @@ func (r *Replica) Batch(ctx context.Context, o WriteOptions) (*Batch, error) {
 func (b *Batch) Close() {
 	b.release()
 	if b.small != nil {
-		b.small.Reset(context.Background(), b.r.n.Blobs) // it keeps no hold alive
+		b.small.Reset(context.Background(), b.r.n.blobs) // it keeps no hold alive
 		b.r.n.importers.Put(b.small)
 		b.small = nil
 	}
@@ -255,7 +255,7 @@ func (b *Batch) Write() ([]replica.Item, error) {
 	if len(b.changes) == 0 {
 		return nil, nil
 	}
-	items, err := b.view.Write(b.ctx, b.key, b.changes)
+	items, err := b.r.n.replicas.WritePlain(b.ctx, b.view, b.key, b.changes)
 	if err != nil {
 		return items, err
 	}
@@ -264,7 +264,7 @@ func (b *Batch) Write() ([]replica.Item, error) {
 		err = errors.Join(err, b.r.n.wanted.Written(b.ctx, &items[i].Entry))
 	}
 	if b.view.Encrypted() { // its read key may change between two writes
-		view, errView := b.r.n.Replicas.Plain(b.ctx, b.r.id)
+		view, errView := b.r.n.replicas.Plain(b.ctx, b.r.id)
 		if errView != nil {
 			return items, errors.Join(err, errView)
 		}
@@ -310,7 +310,7 @@ func (r *Replica) Set(ctx context.Context, key, value []byte) (it replica.Item, 
 
 // Delete deletes a key, as the default author. It returns replica.ErrNotFound if it has no value.
 func (r *Replica) Delete(ctx context.Context, key []byte) error {
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.n.replicas.Plain(ctx, r.id)
 	if err != nil {
 		return err
 	}
@@ -470,11 +470,11 @@ type Watch struct {
 
 // Watch begins to watch: nothing that is stored from now on is missed.
 func (r *Replica) Watch(ctx context.Context) (*Watch, error) {
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.n.replicas.Plain(ctx, r.id)
 	if err != nil {
 		return nil, err
 	}
-	return &Watch{r, r.n.Replicas.Subscribe(r.id), view}, nil
+	return &Watch{r, r.n.replicas.Subscribe(r.id), view}, nil
 }
 
 // Next waits for entries and returns all that have come, in the order in which they were stored.
@@ -492,7 +492,7 @@ func (w *Watch) Next(ctx context.Context) (all []Seen, missed uint64, err error)
 		for _, e := range events {
 			it, ok := w.view.Open(e.Entry)
 			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
-				view, err := w.r.n.Replicas.Plain(ctx, w.r.id)
+				view, err := w.r.n.replicas.Plain(ctx, w.r.id)
 				if err != nil {
 					return all, missed, err
 				}

@@ -25,16 +25,16 @@ func TestStorageLimitBoundsRecords(t *testing.T) {
 	defer func() { require.NoError(t, n.Close()) }()
 	secret, author := replica.NewSecretKey(), replica.NewSecretKey()
 	id, now := secret.Replica(), uint64(time.Now().Add(-time.Hour).UnixMicro())
-	_, err = n.Replicas.Join(ctx, replica.Replica{ID: id, Name: "r", Capability: replica.Write, Secret: secret})
+	_, err = n.replicas.Join(ctx, replica.Replica{ID: id, Name: "r", Capability: replica.Write, Secret: secret})
 	require.NoError(t, err)
-	_, err = n.Replicas.Grant(ctx, id, author.Author(), replica.Permission{})
+	_, err = n.replicas.Grant(ctx, id, author.Author(), replica.Permission{})
 	require.NoError(t, err)
 	sent := 0
 	insert := func(key []byte) replica.Inserted {
 		sent++
 		e := replica.Entry{Replica: id, Author: author.Author(), Timestamp: now + uint64(sent), Key: key, Hash: blobs.EmptyHash}
 		e.Sign(author)
-		got, err := n.Replicas.Insert(ctx, id, []replica.Entry{e}, replica.Origin{Peer: "p"})
+		got, err := n.replicas.Insert(ctx, id, []replica.Entry{e}, replica.Origin{Peer: "p"})
 		require.NoError(t, err)
 		return got
 	}
@@ -54,22 +54,22 @@ func TestStorageLimitBoundsRecords(t *testing.T) {
 	require.LessOrEqual(t, n.recordBytes(), uint64(limit+limit/4))
 
 	require.Len(t, insert(first).Added, 1, "it replaces an entry")
-	mine, err := n.Replicas.DefaultAuthor(ctx)
+	mine, err := n.replicas.DefaultAuthor(ctx)
 	require.NoError(t, err)
-	mineKey, err := n.Replicas.AuthorKey(ctx, mine)
+	mineKey, err := n.replicas.AuthorKey(ctx, mine)
 	require.NoError(t, err)
-	_, err = n.Replicas.Write(ctx, id, mineKey, []replica.Change{{Key: []byte("mine")}})
+	_, err = n.replicas.Write(ctx, id, mineKey, []replica.Change{{Key: []byte("mine")}})
 	require.ErrorIs(t, err, replica.ErrNoRoom)
 	var full *files.LimitError
-	_, err = n.Blobs.ImportBytes(ctx, []byte("a few bytes, which would be a record"))
+	_, err = n.blobs.ImportBytes(ctx, []byte("a few bytes, which would be a record"))
 	require.ErrorAs(t, err, &full)
 
 	// Statements of the node's own always have room: whoever wrote all that loses the right to.
-	_, err = n.Replicas.Revoke(ctx, id, author.Author(), 0)
+	_, err = n.replicas.Revoke(ctx, id, author.Author(), 0)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		require.NoError(t, n.kv.Compact(ctx))
-		_, err := n.Replicas.Write(ctx, id, mineKey, []replica.Change{{Key: []byte("mine")}})
+		_, err := n.replicas.Write(ctx, id, mineKey, []replica.Change{{Key: []byte("mine")}})
 		return err == nil
 	}, time.Minute, 100*time.Millisecond)
 }

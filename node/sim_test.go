@@ -124,16 +124,16 @@ func simulate(t *testing.T, seed uint64) {
 		case 0, 1, 2, 4:
 			w.trouble(n)
 		case 5:
-			require.NoError(t, n.Replicas.Sync(ctx))
+			require.NoError(t, n.replicas.Sync(ctx))
 			n.synced()
 		default:
 			var changes []replica.Change
 			for range 1 + rng.IntN(20) {
-				value, err := n.Blobs.ImportBytes(ctx, []byte{byte(rng.IntN(9))})
+				value, err := n.blobs.ImportBytes(ctx, []byte{byte(rng.IntN(9))})
 				require.NoError(t, err)
 				changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "%d/%d", i, rng.IntN(200)), Hash: value.Hash, Size: value.Size})
 			}
-			entries, err := n.Replicas.Write(ctx, r.ID, n.author, changes)
+			entries, err := n.replicas.Write(ctx, r.ID, n.author, changes)
 			require.NoError(t, err)
 			for j := range entries {
 				acknowledged[entries[j].ID()] = true
@@ -168,7 +168,7 @@ func simulate(t *testing.T, seed uint64) {
 	var want map[[32]byte]bool
 	for _, n := range nodes {
 		have := map[[32]byte]bool{}
-		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{Tombstones: true}) {
+		for e, err := range n.replicas.Entries(ctx, r.ID, replica.Query{Tombstones: true}) {
 			require.NoError(t, err)
 			require.True(t, acknowledged[e.ID()], "an entry that nobody wrote")
 			have[e.ID()] = true
@@ -188,7 +188,7 @@ func simulate(t *testing.T, seed uint64) {
 			require.NoError(t, err)
 			require.True(t, lost == 0 || w.outages > 0, "%d entries are said to be lost, and no node has lost power", lost)
 		}
-		rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+		rep, err := n.replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)
 	}

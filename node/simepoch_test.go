@@ -29,14 +29,14 @@ func TestSimulationOfEpochs(t *testing.T) {
 func simulateEpochs(t *testing.T, seed uint64) {
 	ctx := context.Background()
 	w := newSimWorld(t, seed)
-	r, err := w.nodes[0].Replicas.CreateEncrypted(ctx, "r")
+	r, err := w.nodes[0].replicas.CreateEncrypted(ctx, "r")
 	require.NoError(t, err)
-	first, err := w.nodes[0].Replicas.ReadKey(ctx, r.ID)
+	first, err := w.nodes[0].replicas.ReadKey(ctx, r.ID)
 	require.NoError(t, err)
 	owners := map[int]bool{0: true}
 	authors := make([]replica.AuthorID, len(w.nodes))
 	for i, n := range w.nodes {
-		if authors[i], err = n.Replicas.NewAuthor(ctx); err != nil {
+		if authors[i], err = n.replicas.NewAuthor(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {
@@ -46,7 +46,7 @@ func simulateEpochs(t *testing.T, seed uint64) {
 		if owners[i] = i == 1 && len(w.nodes) > 2; !owners[i] {
 			joined.Capability, joined.Secret = replica.Read, replica.SecretKey{}
 		}
-		_, err := n.Replicas.Join(ctx, joined, first)
+		_, err := n.replicas.Join(ctx, joined, first)
 		require.NoError(t, err)
 		w.introduce(n, r.ID, i)
 	}
@@ -80,14 +80,17 @@ func simulateEpochs(t *testing.T, seed uint64) {
 			_, err := n.Rotate(ctx, r.ID)
 			allowed(err)
 		default:
-			p, err := n.Replicas.Plain(ctx, r.ID)
+			p, err := n.replicas.Plain(ctx, r.ID)
 			if errors.Is(err, replica.ErrNoReadKey) {
 				continue
 			}
 			require.NoError(t, err)
-			key, err := n.Replicas.AuthorKey(ctx, authors[i])
+			key, err := n.replicas.AuthorKey(ctx, authors[i])
 			require.NoError(t, err)
-			_, err = p.Write(ctx, key, []replica.Change{{Key: []byte([]string{"a/1", "a/b/2", "c"}[w.rng.IntN(3)]), Hash: blobs.HashOf([]byte{byte(w.rng.IntN(9))}), Size: 1}})
+			_, err = n.replicas.WritePlain(ctx, p, key, []replica.Change{{
+				Key:  []byte([]string{"a/1", "a/b/2", "c"}[w.rng.IntN(3)]),
+				Hash: blobs.HashOf([]byte{byte(w.rng.IntN(9))}), Size: 1,
+			}})
 			allowed(err)
 		}
 		w.sleep(20 * time.Second)
@@ -104,23 +107,23 @@ func simulateEpochs(t *testing.T, seed uint64) {
 		require.NoError(t, err)
 	}
 	time.Sleep(2 * time.Hour)
-	want, err := w.nodes[0].Replicas.SharedFingerprint(ctx, r.ID)
+	want, err := w.nodes[0].replicas.SharedFingerprint(ctx, r.ID)
 	require.NoError(t, err)
-	present, err := w.nodes[0].Replicas.ReadKey(ctx, r.ID)
+	present, err := w.nodes[0].replicas.ReadKey(ctx, r.ID)
 	require.NoError(t, err)
 	for i, n := range w.nodes {
-		got, err := n.Replicas.SharedFingerprint(ctx, r.ID)
+		got, err := n.replicas.SharedFingerprint(ctx, r.ID)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
-		rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+		rep, err := n.replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)
 		require.Zero(t, rep.Bad)
-		key, err := n.Replicas.ReadKey(ctx, r.ID)
+		key, err := n.replicas.ReadKey(ctx, r.ID)
 		if owners[i] {
 			require.NoError(t, err)
 			require.Equal(t, [32]byte(present.Key), [32]byte(key.Key), "all seal with the same key")
-			p, err := n.Replicas.Plain(ctx, r.ID)
+			p, err := n.replicas.Plain(ctx, r.ID)
 			require.NoError(t, err)
 			for _, err := range p.Latest(ctx, replica.Query{}) {
 				require.NoError(t, err)

@@ -32,7 +32,7 @@ func simulateRevocations(t *testing.T, seed uint64) {
 	authors := make([]replica.AuthorID, len(w.nodes))
 	for i, n := range w.nodes {
 		var err error
-		authors[i], err = n.Replicas.NewAuthor(ctx)
+		authors[i], err = n.replicas.NewAuthor(ctx)
 		require.NoError(t, err)
 	}
 	for range 60 {
@@ -55,29 +55,29 @@ func simulateRevocations(t *testing.T, seed uint64) {
 			_, err := n.Revoke(ctx, r.ID, other, from)
 			require.True(t, err == nil || errors.Is(err, replica.ErrCannotGrant) || errors.Is(err, replica.ErrNotFound), err)
 		default:
-			key, err := n.Replicas.AuthorKey(ctx, authors[i])
+			key, err := n.replicas.AuthorKey(ctx, authors[i])
 			require.NoError(t, err)
-			value, err := n.Blobs.ImportBytes(ctx, []byte{byte(w.rng.IntN(9))})
+			value, err := n.blobs.ImportBytes(ctx, []byte{byte(w.rng.IntN(9))})
 			require.NoError(t, err)
 			e := replica.Entry{Replica: r.ID, Key: []byte([]string{"a", "abc", "b"}[w.rng.IntN(3)]), Timestamp: now, Hash: value.Hash, Size: value.Size}
 			if w.rng.IntN(2) == 0 {
 				e.Timestamp -= ago
 			}
 			e.Sign(key)
-			_, err = n.Replicas.Insert(ctx, r.ID, []replica.Entry{e}, replica.Local)
+			_, err = n.replicas.Insert(ctx, r.ID, []replica.Entry{e}, replica.Local)
 			require.True(t, err == nil || errors.Is(err, replica.ErrNotGranted), err)
 		}
 		w.sleep(20 * time.Second)
 	}
 	w.heal()
 	time.Sleep(time.Hour)
-	want, err := w.nodes[0].Replicas.SharedFingerprint(ctx, r.ID)
+	want, err := w.nodes[0].replicas.SharedFingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	for _, n := range w.nodes {
-		got, err := n.Replicas.SharedFingerprint(ctx, r.ID)
+		got, err := n.replicas.SharedFingerprint(ctx, r.ID)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
-		rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+		rep, err := n.replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)
 		require.Zero(t, rep.Bad, "entries that are void")

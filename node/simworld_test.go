@@ -51,14 +51,14 @@ func (w *simWorld) open(n *simNode) {
 // one that was there before.
 func (w *simWorld) found(c replica.Capability) replica.Replica {
 	ctx := context.Background()
-	r, err := w.nodes[0].Replicas.Create(ctx, "r")
+	r, err := w.nodes[0].replicas.Create(ctx, "r")
 	require.NoError(w.t, err)
 	for i, n := range w.nodes[1:] {
 		joined := r
 		if joined.Capability = c; c < replica.Write {
 			joined.Secret = replica.SecretKey{}
 		}
-		_, err := n.Replicas.Join(ctx, joined)
+		_, err := n.replicas.Join(ctx, joined)
 		require.NoError(w.t, err)
 		w.introduce(n, r.ID, i+1)
 	}

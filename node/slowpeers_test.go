@@ -26,7 +26,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 		honest, looking := simOpen(t), simNodeOf(t, s)
 		require.NoError(t, honest.GoOnline(onlyAsked{dribbles{s.end(honest.ID()), "", 0, log}}))
 		r := simReplica(t, honest, nil)
-		_, err := looking.Replicas.Join(ctx, r)
+		_, err := looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
 		time.Sleep(30 * time.Second)
@@ -36,7 +36,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 			slow := simOpen(t)
 			require.NoError(t, slow.GoOnline(slowSessions{s.end(slow.ID()), log}))
 			other := simReplica(t, slow, nil)
-			_, err := looking.Replicas.Join(
+			_, err := looking.replicas.Join(
 				ctx, replica.Replica{ID: other.ID, Name: fmt.Sprint(i), Capability: replica.Read},
 			)
 			require.NoError(t, err)
@@ -46,7 +46,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		require.True(t, log.has("slow session"))
-		_, err = honest.Replicas.Write(
+		_, err = honest.replicas.Write(
 			ctx, r.ID, replica.NewSecretKey(),
 			[]replica.Change{{Key: []byte("later"), Hash: blobs.Hash{2}, Size: 5}},
 		)

@@ -156,21 +156,21 @@ func dribblingNode(t *testing.T, s *simNet, protocol string, pass int, log *even
 // simReplica makes a replica with one entry at a, with the content if it has any.
 func simReplica(t *testing.T, a *Node, content []byte) replica.Replica {
 	ctx := context.Background()
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.replicas.Create(ctx, "r")
 	require.NoError(t, err)
 	change := replica.Change{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}
 	if len(content) > 0 {
-		info, err := a.Blobs.ImportBytes(ctx, content)
+		info, err := a.blobs.ImportBytes(ctx, content)
 		require.NoError(t, err)
 		change.Hash, change.Size = info.Hash, info.Size
 	}
-	_, err = a.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{change})
+	_, err = a.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{change})
 	require.NoError(t, err)
 	return r
 }
 
 func entriesOf(t *testing.T, n *Node, id replica.ID) uint64 {
-	c, err := n.Replicas.Counts(context.Background(), id)
+	c, err := n.replicas.Counts(context.Background(), id)
 	require.NoError(t, err)
 	return c.Entries
 }
@@ -184,7 +184,7 @@ func TestSyncsDespiteAStallingStranger(t *testing.T) {
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		stranger := dribblingNode(t, s, session.Protocol, 0, log)
 		r := simReplica(t, honest, nil)
-		_, err := looking.Replicas.Join(ctx, r)
+		_, err := looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, stranger.net.Connect(ctx, peer.AddrInfo{ID: looking.ID()}))
 		time.Sleep(time.Second)
@@ -222,10 +222,10 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 		dripping := dribblingNode(t, s, session.Protocol, 64+1, log)
 		r := simReplica(t, honest, nil)
 		for _, n := range []*Node{looking, dripping} {
-			_, err := n.Replicas.Join(ctx, r)
+			_, err := n.replicas.Join(ctx, r)
 			require.NoError(t, err)
 		}
-		_, err := dripping.Replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("other"), Hash: blobs.Hash{2}, Size: 5}})
+		_, err := dripping.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("other"), Hash: blobs.Hash{2}, Size: 5}})
 		require.NoError(t, err)
 		for _, n := range []*Node{honest, dripping} {
 			require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: n.ID()}}))
@@ -300,7 +300,7 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 		s, log := newSimNet(1), &events{}
 		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s) // honest, and waits to be asked
 		r := simReplica(t, honest, nil)
-		_, err := looking.Replicas.Join(ctx, r)
+		_, err := looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		for range 3 * 8 {
 			n := dribblingNode(t, s, session.Protocol, 0, log)
@@ -329,14 +329,14 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 				honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 				dripping := dribblingNode(t, s, wire.Protocol, 0, log)
 				r := simReplica(t, honest, make([]byte, 100<<10))
-				e, err := honest.Replicas.LatestOf(ctx, r.ID, []byte("k"))
+				e, err := honest.replicas.LatestOf(ctx, r.ID, []byte("k"))
 				require.NoError(t, err)
 				if background {
-					_, err := dripping.Replicas.Join(ctx, r)
+					_, err := dripping.replicas.Join(ctx, r)
 					require.NoError(t, err)
 					require.NoError(t, honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}))
 					time.Sleep(time.Minute)
-					_, err = looking.Replicas.Join(ctx, r)
+					_, err = looking.replicas.Join(ctx, r)
 					require.NoError(t, err)
 					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}))
 					for !log.has("stalls") {
@@ -351,7 +351,7 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 					cancel()
 					require.NoError(t, err)
 				}
-				has, err := looking.Blobs.Has(ctx, e.Hash)
+				has, err := looking.blobs.Has(ctx, e.Hash)
 				require.NoError(t, err)
 				require.True(t, has)
 			})
@@ -407,20 +407,20 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 				require.NoError(t, trickling.GoOnline(trickles{s.end(trickling.ID()), log}))
 				value := make([]byte, 3<<20)
 				r := simReplica(t, honest, value)
-				_, err := trickling.Blobs.ImportBytes(ctx, value)
+				_, err := trickling.blobs.ImportBytes(ctx, value)
 				require.NoError(t, err)
-				e, err := honest.Replicas.LatestOf(ctx, r.ID, []byte("k"))
+				e, err := honest.replicas.LatestOf(ctx, r.ID, []byte("k"))
 				require.NoError(t, err)
 				const enough = (manyLooks + 1) * stallTime
 				if background {
-					_, err := trickling.Replicas.Join(ctx, r)
+					_, err := trickling.replicas.Join(ctx, r)
 					require.NoError(t, err)
 					require.NoError(
 						t,
 						honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: trickling.ID()}}),
 					)
 					time.Sleep(time.Minute)
-					_, err = looking.Replicas.Join(ctx, r)
+					_, err = looking.replicas.Join(ctx, r)
 					require.NoError(t, err)
 					require.NoError(
 						t,
@@ -441,7 +441,7 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 					cancel()
 					require.NoError(t, err)
 				}
-				has, err := looking.Blobs.Has(ctx, e.Hash)
+				has, err := looking.blobs.Has(ctx, e.Hash)
 				require.NoError(t, err)
 				require.True(t, has)
 			})

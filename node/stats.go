@@ -86,18 +86,18 @@ type Totals struct {
 
 // Totals counts what the node holds. Its cost grows with the number of all that.
 func (n *Node) Totals(ctx context.Context) (t Totals, err error) {
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.replicas.All(ctx) {
 		if err != nil {
 			return t, err
 		}
-		c, err := n.Replicas.Counts(ctx, r.ID)
+		c, err := n.replicas.Counts(ctx, r.ID)
 		if err != nil {
 			continue // it has been left meanwhile
 		}
 		t.Replicas++
 		t.Entries += c.Entries
 	}
-	b, err := n.Blobs.Totals(ctx)
+	b, err := n.blobs.Totals(ctx)
 	if err != nil {
 		return t, err
 	}

@@ -19,11 +19,11 @@ func TestFloodOfLookups(t *testing.T) {
 	b, _ := start(t, t.TempDir())
 	c, _ := start(t, t.TempDir())
 	ctx := t.Context()
-	r, err := a.Replicas.Create(ctx, "r")
+	r, err := a.ReplicaStore().Create(ctx, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "key", "value")
 	sync := func(n *node.Node, r replica.Replica) error {
-		_, err := n.Replicas.Join(ctx, r)
+		_, err := n.ReplicaStore().Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, n.Remember(ctx, []replica.ID{r.ID}, infoOf(t, a)))
 		got, err := n.SyncNow(ctx, r.ID, a.ID(), nil)

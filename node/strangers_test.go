@@ -98,9 +98,9 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 			require.NoError(t, (*n).GoOnline(ends[len(ends)-1]))
 		}
 		b.known = ends[1]
-		r, err := b.n.Replicas.Create(t.Context(), "r")
+		r, err := b.n.replicas.Create(t.Context(), "r")
 		require.NoError(t, err)
-		_, err = b.friend.Replicas.Join(t.Context(), r)
+		_, err = b.friend.replicas.Join(t.Context(), r)
 		require.NoError(t, err)
 		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
 		time.Sleep(time.Minute) // until the two know each other
@@ -236,7 +236,7 @@ func TestMemoryOfStrangers(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
 			besiege(t, func(t *testing.T, b *besieged) {
-				imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
+				imported, err := b.n.blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
 				require.NoError(t, err)
 				before := heapOf()
 				share := services.Strangers
@@ -303,10 +303,10 @@ func heapOf() uint64 {
 // known peer, nor a stranger at another address, nor one at the same.
 func TestUnreadAnswersStarveNobody(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
-		large, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
+		large, err := b.n.blobs.ImportBytes(t.Context(), make([]byte, 4<<20))
 		require.NoError(t, err)
 		content := []byte("twelve bytes")
-		small, err := b.n.Blobs.ImportBytes(t.Context(), content)
+		small, err := b.n.blobs.ImportBytes(t.Context(), content)
 		require.NoError(t, err)
 		for i := range 20 {
 			e := b.stranger(fmt.Sprint("greedy ", i), "here")
@@ -372,7 +372,7 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 // wants.
 func TestLeastRate(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
-		imported, err := b.n.Blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
+		imported, err := b.n.blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
 		require.NoError(t, err)
 		read := func(name string, bytesEachSecond int, most time.Duration) (took time.Duration, err error) {
 			s := b.open(b.stranger(name, "here"), wire.Protocol)
@@ -407,10 +407,10 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 			h := blobs.HashOf(fmt.Append(nil, "missing ", i))
 			list = append(list, h[:]...)
 		}
-		seq, err := b.n.Blobs.ImportBytes(t.Context(), list)
+		seq, err := b.n.blobs.ImportBytes(t.Context(), list)
 		require.NoError(t, err)
 		content := []byte("twelve bytes")
-		small, err := b.n.Blobs.ImportBytes(t.Context(), content)
+		small, err := b.n.blobs.ImportBytes(t.Context(), content)
 		require.NoError(t, err)
 		var reqs []wire.Request
 		for range items {

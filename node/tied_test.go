@@ -23,11 +23,11 @@ func TestTiedEntriesDoNotKeepNodesApart(t *testing.T) {
 		r := w.found(replica.Read)
 		author := replica.NewSecretKey()
 		a, b := w.nodes[0], w.nodes[1]
-		g, err := a.Replicas.Grant(ctx, r.ID, author.Author(), replica.Permission{Prefix: []byte("p/")})
+		g, err := a.replicas.Grant(ctx, r.ID, author.Author(), replica.Permission{Prefix: []byte("p/")})
 		require.NoError(t, err)
 		now := uint64(time.Now().Add(-time.Hour).UnixMicro())
 		for i, n := range []*simNode{a, b} {
-			_, err := n.Replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
+			_, err := n.replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
 			require.NoError(t, err)
 			var entries []replica.Entry
 			for k := range 500 {
@@ -36,7 +36,7 @@ func TestTiedEntriesDoNotKeepNodesApart(t *testing.T) {
 				e.Sign(author)
 				entries = append(entries, e)
 			}
-			_, err = n.Replicas.Insert(ctx, r.ID, entries, replica.Local)
+			_, err = n.replicas.Insert(ctx, r.ID, entries, replica.Local)
 			require.NoError(t, err)
 		}
 		require.NoError(t, a.end.Connect(ctx, peer.AddrInfo{ID: b.ID()}))
@@ -50,9 +50,9 @@ func TestTiedEntriesDoNotKeepNodesApart(t *testing.T) {
 		}
 		require.Zero(t, last.EntriesSent+last.EntriesReceived, "nothing is sent anew")
 		require.Less(t, last.BytesSent+last.BytesReceived, uint64(1000))
-		f, err := a.Replicas.SharedFingerprint(ctx, r.ID)
+		f, err := a.replicas.SharedFingerprint(ctx, r.ID)
 		require.NoError(t, err)
-		h, err := b.Replicas.SharedFingerprint(ctx, r.ID)
+		h, err := b.replicas.SharedFingerprint(ctx, r.ID)
 		require.NoError(t, err)
 		require.Equal(t, f, h)
 		for _, n := range w.nodes {

@@ -85,7 +85,7 @@ func (r *Replica) Export(
 	if err := disk.Vacant(dir, true); err != nil { // sooner than after all has been fetched
 		return out, err
 	}
-	view, err := r.n.Replicas.Plain(ctx, r.id)
+	view, err := r.n.replicas.Plain(ctx, r.id)
 	if err != nil {
 		return out, err
 	}

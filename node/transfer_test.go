@@ -114,14 +114,14 @@ func TestExportOfAReplica(t *testing.T) {
 		}
 
 		// What is elsewhere is not left out in silence.
-		author, err := n.Replicas.DefaultAuthor(ctx)
+		author, err := n.replicas.DefaultAuthor(ctx)
 		require.NoError(t, err)
-		key, err := n.Replicas.AuthorKey(ctx, author)
+		key, err := n.replicas.AuthorKey(ctx, author)
 		require.NoError(t, err)
-		view, err := n.Replicas.Plain(ctx, r.ID())
+		view, err := n.replicas.Plain(ctx, r.ID())
 		require.NoError(t, err)
 		away := replica.Change{Key: []byte("z"), Hash: blobs.HashOf([]byte("away")), Size: 300}
-		_, err = view.Write(ctx, key, []replica.Change{away})
+		_, err = n.replicas.WritePlain(ctx, view, key, []replica.Change{away})
 		require.NoError(t, err)
 		none := filepath.Join(t.TempDir(), "none")
 		_, err = r.Within(time.Millisecond).Export(ctx, none, nil)
@@ -161,7 +161,7 @@ func TestExportHoldsWhatItWrites(t *testing.T) {
 			require.True(t, bytes.Equal(c.Value, got), "file %d", i)
 		}
 		collect()
-		all, err := n.Blobs.Totals(ctx)
+		all, err := n.blobs.Totals(ctx)
 		require.NoError(t, err)
 		require.Zero(t, all.Count, "nothing holds it now")
 	})

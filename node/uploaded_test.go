@@ -34,7 +34,7 @@ func TestEntriesCountAsUploaded(t *testing.T) {
 		}
 		w.join(wanted.Policy{})
 		entries := func() (n int) {
-			for _, err := range w.fresh.Replicas.Entries(ctx, w.replica.ID, replica.Query{}) {
+			for _, err := range w.fresh.replicas.Entries(ctx, w.replica.ID, replica.Query{}) {
 				require.NoError(t, err)
 				n++
 			}

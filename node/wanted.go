@@ -16,7 +16,7 @@ import (
 // want.
 func (n *Node) newDownloads() *downloads.Workers {
 	return downloads.New(downloads.Config{
-		Ctx: n.ctx, Store: n.kv, Wanted: n.wanted, Replicas: n.Replicas, Contacts: n.contacts,
+		Ctx: n.ctx, Store: n.kv, Wanted: n.wanted, Replicas: n.replicas, Contacts: n.contacts,
 		Content: n.content, PeerStorage: n.cfg.Limits.PeerStorage, Now: n.cfg.Now, Log: n.log,
 		Go: n.work.Go,
 	})

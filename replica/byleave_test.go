@@ -51,7 +51,7 @@ func TestDelegatesAndTheNextReadKey(t *testing.T) {
 	}
 	writes := func(s *Store, key SecretKey) bool {
 		p := plain(t, s, r.ID)
-		_, err := p.Write(bg, key, []Change{change("ours/k", "v")})
+		_, err := p.s.WritePlain(bg, p, key, []Change{change("ours/k", "v")})
 		return err == nil
 	}
 	sync()

@@ -78,7 +78,7 @@ func TestHostCannotWithholdEpochs(t *testing.T) {
 				if now, err = p.Sealing(); err == nil {
 					require.Equal(t, present, now, "%s, %d shown", name, shown)
 				}
-				_, writeErr := p.Write(bg, author, []Change{change("k", "v")})
+				_, writeErr := p.s.WritePlain(bg, p, author, []Change{change("k", "v")})
 				require.Equal(t, err == nil, writeErr == nil)
 			}
 			if shown == 3 || shown == 0 && name == "to write" {

@@ -319,13 +319,15 @@ func (p *Plain) OpenPrefix(sealed []byte) (prefix []byte, ok bool) {
 	return openPrefix(keys, sealed)
 }
 
-// Write signs and stores changes as Store.Write does. The keys of the changes are in plain, and so
-// are those of the items that are returned; the content must have been sealed with the key that
-// Sealing returns. What the author wrote under the same keys in earlier epochs is deleted with
-// them.
-func (p *Plain) Write(ctx context.Context, author SecretKey, changes []Change) ([]Item, error) {
+// WritePlain signs and stores changes of the replica that p shows, as Write does. The keys of the
+// changes are in plain, and so are those of the items that are returned; the content must have been
+// sealed with the key that p.Sealing returns. What the author wrote under the same keys in earlier
+// epochs is deleted with them. It is not a method of p, so that whoever has p can only read.
+func (s *Store) WritePlain(
+	ctx context.Context, p *Plain, author SecretKey, changes []Change,
+) ([]Item, error) {
 	if !p.r.Encrypted {
-		entries, err := p.s.Write(ctx, p.r.ID, author, changes)
+		entries, err := s.Write(ctx, p.r.ID, author, changes)
 		out := make([]Item, len(entries))
 		for i, e := range entries {
 			out[i] = Item{e.Key, e}
@@ -336,7 +338,7 @@ func (p *Plain) Write(ctx context.Context, author SecretKey, changes []Change) (
 	if err != nil {
 		return nil, err
 	}
-	entries, err := p.s.write(ctx, p.r.ID, author, sealed, true)
+	entries, err := s.write(ctx, p.r.ID, author, sealed, true)
 	var out []Item
 	for _, e := range entries {
 		if epoch, _ := seal.EpochOf(e.Key); epoch == p.now.Epoch {

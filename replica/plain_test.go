@@ -26,7 +26,7 @@ func plainWrite(t require.TestingT, s *Store, id ID, author SecretKey, pairs ...
 	for i := 0; i < len(pairs); i += 2 {
 		changes = append(changes, change(pairs[i], pairs[i+1]))
 	}
-	out, err := plain(t, s, id).Write(bg, author, changes)
+	out, err := s.WritePlain(bg, plain(t, s, id), author, changes)
 	require.NoError(t, err)
 	return out
 }
@@ -78,7 +78,7 @@ func TestEncryptedShowsTheSame(t *testing.T) {
 				}
 			}
 			for _, r := range []Replica{open, sealed} {
-				_, err := plain(t, s, r.ID).Write(bg, author, slices.Clone(changes))
+				_, err := s.WritePlain(bg, plain(t, s, r.ID), author, slices.Clone(changes))
 				require.NoError(t, err)
 			}
 		}
@@ -209,7 +209,7 @@ func TestRotationOnRevocation(t *testing.T) {
 		require.Len(t, listed(t, plain(t, s, r.ID).Latest(bg, Query{})), 1, i)
 	}
 	plainWrite(t, writer, r.ID, writerKey, "shared/theirs", "1")
-	_, err = plain(t, writer, r.ID).Write(bg, writerKey, []Change{change("private", "1")})
+	_, err = writer.WritePlain(bg, plain(t, writer, r.ID), writerKey, []Change{change("private", "1")})
 	var no *NotAllowedError
 	require.ErrorAs(t, err, &no, "outside of the prefix")
 	plainWrite(t, gone, r.ID, goneKey, "shared/gone", "1")
@@ -237,7 +237,7 @@ func TestRotationOnRevocation(t *testing.T) {
 	}
 	// The prefix is sealed anew, so the writer can go on, and only there.
 	plainWrite(t, writer, r.ID, writerKey, "shared/theirs", "2")
-	_, err = plain(t, writer, r.ID).Write(bg, writerKey, []Change{change("private", "1")})
+	_, err = writer.WritePlain(bg, plain(t, writer, r.ID), writerKey, []Change{change("private", "1")})
 	require.ErrorAs(t, err, &no)
 	spread()
 	it, err := plain(t, owner, r.ID).LatestOf(bg, []byte("shared/theirs"))

@@ -144,7 +144,7 @@ func TestReadKeyOfATicketIsProvedBySync(t *testing.T) {
 		_, err = s.ReadKey(bg, r.ID)
 		require.ErrorIs(t, err, ErrNoReadKey, "and it is not passed on")
 		for _, k := range []SecretKey{key, dupedKey} {
-			_, err = p.Write(bg, k, []Change{change("x", "y")})
+			_, err = p.s.WritePlain(bg, p, k, []Change{change("x", "y")})
 			require.ErrorIs(t, err, ErrNoReadKey)
 		}
 		exchange(t, owner, s, r.ID)

@@ -87,11 +87,11 @@ func TestRenewalComesToNoLimit(t *testing.T) {
 		w.rotate()
 		w.sync()
 		for k, s := range w.guests {
-			_, err := plain(t, s, w.id).Write(bg, w.keys[k],
+			_, err := s.WritePlain(bg, plain(t, s, w.id), w.keys[k],
 				[]Change{change(fmt.Sprintf("ours/part/%d", i), fmt.Sprint(k))})
 			require.NoError(t, err, "guest %d in epoch %d", k, i)
 		}
-		_, err := plain(t, w.guests[0], w.id).Write(bg, w.keys[0],
+		_, err := w.guests[0].WritePlain(bg, plain(t, w.guests[0], w.id), w.keys[0],
 			[]Change{change(fmt.Sprintf("ours/other/%d", i), "v")})
 		require.NoError(t, err)
 		require.ErrorIs(t, w.grant(testKey(9), "ours/"), ErrTooMany, "in each epoch")

@@ -29,7 +29,7 @@ type Change struct {
 // Write signs and stores changes to the replica id as author, all with one timestamp or later, and
 // returns the entries. It returns a *NotAllowedError unless the node holds the replica's key or a
 // grant covers the change, a *ClockError rather than sign what other nodes would refuse, and
-// ErrEncrypted if the replica is encrypted: see Plain.Write. Call Sync to make the entries durable.
+// ErrEncrypted if the replica is encrypted: see WritePlain. Call Sync to make the entries durable.
 func (s *Store) Write(
 	ctx context.Context, id ID, author SecretKey, changes []Change,
 ) ([]Entry, error) {

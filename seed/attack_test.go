@@ -34,7 +34,7 @@ func TestContentIsChargedInFull(t *testing.T) {
 	friend := identity.ID{2}
 	other := x.register(t, friend)
 	require.Equal(t, 1, x.write(t, other, claims(size, "honest")))
-	_, err := x.n.Blobs.ImportBytes(ctx, b)
+	_, err := x.n.Blobs().ImportBytes(ctx, b)
 	require.NoError(t, err)
 
 	require.Equal(t, 2, x.write(t, x.secret, claims(1, "a"), claims(size/2, "b")))
@@ -48,7 +48,7 @@ func TestContentIsChargedInFull(t *testing.T) {
 	collect := func() bool {
 		_, err := x.n.Collect(ctx, false, nil)
 		require.NoError(t, err)
-		has, err := x.n.Blobs.Has(ctx, blobs.HashOf(b))
+		has, err := x.n.Blobs().Has(ctx, blobs.HashOf(b))
 		require.NoError(t, err)
 		return has
 	}
@@ -58,7 +58,7 @@ func TestContentIsChargedInFull(t *testing.T) {
 
 	// With its true size alone, it fits, and is kept.
 	require.Equal(t, 2, x.write(t, x.secret, replica.Change{Key: []byte("a")}, replica.Change{Key: []byte("b")}))
-	_, err = x.n.Blobs.ImportBytes(ctx, b)
+	_, err = x.n.Blobs().ImportBytes(ctx, b)
 	require.NoError(t, err)
 	require.NoError(t, x.retryRefused(ctx))
 	require.NoError(t, x.n.CatchUp(ctx, x.secret.Replica()))
@@ -87,7 +87,7 @@ func TestLongKeysAreCharged(t *testing.T) {
 	id := x.secret.Replica()
 	b := make([]byte, 1<<20)
 	_, _ = rand.Read(b)
-	info, err := x.n.Blobs.ImportBytes(t.Context(), b)
+	info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 	require.NoError(t, err)
 	require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("value"), Hash: info.Hash, Size: info.Size}))
 	taken := 0
@@ -110,7 +110,7 @@ func TestLongKeysAreCharged(t *testing.T) {
 	// The owner revokes whoever wrote them: all of it goes.
 	r := replica.Revocation{Replica: id, Author: x.author.Author(), Issued: x.now + 1}
 	r.Sign(x.secret)
-	_, err = x.n.Replicas.InsertStatements(t.Context(), id, []replica.Statement{&r})
+	_, err = x.n.TakeStatements(t.Context(), id, [][]byte{r.Bytes()})
 	require.NoError(t, err)
 	_, u = x.state(t, x.who, id)
 	require.Less(t, u.Bytes, uint64(4<<10), "two statements are left")
@@ -126,7 +126,7 @@ func TestStatementsAreCharged(t *testing.T) {
 	for i := range 4000 {
 		g := replica.Grant{Replica: id, Author: replica.AuthorID{1, byte(i), byte(i >> 8)}, NotAfter: replica.Forever, Issued: x.now, Prefix: longKey(i)[:500]}
 		g.Sign(x.secret)
-		n, err := x.n.Replicas.InsertStatements(t.Context(), id, []replica.Statement{&g})
+		n, err := x.n.TakeStatements(t.Context(), id, [][]byte{g.Bytes()})
 		require.NoError(t, err)
 		added += n.Added
 	}
@@ -183,7 +183,7 @@ func TestRegisteredWhileLeaving(t *testing.T) {
 	require.NoError(t, keepOwn(ctx, x.n.Store(), id))
 	x.registerOld(t, identity.ID{2}, id)
 	require.NoError(t, x.sweep(ctx))
-	_, err = x.n.Replicas.Get(ctx, id)
+	_, err = x.n.Replicas().Get(ctx, id)
 	require.NoError(t, err, "it is registered again, and is not left")
 	for i := range 10 {
 		x.write(t, x.secret, replica.Change{Key: longKey(i)})

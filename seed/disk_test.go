@@ -48,7 +48,7 @@ func (x *shop) register(t *testing.T, who identity.ID) replica.SecretKey {
 	x.registerOld(t, who, secret.Replica())
 	g := replica.Grant{Replica: secret.Replica(), Author: x.author.Author(), NotAfter: replica.Forever, Issued: x.now}
 	g.Sign(secret)
-	added, err := x.n.Replicas.InsertStatements(t.Context(), secret.Replica(), []replica.Statement{&g})
+	added, err := x.n.TakeStatements(t.Context(), secret.Replica(), [][]byte{g.Bytes()})
 	require.NoError(t, err)
 	require.Equal(t, 1, added.Added)
 	return secret
@@ -77,7 +77,7 @@ func (x *shop) write(t *testing.T, secret replica.SecretKey, changes ...replica.
 		e.Sign(x.author)
 		all = append(all, e)
 	}
-	got, err := x.n.Replicas.Insert(t.Context(), secret.Replica(), all, replica.Origin{Peer: "somebody"})
+	got, err := x.n.TakeEntries(t.Context(), secret.Replica(), all, replica.Origin{Peer: "somebody"})
 	require.NoError(t, err)
 	require.Equal(t, len(changes), len(got.Added)+got.Known+got.NoRoom)
 	return len(got.Added)
@@ -147,7 +147,7 @@ func TestChargesCoverTheDisk(t *testing.T) {
 		"small content": func(x *shop, i int) []replica.Change {
 			var all []replica.Change
 			for k := range 20 {
-				info, err := x.n.Blobs.ImportBytes(t.Context(), longKey(20*i + k)[:500])
+				info, err := x.n.Blobs().ImportBytes(t.Context(), longKey(20*i + k)[:500])
 				require.NoError(t, err)
 				all = append(all, replica.Change{Key: binary.BigEndian.AppendUint32(nil, uint32(20*i+k)), Hash: info.Hash, Size: info.Size})
 			}
@@ -156,7 +156,7 @@ func TestChargesCoverTheDisk(t *testing.T) {
 		"large content": func(x *shop, i int) []replica.Change {
 			b := make([]byte, 700_000)
 			_, _ = rand.Read(b)
-			info, err := x.n.Blobs.ImportBytes(t.Context(), b)
+			info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 			require.NoError(t, err)
 			return []replica.Change{{Key: binary.BigEndian.AppendUint32(nil, uint32(i)), Hash: info.Hash, Size: info.Size}}
 		},

@@ -68,7 +68,7 @@ func (s *Seed) Handler() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok", "node_id": s.n.ID().String()})
 	})
 	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.n.Replicas.Authors(r.Context()); err != nil {
+		if _, err := s.n.Authors().All(r.Context()); err != nil {
 			writeJSON(w, http.StatusServiceUnavailable, map[string]*Error{"error": failed(Internal, err)})
 			return
 		}

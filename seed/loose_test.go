@@ -23,7 +23,7 @@ func TestReplacedContentIsCollected(t *testing.T) {
 	var all []blobs.Hash
 	stored := func() (n int) {
 		for _, h := range all {
-			has, err := x.n.Blobs.Has(t.Context(), h)
+			has, err := x.n.Blobs().Has(t.Context(), h)
 			require.NoError(t, err)
 			if has {
 				n++
@@ -34,13 +34,13 @@ func TestReplacedContentIsCollected(t *testing.T) {
 	for range 20 {
 		b := make([]byte, size)
 		_, _ = rand.Read(b)
-		info, err := x.n.Blobs.ImportBytes(t.Context(), b)
+		info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 		require.NoError(t, err)
 		all = append(all, info.Hash)
 		require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: info.Hash, Size: info.Size}))
 	}
 	eventually(t, "most of it is gone", func() bool { return stored() <= 1+limit/size+1 })
-	has, err := x.n.Blobs.Has(t.Context(), all[len(all)-1])
+	has, err := x.n.Blobs().Has(t.Context(), all[len(all)-1])
 	require.NoError(t, err)
 	require.True(t, has, "what an entry names stays")
 }

@@ -196,7 +196,7 @@ func (s *Seed) take(
 	lock.Lock()
 	defer lock.Unlock()
 	// Whoever knows the id of a replica that the seed's node holds for itself must not get it deleted.
-	if _, err := s.n.Replicas.Get(ctx, id); err == nil {
+	if _, err := s.n.Replicas().Get(ctx, id); err == nil {
 		if err := keepOwn(ctx, s.n.Store(), id); err != nil {
 			return g, err
 		}

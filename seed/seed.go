@@ -149,7 +149,7 @@ func (s *Seed) scan(ctx context.Context, prefix string, fn func(kv.Pair) error) 
 func (s *Seed) resume(ctx context.Context) error {
 	return s.scan(ctx, keyCharging, func(p kv.Pair) error {
 		id := replica.ID(p.Key[len(keyCharging):])
-		if _, err := s.n.Replicas.Get(ctx, id); !errors.Is(err, replica.ErrNotFound) {
+		if _, err := s.n.Replicas().Get(ctx, id); !errors.Is(err, replica.ErrNotFound) {
 			return err
 		}
 		g, err := s.anyOf(ctx, id)
@@ -227,7 +227,7 @@ func (s *Seed) charge(ctx context.Context, id replica.ID) error {
 	if err != nil {
 		return err
 	}
-	for e, err := range s.n.Replicas.Entries(ctx, id, replica.Query{Tombstones: true}) {
+	for e, err := range s.n.Replicas().Entries(ctx, id, replica.Query{Tombstones: true}) {
 		if err != nil {
 			return err
 		}
@@ -394,7 +394,7 @@ func (s *Seed) status(ctx context.Context, g *Registration) (st Status, err erro
 	if !g.Deletion.IsZero() {
 		st.State = Deleted
 	}
-	counts, err := s.n.Replicas.Counts(ctx, g.Replica)
+	counts, err := s.n.Replicas().Counts(ctx, g.Replica)
 	if errors.Is(err, replica.ErrNotFound) { // it is being joined, or left
 		if st.State == Synced {
 			st.State = Syncing

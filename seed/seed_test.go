@@ -124,17 +124,8 @@ func requireCode(t *testing.T, want Code, err error) {
 func set(t *testing.T, n *node.Node, id replica.ID, key, value string) {
 	t.Helper()
 	ctx := t.Context()
-	info, err := n.Blobs.ImportBytes(ctx, []byte(value))
-	require.NoError(t, err)
-	author, err := n.Replicas.DefaultAuthor(ctx)
-	require.NoError(t, err)
-	secret, err := n.Replicas.AuthorKey(ctx, author)
-	require.NoError(t, err)
-	c := replica.Change{Key: []byte(key), Hash: info.Hash, Size: info.Size}
-	if value == "" {
-		c = replica.Change{Key: []byte(key)}
-	}
-	_, err = n.Replicas.Write(ctx, id, secret, []replica.Change{c})
+	c := node.Change{Key: []byte(key), Value: []byte(value), Delete: value == ""}
+	_, err := n.ReplicaOf(id).Apply(ctx, node.WriteOptions{}, c)
 	require.NoError(t, err)
 }
 
@@ -146,7 +137,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // recordsOf is what the records of a replica's entries and statements are charged.
 func recordsOf(t *testing.T, s *Seed, id replica.ID) (bytes uint64) {
 	t.Helper()
-	for e, err := range s.n.Replicas.Entries(t.Context(), id, replica.Query{Tombstones: true}) {
+	for e, err := range s.n.Replicas().Entries(t.Context(), id, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
 		bytes += recordCost(&e)
 	}
@@ -186,7 +177,7 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "SYNCING", got.State)
 	require.Contains(t, got.Note, "has kept no more")
-	held, err := s.n.Replicas.Get(ctx, r.ID)
+	held, err := s.n.Replicas().Get(ctx, r.ID)
 	require.NoError(t, err)
 	require.Equal(t, replica.Sync, held.Capability, "the secret of a write ticket is dropped")
 	require.True(t, held.Secret.IsZero())
@@ -245,18 +236,18 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	require.Equal(t, "it, too", value(t, b, r.ID, "after"))
 	set(t, b, r.ID, "from b", "while a sleeps")
 	eventually(t, "the seed has it", func() bool {
-		e, err := s.n.Replicas.LatestOf(ctx, r.ID, []byte("from b"))
+		e, err := s.n.Replicas().LatestOf(ctx, r.ID, []byte("from b"))
 		if err != nil {
 			return false
 		}
-		ok, err := s.n.Blobs.Has(ctx, e.Hash)
+		ok, err := s.n.Blobs().Has(ctx, e.Hash)
 		return ok && err == nil
 	})
 	require.NoError(t, b.Close())
 	a = online(t, node.Config{Dir: dirA}, nil)
 	require.NoError(t, a.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{infoOf(s.n)}))
 	eventually(t, "and the first device gets it from there", func() bool {
-		_, err := a.Replicas.LatestOf(ctx, r.ID, []byte("from b"))
+		_, err := a.Replicas().LatestOf(ctx, r.ID, []byte("from b"))
 		return err == nil
 	})
 	require.Equal(t, "while a sleeps", value(t, a, r.ID, "from b"))
@@ -264,10 +255,10 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 
 func value(t *testing.T, n *node.Node, id replica.ID, key string) string {
 	t.Helper()
-	e, err := n.Replicas.LatestOf(t.Context(), id, []byte(key))
+	e, err := n.Replicas().LatestOf(t.Context(), id, []byte(key))
 	require.NoError(t, err)
 	require.NoError(t, n.WaitContent(t.Context(), e.Hash, e.Size))
-	b, err := n.Blobs.ReadAll(t.Context(), e.Hash, 1<<20)
+	b, err := n.Blobs().ReadAll(t.Context(), e.Hash, 1<<20)
 	require.NoError(t, err)
 	return string(b)
 }
@@ -324,9 +315,9 @@ func TestQuota(t *testing.T) {
 	eventually(t, "paused, with all entries", func() bool { x := states()[two]; return x.State == "PAUSED" && x.EntryCount == 4 })
 	eventually(t, "what fits is fetched", func() bool { return quota().BytesUsed == 2*each+22+records() })
 	has := func(key string) bool {
-		e, err := s.n.Replicas.LatestOf(ctx, reps[1].ID, []byte(key))
+		e, err := s.n.Replicas().LatestOf(ctx, reps[1].ID, []byte(key))
 		require.NoError(t, err)
-		ok, err := s.n.Blobs.Has(ctx, e.Hash)
+		ok, err := s.n.Blobs().Has(ctx, e.Hash)
 		require.NoError(t, err)
 		return ok
 	}
@@ -356,7 +347,7 @@ func TestQuota(t *testing.T) {
 	c.forward(25 * time.Hour)
 	s.ring()
 	eventually(t, "it is gone", func() bool {
-		_, err := s.n.Replicas.Get(ctx, reps[1].ID)
+		_, err := s.n.Replicas().Get(ctx, reps[1].ID)
 		return err != nil && len(states()) == 1
 	})
 	require.Equal(t, quotaOf(each+recordsOf(t, s, reps[0].ID), limit, 1), quota())
@@ -383,11 +374,11 @@ func TestOperatorsOwnReplica(t *testing.T) {
 	require.NoError(t, err)
 	set(t, a, r.ID, "large", "more than ten bytes")
 	eventually(t, "fetched all the same", func() bool {
-		e, err := s.n.Replicas.LatestOf(ctx, r.ID, []byte("large"))
+		e, err := s.n.Replicas().LatestOf(ctx, r.ID, []byte("large"))
 		if err != nil {
 			return false
 		}
-		ok, err := s.n.Blobs.Has(ctx, e.Hash)
+		ok, err := s.n.Blobs().Has(ctx, e.Hash)
 		return ok && err == nil
 	})
 	_, err = client.Unregister(ctx, p.request(t, s, r.ID, ""))
@@ -399,7 +390,7 @@ func TestOperatorsOwnReplica(t *testing.T) {
 		return err == nil && len(all) == 0
 	})
 	time.Sleep(50 * time.Millisecond)
-	held, err := s.n.Replicas.Get(ctx, r.ID)
+	held, err := s.n.Replicas().Get(ctx, r.ID)
 	require.NoError(t, err)
 	require.Equal(t, "mine", held.Name)
 	require.Equal(t, replica.Write, held.Capability)
@@ -577,7 +568,7 @@ func TestRegisteredWhileItIsLeft(t *testing.T) {
 	}
 	require.NoError(t, s.sweep(ctx))
 	require.NoError(t, <-again)
-	_, err = s.n.Replicas.Get(ctx, r.ID)
+	_, err = s.n.Replicas().Get(ctx, r.ID)
 	require.NoError(t, err, "what is registered is held")
 	_, err = s.anyOf(ctx, r.ID)
 	require.NoError(t, err)

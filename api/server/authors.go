@@ -40,28 +40,28 @@ func (s *Server) authorImport(
 	if err != nil {
 		return api.Author{}, err
 	}
-	if err := s.node.Replicas.ImportAuthor(ctx, key); err != nil {
+	if err := s.node.Authors().Import(ctx, key); err != nil {
 		return api.Author{}, err
 	}
-	def, err := s.node.Replicas.DefaultAuthor(ctx)
+	def, err := s.node.Authors().Default(ctx)
 	return api.Author{Author: key.Author(), Default: key.Author() == def}, err
 }
 
 func (s *Server) authorNew(ctx context.Context, _ struct{}, _ *answer) (api.Author, error) {
-	id, err := s.node.Replicas.NewAuthor(ctx)
+	id, err := s.node.Authors().New(ctx)
 	if err != nil {
 		return api.Author{}, err
 	}
-	def, err := s.node.Replicas.DefaultAuthor(ctx)
+	def, err := s.node.Authors().Default(ctx)
 	return api.Author{Author: id, Default: id == def}, err
 }
 
 func (s *Server) authorList(ctx context.Context, _ struct{}, _ *answer) ([]api.Author, error) {
-	def, err := s.node.Replicas.DefaultAuthor(ctx)
+	def, err := s.node.Authors().Default(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := s.node.Replicas.Authors(ctx)
+	ids, err := s.node.Authors().All(ctx)
 	out := []api.Author{}
 	for _, id := range ids {
 		out = append(out, api.Author{Author: id, Default: id == def})
@@ -77,10 +77,10 @@ func (s *Server) authorDefault(
 		if err != nil {
 			return api.Author{}, api.UsageErrorf("%v", err)
 		}
-		if err := s.node.Replicas.SetDefaultAuthor(ctx, id); err != nil {
+		if err := s.node.Authors().SetDefault(ctx, id); err != nil {
 			return api.Author{}, err
 		}
 	}
-	id, err := s.node.Replicas.DefaultAuthor(ctx)
+	id, err := s.node.Authors().Default(ctx)
 	return api.Author{Author: id, Default: true}, err
 }

@@ -41,7 +41,7 @@ func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st api.Stat
 	if st.Replicas, err = s.replicaStatuses(ctx, s.countsOf); err != nil {
 		return st, err
 	}
-	t, err := s.node.Blobs.Totals(ctx)
+	t, err := s.node.Blobs().Totals(ctx)
 	st.Blobs = api.BlobStatus{Count: t.Count, Bytes: t.Bytes, Partial: t.Partial}
 	return st, err
 }
@@ -58,7 +58,7 @@ func (s *Server) blobAdd(ctx context.Context, req api.AddRequest, a *answer) (st
 		return struct{}{}, api.UsageErrorf("--chunked cannot be combined with --no-copy or --whole")
 	}
 	// What is added is held until the answer has been given, if no pin keeps it.
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	var all []api.Added
 	for _, p := range req.Paths {
@@ -69,7 +69,7 @@ func (s *Server) blobAdd(ctx context.Context, req api.AddRequest, a *answer) (st
 		all = append(all, one)
 	}
 	// Only what survives a loss of power is acknowledged.
-	if err := s.node.Blobs.Sync(ctx); err != nil {
+	if err := s.node.Blobs().Sync(ctx); err != nil {
 		return struct{}{}, err
 	}
 	for _, one := range all {
@@ -165,7 +165,7 @@ func directoryProgress(doing string, p directory.Progress) api.Progress {
 func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 	a := begin(w)
 	ctx := r.Context()
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	info, err := held.Import(ctx, r.Body, blobs.ImportOptions{})
 	one := api.Added{Path: "-", Hash: info.Hash, Size: info.Size, Kind: kindBlob}
@@ -174,7 +174,7 @@ func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 		err = held.Pin(ctx, blobs.Pin{Name: one.Pin, Hash: info.Hash})
 	}
 	if err == nil {
-		err = s.node.Blobs.Sync(ctx)
+		err = s.node.Blobs().Sync(ctx)
 	}
 	a.finish(one, err)
 }
@@ -182,7 +182,7 @@ func (s *Server) importBlob(w http.ResponseWriter, r *http.Request) {
 // pinsOf returns the names of all pins, by what they keep.
 func (s *Server) pinsOf(ctx context.Context) (map[blobs.Hash][]string, error) {
 	out := map[blobs.Hash][]string{}
-	for p, err := range s.node.Blobs.Pins(ctx) {
+	for p, err := range s.node.Blobs().Pins(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +205,7 @@ func (s *Server) blobList(ctx context.Context, _ struct{}, a *answer) (struct{},
 	if err != nil {
 		return struct{}{}, err
 	}
-	for info, err := range s.node.Blobs.List(ctx) {
+	for info, err := range s.node.Blobs().List(ctx) {
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -220,11 +220,11 @@ func (s *Server) blobList(ctx context.Context, _ struct{}, a *answer) (struct{},
 func (s *Server) blobRemove(
 	ctx context.Context, req api.HashRequest, _ *answer,
 ) (api.BlobInfo, error) {
-	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
+	h, err := s.node.Blobs().Resolve(ctx, req.Hash)
 	if err != nil {
 		return api.BlobInfo{}, err
 	}
-	info, err := s.node.Blobs.Stat(ctx, h)
+	info, err := s.node.Blobs().Stat(ctx, h)
 	if err != nil {
 		return api.BlobInfo{}, err
 	}
@@ -233,14 +233,14 @@ func (s *Server) blobRemove(
 		return api.BlobInfo{}, err
 	}
 	for _, name := range pins[h] {
-		if err := s.node.Blobs.Unpin(ctx, name); err != nil && !errors.Is(err, blobs.ErrPinNotFound) {
+		if err := s.node.Blobs().Unpin(ctx, name); err != nil && !errors.Is(err, blobs.ErrPinNotFound) {
 			return api.BlobInfo{}, err
 		}
 	}
-	if err := s.node.Blobs.Delete(ctx, h); err != nil {
+	if err := s.node.Blobs().Delete(ctx, h); err != nil {
 		return api.BlobInfo{}, err
 	}
-	return blobInfo(info, pins[h]), s.node.Blobs.Sync(ctx)
+	return blobInfo(info, pins[h]), s.node.Blobs().Sync(ctx)
 }
 
 func (s *Server) blobVerify(
@@ -251,7 +251,7 @@ func (s *Server) blobVerify(
 		return sum, err
 	}
 	if len(req.Hashes) == 0 {
-		for info, err := range s.node.Blobs.List(ctx) {
+		for info, err := range s.node.Blobs().List(ctx) {
 			if err != nil {
 				return sum, err
 			}
@@ -261,7 +261,7 @@ func (s *Server) blobVerify(
 	}
 	for _, h := range hashes {
 		before := sum.Bytes
-		damage, err := s.node.Blobs.Verify(ctx, h, func(n uint64) {
+		damage, err := s.node.Blobs().Verify(ctx, h, func(n uint64) {
 			sum.Bytes = before + n
 			a.progress(api.Progress{Doing: "checking", Bytes: sum.Bytes, TotalBytes: total})
 		})
@@ -309,7 +309,7 @@ func (s *Server) blobVerify(
 func (s *Server) named(ctx context.Context, texts []string, sum *api.Verified) (
 	all []blobs.Hash, total uint64, err error,
 ) {
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	known := map[blobs.Hash]bool{}
 	add := func(h blobs.Hash) error {
@@ -317,21 +317,21 @@ func (s *Server) named(ctx context.Context, texts []string, sum *api.Verified) (
 			return nil
 		}
 		known[h] = true
-		info, err := s.node.Blobs.Stat(ctx, h)
+		info, err := s.node.Blobs().Stat(ctx, h)
 		if err == nil {
 			all, total = append(all, h), total+info.Present
 		}
 		return err
 	}
 	for _, text := range texts {
-		h, err := s.node.Blobs.Resolve(ctx, text)
+		h, err := s.node.Blobs().Resolve(ctx, text)
 		if err == nil {
 			err = add(h)
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		info, err := s.node.Blobs.Stat(ctx, h)
+		info, err := s.node.Blobs().Stat(ctx, h)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -388,11 +388,11 @@ func free(path string, dir bool) error {
 func (s *Server) blobExport(
 	ctx context.Context, req api.ExportRequest, a *answer,
 ) (api.Got, error) {
-	h, err := s.node.Blobs.Resolve(ctx, req.Hash)
+	h, err := s.node.Blobs().Resolve(ctx, req.Hash)
 	if err != nil {
 		return api.Got{}, err
 	}
-	if has, err := s.node.Blobs.Has(ctx, h); err != nil || !has {
+	if has, err := s.node.Blobs().Has(ctx, h); err != nil || !has {
 		return api.Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
 	}
 	return s.fetchTo(ctx, h, content.Unknown, nil, req.Path, a)

@@ -39,7 +39,7 @@ const maxAheadCounted = 100_000
 func (s *Server) aheadOf(
 	ctx context.Context, id replica.ID,
 ) (count uint64, last time.Time, err error) {
-	for e, err := range s.node.Replicas.Ahead(ctx, id) {
+	for e, err := range s.node.Replicas().Ahead(ctx, id) {
 		if err != nil {
 			return count, last, err
 		}

@@ -108,13 +108,13 @@ func (s *Server) share(ctx context.Context, req api.AddRequest, a *answer) (api.
 	if len(req.Paths) != 1 {
 		return api.Shared{}, api.UsageErrorf("share takes one path")
 	}
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	one, err := s.addPath(ctx, held, req.Paths[0], req, a)
 	if err != nil {
 		return api.Shared{}, err
 	}
-	if err := s.node.Blobs.Sync(ctx); err != nil {
+	if err := s.node.Blobs().Sync(ctx); err != nil {
 		return api.Shared{}, err
 	}
 	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs()}
@@ -145,7 +145,7 @@ func (s *Server) name(ctx context.Context, what string) (x named, err error) {
 		}
 		return x, nil
 	}
-	x.hash, err = s.node.Blobs.Resolve(ctx, what)
+	x.hash, err = s.node.Blobs().Resolve(ctx, what)
 	if errors.Is(err, blobs.ErrNotHash) {
 		_, asTicket := ticket.ParseBlob(what)
 		if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {

@@ -24,13 +24,13 @@ const contentWait = 10 * time.Second
 // author returns the key of the author that text names, or of the default one.
 func (s *Server) author(ctx context.Context, text string) (key replica.SecretKey, err error) {
 	if text == "" {
-		return s.node.Replicas.DefaultAuthorKey(ctx)
+		return s.node.Authors().DefaultKey(ctx)
 	}
 	id, err := replica.ParseAuthorID(text)
 	if err != nil {
 		return key, api.UsageErrorf("%v", err)
 	}
-	return s.node.Replicas.AuthorKey(ctx, id)
+	return s.node.Authors().Key(ctx, id)
 }
 
 // opened is a replica with its entries in plain.
@@ -47,7 +47,7 @@ func (s *Server) open(ctx context.Context, name, op string) (o opened, err error
 	if o.Replica, err = s.resolve(ctx, name, op, replica.Read); err != nil {
 		return o, err
 	}
-	o.Plain, err = s.node.Replicas.Plain(ctx, o.ID)
+	o.Plain, err = s.node.Replicas().Plain(ctx, o.ID)
 	o.handle, o.states = s.node.ReplicaOf(o.ID).Within(contentWait), s.node.ContentStates()
 	return o, err
 }

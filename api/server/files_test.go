@@ -37,7 +37,7 @@ func place(t *testing.T) (dir, secret string) {
 func TestImportReadsOnlyFilesBesideIt(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	dir, secret := place(t)
 	for file, says := range map[string]string{
@@ -49,7 +49,7 @@ func TestImportReadsOnlyFilesBesideIt(t *testing.T) {
 		require.ErrorContains(t, err, file)
 		require.ErrorContains(t, err, says, file)
 	}
-	has, err := n.Blobs.Has(ctx, blobs.HashOf([]byte("a secret")))
+	has, err := n.Blobs().Has(ctx, blobs.HashOf([]byte("a secret")))
 	require.NoError(t, err)
 	require.False(t, has)
 	sum, err := c.ImportItems(ctx, "r", "", dir, strings.NewReader(`{"key":"b","file":"f"} {"key":"c","file":"sub/inside"}`))
@@ -63,7 +63,7 @@ func TestImportReadsOnlyFilesBesideIt(t *testing.T) {
 func TestSpecialFilesAreRefused(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	dir, _ := place(t)
 	for _, name := range []string{filepath.Join(dir, "pipe"), "/dev/zero"} {
@@ -109,7 +109,7 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 func TestGetReplacesNothing(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	info, err := n.Blobs.ImportBytes(ctx, []byte("hello"))
+	info, err := n.Blobs().ImportBytes(ctx, []byte("hello"))
 	require.NoError(t, err)
 	out := filepath.Join(t.TempDir(), "out")
 	defer disk.SetTestHook(func(step, name string) {

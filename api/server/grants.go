@@ -41,7 +41,7 @@ func fromMicros(us uint64) time.Time {
 func (s *Server) grantsOf(ctx context.Context, r replica.Replica) func(*replica.Grant) api.Grant {
 	open := func([]byte) ([]byte, bool) { return nil, false }
 	if r.Encrypted {
-		if p, err := s.node.Replicas.Plain(ctx, r.ID); err == nil {
+		if p, err := s.node.Replicas().Plain(ctx, r.ID); err == nil {
 			open = p.OpenPrefix
 		}
 	}
@@ -130,7 +130,7 @@ func (s *Server) replicaRevoke(
 		if as.Author() == author {
 			return api.Revoked{}, api.UsageErrorf("%s is the default author of this node: choose another with skerry author default, or revoke without --keep", author)
 		}
-		if kept, err = s.node.Replicas.Adopt(ctx, r.ID, author, as); err != nil {
+		if kept, err = s.node.ReplicaOf(r.ID).Adopt(ctx, author, as); err != nil {
 			return api.Revoked{}, err
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Server) replicaRevoke(
 	if err != nil {
 		return api.Revoked{}, err
 	}
-	before, err := s.node.Replicas.Counts(ctx, r.ID)
+	before, err := s.node.Replicas().Counts(ctx, r.ID)
 	if err != nil {
 		return api.Revoked{}, err
 	}
@@ -151,7 +151,7 @@ func (s *Server) replicaRevoke(
 			"and the next write grants itself anew. Shut such an author out with a new replica: skerry replica new, "+
 			"copy what is to stay (skerry replica export), and share that one by invites", author, r.Name)
 	}
-	after, err := s.node.Replicas.Counts(ctx, r.ID)
+	after, err := s.node.Replicas().Counts(ctx, r.ID)
 	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
 	return api.Revoked{
 		Author: v.Author, From: fromMicros(v.From), Dropped: uint64(max(gone, 0)), Kept: uint64(kept),
@@ -163,7 +163,7 @@ func (s *Server) replicaRevoke(
 func (s *Server) mayHoldKey(
 	ctx context.Context, id replica.ID, author replica.AuthorID,
 ) (bool, error) {
-	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
+	grants, _, err := s.node.Replicas().GrantStates(ctx, id)
 	for i := range grants {
 		g := &grants[i].Grant
 		if g.Author == author && g.Parent == nil && len(g.Prefix) == 0 && !g.Delegable && g.NotBefore == 0 && g.NotAfter == replica.Forever {
@@ -181,7 +181,7 @@ func (s *Server) replicaGrants(
 		return out, err
 	}
 	out = api.Grants{Grants: []api.Grant{}, Revocations: []api.Revocation{}}
-	grants, revocations, err := s.node.Replicas.GrantStates(ctx, r.ID)
+	grants, revocations, err := s.node.Replicas().GrantStates(ctx, r.ID)
 	if err != nil {
 		return out, fmt.Errorf("grants of %s: %w", r.Name, err)
 	}

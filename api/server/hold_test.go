@@ -73,7 +73,7 @@ func TestWhatIsAddedTogetherIsNotCollected(t *testing.T) {
 	_, err := s.blobAdd(t.Context(), api.AddRequest{Paths: []string{file, tree(t, 2)}, NoPin: true}, c.a)
 	require.NoError(t, err)
 	require.Greater(t, c.times, 1)
-	has, err := n.Blobs.Has(t.Context(), blobs.HashOf(testkit.Random(1, 5000)))
+	has, err := n.Blobs().Has(t.Context(), blobs.HashOf(testkit.Random(1, 5000)))
 	require.NoError(t, err)
 	require.True(t, has)
 	for i := range 40 {
@@ -81,13 +81,13 @@ func TestWhatIsAddedTogetherIsNotCollected(t *testing.T) {
 		if i%10 == 3 {
 			size = blobs.SegmentSize + i
 		}
-		has, err := n.Blobs.Has(t.Context(), blobs.HashOf(testkit.Random(2+uint64(i), size)))
+		has, err := n.Blobs().Has(t.Context(), blobs.HashOf(testkit.Random(2+uint64(i), size)))
 		require.NoError(t, err)
 		require.True(t, has, "file %d", i)
 	}
 	_, err = n.Collect(t.Context(), false, nil)
 	require.NoError(t, err)
-	left, err := n.Blobs.Totals(t.Context())
+	left, err := n.Blobs().Totals(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, left.Count, "nothing holds it now")
 }
@@ -116,7 +116,7 @@ func TestWhatIsExportedIsNotCollected(t *testing.T) {
 	}
 	_, err = n.Collect(t.Context(), false, nil)
 	require.NoError(t, err)
-	_, err = n.Blobs.Stat(t.Context(), hash)
+	_, err = n.Blobs().Stat(t.Context(), hash)
 	require.ErrorIs(t, err, blobs.ErrNotFound, "nothing holds it now")
 }
 
@@ -147,7 +147,7 @@ func TestAValueThatIsReadIsNotCollected(t *testing.T) {
 			require.Eventually(t, func() bool { // it lets go of it after its last byte
 				_, err := n.Collect(ctx, false, nil)
 				require.NoError(t, err)
-				has, err := n.Blobs.Has(ctx, old.Hash)
+				has, err := n.Blobs().Has(ctx, old.Hash)
 				require.NoError(t, err)
 				return !has
 			}, 20*time.Second, time.Millisecond)

@@ -118,7 +118,7 @@ func (s *Server) replicaInvites(
 		if v.Wallet != (eth.Address{}) {
 			x.Wallet = v.Wallet.String()
 		}
-		if r, err := s.node.Replicas.Get(ctx, v.Replica); err == nil {
+		if r, err := s.node.Replicas().Get(ctx, v.Replica); err == nil {
 			x.Replica = r.Name
 		} else if !errors.Is(err, replica.ErrNotFound) {
 			return out, err

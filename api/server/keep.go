@@ -32,7 +32,7 @@ func (s *Server) blobStat(
 			})
 		}
 	}
-	info, present, err := s.node.Blobs.StatRanges(ctx, x.hash)
+	info, present, err := s.node.Blobs().StatRanges(ctx, x.hash)
 	if errors.Is(err, blobs.ErrNotFound) && len(out.Providers) > 0 {
 		return out, nil // others have it
 	}
@@ -52,7 +52,7 @@ func (s *Server) blobStat(
 			out.Ranges = append(out.Ranges, api.Span{Offset: r.Start, Length: r.End - r.Start})
 		}
 	}
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	return out, s.statSequence(ctx, held, &out)
 }
@@ -104,7 +104,7 @@ func (s *Server) statSequence(ctx context.Context, from *blobs.Store, out *api.B
 
 // pinned returns a pin that keeps h, preferably with its children.
 func (s *Server) pinned(ctx context.Context, h blobs.Hash) (found blobs.Pin, err error) {
-	for p, err := range s.node.Blobs.Pins(ctx) {
+	for p, err := range s.node.Blobs().Pins(ctx) {
 		if err != nil {
 			return found, err
 		}
@@ -116,7 +116,7 @@ func (s *Server) pinned(ctx context.Context, h blobs.Hash) (found blobs.Pin, err
 }
 
 func (s *Server) blobPin(ctx context.Context, req api.PinRequest, _ *answer) (api.Pin, error) {
-	held, release := s.node.Blobs.Hold()
+	held, release := s.node.Blobs().Hold()
 	defer release()
 	h, err := held.Resolve(ctx, req.Hash)
 	if err != nil {
@@ -146,8 +146,8 @@ func (s *Server) blobPin(ctx context.Context, req api.PinRequest, _ *answer) (ap
 
 func (s *Server) blobUnpin(ctx context.Context, req api.UnpinRequest, a *answer) (struct{}, error) {
 	var found []blobs.Pin
-	h, notHash := s.node.Blobs.Resolve(ctx, req.Name)
-	for p, err := range s.node.Blobs.Pins(ctx) {
+	h, notHash := s.node.Blobs().Resolve(ctx, req.Name)
+	for p, err := range s.node.Blobs().Pins(ctx) {
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -159,18 +159,18 @@ func (s *Server) blobUnpin(ctx context.Context, req api.UnpinRequest, a *answer)
 		return struct{}{}, fmt.Errorf("%w: %q is neither the name of a pin nor the hash of a pinned blob", blobs.ErrPinNotFound, req.Name)
 	}
 	for _, p := range found {
-		if err := s.node.Blobs.Unpin(ctx, p.Name); err != nil {
+		if err := s.node.Blobs().Unpin(ctx, p.Name); err != nil {
 			return struct{}{}, err
 		}
 		if err := a.item(api.Pin(p)); err != nil {
 			return struct{}{}, err
 		}
 	}
-	return struct{}{}, s.node.Blobs.Sync(ctx)
+	return struct{}{}, s.node.Blobs().Sync(ctx)
 }
 
 func (s *Server) blobPins(ctx context.Context, _ struct{}, a *answer) (struct{}, error) {
-	for p, err := range s.node.Blobs.Pins(ctx) {
+	for p, err := range s.node.Blobs().Pins(ctx) {
 		if err != nil {
 			return struct{}{}, err
 		}

@@ -21,7 +21,7 @@ import (
 func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	for _, line := range []string{"{\"key\":\"b\xff\",\"value\":\"1\"}", `{"key":"a\ud800","value":"1"}`,
 		`{"key":"a\udc00","value":"1"}`, `{"key":"a\ud83d\ud83d","value":"1"}`, "{\"key\":\"b\",\"value\":\"\xc3\"}"} {
@@ -58,7 +58,7 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 func TestImportTakesAnyContentType(t *testing.T) {
 	_, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	for _, kind := range []string{"application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data"} {
 		l := post(t, New(n, "test"), "replica/import?name=r", kind, `{"key":"k","value":"1"}`)
@@ -71,7 +71,7 @@ func TestImportTakesAnyContentType(t *testing.T) {
 func TestImportSaysWhatIsWrong(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	for body, says := range map[string]string{
 		`{"value":"1"}`:                              `line 1: it has no "key"`,
@@ -137,7 +137,7 @@ func TestCollectWhileSomethingIsRead(t *testing.T) {
 			if _, err := n.Collect(ctx, false, nil); err != nil {
 				return false
 			}
-			_, err := n.Blobs.Stat(ctx, hash)
+			_, err := n.Blobs().Stat(ctx, hash)
 			return errors.Is(err, blobs.ErrNotFound)
 		}, 20*time.Second, 20*time.Millisecond, "then it is collected")
 	}
@@ -147,7 +147,7 @@ func TestCollectWhileSomethingIsRead(t *testing.T) {
 func TestExportWritesWhatCanBeWritten(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	long := strings.Repeat("x", 256)
 	for _, key := range []string{"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255), "plain"} {
@@ -198,11 +198,11 @@ func TestLargeValueIsHere(t *testing.T) {
 func TestRevokingAHolderOfTheKeyWarns(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	_, err := n.Replicas.Create(ctx, "r")
+	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	_, err = c.ReplicaSet(ctx, api.SetRequest{Name: "r", Key: api.Key("k"), Value: []byte("1")})
 	require.NoError(t, err)
-	id, err := n.Replicas.DefaultAuthor(ctx)
+	id, err := n.Authors().Default(ctx)
 	require.NoError(t, err)
 	var warned []string
 	c.Warn = func(text string) { warned = append(warned, text) }

@@ -106,7 +106,7 @@ func (s *Server) projectIn(
 
 // projectHere is a project.Finder.
 func (s *Server) projectHere(ctx context.Context, id string) (project.Replica, error) {
-	all, err := s.node.Replicas.List(ctx)
+	all, err := s.node.Replicas().List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *Server) noAsset(ctx context.Context, err error) error {
 	if !ok {
 		return err
 	}
-	r, errName := s.node.Replicas.Resolve(ctx, none.Replica.String())
+	r, errName := s.node.Replicas().Resolve(ctx, none.Replica.String())
 	if errName != nil {
 		return err // it says the same with an id
 	}
@@ -136,7 +136,7 @@ func (s *Server) noAsset(ctx context.Context, err error) error {
 }
 
 func (s *Server) projectList(ctx context.Context, _ struct{}, _ *answer) ([]api.Project, error) {
-	all, err := s.node.Replicas.List(ctx)
+	all, err := s.node.Replicas().List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +263,7 @@ func (s *Server) referenceAdd(
 	}
 	if req.Other != "" {
 		n.Project = req.Other // which may be anywhere
-		if r, err := s.node.Replicas.Resolve(ctx, req.Other); err == nil {
+		if r, err := s.node.Replicas().Resolve(ctx, req.Other); err == nil {
 			o, err := s.open(ctx, r.ID.String(), "refer to")
 			if err != nil {
 				return out, err

@@ -21,7 +21,7 @@ import (
 func (s *Server) replicaStatuses(
 	ctx context.Context, of func(context.Context, replica.Replica) (api.ReplicaStatus, error),
 ) ([]api.ReplicaStatus, error) {
-	all, err := s.node.Replicas.List(ctx)
+	all, err := s.node.Replicas().List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (s *Server) replicaStatuses(
 
 // countsOf is statusOf without the statements of a replica: what scripts ask for again and again.
 func (s *Server) countsOf(ctx context.Context, r replica.Replica) (api.ReplicaStatus, error) {
-	c, err := s.node.Replicas.Counts(ctx, r.ID)
+	c, err := s.node.Replicas().Counts(ctx, r.ID)
 	return api.ReplicaStatus{ReplicaID: r.ID, Name: r.Name, Capability: r.Capability,
 		Entries: c.Entries, Encrypted: r.Encrypted}, err
 }
@@ -55,7 +55,7 @@ func (s *Server) statusOf(ctx context.Context, r replica.Replica) (api.ReplicaSt
 func (s *Server) resolve(
 	ctx context.Context, name, op string, need replica.Capability,
 ) (replica.Replica, error) {
-	r, err := s.node.Replicas.Resolve(ctx, name)
+	r, err := s.node.Replicas().Resolve(ctx, name)
 	if err == nil && r.Capability < need {
 		err = &replica.NotAllowedError{Op: op, Name: r.Name, Have: r.Capability, Need: need}
 	}
@@ -117,11 +117,11 @@ func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) err
 
 // mayWriteHere reports whether a grant lets an author of this node write now.
 func (s *Server) mayWriteHere(ctx context.Context, id replica.ID) (bool, error) {
-	grants, _, err := s.node.Replicas.GrantStates(ctx, id)
+	grants, _, err := s.node.Replicas().GrantStates(ctx, id)
 	if err != nil {
 		return false, err
 	}
-	own, err := s.node.Replicas.Authors(ctx)
+	own, err := s.node.Authors().All(ctx)
 	now := uint64(time.Now().UnixMicro())
 	for i := range grants {
 		if g := &grants[i]; slices.Contains(own, g.Author) && g.NotBefore <= now && now <= g.Until {
@@ -168,16 +168,16 @@ func (s *Server) replicaInfo(
 	if info.ReplicaStatus, err = s.statusOf(ctx, r); err != nil {
 		return info, err
 	}
-	c, err := s.node.Replicas.Counts(ctx, r.ID)
+	c, err := s.node.Replicas().Counts(ctx, r.ID)
 	if err != nil {
 		return info, err
 	}
-	f, err := s.node.Replicas.Fingerprint(ctx, r.ID)
+	f, err := s.node.Replicas().Fingerprint(ctx, r.ID)
 	if err != nil {
 		return info, err
 	}
 	info.Tombstones, info.Fingerprint, info.Created = c.Tombstones, fmt.Sprintf("%x", f), r.Created
-	if info.Authors, err = s.node.Replicas.AuthorsOf(ctx, r.ID); err != nil {
+	if info.Authors, err = s.node.Replicas().AuthorsOf(ctx, r.ID); err != nil {
 		return info, err
 	}
 	info.Authors = append([]replica.AuthorID{}, info.Authors...) // an empty list, not null
@@ -201,7 +201,7 @@ func (s *Server) replicaInfo(
 	}
 	info.Policy = policyText(s.node.Policy(r.ID))
 	if r.Encrypted {
-		switch k, err := s.node.Replicas.ReadKey(ctx, r.ID); {
+		switch k, err := s.node.Replicas().ReadKey(ctx, r.ID); {
 		case err == nil:
 			info.Epoch = k.Epoch
 		case !errors.Is(err, replica.ErrNoReadKey):
@@ -321,7 +321,7 @@ func (s *Server) replicaVerify(
 	if err != nil {
 		return out, err
 	}
-	rep, err := s.node.Replicas.Check(ctx, r.ID, req.Repair, func(entries uint64) { a.progress(api.Progress{Doing: "checking", Entries: entries}) })
+	rep, err := s.node.ReplicaOf(r.ID).Check(ctx, req.Repair, func(entries uint64) { a.progress(api.Progress{Doing: "checking", Entries: entries}) })
 	if err != nil {
 		return out, fmt.Errorf("verify %s: %w", r.Name, err)
 	}
@@ -332,11 +332,11 @@ func (s *Server) replicaVerify(
 		out.Ahead = int(ahead)
 		return out, err
 	}
-	mended, left, err := s.node.Replicas.MendAhead(ctx, r.ID)
+	mended, left, err := s.node.ReplicaOf(r.ID).MendAhead(ctx)
 	out.Ahead, out.Mended = mended+left, mended
 	if err == nil && mended > 0 {
 		var f [32]byte
-		f, err = s.node.Replicas.Fingerprint(ctx, r.ID)
+		f, err = s.node.Replicas().Fingerprint(ctx, r.ID)
 		out.Fingerprint = fmt.Sprintf("%x", f)
 	}
 	return out, err

@@ -115,9 +115,9 @@ func TestReadPartialBlob(t *testing.T) {
 	require.NoError(t, err)
 	defer other.Close()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	info, err := other.Blobs.ImportBytes(ctx, data)
+	info, err := other.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
-	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: info.Size - 1, End: info.Size}})
+	move(t, other.Blobs(), n.Blobs(), info, blobs.Ranges{{Start: info.Size - 1, End: info.Size}})
 	var out bytes.Buffer
 	var e *api.Error
 	require.ErrorAs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, &out), &e)
@@ -125,14 +125,14 @@ func TestReadPartialBlob(t *testing.T) {
 	require.NoError(t, c.ReadBlob(ctx, info.Hash.String(), int64(info.Size)-5, -1, false, &out))
 	require.Equal(t, "bcdef", out.String())
 
-	move(t, other.Blobs, n.Blobs, info, blobs.Ranges{{Start: 0, End: 600_000}})
+	move(t, other.Blobs(), n.Blobs(), info, blobs.Ranges{{Start: 0, End: 600_000}})
 	require.ErrorIs(t, c.ReadBlob(ctx, info.Hash.String(), 0, -1, false, io.Discard), api.ErrStopped)
 }
 
 func TestImportTellsTheLine(t *testing.T) {
 	c, n := open(t)
 	ctx := t.Context()
-	r, err := n.Replicas.Create(ctx, "r")
+	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	items := func(texts ...string) io.Reader { return strings.NewReader(strings.Join(texts, "\n")) }
 	sum, err := c.ImportItems(ctx, "r", "", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`))

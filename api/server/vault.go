@@ -79,7 +79,7 @@ func (s *Server) settleVault(ctx context.Context, v *vaults.Vault) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, contentWait)
 	defer cancel()
-	for e, err := range s.node.Replicas.Entries(ctx, v.Replica.ID, replica.Query{}) {
+	for e, err := range s.node.Replicas().Entries(ctx, v.Replica.ID, replica.Query{}) {
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func TestAppOverTheAPI(t *testing.T) {
 
 	// 5, 7: the app opens the vault with what it was given, in a store of its own; the node stands for
 	// its hosts.
-	p, err := n.Replicas.Plain(ctx, v.ReplicaID)
+	p, err := n.Replicas().Plain(ctx, v.ReplicaID)
 	require.NoError(t, err)
 	found := 0
 	for it, err := range p.Latest(ctx, replica.Query{Prefix: vault.Prefix()}) {

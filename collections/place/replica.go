@@ -36,7 +36,7 @@ var _ service.Ruled = (*Replica)(nil)
 // Replica returns the replica that is named, as a place. It is made if there is none.
 func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Replica, error) {
 	name := strings.TrimPrefix(s.Name, replicaPrefix)
-	r, err := n.Replicas.Resolve(ctx, name)
+	r, err := n.Replicas().Resolve(ctx, name)
 	if errors.Is(err, replica.ErrNotFound) {
 		if r, err = n.CreateReplica(ctx, name, false); err == nil {
 			at.Log.Info("made a replica for the documents", "name", name, "replica", r.ID)
@@ -45,7 +45,7 @@ func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	author, err := n.Replicas.DefaultAuthorKey(ctx)
+	author, err := n.Authors().DefaultKey(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func TestElementsStandAtTheirTime(t *testing.T) {
 	var kept []byte
 	var own int64
 	q := replica.Query{Prefix: []byte("log/events/e\x00")}
-	for e, err := range x.founder.n.Replicas.Entries(t.Context(), x.founder.r.ID, q) {
+	for e, err := range x.founder.n.Replicas().Entries(t.Context(), x.founder.r.ID, q) {
 		require.NoError(t, err)
 		kept = x.founder.content(&e)
 		own, err = strconv.ParseInt(string(e.Key[len(q.Prefix):]), 10, 64)

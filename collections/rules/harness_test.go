@@ -28,6 +28,7 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -109,9 +110,9 @@ func newMember(t testing.TB, found func(n *node.Node) (replica.Replica, error)) 
 	m := &member{t: t, n: n, chain: &items{}}
 	m.r, err = found(n)
 	require.NoError(t, err)
-	id, err := n.Replicas.DefaultAuthor(t.Context())
+	id, err := n.Authors().Default(t.Context())
 	require.NoError(t, err)
-	m.key, err = n.Replicas.AuthorKey(t.Context(), id)
+	m.key, err = n.Authors().Key(t.Context(), id)
 	require.NoError(t, err)
 	t.Cleanup(m.close)
 	return m
@@ -226,26 +227,26 @@ func (m *member) learn(from *member) {
 			require.NoError(m.t, x.store.Settle(ctx))
 		}
 	}
-	grants, err := from.n.Replicas.Grants(ctx, from.r.ID)
+	grants, err := from.n.Replicas().Grants(ctx, from.r.ID)
 	require.NoError(m.t, err)
-	var statements []replica.Statement
+	var statements [][]byte
 	for i := range grants {
-		statements = append(statements, &grants[i])
+		statements = append(statements, grants[i].Bytes())
 	}
-	_, err = m.n.Replicas.InsertStatements(ctx, m.r.ID, statements)
+	_, err = m.n.TakeStatements(ctx, m.r.ID, statements)
 	require.NoError(m.t, err)
 	var entries []replica.Entry
-	for e, err := range from.n.Replicas.Entries(ctx, from.r.ID, replica.Query{Tombstones: true}) {
+	for e, err := range from.n.Replicas().Entries(ctx, from.r.ID, replica.Query{Tombstones: true}) {
 		require.NoError(m.t, err)
 		entries = append(entries, e)
 	}
 	for i := range entries {
 		if e := &entries[i]; !e.IsTombstone() {
-			_, err := m.n.Blobs.ImportBytes(ctx, from.content(e))
+			_, err := m.n.Blobs().ImportBytes(ctx, from.content(e))
 			require.NoError(m.t, err)
 		}
 	}
-	_, err = m.n.Replicas.Insert(ctx, m.r.ID, entries, replica.Origin{})
+	_, err = m.n.TakeEntries(ctx, m.r.ID, entries, replica.Origin{})
 	require.NoError(m.t, err)
 }
 
@@ -261,7 +262,7 @@ func (m *member) content(e *replica.Entry) []byte {
 func (m *member) kept(key string) []byte {
 	require.NoError(m.t, m.store.Settle(m.t.Context()))
 	me := m.key.Author()
-	for e, err := range m.n.Replicas.Entries(m.t.Context(), m.r.ID, replica.Query{Key: []byte(key), Author: &me}) {
+	for e, err := range m.n.Replicas().Entries(m.t.Context(), m.r.ID, replica.Query{Key: []byte(key), Author: &me}) {
 		require.NoError(m.t, err)
 		return m.content(&e)
 	}
@@ -284,7 +285,9 @@ type town struct {
 func newTown(t testing.TB) *town {
 	x := &town{}
 	x.founder = newMember(t, func(n *node.Node) (replica.Replica, error) { return n.CreateReplica(t.Context(), "docs", false) })
-	join := func(n *node.Node) (replica.Replica, error) { return n.Replicas.Join(t.Context(), x.founder.r) }
+	r := x.founder.r
+	doc := &ticket.Doc{Capability: r.Capability, Replica: r.ID, Secret: r.Secret}
+	join := func(n *node.Node) (replica.Replica, error) { return n.Keep(t.Context(), doc, r.Name) }
 	x.honest, x.evil = newMember(t, join), newMember(t, join)
 	x.rules = rules.Sign(rules.Rules{Serial: 1, Prefix: "/v1", Config: parsed(t), Servers: []replica.AuthorID{x.founder.key.Author()}, Hosts: []string{"example.com"}}, x.founder.r.Secret)
 	x.founder.serve(x.rules)

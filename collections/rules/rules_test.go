@@ -25,6 +25,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -247,15 +248,12 @@ func TestWhatIsRefused(t *testing.T) {
 }
 
 func deleted(m *member, keys ...string) error {
-	plain, err := m.n.Replicas.Plain(m.t.Context(), m.r.ID)
-	if err != nil {
-		return err
-	}
-	var all []replica.Change
+	var all []node.Change
 	for _, k := range keys {
-		all = append(all, replica.Change{Key: []byte(k)})
+		all = append(all, node.Change{Key: []byte(k), Delete: true})
 	}
-	_, err = plain.Write(m.t.Context(), m.key, all)
+	as := node.WriteOptions{As: m.key}
+	_, err := m.n.ReplicaOf(m.r.ID).Apply(m.t.Context(), as, all...)
 	return err
 }
 

@@ -44,7 +44,7 @@ func Network(ctx context.Context, n *node.Node) ([]report.Finding, error) {
 // Claims tells of each replica that has entries which give a wrong size for their content, and
 // whose they are.
 func Claims(ctx context.Context, n *node.Node) (out []report.Finding, err error) {
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.Replicas().All(ctx) {
 		if err != nil {
 			return out, err
 		}
@@ -71,13 +71,13 @@ func Claims(ctx context.Context, n *node.Node) (out []report.Finding, err error)
 
 // Times tells of each replica with entries that peers refuse, since their times are ahead.
 func Times(ctx context.Context, n *node.Node) (out []report.Finding, err error) {
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.Replicas().All(ctx) {
 		if err != nil {
 			return out, err
 		}
 		const enough = 1000
 		count := 0
-		for _, err := range n.Replicas.Ahead(ctx, r.ID) {
+		for _, err := range n.Replicas().Ahead(ctx, r.ID) {
 			if err != nil {
 				return out, err
 			}

@@ -17,7 +17,7 @@ func TestAnInviteThatEndsWhatItGives(t *testing.T) {
 	s := offline(t, &now)
 	ctx := t.Context()
 	ends := now.Add(7 * 24 * time.Hour)
-	r, err := s.n.Replicas.CreateEncrypted(ctx, "r")
+	r, err := s.n.CreateReplica(ctx, "r", true)
 	require.NoError(t, err)
 	for name, expires := range map[string]time.Time{"without an end": {}, "for longer": ends.Add(time.Hour), "for an hour": now.Add(time.Hour)} {
 		v, _, err := s.Make(ctx, r, Invite{Mode: replica.Write, Until: ends, Expires: expires})
@@ -37,7 +37,7 @@ func TestAnInviteThatEndsWhatItGives(t *testing.T) {
 	given, err := s.redeem(ctx, tk.Secret, late.Author(), "late", nil)
 	require.NoError(t, err)
 	require.NotZero(t, given.ReadKey.Epoch)
-	grants, err := s.n.Replicas.Grants(ctx, r.ID)
+	grants, err := s.n.Replicas().Grants(ctx, r.ID)
 	require.NoError(t, err)
 	require.Len(t, grants, 2)
 	for _, g := range grants {

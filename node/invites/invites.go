@@ -236,14 +236,14 @@ func (s *Service) Make(
 		}
 	} else if v.over(s.n.Now()) {
 		return v, nil, errors.New("what the invite lets write would have ended already")
-	} else if err := s.n.Replicas.CanGrant(ctx, r.ID, v.permission()); err != nil {
+	} else if err := s.n.Replicas().CanGrant(ctx, r.ID, v.permission()); err != nil {
 		return v, nil, err
 	}
 	if !v.Until.IsZero() && (v.Expires.IsZero() || v.Expires.After(v.Until)) {
 		v.Expires = v.Until
 	}
 	if r.Encrypted && v.Mode >= replica.Read {
-		if _, err := s.n.Replicas.ReadKey(ctx, r.ID); err != nil {
+		if _, err := s.n.Replicas().ReadKey(ctx, r.ID); err != nil {
 			return v, nil, err
 		}
 	}
@@ -383,7 +383,7 @@ func (s *Service) redeem(
 	if err != nil {
 		return g, err
 	}
-	r, err := s.n.Replicas.Get(ctx, v.Replica)
+	r, err := s.n.Replicas().Get(ctx, v.Replica)
 	if err != nil {
 		return g, fmt.Errorf("%w: %w", &Error{Status: Failed}, err)
 	}
@@ -423,7 +423,7 @@ func (s *Service) redeem(
 		return g, fmt.Errorf("%w: %w", &Error{Status: Failed}, err)
 	}
 	if v.Mode == replica.Write {
-		if g.Statements, err = s.n.Replicas.StatementsAbout(ctx, r.ID, author); err != nil {
+		if g.Statements, err = s.n.Replicas().StatementsAbout(ctx, r.ID, author); err != nil {
 			return g, err
 		}
 	}
@@ -446,7 +446,7 @@ func (s *Service) epochsOf(ctx context.Context, r *replica.Replica) ([][]byte, e
 	if !r.Encrypted {
 		return nil, nil
 	}
-	epochs, err := s.n.Replicas.EpochStatements(ctx, r.ID)
+	epochs, err := s.n.Replicas().EpochStatements(ctx, r.ID)
 	return bundle.Few(epochs), err
 }
 
@@ -458,11 +458,11 @@ func (s *Service) keyFor(
 	if !r.Encrypted {
 		return k, nil
 	}
-	revoked, err := s.n.Replicas.RevokedSince(ctx, r.ID, author, uint64(since.UnixMicro()))
+	revoked, err := s.n.Replicas().RevokedSince(ctx, r.ID, author, uint64(since.UnixMicro()))
 	if err != nil || revoked {
 		return k, err
 	}
-	return s.n.Replicas.ReadKey(ctx, r.ID)
+	return s.n.Replicas().ReadKey(ctx, r.ID)
 }
 
 // marshal gives what follows the status: capability u8, replica[32], epoch u32 (0 for no read key),

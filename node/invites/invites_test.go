@@ -41,7 +41,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // ready makes an invite for a replica that n has made.
 func ready(t *testing.T, s *Service, v Invite) (replica.Replica, Invite, *ticket.Invite) {
 	t.Helper()
-	r, err := s.n.Replicas.Create(t.Context(), fmt.Sprint("r", s.n.Now().UnixNano(), len(v.Prefix)))
+	r, err := s.n.CreateReplica(t.Context(), fmt.Sprint("r", s.n.Now().UnixNano(), len(v.Prefix)), false)
 	require.NoError(t, err)
 	made, tk, err := s.Make(t.Context(), r, v)
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestInviteNeedsCapability(t *testing.T) {
 	s := offline(t, &now)
 	ctx := t.Context()
 	key := replica.NewSecretKey()
-	r, err := s.n.Replicas.Join(ctx, replica.Replica{ID: key.Replica(), Capability: replica.Sync})
+	r, err := s.n.Keep(ctx, &ticket.Doc{Replica: key.Replica(), Capability: replica.Sync}, "")
 	require.NoError(t, err)
 	var denied *replica.NotAllowedError
 	_, _, err = s.Make(ctx, r, Invite{Mode: replica.Read})
@@ -154,7 +154,7 @@ func TestInviteNeedsCapability(t *testing.T) {
 	_, _, err = s.Make(ctx, r, Invite{Mode: replica.Sync, Delegable: true})
 	require.Error(t, err)
 
-	author, err := s.n.Replicas.NewAuthor(ctx)
+	author, err := s.n.Authors().New(ctx)
 	require.NoError(t, err)
 	g := replica.Grant{
 		Replica:   r.ID,
@@ -164,7 +164,7 @@ func TestInviteNeedsCapability(t *testing.T) {
 		Delegable: true,
 	}
 	g.Sign(key)
-	_, err = s.n.Replicas.InsertStatements(ctx, r.ID, []replica.Statement{&g})
+	_, err = s.n.TakeStatements(ctx, r.ID, [][]byte{g.Bytes()})
 	require.NoError(t, err)
 	_, _, err = s.Make(ctx, r, Invite{Mode: replica.Write, Prefix: []byte("q/")})
 	require.ErrorIs(t, err, replica.ErrCannotGrant)
@@ -199,7 +199,7 @@ func TestInviteRace(t *testing.T) {
 	}
 	wg.Wait()
 	require.Equal(t, 3, taken)
-	grants, err := s.n.Replicas.Grants(t.Context(), r.ID)
+	grants, err := s.n.Replicas().Grants(t.Context(), r.ID)
 	require.NoError(t, err)
 	require.Len(t, grants, 3)
 }

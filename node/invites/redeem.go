@@ -265,7 +265,7 @@ func (s *Service) Join(
 			return node.JoinResult{}, ErrOwn
 		}
 	}
-	author, err := s.n.Replicas.DefaultAuthor(ctx)
+	author, err := s.n.Authors().Default(ctx)
 	if err != nil {
 		return node.JoinResult{}, err
 	}
@@ -301,7 +301,7 @@ func (s *Service) Join(
 func (s *Service) redeemAt(
 	ctx context.Context, t *ticket.Invite, author replica.AuthorID, prove ProveWallet,
 ) (g Given, from peer.AddrInfo, err error) {
-	key, err := s.n.Replicas.AuthorKey(ctx, author)
+	key, err := s.n.Authors().Key(ctx, author)
 	if err != nil {
 		return g, from, err
 	}
@@ -357,7 +357,8 @@ func (s *Service) accept(
 			joined.Replica.Name = renamed.Name
 		}
 	}
-	return joined, errors.Join(err, s.n.TakeStatements(ctx, g.Replica, g.Statements),
+	_, stateErr := s.n.TakeStatements(ctx, g.Replica, g.Statements)
+	return joined, errors.Join(err, stateErr,
 		s.drop(ctx, pendingKey(id)), s.n.Store().Sync(ctx))
 }
 

@@ -95,7 +95,7 @@ func repairContent(
 ) error {
 	var all []blobs.Hash
 	away := map[blobs.Hash]bool{}
-	for info, err := range n.Blobs.List(ctx) {
+	for info, err := range n.Blobs().List(ctx) {
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func repairContent(
 		if i%1024 == 0 {
 			progress(fmt.Sprintf("verifying content: %d of %d blobs", i, len(all)))
 		}
-		damage, err := n.Blobs.Verify(ctx, h, nil)
+		damage, err := n.Blobs().Verify(ctx, h, nil)
 		if err == nil && len(damage) > 0 {
 			if out.Lost = append(out.Lost, h); !away[h] {
 				damaged[h] = damage
@@ -128,7 +128,7 @@ func repairContent(
 		return err
 	}
 	for h, damage := range damaged {
-		if err := n.Blobs.Drop(ctx, h, damage); err != nil {
+		if err := n.Blobs().Drop(ctx, h, damage); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func leaveLists(
 	leave := func(h blobs.Hash) error {
 		delete(damaged, h)
 		var child blobs.Hash
-		r, err := n.Blobs.Reader(ctx, h)
+		r, err := n.Blobs().Reader(ctx, h)
 		if err == nil {
 			_, err = r.ReadAt(child[:], 0)
 		}
@@ -155,7 +155,7 @@ func leaveLists(
 		}
 		return ctx.Err() // Verify has reported that it cannot be read
 	}
-	for p, err := range n.Blobs.Pins(ctx) {
+	for p, err := range n.Blobs().Pins(ctx) {
 		if err == nil && p.Sequence {
 			err = leave(p.Hash)
 		}
@@ -163,11 +163,11 @@ func leaveLists(
 			return err
 		}
 	}
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.Replicas().All(ctx) {
 		if err != nil {
 			return err
 		}
-		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+		for e, err := range n.Replicas().Entries(ctx, r.ID, replica.Query{}) {
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -179,7 +179,7 @@ func leaveLists(
 			case e.Size < chunked.Threshold:
 				continue
 			}
-			info, err := n.Blobs.Stat(ctx, e.Hash)
+			info, err := n.Blobs().Stat(ctx, e.Hash)
 			if errors.Is(err, blobs.ErrNotFound) || err == nil && info.Size == e.Size {
 				continue
 			}
@@ -200,7 +200,7 @@ func repairReplicas(
 	ctx context.Context, n *node.Node, out *Report, progress func(string),
 ) error {
 	var all []replica.Replica
-	for r, err := range n.Replicas.All(ctx) {
+	for r, err := range n.Replicas().All(ctx) {
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func repairReplicas(
 	}
 	for _, r := range all {
 		progress("checking replica " + r.Name)
-		rep, err := n.Replicas.Check(ctx, r.ID, true, nil)
+		rep, err := n.ReplicaOf(r.ID).Check(ctx, true, nil)
 		if err == nil {
 			if len(rep.Faults) > 0 {
 				out.Replicas = append(out.Replicas, RepairedReplica{r.ID, r.Name, rep.Faults})
@@ -222,7 +222,7 @@ func repairReplicas(
 			out.Unread = append(out.Unread, UnreadPart{"replica " + r.Name, err.Error()})
 		}
 	}
-	return errors.Join(n.Replicas.Sync(ctx), n.Blobs.Sync(ctx))
+	return errors.Join(n.Store().Sync(ctx), n.Blobs().Sync(ctx))
 }
 
 // nameLost adds the entries of a replica whose content is damaged.
@@ -234,7 +234,7 @@ func nameLost(ctx context.Context, n *node.Node, r *replica.Replica, out *Report
 	if len(lost) == 0 {
 		return nil
 	}
-	for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+	for e, err := range n.Replicas().Entries(ctx, r.ID, replica.Query{}) {
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,22 +31,24 @@ func TestStore(t *testing.T) {
 	cfg := node.Config{Dir: t.TempDir()}
 	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
-	r, err := n.Replicas.Create(ctx, "r")
+	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 	require.NoError(t, err)
 	const count = 2000
-	var changes []replica.Change
+	batch, err := n.ReplicaOf(r.ID).Batch(ctx, node.WriteOptions{As: author})
+	require.NoError(t, err)
 	for i := range count {
-		info, err := n.Blobs.ImportBytes(ctx, fmt.Appendf(nil, "value %d", i))
-		require.NoError(t, err)
-		changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "key/%d", i), Hash: info.Hash, Size: info.Size})
+		require.NoError(t, batch.Add(node.Change{
+			Key: fmt.Appendf(nil, "key/%d", i), Value: fmt.Appendf(nil, "value %d", i),
+		}))
+		if batch.Len() == 500 {
+			_, err = batch.Write()
+			require.NoError(t, err)
+		}
 	}
-	for i := 0; i < count; i += 500 {
-		_, err = n.Replicas.Write(ctx, r.ID, author, changes[i:i+500])
-		require.NoError(t, err)
-	}
+	batch.Close()
 	require.NoError(t, n.Store().Compact(ctx))
 	_, err = Store(ctx, cfg, nil)
 	var inUse *datadir.InUseError
@@ -80,7 +83,7 @@ func TestStore(t *testing.T) {
 	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+	rep, err := n.ReplicaOf(r.ID).Check(ctx, false, nil)
 	require.NoError(t, err)
 	require.Empty(t, rep.Faults)
 	require.Greater(t, rep.Entries, uint64(count-200))
@@ -95,7 +98,7 @@ func TestStoreKeepsFilesInPlace(t *testing.T) {
 	require.NoError(t, err)
 	name := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, []byte("in place"), 0o600))
-	info, err := n.Blobs.ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
+	info, err := n.Blobs().ImportFile(ctx, name, blobs.ImportOptions{Reference: true})
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 	require.NoError(t, os.Rename(name, name+".away"))
@@ -106,7 +109,7 @@ func TestStoreKeepsFilesInPlace(t *testing.T) {
 	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	b, err := n.Blobs.ReadAll(ctx, info.Hash, 100)
+	b, err := n.Blobs().ReadAll(ctx, info.Hash, 100)
 	require.NoError(t, err)
 	require.Equal(t, "in place", string(b))
 }
@@ -118,19 +121,18 @@ func TestStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	cfg := node.Config{Dir: t.TempDir()}
 	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
-	r, err := n.Replicas.Create(ctx, "notes")
+	r, err := n.CreateReplica(ctx, "notes", false)
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 	require.NoError(t, err)
 	content := map[string][]byte{"damaged": testkit.Random(1, 5000), "away": testkit.Random(2, 2<<20)}
 	for key, b := range content {
-		info, err := n.Blobs.ImportBytes(ctx, b)
-		require.NoError(t, err)
-		_, err = n.Replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}})
+		_, err = n.ReplicaOf(r.ID).Apply(
+			ctx, node.WriteOptions{As: author}, node.Change{Key: []byte(key), Value: b},
+		)
 		require.NoError(t, err)
 	}
-	require.NoError(t, n.Blobs.Sync(ctx))
 	require.NoError(t, n.Close())
 	testkit.FlipIn(t, cfg.Dir, content["damaged"], 1234)
 	own, err := filepath.Glob(filepath.Join(cfg.Dir, "*", "own", "*", "*"))
@@ -153,7 +155,7 @@ func TestStoreGoesOnBesideWhatCannotBeRead(t *testing.T) {
 	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	has, err := n.Blobs.Has(ctx, blobs.HashOf(content["away"]))
+	has, err := n.Blobs().Has(ctx, blobs.HashOf(content["away"]))
 	require.NoError(t, err)
 	require.True(t, has)
 }
@@ -166,10 +168,10 @@ func TestStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
 	content := testkit.Random(1, 5000)
-	info, err := n.Blobs.ImportBytes(ctx, content)
+	info, err := n.Blobs().ImportBytes(ctx, content)
 	require.NoError(t, err)
 	for _, name := range []string{"broken", "other"} {
-		r, err := n.Replicas.Create(ctx, name)
+		r, err := n.CreateReplica(ctx, name, false)
 		require.NoError(t, err)
 		_, err = n.ReplicaOf(r.ID).Set(ctx, []byte("key of "+name), content)
 		require.NoError(t, err)
@@ -197,7 +199,7 @@ func TestStoreGoesOnBesideAReplicaThatCannotBeRead(t *testing.T) {
 	n, err = node.Open(ctx, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
-	has, err := n.Blobs.Has(ctx, info.Hash)
+	has, err := n.Blobs().Has(ctx, info.Hash)
 	require.NoError(t, err)
 	require.True(t, has)
 }
@@ -223,18 +225,22 @@ func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int)
 	cfg := node.Config{Dir: t.TempDir()}
 	n, err := node.Open(ctx, cfg)
 	require.NoError(t, err)
-	r, err := n.Replicas.Create(ctx, "notes")
+	r, err := n.CreateReplica(ctx, "notes", false)
 	require.NoError(t, err)
 	author := replica.NewSecretKey()
 	_, err = n.Grant(ctx, r.ID, author.Author(), replica.Permission{})
 	require.NoError(t, err)
-	h, size, list, sequence := chunkedtest.Store(t, n.Blobs)
-	_, err = n.Replicas.Write(
-		ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: h, Size: size}},
-	)
+	h, size, list, sequence := chunkedtest.Store(t, n.Blobs())
+	e := replica.Entry{
+		Replica: r.ID, Author: author.Author(), Timestamp: uint64(time.Now().UnixMicro()),
+		Key: []byte("k"), Hash: h, Size: size,
+	}
+	e.Sign(author)
+	taken, err := n.TakeEntries(ctx, r.ID, []replica.Entry{e}, replica.Origin{})
 	require.NoError(t, err)
+	require.Len(t, taken.Added, 1)
 	pinned := blobs.Pin{Name: "p", Hash: h, Sequence: true}
-	require.NoError(t, n.Blobs.Pin(ctx, pinned))
+	require.NoError(t, n.Blobs().Pin(ctx, pinned))
 	require.NoError(t, n.Close())
 	stored := sequence
 	if ofList {
@@ -268,7 +274,7 @@ func testRepairOfLists(t *testing.T, ofList bool, harm func(file string, at int)
 		if lost[h] && h != all[0] && (h != all[1] || lost[all[0]]) {
 			continue // it keeps nothing else, or nothing here says that it does
 		}
-		has, err := n.Blobs.Has(ctx, h)
+		has, err := n.Blobs().Has(ctx, h)
 		require.NoError(t, err)
 		require.True(t, has, h.Short())
 	}

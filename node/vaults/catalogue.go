@@ -38,12 +38,12 @@ func (s *Service) Catalogue(ctx context.Context, v *Vault) (c Catalogue, err err
 	if err := s.ready(); err != nil {
 		return c, err
 	}
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return c, err
 	}
 	held := map[replica.ID]string{}
-	all, err := s.n.Replicas.List(ctx)
+	all, err := s.n.Replicas().List(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -159,7 +159,7 @@ func (s *Service) written(
 ) (all map[replica.AuthorID]*vault.Written, err error) {
 	all = map[replica.AuthorID]*vault.Written{}
 	heads := map[replica.AuthorID]replica.Item{}
-	for e, err := range s.n.Replicas.Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
+	for e, err := range s.n.Replicas().Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
 		if err != nil {
 			return nil, err
 		}

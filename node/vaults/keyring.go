@@ -75,7 +75,7 @@ func (k appKeyring) Access(
 	t := &ticket.Doc{
 		Capability: replica.Read, Replica: a.Replica, ReadKey: a.ReadKey, Addrs: k.n.Addrs(),
 	}
-	r, err := k.n.Replicas.Get(ctx, a.Replica)
+	r, err := k.n.Replicas().Get(ctx, a.Replica)
 	switch {
 	case err == nil:
 		if t, err = k.n.Ticket(ctx, r, replica.Read); err != nil {

@@ -67,9 +67,9 @@ func TestAppOverTheNetwork(t *testing.T) {
 	// It cannot write the vault, and has not what could.
 	_, err = app.Vaults.Add(ctx, &v, joined.Replica, "")
 	require.ErrorIs(t, err, vaults.ErrNotOwn)
-	p, err := app.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := app.Replicas().Plain(ctx, v.Replica.ID)
 	require.NoError(t, err)
-	_, err = p.Write(ctx, replica.NewSecretKey(), []replica.Change{{Key: []byte("x")}})
+	_, err = app.ReplicaOf(v.Replica.ID).Set(ctx, []byte("x"), []byte("y"))
 	var no *replica.NotAllowedError
 	require.ErrorAs(t, err, &no)
 	it, err := p.LatestOf(ctx, vault.RestoreKeyOf(r.ID))

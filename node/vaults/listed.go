@@ -47,7 +47,7 @@ func (s *Service) renamed(ctx context.Context, r replica.Replica) error {
 
 // inVault reports whether a vault lists a replica.
 func (s *Service) inVault(ctx context.Context, v *Vault, id replica.ID) (bool, error) {
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return false, err
 	}
@@ -68,7 +68,7 @@ func (s *Service) Join(
 	}
 	t := &ticket.Doc{Capability: replica.Read, Replica: pr.Replica, ReadKey: pr.ReadKey}
 	if v.Own() {
-		p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+		p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 		if err != nil {
 			return node.JoinResult{}, err
 		}

@@ -90,7 +90,7 @@ func (s *Service) learnSeeds(
 			continue
 		}
 		for _, id := range k.Replicas {
-			if _, err := s.n.Replicas.Get(ctx, id); err != nil {
+			if _, err := s.n.Replicas().Get(ctx, id); err != nil {
 				continue // it is not held here
 			}
 			seeds, err := s.n.Seeds(ctx, id)

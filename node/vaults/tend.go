@@ -40,7 +40,7 @@ func (s *Service) writeVault(ctx context.Context, v *Vault, changes []vaultChang
 }
 
 func (s *Service) putInVault(ctx context.Context, v *Vault, changes []vaultChange) error {
-	author, err := s.n.Replicas.AuthorKey(ctx, v.author)
+	author, err := s.n.Authors().Key(ctx, v.author)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *Service) putInVault(ctx context.Context, v *Vault, changes []vaultChang
 
 // writeHead says what this device has written, if it has not said so yet.
 func (s *Service) writeHead(ctx context.Context, v *Vault) error {
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *Service) entriesFor(
 		restore.Capability = replica.Read // whoever lists it may try
 	}
 	if r.Encrypted {
-		k, err := s.n.Replicas.ReadKey(ctx, r.ID)
+		k, err := s.n.Replicas().ReadKey(ctx, r.ID)
 		if err != nil {
 			// Without its key, another device would take it for one that is not encrypted.
 			return nil, err
@@ -128,7 +128,7 @@ func (s *Service) Add(
 		name = r.Name
 	}
 	pr := vault.NewProject(r.ID, name, r.Created)
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return pr, err
 	}
@@ -158,7 +158,7 @@ func (s *Service) Remove(ctx context.Context, v *Vault, id replica.ID) error {
 	}
 	s.tending.Lock()
 	defer s.tending.Unlock()
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
@@ -185,12 +185,12 @@ func (s *Service) tendVaults(ctx context.Context, all bool) error {
 	}
 	s.tending.Lock()
 	defer s.tending.Unlock()
-	p, err := s.n.Replicas.Plain(ctx, v.Replica.ID)
+	p, err := s.n.Replicas().Plain(ctx, v.Replica.ID)
 	if err != nil {
 		return err
 	}
 	if !v.ready {
-		if c, err := s.n.Replicas.Counts(ctx, v.Replica.ID); err != nil || c == (replica.Counts{}) {
+		if c, err := s.n.Replicas().Counts(ctx, v.Replica.ID); err != nil || c == (replica.Counts{}) {
 			return err
 		}
 		v.ready = true
@@ -236,7 +236,7 @@ func (s *Service) missing(
 		}
 		listed[string(it.Key)] = it
 	}
-	for r, err := range s.n.Replicas.All(ctx) {
+	for r, err := range s.n.Replicas().All(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +253,7 @@ func (s *Service) missing(
 			if err != nil {
 				continue // it comes, or is told as a fault
 			}
-			k, err := s.n.Replicas.ReadKey(ctx, r.ID)
+			k, err := s.n.Replicas().ReadKey(ctx, r.ID)
 			if err != nil || k.Epoch <= old.ReadKey.Epoch {
 				continue
 			}

@@ -196,7 +196,7 @@ func (s *Service) All(ctx context.Context) (all []Vault, err error) {
 	}
 	held := all[:0]
 	for _, v := range all {
-		r, err := s.n.Replicas.Get(ctx, v.Replica.ID)
+		r, err := s.n.Replicas().Get(ctx, v.Replica.ID)
 		if errors.Is(err, replica.ErrNotFound) { // left in the moment of a crash
 			continue
 		}
@@ -276,11 +276,11 @@ func (s *Service) OpenOwn(
 	}
 	var err error
 	if v.author == (replica.AuthorID{}) {
-		if v.author, err = s.n.Replicas.NewAuthor(ctx); err != nil {
+		if v.author, err = s.n.Authors().New(ctx); err != nil {
 			return v, err
 		}
 	}
-	v.Replica, err = s.n.Replicas.Found(ctx, s.vaultName(ctx, id), keys.Replica, keys.ReadKey)
+	v.Replica, err = s.n.Found(ctx, s.vaultName(ctx, id), keys.Replica, keys.ReadKey)
 	if err != nil {
 		return v, err
 	}
@@ -327,7 +327,7 @@ func (s *Service) checkForeignVault(ctx context.Context, id replica.ID, who iden
 	if err == nil || !errors.Is(err, ErrNone) {
 		return err
 	}
-	r, err := s.n.Replicas.Get(ctx, id)
+	r, err := s.n.Replicas().Get(ctx, id)
 	if errors.Is(err, replica.ErrNotFound) || err == nil && r.Capability < replica.Write {
 		return nil
 	}
@@ -346,7 +346,7 @@ func (s *Service) keepAppVault(
 	if known, err := s.Of(ctx, id.String()); err == nil && known.Own() {
 		return known, nil // this node knows more already
 	}
-	r, err := s.n.Replicas.Get(ctx, id)
+	r, err := s.n.Replicas().Get(ctx, id)
 	if err != nil {
 		return Vault{}, err
 	}
@@ -358,7 +358,7 @@ func (s *Service) keepAppVault(
 
 // vaultName returns a name for a vault's replica that is free.
 func (s *Service) vaultName(ctx context.Context, id replica.ID) string {
-	if _, err := s.n.Replicas.Resolve(ctx, "vault"); errors.Is(err, replica.ErrNotFound) {
+	if _, err := s.n.Replicas().Resolve(ctx, "vault"); errors.Is(err, replica.ErrNotFound) {
 		return "vault"
 	}
 	return "vault-" + id.String()[:8]

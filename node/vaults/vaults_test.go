@@ -93,7 +93,7 @@ func names(c vaults.Catalogue) (out []string) {
 func holding(t testing.TB, n *skerry.Node, id replica.ID, entries uint64) {
 	t.Helper()
 	eventually(t, "the entries are here", func() bool {
-		c, err := n.Replicas.Counts(t.Context(), id)
+		c, err := n.Replicas().Counts(t.Context(), id)
 		return err == nil && c.Entries == entries
 	})
 }
@@ -137,7 +137,7 @@ func TestVaultFollowsAndStartsCold(t *testing.T) {
 	}
 	_, err = a.RenameReplica(ctx, after.ID, "renamed")
 	require.NoError(t, err)
-	gone, err := a.Replicas.Resolve(ctx, "project 099")
+	gone, err := a.Replicas().Resolve(ctx, "project 099")
 	require.NoError(t, err)
 	listed, err := a.Vaults.Leave(ctx, gone.ID, false)
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func TestVaultOfUnreachablePeer(t *testing.T) {
 	require.Empty(t, catalogue(t, b).Projects)
 	a, _ = startAt(t, dirA, at[0].Addrs[0].String())
 	eventually(t, "the vault has come", func() bool {
-		c, err := b.Replicas.Counts(ctx, va.Replica.ID)
+		c, err := b.Replicas().Counts(ctx, va.Replica.ID)
 		return err == nil && c.Tombstones > 0
 	})
 	_, err = b.CreateReplica(ctx, "new", false)
@@ -249,13 +249,13 @@ func TestVaultAtAHost(t *testing.T) {
 		return err == nil && k == 0
 	})
 	entries := 0
-	for e, err := range host.Replicas.Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
+	for e, err := range host.Replicas().Entries(ctx, v.Replica.ID, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
 		entries++
 		for _, what := range []string{project.IDOf(r.ID), "catalog", "secret", who.ID.String()} {
 			require.NotContains(t, string(e.Key), what)
 		}
-		if b, err := host.Blobs.ReadAll(ctx, e.Hash, 1<<20); err == nil {
+		if b, err := host.Blobs().ReadAll(ctx, e.Hash, 1<<20); err == nil {
 			require.NotContains(t, string(b), "plans")
 			require.False(t, bytes.Contains(b, r.ID[:8]))
 		}
@@ -263,7 +263,7 @@ func TestVaultAtAHost(t *testing.T) {
 	require.Equal(t, 3, entries, "an entry of the catalogue, one to restore from, and a head")
 	_, err = host.Vaults.Of(ctx, "")
 	require.ErrorIs(t, err, vaults.ErrNone)
-	_, err = host.Replicas.Plain(ctx, v.Replica.ID)
+	_, err = host.Replicas().Plain(ctx, v.Replica.ID)
 	require.ErrorIs(t, err, replica.ErrNoReadKey)
 
 	stopA()
@@ -303,21 +303,21 @@ func TestFaultsOfAVault(t *testing.T) {
 	require.Len(t, c.Warnings, 1, "that author has no head")
 
 	// A host gives a new device all but one entry.
-	all, err := a.Replicas.Grants(ctx, v.Replica.ID)
+	all, err := a.Replicas().Grants(ctx, v.Replica.ID)
 	require.NoError(t, err)
-	var statements []replica.Statement
+	var statements [][]byte
 	for i := range all {
-		statements = append(statements, &all[i])
+		statements = append(statements, all[i].Bytes())
 	}
 	_, err = b.Vaults.OpenOwn(ctx, who, keys, nil)
 	require.NoError(t, err)
-	_, err = b.Replicas.InsertStatements(ctx, v.Replica.ID, statements)
+	_, err = b.TakeStatements(ctx, v.Replica.ID, statements)
 	require.NoError(t, err)
-	view, err := a.Replicas.Plain(ctx, v.Replica.ID)
+	view, err := a.Replicas().Plain(ctx, v.Replica.ID)
 	require.NoError(t, err)
 	var entries []replica.Entry
 	var withheld *replica.Entry
-	for e, err := range a.Replicas.Entries(ctx, v.Replica.ID, replica.Query{}) {
+	for e, err := range a.Replicas().Entries(ctx, v.Replica.ID, replica.Query{}) {
 		require.NoError(t, err)
 		if it, ok := view.Open(e); ok && withheld == nil &&
 			bytes.HasPrefix(it.Key, vault.Prefix()) &&
@@ -326,19 +326,19 @@ func TestFaultsOfAVault(t *testing.T) {
 			continue
 		}
 		entries = append(entries, e)
-		content, err := a.Blobs.ReadAll(ctx, e.Hash, 1<<20)
+		content, err := a.Blobs().ReadAll(ctx, e.Hash, 1<<20)
 		require.NoError(t, err)
-		_, err = b.Blobs.ImportBytes(ctx, content)
+		_, err = b.Blobs().ImportBytes(ctx, content)
 		require.NoError(t, err)
 	}
 	require.NotNil(t, withheld)
-	_, err = b.Replicas.Insert(ctx, v.Replica.ID, entries, replica.Origin{Peer: "host"})
+	_, err = b.TakeEntries(ctx, v.Replica.ID, entries, replica.Origin{Peer: "host"})
 	require.NoError(t, err)
 	c = catalogue(t, b)
 	require.Len(t, c.Projects, 2)
 	told := fmt.Sprint(c.Warnings)
 	require.Contains(t, told, "somebody withholds some or shows old ones")
-	_, err = b.Replicas.Insert(
+	_, err = b.TakeEntries(
 		ctx,
 		v.Replica.ID,
 		[]replica.Entry{*withheld},

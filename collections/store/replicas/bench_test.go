@@ -9,27 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/document"
-	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/node"
 )
 
 // fill writes entries straight into the replica, many at once.
 func (m *member) fill(b testing.TB, count int, entry func(i int) (key, content string)) {
-	author, err := m.n.Replicas.DefaultAuthor(b.Context())
+	batch, err := m.n.ReplicaOf(m.id).Batch(b.Context(), node.WriteOptions{})
 	require.NoError(b, err)
-	key, err := m.n.Replicas.AuthorKey(b.Context(), author)
-	require.NoError(b, err)
-	im := m.n.Blobs.NewImporter(b.Context())
-	var changes []replica.Change
+	defer batch.Close()
 	for i := range count {
 		k, content := entry(i)
-		hash, err := im.Add([]byte(content))
-		require.NoError(b, err)
-		changes = append(changes, replica.Change{Key: []byte(k), Hash: hash, Size: uint64(len(content))})
-		if len(changes) == 2000 || i == count-1 {
-			require.NoError(b, im.Flush())
-			_, err := m.n.Replicas.Write(b.Context(), m.id, key, changes)
+		require.NoError(b, batch.Add(node.Change{Key: []byte(k), Value: []byte(content)}))
+		if batch.Len() == 2000 || i == count-1 {
+			_, err := batch.Write()
 			require.NoError(b, err)
-			changes = changes[:0]
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // What a node has written over what it knew stands at all nodes, also if the other's clock is ahead
@@ -71,19 +72,25 @@ func joined(n *node.Node, t *testing.T, r replica.Replica) (replica.Replica, err
 	if r.ID == (replica.ID{}) {
 		return n.CreateReplica(t.Context(), "docs", false)
 	}
-	if has, err := n.Replicas.Get(t.Context(), r.ID); err == nil {
+	if has, err := n.Replicas().Get(t.Context(), r.ID); err == nil {
 		return has, nil
 	}
-	return n.Replicas.Join(t.Context(), r)
+	return hold(t, n, r)
+}
+
+// hold adds a replica of another node to this one.
+func hold(t testing.TB, n *node.Node, r replica.Replica) (replica.Replica, error) {
+	doc := &ticket.Doc{Capability: r.Capability, Replica: r.ID, Secret: r.Secret}
+	return n.Keep(t.Context(), doc, r.Name)
 }
 
 // Files of JSON are no documents: of several versions the latest stands, byte by byte.
 func TestFilesOfJSON(t *testing.T) {
 	ctx := t.Context()
 	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
-	r, err := one.n.Replicas.Get(ctx, one.id)
+	r, err := one.n.Replicas().Get(ctx, one.id)
 	require.NoError(t, err)
-	r, err = two.n.Replicas.Join(ctx, r)
+	r, err = hold(t, two.n, r)
 	require.NoError(t, err)
 	two.open(t, r)
 	const media = "application/json; charset=utf-8"

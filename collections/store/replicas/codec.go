@@ -65,7 +65,7 @@ func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte)
 		}
 	}
 	s.cache.clear()
-	return s.n.Blobs.Sync(ctx)
+	return s.n.Blobs().Sync(ctx)
 }
 
 func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, fresh func(key string, kept []byte) ([]byte, error)) error {

@@ -88,9 +88,9 @@ func TestRewrite(t *testing.T) {
 	m := founded(t, dir)
 	one := encryptedBy(t, true, "one").(*encrypted.Codec)
 	other := &member{n: openNode(t, t.TempDir(), nil)}
-	r, err := m.n.Replicas.Get(t.Context(), m.id)
+	r, err := m.n.Replicas().Get(t.Context(), m.id)
 	require.NoError(t, err)
-	r, err = other.n.Replicas.Join(t.Context(), r)
+	r, err = hold(t, other.n, r)
 	require.NoError(t, err)
 	other.open(t, r)
 	put(t, m, "notes/gone", `{"v":1,"data":{"a":1},"ts":1,"hash":""}`)

@@ -23,7 +23,7 @@ func copyDir(t *testing.T, from string) (to string) {
 // entries returns all entries of the replica, with their times.
 func (m *member) entries(t *testing.T) (all []string) {
 	require.NoError(t, m.Settle(t.Context()))
-	for e, err := range m.n.Replicas.Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
+	for e, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
 		all = append(all, fmt.Sprintf("%q %x %d %s", e.Key, e.Hash[:4], e.Timestamp, e.Author.String()[:4]))
 	}
@@ -202,9 +202,9 @@ func TestOlderJournal(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"n":1}`, string(o.Body))
 	newer := founded(t, dir)
-	for e, err := range newer.n.Replicas.Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
+	for e, err := range newer.n.Replicas().Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
-		for mine, err := range m.n.Replicas.Entries(t.Context(), m.id, replica.Query{Key: e.Key, Tombstones: true}) {
+		for mine, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Key: e.Key, Tombstones: true}) {
 			require.NoError(t, err)
 			require.LessOrEqual(t, replica.CompareVersions(&mine, &e), 0, "%q", e.Key)
 		}

@@ -14,7 +14,7 @@ const maxEntry = 8 << 20
 // ReadEntry returns what authors have written under a key of a replica that is none of a document,
 // as far as it is here, and how much is not.
 func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, missing int, err error) {
-	plain, err := n.Replicas.Plain(ctx, id)
+	plain, err := n.Replicas().Plain(ctx, id)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -20,7 +20,7 @@ func whileLocked(t *testing.T, m *member, do func()) {
 	var once sync.Once
 	var checked sync.WaitGroup
 	checked.Go(func() {
-		_, err := m.n.Replicas.Check(context.Background(), m.id, false, func(uint64) {
+		_, err := m.n.ReplicaOf(m.id).Check(context.Background(), false, func(uint64) {
 			once.Do(func() { close(locked) })
 			<-unlock
 		})
@@ -63,9 +63,9 @@ func TestEntriesBesideDocumentsAreNotCollected(t *testing.T) {
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
 	ctx, body := t.Context(), bytes.Repeat([]byte("r"), 5000)
-	author, err := m.n.Replicas.DefaultAuthor(ctx)
+	author, err := m.n.Authors().Default(ctx)
 	require.NoError(t, err)
-	key, err := m.n.Replicas.AuthorKey(ctx, author)
+	key, err := m.n.Authors().Key(ctx, author)
 	require.NoError(t, err)
 	var written sync.WaitGroup
 	whileLocked(t, m, func() {
@@ -77,7 +77,7 @@ func TestEntriesBesideDocumentsAreNotCollected(t *testing.T) {
 		require.NoError(t, err)
 	})
 	written.Wait()
-	got, err := m.n.Blobs.ReadAll(ctx, blobs.HashOf(body), uint64(len(body)))
+	got, err := m.n.Blobs().ReadAll(ctx, blobs.HashOf(body), uint64(len(body)))
 	require.NoError(t, err)
 	require.Equal(t, body, got)
 }
@@ -85,7 +85,7 @@ func TestEntriesBesideDocumentsAreNotCollected(t *testing.T) {
 // eventuallyStored waits until some content is in the blob store.
 func eventuallyStored(t *testing.T, m *member, body []byte) {
 	require.Eventually(t, func() bool {
-		i, err := m.n.Blobs.Stat(t.Context(), blobs.HashOf(body))
+		i, err := m.n.Blobs().Stat(t.Context(), blobs.HashOf(body))
 		return err == nil && i.Complete
 	}, 20*time.Second, time.Millisecond)
 }

@@ -61,7 +61,7 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 	if until < maxTime {
 		bounds = [][]byte{r.From, replica.PrefixRange(behind(key, until)).From, r.To}
 	}
-	sums, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, bounds)
+	sums, err := s.n.Replicas().EntrySet(s.id).Summaries(ctx, bounds)
 	if err != nil {
 		return l, err
 	}

@@ -19,9 +19,9 @@ func (m *member) forge(t testing.TB, as replica.SecretKey, key string, b []byte)
 
 // other returns an author of the replica whose node is not this one.
 func (m *member) other(t testing.TB) replica.SecretKey {
-	id, err := m.n.Replicas.NewAuthor(t.Context())
+	id, err := m.n.Authors().New(t.Context())
 	require.NoError(t, err)
-	key, err := m.n.Replicas.AuthorKey(t.Context(), id)
+	key, err := m.n.Authors().Key(t.Context(), id)
 	require.NoError(t, err)
 	return key
 }

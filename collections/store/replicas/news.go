@@ -124,7 +124,7 @@ func (s *Store) sumsUntil(ctx context.Context, key string, times []int64) ([]rec
 	if len(bounds) == 1 {
 		return nil, nil
 	}
-	parts, err := s.n.Replicas.EntrySet(s.id).Summaries(ctx, bounds)
+	parts, err := s.n.Replicas().EntrySet(s.id).Summaries(ctx, bounds)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func several(t *testing.T, n int) (all []*member) {
 		if i == 0 {
 			r, err = m.n.CreateReplica(t.Context(), "docs", false)
 		} else {
-			r, err = m.n.Replicas.Join(t.Context(), r)
+			r, err = hold(t, m.n, r)
 		}
 		require.NoError(t, err)
 		m.open(t, r)
@@ -156,10 +156,10 @@ func TestNewsWithoutContent(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, all[0].Settle(t.Context()))
-	grants, err := all[0].n.Replicas.Grants(t.Context(), all[0].id)
+	grants, err := all[0].n.Replicas().Grants(t.Context(), all[0].id)
 	require.NoError(t, err)
 	for i := range grants {
-		_, err = all[1].n.Replicas.InsertStatements(t.Context(), all[1].id, []replica.Statement{&grants[i]})
+		_, err = all[1].n.TakeStatements(t.Context(), all[1].id, [][]byte{grants[i].Bytes()})
 		require.NoError(t, err)
 	}
 	var withheld replica.Entry
@@ -168,18 +168,18 @@ func TestNewsWithoutContent(t *testing.T) {
 		require.NoError(t, err)
 		b, err := io.ReadAll(r)
 		require.NoError(t, err)
-		_, err = all[1].n.Blobs.ImportBytes(t.Context(), b)
+		_, err = all[1].n.Blobs().ImportBytes(t.Context(), b)
 		require.NoError(t, err)
 	}
 	i := 0
-	for e, err := range all[0].n.Replicas.Entries(t.Context(), all[0].id, replica.Query{}) {
+	for e, err := range all[0].n.Replicas().Entries(t.Context(), all[0].id, replica.Query{}) {
 		require.NoError(t, err)
 		if i++; i == 3 { // behind the document and the first element
 			withheld = e
 		} else {
 			bring(&e)
 		}
-		_, err = all[1].n.Replicas.Insert(t.Context(), all[1].id, []replica.Entry{e}, replica.Origin{})
+		_, err = all[1].n.TakeEntries(t.Context(), all[1].id, []replica.Entry{e}, replica.Origin{})
 		require.NoError(t, err)
 	}
 	cursor := ""
@@ -236,13 +236,13 @@ func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 
 	// The entries as such a caller can make them, with the right guess: without their signatures.
 	guessed := reconcile.Summary{}
-	for e, err := range m.n.Replicas.Entries(t.Context(), m.id, replica.Query{Prefix: []byte("log/log\x00")}) {
+	for e, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Prefix: []byte("log/log\x00")}) {
 		require.NoError(t, err)
 		e.Signature = [64]byte{}
 		guessed.Add(reconcile.Mark{ID: e.ID()})
 	}
 	r := replica.PrefixRange([]byte("log/log\x00"))
-	sums, err := m.n.Replicas.EntrySet(m.id).Summaries(t.Context(), [][]byte{r.From, r.To})
+	sums, err := m.n.Replicas().EntrySet(m.id).Summaries(t.Context(), [][]byte{r.From, r.To})
 	require.NoError(t, err)
 	require.Equal(t, sums[0].Hash(), guessed.Hash(), "that is what there is")
 	h := guessed.Hash()

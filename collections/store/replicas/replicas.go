@@ -102,7 +102,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 	if r.Encrypted {
 		return nil, ErrEncrypted
 	}
-	plain, err := n.Replicas.Plain(ctx, r.ID)
+	plain, err := n.Replicas().Plain(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	s.journal = j
-	s.sub = n.Replicas.Subscribe(r.ID)
+	s.sub = n.Replicas().Subscribe(r.ID)
 	left.tell(log, r.ID.Short())
 	if err := s.recover(ctx, left.records); err != nil {
 		s.sub.Close()
@@ -160,7 +160,7 @@ func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
 		}
 	}
 	if s.authors == nil {
-		all, err := s.n.Replicas.AuthorsOf(ctx, s.id)
+		all, err := s.n.Replicas().AuthorsOf(ctx, s.id)
 		if err != nil {
 			return nil, err
 		}

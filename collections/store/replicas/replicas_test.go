@@ -45,9 +45,9 @@ func openNode(t testing.TB, dir string, now func() time.Time) *node.Node {
 }
 
 func (m *member) open(t testing.TB, r replica.Replica) {
-	author, err := m.n.Replicas.DefaultAuthor(t.Context())
+	author, err := m.n.Authors().Default(t.Context())
 	require.NoError(t, err)
-	key, err := m.n.Replicas.AuthorKey(t.Context(), author)
+	key, err := m.n.Authors().Key(t.Context(), author)
 	require.NoError(t, err)
 	m.id = r.ID
 	m.Store, err = replicas.Open(t.Context(), m.n, r, key, replicas.Options{Codec: m.codec, Log: slog.New(slog.DiscardHandler)})
@@ -61,7 +61,7 @@ func founded(t testing.TB, dir string) *member { return foundedWith(t, dir, nil)
 
 func foundedWith(t testing.TB, dir string, codec store.Codec) *member {
 	m := &member{n: openNode(t, dir, nil), codec: codec}
-	r, err := m.n.Replicas.Resolve(t.Context(), "docs")
+	r, err := m.n.Replicas().Resolve(t.Context(), "docs")
 	if errors.Is(err, replica.ErrNotFound) {
 		r, err = m.n.CreateReplica(t.Context(), "docs", false)
 	}
@@ -175,16 +175,16 @@ func TestManyAtOnce(t *testing.T) {
 func (m *member) learn(t *testing.T, from *member) {
 	ctx := t.Context()
 	require.NoError(t, errors.Join(from.Settle(ctx), m.Settle(ctx))) // or what m has written, without what it learns, is read for a moment more
-	grants, err := from.n.Replicas.Grants(ctx, from.id)
+	grants, err := from.n.Replicas().Grants(ctx, from.id)
 	require.NoError(t, err)
-	var statements []replica.Statement
+	var statements [][]byte
 	for i := range grants {
-		statements = append(statements, &grants[i])
+		statements = append(statements, grants[i].Bytes())
 	}
-	_, err = m.n.Replicas.InsertStatements(ctx, m.id, statements)
+	_, err = m.n.TakeStatements(ctx, m.id, statements)
 	require.NoError(t, err)
 	var entries []replica.Entry
-	for e, err := range from.n.Replicas.Entries(ctx, from.id, replica.Query{Tombstones: true}) {
+	for e, err := range from.n.Replicas().Entries(ctx, from.id, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
 		entries = append(entries, e)
 	}
@@ -194,12 +194,12 @@ func (m *member) learn(t *testing.T, from *member) {
 			require.NoError(t, err)
 			b, err := io.ReadAll(r)
 			require.NoError(t, err)
-			info, err := m.n.Blobs.ImportBytes(ctx, b)
+			info, err := m.n.Blobs().ImportBytes(ctx, b)
 			require.NoError(t, err)
 			require.Equal(t, e.Hash, info.Hash)
 		}
 	}
-	_, err = m.n.Replicas.Insert(ctx, m.id, entries, replica.Origin{})
+	_, err = m.n.TakeEntries(ctx, m.id, entries, replica.Origin{})
 	require.NoError(t, err)
 }
 
@@ -226,7 +226,7 @@ func TestNodesConverge(t *testing.T) {
 			if i == 0 {
 				r, err = m.n.CreateReplica(t.Context(), "docs", false)
 			} else {
-				r, err = m.n.Replicas.Join(t.Context(), r)
+				r, err = hold(t, m.n, r)
 			}
 			require.NoError(t, err)
 			m.open(t, r)
@@ -305,7 +305,7 @@ func TestNodesConverge(t *testing.T) {
 
 // fresh returns the hash of a document as a store says that was opened just now.
 func (m *member) fresh(t *testing.T, key string) (string, error) {
-	r, err := m.n.Replicas.Get(t.Context(), m.id)
+	r, err := m.n.Replicas().Get(t.Context(), m.id)
 	require.NoError(t, err)
 	require.NoError(t, m.Store.Close())
 	m.open(t, r)
@@ -320,9 +320,9 @@ func (m *member) fresh(t *testing.T, key string) (string, error) {
 func TestContentThatIsMissing(t *testing.T) {
 	a, b := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
 	defer func() { require.NoError(t, errors.Join(a.Close(), b.Close())) }()
-	r, err := a.n.Replicas.Get(t.Context(), a.id)
+	r, err := a.n.Replicas().Get(t.Context(), a.id)
 	require.NoError(t, err)
-	r, err = b.n.Replicas.Join(t.Context(), r)
+	r, err = hold(t, b.n, r)
 	require.NoError(t, err)
 	b.open(t, r)
 	da, db := document.In(a, nil), document.In(b, nil)
@@ -337,11 +337,11 @@ func TestContentThatIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, a.Settle(t.Context()))
 	var missing replica.Entry
-	for e, err := range a.n.Replicas.Entries(t.Context(), a.id, replica.Query{Key: []byte("doc/k")}) {
+	for e, err := range a.n.Replicas().Entries(t.Context(), a.id, replica.Query{Key: []byte("doc/k")}) {
 		require.NoError(t, err)
 		missing = e
 	}
-	_, err = b.n.Replicas.Insert(t.Context(), b.id, []replica.Entry{missing}, replica.Origin{})
+	_, err = b.n.TakeEntries(t.Context(), b.id, []replica.Entry{missing}, replica.Origin{})
 	require.NoError(t, err)
 	// Whoever does not wait for it is given what is there.
 	got, err = db.Get(t.Context(), "k")
@@ -353,7 +353,7 @@ func TestContentThatIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	body, err := io.ReadAll(content)
 	require.NoError(t, err)
-	_, err = b.n.Blobs.ImportBytes(ctx, body)
+	_, err = b.n.Blobs().ImportBytes(ctx, body)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		got, err = db.Get(t.Context(), "k")
@@ -367,7 +367,7 @@ func TestReadOnly(t *testing.T) {
 	one := founded(t, t.TempDir())
 	put(t, one, "a", `{"v":1,"data":{},"ts":1,"hash":""}`)
 	two := &member{n: openNode(t, t.TempDir(), nil)}
-	r, err := two.n.Replicas.Join(t.Context(), replica.Replica{ID: one.id, Name: "docs", Capability: replica.Read})
+	r, err := hold(t, two.n, replica.Replica{ID: one.id, Name: "docs", Capability: replica.Read})
 	require.NoError(t, err)
 	two.open(t, r)
 	two.learn(t, one)
@@ -376,7 +376,7 @@ func TestReadOnly(t *testing.T) {
 	var refused *store.ReadOnlyError
 	require.ErrorAs(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever), &refused)
 	require.ErrorAs(t, two.Delete(t.Context(), "a"), &refused)
-	_, err = one.n.Replicas.Grant(t.Context(), one.id, two.author(t), replica.Permission{Prefix: []byte("doc/b")})
+	_, err = one.n.Grant(t.Context(), one.id, two.author(t), replica.Permission{Prefix: []byte("doc/b")})
 	require.NoError(t, err)
 	two.learn(t, one)
 	require.NoError(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever))
@@ -386,7 +386,7 @@ func TestReadOnly(t *testing.T) {
 }
 
 func (m *member) author(t *testing.T) replica.AuthorID {
-	id, err := m.n.Replicas.DefaultAuthor(t.Context())
+	id, err := m.n.Authors().Default(t.Context())
 	require.NoError(t, err)
 	return id
 }
@@ -395,9 +395,9 @@ func (m *member) author(t *testing.T) replica.AuthorID {
 // hold the replica.
 func TestRevocationsOfSeveralNodes(t *testing.T) {
 	one, two := founded(t, t.TempDir()), &member{n: openNode(t, t.TempDir(), nil)}
-	r, err := one.n.Replicas.Get(t.Context(), one.id)
+	r, err := one.n.Replicas().Get(t.Context(), one.id)
 	require.NoError(t, err)
-	r, err = two.n.Replicas.Join(t.Context(), r)
+	r, err = hold(t, two.n, r)
 	require.NoError(t, err)
 	two.open(t, r)
 	root, err := pairing.Root("correct horse battery staple")

@@ -267,7 +267,7 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 // timeAfter is the time of a write over what was under its key. It is after what others have
 // written there, whose clocks may be ahead, but for what nodes would not take yet.
 func (s *Store) timeAfter(before *state) uint64 {
-	now := s.n.Replicas.Now()
+	now := s.n.Now()
 	at := max(uint64(now.UnixMicro()), before.last+1)
 	if next := before.known + 1; next <= uint64(now.Add(replica.MaxAhead).UnixMicro()) {
 		at = max(at, next)
@@ -281,7 +281,7 @@ func (s *Store) mayWrite(ctx context.Context, p *put) error {
 	for i, c := range p.changes {
 		keys[i] = []byte(c.key)
 	}
-	err := s.n.Replicas.MayWrite(ctx, s.id, s.author.Author(), keys...)
+	err := s.n.Replicas().MayWrite(ctx, s.id, s.author.Author(), keys...)
 	var no *replica.NotAllowedError
 	if errors.As(err, &no) {
 		return &store.ReadOnlyError{Err: err}
@@ -317,7 +317,7 @@ func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		err := s.store(ctx, all)
 		if err == nil && slices.ContainsFunc(all, func(p *put) bool { return p.record == nil }) {
-			err = s.n.Blobs.Sync(ctx)
+			err = s.n.Blobs().Sync(ctx)
 		}
 		if err == nil {
 			s.done(all)
@@ -395,7 +395,7 @@ func (s *Store) settleJournal() {
 	if s.journal.isEmpty() || !s.queue.isEmpty() {
 		return
 	}
-	err := s.n.Blobs.Sync(context.Background())
+	err := s.n.Blobs().Sync(context.Background())
 	if err == nil {
 		err = s.journal.reset()
 	}
