@@ -1,10 +1,13 @@
 package node
 
 import (
+	"context"
 	"crypto/rand"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
@@ -96,6 +100,82 @@ func TestLookUp(t *testing.T) {
 	require.False(t, found(a.ID, now))
 	require.True(t, found(b.ID, now))
 	require.Equal(t, 4, countKeys(t, n.kv, "nk"))
+}
+
+// A clock that was wrong for a while, and is right again, leaves no replica that others do not
+// find: neither one that came while it was wrong, nor one that came later.
+func TestLookUpAfterAWrongClock(t *testing.T) {
+	day := 24 * time.Hour
+	for name, off := range map[string]time.Duration{
+		"days ahead": 5 * day, "years ahead": 5000 * day, "days behind": -5 * day,
+		"without a battery": -time.Duration(names.Day(time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC))) * day,
+	} {
+		t.Run(name, func(t *testing.T) {
+			right := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+			now := right
+			n := offline(t, &now)
+			ctx := t.Context()
+			var all []replica.ID
+			create := func(name string) {
+				r, err := n.Replicas.Create(ctx, name)
+				require.NoError(t, err)
+				all = append(all, r.ID)
+			}
+			found := func() {
+				t.Helper()
+				for i, id := range all {
+					_, err := n.lookups.Find(ctx, names.Lookup(id, n.id, names.Day(now)))
+					require.NoError(t, err, "replica %d on %s", i, now)
+				}
+			}
+			create("before")
+			require.NoError(t, n.lookups.Refresh(ctx))
+			now = right.Add(off)
+			create("while it is wrong, before anything was prepared")
+			now = right
+			found()
+			now = right.Add(off)
+			require.NoError(t, n.lookups.Refresh(ctx))
+			found()
+			create("while it is wrong")
+			now = right
+			create("after, before anything was prepared")
+			require.NoError(t, n.lookups.Refresh(ctx))
+			found()
+			create("after")
+			for range 12 { // over the days that were prepared while the clock was ahead
+				now = now.Add(day)
+				require.NoError(t, n.lookups.Refresh(ctx))
+				found()
+			}
+			require.Equal(t, 4*len(all), countKeys(t, n.kv, "nk"))
+		})
+	}
+}
+
+// A node whose clock has moved to another day, as after a sleep, is found again within minutes.
+func TestLookUpAfterAJump(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		now := time.Now()
+		n := offline(t, &now)
+		r, err := n.Replicas.Create(t.Context(), "r")
+		require.NoError(t, err)
+		var jump atomic.Int64
+		l := discovery.NewLookups(discovery.LookupConfig{
+			Store: n.kv, Self: n.id, Log: n.cfg.Log, All: n.Replicas.All, Get: n.Replicas.Get,
+			Now: func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		kept := make(chan struct{})
+		go func() { l.Keep(ctx); close(kept) }()
+		synctest.Wait()
+		jump.Store(int64(9 * 24 * time.Hour))
+		time.Sleep(3 * time.Minute)
+		_, err = l.Find(ctx, names.Lookup(r.ID, n.id, names.Day(time.Now())+9))
+		require.NoError(t, err)
+		cancel()
+		<-kept
+	})
 }
 
 // pipeStream is one end of a stream in memory.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ func newSimWorld(t *testing.T, seed uint64) *simWorld {
 	w := &simWorld{simNet: newSimNet(seed), t: t, rng: rand.New(rand.NewPCG(seed, 2))}
 	w.loss = w.rng.Float64() / 2
 	for range 2 + w.rng.IntN(3) {
-		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(), keys: map[string]*history{}, skew: time.Duration(w.rng.Int64N(int64(24*time.Minute))) - 12*time.Minute}
+		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(), keys: map[string]*history{}}
+		n.skew.Store(w.rng.Int64N(int64(24*time.Minute)) - int64(12*time.Minute))
 		w.open(n)
 		w.nodes = append(w.nodes, n)
 	}
@@ -38,7 +40,7 @@ func newSimWorld(t *testing.T, seed uint64) *simWorld {
 func (w *simWorld) open(n *simNode) {
 	var err error
 	n.Node, err = Open(context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Limits: n.bounds,
-		Now: func() time.Time { return time.Now().Add(n.skew) }})
+		Now: func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }})
 	require.NoError(w.t, err)
 	if n.opened != nil {
 		n.opened(n.Node)
@@ -114,9 +116,9 @@ func (w *simWorld) heal() {
 type simNode struct {
 	*Node
 	end    *simEnd
-	dir    string     // of keys and large content
-	disk   *vfs.MemFS // of the store
-	skew   time.Duration
+	dir    string       // of keys and large content
+	disk   *vfs.MemFS   // of the store
+	skew   atomic.Int64 // nanoseconds by which its clock is ahead
 	bounds limits.Config
 	author replica.SecretKey // nobody else writes as this one
 	keys   map[string]*history

@@ -49,7 +49,10 @@ func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.
 			return lapsed, back, err
 		}
 		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention && r.now().Sub(last) > r.limits.Retention
-		if returns := !g.Lapsed.IsZero() && last.After(g.Lapsed); !ends && !returns {
+		// One that lapsed while the clock was ahead has not lapsed: whoever syncs it now would be too
+		// early for it to return.
+		ahead := g.Lapsed.After(r.now())
+		if returns := !g.Lapsed.IsZero() && (ahead || last.After(g.Lapsed)); !ends && !returns {
 			continue
 		}
 		err = s.Update(ctx, func(tx kv.Txn) error {

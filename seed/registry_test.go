@@ -352,6 +352,18 @@ func TestRetention(t *testing.T) {
 	require.Len(t, all, 1)
 	require.True(t, all[0].Deletion.IsZero())
 
+	// Registrations that lapsed because the clock was years ahead for a while are taken up again.
+	right := now
+	heard[kept] = now
+	now = now.Add(5000 * 24 * time.Hour)
+	lapse(1, 0)
+	sweep()
+	require.Zero(t, replicas())
+	now = right.Add(time.Hour)
+	lapse(0, 1)
+	require.EqualValues(t, 1, replicas())
+	now = right
+
 	// One that its person has ended does not come back because a device still syncs it.
 	_, err = reg.Unregister(bg, s, who, kept, now)
 	require.NoError(t, err)

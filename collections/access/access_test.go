@@ -67,6 +67,29 @@ func TestNonces(t *testing.T) {
 	}
 }
 
+// The journal does not grow for years because the clock was years ahead for a moment.
+func TestNonceJournalAfterAWrongClock(t *testing.T) {
+	dir := t.TempDir()
+	const ahead, each = 400 * 24 * 60 * 60_000, 20_000
+	n, err := access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(start)})
+	require.NoError(t, err)
+	require.NoError(t, n.Use(t.Context(), "alice", "ahead", start+ahead, start+ahead))
+	for i := range int64(500) {
+		now := start + i*each
+		require.NoError(t, n.Use(t.Context(), "alice", fmt.Sprint(i), now, now))
+	}
+	require.NoError(t, n.Close())
+	size := int64(0)
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	for _, f := range files {
+		st, err := os.Stat(f)
+		require.NoError(t, err)
+		size += st.Size()
+	}
+	require.Less(t, size, int64(24*200))
+}
+
 // One party, with as many keys as it likes, does not take what is remembered for all others; and
 // whoever is refused is not let in twice by being forgotten.
 func TestNobodyFillsTheNonces(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -31,8 +32,11 @@ const (
 )
 
 // keptDays are those for which lookups are kept: a peer's clock may be a day off, and the next day
-// is prepared before it comes.
-func keptDays(today uint32) []uint32 { return []uint32{today - 1, today, today + 1, today + 2} }
+// is prepared before it comes. A clock without a battery begins on day 0, which has none before it.
+func keptDays(today uint32) []uint32 {
+	today = max(today, 1)
+	return []uint32{today - 1, today, today + 1, today + 2}
+}
 
 // Lookups are those of the replicas that a node holds. Its methods may be called from many
 // goroutines.
@@ -61,10 +65,33 @@ func lookupKey(day uint32, lookup *[32]byte) []byte {
 	return append(dayKey(keyLookup, day), lookup[:16]...)
 }
 
+// held returns the days for which a replica that is held has its records: those around the present
+// day, and those that Refresh has made complete. They differ while the clock is wrong.
+func (l *Lookups) held(tx kv.Txn) ([]uint32, error) {
+	days := keptDays(names.Day(l.cfg.Now()))
+	for p, err := range tx.Scan(kv.Prefix([]byte(keyDayDone)), kv.ScanOptions{KeysOnly: true}) {
+		if err != nil {
+			return nil, err
+		}
+		if len(p.Key) != len(keyDayDone)+4 {
+			return nil, errors.New("node store: malformed day of lookups")
+		}
+		day := binary.BigEndian.Uint32(p.Key[len(keyDayDone):])
+		if !slices.Contains(days, day) {
+			days = append(days, day)
+		}
+	}
+	return days, nil
+}
+
 // Hold is for the transaction in which a replica comes to be held: from then on it can be looked
 // up.
 func (l *Lookups) Hold(tx kv.Txn, id replica.ID) error {
-	for _, day := range keptDays(names.Day(l.cfg.Now())) {
+	days, err := l.held(tx)
+	if err != nil {
+		return err
+	}
+	for _, day := range days {
 		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Set(lookupKey(day, &lookup), bytes.Clone(id[:])); err != nil {
 			return err
@@ -75,8 +102,11 @@ func (l *Lookups) Hold(tx kv.Txn, id replica.ID) error {
 
 // Leave is for the transaction in which a replica is left.
 func (l *Lookups) Leave(tx kv.Txn, id replica.ID) error {
-	today := names.Day(l.cfg.Now())
-	for day := today - 2; day <= today+2; day++ { // those of earlier days go with their day
+	days, err := l.held(tx) // those of other days go with their day
+	if err != nil {
+		return err
+	}
+	for _, day := range days {
 		lookup := names.Lookup(id, l.cfg.Self, day)
 		if err := tx.Delete(lookupKey(day, &lookup)); err != nil {
 			return err
@@ -120,22 +150,26 @@ func (l *Lookups) Find(ctx context.Context, lookup [32]byte) (id replica.ID, err
 	return id, err
 }
 
+// refreshEvery is how soon lookups are there after the clock has moved to another day. A machine
+// that sleeps, or whose clock is set, does not reach the next day in the usual time.
+const refreshEvery = time.Minute
+
 // Keep prepares the lookups of the days that come, until ctx ends.
 func (l *Lookups) Keep(ctx context.Context) {
 	for ctx.Err() == nil {
-		wait := time.Hour
 		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Log.Warn("preparing lookups", "error", err)
-			wait = time.Minute
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(refreshEvery):
 		}
 	}
 }
 
-// Refresh makes the lookups of days that have none yet, and drops those of days gone by.
+// Refresh makes the lookups of days that have none yet, and drops those of days gone by. It also
+// drops those of days far ahead, which a wrong clock has made: replicas that come meanwhile would
+// be missing there.
 func (l *Lookups) Refresh(ctx context.Context) error {
 	days := keptDays(names.Day(l.cfg.Now()))
 	var missing []uint32
@@ -152,6 +186,9 @@ func (l *Lookups) Refresh(ctx context.Context) error {
 		return nil
 	})
 	if err != nil || len(missing) == 0 {
+		return err
+	}
+	if err := l.dropOthers(ctx, days); err != nil {
 		return err
 	}
 	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
@@ -172,7 +209,7 @@ func (l *Lookups) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
+	return l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
 		for _, day := range missing {
 			if err := w.Set(dayKey(keyDayDone, day), nil); err != nil {
 				return err
@@ -180,19 +217,25 @@ func (l *Lookups) Refresh(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// dropOthers drops the lookups of all but some days that follow each other.
+func (l *Lookups) dropOthers(ctx context.Context, days []uint32) error {
 	return l.cfg.Store.View(ctx, func(rd kv.Reader) error {
 		return l.cfg.Store.Batch(ctx, func(w kv.Writer) error {
-			for _, kind := range []string{keyLookup, keyDayDone} {
-				old := kv.Range{From: []byte(kind), To: dayKey(kind, days[0])}
-				for p, err := range rd.Scan(old, kv.ScanOptions{KeysOnly: true}) {
-					if err == nil {
-						err = w.Delete(bytes.Clone(p.Key))
-					}
-					if err != nil {
-						return err
+			for _, kind := range []string{keyDayDone, keyLookup} {
+				all := kv.Prefix([]byte(kind))
+				for _, other := range []kv.Range{
+					{From: all.From, To: dayKey(kind, days[0])},
+					{From: dayKey(kind, days[len(days)-1]+1), To: all.To},
+				} {
+					for p, err := range rd.Scan(other, kv.ScanOptions{KeysOnly: true}) {
+						if err == nil {
+							err = w.Delete(bytes.Clone(p.Key))
+						}
+						if err != nil {
+							return err
+						}
 					}
 				}
 			}
