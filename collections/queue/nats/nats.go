@@ -37,6 +37,7 @@ func Open(c *config.NATS, topics func() []string, log *slog.Logger) (*Queue, err
 	shown := redacted(c.URL)
 	opts := []client.Option{
 		client.Name("skerry collections"), client.RetryOnFailedConnect(true), client.MaxReconnects(-1),
+		client.IgnoreAuthErrorAbort(), // a server that lets nobody in may do so again
 		client.DisconnectErrHandler(func(_ *client.Conn, err error) {
 			if err != nil {
 				log.Warn("the NATS server has gone", "url", shown, "error", err)
@@ -94,25 +95,67 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 		opts = append(opts, jetstream.WithExpectStream(q.stream))
 	}
 	_, err := q.js.Publish(ctx, subject, message, opts...)
-	if errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject) {
+	if refuses(err) {
 		return fmt.Errorf("%w: %w", queue.ErrRefused, err)
 	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		q.ready = false
-		return fmt.Errorf("no stream takes the subject %s: %w", subject, err)
+		err = fmt.Errorf("no stream takes the subject %s: %w", subject, err)
+		if q.leavesOut(ctx, subject) {
+			err = fmt.Errorf("%w: %w", queue.ErrRefused, err)
+		}
 	}
 	return err
+}
+
+// What a stream answers to a message that it does not take as somebody has set it up so.
+const (
+	otherStream    jetstream.ErrorCode = 10060 // another one takes the subject
+	fullForSubject jetstream.ErrorCode = 10077 // and is to discard what is new
+)
+
+// refuses reports whether an error is about the message alone. Whoever writes decides how long a
+// message is and what its subject ends with: others must not wait until such a message is taken.
+func refuses(err error) bool {
+	var answer *jetstream.APIError
+	if errors.As(err, &answer) {
+		switch answer.ErrorCode {
+		case jetstream.JSErrCodeStreamMessageExceedsMaximum, otherStream, fullForSubject:
+			return true
+		}
+	}
+	return errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject)
+}
+
+// leavesOut reports whether no stream takes a subject, but one takes others of the topics: then it
+// is not that the stream has still to be made.
+func (q *Queue) leavesOut(ctx context.Context, subject string) bool {
+	_, err := q.js.StreamNameBySubject(ctx, subject)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false
+	}
+	for _, s := range q.subjects() {
+		name, err := q.js.StreamNameBySubject(ctx, s)
+		if err == nil && (q.stream == "" || name == q.stream) {
+			return true
+		}
+	}
+	return false
+}
+
+// subjects are those of the topics, each also with a word more.
+func (q *Queue) subjects() (all []string) {
+	for _, t := range q.topics() {
+		all = append(all, t, t+".*")
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // prepare makes the stream if there is none, and lets one that we have made take subjects that are
 // new.
 func (q *Queue) prepare(ctx context.Context) error {
-	var subjects []string
-	for _, t := range q.topics() {
-		subjects = append(subjects, t, t+".*")
-	}
-	slices.Sort(subjects)
-	subjects = slices.Compact(subjects)
+	subjects := q.subjects()
 	s, err := q.js.Stream(ctx, q.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = q.js.CreateStream(ctx, jetstream.StreamConfig{Name: q.stream, Subjects: subjects, Description: made})
