@@ -47,12 +47,13 @@ func short(times any, own int64) any {
 
 // latest is the latest time in a document.
 func (d *Document) latest() int64 {
-	return max(d.Time, int64(min(latest(d.times()), 1<<53-2))) // what is after that is no whole number
+	const most = 1<<53 - 2 // what is after that is no whole number
+	return max(d.Time, int64(min(latest(d.times()), most)))
 }
 
-// Within returns a version that has no time later than most: its own, unless it has later ones,
-// which are those of at then. Both are Unix milliseconds, and at is at most most. Whoever has made a
-// version up may have given it times that no later write has, over which nothing would stand.
+// Within returns a version that has no time later than most: itself, unless it has later ones,
+// which are at then. Both are Unix milliseconds, and at is at most most. Whoever has made a version
+// up may have given it times that no later write has, over which nothing would stand.
 func (d *Document) Within(most, at int64) *Document {
 	if d.Time <= most && latest(d.times()) <= float64(most) {
 		return d
