@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,4 +209,38 @@ func TestFailOver(t *testing.T) {
 	second.set(func() { second.fault = nil })
 	at.advance(time.Hour)
 	ask()
+}
+
+// Questions at the same time that an endpoint does not answer, as it is asked too much at once, are
+// one failure: whoever asks much for a moment keeps nobody from being answered after it.
+func TestManyFailAtOnce(t *testing.T) {
+	good := newNode(t, 8453)
+	good.owners["1"] = alice
+	var came atomic.Int64
+	all := make(chan struct{})
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch n := came.Add(1); {
+		case n > maxFlights:
+			good.serve(w, r)
+			return
+		case n == maxFlights:
+			close(all)
+		}
+		<-all
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer busy.Close()
+	at := newClock()
+	c := open(t, at, Options{Within: time.Minute}, busy.URL)
+	var wg sync.WaitGroup
+	for i := range maxFlights {
+		wg.Go(func() {
+			_, err := c.Standing(t.Context(), Ask{Item: Item{30: 1, 31: byte(i)}, Who: bob})
+			require.Error(t, err)
+		})
+	}
+	wg.Wait()
+	s, err := c.Standing(t.Context(), Ask{Item: item(t, "1"), Who: alice, Write: true})
+	require.NoError(t, err)
+	require.True(t, s.Owner)
 }

@@ -146,6 +146,7 @@ func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, r
 		if e.rests(now) > 0 {
 			break // as do all that follow
 		}
+		incidents := e.incidents()
 		if a, err = c.askAt(ctx, e, item, who); err == nil {
 			e.answered()
 			return a, 0, nil
@@ -162,7 +163,7 @@ func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, r
 		if errors.As(err, &one) { // another endpoint may know, and this one may know of other items
 			e.answered()
 		} else {
-			e.failed(c.now(), err)
+			e.failed(c.now(), incidents, err)
 		}
 		err = fmt.Errorf("endpoint %d of %d (%s): %w", slices.Index(c.endpoints, e)+1, len(c.endpoints), hostOf(e.url), err)
 		c.log.Warn("a chain was not answered for by an endpoint", "chain", c.ID(), "error", err)

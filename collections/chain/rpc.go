@@ -25,6 +25,7 @@ type endpoint struct {
 	mu       sync.Mutex
 	checked  bool // it has said that it is of the right chain, and has not failed since
 	failures int  // since it last answered
+	counted  int  // failures, ever
 	rest     time.Time
 }
 
@@ -206,18 +207,34 @@ func (e *endpoint) answered() {
 	e.checked, e.failures, e.rest = true, 0, time.Time{}
 }
 
-func (e *endpoint) failed(now time.Time, err error) {
+// incidents returns how many failures have counted. A try passes on to failed what it was when it
+// began.
+func (e *endpoint) incidents() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counted
+}
+
+// failed leaves the endpoint alone for a time, which grows with each failure that counts. Of tries
+// at the same time that fail, one does: many callers at once must not make a minute of a moment.
+func (e *endpoint) failed(now time.Time, incidents int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.checked = false
 	rest := time.Duration(0) // one failure may be an accident
-	if e.failures > 0 {
+	counts := incidents == e.counted
+	if counts && e.failures > 0 {
 		rest = min(firstRest<<min(e.failures-1, 10), maxRest)
 	}
 	var busy *busyError
 	if errors.As(err, &busy) {
 		rest = max(rest, busy.after)
 	}
-	e.failures++
-	e.rest = now.Add(rest)
+	if counts {
+		e.failures++
+		e.counted++
+	}
+	if until := now.Add(rest); until.After(e.rest) {
+		e.rest = until
+	}
 }

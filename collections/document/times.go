@@ -46,7 +46,45 @@ func short(times any, own int64) any {
 }
 
 // latest is the latest time in a document.
-func (d *Document) latest() int64 { return max(d.Time, int64(latest(d.times()))) }
+func (d *Document) latest() int64 {
+	const most = 1<<53 - 2 // what is after that is no whole number
+	return max(d.Time, int64(min(latest(d.times()), most)))
+}
+
+// Within returns a version that has no time later than most: itself, unless it has later ones,
+// which are at then. Both are Unix milliseconds, and at is at most most. Whoever has made a version
+// up may have given it times that no later write has, over which nothing would stand.
+func (d *Document) Within(most, at int64) *Document {
+	if d.Time <= most && latest(d.times()) <= float64(most) {
+		return d
+	}
+	own := *d
+	if own.Time > most {
+		own.Time = at
+	}
+	if d.Times != nil {
+		own.Times = within(d.Times, float64(most), float64(at))
+	}
+	return &own
+}
+
+func within(times any, most, at float64) any {
+	switch t := times.(type) {
+	case float64:
+		if t > most {
+			return at
+		}
+	case *value.Object:
+		o := &value.Object{}
+		for k, v := range t.All() {
+			o.Set(k, within(v, most, at))
+		}
+		return o
+	case value.Array:
+		return value.Array{within(t[0], most, at), within(t[1], most, at)}
+	}
+	return times
+}
 
 func latest(times any) (t float64) {
 	floor, members, one := split(times)

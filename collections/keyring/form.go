@@ -10,10 +10,12 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-// maxEpochs and maxEntries are how many epochs a keyring may have and entries an epoch.
+// maxEpochs and maxEntries are how many epochs a keyring may have and entries an epoch; maxEpoch is
+// the number of the last epoch that there can be.
 const (
 	maxEpochs  = 10_000
 	maxEntries = 10_000
+	maxEpoch   = math.MaxInt32
 )
 
 func member(key string, v any) value.Member { return value.Member{Key: key, Value: v} }
@@ -50,7 +52,7 @@ func Parse(o *value.Object) (*Keyring, error) {
 		return bad("its version is not 1")
 	}
 	current, ok := number(o, "currentEpoch")
-	if !ok || current < 1 || current > math.MaxInt32 {
+	if !ok || current < 1 || current > maxEpoch {
 		return bad("it has no current epoch")
 	}
 	v, _ := o.Get("epochs")
@@ -62,7 +64,7 @@ func Parse(o *value.Object) (*Keyring, error) {
 	for text, v := range epochs.All() {
 		n, err := strconv.Atoi(text)
 		e, ok := v.(*value.Object)
-		if err != nil || !ok || n < 1 || n > math.MaxInt32 || strconv.Itoa(n) != text {
+		if err != nil || !ok || n < 1 || n > maxEpoch || strconv.Itoa(n) != text {
 			return bad("an epoch is none")
 		}
 		epoch, err := parseEpoch(e)

@@ -196,8 +196,12 @@ func New(adder capcert.Key, recipients []string, now int64) (*Keyring, error) {
 	return (&Keyring{}).Rotate(adder, recipients, now)
 }
 
-// Rotate returns the keyring with a new epoch, whose key only recipients have.
+// Rotate returns the keyring with a new epoch, whose key only recipients have. It returns an error
+// that is ErrMalformed if no epoch can follow: a server can have made up the number of the last.
 func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Keyring, error) {
+	if k.Current >= maxEpoch || len(k.Epochs) >= maxEpochs {
+		return nil, fmt.Errorf("%w keyring: no epoch can follow %d", ErrMalformed, k.Current)
+	}
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key)
 	next := &Keyring{Current: k.Current + 1, Epochs: maps.Clone(k.Epochs)}

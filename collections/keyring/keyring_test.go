@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -214,4 +215,20 @@ func TestZeroKeyring(t *testing.T) {
 	require.NoError(t, err)
 	_, err = k.Open(d.KEM, []string{d.Key.Public}, 1)
 	require.NoError(t, err)
+}
+
+// What is made of a keyring that a server has made up can be read again.
+func TestNoEpochFollows(t *testing.T) {
+	key, err := capcert.NewKey(make([]byte, 32))
+	require.NoError(t, err)
+	k := &keyring.Keyring{Current: math.MaxInt32, Epochs: map[int]keyring.Epoch{math.MaxInt32: {}}}
+	k, err = keyring.Parse(k.Object())
+	require.NoError(t, err)
+	for _, change := range []func() (*keyring.Keyring, error){
+		func() (*keyring.Keyring, error) { return k.Rotate(key, nil, 1) },
+		func() (*keyring.Keyring, error) { return k.Remove(key, nil, []string{key.Public}, 1) },
+	} {
+		_, err = change()
+		require.ErrorIs(t, err, keyring.ErrMalformed)
+	}
 }

@@ -2,12 +2,15 @@ package replicas_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
@@ -105,5 +108,44 @@ func TestFilesOfJSON(t *testing.T) {
 		require.Equal(t, `{"x": 2}`, string(o.Body))
 		require.Equal(t, media, o.Type)
 		require.NoError(t, m.Close())
+	}
+}
+
+// Whatever times somebody gives a version, what is written over it later stands.
+func TestTimesThatNeverCome(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	evil := m.other(t)
+	d := document.In(m, nil)
+	now := time.Now().UnixMilli()
+	for i, times := range []string{
+		`"ts":9007199254740991`, fmt.Sprintf(`"ts":%d,"whole":true`, now+time.Hour.Milliseconds()),
+		fmt.Sprintf(`"ts":%d,"times":1e300`, now), fmt.Sprintf(`"ts":%d,"times":{"a":1e300}`, now),
+		fmt.Sprintf(`"ts":%d,"times":[1e308,{"a":1e300}]`, now),
+		fmt.Sprintf(`"ts":%d,"times":{"a":{"b":[1e308,{"c":9e15}]}}`, now),
+	} {
+		for _, alone := range []bool{false, true} {
+			key := fmt.Sprint(i, alone)
+			if !alone {
+				none := ""
+				_, err := d.Push(t.Context(), key, object(t, `{"a":0}`), &none, nil, false)
+				require.NoError(t, err)
+				require.NoError(t, m.Settle(t.Context()))
+			}
+			m.forge(t, evil, "doc/"+key, fmt.Appendf(nil, `{"v":1,"data":{"a":1},"hash":"x",%s}`, times))
+			for n := range 3 {
+				hash, err := m.fresh(t, key)
+				require.NoError(t, err)
+				d = document.In(m, nil)
+				data := object(t, fmt.Sprintf(`{"a":{"n":%d}}`, n))
+				w, err := d.Push(t.Context(), key, data, &hash, nil, false)
+				require.NoError(t, err)
+				require.NoError(t, m.Settle(t.Context()))
+				hash, err = m.fresh(t, key)
+				require.NoError(t, err)
+				require.Equal(t, w.Hash, hash, "%s over %s", value.Append(nil, data), times)
+				d = document.In(m, nil)
+			}
+		}
 	}
 }

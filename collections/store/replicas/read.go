@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/document"
@@ -60,12 +61,19 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			continue
 		}
 		body = b
-		if len(versions) > 1 {
+		own := e.Author == s.author.Author()
+		if len(versions) > 1 || !own {
 			d, err := document.Parse(b)
 			if err != nil { // another version may be one
 				continue
 			}
-			parsed = append(parsed, d)
+			was := d
+			if !s.ruled() { // which see to that otherwise
+				d = timely(d, e)
+			}
+			if len(versions) > 1 || d != was {
+				parsed = append(parsed, d)
+			}
 		}
 	}
 	if !there {
@@ -83,6 +91,15 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 	}
 	st.object = &store.Object{Body: body, Type: jsonType, Tag: tagOf(st.hashes)}
 	return st, out.final(), nil
+}
+
+// timely returns a version without times that its entry, whose own time no node takes from far
+// ahead, could not have: over these no acknowledged write would ever stand. An honest one is up to
+// replica.MaxAhead later than its entry, as what it was written over may have been, and a little
+// more if it was written often.
+func timely(d *document.Document, e *replica.Entry) *document.Document {
+	at := time.UnixMicro(int64(e.Timestamp)).Add(replica.MaxAhead)
+	return d.Within(at.Add(replica.MaxAhead).UnixMilli(), at.UnixMilli())
 }
 
 // date takes note of the time of an entry under a key. stands is whether of those under the key the

@@ -147,3 +147,69 @@ func TestTooLarge(t *testing.T) {
 	require.ErrorIs(t, q.Publish(t.Context(), "c", "2", make([]byte, 2<<20)), queue.ErrRefused)
 	require.NoError(t, q.Publish(t.Context(), "c", "3", []byte("{}")))
 }
+
+// What a stream is set up not to take, which whoever writes may choose, holds up nothing behind it.
+func TestWhatAStreamLeavesOut(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	conn, err := client.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	waits := open(t, &config.NATS{URL: s.ClientURL()}, "app.posts")
+	err = waits.Publish(t.Context(), "app.posts", "0", nil)
+	require.Error(t, err) // the stream is still to be made
+	require.NotErrorIs(t, err, queue.ErrRefused)
+	for _, c := range []jetstream.StreamConfig{
+		{Name: "all", Subjects: []string{"app.posts.*"}, MaxMsgSize: 100, MaxMsgsPerSubject: 1,
+			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true},
+		{Name: "other", Subjects: []string{"app.notes"}},
+	} {
+		_, err = js.CreateStream(t.Context(), c)
+		require.NoError(t, err)
+	}
+	for i, stream := range []string{"all", ""} {
+		q := open(t, &config.NATS{URL: s.ClientURL(), Stream: stream}, "app.notes", "app.posts")
+		id := strconv.Itoa
+		one, two := "app.posts.a"+id(i), "app.posts.b"+id(i)
+		require.NoError(t, q.Publish(t.Context(), one, one, []byte("x")))
+		for _, m := range []struct {
+			subject string
+			body    int
+		}{{"app.posts", 1}, {two, 101}, {one, 1}} {
+			err := q.Publish(t.Context(), m.subject, "again"+id(i), make([]byte, m.body))
+			require.ErrorIs(t, err, queue.ErrRefused, "%s: %d bytes", m.subject, m.body)
+		}
+		if stream != "" {
+			require.ErrorIs(t, q.Publish(t.Context(), "app.notes", "n", nil), queue.ErrRefused)
+		}
+		require.NoError(t, q.Publish(t.Context(), two, two, []byte("x")))
+	}
+}
+
+// A server that lets nobody in for a while is tried again.
+func TestNobodyIsLetIn(t *testing.T) {
+	dir := t.TempDir()
+	s, stop := run(t, dir, 0)
+	at := s.ClientURL()
+	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts")
+	require.NoError(t, q.Publish(t.Context(), "posts", "1", nil))
+	stop()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: portOf(t, at), JetStream: true,
+		StoreDir: dir, NoSigs: true, NoLog: true, Authorization: "a token that the queue does not have"})
+	require.NoError(t, err)
+	s.Start()
+	require.True(t, s.ReadyForConnections(10*time.Second))
+	tried := func() bool {
+		v, err := s.Varz(nil)
+		return err == nil && v.TotalConnections >= 3
+	}
+	require.Eventually(t, tried, 30*time.Second, 50*time.Millisecond)
+	s.Shutdown()
+	s.WaitForShutdown()
+	_, stop = run(t, dir, portOf(t, at))
+	defer stop()
+	published := func() bool { return q.Publish(t.Context(), "posts", "2", nil) == nil }
+	require.Eventually(t, published, 30*time.Second, 50*time.Millisecond)
+}
