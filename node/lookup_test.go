@@ -117,7 +117,7 @@ func TestLookUpAfterAWrongClock(t *testing.T) {
 			ctx := t.Context()
 			var all []replica.ID
 			create := func(name string) {
-				r, err := n.Replicas.Create(ctx, name)
+				r, err := n.replicas.Create(ctx, name)
 				require.NoError(t, err)
 				all = append(all, r.ID)
 			}
@@ -158,11 +158,11 @@ func TestLookUpAfterAJump(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		now := time.Now()
 		n := offline(t, &now)
-		r, err := n.Replicas.Create(t.Context(), "r")
+		r, err := n.replicas.Create(t.Context(), "r")
 		require.NoError(t, err)
 		var jump atomic.Int64
 		l := discovery.NewLookups(discovery.LookupConfig{
-			Store: n.kv, Self: n.id, Log: n.cfg.Log, All: n.Replicas.All, Get: n.Replicas.Get,
+			Store: n.kv, Self: n.id, Log: n.cfg.Log, All: n.replicas.All, Get: n.replicas.Get,
 			Now: func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -50,7 +50,7 @@ func moveClocks(t *testing.T, seed uint64) {
 	written := map[[32]byte]bool{}
 	r := w.found(replica.Write)
 	value := func(n *simNode) (c replica.Change) {
-		b, err := n.Blobs.ImportBytes(ctx, []byte{byte(rng.IntN(9))})
+		b, err := n.blobs.ImportBytes(ctx, []byte{byte(rng.IntN(9))})
 		require.NoError(t, err)
 		return replica.Change{
 			Key: fmt.Appendf(nil, "%d", len(written)), Hash: b.Hash, Size: b.Size}
@@ -68,9 +68,9 @@ func moveClocks(t *testing.T, seed uint64) {
 			if n.skew.Load() > int64(era+9*time.Minute) {
 				break // others refuse that until its time, which is another matter
 			}
-			all, err := n.Replicas.Write(ctx, r.ID, n.author, []replica.Change{value(n)})
+			all, err := n.replicas.Write(ctx, r.ID, n.author, []replica.Change{value(n)})
 			require.NoError(t, err)
-			require.NoError(t, n.Replicas.Sync(ctx))
+			require.NoError(t, n.replicas.Sync(ctx))
 			written[all[0].ID()] = true
 		}
 		w.sleep(time.Minute)
@@ -81,13 +81,13 @@ func moveClocks(t *testing.T, seed uint64) {
 	w.heal()
 	for i, n := range w.nodes {
 		have := map[[32]byte]bool{}
-		for e, err := range n.Replicas.Entries(ctx, r.ID, replica.Query{}) {
+		for e, err := range n.replicas.Entries(ctx, r.ID, replica.Query{}) {
 			require.NoError(t, err)
 			have[e.ID()] = true
 		}
 		require.Equal(t, len(written), len(have), "node %d", i)
 		require.Equal(t, written, have)
-		rep, err := n.Replicas.Check(ctx, r.ID, false, nil)
+		rep, err := n.replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)
 	}
