@@ -24,8 +24,8 @@ func wrong(rng *rand.Rand) time.Duration {
 	return off
 }
 
-// era is when the nodes live: later than where simulated time begins, so that a clock can go back by
-// years.
+// era is when the nodes live: later than where simulated time begins, so that a clock can go back
+// by years.
 const era = 30 * 365 * 24 * time.Hour
 
 // Clocks that jump between two starts of a node, by minutes or by years, and are right in the end,
