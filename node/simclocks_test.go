@@ -24,14 +24,15 @@ func wrong(rng *rand.Rand) time.Duration {
 	return off
 }
 
-// era is when the nodes live: later than where simulated time begins, so that a clock can go back by
-// years.
+// era is when the nodes live: later than where simulated time begins, so that a clock can go back
+// by years.
 const era = 30 * 365 * 24 * time.Hour
 
-// Clocks that jump, also while nodes talk, by minutes or by years, and are right in the end, lose
-// nothing and keep no nodes apart.
+// Clocks that jump between two starts of a node, by minutes or by years, and are right in the end,
+// lose nothing and keep no nodes apart. (Times that a running node waits for do not depend on the
+// clock: they have a monotonic reading, which Config.Now here would move, too.)
 func TestClocksThatMove(t *testing.T) {
-	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
+	for seed := *firstSeed; seed < *firstSeed+max(1, *seeds/2); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) { moveClocks(t, seed) })
@@ -43,7 +44,12 @@ func moveClocks(t *testing.T, seed uint64) {
 	ctx := context.Background()
 	w := newSimWorld(t, seed)
 	rng := w.rng
-	set := func(n *simNode, off time.Duration) { n.skew.Store(int64(era + off)) }
+	set := func(n *simNode, off time.Duration) {
+		require.NoError(t, n.Close())
+		n.synced()
+		n.skew.Store(int64(era + off))
+		w.open(n)
+	}
 	for _, n := range w.nodes {
 		set(n, time.Duration(rng.Int64N(int64(10*time.Minute))))
 	}
