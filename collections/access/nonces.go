@@ -252,7 +252,7 @@ func (j *journal) begin(turn int) (err error) {
 }
 
 func (j *journal) add(r record, now int64) error {
-	if j.since == 0 {
+	if j.since == 0 || now < j.since { // the clock was ahead, and this file would never end
 		j.since = now
 	}
 	if now-j.since > j.keep {
